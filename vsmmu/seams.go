@@ -1,0 +1,37 @@
+package vsmmu
+
+import (
+	"fmt"
+
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+)
+
+// Line is one of the SMMU's wired interrupts (IHI 0070 §3.18).
+type Line uint8
+
+const (
+	LineEventQ Line = iota
+	LinePRIQ
+	LineCmdSync
+	LineGError
+)
+
+// String is the interrupt's name in the device-tree binding arm,smmu-v3.
+func (l Line) String() string {
+	if names := [...]string{"eventq", "priq", "cmdq-sync", "gerror"}; int(l) < len(names) {
+		return names[l]
+	}
+	return fmt.Sprintf("Line(%d)", uint8(l))
+}
+
+// Interrupts is how the device reaches the guest's interrupt controller. Both
+// methods are called from any goroutine, must not block on the guest, and must
+// not call back into the device.
+type Interrupts interface {
+	// Pulse signals an edge: every source of the SMMU is one, so that nothing
+	// ever holds a level and nothing has to be cleared (§3.18).
+	Pulse(line Line) error
+	// SignalMSI makes the 32-bit write by which a message signalled interrupt
+	// is sent. An error is what the architecture calls an abort of the write.
+	SignalMSI(addr guestmem.GPA, data uint32) error
+}
