@@ -1,0 +1,17 @@
+package main
+
+import (
+	"github.com/go-vsmmu/vsmmuv3/internal/guest"
+	"github.com/go-vsmmu/vsmmuv3/internal/lab"
+)
+
+// runInit is the program as the init of either machine, which the kernel's command line asks for.
+func runInit(role string) (isInit bool, err error) {
+	switch role {
+	case lab.HostInit:
+		return true, lab.Init()
+	case lab.GuestInit:
+		return true, guest.Init()
+	}
+	return false, nil
+}

@@ -1,0 +1,62 @@
+// Command vsmmu boots an arm64 Linux guest behind the virtual SMMUv3 of this module, and shows what the guest's
+// driver made of it.
+//
+// The same program is the runner on the machine at hand, the init of the arm64 host that the runner has QEMU emulate
+// where there is none, the VMM in there, and the init of the guest.
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+)
+
+// Exit codes, as the help lists them. A signal gives 128 plus its number.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+	exitNoEnd  = 3
+)
+
+const usage = `vsmmu: an arm64 guest behind a virtual SMMUv3
+
+Usage:
+  vsmmu boot [flags]   boot a Linux guest whose disks' DMA goes through the SMMU
+  vsmmu boot -h        the flags of boot
+  vsmmu help           this text
+
+Exit status:
+  0    every check held
+  1    the guest came to its end, but a check did not hold
+  2    nothing was booted: a bad flag, a file that is no arm64 kernel, something missing
+  3    the guest did not come to its end: it panicked, hung, or ran out of time
+  130  interrupted (128 plus the signal's number)
+`
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		fmt.Fprint(stderr, usage)
+		return exitUsage
+	}
+	switch args[0] {
+	case "boot":
+		return bootCommand(args[1:], stdout, stderr)
+	case "help", "-h", "-help", "--help":
+		fmt.Fprint(stdout, usage)
+		return exitOK
+	}
+	if isInit, err := runInit(args[0]); isInit {
+		// An init that returns has failed even to power off: its kernel panics, and that ends the machine.
+		return complain(stderr, err)
+	}
+	return complain(stderr, fmt.Errorf("unknown command %q: see vsmmu help", args[0]))
+}
+
+// complain prints the one line that a failure deserves.
+func complain(stderr io.Writer, err error) int {
+	fmt.Fprintln(stderr, "vsmmu:", err)
+	return exitUsage
+}

@@ -1,0 +1,21 @@
+// Package boot runs the guest of the test boot on this machine's KVM: the glue between the VMM, the virtual SMMU and
+// the endpoints behind it, and the judge of what the guest did with them.
+package boot
+
+// Job says what to boot. The image and the initramfs are given apart from it.
+type Job struct {
+	Cmdline string `json:"cmdline"` // appended to what the machine needs
+	Mem     uint64 `json:"mem"`     // the guest's memory in bytes
+	CPUs    int    `json:"cpus"`
+}
+
+// Sink is told what happens while it happens. Its methods may be called from any goroutine.
+type Sink interface {
+	// Stage says that a new stretch of the boot begins.
+	Stage(name string)
+	// Line is a line of a machine's console.
+	Line(machine, text string)
+}
+
+// Guest is the machine's name on a Sink.
+const Guest = "guest"

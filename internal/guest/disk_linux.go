@@ -1,0 +1,75 @@
+package guest
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// chunk is the size of one request to the kernel: large enough for chains of many segments.
+const chunk = 1 << 20
+
+// testDisk writes the disk's pattern past the page cache, reads it back past it, and compares.
+func testDisk(serial, name string) Disk {
+	d := Disk{Serial: serial, Name: name, IOMMU: groupType(name)}
+	if err := d.test(PatternFor(serial)); err != nil {
+		d.Error = err.Error()
+	}
+	return d
+}
+
+func (d *Disk) test(pattern Pattern) error {
+	f, err := os.OpenFile("/dev/"+d.Name, os.O_RDWR|unix.O_DIRECT, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// O_DIRECT wants the buffer aligned: a mapping begins at a page.
+	buf, err := unix.Mmap(-1, 0, chunk, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return fmt.Errorf("mmap: %w", err)
+	}
+	defer unix.Munmap(buf)
+	for off := int64(0); off < TestSize; off += chunk {
+		pattern.Fill(buf, off)
+		if _, err := f.WriteAt(buf, off); err != nil {
+			return err
+		}
+		d.Written += chunk
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	for off := int64(0); off < TestSize; off += chunk {
+		// A read that moves nothing must not find the bytes of the one before.
+		clear(buf)
+		if _, err := io.ReadFull(io.NewSectionReader(f, off, chunk), buf); err != nil {
+			return err
+		}
+		d.Read += chunk
+		if err := pattern.Check(buf, off); err != nil {
+			return err
+		}
+		d.Verified += chunk
+	}
+	return nil
+}
+
+// groupType is the kind of translation that the kernel chose for the disk: the type of its virtio device's parent's
+// IOMMU group.
+func groupType(disk string) string {
+	// /sys/block/vda/device is the virtio device; its parent is the virtio-mmio platform device, the SMMU's master.
+	device, err := filepath.EvalSymlinks("/sys/block/" + disk + "/device")
+	if err != nil {
+		return ""
+	}
+	kind, err := os.ReadFile(filepath.Dir(device) + "/iommu_group/type")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(kind))
+}

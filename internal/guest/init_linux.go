@@ -1,0 +1,223 @@
+package guest
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/pid1"
+	"golang.org/x/sys/unix"
+)
+
+// How long the init waits for what the kernel does on its own. Emulated machines are slow.
+const (
+	diskTimeout  = 60 * time.Second
+	faultTimeout = 20 * time.Second
+)
+
+// Init is the guest's whole user space. It ends with power off.
+func Init() error {
+	err := run()
+	if err != nil {
+		// The console is the second way out, should the channel be what failed.
+		fmt.Fprintln(os.Stderr, "vsmmu: guest:", err)
+	}
+	return errors.Join(err, pid1.PowerOff())
+}
+
+func run() error {
+	if err := pid1.Mount(); err != nil {
+		return err
+	}
+	channel, err := openControl()
+	if err != nil {
+		return err
+	}
+	defer channel.Close()
+	err = exercise(channel)
+	if err != nil {
+		return errors.Join(err, channel.send(Message{Error: err.Error()}))
+	}
+	return nil
+}
+
+func exercise(c *control) error {
+	hello, err := sayHello()
+	if err != nil {
+		return err
+	}
+	if err := c.send(Message{Hello: hello}); err != nil {
+		return err
+	}
+	if err := pid1.LoadModules(); err != nil {
+		return err
+	}
+	names, err := waitForDisks(Plain, PASID, Rogue)
+	if err != nil {
+		return err
+	}
+	for _, serial := range []string{Plain, PASID} {
+		if err := c.send(Message{Stage: "disk " + serial + " is written and read"}); err != nil {
+			return err
+		}
+		disk := testDisk(serial, names[serial])
+		if err := c.send(Message{Disk: &disk}); err != nil {
+			return err
+		}
+	}
+	driver, err := kernelLines("arm-smmu-v3")
+	if err != nil {
+		return err
+	}
+	if err := c.send(Message{Up: &Up{Probe: driver}}); err != nil {
+		return err
+	}
+	if err := c.waitDone(); err != nil {
+		return err
+	}
+	// The driver prints a record as several lines from its interrupt thread: the last is there when the count rests.
+	var faults []string
+	pid1.WaitFor(faultTimeout, func() bool {
+		lines, lerr := kernelLines("arm-smmu-v3")
+		before := len(faults)
+		faults, err = lines[min(len(driver), len(lines)):], lerr
+		return err != nil || len(faults) > 0 && len(faults) == before
+	})
+	if err != nil {
+		return err
+	}
+	return c.send(Message{Faults: &Faults{Lines: faults}})
+}
+
+func sayHello() (*Hello, error) {
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return nil, fmt.Errorf("uname: %w", err)
+	}
+	return &Hello{
+		Release:  unix.ByteSliceToString(uts.Release[:]),
+		Version:  unix.ByteSliceToString(uts.Version[:]),
+		PageSize: os.Getpagesize(),
+		CPUs:     runtime.NumCPU(),
+	}, nil
+}
+
+// control is the line-wise JSON channel to the VMM.
+type control struct {
+	*os.File
+	lines *bufio.Scanner
+}
+
+func openControl() (*control, error) {
+	fd, err := unix.Open(ControlDevice, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s, the channel to the VMM: %w", ControlDevice, err)
+	}
+	// Raw, as cfmakeraw(3): a terminal's echo would send the VMM's own words back to it.
+	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", ControlDevice, err)
+	}
+	t.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
+	t.Oflag &^= unix.OPOST
+	t.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
+	t.Cflag = t.Cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8
+	if err := unix.IoctlSetTermios(fd, unix.TCSETS, t); err != nil {
+		return nil, fmt.Errorf("%s: %w", ControlDevice, err)
+	}
+	f := os.NewFile(uintptr(fd), ControlDevice)
+	return &control{f, bufio.NewScanner(f)}, nil
+}
+
+func (c *control) send(m Message) error {
+	line, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	_, err = c.Write(append(line, '\n'))
+	return err
+}
+
+func (c *control) waitDone() error {
+	if !c.lines.Scan() {
+		return errors.Join(errors.New("the VMM closed the channel"), c.lines.Err())
+	}
+	if word := c.lines.Text(); word != Done {
+		return fmt.Errorf("the VMM said %q instead of %q", word, Done)
+	}
+	return nil
+}
+
+// waitForDisks returns the kernel's name for each disk, by serial.
+func waitForDisks(serials ...string) (map[string]string, error) {
+	names := map[string]string{}
+	if pid1.WaitFor(diskTimeout, func() bool {
+		files, _ := filepath.Glob("/sys/block/vd*/serial")
+		for _, file := range files {
+			serial, _ := os.ReadFile(file)
+			names[strings.TrimSpace(string(serial))] = filepath.Base(filepath.Dir(file))
+		}
+		for _, serial := range serials {
+			if names[serial] == "" {
+				return false
+			}
+		}
+		return true
+	}) {
+		return names, nil
+	}
+	return nil, fmt.Errorf("not all of the disks %v appeared, only %v: %s", serials, names, whyNoDisk())
+}
+
+// drivers that a disk needs, the nearest to the machine first, each with where the kernel shows that it has it.
+var drivers = []struct{ name, path string }{
+	{"arm-smmu-v3", "/sys/bus/platform/drivers/arm-smmu-v3"},
+	{"virtio_mmio", "/sys/bus/platform/drivers/virtio-mmio"},
+	{"virtio_blk", "/sys/bus/virtio/drivers/virtio_blk"},
+}
+
+func whyNoDisk() string {
+	for _, d := range drivers {
+		if _, err := os.Stat(d.path); err != nil {
+			return fmt.Sprintf("the kernel has no driver %s, built in or among the modules given (-modules)", d.name)
+		}
+	}
+	return "all their drivers are there"
+}
+
+// kernelLines returns the messages in the kernel's log that contain a word, without their prefixes, in order.
+func kernelLines(word string) ([]string, error) {
+	fd, err := unix.Open("/dev/kmsg", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("/dev/kmsg: %w", err)
+	}
+	defer unix.Close(fd)
+	var lines []string
+	record := make([]byte, 8192) // the kernel gives one record per read, never longer than this
+	for {
+		n, err := unix.Read(fd, record)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return lines, nil
+		case errors.Is(err, unix.EPIPE), errors.Is(err, unix.EINTR):
+			// EPIPE: records were overwritten before they were read; the next read goes on behind them.
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("/dev/kmsg: %w", err)
+		case n == 0:
+			return lines, nil
+		}
+		// "prefix;message", then continuation lines that begin with a blank.
+		_, message, _ := strings.Cut(string(record[:n]), ";")
+		message, _, _ = strings.Cut(message, "\n")
+		if strings.Contains(message, word) {
+			lines = append(lines, message)
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package kernel
+
+import (
+	"fmt"
+	"io"
+	"path"
+
+	"github.com/u-root/u-root/pkg/cpio"
+)
+
+// File is a regular file of an initramfs.
+type File struct {
+	Name string // from the root, without a leading slash
+	Mode uint64 // permission bits
+	Data []byte
+}
+
+// ModulesGlob matches the modules in an initramfs, whose names have the order in which to load them.
+const ModulesGlob = "modules/*.ko"
+
+// ModuleFiles are the files of an initramfs that hold the modules.
+func ModuleFiles(modules []Module) []File {
+	var files []File
+	for i, m := range modules {
+		files = append(files, File{fmt.Sprintf("modules/%02d-%s.ko", i, m.Name), 0o644, m.Data})
+	}
+	return files
+}
+
+// WriteInitramfs writes the files, the directories they lie in and those that an init mounts on, as an uncompressed
+// initramfs.
+func WriteInitramfs(w io.Writer, files []File) error {
+	records := []cpio.Record{
+		cpio.Directory("dev", 0o755),
+		cpio.Directory("proc", 0o755),
+		cpio.Directory("sys", 0o755),
+		// A kernel without devtmpfs mounted gives its init no console otherwise.
+		cpio.CharDev("dev/console", 0o600, 5, 1),
+	}
+	made := map[string]bool{".": true}
+	for _, f := range files {
+		if dir := path.Dir(f.Name); !made[dir] {
+			made[dir] = true
+			records = append(records, cpio.Directory(dir, 0o755))
+		}
+		records = append(records, cpio.StaticRecord(f.Data, cpio.Info{Name: f.Name, Mode: cpio.S_IFREG | f.Mode}))
+	}
+	archive := cpio.Newc.Writer(w)
+	if err := cpio.WriteRecords(archive, records); err != nil {
+		return err
+	}
+	return cpio.WriteTrailer(archive)
+}

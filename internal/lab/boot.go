@@ -1,0 +1,114 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/boot"
+	"github.com/go-vsmmu/vsmmuv3/internal/report"
+)
+
+// quiet is how long no machine may say anything. Emulated kernels are slow, but not silent.
+const quiet = 2 * time.Minute
+
+// guestCPUs is how many the guest has.
+const guestCPUs = 2
+
+// ErrInterrupted is the cause by which the caller ends a boot's context to have everything dropped at once. A context
+// that ends for another reason gives the machines the time to report how far they came.
+var ErrInterrupted = errors.New("interrupted")
+
+func interrupted(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrInterrupted) }
+
+// Boot boots the guest, prints what happens, and leaves the report. The error is an *InputError if nothing was booted,
+// the cause of ctx if that ended, and otherwise why no report could be left: what befell the guest is in the report.
+func Boot(ctx context.Context, o Options) (*report.Report, error) {
+	direct, err := o.complete()
+	if err != nil {
+		return nil, &InputError{err}
+	}
+	out, err := createReport(o.Report)
+	if err != nil {
+		return nil, &InputError{err}
+	}
+	defer out.discard()
+	p := newProgress(o.Out)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go watch(ctx, cancel, p, o.Timeout)
+
+	r, err := run(ctx, &o, direct, p)
+	var input *InputError
+	if errors.As(err, &input) || interrupted(ctx) {
+		return nil, errors.Join(err, context.Cause(ctx))
+	}
+	if r == nil {
+		r = &report.Report{}
+	}
+	if err != nil {
+		r.Error = fmt.Sprintf("%v, %s", err, p.lastSeen())
+	} else if r.Error != "" {
+		r.Error = fmt.Sprintf("%s, %s", r.Error, p.lastSeen())
+	}
+	phases, total := p.finish()
+	r.Phases, r.Seconds = phases, total.Seconds()
+	r.Accel = map[bool]string{true: "kvm", false: "tcg"}[direct]
+	r.Judge()
+	if err := out.commit(r); err != nil {
+		return r, err
+	}
+	return r, r.Summary(o.Out)
+}
+
+// run takes the boot through its stages.
+func run(ctx context.Context, o *Options, direct bool, sink boot.Sink) (*report.Report, error) {
+	sink.Stage("the kernels, their modules and the initramfs are read")
+	job := boot.Job{Cmdline: o.Cmdline, Mem: o.Mem, CPUs: guestCPUs}
+	type prepared struct {
+		guest, host machine
+		err         error
+	}
+	ready := make(chan prepared, 1)
+	go func() {
+		var m prepared
+		if m.guest, m.err = prepareGuest(o); m.err == nil && !direct {
+			m.host, m.err = prepareHost(o, job, m.guest)
+		}
+		ready <- m
+	}()
+	var m prepared
+	select {
+	case m = <-ready:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if m.err != nil {
+		return nil, &InputError{m.err}
+	}
+	if direct {
+		return boot.Run(ctx, job, m.guest.image, m.guest.initrd, sink), nil
+	}
+	sink.Stage("the host's kernel boots")
+	return emulate(ctx, o, m.host, sink)
+}
+
+// watch ends the boot when its time is over, or when nothing has been heard for too long.
+func watch(ctx context.Context, cancel context.CancelCauseFunc, p *progress, timeout time.Duration) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	end := time.After(timeout)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-end:
+			cancel(fmt.Errorf("the boot did not end within %v (-timeout)", timeout))
+		case <-tick.C:
+			if p.beat() > quiet {
+				cancel(fmt.Errorf("no machine said anything for %v", quiet))
+			}
+		}
+	}
+}

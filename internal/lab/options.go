@@ -1,0 +1,146 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"time"
+)
+
+// Options say what to boot, and how. Empty paths stand for what make puts beside the program.
+type Options struct {
+	Kernel      string // the guest's: an image, a Debian package, or a directory that holds either
+	Modules     string // the guest's: a directory or a Debian package; empty: where Kernel is from
+	HostKernel  string // the emulated host's, as Kernel
+	HostModules string // as Modules
+	Agent       string // the build of this program for linux/arm64
+	QEMU        string // the emulator's binary
+	Cmdline     string // appended to the guest's command line
+	Accel       string // one of Accels
+	Mem         uint64 // the guest's memory in bytes
+	Report      string // where the report goes
+	Timeout     time.Duration
+	Out         io.Writer // the consoles, the stages and the summary
+}
+
+// Accels are the values of Options.Accel: to run on this machine's own KVM if it is an arm64 one that has it, and
+// otherwise, or always, on that of a host that QEMU emulates.
+var Accels = []string{"auto", "kvm", "tcg"}
+
+// MinMem and MaxMem bound Options.Mem.
+const (
+	MinMem = 128 << 20
+	MaxMem = 32 << 30
+)
+
+// InputError says that nothing was booted, since what was given, or what the machine has, does not allow it.
+type InputError struct{ Err error }
+
+func (e *InputError) Error() string { return e.Err.Error() }
+func (e *InputError) Unwrap() error { return e.Err }
+
+// Parts of an installation, beside the program.
+const (
+	kernelDir = "kernel"
+	agentName = "vsmmu-linux-arm64"
+	qemuName  = "qemu-system-aarch64"
+)
+
+// complete fills in the defaults and finds out whether this machine's own KVM is used.
+func (o *Options) complete() (direct bool, err error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return false, err
+	}
+	beside := filepath.Dir(exe)
+	if direct, err = chooseAccel(o.Accel); err != nil {
+		return false, err
+	}
+	if o.Mem < MinMem || o.Mem > MaxMem {
+		return false, fmt.Errorf("the guest cannot have %d MiB of memory: give from %d MiB to %d GiB", o.Mem>>20, MinMem>>20, MaxMem>>30)
+	}
+	if o.Agent == "" {
+		o.Agent = filepath.Join(beside, agentName)
+		if !exists(o.Agent) && runtime.GOOS == "linux" && runtime.GOARCH == "arm64" {
+			o.Agent = exe
+		}
+	}
+	if !exists(o.Agent) {
+		return false, fmt.Errorf("no build of this program for linux/arm64 at %s: run make, or give one with -agent FILE", o.Agent)
+	}
+	fetched := filepath.Join(beside, kernelDir)
+	if o.Kernel, err = orFetched(o.Kernel, fetched, "-kernel"); err != nil {
+		return false, err
+	}
+	if o.Modules == "" && holdsModules(o.Kernel) {
+		o.Modules = o.Kernel
+	}
+	if direct {
+		return true, nil
+	}
+	if o.HostKernel, err = orFetched(o.HostKernel, fetched, "-host-kernel"); err != nil {
+		return false, err
+	}
+	if o.HostModules == "" && holdsModules(o.HostKernel) {
+		o.HostModules = o.HostKernel
+	}
+	if o.QEMU == "" {
+		o.QEMU = qemuName
+	}
+	if o.QEMU, err = exec.LookPath(o.QEMU); err != nil {
+		return false, fmt.Errorf("%w: install it (Debian: apt-get install qemu-system-arm), give it with -qemu FILE, or run on an arm64 machine with /dev/kvm", err)
+	}
+	return false, nil
+}
+
+// chooseAccel reports whether the guest runs on this machine's own KVM.
+func chooseAccel(accel string) (direct bool, err error) {
+	switch accel {
+	case "tcg":
+		return false, nil
+	case "auto":
+		return canDirect() == nil, nil
+	case "kvm":
+		if err := canDirect(); err != nil {
+			return false, fmt.Errorf("-accel kvm: %w", err)
+		}
+		return true, nil
+	}
+	return false, fmt.Errorf("-accel %s: not one of %v", accel, Accels)
+}
+
+func canDirect() error {
+	if runtime.GOOS != "linux" || runtime.GOARCH != "arm64" {
+		return fmt.Errorf("this is %s/%s, and only a linux/arm64 machine can run the guest itself", runtime.GOOS, runtime.GOARCH)
+	}
+	kvm, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return kvm.Close()
+}
+
+func orFetched(path, fetched, flag string) (string, error) {
+	if path != "" {
+		return path, nil
+	}
+	if !exists(fetched) {
+		return "", fmt.Errorf("no kernel has been fetched to %s: run make boot, or give an arm64 one with %s FILE", fetched, flag)
+	}
+	return fetched, nil
+}
+
+// holdsModules reports whether modules may be where the kernel is: not so beside a plain image.
+func holdsModules(kernel string) bool {
+	info, err := os.Stat(kernel)
+	return err == nil && (info.IsDir() || filepath.Ext(kernel) == ".deb")
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, os.ErrNotExist)
+}

@@ -1,0 +1,79 @@
+package lab
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/boot"
+	"github.com/go-vsmmu/vsmmuv3/internal/kernel"
+	"github.com/go-vsmmu/vsmmuv3/internal/vmm/arm64image"
+)
+
+// Where the emulated host's initramfs holds the guest's parts.
+const (
+	jobFile    = "guest/job.json"
+	imageFile  = "guest/image"
+	initrdFile = "guest/initrd"
+)
+
+// The drivers that each machine needs beyond what every arm64 kernel has built in. Those named first are what the
+// others usually depend on: naming them spares a second pass over a package.
+var (
+	guestDrivers = []string{"virtio", "virtio_ring", "virtio_mmio", "virtio_blk"}
+	hostDrivers  = []string{"virtio", "virtio_ring", "virtio_mmio", "virtio_console"}
+)
+
+// machine is what is loaded into a machine's memory before it starts.
+type machine struct {
+	image  []byte
+	initrd []byte
+}
+
+// prepareGuest gathers the guest's kernel, modules and init.
+func prepareGuest(o *Options) (machine, error) {
+	return prepare(o.Kernel, o.Modules, o.Agent, guestDrivers, nil)
+}
+
+// prepareHost gathers the emulated host's, with the guest's parts inside.
+func prepareHost(o *Options, job boot.Job, guest machine) (machine, error) {
+	description, err := json.Marshal(job)
+	if err != nil {
+		return machine{}, err
+	}
+	return prepare(o.HostKernel, o.HostModules, o.Agent, hostDrivers, []kernel.File{
+		{Name: jobFile, Mode: 0o644, Data: description},
+		{Name: imageFile, Mode: 0o644, Data: guest.image},
+		{Name: initrdFile, Mode: 0o644, Data: guest.initrd},
+	})
+}
+
+func prepare(kernelPath, modulesPath, agent string, drivers []string, more []kernel.File) (machine, error) {
+	name, raw, err := kernel.Image(kernelPath)
+	if err != nil {
+		return machine{}, err
+	}
+	// Unwrapped here, since not every QEMU knows each wrapping; and looked at before anything is booted.
+	image, err := arm64image.Parse(raw)
+	if err != nil {
+		return machine{}, fmt.Errorf("%s: %w", name, err)
+	}
+	init, err := os.ReadFile(agent)
+	if err != nil {
+		return machine{}, err
+	}
+	files := append([]kernel.File{{Name: "init", Mode: 0o755, Data: init}}, more...)
+	if modulesPath != "" {
+		modules, err := kernel.Modules(modulesPath, drivers...)
+		if err != nil {
+			return machine{}, err
+		}
+		files = append(files, kernel.ModuleFiles(modules)...)
+	}
+	var initrd bytes.Buffer
+	if err := kernel.WriteInitramfs(&initrd, files); err != nil {
+		return machine{}, fmt.Errorf("making the initramfs: %w", err)
+	}
+	return machine{image.Data, initrd.Bytes()}, nil
+}

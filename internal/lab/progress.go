@@ -1,0 +1,128 @@
+package lab
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/report"
+)
+
+const (
+	// heartbeat is how long the output may rest before the stage and its time are told anew.
+	heartbeat = 10 * time.Second
+	// keepLines is how much of each console is kept to tell what was last seen.
+	keepLines = 20
+)
+
+// progress prints what happens, each line with its time and machine, and remembers what is needed to explain a failure.
+type progress struct {
+	mu      sync.Mutex
+	out     io.Writer
+	start   time.Time
+	stage   string
+	since   time.Time // of the stage
+	heard   time.Time // of the last line or stage
+	printed time.Time // of the last line printed
+	phases  []report.Phase
+	last    map[string][]string // of each machine, the oldest first
+}
+
+func newProgress(out io.Writer) *progress {
+	now := time.Now()
+	return &progress{out: out, start: now, heard: now, printed: now, last: map[string][]string{}}
+}
+
+// Stage ends the stage before and begins a new one.
+func (p *progress) Stage(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	p.endStage(now)
+	p.stage, p.since, p.heard = name, now, now
+	p.print("-----", "stage: "+name)
+}
+
+// Line prints a line of a machine's console.
+func (p *progress) Line(machine, text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.heard = time.Now()
+	text = printable(text)
+	kept := append(p.last[machine], text)
+	p.last[machine] = kept[max(0, len(kept)-keepLines):]
+	p.print(machine, text)
+}
+
+// beat tells the stage anew if nothing was printed for a while, and returns for how long nothing was heard.
+func (p *progress) beat() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if now.Sub(p.printed) >= heartbeat {
+		p.print("-----", fmt.Sprintf("still in stage: %s, for %.0f s", p.stage, now.Sub(p.since).Seconds()))
+	}
+	return now.Sub(p.heard)
+}
+
+// finish ends the last stage and returns all of them.
+func (p *progress) finish() (phases []report.Phase, total time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	p.endStage(now)
+	p.stage = ""
+	return p.phases, now.Sub(p.start)
+}
+
+// lastSeen says in which stage the boot is, and what the machines said last.
+func (p *progress) lastSeen() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	seen := fmt.Sprintf("in stage %q", p.stage)
+	for _, machine := range []string{"guest", "host", "qemu"} {
+		if line := telling(p.last[machine]); line != "" {
+			return fmt.Sprintf("%s; last seen of the %s: %q", seen, machine, line)
+		}
+	}
+	return seen + "; no machine said anything"
+}
+
+// telling picks the line that explains most: that of a panic, or else the last.
+func telling(lines []string) string {
+	for _, line := range lines {
+		if strings.Contains(line, "Kernel panic") {
+			return line
+		}
+	}
+	if len(lines) == 0 {
+		return ""
+	}
+	return lines[len(lines)-1]
+}
+
+func (p *progress) endStage(now time.Time) {
+	if p.stage == "" {
+		return
+	}
+	took := now.Sub(p.since).Seconds()
+	p.phases = append(p.phases, report.Phase{Name: p.stage, Seconds: took})
+	p.print("-----", fmt.Sprintf("  done: %s, in %.1f s", p.stage, took))
+}
+
+func (p *progress) print(machine, text string) {
+	p.printed = time.Now()
+	fmt.Fprintf(p.out, "%7.1f [%-5s] %s\n", p.printed.Sub(p.start).Seconds(), machine, text)
+}
+
+// printable keeps a machine's escape sequences away from the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\t' || r >= 0x7f && r < 0xa0 {
+			return '.'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,137 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/boot"
+	"github.com/go-vsmmu/vsmmuv3/internal/report"
+)
+
+const (
+	// hostMem is what the emulated host has beyond the guest's memory: its initramfs, which holds the guest's too, and
+	// the disks' backing files.
+	hostMem = 2560 << 20
+	// stopGrace is how long the host has to report as far as it came once it was told to stop.
+	stopGrace = 10 * time.Second
+	// powerOffGrace is how long the host has to power off once it has reported.
+	powerOffGrace = 10 * time.Second
+)
+
+// HostInit is the first argument of this program as the emulated host's init, GuestInit as the guest's.
+const (
+	HostInit  = "host-init"
+	GuestInit = "guest-init"
+)
+
+// Names of the machines on the consoles.
+const (
+	hostName = "host"
+	qemuLine = "qemu"
+)
+
+// emulate boots the host in QEMU, and through it the guest. When ctx ends the host is given the time to report, unless
+// the boot was interrupted. No process and no file is left when it returns.
+func emulate(ctx context.Context, o *Options, host machine, sink boot.Sink) (*report.Report, error) {
+	dir, err := os.MkdirTemp("", "vsmmu-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	image, initrd := filepath.Join(dir, "image"), filepath.Join(dir, "initrd")
+	if err := errors.Join(os.WriteFile(image, host.image, 0o600), os.WriteFile(initrd, host.initrd, 0o600)); err != nil {
+		return nil, err
+	}
+	ours, theirs, err := channelPair()
+	if err != nil {
+		return nil, err
+	}
+	defer ours.Close()
+
+	cmd := exec.Command(o.QEMU, arguments(o, image, initrd)...)
+	cmd.ExtraFiles = []*os.File{theirs} // its descriptor 3
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, errors.Join(err, theirs.Close())
+	}
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, errors.Join(err, theirs.Close())
+	}
+	qemu, err := startProcess(cmd)
+	theirs.Close()
+	if err != nil {
+		return nil, fmt.Errorf("starting %s: %w", o.QEMU, err)
+	}
+	consoles := make(chan struct{}, 2)
+	follow := func(name string, r io.Reader) {
+		eachLine(r, func(line string) { sink.Line(name, line) })
+		consoles <- struct{}{}
+	}
+	go follow(hostName, stdout)
+	go follow(qemuLine, stderr)
+
+	type answer struct {
+		report *report.Report
+		err    error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		r, err := receive(ours, sink)
+		answers <- answer{r, err}
+	}()
+
+	var a answer
+	select {
+	case a = <-answers:
+	case <-ctx.Done():
+		if !interrupted(ctx) {
+			// Should the channel be what is broken, the grace below ends the wait.
+			_, _ = io.WriteString(ours, stopWord+"\n")
+			select {
+			case a = <-answers:
+			case <-time.After(stopGrace):
+			}
+		}
+		if a.report == nil {
+			a.err = context.Cause(ctx)
+		}
+	}
+	if a.report != nil && !interrupted(ctx) {
+		qemu.waitFor(powerOffGrace)
+	}
+	qemu.kill()
+	<-consoles
+	<-consoles
+	if errors.Is(a.err, io.ErrUnexpectedEOF) {
+		a.err = errors.New("the emulated host went down without a report")
+	}
+	return a.report, a.err
+}
+
+// arguments are QEMU's: the virt machine with EL2, so that the host it emulates has KVM.
+func arguments(o *Options, image, initrd string) []string {
+	return []string{
+		"-M", "virt,virtualization=on,gic-version=3",
+		"-cpu", "max,pauth-impdef=on", // QARMA, the architected pointer authentication, costs much to emulate
+		"-accel", "tcg,thread=multi,tb-size=1024",
+		"-smp", "2",
+		"-m", strconv.FormatUint((hostMem+o.Mem)>>20, 10) + "M",
+		"-nic", "none", // spares the ROM packages
+		"-display", "none", "-monitor", "none", "-serial", "stdio",
+		"-no-reboot",
+		"-device", "virtio-serial-device",
+		"-chardev", "socket,id=boot,fd=3",
+		"-device", "virtserialport,chardev=boot,name=" + portName,
+		"-kernel", image,
+		"-initrd", initrd,
+		"-append", "console=ttyAMA0 panic=-1 -- " + HostInit,
+	}
+}

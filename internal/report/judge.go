@@ -1,0 +1,145 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/guest"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+)
+
+// checks is all that has to hold. Each says what it saw, and whether that is how it should be.
+var checks = []struct {
+	name  string
+	judge func(*Report) (detail string, ok bool)
+}{
+	{"the guest reached its user space", func(r *Report) (string, bool) {
+		return fmt.Sprintf("Linux %s, %d KiB pages, %d CPUs", r.Guest.Release, r.Guest.PageSize>>10, r.Guest.CPUs), r.Guest.Release != ""
+	}},
+	{"its driver brought the SMMU up", func(r *Report) (string, bool) {
+		// The line by which the driver closes its reading of the ID registers, in every kernel from 4.2 on.
+		i := slices.IndexFunc(r.Probe, func(line string) bool { return strings.Contains(line, "(features 0x") })
+		if i < 0 {
+			return fmt.Sprintf("no line of its tells the features found, of %d lines", len(r.Probe)), false
+		}
+		return r.Probe[i], true
+	}},
+	{"plain: bound to a single context descriptor", func(r *Report) (string, bool) {
+		bind, ok := r.lastStage(guest.Plain)
+		return bind.Text, ok && bind.S1CDMax == 0
+	}},
+	{"pasid: bound to a table of context descriptors", func(r *Report) (string, bool) {
+		bind, ok := r.lastStage(guest.PASID)
+		return bind.Text, ok && bind.S1CDMax > 0 && bind.S1DSS == smmuv3.S1DSSSubstream0.String()
+	}},
+	{"plain: written, read back and verified", func(r *Report) (string, bool) { return r.diskDone(guest.Plain) }},
+	{"pasid: written, read back and verified", func(r *Report) (string, bool) { return r.diskDone(guest.PASID) }},
+	{"plain: every byte moved through stage 1", func(r *Report) (string, bool) { return r.allTranslated(guest.Plain) }},
+	{"pasid: every byte moved through stage 1", func(r *Report) (string, bool) { return r.allTranslated(guest.PASID) }},
+	{"rogue: its DMA to an unmapped address was refused", func(r *Report) (string, bool) {
+		if !r.Fault.Made {
+			return "it was never made", false
+		}
+		return r.Fault.Error, r.Fault.Error != ""
+	}},
+	{"rogue: the device recorded F_TRANSLATION", func(r *Report) (string, bool) {
+		if len(r.Fault.Device) == 0 {
+			return "nothing was recorded", false
+		}
+		e := r.Fault.Device[0]
+		detail := fmt.Sprintf("%s, stream %#x, at %#x", e.Name, e.StreamID, e.Address)
+		return detail, e.Type == uint8(smmuv3.FTranslation) && e.StreamID == r.Fault.StreamID && e.Address == r.Fault.Address
+	}},
+	{"rogue: the guest's kernel printed the fault", func(r *Report) (string, bool) {
+		// Up to 6.14 the number and the words of the record, from then on the record's name.
+		i := slices.IndexFunc(r.Fault.Kernel, func(line string) bool {
+			return strings.Contains(line, "event 0x10 received") || strings.Contains(line, "event: F_TRANSLATION")
+		})
+		if i < 0 {
+			return fmt.Sprintf("not among %d lines", len(r.Fault.Kernel)), false
+		}
+		return r.Fault.Kernel[i], true
+	}},
+	{"nothing else faulted", func(r *Report) (string, bool) {
+		translation := r.Events[smmuv3.FTranslation.String()]
+		var all uint64
+		for _, n := range r.Events {
+			all += n
+		}
+		return fmt.Sprintf("%d events", all), all == translation && translation == uint64(len(r.Fault.Device))
+	}},
+	{"commands were consumed and interrupts raised", func(r *Report) (string, bool) {
+		syncs, stes, events := r.Commands[smmuv3.OpSync.String()], r.Commands[smmuv3.OpCfgiSTE.String()], r.Interrupts[vsmmu.LineEventQ.String()]+r.Interrupts["msi"]
+		return fmt.Sprintf("%d SYNC, %d CFGI_STE, %d event interrupts", syncs, stes, events), syncs > 0 && stes > 0 && events > 0
+	}},
+	{"the guest powered off", func(r *Report) (string, bool) {
+		if !r.Guest.PoweredOff {
+			return "it did not", false
+		}
+		return "of its own accord", true
+	}},
+}
+
+// Judge makes the checks. A boot with an error is not OK, whatever the checks say.
+func (r *Report) Judge() {
+	r.Checks = nil
+	r.OK = r.Error == ""
+	for _, c := range checks {
+		detail, ok := c.judge(r)
+		r.Checks = append(r.Checks, Check{c.name, ok, detail})
+		r.OK = r.OK && ok
+	}
+}
+
+// lastStage returns the stage that an endpoint did its DMA with: the last that translated.
+func (r *Report) lastStage(endpoint string) (Bind, bool) {
+	for _, b := range slices.Backward(r.stream(endpoint).Binds) {
+		if b.Disposition == "translate" && b.Error == "" {
+			return b, true
+		}
+	}
+	return Bind{Text: "no stage that translates was ever bound"}, false
+}
+
+func (r *Report) diskDone(serial string) (string, bool) {
+	d := r.disk(serial)
+	detail := fmt.Sprintf("%s written, %s read, %s verified, %s right in the backing file",
+		size(d.Written), size(d.Read), size(d.Verified), size(d.Backing))
+	if d.Error != "" {
+		return d.Error, false
+	}
+	return detail, min(d.Written, d.Read, d.Verified, d.Backing) >= guest.TestSize
+}
+
+// allTranslated: what the disk moved under a translating stage covers what the guest moved, and it moved nothing
+// under any other.
+func (r *Report) allTranslated(serial string) (string, bool) {
+	d, s := r.disk(serial), r.stream(serial)
+	var elsewhere uint64
+	for disposition, n := range s.Moved {
+		if disposition != "translate" {
+			elsewhere += n
+		}
+	}
+	translated := s.Moved["translate"]
+	return fmt.Sprintf("%s translated, %d bytes otherwise", size(int64(translated)), elsewhere),
+		elsewhere == 0 && translated >= uint64(d.Written+d.Read) && d.Read > 0
+}
+
+func (r *Report) stream(endpoint string) Stream {
+	if i := slices.IndexFunc(r.Streams, func(s Stream) bool { return s.Endpoint == endpoint }); i >= 0 {
+		return r.Streams[i]
+	}
+	return Stream{}
+}
+
+func (r *Report) disk(serial string) Disk {
+	if i := slices.IndexFunc(r.Disks, func(d Disk) bool { return d.Serial == serial }); i >= 0 {
+		return r.Disks[i]
+	}
+	return Disk{Error: "the guest said nothing of this disk"}
+}
+
+func size(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

@@ -1,0 +1,138 @@
+// Package report is what a test boot leaves behind: what was seen, the checks made of it, and how both are shown.
+package report
+
+import (
+	"encoding/json"
+	"io"
+)
+
+// Report is everything that one test boot showed. It is filled in by whoever sees a thing first: the guest's init, the
+// VMM, or the runner; Judge then makes the checks.
+type Report struct {
+	// OK is true only if every check held.
+	OK bool `json:"ok"`
+	// Error says why the boot did not come to its end; empty if it did.
+	Error  string  `json:"error,omitempty"`
+	Checks []Check `json:"checks"`
+
+	Accel string `json:"accel"` // "kvm": this machine's own; "tcg": that of an emulated host
+	Guest Guest  `json:"guest"`
+	// Probe holds the lines that the guest's arm-smmu-v3 driver printed as it came up.
+	Probe []string `json:"probe"`
+	IDs   []ID     `json:"id_registers"`
+
+	Streams []Stream `json:"streams"`
+	Disks   []Disk   `json:"disks"`
+	Fault   Fault    `json:"fault"`
+
+	Commands   map[string]uint64 `json:"commands"`   // consumed, by opcode
+	Events     map[string]uint64 `json:"events"`     // recorded, by type
+	Interrupts map[string]uint64 `json:"interrupts"` // raised, by line, and "msi"
+
+	Phases  []Phase `json:"phases"`
+	Seconds float64 `json:"seconds"` // wall time of all phases
+}
+
+// Check is one thing that has to be so.
+type Check struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"` // what was seen
+}
+
+// Guest tells which kernel ran. It is zero if the guest's init never spoke.
+type Guest struct {
+	Release    string `json:"release"`
+	Version    string `json:"version"`
+	PageSize   int    `json:"page_size"`
+	CPUs       int    `json:"cpus"`
+	PoweredOff bool   `json:"powered_off"` // of its own accord
+}
+
+// ID is a field of the identification registers.
+type ID struct {
+	Register string `json:"register"`
+	Field    string `json:"field"`
+	Host     uint32 `json:"host"`
+	Guest    uint32 `json:"guest"`
+	Reason   string `json:"reason"`
+}
+
+// Stream is an endpoint behind the SMMU and what the guest's Stream Table Entries made of it.
+type Stream struct {
+	StreamID uint32 `json:"stream_id"`
+	Endpoint string `json:"endpoint"` // the serial of the disk
+	// Binds holds the stages in the order in which they were bound, as many as are kept; BindCalls counts all.
+	Binds     []Bind `json:"binds"`
+	BindCalls int    `json:"bind_calls"`
+	// Moved counts the bytes that the endpoint moved, by the disposition of the stage that was bound meanwhile.
+	Moved map[string]uint64 `json:"moved"`
+	// Refused counts the accesses that failed.
+	Refused uint64 `json:"refused"`
+}
+
+// Bind is one bind-guest-stage call with every field of the stage.
+type Bind struct {
+	Disposition  string `json:"disposition"`
+	SMMUDisabled bool   `json:"smmu_disabled"`
+	Cause        string `json:"cause"` // of an abort that the guest is told about
+	S1ContextPtr uint64 `json:"s1contextptr"`
+	S1Fmt        string `json:"s1fmt"`
+	S1CDMax      uint8  `json:"s1cdmax"`
+	S1DSS        string `json:"s1dss"`
+	S1CIR        uint8  `json:"s1cir"`
+	S1COR        uint8  `json:"s1cor"`
+	S1CSH        uint8  `json:"s1csh"`
+	S1STALLD     bool   `json:"s1stalld"`
+	EATS         string `json:"eats"`
+	Error        string `json:"error,omitempty"` // the host's, if it refused
+	Text         string `json:"text"`            // the stage as the library prints it
+}
+
+// Disk is what was done to one disk, in bytes.
+type Disk struct {
+	Serial   string `json:"serial"`
+	StreamID uint32 `json:"stream_id"`
+	Name     string `json:"name"`       // in the guest
+	IOMMU    string `json:"iommu_type"` // how the guest's kernel translates for it
+	Written  int64  `json:"written"`
+	Read     int64  `json:"read"`
+	Verified int64  `json:"verified"` // by the guest, of what it read
+	Backing  int64  `json:"backing"`  // by the VMM, in the backing file, after the guest was gone
+	Error    string `json:"error,omitempty"`
+}
+
+// Fault is the misbehaving endpoint's DMA and what became of it.
+type Fault struct {
+	StreamID uint32 `json:"stream_id"`
+	Address  uint64 `json:"address"`
+	// Made tells whether the DMA was made at all, Error how it failed: not failing is a breach.
+	Made  bool   `json:"made"`
+	Error string `json:"error"`
+	// Device holds the records that the device wrote for it, Kernel the lines that the guest's kernel printed.
+	Device []Event  `json:"device"`
+	Kernel []string `json:"kernel"`
+}
+
+// Event is a record of the event queue.
+type Event struct {
+	Type     uint8     `json:"type"`
+	Name     string    `json:"name"`
+	StreamID uint32    `json:"stream_id"`
+	Address  uint64    `json:"address"`
+	Words    [4]uint64 `json:"words"`
+}
+
+// Phase is a stretch of wall time.
+type Phase struct {
+	Name    string  `json:"name"`
+	Seconds float64 `json:"seconds"`
+}
+
+// Write writes the report as indented JSON.
+func (r *Report) Write(w io.Writer) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(r)
+}

@@ -1,0 +1,91 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+// Summary writes the report for people.
+func (r *Report) Summary(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	section := func(title string) { fmt.Fprintf(t, "\n%s\n", title) }
+
+	if len(r.Probe) > 0 {
+		section("The guest's driver")
+		for _, line := range r.Probe {
+			fmt.Fprintf(t, "  %s\n", line)
+		}
+	}
+	if len(r.Streams) > 0 {
+		section("Bind-guest-stage calls")
+		for _, s := range r.Streams {
+			for i, b := range s.Binds {
+				who := ""
+				if i == 0 {
+					who = fmt.Sprintf("stream %#x (%s)", s.StreamID, s.Endpoint)
+				}
+				fmt.Fprintf(t, "  %s\t%d.\t%s\n", who, i+1, b.Text)
+			}
+			if more := s.BindCalls - len(s.Binds); more > 0 {
+				fmt.Fprintf(t, "  \t\tand %d more\n", more)
+			}
+		}
+	}
+	if len(r.Disks) > 0 {
+		section("Disks")
+		for _, d := range r.Disks {
+			fmt.Fprintf(t, "  %s\tstream %#x\t%s written\t%s read\t%s verified\t%s in the backing file\n",
+				d.Serial, d.StreamID, size(d.Written), size(d.Read), size(d.Verified), size(d.Backing))
+		}
+	}
+	for _, c := range []struct {
+		title  string
+		counts map[string]uint64
+	}{{"Commands", r.Commands}, {"Events", r.Events}, {"Interrupts", r.Interrupts}} {
+		if len(c.counts) > 0 {
+			section(c.title)
+			fmt.Fprintf(t, "  %s\n", counts(c.counts))
+		}
+	}
+	if len(r.Phases) > 0 {
+		section("Time")
+		for _, p := range r.Phases {
+			fmt.Fprintf(t, "  %6.1f s\t%s\n", p.Seconds, p.Name)
+		}
+		fmt.Fprintf(t, "  %6.1f s\tin all\n", r.Seconds)
+	}
+	section("Checks")
+	held := 0
+	for _, c := range r.Checks {
+		verdict := "FAILED"
+		if c.OK {
+			verdict = "ok"
+			held++
+		}
+		fmt.Fprintf(t, "  %s\t%s\t%s\n", verdict, c.Name, c.Detail)
+	}
+	verdict := "NOT OK"
+	if r.OK {
+		verdict = "OK"
+	}
+	fmt.Fprintf(t, "\n%s: %d of %d checks held\n", verdict, held, len(r.Checks))
+	return t.Flush()
+}
+
+// counts lists the counters, the largest first.
+func counts(m map[string]uint64) string {
+	names := slices.SortedFunc(maps.Keys(m), func(a, b string) int {
+		if m[a] != m[b] {
+			return int(max(-1, min(1, int64(m[b])-int64(m[a]))))
+		}
+		return strings.Compare(a, b)
+	})
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%s %d", name, m[name])
+	}
+	return strings.Join(names, ", ")
+}
