@@ -1,0 +1,151 @@
+//go:build linux && (amd64 || arm64)
+
+package kvm
+
+import (
+	"structs"
+	"unsafe"
+)
+
+// Requests, from include/uapi/linux/kvm.h: 0xAE, the number, and for those with an argument its size and direction.
+const (
+	getAPIVersion      = 0xae00
+	createVM           = 0xae01
+	checkExtension     = 0xae03
+	getVCPUMmapSize    = 0xae04
+	createVCPU         = 0xae41
+	setUserMemory      = 0x4020ae46
+	irqLine            = 0x4008ae61
+	run                = 0xae80
+	setOneReg          = 0x4010aeac
+	getOneReg          = 0x4010aeab
+	armVCPUInit        = 0x4020aeae
+	armPreferredTarget = 0x8020aeaf
+	createDevice       = 0xc00caee0
+	setDeviceAttr      = 0x4018aee1
+)
+
+const (
+	apiVersion = 12
+
+	capUserMemory    = 3
+	capDeviceCtrl    = 89
+	capARMPSCI02     = 102
+	capImmediateExit = 136
+	capARMVMIPASize  = 165
+)
+
+// What KVM_RUN came back for.
+const (
+	exitMMIO        = 6
+	exitSystemEvent = 24
+)
+
+// exitNames are the exits that end a VM with an error, by the names that KVM's documentation gives them.
+var exitNames = map[uint32]string{
+	0:  "KVM_EXIT_UNKNOWN",
+	4:  "KVM_EXIT_DEBUG",
+	8:  "KVM_EXIT_SHUTDOWN",
+	9:  "KVM_EXIT_FAIL_ENTRY",
+	17: "KVM_EXIT_INTERNAL_ERROR",
+	28: "KVM_EXIT_ARM_NISV",
+}
+
+// From arch/arm64/include/uapi/asm/kvm.h.
+const (
+	deviceVGICv3 = 7
+
+	vgicGroupAddr   = 0
+	vgicGroupNrIRQs = 3
+	vgicGroupCtrl   = 4
+
+	vgicAddrDist   = 2
+	vgicAddrRedist = 3
+	vgicCtrlInit   = 0
+
+	irqTypeSPI = 1 << 24
+
+	featurePowerOff = 1 << 0
+	featurePSCI02   = 1 << 2
+
+	regX0 = 0x6030_0000_0010_0000
+	regPC = 0x6030_0000_0010_0040
+)
+
+// userMemory is struct kvm_userspace_memory_region.
+type userMemory struct {
+	_     structs.HostLayout
+	slot  uint32
+	flags uint32
+	gpa   uint64
+	size  uint64
+	host  unsafe.Pointer
+}
+
+// irqLevel is struct kvm_irq_level.
+type irqLevel struct {
+	_     structs.HostLayout
+	irq   uint32
+	level uint32
+}
+
+// oneReg is struct kvm_one_reg.
+type oneReg struct {
+	_    structs.HostLayout
+	id   uint64
+	addr unsafe.Pointer
+}
+
+// vcpuInit is struct kvm_vcpu_init.
+type vcpuInit struct {
+	_        structs.HostLayout
+	target   uint32
+	features [7]uint32
+}
+
+// newDevice is struct kvm_create_device.
+type newDevice struct {
+	_     structs.HostLayout
+	typ   uint32
+	fd    uint32
+	flags uint32
+}
+
+// deviceAttr is struct kvm_device_attr.
+type deviceAttr struct {
+	_     structs.HostLayout
+	flags uint32
+	group uint32
+	attr  uint64
+	addr  unsafe.Pointer
+}
+
+// runPage is the start of struct kvm_run, the page that KVM and a vCPU's user share. Its union is laid out for the exits
+// handled here.
+type runPage struct {
+	_ structs.HostLayout
+	// request holds request_interrupt_window and immediate_exit, one word so that it can be stored atomically.
+	request    uint32
+	_          uint32
+	exitReason uint32
+	_          [20]byte
+	exit       [256]byte
+}
+
+// immediateExit is runPage.request with immediate_exit, its second byte, set.
+const immediateExit = 1 << 8
+
+// mmioExit is the union of struct kvm_run for KVM_EXIT_MMIO.
+type mmioExit struct {
+	_       structs.HostLayout
+	addr    uint64
+	data    [8]byte
+	len     uint32
+	isWrite uint8
+}
+
+// systemEventExit is the union of struct kvm_run for KVM_EXIT_SYSTEM_EVENT.
+type systemEventExit struct {
+	_   structs.HostLayout
+	typ uint32
+}

@@ -1,0 +1,176 @@
+//go:build linux && (amd64 || arm64)
+
+package kvm
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// VCPU is one processor of a VM. Run belongs to one goroutine, which keeps its thread; Stop may be called from any.
+type VCPU struct {
+	*handle
+	index  int
+	mem    []byte
+	run    *runPage
+	thread atomic.Int32
+}
+
+// NewVCPU makes the vCPU with the given index, which is also its MPIDR affinity. The first, 0, is on; the others wait for
+// the guest to start them by PSCI.
+func (vm *VM) NewVCPU(index int) (*VCPU, error) {
+	fd, err := vm.call("KVM_CREATE_VCPU", createVCPU, uintptr(index))
+	if err != nil {
+		return nil, err
+	}
+	unix.CloseOnExec(fd)
+	mem, err := unix.Mmap(fd, 0, vm.runSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("kvm: mmap of kvm_run: %w", err)
+	}
+	c := &VCPU{handle: newHandle(fd), index: index, mem: mem, run: (*runPage)(unsafe.Pointer(&mem[0]))}
+	if err := c.init(vm); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *VCPU) init(vm *VM) error {
+	var target vcpuInit
+	if _, err := vm.callPtr("KVM_ARM_PREFERRED_TARGET", armPreferredTarget, unsafe.Pointer(&target)); err != nil {
+		return err
+	}
+	target.features[0] |= featurePSCI02
+	if c.index > 0 {
+		target.features[0] |= featurePowerOff
+	}
+	_, err := c.callPtr("KVM_ARM_VCPU_INIT", armVCPUInit, unsafe.Pointer(&target))
+	return err
+}
+
+// Close waits for Run to return, so Stop comes first.
+func (c *VCPU) Close() error {
+	err := c.close()
+	if c.mem != nil {
+		err = errors.Join(err, unix.Munmap(c.mem))
+		c.mem, c.run = nil, nil
+	}
+	return err
+}
+
+// SetEntry makes the vCPU start at pc with x0, everything else as the architecture resets it.
+func (c *VCPU) SetEntry(pc, x0 uint64) error {
+	if err := c.setReg(regPC, pc); err != nil {
+		return err
+	}
+	return c.setReg(regX0, x0)
+}
+
+// PC is where the vCPU stands, for messages about a guest that hangs. It waits while the vCPU runs.
+func (c *VCPU) PC() (uint64, error) {
+	var value uint64
+	reg := oneReg{id: regPC, addr: unsafe.Pointer(&value)}
+	_, err := c.callPtr("KVM_GET_ONE_REG", getOneReg, unsafe.Pointer(&reg))
+	return value, err
+}
+
+func (c *VCPU) setReg(id, value uint64) error {
+	reg := oneReg{id: id, addr: unsafe.Pointer(&value)}
+	_, err := c.callPtr("KVM_SET_ONE_REG", setOneReg, unsafe.Pointer(&reg))
+	return err
+}
+
+// Exit says why Run returned.
+type Exit int
+
+// Reasons for an Exit.
+const (
+	Interrupted Exit = iota // by Stop, or by a signal that means nothing
+	MMIO                    // a load or store outside memory: see VCPU.MMIO
+	PowerOff                // the guest asked by PSCI SYSTEM_OFF
+	Reset                   // the guest asked by PSCI SYSTEM_RESET
+	Crash                   // the guest reported it
+)
+
+// systemEvents are the types of KVM_EXIT_SYSTEM_EVENT.
+var systemEvents = map[uint32]Exit{1: PowerOff, 2: Reset, 3: Crash}
+
+// Run runs the guest until something must be done for it. The caller has locked its goroutine to a thread and calls Run
+// from no other one.
+func (c *VCPU) Run() (Exit, error) {
+	c.thread.Store(int32(unix.Gettid()))
+	_, err := c.callOnce(run, 0)
+	switch {
+	case err == unix.EINTR || err == unix.EAGAIN:
+		return Interrupted, nil
+	case err == unix.ENOSYS:
+		return 0, fmt.Errorf("kvm: vCPU %d: load or store outside memory by an instruction that KVM cannot decode: %w", c.index, err)
+	case err != nil:
+		return 0, fmt.Errorf("kvm: KVM_RUN of vCPU %d: %w", c.index, err)
+	}
+	switch c.run.exitReason {
+	case exitMMIO:
+		return MMIO, nil
+	case exitSystemEvent:
+		event := (*systemEventExit)(unsafe.Pointer(&c.run.exit)).typ
+		if exit, ok := systemEvents[event]; ok {
+			return exit, nil
+		}
+		return 0, fmt.Errorf("kvm: vCPU %d: system event %d", c.index, event)
+	}
+	name, ok := exitNames[c.run.exitReason]
+	if !ok {
+		name = "exit"
+	}
+	return 0, fmt.Errorf("kvm: vCPU %d: %s (%d), detail %x", c.index, name, c.run.exitReason, c.run.exit[:16])
+}
+
+// Access is the guest's load or store that ended Run with MMIO.
+type Access struct {
+	Addr  uint64
+	Size  int // 1, 2, 4 or 8 bytes
+	Write bool
+	Value uint64 // what is stored, zero-extended
+}
+
+// MMIO is the access that ended Run.
+func (c *VCPU) MMIO() Access {
+	exit := (*mmioExit)(unsafe.Pointer(&c.run.exit))
+	size := min(int(exit.len), len(exit.data))
+	access := Access{Addr: exit.addr, Size: size, Write: exit.isWrite != 0}
+	if access.Write {
+		var data [8]byte
+		copy(data[:], exit.data[:size])
+		access.Value = binary.LittleEndian.Uint64(data[:])
+	}
+	return access
+}
+
+// SetLoaded is the answer to an MMIO load: the next Run hands the low bytes of value to the guest.
+func (c *VCPU) SetLoaded(value uint64) {
+	exit := (*mmioExit)(unsafe.Pointer(&c.run.exit))
+	binary.LittleEndian.PutUint64(exit.data[:], value)
+}
+
+// Stop makes the Run under way, and every later one, return Interrupted as soon as may be.
+//
+// Two steps are needed: immediate_exit catches a vCPU that is about to enter the guest, the signal one that is inside. The
+// signal is the one by which Go's runtime preempts goroutines, which it takes without asking why it came.
+func (c *VCPU) Stop() {
+	if c.run == nil {
+		return
+	}
+	atomic.StoreUint32(&c.run.request, immediateExit)
+	if thread := c.thread.Load(); thread != 0 {
+		// An error means that the thread has ended, which is just as good.
+		_ = unix.Tgkill(os.Getpid(), int(thread), unix.SIGURG)
+	}
+}

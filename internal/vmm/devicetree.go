@@ -1,0 +1,200 @@
+package vmm
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/u-root/u-root/pkg/dt"
+
+	"github.com/go-vsmmu/vsmmuv3/firmware"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// hardware is what the device tree tells the guest.
+type hardware struct {
+	mem     uint64
+	cpus    int
+	cmdline string
+	initrd  span // guest-physical; none if empty
+	smmu    bool
+	disks   []Master
+	seed    []byte // for the guest's random number generator and address space layout, at least 8 bytes; may be nil
+}
+
+// span is a range of guest-physical addresses.
+type span struct{ start, size uint64 }
+
+func (s span) end() uint64 { return s.start + s.size }
+
+// Master says how a disk stands behind the SMMU; it has no meaning in a machine without one.
+type Master struct {
+	StreamID  smmuv3.StreamID
+	PASIDBits uint32 // see firmware.Master
+	CanStall  bool
+}
+
+const (
+	phandleGIC   dt.PHandle = 1
+	phandleClock dt.PHandle = 2
+	phandleSMMU  dt.PHandle = 3
+)
+
+// From the GICv3 binding.
+const (
+	gicSPI    = 0
+	gicPPI    = 1
+	levelHigh = 4
+)
+
+// uartClock is the rate that drivers divide down to a baud rate, which nothing here depends on.
+const uartClock = 24_000_000
+
+// deviceTree is the flattened tree of the machine.
+func deviceTree(hw hardware) ([]byte, error) {
+	root := dt.NewNode("", dt.WithProperty(
+		dt.PropertyString("compatible", "linux,dummy-virt"),
+		dt.PropertyString("model", "vsmmuv3 test machine"),
+		dt.PropertyU32("#address-cells", 2),
+		dt.PropertyU32("#size-cells", 2),
+		dt.PropertyU32("interrupt-parent", uint32(phandleGIC)),
+	), dt.WithChildren(
+		chosenNode(hw),
+		dt.NewNode("aliases", dt.WithProperty(
+			dt.PropertyString("serial0", "/"+uartName(consoleBase)),
+			dt.PropertyString("serial1", "/"+uartName(controlBase)),
+		)),
+		dt.NewNode(fmt.Sprintf("memory@%x", uint64(RAMBase)), dt.WithProperty(
+			dt.PropertyString("device_type", "memory"),
+			dt.PropertyRegion("reg", RAMBase, hw.mem),
+		)),
+		cpusNode(hw.cpus),
+		dt.NewNode("psci", dt.WithProperty(
+			stringList("compatible", "arm,psci-1.0", "arm,psci-0.2"),
+			dt.PropertyString("method", "hvc"),
+		)),
+		timerNode(),
+		gicNode(hw.cpus),
+		dt.NewNode("apb-pclk", dt.WithProperty(
+			dt.PropertyString("compatible", "fixed-clock"),
+			dt.PropertyU32("#clock-cells", 0),
+			dt.PropertyU32("clock-frequency", uartClock),
+			dt.PropertyU32("phandle", uint32(phandleClock)),
+		)),
+		uartNode(consoleBase, consoleSPI),
+		uartNode(controlBase, controlSPI),
+	))
+	if hw.smmu {
+		root.Children = append(root.Children, firmware.SMMUNode(firmware.SMMU{
+			Base: smmuBase, PHandle: phandleSMMU,
+			EventQ: smmuEventQSPI, PRIQ: smmuPRIQSPI, CmdSync: smmuCmdSyncSPI, GError: smmuGErrorSPI,
+		}))
+	}
+	for slot, disk := range hw.disks {
+		root.Children = append(root.Children, virtioNode(slot, hw.smmu, disk))
+	}
+	tree := dt.FDT{Header: dt.Header{Magic: dt.Magic, Version: 17, LastCompVersion: 16}, RootNode: root}
+	var blob bytes.Buffer
+	if _, err := tree.Write(&blob); err != nil {
+		return nil, fmt.Errorf("vmm: device tree: %w", err)
+	}
+	return blob.Bytes(), nil
+}
+
+func chosenNode(hw hardware) *dt.Node {
+	n := dt.NewNode("chosen", dt.WithProperty(
+		dt.PropertyString("stdout-path", "serial0"),
+		dt.PropertyString("bootargs", hw.cmdline),
+	))
+	if hw.initrd.size > 0 {
+		n.Properties = append(n.Properties,
+			dt.PropertyU64("linux,initrd-start", hw.initrd.start),
+			dt.PropertyU64("linux,initrd-end", hw.initrd.end()))
+	}
+	if hw.seed != nil {
+		const kaslrSize = 8
+		n.Properties = append(n.Properties,
+			dt.Property{Name: "kaslr-seed", Value: hw.seed[:kaslrSize]},
+			dt.Property{Name: "rng-seed", Value: hw.seed[kaslrSize:]})
+	}
+	return n
+}
+
+func cpusNode(count int) *dt.Node {
+	cpus := dt.NewNode("cpus", dt.WithProperty(dt.PropertyU32("#address-cells", 1), dt.PropertyU32("#size-cells", 0)))
+	for i := range count {
+		cpus.Children = append(cpus.Children, dt.NewNode(fmt.Sprintf("cpu@%x", i), dt.WithProperty(
+			dt.PropertyString("device_type", "cpu"),
+			dt.PropertyString("compatible", "arm,armv8"),
+			dt.PropertyString("enable-method", "psci"),
+			dt.PropertyU32("reg", uint32(i)),
+		)))
+	}
+	return cpus
+}
+
+// timerNode has the private interrupts that KVM gives the timers: secure, non-secure, virtual, hypervisor.
+func timerNode() *dt.Node {
+	var interrupts []uint32
+	for _, ppi := range []uint32{13, 14, 11, 10} {
+		interrupts = append(interrupts, gicPPI, ppi, levelHigh)
+	}
+	return dt.NewNode("timer", dt.WithProperty(
+		dt.PropertyString("compatible", "arm,armv8-timer"),
+		dt.PropertyU32Array("interrupts", interrupts),
+		flag("always-on"),
+	))
+}
+
+func gicNode(cpus int) *dt.Node {
+	reg := append(
+		dt.PropertyRegion("", gicDistBase, gicDistSize).Value,
+		dt.PropertyRegion("", gicRedistBase, gicRedistSize*uint64(cpus)).Value...)
+	return dt.NewNode(fmt.Sprintf("interrupt-controller@%x", gicDistBase), dt.WithProperty(
+		dt.PropertyString("compatible", "arm,gic-v3"),
+		dt.Property{Name: "reg", Value: reg},
+		flag("interrupt-controller"),
+		dt.PropertyU32("#interrupt-cells", 3),
+		dt.PropertyU32("phandle", uint32(phandleGIC)),
+	))
+}
+
+func uartName(base uint64) string { return fmt.Sprintf("serial@%x", base) }
+
+func uartNode(base uint64, spi uint32) *dt.Node {
+	return dt.NewNode(uartName(base), dt.WithProperty(
+		stringList("compatible", "arm,pl011", "arm,primecell"),
+		dt.PropertyRegion("reg", base, uartSize),
+		dt.PropertyU32Array("interrupts", []uint32{gicSPI, spi, levelHigh}),
+		dt.PropertyU32Array("clocks", []uint32{uint32(phandleClock), uint32(phandleClock)}),
+		stringList("clock-names", "uartclk", "apb_pclk"),
+	))
+}
+
+func virtioNode(slot int, smmu bool, disk Master) *dt.Node {
+	base := virtioSlot(slot)
+	n := dt.NewNode(fmt.Sprintf("virtio_mmio@%x", base), dt.WithProperty(
+		dt.PropertyString("compatible", "virtio,mmio"),
+		dt.PropertyRegion("reg", base, virtioSize),
+		dt.PropertyU32Array("interrupts", []uint32{gicSPI, virtioSPI + uint32(slot), levelHigh}),
+		flag("dma-coherent"),
+	))
+	if smmu {
+		n.Properties = append(n.Properties, firmware.MasterProperties(firmware.Master{
+			SMMU: phandleSMMU, StreamIDs: []smmuv3.StreamID{disk.StreamID}, PASIDBits: disk.PASIDBits, CanStall: disk.CanStall,
+		})...)
+	}
+	return n
+}
+
+func virtioSlot(slot int) uint64 { return virtioBase + virtioSize*uint64(slot) }
+
+// flag is a property that is true by being there.
+func flag(name string) dt.Property { return dt.Property{Name: name, Value: []byte{}} }
+
+func stringList(name string, values ...string) dt.Property {
+	var value []byte
+	for _, v := range values {
+		value = append(append(value, v...), 0)
+	}
+	return dt.Property{Name: name, Value: value}
+}

@@ -1,0 +1,44 @@
+package vmm
+
+// RAMBase is the guest-physical address of the machine's memory.
+const RAMBase = 0x4000_0000
+
+// Where the guest finds its devices. UARTs and the SMMU have 64 KiB pages of their own, for kernels with that granule.
+const (
+	gicDistBase   = 0x0800_0000
+	gicDistSize   = 64 << 10
+	gicRedistBase = 0x080a_0000
+	gicRedistSize = 128 << 10 // each vCPU's
+
+	consoleBase = 0x0900_0000
+	controlBase = 0x0901_0000
+	uartSize    = 4 << 10
+
+	smmuBase = 0x0905_0000
+	smmuSize = 128 << 10
+
+	virtioBase = 0x0a00_0000
+	virtioSize = 512 // each slot's
+)
+
+// Shared peripheral interrupts.
+const (
+	consoleSPI = 1
+	controlSPI = 2
+
+	smmuEventQSPI  = 8
+	smmuPRIQSPI    = 9
+	smmuCmdSyncSPI = 10
+	smmuGErrorSPI  = 11
+
+	virtioSPI = 16 // of slot 0, the others behind it
+
+	spis = 64
+)
+
+// Limits of the memory map above.
+const (
+	maxCPUs  = 8
+	maxDisks = 32
+	maxMem   = 64 << 30 // a guest-physical address of 36 bits reaches no further
+)

@@ -1,0 +1,44 @@
+package pl011
+
+// fifo is a ring of characters. The counters only grow; their difference is what it holds.
+type fifo struct {
+	data    []byte
+	in, out uint
+}
+
+func newFIFO(size int) fifo { return fifo{data: make([]byte, size)} }
+
+func (f *fifo) len() int   { return int(f.in - f.out) }
+func (f *fifo) full() bool { return f.len() == len(f.data) }
+
+// put takes as much of p as there is room for, and says how much.
+func (f *fifo) put(p []byte) int {
+	n := min(len(p), len(f.data)-f.len())
+	for _, c := range p[:n] {
+		f.data[f.in%uint(len(f.data))] = c
+		f.in++
+	}
+	return n
+}
+
+// take removes the oldest character, if there is one.
+func (f *fifo) take() (byte, bool) {
+	if f.len() == 0 {
+		return 0, false
+	}
+	c := f.data[f.out%uint(len(f.data))]
+	f.out++
+	return c, true
+}
+
+// peek copies the oldest characters to p, and says how many.
+func (f *fifo) peek(p []byte) int {
+	n := min(len(p), f.len())
+	for i := range n {
+		p[i] = f.data[(f.out+uint(i))%uint(len(f.data))]
+	}
+	return n
+}
+
+// drop removes the n oldest characters.
+func (f *fifo) drop(n int) { f.out += uint(n) }

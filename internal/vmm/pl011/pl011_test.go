@@ -1,0 +1,191 @@
+package pl011
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// line is an interrupt line that remembers its level.
+type line struct {
+	mu    sync.Mutex
+	cond  sync.Cond
+	level bool
+}
+
+func newLine() *line {
+	l := &line{}
+	l.cond.L = &l.mu
+	return l
+}
+
+func (l *line) set(level bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.level = level
+	l.cond.Broadcast()
+}
+
+func (l *line) wait(level bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.level != level {
+		l.cond.Wait()
+	}
+}
+
+func (l *line) get() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.level
+}
+
+// gate is an output that takes nothing until it is opened.
+type gate struct {
+	open chan struct{}
+	bytes.Buffer
+}
+
+func (g *gate) Write(p []byte) (int, error) {
+	<-g.open
+	return g.Buffer.Write(p)
+}
+
+func TestIdentificationIsThatOfAPL011(t *testing.T) {
+	u := New(io.Discard, nil, func(bool) {})
+	defer u.Close()
+	var id []uint64
+	for off := uint64(0xfe0); off <= 0xffc; off += 4 {
+		id = append(id, u.Load(off, 4))
+	}
+	// DDI 0183 §3.3.15 to §3.3.18: part 0x011, designer 0x41, revision 3; then the PrimeCell's own four.
+	assert.Equal(t, []uint64{0x11, 0x10, 0x34, 0x00, 0x0d, 0xf0, 0x05, 0xb1}, id)
+}
+
+func TestResetValues(t *testing.T) {
+	u := New(io.Discard, nil, func(bool) {})
+	defer u.Close()
+	for _, tt := range []struct {
+		name      string
+		off, want uint64
+	}{
+		{"UARTFR: both FIFOs empty", 0x18, 0x90},
+		{"UARTCR: RXE and TXE", 0x30, 0x300},
+		{"UARTIFLS: half full", 0x34, 0x12},
+		{"UARTIMSC", 0x38, 0},
+		{"UARTRIS", 0x3c, 0},
+	} {
+		assert.Equal(t, tt.want, u.Load(tt.off, 4), tt.name)
+	}
+}
+
+func TestRegistersKeepTheirBitsOnly(t *testing.T) {
+	u := New(io.Discard, nil, func(bool) {})
+	defer u.Close()
+	for off := uint64(0); off < 0x1000; off++ {
+		if off != 0 { // UARTDR
+			u.Store(off, 4, 0xffff_ffff_ffff_ffff)
+		}
+	}
+	assert.EqualValues(t, 0xffff, u.Load(0x24, 4), "UARTIBRD")
+	assert.EqualValues(t, 0x3f, u.Load(0x28, 4), "UARTFBRD")
+	assert.EqualValues(t, 0xff, u.Load(0x2c, 4), "UARTLCR_H")
+	assert.EqualValues(t, 0x7ff, u.Load(0x38, 4), "UARTIMSC")
+	assert.EqualValues(t, 0x90, u.Load(0x18, 4), "UARTFR is read-only")
+	assert.Zero(t, u.Load(0x800, 4), "reserved")
+	assert.Zero(t, u.Load(0xfe1, 4), "between registers")
+	assert.Zero(t, u.Load(^uint64(0), 8), "far outside")
+}
+
+func TestTransmitReachesTheOutputInOrder(t *testing.T) {
+	var out bytes.Buffer
+	u := New(&out, nil, func(bool) {})
+	want := bytes.Repeat([]byte("0123456789abcdef\n"), 1000)
+	for _, c := range want {
+		for u.Load(0x18, 4)&0x20 != 0 { // UARTFR.TXFF
+		}
+		u.Store(0, 1, uint64(c))
+	}
+	require.NoError(t, u.Close())
+	assert.Equal(t, want, out.Bytes(), "Close loses nothing")
+}
+
+func TestTransmitHoldsTheGuestBackWhenTheOutputIsSlow(t *testing.T) {
+	out := &gate{open: make(chan struct{})}
+	irq := newLine()
+	u := New(out, nil, irq.set)
+	sent := 0
+	for u.Load(0x18, 4)&0x20 == 0 {
+		u.Store(0, 1, 'x')
+		sent++
+	}
+	assert.Equal(t, txSize, sent)
+	u.Store(0, 1, 'y') // lost, as TXFF said
+	u.Store(0x44, 4, 0x20)
+	u.Store(0x38, 4, 0x20)
+	assert.False(t, irq.get(), "a full FIFO wants no more")
+
+	close(out.open)
+	irq.wait(true)
+	assert.EqualValues(t, 0x20, u.Load(0x40, 4), "UARTMIS.TXMIS")
+	u.Store(0x44, 4, 0x20) // UARTICR
+	assert.False(t, irq.get())
+	require.NoError(t, u.Close())
+	assert.Equal(t, bytes.Repeat([]byte("x"), txSize), out.Bytes())
+}
+
+func TestTransmitIntoABrokenOutputGoesOn(t *testing.T) {
+	r, w := io.Pipe()
+	require.NoError(t, r.CloseWithError(errors.New("gone")))
+	u := New(w, nil, func(bool) {})
+	for range 3 * txSize {
+		for u.Load(0x18, 4)&0x20 != 0 {
+		}
+		u.Store(0, 1, 'x')
+	}
+	require.NoError(t, u.Close())
+}
+
+func TestReceiveWaitsForTheGuestAndRaisesTheInterrupt(t *testing.T) {
+	host, guest := net.Pipe()
+	irq := newLine()
+	u := New(guest, guest, irq.set)
+	sent := make(chan error, 1)
+	want := bytes.Repeat([]byte("hello, guest. "), 20)
+	go func() {
+		_, err := host.Write(want)
+		sent <- err
+	}()
+
+	u.Store(0x38, 4, 0x50)  // UARTIMSC: RXIM, RTIM
+	u.Store(0x30, 4, 0x301) // UARTCR: enabled
+	var got []byte
+	for len(got) < len(want) {
+		irq.wait(true)
+		for u.Load(0x18, 4)&0x10 == 0 { // UARTFR.RXFE
+			got = append(got, byte(u.Load(0, 4)))
+		}
+	}
+	require.NoError(t, <-sent)
+	assert.Equal(t, want, got)
+	irq.wait(false)
+	assert.Zero(t, u.Load(0x3c, 4)&0x50, "UARTRIS with nothing to read")
+	require.NoError(t, u.Close())
+	_, err := host.Write([]byte("late"))
+	assert.Error(t, err, "Close closed the input")
+}
+
+func TestReceiveIsOffUntilEnabled(t *testing.T) {
+	host, guest := net.Pipe()
+	u := New(guest, guest, func(bool) {})
+	_, err := host.Write([]byte("x"))
+	require.NoError(t, err)
+	assert.EqualValues(t, 0x10, u.Load(0x18, 4)&0x10, "UARTFR.RXFE")
+	require.NoError(t, u.Close(), "with a character that nobody takes")
+}

@@ -1,0 +1,221 @@
+package virtio
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+)
+
+// Storage holds a block device's bytes. *os.File is one.
+type Storage interface {
+	io.ReaderAt
+	io.WriterAt
+	Sync() error
+}
+
+// Block is the model of a block device (virtio 1.2 §5.2).
+type Block struct {
+	storage Storage
+	sectors uint64
+	serial  [serialSize]byte
+	config  [configSize]byte
+	stats   blockStats
+}
+
+// BlockStats counts what a Block has carried out.
+type BlockStats struct {
+	Read    uint64 `json:"read"`    // bytes from the storage to the driver
+	Written uint64 `json:"written"` // bytes from the driver to the storage
+	Flushes uint64 `json:"flushes"`
+	Failed  uint64 `json:"failed"` // requests answered with an error
+}
+
+type blockStats struct{ read, written, flushes, failed atomic.Uint64 }
+
+const (
+	sectorSize = 512
+	serialSize = 20
+	configSize = 60
+	headerSize = 16
+
+	// The largest request is what the driver is told: segMax pieces of sizeMax bytes.
+	sizeMax     = 64 << 10
+	segMax      = 64
+	maxTransfer = segMax * sizeMax
+
+	blockDeviceID = 2
+
+	featureSizeMax = 1 << 1
+	featureSegMax  = 1 << 2
+	featureFlush   = 1 << 9
+)
+
+// Request types.
+const (
+	typeIn    = 0
+	typeOut   = 1
+	typeFlush = 4
+	typeGetID = 8
+)
+
+// Status, the last byte of a request.
+const (
+	statusOK          = 0
+	statusIOError     = 1
+	statusUnsupported = 2
+)
+
+// NewBlock makes a block device of size bytes, a multiple of 512, with a serial number of at most 20 bytes.
+func NewBlock(storage Storage, size int64, serial string) (*Block, error) {
+	if size <= 0 || size%sectorSize != 0 {
+		return nil, fmt.Errorf("virtio: block device of %d bytes: not a positive multiple of %d", size, sectorSize)
+	}
+	if len(serial) > serialSize {
+		return nil, fmt.Errorf("virtio: serial number %q is longer than %d bytes", serial, serialSize)
+	}
+	b := &Block{storage: storage, sectors: uint64(size) / sectorSize}
+	copy(b.serial[:], serial)
+	binary.LittleEndian.PutUint64(b.config[0:], b.sectors)
+	binary.LittleEndian.PutUint32(b.config[8:], sizeMax)
+	binary.LittleEndian.PutUint32(b.config[12:], segMax)
+	return b, nil
+}
+
+// DeviceID is 2, a block device.
+func (b *Block) DeviceID() uint32 { return blockDeviceID }
+
+// Features are those with which requests have a largest size and can be made durable.
+func (b *Block) Features() uint64 { return featureSizeMax | featureSegMax | featureFlush }
+
+// Config is struct virtio_blk_config.
+func (b *Block) Config() []byte { return b.config[:] }
+
+// Stats may be called at any time, from any goroutine.
+func (b *Block) Stats() BlockStats {
+	return BlockStats{b.stats.read.Load(), b.stats.written.Load(), b.stats.flushes.Load(), b.stats.failed.Load()}
+}
+
+// Serve carries out one request: a header, data in one direction or the other, and a status byte.
+func (b *Block) Serve(req Request) (written uint32, err error) {
+	room := req.Writable.Size()
+	if room == 0 {
+		return 0, fmt.Errorf("%w: block request without a place for its status", errRing)
+	}
+	data := room - 1
+	status, filled := b.carryOut(req, data)
+	if status != statusOK {
+		b.stats.failed.Add(1)
+	}
+	if _, err := newStream(req.DMA, req.Writable, data).Write([]byte{status}); err != nil {
+		return 0, fmt.Errorf("block request's status: %w", err)
+	}
+	// Only what has been written from the first byte on may be counted (§2.7.8): the status, too, if no hole is before it.
+	if filled == data {
+		filled++
+	}
+	return uint32(filled), nil
+}
+
+// carryOut does what the header asks. Of the room for data, it says how much it has filled from the start.
+func (b *Block) carryOut(req Request, room uint64) (status byte, filled uint64) {
+	var header [headerSize]byte
+	out, in := newStream(req.DMA, req.Readable, 0), newStream(req.DMA, req.Writable, 0)
+	if _, err := out.Read(header[:]); err != nil {
+		return statusIOError, 0
+	}
+	sector := binary.LittleEndian.Uint64(header[8:])
+	var err error
+	switch binary.LittleEndian.Uint32(header[0:]) {
+	case typeIn:
+		filled = room
+		err = b.read(in, sector, room)
+	case typeOut:
+		err = b.write(out, sector, req.Readable.Size()-headerSize)
+	case typeFlush:
+		err = b.flush()
+	case typeGetID:
+		filled = min(room, serialSize)
+		_, err = in.Write(b.serial[:filled])
+	default:
+		return statusUnsupported, 0
+	}
+	if err != nil {
+		return statusIOError, 0
+	}
+	return statusOK, filled
+}
+
+// The data of a request is gathered in a buffer between memory and storage: one call to the storage however many segments
+// the driver gave, in chunks of a pool, and what is written is what was read once.
+
+func (b *Block) read(to io.Writer, sector, n uint64) error {
+	if !b.holds(sector, n) {
+		return errTransfer
+	}
+	var buf buffer.Buffer
+	defer buf.Release()
+	from := &storageReader{b.storage, int64(sector * sectorSize)}
+	if _, err := buf.WriteFromReader(from, int64(n)); err != nil {
+		return err
+	}
+	if _, err := buf.ReadToWriter(to, int64(n)); err != nil {
+		return err
+	}
+	b.stats.read.Add(n)
+	return nil
+}
+
+func (b *Block) write(from io.Reader, sector, n uint64) error {
+	if !b.holds(sector, n) {
+		return errTransfer
+	}
+	var buf buffer.Buffer
+	defer buf.Release()
+	if _, err := buf.WriteFromReader(from, int64(n)); err != nil {
+		return err
+	}
+	to := io.NewOffsetWriter(b.storage, int64(sector*sectorSize))
+	if _, err := buf.ReadToWriter(to, int64(n)); err != nil {
+		return err
+	}
+	b.stats.written.Add(n)
+	return nil
+}
+
+func (b *Block) flush() error {
+	if err := b.storage.Sync(); err != nil {
+		return err
+	}
+	b.stats.flushes.Add(1)
+	return nil
+}
+
+var errTransfer = errors.New("transfer of no whole sectors, too large, or outside the device")
+
+// holds says whether n bytes at sector are a legal transfer.
+func (b *Block) holds(sector, n uint64) bool {
+	return n%sectorSize == 0 && n <= maxTransfer && sector <= b.sectors && n/sectorSize <= b.sectors-sector
+}
+
+// storageReader reads on from an offset. It fails where a file ends: a buffer.Buffer that fills from a reader asks again
+// after io.EOF, for ever.
+type storageReader struct {
+	from io.ReaderAt
+	at   int64
+}
+
+func (r *storageReader) Read(p []byte) (int, error) {
+	n, err := r.from.ReadAt(p, r.at)
+	r.at += int64(n)
+	switch {
+	case n == len(p):
+		err = nil
+	case err == nil || err == io.EOF:
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}

@@ -1,0 +1,21 @@
+// Package virtio is the device's side of virtio 1.2 over MMIO: the transport's registers, a split virtqueue, and a block
+// device. Every access to rings and data goes through the device's own DMA, so that an IOMMU can stand in between, and
+// nothing that the driver wrote is trusted.
+package virtio
+
+// DMA is how a device reaches memory: by the addresses that its driver gave it, which an SMMU may translate. Each call moves
+// all of p or fails. Accesses of 2 bytes at a multiple of 2 must be single-copy atomic: the ring indices depend on it.
+type DMA interface {
+	ReadAt(p []byte, iova uint64) error
+	WriteAt(p []byte, iova uint64) error
+}
+
+// Model is what a device does, behind the transport.
+type Model interface {
+	DeviceID() uint32 // virtio 1.2 §5
+	Features() uint64 // the device type's own, without the transport's
+	Config() []byte   // the configuration space, constant
+	// Serve carries out one request and says how much of its writable part it has written from the start. An error means
+	// that the device cannot go on; what can be told to the driver in the request itself is no error.
+	Serve(Request) (written uint32, err error)
+}

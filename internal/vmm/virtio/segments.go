@@ -1,0 +1,62 @@
+package virtio
+
+import "io"
+
+// Segment is a piece of memory that a descriptor names. It does not wrap round the address space.
+type Segment struct {
+	Addr uint64
+	Len  uint32
+}
+
+// Segments is one direction of a request: its bytes in order, in pieces.
+type Segments []Segment
+
+// Size is the number of bytes, up to a queue's worth of 4 GiB pieces.
+func (s Segments) Size() (n uint64) {
+	for _, seg := range s {
+		n += uint64(seg.Len)
+	}
+	return n
+}
+
+// stream moves through segments as an io.Reader or io.Writer. It fails at its end rather than come up short: what is
+// built on it asks for what is there.
+type stream struct {
+	dma  DMA
+	rest Segments
+	at   uint32 // within the first of rest
+}
+
+// newStream starts at offset skip.
+func newStream(dma DMA, s Segments, skip uint64) *stream {
+	for len(s) > 0 && skip >= uint64(s[0].Len) {
+		skip -= uint64(s[0].Len)
+		s = s[1:]
+	}
+	return &stream{dma: dma, rest: s, at: uint32(skip)}
+}
+
+func (s *stream) Read(p []byte) (int, error)  { return s.move(p, s.dma.ReadAt) }
+func (s *stream) Write(p []byte) (int, error) { return s.move(p, s.dma.WriteAt) }
+
+func (s *stream) move(p []byte, access func(p []byte, addr uint64) error) (int, error) {
+	done := 0
+	for done < len(p) {
+		if len(s.rest) == 0 {
+			return done, io.ErrUnexpectedEOF
+		}
+		seg := s.rest[0]
+		n := min(len(p)-done, int(seg.Len-s.at))
+		if n > 0 {
+			if err := access(p[done:done+n], seg.Addr+uint64(s.at)); err != nil {
+				return done, err
+			}
+		}
+		done += n
+		s.at += uint32(n)
+		if s.at == seg.Len {
+			s.rest, s.at = s.rest[1:], 0
+		}
+	}
+	return done, nil
+}
