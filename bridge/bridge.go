@@ -84,7 +84,8 @@ var (
 	// ErrRejected: the host does not take this stage, and would not the next
 	// time.
 	ErrRejected = errors.New("the host rejects the guest stage")
-	// ErrGone: the device, or the host, is no longer there.
+	// ErrGone: the device, or the host, is no longer there, and makes no more
+	// DMA.
 	ErrGone = errors.New("the device is gone")
 	// ErrInUse: the StreamID or the endpoint is attached already.
 	ErrInUse = errors.New("in use")

@@ -126,3 +126,29 @@ const (
 func (c Command) CS() CompletionSignal { return CompletionSignal(bits(c[0], 12, 2)) }
 func (c Command) MSIData() uint32      { return uint32(c[0] >> 32) }
 func (c Command) MSIAddr() uint64      { return c[1] & IRQCfgAddrMask }
+
+// StreamRange is which StreamIDs a CFGI_STE_RANGE means: 2^(Range+1) of them,
+// aligned, or all with CFGI_ALL (§4.3.2, §4.3.3).
+func (c Command) StreamRange() (first, last StreamID) {
+	low := StreamID(1<<(c.Range()+1) - 1)
+	return c.StreamID() &^ low, c.StreamID() | low
+}
+
+// NewTLBINSNHAll is the command that invalidates every translation of the
+// Non-secure, non-hypervisor regimes.
+func NewTLBINSNHAll() Command { return Command{uint64(OpTLBINSNHAll)} }
+
+// NewCfgiCDAll is the command that invalidates every CD cached for a stream.
+func NewCfgiCDAll(sid StreamID) Command {
+	return Command{uint64(OpCfgiCDAll) | uint64(sid)<<32}
+}
+
+// NewATCInvAll is the command that invalidates all that a stream's endpoint
+// caches, of every substream: Size 52 is everything, Global any SubstreamID
+// (§4.5.1). It takes two, as Global means nothing without SSV.
+func NewATCInvAll(sid StreamID) [2]Command {
+	all := Command{uint64(OpATCInv) | uint64(sid)<<32, 52}
+	global := all
+	global[0] |= 1<<9 | 1<<11
+	return [2]Command{all, global}
+}

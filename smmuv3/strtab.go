@@ -5,8 +5,9 @@ package smmuv3
 type StreamTable struct {
 	Addr     uint64
 	TwoLevel bool
-	Log2Size uint // log2 of the number of STEs, at most IDR1.SIDSIZE
-	Split    uint // StreamID bits that index a level-2 table: 6, 8 or 10
+	Log2Size uint   // log2 of the number of STEs, at most IDR1.SIDSIZE
+	Split    uint   // StreamID bits that index a level-2 table: 6, 8 or 10
+	AddrMask uint64 // the output address size, which addresses are cut to
 }
 
 // Sizes in bytes of the Stream table's parts (§5.1, §5.2).
@@ -19,6 +20,8 @@ const (
 const (
 	STRTABBaseMask = BaseRA | BaseAddrMask&^0x3f
 	STRTABCfgMask  = 0x307ff // LOG2SIZE [5:0], SPLIT [10:6], FMT [17:16]
+
+	STRTABCfgLog2Size = 0x3f
 )
 
 // NewStreamTable reads the registers as an SMMU with these ID registers does:
@@ -31,6 +34,7 @@ func NewStreamTable(base uint64, cfg uint32, ids IDRegs) StreamTable {
 		Log2Size: min(uint(bits(c, 0, 6)), uint(ids.Get(SIDSIZE))),
 		TwoLevel: ids.Has(STLevel) && bits(c, 16, 2) == 1,
 		Split:    6,
+		AddrMask: ids.OutputMask(),
 	}
 	if s := uint(bits(c, 6, 5)); s == 8 || s == 10 {
 		t.Split = s
@@ -39,7 +43,7 @@ func NewStreamTable(base uint64, cfg uint32, ids IDRegs) StreamTable {
 	if t.TwoLevel {
 		size = max(64, L1STDSize*t.l1Entries())
 	}
-	t.Addr = base & STRTABBaseMask & BaseAddrMask & ids.OutputMask() &^ (size - 1)
+	t.Addr = base & STRTABBaseMask & BaseAddrMask & t.AddrMask &^ (size - 1)
 	return t
 }
 

@@ -1,0 +1,68 @@
+package trap
+
+import (
+	"encoding/binary"
+
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// Entry is what a lookup in the Stream table found: an STE, or the event that
+// tells why there is none.
+type Entry struct {
+	STE smmuv3.STE
+	// Fault is 0, C_BAD_STREAMID or F_STE_FETCH.
+	Fault smmuv3.EventType
+	// FetchAddr is where the fetch failed, for F_STE_FETCH.
+	FetchAddr guestmem.GPA
+}
+
+// Reader looks STEs up. It may be used by one goroutine at a time.
+type Reader struct {
+	mem guestmem.Memory
+	// What is read goes here rather than on the stack: passed through an
+	// interface it would be an allocation each time.
+	ste   [smmuv3.STESize]byte
+	l1std [smmuv3.L1STDSize]byte
+}
+
+// NewReader returns a Reader of the guest's memory.
+func NewReader(mem guestmem.Memory) *Reader { return &Reader{mem: mem} }
+
+// Lookup finds a stream's STE (IHI 0070 §3.3.1). Each structure is read once,
+// and only where the table has it: nothing beyond the table is touched
+// (§3.21.3).
+func (r *Reader) Lookup(t smmuv3.StreamTable, sid smmuv3.StreamID) Entry {
+	e, _ := r.lookup(t, sid)
+	return e
+}
+
+// lookup also tells which structures the answer depends on.
+func (r *Reader) lookup(t smmuv3.StreamTable, sid smmuv3.StreamID) (Entry, path) {
+	var p path
+	if !t.Contains(sid) {
+		return Entry{Fault: smmuv3.CBadStreamID}, p
+	}
+	addr := guestmem.GPA(t.STEAddr(sid))
+	if t.TwoLevel {
+		l1 := guestmem.GPA(t.L1STDAddr(sid))
+		p[0] = guestmem.Range{GPA: l1, Len: smmuv3.L1STDSize}
+		if err := r.mem.ReadAt(r.l1std[:], l1); err != nil {
+			return Entry{Fault: smmuv3.FSTEFetch, FetchAddr: l1}, p
+		}
+		d := smmuv3.L1STD(binary.LittleEndian.Uint64(r.l1std[:]))
+		index := uint64(sid) & (1<<t.Split - 1)
+		if index >= d.STEs(t) {
+			return Entry{Fault: smmuv3.CBadStreamID}, p
+		}
+		// A level-2 table beyond the output address size is cut to it, as the
+		// base of the table is: of the choices in §3.4.3 the one that its note
+		// 6 recommends to a hypervisor.
+		addr = guestmem.GPA(d.L2Ptr()&t.AddrMask + smmuv3.STESize*index)
+	}
+	p[1] = guestmem.Range{GPA: addr, Len: smmuv3.STESize}
+	if err := r.mem.ReadAt(r.ste[:], addr); err != nil {
+		return Entry{Fault: smmuv3.FSTEFetch, FetchAddr: addr}, p
+	}
+	return Entry{STE: smmuv3.LoadSTE(&r.ste)}, p
+}

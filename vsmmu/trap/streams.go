@@ -1,0 +1,232 @@
+package trap
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// State is where a stream stands, in the terms of the thread that the bridge
+// comes from (see package bridge).
+type State uint8
+
+const (
+	// Default is states (1) and (5): the stream is not attached, and the
+	// host's owner does with the device as it likes.
+	Default State = iota
+	// Aborting is the state between (2) and (3) that the thread asks for:
+	// stage 1 aborts, stage 2 is set up.
+	Aborting
+	// Bypassing is states (2) and (4): stage 1 bypasses, stage 2 translates.
+	Bypassing
+	// Bound is state (3): the guest's stage 1 is nested on stage 2.
+	Bound
+)
+
+func (s State) String() string {
+	return [...]string{"default", "aborting", "bypassing", "bound"}[s]
+}
+
+// StateOf is the state of an attached stream that does what the stage says.
+func StateOf(g bridge.GuestStage) State {
+	switch g.Disposition {
+	case bridge.Translate:
+		return Bound
+	case bridge.Bypass:
+		return Bypassing
+	default:
+		return Aborting
+	}
+}
+
+// Outcome is how a look at a stream's configuration ended.
+type Outcome uint8
+
+const (
+	// Kept: the stream does already what it has to.
+	Kept Outcome = iota
+	// Moved: the host has taken a new stage.
+	Moved
+	// Refused: the host did not take the stage, and the stream aborts.
+	Refused
+	// Lost: the host took neither the stage nor an abort. DMA may be using what
+	// the guest has withdrawn.
+	Lost
+)
+
+// Errors of Attach and Detach.
+var (
+	ErrAttached    = errors.New("trap: the StreamID is attached already")
+	ErrNotAttached = errors.New("trap: the StreamID is not attached")
+)
+
+// BindFunc is told of each call of Stream.Bind, with its answer.
+type BindFunc func(smmuv3.StreamID, bridge.GuestStage, error)
+
+// Streams are the streams of one SMMU: what each has to do, and what it does.
+// One goroutine at a time may use it.
+type Streams struct {
+	ids    smmuv3.IDRegs
+	regs   Regs
+	reader *Reader
+	bound  BindFunc
+	sorted []*Stream // by StreamID
+}
+
+// Stream is an attached stream.
+type Stream struct {
+	ID     smmuv3.StreamID
+	Host   bridge.Host
+	bridge bridge.Stream
+	stage  bridge.GuestStage // what the host does
+	walked path
+}
+
+// Stage is what the stream does.
+func (s *Stream) Stage() bridge.GuestStage { return s.stage }
+
+// NewStreams returns an empty set. Each call of a host's Bind is told to bound,
+// which may be nil.
+func NewStreams(mem guestmem.Memory, ids smmuv3.IDRegs, bound BindFunc) *Streams {
+	if bound == nil {
+		bound = func(smmuv3.StreamID, bridge.GuestStage, error) {}
+	}
+	return &Streams{ids: ids, reader: NewReader(mem), bound: bound}
+}
+
+func (s *Streams) search(sid smmuv3.StreamID) (int, bool) {
+	return slices.BinarySearchFunc(s.sorted, sid, func(st *Stream, id smmuv3.StreamID) int {
+		return cmp.Compare(st.ID, id)
+	})
+}
+
+// Get returns an attached stream, or nil.
+func (s *Streams) Get(sid smmuv3.StreamID) *Stream {
+	if i, ok := s.search(sid); ok {
+		return s.sorted[i]
+	}
+	return nil
+}
+
+// All returns the attached streams, ordered by StreamID. The slice is valid
+// until the next Attach or Detach.
+func (s *Streams) All() []*Stream { return s.sorted }
+
+// Range returns the attached streams from first to last, both included. What
+// it costs depends on the number of streams, not on the range. The slice is
+// valid until the next Attach or Detach.
+func (s *Streams) Range(first, last smmuv3.StreamID) []*Stream {
+	lo, _ := s.search(first)
+	hi, found := s.search(last)
+	if found {
+		hi++
+	}
+	return s.sorted[lo:max(lo, hi)]
+}
+
+// Attach takes an endpoint in, which then does what the guest's configuration
+// says. A configuration that the host refuses leaves it attached and aborting.
+func (s *Streams) Attach(sid smmuv3.StreamID, host bridge.Host, ep bridge.Endpoint) (*Stream, error) {
+	i, found := s.search(sid)
+	if found {
+		return nil, fmt.Errorf("%w: %v", ErrAttached, sid)
+	}
+	b, err := host.Attach(sid, ep)
+	if err != nil {
+		return nil, fmt.Errorf("trap: attach of stream %v: %w", sid, err)
+	}
+	st := &Stream{ID: sid, Host: host, bridge: b}
+	s.sorted = slices.Insert(s.sorted, i, st)
+	return st, nil
+}
+
+// Detach gives a stream up.
+func (s *Streams) Detach(sid smmuv3.StreamID) error {
+	i, found := s.search(sid)
+	if !found {
+		return fmt.Errorf("%w: %v", ErrNotAttached, sid)
+	}
+	st := s.sorted[i]
+	s.sorted = slices.Delete(s.sorted, i, i+1)
+	if err := st.bridge.Close(); err != nil {
+		return fmt.Errorf("trap: detach of stream %v: %w", sid, err)
+	}
+	return nil
+}
+
+// SetRegs says what the registers are from now on. The streams follow when
+// they are refreshed.
+func (s *Streams) SetRegs(r Regs) { s.regs = r }
+
+// Refresh reads the stream's configuration anew and moves the stream to where
+// it says. The stages replace each other in one call of Bind, and where nothing
+// has changed there is no call. When the host fails, the stream is made to
+// abort: with C_BAD_STE as its cause, since to the guest a stage that the SMMU
+// does not take is a bad STE.
+func (s *Streams) Refresh(st *Stream) (Outcome, error) {
+	var e Entry
+	st.walked = path{}
+	if s.regs.Enabled {
+		e, st.walked = s.reader.lookup(s.regs.Table, st.ID)
+	}
+	want := Decide(&s.regs, &e, &s.ids)
+	if want == st.stage {
+		return Kept, nil
+	}
+	err := s.bind(st, want)
+	if transient(err) {
+		err = s.bind(st, want)
+	}
+	if err == nil {
+		return Moved, nil
+	}
+	return s.Abort(st, fmt.Errorf("trap: bind of stream %v to %v: %w", st.ID, want, err))
+}
+
+// Abort makes a stream abort because its host cannot be relied on, or will not
+// do what the guest's configuration says; why is returned.
+func (s *Streams) Abort(st *Stream, why error) (Outcome, error) {
+	abort := bridge.GuestStage{Disabled: true}
+	if s.regs.Enabled {
+		abort = bridge.GuestStage{Cause: smmuv3.CBadSTE}
+	}
+	if st.stage == abort {
+		return Refused, why
+	}
+	err := s.bind(st, abort)
+	if transient(err) {
+		err = s.bind(st, abort)
+	}
+	if err == nil || st.stage.Disposition == bridge.Abort || errors.Is(err, bridge.ErrGone) {
+		return Refused, why
+	}
+	return Lost, errors.Join(why, fmt.Errorf("trap: abort of stream %v: %w", st.ID, err))
+}
+
+// Cut takes a stream from its host for good: what is left when the host takes
+// no abort. It stays attached, and does nothing until it is detached.
+func (s *Streams) Cut(st *Stream) error {
+	err := st.bridge.Close()
+	st.stage = bridge.GuestStage{}
+	return err
+}
+
+func (s *Streams) bind(st *Stream, g bridge.GuestStage) error {
+	err := st.bridge.Bind(g)
+	s.bound(st.ID, g, err)
+	if err == nil {
+		st.stage = g
+	}
+	return err
+}
+
+// transient reports whether a second try may end otherwise.
+func transient(err error) bool {
+	return err != nil && !errors.Is(err, bridge.ErrRejected) && !errors.Is(err, bridge.ErrGone) &&
+		!errors.Is(err, bridge.ErrClosed)
+}

@@ -1,0 +1,239 @@
+package trap
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/record"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+const (
+	strtab = 0x10000
+	sid    = smmuv3.StreamID(3)
+)
+
+// rig is one stream behind an SMMU with a linear stream table of 16 STEs.
+type rig struct {
+	*testing.T
+	mem     *guestmem.Fake
+	host    *record.Host
+	streams *Streams
+	stream  *Stream
+}
+
+func newRig(t *testing.T) *rig {
+	r := &rig{T: t, mem: new(guestmem.Fake), host: record.New(bridge.Capabilities{IDs: testIDs()})}
+	r.streams = NewStreams(r.mem, testIDs(), nil)
+	return r
+}
+
+func (r *rig) attach() {
+	st, err := r.streams.Attach(sid, r.host, "endpoint")
+	require.NoError(r, err)
+	r.stream = st
+}
+
+func (r *rig) ste(dw0, dw1 uint64) { r.mem.SetWords(strtab+64*guestmem.GPA(sid), dw0, dw1) }
+
+func (r *rig) enable(on bool) {
+	r.streams.SetRegs(Regs{Enabled: on, Table: table(strtab, 4)})
+}
+
+func (r *rig) refresh() (Outcome, error) { return r.streams.Refresh(r.stream) }
+
+// binds are the stages that the host was asked for since the last call.
+func (r *rig) binds() []string {
+	all := []string{}
+	for _, c := range r.host.Forget() {
+		if c.Op == record.Bind {
+			all = append(all, StateOf(c.Stage).String())
+		}
+	}
+	return all
+}
+
+// TestStatesOfTheThread walks a stream through the five states of the
+// bind_guest_stage thread and the one between, by every transition that a
+// guest or its VMM can cause. docs/states.md shows the same table.
+func TestStatesOfTheThread(t *testing.T) {
+	to := map[State]func(*rig){
+		Aborting:  func(r *rig) { r.ste(steAbort, 0); r.enable(true); _, _ = r.refresh() },
+		Bypassing: func(r *rig) { r.ste(steBypass, 0); r.enable(true); _, _ = r.refresh() },
+		Bound:     func(r *rig) { r.ste(steS1, 0); r.enable(true); _, _ = r.refresh() },
+	}
+	steps := []struct {
+		name string
+		do   func(*rig)
+		want map[State]State // from each state; Default where the stream is gone
+	}{
+		{"STE: Config 000", func(r *rig) { r.ste(steAbort, 0); _, _ = r.refresh() }, all(Aborting)},
+		{"STE: V=0", func(r *rig) { r.ste(0, 0); _, _ = r.refresh() }, all(Aborting)},
+		{"STE: illegal", func(r *rig) { r.ste(steS2, 0); _, _ = r.refresh() }, all(Aborting)},
+		{"STE: unreadable", func(r *rig) {
+			r.mem.FailReads(guestmem.Range{GPA: strtab, Len: 1024}, nil)
+			_, _ = r.refresh()
+		}, all(Aborting)},
+		{"STE: bypass", func(r *rig) { r.ste(steBypass, 0); _, _ = r.refresh() }, all(Bypassing)},
+		{"STE: stage 1", func(r *rig) { r.ste(steS1, 0); _, _ = r.refresh() }, all(Bound)},
+		{"STE: another stage 1", func(r *rig) { r.ste(steTable, 0); _, _ = r.refresh() }, all(Bound)},
+		{"SMMUEN=0, GBPA bypasses", func(r *rig) { r.enable(false); _, _ = r.refresh() }, all(Bypassing)},
+		{"SMMUEN=0, GBPA.ABORT", func(r *rig) {
+			r.streams.SetRegs(Regs{GBPA: smmuv3.GBPAAbort})
+			_, _ = r.refresh()
+		}, all(Aborting)},
+		{"STE changed, no CFGI", func(r *rig) { r.ste(steS1+0x1000, 0) },
+			map[State]State{Aborting: Aborting, Bypassing: Bypassing, Bound: Bound}},
+		{"detach", func(r *rig) { require.NoError(r, r.streams.Detach(sid)) }, all(Default)},
+	}
+	for from, reach := range to {
+		for _, step := range steps {
+			t.Run(fmt.Sprintf("%v/%s", from, step.name), func(t *testing.T) {
+				r := newRig(t)
+				r.attach()
+				reach(r)
+				require.Equal(t, from, StateOf(r.stream.Stage()))
+				r.binds()
+
+				step.do(r)
+				calls := r.binds()
+				assert.LessOrEqual(t, len(calls), 1, "a stage is replaced in one call, with nothing between: %v", calls)
+				stage, attached := r.host.Stage(sid)
+				if step.want[from] == Default {
+					assert.False(t, attached)
+					return
+				}
+				assert.Equal(t, step.want[from], StateOf(stage))
+				assert.Equal(t, r.stream.Stage(), stage, "what is believed of the host is so")
+			})
+		}
+	}
+}
+
+func all(to State) map[State]State { return map[State]State{Aborting: to, Bypassing: to, Bound: to} }
+
+func TestAttachAborts(t *testing.T) {
+	r := newRig(t)
+	r.attach()
+	stage, ok := r.host.Stage(sid)
+	require.True(t, ok)
+	assert.Equal(t, bridge.GuestStage{}, stage, "until the guest's configuration has been looked at")
+	_, err := r.streams.Attach(sid, r.host, "another")
+	assert.ErrorIs(t, err, ErrAttached)
+	assert.ErrorIs(t, r.streams.Detach(sid+1), ErrNotAttached)
+}
+
+func TestEqualStageNeedsNoCall(t *testing.T) {
+	r := newRig(t)
+	r.attach()
+	r.ste(steS1, 0)
+	r.enable(true)
+	outcome, err := r.refresh()
+	require.NoError(t, err)
+	assert.Equal(t, Moved, outcome)
+	assert.Equal(t, []string{"bound"}, r.binds())
+
+	// An ignored field changes: S2VMID, on an SMMU without stage 2.
+	r.mem.SetWords(strtab+64*guestmem.GPA(sid)+16, 0xffff)
+	outcome, err = r.refresh()
+	require.NoError(t, err)
+	assert.Equal(t, Kept, outcome)
+	assert.Empty(t, r.binds())
+}
+
+// TestHostFails is invariant 1, fail closed: for each way in which the calls of
+// one refresh can fail, what the host does in the end, and what is known of it.
+func TestHostFails(t *testing.T) {
+	again := errors.New("try again")
+	for _, tc := range []struct {
+		name    string
+		answers []error // of the calls of Bind, in order
+		outcome Outcome
+		binds   int
+		want    State // of the host
+	}{
+		{"taken", []error{nil}, Moved, 1, Bound},
+		{"rejected: aborts", []error{bridge.ErrRejected, nil}, Refused, 2, Aborting},
+		{"passing fault: tried twice", []error{again, nil}, Moved, 2, Bound},
+		{"fault that stays: aborts", []error{again, again, nil}, Refused, 3, Aborting},
+		{"abort meets a passing fault", []error{bridge.ErrRejected, again, nil}, Refused, 3, Aborting},
+		{"abort fails: lost", []error{bridge.ErrRejected, again, again}, Lost, 3, Bypassing},
+		{"device gone: no more DMA", []error{bridge.ErrGone, bridge.ErrGone}, Refused, 2, Bypassing},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRig(t)
+			r.attach()
+			r.ste(steBypass, 0)
+			r.enable(true)
+			_, err := r.refresh()
+			require.NoError(t, err)
+			r.binds()
+
+			answers := tc.answers
+			r.host.FailWith(func(c record.Call) error {
+				err := answers[0]
+				answers = answers[1:]
+				return err
+			})
+			r.ste(steS1, 0)
+			outcome, err := r.refresh()
+			assert.Equal(t, tc.outcome, outcome)
+			assert.Len(t, r.binds(), tc.binds)
+			stage, _ := r.host.Stage(sid)
+			assert.Equal(t, tc.want, StateOf(stage))
+			if tc.outcome == Moved {
+				assert.NoError(t, err)
+			} else {
+				assert.ErrorIs(t, err, tc.answers[0])
+				assert.ErrorContains(t, err, "stream 0x3")
+			}
+		})
+	}
+}
+
+func TestRangeCostsWhatIsAttached(t *testing.T) {
+	r := newRig(t)
+	for _, id := range []smmuv3.StreamID{0, 7, 8, 0x100, 0xffff} {
+		_, err := r.streams.Attach(id, r.host, id)
+		require.NoError(t, err)
+	}
+	ids := func(first, last smmuv3.StreamID) (got []smmuv3.StreamID) {
+		for _, st := range r.streams.Range(first, last) {
+			got = append(got, st.ID)
+		}
+		return got
+	}
+	assert.Equal(t, []smmuv3.StreamID{0, 7}, ids(0, 7))
+	assert.Equal(t, []smmuv3.StreamID{8}, ids(8, 15))
+	assert.Equal(t, []smmuv3.StreamID{0, 7, 8, 0x100, 0xffff}, ids(0, 0xffff_ffff))
+	assert.Empty(t, ids(9, 0xff))
+	assert.Empty(t, ids(0x10000, 0xffff_ffff))
+}
+
+func TestWatched(t *testing.T) {
+	r := newRig(t)
+	r.attach()
+	assert.Empty(t, r.streams.Watched())
+
+	const l1, l2 = 0x20000, 0x40000
+	r.mem.SetWords(l1, l2|9)
+	r.streams.SetRegs(Regs{Enabled: true, Table: table(l1, 0x1<<16|8<<6|12)})
+	_, err := r.refresh()
+	require.NoError(t, err)
+	assert.Equal(t, []guestmem.Range{{GPA: l1, Len: 8}, {GPA: l2 + 64*3, Len: 64}}, r.streams.Watched())
+
+	assert.Len(t, r.streams.Written(guestmem.Range{GPA: l1 + 4, Len: 1}), 1, "its level-1 descriptor")
+	assert.Len(t, r.streams.Written(guestmem.Range{GPA: l2 + 64*3 + 63, Len: 4}), 1, "its STE")
+	assert.Empty(t, r.streams.Written(guestmem.Range{GPA: l2 + 64*4, Len: 64}), "its neighbour's")
+
+	r.enable(false)
+	_, err = r.refresh()
+	require.NoError(t, err)
+	assert.Empty(t, r.streams.Watched(), "a disabled SMMU reads no stream table")
+}
