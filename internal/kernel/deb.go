@@ -40,7 +40,11 @@ func walkDeb(path string, visit visitor) error {
 		if header.Typeflag != tar.TypeReg {
 			continue
 		}
-		if err := visit(header.Name, files); err != nil {
+		err = visit(header.Name, files)
+		switch {
+		case errors.Is(err, errNext):
+			return nil
+		case err != nil:
 			return err
 		}
 	}
@@ -63,11 +67,14 @@ func openDeb(r io.Reader) (io.Reader, error) {
 			return nil, errors.New("damaged package: a header of its archive is senseless")
 		}
 		if strings.HasPrefix(name, "data.tar") {
-			name, data, err := decompress(name, io.LimitReader(r, size))
-			if err == nil && name != "data.tar" {
-				err = fmt.Errorf("%s: a compression that is not known here (.gz, .xz and .zst are)", name)
+			plain, data, err := decompress(name, io.LimitReader(r, size))
+			switch {
+			case err != nil:
+				return nil, fmt.Errorf("damaged package: %w", err)
+			case plain != "data.tar":
+				return nil, fmt.Errorf("%s: a compression that is not known here (.gz, .xz and .zst are)", name)
 			}
-			return data, err
+			return data, nil
 		}
 		// Members begin at even offsets.
 		if _, err := io.CopyN(io.Discard, r, size+size&1); err != nil {

@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -36,13 +35,9 @@ func Image(path string) (name string, image []byte, err error) {
 		if image, err = readAll(file, r); err != nil {
 			return err
 		}
-		if isDeb(path) {
-			// A package holds one kernel, and the rest of it may be hundreds of megabytes.
-			return errFound
-		}
-		return nil
+		return errNext
 	})
-	if err != nil && !errors.Is(err, errFound) {
+	if err != nil {
 		return "", nil, err
 	}
 	if image == nil {

@@ -19,8 +19,8 @@ import (
 // maxFile bounds what is taken into memory of any one file, whatever the file or its compression claims.
 const maxFile = 512 << 20
 
-// errFound ends a walk over one archive or directory before its end.
-var errFound = errors.New("found")
+// errNext is what a visitor returns to be spared the rest of a package, which may be hundreds of megabytes.
+var errNext = errors.New("on to the next package")
 
 // visitor is called for every regular file of a source. The reader is good until it returns.
 type visitor func(name string, r io.Reader) error
@@ -47,7 +47,10 @@ func walk(path string, visit visitor) error {
 		// Opened only when read: a modules directory holds thousands of files, of which a handful count.
 		f := &lazyFile{path: file}
 		defer f.close()
-		return visit(file, f)
+		if err := visit(file, f); !errors.Is(err, errNext) {
+			return err
+		}
+		return nil
 	})
 }
 

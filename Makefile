@@ -1,0 +1,62 @@
+# The commands of this project. `make help` lists them.
+
+GO ?= $(shell command -v go || echo /usr/local/go/bin/go)
+BUILD := build
+
+# The tree may belong to someone else, and git then refuses to tell the revision: a build must not fail of that.
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+
+LIBRARY_PLATFORMS := linux/amd64 linux/arm64 darwin/arm64
+
+.PHONY: help build boot boot-ready test vet format staticcheck tidy unit cross test-boot clean distclean
+
+build: ## build the program, for this machine and for the arm64 machines of the boot
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BUILD)/vsmmu ./cmd/vsmmu
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) build -trimpath -ldflags='-s -w' -o $(BUILD)/vsmmu-linux-arm64 ./cmd/vsmmu
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+boot: build boot-ready ## boot a Linux guest behind the SMMU: sets up all that is missing (BOOT_FLAGS='-h' tells the flags)
+	$(BUILD)/vsmmu boot $(BOOT_FLAGS)
+
+boot-ready: ## install and fetch what the boot needs, without the boot
+	@scripts/need emulator
+	@scripts/fetch-kernel $(BUILD)/kernel
+
+test: vet format staticcheck tidy unit cross test-boot ## everything: static checks, unit tests, cross builds, the boot
+
+vet: ## go vet
+	$(GO) vet ./...
+
+format: ## fail if gofmt would change a file
+	@files=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .) && test -z "$$files" || { echo "gofmt would change:" $$files; exit 1; }
+
+staticcheck: ## staticcheck
+	$(GO) tool staticcheck ./...
+
+tidy: ## fail if go.mod or go.sum is not tidy
+	$(GO) mod tidy -diff
+
+unit: ## the unit tests and the conformance suite, with the race detector
+	@scripts/need compiler
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+cross: ## build for every platform of the library, without cgo
+	@set -e; for platform in $(LIBRARY_PLATFORMS); do \
+		echo "CGO_ENABLED=0 $(GO) build ./... for $$platform"; \
+		CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} $(GO) build ./...; \
+	done
+
+test-boot: build ## the boot, as make test runs it: where it cannot be run, this says so, and fails if CI=true
+	@if $(MAKE) --no-print-directory boot-ready; then \
+		$(BUILD)/vsmmu boot; \
+	else \
+		scripts/not-run "the boot of a Linux guest behind the SMMU"; \
+	fi
+
+clean: ## remove what was built, not what was fetched
+	rm -rf $(BUILD)/vsmmu $(BUILD)/vsmmu-linux-arm64 $(BUILD)/boot
+
+distclean: ## remove what was fetched, too
+	rm -rf $(BUILD)
