@@ -1,0 +1,174 @@
+package soft
+
+import (
+	"math/bits"
+	"sync/atomic"
+
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// context is a legal Context Descriptor in the form that translations want.
+type context struct {
+	index smmuv3.SubstreamID // in the table of CDs
+	time  uint64             // when its fetch began
+
+	space
+	halves     [2]halfSpace // by bit 55 of the address
+	outputBits uint
+	bigEndian  bool
+	affd       bool
+	ha, hd     bool // hd implies ha
+	wxn        bool
+	pan, epan  bool
+	abort      bool // A: a terminated transaction is aborted, and not RAZ/WI
+	record     bool // R
+}
+
+// halfSpace is what the CD says of the addresses that one table base
+// translates.
+type halfSpace struct {
+	same    uint64 // bits of the address that must equal bit 55 (§3.4.1)
+	walk    bool   // EPDx is 0: the rest has a meaning
+	e0pd    bool
+	had     bool
+	granule smmuv3.Granule
+	level   int    // at which the walk begins
+	table   uint64 // its address
+	input   uint   // bits of the address that are translated: 64 - TxSZ
+}
+
+// newContext makes a context of a CD that is legal.
+func newContext(cd *smmuv3.CD, ids *smmuv3.IDRegs) *context {
+	c := &context{
+		space:      space{cd.ASID(), cd.ASET()},
+		outputBits: cd.OutputBits(ids),
+		bigEndian:  cd.ENDI(),
+		affd:       cd.AFFD(),
+		ha:         cd.HA(),
+		hd:         cd.HA() && cd.HD(), // HD alone behaves as neither (§5.4)
+		wxn:        cd.WXN(),
+		pan:        cd.PAN(),
+		epan:       cd.EPAN() && ids.Has(smmuv3.EPAN),
+		abort:      cd.A(),
+		record:     cd.R(),
+	}
+	for x := range uint(2) {
+		h := &c.halves[x]
+		top := ^uint64(0)
+		if cd.TBIx(x) {
+			top = vaMask
+		}
+		if cd.EPDx(x) {
+			// TxSZ is IGNORED; any address of this half faults alike.
+			continue
+		}
+		g := cd.TGx(x)
+		h.walk = true
+		h.input = 64 - cd.TxSZ(x)
+		h.same = top &^ (1<<h.input - 1)
+		h.e0pd = cd.E0PDx(x) && ids.Has(smmuv3.E0PD)
+		h.had = cd.HADx(x) && ids.Has(smmuv3.HAD)
+		h.granule = g
+		h.level = g.StartLevel(h.input)
+		h.table = cd.TTBx(x) &^ (c.tableSize(h) - 1)
+	}
+	return c
+}
+
+// tableSize is the size in bytes of the first table, which it is aligned to: 8
+// bytes for each descriptor, but no less than 64 where addresses have 52 bits
+// (§5.4, TTB0).
+func (c *context) tableSize(h *halfSpace) uint64 {
+	size := uint64(8) << (h.input - h.granule.LevelShift(h.level))
+	if c.outputBits >= 52 {
+		size = max(size, 64)
+	}
+	return size
+}
+
+// half finds the half that an address lies in; ok is false if it lies in
+// neither.
+func (c *context) half(va uint64) (h *halfSpace, ok bool) {
+	x := va >> 55 & 1
+	h = &c.halves[x]
+	return h, (va^-x)&h.same == 0
+}
+
+// desc turns a descriptor as it lies in memory, read as little-endian, into a
+// descriptor, and back.
+func (c *context) desc(word uint64) uint64 {
+	if c.bigEndian {
+		return bits.ReverseBytes64(word)
+	}
+	return word
+}
+
+// cdSlots is how many CDs are cached for a stream, at most.
+const cdSlots = 64
+
+// cdSlot holds the last context used of all that have its place.
+type cdSlot struct {
+	context atomic.Pointer[context]
+	time    atomic.Uint64 // of the last invalidation
+}
+
+// context returns the context with an index, from the cache or from memory.
+// What makes it useless is not cached, so that the next transaction sees what
+// the guest has made of it.
+func (b *binding) context(index smmuv3.SubstreamID, a *access) (*context, *refusal) {
+	slot := &b.cds[int(index)&(len(b.cds)-1)]
+	if c := slot.context.Load(); c != nil && c.index == index && c.time >= slot.time.Load() {
+		return c, nil
+	}
+	now := b.host.clock.Load() // before the first byte is read
+	c, r := b.fetch(index, a)
+	if r != nil {
+		return nil, r
+	}
+	c.index, c.time = index, now
+	slot.context.Store(c)
+	return c, nil
+}
+
+// fetch reads and judges a CD.
+func (b *binding) fetch(index smmuv3.SubstreamID, a *access) (*context, *refusal) {
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
+
+	at := b.table.CDAddr(index)
+	if b.table.TwoLevel() {
+		l1 := b.table.L1CDAddr(index)
+		word, err := b.host.load(s, l1)
+		if err != nil {
+			return nil, b.configFetch(a, l1)
+		}
+		d := smmuv3.L1CD(word)
+		if !d.V() || d.L2Ptr()&^b.host.ids.OutputMask() != 0 {
+			return nil, b.badSubstream(index)
+		}
+		at = b.table.LeafCDAddr(d, index)
+	}
+
+	if err := b.host.mem.ReadAt(s.cd[:], guestmem.GPA(at)); err != nil {
+		return nil, b.configFetch(a, at)
+	}
+	cd := smmuv3.LoadCD(&s.cd)
+	if cd.Illegal(&b.host.ids, b.stage.S1STALLD) != nil {
+		return nil, b.configError(smmuv3.CBadCD, a)
+	}
+	return newContext(&cd, &b.host.ids), nil
+}
+
+// invalidateCD withdraws one CD, and whatever shares its place.
+func (b *binding) invalidateCD(index smmuv3.SubstreamID, now uint64) {
+	if len(b.cds) != 0 {
+		b.cds[int(index)&(len(b.cds)-1)].time.Store(now)
+	}
+}
+
+func (b *binding) invalidateCDs(now uint64) {
+	for i := range b.cds {
+		b.cds[i].time.Store(now)
+	}
+}

@@ -1,0 +1,129 @@
+package soft
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// Config is what a Host is made of.
+type Config struct {
+	// Memory is where CDs and tables are read and DMA goes. Hardware update of
+	// Access flag and dirty state takes one that is a guestmem.Swapper.
+	Memory guestmem.Memory
+	// IDs are the ID registers that guest structures are judged by. Zero means
+	// DefaultIDs.
+	IDs smmuv3.IDRegs
+	// TLBEntries is how many translations are held, rounded up to a power of two
+	// and cut to MaxTLBEntries. 0 means 8192. An entry takes 32 bytes.
+	TLBEntries int
+}
+
+// MaxTLBEntries is the largest Config.TLBEntries.
+const MaxTLBEntries = 1 << 20
+
+// Host is a software SMMU: a bridge.Host whose endpoints are *Endpoint. All
+// methods may be called from any goroutine.
+type Host struct {
+	ids        smmuv3.IDRegs
+	outputBits uint
+	mem        guestmem.Memory
+	swap       guestmem.Swapper // nil without HTTU
+	sink       func(smmuv3.Event)
+
+	tlb     *tlb
+	readers *readers
+	_       [cacheLine]byte
+	clock   atomic.Uint64 // counts batches of invalidations
+
+	mu      sync.Mutex
+	streams map[smmuv3.StreamID]*stream // nil once closed
+}
+
+var _ bridge.Host = (*Host)(nil)
+
+// New makes a host, or says what is wrong with the configuration.
+func New(cfg Config) (*Host, error) {
+	if cfg.Memory == nil {
+		return nil, errors.New("soft: no guest memory")
+	}
+	swap, _ := cfg.Memory.(guestmem.Swapper)
+	ids := cfg.IDs
+	if ids == (smmuv3.IDRegs{}) {
+		ids = DefaultIDs()
+		if swap == nil {
+			ids.Set(smmuv3.HTTU, 0)
+		}
+	}
+	if err := checkIDs(ids); err != nil {
+		return nil, err
+	}
+	if ids.Has(smmuv3.HTTU) && swap == nil {
+		return nil, errors.New("soft: IDR0.HTTU needs memory that is a guestmem.Swapper")
+	}
+	entries := cfg.TLBEntries
+	if entries == 0 {
+		entries = 8192
+	}
+	return &Host{
+		ids:        ids,
+		outputBits: ids.OutputBits(),
+		mem:        cfg.Memory,
+		swap:       swap,
+		tlb:        newTLB(min(max(entries, 1), MaxTLBEntries)),
+		readers:    newReaders(),
+		streams:    make(map[smmuv3.StreamID]*stream),
+	}, nil
+}
+
+// Capabilities is bridge.Host's.
+func (h *Host) Capabilities() (bridge.Capabilities, error) {
+	return bridge.Capabilities{IDs: h.ids}, nil
+}
+
+// Events is bridge.Host's. The sink is called while the transaction that the
+// event is about counts as under way; it must not call the host.
+func (h *Host) Events(sink func(smmuv3.Event)) { h.sink = sink }
+
+// Attach is bridge.Host's. ep is an *Endpoint.
+func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, error) {
+	fail := func(err error) (bridge.Stream, error) {
+		return nil, fmt.Errorf("soft: attach stream %v: %w", sid, err)
+	}
+	e, ok := ep.(*Endpoint)
+	if !ok || e == nil {
+		return fail(fmt.Errorf("%w: %T", bridge.ErrEndpoint, ep))
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.streams == nil {
+		return fail(bridge.ErrClosed)
+	}
+	if h.streams[sid] != nil {
+		return fail(fmt.Errorf("the StreamID is %w", bridge.ErrInUse))
+	}
+	// Another host may be at it at the same time.
+	if !e.bound.CompareAndSwap(nil, newBinding(h, sid, bridge.GuestStage{})) {
+		return fail(fmt.Errorf("the endpoint is %w", bridge.ErrInUse))
+	}
+	s := &stream{host: h, sid: sid, ep: e}
+	h.streams[sid] = s
+	return s, nil
+}
+
+// Close is bridge.Host's. It returns when DMA under way is done.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.streams {
+		s.detach()
+	}
+	h.streams = nil
+	h.readers.drain()
+	return nil
+}

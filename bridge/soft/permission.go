@@ -1,0 +1,62 @@
+package soft
+
+import "github.com/go-vsmmu/vsmmuv3/smmuv3"
+
+// permissions are what a translation lets pass.
+type permissions uint8
+
+const (
+	privRead permissions = 1 << iota
+	privWrite
+	privExecute
+	unprivRead
+	unprivWrite
+	unprivExecute
+)
+
+const anyUnpriv = unprivRead | unprivWrite | unprivExecute
+
+// hierarchy is what the table descriptors on the way down took away.
+type hierarchy struct {
+	apTable            uint8
+	uxnTable, pxnTable bool
+}
+
+// add joins the limits of one more table descriptor.
+func (h *hierarchy) add(d smmuv3.Desc) {
+	h.apTable |= d.APTable()
+	h.uxnTable = h.uxnTable || d.UXNTable()
+	h.pxnTable = h.pxnTable || d.PXNTable()
+}
+
+// permit is what a leaf lets pass: Direct permissions of a regime with two
+// privilege levels (DDI 0487, D8.4.1.2, Table D8-65), and PAN (D8.4.5.1).
+// Execution needs no read permission.
+func permit(d smmuv3.Desc, h hierarchy, c *context) permissions {
+	readOnly := d.AP()&2 != 0 || h.apTable&2 != 0
+	unpriv := d.AP()&1 != 0 && h.apTable&1 == 0
+
+	p := privRead | privExecute | unprivExecute
+	if !readOnly {
+		p |= privWrite
+	}
+	if unpriv {
+		p |= unprivRead
+		if !readOnly {
+			p |= unprivWrite
+		}
+	}
+
+	if d.UXN() || h.uxnTable || c.wxn && p&unprivWrite != 0 {
+		p &^= unprivExecute
+	}
+	// What unprivileged software can write, privileged software never executes.
+	if d.PXN() || h.pxnTable || p&unprivWrite != 0 || c.wxn && p&privWrite != 0 {
+		p &^= privExecute
+	}
+
+	if c.pan && (unpriv || c.epan && p&unprivExecute != 0) {
+		p &^= privRead | privWrite
+	}
+	return p
+}

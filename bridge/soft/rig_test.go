@@ -1,0 +1,107 @@
+package soft_test
+
+import (
+	"encoding/binary"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+const sid smmuv3.StreamID = 0x42
+
+// rig is a host with one endpoint, and the events that it sent.
+type rig struct {
+	t      *testing.T
+	mem    *guestmem.Fake
+	host   *soft.Host
+	ep     *soft.Endpoint
+	stream bridge.Stream
+
+	mu     sync.Mutex
+	events []smmuv3.Event
+}
+
+func newRig(t *testing.T, cfg soft.Config) *rig {
+	t.Helper()
+	r := &rig{t: t, mem: new(guestmem.Fake), ep: soft.NewEndpoint()}
+	if cfg.Memory == nil {
+		cfg.Memory = r.mem
+	}
+	var err error
+	r.host, err = soft.New(cfg)
+	require.NoError(t, err)
+	r.host.Events(func(e smmuv3.Event) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.events = append(r.events, e)
+	})
+	r.stream, err = r.host.Attach(sid, r.ep)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, r.host.Close()) })
+	return r
+}
+
+// taken returns the events since the last call.
+func (r *rig) taken() []smmuv3.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.events
+	r.events = nil
+	return e
+}
+
+func (r *rig) bind(g bridge.GuestStage) {
+	r.t.Helper()
+	require.NoError(r.t, r.stream.Bind(g))
+}
+
+func (r *rig) invalidate(cmds ...smmuv3.Command) {
+	r.t.Helper()
+	require.NoError(r.t, r.host.Invalidate(cmds))
+}
+
+// word reads eight bytes by DMA.
+func word(d interface {
+	ReadAt(p []byte, iova uint64) error
+}, iova uint64) (uint64, error) {
+	var p [8]byte
+	err := d.ReadAt(p[:], iova)
+	return binary.LittleEndian.Uint64(p[:]), err
+}
+
+// Where the tests' structures lie.
+const (
+	cdAt    = 0x1000
+	tableAt = 0x10000 // and on, a table each 64 KiB
+	pageAt  = 0x4000_0000
+)
+
+// cd4K is dw0 of a CD for 48-bit addresses by TTB0 with 4 KiB pages: T0SZ = 16,
+// EPD1, V, IPS = 48 bits, AA64, R, A, ASID 1.
+const cd4K = 0x0001_6205_c000_0010
+
+// oneCD is the stage of a stream with the CD at cdAt.
+var oneCD = bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: cdAt}
+
+// Attributes of leaves: AF, nG, AP[1] (unprivileged access).
+const (
+	pageRW  = 1<<11 | 1<<10 | 1<<6 | 0b11
+	blockRW = 1<<11 | 1<<10 | 1<<6 | 0b01
+)
+
+// map4K has the guest map IOVA 0 to 2 MiB page by page, with all tables and a
+// CD; leaf is where the last table lies.
+func (r *rig) map4K(cd0 uint64, leaves ...uint64) (leaf guestmem.GPA) {
+	r.mem.SetWords(cdAt, cd0, 0x10000)
+	r.mem.SetWords(0x10000, 0x20003)
+	r.mem.SetWords(0x20000, 0x30003)
+	r.mem.SetWords(0x30000, 0x40003)
+	r.mem.SetWords(0x40000, leaves...)
+	return 0x40000
+}

@@ -1,0 +1,198 @@
+package soft
+
+import (
+	"fmt"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// stream is an endpoint as the host knows it. Its methods hold the host's lock.
+type stream struct {
+	host *Host
+	sid  smmuv3.StreamID
+	ep   *Endpoint // nil once closed
+}
+
+// binding is a stage in effect on a stream. It does not change, but for its
+// cache; the endpoint has a pointer to the one that stands.
+type binding struct {
+	host  *Host
+	sid   smmuv3.StreamID
+	stage bridge.GuestStage
+	table smmuv3.CDTable
+	cds   []cdSlot // a power of two of them; none unless the stage translates
+}
+
+func newBinding(h *Host, sid smmuv3.StreamID, g bridge.GuestStage) *binding {
+	b := &binding{host: h, sid: sid, stage: g}
+	if g.Disposition == bridge.Translate {
+		b.table = smmuv3.CDTable{Ptr: uint64(g.S1ContextPtr), Max: g.S1CDMax, Fmt: g.S1Fmt}
+		b.cds = make([]cdSlot, min(1<<g.S1CDMax, cdSlots))
+	}
+	return b
+}
+
+// Bind is bridge.Stream's. Stages that the architecture has no STE for are
+// rejected, as hardware would.
+func (s *stream) Bind(g bridge.GuestStage) error {
+	if err := s.host.check(g); err != nil {
+		return fmt.Errorf("soft: bind stream %v: %w", s.sid, err)
+	}
+	s.host.mu.Lock()
+	defer s.host.mu.Unlock()
+	if s.ep == nil {
+		return fmt.Errorf("soft: bind stream %v: %w", s.sid, bridge.ErrClosed)
+	}
+	s.ep.bound.Store(newBinding(s.host, s.sid, g))
+	s.host.readers.drain()
+	return nil
+}
+
+// Close is bridge.Stream's. A second one does nothing.
+func (s *stream) Close() error {
+	s.host.mu.Lock()
+	defer s.host.mu.Unlock()
+	if s.detach() {
+		s.host.readers.drain()
+	}
+	return nil
+}
+
+// detach lets go of the endpoint, if the stream still has it.
+func (s *stream) detach() bool {
+	if s.ep == nil {
+		return false
+	}
+	s.ep.bound.Store(nil)
+	s.ep = nil
+	delete(s.host.streams, s.sid)
+	return true
+}
+
+// check judges a stage as an STE with the same fields.
+func (h *Host) check(g bridge.GuestStage) error {
+	switch g.Disposition {
+	case bridge.Abort, bridge.Bypass:
+		return nil
+	case bridge.Translate:
+	default:
+		return fmt.Errorf("%w: disposition %d", bridge.ErrRejected, g.Disposition)
+	}
+	var s smmuv3.STE
+	s.SetV(true)
+	s.SetConfig(smmuv3.ConfigS1)
+	s.SetS1ContextPtr(uint64(g.S1ContextPtr))
+	s.SetS1CDMax(g.S1CDMax)
+	s.SetS1Fmt(g.S1Fmt)
+	s.SetS1DSS(g.S1DSS)
+	s.SetS1STALLD(g.S1STALLD)
+	s.SetEATS(g.EATS)
+	if rule := s.Illegal(&h.ids); rule != nil {
+		return fmt.Errorf("%w: %v", bridge.ErrRejected, rule)
+	}
+	// Fields that do not fit into an STE.
+	if uint64(g.S1ContextPtr) != s.S1ContextPtr() || g.S1CDMax != s.S1CDMax() || uint32(g.S1CDMax) > h.ids.Get(smmuv3.SSIDSIZE) {
+		return fmt.Errorf("%w: S1ContextPtr %v or S1CDMax %d is out of range", bridge.ErrRejected, g.S1ContextPtr, g.S1CDMax)
+	}
+	return nil
+}
+
+// translate finds out where a transaction goes: the order of events of
+// §7.3.22, from C_BAD_STREAMID on.
+func (b *binding) translate(iova uint64, a *access) (translation, *refusal) {
+	g := &b.stage
+	switch {
+	case g.Disposition == bridge.Abort:
+		return translation{}, b.aborted(a)
+	case g.Disposition == bridge.Bypass && g.Disabled:
+		t, r := b.bypass(iova, a)
+		if r != nil {
+			r = &refusal{} // §3.4: no event is recorded
+		}
+		return t, r
+	case g.Disposition == bridge.Bypass && a.attrs.HasSubstream:
+		return translation{}, b.badSubstream(a.attrs.Substream)
+	case g.Disposition == bridge.Bypass:
+		return b.bypass(iova, a)
+	}
+
+	index, use := substream(g, a.attrs)
+	switch use {
+	case useBypass:
+		return b.bypass(iova, a)
+	case useBadSubstream:
+		return translation{}, b.badSubstream(a.attrs.Substream)
+	case useDisabled:
+		return translation{}, &refusal{event: smmuv3.NewEvent(smmuv3.FStreamDisabled, b.sid)}
+	}
+
+	c, r := b.context(index, a)
+	if r != nil {
+		return translation{}, r
+	}
+	h := b.host
+	if _, ok := c.half(iova); ok {
+		if t, ok := h.tlb.lookup(c.space, iova, a.need); ok {
+			return t, nil
+		}
+	}
+	ticket := h.tlb.begin(&h.clock)
+	l, event, at := h.walk(c, iova, a)
+	if event != 0 {
+		return translation{}, b.walkFault(event, at, iova, c, a)
+	}
+	h.tlb.insert(c.space, iova, l, ticket)
+	return l.translate(iova), nil
+}
+
+// aborted is the outcome in a stream that aborts.
+func (b *binding) aborted(a *access) *refusal {
+	g := &b.stage
+	if g.Cause == 0 || g.Disabled {
+		return &refusal{}
+	}
+	r := b.configError(g.Cause, a)
+	if g.Cause == smmuv3.FSTEFetch {
+		r.event.SetFetchAddr(uint64(g.FetchAddr))
+	}
+	return r
+}
+
+// bypass puts the address out as it came, if the output has room for it
+// (§3.4).
+func (b *binding) bypass(iova uint64, a *access) (translation, *refusal) {
+	mask := b.host.ids.OutputMask()
+	if iova > mask {
+		return translation{}, b.inputFault(smmuv3.FAddrSize, iova, a)
+	}
+	return translation{iova, mask - iova + 1}, nil
+}
+
+// use is what becomes of a transaction in a stream that translates.
+type use uint8
+
+const (
+	useContext use = iota
+	useBypass
+	useBadSubstream
+	useDisabled
+)
+
+// substream chooses the CD by the transaction's SubstreamID, or by S1DSS where
+// it has none (§5.2, S1DSS; §7.3.7; §7.3.9).
+func substream(g *bridge.GuestStage, a Attrs) (smmuv3.SubstreamID, use) {
+	switch {
+	case a.HasSubstream && (g.S1CDMax == 0 || uint64(a.Substream)>>g.S1CDMax != 0):
+		return 0, useBadSubstream
+	case a.HasSubstream && a.Substream == 0 && g.S1DSS == smmuv3.S1DSSSubstream0:
+		return 0, useDisabled // CD 0 is that of transactions without
+	case a.HasSubstream:
+		return a.Substream, useContext
+	case g.S1CDMax == 0 || g.S1DSS == smmuv3.S1DSSSubstream0:
+		return 0, useContext
+	case g.S1DSS == smmuv3.S1DSSBypass:
+		return 0, useBypass
+	}
+	return 0, useDisabled
+}

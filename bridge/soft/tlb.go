@@ -1,0 +1,267 @@
+package soft
+
+import (
+	"math/bits"
+	"runtime"
+	"sync/atomic"
+
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// tlb caches translations. Lookups take no lock; inserting one, and
+// invalidating by address, lock one set of four.
+//
+// Invalidating an ASID, or everything, is a store: an entry has the time at
+// which its walk began, and counts while that is not before the last
+// invalidation that concerns it. By address the entry itself is found and
+// cleared, and the set keeps the time, lest a walk that began before bring it
+// back. By address for all ASIDs the entries are in many sets, so there the
+// time is kept by address, as a hash.
+type tlb struct {
+	all   atomic.Uint64 // time of the last invalidation of everything
+	forms atomic.Uint64 // what lookups and invalidations have to look for
+	_     [cacheLine - 16]byte
+
+	asids  []atomic.Uint64 // time of the last invalidation of each ASID
+	places []atomic.Uint64 // time of the last one for all ASIDs, by placeOf
+	sets   []tlbSet        // a power of two of them
+	shift  uint            // 64 - log2 of the number of sets
+}
+
+// Bits of forms. They stay set: an entry that is not looked for would outlive
+// its invalidation.
+const (
+	formSizes  = 1<<62 - 1 // bit n: there may be entries of 2^n bytes
+	formPlaces = 1 << 62   // places has been used
+	formGlobal = 1 << 63   // there may be global entries
+)
+
+const (
+	ways      = 4
+	numPlaces = 1 << 12
+)
+
+type tlbSet struct {
+	seq  atomic.Uint64 // odd while the set is being written, another one after
+	ways [ways]tlbWay
+	// The rest belongs to the writer.
+	time uint64 // of the last invalidation by address
+	next uint64 // the way to replace next
+	_    uint64 // to two cache lines
+}
+
+type tlbWay struct{ key, data, time atomic.Uint64 }
+
+// A key is the address, less the top byte and the bits inside the page or
+// block, and below it the following. An empty way has key 0.
+const (
+	keySize   = 0x3f   // log2 of the entry's size, 12 or more
+	keyGlobal = 1 << 6 // nG = 0: of every ASID, and so kept as of ASID 0
+	keyASET   = 1 << 7 // which of the two sets of ASIDs (§3.17)
+)
+
+// vaMask cuts the top byte off. The rest tells addresses apart that are in
+// range, as bit 55 chooses the table (§3.4.1).
+const vaMask = 1<<56 - 1
+
+// A data word is the output address [63:24], the ASID [23:8] and the
+// permissions [5:0].
+func tlbData(pa uint64, asid smmuv3.ASID, p permissions) uint64 {
+	return pa>>12<<24 | uint64(asid)<<8 | uint64(p)
+}
+
+func (w *tlbWay) holds(key uint64, asid smmuv3.ASID) bool {
+	return w.key.Load() == key && smmuv3.ASID(w.data.Load()>>8) == asid
+}
+
+func newTLB(entries int) *tlb {
+	sets := uint64(1) << bits.Len(uint(max(entries/ways, 2)-1))
+	return &tlb{
+		asids:  make([]atomic.Uint64, 1<<16),
+		places: make([]atomic.Uint64, numPlaces),
+		sets:   make([]tlbSet, sets),
+		shift:  uint(64 - bits.TrailingZeros64(sets)),
+	}
+}
+
+// space is what tells address spaces apart.
+type space struct {
+	asid smmuv3.ASID
+	aset bool
+}
+
+func (s space) key(va uint64, size uint) uint64 {
+	k := va&vaMask>>size<<size | uint64(size)
+	if s.aset {
+		k |= keyASET
+	}
+	return k
+}
+
+const hashFactor = 0x9e3779b97f4a7c15 // 2^64 over the golden ratio
+
+// set is where a key lies: by its page and ASID, not by its flags.
+func (t *tlb) set(key uint64, asid smmuv3.ASID) *tlbSet {
+	page := key >> (key & keySize)
+	return &t.sets[(page+uint64(asid)<<44)*hashFactor>>t.shift]
+}
+
+func (t *tlb) placeOf(key uint64) *atomic.Uint64 {
+	page := key >> (key & keySize)
+	return &t.places[page*hashFactor>>(64-12)]
+}
+
+// translation is an output address, and how many bytes from there on are
+// translated alike.
+type translation struct{ pa, len uint64 }
+
+// lookup finds a translation that has one of the permissions in need. Others
+// are as good as none: a walk then says what is wrong, or that the guest has
+// relaxed them.
+func (t *tlb) lookup(s space, va uint64, need permissions) (translation, bool) {
+	forms := t.forms.Load()
+	for m := forms & formSizes; m != 0; m &= m - 1 {
+		size := uint(bits.TrailingZeros64(m))
+		key := s.key(va, size)
+		data, ok := t.probe(forms, key, s.asid, t.asids[s.asid].Load())
+		if (!ok || permissions(data)&need == 0) && forms&formGlobal != 0 {
+			data, ok = t.probe(forms, key|keyGlobal, 0, 0)
+		}
+		if ok && permissions(data)&need != 0 {
+			offset := va & (1<<size - 1)
+			return translation{data>>24<<12 | offset, 1<<size - offset}, true
+		}
+	}
+	return translation{}, false
+}
+
+// probe returns the data of a key, if there is an entry from no earlier than
+// since, the last invalidation of the ASID, and than those of everything and
+// of the place.
+func (t *tlb) probe(forms, key uint64, asid smmuv3.ASID, since uint64) (uint64, bool) {
+	s := t.set(key, asid)
+	seq := s.seq.Load()
+	for i := range s.ways {
+		w := &s.ways[i]
+		if !w.holds(key, asid) {
+			continue
+		}
+		data, time := w.data.Load(), w.time.Load()
+		// A set that was written meanwhile may have shown halves of two entries.
+		ok := seq&1 == 0 && s.seq.Load() == seq && time >= since && time >= t.all.Load() &&
+			(forms&formPlaces == 0 || time >= t.placeOf(key).Load())
+		return data, ok
+	}
+	return 0, false
+}
+
+// ticket is what a walk takes before it reads the first descriptor, to insert
+// its result by.
+type ticket struct{ forms, time uint64 }
+
+// begin reads the forms before the clock: an invalidation that did not look for
+// a form which the ticket has then came before the ticket's time, and before
+// anything that the walk reads.
+func (t *tlb) begin(clock *atomic.Uint64) ticket {
+	f := t.forms.Load()
+	return ticket{f, clock.Load()}
+}
+
+// insert holds what a walk found. It may choose not to: if the form is a new
+// one, which invalidations since the walk began may not have looked for; if
+// one of them reached the set; or if another writer has the set, which is not
+// worth waiting for.
+func (t *tlb) insert(s space, va uint64, l leaf, k ticket) {
+	form, key, asid := uint64(1)<<l.size, s.key(va, l.size), s.asid
+	if l.global {
+		form, key, asid = form|formGlobal, key|keyGlobal, 0
+	}
+	if k.forms&form != form {
+		t.forms.Or(form)
+		return
+	}
+	set := t.set(key, asid)
+	if !set.tryLock() {
+		return
+	}
+	defer set.unlock()
+	if k.time < set.time {
+		return
+	}
+	w := set.victim(key, asid)
+	w.key.Store(key)
+	w.data.Store(tlbData(l.pa, asid, l.perms))
+	w.time.Store(k.time)
+}
+
+// victim is the way that holds the key already, or an empty one, or the next
+// in turn.
+func (s *tlbSet) victim(key uint64, asid smmuv3.ASID) *tlbWay {
+	var empty *tlbWay
+	for i := range s.ways {
+		w := &s.ways[i]
+		switch {
+		case w.holds(key, asid):
+			return w
+		case w.key.Load() == 0:
+			empty = w
+		}
+	}
+	if empty != nil {
+		return empty
+	}
+	s.next++
+	return &s.ways[s.next%ways]
+}
+
+func (s *tlbSet) tryLock() bool {
+	seq := s.seq.Load()
+	return seq&1 == 0 && s.seq.CompareAndSwap(seq, seq+1)
+}
+
+func (s *tlbSet) lock() {
+	for !s.tryLock() {
+		runtime.Gosched() // held for some nanoseconds at a time
+	}
+}
+
+func (s *tlbSet) unlock() { s.seq.Add(1) }
+
+// invalidateAll takes every entry (§4.4.2.1).
+func (t *tlb) invalidateAll(now uint64) { t.all.Store(now) }
+
+// invalidateASID takes the entries of an ASID, which global ones are not
+// (§4.4.2.2).
+func (t *tlb) invalidateASID(asid smmuv3.ASID, now uint64) { t.asids[asid].Store(now) }
+
+// invalidatePage takes the entries of one size at an address: those of the
+// ASID, and global ones (§4.4.2.4).
+func (t *tlb) invalidatePage(asid smmuv3.ASID, va uint64, size uint, now uint64) {
+	key := space{}.key(va, size)
+	t.clear(key, asid, now)
+	if t.forms.Load()&formGlobal != 0 {
+		t.clear(key|keyGlobal, 0, now)
+	}
+}
+
+// clear empties the ways that hold a key, with ASET or without.
+func (t *tlb) clear(key uint64, asid smmuv3.ASID, now uint64) {
+	s := t.set(key, asid)
+	s.lock()
+	defer s.unlock()
+	s.time = now
+	for i := range s.ways {
+		if w := &s.ways[i]; w.holds(key, asid) || w.holds(key|keyASET, asid) {
+			w.key.Store(0)
+		}
+	}
+}
+
+// invalidatePlace takes the entries of one size at an address, of every ASID
+// and global (§4.4.2.3), and now and then others: places are hashes.
+func (t *tlb) invalidatePlace(va uint64, size uint, now uint64) {
+	if t.forms.Load()&formPlaces == 0 {
+		t.forms.Or(formPlaces)
+	}
+	t.placeOf(space{}.key(va, size)).Store(now)
+}

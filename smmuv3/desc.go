@@ -1,0 +1,124 @@
+package smmuv3
+
+// Granule is the size of the smallest page of a set of translation tables, and
+// of a table in it, as log2 of bytes. Sections with a letter are of the Arm
+// Architecture Reference Manual, DDI 0487.
+type Granule uint8
+
+const (
+	Granule4K  Granule = 12
+	Granule16K Granule = 14
+	Granule64K Granule = 16
+)
+
+// HasGranule reports whether the SMMU walks tables of a granule (§6.3.6).
+func (r IDRegs) HasGranule(g Granule) bool {
+	switch g {
+	case Granule4K:
+		return r.Has(GRAN4K)
+	case Granule16K:
+		return r.Has(GRAN16K)
+	case Granule64K:
+		return r.Has(GRAN64K)
+	}
+	return false
+}
+
+// stride is how many bits of an address a full table resolves: descriptors
+// have eight bytes.
+func (g Granule) stride() uint { return uint(g) - 3 }
+
+// LevelShift is log2 of the bytes that one descriptor at a level maps. The last
+// level is 3.
+func (g Granule) LevelShift(level int) uint { return uint(g) + g.stride()*uint(3-level) }
+
+// StartLevel is the level at which the walk of an input address of this many
+// bits begins (D8.2.8.1, D8.2.9.1, D8.2.10.1). There are more bits than the
+// granule has.
+func (g Granule) StartLevel(inputBits uint) int {
+	return 3 - int((inputBits-uint(g)-1)/g.stride())
+}
+
+// leafLevel reports whether descriptors of a level may map memory: at level 3,
+// and in blocks above it where the granule has them (D8.3.1.2, Table D8-52).
+// The 4 TiB block of the 64 KiB granule comes with 52-bit output addresses.
+func (g Granule) leafLevel(level int, outputBits uint) bool {
+	switch level {
+	case 3, 2:
+		return true
+	case 1:
+		return g == Granule4K || g == Granule64K && outputBits >= 52
+	}
+	return false
+}
+
+// Desc is a descriptor of a VMSAv8-64 stage 1 translation table (D8.3.1).
+//
+//	table  63     62:61        60        59     47:12      1 0
+//	         |  APTable | UXNTable | PXNTable |  next table | 1 1
+//	leaf   54    53    52       51    47:12    11   10   7     6      1 0
+//	       UXN | PXN | Contig | DBM | output | nG | AF | AP[2] AP[1] | x 1
+//
+// With the 64 KiB granule bits [15:12] are bits [51:48] of the address.
+type Desc uint64
+
+// DescKind is what a descriptor is to the walk that meets it.
+type DescKind uint8
+
+const (
+	DescInvalid DescKind = iota
+	DescTable
+	DescLeaf // a block or a page
+)
+
+// Kind is what the descriptor is at a level (Table D8-48). outputBits is the
+// SMMU's output address size. Blocks where there can be none are invalid.
+func (d Desc) Kind(g Granule, level int, outputBits uint) DescKind {
+	switch {
+	case d&1 == 0:
+		return DescInvalid
+	case d&2 != 0 && level < 3:
+		return DescTable
+	case d&2 != 0 || level < 3 && g.leafLevel(level, outputBits):
+		return DescLeaf
+	}
+	return DescInvalid
+}
+
+// Addr is the address in the descriptor: of the next table, of a page or, for
+// a leaf above level 3, of a block.
+func (d Desc) Addr(g Granule, level int) uint64 {
+	lo := uint(g)
+	if d&2 == 0 {
+		lo = g.LevelShift(level)
+	}
+	a := uint64(d) & (1<<48 - 1) &^ (1<<lo - 1)
+	if g == Granule64K {
+		a |= bits(uint64(d), 12, 4) << 48
+	}
+	return a
+}
+
+// APTable, UXNTable and PXNTable of a table descriptor limit what lies below
+// it (D8.4.1.2): bit 0 of APTable takes unprivileged access, bit 1 writes.
+func (d Desc) APTable() uint8 { return uint8(bits(uint64(d), 61, 2)) }
+func (d Desc) UXNTable() bool { return bit(uint64(d), 60) }
+func (d Desc) PXNTable() bool { return bit(uint64(d), 59) }
+
+// The attributes of a leaf (Table D8-52).
+
+func (d Desc) UXN() bool { return bit(uint64(d), 54) }
+func (d Desc) PXN() bool { return bit(uint64(d), 53) }
+func (d Desc) DBM() bool { return bit(uint64(d), 51) }
+func (d Desc) NG() bool  { return bit(uint64(d), 11) }
+func (d Desc) AF() bool  { return bit(uint64(d), 10) }
+
+// AP is AP[2:1]: bit 0 grants unprivileged access, bit 1 takes writes.
+func (d Desc) AP() uint8 { return uint8(bits(uint64(d), 6, 2)) }
+
+// WithAF is the descriptor with its Access flag set.
+func (d Desc) WithAF() Desc { return d | 1<<10 }
+
+// WithDirty is a writable-clean descriptor made writable-dirty: AP[2] cleared
+// (D8.5.2).
+func (d Desc) WithDirty() Desc { return d &^ (1 << 7) }
