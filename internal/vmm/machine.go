@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/internal/kvm"
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/arm64image"
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/pl011"
@@ -90,9 +91,11 @@ func New(cfg Config) (_ *Machine, err error) {
 		return nil, err
 	}
 	if cfg.Control == nil {
-		return m, m.addUART(controlBase, controlSPI, io.Discard, nil)
+		err = m.addUART(controlBase, controlSPI, io.Discard, nil)
+	} else {
+		err = m.addUART(controlBase, controlSPI, cfg.Control, cfg.Control)
 	}
-	return m, m.addUART(controlBase, controlSPI, cfg.Control, cfg.Control)
+	return m, err
 }
 
 func (m *Machine) addProcessors() (err error) {
@@ -160,7 +163,9 @@ func (m *Machine) Pulse(line SMMULine) error {
 
 // SignalMSI carries out the write that is an MSI. The machine has no ITS, so only memory can take one: a guest that polls
 // for it. It may be called from any goroutine.
-func (m *Machine) SignalMSI(addr uint64, data uint32) error { return m.ram.store32(addr, data) }
+func (m *Machine) SignalMSI(addr guestmem.GPA, data uint32) error {
+	return m.ram.store32(uint64(addr), data)
+}
 
 // line drives a level-triggered interrupt. A machine whose interrupts cannot be delivered ends.
 func (m *Machine) line(spi uint32) func(level bool) {

@@ -1,0 +1,121 @@
+package vmm
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/u-root/u-root/pkg/dt"
+)
+
+// tree is a device tree as the guest reads it: properties by path.
+type tree map[string]map[string][]byte
+
+func parse(t *testing.T, hw hardware) tree {
+	t.Helper()
+	blob, err := deviceTree(hw)
+	require.NoError(t, err)
+	assert.Less(t, len(blob), maxTree)
+	fdt, err := dt.ReadFDT(bytes.NewReader(blob))
+	require.NoError(t, err)
+	got := tree{}
+	got.add(t, "", fdt.RootNode)
+	return got
+}
+
+func (tr tree) add(t *testing.T, parent string, n *dt.Node) {
+	path := strings.TrimSuffix(parent, "/") + "/" + n.Name
+	require.NotContains(t, tr, path)
+	tr[path] = map[string][]byte{}
+	for _, p := range n.Properties {
+		require.NotContains(t, tr[path], p.Name, path)
+		tr[path][p.Name] = p.Value
+	}
+	for _, child := range n.Children {
+		tr.add(t, path, child)
+	}
+}
+
+func cells(values ...uint32) []byte { return dt.PropertyU32Array("", values).Value }
+
+func TestDeviceTreeDescribesTheMachine(t *testing.T) {
+	seed := bytes.Repeat([]byte{0x5a}, 40)
+	got := parse(t, hardware{
+		mem: 512 << 20, cpus: 2, cmdline: "console=ttyAMA0", smmu: true, seed: seed,
+		initrd: span{0x4300_0000, 0x1234},
+		disks:  []Master{{StreamID: 0x10}, {StreamID: 0x21, PASIDBits: 6, CanStall: true}},
+	})
+	for _, tt := range []struct {
+		path, property string
+		want           []byte
+	}{
+		{"/", "#address-cells", cells(2)},
+		{"/", "#size-cells", cells(2)},
+		{"/", "interrupt-parent", got["/interrupt-controller@8000000"]["phandle"]},
+		{"/chosen", "bootargs", []byte("console=ttyAMA0\x00")},
+		{"/chosen", "stdout-path", []byte("serial0\x00")},
+		{"/chosen", "linux,initrd-start", cells(0, 0x4300_0000)},
+		{"/chosen", "linux,initrd-end", cells(0, 0x4300_1234)},
+		{"/chosen", "kaslr-seed", seed[:8]},
+		{"/chosen", "rng-seed", seed[8:]},
+		{"/aliases", "serial0", []byte("/serial@9000000\x00")},
+		{"/aliases", "serial1", []byte("/serial@9010000\x00")},
+		{"/memory@40000000", "device_type", []byte("memory\x00")},
+		{"/memory@40000000", "reg", cells(0, 0x4000_0000, 0, 0x2000_0000)},
+		{"/cpus/cpu@0", "reg", cells(0)},
+		{"/cpus/cpu@1", "reg", cells(1)},
+		{"/cpus/cpu@1", "enable-method", []byte("psci\x00")},
+		{"/psci", "method", []byte("hvc\x00")},
+		{"/timer", "interrupts", cells(1, 13, 4, 1, 14, 4, 1, 11, 4, 1, 10, 4)},
+		{"/interrupt-controller@8000000", "reg", cells(0, 0x0800_0000, 0, 0x1_0000, 0, 0x080a_0000, 0, 0x4_0000)},
+		{"/interrupt-controller@8000000", "#interrupt-cells", cells(3)},
+		{"/serial@9000000", "compatible", []byte("arm,pl011\x00arm,primecell\x00")},
+		{"/serial@9000000", "interrupts", cells(0, 1, 4)},
+		{"/serial@9010000", "interrupts", cells(0, 2, 4)},
+		{"/serial@9010000", "clock-names", []byte("uartclk\x00apb_pclk\x00")},
+		{"/iommu@9050000", "compatible", []byte("arm,smmu-v3\x00")},
+		{"/iommu@9050000", "interrupts", cells(0, 8, 1, 0, 11, 1, 0, 9, 1, 0, 10, 1)},
+		{"/virtio_mmio@a000000", "reg", cells(0, 0x0a00_0000, 0, 0x200)},
+		{"/virtio_mmio@a000000", "interrupts", cells(0, 16, 4)},
+		{"/virtio_mmio@a000000", "dma-coherent", []byte{}},
+		{"/virtio_mmio@a000000", "iommus", cells(3, 0x10)},
+		{"/virtio_mmio@a000200", "reg", cells(0, 0x0a00_0200, 0, 0x200)},
+		{"/virtio_mmio@a000200", "interrupts", cells(0, 17, 4)},
+		{"/virtio_mmio@a000200", "iommus", cells(3, 0x21)},
+		{"/virtio_mmio@a000200", "pasid-num-bits", cells(6)},
+		{"/virtio_mmio@a000200", "dma-can-stall", []byte{}},
+	} {
+		require.Contains(t, got, tt.path)
+		require.Contains(t, got[tt.path], tt.property, tt.path)
+		assert.Equal(t, tt.want, got[tt.path][tt.property], "%s of %s", tt.property, tt.path)
+	}
+	assert.Equal(t, got["/iommu@9050000"]["phandle"], got["/virtio_mmio@a000000"]["iommus"][:4])
+	assert.NotContains(t, got["/virtio_mmio@a000000"], "pasid-num-bits")
+
+	phandles := map[string]string{}
+	for path, properties := range got {
+		if p, ok := properties["phandle"]; ok {
+			assert.NotContains(t, phandles, string(p))
+			phandles[string(p)] = path
+		}
+	}
+}
+
+func TestDeviceTreeWithoutWhatIsNotThere(t *testing.T) {
+	got := parse(t, hardware{mem: 512 << 20, cpus: 1, disks: []Master{{StreamID: 0x10, PASIDBits: 6}}})
+	assert.NotContains(t, got, "/iommu@9050000")
+	assert.NotContains(t, got["/virtio_mmio@a000000"], "iommus")
+	assert.NotContains(t, got["/virtio_mmio@a000000"], "pasid-num-bits")
+	assert.NotContains(t, got["/chosen"], "linux,initrd-start")
+	assert.NotContains(t, got["/chosen"], "rng-seed")
+	assert.NotContains(t, got, "/cpus/cpu@1")
+}
+
+func TestDeviceTreeOfTheLargestMachine(t *testing.T) {
+	got := parse(t, hardware{mem: maxMem, cpus: maxCPUs, smmu: true, disks: make([]Master, maxDisks)})
+	assert.Equal(t, cells(0, 0x4000_0000, 0x10, 0), got["/memory@40000000"]["reg"])
+	assert.Contains(t, got, "/cpus/cpu@7")
+	assert.Contains(t, got, "/virtio_mmio@a003e00")
+}
