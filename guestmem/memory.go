@@ -15,13 +15,24 @@ func (a GPA) String() string { return fmt.Sprintf("%#x", uint64(a)) }
 //
 // An access moves all of p or returns an error that names the GPA; there are no
 // short transfers, but part of p may have moved before the error was met.
-// Accesses of at most 64 bytes at an 8-byte aligned GPA are made of 8-byte
-// single-copy atomic ones, which is what the architecture asks of an SMMU's
-// structures (IHI 0070 §3.21.3). Both methods may be called from any goroutine, and keep no
+// Accesses of at most 64 bytes are made of naturally aligned pieces as wide as
+// fit, up to 8 bytes, and each piece is single-copy atomic: 8-byte words are
+// what the architecture asks of an SMMU's structures (IHI 0070 §3.21.3), and
+// 4-byte ones what makes a write an MSI. Of longer accesses nothing of the kind
+// is promised. Both methods may be called from any goroutine, and keep no
 // reference to p.
 type Memory interface {
 	ReadAt(p []byte, gpa GPA) error
 	WriteAt(p []byte, gpa GPA) error
+}
+
+// Swapper is Memory that can also change a word if nobody else has: what it
+// takes to update a descriptor's Access flag and dirty state under the eyes of
+// the guest (IHI 0070 §3.13). Memory need not have it.
+type Swapper interface {
+	// CompareAndSwap replaces the 8-byte word at gpa, a multiple of 8, by new if
+	// it is old, in one atomic step, and reports whether it did.
+	CompareAndSwap(gpa GPA, old, new uint64) (swapped bool, err error)
 }
 
 // ErrUnmapped is matched by errors of accesses that reach where the guest has
@@ -31,9 +42,13 @@ var ErrUnmapped = errors.New("no guest memory")
 // ErrReadOnly is matched by errors of writes to read-only memory.
 var ErrReadOnly = errors.New("guest memory is read-only")
 
+// ErrMisaligned is matched by errors of word accesses at an address that is no
+// multiple of the word's size.
+var ErrMisaligned = errors.New("misaligned access")
+
 // AccessError says which access failed, where, and why.
 type AccessError struct {
-	Op  string // "read" or "write"
+	Op  string // "read", "write" or "swap"
 	GPA GPA    // the first address that could not be reached
 	Len int    // bytes of the whole access
 	Err error  // ErrUnmapped, ErrReadOnly or what the backing store said
@@ -44,3 +59,9 @@ func (e *AccessError) Error() string {
 }
 
 func (e *AccessError) Unwrap() error { return e.Err }
+
+const (
+	opRead  = "read"
+	opWrite = "write"
+	opSwap  = "swap"
+)

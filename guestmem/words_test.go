@@ -1,0 +1,69 @@
+package guestmem
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// The pieces are the contract of Memory: 8-byte words of SMMU structures
+// (IHI 0070 §3.21.3), 4-byte MSI writes, 2-byte indices of virtqueues.
+func TestPiecesAreNaturallyAlignedAndAsWideAsFit(t *testing.T) {
+	for _, c := range []struct {
+		addr uintptr
+		n    int
+		want []int
+	}{
+		{0, 8, []int{8}},
+		{0, 64, []int{8, 8, 8, 8, 8, 8, 8, 8}},
+		{8, 16, []int{8, 8}},
+		{4, 4, []int{4}},
+		{4, 12, []int{4, 8}},
+		{0, 12, []int{8, 4}},
+		{2, 2, []int{2}},
+		{6, 2, []int{2}},
+		{1, 1, []int{1}},
+		{1, 8, []int{1, 2, 4, 1}},
+		{0, 7, []int{4, 2, 1}},
+		{3, 15, []int{1, 4, 8, 2}},
+	} {
+		t.Run(fmt.Sprintf("%d at %d", c.n, c.addr), func(t *testing.T) {
+			var got []int
+			for addr, n := c.addr, c.n; n > 0; {
+				k := piece(addr, n)
+				got = append(got, k)
+				addr, n = addr+uintptr(k), n-k
+			}
+			assert.Equal(t, c.want, got)
+		})
+	}
+}
+
+// Every length and alignment around the bound between pieces and a plain copy
+// moves the bytes asked for and no others.
+func TestLoadAndStoreMoveExactlyTheBytes(t *testing.T) {
+	const size = 96
+	for off := range 9 {
+		for n := range size - 2*off {
+			mem := make([]byte, size)
+			p := make([]byte, n)
+			for i := range p {
+				p[i] = byte(i + 1)
+			}
+			store(mem[off:], p)
+			for i, b := range mem {
+				want := byte(0)
+				if i >= off && i < off+n {
+					want = byte(i - off + 1)
+				}
+				if b != want {
+					t.Fatalf("store of %d at %d: byte %d is %d, want %d", n, off, i, b, want)
+				}
+			}
+			back := make([]byte, n)
+			load(back, mem[off:])
+			assert.Equal(t, p, back, "load of %d at %d", n, off)
+		}
+	}
+}
