@@ -8,9 +8,9 @@ import (
 // runInit is the program as the init of either machine, which the kernel's command line asks for.
 func runInit(role string) (isInit bool, err error) {
 	switch role {
-	case lab.HostInit:
+	case lab.HostInitRole:
 		return true, lab.Init()
-	case lab.GuestInit:
+	case guest.InitRole:
 		return true, guest.Init()
 	}
 	return false, nil

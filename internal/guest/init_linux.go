@@ -140,8 +140,11 @@ func (c *control) send(m Message) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.Write(append(line, '\n'))
-	return err
+	if _, err = c.Write(append(line, '\n')); err != nil {
+		return err
+	}
+	// tcdrain(3): power off does not wait for a UART.
+	return unix.IoctlSetInt(int(c.Fd()), unix.TCSBRK, 1)
 }
 
 func (c *control) waitDone() error {

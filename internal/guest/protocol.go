@@ -47,6 +47,9 @@ type Faults struct {
 	Lines []string `json:"lines"`
 }
 
+// InitRole is the first argument of this program as the guest's init.
+const InitRole = "guest-init"
+
 // ControlDevice is the guest's end of the channel, its second PL011.
 const ControlDevice = "/dev/ttyAMA1"
 

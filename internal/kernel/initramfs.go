@@ -27,13 +27,14 @@ func ModuleFiles(modules []Module) []File {
 	return files
 }
 
-// WriteInitramfs writes the files, the directories they lie in and those that an init mounts on, as an uncompressed
+// WriteInitramfs writes the files, the directories they lie in and those that every user space has, as an uncompressed
 // initramfs.
 func WriteInitramfs(w io.Writer, files []File) error {
 	records := []cpio.Record{
 		cpio.Directory("dev", 0o755),
 		cpio.Directory("proc", 0o755),
 		cpio.Directory("sys", 0o755),
+		cpio.Directory("tmp", 0o1777),
 		// A kernel without devtmpfs mounted gives its init no console otherwise.
 		cpio.CharDev("dev/console", 0o600, 5, 1),
 	}

@@ -48,9 +48,9 @@ func Boot(ctx context.Context, o Options) (*report.Report, error) {
 		r = &report.Report{}
 	}
 	if err != nil {
-		r.Error = fmt.Sprintf("%v, %s", err, p.lastSeen())
+		r.Error = fmt.Sprintf("%v, %s", err, p.lastSeen(boot.Guest, hostName, qemuName))
 	} else if r.Error != "" {
-		r.Error = fmt.Sprintf("%s, %s", r.Error, p.lastSeen())
+		r.Error = fmt.Sprintf("%s, %s", r.Error, p.lastSeen(boot.Guest))
 	}
 	phases, total := p.finish()
 	r.Phases, r.Seconds = phases, total.Seconds()

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"time"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/boot"
 )
 
 // Options say what to boot, and how. Empty paths stand for what make puts beside the program.
@@ -47,7 +49,6 @@ func (e *InputError) Unwrap() error { return e.Err }
 const (
 	kernelDir = "kernel"
 	agentName = "vsmmu-linux-arm64"
-	qemuName  = "qemu-system-aarch64"
 )
 
 // complete fills in the defaults and finds out whether this machine's own KVM is used.
@@ -89,7 +90,7 @@ func (o *Options) complete() (direct bool, err error) {
 		o.HostModules = o.HostKernel
 	}
 	if o.QEMU == "" {
-		o.QEMU = qemuName
+		o.QEMU = "qemu-system-aarch64"
 	}
 	if o.QEMU, err = exec.LookPath(o.QEMU); err != nil {
 		return false, fmt.Errorf("%w: install it (Debian: apt-get install qemu-system-arm), give it with -qemu FILE, or run on an arm64 machine with /dev/kvm", err)
@@ -103,25 +104,14 @@ func chooseAccel(accel string) (direct bool, err error) {
 	case "tcg":
 		return false, nil
 	case "auto":
-		return canDirect() == nil, nil
+		return boot.Available() == nil, nil
 	case "kvm":
-		if err := canDirect(); err != nil {
+		if err := boot.Available(); err != nil {
 			return false, fmt.Errorf("-accel kvm: %w", err)
 		}
 		return true, nil
 	}
 	return false, fmt.Errorf("-accel %s: not one of %v", accel, Accels)
-}
-
-func canDirect() error {
-	if runtime.GOOS != "linux" || runtime.GOARCH != "arm64" {
-		return fmt.Errorf("this is %s/%s, and only a linux/arm64 machine can run the guest itself", runtime.GOOS, runtime.GOARCH)
-	}
-	kvm, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	return kvm.Close()
 }
 
 func orFetched(path, fetched, flag string) (string, error) {

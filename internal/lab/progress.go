@@ -77,17 +77,17 @@ func (p *progress) finish() (phases []report.Phase, total time.Duration) {
 	return p.phases, now.Sub(p.start)
 }
 
-// lastSeen says in which stage the boot is, and what the machines said last.
-func (p *progress) lastSeen() string {
+// lastSeen says in which stage the boot is, and what was seen last: of the first of the machines that said anything.
+func (p *progress) lastSeen(machines ...string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	seen := fmt.Sprintf("in stage %q", p.stage)
-	for _, machine := range []string{"guest", "host", "qemu"} {
+	for _, machine := range machines {
 		if line := telling(p.last[machine]); line != "" {
 			return fmt.Sprintf("%s; last seen of the %s: %q", seen, machine, line)
 		}
 	}
-	return seen + "; no machine said anything"
+	return seen
 }
 
 // telling picks the line that explains most: that of a panic, or else the last.

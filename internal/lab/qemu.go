@@ -12,10 +12,13 @@ import (
 	"time"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/boot"
+	"github.com/go-vsmmu/vsmmuv3/internal/lines"
 	"github.com/go-vsmmu/vsmmuv3/internal/report"
 )
 
 const (
+	// maxLine bounds a line of a console.
+	maxLine = 4 << 10
 	// hostMem is what the emulated host has beyond the guest's memory: its initramfs, which holds the guest's too, and
 	// the disks' backing files.
 	hostMem = 2560 << 20
@@ -25,16 +28,13 @@ const (
 	powerOffGrace = 10 * time.Second
 )
 
-// HostInit is the first argument of this program as the emulated host's init, GuestInit as the guest's.
-const (
-	HostInit  = "host-init"
-	GuestInit = "guest-init"
-)
+// HostInitRole is the first argument of this program as the emulated host's init.
+const HostInitRole = "host-init"
 
 // Names of the machines on the consoles.
 const (
 	hostName = "host"
-	qemuLine = "qemu"
+	qemuName = "qemu"
 )
 
 // emulate boots the host in QEMU, and through it the guest. When ctx ends the host is given the time to report, unless
@@ -72,11 +72,13 @@ func emulate(ctx context.Context, o *Options, host machine, sink boot.Sink) (*re
 	}
 	consoles := make(chan struct{}, 2)
 	follow := func(name string, r io.Reader) {
-		eachLine(r, func(line string) { sink.Line(name, line) })
+		w := lines.Writer{Max: maxLine, Emit: func(line string) { sink.Line(name, line) }}
+		_, _ = io.Copy(&w, r) // a pipe whose writer is gone has ended
+		w.Flush()
 		consoles <- struct{}{}
 	}
 	go follow(hostName, stdout)
-	go follow(qemuLine, stderr)
+	go follow(qemuName, stderr)
 
 	type answer struct {
 		report *report.Report
@@ -132,6 +134,6 @@ func arguments(o *Options, image, initrd string) []string {
 		"-device", "virtserialport,chardev=boot,name=" + portName,
 		"-kernel", image,
 		"-initrd", initrd,
-		"-append", "console=ttyAMA0 panic=-1 -- " + HostInit,
+		"-append", "console=ttyAMA0 earlycon panic=-1 -- " + HostInitRole,
 	}
 }

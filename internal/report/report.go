@@ -27,7 +27,7 @@ type Report struct {
 
 	Commands   map[string]uint64 `json:"commands"`   // consumed, by opcode
 	Events     map[string]uint64 `json:"events"`     // recorded, by type
-	Interrupts map[string]uint64 `json:"interrupts"` // raised, by line, and "msi"
+	Interrupts map[string]uint64 `json:"interrupts"` // signalled, by line
 
 	Phases  []Phase `json:"phases"`
 	Seconds float64 `json:"seconds"` // wall time of all phases

@@ -1,0 +1,103 @@
+package boot
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
+	"github.com/go-vsmmu/vsmmuv3/internal/guest"
+	"github.com/go-vsmmu/vsmmuv3/internal/report"
+	"github.com/go-vsmmu/vsmmuv3/internal/vmm"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// endpoints are the devices behind the SMMU, by the serial of the disk that each of them is.
+var endpoints = []struct {
+	serial string
+	master vmm.Master
+}{
+	{guest.Plain, vmm.Master{StreamID: 0x10}},
+	{guest.PASID, vmm.Master{StreamID: 0x21, PASIDBits: 6}},
+	{guest.Rogue, vmm.Master{StreamID: 0x32}},
+}
+
+// strayAddress is what no guest maps: Linux hands out addresses for DMA from 4 GiB downwards, or from the top of the range.
+// It lies in the range that a context descriptor of 47 bits and more can translate.
+const strayAddress = 0x5bad_0000_0000
+
+// maxBinds is how many stages of a stream are kept for the report.
+const maxBinds = 64
+
+// endpoint is a device's way to memory, which counts what passes by the stage that is bound meanwhile.
+type endpoint struct {
+	id     smmuv3.StreamID
+	serial string
+	dma    *soft.Endpoint
+
+	bound   atomic.Uint32 // the bridge.Disposition
+	moved   [3]atomic.Uint64
+	refused atomic.Uint64
+
+	mu    sync.Mutex
+	binds []report.Bind
+	calls int
+}
+
+// ReadAt and WriteAt are a virtio.DMA's.
+func (e *endpoint) ReadAt(p []byte, iova uint64) error {
+	return e.count(e.bound.Load(), len(p), e.dma.ReadAt(p, iova))
+}
+
+func (e *endpoint) WriteAt(p []byte, iova uint64) error {
+	return e.count(e.bound.Load(), len(p), e.dma.WriteAt(p, iova))
+}
+
+func (e *endpoint) count(bound uint32, n int, err error) error {
+	if err != nil {
+		e.refused.Add(1)
+		return err
+	}
+	e.moved[bound].Add(uint64(n))
+	return nil
+}
+
+// bind notes a stage and the host's answer.
+func (e *endpoint) bind(s bridge.GuestStage, err error) {
+	b := report.Bind{
+		Disposition: s.Disposition.String(), SMMUDisabled: s.Disabled, Text: s.String(),
+		S1ContextPtr: uint64(s.S1ContextPtr), S1CDMax: s.S1CDMax,
+		S1CIR: s.S1CIR, S1COR: s.S1COR, S1CSH: s.S1CSH, S1STALLD: s.S1STALLD,
+	}
+	if s.Disposition == bridge.Translate {
+		b.S1Fmt, b.S1DSS, b.EATS = s.S1Fmt.String(), s.S1DSS.String(), s.EATS.String()
+	}
+	if s.Cause != 0 {
+		b.Cause = s.Cause.String()
+	}
+	if err != nil {
+		b.Error = err.Error()
+	} else {
+		e.bound.Store(uint32(s.Disposition))
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.calls++; len(e.binds) < maxBinds {
+		e.binds = append(e.binds, b)
+	}
+}
+
+// report is what is known by now.
+func (e *endpoint) report() report.Stream {
+	s := report.Stream{StreamID: uint32(e.id), Endpoint: e.serial, Moved: map[string]uint64{}, Refused: e.refused.Load()}
+	for d := range e.moved {
+		if n := e.moved[d].Load(); n > 0 {
+			s.Moved[bridge.Disposition(d).String()] = n
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s.Binds, s.BindCalls = slices.Clone(e.binds), e.calls
+	return s
+}
