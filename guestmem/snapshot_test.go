@@ -2,7 +2,6 @@ package guestmem
 
 import (
 	"errors"
-	"os"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -10,15 +9,19 @@ import (
 	"gvisor.dev/gvisor/pkg/refs"
 )
 
-// A view that nobody releases ends the tests with a panic.
-func TestMain(m *testing.M) {
+// checkLeaks ends the tests with a panic if views that this one made are not
+// released when it ends.
+func checkLeaks(t *testing.T) {
+	before := refs.GetLeakMode()
 	refs.SetLeakMode(refs.LeaksPanic)
-	code := m.Run()
-	refs.DoLeakCheck()
-	os.Exit(code)
+	t.Cleanup(func() {
+		refs.DoLeakCheck()
+		refs.SetLeakMode(before)
+	})
 }
 
 func TestSnapshotIsOutOfTheGuestsReach(t *testing.T) {
+	checkLeaks(t)
 	mem := ram(64, 1)
 	v, err := Snapshot(newSlots(t, Slot{GPA: 0x1000, Mem: mem}), 0x1000, 64)
 	require.NoError(t, err)
@@ -28,6 +31,7 @@ func TestSnapshotIsOutOfTheGuestsReach(t *testing.T) {
 }
 
 func TestSnapshotGathersAcrossSlots(t *testing.T) {
+	checkLeaks(t)
 	s := newSlots(t, Slot{GPA: 0x1000, Mem: ram(32, 0)}, Slot{GPA: 0x1020, Mem: ram(32, 32)})
 	v, err := Snapshot(s, 0x1010, 32)
 	require.NoError(t, err)
@@ -37,6 +41,7 @@ func TestSnapshotGathersAcrossSlots(t *testing.T) {
 
 // Pooled memory has had other users: none of their bytes may be left in it.
 func TestSnapshotsShowNoOtherUsersBytes(t *testing.T) {
+	checkLeaks(t)
 	var f Fake
 	require.NoError(t, f.WriteAt(ram(256, 1), 0))
 	for range 10 {
@@ -51,6 +56,7 @@ func TestSnapshotsShowNoOtherUsersBytes(t *testing.T) {
 }
 
 func TestSnapshotSizes(t *testing.T) {
+	checkLeaks(t)
 	var f Fake
 	for _, c := range []struct {
 		name string
@@ -77,6 +83,7 @@ func TestSnapshotSizes(t *testing.T) {
 }
 
 func TestSnapshotThatFailsHoldsNothing(t *testing.T) {
+	checkLeaks(t)
 	var f Fake
 	bus := errors.New("bus error")
 	f.FailReads(Range{0x1020, 1}, bus)

@@ -2,7 +2,6 @@ package guestmem
 
 import (
 	"encoding/binary"
-	"math/bits"
 	"sync/atomic"
 	"unsafe"
 )
@@ -60,6 +59,13 @@ func store(mem, p []byte) {
 // piece is the width of the widest naturally aligned access at an address that
 // takes no more than n bytes.
 func piece(addr uintptr, n int) int {
-	aligned := 1 << bits.TrailingZeros64(uint64(addr)|wordSize)
-	return min(aligned, 1<<(bits.Len(uint(n))-1))
+	switch {
+	case addr%8 == 0 && n >= 8:
+		return 8
+	case addr%4 == 0 && n >= 4:
+		return 4
+	case addr%2 == 0 && n >= 2:
+		return 2
+	}
+	return 1
 }
