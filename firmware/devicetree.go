@@ -5,6 +5,7 @@ import (
 
 	"github.com/u-root/u-root/pkg/dt"
 
+	"github.com/go-vsmmu/vsmmuv3/internal/fdt"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -41,8 +42,8 @@ func SMMUNode(s SMMU) *dt.Node {
 			gicSPI, s.PRIQ, edgeRising,
 			gicSPI, s.CmdSync, edgeRising,
 		}),
-		stringList("interrupt-names", "eventq", "gerror", "priq", "cmdq-sync"),
-		flag("dma-coherent"),
+		fdt.StringList("interrupt-names", "eventq", "gerror", "priq", "cmdq-sync"),
+		fdt.Flag("dma-coherent"),
 		dt.PropertyU32("#iommu-cells", smmuCells),
 		dt.PropertyU32("phandle", uint32(s.PHandle)),
 	))
@@ -67,18 +68,7 @@ func MasterProperties(m Master) []dt.Property {
 		properties = append(properties, dt.PropertyU32("pasid-num-bits", m.PASIDBits))
 	}
 	if m.CanStall {
-		properties = append(properties, flag("dma-can-stall"))
+		properties = append(properties, fdt.Flag("dma-can-stall"))
 	}
 	return properties
-}
-
-// flag is a property that is true by being there.
-func flag(name string) dt.Property { return dt.Property{Name: name, Value: []byte{}} }
-
-func stringList(name string, values ...string) dt.Property {
-	var value []byte
-	for _, v := range values {
-		value = append(append(value, v...), 0)
-	}
-	return dt.Property{Name: name, Value: value}
 }

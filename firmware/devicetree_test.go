@@ -8,18 +8,16 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/u-root/u-root/pkg/dt"
 
+	"github.com/go-vsmmu/vsmmuv3/internal/fdt"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
 // readBack passes a node through a flattened tree, as a guest gets it, and gives its properties by name.
 func readBack(t *testing.T, n *dt.Node) map[string][]byte {
 	t.Helper()
-	root := dt.NewNode("", dt.WithChildren(n))
-	tree := dt.FDT{Header: dt.Header{Magic: dt.Magic, Version: 17, LastCompVersion: 16}, RootNode: root}
-	var blob bytes.Buffer
-	_, err := tree.Write(&blob)
+	blob, err := fdt.Blob(dt.NewNode("", dt.WithChildren(n)))
 	require.NoError(t, err)
-	got, err := dt.ReadFDT(bytes.NewReader(blob.Bytes()))
+	got, err := dt.ReadFDT(bytes.NewReader(blob))
 	require.NoError(t, err)
 	require.Len(t, got.RootNode.Children, 1)
 	assert.Equal(t, n.Name, got.RootNode.Children[0].Name)

@@ -1,12 +1,12 @@
 package vmm
 
 import (
-	"bytes"
 	"fmt"
 
 	"github.com/u-root/u-root/pkg/dt"
 
 	"github.com/go-vsmmu/vsmmuv3/firmware"
+	"github.com/go-vsmmu/vsmmuv3/internal/fdt"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -69,7 +69,7 @@ func deviceTree(hw hardware) ([]byte, error) {
 		)),
 		cpusNode(hw.cpus),
 		dt.NewNode("psci", dt.WithProperty(
-			stringList("compatible", "arm,psci-1.0", "arm,psci-0.2"),
+			fdt.StringList("compatible", "arm,psci-1.0", "arm,psci-0.2"),
 			dt.PropertyString("method", "hvc"),
 		)),
 		timerNode(),
@@ -92,12 +92,11 @@ func deviceTree(hw hardware) ([]byte, error) {
 	for slot, disk := range hw.disks {
 		root.Children = append(root.Children, virtioNode(slot, hw.smmu, disk))
 	}
-	tree := dt.FDT{Header: dt.Header{Magic: dt.Magic, Version: 17, LastCompVersion: 16}, RootNode: root}
-	var blob bytes.Buffer
-	if _, err := tree.Write(&blob); err != nil {
+	blob, err := fdt.Blob(root)
+	if err != nil {
 		return nil, fmt.Errorf("vmm: device tree: %w", err)
 	}
-	return blob.Bytes(), nil
+	return blob, nil
 }
 
 func chosenNode(hw hardware) *dt.Node {
@@ -141,7 +140,7 @@ func timerNode() *dt.Node {
 	return dt.NewNode("timer", dt.WithProperty(
 		dt.PropertyString("compatible", "arm,armv8-timer"),
 		dt.PropertyU32Array("interrupts", interrupts),
-		flag("always-on"),
+		fdt.Flag("always-on"),
 	))
 }
 
@@ -152,7 +151,7 @@ func gicNode(cpus int) *dt.Node {
 	return dt.NewNode(fmt.Sprintf("interrupt-controller@%x", gicDistBase), dt.WithProperty(
 		dt.PropertyString("compatible", "arm,gic-v3"),
 		dt.Property{Name: "reg", Value: reg},
-		flag("interrupt-controller"),
+		fdt.Flag("interrupt-controller"),
 		dt.PropertyU32("#interrupt-cells", 3),
 		dt.PropertyU32("phandle", uint32(phandleGIC)),
 	))
@@ -162,11 +161,11 @@ func uartName(base uint64) string { return fmt.Sprintf("serial@%x", base) }
 
 func uartNode(base uint64, spi uint32) *dt.Node {
 	return dt.NewNode(uartName(base), dt.WithProperty(
-		stringList("compatible", "arm,pl011", "arm,primecell"),
+		fdt.StringList("compatible", "arm,pl011", "arm,primecell"),
 		dt.PropertyRegion("reg", base, uartSize),
 		dt.PropertyU32Array("interrupts", []uint32{gicSPI, spi, levelHigh}),
 		dt.PropertyU32Array("clocks", []uint32{uint32(phandleClock), uint32(phandleClock)}),
-		stringList("clock-names", "uartclk", "apb_pclk"),
+		fdt.StringList("clock-names", "uartclk", "apb_pclk"),
 	))
 }
 
@@ -176,7 +175,7 @@ func virtioNode(slot int, smmu bool, disk Master) *dt.Node {
 		dt.PropertyString("compatible", "virtio,mmio"),
 		dt.PropertyRegion("reg", base, virtioSize),
 		dt.PropertyU32Array("interrupts", []uint32{gicSPI, virtioSPI + uint32(slot), levelHigh}),
-		flag("dma-coherent"),
+		fdt.Flag("dma-coherent"),
 	))
 	if smmu {
 		n.Properties = append(n.Properties, firmware.MasterProperties(firmware.Master{
@@ -187,14 +186,3 @@ func virtioNode(slot int, smmu bool, disk Master) *dt.Node {
 }
 
 func virtioSlot(slot int) uint64 { return virtioBase + virtioSize*uint64(slot) }
-
-// flag is a property that is true by being there.
-func flag(name string) dt.Property { return dt.Property{Name: name, Value: []byte{}} }
-
-func stringList(name string, values ...string) dt.Property {
-	var value []byte
-	for _, v := range values {
-		value = append(append(value, v...), 0)
-	}
-	return dt.Property{Name: name, Value: value}
-}
