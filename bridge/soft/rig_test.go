@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -65,6 +66,11 @@ func (r *rig) invalidate(cmds ...smmuv3.Command) {
 	r.t.Helper()
 	require.NoError(r.t, r.host.Invalidate(cmds))
 }
+
+func gpa(a uint64) guestmem.GPA { return guestmem.GPA(a) }
+
+// sleep lets the others go on; in a synctest bubble it takes no time.
+func sleep() { time.Sleep(time.Millisecond) }
 
 // word reads eight bytes by DMA.
 func word(d interface {

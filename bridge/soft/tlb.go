@@ -38,7 +38,7 @@ const (
 
 const (
 	ways      = 4
-	numPlaces = 1 << 12
+	logPlaces = 12
 )
 
 type tlbSet struct {
@@ -78,7 +78,7 @@ func newTLB(entries int) *tlb {
 	sets := uint64(1) << bits.Len(uint(max(entries/ways, 2)-1))
 	return &tlb{
 		asids:  make([]atomic.Uint64, 1<<16),
-		places: make([]atomic.Uint64, numPlaces),
+		places: make([]atomic.Uint64, 1<<logPlaces),
 		sets:   make([]tlbSet, sets),
 		shift:  uint(64 - bits.TrailingZeros64(sets)),
 	}
@@ -107,8 +107,8 @@ func (t *tlb) set(key uint64, asid smmuv3.ASID) *tlbSet {
 }
 
 func (t *tlb) placeOf(key uint64) *atomic.Uint64 {
-	page := key >> (key & keySize)
-	return &t.places[page*hashFactor>>(64-12)]
+	size := key & keySize
+	return &t.places[(key>>size+size<<48)*hashFactor>>(64-logPlaces)]
 }
 
 // translation is an output address, and how many bytes from there on are

@@ -1,0 +1,226 @@
+package soft_test
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// gate is memory that holds one read up: when the word at its address has been
+// read, it waits.
+type gate struct {
+	*guestmem.Fake
+	at   atomic.Uint64
+	open chan struct{}
+}
+
+func newGate() *gate { return &gate{Fake: new(guestmem.Fake), open: make(chan struct{})} }
+
+func (g *gate) ReadAt(p []byte, at guestmem.GPA) error {
+	err := g.Fake.ReadAt(p, at)
+	if uint64(at) == g.at.Load() {
+		g.at.Store(^uint64(0))
+		<-g.open
+	}
+	return err
+}
+
+func newGatedRig(t *testing.T) (*rig, *gate) {
+	g := newGate()
+	r := newRig(t, soft.Config{Memory: g})
+	r.mem = g.Fake
+	return r, g
+}
+
+// start runs f in a goroutine and reports whether it came back by itself.
+func start(f func()) *atomic.Bool {
+	done := new(atomic.Bool)
+	go func() {
+		f()
+		done.Store(true)
+	}()
+	synctest.Wait()
+	return done
+}
+
+// §3.21.1, §4.7.3: a withdrawal is complete when DMA that may use what it
+// withdraws is; and new DMA does not wait for that.
+func TestWithdrawalsWaitForDMAUnderWay(t *testing.T) {
+	for name, withdraw := range map[string]func(r *rig){
+		"TLBI_NH_ALL":  func(r *rig) { r.invalidate(smmuv3.Command{0x10}) },
+		"TLBI_NH_ASID": func(r *rig) { r.invalidate(smmuv3.Command{0x11 | 1<<48}) },
+		"TLBI_NH_VA":   func(r *rig) { r.invalidate(smmuv3.Command{0x12 | 1<<48}) },
+		"TLBI_NH_VAA":  func(r *rig) { r.invalidate(smmuv3.Command{0x13}) },
+		"CFGI_CD":      func(r *rig) { r.invalidate(smmuv3.Command{0x42_00000005}) },
+		"CFGI_CD_ALL":  func(r *rig) { r.invalidate(smmuv3.Command{0x42_00000006}) },
+		"Bind":         func(r *rig) { r.bind(bridge.GuestStage{Disposition: bridge.Bypass}) },
+		"Stream.Close": func(r *rig) { assert.NoError(r.t, r.stream.Close()) },
+		"Host.Close":   func(r *rig) { assert.NoError(r.t, r.host.Close()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, g := newGatedRig(t)
+				r.map4K(cd4K, 0x5000_0000|pageRW, 0x6000_0000|pageRW)
+				r.bind(oneCD)
+				// The second withdrawal turns the phase the other way.
+				for range 2 {
+					g.at.Store(0x5000_0010)
+					dma := start(func() { _, _ = word(r.ep, 0x10) })
+					require.False(t, dma.Load())
+					withdrawn := start(func() { withdraw(r) })
+					assert.False(t, withdrawn.Load(), "while DMA is under way")
+					_, _ = word(r.ep, 0x1010) // comes back
+
+					g.open <- struct{}{}
+					synctest.Wait()
+					assert.True(t, dma.Load())
+					for !withdrawn.Load() {
+						synctest.Wait()
+						sleep()
+					}
+					if strings.HasSuffix(name, "Close") {
+						return
+					}
+					r.bind(oneCD)
+				}
+			})
+		})
+	}
+}
+
+// A walk that read a descriptor before the guest changed it, and comes to its
+// end after the guest's invalidation, leaves nothing in the TLB. known says
+// that the TLB has seen a page of this size before.
+func TestAWalkThatWasOvertakenLeavesNothingBehind(t *testing.T) {
+	for name, cmd := range map[string]smmuv3.Command{
+		"TLBI_NH_ALL":  {0x10},
+		"TLBI_NH_ASID": {0x11 | 1<<48},
+		"TLBI_NH_VA":   {0x12 | 1<<48},
+		"TLBI_NH_VAA":  {0x13},
+		"range":        {0x12 | 1<<48 | 1<<12, 1 << 10},
+	} {
+		for _, known := range []bool{true, false} {
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					r, g := newGatedRig(t)
+					leaf := r.map4K(cd4K, 0x5000_0000|pageRW, 0x6000_0000|pageRW)
+					r.mem.SetWords(0x5000_0010, 0x01d)
+					r.mem.SetWords(0x6000_0010, 0x2e3)
+					r.bind(oneCD)
+					if known {
+						_, err := word(r.ep, 0x1010)
+						require.NoError(t, err)
+					}
+
+					g.at.Store(uint64(leaf))
+					dma := start(func() {
+						got, err := word(r.ep, 0x10)
+						assert.NoError(t, err)
+						assert.EqualValues(t, 0x01d, got, "it began before")
+					})
+					require.False(t, dma.Load())
+					r.mem.SetWords(leaf, 0x6000_0000|pageRW)
+					withdrawn := start(func() { r.invalidate(cmd) })
+					assert.False(t, withdrawn.Load())
+					g.open <- struct{}{}
+					for !withdrawn.Load() {
+						sleep()
+					}
+
+					for range 2 {
+						got, err := word(r.ep, 0x10)
+						require.NoError(t, err)
+						assert.EqualValues(t, 0x2e3, got)
+					}
+				})
+			})
+		}
+	}
+}
+
+// The same for a CD.
+func TestAFetchThatWasOvertakenLeavesNothingBehind(t *testing.T) {
+	for name, cmd := range map[string]smmuv3.Command{
+		"CFGI_CD":     {0x42_00000005},
+		"CFGI_CD_ALL": {0x42_00000006},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, g := newGatedRig(t)
+				r.map4K(cd4K, 0x5000_0000|pageRW)
+				r.bind(oneCD)
+				g.at.Store(cdAt)
+				dma := start(func() { _, _ = word(r.ep, 0x10) })
+				require.False(t, dma.Load())
+				r.mem.SetWords(cdAt, 0)
+				withdrawn := start(func() { r.invalidate(cmd) })
+				assert.False(t, withdrawn.Load())
+				g.open <- struct{}{}
+				for !withdrawn.Load() {
+					sleep()
+				}
+				_, err := word(r.ep, 0x10)
+				assert.ErrorIs(t, err, soft.ErrFault)
+			})
+		})
+	}
+}
+
+// Endpoints read while the guest moves a page about: page k holds k, and what
+// is read is never older than the last invalidation that was over before the
+// read began.
+func TestNoStaleTranslationAfterInvalidation(t *testing.T) {
+	const pages, moves = 64, 3000
+	for name, cmd := range map[string]smmuv3.Command{
+		"TLBI_NH_ASID": {0x11 | 1<<48},
+		"TLBI_NH_VA":   {0x12 | 1<<48},
+		"TLBI_NH_VAA":  {0x13},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, soft.Config{TLBEntries: 16})
+			leaf := r.map4K(cd4K, 0x5000_0000|pageRW)
+			r.bind(oneCD)
+			var current atomic.Uint64 // count of moves; page is count % pages
+			var wg sync.WaitGroup
+			stop := make(chan struct{})
+			for range 3 {
+				wg.Go(func() {
+					for {
+						select {
+						case <-stop:
+							return
+						default:
+						}
+						before := current.Load()
+						got, err := word(r.ep, 0x10)
+						after := current.Load()
+						// Under way are the moves before+1 to after+1.
+						if !assert.NoError(t, err) || !assert.LessOrEqual(t, (got-before)%pages, after+1-before, "stale") {
+							return
+						}
+					}
+				})
+			}
+			for k := range uint64(pages) {
+				r.mem.SetWords(gpa(0x5000_0010+k<<12), k)
+			}
+			for k := uint64(1); k <= moves; k++ {
+				r.mem.SetWords(leaf, 0x5000_0000+k%pages<<12|pageRW)
+				r.invalidate(cmd)
+				current.Store(k)
+			}
+			close(stop)
+			wg.Wait()
+		})
+	}
+}

@@ -1,0 +1,184 @@
+package soft_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// Two address spaces, ASID 1 and 2, on the same tables: two pages, a global
+// page and a block. The TLB has all of them when the guest changes every leaf
+// and issues one command. fresh are those that the guest's change has reached:
+// what the command asks for, and nothing more (§4.4, §4.3).
+func TestWhatEachCommandWithdraws(t *testing.T) {
+	const (
+		asid1 = 1 << 48
+		asid2 = 2 << 48
+		tg4K  = 0b01 << 10
+		tg16K = 0b10 << 10
+		all   = "1.p 1.q 1.g 1.b 2.p 2.q 2.g 2.b"
+	)
+	spots := []struct {
+		name string
+		iova uint64
+	}{{"p", 0x8}, {"q", 0x1008}, {"g", 0x2008}, {"b", 0x25_5008}}
+
+	for _, c := range []struct {
+		name  string
+		cmd   smmuv3.Command
+		fresh string
+	}{
+		{"none", smmuv3.Command{0x40}, ""}, // ATC_INV
+		{"TLBI_NH_ALL", smmuv3.Command{0x10}, all},
+		{"TLBI_NSNH_ALL", smmuv3.Command{0x30}, all},
+		{"TLBI_NH_ASID: not the global one", smmuv3.Command{0x11 | asid1}, "1.p 1.q 1.b"},
+		{"TLBI_NH_ASID of another", smmuv3.Command{0x11 | 3<<48}, ""},
+		{"TLBI_NH_VA", smmuv3.Command{0x12 | asid1, 0}, "1.p"},
+		{"TLBI_NH_VA of the other ASID", smmuv3.Command{0x12 | asid2, 0x1001}, "2.q"},
+		{"TLBI_NH_VA of a global page: whichever the ASID", smmuv3.Command{0x12 | 3<<48, 0x2000}, "1.g 2.g"},
+		{"TLBI_NH_VA anywhere in a block", smmuv3.Command{0x12 | asid2, 0x3f_f000}, "2.b"},
+		{"TLBI_NH_VA next to a block", smmuv3.Command{0x12 | asid2, 0x40_0000}, ""},
+		{"TLBI_NH_VAA", smmuv3.Command{0x13, 0x1000}, "1.q 2.q"},
+		{"TLBI_NH_VAA of a global page", smmuv3.Command{0x13, 0x2000}, "1.g 2.g"},
+		{"TLBI_NH_VAA in a block", smmuv3.Command{0x13, 0x20_0000}, "1.b 2.b"},
+		{"range: NUM = 1, SCALE = 0, two pages", smmuv3.Command{0x12 | asid1 | 1<<12, tg4K}, "1.p 1.q"},
+		{"range: NUM = 0, SCALE = 1, two pages from the second on", smmuv3.Command{0x12 | asid1 | 1<<20, tg4K | 0x1000}, "1.q 1.g 2.g"},
+		{"range of another granule", smmuv3.Command{0x12 | asid1 | 1<<12, tg16K}, ""},
+		{"range for all ASIDs", smmuv3.Command{0x13 | 1<<12, tg4K}, "1.p 1.q 2.p 2.q"},
+		{"level hint: 3", smmuv3.Command{0x12 | asid1 | 1<<12, tg4K | 0b11<<8}, "1.p 1.q"},
+		{"level hint: 2, a block", smmuv3.Command{0x12 | asid1, tg4K | 0b10<<8 | 0x20_0000}, "1.b"},
+		{"level hint: 2, where there are pages", smmuv3.Command{0x12 | asid1, tg4K | 0b10<<8}, ""},
+		{"range that reaches the block", smmuv3.Command{0x12 | asid1 | 1<<12 | 9<<20, tg4K | 0b10<<8}, "1.b"},
+		{"a range too long to go through it: all, as there are global ones", smmuv3.Command{0x12 | asid1 | 31<<12 | 31<<20, tg4K}, all},
+		{"a range that would pass the end", smmuv3.Command{0x12 | asid1 | 1<<12, tg4K | 0xffff_ffff_ffff_f000}, ""},
+		{"CFGI_CD: no translations", smmuv3.Command{0x42_00001005}, ""},
+		{"CFGI_CD_ALL: no translations", smmuv3.Command{0x42_00000006}, ""},
+		{"CFGI_CD of a stream that is not there", smmuv3.Command{0x43_00000005}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, soft.Config{})
+			const leaf, level2 = 0x40000, 0x30000
+			r.map4K(0)
+			r.mem.SetWords(cdAt+64, 0x0001_6205_c000_0010, 0x10000)
+			r.mem.SetWords(cdAt+128, 0x0002_6205_c000_0010, 0x10000)
+			point := func(page uint64) {
+				r.mem.SetWords(leaf, page|pageRW, page|0x1000|pageRW, page|0x2000|0x443)
+				r.mem.SetWords(level2+8, page|0x20_0000|blockRW)
+			}
+			point(0x5000_0000)
+			for _, at := range []uint64{0x5000_0000, 0x6000_0000} {
+				for _, off := range []uint64{0x8, 0x1008, 0x2008, 0x25_5008} {
+					r.mem.SetWords(gpa(at+off), at)
+				}
+			}
+			r.bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: cdAt, S1CDMax: 2})
+
+			read := func() (fresh []string) {
+				for ssid := range 2 {
+					p := r.ep.With(soft.Attrs{HasSubstream: true, Substream: smmuv3.SubstreamID(ssid + 1)})
+					for _, s := range spots {
+						got, err := word(p, s.iova)
+						require.NoError(t, err)
+						if got == 0x6000_0000 {
+							fresh = append(fresh, string(rune('1'+ssid))+"."+s.name)
+						}
+					}
+				}
+				return fresh
+			}
+			read() // the TLB learns which forms there are
+			read() // and holds them
+			point(0x6000_0000)
+			require.Empty(t, read(), "what is held stays in use until it is withdrawn")
+
+			r.invalidate(c.cmd)
+			assert.Equal(t, c.fresh, strings.Join(read(), " "))
+		})
+	}
+}
+
+// §4.3.4: a CD counts until it is withdrawn, by stream and SubstreamID.
+func TestWhatCFGIWithdraws(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		cmd  smmuv3.Command
+		want [2]bool // of SubstreamIDs 1 and 2
+	}{
+		{"CFGI_CD", smmuv3.Command{0x42_00001005}, [2]bool{true, false}},
+		{"CFGI_CD, Leaf", smmuv3.Command{0x42_00002005, 1}, [2]bool{false, true}},
+		{"CFGI_CD of another stream", smmuv3.Command{0x43_00001005}, [2]bool{}},
+		{"CFGI_CD_ALL", smmuv3.Command{0x42_00000006}, [2]bool{true, true}},
+		{"TLBI_NSNH_ALL", smmuv3.Command{0x30}, [2]bool{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, soft.Config{})
+			r.map4K(0, 0x5000_0000|pageRW)
+			r.mem.SetWords(cdAt+64, 0x0001_6205_c000_0010, 0x10000)
+			r.mem.SetWords(cdAt+128, 0x0002_6205_c000_0010, 0x10000)
+			r.bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: cdAt, S1CDMax: 2})
+			withdrawn := func() (w [2]bool) {
+				for i := range w {
+					_, err := word(r.ep.With(soft.Attrs{HasSubstream: true, Substream: smmuv3.SubstreamID(i + 1)}), 0)
+					w[i] = err != nil
+				}
+				return w
+			}
+			require.Equal(t, [2]bool{}, withdrawn())
+			r.mem.SetWords(cdAt+64, 0)
+			r.mem.SetWords(cdAt+128, 0)
+			require.Equal(t, [2]bool{}, withdrawn())
+			r.invalidate(c.cmd)
+			assert.Equal(t, c.want, withdrawn())
+		})
+	}
+}
+
+func TestInvalidateWhereThereIsNothingToWithdraw(t *testing.T) {
+	r := newRig(t, soft.Config{})
+	r.invalidate()
+	// The stream aborts: there are no CDs.
+	r.invalidate(smmuv3.Command{0x42_00001005}, smmuv3.Command{0x42_00000006})
+	err := r.host.Invalidate([]smmuv3.Command{{0x46}, {0x03}})
+	assert.ErrorContains(t, err, "SYNC")
+}
+
+// A page that the guest has made writable needs no TLBI for a write to pass: a
+// TLB entry without permission is as good as none.
+func TestRelaxedPermissionsAreSeenAtOnce(t *testing.T) {
+	r := newRig(t, soft.Config{})
+	leaf := r.map4K(cd4K, 0x5000_0cc3) // read-only
+	r.bind(oneCD)
+	for range 2 {
+		_, err := word(r.ep, 0)
+		require.NoError(t, err)
+	}
+	require.ErrorIs(t, r.ep.WriteAt([]byte{1}, 0), soft.ErrFault)
+	r.mem.SetWords(leaf, 0x5000_0c43)
+	assert.NoError(t, r.ep.WriteAt([]byte{1}, 0))
+}
+
+// However many translations there are, the TLB holds what it has room for, and
+// all are right.
+func TestASmallTLB(t *testing.T) {
+	r := newRig(t, soft.Config{TLBEntries: 8})
+	var leaves [512]uint64
+	for i := range uint64(512) {
+		leaves[i] = 0x5000_0000 + i<<12 | pageRW
+		r.mem.SetWords(gpa(0x5000_0000+i<<12), i)
+	}
+	r.map4K(cd4K, leaves[:]...)
+	r.bind(oneCD)
+	for range 3 {
+		for i := range uint64(512) {
+			got, err := word(r.ep, i<<12)
+			require.NoError(t, err)
+			require.Equal(t, i, got)
+		}
+	}
+}

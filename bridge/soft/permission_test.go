@@ -1,0 +1,299 @@
+package soft_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// accesses are the six kinds, by the letter that the tables below have for
+// them: read, write and execute, upper case where privileged.
+var accesses = []struct {
+	letter string
+	attrs  soft.Attrs
+	write  bool
+}{
+	{"R", soft.Attrs{Privileged: true}, false},
+	{"W", soft.Attrs{Privileged: true}, true},
+	{"X", soft.Attrs{Privileged: true, Instruction: true}, false},
+	{"r", soft.Attrs{}, false},
+	{"w", soft.Attrs{}, true},
+	{"x", soft.Attrs{Instruction: true}, false},
+}
+
+// permitted tries all accesses to an address and returns the letters of those
+// that pass. The others must raise the event want, and none else.
+func permitted(t *testing.T, r *rig, iova uint64, want smmuv3.EventType) string {
+	var s strings.Builder
+	for _, a := range accesses {
+		p := r.ep.With(a.attrs)
+		do := p.ReadAt
+		if a.write {
+			do = p.WriteAt
+		}
+		err := do(make([]byte, 4), iova)
+		events := r.taken()
+		if err == nil {
+			s.WriteString(a.letter)
+			assert.Empty(t, events, a.letter)
+			continue
+		}
+		e := smmuv3.NewEvent(want, sid)
+		e.SetPnU(a.attrs.Privileged)
+		e.SetInD(a.attrs.Instruction)
+		e.SetRnW(!a.write)
+		e.SetClass(smmuv3.ClassIN)
+		e.SetInputAddr(iova)
+		assert.Equal(t, []smmuv3.Event{e}, events, a.letter)
+	}
+	return s.String()
+}
+
+const (
+	uxn = 1 << 54
+	pxn = 1 << 53
+	wxn = 1 << 36 // of the CD
+	pan = 1 << 40
+)
+
+// DDI 0487, Table D8-65: every row, with AP[2:1] at [7:6].
+func TestDirectPermissions(t *testing.T) {
+	for _, c := range []struct {
+		leaf, cd uint64
+		want     string
+	}{
+		{0b00 << 6, 0, "RWXx"},
+		{0b00 << 6, wxn, "RWx"},
+		{0b01 << 6, 0, "RWrwx"},
+		{0b01 << 6, wxn, "RWrw"},
+		{0b10 << 6, 0, "RXx"},
+		{0b10 << 6, wxn, "RXx"},
+		{0b11 << 6, 0, "RXrx"},
+		{0b11 << 6, wxn, "RXrx"},
+		{pxn | 0b00<<6, 0, "RWx"},
+		{pxn | 0b01<<6, 0, "RWrwx"},
+		{pxn | 0b01<<6, wxn, "RWrw"},
+		{pxn | 0b10<<6, 0, "Rx"},
+		{pxn | 0b11<<6, 0, "Rrx"},
+		{uxn | 0b00<<6, 0, "RWX"},
+		{uxn | 0b00<<6, wxn, "RW"},
+		{uxn | 0b01<<6, 0, "RWrw"},
+		{uxn | 0b10<<6, 0, "RX"},
+		{uxn | 0b11<<6, 0, "RXr"},
+		{uxn | pxn | 0b00<<6, 0, "RW"},
+		{uxn | pxn | 0b01<<6, 0, "RWrw"},
+		{uxn | pxn | 0b10<<6, 0, "R"},
+		{uxn | pxn | 0b11<<6, 0, "Rr"},
+		// D8.4.5.1: what unprivileged data accesses reach, privileged ones do not.
+		{0b00 << 6, pan, "RWXx"},
+		{0b01 << 6, pan, "rwx"},
+		{0b10 << 6, pan, "RXx"},
+		{0b11 << 6, pan, "Xrx"},
+	} {
+		t.Run(fmt.Sprintf("leaf %#x cd %#x", c.leaf, c.cd), func(t *testing.T) {
+			r := newRig(t, soft.Config{})
+			r.map4K(cd4K|c.cd, 0x5000_0c03|c.leaf)
+			r.bind(oneCD)
+			assert.Equal(t, c.want, permitted(t, r, 0x10, smmuv3.FPermission))
+			assert.Equal(t, c.want, permitted(t, r, 0x10, smmuv3.FPermission), "once the TLB has it")
+		})
+	}
+}
+
+// DDI 0487, Table D8-64 and D8.4.1.2.3: what table descriptors take away,
+// whichever level they stand at; and CD.HAD, with which they take nothing.
+func TestHierarchicalPermissions(t *testing.T) {
+	const (
+		apTable  = 1 << 61
+		uxnTable = 1 << 60
+		pxnTable = 1 << 59
+		had      = 1 << 1 // of the CD's dw1
+	)
+	for _, c := range []struct {
+		table, leaf uint64
+		want        string
+	}{
+		{0b01 * apTable, 0b01 << 6, "RWXx"},
+		{0b10 * apTable, 0b01 << 6, "RXrx"},
+		{0b11 * apTable, 0b01 << 6, "RXx"},
+		{0b10 * apTable, 0b00 << 6, "RXx"},
+		{uxnTable, 0b11 << 6, "RXr"},
+		{pxnTable, 0b11 << 6, "Rrx"},
+		{uxnTable | pxnTable, 0b00 << 6, "RW"},
+	} {
+		for level, at := range []guestmem.GPA{0x10000, 0x20000, 0x30000} {
+			t.Run(fmt.Sprintf("table %#x at level %d", c.table, level), func(t *testing.T) {
+				r := newRig(t, soft.Config{})
+				r.map4K(cd4K, 0x5000_0c03|c.leaf)
+				r.mem.SetWords(at, r.mem.Words(at, 1)[0]|c.table)
+				r.bind(oneCD)
+				assert.Equal(t, c.want, permitted(t, r, 0x10, smmuv3.FPermission))
+
+				r.mem.SetWords(cdAt+8, 0x10000|had)
+				r.invalidate(smmuv3.Command{0x42_00000005}, smmuv3.Command{0x10})
+				without := map[uint64]string{0b00 << 6: "RWXx", 0b01 << 6: "RWrwx", 0b11 << 6: "RXrx"}[c.leaf]
+				assert.Equal(t, without, permitted(t, r, 0x10, smmuv3.FPermission), "with HAD0")
+			})
+		}
+	}
+}
+
+// §5.4, EPAN: pages that unprivileged software may execute count as its own.
+func TestEnhancedPAN(t *testing.T) {
+	for _, c := range []struct {
+		leaf uint64
+		want string
+	}{
+		{0b00 << 6, "Xx"},
+		{uxn | 0b00<<6, "RWX"},
+	} {
+		r := newRig(t, soft.Config{})
+		r.map4K(cd4K|pan, 0x5000_0c03|c.leaf)
+		r.mem.SetWords(cdAt+8, 0x10000|1<<59)
+		r.bind(oneCD)
+		assert.Equal(t, c.want, permitted(t, r, 0x10, smmuv3.FPermission))
+	}
+}
+
+// §5.4, E0PD0: unprivileged accesses get F_TRANSLATION, whether the page is
+// mapped or not, and whether the TLB has it or not.
+func TestE0PD(t *testing.T) {
+	r := newRig(t, soft.Config{})
+	r.map4K(cd4K, 0x5000_0cc3)
+	r.mem.SetWords(cdAt+8, 0x10000|1<<2)
+	r.bind(oneCD)
+	for _, a := range accesses {
+		for _, iova := range []uint64{0x10, 0x2010} {
+			do := r.ep.With(a.attrs).ReadAt
+			if a.write {
+				do = r.ep.With(a.attrs).WriteAt
+			}
+			err := do(make([]byte, 4), iova)
+			var f *soft.Fault
+			switch r.taken(); {
+			case !a.attrs.Privileged:
+				if assert.ErrorAs(t, err, &f) {
+					assert.Equal(t, smmuv3.FTranslation, f.Event.Type(), "%s at %#x", a.letter, iova)
+				}
+			case !a.write && iova == 0x10:
+				assert.NoError(t, err, a.letter)
+			}
+		}
+	}
+}
+
+// §3.13: hardware update of Access flag and dirty state. The words are the
+// descriptor before and after.
+func TestHardwareUpdate(t *testing.T) {
+	const (
+		ha  = 1 << 43
+		hd  = 1 << 42
+		dbm = 1 << 51
+		ro  = 1 << 7 // AP[2]
+		af  = 1 << 10
+		pg  = 0x5000_0843 // no AF
+	)
+	for _, c := range []struct {
+		name          string
+		cd            uint64
+		before, after uint64
+		write         bool
+		fails         smmuv3.EventType
+	}{
+		{"HA: the first access sets AF", ha, pg, pg | af, false, 0},
+		{"without HA: F_ACCESS", 0, pg, pg, false, smmuv3.FAccess},
+		{"AFFD: AF counts as 1", 1 << 35, pg, pg, false, 0},
+		{"HD without HA is neither", hd, pg, pg, false, smmuv3.FAccess},
+		{"HA alone leaves DBM to software", ha, pg | af | ro | dbm, pg | af | ro | dbm, true, smmuv3.FPermission},
+		{"HD: a write makes writable-clean dirty", ha | hd, pg | af | ro | dbm, pg | af | dbm, true, 0},
+		{"HD: a write sets AF, too", ha | hd, pg | ro | dbm, pg | af | dbm, true, 0},
+		{"HD: a read leaves it clean", ha | hd, pg | ro | dbm, pg | af | ro | dbm, false, 0},
+		{"HD: without DBM it is read-only", ha | hd, pg | af | ro, pg | af | ro, true, smmuv3.FPermission},
+		{"a permission fault updates nothing", ha | hd, pg&^(1<<6) | ro | dbm, pg&^(1<<6) | ro | dbm, true, smmuv3.FPermission},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, soft.Config{})
+			at := r.map4K(cd4K|c.cd, c.before)
+			r.bind(oneCD)
+			do := r.ep.ReadAt
+			if c.write {
+				do = r.ep.WriteAt
+			}
+			err := do(make([]byte, 4), 0x10)
+			assert.Equal(t, c.after, r.mem.Words(at, 1)[0])
+			events := r.taken()
+			if c.fails == 0 {
+				assert.NoError(t, err)
+				assert.Empty(t, events)
+				return
+			}
+			assert.ErrorIs(t, err, soft.ErrFault)
+			if assert.Len(t, events, 1) {
+				assert.Equal(t, c.fails, events[0].Type())
+			}
+		})
+	}
+}
+
+// A clean page that a read has brought into the TLB is still marked by the
+// first write.
+func TestAWriteAfterAReadMarksThePageDirty(t *testing.T) {
+	r := newRig(t, soft.Config{})
+	at := r.map4K(cd4K|1<<43|1<<42, 0x5000_0843|1<<7|1<<51)
+	r.bind(oneCD)
+	for range 2 {
+		_, err := word(r.ep, 0)
+		assert.NoError(t, err)
+	}
+	assert.NotZero(t, r.mem.Words(at, 1)[0]&(1<<7))
+	assert.NoError(t, r.ep.WriteAt(make([]byte, 1), 0))
+	assert.Zero(t, r.mem.Words(at, 1)[0]&(1<<7))
+}
+
+// WXN treats writable-clean as writable (DDI 0487, D8.5.2.2).
+func TestWXNCountsCleanPagesAsWritable(t *testing.T) {
+	r := newRig(t, soft.Config{})
+	r.map4K(cd4K|1<<43|1<<42|wxn, 0x5000_0c43|1<<7|1<<51)
+	r.bind(oneCD)
+	err := r.ep.With(soft.Attrs{Instruction: true}).ReadAt(make([]byte, 4), 0)
+	assert.ErrorIs(t, err, soft.ErrFault)
+}
+
+// racing is memory in which the guest always beats the SMMU to a descriptor.
+type racing struct {
+	*guestmem.Fake
+	swaps int
+}
+
+func (m *racing) CompareAndSwap(guestmem.GPA, uint64, uint64) (bool, error) {
+	m.swaps++
+	return false, nil
+}
+
+func TestUpdatesThatNeverSucceedEnd(t *testing.T) {
+	mem := &racing{Fake: new(guestmem.Fake)}
+	r := newRig(t, soft.Config{Memory: mem})
+	r.mem = mem.Fake
+	r.map4K(cd4K|1<<43, 0x5000_0843)
+	r.bind(oneCD)
+	_, err := word(r.ep, 0x10)
+	assert.ErrorIs(t, err, soft.ErrFault)
+	assert.Equal(t, 16, mem.swaps)
+	assert.Equal(t, []smmuv3.Event{{0x42_0000000b, 1<<35 | 1<<40, 0x10, 0x40000}}, r.taken())
+}
+
+func TestAnUpdateThatAborts(t *testing.T) {
+	r := newRig(t, soft.Config{})
+	at := r.map4K(cd4K|1<<43, 0x5000_0843)
+	r.mem.FailWrites(guestmem.Range{GPA: at, Len: 8}, nil)
+	r.bind(oneCD)
+	_, err := word(r.ep, 0x10)
+	assert.ErrorIs(t, err, soft.ErrFault)
+	assert.Equal(t, []smmuv3.Event{{0x42_0000000b, 1<<35 | 1<<40, 0x10, 0x40000}}, r.taken())
+}
