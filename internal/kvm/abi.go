@@ -18,7 +18,6 @@ const (
 	irqLine            = 0x4008ae61
 	run                = 0xae80
 	setOneReg          = 0x4010aeac
-	getOneReg          = 0x4010aeab
 	armVCPUInit        = 0x4020aeae
 	armPreferredTarget = 0x8020aeaf
 	createDevice       = 0xc00caee0

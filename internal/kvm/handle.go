@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// handle is one of KVM's file descriptors. Calls on a closed one fail instead of reaching whatever took its number.
+// handle is one of KVM's file descriptors, which the kernel closes on exec by itself. Calls on a closed one fail instead of
+// reaching whatever took its number.
 type handle struct {
 	mu sync.RWMutex
 	fd int

@@ -29,7 +29,6 @@ func (vm *VM) NewVCPU(index int) (*VCPU, error) {
 	if err != nil {
 		return nil, err
 	}
-	unix.CloseOnExec(fd)
 	mem, err := unix.Mmap(fd, 0, vm.runSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		unix.Close(fd)
@@ -72,14 +71,6 @@ func (c *VCPU) SetEntry(pc, x0 uint64) error {
 		return err
 	}
 	return c.setReg(regX0, x0)
-}
-
-// PC is where the vCPU stands, for messages about a guest that hangs. It waits while the vCPU runs.
-func (c *VCPU) PC() (uint64, error) {
-	var value uint64
-	reg := oneReg{id: regPC, addr: unsafe.Pointer(&value)}
-	_, err := c.callPtr("KVM_GET_ONE_REG", getOneReg, unsafe.Pointer(&reg))
-	return value, err
 }
 
 func (c *VCPU) setReg(id, value uint64) error {

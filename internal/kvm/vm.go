@@ -71,7 +71,6 @@ func NewVM() (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	unix.CloseOnExec(vm)
 	return &VM{newHandle(vm), runSize}, nil
 }
 
