@@ -1,0 +1,119 @@
+package vsmmu
+
+import (
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// nullHost does nothing, at once.
+type nullHost struct{}
+
+func (nullHost) Capabilities() (bridge.Capabilities, error) {
+	return bridge.Capabilities{IDs: rigIDs}, nil
+}
+func (nullHost) Attach(smmuv3.StreamID, bridge.Endpoint) (bridge.Stream, error) {
+	return nullStream{}, nil
+}
+func (nullHost) Invalidate([]smmuv3.Command) error { return nil }
+func (nullHost) Events(func(smmuv3.Event))         {}
+func (nullHost) Close() error                      { return nil }
+
+type nullStream struct{}
+
+func (nullStream) Bind(bridge.GuestStage) error { return nil }
+func (nullStream) Close() error                 { return nil }
+
+// mixes are the runs of commands that peers are measured by.
+var mixes = []struct {
+	name string
+	cmds []smmuv3.Command
+}{
+	{"SYNC", []smmuv3.Command{{0x46}}},
+	{"PREFETCH_CONFIG", []smmuv3.Command{{0x01 | 3<<32}}},
+	{"TLBI_NH_ASID", []smmuv3.Command{{0x11 | 7<<48}}},
+	{"TLBI_NH_VA", []smmuv3.Command{{0x12 | 7<<48, 0x1000}}},
+	{"TLBI_NH_VA-32pages", []smmuv3.Command{{0x12 | 31<<12 | 7<<48, 0x1000 | 1<<10}}},
+	{"CFGI_STE", []smmuv3.Command{{0x03 | 3<<32, 1}}},
+	{"CFGI_CD", []smmuv3.Command{{0x05 | 3<<32, 1}}},
+	{"TLBI_NH_VA+SYNC", []smmuv3.Command{{0x12 | 7<<48, 0x1000}, {0x46}}},
+	{"63xTLBI_NH_VA+SYNC", func() []smmuv3.Command {
+		run := make([]smmuv3.Command, 64)
+		for i := range run {
+			run[i] = smmuv3.Command{0x12 | 7<<48, uint64(i) << 12}
+		}
+		run[63] = smmuv3.Command{0x46}
+		return run
+	}()},
+}
+
+// BenchmarkCommands is one store to CMDQ_PROD that adds 2^19 commands, and the
+// wait until they are consumed; an op is one command.
+func BenchmarkCommands(b *testing.B) {
+	const shift = 19
+	for _, mix := range mixes {
+		b.Run(mix.name, func(b *testing.B) {
+			ram := new(guestmem.Slots)
+			require.NoError(b, ram.Add(guestmem.Slot{GPA: 0, Mem: make([]byte, 16<<20)}))
+			d, err := New(Config{IDs: rigIDs, Memory: ram, Interrupts: new(irqs)})
+			require.NoError(b, err)
+			defer d.Close()
+			require.NoError(b, d.Attach(3, nullHost{}, "disk"))
+			const queue, strtab = 8 << 20, 1 << 20
+			for i := range uint64(1 << shift) {
+				c := mix.cmds[int(i)%len(mix.cmds)]
+				require.NoError(b, ram.Store64(guestmem.GPA(queue+16*i), c[0]))
+				require.NoError(b, ram.Store64(guestmem.GPA(queue+16*i+8), c[1]))
+			}
+			require.NoError(b, ram.Store64(strtab+64*3, 0xb|0x40000))
+			d.Store(smmuv3.RegSTRTABBase, 8, strtab)
+			d.Store(smmuv3.RegSTRTABCfg, 4, 8)
+			d.Store(smmuv3.RegCMDQBase, 8, queue|shift)
+			d.Store(smmuv3.RegCR0, 4, smmuv3.CR0CMDQEN|smmuv3.CR0SMMUEN)
+			b.ReportAllocs()
+			b.ResetTimer()
+			prod := uint64(0)
+			for done := 0; done < b.N; {
+				n := min(b.N-done, 1<<shift)
+				prod = (prod + uint64(n)) & (1<<(shift+1) - 1)
+				d.Store(smmuv3.RegCMDQProd, 4, prod)
+				for d.Load(smmuv3.RegCMDQCons, 4) != prod {
+					runtime.Gosched()
+				}
+				done += n
+			}
+		})
+	}
+}
+
+func BenchmarkLoad(b *testing.B) {
+	r := newRig(b)
+	for b.Loop() {
+		r.Load(smmuv3.RegCMDQCons, 4)
+	}
+}
+
+func BenchmarkStore(b *testing.B) {
+	r := newRig(b)
+	for b.Loop() {
+		r.Store(smmuv3.RegEVENTQCons, 4, 1)
+	}
+}
+
+func BenchmarkEvent(b *testing.B) {
+	r := newRig(b)
+	r.setup()
+	r.w32(smmuv3.RegIRQCtrl, 0)
+	ev := smmuv3.NewEvent(smmuv3.FTranslation, 3)
+	b.ReportAllocs()
+	for b.Loop() {
+		ev.SetInputAddr(ev.InputAddr() + 0x1000)
+		r.deliver(ev)
+		r.w32(smmuv3.RegEVENTQCons, r.r32(smmuv3.RegEVENTQProd))
+	}
+}

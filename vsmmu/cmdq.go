@@ -1,0 +1,158 @@
+package vsmmu
+
+import (
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// runMax is how many commands are fetched at once: a snapshot of at most 4 KiB.
+const runMax = 256
+
+// consume takes commands from the queue (§3.5, Chapter 4) until it is empty,
+// stopped, or the budget used up. It reports false if it left commands that it
+// could go on with.
+func (d *Device) consume(b *budget) (done bool) {
+	for {
+		cons, n := d.waiting()
+		if n == 0 {
+			return true
+		}
+		if b.spent() {
+			return false
+		}
+		used, code := d.run(cons, min(n, d.cmdq.Contiguous(cons), runMax), b)
+		cons = d.cmdq.Next(cons, used)
+		if code != smmuv3.CErrorNone {
+			d.stop(cons, code)
+			return true
+		}
+		d.regs.set(wCMDQCons, uint32(cons))
+	}
+}
+
+// waiting is how many commands there are to consume, and from where. It is 0
+// while the queue is disabled or an error stands, and for indices that make no
+// sense (§3.5.1: doing nothing is one of the choices).
+func (d *Device) waiting() (cons smmuv3.Index, n uint32) {
+	if d.regs.get(wCR0)&d.regs.get(wCR0ACK)&smmuv3.CR0CMDQEN == 0 ||
+		d.active(smmuv3.GErrorCMDQ) || d.failed.Load() {
+		return 0, 0
+	}
+	prod := smmuv3.Index(d.regs.get(wCMDQProd)) & d.cmdq.Mask()
+	cons = smmuv3.Index(d.regs.get(wCMDQCons)) & d.cmdq.Mask()
+	n, ok := d.cmdq.Len(prod, cons)
+	if !ok {
+		return cons, 0
+	}
+	return cons, n
+}
+
+// run carries out up to n commands from cons on, out of one snapshot that the
+// guest cannot change under it. It returns how many were consumed, and the
+// error that stopped it.
+func (d *Device) run(cons smmuv3.Index, n uint32, b *budget) (used uint32, code smmuv3.CmdqErr) {
+	snap, err := guestmem.Snapshot(d.mem, guestmem.GPA(d.cmdq.Entry(cons)), int(n)*smmuv3.CommandSize)
+	if err != nil {
+		if n > 1 {
+			// Commands in front of the one that cannot be fetched are consumed
+			// (§7.1): go one by one.
+			return d.run(cons, 1, b)
+		}
+		return 0, smmuv3.CErrorAbt
+	}
+	defer snap.Release()
+	p := snap.AsSlice()
+	for ; used < n; used++ {
+		c := smmuv3.LoadCommand(p[used*smmuv3.CommandSize:])
+		if !b.spend(d.cost(c)) {
+			break
+		}
+		code := d.execute(c, d.cmdq.Next(cons, used+1))
+		if code != smmuv3.CErrorNone {
+			return used, code
+		}
+		if d.failed.Load() {
+			break // what it asked for has not been done: it stays in the queue
+		}
+	}
+	return used, smmuv3.CErrorNone
+}
+
+// stop records a command error: CONS and its reason first, so that nobody sees
+// the error without them (§7.1).
+func (d *Device) stop(cons smmuv3.Index, code smmuv3.CmdqErr) {
+	d.regs.set(wCMDQCons, uint32(cons)|uint32(code)<<smmuv3.CmdqConsErrShift)
+	d.activate(smmuv3.GErrorCMDQ)
+}
+
+// cost is what carrying a command out takes of the budget.
+func (d *Device) cost(c smmuv3.Command) int {
+	switch c.Opcode() {
+	case smmuv3.OpCfgiSTE, smmuv3.OpSync:
+		return costHost
+	case smmuv3.OpCfgiSTERange:
+		return 1 + costHost*len(d.streams.Range(c.StreamRange()))
+	}
+	return 1
+}
+
+// execute carries out one command. next is the index that follows it in the
+// queue.
+func (d *Device) execute(c smmuv3.Command, next smmuv3.Index) smmuv3.CmdqErr {
+	// Being illegal takes precedence over being ignored (§4.1.3).
+	if c.Illegal(d.ids) {
+		d.trace.command(c, smmuv3.CErrorIll)
+		return smmuv3.CErrorIll
+	}
+	switch c.Opcode() {
+	case smmuv3.OpCfgiSTE:
+		d.cfgi(c.StreamID(), c.StreamID())
+	case smmuv3.OpCfgiSTERange:
+		d.cfgi(c.StreamRange())
+	case smmuv3.OpCfgiCD, smmuv3.OpCfgiCDAll:
+		if st := d.streams.Get(c.StreamID()); st != nil {
+			d.gather(d.hostOf(st.Host), c)
+		}
+	case smmuv3.OpATCInv:
+		// Ignored while the SMMU is disabled (§6.3.9.6).
+		if st := d.streams.Get(c.StreamID()); st != nil && d.regs.get(wCR0ACK)&smmuv3.CR0SMMUEN != 0 {
+			d.gather(d.hostOf(st.Host), c)
+		}
+	case smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA, smmuv3.OpTLBINSNHAll:
+		d.gatherAll(c)
+	case smmuv3.OpSync:
+		d.sync(c, next)
+	}
+	// What is left is legal and has nothing to do here: prefetches are hints
+	// (§4.2), and RESUME and STALL_TERM find nothing stalled (§4.7.1).
+	d.trace.command(c, smmuv3.CErrorNone)
+	return smmuv3.CErrorNone
+}
+
+// cfgi is CFGI_STE for the attached streams from first to last.
+func (d *Device) cfgi(first, last smmuv3.StreamID) {
+	for _, st := range d.streams.Range(first, last) {
+		if d.refresh(st) {
+			// Cached CDs go with the STE even if that has not changed (§4.3.1).
+			d.gather(d.hostOf(st.Host), smmuv3.NewCfgiCDAll(st.ID))
+		}
+		if d.failed.Load() {
+			break
+		}
+	}
+	d.tellWatch()
+}
+
+// sync is CMD_SYNC (§4.7.3): when it is consumed, all before it has taken
+// effect.
+func (d *Device) sync(c smmuv3.Command, next smmuv3.Index) {
+	d.flush()
+	if d.failed.Load() {
+		return
+	}
+	// CONS has to be seen past the SYNC before the interrupt is.
+	d.regs.set(wCMDQCons, uint32(next))
+	if c.CS() == smmuv3.SignalIRQ {
+		d.raiseSync(c)
+	}
+}

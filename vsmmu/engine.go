@@ -1,0 +1,267 @@
+package vsmmu
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
+)
+
+// The engine is everything the device does in consequence of a store: taking
+// on a new CR0 or GBPA, consuming commands. One goroutine at a time is the
+// engine, the one that holds d.engine. What there is to do is never handed
+// over: it stands in the registers, as the difference between CR0 and CR0ACK,
+// between PROD and CONS, and whoever becomes the engine finds it there.
+
+// budget is what one turn of the engine may cost, in units of about one cheap
+// command: an invalidation or a prefetch costs 1, and whatever may wait for the
+// host costs costHost.
+type budget struct {
+	left int
+	// strict budgets are never overdrawn. The worker's is not strict, and only
+	// says when to let others in.
+	strict bool
+}
+
+const (
+	budgetStore  = 256
+	budgetWorker = 4096
+	costHost     = 16
+)
+
+// spend takes cost from the budget. If that is too much, the budget is used up
+// instead and spend reports false.
+func (b *budget) spend(cost int) bool {
+	if b.left <= 0 || b.strict && cost > b.left {
+		b.left = 0
+		return false
+	}
+	b.left -= cost
+	return true
+}
+
+func (b *budget) spent() bool { return b.left <= 0 }
+
+// kick has the engine look at the registers, on this goroutine as far as the
+// budget of a store goes, on the worker from there on.
+func (d *Device) kick() {
+	d.pending.Store(true)
+	if d.engine.TryLock() {
+		d.turn(budget{left: budgetStore, strict: true})
+		d.engine.Unlock()
+	}
+	// Whoever holds the lock may have looked before the store that this kick
+	// is for. It checks pending after unlocking, as is done here: so one of the
+	// two sees the other.
+	if d.pending.Load() {
+		d.wakeWorker()
+	}
+}
+
+func (d *Device) wakeWorker() {
+	select {
+	case d.wake <- struct{}{}:
+	default: // it has been woken already
+	}
+}
+
+// work is the worker: it is the engine for whatever no vCPU's turn got done.
+func (d *Device) work() {
+	defer close(d.done)
+	for {
+		select {
+		case <-d.quit:
+			return
+		case <-d.wake:
+		}
+		for d.pending.Load() {
+			d.engine.Lock()
+			d.turn(budget{left: budgetWorker})
+			d.engine.Unlock()
+			select {
+			case <-d.quit:
+				return
+			default:
+			}
+		}
+	}
+}
+
+// locked runs f as the engine, on behalf of the embedder.
+func (d *Device) locked(f func() error) error {
+	d.engine.Lock()
+	err := f()
+	d.engine.Unlock()
+	if d.pending.Load() {
+		d.wakeWorker()
+	}
+	return err
+}
+
+// turn does what there is to do, within the budget. If anything is left,
+// pending is set when it returns.
+func (d *Device) turn(b budget) {
+	d.pending.Store(false)
+	if d.closed {
+		return
+	}
+	if !d.control(&b) || !d.retryFetches(&b) || !d.consume(&b) {
+		d.pending.Store(true)
+	}
+}
+
+// control takes on what the guest has asked for in CR0 and GBPA, and
+// acknowledges it. It reports false if the budget did not allow that.
+func (d *Device) control(b *budget) (done bool) {
+	cr0, ack := d.regs.get(wCR0), d.regs.get(wCR0ACK)
+	gbpa := smmuv3.GBPA(d.regs.get(wGBPA))
+	update := gbpa&smmuv3.GBPAUpdate != 0
+	if cr0 == ack && !update {
+		return true
+	}
+	if update {
+		d.gbpa = gbpa &^ smmuv3.GBPAUpdate
+	}
+	enabled := cr0&smmuv3.CR0SMMUEN != 0
+	if was := ack&smmuv3.CR0SMMUEN != 0; enabled != was || update && !enabled {
+		if !b.spend(costHost * len(d.streams.All())) {
+			return false
+		}
+		d.configure(enabled)
+	}
+	if cr0&^ack&smmuv3.CR0CMDQEN != 0 {
+		d.cmdq = smmuv3.QueueBase(d.regs.get64(wCMDQBase)).Queue(
+			smmuv3.CommandSize, d.ids.Get(smmuv3.CMDQS), d.ids.OutputMask())
+	}
+	d.setEventQueue(cr0&smmuv3.CR0EVENTQEN != 0)
+
+	d.regMu.Lock()
+	defer d.regMu.Unlock()
+	d.regs.set(wCR0ACK, cr0)
+	if update {
+		d.regs.set(wGBPA, uint32(d.gbpa))
+	}
+	return true
+}
+
+// configure has every stream follow the registers.
+func (d *Device) configure(enabled bool) {
+	r := trap.Regs{Enabled: enabled, GBPA: d.gbpa}
+	if enabled {
+		r.RecInvSID = d.regs.get(wCR2)&smmuv3.CR2RECINVSID != 0
+		r.Table = smmuv3.NewStreamTable(d.regs.get64(wSTRTABBase), d.regs.get(wSTRTABCfg), *d.ids)
+	}
+	d.streams.SetRegs(r)
+	if d.failed.Load() {
+		return // every stream aborts
+	}
+	for _, st := range d.streams.All() {
+		d.refresh(st)
+	}
+	d.tellWatch()
+}
+
+// refresh moves a stream to where its configuration says, and deals with hosts
+// that fail. It reports whether the stream did already what it has to. On a
+// suspect host nothing is bound: makeGood comes back to its streams.
+func (d *Device) refresh(st *trap.Stream) (kept bool) {
+	if d.hostOf(st.Host).suspect {
+		return false
+	}
+	outcome, err := d.streams.Refresh(st)
+	d.settle(st, outcome, err)
+	return outcome == trap.Kept
+}
+
+func (d *Device) settle(st *trap.Stream, outcome trap.Outcome, err error) {
+	switch outcome {
+	case trap.Refused:
+		d.stats.refused.Add(1)
+		d.report("host refused a stage; the stream aborts", err)
+		if st.Stage().Cause == smmuv3.CBadSTE {
+			// A host whose hardware aborts in silence will not say it.
+			d.deliver(smmuv3.NewEvent(smmuv3.CBadSTE, st.ID))
+		}
+	case trap.Lost:
+		d.fail(err)
+	}
+}
+
+// retryFetches looks again at the streams whose STE could not be fetched: a
+// failed fetch is not cached, and the next transaction tries anew (§3.21.3).
+// Here it is the transaction before that asks for it.
+func (d *Device) retryFetches(b *budget) (done bool) {
+	if !d.refetch.Load() || d.failed.Load() {
+		return true
+	}
+	if !b.spend(costHost * len(d.streams.All())) {
+		return false
+	}
+	d.refetch.Store(false)
+	for _, st := range d.streams.All() {
+		if st.Stage().Cause == smmuv3.FSTEFetch {
+			d.refresh(st)
+		}
+	}
+	d.tellWatch()
+	return true
+}
+
+// tellWatch tells the embedder where the streams' configuration lies, if that
+// has changed.
+func (d *Device) tellWatch() {
+	if d.watch == nil {
+		return
+	}
+	now := d.streams.Watched()
+	if !slices.Equal(now, d.watched) {
+		d.watched = now
+		d.watch(now)
+	}
+}
+
+// GuestWrote says that the guest has written to the range: for VMMs that
+// write-protect what Config.Watch names, and would not wait for the guest's
+// CFGI command. Streams whose configuration lies there follow it at once.
+func (d *Device) GuestWrote(r guestmem.Range) {
+	_ = d.locked(func() error {
+		if d.closed || d.failed.Load() {
+			return nil
+		}
+		for _, st := range d.streams.Written(r) {
+			d.refresh(st)
+		}
+		d.tellWatch()
+		return nil
+	})
+}
+
+// fail enters Service Failure Mode (§12.3): DMA that the guest has withdrawn may
+// go on, and the host takes no abort. Every stream that still can is made to
+// abort, the others are detached, and the queues are not touched again until
+// the device is reset.
+func (d *Device) fail(why error) {
+	if d.failed.Swap(true) {
+		return
+	}
+	d.stats.serviceFailures.Add(1)
+	d.report("service failure mode: the host takes neither a stage nor an abort", why)
+	for _, st := range d.streams.All() {
+		if outcome, err := d.streams.Abort(st, why); outcome == trap.Lost {
+			d.report("stream cut off from its host", errors.Join(err, d.streams.Cut(st)))
+		}
+	}
+	d.activate(smmuv3.GErrorSFM)
+}
+
+// hostEvent takes a fault in from a host.
+func (d *Device) hostEvent(ev smmuv3.Event) {
+	d.deliver(ev)
+	if ev.Type() == smmuv3.FSTEFetch {
+		d.refetch.Store(true)
+		d.pending.Store(true)
+		d.wakeWorker()
+	}
+}

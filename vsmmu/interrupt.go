@@ -1,0 +1,133 @@
+package vsmmu
+
+import (
+	"encoding/binary"
+	"errors"
+	"sync"
+
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// source is what can raise an interrupt (§3.18.2), as a row of sources.
+type source uint8
+
+const (
+	srcEVENTQ source = iota
+	srcGERROR
+)
+
+// sources says how each register-configured interrupt is enabled, where its
+// MSI is configured, and which error tells that the MSI was aborted.
+var sources = [...]struct {
+	line   Line
+	enable uint32 // of IRQ_CTRL
+	cfg    word   // IRQ_CFG0: the MSI's address; CFG1, its data, comes after it
+	abort  uint32 // of GERROR
+}{
+	srcEVENTQ: {LineEventQ, smmuv3.IRQCtrlEVENTQ, smmuv3.RegEventQIRQ0 / 4, smmuv3.GErrorMSIEVENTQAbt},
+	srcGERROR: {LineGError, smmuv3.IRQCtrlGERROR, smmuv3.RegGErrorIRQ0 / 4, smmuv3.GErrorMSIGERRORAbt},
+}
+
+// interrupts sends them. Its lock is held while one is sent, so that disabling
+// a source waits for what that source had under way (§3.18.1).
+type interrupts struct {
+	mu  sync.Mutex
+	out Interrupts
+	msi [4]byte // an MSI's data on its way to memory
+}
+
+// raise signals a source, if it is enabled.
+func (d *Device) raise(s source) {
+	d.irq.mu.Lock()
+	defer d.irq.mu.Unlock()
+	d.raiseLocked(s)
+}
+
+func (d *Device) raiseLocked(s source) {
+	src := &sources[s]
+	if d.regs.get(wIRQCtrl)&src.enable == 0 {
+		return
+	}
+	d.send(src.line, d.regs.get64(src.cfg), d.regs.get(src.cfg+2), src.abort)
+}
+
+// raiseSync signals the completion of a CMD_SYNC, which carries its own MSI
+// configuration and needs no enable (§4.7.3).
+func (d *Device) raiseSync(c smmuv3.Command) {
+	d.irq.mu.Lock()
+	defer d.irq.mu.Unlock()
+	d.send(LineCmdSync, c.MSIAddr(), c.MSIData(), smmuv3.GErrorMSICMDQAbt)
+}
+
+// send pulses the wired line, and sends the MSI if there is one: an address of
+// zero says that there is none, before it is cut to the output address size
+// (§4.7.3).
+func (d *Device) send(line Line, addr uint64, data uint32, abort uint32) {
+	if err := d.irq.out.Pulse(line); err != nil {
+		d.report("the embedder could not pulse an interrupt line", err)
+	}
+	d.trace.interrupt(line)
+	if !d.ids.Has(smmuv3.MSI) || addr == 0 {
+		return
+	}
+	if err := d.msi(guestmem.GPA(addr&d.ids.OutputMask()), data); err != nil {
+		// MSI_GERROR_ABT raises no interrupt: it would be sent to where the
+		// last one aborted (§7.5.1).
+		if d.setError(abort) && abort != smmuv3.GErrorMSIGERRORAbt {
+			d.raiseLocked(srcGERROR)
+		}
+	}
+}
+
+// msi makes the write that a message signalled interrupt is. It may go to
+// memory as well as to an interrupt controller: drivers poll for a CMD_SYNC
+// that way (§3.18).
+func (d *Device) msi(addr guestmem.GPA, data uint32) error {
+	binary.LittleEndian.PutUint32(d.irq.msi[:], data)
+	err := d.mem.WriteAt(d.irq.msi[:], addr)
+	if errors.Is(err, guestmem.ErrUnmapped) {
+		err = d.irq.out.SignalMSI(addr, data)
+	}
+	return err
+}
+
+// storeIRQCtrl acknowledges at once: what a disabled source had under way is
+// done, since the lock is held for as long as that takes.
+func storeIRQCtrl(d *Device, _, v uint32) uint32 {
+	d.regs.set(wIRQCtrl, v)
+	d.regs.set(wIRQCtrlAck, v)
+	return v
+}
+
+// active reports whether any of these errors is (§6.3.19).
+func (d *Device) active(errs uint32) bool {
+	return (d.regs.get(wGERROR)^d.regs.get(wGERRORN))&errs != 0
+}
+
+// setError makes errors active, and reports whether one of them was not so
+// already.
+func (d *Device) setError(errs uint32) bool {
+	d.errMu.Lock()
+	defer d.errMu.Unlock()
+	g := d.regs.get(wGERROR)
+	fresh := errs &^ (g ^ d.regs.get(wGERRORN))
+	d.regs.set(wGERROR, g^fresh)
+	return fresh != 0
+}
+
+// storeGERRORN acknowledges errors. One that becomes active at the same time is
+// either acknowledged with them or seen after.
+func storeGERRORN(d *Device, _, v uint32) uint32 {
+	d.errMu.Lock()
+	defer d.errMu.Unlock()
+	d.regs.set(wGERRORN, v)
+	return v
+}
+
+// activate makes an error active, and signals that.
+func (d *Device) activate(errs uint32) {
+	if d.setError(errs) {
+		d.raise(srcGERROR)
+	}
+}

@@ -1,0 +1,308 @@
+package vsmmu
+
+import (
+	"sync/atomic"
+
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// word numbers a 32-bit register by its offset on page 0. The indices of the
+// event and PRI queues live on page 1, and have the number of their page-0
+// alias: of the choices in §6.2.2 the one where both names reach one register.
+type word uint16
+
+const numWords = 0x100 / 4
+
+const (
+	wCR0        word = smmuv3.RegCR0 / 4
+	wCR0ACK     word = smmuv3.RegCR0ACK / 4
+	wCR2        word = smmuv3.RegCR2 / 4
+	wGBPA       word = smmuv3.RegGBPA / 4
+	wIRQCtrl    word = smmuv3.RegIRQCtrl / 4
+	wIRQCtrlAck word = smmuv3.RegIRQCtrlAck / 4
+	wGERROR     word = smmuv3.RegGERROR / 4
+	wGERRORN    word = smmuv3.RegGERRORN / 4
+	wSTRTABBase word = smmuv3.RegSTRTABBase / 4
+	wSTRTABCfg  word = smmuv3.RegSTRTABCfg / 4
+	wCMDQBase   word = smmuv3.RegCMDQBase / 4
+	wCMDQProd   word = smmuv3.RegCMDQProd / 4
+	wCMDQCons   word = smmuv3.RegCMDQCons / 4
+	wEVENTQBase word = smmuv3.RegEVENTQBase / 4
+	wEVENTQProd word = smmuv3.RegEVENTQProd & 0xff / 4
+	wEVENTQCons word = smmuv3.RegEVENTQCons & 0xff / 4
+)
+
+// registerFile holds the registers' values. Loads take no lock; a word is
+// stored to under the lock of whoever it belongs to.
+type registerFile [numWords]atomic.Uint32
+
+func (r *registerFile) get(w word) uint32    { return r[w].Load() }
+func (r *registerFile) set(w word, v uint32) { r[w].Store(v) }
+
+// get64 reads a 64-bit register, whose halves may be of two stores (§6.2).
+func (r *registerFile) get64(w word) uint64 {
+	return uint64(r[w].Load()) | uint64(r[w+1].Load())<<32
+}
+
+// guard names the enables that make a register read-only: while any of the bits
+// is set in the control register or in its acknowledgement, which covers the
+// transitions both ways (§6.2).
+type guard struct {
+	cr0 uint32 // of CR0 and CR0ACK
+	irq uint32 // of IRQ_CTRL and IRQ_CTRLACK
+}
+
+const queueEnables = smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN | smmuv3.CR0PRIQEN
+
+var (
+	free          = guard{}
+	whileEnabled  = guard{cr0: smmuv3.CR0SMMUEN}
+	whileQueues   = guard{cr0: queueEnables}
+	whileCMDQ     = guard{cr0: smmuv3.CR0CMDQEN}
+	whileEVENTQ   = guard{cr0: smmuv3.CR0EVENTQEN}
+	whileGERRIRQ  = guard{irq: smmuv3.IRQCtrlGERROR}
+	whileEventIRQ = guard{irq: smmuv3.IRQCtrlEVENTQ}
+)
+
+// register is a row of the register map: what the guest may write, when, and
+// what else that does. Whatever has no row, or is not in a row's mask, is
+// read-only or RES0: reserved bits are not stored, and read as zero.
+type register struct {
+	offset uint64
+	name   string
+	width  int
+	mask   func(ids *smmuv3.IDRegs) uint64
+	guard  guard
+	// store, if not nil, turns what is about to be stored into what is.
+	store func(d *Device, old, v uint32) uint32
+	// kick says that there may now be work for the engine.
+	kick bool
+}
+
+// registerMap is §6.2.1 and the sections of §6.3 named in its rows. A register
+// with fields under different guards has a row for each.
+var registerMap = []register{
+	{offset: smmuv3.RegCR0, name: "CR0", width: 32, mask: cr0Mask, store: storeCR0, kick: true},                                      // §6.3.9
+	{offset: smmuv3.RegCR1, name: "CR1", width: 32, mask: bits(smmuv3.CR1QueueMask), guard: whileQueues},                             // §6.3.11
+	{offset: smmuv3.RegCR1, name: "CR1", width: 32, mask: bits(smmuv3.CR1TableMask), guard: whileEnabled},                            // §6.3.11
+	{offset: smmuv3.RegCR2, name: "CR2", width: 32, mask: cr2Mask, guard: whileEnabled},                                              // §6.3.12
+	{offset: smmuv3.RegGBPA, name: "GBPA", width: 32, mask: bits(uint64(smmuv3.GBPAMask)), store: storeGBPA, kick: true},             // §6.3.14
+	{offset: smmuv3.RegIRQCtrl, name: "IRQ_CTRL", width: 32, mask: irqCtrlMask, store: storeIRQCtrl},                                 // §6.3.16
+	{offset: smmuv3.RegGERRORN, name: "GERRORN", width: 32, mask: bits(smmuv3.GErrorMask), store: storeGERRORN, kick: true},          // §6.3.20
+	{offset: smmuv3.RegGErrorIRQ0, name: "GERROR_IRQ_CFG0", width: 64, mask: ifMSI(smmuv3.IRQCfgAddrMask), guard: whileGERRIRQ},      // §6.3.21
+	{offset: smmuv3.RegGErrorIRQ1, name: "GERROR_IRQ_CFG1", width: 32, mask: ifMSI(0xffffffff), guard: whileGERRIRQ},                 // §6.3.22
+	{offset: smmuv3.RegGErrorIRQ2, name: "GERROR_IRQ_CFG2", width: 32, mask: ifMSI(0x3f), guard: whileGERRIRQ},                       // §6.3.23
+	{offset: smmuv3.RegSTRTABBase, name: "STRTAB_BASE", width: 64, mask: bits(smmuv3.STRTABBaseMask), guard: whileEnabled},           // §6.3.24
+	{offset: smmuv3.RegSTRTABCfg, name: "STRTAB_BASE_CFG", width: 32, mask: strtabCfgMask, guard: whileEnabled},                      // §6.3.25
+	{offset: smmuv3.RegCMDQBase, name: "CMDQ_BASE", width: 64, mask: bits(smmuv3.QueueBaseMask), guard: whileCMDQ},                   // §6.3.26
+	{offset: smmuv3.RegCMDQProd, name: "CMDQ_PROD", width: 32, mask: indexMask(smmuv3.CMDQS), kick: true},                            // §6.3.27
+	{offset: smmuv3.RegCMDQCons, name: "CMDQ_CONS", width: 32, mask: indexMask(smmuv3.CMDQS), guard: whileCMDQ},                      // §6.3.28: ERR ignores writes
+	{offset: smmuv3.RegEVENTQBase, name: "EVENTQ_BASE", width: 64, mask: bits(smmuv3.QueueBaseMask), guard: whileEVENTQ},             // §6.3.29
+	{offset: smmuv3.RegEventQIRQ0, name: "EVENTQ_IRQ_CFG0", width: 64, mask: ifMSI(smmuv3.IRQCfgAddrMask), guard: whileEventIRQ},     // §6.3.30
+	{offset: smmuv3.RegEventQIRQ1, name: "EVENTQ_IRQ_CFG1", width: 32, mask: ifMSI(0xffffffff), guard: whileEventIRQ},                // §6.3.31
+	{offset: smmuv3.RegEventQIRQ2, name: "EVENTQ_IRQ_CFG2", width: 32, mask: ifMSI(0x3f), guard: whileEventIRQ},                      // §6.3.32
+	{offset: smmuv3.RegEVENTQProd, name: "EVENTQ_PROD", width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS)), guard: whileEVENTQ}, // §6.3.95
+	{offset: smmuv3.RegEVENTQCons, name: "EVENTQ_CONS", width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS))},                     // §6.3.96
+}
+
+func bits(mask uint64) func(*smmuv3.IDRegs) uint64 {
+	return func(*smmuv3.IDRegs) uint64 { return mask }
+}
+
+// ifMSI makes a register RES0 on an SMMU whose interrupts are wired only.
+func ifMSI(mask uint64) func(*smmuv3.IDRegs) uint64 {
+	return func(ids *smmuv3.IDRegs) uint64 {
+		if !ids.Has(smmuv3.MSI) {
+			return 0
+		}
+		return mask
+	}
+}
+
+// indexMask is where an index and its wrap bit may stand: what lies above the
+// greatest size that the queue can have is RES0.
+func indexMask(size smmuv3.IDField) func(*smmuv3.IDRegs) uint64 {
+	return func(ids *smmuv3.IDRegs) uint64 { return 1<<(ids.Get(size)+1) - 1 }
+}
+
+func overflowAnd(mask func(*smmuv3.IDRegs) uint64) func(*smmuv3.IDRegs) uint64 {
+	return func(ids *smmuv3.IDRegs) uint64 { return smmuv3.OverflowFlag | mask(ids) }
+}
+
+func cr0Mask(ids *smmuv3.IDRegs) uint64 {
+	m := uint64(smmuv3.CR0SMMUEN | smmuv3.CR0EVENTQEN | smmuv3.CR0CMDQEN)
+	if ids.Has(smmuv3.ATS) {
+		m |= smmuv3.CR0ATSCHK
+	}
+	return m
+}
+
+// cr2Mask: E2H is RES0 without IDR0.Hyp, PTM without IDR0.BTM.
+func cr2Mask(ids *smmuv3.IDRegs) uint64 {
+	m := uint64(smmuv3.CR2RECINVSID)
+	if ids.Has(smmuv3.ATSRECERR) {
+		m |= smmuv3.CR2RECCFGATS
+	}
+	return m
+}
+
+func irqCtrlMask(*smmuv3.IDRegs) uint64 { return smmuv3.IRQCtrlGERROR | smmuv3.IRQCtrlEVENTQ }
+
+// strtabCfgMask: FMT and SPLIT are RES0 where there are linear tables only.
+func strtabCfgMask(ids *smmuv3.IDRegs) uint64 {
+	if !ids.Has(smmuv3.STLevel) {
+		return smmuv3.STRTABCfgLog2Size
+	}
+	return smmuv3.STRTABCfgMask
+}
+
+// access is how a word takes the guest's stores: the rows of the register map
+// that speak of it, for the SMMU at hand.
+type access struct {
+	parts [2]struct {
+		mask  uint32
+		guard guard
+	}
+	store func(d *Device, old, v uint32) uint32
+	kick  bool
+}
+
+// accesses lays the register map out by word.
+func accesses(ids *smmuv3.IDRegs) *[numWords]access {
+	var all [numWords]access
+	for _, r := range registerMap {
+		mask := r.mask(ids)
+		for half := range r.width / 32 {
+			a := &all[r.offset&0xff/4+uint64(half)]
+			part := &a.parts[0]
+			if part.mask != 0 {
+				part = &a.parts[1]
+			}
+			part.mask, part.guard = uint32(mask>>(32*half)), r.guard
+			a.store, a.kick = r.store, r.kick
+		}
+	}
+	return &all
+}
+
+// writable are the bits of a word that a store changes as things stand.
+func (d *Device) writable(a *access) uint32 {
+	var m uint32
+	cr0 := d.regs.get(wCR0) | d.regs.get(wCR0ACK)
+	irq := d.regs.get(wIRQCtrl) | d.regs.get(wIRQCtrlAck)
+	for _, p := range a.parts {
+		if cr0&p.guard.cr0 == 0 && irq&p.guard.irq == 0 {
+			m |= p.mask
+		}
+	}
+	return m
+}
+
+// where finds the word at an offset; ok is false where there is no register
+// that could be anything but RES0.
+func where(off uint64) (w word, ok bool) {
+	switch off &^ 0xff {
+	case 0:
+		return word(off / 4), true
+	case 0x10000:
+		w := word(off & 0xff / 4)
+		return w, w == wEVENTQProd || w == wEVENTQCons
+	}
+	return 0, false
+}
+
+// Load reads size bytes of the registers at an offset from the SMMU's base, and
+// never waits for anything. Registers can be read in aligned accesses of 4
+// bytes, and in pairs in aligned accesses of 8; any other access reads zero
+// (§6.2 leaves that choice).
+func (d *Device) Load(off uint64, size int) uint64 {
+	switch {
+	case size == 4 && off&3 == 0:
+		return uint64(d.load(off))
+	case size == 8 && off&7 == 0:
+		return uint64(d.load(off)) | uint64(d.load(off+4))<<32
+	}
+	return 0
+}
+
+func (d *Device) load(off uint64) uint32 {
+	if w, ok := where(off); ok {
+		return d.regs.get(w)
+	}
+	if i := (off - smmuv3.RegIDRegs) / 4; i < uint64(len(d.identification)) {
+		return d.identification[i]
+	}
+	return 0
+}
+
+// Store writes the low size bytes of v to the registers at an offset from the
+// SMMU's base. The sizes are those of Load; any other access is ignored. Of
+// two registers written as a pair the one at the lower address comes first.
+//
+// A store that gives the SMMU something to do does a bounded part of it before
+// it returns and leaves the rest to a worker, see Device.
+func (d *Device) Store(off uint64, size int, v uint64) {
+	kick := false
+	switch {
+	case size == 4 && off&3 == 0:
+		kick = d.store(off, uint32(v))
+	case size == 8 && off&7 == 0:
+		kick = d.store(off, uint32(v))
+		kick = d.store(off+4, uint32(v>>32)) || kick
+	}
+	if kick {
+		d.kick()
+	}
+}
+
+func (d *Device) store(off uint64, v uint32) (kick bool) {
+	w, ok := where(off)
+	if !ok {
+		return false
+	}
+	a := &d.access[w]
+	d.regMu.Lock()
+	defer d.regMu.Unlock()
+	m := d.writable(a)
+	if m == 0 {
+		return false
+	}
+	old := d.regs.get(w)
+	v = old&^m | v&m
+	if a.store != nil {
+		v = a.store(d, old, v)
+	}
+	d.regs.set(w, v)
+	return a.kick
+}
+
+// storeCR0 leaves alone the fields whose last change has not been acknowledged
+// yet: of the choices in §6.3.9 the only one that SMMUv3.2 has.
+func storeCR0(d *Device, old, v uint32) uint32 {
+	moving := old ^ d.regs.get(wCR0ACK)
+	return old&moving | v&^moving
+}
+
+// storeGBPA ignores what does not follow the update procedure (§6.3.14.1).
+func storeGBPA(_ *Device, old, v uint32) uint32 {
+	if old&uint32(smmuv3.GBPAUpdate) != 0 || v&uint32(smmuv3.GBPAUpdate) == 0 {
+		return old
+	}
+	return v
+}
+
+// identification is the block of CoreSight identification registers, the words
+// from RegIDRegs on: PIDR4 to PIDR7, PIDR0 to PIDR3, CIDR0 to CIDR3
+// (§6.3.170). They name the part that IIDR names.
+func identification(ids *smmuv3.IDRegs) [12]uint32 {
+	part, revision := ids.Get(smmuv3.ProductID), ids.Get(smmuv3.Variant)
+	designer := ids.Get(smmuv3.Implementer) // continuation code [11:8], identity [6:0]
+	return [12]uint32{
+		0: designer >> 8,
+		4: part & 0xff,
+		5: designer&0xf<<4 | part>>8,
+		6: revision<<4 | 1<<3 | designer>>4&0x7,
+		7: ids.Get(smmuv3.Revision) << 4,
+		8: 0x0d, 9: 0xf0, 10: 0x05, 11: 0xb1,
+	}
+}

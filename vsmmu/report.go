@@ -1,0 +1,80 @@
+package vsmmu
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"log/slog"
+)
+
+// Stats count what a device has done since it was made.
+type Stats struct {
+	Events          [numFates]uint64 // by Fate
+	Invalidations   uint64           // calls of Host.Invalidate for the guest's commands
+	HostErrors      uint64           // of which failed
+	Refused         uint64           // stages that a host did not take
+	ServiceFailures uint64           // times that GERROR.SFM was raised
+	LogDropped      uint64           // log records that the rate limit dropped
+}
+
+type counters struct {
+	events                                                          [numFates]atomic.Uint64
+	invalidations, hostErrors, refused, serviceFailures, logDropped atomic.Uint64
+}
+
+// Stats returns the counts. They are read one by one, so that they need not
+// add up while the device runs.
+func (d *Device) Stats() Stats {
+	c := &d.stats
+	s := Stats{
+		Invalidations:   c.invalidations.Load(),
+		HostErrors:      c.hostErrors.Load(),
+		Refused:         c.refused.Load(),
+		ServiceFailures: c.serviceFailures.Load(),
+		LogDropped:      c.logDropped.Load(),
+	}
+	for f := range s.Events {
+		s.Events[f] = c.events[f].Load()
+	}
+	return s
+}
+
+// A guest can provoke any of the device's log records, so there are at most
+// logBurst of them at once and one each logEvery after that.
+const (
+	logBurst = 16
+	logEvery = time.Second
+)
+
+type limiter struct {
+	mu     sync.Mutex
+	tokens int
+	last   time.Time
+}
+
+func (l *limiter) allow(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := now.Sub(l.last) / logEvery; n > 0 {
+		l.tokens = int(min(time.Duration(l.tokens)+n, logBurst))
+		l.last = now
+	}
+	if l.tokens == 0 {
+		return false
+	}
+	l.tokens--
+	return true
+}
+
+// report logs an error that no caller is there to be given.
+func (d *Device) report(msg string, err error) {
+	if d.log == nil {
+		return
+	}
+	if !d.limit.allow(time.Now()) {
+		d.stats.logDropped.Add(1)
+		return
+	}
+	d.log.Warn(msg, slog.Any("err", err))
+}

@@ -1,0 +1,180 @@
+package vsmmu
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/record"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// Where the rig's guest keeps its structures.
+const (
+	strtabAt = 0x100000 // linear, 256 STEs
+	cmdqAt   = 0x200000 // 2^8 commands
+	eventqAt = 0x300000 // 2^4 records
+	cdAt     = 0x400000
+)
+
+// rigIDs: IDR0 has S1P, TTF = AArch64, COHACC, ASID16, MSI, CD2L, STALL_MODEL =
+// terminate, ST_LEVEL = 2-level; IDR1 has CMDQS 19, EVENTQS 10, SSIDSIZE 10,
+// SIDSIZE 16; IDR5 has OAS = 44 bits and all granules.
+var rigIDs = smmuv3.IDRegs{IDR: [6]uint32{0: 0x0908301a, 1: 0x026a0290, 5: 0x00000074}}
+
+// irqs takes interrupts, and aborts MSIs to addresses that it is told.
+type irqs struct {
+	mu     sync.Mutex
+	pulses []Line
+	msis   map[guestmem.GPA]uint32
+	abort  error
+}
+
+func (i *irqs) Pulse(l Line) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.pulses = append(i.pulses, l)
+	return nil
+}
+
+func (i *irqs) SignalMSI(addr guestmem.GPA, data uint32) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.abort != nil {
+		return i.abort
+	}
+	if i.msis == nil {
+		i.msis = map[guestmem.GPA]uint32{}
+	}
+	i.msis[addr] = data
+	return nil
+}
+
+// take returns the pulses since the last call.
+func (i *irqs) take() []Line {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	p := i.pulses
+	i.pulses = nil
+	return p
+}
+
+// rig is a device with a recording host, and the guest that drives it.
+type rig struct {
+	testing.TB
+	*Device
+	mem  *guestmem.Fake
+	host *record.Host
+	irqs *irqs
+}
+
+func newRig(t testing.TB, change ...func(*Config)) *rig {
+	r := &rig{TB: t, mem: new(guestmem.Fake), irqs: new(irqs)}
+	cfg := Config{IDs: rigIDs, Memory: r.mem, Interrupts: r.irqs}
+	for _, f := range change {
+		f(&cfg)
+	}
+	r.host = record.New(bridge.Capabilities{IDs: cfg.IDs})
+	d, err := New(cfg)
+	require.NoError(t, err)
+	r.Device = d
+	t.Cleanup(func() { _ = d.Close() })
+	return r
+}
+
+func (r *rig) r32(off uint64) uint32    { return uint32(r.Load(off, 4)) }
+func (r *rig) w32(off uint64, v uint32) { r.Store(off, 4, uint64(v)) }
+func (r *rig) w64(off uint64, v uint64) { r.Store(off, 8, v) }
+
+// setup brings the device up as a driver does (§3.11): tables, queues, then the
+// enables one after the other, each acknowledged.
+func (r *rig) setup() {
+	r.w64(smmuv3.RegSTRTABBase, strtabAt)
+	r.w32(smmuv3.RegSTRTABCfg, 8)
+	r.w64(smmuv3.RegCMDQBase, cmdqAt|8)
+	r.w64(smmuv3.RegEVENTQBase, eventqAt|4)
+	r.w32(smmuv3.RegIRQCtrl, smmuv3.IRQCtrlGERROR|smmuv3.IRQCtrlEVENTQ)
+	r.enable(smmuv3.CR0CMDQEN)
+	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN)
+	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN | smmuv3.CR0SMMUEN)
+}
+
+// enable writes CR0 and waits for the acknowledgement.
+func (r *rig) enable(cr0 uint32) {
+	r.Helper()
+	r.w32(smmuv3.RegCR0, cr0)
+	r.eventually(func() bool { return r.r32(smmuv3.RegCR0ACK) == cr0 }, "CR0ACK follows CR0")
+}
+
+// eventually waits for what a driver would poll for.
+func (r *rig) eventually(ok func() bool, what string) {
+	r.Helper()
+	require.Eventually(r, ok, 10*time.Second, 50*time.Microsecond, what)
+}
+
+// put places commands at the end of the queue without telling the device, and
+// returns the PROD that would.
+func (r *rig) put(cmds ...smmuv3.Command) uint32 {
+	q := smmuv3.QueueBase(r.Load(smmuv3.RegCMDQBase, 8)).Queue(16, 19, 1<<44-1)
+	prod := smmuv3.Index(r.r32(smmuv3.RegCMDQProd))
+	for _, c := range cmds {
+		r.mem.SetWords(guestmem.GPA(q.Entry(prod)), c[0], c[1])
+		prod = q.Next(prod, 1)
+	}
+	return uint32(prod)
+}
+
+// run gives the device commands and waits until they are consumed, or one of
+// them has stopped the queue.
+func (r *rig) run(cmds ...smmuv3.Command) {
+	r.Helper()
+	prod := r.put(cmds...)
+	r.w32(smmuv3.RegCMDQProd, prod)
+	r.eventually(func() bool {
+		return r.r32(smmuv3.RegCMDQCons)&0xfffff == prod || r.gerror()&1 != 0 || r.gerror()&smmuv3.GErrorSFM != 0
+	}, "the queue is consumed")
+}
+
+// gerror are the errors that are active.
+func (r *rig) gerror() uint32 { return r.r32(smmuv3.RegGERROR) ^ r.r32(smmuv3.RegGERRORN) }
+
+func (r *rig) ste(sid smmuv3.StreamID, words ...uint64) {
+	r.mem.SetWords(strtabAt+64*guestmem.GPA(sid), words...)
+}
+
+// events are the records in the queue, which they leave.
+func (r *rig) events() (all []smmuv3.Event) {
+	cons, prod := r.r32(smmuv3.RegEVENTQCons), r.r32(smmuv3.RegEVENTQProd)
+	for ; cons&0x1f != prod&0x1f; cons++ {
+		w := r.mem.Words(eventqAt+32*guestmem.GPA(cons&0xf), 4)
+		all = append(all, smmuv3.Event(w))
+	}
+	r.w32(smmuv3.RegEVENTQCons, prod&(1<<31)|cons&0x1f)
+	return all
+}
+
+// binds are the stages that the host was asked to bind since the record was
+// last emptied.
+func (r *rig) binds() (all []bridge.GuestStage) {
+	for _, c := range r.host.Forget() {
+		if c.Op == record.Bind {
+			all = append(all, c.Stage)
+		}
+	}
+	return all
+}
+
+// Commands as a guest writes them.
+var (
+	cmdSync    = smmuv3.Command{0x46}
+	cmdSyncIRQ = smmuv3.Command{0x1046}
+	cmdTLBIAll = smmuv3.Command{0x30}
+)
+
+func cmdCfgiSTE(sid smmuv3.StreamID) smmuv3.Command {
+	return smmuv3.Command{0x03 | uint64(sid)<<32, 1}
+}
