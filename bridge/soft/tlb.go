@@ -75,7 +75,7 @@ func (w *tlbWay) holds(key uint64, asid smmuv3.ASID) bool {
 }
 
 func newTLB(entries int) *tlb {
-	sets := uint64(1) << bits.Len(uint(max(entries/ways, 2)-1))
+	sets := uint64(1) << bits.Len(uint(max((entries-1)/ways, 1)))
 	return &tlb{
 		asids:  make([]atomic.Uint64, 1<<16),
 		places: make([]atomic.Uint64, 1<<logPlaces),

@@ -1,0 +1,122 @@
+package smmuv3
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// DDI 0487, Tables D8-14, D8-27 and D8-36: the bits of an input address that
+// each level resolves.
+func TestLevels(t *testing.T) {
+	for g, want := range map[Granule][4]uint{
+		Granule4K:  {39, 30, 21, 12},
+		Granule16K: {47, 36, 25, 14},
+		Granule64K: {55, 42, 29, 16},
+	} {
+		for level, shift := range want {
+			assert.Equal(t, shift, g.LevelShift(level), "2^%d level %d", g, level)
+		}
+	}
+}
+
+// DDI 0487, D8.2.8.1, D8.2.9.1 and D8.2.10.1: TxSZ to the initial lookup level.
+// The values are the first and last TxSZ of each row.
+func TestStartLevel(t *testing.T) {
+	for _, c := range []struct {
+		g        Granule
+		from, to uint // TxSZ
+		level    int
+	}{
+		{Granule4K, 16, 24, 0}, {Granule4K, 25, 33, 1}, {Granule4K, 34, 42, 2}, {Granule4K, 43, 48, 3},
+		{Granule16K, 16, 16, 0}, {Granule16K, 17, 27, 1}, {Granule16K, 28, 38, 2}, {Granule16K, 39, 48, 3},
+		{Granule64K, 12, 21, 1}, {Granule64K, 22, 34, 2}, {Granule64K, 35, 47, 3},
+	} {
+		for tsz := c.from; tsz <= c.to; tsz++ {
+			assert.Equal(t, c.level, c.g.StartLevel(64-tsz), "2^%d TxSZ %d", c.g, tsz)
+		}
+	}
+}
+
+// DDI 0487, Table D8-48, and Table D8-52 for the levels that have blocks.
+func TestDescKind(t *testing.T) {
+	for _, c := range []struct {
+		g     Granule
+		bits  uint
+		block [4]DescKind // of 0b01, at levels 0 to 3
+	}{
+		{Granule4K, 48, [4]DescKind{DescInvalid, DescLeaf, DescLeaf, DescInvalid}},
+		{Granule16K, 48, [4]DescKind{DescInvalid, DescInvalid, DescLeaf, DescInvalid}},
+		{Granule64K, 48, [4]DescKind{DescInvalid, DescInvalid, DescLeaf, DescInvalid}},
+		{Granule64K, 52, [4]DescKind{DescInvalid, DescLeaf, DescLeaf, DescInvalid}},
+	} {
+		for level := range 4 {
+			assert.Equal(t, DescInvalid, Desc(^uint64(1)).Kind(c.g, level, c.bits), "bit 0 clear")
+			assert.Equal(t, c.block[level], Desc(0b01).Kind(c.g, level, c.bits), "2^%d level %d block", c.g, level)
+			want := DescTable
+			if level == 3 {
+				want = DescLeaf
+			}
+			assert.Equal(t, want, Desc(0b11).Kind(c.g, level, c.bits), "2^%d level %d", c.g, level)
+		}
+	}
+}
+
+// DDI 0487, Tables D8-50 and D8-52: the address, with all bits set.
+func TestDescAddr(t *testing.T) {
+	const table, block = Desc(^uint64(0)), Desc(^uint64(0b10))
+	for _, c := range []struct {
+		d     Desc
+		g     Granule
+		level int
+		want  uint64
+	}{
+		{table, Granule4K, 0, 0xffff_ffff_f000},
+		{table, Granule4K, 3, 0xffff_ffff_f000},
+		{block, Granule4K, 2, 0xffff_ffe0_0000},
+		{block, Granule4K, 1, 0xffff_c000_0000},
+		{table, Granule16K, 1, 0xffff_ffff_c000},
+		{block, Granule16K, 2, 0xffff_fe00_0000},
+		{table, Granule64K, 2, 0xf_ffff_ffff_0000},
+		{table, Granule64K, 3, 0xf_ffff_ffff_0000},
+		{block, Granule64K, 2, 0xf_ffff_e000_0000},
+		{block, Granule64K, 1, 0xf_fc00_0000_0000},
+	} {
+		assert.Equal(t, c.want, c.d.Addr(c.g, c.level), "2^%d level %d", c.g, c.level)
+	}
+}
+
+// DDI 0487, Tables D8-50 and D8-52: attributes by their bits.
+func TestDescAttributes(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		bit  uint
+		get  func(Desc) bool
+	}{
+		{"APTable[1]", 62, func(d Desc) bool { return d.APTable() == 0b10 }},
+		{"APTable[0]", 61, func(d Desc) bool { return d.APTable() == 0b01 }},
+		{"UXNTable", 60, Desc.UXNTable},
+		{"PXNTable", 59, Desc.PXNTable},
+		{"UXN", 54, Desc.UXN},
+		{"PXN", 53, Desc.PXN},
+		{"DBM", 51, Desc.DBM},
+		{"nG", 11, Desc.NG},
+		{"AF", 10, Desc.AF},
+		{"AP[2]", 7, func(d Desc) bool { return d.AP() == 0b10 }},
+		{"AP[1]", 6, func(d Desc) bool { return d.AP() == 0b01 }},
+	} {
+		for bit := range uint(64) {
+			assert.Equal(t, bit == c.bit, c.get(1<<bit), "%s, bit %d", c.name, bit)
+		}
+	}
+	assert.EqualValues(t, 0x403, Desc(3).WithAF())
+	assert.EqualValues(t, ^uint64(0x80), Desc(^uint64(0)).WithDirty())
+}
+
+func TestHasGranule(t *testing.T) {
+	ids := IDRegs{IDR: [6]uint32{5: 0x50}} // §6.3.6: GRAN4K [4], GRAN16K [5], GRAN64K [6]
+	assert.True(t, ids.HasGranule(Granule4K))
+	assert.False(t, ids.HasGranule(Granule16K))
+	assert.True(t, ids.HasGranule(Granule64K))
+	assert.False(t, ids.HasGranule(0))
+}
