@@ -81,7 +81,7 @@ func (c Command) Leaf() bool               { return bit(c[1], 0) }
 // Range is CMD_CFGI_STE_RANGE.Range: 2^(Range+1) StreamIDs (§4.3.2).
 func (c Command) Range() uint { return uint(bits(c[1], 0, 5)) }
 
-// RangeAll is the Range that makes a CFGI_STE_RANGE a CFGI_ALL (§4.3.3).
+// RangeAll is the Range that makes a CFGI_STE_RANGE a CFGI_ALL (§4.3.6).
 const RangeAll = 31
 
 // Global is CMD_ATC_INV.Global (§4.5.1).
@@ -128,7 +128,7 @@ func (c Command) MSIData() uint32      { return uint32(c[0] >> 32) }
 func (c Command) MSIAddr() uint64      { return c[1] & IRQCfgAddrMask }
 
 // StreamRange is which StreamIDs a CFGI_STE_RANGE means: 2^(Range+1) of them,
-// aligned, or all with CFGI_ALL (§4.3.2, §4.3.3).
+// aligned, or all with CFGI_ALL (§4.3.2, §4.3.6).
 func (c Command) StreamRange() (first, last StreamID) {
 	low := StreamID(1<<(c.Range()+1) - 1)
 	return c.StreamID() &^ low, c.StreamID() | low

@@ -49,7 +49,7 @@ func (t EventType) String() string {
 // every type uses a part.
 //
 //	dw0  type [7:0]  SSV [11]  SubstreamID [31:12]  StreamID [63:32]
-//	dw1  STAG or Reason [15:0]  Stall [31]  PnU [33]  InD [34]  RnW [35]
+//	dw1  STAG or Reason [15:0], for F_UUT Reason [31:16]  Stall [31]  PnU [33]  InD [34]  RnW [35]
 //	     NSIPA [38]  S2 [39]  CLASS [41:40]  TTRnW [44]
 //	dw2  InputAddr
 //	dw3  IPA or FetchAddr [55:3]

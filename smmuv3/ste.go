@@ -74,10 +74,11 @@ const (
 	EATSNone  EATS = 0b00
 	EATSFull  EATS = 0b01
 	EATSSplit EATS = 0b10 // translation requests answered after stage 1 only
+	EATSDPT   EATS = 0b11 // full, with DPT checks; behaves as none without IDR3.DPT
 )
 
 func (e EATS) String() string {
-	return [4]string{"none", "full", "split", "reserved"}[e&3]
+	return [4]string{"none", "full", "split", "full with DPT checks"}[e&3]
 }
 
 func (s *STE) V() bool                  { return bit(s[0], 0) }

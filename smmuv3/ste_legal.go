@@ -15,25 +15,28 @@ type steRule struct {
 	broken func(s *STE, ids *IDRegs) bool
 }
 
-// steRules are the conditions of §5.2.2 that can hold for an SMMU without
-// stage 2, in the specification's order. A field that is IGNORED makes nothing
-// illegal, and reserved bits are ignored: Chapter 5 leaves the choice, and
-// drivers that write features newer than the device rely on this one.
+// steRules are the conditions of §5.2.2, in the specification's order, but for
+// those on the fields of a stage 2 that translates: no guest has one. A field
+// that is IGNORED makes nothing illegal, and reserved bits are ignored: Chapter
+// 5 leaves the choice, and drivers that write features newer than the device
+// rely on this one.
 var steRules = []steRule{
-	{Rule{"5.2.2", "Config needs a stage 2 that the SMMU does not have"},
-		func(s *STE, ids *IDRegs) bool { return s.Config().Stage2() && !ids.Has(S2P) }},
 	{Rule{"5.2.2", "Config needs a stage 1 that the SMMU does not have"},
 		func(s *STE, ids *IDRegs) bool { return s.Config().Stage1() && !ids.Has(S1P) }},
+	{Rule{"5.2.2", "Config needs a stage 2 that the SMMU does not have"},
+		func(s *STE, ids *IDRegs) bool { return s.Config().Stage2() && !ids.Has(S2P) }},
 	{Rule{"5.2.2", "EATS asks for split-stage ATS outside nested translation"},
 		func(s *STE, ids *IDRegs) bool {
 			c := s.Config()
 			return ids.Has(ATS) && c&0b011 != 0 && s.EATS() == EATSSplit &&
 				!(c == ConfigNested && !ids.Has(NS1ATS))
 		}},
-	{Rule{"5.2.2", "STRW is a reserved StreamWorld"},
+	{Rule{"5.2.2", "EATS asks for DPT checks outside the EL1 StreamWorld"},
 		func(s *STE, ids *IDRegs) bool {
-			return ids.Has(Hyp) && s.Config() == ConfigS1 && s.STRW()&1 != 0
+			return ids.Has(ATS) && ids.Has(DPT) && s.EATS() == EATSDPT && s.usesSTRW(ids) && s.STRW() != 0
 		}},
+	{Rule{"5.2.2", "STRW is a reserved StreamWorld"},
+		func(s *STE, ids *IDRegs) bool { return s.usesSTRW(ids) && s.STRW()&1 != 0 }},
 	{Rule{"5.2.2", "S1STALLD on an SMMU whose stall model leaves no choice"},
 		func(s *STE, ids *IDRegs) bool {
 			return s.Config().Stage1() && s.S1STALLD() && ids.Get(StallModel) != StallBoth
@@ -54,8 +57,15 @@ var steRules = []steRule{
 		}},
 	{Rule{"5.2.2", "S2VMID does not fit into eight bits"},
 		func(s *STE, ids *IDRegs) bool {
-			return ids.Has(S2P) && !ids.Has(VMID16) && s.S2VMID()>>8 != 0
+			ignored := !ids.Has(S2P) || s.Config() == ConfigBypass || s.usesSTRW(ids) && s.STRW() != 0
+			return !ignored && !ids.Has(VMID16) && s.S2VMID()>>8 != 0
 		}},
+}
+
+// usesSTRW reports whether STRW chooses the StreamWorld: where only stage 1
+// translates, and a hypervisor's contexts are there to be chosen (§5.2, STRW).
+func (s *STE) usesSTRW(ids *IDRegs) bool {
+	return ids.Has(S1P) && ids.Has(Hyp) && s.Config() == ConfigS1
 }
 
 var steInvalid = Rule{"5.2.2", "V is 0"}

@@ -26,12 +26,14 @@ const (
 
 // NewStreamTable reads the registers as an SMMU with these ID registers does:
 // the size is capped at SIDSIZE, a SPLIT other than 6, 8 and 10 behaves as 6,
-// FMT and SPLIT mean nothing without two-level tables, a reserved FMT is
-// linear, and the base is aligned down to the size of what it points to.
+// FMT and SPLIT mean nothing without two-level tables, and a reserved FMT is
+// linear. The base is aligned down to the size of what it points to, which is
+// here the size that LOG2SIZE says and not the capped one (§6.3.24).
 func NewStreamTable(base uint64, cfg uint32, ids IDRegs) StreamTable {
 	c := uint64(cfg)
+	log2 := uint(bits(c, 0, 6))
 	t := StreamTable{
-		Log2Size: min(uint(bits(c, 0, 6)), uint(ids.Get(SIDSIZE))),
+		Log2Size: min(log2, uint(ids.Get(SIDSIZE))),
 		TwoLevel: ids.Has(STLevel) && bits(c, 16, 2) == 1,
 		Split:    6,
 		AddrMask: ids.OutputMask(),
@@ -39,11 +41,11 @@ func NewStreamTable(base uint64, cfg uint32, ids IDRegs) StreamTable {
 	if s := uint(bits(c, 6, 5)); s == 8 || s == 10 {
 		t.Split = s
 	}
-	size := uint64(STESize) << t.Log2Size
+	align := 6 + log2
 	if t.TwoLevel {
-		size = max(64, L1STDSize*t.l1Entries())
+		align = max(6, 3+log2-min(log2, t.Split))
 	}
-	t.Addr = base & STRTABBaseMask & BaseAddrMask & t.AddrMask &^ (size - 1)
+	t.Addr = base & STRTABBaseMask & BaseAddrMask & t.AddrMask &^ (1<<align - 1)
 	return t
 }
 
