@@ -159,6 +159,9 @@ func (c *CD) SetMAIR(v uint64)  { c[3] = v }
 func (c *CD) SetAMAIR(v uint64) { c[4] = v }
 
 func (c *CD) SetTxSZ(x, v uint)        { c[0] = setBits(c[0], 16*x, 6, uint64(v)) }
+func (c *CD) SetIRx(x uint, v uint8)   { c[0] = setBits(c[0], 8+16*x, 2, uint64(v)) }
+func (c *CD) SetORx(x uint, v uint8)   { c[0] = setBits(c[0], 10+16*x, 2, uint64(v)) }
+func (c *CD) SetSHx(x uint, v uint8)   { c[0] = setBits(c[0], 12+16*x, 2, uint64(v)) }
 func (c *CD) SetEPDx(x uint, v bool)   { c[0] = setBit(c[0], 14+16*x, v) }
 func (c *CD) SetTBIx(x uint, v bool)   { c[0] = setBit(c[0], 38+x, v) }
 func (c *CD) SetHADx(x uint, v bool)   { c[1+x] = setBit(c[1+x], 1, v) }

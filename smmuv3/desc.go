@@ -116,6 +116,32 @@ func (d Desc) AF() bool  { return bit(uint64(d), 10) }
 // AP is AP[2:1]: bit 0 grants unprivileged access, bit 1 takes writes.
 func (d Desc) AP() uint8 { return uint8(bits(uint64(d), 6, 2)) }
 
+// TableDesc is a table descriptor that limits nothing. The address is aligned
+// to the granule, and below 2^48.
+func TableDesc(next uint64) Desc { return Desc(next | 0b11) }
+
+// LeafAttrs are what a leaf says besides the address. The zero value is memory
+// of its address space that everyone reads, writes and executes.
+type LeafAttrs struct {
+	AttrIndx   uint8 // index into MAIR, 0 to 7
+	ReadOnly   bool
+	Privileged bool // not for unprivileged accesses
+	Global     bool // of all address spaces: nG is 0
+}
+
+// LeafDesc is the descriptor of a page at level 3, or of a block above, with
+// its Access flag set and Inner Shareable. The address is aligned to what the
+// level maps, and below 2^48.
+func LeafDesc(addr uint64, level int, a LeafAttrs) Desc {
+	d := Desc(addr | 0b11<<8 | 0b01)
+	d = Desc(setBits(uint64(d), 2, 3, uint64(a.AttrIndx)))
+	d = Desc(setBit(uint64(d), 1, level == 3))
+	d = Desc(setBit(uint64(d), 6, !a.Privileged))
+	d = Desc(setBit(uint64(d), 7, a.ReadOnly))
+	d = Desc(setBit(uint64(d), 11, !a.Global))
+	return d.WithAF()
+}
+
 // WithAF is the descriptor with its Access flag set.
 func (d Desc) WithAF() Desc { return d | 1<<10 }
 

@@ -113,6 +113,24 @@ func TestDescAttributes(t *testing.T) {
 	assert.EqualValues(t, ^uint64(0x80), Desc(^uint64(0)).WithDirty())
 }
 
+func TestNewDescs(t *testing.T) {
+	assert.EqualValues(t, 0x1_2345_6003, TableDesc(0x1_2345_6000))
+	for _, c := range []struct {
+		level int
+		attrs LeafAttrs
+		want  Desc
+	}{
+		{3, LeafAttrs{}, 0x4020_0f43},
+		{2, LeafAttrs{}, 0x4020_0f41},
+		{3, LeafAttrs{AttrIndx: 7}, 0x4020_0f5f},
+		{3, LeafAttrs{ReadOnly: true}, 0x4020_0fc3},
+		{3, LeafAttrs{Privileged: true}, 0x4020_0f03},
+		{3, LeafAttrs{Global: true}, 0x4020_0743},
+	} {
+		assert.Equal(t, c.want, LeafDesc(0x4020_0000, c.level, c.attrs), "%+v", c)
+	}
+}
+
 func TestHasGranule(t *testing.T) {
 	ids := IDRegs{IDR: [6]uint32{5: 0x50}} // §6.3.6: GRAN4K [4], GRAN16K [5], GRAN64K [6]
 	assert.True(t, ids.HasGranule(Granule4K))

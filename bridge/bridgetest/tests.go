@@ -1,0 +1,596 @@
+package bridgetest
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+var (
+	abort  = bridge.GuestStage{Disposition: bridge.Abort}
+	bypass = bridge.GuestStage{Disposition: bridge.Bypass}
+)
+
+func testCapabilities(s *suite) {
+	s.run("StageOneOfAArch64", func(r *rig) {
+		again, err := r.Host.Capabilities()
+		require.NoError(r, err)
+		assert.Equal(r, r.ids, again.IDs, "they never change")
+		assert.NotZero(r, r.ids.Get(smmuv3.TTF)&smmuv3.TTFAArch64)
+		assert.False(r, r.ids.Has(smmuv3.BTM), "a guest's broadcasts do not reach the host's SMMU")
+	})
+}
+
+// testStates goes through the states of the thread, each from each.
+func testStates(s *suite) {
+	const iova = 0x12_3456_0000
+	s.run("AttachAborts", func(r *rig) {
+		g := r.guest()
+		page := g.page()
+		r.attach()
+		assert.False(r, r.reaches(r.device(0), uint64(page), page))
+	})
+
+	// The stages that a stream can be in; the second that translates has tables
+	// and an ASID of its own.
+	kinds := []string{"Abort", "AbortWithCause", "Disabled", "Bypass", "Translate", "TranslateOther"}
+	for _, from := range kinds {
+		for _, to := range kinds {
+			s.run(from+"To"+to, func(r *rig) {
+				g := r.guest()
+				pages := map[string]guestmem.GPA{"Translate": g.page(), "TranslateOther": g.page()}
+				stages := map[string]bridge.GuestStage{
+					"Abort": abort, "Bypass": bypass,
+					"AbortWithCause": {Disposition: bridge.Abort, Cause: smmuv3.CBadSTE},
+					"Disabled":       {Disposition: bridge.Bypass, Disabled: true},
+				}
+				for kind, page := range pages {
+					sp := g.space()
+					sp.set(iova, page, smmuv3.LeafAttrs{})
+					stages[kind] = sp.stage()
+				}
+				direct := g.page()
+
+				d, st := r.device(0), r.attach()
+				for _, kind := range []string{from, to, to} {
+					r.bind(st, stages[kind])
+					passes := kind == "Bypass" || kind == "Disabled"
+					assert.Equal(r, passes, r.reaches(d, uint64(direct), direct), "%s, untranslated", kind)
+					for other, page := range pages {
+						assert.Equal(r, kind == other, r.reaches(d, iova, page), "%s, translated by %s", kind, other)
+					}
+				}
+			})
+		}
+	}
+}
+
+// testIdentity is about what a stream is: one StreamID, one endpoint.
+func testIdentity(s *suite) {
+	s.run("EndpointInUse", func(r *rig) {
+		r.attach()
+		_, err := r.Host.Attach(sid+1, r.Endpoints[0])
+		assert.ErrorIs(r, err, bridge.ErrInUse)
+	})
+	s.run("StreamIDInUse", func(r *rig) {
+		if len(r.Endpoints) < 2 {
+			r.Skip("the rig has one endpoint")
+		}
+		r.attach()
+		_, err := r.Host.Attach(sid, r.Endpoints[1])
+		require.ErrorIs(r, err, bridge.ErrInUse)
+		_, err = r.Host.Attach(sid+1, r.Endpoints[1])
+		assert.NoError(r, err, "nothing of it has stuck to the endpoint")
+	})
+	s.run("NotAnEndpoint", func(r *rig) {
+		for _, ep := range []bridge.Endpoint{nil, struct{}{}} {
+			_, err := r.Host.Attach(sid, ep)
+			assert.ErrorIs(r, err, bridge.ErrEndpoint)
+		}
+		r.attach()
+	})
+}
+
+// testRejected binds what the host has no hardware for.
+func testRejected(s *suite) {
+	s.run("TheStageBeforeStands", func(r *rig) {
+		g := r.guest()
+		page := g.page()
+		st := r.attach()
+		r.bind(st, bypass)
+
+		wide := stageOf(g.alloc(smmuv3.CDSize))
+		wide.S1CDMax = uint8(r.ids.Get(smmuv3.SSIDSIZE)) + 1
+		assert.ErrorIs(r, st.Bind(wide), bridge.ErrRejected)
+		far := stageOf(guestmem.GPA(1) << 55)
+		assert.ErrorIs(r, st.Bind(far), bridge.ErrRejected)
+		if r.ids.Has(smmuv3.SSIDSIZE) && !r.ids.Has(smmuv3.CD2L) {
+			two := stageOf(g.alloc(smmuv3.CDSize))
+			two.S1CDMax, two.S1Fmt = 1, smmuv3.S1Fmt64K
+			assert.ErrorIs(r, st.Bind(two), bridge.ErrRejected)
+		}
+		assert.True(r, r.reaches(r.device(0), uint64(page), page))
+	})
+}
+
+// testGranules translates by each granule, at the ends of a page and of the
+// address space.
+func testGranules(s *suite) {
+	for _, granule := range granules {
+		s.run(fmt.Sprintf("%dKiB", 1<<granule/1024), func(r *rig) {
+			if !r.ids.HasGranule(granule) {
+				r.Skip("the host does not have it")
+			}
+			g := r.guest()
+			g.granule = granule
+			size := uint64(1) << granule
+			sp, d, st := g.space(), r.device(0), r.attach()
+			pages := map[uint64]guestmem.GPA{}
+			for _, iova := range []uint64{0, size, 7 << 32, 1<<inputBits - size} {
+				pages[iova] = g.page()
+				sp.set(iova, pages[iova], smmuv3.LeafAttrs{})
+			}
+			r.bind(st, sp.stage())
+			for iova, page := range pages {
+				assert.True(r, r.reaches(d, iova, page), "first of %#x", iova)
+				last := size - probe
+				assert.True(r, r.reaches(d, iova+last, page+guestmem.GPA(last)), "last of %#x", iova)
+			}
+			for _, iova := range []uint64{2 * size, 1 << inputBits, 1<<inputBits - 2*size} {
+				assert.False(r, r.reaches(d, iova, pages[0]), "%#x is not mapped", iova)
+			}
+		})
+	}
+}
+
+func testPermissions(s *suite) {
+	s.run("ReadOnly", func(r *rig) {
+		g := r.guest()
+		sp, page, d, st := g.space(), g.page(), r.device(0), r.attach()
+		sp.set(0, page, smmuv3.LeafAttrs{ReadOnly: true})
+		r.bind(st, sp.stage())
+		assert.True(r, r.reads(d, 0, page))
+		assert.False(r, r.writes(d, 0, page))
+	})
+	s.run("Privileged", func(r *rig) {
+		g := r.guest()
+		sp, page, d, st := g.space(), g.page(), r.device(0), r.attach()
+		sp.set(0, page, smmuv3.LeafAttrs{Privileged: true})
+		r.bind(st, sp.stage())
+		assert.False(r, r.reaches(d, 0, page))
+	})
+}
+
+// testInvalidate withdraws a translation, or a CD, by each command that can,
+// and moves it elsewhere by the same: after the call neither is used.
+func testInvalidate(s *suite) {
+	s.run("Nothing", func(r *rig) {
+		r.invalidate()
+		r.attach()
+		r.invalidate()
+	})
+
+	for _, c := range []struct {
+		name string
+		ril  bool
+		cmd  func(asid smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command
+	}{
+		{"TLBI_NH_ALL", false, func(smmuv3.ASID, uint64, smmuv3.Granule) smmuv3.Command {
+			return command(smmuv3.OpTLBINHAll, 0, 0)
+		}},
+		{"TLBI_NSNH_ALL", false, func(smmuv3.ASID, uint64, smmuv3.Granule) smmuv3.Command {
+			return command(smmuv3.OpTLBINSNHAll, 0, 0)
+		}},
+		{"TLBI_NH_ASID", false, func(a smmuv3.ASID, _ uint64, _ smmuv3.Granule) smmuv3.Command {
+			return command(smmuv3.OpTLBINHASID, uint64(a)<<48, 0)
+		}},
+		{"TLBI_NH_VA", false, func(a smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
+			return command(smmuv3.OpTLBINHVA, uint64(a)<<48, iova)
+		}},
+		{"TLBI_NH_VA_Leaf", false, func(a smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
+			return command(smmuv3.OpTLBINHVA, uint64(a)<<48, iova|1)
+		}},
+		{"TLBI_NH_VAA", false, func(_ smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
+			return command(smmuv3.OpTLBINHVAA, 0, iova)
+		}},
+		{"TLBI_NH_VA_Range", true, func(a smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command {
+			// NUM = 1, SCALE = 0, TG: two pages, of which it is the second (§4.4.1.1).
+			tg := (uint64(g) - 10) / 2
+			return command(smmuv3.OpTLBINHVA, uint64(a)<<48|1<<12, iova-1<<g|tg<<10|1)
+		}},
+		{"TLBI_NH_VA_Level", true, func(a smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command {
+			tg := (uint64(g) - 10) / 2
+			return command(smmuv3.OpTLBINHVA, uint64(a)<<48, iova|tg<<10|3<<8|1)
+		}},
+	} {
+		s.run(c.name, func(r *rig) {
+			if c.ril && !r.ids.Has(smmuv3.RIL) {
+				r.Skip("the host has no IDR3.RIL")
+			}
+			const iova = 0x12_3457_0000
+			g := r.guest()
+			sp, d, st := g.space(), r.device(0), r.attach()
+			before, after := g.page(), g.page()
+			sp.set(iova, before, smmuv3.LeafAttrs{})
+			r.bind(st, sp.stage())
+			withdraw := c.cmd(sp.asid, iova, g.granule)
+			for range 3 {
+				require.True(r, r.reaches(d, iova, before))
+
+				sp.unset(iova)
+				r.invalidate(withdraw)
+				assert.False(r, r.reaches(d, iova, before), "withdrawn")
+
+				sp.set(iova, after, smmuv3.LeafAttrs{})
+				r.invalidate(withdraw)
+				assert.True(r, r.reaches(d, iova, after))
+				assert.False(r, r.reaches(d, iova, before), "moved")
+				before, after = after, before
+			}
+		})
+	}
+
+	for name, cmd := range map[string]smmuv3.Command{
+		"CFGI_CD":     command(smmuv3.OpCfgiCD, uint64(sid)<<32, 1),
+		"CFGI_CD_ALL": command(smmuv3.OpCfgiCDAll, uint64(sid)<<32, 0),
+	} {
+		s.run(name, func(r *rig) {
+			const iova = 0x5000_0000
+			g := r.guest()
+			one, other, d, st := g.space(), g.space(), r.device(0), r.attach()
+			pages := []guestmem.GPA{g.page(), g.page()}
+			one.set(iova, pages[0], smmuv3.LeafAttrs{})
+			other.set(iova, pages[1], smmuv3.LeafAttrs{})
+			stage := one.stage()
+			r.bind(st, stage)
+			require.True(r, r.reaches(d, iova, pages[0]))
+
+			cd := other.cd()
+			g.store(stage.S1ContextPtr, cd[:]...)
+			r.invalidate(cmd)
+			assert.True(r, r.reaches(d, iova, pages[1]), "the CD was replaced")
+
+			g.store(stage.S1ContextPtr, 0)
+			r.invalidate(cmd)
+			assert.False(r, r.reaches(d, iova, pages[1]), "the CD was made invalid")
+		})
+	}
+
+	s.run("Batch", func(r *rig) {
+		g := r.guest()
+		sp, d, st := g.space(), r.device(0), r.attach()
+		const n = 100 // more than one batch of the Linux uAPI takes
+		size := uint64(1) << g.granule
+		page := g.page()
+		var cmds []smmuv3.Command
+		for i := range uint64(n) {
+			sp.set(i*size, page, smmuv3.LeafAttrs{})
+			cmds = append(cmds, command(smmuv3.OpTLBINHVA, uint64(sp.asid)<<48, i*size|1))
+		}
+		r.bind(st, sp.stage())
+		for i := range uint64(n) {
+			require.True(r, r.reads(d, i*size, page))
+			sp.unset(i * size)
+		}
+		r.invalidate(cmds...)
+		for i := range uint64(n) {
+			assert.False(r, r.reads(d, i*size, page), "page %d", i)
+		}
+	})
+}
+
+// testUnderWay withdraws a page from under a device that keeps writing to it.
+// When the call is over, the page is the guest's again: what comes then must
+// not change.
+func testUnderWay(s *suite) {
+	const iova = 0x7000_0000
+	for name, withdraw := range map[string]func(r *rig, sp *space, st bridge.Stream){
+		"Invalidate": func(r *rig, sp *space, _ bridge.Stream) {
+			sp.unset(iova)
+			r.invalidate(command(smmuv3.OpTLBINHVA, uint64(sp.asid)<<48, iova|1))
+		},
+		"InvalidateCD": func(r *rig, sp *space, _ bridge.Stream) {
+			r.store(sp.cdAt, 0)
+			r.invalidate(command(smmuv3.OpCfgiCD, uint64(sid)<<32, 1))
+		},
+		"Bind":  func(r *rig, _ *space, st bridge.Stream) { r.bind(st, abort) },
+		"Close": func(r *rig, _ *space, st bridge.Stream) { require.NoError(r, st.Close()) },
+	} {
+		s.run(name, func(r *rig) {
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			stop := make(chan struct{})
+			defer close(stop)
+			var wrote atomic.Uint64
+			wg.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						_ = r.DMA(r.Endpoints[0], true, iova, noise())
+						wrote.Add(1)
+					}
+				}
+			})
+			// more waits for DMA that began after the call.
+			more := func() {
+				for n := wrote.Load() + 3; wrote.Load() < n; {
+					time.Sleep(10 * time.Microsecond)
+				}
+			}
+			for range 20 {
+				g := r.guest()
+				sp, page := g.space(), g.page()
+				sp.set(iova, page, smmuv3.LeafAttrs{})
+				st := r.attach()
+				r.bind(st, sp.stage())
+				more()
+				require.NotZero(r, r.load(page), "DMA has begun")
+
+				withdraw(r, sp, st)
+				want, got := make([]byte, probe), make([]byte, probe)
+				require.NoError(r, r.Memory.ReadAt(want, page))
+				more()
+				require.NoError(r, r.Memory.ReadAt(got, page))
+				require.Equal(r, want, got)
+
+				if name != "Close" {
+					require.NoError(r, st.Close())
+				}
+				r.invalidate(command(smmuv3.OpTLBINHAll, 0, 0))
+			}
+		})
+	}
+}
+
+// command is one with fields in its two double-words (§4.1).
+func command(op smmuv3.Opcode, dw0, dw1 uint64) smmuv3.Command {
+	return smmuv3.Command{uint64(op) | dw0, dw1}
+}
+
+// testTables binds every layout of a CD table that the host can have, with
+// every S1DSS, and looks where DMA without a SubstreamID goes: §5.2, S1DSS.
+func testTables(s *suite) {
+	const iova = 0x9000_0000
+	for _, f := range []smmuv3.S1Fmt{smmuv3.S1FmtLinear, smmuv3.S1Fmt4K, smmuv3.S1Fmt64K} {
+		s.run(fmt.Sprint(f), func(r *rig) {
+			if f != smmuv3.S1FmtLinear && !r.ids.Has(smmuv3.CD2L) {
+				r.Skip("the host has no IDR0.CD2L")
+			}
+			d, st := r.device(0), r.attach()
+			for n := range r.ids.Get(smmuv3.SSIDSIZE) + 1 {
+				for _, dss := range []smmuv3.S1DSS{smmuv3.S1DSSTerminate, smmuv3.S1DSSBypass, smmuv3.S1DSSSubstream0} {
+					name := fmt.Sprintf("S1CDMax %d S1DSS %v", n, dss)
+					if n == 0 && dss != smmuv3.S1DSSTerminate {
+						continue // it means nothing, and is zero in a GuestStage
+					}
+					t := r.guest().table(f, uint8(n), dss)
+					page, direct := t.g.page(), t.g.page()
+					sp := t.g.space()
+					sp.set(iova, page, smmuv3.LeafAttrs{})
+					t.put(0, sp)
+					r.bind(st, t.stage)
+					assert.Equal(r, n == 0 || dss == smmuv3.S1DSSSubstream0, r.reaches(d, iova, page), name)
+					assert.Equal(r, n != 0 && dss == smmuv3.S1DSSBypass, r.reaches(d, uint64(direct), direct), name)
+
+					// The next turn uses the same memory, and the same ASID.
+					r.bind(st, abort)
+					r.invalidate(command(smmuv3.OpTLBINHAll, 0, 0), command(smmuv3.OpCfgiCDAll, uint64(sid)<<32, 0))
+				}
+			}
+		})
+		s.run(fmt.Sprint(f)+"/Substreams", func(r *rig) {
+			switch {
+			case r.SubstreamDMA == nil:
+				r.Skip("the devices have no SubstreamIDs")
+			case f != smmuv3.S1FmtLinear && !r.ids.Has(smmuv3.CD2L) || !r.ids.Has(smmuv3.SSIDSIZE):
+				r.Skip("the host does not have it")
+			}
+			st := r.attach()
+			for n := uint8(1); uint32(n) <= r.ids.Get(smmuv3.SSIDSIZE); n++ {
+				t := r.guest().table(f, n, smmuv3.S1DSSTerminate)
+				// The ends of the table; of a linear one, what is left of it in memory.
+				last := smmuv3.SubstreamID(1)<<n - 1
+				if f == smmuv3.S1FmtLinear {
+					last = min(last, linearCDs-1)
+				}
+				spaces := map[smmuv3.SubstreamID]guestmem.GPA{}
+				for _, ssid := range []smmuv3.SubstreamID{0, last} {
+					sp := t.g.space()
+					spaces[ssid] = t.g.page()
+					sp.set(iova, spaces[ssid], smmuv3.LeafAttrs{})
+					t.put(ssid, sp)
+				}
+				r.bind(st, t.stage)
+				for ssid, page := range spaces {
+					for other := range spaces {
+						d := func(write bool, iova uint64, p []byte) error {
+							return r.SubstreamDMA(r.Endpoints[0], other, write, iova, p)
+						}
+						assert.Equal(r, ssid == other, r.reaches(d, iova, page), "S1CDMax %d SubstreamID %d", n, other)
+					}
+				}
+				beyond := func(write bool, iova uint64, p []byte) error {
+					return r.SubstreamDMA(r.Endpoints[0], smmuv3.SubstreamID(1)<<n, write, iova, p)
+				}
+				assert.False(r, r.reaches(beyond, iova, spaces[last]), "S1CDMax %d, beyond the table", n)
+				r.bind(st, abort)
+				r.invalidate(command(smmuv3.OpTLBINHAll, 0, 0), command(smmuv3.OpCfgiCDAll, uint64(sid)<<32, 0))
+			}
+		})
+	}
+}
+
+// table is a CD table, of which not everything need be in memory: a host only
+// reads what a transaction leads it to.
+type table struct {
+	g     *guest
+	at    smmuv3.CDTable
+	stage bridge.GuestStage
+}
+
+// tableSize is how much of a table is in memory, from Ptr on: all of the longest
+// level 1 table, 2^20 CDs in leaves of 64, and linearCDs of a linear one.
+const (
+	tableSize = 1 << 20 / 64 * smmuv3.L1CDSize
+	linearCDs = tableSize / smmuv3.CDSize
+)
+
+// table begins at the start of memory, which is aligned to whatever its size
+// is; so the guest must not have given anything out.
+func (g *guest) table(f smmuv3.S1Fmt, n uint8, dss smmuv3.S1DSS) *table {
+	require.Equal(g, g.RAM, g.next)
+	ptr := g.alloc(tableSize)
+	t := &table{g: g, at: smmuv3.CDTable{Ptr: uint64(ptr), Max: n, Fmt: f}, stage: stageOf(ptr)}
+	if n != 0 {
+		t.stage.S1CDMax, t.stage.S1Fmt, t.stage.S1DSS = n, f, dss
+	}
+	return t
+}
+
+// put gives a SubstreamID its CD, and a leaf table of its own where there are
+// two levels.
+func (t *table) put(s smmuv3.SubstreamID, sp *space) {
+	at := t.at.CDAddr(s)
+	if t.at.TwoLevel() {
+		l1 := guestmem.GPA(t.at.L1CDAddr(s))
+		if t.g.load(l1) == 0 {
+			leaf := t.g.alloc(64 << 10)
+			t.g.store(l1, uint64(leaf)|1)
+		}
+		at = t.at.LeafCDAddr(smmuv3.L1CD(t.g.load(l1)), s)
+	}
+	cd := sp.cd()
+	t.g.store(guestmem.GPA(at), cd[:]...)
+}
+
+// testFaults looks at the records of faults, which hold what the guest knows
+// the device by.
+func testFaults(s *suite) {
+	const iova = 0x12_3456_0000
+	s.run("Translation", func(r *rig) {
+		g := r.guest()
+		sp, page, d, st := g.space(), g.page(), r.device(0), r.attach()
+		sp.set(iova, page, smmuv3.LeafAttrs{})
+		r.bind(st, sp.stage())
+		require.True(r, r.reaches(d, iova, page))
+
+		at := iova + uint64(1)<<g.granule
+		for _, write := range []bool{false, true} {
+			r.clear()
+			_ = d(write, at, make([]byte, 8))
+			e := r.event(smmuv3.FTranslation)
+			assert.Equal(r, sid, e.StreamID())
+			assert.Equal(r, at, e.InputAddr())
+			assert.Equal(r, !write, e.RnW())
+			assert.Equal(r, smmuv3.ClassIN, e.Class())
+			assert.False(r, e.S2() || e.Stall() || e.SSV(), "%v", e)
+		}
+	})
+	s.run("Permission", func(r *rig) {
+		g := r.guest()
+		sp, page, d, st := g.space(), g.page(), r.device(0), r.attach()
+		sp.set(iova, page, smmuv3.LeafAttrs{ReadOnly: true})
+		r.bind(st, sp.stage())
+		require.True(r, r.reads(d, iova, page))
+		r.clear()
+		_ = d(true, iova+8, make([]byte, 8))
+		e := r.event(smmuv3.FPermission)
+		assert.Equal(r, sid, e.StreamID())
+		assert.EqualValues(r, iova+8, e.InputAddr())
+		assert.False(r, e.RnW())
+	})
+	s.run("BadCD", func(r *rig) {
+		g := r.guest()
+		st := r.attach()
+		r.bind(st, stageOf(g.alloc(smmuv3.CDSize)))
+		_ = r.device(0)(false, iova, make([]byte, 8))
+		assert.Equal(r, sid, r.event(smmuv3.CBadCD).StreamID())
+	})
+	// The guest may have the device elsewhere the next time.
+	s.run("OtherStreamID", func(r *rig) {
+		g := r.guest()
+		require.NoError(r, r.attach().Close())
+		st, err := r.Host.Attach(sid+7, r.Endpoints[0])
+		require.NoError(r, err)
+		r.bind(st, g.space().stage())
+		_ = r.device(0)(false, iova, make([]byte, 8))
+		assert.Equal(r, sid+7, r.event(smmuv3.FTranslation).StreamID())
+	})
+}
+
+// testTwoStreams has each stream go its own way.
+func testTwoStreams(s *suite) {
+	s.run("EachItsOwn", func(r *rig) {
+		if len(r.Endpoints) < 2 {
+			r.Skip("the rig has one endpoint")
+		}
+		const iova = 0x4000_0000
+		g := r.guest()
+		var streams [2]bridge.Stream
+		var spaces [2]*space
+		var pages [2]guestmem.GPA
+		for i := range streams {
+			st, err := r.Host.Attach(sid+smmuv3.StreamID(i), r.Endpoints[i])
+			require.NoError(r, err)
+			streams[i], spaces[i], pages[i] = st, g.space(), g.page()
+			spaces[i].set(iova, pages[i], smmuv3.LeafAttrs{})
+			r.bind(st, spaces[i].stage())
+		}
+		for i := range streams {
+			assert.True(r, r.reaches(r.device(i), iova, pages[i]))
+			assert.False(r, r.reaches(r.device(i), iova, pages[1-i]))
+		}
+
+		spaces[0].unset(iova)
+		r.invalidate(command(smmuv3.OpTLBINHVA, uint64(spaces[0].asid)<<48, iova|1))
+		assert.False(r, r.reaches(r.device(0), iova, pages[0]))
+		assert.True(r, r.reaches(r.device(1), iova, pages[1]))
+
+		require.NoError(r, streams[1].Close())
+		assert.False(r, r.reaches(r.device(1), iova, pages[1]))
+		r.bind(streams[0], bypass)
+		assert.True(r, r.reaches(r.device(0), uint64(pages[0]), pages[0]))
+	})
+}
+
+func testClose(s *suite) {
+	s.run("Stream", func(r *rig) {
+		g := r.guest()
+		page := g.page()
+		d, st := r.device(0), r.attach()
+		r.bind(st, bypass)
+		require.True(r, r.reaches(d, uint64(page), page))
+		require.NoError(r, st.Close())
+		assert.False(r, r.reaches(d, uint64(page), page))
+		assert.ErrorIs(r, st.Bind(bypass), bridge.ErrClosed)
+
+		// Device and StreamID are free again, and begin anew.
+		again := r.attach()
+		assert.False(r, r.reaches(d, uint64(page), page))
+		r.bind(again, bypass)
+		assert.True(r, r.reaches(d, uint64(page), page))
+		assert.ErrorIs(r, st.Bind(abort), bridge.ErrClosed, "the old one stays closed")
+	})
+	s.run("Host", func(r *rig) {
+		g := r.guest()
+		page := g.page()
+		d, st := r.device(0), r.attach()
+		r.bind(st, bypass)
+		require.NoError(r, r.Host.Close())
+		assert.False(r, r.reaches(d, uint64(page), page))
+		assert.ErrorIs(r, st.Bind(bypass), bridge.ErrClosed)
+		_, err := r.Host.Attach(sid+1, r.Endpoints[0])
+		assert.ErrorIs(r, err, bridge.ErrClosed)
+		assert.ErrorIs(r, r.Host.Invalidate([]smmuv3.Command{command(smmuv3.OpTLBINHAll, 0, 0)}), bridge.ErrClosed)
+	})
+}

@@ -1,0 +1,43 @@
+package soft_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/bridgetest"
+	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+func TestConformance(t *testing.T) {
+	move := func(d interface {
+		ReadAt(p []byte, iova uint64) error
+		WriteAt(p []byte, iova uint64) error
+	}, write bool, iova uint64, p []byte) error {
+		if write {
+			return d.WriteAt(p, iova)
+		}
+		return d.ReadAt(p, iova)
+	}
+	bridgetest.Run(t, func(t *testing.T) bridgetest.Rig {
+		const ram = 0x4000_0000
+		var mem guestmem.Slots
+		require.NoError(t, mem.Add(guestmem.Slot{GPA: ram, Mem: make([]byte, bridgetest.RAMSize)}))
+		h, err := soft.New(soft.Config{Memory: &mem})
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = h.Close() })
+		return bridgetest.Rig{
+			Host: h, Memory: &mem, RAM: ram,
+			Endpoints: []bridge.Endpoint{soft.NewEndpoint(), soft.NewEndpoint()},
+			DMA: func(ep bridge.Endpoint, write bool, iova uint64, p []byte) error {
+				return move(ep.(*soft.Endpoint), write, iova, p)
+			},
+			SubstreamDMA: func(ep bridge.Endpoint, s smmuv3.SubstreamID, write bool, iova uint64, p []byte) error {
+				return move(ep.(*soft.Endpoint).With(soft.Attrs{Substream: s, HasSubstream: true}), write, iova, p)
+			},
+		}
+	})
+}

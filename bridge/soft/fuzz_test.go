@@ -1,0 +1,124 @@
+package soft_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// FuzzTranslate has a guest write any CD and any tables. Whatever they are, an
+// access ends, with an outcome that the architecture has; no more than one
+// event a transaction; and the second time, by what is cached, as the first.
+func FuzzTranslate(f *testing.F) {
+	le := func(words ...uint64) []byte {
+		var b []byte
+		for _, w := range words {
+			b = binary.LittleEndian.AppendUint64(b, w)
+		}
+		return b
+	}
+	const attrs48 = 0x0001_6205_c000_0010
+	f.Add(uint64(attrs48), uint64(0x10000), uint64(0), le(0x10003), uint64(0), byte(0))                             // a table that is its own next table
+	f.Add(uint64(attrs48), uint64(0x10000), uint64(0), le(0x1_0000_0001_0003), uint64(0), byte(0))                  // a next table at bit 48: RES0
+	f.Add(uint64(attrs48), uint64(0x10000), uint64(0), le(0x3_f003), uint64(0x1ff)<<39|0x1ff<<30, byte(0))          // the last descriptor of memory
+	f.Add(uint64(attrs48), uint64(0x10000), uint64(0), le(0x4_0003), uint64(0), byte(0))                            // a next table just past memory
+	f.Add(uint64(attrs48), uint64(0x3_f000), uint64(0), le(0), uint64(0xffff_ffff_ffff), byte(0))                   // the last address of TTB0
+	f.Add(uint64(attrs48), uint64(0x10000), uint64(0), le(0), uint64(0x1_0000_0000_0000), byte(0))                  // the first one past it
+	f.Add(uint64(0x0001_6205_8090_4000), uint64(0), uint64(0x10000), le(0x10003), ^uint64(0), byte(0))              // the last address of all
+	f.Add(uint64(0x0001_6205_8090_4000), uint64(0), uint64(0x10000), le(0x10003), ^uint64(3), byte(1))              // and past it
+	f.Add(uint64(0x0001_6205_c000_0030), uint64(0x10000), uint64(0), le(0xc43, 0x1c43), uint64(0xfff8), byte(0))    // small table, its last page
+	f.Add(uint64(0x0001_6205_c000_0030), uint64(0x10000), uint64(0), le(0x3_fc43), uint64(0xffc), byte(1))          // a page at the end of memory
+	f.Add(uint64(0x0001_6205_c000_006f), uint64(0x10000), uint64(0), le(0xfc43), uint64(0), byte(0))                // [15:12] of a 64 KiB page: bits [51:48]
+	f.Add(uint64(0x0001_6205_c000_8030), uint64(0x10000), uint64(0), le(0x430c_0000_0000_0000), uint64(0), byte(0)) // big-endian
+	f.Add(uint64(0x0001_0205_c000_0030), uint64(0x10000), uint64(0), le(0), uint64(0xff8), byte(1))                 // A = 0, R = 0: RAZ/WI
+	f.Add(uint64(0x0001_6e05_c000_0030), uint64(0x10000), uint64(0), le(0x8_0000_0000_08c3), uint64(0), byte(3))    // HA and HD: writable-clean
+	f.Add(uint64(1<<31), uint64(0), uint64(0), le(), uint64(0), byte(0))                                            // V and nothing else
+	f.Add(^uint64(0), ^uint64(0), ^uint64(0), le(^uint64(0)), ^uint64(0), byte(0xff))                               // every bit
+
+	f.Fuzz(func(t *testing.T, cd0, cd1, cd2 uint64, tables []byte, iova uint64, how byte) {
+		const size = 0x4_0000
+		ram := make([]byte, size)
+		copy(ram[cdAt:], le(cd0, cd1, cd2))
+		for i := 0x1_0000; len(tables) > 0 && i < size; i += len(tables) {
+			copy(ram[i:], tables)
+		}
+		var mem guestmem.Slots
+		require.NoError(t, mem.Add(guestmem.Slot{GPA: 0, Mem: ram}))
+
+		h, err := soft.New(soft.Config{Memory: &mem, TLBEntries: 8})
+		require.NoError(t, err)
+		var events []smmuv3.Event
+		h.Events(func(e smmuv3.Event) { events = append(events, e) })
+		ep := soft.NewEndpoint()
+		s, err := h.Attach(sid, ep)
+		require.NoError(t, err)
+		require.NoError(t, s.Bind(oneCD))
+
+		p := ep.With(soft.Attrs{Privileged: how&4 != 0, Instruction: how&8 != 0})
+		n := 8
+		if how&1 != 0 {
+			n = 0x3000 // a few pages, or the end of one and the beginning of the next
+		}
+		if how&2 != 0 {
+			outcome(t, p.WriteAt(make([]byte, n), iova), events)
+			return
+		}
+		first, second := make([]byte, n), make([]byte, n)
+		err1 := p.ReadAt(first, iova)
+		outcome(t, err1, events)
+		// The first access may have updated flags in the tables; the second one has
+		// nothing left to update.
+		before := bytes.Clone(ram)
+		had := len(events)
+		err2 := p.ReadAt(second, iova)
+		if cd0&(1<<43) == 0 {
+			assert.Equal(t, err1, err2)
+			assert.Equal(t, first, second)
+			assert.Equal(t, events[:had], events[had:])
+		}
+		assert.Equal(t, before, ram)
+	})
+}
+
+// outcome checks what an access came to.
+func outcome(t *testing.T, err error, events []smmuv3.Event) {
+	for _, e := range events {
+		switch e.Type() {
+		case smmuv3.CBadCD:
+			assert.Equal(t, smmuv3.NewEvent(smmuv3.CBadCD, sid), e)
+		case smmuv3.FWalkEABT, smmuv3.FTranslation, smmuv3.FAddrSize, smmuv3.FAccess, smmuv3.FPermission:
+			assert.Equal(t, sid, e.StreamID())
+			assert.False(t, e.S2() || e.SSV() || e.Stall())
+		default:
+			assert.Fail(t, "not an event of this stream", "%v", e)
+		}
+	}
+	var f *soft.Fault
+	switch {
+	case err == nil:
+		// Only faults that the CD lets pass as RAZ/WI have left a record.
+		for _, e := range events {
+			assert.NotContains(t, []smmuv3.EventType{smmuv3.CBadCD, smmuv3.FWalkEABT}, e.Type())
+		}
+	case !errors.As(err, &f):
+		assert.Fail(t, "no *Fault", "%v", err)
+	case errors.Is(err, guestmem.ErrUnmapped):
+		assert.Zero(t, f.Event)
+	default:
+		assert.ErrorIs(t, err, soft.ErrFault)
+		assert.NotErrorIs(t, err, bridge.ErrClosed)
+		assert.NotZero(t, f.Event)
+		if f.Recorded && assert.NotEmpty(t, events) {
+			assert.Equal(t, f.Event, events[len(events)-1])
+		}
+	}
+}
