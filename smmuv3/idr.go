@@ -238,3 +238,6 @@ func (r IDRegs) OutputMask() uint64 { return 1<<r.OutputBits() - 1 }
 // Version is the architecture version that AIDR promises, 0 for SMMUv3.0 to 4
 // for SMMUv3.4.
 func (r IDRegs) Version() uint32 { return r.Get(ArchMinor) }
+
+// MarshalText is String.
+func (f IDField) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
