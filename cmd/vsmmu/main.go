@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 )
 
 // Exit codes, as the help lists them. A signal gives 128 plus its number.
@@ -57,6 +58,6 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 // complain prints the one line that a failure deserves.
 func complain(stderr io.Writer, err error) int {
-	fmt.Fprintln(stderr, "vsmmu:", err)
+	fmt.Fprintln(stderr, "vsmmu:", strings.ReplaceAll(err.Error(), "\n", "; "))
 	return exitUsage
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,8 +18,8 @@ import (
 
 // How long the init waits for what the kernel does on its own. Emulated machines are slow.
 const (
-	diskTimeout  = 60 * time.Second
-	faultTimeout = 20 * time.Second
+	deviceTimeout = 60 * time.Second
+	faultTimeout  = 20 * time.Second
 )
 
 // Init is the guest's whole user space. It ends with power off.
@@ -56,6 +57,9 @@ func exercise(c *control) error {
 		return err
 	}
 	if err := pid1.LoadModules(); err != nil {
+		return err
+	}
+	if err := waitForSMMU(); err != nil {
 		return err
 	}
 	names, err := waitForDisks(Plain, PASID, Rogue)
@@ -157,27 +161,6 @@ func (c *control) waitDone() error {
 	return nil
 }
 
-// waitForDisks returns the kernel's name for each disk, by serial.
-func waitForDisks(serials ...string) (map[string]string, error) {
-	names := map[string]string{}
-	if pid1.WaitFor(diskTimeout, func() bool {
-		files, _ := filepath.Glob("/sys/block/vd*/serial")
-		for _, file := range files {
-			serial, _ := os.ReadFile(file)
-			names[strings.TrimSpace(string(serial))] = filepath.Base(filepath.Dir(file))
-		}
-		for _, serial := range serials {
-			if names[serial] == "" {
-				return false
-			}
-		}
-		return true
-	}) {
-		return names, nil
-	}
-	return nil, fmt.Errorf("not all of the disks %v appeared, only %v: %s", serials, names, whyNoDisk())
-}
-
 // drivers that a disk needs, the nearest to the machine first, each with where the kernel shows that it has it.
 var drivers = []struct{ name, path string }{
 	{"arm-smmu-v3", "/sys/bus/platform/drivers/arm-smmu-v3"},
@@ -185,13 +168,37 @@ var drivers = []struct{ name, path string }{
 	{"virtio_blk", "/sys/bus/virtio/drivers/virtio_blk"},
 }
 
-func whyNoDisk() string {
+// waitForSMMU makes sure that the kernel has the drivers, and that its SMMU is up: a disk without would wait for ever.
+func waitForSMMU() error {
 	for _, d := range drivers {
 		if _, err := os.Stat(d.path); err != nil {
-			return fmt.Sprintf("the kernel has no driver %s, built in or among the modules given (-modules)", d.name)
+			return fmt.Errorf("the kernel has no driver %s, built in or among the modules given (-modules)", d.name)
 		}
 	}
-	return "all their drivers are there"
+	if pid1.WaitFor(deviceTimeout, func() bool {
+		up, _ := filepath.Glob("/sys/class/iommu/smmu3.*")
+		return len(up) > 0
+	}) {
+		return nil
+	}
+	lines, err := kernelLines("arm-smmu-v3")
+	return errors.Join(fmt.Errorf("the arm-smmu-v3 driver brought no SMMU up; it said: %q", lines), err)
+}
+
+// waitForDisks returns the kernel's name for each disk, by serial.
+func waitForDisks(serials ...string) (map[string]string, error) {
+	names := map[string]string{}
+	if pid1.WaitFor(deviceTimeout, func() bool {
+		files, _ := filepath.Glob("/sys/block/vd*/serial")
+		for _, file := range files {
+			serial, _ := os.ReadFile(file)
+			names[strings.TrimSpace(string(serial))] = filepath.Base(filepath.Dir(file))
+		}
+		return !slices.ContainsFunc(serials, func(serial string) bool { return names[serial] == "" })
+	}) {
+		return names, nil
+	}
+	return nil, fmt.Errorf("of the disks %v only %v appeared, although their drivers are there", serials, names)
 }
 
 // kernelLines returns the messages in the kernel's log that contain a word, without their prefixes, in order.

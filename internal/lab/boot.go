@@ -10,8 +10,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/internal/report"
 )
 
-// quiet is how long no machine may say anything. Emulated kernels are slow, but not silent.
-const quiet = 2 * time.Minute
+// tooQuiet is how long no machine may say anything. Emulated kernels are slow, but not silent.
+const tooQuiet = 2 * time.Minute
 
 // guestCPUs is how many the guest has.
 const guestCPUs = 2
@@ -35,9 +35,9 @@ func Boot(ctx context.Context, o Options) (*report.Report, error) {
 	}
 	defer out.discard()
 	p := newProgress(o.Out)
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go watch(ctx, cancel, p, o.Timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("the boot did not end within %v (-timeout)", o.Timeout))
+	defer cancel()
+	go p.beat(ctx)
 
 	r, err := run(ctx, &o, direct, p)
 	var input *InputError
@@ -49,7 +49,7 @@ func Boot(ctx context.Context, o Options) (*report.Report, error) {
 	}
 	if err != nil {
 		r.Error = fmt.Sprintf("%v, %s", err, p.lastSeen(boot.Guest, hostName, qemuName))
-	} else if r.Error != "" {
+	} else if r.Error != "" && !r.Guest.PoweredOff {
 		r.Error = fmt.Sprintf("%s, %s", r.Error, p.lastSeen(boot.Guest))
 	}
 	phases, total := p.finish()
@@ -63,8 +63,8 @@ func Boot(ctx context.Context, o Options) (*report.Report, error) {
 }
 
 // run takes the boot through its stages.
-func run(ctx context.Context, o *Options, direct bool, sink boot.Sink) (*report.Report, error) {
-	sink.Stage("the kernels, their modules and the initramfs are read")
+func run(ctx context.Context, o *Options, direct bool, p *progress) (*report.Report, error) {
+	p.Stage("the kernels, their modules and the initramfs are read")
 	job := boot.Job{Cmdline: o.Cmdline, Mem: o.Mem, CPUs: guestCPUs}
 	type prepared struct {
 		guest, host machine
@@ -87,27 +87,27 @@ func run(ctx context.Context, o *Options, direct bool, sink boot.Sink) (*report.
 	if m.err != nil {
 		return nil, &InputError{m.err}
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go watch(ctx, cancel, p)
 	if direct {
-		return boot.Run(ctx, job, m.guest.image, m.guest.initrd, sink), nil
+		return boot.Run(ctx, job, m.guest.image, m.guest.initrd, p), nil
 	}
-	sink.Stage("the host's kernel boots")
-	return emulate(ctx, o, m.host, sink)
+	p.Stage("the host's kernel boots")
+	return emulate(ctx, o, m.host, p)
 }
 
-// watch ends the boot when its time is over, or when nothing has been heard for too long.
-func watch(ctx context.Context, cancel context.CancelCauseFunc, p *progress, timeout time.Duration) {
+// watch ends the boot when the machines have been quiet for too long.
+func watch(ctx context.Context, cancel context.CancelCauseFunc, p *progress) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	end := time.After(timeout)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-end:
-			cancel(fmt.Errorf("the boot did not end within %v (-timeout)", timeout))
 		case <-tick.C:
-			if p.beat() > quiet {
-				cancel(fmt.Errorf("no machine said anything for %v", quiet))
+			if p.quiet() > tooQuiet {
+				cancel(fmt.Errorf("no machine said anything for %v", tooQuiet))
 			}
 		}
 	}

@@ -33,7 +33,7 @@ type machine struct {
 
 // prepareGuest gathers the guest's kernel, modules and init.
 func prepareGuest(o *Options) (machine, error) {
-	return prepare(o.Kernel, o.Modules, o.Agent, guestDrivers, nil)
+	return prepare(boot.Guest, o.Kernel, o.Modules, o.Agent, guestDrivers, nil)
 }
 
 // prepareHost gathers the emulated host's, with the guest's parts inside.
@@ -42,22 +42,22 @@ func prepareHost(o *Options, job boot.Job, guest machine) (machine, error) {
 	if err != nil {
 		return machine{}, err
 	}
-	return prepare(o.HostKernel, o.HostModules, o.Agent, hostDrivers, []kernel.File{
+	return prepare(hostName, o.HostKernel, o.HostModules, o.Agent, hostDrivers, []kernel.File{
 		{Name: jobFile, Mode: 0o644, Data: description},
 		{Name: imageFile, Mode: 0o644, Data: guest.image},
 		{Name: initrdFile, Mode: 0o644, Data: guest.initrd},
 	})
 }
 
-func prepare(kernelPath, modulesPath, agent string, drivers []string, more []kernel.File) (machine, error) {
-	name, raw, err := kernel.Image(kernelPath)
+func prepare(name, kernelPath, modulesPath, agent string, drivers []string, more []kernel.File) (machine, error) {
+	file, raw, err := kernel.Image(kernelPath)
 	if err != nil {
-		return machine{}, err
+		return machine{}, fmt.Errorf("the %s's kernel: %w", name, err)
 	}
 	// Unwrapped here, since not every QEMU knows each wrapping; and looked at before anything is booted.
 	image, err := arm64image.Parse(raw)
 	if err != nil {
-		return machine{}, fmt.Errorf("%s: %w", name, err)
+		return machine{}, fmt.Errorf("the %s's kernel: %s: %w", name, file, err)
 	}
 	init, err := os.ReadFile(agent)
 	if err != nil {
@@ -67,7 +67,7 @@ func prepare(kernelPath, modulesPath, agent string, drivers []string, more []ker
 	if modulesPath != "" {
 		modules, err := kernel.Modules(modulesPath, drivers...)
 		if err != nil {
-			return machine{}, err
+			return machine{}, fmt.Errorf("the %s's modules: %w", name, err)
 		}
 		files = append(files, kernel.ModuleFiles(modules)...)
 	}

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -56,15 +57,29 @@ func (p *progress) Line(machine, text string) {
 	p.print(machine, text)
 }
 
-// beat tells the stage anew if nothing was printed for a while, and returns for how long nothing was heard.
-func (p *progress) beat() time.Duration {
+// beat tells the stage anew whenever nothing was printed for a while, until ctx ends.
+func (p *progress) beat(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		p.mu.Lock()
+		if now := time.Now(); now.Sub(p.printed) >= heartbeat && p.stage != "" {
+			p.print("-----", fmt.Sprintf("still in stage: %s, for %.0f s", p.stage, now.Sub(p.since).Seconds()))
+		}
+		p.mu.Unlock()
+	}
+}
+
+// quiet is for how long no machine has said anything and no stage has begun.
+func (p *progress) quiet() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
-	if now.Sub(p.printed) >= heartbeat {
-		p.print("-----", fmt.Sprintf("still in stage: %s, for %.0f s", p.stage, now.Sub(p.since).Seconds()))
-	}
-	return now.Sub(p.heard)
+	return time.Since(p.heard)
 }
 
 // finish ends the last stage and returns all of them.

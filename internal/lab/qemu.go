@@ -42,12 +42,14 @@ const (
 func emulate(ctx context.Context, o *Options, host machine, sink boot.Sink) (*report.Report, error) {
 	dir, err := os.MkdirTemp("", "vsmmu-")
 	if err != nil {
-		return nil, err
+		return nil, &InputError{fmt.Errorf("a place for QEMU's files (TMPDIR names another): %w", err)}
 	}
 	defer os.RemoveAll(dir)
 	image, initrd := filepath.Join(dir, "image"), filepath.Join(dir, "initrd")
-	if err := errors.Join(os.WriteFile(image, host.image, 0o600), os.WriteFile(initrd, host.initrd, 0o600)); err != nil {
-		return nil, err
+	for name, data := range map[string][]byte{image: host.image, initrd: host.initrd} {
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			return nil, &InputError{fmt.Errorf("a place for QEMU's files (TMPDIR names another): %w", err)}
+		}
 	}
 	ours, theirs, err := channelPair()
 	if err != nil {
@@ -68,7 +70,7 @@ func emulate(ctx context.Context, o *Options, host machine, sink boot.Sink) (*re
 	qemu, err := startProcess(cmd)
 	theirs.Close()
 	if err != nil {
-		return nil, fmt.Errorf("starting %s: %w", o.QEMU, err)
+		return nil, &InputError{fmt.Errorf("starting %s: %w", o.QEMU, err)}
 	}
 	consoles := make(chan struct{}, 2)
 	follow := func(name string, r io.Reader) {
@@ -102,8 +104,11 @@ func emulate(ctx context.Context, o *Options, host machine, sink boot.Sink) (*re
 			case <-time.After(stopGrace):
 			}
 		}
+		// Unless the boot has just come to its end by itself, this is what ended it.
 		if a.report == nil {
 			a.err = context.Cause(ctx)
+		} else if a.report.Error != "" {
+			a.report.Error = context.Cause(ctx).Error()
 		}
 	}
 	if a.report != nil && !interrupted(ctx) {
