@@ -55,8 +55,8 @@ func (d *Device) run(cons smmuv3.Index, n uint32, b *budget) (used uint32, code 
 	if err != nil {
 		if n > 1 {
 			// Commands in front of the one that cannot be fetched are consumed
-			// (§7.1): go one by one.
-			return d.run(cons, 1, b)
+			// (§7.1).
+			return d.run(cons, n/2, b)
 		}
 		return 0, smmuv3.CErrorAbt
 	}
@@ -88,10 +88,14 @@ func (d *Device) stop(cons smmuv3.Index, code smmuv3.CmdqErr) {
 // cost is what carrying a command out takes of the budget.
 func (d *Device) cost(c smmuv3.Command) int {
 	switch c.Opcode() {
-	case smmuv3.OpCfgiSTE, smmuv3.OpSync:
+	case smmuv3.OpCfgiSTE:
 		return costHost
 	case smmuv3.OpCfgiSTERange:
 		return 1 + costHost*len(d.streams.Range(c.StreamRange()))
+	case smmuv3.OpSync:
+		if d.owed {
+			return costHost * len(d.hosts)
+		}
 	}
 	return 1
 }
@@ -111,12 +115,12 @@ func (d *Device) execute(c smmuv3.Command, next smmuv3.Index) smmuv3.CmdqErr {
 		d.cfgi(c.StreamRange())
 	case smmuv3.OpCfgiCD, smmuv3.OpCfgiCDAll:
 		if st := d.streams.Get(c.StreamID()); st != nil {
-			d.gather(d.hostOf(st.Host), c)
+			d.gather(hostOf(st), c)
 		}
 	case smmuv3.OpATCInv:
 		// Ignored while the SMMU is disabled (§6.3.9.6).
 		if st := d.streams.Get(c.StreamID()); st != nil && d.regs.get(wCR0ACK)&smmuv3.CR0SMMUEN != 0 {
-			d.gather(d.hostOf(st.Host), c)
+			d.gather(hostOf(st), c)
 		}
 	case smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA, smmuv3.OpTLBINSNHAll:
 		d.gatherAll(c)
@@ -134,10 +138,7 @@ func (d *Device) cfgi(first, last smmuv3.StreamID) {
 	for _, st := range d.streams.Range(first, last) {
 		if d.refresh(st) {
 			// Cached CDs go with the STE even if that has not changed (§4.3.1).
-			d.gather(d.hostOf(st.Host), smmuv3.NewCfgiCDAll(st.ID))
-		}
-		if d.failed.Load() {
-			break
+			d.gather(hostOf(st), smmuv3.NewCfgiCDAll(st.ID))
 		}
 	}
 	d.tellWatch()
@@ -146,13 +147,17 @@ func (d *Device) cfgi(first, last smmuv3.StreamID) {
 // sync is CMD_SYNC (§4.7.3): when it is consumed, all before it has taken
 // effect.
 func (d *Device) sync(c smmuv3.Command, next smmuv3.Index) {
+	waited := d.owed
 	d.flush()
 	if d.failed.Load() {
 		return
 	}
-	// CONS has to be seen past the SYNC before the interrupt is.
-	d.regs.set(wCMDQCons, uint32(next))
-	if c.CS() == smmuv3.SignalIRQ {
-		d.raiseSync(c)
+	if signal := c.CS() == smmuv3.SignalIRQ; signal || waited {
+		// CONS has to be seen past the SYNC before the interrupt is (§3.18),
+		// and a guest that polls it has waited long enough.
+		d.regs.set(wCMDQCons, uint32(next))
+		if signal {
+			d.raiseSync(c)
+		}
 	}
 }

@@ -55,48 +55,53 @@ var (
 	ErrConfig = errors.New("vsmmu: configuration")
 	// ErrClosed: the device has been closed.
 	ErrClosed = errors.New("vsmmu: device is closed")
+	// ErrServiceFailure: the device is in Service Failure Mode (IHI 0070
+	// §12.3), as a host takes neither a stage nor an abort.
+	ErrServiceFailure = errors.New("vsmmu: service failure mode")
 )
 
 // Device is a virtual SMMUv3. All methods may be called from any goroutine.
 //
 // A store that makes work has its caller do a bounded part of it: up to 256
-// commands that need no host, or 16 that do. The rest is done by a worker
-// goroutine, which Close ends.
+// commands, no more than four of which may have to wait for a host, and at most
+// one batch of invalidations that earlier commands have filled. The rest is
+// done by a worker goroutine, which Close ends.
 type Device struct {
-	ids            *smmuv3.IDRegs
-	mem            guestmem.Memory
-	watch          func([]guestmem.Range)
-	trace          Trace
-	log            *slog.Logger
-	limit          limiter
-	stats          counters
-	resetGBPA      smmuv3.GBPA
-	identification [12]uint32
-	access         *[numWords]access
+	ids   *smmuv3.IDRegs
+	mem   guestmem.Memory
+	watch func([]guestmem.Range)
+	trace Trace
+	log   *slog.Logger
+	limit limiter
+	stats counters
+	reset *[numWords]uint32 // the registers' reset values
 
-	// Locks are taken in this order: engine, regMu, eventq.mu, irq.mu, errMu.
-	// Only under the first are hosts called.
+	// Locks are taken in this order: engine, regMu, eventq.mu, irq.mu. Only
+	// under the first are hosts called.
 
 	// engine is held by whoever is the engine, see engine.go; what follows it
 	// belongs to the engine.
-	engine  sync.Mutex
-	closed  bool
-	streams *trap.Streams
-	hosts   []*host
-	watched []guestmem.Range
-	gbpa    smmuv3.GBPA  // in effect
-	cmdq    smmuv3.Queue // in effect while CMDQEN is acknowledged
+	engine   sync.Mutex
+	closed   bool
+	streams  *trap.Streams
+	admitted map[bridge.Host]*host // that have ever had a stream
+	hosts    []*host               // that have one now
+	owed     bool                  // to a host: a call at the next SYNC
+	watched  []guestmem.Range
+	gbpa     smmuv3.GBPA  // in effect
+	cmdq     smmuv3.Queue // in effect while CMDQEN is acknowledged
+	failure  error        // why the device is in Service Failure Mode
 
 	// regMu is held by stores of the guest, and where the engine stores to a
 	// register that the guest may store to.
-	regMu sync.Mutex
-	regs  registerFile
+	regMu  sync.Mutex
+	regs   registerFile
+	access *[numWords]access
 
 	eventq eventQueue
 	irq    interrupts
-	errMu  sync.Mutex // GERROR and GERRORN
 
-	failed  atomic.Bool // Service Failure Mode
+	failed  atomic.Bool // Service Failure Mode: failure is set
 	refetch atomic.Bool // a host has met an STE that could not be fetched
 	pending atomic.Bool // the engine may have something to do
 	wake    chan struct{}
@@ -116,44 +121,49 @@ func New(cfg Config) (*Device, error) {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	ids := cfg.IDs
-	d := &Device{
-		ids:            &ids,
-		mem:            cfg.Memory,
-		watch:          cfg.Watch,
-		trace:          cfg.Trace,
-		log:            cfg.Log,
-		identification: identification(&ids),
-		access:         accesses(&ids),
-		streams:        trap.NewStreams(cfg.Memory, ids, cfg.Trace.Bind),
-		wake:           make(chan struct{}, 1),
-		quit:           make(chan struct{}),
-		done:           make(chan struct{}),
-	}
-	d.irq.out = cfg.Interrupts
+	var gbpa smmuv3.GBPA
 	if cfg.AbortAtReset {
-		d.resetGBPA = smmuv3.GBPAAbort
+		gbpa = smmuv3.GBPAAbort
 	}
-	d.resetRegisters()
+	d := &Device{
+		ids:      &ids,
+		mem:      cfg.Memory,
+		watch:    cfg.Watch,
+		trace:    cfg.Trace,
+		log:      cfg.Log,
+		reset:    resetValues(&ids, gbpa),
+		access:   accesses(&ids),
+		streams:  trap.NewStreams(cfg.Memory, ids, cfg.Trace.Bind),
+		admitted: map[bridge.Host]*host{},
+		gbpa:     gbpa,
+		irq:      interrupts{out: cfg.Interrupts},
+		wake:     make(chan struct{}, 1),
+		quit:     make(chan struct{}),
+		done:     make(chan struct{}),
+	}
+	d.putRegisters(d.reset)
 	d.configure(false)
 	go d.work()
 	return d, nil
 }
 
-// resetRegisters gives every register its reset value (§3.11). Where that is
-// UNKNOWN it is zero.
-func (d *Device) resetRegisters() {
+// putRegisters gives every register a value.
+func (d *Device) putRegisters(values *[numWords]uint32) {
 	d.regMu.Lock()
 	defer d.regMu.Unlock()
-	for w := range d.regs {
-		d.regs.set(word(w), 0)
+	d.irq.mu.Lock()
+	defer d.irq.mu.Unlock()
+	for w, v := range values {
+		d.regs.set(word(w), v)
 	}
-	for i, v := range d.ids.IDR {
-		d.regs.set(word(smmuv3.RegIDR0/4+i), v)
-	}
-	d.regs.set(smmuv3.RegIIDR/4, d.ids.IIDR)
-	d.regs.set(smmuv3.RegAIDR/4, d.ids.AIDR)
-	d.regs.set(wGBPA, uint32(d.resetGBPA))
-	d.gbpa = d.resetGBPA
+}
+
+// seal makes every register zero for good.
+func (d *Device) seal() {
+	d.regMu.Lock()
+	d.access = new([numWords]access)
+	d.regMu.Unlock()
+	d.putRegisters(new([numWords]uint32))
 }
 
 // IDs are the ID registers that the guest reads.
@@ -166,6 +176,8 @@ func (d *Device) IDs() smmuv3.IDRegs { return *d.ids }
 // It fails, and leaves everything as it was, if the StreamID does not fit
 // IDR1.SIDSIZE or is in use, if the host lacks something that the guest has
 // been promised (see idr.Satisfies), or if the host refuses the endpoint.
+//
+// Hosts are told apart by ==: h is a pointer, as a rule.
 func (d *Device) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) error {
 	return d.locked(func() error {
 		if d.closed {
@@ -174,37 +186,18 @@ func (d *Device) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) 
 		if uint64(sid)>>d.ids.Get(smmuv3.SIDSIZE) != 0 {
 			return fmt.Errorf("vsmmu: attach of stream %v: beyond IDR1.SIDSIZE %d", sid, d.ids.Get(smmuv3.SIDSIZE))
 		}
-		if err := d.admit(h); err != nil {
+		host, err := d.admit(h)
+		if err != nil {
 			return fmt.Errorf("vsmmu: attach of stream %v: %w", sid, err)
 		}
-		st, err := d.streams.Attach(sid, h, ep)
+		st, err := d.streams.Attach(sid, host, ep)
 		if err != nil {
 			return fmt.Errorf("vsmmu: %w", err)
 		}
-		if d.failed.Load() {
-			return nil // attached streams abort
-		}
-		d.refresh(st)
+		d.enlist(host, st)
 		d.tellWatch()
 		return nil
 	})
-}
-
-// admit takes a host in, if it is not in already.
-func (d *Device) admit(h bridge.Host) error {
-	if d.hostOf(h) != nil {
-		return nil
-	}
-	caps, err := h.Capabilities()
-	if err != nil {
-		return fmt.Errorf("capabilities of the host: %w", err)
-	}
-	if err := idr.Satisfies(caps, *d.ids); err != nil {
-		return err
-	}
-	h.Events(d.hostEvent)
-	d.hosts = append(d.hosts, &host{Host: h})
-	return nil
 }
 
 // Detach takes an endpoint from behind the SMMU. The StreamID may be attached
@@ -214,12 +207,26 @@ func (d *Device) Detach(sid smmuv3.StreamID) error {
 		if d.closed {
 			return ErrClosed
 		}
-		if err := d.streams.Detach(sid); err != nil {
+		if err := d.detach(sid); err != nil {
 			return fmt.Errorf("vsmmu: %w", err)
 		}
 		d.tellWatch()
 		return nil
 	})
+}
+
+func (d *Device) detach(sid smmuv3.StreamID) error {
+	st := d.streams.Get(sid)
+	if st != nil && !d.failed.Load() {
+		// What has been gathered may name the stream, and the host will not
+		// know it any more.
+		d.flushHost(hostOf(st))
+	}
+	err := d.streams.Detach(sid)
+	if st != nil {
+		d.discharge(hostOf(st))
+	}
+	return err
 }
 
 // Stage is what a stream does at the moment; ok is false if it is not attached.
@@ -235,7 +242,10 @@ func (d *Device) Stage(sid smmuv3.StreamID) (stage bridge.GuestStage, ok bool) {
 
 // Reset puts the device into its reset state, as the guest's machine being
 // reset does: every stream does what GBPA says at reset, and no translation of
-// the guest's is left on any host. Streams stay attached.
+// the guest's is left on any host. Streams stay attached, and those that
+// Service Failure Mode cut off are attached again. If a host does not let that
+// come true the device is in Service Failure Mode when Reset returns, and the
+// error matches ErrServiceFailure.
 func (d *Device) Reset() error {
 	return d.locked(func() error {
 		if d.closed {
@@ -243,13 +253,23 @@ func (d *Device) Reset() error {
 		}
 		d.setEventQueue(false)
 		d.failed.Store(false)
-		d.resetRegisters()
+		d.failure = nil
+		d.putRegisters(d.reset)
+		d.gbpa = smmuv3.GBPA(d.reset[wGBPA])
+		for _, st := range d.streams.All() {
+			if err := d.streams.Mend(st); err != nil {
+				d.fail(err)
+			}
+		}
+		// Away from the guest's tables first: while a stream still used them,
+		// the host would cache again what it is to drop.
 		d.configure(false)
 		for _, h := range d.hosts {
-			h.suspect = false
-			d.makeGood(h)
+			if !d.failed.Load() {
+				d.makeGood(h)
+			}
 		}
-		return nil
+		return d.failure
 	})
 }
 
@@ -262,9 +282,10 @@ func (d *Device) Close() error {
 		}
 		d.closed = true
 		d.setEventQueue(false)
+		d.seal()
 		var errs []error
 		for len(d.streams.All()) != 0 {
-			errs = append(errs, d.streams.Detach(d.streams.All()[0].ID))
+			errs = append(errs, d.detach(d.streams.All()[0].ID))
 		}
 		close(d.quit)
 		return errors.Join(errs...)

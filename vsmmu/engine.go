@@ -2,8 +2,10 @@ package vsmmu
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
+	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
@@ -28,7 +30,7 @@ type budget struct {
 const (
 	budgetStore  = 256
 	budgetWorker = 4096
-	costHost     = 16
+	costHost     = 64
 )
 
 // spend takes cost from the budget. If that is too much, the budget is used up
@@ -154,9 +156,6 @@ func (d *Device) configure(enabled bool) {
 		r.Table = smmuv3.NewStreamTable(d.regs.get64(wSTRTABBase), d.regs.get(wSTRTABCfg), *d.ids)
 	}
 	d.streams.SetRegs(r)
-	if d.failed.Load() {
-		return // every stream aborts
-	}
 	for _, st := range d.streams.All() {
 		d.refresh(st)
 	}
@@ -164,10 +163,11 @@ func (d *Device) configure(enabled bool) {
 }
 
 // refresh moves a stream to where its configuration says, and deals with hosts
-// that fail. It reports whether the stream did already what it has to. On a
-// suspect host nothing is bound: makeGood comes back to its streams.
+// that fail. It reports whether the stream did already what it has to. In
+// Service Failure Mode nothing is bound, and neither is it on a suspect host:
+// makeGood comes back to its streams.
 func (d *Device) refresh(st *trap.Stream) (kept bool) {
-	if d.hostOf(st.Host).suspect {
+	if d.failed.Load() || hostOf(st).suspect {
 		return false
 	}
 	outcome, err := d.streams.Refresh(st)
@@ -175,11 +175,20 @@ func (d *Device) refresh(st *trap.Stream) (kept bool) {
 	return outcome == trap.Kept
 }
 
+// abort has a stream abort because of its host.
+func (d *Device) abort(st *trap.Stream, why error) {
+	if d.failed.Load() || st.Stage().Disposition == bridge.Abort {
+		return
+	}
+	outcome, err := d.streams.Abort(st, why)
+	d.settle(st, outcome, err)
+}
+
 func (d *Device) settle(st *trap.Stream, outcome trap.Outcome, err error) {
 	switch outcome {
 	case trap.Refused:
 		d.stats.refused.Add(1)
-		d.report("host refused a stage; the stream aborts", err)
+		d.report("a stream aborts because of its host", err)
 		if st.Stage().Cause == smmuv3.CBadSTE {
 			// A host whose hardware aborts in silence will not say it.
 			d.deliver(smmuv3.NewEvent(smmuv3.CBadSTE, st.ID))
@@ -193,7 +202,7 @@ func (d *Device) settle(st *trap.Stream, outcome trap.Outcome, err error) {
 // failed fetch is not cached, and the next transaction tries anew (§3.21.3).
 // Here it is the transaction before that asks for it.
 func (d *Device) retryFetches(b *budget) (done bool) {
-	if !d.refetch.Load() || d.failed.Load() {
+	if !d.refetch.Load() {
 		return true
 	}
 	if !b.spend(costHost * len(d.streams.All())) {
@@ -227,7 +236,7 @@ func (d *Device) tellWatch() {
 // CFGI command. Streams whose configuration lies there follow it at once.
 func (d *Device) GuestWrote(r guestmem.Range) {
 	_ = d.locked(func() error {
-		if d.closed || d.failed.Load() {
+		if d.closed {
 			return nil
 		}
 		for _, st := range d.streams.Written(r) {
@@ -240,14 +249,15 @@ func (d *Device) GuestWrote(r guestmem.Range) {
 
 // fail enters Service Failure Mode (§12.3): DMA that the guest has withdrawn may
 // go on, and the host takes no abort. Every stream that still can is made to
-// abort, the others are detached, and the queues are not touched again until
-// the device is reset.
+// abort, the others are cut off, and the queues are not touched again until the
+// device is reset.
 func (d *Device) fail(why error) {
 	if d.failed.Swap(true) {
 		return
 	}
+	d.failure = fmt.Errorf("%w: %w", ErrServiceFailure, why)
 	d.stats.serviceFailures.Add(1)
-	d.report("service failure mode: the host takes neither a stage nor an abort", why)
+	d.report("the host takes neither a stage nor an abort", d.failure)
 	for _, st := range d.streams.All() {
 		if outcome, err := d.streams.Abort(st, why); outcome == trap.Lost {
 			d.report("stream cut off from its host", errors.Join(err, d.streams.Cut(st)))

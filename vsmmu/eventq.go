@@ -61,64 +61,69 @@ func (d *Device) setEventQueue(enabled bool) {
 // deliver records an event, or says what else became of it. It never waits for
 // the guest.
 func (d *Device) deliver(ev smmuv3.Event) {
-	q := &d.eventq
-	q.mu.Lock()
-	fate, nonEmpty, abort := d.record(ev)
-	if nonEmpty {
-		d.raise(srcEVENTQ)
-	}
-	if abort {
-		d.activate(smmuv3.GErrorEVENTQAbt)
-	}
-	q.mu.Unlock()
+	d.eventq.mu.Lock()
+	fate := d.record(ev)
+	d.eventq.mu.Unlock()
 	d.stats.events[fate].Add(1)
 	d.trace.event(ev, fate)
 }
 
-// record writes an event to the queue: the record first, then PROD, so that
-// whoever sees PROD sees the record (§3.5.2). nonEmpty says that the queue was
-// empty before.
-func (d *Device) record(ev smmuv3.Event) (fate Fate, nonEmpty, abort bool) {
+// record writes an event to the queue, if that is writable (§7.2.1). eventq.mu
+// is held.
+func (d *Device) record(ev smmuv3.Event) Fate {
 	q := &d.eventq
 	if !q.enabled || d.active(smmuv3.GErrorEVENTQAbt) || d.failed.Load() {
-		return Discarded, false, false
+		return Discarded
 	}
 	prod := d.regs.get(wEVENTQProd)
-	cons := d.regs.get(wEVENTQCons)
 	at := smmuv3.Index(prod) & q.queue.Mask()
-	held, ok := q.queue.Len(at, smmuv3.Index(cons)&q.queue.Mask())
+	held, ok := q.queue.Len(at, d.eventCons())
 	if q.merge && held != 0 && ok && sameEvent(ev, q.last) && q.queue.Next(q.lastAt, 1) == at {
-		return Merged, false, false
+		return Merged
 	}
 	// Indices that make no sense are taken as a full queue (§3.5.1).
 	if !ok || held == 1<<q.queue.Log2Size {
-		if (prod^cons)&smmuv3.OverflowFlag == 0 {
+		if (prod^d.regs.get(wEVENTQCons))&smmuv3.OverflowFlag == 0 {
 			d.regs.set(wEVENTQProd, prod^smmuv3.OverflowFlag)
 		}
-		return Overflowed, false, false
+		return Overflowed
 	}
 	ev.Put(&q.record)
 	if err := d.mem.WriteAt(q.record[:], guestmem.GPA(q.queue.Entry(at))); err != nil {
-		return Aborted, false, true
+		d.activate(smmuv3.GErrorEVENTQAbt)
+		return Aborted
 	}
-	next := q.queue.Next(at, 1)
-	d.regs.set(wEVENTQProd, prod&smmuv3.OverflowFlag|uint32(next))
 	q.last, q.lastAt, q.merge = ev, at, !ev.Stall()
-	// The queue was empty if the guest had consumed all when PROD moved: CONS
-	// has to be looked at after PROD, not before.
-	cons = d.regs.get(wEVENTQCons)
-	return Recorded, smmuv3.Index(cons)&q.queue.Mask() == at, false
+
+	d.irq.mu.Lock()
+	defer d.irq.mu.Unlock()
+	// The record first, then PROD, then the interrupt (§3.5.2, §3.18).
+	d.regs.set(wEVENTQProd, prod&smmuv3.OverflowFlag|uint32(q.queue.Next(at, 1)))
+	// The queue was empty if the guest had consumed all when PROD moved, so
+	// that CONS has to be looked at again: a guest that read PROD before it
+	// moved waits for this interrupt.
+	if d.eventCons() == at {
+		d.raise(srcEVENTQ)
+	}
+	return Recorded
 }
 
-// sameEvent reports whether two events that do not stall may be merged: they
-// are the same in all that is not ignored for the purpose (§7.3.1, and the
-// descriptions of the translation events).
+// eventCons is how far the guest has consumed events. eventq.mu is held.
+func (d *Device) eventCons() smmuv3.Index {
+	return smmuv3.Index(d.regs.get(wEVENTQCons)) & d.eventq.queue.Mask()
+}
+
+// sameEvent reports whether two events may be merged: they do not stall, and
+// are the same in all but what the events' descriptions have ignored for the
+// purpose, which is where in a page the access was (§7.3.1). STE.MEV need not
+// be honoured by software implementations (§3.5.5).
 func sameEvent(a, b smmuv3.Event) bool {
 	if a.Stall() || b.Stall() || a.Type() != b.Type() {
 		return false
 	}
 	switch a.Type() {
-	case smmuv3.FTranslation, smmuv3.FAddrSize, smmuv3.FAccess, smmuv3.FPermission, smmuv3.FWalkEABT:
+	case smmuv3.FTranslForbidden, smmuv3.FWalkEABT, smmuv3.FTLBConflict,
+		smmuv3.FTranslation, smmuv3.FAddrSize, smmuv3.FAccess, smmuv3.FPermission:
 		a[2] &^= 0xfff
 		b[2] &^= 0xfff
 	}

@@ -2,9 +2,12 @@ package vsmmu
 
 import (
 	"fmt"
+	"reflect"
+	"slices"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
 )
 
@@ -16,36 +19,81 @@ const batchMax = 1024
 // host is a bridge.Host, with the invalidations gathered for it.
 type host struct {
 	bridge.Host
-	// suspect is set when invalidations have failed, and so has making good for
-	// them: the host may hold what the guest withdrew. Its streams abort until
-	// that has been put right.
+	streams int // that are attached
+	// suspect is set while the host may hold what the guest withdrew: an
+	// invalidation has failed, and so has making good for it, or there was no
+	// stream to invalidate for. Its streams abort until that has been put right.
 	suspect bool
 	n       int
 	batch   [batchMax]smmuv3.Command
 }
 
-func (d *Device) hostOf(h bridge.Host) *host {
-	for _, k := range d.hosts {
-		if k.Host == h {
-			return k
-		}
-	}
-	return nil
-}
+// hostOf is the host of a stream: trap was given no other kind.
+func hostOf(st *trap.Stream) *host { return st.Host.(*host) }
 
 // streamsOf calls f for each stream of a host.
 func (d *Device) streamsOf(h *host, f func(*trap.Stream)) {
 	for _, st := range d.streams.All() {
-		if st.Host == h.Host {
+		if st.Host == h {
 			f(st)
 		}
 	}
 }
 
+// admit takes a host in, if it is not in already.
+func (d *Device) admit(b bridge.Host) (*host, error) {
+	if b == nil || !reflect.TypeOf(b).Comparable() {
+		return nil, fmt.Errorf("%w: a Host of type %T", ErrConfig, b)
+	}
+	if h := d.admitted[b]; h != nil {
+		return h, nil
+	}
+	caps, err := b.Capabilities()
+	if err != nil {
+		return nil, fmt.Errorf("capabilities of the host: %w", err)
+	}
+	if err := idr.Satisfies(caps, *d.ids); err != nil {
+		return nil, err
+	}
+	b.Events(d.hostEvent)
+	h := &host{Host: b}
+	d.admitted[b] = h
+	return h, nil
+}
+
+// enlist counts a stream of a host that has just been attached, and moves the
+// stream to where its configuration says.
+func (d *Device) enlist(h *host, st *trap.Stream) {
+	h.streams++
+	if h.streams == 1 {
+		d.hosts = append(d.hosts, h)
+	}
+	if h.suspect && !d.failed.Load() {
+		d.makeGood(h)
+		return
+	}
+	d.refresh(st)
+}
+
+// discharge counts a stream of a host that has just been detached. A host
+// without streams is left alone, as it may well be gone; what the guest
+// invalidates meanwhile is made up for when it has one again.
+func (d *Device) discharge(h *host) {
+	h.streams--
+	if h.streams == 0 {
+		d.hosts = slices.DeleteFunc(d.hosts, func(k *host) bool { return k == h })
+		h.suspect, h.n = true, 0
+	}
+}
+
 // gather adds a command to a host's batch. A full batch is carried out.
 func (d *Device) gather(h *host, c smmuv3.Command) {
+	if h.suspect {
+		return // making good will cover it
+	}
 	h.batch[h.n] = c
 	h.n++
+	d.owed = true
 	if h.n == batchMax {
 		d.flushHost(h)
 	}
@@ -58,25 +106,30 @@ func (d *Device) gatherAll(c smmuv3.Command) {
 	}
 }
 
-// flush has every host carry out what was gathered for it.
+// flush has every host carry out what was gathered for it, and tries again to
+// put right what a host is suspected of.
 func (d *Device) flush() {
+	if !d.owed {
+		return
+	}
+	d.owed = false
 	for _, h := range d.hosts {
-		d.flushHost(h)
+		if h.suspect {
+			d.makeGood(h)
+		} else {
+			d.flushHost(h)
+		}
 	}
 }
 
 func (d *Device) flushHost(h *host) {
-	n := h.n
-	h.n = 0
-	if h.suspect {
-		d.makeGood(h)
-		return
-	}
-	if n == 0 {
+	if h.n == 0 {
 		return
 	}
 	d.stats.invalidations.Add(1)
-	if err := h.Invalidate(h.batch[:n]); err != nil {
+	err := h.Invalidate(h.batch[:h.n])
+	h.n = 0
+	if err != nil {
 		d.stats.hostErrors.Add(1)
 		d.report("host failed to invalidate; invalidating everything", err)
 		d.makeGood(h)
@@ -84,20 +137,22 @@ func (d *Device) flushHost(h *host) {
 }
 
 // makeGood has a host drop all that it may hold of this guest, after an error
-// of which nothing can be believed. If it cannot, its streams abort.
+// of which nothing can be believed. If it cannot, its streams abort, until it
+// can at a later SYNC.
 func (d *Device) makeGood(h *host) {
 	err := d.invalidateEverything(h)
-	switch was := h.suspect; {
+	was := h.suspect
+	h.suspect = err != nil
+	switch {
 	case err == nil && was:
-		h.suspect = false
 		d.streamsOf(h, func(st *trap.Stream) { d.refresh(st) })
-	case err != nil && !was:
-		h.suspect = true
-		why := fmt.Errorf("vsmmu: host holds stale translations: %w", err)
-		d.streamsOf(h, func(st *trap.Stream) {
-			outcome, err := d.streams.Abort(st, why)
-			d.settle(st, outcome, err)
-		})
+	case err != nil:
+		d.stats.hostErrors.Add(1)
+		d.owed = true
+		if !was {
+			why := fmt.Errorf("vsmmu: host may hold stale translations: %w", err)
+			d.streamsOf(h, func(st *trap.Stream) { d.abort(st, why) })
+		}
 	}
 }
 
@@ -120,7 +175,7 @@ func (d *Device) invalidateEverything(h *host) error {
 	add(smmuv3.NewTLBINSNHAll())
 	d.streamsOf(h, func(st *trap.Stream) {
 		add(smmuv3.NewCfgiCDAll(st.ID))
-		if st.Stage().EATS != smmuv3.EATSNone {
+		if st.HasUsedATS() {
 			for _, c := range smmuv3.NewATCInvAll(st.ID) {
 				add(c)
 			}

@@ -29,22 +29,18 @@ var sources = [...]struct {
 	srcGERROR: {LineGError, smmuv3.IRQCtrlGERROR, smmuv3.RegGErrorIRQ0 / 4, smmuv3.GErrorMSIGERRORAbt},
 }
 
-// interrupts sends them. Its lock is held while one is sent, so that disabling
-// a source waits for what that source had under way (§3.18.1).
+// interrupts sends them. Its lock makes one step of what is signalled and its
+// signal: a source that is disabled has then nothing under way (§3.18.1), and
+// one that is enabled signals nothing of before (§6.3.16). GERROR changes under
+// it, and GERRORN.
 type interrupts struct {
 	mu  sync.Mutex
 	out Interrupts
 	msi [4]byte // an MSI's data on its way to memory
 }
 
-// raise signals a source, if it is enabled.
+// raise signals a source, if it is enabled. irq.mu is held.
 func (d *Device) raise(s source) {
-	d.irq.mu.Lock()
-	defer d.irq.mu.Unlock()
-	d.raiseLocked(s)
-}
-
-func (d *Device) raiseLocked(s source) {
 	src := &sources[s]
 	if d.regs.get(wIRQCtrl)&src.enable == 0 {
 		return
@@ -62,7 +58,7 @@ func (d *Device) raiseSync(c smmuv3.Command) {
 
 // send pulses the wired line, and sends the MSI if there is one: an address of
 // zero says that there is none, before it is cut to the output address size
-// (§4.7.3).
+// (§4.7.3). irq.mu is held.
 func (d *Device) send(line Line, addr uint64, data uint32, abort uint32) {
 	if err := d.irq.out.Pulse(line); err != nil {
 		d.report("the embedder could not pulse an interrupt line", err)
@@ -75,7 +71,7 @@ func (d *Device) send(line Line, addr uint64, data uint32, abort uint32) {
 		// MSI_GERROR_ABT raises no interrupt: it would be sent to where the
 		// last one aborted (§7.5.1).
 		if d.setError(abort) && abort != smmuv3.GErrorMSIGERRORAbt {
-			d.raiseLocked(srcGERROR)
+			d.raise(srcGERROR)
 		}
 	}
 }
@@ -92,9 +88,11 @@ func (d *Device) msi(addr guestmem.GPA, data uint32) error {
 	return err
 }
 
-// storeIRQCtrl acknowledges at once: what a disabled source had under way is
-// done, since the lock is held for as long as that takes.
+// storeIRQCtrl acknowledges at once: whatever a source had under way is done
+// when the lock has been taken.
 func storeIRQCtrl(d *Device, _, v uint32) uint32 {
+	d.irq.mu.Lock()
+	defer d.irq.mu.Unlock()
 	d.regs.set(wIRQCtrl, v)
 	d.regs.set(wIRQCtrlAck, v)
 	return v
@@ -106,10 +104,8 @@ func (d *Device) active(errs uint32) bool {
 }
 
 // setError makes errors active, and reports whether one of them was not so
-// already.
+// already. irq.mu is held.
 func (d *Device) setError(errs uint32) bool {
-	d.errMu.Lock()
-	defer d.errMu.Unlock()
 	g := d.regs.get(wGERROR)
 	fresh := errs &^ (g ^ d.regs.get(wGERRORN))
 	d.regs.set(wGERROR, g^fresh)
@@ -119,14 +115,22 @@ func (d *Device) setError(errs uint32) bool {
 // storeGERRORN acknowledges errors. One that becomes active at the same time is
 // either acknowledged with them or seen after.
 func storeGERRORN(d *Device, _, v uint32) uint32 {
-	d.errMu.Lock()
-	defer d.errMu.Unlock()
+	d.irq.mu.Lock()
+	defer d.irq.mu.Unlock()
+	stopped := d.active(smmuv3.GErrorCMDQ)
 	d.regs.set(wGERRORN, v)
+	if stopped && !d.active(smmuv3.GErrorCMDQ) {
+		// The reason goes with the error. The engine may be storing CONS, if
+		// the error was one that the guest itself had made look active.
+		d.regs[wCMDQCons].And(^uint32(smmuv3.CmdqConsErrMask))
+	}
 	return v
 }
 
 // activate makes an error active, and signals that.
 func (d *Device) activate(errs uint32) {
+	d.irq.mu.Lock()
+	defer d.irq.mu.Unlock()
 	if d.setError(errs) {
 		d.raise(srcGERROR)
 	}

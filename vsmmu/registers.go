@@ -6,12 +6,17 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// word numbers a 32-bit register by its offset on page 0. The indices of the
-// event and PRI queues live on page 1, and have the number of their page-0
-// alias: of the choices in §6.2.2 the one where both names reach one register.
+// word numbers a 32-bit register: by its offset on page 0, with the
+// identification registers, which lie far behind, following at wIDRegs. The
+// indices of the event and PRI queues live on page 1, and have the number of
+// their page-0 alias: of the choices in §6.2.2 the one where both names reach
+// one register.
 type word uint16
 
-const numWords = 0x100 / 4
+const (
+	wIDRegs  word = 0x100 / 4
+	numWords      = wIDRegs + numIDRegs
+)
 
 const (
 	wCR0        word = smmuv3.RegCR0 / 4
@@ -31,6 +36,21 @@ const (
 	wEVENTQProd word = smmuv3.RegEVENTQProd & 0xff / 4
 	wEVENTQCons word = smmuv3.RegEVENTQCons & 0xff / 4
 )
+
+// wordAt finds the word at an offset; ok is false where there is no register
+// that could be anything but RES0.
+func wordAt(off uint64) (w word, ok bool) {
+	switch off &^ 0xff {
+	case 0:
+		return word(off / 4), true
+	case smmuv3.RegIDRegs &^ 0xff:
+		return wIDRegs + word(off-smmuv3.RegIDRegs)/4, off >= smmuv3.RegIDRegs
+	case 0x10000:
+		w := word(off & 0xff / 4)
+		return w, w == wEVENTQProd || w == wEVENTQCons
+	}
+	return 0, false
+}
 
 // registerFile holds the registers' values. Loads take no lock; a word is
 // stored to under the lock of whoever it belongs to.
@@ -55,7 +75,6 @@ type guard struct {
 const queueEnables = smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN | smmuv3.CR0PRIQEN
 
 var (
-	free          = guard{}
 	whileEnabled  = guard{cr0: smmuv3.CR0SMMUEN}
 	whileQueues   = guard{cr0: queueEnables}
 	whileCMDQ     = guard{cr0: smmuv3.CR0CMDQEN}
@@ -65,13 +84,13 @@ var (
 )
 
 // register is a row of the register map: what the guest may write, when, and
-// what else that does. Whatever has no row, or is not in a row's mask, is
-// read-only or RES0: reserved bits are not stored, and read as zero.
+// what else that does. What is not in a row's mask is read-only or RES0:
+// reserved bits are not stored, and read as zero.
 type register struct {
 	offset uint64
 	name   string
 	width  int
-	mask   func(ids *smmuv3.IDRegs) uint64
+	mask   func(ids *smmuv3.IDRegs) uint64 // nil where all is read-only
 	guard  guard
 	// store, if not nil, turns what is about to be stored into what is.
 	store func(d *Device, old, v uint32) uint32
@@ -79,16 +98,29 @@ type register struct {
 	kick bool
 }
 
-// registerMap is §6.2.1 and the sections of §6.3 named in its rows. A register
-// with fields under different guards has a row for each.
+// registerMap is §6.2.1 and §6.2.2, and the sections of §6.3 named in its rows.
+// A register with fields under different guards has a row for each. Whatever
+// has no row is RES0: the device lacks the feature that it belongs to.
 var registerMap = []register{
+	{offset: smmuv3.RegIDR0, name: "IDR0", width: 32},                                                                                // §6.3.1
+	{offset: smmuv3.RegIDR1, name: "IDR1", width: 32},                                                                                // §6.3.2
+	{offset: smmuv3.RegIDR2, name: "IDR2", width: 32},                                                                                // §6.3.3
+	{offset: smmuv3.RegIDR3, name: "IDR3", width: 32},                                                                                // §6.3.4
+	{offset: smmuv3.RegIDR4, name: "IDR4", width: 32},                                                                                // §6.3.5
+	{offset: smmuv3.RegIDR5, name: "IDR5", width: 32},                                                                                // §6.3.6
+	{offset: smmuv3.RegIIDR, name: "IIDR", width: 32},                                                                                // §6.3.7
+	{offset: smmuv3.RegAIDR, name: "AIDR", width: 32},                                                                                // §6.3.8
 	{offset: smmuv3.RegCR0, name: "CR0", width: 32, mask: cr0Mask, store: storeCR0, kick: true},                                      // §6.3.9
+	{offset: smmuv3.RegCR0ACK, name: "CR0ACK", width: 32},                                                                            // §6.3.10
 	{offset: smmuv3.RegCR1, name: "CR1", width: 32, mask: bits(smmuv3.CR1QueueMask), guard: whileQueues},                             // §6.3.11
 	{offset: smmuv3.RegCR1, name: "CR1", width: 32, mask: bits(smmuv3.CR1TableMask), guard: whileEnabled},                            // §6.3.11
 	{offset: smmuv3.RegCR2, name: "CR2", width: 32, mask: cr2Mask, guard: whileEnabled},                                              // §6.3.12
+	{offset: smmuv3.RegSTATUSR, name: "STATUSR", width: 32},                                                                          // §6.3.13: DORMANT is RES0 without IDR0.DORMHINT
 	{offset: smmuv3.RegGBPA, name: "GBPA", width: 32, mask: bits(uint64(smmuv3.GBPAMask)), store: storeGBPA, kick: true},             // §6.3.14
 	{offset: smmuv3.RegIRQCtrl, name: "IRQ_CTRL", width: 32, mask: irqCtrlMask, store: storeIRQCtrl},                                 // §6.3.16
-	{offset: smmuv3.RegGERRORN, name: "GERRORN", width: 32, mask: bits(smmuv3.GErrorMask), store: storeGERRORN, kick: true},          // §6.3.20
+	{offset: smmuv3.RegIRQCtrlAck, name: "IRQ_CTRLACK", width: 32},                                                                   // §6.3.18
+	{offset: smmuv3.RegGERROR, name: "GERROR", width: 32},                                                                            // §6.3.19
+	{offset: smmuv3.RegGERRORN, name: "GERRORN", width: 32, mask: gerrorMask, store: storeGERRORN, kick: true},                       // §6.3.20
 	{offset: smmuv3.RegGErrorIRQ0, name: "GERROR_IRQ_CFG0", width: 64, mask: ifMSI(smmuv3.IRQCfgAddrMask), guard: whileGERRIRQ},      // §6.3.21
 	{offset: smmuv3.RegGErrorIRQ1, name: "GERROR_IRQ_CFG1", width: 32, mask: ifMSI(0xffffffff), guard: whileGERRIRQ},                 // §6.3.22
 	{offset: smmuv3.RegGErrorIRQ2, name: "GERROR_IRQ_CFG2", width: 32, mask: ifMSI(0x3f), guard: whileGERRIRQ},                       // §6.3.23
@@ -148,6 +180,16 @@ func cr2Mask(ids *smmuv3.IDRegs) uint64 {
 
 func irqCtrlMask(*smmuv3.IDRegs) uint64 { return smmuv3.IRQCtrlGERROR | smmuv3.IRQCtrlEVENTQ }
 
+// gerrorMask: errors of what the SMMU does not have are RES0, and so can never
+// be made to look active (§6.3.19).
+func gerrorMask(ids *smmuv3.IDRegs) uint64 {
+	m := uint64(smmuv3.GErrorCMDQ | smmuv3.GErrorEVENTQAbt | smmuv3.GErrorSFM)
+	if ids.Has(smmuv3.MSI) {
+		m |= smmuv3.GErrorMSICMDQAbt | smmuv3.GErrorMSIEVENTQAbt | smmuv3.GErrorMSIGERRORAbt
+	}
+	return m
+}
+
 // strtabCfgMask: FMT and SPLIT are RES0 where there are linear tables only.
 func strtabCfgMask(ids *smmuv3.IDRegs) uint64 {
 	if !ids.Has(smmuv3.STLevel) {
@@ -171,6 +213,9 @@ type access struct {
 func accesses(ids *smmuv3.IDRegs) *[numWords]access {
 	var all [numWords]access
 	for _, r := range registerMap {
+		if r.mask == nil {
+			continue
+		}
 		mask := r.mask(ids)
 		for half := range r.width / 32 {
 			a := &all[r.offset&0xff/4+uint64(half)]
@@ -198,19 +243,6 @@ func (d *Device) writable(a *access) uint32 {
 	return m
 }
 
-// where finds the word at an offset; ok is false where there is no register
-// that could be anything but RES0.
-func where(off uint64) (w word, ok bool) {
-	switch off &^ 0xff {
-	case 0:
-		return word(off / 4), true
-	case 0x10000:
-		w := word(off & 0xff / 4)
-		return w, w == wEVENTQProd || w == wEVENTQCons
-	}
-	return 0, false
-}
-
 // Load reads size bytes of the registers at an offset from the SMMU's base, and
 // never waits for anything. Registers can be read in aligned accesses of 4
 // bytes, and in pairs in aligned accesses of 8; any other access reads zero
@@ -226,11 +258,8 @@ func (d *Device) Load(off uint64, size int) uint64 {
 }
 
 func (d *Device) load(off uint64) uint32 {
-	if w, ok := where(off); ok {
+	if w, ok := wordAt(off); ok {
 		return d.regs.get(w)
-	}
-	if i := (off - smmuv3.RegIDRegs) / 4; i < uint64(len(d.identification)) {
-		return d.identification[i]
 	}
 	return 0
 }
@@ -256,13 +285,13 @@ func (d *Device) Store(off uint64, size int, v uint64) {
 }
 
 func (d *Device) store(off uint64, v uint32) (kick bool) {
-	w, ok := where(off)
+	w, ok := wordAt(off)
 	if !ok {
 		return false
 	}
-	a := &d.access[w]
 	d.regMu.Lock()
 	defer d.regMu.Unlock()
+	a := &d.access[w]
 	m := d.writable(a)
 	if m == 0 {
 		return false
@@ -291,13 +320,15 @@ func storeGBPA(_ *Device, old, v uint32) uint32 {
 	return v
 }
 
-// identification is the block of CoreSight identification registers, the words
-// from RegIDRegs on: PIDR4 to PIDR7, PIDR0 to PIDR3, CIDR0 to CIDR3
-// (§6.3.170). They name the part that IIDR names.
-func identification(ids *smmuv3.IDRegs) [12]uint32 {
+// numIDRegs is how many CoreSight identification registers there are from
+// RegIDRegs on: PIDR4 to PIDR7, PIDR0 to PIDR3, CIDR0 to CIDR3 (§6.3.170).
+const numIDRegs = 12
+
+// identification is their values, which name the part that IIDR names.
+func identification(ids *smmuv3.IDRegs) [numIDRegs]uint32 {
 	part, revision := ids.Get(smmuv3.ProductID), ids.Get(smmuv3.Variant)
 	designer := ids.Get(smmuv3.Implementer) // continuation code [11:8], identity [6:0]
-	return [12]uint32{
+	return [numIDRegs]uint32{
 		0: designer >> 8,
 		4: part & 0xff,
 		5: designer&0xf<<4 | part>>8,
@@ -305,4 +336,17 @@ func identification(ids *smmuv3.IDRegs) [12]uint32 {
 		7: ids.Get(smmuv3.Revision) << 4,
 		8: 0x0d, 9: 0xf0, 10: 0x05, 11: 0xb1,
 	}
+}
+
+// resetValues is what the registers hold after reset (§3.11). What is UNKNOWN
+// then is zero.
+func resetValues(ids *smmuv3.IDRegs, gbpa smmuv3.GBPA) *[numWords]uint32 {
+	var v [numWords]uint32
+	copy(v[smmuv3.RegIDR0/4:], ids.IDR[:])
+	v[smmuv3.RegIIDR/4] = ids.IIDR
+	v[smmuv3.RegAIDR/4] = ids.AIDR
+	v[wGBPA] = uint32(gbpa)
+	id := identification(ids)
+	copy(v[wIDRegs:], id[:])
+	return &v
 }

@@ -1,6 +1,9 @@
 package vsmmu
 
 import (
+	"bytes"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,15 +29,20 @@ const (
 // SIDSIZE 16; IDR5 has OAS = 44 bits and all granules.
 var rigIDs = smmuv3.IDRegs{IDR: [6]uint32{0: 0x0908301a, 1: 0x026a0290, 5: 0x00000074}}
 
-// irqs takes interrupts, and aborts MSIs to addresses that it is told.
+// irqs takes interrupts.
 type irqs struct {
+	onPulse func(Line) // if not nil, is called for each
+	abort   error      // of MSIs
+
 	mu     sync.Mutex
 	pulses []Line
 	msis   map[guestmem.GPA]uint32
-	abort  error
 }
 
 func (i *irqs) Pulse(l Line) error {
+	if i.onPulse != nil {
+		i.onPulse(l)
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.pulses = append(i.pulses, l)
@@ -54,6 +62,12 @@ func (i *irqs) SignalMSI(addr guestmem.GPA, data uint32) error {
 	return nil
 }
 
+// doorbells has the guest's memory end where MSIs go.
+func (r *rig) doorbells() {
+	r.mem.FailWrites(guestmem.Range{GPA: 0, Len: 0x1000}, nil)
+	r.mem.FailWrites(guestmem.Range{GPA: 0x8080000, Len: 0x10000}, nil)
+}
+
 // take returns the pulses since the last call.
 func (i *irqs) take() []Line {
 	i.mu.Lock()
@@ -63,6 +77,34 @@ func (i *irqs) take() []Line {
 	return p
 }
 
+// log keeps log records.
+type log struct {
+	*slog.Logger
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func newLog() *log {
+	l := new(log)
+	l.Logger = slog.New(slog.NewTextHandler(l, nil))
+	return l
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// count is how many records there are.
+func (l *log) count() int { return strings.Count(l.String(), "\n") }
+
 // rig is a device with a recording host, and the guest that drives it.
 type rig struct {
 	testing.TB
@@ -70,6 +112,8 @@ type rig struct {
 	mem  *guestmem.Fake
 	host *record.Host
 	irqs *irqs
+
+	lastFates [numFates]uint64
 }
 
 func newRig(t testing.TB, change ...func(*Config)) *rig {
@@ -109,6 +153,18 @@ func (r *rig) enable(cr0 uint32) {
 	r.w32(smmuv3.RegCR0, cr0)
 	r.eventually(func() bool { return r.r32(smmuv3.RegCR0ACK) == cr0 }, "CR0ACK follows CR0")
 }
+
+// idle does all that there is to do, as the worker would.
+func (r *rig) idle() {
+	r.engine.Lock()
+	defer r.engine.Unlock()
+	for r.pending.Load() {
+		r.turn(budget{left: budgetWorker})
+	}
+}
+
+// everywhere is all of the guest's memory.
+var everywhere = guestmem.Range{Len: 1 << 56}
 
 // eventually waits for what a driver would poll for.
 func (r *rig) eventually(ok func() bool, what string) {
@@ -172,7 +228,6 @@ func (r *rig) binds() (all []bridge.GuestStage) {
 var (
 	cmdSync    = smmuv3.Command{0x46}
 	cmdSyncIRQ = smmuv3.Command{0x1046}
-	cmdTLBIAll = smmuv3.Command{0x30}
 )
 
 func cmdCfgiSTE(sid smmuv3.StreamID) smmuv3.Command {

@@ -74,21 +74,34 @@ type Streams struct {
 	ids    smmuv3.IDRegs
 	regs   Regs
 	reader *Reader
+	entry  Entry // looked up last; here because it would be an allocation on the stack
 	bound  BindFunc
 	sorted []*Stream // by StreamID
 }
 
 // Stream is an attached stream.
 type Stream struct {
-	ID     smmuv3.StreamID
-	Host   bridge.Host
-	bridge bridge.Stream
-	stage  bridge.GuestStage // what the host does
-	walked path
+	ID       smmuv3.StreamID
+	Host     bridge.Host
+	endpoint bridge.Endpoint
+	bridge   bridge.Stream     // nil once it has been cut off
+	stage    bridge.GuestStage // what the host does
+	usedATS  bool
+	walked   path
+
+	// What Decide made of an entry, for as long as the registers stay. Guests
+	// have an STE looked at again far more often than they change it.
+	judged  bool
+	entry   Entry
+	verdict bridge.GuestStage
 }
 
 // Stage is what the stream does.
 func (s *Stream) Stage() bridge.GuestStage { return s.stage }
+
+// HasUsedATS reports whether the guest has ever allowed the endpoint to ask for
+// translations, which the endpoint may still hold.
+func (s *Stream) HasUsedATS() bool { return s.usedATS }
 
 // NewStreams returns an empty set. Each call of a host's Bind is told to bound,
 // which may be nil.
@@ -140,7 +153,7 @@ func (s *Streams) Attach(sid smmuv3.StreamID, host bridge.Host, ep bridge.Endpoi
 	if err != nil {
 		return nil, fmt.Errorf("trap: attach of stream %v: %w", sid, err)
 	}
-	st := &Stream{ID: sid, Host: host, bridge: b}
+	st := &Stream{ID: sid, Host: host, endpoint: ep, bridge: b}
 	s.sorted = slices.Insert(s.sorted, i, st)
 	return st, nil
 }
@@ -153,6 +166,9 @@ func (s *Streams) Detach(sid smmuv3.StreamID) error {
 	}
 	st := s.sorted[i]
 	s.sorted = slices.Delete(s.sorted, i, i+1)
+	if st.bridge == nil {
+		return nil
+	}
 	if err := st.bridge.Close(); err != nil {
 		return fmt.Errorf("trap: detach of stream %v: %w", sid, err)
 	}
@@ -161,7 +177,12 @@ func (s *Streams) Detach(sid smmuv3.StreamID) error {
 
 // SetRegs says what the registers are from now on. The streams follow when
 // they are refreshed.
-func (s *Streams) SetRegs(r Regs) { s.regs = r }
+func (s *Streams) SetRegs(r Regs) {
+	s.regs = r
+	for _, st := range s.sorted {
+		st.judged = false
+	}
+}
 
 // Refresh reads the stream's configuration anew and moves the stream to where
 // it says. The stages replace each other in one call of Bind, and where nothing
@@ -169,12 +190,14 @@ func (s *Streams) SetRegs(r Regs) { s.regs = r }
 // abort: with C_BAD_STE as its cause, since to the guest a stage that the SMMU
 // does not take is a bad STE.
 func (s *Streams) Refresh(st *Stream) (Outcome, error) {
-	var e Entry
-	st.walked = path{}
+	s.entry, st.walked = Entry{}, path{}
 	if s.regs.Enabled {
-		e, st.walked = s.reader.lookup(s.regs.Table, st.ID)
+		s.entry, st.walked = s.reader.lookup(s.regs.Table, st.ID)
 	}
-	want := Decide(&s.regs, &e, &s.ids)
+	if !st.judged || s.entry != st.entry {
+		st.judged, st.entry, st.verdict = true, s.entry, Decide(&s.regs, &s.entry, &s.ids)
+	}
+	want := st.verdict
 	if want == st.stage {
 		return Kept, nil
 	}
@@ -202,31 +225,57 @@ func (s *Streams) Abort(st *Stream, why error) (Outcome, error) {
 	if transient(err) {
 		err = s.bind(st, abort)
 	}
-	if err == nil || st.stage.Disposition == bridge.Abort || errors.Is(err, bridge.ErrGone) {
+	if err == nil || st.stage.Disposition == bridge.Abort || noDMA(err) {
 		return Refused, why
 	}
 	return Lost, errors.Join(why, fmt.Errorf("trap: abort of stream %v: %w", st.ID, err))
 }
 
-// Cut takes a stream from its host for good: what is left when the host takes
-// no abort. It stays attached, and does nothing until it is detached.
+// Cut takes a stream from its host: what is left when the host takes no abort.
+// The stream stays attached, and aborts until Mend. If it cannot be cut either,
+// it does what it did.
 func (s *Streams) Cut(st *Stream) error {
-	err := st.bridge.Close()
-	st.stage = bridge.GuestStage{}
-	return err
+	if err := st.bridge.Close(); err != nil && !noDMA(err) {
+		return fmt.Errorf("trap: cut of stream %v: %w", st.ID, err)
+	}
+	st.bridge, st.stage = nil, bridge.GuestStage{}
+	return nil
+}
+
+// Mend attaches a stream again that has been cut off. It aborts until it is
+// refreshed. Streams that have not been cut off are left alone.
+func (s *Streams) Mend(st *Stream) error {
+	if st.bridge != nil {
+		return nil
+	}
+	b, err := st.Host.Attach(st.ID, st.endpoint)
+	if err != nil {
+		return fmt.Errorf("trap: mending stream %v: %w", st.ID, err)
+	}
+	st.bridge = b
+	return nil
 }
 
 func (s *Streams) bind(st *Stream, g bridge.GuestStage) error {
+	if st.bridge == nil {
+		return bridge.ErrClosed
+	}
 	err := st.bridge.Bind(g)
 	s.bound(st.ID, g, err)
 	if err == nil {
 		st.stage = g
+		st.usedATS = st.usedATS || g.EATS != smmuv3.EATSNone
 	}
 	return err
 }
 
+// noDMA reports whether an error says that the stream does no more DMA to the
+// guest's memory.
+func noDMA(err error) bool {
+	return errors.Is(err, bridge.ErrGone) || errors.Is(err, bridge.ErrClosed)
+}
+
 // transient reports whether a second try may end otherwise.
 func transient(err error) bool {
-	return err != nil && !errors.Is(err, bridge.ErrRejected) && !errors.Is(err, bridge.ErrGone) &&
-		!errors.Is(err, bridge.ErrClosed)
+	return err != nil && !errors.Is(err, bridge.ErrRejected) && !noDMA(err)
 }

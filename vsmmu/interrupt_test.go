@@ -1,0 +1,176 @@
+package vsmmu
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// msis configures both register-based MSIs: to 0x8080040 and 0x8080080.
+func (r *rig) msiSetup() {
+	r.doorbells()
+	r.w64(0x68, 0x8080040)
+	r.w32(0x70, 0x11)
+	r.w64(0xb0, 0x8080080)
+	r.w32(0xb8, 0x22)
+}
+
+// TestIRQ_CTRL_6_3_16 is which sources signal in which enable state.
+func TestIRQ_CTRL_6_3_16(t *testing.T) {
+	for _, tc := range []struct {
+		ctrl   uint32
+		pulses []Line
+		msis   map[guestmem.GPA]uint32
+	}{
+		{0, nil, nil},
+		{1, []Line{LineGError}, map[guestmem.GPA]uint32{0x8080040: 0x11}},
+		{4, []Line{LineEventQ}, map[guestmem.GPA]uint32{0x8080080: 0x22}},
+		{5, []Line{LineEventQ, LineGError}, map[guestmem.GPA]uint32{0x8080040: 0x11, 0x8080080: 0x22}},
+	} {
+		r := newRig(t)
+		require.NoError(t, r.Attach(3, r.host, "disk"))
+		r.msiSetup()
+		r.setup()
+		r.w32(irqCtrl, tc.ctrl)
+		assert.Equal(t, tc.ctrl, r.r32(irqAck))
+		r.host.Emit(fault(1))
+		r.run(smmuv3.Command{0xff})
+		r.idle()
+		assert.Equal(t, tc.pulses, r.irqs.take(), "IRQ_CTRL=%d", tc.ctrl)
+		assert.Equal(t, tc.msis, r.irqs.msis, "IRQ_CTRL=%d", tc.ctrl)
+
+		r.w32(irqCtrl, 5)
+		assert.Empty(t, r.irqs.take(), "enabling signals nothing of before")
+		r.host.Emit(fault(2))
+		assert.Empty(t, r.irqs.take(), "nor does what follows without an edge")
+	}
+}
+
+// TestIRQDisable_3_18_1: when a disable has been acknowledged, what the source had
+// under way is done.
+func TestIRQDisable_3_18_1(t *testing.T) {
+	r := newRig(t)
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	r.setup()
+	var acked []uint32
+	stored := make(chan struct{})
+	r.irqs.onPulse = func(Line) {
+		go func() { r.w32(irqCtrl, 0); close(stored) }()
+		for r.regMu.TryLock() { // until that store has begun
+			r.regMu.Unlock()
+		}
+		acked = append(acked, r.r32(irqAck))
+	}
+	r.host.Emit(fault(1))
+	<-stored
+	assert.Equal(t, []uint32{5}, acked)
+	assert.Zero(t, r.r32(irqAck))
+}
+
+// TestGERROR_6_3_19 is the handshake of GERROR and GERRORN.
+func TestGERROR_6_3_19(t *testing.T) {
+	r := newRig(t)
+	r.setup()
+	r.run(smmuv3.Command{0xff})
+	r.idle()
+	assert.Equal(t, uint32(1), r.r32(gerror))
+	assert.Zero(t, r.r32(gerrorn), "which the SMMU never alters")
+	assert.Equal(t, []Line{LineGError}, r.irqs.take())
+
+	r.w32(gerror, 0)
+	assert.Equal(t, uint32(1), r.r32(gerror), "read-only")
+	r.w32(gerrorn, 1)
+	r.eventually(func() bool { return r.gerror() == 1 }, "the same command again")
+	r.idle()
+	assert.Zero(t, r.r32(gerror), "toggles back")
+	assert.Equal(t, uint32(1), r.r32(gerrorn))
+	assert.Equal(t, []Line{LineGError}, r.irqs.take())
+}
+
+// TestGERRORActiveOnce_7_5: an error that is active already is not signalled
+// again.
+func TestGERRORActiveOnce_7_5(t *testing.T) {
+	r := newRig(t)
+	r.doorbells()
+	r.setup()
+	r.irqs.abort = errors.New("no such doorbell")
+	msi := smmuv3.Command{0x1046, 0x8080000}
+	r.run(msi, msi, msi)
+	r.idle()
+	assert.Equal(t, uint32(1<<4), r.gerror())
+	assert.Equal(t, []Line{LineCmdSync, LineGError, LineCmdSync, LineCmdSync}, r.irqs.take())
+	r.w32(gerrorn, 1<<4)
+	r.run(msi)
+	r.idle()
+	assert.Equal(t, uint32(1<<4), r.gerror())
+}
+
+// TestMSIAborts_7_5: each source has its error; that of GERROR raises no
+// interrupt (§7.5.1).
+func TestMSIAborts_7_5(t *testing.T) {
+	r := newRig(t)
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	r.msiSetup()
+	r.setup()
+	r.irqs.abort = errors.New("no such doorbell")
+	r.host.Emit(fault(1))
+	assert.Equal(t, uint32(1<<5|1<<7), r.gerror(), "MSI_EVENTQ_ABT_ERR, and MSI_GERROR_ABT_ERR of signalling that")
+	assert.Equal(t, []Line{LineEventQ, LineGError}, r.irqs.take())
+	assert.Equal(t, []smmuv3.Event{fault(1)}, r.events(), "the event is there")
+
+	r.irqs.abort = nil
+	r.w32(gerrorn, r.r32(gerror))
+	r.host.Emit(fault(2))
+	assert.Zero(t, r.gerror(), "future MSIs are not affected")
+	assert.Equal(t, map[guestmem.GPA]uint32{0x8080080: 0x22}, r.irqs.msis)
+
+	t.Run("to read-only memory", func(t *testing.T) {
+		r := newRig(t)
+		require.NoError(t, r.Attach(3, r.host, "disk"))
+		r.msiSetup()
+		r.mem.Heal()
+		r.mem.FailWrites(guestmem.Range{GPA: 0x8080080, Len: 4}, guestmem.ErrReadOnly)
+		r.setup()
+		r.host.Emit(fault(1))
+		assert.Equal(t, uint32(1<<5), r.gerror(), "which is no doorbell of the VMM's")
+		assert.NotContains(t, r.irqs.msis, guestmem.GPA(0x8080080))
+	})
+}
+
+// TestPulseFails: what the embedder cannot deliver it is told of, and the device
+// goes on.
+func TestPulseFails(t *testing.T) {
+	log := newLog()
+	r := newRig(t, func(c *Config) { c.Log = log.Logger; c.Interrupts = brokenWires{} })
+	r.setup()
+	r.run(cmdSyncIRQ, cmdSync)
+	r.idle()
+	assert.Equal(t, 1, log.count())
+	assert.Contains(t, log.String(), "cut")
+	assert.Zero(t, r.gerror())
+}
+
+type brokenWires struct{}
+
+func (brokenWires) Pulse(Line) error                     { return errors.New("cut") }
+func (brokenWires) SignalMSI(guestmem.GPA, uint32) error { return errors.New("cut") }
+
+// TestLogIsLimited: a guest can provoke log records, but no flood of them.
+func TestLogIsLimited(t *testing.T) {
+	log := newLog()
+	r := newRig(t, func(c *Config) { c.Log = log.Logger; c.Interrupts = brokenWires{} })
+	r.setup()
+	cmds := make([]smmuv3.Command, 200)
+	for i := range cmds {
+		cmds[i] = cmdSyncIRQ
+	}
+	r.run(cmds...)
+	r.idle()
+	assert.LessOrEqual(t, log.count(), logBurst+10)
+	assert.Equal(t, uint64(200), uint64(log.count())+r.Stats().LogDropped)
+}
