@@ -38,8 +38,8 @@ type Host struct {
 
 	tlb     *tlb
 	readers *readers
-	_       [cacheLine]byte
-	clock   atomic.Uint64 // counts batches of invalidations
+	_       [cacheLine]byte // what is above does not change, and every transaction reads it
+	clock   atomic.Uint64   // counts batches of invalidations
 
 	mu      sync.Mutex
 	streams map[smmuv3.StreamID]*stream // nil once closed

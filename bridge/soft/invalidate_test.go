@@ -182,3 +182,115 @@ func TestASmallTLB(t *testing.T) {
 		}
 	}
 }
+
+// Without global entries a range that is too long to go through costs its ASID
+// no more than its ASID.
+func TestALongRangeTakesItsASID(t *testing.T) {
+	r := newRig(t, soft.Config{})
+	leaf := r.map4K(0, 0x5000_0000|pageRW)
+	r.mem.SetWords(cdAt+64, 0x0001_6205_c000_0010, 0x10000)
+	r.mem.SetWords(cdAt+128, 0x0002_6205_c000_0010, 0x10000)
+	r.bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: cdAt, S1CDMax: 2})
+	r.mem.SetWords(0x5000_0000, 0x01d)
+	r.mem.SetWords(0x6000_0000, 0x2e3)
+	read := func(ssid smmuv3.SubstreamID) uint64 {
+		got, err := word(r.ep.With(soft.Attrs{HasSubstream: true, Substream: ssid}), 0)
+		require.NoError(t, err)
+		return got
+	}
+	for range 2 {
+		read(1)
+		read(2)
+	}
+	r.mem.SetWords(leaf, 0x6000_0000|pageRW)
+	// NUM = 31, SCALE = 2, TG = 4 KiB: 128 pages from 0x1000 on, one by one.
+	r.invalidate(smmuv3.Command{0x12 | 1<<48 | 31<<12 | 2<<20, 1<<10 | 0x1000})
+	assert.EqualValues(t, 0x01d, read(1))
+	// SCALE = 3: 256 pages.
+	r.invalidate(smmuv3.Command{0x12 | 1<<48 | 31<<12 | 3<<20, 1<<10 | 0x1000})
+	assert.EqualValues(t, 0x2e3, read(1))
+	assert.EqualValues(t, 0x01d, read(2))
+}
+
+// §4.4.1.1: TTL = 1 with the 16 KiB granule is reserved without IDR5.DS, and
+// counts as no hint.
+func TestLevel1Of16KiBIsNoHint(t *testing.T) {
+	r := newRig(t, soft.Config{})
+	r.mem.SetWords(cdAt, 0x0001_6205_c000_00a7, 0x40000) // T0SZ = 39: level 3 alone
+	r.mem.SetWords(0x40000, 0x5000_0c43)
+	r.mem.SetWords(0x5000_0000, 0x01d)
+	r.mem.SetWords(0x6000_0000, 0x2e3)
+	r.bind(oneCD)
+	for range 2 {
+		_, err := word(r.ep, 0)
+		require.NoError(t, err)
+	}
+	r.mem.SetWords(0x40000, 0x6000_0c43)
+	got, err := word(r.ep, 0)
+	require.NoError(t, err)
+	require.EqualValues(t, 0x01d, got)
+	r.invalidate(smmuv3.Command{0x12 | 1<<48 | 1<<12, 0b10<<10 | 0b01<<8})
+	got, err = word(r.ep, 0)
+	require.NoError(t, err)
+	assert.EqualValues(t, 0x2e3, got)
+}
+
+// §5.4, ASET: the same ASID in the other set is another address space; a TLBI
+// by ASID reaches both.
+func TestASETTellsAddressSpacesApart(t *testing.T) {
+	r := newRig(t, soft.Config{})
+	r.map4K(0, 0x5000_0000|pageRW)
+	r.mem.SetWords(cdAt+64, 0x0001_6205_c000_0030, 0x70000)
+	r.mem.SetWords(cdAt+128, 0x0001_e205_c000_0030, 0x78000)
+	r.bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: cdAt, S1CDMax: 2})
+	for _, global := range []uint64{0, 1 << 11} {
+		r.mem.SetWords(0x70000, 0x5000_0c43^global)
+		r.mem.SetWords(0x78000, 0x6000_0c43^global)
+		r.mem.SetWords(0x5000_0000, 0x5e1)
+		r.mem.SetWords(0x6000_0000, 0x6e1)
+		for range 3 {
+			for ssid, want := range map[smmuv3.SubstreamID]uint64{1: 0x5e1, 2: 0x6e1} {
+				got, err := word(r.ep.With(soft.Attrs{HasSubstream: true, Substream: ssid}), 0)
+				require.NoError(t, err)
+				assert.Equal(t, want, got)
+			}
+		}
+		r.mem.SetWords(0x70000, 0)
+		r.mem.SetWords(0x78000, 0)
+		r.invalidate(smmuv3.Command{0x12 | 1<<48, 0})
+		for ssid := range smmuv3.SubstreamID(2) {
+			_, err := word(r.ep.With(soft.Attrs{HasSubstream: true, Substream: ssid + 1}), 0)
+			assert.ErrorIs(t, err, soft.ErrFault)
+		}
+	}
+}
+
+// §3.21.1.3: with IDR3.BBML = 2 a guest may turn a block into a table and back
+// while it is in use. What is held of either serves until it is withdrawn, and
+// nothing faults.
+func TestBlocksChangeIntoTablesInUse(t *testing.T) {
+	r := newRig(t, soft.Config{})
+	var leaves [512]uint64
+	for i := range uint64(512) {
+		leaves[i] = 0x4020_0000 + i<<12 | pageRW
+		r.mem.SetWords(gpa(0x4020_0000+i<<12), i)
+	}
+	r.map4K(cd4K, leaves[:]...)
+	r.bind(oneCD)
+	for turn := range 6 {
+		if turn%2 == 0 {
+			r.mem.SetWords(0x30000, 0x4020_0000|blockRW)
+		} else {
+			r.mem.SetWords(0x30000, 0x40003)
+		}
+		for i := range uint64(512) {
+			got, err := word(r.ep, i<<12)
+			require.NoError(t, err)
+			require.Equal(t, i, got)
+		}
+	}
+	r.mem.SetWords(0x30000, 0)
+	r.invalidate(smmuv3.Command{0x12 | 1<<48, 0x5000})
+	_, err := word(r.ep, 0x5000)
+	assert.ErrorIs(t, err, soft.ErrFault, "page and block alike")
+}
