@@ -1,0 +1,76 @@
+package main
+
+import (
+	"bytes"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestBadCommandLinesGetOneLineAndStatus2(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"bot"}, `unknown command "bot": see vsmmu help`},
+		{[]string{"boot", "-nosuch"}, "-nosuch: see vsmmu boot -h"},
+		{[]string{"boot", "extra"}, `unexpected argument "extra"`},
+		{[]string{"boot", "-timeout", "soon"}, "-timeout"},
+		{[]string{"boot", "-timeout", "-1s"}, "not a time to wait"},
+		{[]string{"boot", "-mem", "512"}, "suffix M or G"},
+		{[]string{"boot", "-mem", ""}, "suffix M or G"},
+		{[]string{"boot", "-mem", "-1G"}, "suffix M or G"},
+		{[]string{"boot", "-mem", "99999999999999999999G"}, "suffix M or G"},
+		{[]string{"boot", "-mem", "17179869184G"}, "suffix M or G"}, // 2^64 bytes
+		{[]string{"boot", "-mem", "1M"}, "1 MiB of memory"},
+		{[]string{"boot", "-cmdline", "a\nb"}, "more than one line"},
+		{[]string{"boot", "-accel", "fast"}, "[auto kvm tcg]"},
+	} {
+		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
+			args := tt.args
+			if args[0] == "boot" {
+				// A bad command line must not get as far as to make this.
+				args = append([]string{"boot", "-report", filepath.Join(t.TempDir(), "report.json")}, args[1:]...)
+			}
+			var stdout, stderr bytes.Buffer
+			assert.Equal(t, 2, run(args, &stdout, &stderr))
+			assert.Contains(t, stderr.String(), tt.want)
+			assert.Equal(t, 1, strings.Count(stderr.String(), "\n"), "one line, not %q", stderr.String())
+			assert.Empty(t, stdout.String())
+		})
+	}
+}
+
+func TestHelpGoesToStandardOutput(t *testing.T) {
+	for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}, {"boot", "-h"}, {"boot", "--help"}} {
+		var stdout, stderr bytes.Buffer
+		assert.Equal(t, 0, run(args, &stdout, &stderr), args)
+		assert.Contains(t, stdout.String(), "Usage:")
+		assert.Empty(t, stderr.String())
+	}
+	var stdout, stderr bytes.Buffer
+	assert.Equal(t, 2, run(nil, &stdout, &stderr), "no command is a mistake")
+	assert.Contains(t, stderr.String(), "Usage:")
+}
+
+func TestBootFlags(t *testing.T) {
+	o, err := parseBoot(nil, nil)
+	require.NoError(t, err)
+	assert.Equal(t, uint64(512<<20), o.Mem)
+	assert.Equal(t, "build/boot/report.json", filepath.ToSlash(o.Report))
+	assert.Equal(t, "auto", o.Accel)
+
+	o, err = parseBoot([]string{
+		"-kernel", "k", "-modules", "m", "-host-kernel", "hk", "-host-modules", "hm", "-cmdline", "iommu.strict=0",
+		"-report", "r", "-timeout", "90s", "-accel", "tcg", "-mem", "1g", "-agent", "a", "-qemu", "q",
+	}, nil)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"k", "m", "hk", "hm", "iommu.strict=0", "r", "tcg", "a", "q"},
+		[]string{o.Kernel, o.Modules, o.HostKernel, o.HostModules, o.Cmdline, o.Report, o.Accel, o.Agent, o.QEMU})
+	assert.Equal(t, 90*time.Second, o.Timeout)
+	assert.Equal(t, uint64(1<<30), o.Mem)
+}

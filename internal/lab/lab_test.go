@@ -1,0 +1,246 @@
+package lab
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/report"
+)
+
+// The test program is also the emulator of its tests: what it does is named by this variable of its environment.
+const fakeQEMU = "VSMMU_TEST_QEMU"
+
+func TestMain(m *testing.M) {
+	if mode := os.Getenv(fakeQEMU); mode != "" {
+		emulator(mode)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// emulator behaves as QEMU with our host in it: a console on its output, the channel as descriptor 3.
+func emulator(mode string) {
+	channel := os.NewFile(3, "channel")
+	s := &sender{w: channel}
+	fmt.Println("Booting Linux\x1b[2J on the host")
+	switch mode {
+	case "reports":
+		s.Stage("the guest's kernel boots")
+		s.Line("guest", "hello from the guest")
+		_ = s.send(message{Report: &report.Report{Guest: report.Guest{PoweredOff: true}}})
+	case "panics":
+		fmt.Println("Kernel panic - not syncing: no init")
+		fmt.Println("---[ end Kernel panic ]---")
+	case "gives up":
+		_ = s.send(message{Error: "no /dev/kvm"})
+	case "refuses to start":
+		fmt.Fprintln(os.Stderr, "qemu: unsupported machine type")
+		os.Exit(1)
+	case "talks nonsense":
+		fmt.Fprintln(channel, "{")
+	case "hangs, but stops":
+		s.Line("guest", "the guest's last line")
+		word, _ := bufio.NewReader(channel).ReadString('\n')
+		_ = s.send(message{Report: &report.Report{Error: "was told to " + word}})
+	case "hangs":
+		// Longer than any of the tests takes: the end comes from outside.
+		time.Sleep(time.Hour)
+	}
+}
+
+// image is an arm64 kernel's header, which is all that is looked at before the boot.
+func image() []byte {
+	b := make([]byte, 4096)
+	binary.LittleEndian.PutUint64(b[16:], 4096)
+	copy(b[56:], "ARM\x64")
+	return b
+}
+
+func options(t *testing.T, mode string) (Options, *bytes.Buffer) {
+	t.Helper()
+	t.Setenv(fakeQEMU, mode)
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", filepath.Join(dir, "tmp"))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "tmp"), 0o700))
+	kernel := filepath.Join(dir, "Image")
+	require.NoError(t, os.WriteFile(kernel, image(), 0o600))
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	out := new(bytes.Buffer)
+	return Options{
+		Kernel: kernel, HostKernel: kernel, Agent: kernel, QEMU: exe, Accel: "tcg", Mem: MinMem,
+		Report: filepath.Join(dir, "out", "report.json"), Timeout: time.Minute, Out: out,
+	}, out
+}
+
+// nothingLeft: neither files of the runner nor parts of a report.
+func nothingLeft(t *testing.T, o Options, reported bool) {
+	t.Helper()
+	tmp, err := os.ReadDir(os.Getenv("TMPDIR"))
+	require.NoError(t, err)
+	assert.Empty(t, tmp)
+	out, _ := os.ReadDir(filepath.Dir(o.Report))
+	var names []string
+	for _, f := range out {
+		names = append(names, f.Name())
+	}
+	if reported {
+		assert.Equal(t, []string{"report.json"}, names)
+	} else {
+		assert.Empty(t, names)
+	}
+}
+
+func TestBootFollowsTheHostToItsReport(t *testing.T) {
+	o, out := options(t, "reports")
+	r, err := Boot(context.Background(), o)
+	require.NoError(t, err)
+	assert.Empty(t, r.Error)
+	assert.False(t, r.OK, "the checks are made of what was reported, and nothing was")
+	assert.NotEmpty(t, r.Checks)
+	assert.Equal(t, "tcg", r.Accel)
+	assert.Contains(t, out.String(), "[host ] Booting Linux.[2J on the host", "no escape sequence of a console may reach the terminal")
+	assert.Contains(t, out.String(), "[guest] hello from the guest")
+	assert.Contains(t, out.String(), "stage: the guest's kernel boots")
+	var phases []string
+	for _, p := range r.Phases {
+		phases = append(phases, p.Name)
+	}
+	assert.Equal(t, []string{"the kernels, their modules and the initramfs are read", "the host's kernel boots", "the guest's kernel boots"}, phases)
+	nothingLeft(t, o, true)
+}
+
+func TestBootThatFailsSaysWhatWasLastSeen(t *testing.T) {
+	for _, tt := range []struct{ mode, want string }{
+		{"panics", `the emulated host went down without a report, in stage "the host's kernel boots"; last seen of the host: "Kernel panic - not syncing: no init"`},
+		{"gives up", "the host gave up: no /dev/kvm"},
+		{"refuses to start", "went down without a report"},
+		{"talks nonsense", "the host sent what is no message"},
+	} {
+		t.Run(tt.mode, func(t *testing.T) {
+			o, _ := options(t, tt.mode)
+			r, err := Boot(context.Background(), o)
+			require.NoError(t, err)
+			assert.Contains(t, r.Error, tt.want)
+			assert.False(t, r.OK)
+			nothingLeft(t, o, true)
+		})
+	}
+}
+
+func TestBootThatTakesTooLongReportsHowFarItCame(t *testing.T) {
+	o, _ := options(t, "hangs, but stops")
+	o.Timeout = 2 * time.Second
+	r, err := Boot(context.Background(), o)
+	require.NoError(t, err)
+	assert.Equal(t, `the boot did not end within 2s (-timeout), in stage "the host's kernel boots"; last seen of the guest: "the guest's last line"`, r.Error)
+	nothingLeft(t, o, true)
+}
+
+func TestInterruptedBootLeavesNothing(t *testing.T) {
+	o, _ := options(t, "hangs")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	o.Out = &notice{word: "Booting Linux", do: func() { cancel(ErrInterrupted) }}
+	_, err := Boot(ctx, o)
+	require.ErrorIs(t, err, ErrInterrupted)
+	nothingLeft(t, o, false)
+}
+
+// notice does something when a word is written to it.
+type notice struct {
+	mu   sync.Mutex
+	word string
+	do   func()
+}
+
+func (n *notice) Write(p []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if strings.Contains(string(p), n.word) {
+		n.do()
+	}
+	return len(p), nil
+}
+
+func TestBadInputBootsNothing(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		edit func(*Options)
+		want string
+	}{
+		{"no kernel", func(o *Options) { o.Kernel = "/nonexistent" }, "the guest's kernel: stat /nonexistent"},
+		{"no arm64 kernel", func(o *Options) { o.Kernel = o.QEMU }, "not an arm64 Linux kernel image"},
+		{"host's kernel is none", func(o *Options) { o.HostKernel = o.QEMU }, "the host's kernel: "},
+		{"no modules", func(o *Options) { o.Modules = "/nonexistent" }, "the guest's modules: stat /nonexistent"},
+		{"no agent", func(o *Options) { o.Agent = "/nonexistent" }, "run make, or give one with -agent FILE"},
+		{"no emulator", func(o *Options) { o.QEMU = "/nonexistent" }, "apt-get install qemu-system-arm"},
+		{"an emulator that cannot be started", func(o *Options) { o.QEMU = o.Kernel }, "permission denied"},
+		{"unknown acceleration", func(o *Options) { o.Accel = "hvf" }, "-accel hvf: not one of [auto kvm tcg]"},
+		{"too little memory", func(o *Options) { o.Mem = 1 << 20 }, "1 MiB of memory"},
+		{"report in a file", func(o *Options) { o.Report = o.Kernel + "/report.json" }, "the report: "},
+		{"report is a directory", func(o *Options) { o.Report = filepath.Dir(o.Kernel) }, "no regular file"},
+		{"no place for files", func(o *Options) { os.Remove(os.Getenv("TMPDIR")) }, "TMPDIR names another"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o, _ := options(t, "reports")
+			tt.edit(&o)
+			_, err := Boot(context.Background(), o)
+			var input *InputError
+			require.ErrorAs(t, err, &input)
+			assert.ErrorContains(t, err, tt.want)
+			assert.NotContains(t, err.Error(), "\n")
+		})
+	}
+}
+
+func TestBootRemovesTheReportBefore(t *testing.T) {
+	o, _ := options(t, "hangs")
+	require.NoError(t, os.MkdirAll(filepath.Dir(o.Report), 0o755))
+	require.NoError(t, os.WriteFile(o.Report, []byte(`{"ok":true}`), 0o644))
+	ctx, cancel := context.WithCancelCause(context.Background())
+	o.Out = &notice{word: "Booting Linux", do: func() { cancel(ErrInterrupted) }}
+	_, err := Boot(ctx, o)
+	require.ErrorIs(t, err, ErrInterrupted)
+	nothingLeft(t, o, false)
+}
+
+func TestReceiveBoundsWhatItTakes(t *testing.T) {
+	endless := io.MultiReader(strings.NewReader(`{"stage":"`), zeros{})
+	_, err := receive(endless, newProgress(io.Discard))
+	require.ErrorIs(t, err, bufio.ErrTooLong)
+	assert.False(t, errors.Is(err, io.ErrUnexpectedEOF))
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = '0'
+	}
+	return len(p), nil
+}
+
+func TestProcessDoesNotOutliveKill(t *testing.T) {
+	t.Setenv(fakeQEMU, "hangs")
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	p, err := startProcess(exec.Command(exe))
+	require.NoError(t, err)
+	p.kill()
+	assert.Error(t, p.cmd.Process.Signal(os.Interrupt), "it is gone")
+}

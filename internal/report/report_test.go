@@ -1,0 +1,153 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// good is the report of a boot in which all went well.
+func good() *Report {
+	const tested = 16 << 20
+	stage := func(max uint8, dss string) []Bind {
+		return []Bind{
+			{Disposition: "abort", Text: "abort"},
+			{Disposition: "translate", S1Fmt: "linear", S1CDMax: max, S1DSS: dss, Text: "translate"},
+		}
+	}
+	moved := map[string]uint64{"translate": 2*tested + 100}
+	return &Report{
+		Accel: "tcg",
+		Guest: Guest{Release: "6.1.0", PageSize: 4096, CPUs: 2, PoweredOff: true},
+		Probe: []string{"arm-smmu-v3 9050000.iommu: ias 48-bit, oas 48-bit (features 0x0000830f)"},
+		Streams: []Stream{
+			{StreamID: 0x10, Endpoint: "plain", Binds: stage(0, "terminate"), BindCalls: 2, Moved: moved},
+			{StreamID: 0x21, Endpoint: "pasid", Binds: stage(6, "substream 0"), BindCalls: 2, Moved: moved},
+		},
+		Disks: []Disk{
+			{Serial: "plain", Written: tested, Read: tested, Verified: tested, Backing: tested},
+			{Serial: "pasid", Written: tested, Read: tested, Verified: tested, Backing: tested},
+		},
+		Fault: Fault{
+			StreamID: 0x32, Address: 0xbad000, Made: true, Error: "F_TRANSLATION",
+			Device: []Event{{Type: 0x10, Name: "F_TRANSLATION", StreamID: 0x32, Address: 0xbad000}},
+			Kernel: []string{"arm-smmu-v3 9050000.iommu: event 0x10 received:"},
+		},
+		Commands:   map[string]uint64{"SYNC": 10, "CFGI_STE": 2},
+		Events:     map[string]uint64{"F_TRANSLATION": 1},
+		Interrupts: map[string]uint64{"eventq": 1},
+		Phases:     []Phase{{"the guest's kernel boots", 12.5}},
+		Seconds:    12.5,
+	}
+}
+
+func failed(r *Report) (names []string) {
+	for _, c := range r.Checks {
+		if !c.OK {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+func TestJudgeAcceptsWhatIsRight(t *testing.T) {
+	r := good()
+	r.Judge()
+	assert.Empty(t, failed(r))
+	assert.True(t, r.OK)
+	assert.Len(t, r.Checks, len(checks))
+
+	r = good()
+	r.Fault.Kernel = []string{"arm-smmu-v3 9050000.iommu: event: F_TRANSLATION client: a000400.virtio_mmio sid: 0x32 ssid: 0x0"}
+	r.Judge()
+	assert.True(t, r.OK, "as kernels print it that decode the record")
+}
+
+// Each check fails when, and only when, what it is about is not so.
+func TestJudgeFindsWhatIsWrong(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		spoil func(*Report)
+		fails []string
+	}{
+		{"no user space", func(r *Report) { r.Guest.Release = "" }, []string{"the guest reached its user space"}},
+		{"no driver", func(r *Report) { r.Probe = nil }, []string{"its driver brought the SMMU up"}},
+		{"a table for plain", func(r *Report) { r.Streams[0].Binds[1].S1CDMax = 6 }, []string{"plain: bound to a single context descriptor"}},
+		{"no table for pasid", func(r *Report) { r.Streams[1].Binds[1].S1CDMax = 0 }, []string{"pasid: bound to a table of context descriptors"}},
+		{"S1DSS for pasid", func(r *Report) { r.Streams[1].Binds[1].S1DSS = "bypass" }, []string{"pasid: bound to a table of context descriptors"}},
+		{"a stage that the host refused", func(r *Report) { r.Streams[0].Binds[1].Error = "no" }, []string{"plain: bound to a single context descriptor"}},
+		{"too little written", func(r *Report) { r.Disks[0].Written-- }, []string{"plain: written, read back and verified"}},
+		{"too little read", func(r *Report) { r.Disks[0].Read-- }, []string{"plain: written, read back and verified"}},
+		{"too little verified", func(r *Report) { r.Disks[1].Verified-- }, []string{"pasid: written, read back and verified"}},
+		{"the backing file differs", func(r *Report) { r.Disks[1].Backing = 0 }, []string{"pasid: written, read back and verified"}},
+		{"a disk's error", func(r *Report) { r.Disks[1].Error = "EIO" }, []string{"pasid: written, read back and verified"}},
+		{"bytes past the translation", func(r *Report) {
+			r.Streams[0].Moved = map[string]uint64{"translate": 1 << 30, "bypass": 1}
+		}, []string{"plain: every byte moved through stage 1"}},
+		{"bytes unaccounted for", func(r *Report) { r.Streams[1].Moved = map[string]uint64{"translate": 1} }, []string{"pasid: every byte moved through stage 1"}},
+		{"no misbehaviour", func(r *Report) { r.Fault.Made = false }, []string{"rogue: its DMA to an unmapped address was refused"}},
+		{"a breach", func(r *Report) { r.Fault.Error = "" }, []string{"rogue: its DMA to an unmapped address was refused"}},
+		{"another event", func(r *Report) { r.Fault.Device[0].Type = 0x13 }, []string{"rogue: the device recorded F_TRANSLATION"}},
+		{"another stream's event", func(r *Report) { r.Fault.Device[0].StreamID = 0x10 }, []string{"rogue: the device recorded F_TRANSLATION"}},
+		{"another address", func(r *Report) { r.Fault.Device[0].Address++ }, []string{"rogue: the device recorded F_TRANSLATION"}},
+		{"nothing printed", func(r *Report) { r.Fault.Kernel = nil }, []string{"rogue: the guest's kernel printed the fault"}},
+		{"another fault", func(r *Report) { r.Events["C_BAD_STE"] = 1 }, []string{"nothing else faulted"}},
+		{"a fault of another stream", func(r *Report) { r.Events["F_TRANSLATION"] = 2 }, []string{"nothing else faulted"}},
+		{"no commands", func(r *Report) { delete(r.Commands, "SYNC") }, []string{"commands were consumed and interrupts raised"}},
+		{"no interrupt", func(r *Report) { r.Interrupts = nil }, []string{"commands were consumed and interrupts raised"}},
+		{"no power off", func(r *Report) { r.Guest.PoweredOff = false }, []string{"the guest powered off"}},
+		{"an error, though all checks hold", func(r *Report) { r.Error = "x" }, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := good()
+			tt.spoil(r)
+			r.Judge()
+			assert.Equal(t, tt.fails, failed(r))
+			assert.False(t, r.OK)
+		})
+	}
+}
+
+func TestEmptyReportIsNotOK(t *testing.T) {
+	r := &Report{}
+	r.Judge()
+	assert.False(t, r.OK)
+	require.NoError(t, r.Summary(new(bytes.Buffer)))
+}
+
+func TestWriteIsJSONWithTheNamesPromised(t *testing.T) {
+	r := good()
+	r.Judge()
+	var out bytes.Buffer
+	require.NoError(t, r.Write(&out))
+	var m map[string]any
+	require.NoError(t, json.Unmarshal(out.Bytes(), &m))
+	assert.Equal(t, true, m["ok"])
+	var names []string
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	assert.Equal(t, []string{
+		"accel", "checks", "commands", "disks", "events", "fault", "guest", "id_registers",
+		"interrupts", "ok", "phases", "probe", "seconds", "streams",
+	}, names)
+}
+
+func TestSummaryShowsEachBind(t *testing.T) {
+	r := good()
+	r.Streams[0].BindCalls = 7
+	r.Judge()
+	var out bytes.Buffer
+	require.NoError(t, r.Summary(&out))
+	for _, want := range []string{
+		"stream 0x10 (plain)  1.  abort\n", "2.  translate\n", "and 5 more", "stream 0x21 (pasid)",
+		"16.0 MiB written", "SYNC 10, CFGI_STE 2", "OK: 14 of 14 checks held",
+	} {
+		assert.Contains(t, out.String(), want)
+	}
+}
