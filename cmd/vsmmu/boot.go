@@ -83,7 +83,7 @@ func parseBoot(args []string, stdout io.Writer) (lab.Options, error) {
 	f.StringVar(&o.HostModules, "host-modules", "", "the emulated host's modules, a `DIR` or .deb (default: as for -modules)")
 	f.StringVar(&o.Cmdline, "cmdline", "", "`TEXT` appended to the guest's kernel command line")
 	f.StringVar(&o.Accel, "accel", "auto", "what runs the guest, `HOW`: "+strings.Join(lab.Accels, ", ")+"\nkvm is this machine's own, tcg that of an emulated host")
-	f.Var((*bytes)(&o.Mem), "mem", "the guest's memory, `SIZE` with suffix M or G")
+	f.Var((*size)(&o.Mem), "mem", "the guest's memory, `SIZE` with suffix M or G")
 	f.StringVar(&o.Report, "report", filepath.Join("build", "boot", "report.json"), "where the report goes, `FILE`")
 	f.DurationVar(&o.Timeout, "timeout", 8*time.Minute, "the `TIME` after which the boot is given up")
 	f.StringVar(&o.Agent, "agent", "", "the build of this program for linux/arm64, `FILE` (default: vsmmu-linux-arm64 beside it)")
@@ -108,12 +108,12 @@ func parseBoot(args []string, stdout io.Writer) (lab.Options, error) {
 	return o, nil
 }
 
-// bytes is a flag for an amount of memory.
-type bytes uint64
+// size is a flag for an amount of memory.
+type size uint64
 
-func (b *bytes) String() string { return fmt.Sprintf("%dM", uint64(*b)>>20) }
+func (b *size) String() string { return fmt.Sprintf("%dM", uint64(*b)>>20) }
 
-func (b *bytes) Set(s string) error {
+func (b *size) Set(s string) error {
 	shift, ok := map[string]uint{"M": 20, "G": 30}[strings.ToUpper(s[max(0, len(s)-1):])]
 	if !ok {
 		return errors.New("give a number with suffix M or G")
@@ -122,6 +122,6 @@ func (b *bytes) Set(s string) error {
 	if err != nil {
 		return errors.New("give a number with suffix M or G")
 	}
-	*b = bytes(n << shift)
+	*b = size(n << shift)
 	return nil
 }
