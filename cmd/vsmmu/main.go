@@ -10,6 +10,8 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/lines"
 )
 
 // Exit codes, as the help lists them. A signal gives 128 plus its number.
@@ -58,6 +60,6 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 // complain prints the one line that a failure deserves.
 func complain(stderr io.Writer, err error) int {
-	fmt.Fprintln(stderr, "vsmmu:", strings.ReplaceAll(err.Error(), "\n", "; "))
+	fmt.Fprintln(stderr, "vsmmu:", lines.Printable(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	return exitUsage
 }

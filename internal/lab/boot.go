@@ -29,11 +29,9 @@ func Boot(ctx context.Context, o Options) (*report.Report, error) {
 	if err != nil {
 		return nil, &InputError{err}
 	}
-	out, err := createReport(o.Report)
-	if err != nil {
+	if err := checkReport(o.Report); err != nil {
 		return nil, &InputError{err}
 	}
-	defer out.discard()
 	p := newProgress(o.Out)
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("the boot did not end within %v (-timeout)", o.Timeout))
 	defer cancel()
@@ -56,7 +54,7 @@ func Boot(ctx context.Context, o Options) (*report.Report, error) {
 	r.Phases, r.Seconds = phases, total.Seconds()
 	r.Accel = map[bool]string{true: "kvm", false: "tcg"}[direct]
 	r.Judge()
-	if err := out.commit(r); err != nil {
+	if err := writeReport(o.Report, r); err != nil {
 		return r, err
 	}
 	return r, r.Summary(o.Out)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-vsmmu/vsmmuv3/internal/lines"
 	"github.com/go-vsmmu/vsmmuv3/internal/report"
 )
 
@@ -51,7 +52,6 @@ func (p *progress) Line(machine, text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.heard = time.Now()
-	text = printable(text)
 	kept := append(p.last[machine], text)
 	p.last[machine] = kept[max(0, len(kept)-keepLines):]
 	p.print(machine, text)
@@ -106,16 +106,16 @@ func (p *progress) lastSeen(machines ...string) string {
 }
 
 // telling picks the line that explains most: that of a panic, or else the last.
-func telling(lines []string) string {
-	for _, line := range lines {
+func telling(console []string) string {
+	for _, line := range console {
 		if strings.Contains(line, "Kernel panic") {
 			return line
 		}
 	}
-	if len(lines) == 0 {
+	if len(console) == 0 {
 		return ""
 	}
-	return lines[len(lines)-1]
+	return console[len(console)-1]
 }
 
 func (p *progress) endStage(now time.Time) {
@@ -129,15 +129,5 @@ func (p *progress) endStage(now time.Time) {
 
 func (p *progress) print(machine, text string) {
 	p.printed = time.Now()
-	fmt.Fprintf(p.out, "%7.1f [%-5s] %s\n", p.printed.Sub(p.start).Seconds(), machine, text)
-}
-
-// printable keeps a machine's escape sequences away from the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\t' || r >= 0x7f && r < 0xa0 {
-			return '.'
-		}
-		return r
-	}, s)
+	fmt.Fprintf(p.out, "%7.1f [%-5s] %s\n", p.printed.Sub(p.start).Seconds(), machine, lines.Printable(text))
 }

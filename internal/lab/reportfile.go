@@ -9,47 +9,37 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/internal/report"
 )
 
-// reportFile is a report that comes into being complete or not at all. The one of the boot before is gone from the
-// beginning, so that a boot which leaves none is not taken for it.
-type reportFile struct {
-	path string
-	tmp  *os.File
-}
-
-// createReport finds out, before anything is booted, whether the report can be written.
-func createReport(path string) (*reportFile, error) {
+// checkReport finds out, before anything is booted, whether a report can be written, and removes the one of the boot
+// before, so that a boot which leaves none is not taken for it.
+func checkReport(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("the report: %w", err)
+		return fmt.Errorf("the report: %w", err)
 	}
-	info, err := os.Lstat(path)
-	if err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("the report: %s is no regular file: give another path with -report FILE", path)
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("the report: %s is no regular file: give another path with -report FILE", path)
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".report-*")
-	if err != nil {
-		return nil, fmt.Errorf("the report: %w", err)
+	if err := writeReport(path, &report.Report{}); err != nil {
+		return err
 	}
-	f := &reportFile{path, tmp}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		f.discard()
-		return nil, fmt.Errorf("the report: %w", err)
-	}
-	return f, nil
-}
-
-func (f *reportFile) commit(r *report.Report) error {
-	err := errors.Join(r.Write(f.tmp), f.tmp.Chmod(0o644), f.tmp.Close())
-	if err == nil {
-		err = os.Rename(f.tmp.Name(), f.path)
-	}
-	if err != nil {
+	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("the report: %w", err)
 	}
 	return nil
 }
 
-// discard removes what was not committed. After a commit it has nothing to do.
-func (f *reportFile) discard() {
-	f.tmp.Close()
-	os.Remove(f.tmp.Name())
+// writeReport leaves a report that is complete, or none.
+func writeReport(path string, r *report.Report) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".report-*")
+	if err != nil {
+		return fmt.Errorf("the report: %w", err)
+	}
+	err = errors.Join(r.Write(tmp), tmp.Chmod(0o644), tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		os.Remove(tmp.Name())
+		return fmt.Errorf("the report: %w", err)
+	}
+	return nil
 }

@@ -1,7 +1,10 @@
 // Package lines takes a stream of bytes, of which nothing is known, apart into lines.
 package lines
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // Writer gives each line that is written to it to Emit, without its end. A line longer than Max goes on in the next, so
 // that a stream without ends of lines does not grow in memory. It is for one goroutine at a time.
@@ -42,4 +45,15 @@ func (w *Writer) Flush() {
 func (w *Writer) emit() {
 	w.Emit(string(bytes.TrimRight(w.buf, "\r")))
 	w.buf = w.buf[:0]
+}
+
+// Printable keeps escape sequences, which a machine's console or a guest's message may hold, away from the terminal. Ends
+// of lines and tabs stay.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\t' && r != '\n' || r >= 0x7f && r < 0xa0 {
+			return '.'
+		}
+		return r
+	}, s)
 }

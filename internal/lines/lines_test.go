@@ -43,3 +43,7 @@ func TestWriterHoldsNoMoreThanMax(t *testing.T) {
 		assert.LessOrEqual(t, len(w.buf), 64)
 	}
 }
+
+func TestPrintable(t *testing.T) {
+	assert.Equal(t, "a.[2Jb.c\td\n.é.", Printable("a\x1b[2Jb\rc\td\n\x7fé\u009b"))
+}

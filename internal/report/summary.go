@@ -7,11 +7,14 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/lines"
 )
 
 // Summary writes the report for people.
 func (r *Report) Summary(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var text strings.Builder
+	t := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	section := func(title string) { fmt.Fprintf(t, "\n%s\n", title) }
 
 	if len(r.Probe) > 0 {
@@ -73,7 +76,12 @@ func (r *Report) Summary(w io.Writer) error {
 		verdict = "OK"
 	}
 	fmt.Fprintf(t, "\n%s: %d of %d checks held\n", verdict, held, len(r.Checks))
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	// Much of it is what the guest said.
+	_, err := io.WriteString(w, lines.Printable(text.String()))
+	return err
 }
 
 // counts lists the counters, the largest first.
