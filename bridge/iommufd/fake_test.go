@@ -1,0 +1,452 @@
+//go:build linux && (amd64 || arm64)
+
+package iommufd
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"golang.org/x/sys/unix"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge/iommufd/internal/uapi"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// fakeKernel is iommufd as far as a Host can tell: objects that hold each other, devices, and answers that a test can spoil.
+// It refuses what the kernel refuses: destroying what is in use, and attaching a table that translates without a vDEVICE.
+type fakeKernel struct {
+	t  *testing.T
+	mu sync.Mutex
+
+	smmus    map[string]*uapi.HWInfoARMSMMUv3 // by device path; devices with one pointer share a physical SMMU
+	caps     map[string]uint64                // out_capabilities, by device path
+	groups   map[string][]string
+	next     uint32
+	nextFD   int
+	fds      map[int]string // open descriptors, by path
+	objects  map[uint32]*object
+	devices  map[int]*object // by descriptor
+	maps     map[uint64]uint64
+	commands [][]smmuv3.Command // as they came, a request each
+	log      []string           // what was done, in order
+	events   *fakeQueue
+
+	// spoil is asked before each request, with its name and how many there have been of this name; other than nil is the
+	// answer.
+	spoil func(name string, nth int) error
+	count map[string]int
+	// refused is set once spoil has kept something from being given back.
+	refused bool
+}
+
+// object is an object of the kernel's. It can be destroyed when nothing holds it.
+type object struct {
+	kind     string
+	id       uint32
+	held     int
+	holds    []*object
+	smmu     *uapi.HWInfoARMSMMUv3
+	path     string    // of a device
+	vdevice  *object   // of a device
+	attached *object   // to a device
+	virtID   uint64    // of a vDEVICE
+	device   *object   // of a vDEVICE
+	ste      [2]uint64 // of a nested table
+}
+
+// lab's QEMU has these: IDR0 to IDR5, and AIDR 1.
+func labSMMU() *uapi.HWInfoARMSMMUv3 {
+	return &uapi.HWInfoARMSMMUv3{
+		IDR:  [6]uint32{0x0d44101b, 0x02730010, 0, 0x00001414, 0, 0x00000074},
+		AIDR: 1,
+	}
+}
+
+const (
+	dev0 = "/dev/vfio/devices/vfio0"
+	dev1 = "/dev/vfio/devices/vfio1"
+)
+
+func newFake(t *testing.T) *fakeKernel {
+	smmu := labSMMU()
+	return &fakeKernel{
+		t:       t,
+		smmus:   map[string]*uapi.HWInfoARMSMMUv3{dev0: smmu, dev1: smmu},
+		caps:    map[string]uint64{},
+		groups:  map[string][]string{},
+		nextFD:  100,
+		fds:     map[int]string{},
+		objects: map[uint32]*object{},
+		devices: map[int]*object{},
+		maps:    map[uint64]uint64{},
+		count:   map[string]int{},
+		spoil:   func(string, int) error { return nil },
+	}
+}
+
+// fail answers the nth request of a name with an error, from 1 on, and every one if nth is 0.
+func (k *fakeKernel) fail(name string, nth int, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.count = map[string]int{}
+	k.spoil = func(n string, i int) error {
+		if n == name && (nth == 0 || nth == i) {
+			return err
+		}
+		return nil
+	}
+}
+
+// assertEmpty is what Close owes: no object, no descriptor, no mapping.
+func (k *fakeKernel) assertEmpty() {
+	k.t.Helper()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, o := range k.objects {
+		assert.Fail(k.t, "object left", "%s %d", o.kind, o.id)
+	}
+	assert.Empty(k.t, k.fds, "descriptors")
+	assert.Empty(k.t, k.maps, "mappings")
+}
+
+// kinds are the objects that there are, sorted.
+func (k *fakeKernel) kinds() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var kinds []string
+	for _, o := range k.objects {
+		kinds = append(kinds, o.kind)
+	}
+	slices.Sort(kinds)
+	return kinds
+}
+
+// attachedSTE is the vSTE of the table that a device is attached to.
+func (k *fakeKernel) attachedSTE(fd int) (ste [2]uint64, attached bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	d := k.devices[fd]
+	if d == nil || d.attached == nil {
+		return ste, false
+	}
+	return d.attached.ste, true
+}
+
+func (k *fakeKernel) took() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	log := k.log
+	k.log = nil
+	return log
+}
+
+func (k *fakeKernel) open(path string) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.spoiled("open"); err != nil {
+		return 0, err
+	}
+	if path != DefaultPath && k.smmus[path] == nil {
+		return 0, unix.ENOENT
+	}
+	k.nextFD++
+	k.fds[k.nextFD] = path
+	return k.nextFD, nil
+}
+
+func (k *fakeKernel) close(fd int) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	path, ok := k.fds[fd]
+	if !ok {
+		return unix.EBADF
+	}
+	delete(k.fds, fd)
+	if d := k.devices[fd]; d != nil {
+		k.detach(d)
+		if v := d.vdevice; v != nil {
+			assert.Fail(k.t, "a device was closed before its vDEVICE was destroyed, which leaks the id")
+		}
+		delete(k.devices, fd)
+		k.drop(d)
+	}
+	if path == DefaultPath {
+		if !k.refused {
+			assert.Empty(k.t, k.objects, "objects left when /dev/iommu is closed")
+		}
+		clear(k.objects) // as the kernel does
+		clear(k.maps)
+	}
+	return nil
+}
+
+func (k *fakeKernel) group(fd int) ([]string, error) { return k.groups[k.fds[fd]], nil }
+
+func (k *fakeKernel) spoiled(name string) error {
+	k.count[name]++
+	err := k.spoil(name, k.count[name])
+	if err != nil && (name == "destroy" || name == "detach" || name == "unmap") {
+		k.refused = true
+	}
+	return err
+}
+
+func (k *fakeKernel) add(o *object, out *uint32) error {
+	k.next++
+	o.id = k.next
+	for _, h := range o.holds {
+		h.held++
+	}
+	k.objects[o.id] = o
+	*out = o.id
+	k.log = append(k.log, "+"+o.kind)
+	return nil
+}
+
+func (k *fakeKernel) drop(o *object) {
+	for _, h := range o.holds {
+		h.held--
+	}
+	delete(k.objects, o.id)
+	k.log = append(k.log, "-"+o.kind)
+}
+
+func (k *fakeKernel) detach(d *object) {
+	if d.attached != nil {
+		d.attached.held--
+		d.attached = nil
+	}
+}
+
+// get finds an object of a kind.
+func (k *fakeKernel) get(id uint32, kind string) *object {
+	if o := k.objects[id]; o != nil && o.kind == kind {
+		return o
+	}
+	return nil
+}
+
+var requestNames = map[uintptr]string{
+	uapi.IOMMUDestroy: "destroy", uapi.IOMMUIOASAlloc: "ioas", uapi.IOMMUIOASMap: "map", uapi.IOMMUIOASUnmap: "unmap",
+	uapi.IOMMUHWPTAlloc: "hwpt", uapi.IOMMUGetHWInfo: "hwinfo", uapi.IOMMUHWPTInvalidate: "invalidate",
+	uapi.IOMMUVIOMMUAlloc: "viommu", uapi.IOMMUVDeviceAlloc: "vdevice", uapi.IOMMUVEventQAlloc: "veventq",
+	uapi.VFIODeviceBindIOMMUFD: "bind", uapi.VFIODeviceAttachIOMMUFDPT: "attach", uapi.VFIODeviceDetachIOMMUFDPT: "detach",
+}
+
+func (k *fakeKernel) ioctl(fd int, request uintptr, p unsafe.Pointer) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	name := requestNames[request]
+	if err := k.spoiled(name); err != nil {
+		if request == uapi.IOMMUHWPTInvalidate && err == unix.ENOMEM {
+			return err // and says that all were handled
+		}
+		if request == uapi.IOMMUHWPTInvalidate {
+			a := (*uapi.HWPTInvalidate)(p)
+			a.EntryNum = a.EntryNum / 63 * 63
+		}
+		return err
+	}
+	if _, ok := k.fds[fd]; !ok {
+		return unix.EBADF
+	}
+	dev := k.devices[fd]
+	switch request {
+	case uapi.IOMMUDestroy:
+		o := k.objects[(*uapi.Destroy)(p).ID]
+		switch {
+		case o == nil:
+			return unix.ENOENT
+		case o.held != 0 || o.kind == "device":
+			return unix.EBUSY
+		}
+		if o.kind == "vdevice" {
+			o.device.vdevice = nil
+		}
+		k.drop(o)
+		return nil
+	case uapi.IOMMUIOASAlloc:
+		return k.add(&object{kind: "ioas"}, &(*uapi.IOASAlloc)(p).OutID)
+	case uapi.IOMMUIOASMap:
+		a := (*uapi.IOASMap)(p)
+		switch {
+		case k.get(a.IOASID, "ioas") == nil:
+			return unix.ENOENT
+		case a.Flags&uapi.MapFixedIOVA == 0 || a.IOVA%4096 != 0 || a.Length%4096 != 0 || a.Length == 0:
+			return unix.EINVAL
+		}
+		for iova, length := range k.maps {
+			if a.IOVA < iova+length && iova < a.IOVA+a.Length {
+				return unix.EEXIST
+			}
+		}
+		k.maps[a.IOVA] = a.Length
+		k.log = append(k.log, fmt.Sprintf("+map %#x flags %d", a.IOVA, a.Flags))
+		return nil
+	case uapi.IOMMUIOASUnmap:
+		a := (*uapi.IOASUnmap)(p)
+		if k.maps[a.IOVA] != a.Length {
+			return unix.ENOENT
+		}
+		delete(k.maps, a.IOVA)
+		return nil
+	case uapi.IOMMUGetHWInfo:
+		a := (*uapi.HWInfo)(p)
+		d := k.get(a.DevID, "device")
+		if d == nil {
+			return unix.ENOENT
+		}
+		*(*uapi.HWInfoARMSMMUv3)(a.Data) = *d.smmu
+		a.OutDataType, a.OutCapabilities = uapi.HWInfoTypeARMSMMUv3, k.caps[d.path]
+		return nil
+	case uapi.IOMMUHWPTAlloc:
+		return k.hwpt((*uapi.HWPTAlloc)(p))
+	case uapi.IOMMUVIOMMUAlloc:
+		a := (*uapi.VIOMMUAlloc)(p)
+		d, parent := k.get(a.DevID, "device"), k.get(a.HWPTID, "parent")
+		if d == nil || parent == nil || a.Type != uapi.VIOMMUTypeARMSMMUv3 {
+			return unix.ENOENT
+		}
+		return k.add(&object{kind: "viommu", holds: []*object{parent}, smmu: d.smmu}, &a.OutID)
+	case uapi.IOMMUVDeviceAlloc:
+		a := (*uapi.VDeviceAlloc)(p)
+		d, v := k.get(a.DevID, "device"), k.get(a.VIOMMUID, "viommu")
+		switch {
+		case d == nil || v == nil:
+			return unix.ENOENT
+		case d.smmu != v.smmu:
+			return unix.EINVAL
+		case d.vdevice != nil:
+			return unix.EEXIST
+		}
+		for _, o := range k.objects {
+			if o.kind == "vdevice" && o.virtID == a.VirtID {
+				return unix.EEXIST
+			}
+		}
+		d.vdevice = &object{kind: "vdevice", holds: []*object{v}, virtID: a.VirtID, device: d}
+		return k.add(d.vdevice, &a.OutID)
+	case uapi.IOMMUVEventQAlloc:
+		a := (*uapi.VEventQAlloc)(p)
+		v := k.get(a.VIOMMUID, "viommu")
+		if v == nil || a.Type != uapi.VEventQTypeARMSMMUv3 {
+			return unix.ENOENT
+		}
+		q := &object{kind: "veventq", holds: []*object{v}, held: 1} // by the descriptor
+		k.nextFD++
+		k.fds[k.nextFD] = "veventq"
+		k.events = newFakeQueue(k, q, k.nextFD)
+		a.OutFD = uint32(k.nextFD)
+		return k.add(q, &a.OutID)
+	case uapi.VFIODeviceBindIOMMUFD:
+		a := (*uapi.BindIOMMUFD)(p)
+		if dev != nil || k.fds[int(a.IOMMUFD)] != DefaultPath {
+			return unix.EINVAL
+		}
+		d := &object{kind: "device", smmu: k.smmus[k.fds[fd]], path: k.fds[fd]}
+		k.devices[fd] = d
+		return k.add(d, &a.OutDevID)
+	case uapi.VFIODeviceAttachIOMMUFDPT:
+		table := k.objects[(*uapi.AttachIOMMUFDPT)(p).PTID]
+		switch {
+		case dev == nil || table == nil || table.kind != "nested" || table.smmu != dev.smmu:
+			return unix.EINVAL
+		case dev.vdevice == nil && table.ste[0]>>1&7 == 5:
+			return unix.ENOENT
+		}
+		k.detach(dev)
+		dev.attached = table
+		table.held++
+		k.log = append(k.log, fmt.Sprintf("attach %x", table.ste[0]))
+		return nil
+	case uapi.VFIODeviceDetachIOMMUFDPT:
+		if dev == nil {
+			return unix.EINVAL
+		}
+		k.detach(dev)
+		k.log = append(k.log, "detach")
+		return nil
+	case uapi.IOMMUHWPTInvalidate:
+		a := (*uapi.HWPTInvalidate)(p)
+		if k.get(a.HWPTID, "viommu") == nil || a.DataType != uapi.InvalidateDataARMSMMUv3 || a.EntryLen != 16 {
+			return unix.EINVAL
+		}
+		k.commands = append(k.commands, slices.Clone(unsafe.Slice((*smmuv3.Command)(a.Data), a.EntryNum)))
+		return nil
+	}
+	return unix.ENOTTY
+}
+
+func (k *fakeKernel) hwpt(a *uapi.HWPTAlloc) error {
+	d := k.get(a.DevID, "device")
+	if d == nil {
+		return unix.ENOENT
+	}
+	if a.Flags&uapi.HWPTAllocNestParent != 0 {
+		ioas := k.get(a.PTID, "ioas")
+		if ioas == nil {
+			return unix.EINVAL
+		}
+		return k.add(&object{kind: "parent", holds: []*object{ioas}, smmu: d.smmu}, &a.OutID)
+	}
+	v := k.get(a.PTID, "viommu")
+	if v == nil || v.smmu != d.smmu || a.DataType != uapi.HWPTDataARMSMMUv3 || a.DataLen != 16 {
+		return unix.EINVAL
+	}
+	ste := (*uapi.HWPTARMSMMUv3)(a.Data).STE
+	if ste[0]&^0xf80fffffffffffff != 0 || ste[1]&^0x380000ff != 0 {
+		return unix.EIO
+	}
+	return k.add(&object{kind: "nested", holds: []*object{v}, smmu: d.smmu, ste: ste}, &a.OutID)
+}
+
+// fakeQueue is a vEVENTQ, with its descriptor.
+type fakeQueue struct {
+	io.ReadCloser
+	k   *fakeKernel
+	o   *object
+	fd  int
+	w   *io.PipeWriter
+	seq uint32
+}
+
+func newFakeQueue(k *fakeKernel, o *object, fd int) *fakeQueue {
+	r, w := io.Pipe()
+	return &fakeQueue{ReadCloser: r, k: k, o: o, fd: fd, w: w}
+}
+
+func (q *fakeQueue) Close() error {
+	q.k.mu.Lock()
+	q.o.held--
+	q.k.mu.Unlock()
+	return q.ReadCloser.Close()
+}
+
+func (k *fakeKernel) queue(fd int) (io.ReadCloser, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.fds, fd)
+	if err := k.spoiled("queue"); err != nil {
+		k.events.o.held--
+		return nil, err
+	}
+	return k.events, nil
+}
+
+// record is what the queue has for an event.
+func record(flags, sequence uint32, e ...smmuv3.Event) []byte {
+	p := binary.NativeEndian.AppendUint32(nil, flags)
+	p = binary.NativeEndian.AppendUint32(p, sequence)
+	for _, e := range e {
+		var b [smmuv3.EventSize]byte
+		e.Put(&b)
+		p = append(p, b[:]...)
+	}
+	return p
+}

@@ -1,0 +1,33 @@
+//go:build linux && (amd64 || arm64)
+
+package iommufd
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestFindDevice(t *testing.T) {
+	devices := t.TempDir()
+	mkdir := func(elem ...string) {
+		require.NoError(t, os.MkdirAll(filepath.Join(append([]string{devices}, elem...)...), 0o755))
+	}
+	mkdir("0000:00:02.0", "vfio-dev", "vfio3")
+	path, err := findDevice(devices, "0000:00:02.0")
+	require.NoError(t, err)
+	assert.Equal(t, "/dev/vfio/devices/vfio3", path)
+
+	mkdir("0000:00:03.0")
+	require.NoError(t, os.Symlink("../../../bus/pci/drivers/nvme", filepath.Join(devices, "0000:00:03.0", "driver")))
+	_, err = findDevice(devices, "0000:00:03.0")
+	assert.ErrorContains(t, err, "the driver nvme")
+	assert.ErrorContains(t, err, "driver_override")
+
+	_, err = findDevice(devices, "0000:00:04.0")
+	assert.ErrorIs(t, err, fs.ErrNotExist)
+}

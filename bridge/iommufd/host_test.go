@@ -1,0 +1,389 @@
+//go:build linux && (amd64 || arm64)
+
+package iommufd
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/iommufd/internal/uapi"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+var (
+	abort  = bridge.GuestStage{Disposition: bridge.Abort}
+	bypass = bridge.GuestStage{Disposition: bridge.Bypass}
+)
+
+// translate is the stage with one CD at an address, as Linux writes it.
+func translate(cd guestmem.GPA) bridge.GuestStage {
+	return bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: cd, S1CIR: 1, S1COR: 1, S1CSH: 3}
+}
+
+func openFake(t *testing.T, k *fakeKernel, cfg Config) *Host {
+	t.Helper()
+	h, err := open(cfg, k)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_ = h.Close()
+		k.assertEmpty()
+	})
+	return h
+}
+
+// attached is a host with one stream.
+func attached(t *testing.T, k *fakeKernel) (*Host, *Device, bridge.Stream) {
+	t.Helper()
+	h := openFake(t, k, Config{})
+	d, err := h.Add(dev0)
+	require.NoError(t, err)
+	s, err := h.Attach(0x100, d)
+	require.NoError(t, err)
+	return h, d, s
+}
+
+// The order is that of the thread's states as kernel objects: see docs/states.md.
+func TestObjectsComeAndGoInOrder(t *testing.T) {
+	k := newFake(t)
+	h, err := open(Config{}, k)
+	require.NoError(t, err)
+	require.NoError(t, h.Map(guestmem.Slot{GPA: 0x4000_0000, Mem: make([]byte, 8192)}))
+	require.NoError(t, h.Map(guestmem.Slot{GPA: 0x8000_0000, Mem: make([]byte, 4096), ReadOnly: true}))
+	assert.Equal(t, []string{"+ioas", "+map 0x40000000 flags 7", "+map 0x80000000 flags 5"}, k.took())
+
+	d, err := h.Add(dev0)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"+device", "+parent", "+viommu", "+nested", "+nested", "+veventq"}, k.took(), "states (1) and (2)")
+
+	s, err := h.Attach(0x100, d)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"+vdevice", "attach 1"}, k.took(), "abort, until told otherwise")
+
+	require.NoError(t, s.Bind(bypass))
+	assert.Equal(t, []string{"attach 9"}, k.took())
+	require.NoError(t, s.Bind(translate(0x4000_0000)))
+	assert.Equal(t, []string{"+nested", "attach 4000000b"}, k.took(), "state (3)")
+	require.NoError(t, s.Bind(translate(0x4000_1000)))
+	assert.Equal(t, []string{"+nested", "attach 4000100b", "-nested"}, k.took(), "replaced: nothing comes between")
+	require.NoError(t, s.Bind(bypass))
+	assert.Equal(t, []string{"attach 9", "-nested"}, k.took(), "state (4)")
+
+	require.NoError(t, s.Close())
+	assert.Equal(t, []string{"detach", "-vdevice"}, k.took(), "state (5)")
+	require.NoError(t, d.Close())
+	assert.Equal(t, []string{"-device"}, k.took())
+	require.NoError(t, h.Close())
+	assert.Equal(t, []string{"-nested", "-nested", "-veventq", "-viommu", "-parent", "-ioas"}, k.took())
+	k.assertEmpty()
+	assert.Zero(t, h.Stats().Objects)
+}
+
+func TestCloseTakesEverythingAlong(t *testing.T) {
+	k := newFake(t)
+	h := openFake(t, k, Config{})
+	for i, path := range []string{dev0, dev1} {
+		d, err := h.Add(path)
+		require.NoError(t, err)
+		s, err := h.Attach(smmuv3.StreamID(i), d)
+		require.NoError(t, err)
+		require.NoError(t, s.Bind(translate(0x4000_0000)))
+	}
+	require.NoError(t, h.Map(guestmem.Slot{GPA: 0x4000_0000, Mem: make([]byte, 8192)}))
+	require.NoError(t, h.Close())
+	k.assertEmpty()
+	assert.Zero(t, h.Stats().Objects)
+	assert.NoError(t, h.Close())
+}
+
+// Whatever request fails, and wherever: Close leaves nothing, and what had succeeded stands until then.
+func TestEveryFailureLeavesNothing(t *testing.T) {
+	names := []string{"open", "ioas", "map", "bind", "hwinfo", "hwpt", "viommu", "vdevice", "veventq", "queue", "attach",
+		"detach", "destroy", "unmap", "invalidate"}
+	for _, name := range names {
+		for _, errno := range []unix.Errno{unix.EIO, unix.EAGAIN, unix.EBUSY, unix.ENODEV, unix.EOPNOTSUPP, unix.ENOMEM} {
+			for nth := 1; nth <= 30; nth++ {
+				k := newFake(t)
+				k.fail(name, nth, errno)
+				scenario(k)
+				k.assertEmpty()
+				if t.Failed() {
+					t.Fatalf("%s number %d: %v", name, nth, errno)
+				}
+			}
+		}
+	}
+}
+
+// scenario does a bit of everything, and goes on after errors as far as there is anything to go on with.
+func scenario(k *fakeKernel) {
+	h, err := open(Config{}, k)
+	if err != nil {
+		return
+	}
+	_ = h.Map(guestmem.Slot{GPA: 0x4000_0000, Mem: make([]byte, 8192)})
+	for i, path := range []string{dev0, dev1} {
+		d, err := h.Add(path)
+		if err != nil {
+			continue
+		}
+		for range 2 {
+			s, err := h.Attach(smmuv3.StreamID(i), d)
+			if err != nil {
+				continue
+			}
+			for _, g := range []bridge.GuestStage{bypass, translate(0x4000_0000), translate(0x4000_1000), abort, bypass, translate(0x4000_2000)} {
+				before, _ := k.attachedSTE(d.FD())
+				if err := s.Bind(g); err != nil {
+					after, _ := k.attachedSTE(d.FD())
+					assert.Equal(k.t, before, after, "the stage before stands: %v", err)
+				}
+			}
+			_ = h.Invalidate([]smmuv3.Command{smmuv3.NewTLBINSNHAll()})
+			if s.Close() != nil {
+				_ = s.Close()
+			}
+		}
+	}
+	_ = h.Unmap(0x4000_0000)
+	_ = h.Close()
+}
+
+// A kernel that will not give up anything gets no more asked of it than Close can undo, and Close comes to its end.
+func TestDestroyNeverWorks(t *testing.T) {
+	k := newFake(t)
+	h, d, s := attached(t, k)
+	k.fail("destroy", 0, unix.EBUSY)
+	bound := 0
+	for i := range 100 {
+		if s.Bind(translate(guestmem.GPA(i)<<12)) == nil {
+			bound++
+		}
+	}
+	assert.Equal(t, maxStale+1, bound, "tables do not pile up")
+	assert.NoError(t, s.Bind(abort), "which takes no table of its own")
+	assert.Error(t, s.Close())
+	_, err := h.Attach(0x100, d)
+	assert.ErrorIs(t, err, bridge.ErrInUse, "the StreamID is not free before its vDEVICE is gone")
+
+	k.fail("destroy", 0, nil)
+	assert.NoError(t, s.Close())
+	require.NoError(t, h.Close())
+}
+
+func TestIdentityOfStreams(t *testing.T) {
+	k := newFake(t)
+	h, d, _ := attached(t, k)
+	other, err := h.Add(dev1)
+	require.NoError(t, err)
+
+	_, err = h.Attach(0x100, other)
+	assert.ErrorIs(t, err, bridge.ErrInUse)
+	_, err = h.Attach(0x200, d)
+	assert.ErrorIs(t, err, bridge.ErrInUse)
+	for _, ep := range []bridge.Endpoint{nil, (*Device)(nil), "vfio0", &Device{}} {
+		_, err = h.Attach(0x200, ep)
+		assert.ErrorIs(t, err, bridge.ErrEndpoint)
+	}
+	assert.ErrorIs(t, d.Close(), bridge.ErrInUse)
+	require.NoError(t, other.Close())
+	require.NoError(t, other.Close())
+	_, err = h.Attach(0x200, other)
+	assert.ErrorIs(t, err, bridge.ErrClosed)
+
+	require.NoError(t, h.Close())
+	_, err = h.Attach(0x200, d)
+	assert.ErrorIs(t, err, bridge.ErrClosed)
+	_, err = h.Add(dev0)
+	assert.ErrorIs(t, err, bridge.ErrClosed)
+	assert.ErrorIs(t, h.Map(guestmem.Slot{Mem: make([]byte, 4096)}), bridge.ErrClosed)
+	assert.ErrorIs(t, h.Unmap(0), bridge.ErrClosed)
+	assert.ErrorIs(t, h.Invalidate(nil), bridge.ErrClosed)
+}
+
+// Bus renumbering: the guest has the device under another StreamID.
+func TestAttachAgainWithAnotherStreamID(t *testing.T) {
+	k := newFake(t)
+	h, d, s := attached(t, k)
+	require.NoError(t, s.Close())
+	again, err := h.Attach(0x200, d)
+	require.NoError(t, err)
+	require.NoError(t, again.Bind(bypass))
+	assert.ErrorIs(t, s.Bind(bypass), bridge.ErrClosed, "the old one stays closed")
+	assert.NoError(t, s.Close())
+	ste, _ := k.attachedSTE(d.FD())
+	assert.EqualValues(t, 0x9, ste[0], "and its Close is nothing to the new one")
+}
+
+func TestMemoryFollowsSlots(t *testing.T) {
+	k := newFake(t)
+	h := openFake(t, k, Config{})
+	page := make([]byte, 4096)
+	require.NoError(t, h.Map(guestmem.Slot{GPA: 0x1000, Mem: page}))
+	assert.ErrorIs(t, h.Map(guestmem.Slot{GPA: 0x1000, Mem: page}), guestmem.ErrOverlap)
+	assert.ErrorIs(t, h.Map(guestmem.Slot{GPA: 0x2000}), guestmem.ErrBadSlot)
+	assert.ErrorIs(t, h.Map(guestmem.Slot{GPA: ^guestmem.GPA(0) - 0xffe, Mem: page}), guestmem.ErrBadSlot)
+	assert.ErrorContains(t, h.Map(guestmem.Slot{GPA: 0x2800, Mem: page}), "page size")
+	assert.ErrorIs(t, h.Unmap(0x2000), guestmem.ErrNoSlot)
+
+	k.fail("unmap", 1, unix.EBUSY)
+	assert.Error(t, h.Unmap(0x1000))
+	require.NoError(t, h.Unmap(0x1000), "it was not forgotten")
+	require.NoError(t, h.Map(guestmem.Slot{GPA: 0x1000, Mem: page}), "and may come again")
+
+	k.fail("map", 1, unix.ENOMEM)
+	assert.ErrorContains(t, h.Map(guestmem.Slot{GPA: 0x4000, Mem: page}), "RLIMIT_MEMLOCK")
+	assert.ErrorIs(t, h.Unmap(0x4000), guestmem.ErrNoSlot)
+}
+
+func TestWhatIsWrongAndWhatToDo(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		spoil func(k *fakeKernel)
+		is    error
+		says  string
+	}{
+		{"no iommufd in the kernel", func(k *fakeKernel) { k.fail("open", 1, unix.ENOENT) }, ErrUnsupported, "CONFIG_IOMMUFD"},
+		{"no permission", func(k *fakeKernel) { k.fail("open", 1, unix.EACCES) }, unix.EACCES, "/dev/iommu"},
+		{"not bound to vfio-pci", func(k *fakeKernel) { k.fail("open", 2, unix.ENOENT) }, unix.ENOENT, "vfio-pci"},
+		{"no VFIO device", func(k *fakeKernel) { k.fail("bind", 1, unix.ENOTTY) }, ErrUnsupported, "no VFIO device"},
+		{"in use elsewhere", func(k *fakeKernel) { k.fail("bind", 1, unix.EBUSY) }, bridge.ErrInUse, "another process"},
+		{"walks that are not coherent", func(k *fakeKernel) { k.fail("bind", 1, unix.EINVAL) }, unix.EINVAL, "cache-coherent"},
+		{"a group that is shared", func(k *fakeKernel) { k.groups[dev0] = []string{"0000:00:02.0", "0000:00:02.1"} },
+			ErrUnsupported, "0000:00:02.0, 0000:00:02.1"},
+		{"not an SMMUv3", func(k *fakeKernel) { k.fail("hwinfo", 1, unix.EOPNOTSUPP) }, ErrUnsupported, "SMMUv3"},
+		{"an SMMU with one stage", func(k *fakeKernel) { k.fail("hwpt", 1, unix.EOPNOTSUPP) }, ErrUnsupported, "IDR0.S2P"},
+		{"no FWB and no CANWBS", func(k *fakeKernel) { k.fail("viommu", 1, unix.EOPNOTSUPP) }, ErrUnsupported, "CANWBS"},
+		{"a kernel without vIOMMUs", func(k *fakeKernel) { k.fail("viommu", 1, unix.ENOTTY) }, ErrUnsupported, "Linux 6.16"},
+		{"a kernel without vEVENTQs", func(k *fakeKernel) { k.fail("veventq", 1, unix.ENOTTY) }, ErrUnsupported, "Linux 6.16"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			k := newFake(t)
+			tt.spoil(k)
+			h, err := open(Config{}, k)
+			if err == nil {
+				_, err = h.Add(dev0)
+				assert.NoError(t, h.Close())
+			}
+			assert.ErrorIs(t, err, tt.is)
+			assert.ErrorContains(t, err, tt.says)
+			k.assertEmpty()
+		})
+	}
+}
+
+func TestDevicesShareOneSMMU(t *testing.T) {
+	t.Run("the same registers, another SMMU", func(t *testing.T) {
+		k := newFake(t)
+		k.smmus[dev1] = labSMMU()
+		h := openFake(t, k, Config{})
+		_, err := h.Add(dev0)
+		require.NoError(t, err)
+		before := k.kinds()
+		_, err = h.Add(dev1)
+		assert.ErrorIs(t, err, ErrDiffers)
+		assert.Equal(t, before, k.kinds())
+	})
+	t.Run("other capabilities", func(t *testing.T) {
+		k := newFake(t)
+		other := labSMMU()
+		other.IDR[1] |= 16 << 6 // SSIDSIZE
+		k.smmus[dev1] = other
+		h := openFake(t, k, Config{})
+		_, err := h.Add(dev0)
+		require.NoError(t, err)
+		_, err = h.Add(dev1)
+		assert.ErrorIs(t, err, ErrDiffers)
+		assert.ErrorContains(t, err, "02730410")
+	})
+	t.Run("raw bits that are not to be looked at", func(t *testing.T) {
+		k := newFake(t)
+		h := openFake(t, k, Config{})
+		_, err := h.Add(dev0)
+		require.NoError(t, err)
+		*k.smmus[dev1] = *labSMMU()
+		k.smmus[dev1].IDR[0] |= 1 << 5 // BTM
+		_, err = h.Add(dev1)
+		assert.NoError(t, err)
+	})
+	t.Run("the first one leaves", func(t *testing.T) {
+		k := newFake(t)
+		h := openFake(t, k, Config{})
+		d, err := h.Add(dev0)
+		require.NoError(t, err)
+		want, err := h.Capabilities()
+		require.NoError(t, err)
+		require.NoError(t, d.Close())
+		got, err := h.Capabilities()
+		require.NoError(t, err)
+		assert.Equal(t, want, got, "they never change")
+		_, err = h.Add(dev0)
+		assert.NoError(t, err)
+	})
+}
+
+func TestCapabilitiesNeedADevice(t *testing.T) {
+	h := openFake(t, newFake(t), Config{})
+	_, err := h.Capabilities()
+	assert.ErrorIs(t, err, ErrNoDevice)
+	assert.NoError(t, h.Invalidate([]smmuv3.Command{smmuv3.NewTLBINSNHAll()}), "there is nothing to invalidate")
+}
+
+// What the lab's QEMU says of itself, and what of it a guest may be shown.
+func TestCapabilitiesOfTheLab(t *testing.T) {
+	h := hardware{kind: uapi.HWInfoTypeARMSMMUv3, regs: *labSMMU()}
+	ids, err := h.idRegs(false)
+	require.NoError(t, err)
+	assert.Equal(t, smmuv3.IDRegs{
+		// TTF AArch64, ASID16, TTENDIAN little, STALL_MODEL terminate, TERM_MODEL, ST_LEVEL two; S1P and COHACC are given.
+		// S2P and VMID16 are the host's own.
+		IDR: [6]uint32{
+			1<<1 | 2<<2 | 1<<4 | 1<<12 | 2<<21 | 1<<24 | 1<<26 | 1<<27,
+			16,                   // SIDSIZE; the sizes of queues are not the host's affair
+			0,                    //
+			1<<2 | 1<<10 | 2<<11, // HAD, by the version; RIL, BBML
+			0,
+			4 | 7<<4, // OAS 44 bits, all granules
+		},
+		AIDR: 1,
+	}, ids)
+
+	h.regs.AIDR = 0
+	ids, err = h.idRegs(false)
+	require.NoError(t, err)
+	assert.False(t, ids.Has(smmuv3.HAD), "SMMUv3.0 promises none, and IDR3.HAD is not looked at")
+}
+
+func TestCapabilitiesLeaveOutWhatIsNotForGuests(t *testing.T) {
+	h := hardware{kind: uapi.HWInfoTypeARMSMMUv3}
+	for i := range h.regs.IDR {
+		h.regs.IDR[i] = ^uint32(0)
+	}
+	for _, ats := range []bool{false, true} {
+		ids, err := h.idRegs(ats)
+		require.NoError(t, err)
+		assert.Equal(t, ats, ids.Has(smmuv3.ATS), "the VMM's word")
+		for _, f := range []smmuv3.IDField{smmuv3.S2P, smmuv3.BTM, smmuv3.HTTU, smmuv3.Hyp, smmuv3.MSI, smmuv3.PRI, smmuv3.MPAM,
+			smmuv3.E0PD, smmuv3.PBHA, smmuv3.D128, smmuv3.AIE, smmuv3.EPAN, smmuv3.STT} {
+			assert.False(t, ids.Has(f), "%v", f)
+		}
+	}
+	h.kind = 1
+	_, err := h.idRegs(false)
+	assert.ErrorIs(t, err, ErrUnsupported)
+}
+
+func TestErrorsNameTheOperation(t *testing.T) {
+	k := newFake(t)
+	_, _, s := attached(t, k)
+	k.fail("attach", 1, unix.EBUSY)
+	err := s.Bind(bypass)
+	assert.EqualError(t, err, "iommufd: bind stream 0x100 to bypass: VFIO_DEVICE_ATTACH_IOMMUFD_PT: device or resource busy: "+
+		"the device is being reset, or has PASIDs of its own in use")
+	assert.False(t, errors.Is(err, bridge.ErrRejected), "it may work the next time")
+}

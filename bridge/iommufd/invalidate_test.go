@@ -1,0 +1,178 @@
+//go:build linux && (amd64 || arm64)
+
+package iommufd
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge/iommufd/internal/uapi"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// What the kernel takes of a command whose reserved bits are all set: it answers EIO to any of them. Fields are those of §4.3 to
+// §4.5.
+func TestReservedFieldsAreLeftOut(t *testing.T) {
+	type c = smmuv3.Command
+	const ones, high = ^uint64(0), ^uint64(0xff) // all bits, and all but the opcode's
+	ril, noRIL := wide(), wide()
+	noRIL.Set(smmuv3.RIL, 0)
+	ds := wide()
+	ds.Set(smmuv3.DS, 1)
+	small := wide()
+	small.Set(smmuv3.ASID16, 0)
+	small.Set(smmuv3.SSIDSIZE, 0)
+	for _, tt := range []struct {
+		name     string
+		ids      *smmuv3.IDRegs
+		in, want c
+	}{
+		{"TLBI_NSNH_ALL has no fields", ril, c{0x30 | high, ones}, c{0x30, 0}},
+		{"TLBI_NH_ALL has a VMID", ril, c{0x10 | high, ones}, c{0x0000_ffff_0000_0010, 0}},
+		{"TLBI_NH_ASID", ril, c{0x11 | high, ones}, c{0xffff_ffff_0000_0011, 0}},
+		{"TLBI_NH_ASID with 8 bits", small, c{0x11 | high, ones}, c{0x00ff_ffff_0000_0011, 0}},
+		{"TLBI_NH_VA", ril, c{0x12 | high, ones}, c{0xffff_ffff_01f1_f012, 0xffff_ffff_ffff_ff01}},
+		{"TLBI_NH_VA with DS", ds, c{0x12 | high, ones}, c{0xffff_ffff_03f1_f012, 0xffff_ffff_ffff_ff01}},
+		{"TLBI_NH_VA without RIL", noRIL, c{0x12 | high, ones}, c{0xffff_ffff_0000_0012, 0xffff_ffff_ffff_f001}},
+		{"TLBI_NH_VAA", ril, c{0x13 | high, ones}, c{0x0000_ffff_01f1_f013, 0xffff_ffff_ffff_ff01}},
+		{"§4.4.1.1 no range where TG is 0", ril, c{0x12 | 0x1f<<12 | 0x1f<<20, 0x1301}, c{0x12, 0x1001}},
+		{"§4.4.1.1 a range", ril, c{0x12 | 3<<12 | 2<<20, 0x1000 | 1<<10}, c{0x12 | 3<<12 | 2<<20, 0x1000 | 1<<10}},
+		{"§4.4.1.1 a level and no range", ril, c{0x12, 0x1000 | 1<<10 | 3<<8}, c{0x12, 0x1000 | 1<<10 | 3<<8}},
+		{"§4.4.1.1 TG and nothing else is reserved", ril, c{0x12, 0x1000 | 1<<10}, c{0x12, 0x1000}},
+		{"§4.4.1.1 16 KiB at level 1 is no level", ril, c{0x12, 0x4000 | 2<<10 | 1<<8}, c{0x12, 0x4000}},
+		{"§4.4.1.1 16 KiB at level 1 with DS", ds, c{0x12, 0x4000 | 2<<10 | 1<<8}, c{0x12, 0x4000 | 2<<10 | 1<<8}},
+		{"§4.4.1.1 Scale has five bits without DS", ril, c{0x12 | 0x20<<20, 0x1000 | 1<<10}, c{0x12, 0x1000}},
+		{"CFGI_CD has no SSV", ril, c{0x05 | high, ones}, c{0xffff_ffff_ffff_f005, 1}},
+		{"CFGI_CD without SubstreamIDs", small, c{0x05 | high, ones}, c{0xffff_ffff_0000_0005, 1}},
+		{"CFGI_CD_ALL", ril, c{0x06 | high, ones}, c{0xffff_ffff_0000_0006, 0}},
+		{"ATC_INV", ril, c{0x40 | high, 0xffff_ffff_ffff_ffc0 | 52}, c{0xffff_ffff_ffff_fa40, 0xffff_ffff_ffff_f000 | 52}},
+		{"ATC_INV without SubstreamIDs", small, c{0x40 | high, 0}, c{0xffff_ffff_0000_0040, 0}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, ok := physical(tt.in, tt.ids)
+			require.True(t, ok)
+			assert.Equal(t, tt.want, got, "%#x", got)
+		})
+	}
+}
+
+func TestCommandsThatAreNoneOfAHosts(t *testing.T) {
+	host := map[smmuv3.Opcode]bool{
+		smmuv3.OpTLBINHAll: true, smmuv3.OpTLBINHASID: true, smmuv3.OpTLBINHVA: true, smmuv3.OpTLBINHVAA: true,
+		smmuv3.OpTLBINSNHAll: true, smmuv3.OpCfgiCD: true, smmuv3.OpCfgiCDAll: true, smmuv3.OpATCInv: true,
+	}
+	for op := range 256 {
+		_, ok := physical(smmuv3.Command{uint64(op)}, wide())
+		assert.Equal(t, host[smmuv3.Opcode(op)], ok, "%v", smmuv3.Opcode(op))
+	}
+	_, ok := physical(smmuv3.Command{0x40, 53}, wide())
+	assert.False(t, ok, "ATC_INV of more than everything (§4.5.1)")
+
+	k := newFake(t)
+	h, _, _ := attached(t, k)
+	assert.ErrorContains(t, h.Invalidate([]smmuv3.Command{smmuv3.NewTLBINSNHAll(), {0x03}}), "CFGI_STE")
+	assert.Empty(t, k.commands, "it is seen before anything is sent")
+}
+
+func pages(n int) []smmuv3.Command {
+	cmds := make([]smmuv3.Command, n)
+	for i := range cmds {
+		cmds[i] = smmuv3.Command{0x0001_0000_0000_0012, uint64(i)<<12 | 1}
+	}
+	return cmds
+}
+
+func TestOneRequestABatch(t *testing.T) {
+	k := newFake(t)
+	h, _, _ := attached(t, k)
+	cmds := pages(512)
+	require.NoError(t, h.Invalidate(cmds))
+	assert.Equal(t, [][]smmuv3.Command{cmds}, k.commands)
+	st := h.Stats()
+	assert.EqualValues(t, 1, st.Invalidations)
+	assert.EqualValues(t, 512, st.Commands)
+
+	k.commands = nil
+	require.NoError(t, h.Invalidate(pages(maxBatch+1)))
+	require.Len(t, k.commands, 2)
+	assert.Len(t, k.commands[0], maxBatch)
+	assert.Len(t, k.commands[1], 1)
+
+	k.commands = nil
+	require.NoError(t, h.Invalidate(nil))
+	assert.Empty(t, k.commands)
+}
+
+// T264-SMMU-3: TLBI and CFGI with the SYNC after them are issued twice, and ATC_INV has to come after the second TLBI.
+func TestErratumRepeats(t *testing.T) {
+	k := newFake(t)
+	k.smmus[dev0].Flags = uapi.HWInfoErrataRepeatTLBICFGI
+	h, _, _ := attached(t, k)
+	cmds := pages(3)
+	require.NoError(t, h.Invalidate(cmds))
+	assert.Equal(t, [][]smmuv3.Command{cmds, cmds}, k.commands)
+}
+
+// The kernel converts entries in order and issues them in blocks of 63: how many it says to have handled is not how many have
+// taken effect. So an error is one, whatever it says.
+func TestNoErrorIsBelieved(t *testing.T) {
+	for _, errno := range []unix.Errno{unix.EIO, unix.EAGAIN, unix.EBUSY, unix.ENODEV, unix.EOPNOTSUPP, unix.ENOMEM, unix.ETIMEDOUT} {
+		k := newFake(t)
+		h, _, _ := attached(t, k)
+		k.fail("invalidate", 1, errno)
+		err := h.Invalidate(pages(100))
+		assert.ErrorIs(t, err, errno)
+		assert.ErrorContains(t, err, "100 commands")
+		assert.NoError(t, h.Invalidate(pages(100)), "the next one is sent as any")
+	}
+}
+
+func TestCommandsForOtherStreamsHaveNothingToDo(t *testing.T) {
+	k := newFake(t)
+	h, _, _ := attached(t, k)
+	require.NoError(t, h.Invalidate([]smmuv3.Command{
+		smmuv3.NewCfgiCDAll(0x101), smmuv3.NewCfgiCDAll(0x100), {0x05 | 0x101<<32}, smmuv3.NewATCInvAll(0x100)[0],
+	}))
+	assert.Equal(t, [][]smmuv3.Command{{smmuv3.NewCfgiCDAll(0x100)}}, k.commands, "ATS is not offered")
+}
+
+func TestATCInvGoesToDevicesWithATS(t *testing.T) {
+	k := newFake(t)
+	k.caps[dev1] = uapi.HWCapPCIATSNotSupported
+	h := openFake(t, k, Config{ATS: true})
+	for i, path := range []string{dev0, dev1} {
+		d, err := h.Add(path)
+		require.NoError(t, err)
+		_, err = h.Attach(smmuv3.StreamID(i), d)
+		require.NoError(t, err)
+	}
+	with, without := smmuv3.Command{0x40, 52}, smmuv3.Command{0x1_0000_0040, 52}
+	require.NoError(t, h.Invalidate([]smmuv3.Command{with, without}))
+	assert.Equal(t, [][]smmuv3.Command{{with}}, k.commands)
+}
+
+func TestInvalidateAllocatesNothing(t *testing.T) {
+	k := newFake(t)
+	h, _, _ := attached(t, k)
+	cmds := pages(8)
+	fake := testing.AllocsPerRun(10, func() { k.commands = append(k.commands[:0], append([]smmuv3.Command(nil), cmds...)) })
+	assert.LessOrEqual(t, testing.AllocsPerRun(100, func() {
+		k.commands = k.commands[:0]
+		_ = h.Invalidate(cmds)
+	}), fake)
+}
+
+func BenchmarkInvalidate(b *testing.B) {
+	h := &Host{nest: &nest{ids: *wide()}}
+	h.k.sys = nothing{}
+	cmds := pages(63)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := h.Invalidate(cmds); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
