@@ -149,10 +149,8 @@ func (d *Device) makeGood(h *host) {
 	case err != nil:
 		d.stats.hostErrors.Add(1)
 		d.owed = true
-		if !was {
-			why := fmt.Errorf("vsmmu: host may hold stale translations: %w", err)
-			d.streamsOf(h, func(st *trap.Stream) { d.abort(st, why) })
-		}
+		why := fmt.Errorf("vsmmu: host may hold stale translations: %w", err)
+		d.streamsOf(h, func(st *trap.Stream) { d.abort(st, why) })
 	}
 }
 

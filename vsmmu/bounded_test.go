@@ -1,0 +1,166 @@
+package vsmmu
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge/record"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// bounded is a rig with a queue of 2^12 commands, whose worker does nothing: what
+// has been done when a store returns, the vCPU has done.
+func bounded(t *testing.T, streams int) *rig {
+	r := newRig(t, func(c *Config) { c.IDs.Set(smmuv3.CMDQS, 12) })
+	for sid := range smmuv3.StreamID(streams) {
+		require.NoError(t, r.Attach(sid, r.host, sid))
+	}
+	r.w64(0x80, strtabAt)
+	r.w32(0x88, 8)
+	r.w64(cmdqBase, cmdqAt|12)
+	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0SMMUEN)
+	r.host.Forget()
+	close(r.quit)
+	<-r.done
+	r.quit = make(chan struct{}) // for Close
+	return r
+}
+
+// TestOneStoreIsBounded: what a store to CMDQ_PROD does itself is no more than
+// Device says, whatever the commands; what is left is known to be.
+func TestOneStoreIsBounded(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		streams int
+		cmds    []smmuv3.Command // repeated until the queue is full
+		change  bool             // of each STE, before
+		used    uint32
+		calls   int // of the host
+	}{
+		{"cheap ones", 1, []smmuv3.Command{{0x01}}, false, 256, 0},
+		{"TLBI", 1, []smmuv3.Command{tlbi(1)}, false, 256, 0},
+		{"SYNC with nothing to wait for", 1, []smmuv3.Command{cmdSync}, false, 256, 0},
+		{"TLBI and SYNC", 1, []smmuv3.Command{tlbi(1), cmdSync}, false, 7, 3},
+		{"63 TLBI and SYNC", 1, append(make63(), cmdSync), false, 128 + 2, 2},
+		{"CFGI_STE", 1, []smmuv3.Command{cmdCfgiSTE(0)}, false, 4, 0},
+		{"CFGI_STE, changed", 1, []smmuv3.Command{cmdCfgiSTE(0)}, true, 4, 1},
+		{"CFGI_ALL of three streams", 3, []smmuv3.Command{{0x04, 31}}, true, 1, 3},
+		{"CFGI_ALL of more than fit", 100, []smmuv3.Command{{0x04, 31}}, true, 0, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := bounded(t, tc.streams)
+			if tc.change {
+				for sid := range smmuv3.StreamID(tc.streams) {
+					r.ste(sid, 0xb|cdAt)
+				}
+			}
+			cmds := make([]smmuv3.Command, 4096)
+			for i := range cmds {
+				cmds[i] = tc.cmds[i%len(tc.cmds)]
+			}
+			r.w32(cmdqProd, r.put(cmds...))
+			assert.Equal(t, tc.used, r.r32(cmdqCons))
+			assert.Len(t, r.host.Forget(), tc.calls)
+			assert.True(t, r.pending.Load(), "the rest is known to be there")
+
+			r.w32(cmdqProd, r.r32(cmdqProd))
+			assert.LessOrEqual(t, r.r32(cmdqCons), 2*tc.used, "a store later")
+			r.idle()
+			assert.Equal(t, uint32(4096), r.r32(cmdqCons))
+		})
+	}
+}
+
+func make63() (cmds []smmuv3.Command) {
+	for i := range 63 {
+		cmds = append(cmds, tlbi(i))
+	}
+	return cmds
+}
+
+// TestOtherStoresAreBounded: SMMUEN and GBPA move every stream, which a vCPU does
+// for a few, and leaves to the worker for many.
+func TestOtherStoresAreBounded(t *testing.T) {
+	few, many := bounded(t, 4), bounded(t, 5)
+	for _, r := range []*rig{few, many} {
+		r.w32(cr0, smmuv3.CR0CMDQEN)
+	}
+	assert.Equal(t, uint32(smmuv3.CR0CMDQEN), few.r32(cr0ack))
+	assert.Len(t, few.host.Calls(), 4)
+	assert.Equal(t, uint32(smmuv3.CR0CMDQEN|smmuv3.CR0SMMUEN), many.r32(cr0ack))
+	assert.Empty(t, many.host.Calls())
+	many.idle()
+	assert.Equal(t, uint32(smmuv3.CR0CMDQEN), many.r32(cr0ack))
+	many.host.Forget()
+	many.w32(gbpa, 0x80100000)
+	assert.Equal(t, uint32(0x80100000), many.r32(gbpa))
+	assert.Empty(t, many.host.Calls())
+	many.idle()
+	assert.Equal(t, uint32(0x00100000), many.r32(gbpa))
+}
+
+// TestWorkerDoesTheRest: a full queue is consumed to the end by one store.
+func TestWorkerDoesTheRest(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.IDs.Set(smmuv3.CMDQS, 14) })
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	r.w64(cmdqBase, cmdqAt|14)
+	r.enable(smmuv3.CR0CMDQEN)
+	r.host.Forget()
+	cmds := make([]smmuv3.Command, 1<<14)
+	for i := range cmds {
+		cmds[i] = []smmuv3.Command{tlbi(1), cmdCfgiSTE(3), cmdSync}[i%3]
+	}
+	r.w32(cmdqProd, r.put(cmds...))
+	r.eventually(func() bool { return r.r32(cmdqCons) == 1<<14 }, "the queue is consumed")
+	assert.Zero(t, r.gerror())
+}
+
+// TestNoAllocation is invariant 8: the steady state of commands, events, loads and
+// stores allocates nothing, and so holds no more memory however long it lasts.
+func TestNoAllocation(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	r := newRig(t)
+	require.NoError(t, r.Attach(3, nullHost{}, "disk"))
+	r.setup()
+	r.ste(3, 0xb|cdAt)
+	r.run(cmdCfgiSTE(3), cmdSync)
+	r.idle()
+	var ring []smmuv3.Command
+	for range 64 {
+		ring = append(ring, tlbi(1), smmuv3.Command{0x05 | 3<<32, 1}, cmdCfgiSTE(3), cmdSync)
+	}
+	prod := r.r32(cmdqProd)
+	r.put(ring...)
+	ev := fault(1)
+	assert.Zero(t, testing.AllocsPerRun(1000, func() {
+		prod = (prod + 4) & 0x1ff
+		r.w32(cmdqProd, prod)
+		r.idle()
+		ev.SetInputAddr(ev.InputAddr() + 0x1000)
+		r.deliver(ev)
+		r.w32(eventqCons, r.r32(eventqProd))
+	}))
+	assert.Zero(t, r.gerror())
+}
+
+// TestGatheredIsBounded: invalidations without a SYNC are carried out when there
+// are as many as a batch holds.
+func TestGatheredIsBounded(t *testing.T) {
+	r := bounded(t, 1)
+	cmds := make([]smmuv3.Command, 4096)
+	for i := range cmds {
+		cmds[i] = tlbi(i)
+	}
+	r.w32(cmdqProd, r.put(cmds...))
+	r.idle()
+	calls := r.host.Forget()
+	require.Len(t, calls, 4)
+	for _, c := range calls {
+		assert.Equal(t, record.Invalidate, c.Op)
+		assert.Len(t, c.Commands, batchMax)
+	}
+}

@@ -1,0 +1,557 @@
+package vsmmu
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/record"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+var errAgain = errors.New("try again")
+
+// failures are the ways in which a host can fail.
+var failures = map[string]error{
+	"rejected":  bridge.ErrRejected,
+	"transient": errAgain,
+	"gone":      bridge.ErrGone,
+	"closed":    bridge.ErrClosed,
+}
+
+// extents are how far a failure that begins with some call goes: does call
+// number i fail too, if it is the nth from there?
+var extents = map[string]func(nth int, c record.Call) bool{
+	"once":             func(nth int, _ record.Call) bool { return nth == 0 },
+	"twice":            func(nth int, _ record.Call) bool { return nth < 2 },
+	"three times":      func(nth int, _ record.Call) bool { return nth < 3 },
+	"from then on":     func(int, record.Call) bool { return true },
+	"every bind":       func(_ int, c record.Call) bool { return c.Op == record.Bind },
+	"every invalidate": func(_ int, c record.Call) bool { return c.Op == record.Invalidate },
+	"all but abort": func(_ int, c record.Call) bool {
+		return c.Op != record.Bind || c.Stage.Disposition != bridge.Abort
+	},
+	"all but close": func(_ int, c record.Call) bool { return c.Op != record.CloseStream },
+}
+
+// TestEveryCallFails is invariant 1, fail closed, for each call that a device
+// makes in the life of three streams on two hosts, each way to fail, and each
+// extent: at every SYNC and every CR0ACK no stream uses what the guest withdrew
+// before; and when the hosts are well again and the machine is reset, all is as
+// if nothing had been.
+func TestEveryCallFails(t *testing.T) {
+	calls := newLife(t, nil).live()
+	require.Greater(t, calls, 30)
+	for kind, err := range failures {
+		for extent, fails := range extents {
+			for first := range calls {
+				ok := t.Run(fmt.Sprintf("call %d %s, %s", first, kind, extent), func(t *testing.T) {
+					n := -1
+					newLife(t, func(c record.Call) error {
+						n++
+						if n >= first && fails(n-first, c) {
+							return err
+						}
+						return nil
+					}).live()
+				})
+				if !ok {
+					return // one is enough to look into
+				}
+			}
+		}
+	}
+}
+
+// life is a guest's use of the device, and what can be known of the hosts by the
+// calls that they have answered.
+type life struct {
+	*rig
+	hosts  []*failingHost
+	step   string
+	calls  int
+	failed bool // a call has failed by now
+	asid   int
+	want   map[smmuv3.StreamID]bridge.GuestStage // by the STEs
+}
+
+// failingHost is the worst host that keeps its contract: it caches as much as it
+// may, and a call that fails has had no effect.
+type failingHost struct {
+	*record.Host
+	used  bool // has ever had a stream
+	stage map[smmuv3.StreamID]bridge.GuestStage
+	// stale is what is cached although the guest has withdrawn it.
+	stale map[string]bool
+	// refused are streams whose DMA the host was asked to stop, in vain.
+	refused map[smmuv3.StreamID]bool
+	// gone are streams of which it said that they make no more DMA.
+	gone map[smmuv3.StreamID]bool
+}
+
+func newLife(t *testing.T, fail func(record.Call) error) *life {
+	l := &life{rig: newRig(t, withATS), want: map[smmuv3.StreamID]bridge.GuestStage{}}
+	counting := func(c record.Call) (err error) {
+		l.calls++
+		if fail != nil {
+			err = fail(c)
+		}
+		return err
+	}
+	for _, h := range []*record.Host{l.host, record.New(bridge.Capabilities{IDs: l.Device.IDs()})} {
+		h.FailWith(counting)
+		l.hosts = append(l.hosts, &failingHost{
+			Host: h, stage: map[smmuv3.StreamID]bridge.GuestStage{}, stale: map[string]bool{},
+			refused: map[smmuv3.StreamID]bool{}, gone: map[smmuv3.StreamID]bool{},
+		})
+	}
+	return l
+}
+
+// STEs of the guest, and the stages that they mean.
+var (
+	steWords = map[string][]uint64{
+		"invalid": {0, 0}, "bypass": {0x9, 0}, "stage 1": {0xb | cdAt, 0},
+		"ATS": {0xb | cdAt, 1 << 28}, "table": {0xb | cdAt | 5<<59, 0},
+	}
+	steStages = map[string]bridge.GuestStage{
+		"invalid": badSTE, "bypass": {Disposition: bridge.Bypass}, "stage 1": translates,
+		"ATS":   {Disposition: bridge.Translate, S1ContextPtr: cdAt, EATS: smmuv3.EATSFull},
+		"table": {Disposition: bridge.Translate, S1ContextPtr: cdAt, S1CDMax: 5},
+	}
+)
+
+func (l *life) set(sid smmuv3.StreamID, kind string) {
+	l.ste(sid, steWords[kind]...)
+	l.want[sid] = steStages[kind]
+}
+
+// live is that life. It returns how many calls it took.
+func (l *life) live() int {
+	const mmu = smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN | smmuv3.CR0SMMUEN
+	a, b := l.hosts[0].Host, l.hosts[1].Host
+	l.set(3, "ATS")
+	l.set(4, "bypass")
+	l.set(5, "table")
+	l.set(6, "stage 1")
+	l.do("attach", func() {
+		_ = l.Attach(3, a, "disk")
+		_ = l.Attach(4, a, "nic")
+		_ = l.Attach(5, b, "gpu")
+	})
+	l.do("setup", l.setup)
+	l.do("TLBI", func() { l.sync(l.tlbi()) })
+	l.do("another STE", func() { l.set(3, "stage 1"); l.sync(cmdCfgiSTE(3), l.tlbi()) })
+	l.do("the same STE", func() { l.sync(cmdCfgiSTE(3), cmdCfgiSTE(5)) })
+	l.do("V=0", func() { l.set(3, "invalid"); l.sync(cmdCfgiSTE(3)) })
+	l.do("CFGI_ALL", func() { l.set(3, "ATS"); l.set(5, "bypass"); l.sync(smmuv3.Command{0x04, 31}) })
+	l.do("CD and ATC", func() { l.sync(smmuv3.Command{0x05 | 3<<32, 1}, smmuv3.Command{0x40 | 3<<32, 52}, l.tlbi()) })
+	l.do("SMMUEN=0", func() { l.enable(mmu &^ smmuv3.CR0SMMUEN) })
+	l.do("GBPA.ABORT", func() { l.w32(gbpa, 0x80100000); l.idle() })
+	l.do("SMMUEN=1", func() { l.enable(mmu) })
+	l.do("detach", func() { _ = l.Detach(4); _ = l.Detach(5) })
+	l.do("TLBI without a stream on b", func() { l.sync(l.tlbi(), smmuv3.Command{0x06 | 5<<32}) })
+	l.do("attach again", func() { l.set(5, "stage 1"); _ = l.Attach(6, a, "usb"); _ = l.Attach(5, b, "gpu") })
+	l.do("SYNC", func() { l.sync() })
+	l.do("reset", func() { _ = l.Reset() })
+	calls := l.calls
+
+	l.step = "healed"
+	for _, h := range l.hosts {
+		h.FailWith(nil)
+		clear(h.gone)
+		clear(h.refused)
+	}
+	require.NoError(l, l.Reset(), "hosts are well again")
+	l.failed = false
+	for _, s := range []smmuv3.StreamID{3, 4, 5, 6} {
+		_ = l.Detach(s)
+	}
+	for sid, h := range map[smmuv3.StreamID]*record.Host{3: a, 6: a, 5: b} {
+		if err := l.Attach(sid, h, fmt.Sprint("new ", sid)); err != nil {
+			assert.ErrorIs(l, err, bridge.ErrInUse, "by one whose close failed")
+		}
+	}
+	l.do("setup after that", func() { l.setup(); l.sync(l.tlbi()) })
+	l.do("a change after that", func() { l.set(3, "bypass"); l.sync(cmdCfgiSTE(3), l.tlbi()) })
+	return calls
+}
+
+// tlbi withdraws the translations of an ASID, which every host has cached.
+func (l *life) tlbi() smmuv3.Command {
+	l.asid++
+	return tlbi(l.asid)
+}
+
+// sync gives the device commands and a SYNC; what they withdraw is stale from
+// now on, wherever it is cached.
+func (l *life) sync(cmds ...smmuv3.Command) {
+	l.look()
+	for _, h := range l.hosts {
+		if !h.used {
+			continue // and so has cached nothing
+		}
+		for _, c := range cmds {
+			_, here := h.stage[c.StreamID()]
+			switch op := c.Opcode(); {
+			case op == smmuv3.OpTLBINHASID:
+				h.stale[fmt.Sprint("asid ", c.ASID())] = true
+			case op == smmuv3.OpCfgiCD && here:
+				h.stale[fmt.Sprint("cd ", c.StreamID())] = true
+			case op == smmuv3.OpATCInv && here:
+				h.stale[fmt.Sprint("atc ", c.StreamID())] = true
+			}
+		}
+	}
+	l.run(append(cmds, cmdSync)...)
+	l.idle()
+}
+
+// do has the guest do something, and checks where that has left every stream.
+func (l *life) do(step string, f func()) {
+	l.step = step
+	f()
+	l.idle()
+	l.look()
+	l.check()
+	for _, ev := range l.events() {
+		assert.Equal(l, smmuv3.CBadSTE, ev.Type())
+	}
+}
+
+// look goes through the calls that the hosts have answered.
+func (l *life) look() {
+	for _, h := range l.hosts {
+		for _, c := range h.Forget() {
+			h.answered(c)
+			l.failed = l.failed || c.Err != nil
+		}
+	}
+}
+
+func (h *failingHost) answered(c record.Call) {
+	if errors.Is(c.Err, bridge.ErrGone) || errors.Is(c.Err, bridge.ErrClosed) {
+		h.gone[c.StreamID] = true
+	}
+	switch {
+	case c.Op == record.Attach && c.Err == nil:
+		h.used, h.stage[c.StreamID] = true, bridge.GuestStage{}
+	case c.Op == record.CloseStream && c.Err == nil:
+		delete(h.stage, c.StreamID)
+		h.dropped("cd", c.StreamID)
+		h.dropped("atc", c.StreamID)
+	case c.Op == record.CloseStream:
+		h.refused[c.StreamID] = true
+	case c.Op == record.Bind && c.Err == nil:
+		h.stage[c.StreamID] = c.Stage
+		h.dropped("cd", c.StreamID)
+		delete(h.gone, c.StreamID)
+		delete(h.refused, c.StreamID)
+	case c.Op == record.Invalidate && c.Err == nil:
+		for _, cmd := range c.Commands {
+			switch cmd.Opcode() {
+			case smmuv3.OpTLBINHASID:
+				h.dropped("asid", cmd.ASID())
+			case smmuv3.OpTLBINSNHAll:
+				for k := range h.stale {
+					if k[:4] == "asid" {
+						delete(h.stale, k)
+					}
+				}
+			case smmuv3.OpCfgiCD, smmuv3.OpCfgiCDAll:
+				h.dropped("cd", cmd.StreamID())
+			case smmuv3.OpATCInv:
+				h.dropped("atc", cmd.StreamID())
+			}
+		}
+	}
+}
+
+func (h *failingHost) dropped(what string, id any) { delete(h.stale, fmt.Sprint(what, " ", id)) }
+
+func (h *failingHost) holdsASID() bool {
+	for k := range h.stale {
+		if k[:4] == "asid" {
+			return true
+		}
+	}
+	return false
+}
+
+// check is invariant 1.
+func (l *life) check() {
+	l.Helper()
+	sfm := l.gerror()&smmuv3.GErrorSFM != 0
+	require.Zero(l, l.gerror()&^smmuv3.GErrorSFM, l.step)
+	require.False(l, sfm && !l.failed, l.step)
+	if !sfm {
+		require.Equal(l, l.r32(cmdqProd), l.r32(cmdqCons), "%s: all commands are consumed", l.step)
+	}
+	for _, h := range l.hosts {
+		for sid, stage := range h.stage {
+			believed, attached := l.Device.Stage(sid)
+			if !attached || h.gone[sid] || h.gone[0] {
+				continue
+			}
+			if stage.Disposition == bridge.Abort && l.failed {
+				continue
+			}
+			if sfm {
+				assert.Truef(l, h.refused[sid], "%s: stream %v does %v in service failure mode", l.step, sid, stage)
+				continue
+			}
+			assert.Equalf(l, believed, stage, "%s: what is believed of stream %v", l.step, sid)
+			assert.Equalf(l, l.wanted(sid), stage, "%s: stream %v, stale: %v", l.step, sid, h.stale)
+			if stage.Disposition == bridge.Translate {
+				assert.Falsef(l, h.holdsASID() || h.stale[fmt.Sprint("cd ", sid)], "%s: stream %v translates, stale: %v", l.step, sid, h.stale)
+			}
+			if stage.EATS == smmuv3.EATSFull {
+				assert.Falsef(l, h.stale[fmt.Sprint("atc ", sid)], "%s: stream %v uses ATS, stale: %v", l.step, sid, h.stale)
+			}
+		}
+	}
+}
+
+func (l *life) wanted(sid smmuv3.StreamID) bridge.GuestStage {
+	switch {
+	case l.r32(cr0ack)&1 != 0:
+		return l.want[sid]
+	case l.r32(gbpa)&0x00100000 != 0:
+		return offAbort
+	}
+	return offBypass
+}
+
+// TestRejectedSTE: the guest is told C_BAD_STE for that StreamID, and nothing by
+// the queue; the embedder by an error that it can match, and a count.
+func TestRejectedSTE(t *testing.T) {
+	var told error
+	r := newRig(t, func(c *Config) {
+		c.Trace.Bind = func(_ smmuv3.StreamID, _ bridge.GuestStage, err error) { told = errors.Join(told, err) }
+	})
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	r.setup()
+	r.ste(3, 0xb|cdAt)
+	r.host.FailWith(func(c record.Call) error {
+		if c.Stage.Disposition == bridge.Translate {
+			return fmt.Errorf("S1Fmt: %w", bridge.ErrRejected)
+		}
+		return nil
+	})
+	r.run(cmdCfgiSTE(3), cmdSync)
+	r.idle()
+	assert.Equal(t, badSTE, r.stage(3))
+	assert.Equal(t, []smmuv3.Event{{4 | 3<<32}}, r.events())
+	assert.Zero(t, r.gerror())
+	assert.ErrorIs(t, told, bridge.ErrRejected)
+	assert.Equal(t, uint64(1), r.Stats().Refused)
+}
+
+// TestSuspectHost: when what failed to be invalidated cannot be made good, its
+// host's streams abort, and those of others do not; a later SYNC brings them
+// back.
+func TestSuspectHost(t *testing.T) {
+	r := newRig(t)
+	other := record.New(bridge.Capabilities{IDs: rigIDs})
+	for sid, h := range map[smmuv3.StreamID]*record.Host{3: r.host, 4: other} {
+		r.ste(sid, 0xb|cdAt)
+		require.NoError(t, r.Attach(sid, h, sid))
+	}
+	r.setup()
+	r.host.FailWith(func(c record.Call) error {
+		if c.Op == record.Invalidate {
+			return errAgain
+		}
+		return nil
+	})
+	r.run(tlbi(1), cmdSync)
+	r.idle()
+	assert.Equal(t, badSTE, r.stage(3))
+	stage, _ := other.Stage(4)
+	assert.Equal(t, translates, stage)
+	assert.Equal(t, uint32(2), r.r32(cmdqCons), "the SYNC is complete: no DMA uses what was withdrawn")
+	assert.Zero(t, r.gerror())
+
+	r.ste(5, 0xb|cdAt)
+	require.NoError(t, r.Attach(5, r.host, "late"))
+	r.run(cmdCfgiSTE(3), cmdSync)
+	r.idle()
+	for _, sid := range []smmuv3.StreamID{3, 5} {
+		assert.Equal(t, bridge.Abort, r.stage(sid).Disposition)
+	}
+
+	r.host.FailWith(nil)
+	r.run(cmdSync)
+	r.idle()
+	assert.Equal(t, translates, r.stage(3))
+	assert.Equal(t, translates, r.stage(5))
+	r.host.Forget()
+	r.run(cmdSync)
+	r.idle()
+	assert.Empty(t, r.ops(), "and nothing is owed any more")
+}
+
+// TestServiceFailureMode_12_3: DMA has stopped, and so have the queues; registers
+// can be read and handshakes go on; acknowledging the error does not leave it,
+// reset does.
+func TestServiceFailureMode_12_3(t *testing.T) {
+	log := newLog()
+	r := newRig(t, func(c *Config) { c.Log = log.Logger })
+	for sid := range smmuv3.StreamID(3) {
+		r.ste(sid, 0xb|cdAt)
+		require.NoError(t, r.Attach(sid, r.host, sid))
+	}
+	r.setup()
+	r.ste(1, 0)
+	r.host.FailWith(func(c record.Call) error {
+		if c.Op == record.Bind && c.StreamID == 1 {
+			return errAgain
+		}
+		return nil
+	})
+	r.run(tlbi(1), cmdCfgiSTE(1), cmdSync)
+	r.idle()
+	assert.Equal(t, uint32(1<<8), r.gerror())
+	assert.Contains(t, r.irqs.take(), LineGError)
+	assert.Equal(t, uint32(1), r.r32(cmdqCons), "what was not done stays in the queue")
+	for _, sid := range []smmuv3.StreamID{0, 2} {
+		assert.Equal(t, bridge.Abort, r.stage(sid).Disposition)
+	}
+	_, attached := r.host.Stage(1)
+	assert.False(t, attached, "cut off")
+	assert.Equal(t, uint64(1), r.Stats().ServiceFailures)
+	assert.Contains(t, log.String(), "service failure mode")
+
+	r.host.FailWith(nil)
+	r.host.Forget()
+	r.w32(gerrorn, r.r32(gerror))
+	assert.Zero(t, r.gerror())
+	r.w32(cmdqProd, r.put(cmdSync))
+	r.idle()
+	assert.Equal(t, uint32(1), r.r32(cmdqCons), "commands are not processed")
+	r.host.Emit(fault(1))
+	assert.Zero(t, r.r32(eventqProd), "events are not recorded")
+	r.enable(smmuv3.CR0CMDQEN)
+	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0SMMUEN)
+	r.GuestWrote(everywhere)
+	require.NoError(t, r.Attach(7, r.host, "late"))
+	assert.Equal(t, []record.Op{record.Attach}, r.ops(), "nothing is bound")
+	assert.Equal(t, bridge.Abort, r.stage(7).Disposition)
+
+	t.Run("reset fails", func(t *testing.T) {
+		r.host.FailWith(func(c record.Call) error {
+			if c.Op == record.Attach {
+				return errAgain
+			}
+			return nil
+		})
+		err := r.Reset()
+		assert.ErrorIs(t, err, ErrServiceFailure)
+		assert.ErrorIs(t, err, errAgain)
+		assert.Equal(t, uint32(1<<8), r.r32(gerror))
+		assert.Equal(t, uint64(2), r.Stats().ServiceFailures)
+	})
+	r.host.FailWith(nil)
+	require.NoError(t, r.Reset())
+	assert.Zero(t, r.r32(gerror))
+	for _, sid := range []smmuv3.StreamID{0, 1, 2, 7} {
+		assert.Equal(t, offBypass, r.stage(sid), "the one that was cut off has been attached again")
+	}
+}
+
+// TestDetachInServiceFailureMode: a stream that was cut off is closed already.
+func TestDetachInServiceFailureMode(t *testing.T) {
+	r := newRig(t)
+	r.ste(3, 0xb|cdAt)
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	r.setup()
+	r.ste(3, 0)
+	r.host.FailWith(func(c record.Call) error {
+		if c.Op == record.Bind {
+			return errAgain
+		}
+		return nil
+	})
+	r.run(cmdCfgiSTE(3))
+	r.idle()
+	require.Equal(t, uint32(1<<8), r.gerror())
+	r.host.Forget()
+	require.NoError(t, r.Detach(3))
+	assert.Empty(t, r.ops())
+}
+
+// TestCapabilitiesFail: a host that does not say what it is gets no streams.
+func TestCapabilitiesFail(t *testing.T) {
+	r := newRig(t)
+	assert.ErrorIs(t, r.Attach(3, silentHost{}, "disk"), errAgain)
+	_, ok := r.Device.Stage(3)
+	assert.False(t, ok)
+}
+
+type silentHost struct{ nullHost }
+
+func (silentHost) Capabilities() (bridge.Capabilities, error) { return bridge.Capabilities{}, errAgain }
+
+// TestFullBatchFails: invalidations that fill a batch are carried out before the
+// SYNC, in pieces, and a piece that fails is made good for.
+func TestFullBatchFails(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.IDs.Set(smmuv3.CMDQS, 12) })
+	r.ste(3, 0xb|cdAt)
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	r.w64(cmdqBase, cmdqAt|12)
+	r.w64(0x80, strtabAt)
+	r.w32(0x88, 8)
+	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0SMMUEN)
+	r.host.Forget()
+	n := 0
+	r.host.FailWith(func(c record.Call) error {
+		if n++; n == 2 {
+			return errAgain
+		}
+		return nil
+	})
+	cmds := make([]smmuv3.Command, 3000)
+	for i := range cmds {
+		cmds[i] = tlbi(i)
+	}
+	r.run(append(cmds, cmdSync)...)
+	r.idle()
+	var sizes []int
+	for _, c := range r.host.Forget() {
+		sizes = append(sizes, len(c.Commands))
+	}
+	assert.Equal(t, []int{1024, 1024, 2, 3000 - 2048}, sizes)
+	assert.Equal(t, translates, r.stage(3))
+}
+
+// TestInvalidateEverythingOfMany: what makes good for a failure may itself be
+// more than a batch.
+func TestInvalidateEverythingOfMany(t *testing.T) {
+	r := newRig(t, withATS)
+	for sid := range smmuv3.StreamID(400) {
+		r.ste(sid, 0xb|cdAt, 1<<28)
+		require.NoError(t, r.Attach(sid, r.host, sid))
+	}
+	r.w64(0x80, strtabAt)
+	r.w32(0x88, 9)
+	r.w64(cmdqBase, cmdqAt|8)
+	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0SMMUEN)
+	r.host.Forget()
+	n := 0
+	r.host.FailWith(func(c record.Call) error {
+		if n++; n == 1 {
+			return errAgain
+		}
+		return nil
+	})
+	r.run(tlbi(1), cmdSync)
+	r.idle()
+	calls := r.host.Forget()
+	require.Len(t, calls, 3)
+	assert.Equal(t, []int{1024, 1 + 3*400 - 1024}, []int{len(calls[1].Commands), len(calls[2].Commands)},
+		"all translations; of each stream its CDs, and two commands for what it has cached itself")
+}

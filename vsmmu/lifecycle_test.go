@@ -1,0 +1,369 @@
+package vsmmu
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/record"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// Stages that tests look for.
+var (
+	offBypass  = bridge.GuestStage{Disposition: bridge.Bypass, Disabled: true}
+	offAbort   = bridge.GuestStage{Disabled: true}
+	badSTE     = bridge.GuestStage{Cause: smmuv3.CBadSTE}
+	translates = bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: cdAt}
+)
+
+// stage is what a stream's host does for it.
+func (r *rig) stage(sid smmuv3.StreamID) bridge.GuestStage {
+	r.Helper()
+	s, ok := r.host.Stage(sid)
+	require.True(r, ok)
+	return s
+}
+
+// TestGBPAAndSMMUEN_6_3_9_6: a disabled SMMU follows GBPA, an enabled one the STE,
+// and each change counts when it is acknowledged.
+func TestGBPAAndSMMUEN_6_3_9_6(t *testing.T) {
+	r := newRig(t)
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	r.ste(3, 0xb|cdAt)
+	assert.Equal(t, offBypass, r.stage(3))
+
+	r.w32(gbpa, 0x80100000)
+	r.idle()
+	assert.Equal(t, offAbort, r.stage(3), "GBPA.ABORT")
+	r.w32(gbpa, 0x8000000f)
+	r.idle()
+	assert.Equal(t, offBypass, r.stage(3), "attributes are not the bridge's affair")
+
+	r.setup()
+	assert.Equal(t, translates, r.stage(3))
+	r.host.Forget()
+	r.w32(gbpa, 0x80100000)
+	r.idle()
+	assert.Equal(t, uint32(0x00100000), r.r32(gbpa))
+	assert.Empty(t, r.host.Calls(), "while the SMMU is enabled GBPA moves nobody")
+
+	r.enable(smmuv3.CR0CMDQEN)
+	assert.Equal(t, offAbort, r.stage(3), "but counts from when it is disabled")
+	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0SMMUEN)
+	assert.Equal(t, translates, r.stage(3))
+
+	// Both in one step.
+	r.engine.Lock()
+	r.w32(gbpa, 0x80000000)
+	r.w32(cr0, smmuv3.CR0CMDQEN)
+	r.engine.Unlock()
+	r.idle()
+	assert.Equal(t, offBypass, r.stage(3))
+}
+
+// TestSTRTAB_6_3_24: the stream table is where the registers say when SMMUEN is
+// acknowledged, and what they say meanwhile does not matter.
+func TestSTRTAB_6_3_24(t *testing.T) {
+	r := newRig(t)
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	r.setup()
+	r.ste(3, 0xb|cdAt)
+	r.w64(0x80, 0x7000_0000)
+	r.w32(0x88, 0)
+	r.run(cmdCfgiSTE(3))
+	r.idle()
+	assert.Equal(t, translates, r.stage(3), "writes while enabled are ignored")
+
+	r.enable(smmuv3.CR0CMDQEN)
+	r.w64(0x80, 0x7000_0000)
+	r.w32(0x88, 0x1<<16|8<<6|16) // two levels
+	r.mem.SetWords(0x7000_0000, 0x7100_0000|9)
+	r.mem.SetWords(0x7100_0000+64*3, 0x9)
+	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0SMMUEN)
+	assert.Equal(t, bridge.GuestStage{Disposition: bridge.Bypass}, r.stage(3))
+
+	r.enable(smmuv3.CR0CMDQEN)
+	r.w64(0x80, strtabAt)
+	r.w32(0x88, 8) // linear again
+	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0SMMUEN)
+	assert.Equal(t, translates, r.stage(3))
+}
+
+// TestRECINVSID_6_3_12: a StreamID without an STE is reported only if the guest
+// wants that.
+func TestRECINVSID_6_3_12(t *testing.T) {
+	for cr2, want := range map[uint32]bridge.GuestStage{0: {}, 2: {Cause: smmuv3.CBadStreamID}} {
+		r := newRig(t)
+		require.NoError(t, r.Attach(300, r.host, "disk")) // the table has 256 STEs
+		r.w32(0x2c, cr2)
+		r.setup()
+		assert.Equal(t, want, r.stage(300))
+	}
+}
+
+// TestSTEFetch_3_21_3: a stream whose STE cannot be fetched aborts, and the
+// transaction that meets that has it fetched anew, without a CFGI.
+func TestSTEFetch_3_21_3(t *testing.T) {
+	r := newRig(t)
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	r.ste(3, 0xb|cdAt)
+	r.setup()
+	r.mem.FailReads(guestmem.Range{GPA: strtabAt, Len: 64 * 4}, nil)
+	r.run(cmdCfgiSTE(3))
+	r.idle()
+	want := bridge.GuestStage{Cause: smmuv3.FSTEFetch, FetchAddr: strtabAt + 64*3}
+	require.Equal(t, want, r.stage(3))
+
+	ev := smmuv3.NewEvent(smmuv3.FSTEFetch, 3)
+	r.host.Emit(ev)
+	r.idle()
+	assert.Equal(t, want, r.stage(3), "still not there")
+	r.mem.Heal()
+	r.host.Emit(ev)
+	r.idle()
+	assert.Equal(t, translates, r.stage(3))
+}
+
+// TestAttach: an endpoint does what the guest's configuration says from when it
+// is there, in every state of the SMMU.
+func TestAttach(t *testing.T) {
+	r := newRig(t)
+	r.ste(3, 0xb|cdAt)
+	r.setup()
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	assert.Equal(t, translates, r.stage(3))
+	assert.Equal(t, []record.Op{record.Attach, record.Bind}, r.ops())
+	got, ok := r.Device.Stage(3)
+	assert.True(t, ok)
+	assert.Equal(t, translates, got)
+
+	t.Run("fails", func(t *testing.T) {
+		for _, tc := range []struct {
+			name string
+			sid  smmuv3.StreamID
+			host bridge.Host
+			ep   bridge.Endpoint
+			is   error
+			says string
+		}{
+			{"StreamID in use", 3, r.host, "nic", nil, "0x3"},
+			{"beyond SIDSIZE", 0x10000, r.host, "nic", nil, "SIDSIZE"},
+			{"endpoint in use", 4, r.host, "disk", bridge.ErrInUse, "0x4"},
+			{"no endpoint", 4, r.host, nil, bridge.ErrEndpoint, "0x4"},
+			{"no host", 4, nil, "nic", ErrConfig, "0x4"},
+			{"a host that cannot be told from others", 4, struct {
+				bridge.Host
+				_ []int
+			}{}, "nic", ErrConfig, "0x4"},
+			{"a host without what was promised", 4, record.New(bridge.Capabilities{}), "nic", nil, "0x4"},
+		} {
+			t.Run(tc.name, func(t *testing.T) {
+				r.host.Forget()
+				err := r.Attach(tc.sid, tc.host, tc.ep)
+				require.Error(t, err)
+				if tc.is != nil {
+					assert.ErrorIs(t, err, tc.is)
+				}
+				assert.ErrorContains(t, err, tc.says)
+				assert.Equal(t, translates, r.stage(3), "nothing has changed")
+				assert.NotContains(t, r.ops(), record.Bind)
+			})
+		}
+	})
+}
+
+// ops are the calls that the host was made since the record was last emptied.
+func (r *rig) ops() (all []record.Op) {
+	for _, c := range r.host.Forget() {
+		all = append(all, c.Op)
+	}
+	return all
+}
+
+// TestDetach: what had been gathered is carried out while the host still knows
+// the stream, and a host that has none is left alone.
+func TestDetach(t *testing.T) {
+	r := newRig(t)
+	r.ste(3, 0xb|cdAt)
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	r.setup()
+	r.host.Forget()
+	r.run(smmuv3.Command{0x05 | 3<<32, 1})
+	r.idle()
+	require.NoError(t, r.Detach(3))
+	assert.Equal(t, []record.Op{record.Invalidate, record.CloseStream}, r.ops())
+	assert.Error(t, r.Detach(3))
+
+	r.run(tlbi(7), smmuv3.Command{0x05 | 3<<32, 1}, cmdSync)
+	r.idle()
+	assert.Empty(t, r.ops(), "as it may be closed by now")
+
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	assert.Equal(t, translates, r.stage(3))
+	calls := r.host.Forget()
+	require.Len(t, calls, 3)
+	assert.Equal(t, record.Attach, calls[0].Op)
+	assert.Equal(t, []smmuv3.Command{{0x30}, {0x06 | 3<<32}}, calls[1].Commands, "what it missed")
+	assert.Equal(t, record.Bind, calls[2].Op)
+}
+
+// TestTwoHosts: each stream is on its host, and commands go to the hosts that
+// need them.
+func TestTwoHosts(t *testing.T) {
+	r := newRig(t)
+	other := record.New(bridge.Capabilities{IDs: rigIDs})
+	r.ste(3, 0xb|cdAt)
+	r.ste(4, 0x9)
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	require.NoError(t, r.Attach(4, other, "nic"))
+	r.setup()
+	assert.Equal(t, translates, r.stage(3))
+	_, here := r.host.Stage(4)
+	assert.False(t, here)
+	stage, _ := other.Stage(4)
+	assert.Equal(t, bridge.GuestStage{Disposition: bridge.Bypass}, stage)
+
+	r.host.Forget()
+	other.Forget()
+	cd3, cd4 := smmuv3.Command{0x05 | 3<<32, 1}, smmuv3.Command{0x05 | 4<<32, 1}
+	r.run(cd3, tlbi(1), cd4, cmdSync)
+	r.idle()
+	assert.Equal(t, []smmuv3.Command{cd3, tlbi(1)}, r.invalidated())
+	calls := other.Forget()
+	require.Len(t, calls, 1)
+	assert.Equal(t, []smmuv3.Command{tlbi(1), cd4}, calls[0].Commands)
+
+	r.host.Emit(fault(1))
+	other.Emit(fault(2))
+	assert.Equal(t, []smmuv3.Event{fault(1), fault(2)}, r.events())
+}
+
+// TestReset_3_11: registers have their reset values, and never any others on the
+// way; every stream follows GBPA's, and then no translation is left.
+func TestReset_3_11(t *testing.T) {
+	r := newRig(t)
+	r.ste(3, 0xb|cdAt)
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	r.setup()
+	r.run(tlbi(1), smmuv3.Command{0xff})
+	r.host.Emit(fault(1))
+	r.host.Forget()
+
+	require.NoError(t, r.Reset())
+	calls := r.host.Forget()
+	require.Len(t, calls, 2)
+	assert.Equal(t, offBypass, calls[0].Stage)
+	assert.Equal(t, []smmuv3.Command{{0x30}, {0x06 | 3<<32}}, calls[1].Commands)
+	fresh := newRig(t)
+	for off := uint64(0); off < 0x10100; off += 4 {
+		require.Equalf(t, fresh.r32(off), r.r32(off), "at %#x", off)
+	}
+	r.host.Emit(fault(1))
+	assert.Zero(t, r.r32(eventqProd), "the event queue is disabled")
+
+	r.setup()
+	assert.Equal(t, translates, r.stage(3), "and it can be set up as before")
+	r.run(tlbi(2), cmdSync)
+	r.idle()
+	assert.Equal(t, uint32(2), r.r32(cmdqCons))
+	assert.Zero(t, r.gerror())
+}
+
+// TestClose: streams are detached, hosts are left to those who made them.
+func TestClose(t *testing.T) {
+	r := newRig(t)
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	require.NoError(t, r.Attach(4, r.host, "nic"))
+	r.setup()
+	r.host.Forget()
+	r.host.FailWith(func(c record.Call) error {
+		if c.Op == record.CloseStream && c.StreamID == 3 {
+			return assert.AnError
+		}
+		return nil
+	})
+	assert.ErrorIs(t, r.Close(), assert.AnError)
+	assert.Equal(t, []record.Op{record.CloseStream, record.CloseStream}, r.ops())
+	r.host.Emit(fault(1))
+	assert.Empty(t, r.events())
+}
+
+// TestWatch: the VMM is told where the configuration of streams lies, and what
+// the guest writes there takes effect at once if the VMM says so.
+func TestWatch(t *testing.T) {
+	var told [][]guestmem.Range
+	r := newRig(t, func(c *Config) { c.Watch = func(w []guestmem.Range) { told = append(told, w) } })
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	r.setup()
+	ste := guestmem.Range{GPA: strtabAt + 64*3, Len: 64}
+	assert.Equal(t, [][]guestmem.Range{{ste}}, told)
+	r.run(cmdCfgiSTE(3))
+	r.idle()
+	assert.Len(t, told, 1, "only when it changes")
+
+	r.ste(3, 0xb|cdAt)
+	r.GuestWrote(guestmem.Range{GPA: strtabAt, Len: 64})
+	assert.Equal(t, badSTE, r.stage(3), "not its STE")
+	r.GuestWrote(guestmem.Range{GPA: ste.GPA, Len: 8})
+	assert.Equal(t, translates, r.stage(3))
+
+	require.NoError(t, r.Detach(3))
+	assert.Len(t, told, 2)
+	assert.Empty(t, told[1])
+}
+
+// TestConfig: New says what it cannot work with.
+func TestConfig(t *testing.T) {
+	good := Config{IDs: rigIDs, Memory: new(guestmem.Fake), Interrupts: new(irqs)}
+	for name, change := range map[string]func(*Config){
+		"Memory":     func(c *Config) { c.Memory = nil },
+		"Interrupts": func(c *Config) { c.Interrupts = nil },
+		"S1P":        func(c *Config) { c.IDs.Set(smmuv3.S1P, 0) },
+		"PRI":        func(c *Config) { c.IDs.Set(smmuv3.PRI, 1) },
+	} {
+		c := good
+		change(&c)
+		d, err := New(c)
+		assert.Nil(t, d)
+		assert.ErrorIs(t, err, ErrConfig)
+		assert.ErrorContains(t, err, name)
+	}
+	d, err := New(good)
+	require.NoError(t, err)
+	assert.Equal(t, rigIDs, d.IDs())
+	require.NoError(t, d.Close())
+}
+
+// TestTrace: the embedder is told what the device does.
+func TestTrace(t *testing.T) {
+	var cmds []smmuv3.Opcode
+	var codes []smmuv3.CmdqErr
+	var binds []bridge.GuestStage
+	var fates []Fate
+	var lines []string
+	r := newRig(t, func(c *Config) {
+		c.Trace = Trace{
+			Command:   func(c smmuv3.Command, e smmuv3.CmdqErr) { cmds, codes = append(cmds, c.Opcode()), append(codes, e) },
+			Bind:      func(_ smmuv3.StreamID, g bridge.GuestStage, _ error) { binds = append(binds, g) },
+			Event:     func(_ smmuv3.Event, f Fate) { fates = append(fates, f) },
+			Interrupt: func(l Line) { lines = append(lines, l.String()) },
+		}
+	})
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	r.setup()
+	r.run(tlbi(1), cmdSyncIRQ, smmuv3.Command{0xff})
+	r.idle()
+	r.host.Emit(fault(1))
+	assert.Equal(t, []smmuv3.Opcode{smmuv3.OpTLBINHASID, smmuv3.OpSync, 0xff}, cmds)
+	assert.Equal(t, []smmuv3.CmdqErr{0, 0, smmuv3.CErrorIll}, codes)
+	assert.Equal(t, []bridge.GuestStage{offBypass, badSTE}, binds)
+	assert.Equal(t, []Fate{Recorded}, fates)
+	assert.Equal(t, []string{"cmdq-sync", "gerror", "eventq"}, lines)
+	assert.Equal(t, "Line(9)", Line(9).String())
+	assert.Equal(t, "priq", LinePRIQ.String())
+	assert.Equal(t, "overflowed", Overflowed.String())
+}

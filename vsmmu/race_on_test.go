@@ -1,0 +1,5 @@
+//go:build race
+
+package vsmmu
+
+const raceEnabled = true
