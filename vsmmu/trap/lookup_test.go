@@ -57,7 +57,7 @@ func TestLookupTwoLevel_3_3_1_2(t *testing.T) {
 		{"span 1 has no second", l2 | 1, 0x301, smmuv3.CBadStreamID, 0},
 		{"span 4 has eight", l2 | 4, 0x307, 0, l2 + 64*7},
 		{"span 4 has no ninth", l2 | 4, 0x308, smmuv3.CBadStreamID, 0},
-		{"span 0 is invalid", l2 | 0, 0x300, smmuv3.CBadStreamID, 0},
+		{"span 0 is invalid", l2, 0x300, smmuv3.CBadStreamID, 0},
 		{"span SPLIT+2 is out of bounds", l2 | 10, 0x300, smmuv3.CBadStreamID, 0},
 		{"span 12 is reserved", l2 | 12, 0x300, smmuv3.CBadStreamID, 0},
 		{"span 31 is reserved", l2 | 31, 0x300, smmuv3.CBadStreamID, 0},
