@@ -16,7 +16,10 @@ const (
 	createVCPU         = 0xae41
 	setUserMemory      = 0x4020ae46
 	irqLine            = 0x4008ae61
+	setGSIRouting      = 0x4008ae6a
+	setIRQFD           = 0x4020ae76
 	run                = 0xae80
+	signalMSI          = 0x4020aea5
 	setOneReg          = 0x4010aeac
 	armVCPUInit        = 0x4020aeae
 	armPreferredTarget = 0x8020aeaf
@@ -28,8 +31,12 @@ const (
 	apiVersion = 12
 
 	capUserMemory    = 3
+	capIRQRouting    = 25
+	capIRQFD         = 32
+	capIRQFDResample = 82
 	capDeviceCtrl    = 89
 	capARMPSCI02     = 102
+	capMSIDeviceID   = 131
 	capImmediateExit = 136
 	capARMVMIPASize  = 165
 )
@@ -52,7 +59,8 @@ var exitNames = map[uint32]string{
 
 // From arch/arm64/include/uapi/asm/kvm.h.
 const (
-	deviceVGICv3 = 7
+	deviceVGICv3  = 7
+	deviceVGICITS = 8
 
 	vgicGroupAddr   = 0
 	vgicGroupNrIRQs = 3
@@ -60,9 +68,18 @@ const (
 
 	vgicAddrDist   = 2
 	vgicAddrRedist = 3
+	vgicAddrITS    = 4
 	vgicCtrlInit   = 0
 
 	irqTypeSPI = 1 << 24
+
+	msiValidDeviceID = 1 << 0
+
+	irqfdDeassign = 1 << 0
+	irqfdResample = 1 << 1
+
+	routeIRQChip = 1
+	routeMSI     = 2
 
 	featurePowerOff = 1 << 0
 	featurePSCI02   = 1 << 2
@@ -86,6 +103,47 @@ type irqLevel struct {
 	_     structs.HostLayout
 	irq   uint32
 	level uint32
+}
+
+// msi is struct kvm_msi.
+type msi struct {
+	_        structs.HostLayout
+	addrLow  uint32
+	addrHigh uint32
+	data     uint32
+	flags    uint32
+	device   uint32
+	_        [12]byte
+}
+
+// irqfd is struct kvm_irqfd.
+type irqfd struct {
+	_        structs.HostLayout
+	fd       uint32
+	gsi      uint32
+	flags    uint32
+	resample uint32
+	_        [16]byte
+}
+
+// route is struct kvm_irq_routing_entry, with the union as either of its two members that arm64 has.
+type route struct {
+	_     structs.HostLayout
+	gsi   uint32
+	typ   uint32
+	flags uint32
+	_     uint32
+	chip  [2]uint32 // irqchip.irqchip and pin, or msi.address_lo and address_hi
+	msi   [2]uint32 // msi.data and devid
+	_     [16]byte
+}
+
+// routing is struct kvm_irq_routing, at its largest: the entries of which nr says how many there are.
+type routing struct {
+	_       structs.HostLayout
+	nr      uint32
+	flags   uint32
+	entries [maxRoutes]route
 }
 
 // oneReg is struct kvm_one_reg.

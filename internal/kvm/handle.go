@@ -14,11 +14,20 @@ import (
 // handle is one of KVM's file descriptors, which the kernel closes on exec by itself. Calls on a closed one fail instead of
 // reaching whatever took its number.
 type handle struct {
-	mu sync.RWMutex
-	fd int
+	mu  sync.RWMutex
+	fd  int
+	sys ioctl
 }
 
-func newHandle(fd int) *handle { return &handle{fd: fd} }
+// ioctl makes a request whose argument is a structure. Tests have one that fails.
+type ioctl func(fd int, request uintptr, arg unsafe.Pointer) (int, unix.Errno)
+
+func linuxIoctl(fd int, request uintptr, arg unsafe.Pointer) (int, unix.Errno) {
+	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg))
+	return int(n), errno
+}
+
+func newHandle(fd int) *handle { return &handle{fd: fd, sys: linuxIoctl} }
 
 // call makes a request whose argument is a number. The name is for the error.
 func (h *handle) call(name string, request, arg uintptr) (int, error) {
@@ -43,11 +52,11 @@ func (h *handle) callPtr(name string, request uintptr, arg unsafe.Pointer) (int,
 			h.mu.RUnlock()
 			return 0, fmt.Errorf("kvm: %s: %w", name, os.ErrClosed)
 		}
-		n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(h.fd), request, uintptr(arg))
+		n, errno := h.sys(h.fd, request, arg)
 		h.mu.RUnlock()
 		switch errno {
 		case 0:
-			return int(n), nil
+			return n, nil
 		case unix.EINTR:
 		default:
 			return 0, fmt.Errorf("kvm: %s: %w", name, errno)

@@ -29,6 +29,9 @@ var required = []struct {
 	{capDeviceCtrl, "KVM_CAP_DEVICE_CTRL"},
 	{capImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"},
 	{capARMPSCI02, "KVM_CAP_ARM_PSCI_0_2"},
+	{capIRQRouting, "KVM_CAP_IRQ_ROUTING"},
+	{capIRQFD, "KVM_CAP_IRQFD"},
+	{capIRQFDResample, "KVM_CAP_IRQFD_RESAMPLE"},
 }
 
 // defaultIPABits is the guest-physical address size of a VM of type 0.
@@ -77,8 +80,8 @@ func NewVM() (*VM, error) {
 // Close gives the VM back once its vCPUs are closed too. It must outlive every user of the memory it was given.
 func (vm *VM) Close() error { return vm.close() }
 
-// SetMemory puts mem at guest-physical address gpa. Both must be page-aligned, and mem must stay mapped until Close: it is
-// to come from mmap, not from Go's heap.
+// SetMemory puts mem at guest-physical address gpa, in a slot that has none. Both must be page-aligned, and mem must stay
+// mapped until RemoveMemory or Close: it is to come from mmap, not from Go's heap.
 func (vm *VM) SetMemory(slot uint32, gpa uint64, mem []byte) error {
 	if len(mem) == 0 {
 		return errors.New("kvm: memory slot of no bytes")
@@ -89,14 +92,8 @@ func (vm *VM) SetMemory(slot uint32, gpa uint64, mem []byte) error {
 	return err
 }
 
-// SetSPI drives the line of shared peripheral interrupt spi, counted from 0 as device trees do. For an edge-triggered
-// interrupt the rise is what counts.
-func (vm *VM) SetSPI(spi uint32, level bool) error {
-	const firstSPI = 32
-	line := irqLevel{irq: irqTypeSPI | (spi + firstSPI)}
-	if level {
-		line.level = 1
-	}
-	_, err := vm.callPtr("KVM_IRQ_LINE", irqLine, unsafe.Pointer(&line))
+// RemoveMemory takes away what SetMemory has put into a slot. When it returns no vCPU reaches it.
+func (vm *VM) RemoveMemory(slot uint32) error {
+	_, err := vm.callPtr("KVM_SET_USER_MEMORY_REGION", setUserMemory, unsafe.Pointer(&userMemory{slot: slot}))
 	return err
 }

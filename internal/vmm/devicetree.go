@@ -18,6 +18,7 @@ type hardware struct {
 	initrd  span // guest-physical; none if empty
 	smmu    bool
 	disks   []Master
+	pci     []pciSlot
 	seed    []byte // for the guest's random number generator and address space layout, at least 8 bytes; may be nil
 }
 
@@ -33,10 +34,19 @@ type Master struct {
 	CanStall  bool
 }
 
+// pciSlot is a place on the root bus of the PCI host bridge that has a device in it.
+type pciSlot struct {
+	device     int
+	behindPort bool // as device 0 of the bus behind the root port that is there
+}
+
 const (
-	phandleGIC   dt.PHandle = 1
-	phandleClock dt.PHandle = 2
-	phandleSMMU  dt.PHandle = 3
+	phandleGIC      dt.PHandle = 1
+	phandleClock    dt.PHandle = 2
+	phandleSMMU     dt.PHandle = 3
+	phandleITS      dt.PHandle = 4
+	phandleDoorbell dt.PHandle = 5
+	phandlePCI      dt.PHandle = 16 // of device 0, the others behind it
 )
 
 // From the GICv3 binding.
@@ -91,6 +101,9 @@ func deviceTree(hw hardware) ([]byte, error) {
 	}
 	for slot, disk := range hw.disks {
 		root.Children = append(root.Children, virtioNode(slot, hw.smmu, disk))
+	}
+	if len(hw.pci) > 0 {
+		root.Children = append(root.Children, pciNodes(hw.pci, hw.smmu)...)
 	}
 	blob, err := fdt.Blob(root)
 	if err != nil {
@@ -154,7 +167,44 @@ func gicNode(cpus int) *dt.Node {
 		fdt.Flag("interrupt-controller"),
 		dt.PropertyU32("#interrupt-cells", 3),
 		dt.PropertyU32("phandle", uint32(phandleGIC)),
-	))
+		dt.PropertyU32("#address-cells", 2),
+		dt.PropertyU32("#size-cells", 2),
+		fdt.Flag("ranges"),
+	), dt.WithChildren(dt.NewNode(fmt.Sprintf("msi-controller@%x", itsBase), dt.WithProperty(
+		dt.PropertyString("compatible", "arm,gic-v3-its"),
+		dt.PropertyRegion("reg", itsBase, itsSize),
+		fdt.Flag("msi-controller"),
+		dt.PropertyU32("#msi-cells", 1),
+		dt.PropertyU32("phandle", uint32(phandleITS)),
+	))))
+}
+
+// pciNodes are the host bridge and, with an SMMU, what the devices' DMA needs of the guest.
+func pciNodes(slots []pciSlot, smmu bool) []*dt.Node {
+	host := firmware.PCIHost{
+		ECAM: pciECAMBase, Buses: pciBuses,
+		Windows: []firmware.PCIWindow{
+			{Base: pciMemBase, Size: pciMemSize},
+			{Base: pciMem64Base, Size: pciMem64Size, Is64: true},
+		},
+		GIC: phandleGIC, INTx: [pciLines]uint32{pciSPI, pciSPI + 1, pciSPI + 2, pciSPI + 3},
+		MSI: phandleITS,
+	}
+	if !smmu {
+		return []*dt.Node{firmware.PCIHostNode(host)}
+	}
+	host.SMMU = phandleSMMU
+	doorbells := firmware.Identity{Base: firmware.DoorbellBase, Size: firmware.DoorbellSize, PHandle: phandleDoorbell}
+	for _, s := range slots {
+		endpoint := firmware.PCIDevice{PHandle: phandlePCI + dt.PHandle(s.device), Regions: []dt.PHandle{phandleDoorbell}}
+		doorbells.Devices = append(doorbells.Devices, endpoint.PHandle)
+		if s.behindPort {
+			endpoint = firmware.PCIDevice{Behind: []firmware.PCIDevice{endpoint}}
+		}
+		endpoint.Number = uint8(s.device)
+		host.Devices = append(host.Devices, endpoint)
+	}
+	return []*dt.Node{firmware.ReservedMemoryNode(doorbells), firmware.PCIHostNode(host)}
 }
 
 func uartName(base uint64) string { return fmt.Sprintf("serial@%x", base) }

@@ -7,6 +7,9 @@ const RAMBase = 0x4000_0000
 const (
 	gicDistBase   = 0x0800_0000
 	gicDistSize   = 64 << 10
+	itsBase       = 0x0808_0000
+	itsSize       = 128 << 10
+	doorbell      = itsBase + 0x1_0040 // GITS_TRANSLATER
 	gicRedistBase = 0x080a_0000
 	gicRedistSize = 128 << 10 // each vCPU's
 
@@ -19,6 +22,13 @@ const (
 
 	virtioBase = 0x0a00_0000
 	virtioSize = 512 // each slot's
+
+	pciMemBase   = 0x1000_0000 // what a BAR of 32 bits can be given
+	pciMemSize   = 0x2f00_0000
+	pciECAMBase  = 0x3f00_0000
+	pciBuses     = 16
+	pciMem64Base = 0x20_0000_0000
+	pciMem64Size = 0x10_0000_0000
 )
 
 // Shared peripheral interrupts.
@@ -31,10 +41,16 @@ const (
 	smmuCmdSyncSPI = 10
 	smmuGErrorSPI  = 11
 
+	pciSPI   = 12 // of INTA# of device 0, the other lines behind it
+	pciLines = 4
+
 	virtioSPI = 16 // of slot 0, the others behind it
 
 	spis = 64
 )
+
+// smmuDeviceID is how the ITS knows the messages of the SMMU itself, beyond the requester IDs of all buses.
+const smmuDeviceID = pciBuses << 8
 
 // Limits of the memory map above.
 const (

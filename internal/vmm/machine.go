@@ -10,10 +10,13 @@ import (
 	"io"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/internal/kvm"
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/arm64image"
+	"github.com/go-vsmmu/vsmmuv3/internal/vmm/passthrough"
+	"github.com/go-vsmmu/vsmmuv3/internal/vmm/pci"
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/pl011"
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/virtio"
 )
@@ -34,25 +37,42 @@ type Config struct {
 	Control io.ReadWriteCloser
 }
 
-// Machine is a virtual machine, made in three steps: New, then AddSMMU and AddDisk, then Run.
+// Machine is a virtual machine, made in three steps: New, then AddSMMU, AddDisk and AddPCIDevice, then Run.
 type Machine struct {
 	cfg    Config
 	kernel *arm64image.Image
 	boot   boot
 
-	ram   ram
-	vm    *kvm.VM
-	vcpus []*kvm.VCPU
+	ram ram
+	kvm atomic.Pointer[kvmHost]
 
-	bus     bus
-	uarts   []*pl011.UART
-	disks   []*virtio.Device
-	masters []Master
-	smmu    bool
+	bus      bus
+	uarts    []*pl011.UART
+	disks    []*virtio.Device
+	masters  []Master
+	smmu     bool
+	pci      *pci.Host
+	passed   []*passthrough.Device
+	pciSlots []pciSlot
 
-	stop   context.CancelCauseFunc // ends the run under way
-	failed context.Context
+	life atomic.Pointer[life]
 }
+
+// life is from power-on, or a reset, to whatever ends it.
+type life struct {
+	ended context.Context // its cause says why
+	end   context.CancelCauseFunc
+}
+
+func newLife() *life {
+	ended, end := context.WithCancelCause(context.Background())
+	return &life{ended, end}
+}
+
+// stop ends the life of the machine, for the first reason that it is given.
+func (m *Machine) stop(why error) { m.life.Load().end(why) }
+
+func (m *Machine) host() *kvmHost { return m.kvm.Load() }
 
 // Why a guest ended other than by powering off.
 var (
@@ -69,7 +89,7 @@ func New(cfg Config) (_ *Machine, err error) {
 		cfg.Console = io.Discard
 	}
 	m := &Machine{cfg: cfg}
-	m.failed, m.stop = context.WithCancelCause(context.Background())
+	m.life.Store(newLife())
 	if m.kernel, err = arm64image.Parse(cfg.Kernel); err != nil {
 		return nil, fmt.Errorf("vmm: kernel: %w", err)
 	}
@@ -84,7 +104,12 @@ func New(cfg Config) (_ *Machine, err error) {
 	if m.ram, err = newRAM(cfg.Mem); err != nil {
 		return nil, err
 	}
-	if err := m.addProcessors(); err != nil {
+	host, err := newKVMHost(m.ram, cfg.CPUs)
+	if err != nil {
+		return nil, err
+	}
+	m.kvm.Store(host)
+	if err := m.addPCI(); err != nil {
 		return nil, err
 	}
 	if err := m.addUART(consoleBase, consoleSPI, cfg.Console, nil); err != nil {
@@ -96,23 +121,6 @@ func New(cfg Config) (_ *Machine, err error) {
 		err = m.addUART(controlBase, controlSPI, cfg.Control, cfg.Control)
 	}
 	return m, err
-}
-
-func (m *Machine) addProcessors() (err error) {
-	if m.vm, err = kvm.NewVM(); err != nil {
-		return err
-	}
-	if err := m.vm.SetMemory(0, RAMBase, m.ram); err != nil {
-		return err
-	}
-	for i := range m.cfg.CPUs {
-		vcpu, err := m.vm.NewVCPU(i)
-		if err != nil {
-			return err
-		}
-		m.vcpus = append(m.vcpus, vcpu)
-	}
-	return m.vm.AddGICv3(kvm.GICv3{Dist: gicDistBase, Redist: gicRedistBase, SPIs: spis})
 }
 
 func (m *Machine) addUART(base uint64, spi uint32, out io.Writer, in io.ReadCloser) error {
@@ -128,6 +136,17 @@ func (m *Machine) Memory() []byte { return m.ram }
 func (m *Machine) AddSMMU(registers MMIODevice) error {
 	m.smmu = true
 	return m.bus.add(smmuBase, smmuSize, registers)
+}
+
+// addPCI gives the machine its PCI host bridge. A guest is told of it if there is something behind it.
+func (m *Machine) addPCI() error {
+	mem, mem64 := pci.Window{Base: pciMemBase, Size: pciMemSize}, pci.Window{Base: pciMem64Base, Size: pciMem64Size}
+	m.pci = pci.NewHost(pciBuses, mem, mem64)
+	return errors.Join(
+		m.bus.add(pciECAMBase, m.pci.ECAM().Size(), m.pci.ECAM()),
+		m.bus.add(mem.Base, mem.Size, m.pci.Memory(mem)),
+		m.bus.add(mem64.Base, mem64.Size, m.pci.Memory(mem64)),
+	)
 }
 
 // AddDisk gives the machine a block device that reaches memory by dma.
@@ -155,54 +174,60 @@ const (
 
 // Pulse raises and lowers a wired interrupt: an edge. It may be called from any goroutine.
 func (m *Machine) Pulse(line SMMULine) error {
-	if err := m.vm.SetSPI(uint32(line), true); err != nil {
+	vm := m.host().vm
+	if err := vm.SetSPI(uint32(line), true); err != nil {
 		return err
 	}
-	return m.vm.SetSPI(uint32(line), false)
+	return vm.SetSPI(uint32(line), false)
 }
 
-// SignalMSI carries out the write that is an MSI. The machine has no ITS, so only memory can take one: a guest that polls
-// for it. It may be called from any goroutine.
+// SignalMSI carries out the write that is an MSI of the SMMU's: to the ITS, which knows the SMMU by a DeviceID of its own, or to
+// memory, for a guest that polls. It may be called from any goroutine.
 func (m *Machine) SignalMSI(addr guestmem.GPA, data uint32) error {
+	if addr == doorbell {
+		_, err := m.host().vm.SignalMSI(kvm.MSI{Addr: doorbell, Data: data, Device: smmuDeviceID})
+		return err
+	}
 	return m.ram.store32(uint64(addr), data)
 }
 
 // line drives a level-triggered interrupt. A machine whose interrupts cannot be delivered ends.
 func (m *Machine) line(spi uint32) func(level bool) {
 	return func(level bool) {
-		if err := m.vm.SetSPI(spi, level); err != nil {
+		if err := m.host().vm.SetSPI(spi, level); err != nil {
 			m.stop(err)
 		}
 	}
 }
 
 // Run boots the guest and returns when it has powered off (nil), reset or crashed (ErrGuestReset, ErrGuestCrash), when ctx
-// ends (its cause), or when the host fails. No vCPU runs after it. It is called once.
+// ends (its cause), or when the host fails. No vCPU runs after it. It is called once, and once more after each Reset.
 func (m *Machine) Run(ctx context.Context) error {
 	if err := m.load(); err != nil {
 		return err
 	}
+	life, vcpus := m.life.Load(), m.host().vcpus
 	// A vCPU in the guest is to Go's scheduler a short system call, and keeps its share of GOMAXPROCS for milliseconds.
-	if want := len(m.vcpus) + runtime.NumCPU(); runtime.GOMAXPROCS(0) < want {
+	if want := len(vcpus) + runtime.NumCPU(); runtime.GOMAXPROCS(0) < want {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(want))
 	}
-	defer context.AfterFunc(ctx, func() { m.stop(context.Cause(ctx)) })()
+	defer context.AfterFunc(ctx, func() { life.end(context.Cause(ctx)) })()
 	var running sync.WaitGroup
 	running.Go(func() {
-		<-m.failed.Done()
-		for _, vcpu := range m.vcpus {
+		<-life.ended.Done()
+		for _, vcpu := range vcpus {
 			vcpu.Stop()
 		}
 	})
-	for _, vcpu := range m.vcpus {
+	for _, vcpu := range vcpus {
 		running.Go(func() {
 			// The lock is never given back: the thread, which KVM knows, ends with the goroutine.
 			runtime.LockOSThread()
-			m.stop(m.runVCPU(vcpu))
+			life.end(m.runVCPU(life, vcpu))
 		})
 	}
 	running.Wait()
-	if err := context.Cause(m.failed); err != errPowerOff {
+	if err := context.Cause(life.ended); err != errPowerOff {
 		return err
 	}
 	return nil
@@ -212,8 +237,8 @@ func (m *Machine) Run(ctx context.Context) error {
 var errPowerOff = errors.New("vmm: power off")
 
 // runVCPU is the life of a vCPU. What it returns ends the machine.
-func (m *Machine) runVCPU(vcpu *kvm.VCPU) error {
-	for m.failed.Err() == nil {
+func (m *Machine) runVCPU(life *life, vcpu *kvm.VCPU) error {
+	for life.ended.Err() == nil {
 		exit, err := vcpu.Run()
 		if err != nil {
 			return err
@@ -234,7 +259,7 @@ func (m *Machine) runVCPU(vcpu *kvm.VCPU) error {
 			return ErrGuestCrash
 		}
 	}
-	return context.Cause(m.failed)
+	return context.Cause(life.ended)
 }
 
 // load puts kernel, initrd and device tree into memory and points the first vCPU at them (booting.rst, section 4).
@@ -243,7 +268,7 @@ func (m *Machine) load() error {
 	_, _ = rand.Read(seed) // cannot fail: crypto/rand ends the program instead
 	tree, err := deviceTree(hardware{
 		mem: m.cfg.Mem, cpus: m.cfg.CPUs, cmdline: m.cfg.Cmdline,
-		initrd: m.boot.initrd, smmu: m.smmu, disks: m.masters, seed: seed,
+		initrd: m.boot.initrd, smmu: m.smmu, disks: m.masters, pci: m.pciSlots, seed: seed,
 	})
 	if err != nil {
 		return err
@@ -254,29 +279,49 @@ func (m *Machine) load() error {
 	copy(m.ram.at(m.boot.kernel), m.kernel.Data)
 	copy(m.ram.at(m.boot.initrd), m.cfg.Initrd)
 	copy(m.ram.at(m.boot.tree), tree)
-	return m.vcpus[0].SetEntry(m.boot.kernel.start, m.boot.tree.start)
+	return m.host().vcpus[0].SetEntry(m.boot.kernel.start, m.boot.tree.start)
+}
+
+// Reset puts the machine into the state that it had before Run, except for what is in its memory: after a guest that reset it, for
+// Run to boot again. Run must have returned. Devices have let go of memory when Reset returns; the SMMU is its owner's to
+// reset, after this.
+func (m *Machine) Reset() error {
+	// Devices first: they let go of the VM and of memory.
+	m.pci.Reset()
+	for _, disk := range m.disks {
+		disk.Reset()
+	}
+	for _, uart := range m.uarts {
+		uart.Reset()
+	}
+	host, err := newKVMHost(m.ram, m.cfg.CPUs)
+	if err != nil {
+		return err
+	}
+	m.life.Store(newLife())
+	return m.kvm.Swap(host).close()
 }
 
 // Close gives back what the machine holds. Run must have returned, and whatever else uses Memory, Pulse or SignalMSI must
 // have ended.
 func (m *Machine) Close() (err error) {
 	m.stop(errClosed)
+	for _, device := range m.passed {
+		err = errors.Join(err, device.Close())
+	}
 	for _, disk := range m.disks {
 		disk.Close()
 	}
 	for _, uart := range m.uarts {
 		err = errors.Join(err, uart.Close())
 	}
-	for _, vcpu := range m.vcpus {
-		err = errors.Join(err, vcpu.Close())
-	}
-	if m.vm != nil {
-		err = errors.Join(err, m.vm.Close())
+	if host := m.kvm.Swap(nil); host != nil {
+		err = errors.Join(err, host.close())
 	}
 	if m.ram != nil {
 		err = errors.Join(err, m.ram.close())
 	}
-	m.disks, m.uarts, m.vcpus, m.vm, m.ram = nil, nil, nil, nil, nil
+	m.passed, m.disks, m.uarts, m.ram = nil, nil, nil, nil
 	return err
 }
 

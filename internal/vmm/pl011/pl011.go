@@ -93,13 +93,29 @@ const (
 func New(out io.Writer, in io.ReadCloser, irq func(level bool)) *UART {
 	u := &UART{irq: irq, in: in, tx: newFIFO(txSize), rx: newFIFO(rxSize)}
 	u.changed.L = &u.mu
-	u.regs[cr/4] = crTXE | crRXE
-	u.regs[ifls/4] = 0x12
+	u.resetRegisters()
 	u.done.Go(func() { u.transmit(out) })
 	if in != nil {
 		u.done.Go(u.receive)
 	}
 	return u
+}
+
+// Reset puts the registers into their reset state. What has been transmitted is still written out, and what came in and was not
+// read is dropped.
+func (u *UART) Reset() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.resetRegisters()
+	u.rx.drop(u.rx.len())
+	u.update()
+}
+
+func (u *UART) resetRegisters() {
+	clear(u.regs[:])
+	u.regs[cr/4] = crTXE | crRXE
+	u.regs[ifls/4] = 0x12
+	u.txRIS = false
 }
 
 // Close writes out what was transmitted, closes the input, and waits for both to end.

@@ -214,7 +214,7 @@ func (d *Device) features() uint64 { return d.model.Features() | transportFeatur
 // setStatus takes a step of the initialisation (§3.1.1), or resets.
 func (d *Device) setStatus(v uint32) {
 	if v == 0 {
-		d.reset()
+		d.Reset()
 		return
 	}
 	d.mu.Lock()
@@ -230,7 +230,8 @@ func (d *Device) setStatus(v uint32) {
 	d.notify()
 }
 
-func (d *Device) reset() {
+// Reset puts the device into its reset state. It has let go of memory when Reset returns.
+func (d *Device) Reset() {
 	d.serving.Lock()
 	defer d.serving.Unlock()
 	d.ring = nil

@@ -1,0 +1,267 @@
+package pci
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// RequesterID is how a function's DMA and its messages name it: bus, device and function number.
+type RequesterID uint16
+
+func (id RequesterID) String() string { return fmt.Sprintf("%02x:%02x.%d", id>>8, id>>3&0x1f, id&7) }
+
+// Function is what stands at a place of a bus. A Host calls the methods one at a time.
+type Function interface {
+	// LoadConfig and StoreConfig reach 1, 2 or 4 bytes at their natural alignment.
+	LoadConfig(off uint32, size int) uint32
+	StoreConfig(off uint32, size int, value uint32)
+	// LoadMemory and StoreMemory reach what is behind a base address register, where the function has claimed that.
+	LoadMemory(bar int, off uint64, size int) uint64
+	StoreMemory(bar int, off uint64, size int, value uint64)
+	// SetRequester tells the function its requester ID, or with ok false that it has none: it is not to be reached, and not to
+	// reach anything, until it has one again.
+	SetRequester(id RequesterID, ok bool)
+	// Reset puts the function into its reset state. It has claimed nothing afterwards.
+	Reset()
+}
+
+// Window is a range of guest-physical addresses. Those of memory are the same on the bus.
+type Window struct{ Base, Size uint64 }
+
+func (w Window) contains(base, size uint64) bool {
+	return base >= w.Base && size <= w.Size && base-w.Base <= w.Size-size
+}
+
+// Devices is how many devices a Host can have. Each has one function.
+const Devices = 32
+
+// busShift is log2 of what a bus has in the ECAM (§7.2.2).
+const busShift = 20
+
+// Host is a host bridge, whose root bus has the number 0.
+type Host struct {
+	buses   int
+	windows []Window
+
+	mu     sync.Mutex
+	slots  [Devices]*Slot
+	claims []claim
+}
+
+// Slot is a Function's place.
+type Slot struct {
+	host      *Host
+	device    uint8
+	port      *port // nil for a function of the root bus
+	function  Function
+	requester RequesterID
+	reachable bool
+}
+
+// claim is memory that a function answers for.
+type claim struct {
+	Window
+	slot *Slot
+	bar  int
+}
+
+// NewHost makes a host bridge with a number of buses, whose functions may claim memory in the windows.
+func NewHost(buses int, windows ...Window) *Host { return &Host{buses: buses, windows: windows} }
+
+// ErrFull is the error of Add for a device number that there is not, or that is in use.
+var ErrFull = errors.New("pci: no such place on the bus")
+
+// Add puts a function on the root bus as the given device, or behind a root port there. connect, which may be nil, is given its
+// place before anything else happens.
+func (h *Host) Add(device int, behindPort bool, f Function, connect func(*Slot)) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if device < 0 || device >= Devices || h.slots[device] != nil {
+		return fmt.Errorf("%w: device %d", ErrFull, device)
+	}
+	s := &Slot{host: h, device: uint8(device), function: f}
+	if behindPort {
+		s.port = newPort()
+	}
+	h.slots[device] = s
+	if connect != nil {
+		connect(s)
+	}
+	h.renumber()
+	return nil
+}
+
+// Reset puts the bridge and all behind it into their reset state.
+func (h *Host) Reset() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.slots {
+		if s == nil {
+			continue
+		}
+		s.function.Reset()
+		if s.port != nil {
+			s.port = newPort()
+		}
+	}
+	h.renumber()
+}
+
+// identity is the requester ID that a slot's place gives it.
+func (s *Slot) identity() (RequesterID, bool) {
+	if s.port == nil {
+		return RequesterID(s.device) << 3, true
+	}
+	bus := s.port.bus()
+	return RequesterID(bus) << 8, bus != 0 && int(bus) < s.host.buses
+}
+
+// renumber tells the functions whose requester ID is another one now. Two that claim the same cannot both have it.
+func (h *Host) renumber() {
+	taken := map[RequesterID]*Slot{}
+	for _, s := range h.slots {
+		if s == nil {
+			continue
+		}
+		if id, ok := s.identity(); ok && taken[id] == nil {
+			taken[id] = s
+		}
+	}
+	// An ID is given up before somebody else has it.
+	for _, s := range h.slots {
+		if s != nil && s.reachable && taken[s.requester] != s {
+			s.reachable = false
+			s.function.SetRequester(0, false)
+		}
+	}
+	for _, s := range h.slots {
+		if s == nil || s.reachable {
+			continue
+		}
+		if id, ok := s.identity(); ok && taken[id] == s {
+			s.requester, s.reachable = id, true
+			s.function.SetRequester(id, true)
+		}
+	}
+}
+
+// Claim has the function answer for size bytes at base, behind one of its base address registers. It is refused outside of the
+// windows, and where somebody else has claimed: then nothing answers there, or he does. To be called within calls of the
+// function's methods only, as is Release.
+func (s *Slot) Claim(bar int, base, size uint64) (ok bool) {
+	h := s.host
+	w := Window{base, size}
+	if !slices.ContainsFunc(h.windows, func(of Window) bool { return of.contains(base, size) }) {
+		return false
+	}
+	for _, c := range h.claims {
+		if base < c.Base+c.Size && c.Base < base+size {
+			return false
+		}
+	}
+	h.claims = append(h.claims, claim{w, s, bar})
+	return true
+}
+
+// Release undoes a Claim, if there was one.
+func (s *Slot) Release(bar int) {
+	s.host.claims = slices.DeleteFunc(s.host.claims, func(c claim) bool { return c.slot == s && c.bar == bar })
+}
+
+// ECAM is the host bridge's configuration space, 1 MiB for each bus.
+func (h *Host) ECAM() ECAM { return ECAM{h} }
+
+// ECAM maps the configuration spaces to memory.
+type ECAM struct{ host *Host }
+
+// Size is how much memory it takes.
+func (e ECAM) Size() uint64 { return uint64(e.host.buses) << busShift }
+
+// Load reads all ones where nothing is, which is how software finds out.
+func (e ECAM) Load(off uint64, size int) uint64 {
+	e.host.mu.Lock()
+	defer e.host.mu.Unlock()
+	s, isPort, reg := e.host.decode(off, size)
+	switch {
+	case s == nil:
+		return allOnes(size)
+	case isPort:
+		return uint64(s.port.load(reg, size))
+	}
+	return uint64(s.function.LoadConfig(reg, size))
+}
+
+// Store is ignored where nothing is.
+func (e ECAM) Store(off uint64, size int, value uint64) {
+	e.host.mu.Lock()
+	defer e.host.mu.Unlock()
+	s, isPort, reg := e.host.decode(off, size)
+	switch {
+	case s == nil:
+	case isPort:
+		s.port.store(reg, size, uint32(value))
+		e.host.renumber()
+	default:
+		s.function.StoreConfig(reg, size, uint32(value))
+	}
+}
+
+// decode finds what a configuration access is for; s is nil if there is nothing.
+func (h *Host) decode(off uint64, size int) (s *Slot, isPort bool, reg uint32) {
+	bus, device, function, reg := uint8(off>>busShift), off>>15&0x1f, off>>12&7, uint32(off%ConfigSize)
+	if size > 4 || off%uint64(size) != 0 || off >= uint64(h.buses)<<busShift || function != 0 {
+		return nil, false, 0
+	}
+	if bus == 0 {
+		s = h.slots[device]
+		return s, s != nil && s.port != nil, reg
+	}
+	for _, s := range h.slots {
+		if s != nil && s.port != nil && s.reachable && device == 0 && s.port.bus() == bus {
+			return s, false, reg
+		}
+	}
+	return nil, false, 0
+}
+
+// Memory is one of the windows, as the CPUs reach it.
+func (h *Host) Memory(w Window) Memory { return Memory{h, w.Base} }
+
+// Memory is a window of the host bridge.
+type Memory struct {
+	host *Host
+	base uint64
+}
+
+// Load reads all ones where no function answers.
+func (m Memory) Load(off uint64, size int) uint64 {
+	m.host.mu.Lock()
+	defer m.host.mu.Unlock()
+	if c, ok := m.host.claimed(m.base+off, size); ok {
+		return c.slot.function.LoadMemory(c.bar, m.base+off-c.Base, size)
+	}
+	return allOnes(size)
+}
+
+// Store is ignored where no function answers.
+func (m Memory) Store(off uint64, size int, value uint64) {
+	m.host.mu.Lock()
+	defer m.host.mu.Unlock()
+	if c, ok := m.host.claimed(m.base+off, size); ok {
+		c.slot.function.StoreMemory(c.bar, m.base+off-c.Base, size, value)
+	}
+}
+
+func (h *Host) claimed(addr uint64, size int) (claim, bool) {
+	for _, c := range h.claims {
+		if c.contains(addr, uint64(size)) {
+			return c, true
+		}
+	}
+	return claim{}, false
+}
+
+// allOnes is what reads of nothing give (§2.3.1 and Root Complexes in general).
+func allOnes(size int) uint64 { return ^uint64(0) >> (64 - 8*size) }

@@ -1,0 +1,76 @@
+package pci
+
+import "encoding/binary"
+
+// port is the configuration space of a root port: a type 1 header (§7.5.1.3) and a PCI Express capability (§7.5.3). It passes
+// on whatever lies in the host bridge's own windows, so that the windows which software gives it decide nothing.
+type port struct {
+	config   [256]byte
+	writable [256]byte
+}
+
+// expressOff is where a root port has its PCI Express capability.
+const expressOff = headerSize
+
+func newPort() *port {
+	p := &port{}
+	le := binary.LittleEndian
+	// The IDs are those of the root port that needs no driver of its own, known to every guest from QEMU.
+	le.PutUint16(p.config[RegVendorID:], 0x1b36)
+	le.PutUint16(p.config[RegVendorID+2:], 0x000c)
+	le.PutUint16(p.config[RegStatus:], statusCapabilities)
+	p.config[RegClass+1], p.config[RegClass+2] = 0x04, 0x06 // PCI-to-PCI bridge
+	p.config[RegHeaderType] = 1
+	p.config[regPrefBase], p.config[regPrefBase+2] = 1, 1 // prefetchable memory of 64 bits
+	p.config[RegCapPtr] = expressOff
+
+	express := p.config[expressOff:]
+	express[0] = CapExpress
+	le.PutUint16(express[0x02:], 4<<4|2)       // capability version 2, of a root port
+	le.PutUint32(express[0x04:], 1<<15)        // role-based error reporting
+	le.PutUint32(express[0x0c:], 1<<20|1<<4|1) // link: reports that it is active; width x1, 2.5 GT/s
+	le.PutUint16(express[0x12:], 1<<13|1<<4|1) // link status: active
+	le.PutUint32(express[0x2c:], 1<<1)         // supported speeds: 2.5 GT/s
+	for _, w := range []struct {
+		reg  uint32
+		mask uint32
+		size int
+	}{
+		{RegCommand, CommandMemory | CommandMaster | CommandINTxDisable, 2},
+		{RegCacheLine, 0xff, 1},
+		{regPrimary, 0xffffff, 3},
+		{regMemBase, 0xfff0_fff0, 4},
+		{regPrefBase, 0xfff0_fff0, 4},
+		{regPrefUpper, 0xffff_ffff, 4},
+		{regPrefUpper + 4, 0xffff_ffff, 4},
+		{RegIntLine, 0xff, 1},
+		{0x3e, 0x43, 2}, // bridge control: parity, SERR, secondary bus reset
+		{expressOff + 0x08, 0x70ef, 2},
+		{expressOff + 0x10, 0x0ff3, 2},
+	} {
+		for i := range w.size {
+			p.writable[int(w.reg)+i] = byte(w.mask >> (8 * i))
+		}
+	}
+	return p
+}
+
+func (p *port) load(off uint32, size int) uint32 {
+	if off+uint32(size) > uint32(len(p.config)) {
+		return 0 // no extended capabilities
+	}
+	return bytes32(p.config[:], off, size)
+}
+
+func (p *port) store(off uint32, size int, value uint32) {
+	if off+uint32(size) > uint32(len(p.config)) {
+		return
+	}
+	for i := range uint32(size) {
+		mask := p.writable[off+i]
+		p.config[off+i] = p.config[off+i]&^mask | byte(value>>(8*i))&mask
+	}
+}
+
+// bus is the number of the bus behind the port, 0 if software has given it none.
+func (p *port) bus() uint8 { return p.config[regSecondary] }

@@ -1,0 +1,66 @@
+//go:build linux && (amd64 || arm64)
+
+package vmm
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/kvm"
+	"github.com/go-vsmmu/vsmmuv3/internal/vmm/passthrough"
+	"github.com/go-vsmmu/vsmmuv3/internal/vmm/pci"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// PCIDevice says how a device of the host's is passed through.
+type PCIDevice struct {
+	Device passthrough.Physical
+	// BehindPort puts the device behind a root port, so that its requester ID depends on the bus number that the guest gives it.
+	BehindPort bool
+	// Stream is told the StreamID of the device's DMA, which is its requester ID, whenever that changes; with ok false, that it
+	// has none. The device's DMA is to reach nothing before, then, and after an error.
+	Stream func(sid smmuv3.StreamID, ok bool) error
+	// Log takes what no caller can be told; nil for none.
+	Log *slog.Logger
+}
+
+// firstPCIDevice leaves the place of the host bridge itself.
+const firstPCIDevice = 1
+
+// AddPCIDevice gives the machine a device of the host's. Its DMA goes by way of the SMMU, if there is one.
+func (m *Machine) AddPCIDevice(cfg PCIDevice) error {
+	number := firstPCIDevice + len(m.passed)
+	if number >= pci.Devices {
+		return fmt.Errorf("vmm: more than %d PCI devices", pci.Devices-firstPCIDevice)
+	}
+	device, err := passthrough.New(passthrough.Config{
+		Physical: cfg.Device,
+		Machine:  devicePort{m, pciSPI + uint32(number%pciLines)},
+		Stream:   func(id pci.RequesterID, ok bool) error { return cfg.Stream(smmuv3.StreamID(id), ok) },
+		Log:      cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	m.passed = append(m.passed, device)
+	m.pciSlots = append(m.pciSlots, pciSlot{device: number, behindPort: cfg.BehindPort})
+	return m.pci.Add(number, cfg.BehindPort, device, device.Connect)
+}
+
+// devicePort is the machine as a device passed through sees it.
+type devicePort struct {
+	m   *Machine
+	spi uint32 // of its INTx
+}
+
+func (p devicePort) MapMemory(gpa uint64, mem []byte) (func() error, error) {
+	return p.m.host().slots.mapMemory(gpa, mem)
+}
+
+func (p devicePort) ConnectMSI(eventfd int, deviceID, data uint32) (func() error, error) {
+	return p.m.host().router.connectMSI(eventfd, kvm.MSI{Addr: doorbell, Data: data, Device: deviceID})
+}
+
+func (p devicePort) ConnectINTx(trigger, unmask int) (func() error, error) {
+	return p.m.host().router.connectSPI(trigger, unmask, p.spi)
+}

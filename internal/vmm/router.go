@@ -1,0 +1,98 @@
+//go:build linux && (amd64 || arm64)
+
+package vmm
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/kvm"
+)
+
+// router connects eventfds to interrupts of a VM. Each SPI has the GSI of its number, and messages have those above.
+type router struct {
+	vm *kvm.VM
+
+	mu       sync.Mutex
+	messages []*kvm.MSI // by GSI, less the SPIs; nil where one is free
+}
+
+// maxMessages bounds how many messages can be connected at once.
+const maxMessages = 512
+
+// connectMSI has each signal of an eventfd be a message, from those on that are pending, until the function that it returns is
+// called.
+func (r *router) connectMSI(eventfd int, message kvm.MSI) (undo func() error, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := slices.Index(r.messages, nil)
+	if at < 0 {
+		if at = len(r.messages); at == maxMessages {
+			return nil, fmt.Errorf("vmm: more than %d connected messages", maxMessages)
+		}
+		r.messages = append(r.messages, nil)
+	}
+	r.messages[at] = &message
+	gsi := spis + uint32(at)
+	if err = r.publish(); err == nil {
+		err = connectPending(eventfd, func() error { return r.vm.Connect(eventfd, gsi) })
+	}
+	if err != nil {
+		r.messages[at] = nil
+		return nil, err
+	}
+	return func() error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		// The route stays in KVM until the next is published: with nothing connected to it, it does nothing.
+		r.messages[at] = nil
+		return r.vm.Disconnect(eventfd, gsi)
+	}, nil
+}
+
+// connectSPI has a signal of an eventfd raise a level-triggered interrupt, until the guest has handled it; then unmask is
+// signalled.
+func (r *router) connectSPI(eventfd, unmask int, spi uint32) (undo func() error, err error) {
+	if err := r.vm.ConnectLevel(eventfd, unmask, spi); err != nil {
+		return nil, err
+	}
+	return func() error { return r.vm.Disconnect(eventfd, spi) }, nil
+}
+
+// publish gives KVM all routes.
+func (r *router) publish() error {
+	routes := make([]kvm.Route, 0, spis+len(r.messages))
+	for spi := range uint32(spis) {
+		routes = append(routes, kvm.Route{GSI: spi, SPI: spi})
+	}
+	for i, m := range r.messages {
+		if m != nil {
+			routes = append(routes, kvm.Route{GSI: spis + uint32(i), MSI: m})
+		}
+	}
+	return r.vm.SetRoutes(routes)
+}
+
+// connectPending connects an eventfd so that what was signalled before counts once. KVM would look at it, too, but leave it
+// readable, and so pending when it is disconnected again.
+func connectPending(eventfd int, connect func() error) error {
+	var count [8]byte
+	_, err := unix.Read(eventfd, count[:])
+	pending := err == nil
+	if err != nil && err != unix.EAGAIN {
+		return fmt.Errorf("vmm: reading an eventfd: %w", err)
+	}
+	err = connect()
+	if pending {
+		binary.NativeEndian.PutUint64(count[:], 1)
+		if _, again := unix.Write(eventfd, count[:]); again != nil {
+			return errors.Join(err, fmt.Errorf("vmm: signalling an eventfd: %w", again))
+		}
+	}
+	return err
+}

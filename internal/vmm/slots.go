@@ -1,0 +1,51 @@
+//go:build linux && (amd64 || arm64)
+
+package vmm
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/kvm"
+)
+
+// memorySlots gives out the memory slots of a VM behind that of RAM.
+type memorySlots struct {
+	vm *kvm.VM
+
+	mu   sync.Mutex
+	used []bool
+}
+
+const (
+	ramSlot  = 0
+	maxSlots = 256 // KVM has room for more
+)
+
+// mapMemory has the guest reach mem at gpa, until the function that it returns is called.
+func (s *memorySlots) mapMemory(gpa uint64, mem []byte) (undo func() error, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := slices.Index(s.used, false)
+	if at < 0 {
+		if at = len(s.used); at == maxSlots {
+			return nil, fmt.Errorf("vmm: more than %d memory slots", maxSlots)
+		}
+		s.used = append(s.used, false)
+	}
+	slot := ramSlot + 1 + uint32(at)
+	if err := s.vm.SetMemory(slot, gpa, mem); err != nil {
+		return nil, err
+	}
+	s.used[at] = true
+	return func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if err := s.vm.RemoveMemory(slot); err != nil {
+			return err
+		}
+		s.used[at] = false
+		return nil
+	}, nil
+}
