@@ -85,6 +85,7 @@ func parseBoot(args []string, stdout io.Writer) (lab.Options, error) {
 	f.StringVar(&o.Cmdline, "cmdline", "", "`TEXT` appended to the guest's kernel command line")
 	f.StringVar(&o.Accel, "accel", "auto", "what runs the guest, `HOW`: "+strings.Join(lab.Accels, ", ")+"\nkvm is this machine's own, tcg that of an emulated host")
 	f.Var((*size)(&o.Mem), "mem", "the guest's memory, `SIZE` with suffix M or G")
+	f.UintVar(&o.PASIDBits, "pasid-bits", 6, "pasid-num-bits of the endpoint that has it, `N` of 1 to 20;\nabove 10 Linux makes its table of context descriptors one of two levels")
 	f.StringVar(&o.Report, "report", filepath.Join("build", "boot", "report.json"), "where the report goes, `FILE`")
 	f.DurationVar(&o.Timeout, "timeout", 8*time.Minute, "the `TIME` after which the boot is given up")
 	f.StringVar(&o.Agent, "agent", "", "the build of this program for linux/arm64, `FILE` (default: vsmmu-linux-arm64 beside it)")

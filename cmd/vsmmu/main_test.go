@@ -27,6 +27,8 @@ func TestBadCommandLinesGetOneLineAndStatus2(t *testing.T) {
 		{[]string{"boot", "-mem", "99999999999999999999G"}, "suffix M or G"},
 		{[]string{"boot", "-mem", "17179869184G"}, "suffix M or G"}, // 2^64 bytes
 		{[]string{"boot", "-mem", "1M"}, "1 MiB of memory"},
+		{[]string{"boot", "-pasid-bits", "-1"}, "-pasid-bits"},
+		{[]string{"boot", "-pasid-bits", "276"}, "PASIDs of 276 bits"}, // 20, were it cut to eight bits
 		{[]string{"boot", "-cmdline", "a\nb"}, "more than one line"},
 		{[]string{"boot", "-accel", "fast"}, "[auto kvm tcg]"},
 	} {
@@ -63,14 +65,16 @@ func TestBootFlags(t *testing.T) {
 	assert.Equal(t, uint64(512<<20), o.Mem)
 	assert.Equal(t, "build/boot/report.json", filepath.ToSlash(o.Report))
 	assert.Equal(t, "auto", o.Accel)
+	assert.Equal(t, uint(6), o.PASIDBits)
 
 	o, err = parseBoot([]string{
 		"-kernel", "k", "-modules", "m", "-host-kernel", "hk", "-host-modules", "hm", "-cmdline", "iommu.strict=0",
-		"-report", "r", "-timeout", "90s", "-accel", "tcg", "-mem", "1g", "-agent", "a", "-qemu", "q",
+		"-report", "r", "-timeout", "90s", "-accel", "tcg", "-mem", "1g", "-pasid-bits", "11", "-agent", "a", "-qemu", "q",
 	}, nil)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"k", "m", "hk", "hm", "iommu.strict=0", "r", "tcg", "a", "q"},
 		[]string{o.Kernel, o.Modules, o.HostKernel, o.HostModules, o.Cmdline, o.Report, o.Accel, o.Agent, o.QEMU})
 	assert.Equal(t, 90*time.Second, o.Timeout)
 	assert.Equal(t, uint64(1<<30), o.Mem)
+	assert.Equal(t, uint(11), o.PASIDBits)
 }

@@ -19,7 +19,7 @@ var endpoints = []struct {
 	master vmm.Master
 }{
 	{guest.Plain, vmm.Master{StreamID: 0x10}},
-	{guest.PASID, vmm.Master{StreamID: 0x21, PASIDBits: 6}},
+	{guest.PASID, vmm.Master{StreamID: 0x21}}, // PASIDBits are the job's
 	{guest.Rogue, vmm.Master{StreamID: 0x32}},
 }
 

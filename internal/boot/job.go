@@ -7,6 +7,8 @@ type Job struct {
 	Cmdline string `json:"cmdline"` // appended to what the machine needs
 	Mem     uint64 `json:"mem"`     // the guest's memory in bytes
 	CPUs    int    `json:"cpus"`
+	// PASIDBits is pasid-num-bits of the endpoint that has it.
+	PASIDBits uint8 `json:"pasid_bits"`
 }
 
 // Sink is told what happens while it happens. Its methods may be called from any goroutine.

@@ -82,9 +82,10 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 	var rogue *endpoint
 	c = newControl(sink, r, func() { stray(rogue, r) })
 	console := &lines.Writer{Max: maxLine, Emit: func(line string) { sink.Line(Guest, line) }}
+	cmdline := strings.Join([]string{"console=ttyAMA0 earlycon panic=-1", report.DefaultCmdline, job.Cmdline, "--", guest.InitRole}, " ")
+	r.Mode = report.ModeOf(cmdline, job.PASIDBits)
 	m, err := vmm.New(vmm.Config{
-		Kernel: image, Initrd: initrd, Mem: job.Mem, CPUs: job.CPUs,
-		Cmdline: strings.Join([]string{"console=ttyAMA0 earlycon panic=-1", job.Cmdline, "--", guest.InitRole}, " "),
+		Kernel: image, Initrd: initrd, Mem: job.Mem, CPUs: job.CPUs, Cmdline: cmdline,
 		Console: console, Control: c,
 	})
 	if err != nil {
@@ -136,6 +137,9 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 		block, err := virtio.NewBlock(files[e.serial], diskSize, e.serial)
 		if err != nil {
 			return nil, err
+		}
+		if e.serial == guest.PASID {
+			e.master.PASIDBits = uint32(job.PASIDBits)
 		}
 		if err := m.AddDisk(block, ep, e.master); err != nil {
 			return nil, err

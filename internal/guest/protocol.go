@@ -29,12 +29,19 @@ type Hello struct {
 type Disk struct {
 	Serial   string `json:"serial"`
 	Name     string `json:"name"`       // vda, …
-	IOMMU    string `json:"iommu_type"` // of the disk's group: DMA, DMA-FQ, identity; empty without an IOMMU
+	IOMMU    string `json:"iommu_type"` // of the disk's group: a Domain constant; empty without an IOMMU
 	Written  int64  `json:"written"`
 	Read     int64  `json:"read"`
 	Verified int64  `json:"verified"`
 	Error    string `json:"error,omitempty"`
 }
+
+// The kinds of translation that Linux chooses for a device, as sysfs names them.
+const (
+	DomainStrict   = "DMA"    // translated, and invalidated at each unmap
+	DomainLazy     = "DMA-FQ" // translated, and invalidated in batches
+	DomainIdentity = "identity"
+)
 
 // Up is sent when the disks are done.
 type Up struct {

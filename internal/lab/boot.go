@@ -63,7 +63,7 @@ func Boot(ctx context.Context, o Options) (*report.Report, error) {
 // run takes the boot through its stages.
 func run(ctx context.Context, o *Options, direct bool, p *progress) (*report.Report, error) {
 	p.Stage("the kernels, their modules and the initramfs are read")
-	job := boot.Job{Cmdline: o.Cmdline, Mem: o.Mem, CPUs: guestCPUs}
+	job := boot.Job{Cmdline: o.Cmdline, Mem: o.Mem, CPUs: guestCPUs, PASIDBits: uint8(o.PASIDBits)}
 	type prepared struct {
 		guest, host machine
 		err         error

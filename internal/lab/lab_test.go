@@ -83,7 +83,7 @@ func options(t *testing.T, mode string) (Options, *bytes.Buffer) {
 	require.NoError(t, err)
 	out := new(bytes.Buffer)
 	return Options{
-		Kernel: kernel, HostKernel: kernel, Agent: kernel, QEMU: exe, Accel: "tcg", Mem: MinMem,
+		Kernel: kernel, HostKernel: kernel, Agent: kernel, QEMU: exe, Accel: "tcg", Mem: MinMem, PASIDBits: 6,
 		Report: filepath.Join(dir, "out", "report.json"), Timeout: time.Minute, Out: out,
 	}, out
 }
@@ -191,6 +191,8 @@ func TestBadInputBootsNothing(t *testing.T) {
 		{"no emulator", func(o *Options) { o.QEMU = "/nonexistent" }, "apt-get install qemu-system-arm"},
 		{"an emulator that cannot be started", func(o *Options) { o.QEMU = o.Kernel }, "permission denied"},
 		{"unknown acceleration", func(o *Options) { o.Accel = "hvf" }, "-accel hvf: not one of [auto kvm tcg]"},
+		{"no PASIDs", func(o *Options) { o.PASIDBits = 0 }, "PASIDs of 0 bits"},
+		{"more PASIDs than there are", func(o *Options) { o.PASIDBits = 21 }, "PASIDs of 21 bits: give from 1 to 20"},
 		{"too little memory", func(o *Options) { o.Mem = 1 << 20 }, "1 MiB of memory"},
 		{"report in a file", func(o *Options) { o.Report = o.Kernel + "/report.json" }, "the report: "},
 		{"report is a directory", func(o *Options) { o.Report = filepath.Dir(o.Kernel) }, "no regular file"},

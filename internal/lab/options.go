@@ -24,6 +24,7 @@ type Options struct {
 	Cmdline     string // appended to the guest's command line
 	Accel       string // one of Accels
 	Mem         uint64 // the guest's memory in bytes
+	PASIDBits   uint   // pasid-num-bits of the endpoint that has it, 1 to MaxPASIDBits
 	Report      string // where the report goes
 	Timeout     time.Duration
 	Out         io.Writer // the consoles, the stages and the summary
@@ -38,6 +39,9 @@ const (
 	MinMem = 128 << 20
 	MaxMem = 32 << 30
 )
+
+// MaxPASIDBits bounds Options.PASIDBits: a SubstreamID has no more.
+const MaxPASIDBits = 20
 
 // InputError says that nothing was booted, since what was given, or what the machine has, does not allow it.
 type InputError struct{ Err error }
@@ -63,6 +67,9 @@ func (o *Options) complete() (direct bool, err error) {
 	}
 	if o.Mem < MinMem || o.Mem > MaxMem {
 		return false, fmt.Errorf("the guest cannot have %d MiB of memory: give from %d MiB to %d GiB", o.Mem>>20, MinMem>>20, MaxMem>>30)
+	}
+	if o.PASIDBits < 1 || o.PASIDBits > MaxPASIDBits {
+		return false, fmt.Errorf("PASIDs of %d bits: give from 1 to %d", o.PASIDBits, MaxPASIDBits)
 	}
 	if o.Agent == "" {
 		o.Agent = filepath.Join(beside, agentName)

@@ -10,15 +10,27 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
+// when says in which modes a check is made.
+type when uint8
+
+const (
+	always when = iota
+	translated
+	passedThrough
+)
+
+func (w when) holds(m Mode) bool { return w == always || m.Passthrough == (w == passedThrough) }
+
 // checks is all that has to hold. Each says what it saw, and whether that is how it should be.
 var checks = []struct {
 	name  string
+	when  when
 	judge func(*Report) (detail string, ok bool)
 }{
-	{"the guest reached its user space", func(r *Report) (string, bool) {
+	{"the guest reached its user space", always, func(r *Report) (string, bool) {
 		return fmt.Sprintf("Linux %s, %d KiB pages, %d CPUs", r.Guest.Release, r.Guest.PageSize>>10, r.Guest.CPUs), r.Guest.Release != ""
 	}},
-	{"its driver brought the SMMU up", func(r *Report) (string, bool) {
+	{"its driver brought the SMMU up", always, func(r *Report) (string, bool) {
 		// The line by which the driver closes its reading of the ID registers, in every kernel from 4.2 on.
 		i := slices.IndexFunc(r.Probe, func(line string) bool { return strings.Contains(line, "(features 0x") })
 		if i < 0 {
@@ -26,25 +38,36 @@ var checks = []struct {
 		}
 		return r.Probe[i], true
 	}},
-	{"plain: bound to a single context descriptor", func(r *Report) (string, bool) {
+	{"its disks have the domains that its command line asks for", always, func(r *Report) (string, bool) {
+		plain, pasid, want := r.disk(guest.Plain).IOMMU, r.disk(guest.PASID).IOMMU, r.Mode.domain()
+		return fmt.Sprintf("plain has %q, pasid %q", plain, pasid), plain == want && pasid == want
+	}},
+	{"plain: bound to a single context descriptor", translated, func(r *Report) (string, bool) {
 		bind, ok := r.lastStage(guest.Plain)
 		return bind.Text, ok && bind.S1CDMax == 0
 	}},
-	{"pasid: bound to a table of context descriptors", func(r *Report) (string, bool) {
+	{"pasid: bound to a table of context descriptors", translated, func(r *Report) (string, bool) {
 		bind, ok := r.lastStage(guest.PASID)
-		return bind.Text, ok && bind.S1CDMax > 0 && bind.S1DSS == smmuv3.S1DSSSubstream0.String()
+		s1cdmax, s1fmt := r.cdTable()
+		return bind.Text, ok && bind.S1CDMax > 0 && bind.S1CDMax == s1cdmax && bind.S1Fmt == s1fmt &&
+			bind.S1DSS == smmuv3.S1DSSSubstream0.String()
 	}},
-	{"plain: written, read back and verified", func(r *Report) (string, bool) { return r.diskDone(guest.Plain) }},
-	{"pasid: written, read back and verified", func(r *Report) (string, bool) { return r.diskDone(guest.PASID) }},
-	{"plain: every byte moved through stage 1", func(r *Report) (string, bool) { return r.allTranslated(guest.Plain) }},
-	{"pasid: every byte moved through stage 1", func(r *Report) (string, bool) { return r.allTranslated(guest.PASID) }},
-	{"rogue: its DMA to an unmapped address was refused", func(r *Report) (string, bool) {
+	{"plain: bound to bypass", passedThrough, func(r *Report) (string, bool) { return r.bypassed(guest.Plain) }},
+	{"pasid: bound to bypass", passedThrough, func(r *Report) (string, bool) { return r.bypassed(guest.PASID) }},
+	{"plain: written, read back and verified", always, func(r *Report) (string, bool) { return r.diskDone(guest.Plain) }},
+	{"pasid: written, read back and verified", always, func(r *Report) (string, bool) { return r.diskDone(guest.PASID) }},
+	{"plain: every byte moved through stage 1", translated, func(r *Report) (string, bool) { return r.allMoved(guest.Plain) }},
+	{"pasid: every byte moved through stage 1", translated, func(r *Report) (string, bool) { return r.allMoved(guest.PASID) }},
+	{"plain: every byte moved past stage 1", passedThrough, func(r *Report) (string, bool) { return r.allMoved(guest.Plain) }},
+	{"pasid: every byte moved past stage 1", passedThrough, func(r *Report) (string, bool) { return r.allMoved(guest.PASID) }},
+	// Past stage 1, too: there is no memory where it goes.
+	{"rogue: its DMA to an unmapped address was refused", always, func(r *Report) (string, bool) {
 		if !r.Fault.Made {
 			return "it was never made", false
 		}
 		return r.Fault.Error, r.Fault.Error != ""
 	}},
-	{"rogue: the device recorded F_TRANSLATION", func(r *Report) (string, bool) {
+	{"rogue: the device recorded F_TRANSLATION", translated, func(r *Report) (string, bool) {
 		if len(r.Fault.Device) == 0 {
 			return "nothing was recorded", false
 		}
@@ -52,7 +75,7 @@ var checks = []struct {
 		detail := fmt.Sprintf("%s, stream %#x, at %#x", e.Name, e.StreamID, e.Address)
 		return detail, e.Type == uint8(smmuv3.FTranslation) && e.StreamID == r.Fault.StreamID && e.Address == r.Fault.Address
 	}},
-	{"rogue: the guest's kernel printed the fault", func(r *Report) (string, bool) {
+	{"rogue: the guest's kernel printed the fault", translated, func(r *Report) (string, bool) {
 		// Up to 6.14 the number and the words of the record, from then on the record's name.
 		i := slices.IndexFunc(r.Fault.Kernel, func(line string) bool {
 			return strings.Contains(line, "event 0x10 received") || strings.Contains(line, "event: F_TRANSLATION")
@@ -62,7 +85,7 @@ var checks = []struct {
 		}
 		return r.Fault.Kernel[i], true
 	}},
-	{"nothing else faulted", func(r *Report) (string, bool) {
+	{"nothing else faulted", always, func(r *Report) (string, bool) {
 		translation := r.Events[smmuv3.FTranslation.String()]
 		var all uint64
 		for _, n := range r.Events {
@@ -70,11 +93,12 @@ var checks = []struct {
 		}
 		return fmt.Sprintf("%d events", all), all == translation && translation == uint64(len(r.Fault.Device))
 	}},
-	{"commands were consumed and interrupts raised", func(r *Report) (string, bool) {
+	{"commands were consumed and interrupts raised", always, func(r *Report) (string, bool) {
 		syncs, stes, events := r.Commands[smmuv3.OpSync.String()], r.Commands[smmuv3.OpCfgiSTE.String()], r.Interrupts[vsmmu.LineEventQ.String()]
-		return fmt.Sprintf("%d SYNC, %d CFGI_STE, %d event interrupts", syncs, stes, events), syncs > 0 && stes > 0 && events > 0
+		return fmt.Sprintf("%d SYNC, %d CFGI_STE, %d event interrupts", syncs, stes, events),
+			syncs > 0 && stes > 0 && (events > 0) == (len(r.Fault.Device) > 0)
 	}},
-	{"the guest powered off", func(r *Report) (string, bool) {
+	{"the guest powered off", always, func(r *Report) (string, bool) {
 		if !r.Guest.PoweredOff {
 			return "it did not", false
 		}
@@ -87,20 +111,30 @@ func (r *Report) Judge() {
 	r.Checks = nil
 	r.OK = r.Error == ""
 	for _, c := range checks {
+		if !c.when.holds(r.Mode) {
+			continue
+		}
 		detail, ok := c.judge(r)
 		r.Checks = append(r.Checks, Check{c.name, ok, detail})
 		r.OK = r.OK && ok
 	}
 }
 
-// lastStage returns the stage that an endpoint did its DMA with: the last that translated.
+// lastStage returns the stage that an endpoint did its DMA with: the last, while the SMMU was enabled, with the disposition
+// of the mode.
 func (r *Report) lastStage(endpoint string) (Bind, bool) {
+	want := r.Mode.disposition()
 	for _, b := range slices.Backward(r.stream(endpoint).Binds) {
-		if b.Disposition == "translate" && b.Error == "" {
+		if b.Disposition == want && !b.SMMUDisabled && b.Error == "" {
 			return b, true
 		}
 	}
-	return Bind{Text: "no stage that translates was ever bound"}, false
+	return Bind{Text: fmt.Sprintf("no stage to %s was ever bound", want)}, false
+}
+
+func (r *Report) bypassed(endpoint string) (string, bool) {
+	bind, ok := r.lastStage(endpoint)
+	return bind.Text, ok
 }
 
 func (r *Report) diskDone(serial string) (string, bool) {
@@ -113,19 +147,19 @@ func (r *Report) diskDone(serial string) (string, bool) {
 	return detail, min(d.Written, d.Read, d.Verified, d.Backing) >= guest.TestSize
 }
 
-// allTranslated: what the disk moved under a translating stage covers what the guest moved, and it moved nothing
-// under any other.
-func (r *Report) allTranslated(serial string) (string, bool) {
-	d, s := r.disk(serial), r.stream(serial)
+// allMoved: what the disk moved under stages with the disposition of the mode covers what the guest moved, and it moved
+// nothing under any other.
+func (r *Report) allMoved(serial string) (string, bool) {
+	d, s, want := r.disk(serial), r.stream(serial), r.Mode.disposition()
 	var elsewhere uint64
 	for disposition, n := range s.Moved {
-		if disposition != "translate" {
+		if disposition != want {
 			elsewhere += n
 		}
 	}
-	translated := s.Moved["translate"]
-	return fmt.Sprintf("%s translated, %d bytes otherwise", size(int64(translated)), elsewhere),
-		elsewhere == 0 && translated >= uint64(d.Written+d.Read) && d.Read > 0
+	moved := s.Moved[want]
+	return fmt.Sprintf("%s under stages to %s, %d bytes otherwise", size(int64(moved)), want, elsewhere),
+		elsewhere == 0 && moved >= uint64(d.Written+d.Read) && d.Read > 0
 }
 
 func (r *Report) stream(endpoint string) Stream {

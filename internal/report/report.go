@@ -16,6 +16,7 @@ type Report struct {
 	Checks []Check `json:"checks"`
 
 	Accel string `json:"accel"` // "kvm": this machine's own; "tcg": that of an emulated host
+	Mode  Mode   `json:"mode"`
 	Guest Guest  `json:"guest"`
 	// Probe holds the lines that the guest's arm-smmu-v3 driver printed as it came up.
 	Probe []string `json:"probe"`

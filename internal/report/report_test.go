@@ -22,6 +22,8 @@ func good() *Report {
 	moved := map[string]uint64{"translate": 2*tested + 100}
 	return &Report{
 		Accel: "tcg",
+		Mode:  Mode{PASIDBits: 6},
+		IDs:   []ID{{Register: "IDR1", Field: "SSIDSIZE", Guest: 16}, {Register: "IDR0", Field: "CD2L", Guest: 1}},
 		Guest: Guest{Release: "6.1.0", PageSize: 4096, CPUs: 2, PoweredOff: true},
 		Probe: []string{"arm-smmu-v3 9050000.iommu: ias 48-bit, oas 48-bit (features 0x0000830f)"},
 		Streams: []Stream{
@@ -29,8 +31,8 @@ func good() *Report {
 			{StreamID: 0x21, Endpoint: "pasid", Binds: stage(6, "substream 0"), BindCalls: 2, Moved: moved},
 		},
 		Disks: []Disk{
-			{Serial: "plain", Written: tested, Read: tested, Verified: tested, Backing: tested},
-			{Serial: "pasid", Written: tested, Read: tested, Verified: tested, Backing: tested},
+			{Serial: "plain", IOMMU: "DMA", Written: tested, Read: tested, Verified: tested, Backing: tested},
+			{Serial: "pasid", IOMMU: "DMA", Written: tested, Read: tested, Verified: tested, Backing: tested},
 		},
 		Fault: Fault{
 			StreamID: 0x32, Address: 0xbad000, Made: true, Error: "F_TRANSLATION",
@@ -59,12 +61,99 @@ func TestJudgeAcceptsWhatIsRight(t *testing.T) {
 	r.Judge()
 	assert.Empty(t, failed(r))
 	assert.True(t, r.OK)
-	assert.Len(t, r.Checks, len(checks))
+	assert.Len(t, r.Checks, 15)
 
 	r = good()
 	r.Fault.Kernel = []string{"arm-smmu-v3 9050000.iommu: event: F_TRANSLATION client: a000400.virtio_mmio sid: 0x32 ssid: 0x0"}
 	r.Judge()
 	assert.True(t, r.OK, "as kernels print it that decode the record")
+}
+
+// passthrough is the report of a boot with iommu.passthrough=1 in which all went well.
+func passthrough() *Report {
+	r := good()
+	r.Mode.Passthrough = true
+	for i := range r.Streams {
+		r.Streams[i].Binds = []Bind{
+			{Disposition: "abort"},
+			{Disposition: "bypass", Text: "bypass"},
+			{Disposition: "abort", SMMUDisabled: true},
+		}
+		r.Streams[i].Moved = map[string]uint64{"bypass": 32<<20 + 100}
+		r.Disks[i].IOMMU = "identity"
+	}
+	r.Fault.Device, r.Fault.Kernel = nil, nil
+	r.Events, r.Interrupts = nil, nil
+	return r
+}
+
+func TestJudgeExpectsWhatTheModeMakesOfIt(t *testing.T) {
+	table := func(bits, s1cdmax uint8, s1fmt string) *Report {
+		r := good()
+		r.Mode.PASIDBits = bits
+		r.Streams[1].Binds[1].S1CDMax, r.Streams[1].Binds[1].S1Fmt = s1cdmax, s1fmt
+		return r
+	}
+	with := func(r *Report, edit func(*Report)) *Report { edit(r); return r }
+	for _, tt := range []struct {
+		name  string
+		r     *Report
+		fails []string
+	}{
+		{"passthrough", passthrough(), nil},
+		{"passthrough, yet translated", with(good(), func(r *Report) { r.Mode.Passthrough = true }), []string{
+			"its disks have the domains that its command line asks for",
+			"plain: bound to bypass", "pasid: bound to bypass",
+			"plain: every byte moved past stage 1", "pasid: every byte moved past stage 1",
+		}},
+		{"translation, yet passed through", with(passthrough(), func(r *Report) { r.Mode.Passthrough = false }), []string{
+			"its disks have the domains that its command line asks for",
+			"plain: bound to a single context descriptor", "pasid: bound to a table of context descriptors",
+			"plain: every byte moved through stage 1", "pasid: every byte moved through stage 1",
+			"rogue: the device recorded F_TRANSLATION", "rogue: the guest's kernel printed the fault",
+		}},
+		{"bypass, but of a disabled SMMU", with(passthrough(), func(r *Report) { r.Streams[0].Binds[1].SMMUDisabled = true }), []string{"plain: bound to bypass"}},
+		{"passthrough with a fault", with(passthrough(), func(r *Report) { r.Events = map[string]uint64{"C_BAD_STE": 1} }), []string{"nothing else faulted"}},
+		{"passthrough with a stray interrupt", with(passthrough(), func(r *Report) { r.Interrupts = map[string]uint64{"eventq": 1} }), []string{"commands were consumed and interrupts raised"}},
+		{"lazy", with(good(), func(r *Report) { r.Mode.Lazy = true; r.Disks[0].IOMMU, r.Disks[1].IOMMU = "DMA-FQ", "DMA-FQ" }), nil},
+		{"lazy, yet strict", with(good(), func(r *Report) { r.Mode.Lazy = true }), []string{"its disks have the domains that its command line asks for"}},
+		{"strict, yet lazy", with(good(), func(r *Report) { r.Disks[1].IOMMU = "DMA-FQ" }), []string{"its disks have the domains that its command line asks for"}},
+		{"a table of 1,024", table(10, 10, "linear"), nil},
+		{"one of 2,048 has two levels", table(11, 11, "two-level/64KiB"), nil},
+		{"one of 2,048, yet linear", table(11, 11, "linear"), []string{"pasid: bound to a table of context descriptors"}},
+		{"more than SSIDSIZE", table(20, 16, "two-level/64KiB"), nil},
+		{"not as many as asked for", table(12, 11, "two-level/64KiB"), []string{"pasid: bound to a table of context descriptors"}},
+		{"without CD2L", with(table(16, 10, "linear"), func(r *Report) { r.IDs[1].Guest = 0 }), nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.r.Judge()
+			assert.Equal(t, tt.fails, failed(tt.r))
+		})
+	}
+}
+
+func TestModeOfReadsTheCommandLineAsLinuxDoes(t *testing.T) {
+	for _, tt := range []struct {
+		cmdline           string
+		passthrough, lazy bool
+	}{
+		{"", false, false},
+		{DefaultCmdline, false, false},
+		{"iommu.passthrough=1", true, false},
+		{"iommu.passthrough=on", true, false},
+		{"iommu.passthrough=Y quiet", true, false},
+		{"iommu.passthrough=off", false, false},
+		{"iommu.passthrough", false, false},
+		{"iommu.passthrough=maybe", false, false},
+		{"iommu.passthrough=1 iommu.passthrough=0", false, false},
+		{"iommu.strict=0", false, true},
+		{"iommu.strict=n", false, true},
+		{"iommu.strict=0 iommu.strict=1", false, false},
+		{DefaultCmdline + " iommu.strict=0", false, true},
+		{"console=ttyAMA0 -- iommu.strict=0", false, false},
+	} {
+		assert.Equal(t, Mode{Passthrough: tt.passthrough, Lazy: tt.lazy, PASIDBits: 6}, ModeOf(tt.cmdline, 6), tt.cmdline)
+	}
 }
 
 // Each check fails when, and only when, what it is about is not so.
@@ -134,7 +223,7 @@ func TestWriteIsJSONWithTheNamesPromised(t *testing.T) {
 	slices.Sort(names)
 	assert.Equal(t, []string{
 		"accel", "checks", "commands", "disks", "events", "fault", "guest", "id_registers",
-		"interrupts", "ok", "phases", "probe", "seconds", "streams",
+		"interrupts", "mode", "ok", "phases", "probe", "seconds", "streams",
 	}, names)
 }
 
@@ -146,7 +235,7 @@ func TestSummaryShowsEachBind(t *testing.T) {
 	require.NoError(t, r.Summary(&out))
 	for _, want := range []string{
 		"stream 0x10 (plain)  1.  abort\n", "2.  translate\n", "and 5 more", "stream 0x21 (pasid)",
-		"16.0 MiB written", "SYNC 10, CFGI_STE 2", "OK: 14 of 14 checks held",
+		"16.0 MiB written", "SYNC 10, CFGI_STE 2", "OK: 15 of 15 checks held",
 	} {
 		assert.Contains(t, out.String(), want)
 	}
