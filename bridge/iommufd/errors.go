@@ -74,7 +74,7 @@ var meanings = map[answer]meaning{
 
 	{opBind, unix.ENOTTY}: {ErrUnsupported, "the file is no VFIO device, or the kernel lacks CONFIG_VFIO_DEVICE_CDEV"},
 	{opBind, unix.EBUSY}:  {bridge.ErrInUse, "another process has the device, or a driver other than vfio-pci has one of its IOMMU group"},
-	{opBind, unix.EINVAL}: {nil, "the accesses of the IOMMU are not cache-coherent, which VFIO insists on, or the descriptor has been bound before"},
+	{opBind, unix.EINVAL}: {nil, "the device is open already, here or in another process, or the accesses of its IOMMU are not cache-coherent, which VFIO insists on"},
 	{opBind, unix.EPERM}:  {nil, "the platform does not isolate MSIs (see the module parameter allow_unsafe_interrupts of iommufd)"},
 	{opBind, unix.ENODEV}: {nil, "the device is not behind an IOMMU, or has been removed"},
 

@@ -4,9 +4,7 @@ package iommufd
 
 import (
 	"encoding/binary"
-	"errors"
 	"io"
-	"os"
 	"sync"
 	"time"
 
@@ -64,10 +62,12 @@ func (r *eventReader) run() {
 		if err == nil {
 			continue
 		}
-		if errors.Is(err, os.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
+		select {
+		case <-r.ended:
 			return
+		default:
+			r.counts.readErrors.Add(1)
 		}
-		r.counts.readErrors.Add(1)
 		select {
 		case <-r.ended:
 			return

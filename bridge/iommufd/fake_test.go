@@ -409,11 +409,10 @@ func (k *fakeKernel) hwpt(a *uapi.HWPTAlloc) error {
 // fakeQueue is a vEVENTQ, with its descriptor.
 type fakeQueue struct {
 	io.ReadCloser
-	k   *fakeKernel
-	o   *object
-	fd  int
-	w   *io.PipeWriter
-	seq uint32
+	k  *fakeKernel
+	o  *object
+	fd int
+	w  *io.PipeWriter
 }
 
 func newFakeQueue(k *fakeKernel, o *object, fd int) *fakeQueue {

@@ -46,7 +46,7 @@ func (h *Host) Invalidate(cmds []smmuv3.Command) error {
 func (h *Host) send(cmds ...smmuv3.Command) error {
 	h.batch.n = 0
 	for _, c := range cmds {
-		c, ok := physical(c, &h.nest.ids)
+		c, ok := h.nest.commands.physical(c)
 		if !ok {
 			return fmt.Errorf("%v is none of a host's commands", c.Opcode())
 		}
@@ -108,94 +108,4 @@ func (h *Host) flush() error {
 		}
 	}
 	return nil
-}
-
-// Fields of commands that the kernel takes (§4.3 to §4.5).
-const (
-	cmdOpcode = 0xff
-	cmdGlobal = 1 << 9
-	cmdSSV    = 1 << 11
-	cmdSSID   = 0xf_ffff << 12
-	cmdSID    = 0xffff_ffff << 32
-	cmdVMID   = 0xffff << 32
-	cmdASID   = 0xffff << 48
-	cmdASID8  = 0xff << 48
-	cmdNum    = 0x1f << 12
-	cmdScale  = 0x1f << 20
-	cmdScale6 = 0x3f << 20 // with IDR5.DS
-
-	cmdLeaf    = 1 << 0
-	cmdATCSize = 0x3f
-	maxATCSize = 52 // everything (§4.5.1)
-	cmdTTL     = 0b11 << 8
-	cmdTG      = 0b11 << 10
-	cmdTG16K   = 0b10 << 10
-	cmdAddr    = 0xffff_ffff_ffff_f000
-)
-
-// physical is a guest's command as the kernel takes it for an SMMU with these ID registers: it answers reserved fields that
-// are not zero with EIO, and so does it combinations of them that the architecture reserves. ok is false for what is no
-// command for a host.
-func physical(c smmuv3.Command, ids *smmuv3.IDRegs) (_ smmuv3.Command, ok bool) {
-	var keep smmuv3.Command
-	switch c.Opcode() {
-	case smmuv3.OpTLBINSNHAll:
-	case smmuv3.OpTLBINHAll:
-		keep[0] = cmdVMID
-	case smmuv3.OpTLBINHASID:
-		keep[0] = cmdVMID | asidMask(ids)
-	case smmuv3.OpTLBINHVA:
-		keep[0] = cmdVMID | asidMask(ids)
-		keep[1] = cmdLeaf | cmdAddr
-		keep = withRange(keep, c, ids)
-	case smmuv3.OpTLBINHVAA:
-		keep = withRange(smmuv3.Command{cmdVMID, cmdLeaf | cmdAddr}, c, ids)
-	case smmuv3.OpCfgiCD:
-		keep = smmuv3.Command{cmdSID | substreams(ids, cmdSSID), cmdLeaf}
-	case smmuv3.OpCfgiCDAll:
-		keep[0] = cmdSID
-	case smmuv3.OpATCInv:
-		if c.ATCSize() > maxATCSize {
-			return c, false
-		}
-		keep = smmuv3.Command{cmdSID | substreams(ids, cmdSSV|cmdSSID|cmdGlobal), cmdATCSize | cmdAddr}
-	default:
-		return c, false
-	}
-	return smmuv3.Command{c[0] & (keep[0] | cmdOpcode), c[1] & keep[1]}, true
-}
-
-// asidMask is what an ASID has: the upper bits of one are RES0 without IDR0.ASID16 (§4.4).
-func asidMask(ids *smmuv3.IDRegs) uint64 {
-	if ids.Has(smmuv3.ASID16) {
-		return cmdASID
-	}
-	return cmdASID8
-}
-
-// substreams are fields that are RES0 without SubstreamIDs.
-func substreams(ids *smmuv3.IDRegs, fields uint64) uint64 {
-	if ids.Has(smmuv3.SSIDSIZE) {
-		return fields
-	}
-	return 0
-}
-
-// withRange adds the fields of a range, if the command has one (§4.4.1.1): without IDR3.RIL, or with TG zero, they are RES0.
-func withRange(keep, c smmuv3.Command, ids *smmuv3.IDRegs) smmuv3.Command {
-	if !ids.Has(smmuv3.RIL) || c.TG() == 0 {
-		return keep
-	}
-	ranged := keep
-	ranged[0] |= cmdNum | cmdScale
-	ranged[1] |= cmdTG | cmdTTL
-	if ids.Has(smmuv3.DS) {
-		ranged[0] |= cmdScale6
-	} else if c[1]&cmdTG == cmdTG16K && c.TTL() == 1 {
-		ranged[1] &^= cmdTTL // there are no such blocks, and TTL is taken as 0
-	}
-	if c[0]&ranged[0]&cmdScale6 == 0 && c[0]&cmdNum == 0 && c[1]&ranged[1]&cmdTTL == 0 {
-		return keep // reserved; without TG the page is invalidated, whatever its size
-	}
-	return ranged
 }

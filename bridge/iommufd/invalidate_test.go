@@ -52,7 +52,7 @@ func TestReservedFieldsAreLeftOut(t *testing.T) {
 		{"ATC_INV without SubstreamIDs", small, c{0x40 | high, 0}, c{0xffff_ffff_0000_0040, 0}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, ok := physical(tt.in, tt.ids)
+			got, ok := newCommandSet(tt.ids).physical(tt.in)
 			require.True(t, ok)
 			assert.Equal(t, tt.want, got, "%#x", got)
 		})
@@ -65,10 +65,10 @@ func TestCommandsThatAreNoneOfAHosts(t *testing.T) {
 		smmuv3.OpTLBINSNHAll: true, smmuv3.OpCfgiCD: true, smmuv3.OpCfgiCDAll: true, smmuv3.OpATCInv: true,
 	}
 	for op := range 256 {
-		_, ok := physical(smmuv3.Command{uint64(op)}, wide())
+		_, ok := newCommandSet(wide()).physical(smmuv3.Command{uint64(op)})
 		assert.Equal(t, host[smmuv3.Opcode(op)], ok, "%v", smmuv3.Opcode(op))
 	}
-	_, ok := physical(smmuv3.Command{0x40, 53}, wide())
+	_, ok := newCommandSet(wide()).physical(smmuv3.Command{0x40, 53})
 	assert.False(t, ok, "ATC_INV of more than everything (§4.5.1)")
 
 	k := newFake(t)
@@ -166,7 +166,7 @@ func TestInvalidateAllocatesNothing(t *testing.T) {
 }
 
 func BenchmarkInvalidate(b *testing.B) {
-	h := &Host{nest: &nest{ids: *wide()}}
+	h := &Host{nest: &nest{ids: *wide(), commands: newCommandSet(wide())}}
 	h.k.sys = nothing{}
 	cmds := pages(63)
 	b.ReportAllocs()

@@ -19,6 +19,8 @@ type nest struct {
 	ids     smmuv3.IDRegs
 	repeats bool // invalidations are issued twice
 	regs    [6]uint32
+	// commands are those that may be sent.
+	commands *commandSet
 
 	parent id // stage 2
 	viommu id
@@ -34,7 +36,7 @@ func newNest(k *kernel, device, ioas id, hw hardware, ats bool) (*nest, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &nest{ids: ids, repeats: hw.repeats(), regs: hw.regs.IDR}
+	n := &nest{ids: ids, repeats: hw.repeats(), regs: hw.regs.IDR, commands: newCommandSet(&ids)}
 	if err := n.make(k, device, ioas); err != nil {
 		return nil, errors.Join(err, n.destroy(k))
 	}

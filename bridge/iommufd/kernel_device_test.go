@@ -1,0 +1,135 @@
+//go:build linux && (amd64 || arm64)
+
+package iommufd_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
+)
+
+type noWires struct{}
+
+func (noWires) Pulse(vsmmu.Line) error               { return nil }
+func (noWires) SignalMSI(guestmem.GPA, uint32) error { return nil }
+
+// guestDriver drives a whole virtual device by its registers and by memory, as a guest does: stream table, queues, CD and
+// tables are words, put together from the specification.
+type guestDriver struct {
+	*kernelRig
+	smmu *vsmmu.Device
+	prod uint64
+}
+
+const (
+	strtab   = ram            // linear, 2^4 STEs
+	cmdq     = ram + 0x1_0000 // 2^8 commands
+	eventq   = ram + 0x2_0000 // 2^8 records
+	cdAt     = ram + 0x3_0000
+	ttb      = ram + 0x4_0000 // levels 1, 2 and 3, a page each
+	pageA    = ram + 0x5_0000
+	pageB    = ram + 0x5_1000
+	driverID = 5
+	iova     = 0x8000_1000
+)
+
+func (g *guestDriver) put(at guestmem.GPA, words ...uint64) {
+	g.t.Helper()
+	for i, w := range words {
+		require.NoError(g.t, g.WriteAt(binary.LittleEndian.AppendUint64(nil, w), at+guestmem.GPA(8*i)))
+	}
+}
+
+// leaf maps the page of iova: AttrIndx 0, SH inner, AF, nG, a page for everyone.
+func (g *guestDriver) leaf(page guestmem.GPA) { g.put(ttb+0x2000+1*8, uint64(page)|0xf43) }
+
+func (g *guestDriver) command(cmds ...smmuv3.Command) {
+	g.t.Helper()
+	for _, c := range append(cmds, smmuv3.Command{0x46}) {
+		g.put(cmdq+guestmem.GPA(g.prod%256*16), c[0], c[1])
+		g.prod++
+	}
+	g.smmu.Store(smmuv3.RegCMDQProd, 4, g.prod%512)
+	require.Eventually(g.t, func() bool { return g.smmu.Load(smmuv3.RegCMDQCons, 4) == g.prod%512 }, 10*time.Second, time.Millisecond,
+		"CMDQ_CONS %#x GERROR %#x", g.smmu.Load(smmuv3.RegCMDQCons, 4), g.smmu.Load(smmuv3.RegGERROR, 4))
+}
+
+// A guest's driver, our device, the kernel and a physical SMMU: from registers to DMA and back.
+func TestKernelWholeDevice(t *testing.T) {
+	r := newKernelRig(t)
+	caps, err := r.host.Capabilities()
+	require.NoError(t, err)
+	ids, err := idr.Derive(nil, caps)
+	require.NoError(t, err)
+	t.Logf("the guest's IDR0 to IDR5 %08x AIDR %x", ids.Regs.IDR, ids.Regs.AIDR)
+	smmu, err := vsmmu.New(vsmmu.Config{IDs: ids.Regs, Memory: r, Interrupts: noWires{}})
+	require.NoError(t, err)
+	g := &guestDriver{kernelRig: r, smmu: smmu}
+	ep := r.ends[0]
+	require.NoError(t, smmu.Attach(driverID, r.host, ep))
+	nth := 0
+	reaches := func(page guestmem.GPA) bool {
+		t.Helper()
+		nth++
+		want := fmt.Appendf(nil, "DMA number %3d", nth)
+		require.NoError(t, r.dma(ep, true, iova, want))
+		got := make([]byte, len(want))
+		require.NoError(t, r.ReadAt(got, page))
+		return string(want) == string(got)
+	}
+	assert.False(t, reaches(pageA), "disabled: bypass, and there is no memory at this address")
+
+	g.put(strtab, make([]uint64, 16*8)...)
+	g.put(pageA, make([]uint64, 2*512)...)
+	g.put(ttb, make([]uint64, 3*512)...)
+	g.put(ttb+2*8, uint64(ttb)+0x1000|3)
+	g.put(ttb+0x1000, uint64(ttb)+0x2000|3)
+	g.leaf(pageA)
+	// T0SZ 25, TG0 4 KiB, write-back, inner shareable, EPD1, V, IPS 44 bits, AA64, R, A, ASID 1; TTB0; MAIR.
+	g.put(cdAt, 25|1<<8|1<<10|3<<12|1<<30|1<<31|4<<32|1<<41|1<<45|1<<46|1<<48, uint64(ttb), 0, 0xff)
+	// V, Config 101, S1ContextPtr; S1CIR, S1COR write-back, S1CSH inner.
+	g.put(strtab+driverID*64, 1|5<<1|uint64(cdAt), 1<<2|1<<4|3<<6)
+
+	smmu.Store(smmuv3.RegSTRTABBase, 8, uint64(strtab))
+	smmu.Store(smmuv3.RegSTRTABCfg, 4, 4)
+	smmu.Store(smmuv3.RegCMDQBase, 8, uint64(cmdq)|8)
+	smmu.Store(smmuv3.RegEVENTQBase, 8, uint64(eventq)|8)
+	smmu.Store(smmuv3.RegCR0, 4, smmuv3.CR0CMDQEN|smmuv3.CR0EVENTQEN)
+	g.command(smmuv3.Command{0x04, 31}, smmuv3.Command{0x30}) // CFGI_ALL, TLBI_NSNH_ALL
+	smmu.Store(smmuv3.RegCR0, 4, smmuv3.CR0CMDQEN|smmuv3.CR0EVENTQEN|smmuv3.CR0SMMUEN)
+	require.Eventually(t, func() bool { return smmu.Load(smmuv3.RegCR0ACK, 4) == smmu.Load(smmuv3.RegCR0, 4) }, 10*time.Second, time.Millisecond)
+	assert.True(t, reaches(pageA))
+
+	g.leaf(pageB)
+	g.command(smmuv3.Command{0x12 | 1<<48, iova | 1}) // TLBI_NH_VA
+	assert.True(t, reaches(pageB))
+	assert.False(t, reaches(pageA))
+
+	g.put(ttb+0x2000+1*8, 0)
+	g.command(smmuv3.Command{0x12 | 1<<48, iova | 1})
+	before := smmu.Load(smmuv3.RegEVENTQProd, 4)
+	assert.False(t, reaches(pageB), "withdrawn")
+	require.Eventually(t, func() bool { return smmu.Load(smmuv3.RegEVENTQProd, 4) != before }, 10*time.Second, time.Millisecond)
+	var record [smmuv3.EventSize]byte
+	require.NoError(t, r.ReadAt(record[:], eventq+guestmem.GPA(before%256*smmuv3.EventSize)))
+	e := smmuv3.LoadEvent(&record)
+	t.Log(e)
+	assert.Equal(t, smmuv3.FTranslation, e.Type())
+	assert.EqualValues(t, driverID, e.StreamID())
+	assert.EqualValues(t, iova, e.InputAddr())
+
+	g.leaf(pageA)
+	g.put(strtab+driverID*64, 0)
+	g.command(smmuv3.Command{0x03 | driverID<<32, 1}) // CFGI_STE
+	assert.False(t, reaches(pageA), "V is 0")
+	require.NoError(t, smmu.Close())
+}
