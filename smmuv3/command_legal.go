@@ -54,7 +54,7 @@ var cmdRules = func() (t [256]cmdRule) {
 // granule, but neither a range nor a level (§4.4.1.1). Without IDR3.RIL the
 // fields are RES0.
 func badRange(c Command, ids *IDRegs) bool {
-	if !ids.Has(RIL) || c.TG() == 0 {
+	if c.TG() == 0 || !ids.Has(RIL) {
 		return false
 	}
 	ttl := c.TTL()

@@ -47,33 +47,44 @@ func (d *Device) waiting() (cons smmuv3.Index, n uint32) {
 	return cons, n
 }
 
-// run carries out up to n commands from cons on, out of one snapshot that the
-// guest cannot change under it. It returns how many were consumed, and the
-// error that stopped it.
-func (d *Device) run(cons smmuv3.Index, n uint32, b *budget) (used uint32, code smmuv3.CmdqErr) {
-	snap, err := guestmem.Snapshot(d.mem, guestmem.GPA(d.cmdq.Entry(cons)), int(n)*smmuv3.CommandSize)
-	if err != nil {
-		if n > 1 {
-			// Commands in front of the one that cannot be fetched are consumed
-			// (§7.1).
-			return d.run(cons, n/2, b)
+// fetch takes up to n commands from cons on, in one snapshot that the guest cannot
+// change under the engine. It takes fewer if not all can be fetched, and none if
+// the first cannot: commands in front of the one that aborts are consumed (§7.1).
+func (d *Device) fetch(cons smmuv3.Index, n uint32) []smmuv3.Command {
+	for ; n > 0; n /= 2 {
+		snap, err := guestmem.Snapshot(d.mem, guestmem.GPA(d.cmdq.Entry(cons)), int(n)*smmuv3.CommandSize)
+		if err != nil {
+			continue
 		}
+		p := snap.AsSlice()
+		for i := range n {
+			d.fetched[i] = smmuv3.LoadCommand(p[i*smmuv3.CommandSize:])
+		}
+		snap.Release()
+		break
+	}
+	return d.fetched[:n]
+}
+
+// run carries out up to n commands from cons on. It returns how many were
+// consumed, and the error that stopped it.
+func (d *Device) run(cons smmuv3.Index, n uint32, b *budget) (used uint32, code smmuv3.CmdqErr) {
+	cmds := d.fetch(cons, n)
+	if len(cmds) == 0 {
 		return 0, smmuv3.CErrorAbt
 	}
-	defer snap.Release()
-	p := snap.AsSlice()
-	for ; used < n; used++ {
-		c := smmuv3.LoadCommand(p[used*smmuv3.CommandSize:])
+	for i := range cmds {
+		c := &cmds[i]
 		if !b.spend(d.cost(c)) {
 			break
 		}
-		code := d.execute(c, d.cmdq.Next(cons, used+1))
-		if code != smmuv3.CErrorNone {
+		if code := d.execute(c, d.cmdq.Next(cons, used+1)); code != smmuv3.CErrorNone {
 			return used, code
 		}
 		if d.failed.Load() {
 			break // what it asked for has not been done: it stays in the queue
 		}
+		used++
 	}
 	return used, smmuv3.CErrorNone
 }
@@ -86,7 +97,7 @@ func (d *Device) stop(cons smmuv3.Index, code smmuv3.CmdqErr) {
 }
 
 // cost is what carrying a command out takes of the budget.
-func (d *Device) cost(c smmuv3.Command) int {
+func (d *Device) cost(c *smmuv3.Command) int {
 	switch c.Opcode() {
 	case smmuv3.OpCfgiSTE:
 		return costHost
@@ -102,9 +113,9 @@ func (d *Device) cost(c smmuv3.Command) int {
 
 // execute carries out one command. next is the index that follows it in the
 // queue.
-func (d *Device) execute(c smmuv3.Command, next smmuv3.Index) smmuv3.CmdqErr {
+func (d *Device) execute(c *smmuv3.Command, next smmuv3.Index) smmuv3.CmdqErr {
 	// Being illegal takes precedence over being ignored (§4.1.3).
-	if c.Illegal(d.ids) {
+	if d.commands.Illegal(c) {
 		d.trace.command(c, smmuv3.CErrorIll)
 		return smmuv3.CErrorIll
 	}
@@ -138,7 +149,8 @@ func (d *Device) cfgi(first, last smmuv3.StreamID) {
 	for _, st := range d.streams.Range(first, last) {
 		if d.refresh(st) {
 			// Cached CDs go with the STE even if that has not changed (§4.3.1).
-			d.gather(hostOf(st), smmuv3.NewCfgiCDAll(st.ID))
+			cds := smmuv3.NewCfgiCDAll(st.ID)
+			d.gather(hostOf(st), &cds)
 		}
 	}
 	d.tellWatch()
@@ -146,7 +158,7 @@ func (d *Device) cfgi(first, last smmuv3.StreamID) {
 
 // sync is CMD_SYNC (§4.7.3): when it is consumed, all before it has taken
 // effect.
-func (d *Device) sync(c smmuv3.Command, next smmuv3.Index) {
+func (d *Device) sync(c *smmuv3.Command, next smmuv3.Index) {
 	waited := d.owed
 	d.flush()
 	if d.failed.Load() {

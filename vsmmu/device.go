@@ -67,14 +67,15 @@ var (
 // one batch of invalidations that earlier commands have filled. The rest is
 // done by a worker goroutine, which Close ends.
 type Device struct {
-	ids   *smmuv3.IDRegs
-	mem   guestmem.Memory
-	watch func([]guestmem.Range)
-	trace Trace
-	log   *slog.Logger
-	limit limiter
-	stats counters
-	reset *[numWords]uint32 // the registers' reset values
+	ids      *smmuv3.IDRegs
+	commands *smmuv3.CommandSet
+	mem      guestmem.Memory
+	watch    func([]guestmem.Range)
+	trace    Trace
+	log      *slog.Logger
+	limit    limiter
+	stats    counters
+	reset    *[numWords]uint32 // the registers' reset values
 
 	// Locks are taken in this order: engine, regMu, eventq.mu, irq.mu. Only
 	// under the first are hosts called.
@@ -90,7 +91,8 @@ type Device struct {
 	watched  []guestmem.Range
 	gbpa     smmuv3.GBPA  // in effect
 	cmdq     smmuv3.Queue // in effect while CMDQEN is acknowledged
-	failure  error        // why the device is in Service Failure Mode
+	fetched  [runMax]smmuv3.Command
+	failure  error // why the device is in Service Failure Mode
 
 	// regMu is held by stores of the guest, and where the engine stores to a
 	// register that the guest may store to.
@@ -127,6 +129,7 @@ func New(cfg Config) (*Device, error) {
 	}
 	d := &Device{
 		ids:      &ids,
+		commands: smmuv3.NewCommandSet(ids),
 		mem:      cfg.Memory,
 		watch:    cfg.Watch,
 		trace:    cfg.Trace,

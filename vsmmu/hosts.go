@@ -87,11 +87,11 @@ func (d *Device) discharge(h *host) {
 }
 
 // gather adds a command to a host's batch. A full batch is carried out.
-func (d *Device) gather(h *host, c smmuv3.Command) {
+func (d *Device) gather(h *host, c *smmuv3.Command) {
 	if h.suspect {
 		return // making good will cover it
 	}
-	h.batch[h.n] = c
+	h.batch[h.n] = *c
 	h.n++
 	d.owed = true
 	if h.n == batchMax {
@@ -100,7 +100,7 @@ func (d *Device) gather(h *host, c smmuv3.Command) {
 }
 
 // gatherAll adds a command to every host's batch.
-func (d *Device) gatherAll(c smmuv3.Command) {
+func (d *Device) gatherAll(c *smmuv3.Command) {
 	for _, h := range d.hosts {
 		d.gather(h, c)
 	}

@@ -50,7 +50,7 @@ func (d *Device) raise(s source) {
 
 // raiseSync signals the completion of a CMD_SYNC, which carries its own MSI
 // configuration and needs no enable (§4.7.3).
-func (d *Device) raiseSync(c smmuv3.Command) {
+func (d *Device) raiseSync(c *smmuv3.Command) {
 	d.irq.mu.Lock()
 	defer d.irq.mu.Unlock()
 	d.send(LineCmdSync, c.MSIAddr(), c.MSIData(), smmuv3.GErrorMSICMDQAbt)

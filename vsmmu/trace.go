@@ -19,9 +19,9 @@ type Trace struct {
 	Interrupt func(Line)
 }
 
-func (t *Trace) command(c smmuv3.Command, code smmuv3.CmdqErr) {
+func (t *Trace) command(c *smmuv3.Command, code smmuv3.CmdqErr) {
 	if t.Command != nil {
-		t.Command(c, code)
+		t.Command(*c, code)
 	}
 }
 
