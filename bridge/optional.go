@@ -1,0 +1,42 @@
+package bridge
+
+import "github.com/go-vsmmu/vsmmuv3/smmuv3"
+
+// PageRequester is a Host whose endpoints make page requests (PRI, IHI 0070
+// Chapter 8). A host that has IDR0.PRI in its Capabilities is one.
+type PageRequester interface {
+	// PageRequests says where requests go, as Events does for faults: with the
+	// guest's StreamIDs, each group's last request after its others. The sink
+	// never blocks, and may answer with Respond before it returns.
+	PageRequests(sink func(smmuv3.PageRequest))
+	// Respond answers the group that the request belongs to. A response has the
+	// group's SubstreamID if ssv; an answer to no group has no effect.
+	Respond(sid smmuv3.StreamID, ssid smmuv3.SubstreamID, ssv bool, group uint16, r smmuv3.PRGResponse) error
+}
+
+// Staller is a Host in which transactions that fault may stall until software
+// resumes them (IHI 0070 §3.12.2). A host whose Capabilities have an
+// IDR0.STALL_MODEL other than terminate is one. It bounds the number of
+// transactions that are stalled, and tells each by an event with Stall set
+// and a STAG that no other stalled transaction has.
+type Staller interface {
+	// Resume has a stalled transaction tried again, or ends it (CMD_RESUME). A
+	// STAG that is none of the stream's has no effect.
+	Resume(sid smmuv3.StreamID, stag uint16, how Resumption) error
+	// TerminateStalled ends every stalled transaction of a stream with an abort
+	// (CMD_STALL_TERM).
+	TerminateStalled(sid smmuv3.StreamID) error
+}
+
+// Resumption is what becomes of a stalled transaction.
+type Resumption uint8
+
+const (
+	// Retry has it looked up again as if it had just arrived.
+	Retry Resumption = iota
+	// TerminateAbort ends it with an abort.
+	TerminateAbort
+	// TerminateRAZWI ends it as if it had succeeded: reads return zero, writes
+	// are ignored. Hosts with IDR0.TERM_MODEL abort instead.
+	TerminateRAZWI
+)

@@ -1,0 +1,36 @@
+package smmuv3
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestPageRequestLayout_8(t *testing.T) {
+	// StreamID 0x1234_5678, SubstreamID 0x9abcd, Priv, R, Last, SSV; group 0x1ff at 0xffff_f000.
+	r := PageRequest{0xd409_abcd_1234_5678, 0xffff_f1ff}
+	assert.Equal(t, StreamID(0x1234_5678), r.StreamID())
+	assert.Equal(t, SubstreamID(0x9abcd), r.SubstreamID())
+	assert.EqualValues(t, 0x1ff, r.PRGIndex())
+	assert.EqualValues(t, 0xffff_f000, r.Addr())
+	assert.Equal(t, "page request stream 0x12345678 substream 0x9abcd group 511 at 0xfffff000 R Priv Last", r.String())
+
+	for bit, get := range map[uint]func(PageRequest) bool{
+		58: PageRequest.Priv, 59: PageRequest.X, 60: PageRequest.R, 61: PageRequest.W, 62: PageRequest.Last, 63: PageRequest.SSV,
+	} {
+		assert.True(t, get(PageRequest{1 << bit}), "bit %d", bit)
+		assert.False(t, get(PageRequest{^uint64(1 << bit), ^uint64(0)}), "bit %d", bit)
+	}
+	var p [PageReqSize]byte
+	PageRequest{0x0102030405060708, 0x11}.Put(&p)
+	assert.Equal(t, [PageReqSize]byte{8, 7, 6, 5, 4, 3, 2, 1, 0x11}, p)
+}
+
+func TestStopMarker_8(t *testing.T) {
+	const lastSSV, w, r = 1<<62 | 1<<63, 1 << 61, 1 << 60
+	assert.True(t, PageRequest{lastSSV}.StopMarker())
+	assert.False(t, PageRequest{lastSSV | w}.StopMarker(), "asks for a page to write")
+	assert.False(t, PageRequest{lastSSV | r}.StopMarker(), "asks for a page to read")
+	assert.False(t, PageRequest{1 << 62}.StopMarker(), "without a SubstreamID it is a page request")
+	assert.False(t, PageRequest{1 << 63}.StopMarker())
+}
