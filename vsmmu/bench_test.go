@@ -112,7 +112,7 @@ func BenchmarkCfgiSTEChanged(b *testing.B) {
 	b.ReportAllocs()
 	for i := uint64(0); b.Loop(); i++ {
 		_ = ram.Store64(benchTable+64*3, 0xb|0x40000|i&1<<20)
-		d.Store(smmuv3.RegCMDQProd, 4, i+1&1)
+		d.Store(smmuv3.RegCMDQProd, 4, (i+1)&1)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge/record"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -99,6 +100,21 @@ func TestOtherStoresAreBounded(t *testing.T) {
 	assert.Empty(t, many.host.Calls())
 	many.idle()
 	assert.Equal(t, uint32(0x00100000), many.r32(gbpa))
+}
+
+// TestRefetchIsBounded: so does looking again at STEs that could not be fetched.
+func TestRefetchIsBounded(t *testing.T) {
+	r := bounded(t, 5)
+	r.mem.FailReads(guestmem.Range{GPA: strtabAt, Len: 1 << 14}, nil)
+	r.GuestWrote(everywhere)
+	r.mem.Heal()
+	r.host.Forget()
+	r.host.Emit(smmuv3.NewEvent(smmuv3.FSTEFetch, 1))
+	r.w32(cmdqProd, 0)
+	assert.Empty(t, r.host.Calls())
+	assert.True(t, r.pending.Load())
+	r.idle()
+	assert.Len(t, r.host.Forget(), 5)
 }
 
 // TestWorkerDoesTheRest: a full queue is consumed to the end by one store.

@@ -421,6 +421,8 @@ func TestServiceFailureMode_12_3(t *testing.T) {
 	for _, sid := range []smmuv3.StreamID{0, 2} {
 		assert.Equal(t, bridge.Abort, r.stage(sid).Disposition)
 	}
+	stage, _ := r.Device.Stage(1)
+	assert.Equal(t, bridge.GuestStage{}, stage)
 	_, attached := r.host.Stage(1)
 	assert.False(t, attached, "cut off")
 	assert.Equal(t, uint64(1), r.Stats().ServiceFailures)

@@ -146,6 +146,7 @@ func (d *Device) makeGood(h *host) {
 	switch {
 	case err == nil && was:
 		d.streamsOf(h, func(st *trap.Stream) { d.refresh(st) })
+		d.tellWatch()
 	case err != nil:
 		d.stats.hostErrors.Add(1)
 		d.owed = true

@@ -165,6 +165,7 @@ func TestHostFails(t *testing.T) {
 		{"abort meets a passing fault", []error{bridge.ErrRejected, again, nil}, Refused, 3, Aborting},
 		{"abort fails: lost", []error{bridge.ErrRejected, again, again}, Lost, 3, Bypassing},
 		{"device gone: no more DMA", []error{bridge.ErrGone, bridge.ErrGone}, Refused, 2, Bypassing},
+		{"stream closed under us: no more DMA to the guest", []error{bridge.ErrClosed, bridge.ErrClosed}, Refused, 2, Bypassing},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t)
@@ -236,4 +237,95 @@ func TestWatched(t *testing.T) {
 	_, err = r.refresh()
 	require.NoError(t, err)
 	assert.Empty(t, r.streams.Watched(), "a disabled SMMU reads no stream table")
+}
+
+// TestCutAndMend: what is left when a host takes no abort is to take the stream
+// from it; it is attached again, aborting, when it is mended.
+func TestCutAndMend(t *testing.T) {
+	r := newRig(t)
+	r.attach()
+	r.ste(steS1, 0)
+	r.enable(true)
+	_, err := r.refresh()
+	require.NoError(t, err)
+
+	refuse := errors.New("no")
+	r.host.FailWith(func(record.Call) error { return refuse })
+	outcome, _ := r.streams.Abort(r.stream, refuse)
+	require.Equal(t, Lost, outcome)
+	assert.ErrorIs(t, r.streams.Cut(r.stream), refuse)
+	assert.Equal(t, Bound, StateOf(r.stream.Stage()), "it still does what it did")
+	require.NoError(t, r.streams.Mend(r.stream), "and is not cut off")
+
+	r.host.FailWith(nil)
+	require.NoError(t, r.streams.Cut(r.stream))
+	_, attached := r.host.Stage(sid)
+	assert.False(t, attached)
+	assert.Equal(t, Aborting, StateOf(r.stream.Stage()))
+	outcome, err = r.refresh()
+	assert.Equal(t, Refused, outcome)
+	assert.ErrorIs(t, err, bridge.ErrClosed)
+
+	r.host.FailWith(func(record.Call) error { return refuse })
+	assert.ErrorIs(t, r.streams.Mend(r.stream), refuse)
+	r.host.FailWith(nil)
+	require.NoError(t, r.streams.Mend(r.stream))
+	stage, attached := r.host.Stage(sid)
+	assert.True(t, attached)
+	assert.Equal(t, bridge.GuestStage{}, stage)
+	outcome, err = r.refresh()
+	require.NoError(t, err)
+	assert.Equal(t, Moved, outcome)
+
+	require.NoError(t, r.streams.Cut(r.stream))
+	require.NoError(t, r.streams.Detach(sid), "which has nothing left to close")
+	assert.Nil(t, r.streams.Get(sid))
+	assert.Empty(t, r.streams.All())
+}
+
+// TestDetachFails: the stream is gone from the SMMU nevertheless.
+func TestDetachFails(t *testing.T) {
+	r := newRig(t)
+	r.attach()
+	refuse := errors.New("no")
+	r.host.FailWith(func(record.Call) error { return refuse })
+	err := r.streams.Detach(sid)
+	assert.ErrorIs(t, err, refuse)
+	assert.ErrorContains(t, err, "stream 0x3")
+	assert.Nil(t, r.streams.Get(sid))
+	_, err = r.streams.Attach(sid, r.host, "another")
+	assert.ErrorIs(t, err, refuse)
+}
+
+// TestVerdictOutlastsNothing: what was decided is decided anew when the registers
+// change, though the entry has not.
+func TestVerdictOutlastsNothing(t *testing.T) {
+	r := newRig(t)
+	r.attach()
+	r.streams.SetRegs(Regs{Enabled: true, Table: table(strtab, 0)}) // one STE: the stream has none
+	_, err := r.refresh()
+	require.NoError(t, err)
+	assert.Equal(t, bridge.GuestStage{}, r.stream.Stage())
+	r.streams.SetRegs(Regs{Enabled: true, RecInvSID: true, Table: table(strtab, 0)})
+	_, err = r.refresh()
+	require.NoError(t, err)
+	assert.Equal(t, bridge.GuestStage{Cause: smmuv3.CBadStreamID}, r.stream.Stage())
+}
+
+func TestHasUsedATS(t *testing.T) {
+	ids := testIDs()
+	ids.Set(smmuv3.ATS, 1)
+	r := newRig(t)
+	r.streams = NewStreams(r.mem, ids, nil)
+	r.attach()
+	r.enable(true)
+	for _, step := range []struct {
+		dw0, dw1 uint64
+		want     bool
+	}{{steS1, 0, false}, {steS1, 1 << 28, true}, {steS1, 0, true}} {
+		r.ste(step.dw0, step.dw1)
+		_, err := r.refresh()
+		require.NoError(t, err)
+		assert.Equal(t, step.want, r.stream.HasUsedATS(), "what an endpoint caches outlasts the STE")
+	}
 }

@@ -1,0 +1,68 @@
+package vsmmu
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/u-root/u-root/pkg/memio"
+)
+
+// TestBytes: accesses as bytes in the guest's order, which is little-endian.
+func TestBytes(t *testing.T) {
+	r := newRig(t)
+	require.NoError(t, r.StoreBytes(0x80, []byte{0xc0, 0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0x40}))
+	assert.Equal(t, uint64(0x00dcba98_765432c0|1<<62), r.Load(0x80, 8))
+	require.NoError(t, r.StoreBytes(0x84, []byte{1, 2, 3, 0}))
+	p := make([]byte, 8)
+	require.NoError(t, r.LoadBytes(0x80, p))
+	assert.Equal(t, []byte{0xc0, 0x32, 0x54, 0x76, 1, 2, 3, 0}, p)
+	require.NoError(t, r.LoadBytes(0x84, p[:4]))
+	assert.Equal(t, []byte{1, 2, 3, 0}, p[:4])
+}
+
+// notAccesses are accesses that no register takes.
+var notAccesses = []struct {
+	off  uint64
+	size int
+}{{0x80, 1}, {0x80, 2}, {0x80, 0}, {0x80, 16}, {0x82, 4}, {0x84, 8}, {0x20000, 4}, {0x1fffc, 8}, {^uint64(7), 8}}
+
+func TestBytesErrors(t *testing.T) {
+	r := newRig(t)
+	for _, a := range notAccesses {
+		p := make([]byte, a.size)
+		for i := range p {
+			p[i] = 0xff
+		}
+		assert.ErrorIs(t, r.StoreBytes(a.off, p), ErrAccess)
+		assert.ErrorIs(t, r.LoadBytes(a.off, p), ErrAccess)
+		assert.Equal(t, make([]byte, a.size), p, "reads zero")
+	}
+	assert.Zero(t, r.Load(0x80, 8))
+}
+
+// TestRegisters is the register file as programs that use package memio have it.
+func TestRegisters(t *testing.T) {
+	r := newRig(t)
+	regs := Registers{r.Device}
+	w32, w64, wb := memio.Uint32(0x00abcdef), memio.Uint64(0x1234_5678_0000_0040), memio.ByteSlice{1, 0, 0, 0}
+	require.NoError(t, regs.Write(&w64, 0x80))
+	require.NoError(t, regs.Write(&w32, 0x84))
+	require.NoError(t, regs.Write(&wb, 0x98))
+
+	var r32 memio.Uint32
+	var r64 memio.Uint64
+	rb := make(memio.ByteSlice, 4)
+	require.NoError(t, regs.Read(&r32, 0x98))
+	require.NoError(t, regs.Read(&r64, 0x80))
+	require.NoError(t, regs.Read(&rb, 0x84))
+	assert.Equal(t, memio.Uint32(1), r32)
+	assert.Equal(t, memio.Uint64(0x00abcdef_00000040), r64)
+	assert.Equal(t, memio.ByteSlice{0xef, 0xcd, 0xab, 0}, rb)
+
+	var r8 memio.Uint8
+	assert.ErrorIs(t, regs.Read(&r8, 0x80), ErrAccess)
+	assert.ErrorIs(t, regs.Write(&r8, 0x80), ErrAccess)
+	assert.ErrorIs(t, regs.Read(&r32, -4), ErrAccess)
+	assert.ErrorIs(t, regs.Write(&r64, 0x84), ErrAccess)
+}
