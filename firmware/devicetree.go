@@ -16,6 +16,11 @@ type SMMU struct {
 	PHandle dt.PHandle // unique in the tree; masters refer to it
 
 	EventQ, PRIQ, CmdSync, GError uint32
+
+	// MSI is the ITS that the SMMU's own messages go to, if IDR0.MSI says that it sends any, and DeviceID how the ITS knows
+	// them. 0 for no ITS.
+	MSI      dt.PHandle
+	DeviceID uint32
 }
 
 // smmuSize is pages 0 and 1 of the register file (IHI 0070 §6.1).
@@ -32,7 +37,7 @@ const (
 // SMMUNode is the node of an SMMUv3, to stand where #address-cells and #size-cells are 2. Its table walks are coherent with
 // the CPUs' caches, for the guest's tables are read from the guest's memory.
 func SMMUNode(s SMMU) *dt.Node {
-	return dt.NewNode(fmt.Sprintf("iommu@%x", s.Base), dt.WithProperty(
+	n := dt.NewNode(fmt.Sprintf("iommu@%x", s.Base), dt.WithProperty(
 		dt.PropertyString("compatible", "arm,smmu-v3"),
 		dt.PropertyRegion("reg", s.Base, smmuSize),
 		// All four are edges (IHI 0070 §3.18), in the order of interrupt-names.
@@ -47,6 +52,10 @@ func SMMUNode(s SMMU) *dt.Node {
 		dt.PropertyU32("#iommu-cells", smmuCells),
 		dt.PropertyU32("phandle", uint32(s.PHandle)),
 	))
+	if s.MSI != 0 {
+		n.Properties = append(n.Properties, dt.PropertyU32Array("msi-parent", []uint32{uint32(s.MSI), s.DeviceID}))
+	}
+	return n
 }
 
 // Master says how a platform device stands behind an SMMU.
