@@ -43,6 +43,7 @@ func TestOneStoreIsBounded(t *testing.T) {
 		{"cheap ones", 1, []smmuv3.Command{{0x01}}, false, 256, 0},
 		{"TLBI", 1, []smmuv3.Command{tlbi(1)}, false, 256, 0},
 		{"SYNC with nothing to wait for", 1, []smmuv3.Command{cmdSync}, false, 256, 0},
+		{"SYNC with an interrupt", 1, []smmuv3.Command{cmdSyncIRQ}, false, 16, 0},
 		{"TLBI and SYNC", 1, []smmuv3.Command{tlbi(1), cmdSync}, false, 7, 3},
 		{"63 TLBI and SYNC", 1, append(make63(), cmdSync), false, 128 + 2, 2},
 		{"CFGI_STE", 1, []smmuv3.Command{cmdCfgiSTE(0)}, false, 4, 0},
@@ -131,6 +132,22 @@ func TestWorkerDoesTheRest(t *testing.T) {
 	r.w32(cmdqProd, r.put(cmds...))
 	r.eventually(func() bool { return r.r32(cmdqCons) == 1<<14 }, "the queue is consumed")
 	assert.Zero(t, r.gerror())
+}
+
+// TestLoadsWaitForNothing: whoever holds whatever lock, a guest that polls goes on.
+func TestLoadsWaitForNothing(t *testing.T) {
+	r := newRig(t)
+	r.engine.Lock()
+	defer r.engine.Unlock()
+	r.regMu.Lock()
+	defer r.regMu.Unlock()
+	r.eventq.mu.Lock()
+	defer r.eventq.mu.Unlock()
+	r.irq.mu.Lock()
+	defer r.irq.mu.Unlock()
+	for off := uint64(0); off < 0x20000; off += 4 {
+		r.Load(off, 4)
+	}
 }
 
 // TestNoAllocation is invariant 8: the steady state of commands, events, loads and

@@ -100,13 +100,18 @@ func (d *Device) stop(cons smmuv3.Index, code smmuv3.CmdqErr) {
 func (d *Device) cost(c *smmuv3.Command) int {
 	switch c.Opcode() {
 	case smmuv3.OpCfgiSTE:
-		return costHost
+		return 1 + costHost
 	case smmuv3.OpCfgiSTERange:
 		return 1 + costHost*len(d.streams.Range(c.StreamRange()))
 	case smmuv3.OpSync:
+		cost := 1
 		if d.owed {
-			return costHost * len(d.hosts)
+			cost += costHost * len(d.hosts)
 		}
+		if c.CS() == smmuv3.SignalIRQ {
+			cost += costInterrupt
+		}
+		return cost
 	}
 	return 1
 }

@@ -18,8 +18,9 @@ import (
 // between PROD and CONS, and whoever becomes the engine finds it there.
 
 // budget is what one turn of the engine may cost, in units of about one cheap
-// command: an invalidation or a prefetch costs 1, and whatever may wait for the
-// host costs costHost.
+// command: an invalidation or a prefetch costs 1, whatever may wait for the host
+// costs costHost on top of that, and an interrupt, for which the embedder may need
+// a system call, costInterrupt.
 type budget struct {
 	left int
 	// strict budgets are never overdrawn. The worker's is not strict, and only
@@ -28,9 +29,10 @@ type budget struct {
 }
 
 const (
-	budgetStore  = 256
-	budgetWorker = 4096
-	costHost     = 64
+	budgetStore   = 256
+	budgetWorker  = 4096
+	costHost      = 63
+	costInterrupt = 15
 )
 
 // spend takes cost from the budget. If that is too much, the budget is used up

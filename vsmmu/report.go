@@ -1,18 +1,17 @@
 package vsmmu
 
 import (
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"log/slog"
 )
 
 // Stats count what a device has done since it was made.
 type Stats struct {
 	Events          [numFates]uint64 // by Fate
 	Invalidations   uint64           // calls of Host.Invalidate for the guest's commands
-	HostErrors      uint64           // of which failed
+	HostErrors      uint64           // of these calls, and of those that were to make good for them, that failed
 	Refused         uint64           // stages that a host did not take
 	ServiceFailures uint64           // times that GERROR.SFM was raised
 	LogDropped      uint64           // log records that the rate limit dropped
