@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-vsmmu/vsmmuv3/internal/boot"
 	"github.com/go-vsmmu/vsmmuv3/internal/report"
+	"github.com/go-vsmmu/vsmmuv3/internal/reportfile"
 )
 
 // tooQuiet is how long no machine may say anything. Emulated kernels are slow, but not silent.
@@ -29,7 +30,7 @@ func Boot(ctx context.Context, o Options) (*report.Report, error) {
 	if err != nil {
 		return nil, &InputError{err}
 	}
-	if err := checkReport(o.Report); err != nil {
+	if err := reportfile.Prepare(o.Report); err != nil {
 		return nil, &InputError{err}
 	}
 	p := newProgress(o.Out)
@@ -54,7 +55,7 @@ func Boot(ctx context.Context, o Options) (*report.Report, error) {
 	r.Phases, r.Seconds = phases, total.Seconds()
 	r.Accel = map[bool]string{true: "kvm", false: "tcg"}[direct]
 	r.Judge()
-	if err := writeReport(o.Report, r); err != nil {
+	if err := reportfile.Write(o.Report, r); err != nil {
 		return r, err
 	}
 	return r, r.Summary(o.Out)

@@ -1,11 +1,6 @@
 // Package report is what a test boot leaves behind: what was seen, the checks made of it, and how both are shown.
 package report
 
-import (
-	"encoding/json"
-	"io"
-)
-
 // Report is everything that one test boot showed. It is filled in by whoever sees a thing first: the guest's init, the
 // VMM, or the runner; Judge then makes the checks.
 type Report struct {
@@ -128,12 +123,4 @@ type Event struct {
 type Phase struct {
 	Name    string  `json:"name"`
 	Seconds float64 `json:"seconds"`
-}
-
-// Write writes the report as indented JSON.
-func (r *Report) Write(w io.Writer) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(r)
 }

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+)
+
+// entry is a line of the report. The pointers are nil where there is no peer.
+type entry struct {
+	Name        string   `json:"name"`
+	NsPerOp     float64  `json:"ns_per_op"`
+	AllocsPerOp uint64   `json:"allocs_per_op"`
+	Peer        *string  `json:"peer"`
+	PeerNsPerOp *float64 `json:"peer_ns_per_op"`
+	Ratio       *float64 `json:"ratio"` // the peer's time by ours
+}
+
+// peerName is what the peer is called in the report.
+const peerName = "QEMU smmuv3"
+
+// join puts the peer's times, by the names of the benchmarks, beside ours.
+func join(results []result, peers map[string]float64) []entry {
+	entries := []entry{} // of no results, an empty list
+	for _, r := range results {
+		e := entry{Name: r.name, NsPerOp: r.ns, AllocsPerOp: r.allocs}
+		if ns, ok := peers[r.name]; ok && r.ns > 0 {
+			name, ratio := peerName, ns/r.ns
+			e.Peer, e.PeerNsPerOp, e.Ratio = &name, &ns, &ratio
+		}
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+// table shows the report to people.
+func table(w io.Writer, entries []entry) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(t, "\nns/op\tallocs/op\t%s\tratio\t\t\n", peerName)
+	for _, e := range entries {
+		peer, ratio := "-", "-"
+		if e.Peer != nil {
+			peer, ratio = fmt.Sprintf("%.1f", *e.PeerNsPerOp), fmt.Sprintf("%.2f", *e.Ratio)
+		}
+		// Names are aligned to the left: they stand last, and no tab ends their column.
+		fmt.Fprintf(t, "%.1f\t%d\t%s\t%s\t\t%s\n", e.NsPerOp, e.AllocsPerOp, peer, ratio, e.Name)
+	}
+	return t.Flush()
+}

@@ -1,0 +1,94 @@
+package vsmmu_test
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/internal/bench/mix"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
+)
+
+// noInterrupts drops them.
+type noInterrupts struct{}
+
+func (noInterrupts) Pulse(vsmmu.Line) error               { return nil }
+func (noInterrupts) SignalMSI(guestmem.GPA, uint32) error { return nil }
+
+// BenchmarkCommandsSoft is BenchmarkCommands with a host that holds
+// translations, none of which any of the commands concerns: what a command
+// costs must not depend on their number.
+func BenchmarkCommandsSoft(b *testing.B) {
+	for _, held := range []int{0, 256, 65536} {
+		for _, m := range mix.All {
+			b.Run(fmt.Sprintf("%d/%s", held, m.Name), func(b *testing.B) { benchmarkSoft(b, held, m) })
+		}
+	}
+}
+
+func benchmarkSoft(b *testing.B, held int, m mix.Mix) {
+	ram := new(guestmem.Slots)
+	require.NoError(b, ram.Add(guestmem.Slot{GPA: 0, Mem: make([]byte, mix.MemorySize)}))
+	blocks := mix.Guest(0, max(held, 1))
+	for _, block := range blocks {
+		require.NoError(b, ram.WriteAt(block.Data, block.At))
+	}
+	require.NoError(b, ram.WriteAt(m.Fill(), mix.Queue))
+
+	// So large that hardly two translations have to share a place.
+	host, err := soft.New(soft.Config{Memory: ram, TLBEntries: 4 * held})
+	require.NoError(b, err)
+	defer host.Close()
+	caps, err := host.Capabilities()
+	require.NoError(b, err)
+	ids, err := idr.Derive(idr.Policy{smmuv3.CMDQS: mix.Log2Size}, caps)
+	require.NoError(b, err)
+	d, err := vsmmu.New(vsmmu.Config{IDs: ids.Regs, Memory: ram, Interrupts: noInterrupts{}})
+	require.NoError(b, err)
+	defer d.Close()
+	endpoint := soft.NewEndpoint()
+	require.NoError(b, d.Attach(mix.StreamID, host, endpoint))
+	d.Store(smmuv3.RegSTRTABBase, 8, mix.StreamTable)
+	d.Store(smmuv3.RegSTRTABCfg, 4, mix.StreamTableLog2Size)
+	d.Store(smmuv3.RegCMDQBase, 8, mix.Queue|mix.Log2Size)
+	d.Store(smmuv3.RegCR0, 4, smmuv3.CR0CMDQEN|smmuv3.CR0SMMUEN)
+	for d.Load(smmuv3.RegCR0ACK, 4) != smmuv3.CR0CMDQEN|smmuv3.CR0SMMUEN {
+		runtime.Gosched()
+	}
+	var word [8]byte
+	for i := range held {
+		require.NoError(b, endpoint.ReadAt(word[:], uint64(i)<<12))
+	}
+
+	b.ReportAllocs()
+	b.ResetTimer()
+	prod := uint64(0)
+	for done := 0; done < b.N; {
+		n := min(b.N-done, 1<<mix.Log2Size)
+		prod = (prod + uint64(n)) & (1<<(mix.Log2Size+1) - 1)
+		d.Store(smmuv3.RegCMDQProd, 4, prod)
+		for d.Load(smmuv3.RegCMDQCons, 4) != prod {
+			runtime.Gosched()
+		}
+		done += n
+	}
+	b.StopTimer()
+
+	// What was withdrawn from memory is still there for those who hold it.
+	tables := blocks[len(blocks)-1]
+	require.NoError(b, ram.WriteAt(make([]byte, len(tables.Data)), tables.At))
+	still := 0
+	for i := range held {
+		if endpoint.ReadAt(word[:], uint64(i)<<12) == nil {
+			still++
+		}
+	}
+	b.ReportMetric(float64(still), "held")
+	require.GreaterOrEqual(b, still, held*99/100, "the commands were to leave what is held alone")
+}
