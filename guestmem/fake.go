@@ -175,7 +175,10 @@ func (f *Fake) prepare(op string, gpa GPA, n int, met ...string) error {
 // page sees that there is memory at gpa.
 func (f *Fake) page(gpa GPA) {
 	gpa -= gpa % fakePage
-	for f.pages.find(gpa) == nil {
+	for {
+		if _, err := f.pages.Slice(gpa, 1, true); err == nil {
+			return
+		}
 		// Add fails if another goroutine was faster, and the page is then there.
 		_ = f.pages.Add(Slot{GPA: gpa, Mem: make([]byte, fakePage)})
 	}

@@ -16,11 +16,12 @@ func (a GPA) String() string { return fmt.Sprintf("%#x", uint64(a)) }
 // An access moves all of p or returns an error that names the GPA; there are no
 // short transfers, but part of p may have moved before the error was met.
 // Accesses of at most 64 bytes are made of naturally aligned pieces as wide as
-// fit, up to 8 bytes, and each piece is single-copy atomic: 8-byte words are
-// what the architecture asks of an SMMU's structures (IHI 0070 §3.21.3), and
-// 4-byte ones what makes a write an MSI. Of longer accesses nothing of the kind
-// is promised. Both methods may be called from any goroutine, and keep no
-// reference to p.
+// fit, up to 8 bytes, and each piece of 2, 4 or 8 bytes is single-copy atomic,
+// and in order with the accesses before and after it: 8-byte words are what the
+// architecture asks of an SMMU's structures (IHI 0070 §3.21.3), 4-byte ones make
+// a write an MSI, and 2-byte ones are the indices of rings. Of longer accesses
+// nothing of the kind is promised. Both methods may be called from any
+// goroutine, and keep no reference to p.
 type Memory interface {
 	ReadAt(p []byte, gpa GPA) error
 	WriteAt(p []byte, gpa GPA) error
@@ -33,6 +34,23 @@ type Swapper interface {
 	// CompareAndSwap replaces the 8-byte word at gpa, a multiple of 8, by new if
 	// it is old, in one atomic step, and reports whether it did.
 	CompareAndSwap(gpa GPA, old, new uint64) (swapped bool, err error)
+}
+
+// Mapper is Memory that lies in this process, where it can be used without a
+// copy in between. Memory need not have it.
+type Mapper interface {
+	Memory
+
+	// Slice is the memory from gpa on: what lies in one piece, of at most n bytes
+	// and at least one, and always all of an aligned word of 8 bytes. It fails where there is none, and with write where it is
+	// read-only. The caller is in a section of Sections, and the slice is good
+	// until that ends. The guest has it, too: Load and Store keep the promises of
+	// Memory.
+	Slice(gpa GPA, n int, write bool) ([]byte, error)
+
+	// Sections are what the memory waits for before a part of it goes away. It
+	// returns the same each time.
+	Sections() *Sections
 }
 
 // ErrUnmapped is matched by errors of accesses that reach where the guest has
@@ -65,3 +83,10 @@ const (
 	opWrite = "write"
 	opSwap  = "swap"
 )
+
+func opOf(write bool) string {
+	if write {
+		return opWrite
+	}
+	return opRead
+}

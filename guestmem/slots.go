@@ -34,30 +34,22 @@ var (
 // All methods may be called from any goroutine. Accesses allocate nothing
 // unless they fail, and never wait, not even for Add and Remove.
 type Slots struct {
-	mu    sync.Mutex              // held to change table
-	table atomic.Pointer[[]*slot] // in ascending order; never changed in place
+	table    atomic.Pointer[[]slot] // in ascending order; never changed in place
+	mu       sync.Mutex             // held to change table
+	_        [cacheLines - 16]byte
+	sections Sections // accesses
 }
 
 var (
-	_ Memory  = (*Slots)(nil)
+	_ Mapper  = (*Slots)(nil)
 	_ Swapper = (*Slots)(nil)
 )
 
-// slot is a Slot with those who are using it.
+// slot is a Slot with its last address, by which it is found.
 type slot struct {
-	Slot
 	last GPA
-	// users are read-locked during an access, and locked for good when the slot
-	// is removed. There are several only so that accesses on different cores
-	// need not write to one cache line: with one, two cores together were found
-	// to be half as fast as one alone.
-	users [1 << userBits]struct {
-		sync.RWMutex
-		_ [128 - unsafe.Sizeof(sync.RWMutex{})]byte // two cache lines, which CPUs fetch in pairs
-	}
+	Slot
 }
-
-const userBits = 4
 
 // Add makes a slot part of the memory. Mem belongs to the Slots until Remove
 // returns, though the guest and the embedder may read and write it as they do
@@ -83,77 +75,80 @@ func (s *Slots) Add(add Slot) error {
 	if i < len(old) && old[i].GPA <= r.last() {
 		return fail(fmt.Sprintf(" (%v to %v)", old[i].GPA, old[i].last), ErrOverlap)
 	}
-	table := slices.Insert(slices.Clone(old), i, &slot{Slot: add, last: r.last()})
+	table := slices.Insert(slices.Clone(old), i, slot{r.last(), add})
 	s.table.Store(&table)
 	return nil
 }
 
 // Remove takes away the slot that begins at gpa. When it returns no access to
-// the slot is under way, and none will be, so that its memory may be unmapped.
+// it is under way, nor is anyone in a section who may have a slice of it, and
+// none will be: its memory may be unmapped. It waits for that.
 func (s *Slots) Remove(gpa GPA) error {
-	gone, err := s.unlist(gpa)
-	if err != nil {
+	if err := s.unlist(gpa); err != nil {
 		return err
 	}
-	for i := range gone.users {
-		gone.users[i].Lock() // waits for accesses to end, and lets none begin
-	}
+	s.sections.Drain()
 	return nil
 }
 
-func (s *Slots) unlist(gpa GPA) (*slot, error) {
+func (s *Slots) unlist(gpa GPA) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.slots()
 	i := search(old, gpa)
 	if i == len(old) || old[i].GPA != gpa {
-		return nil, fmt.Errorf("guestmem: remove slot at %v: %w", gpa, ErrNoSlot)
+		return fmt.Errorf("guestmem: remove slot at %v: %w", gpa, ErrNoSlot)
 	}
 	table := slices.Delete(slices.Clone(old), i, i+1)
 	s.table.Store(&table)
-	return old[i], nil
+	return nil
+}
+
+// Sections is Mapper's.
+func (s *Slots) Sections() *Sections { return &s.sections }
+
+// Slice is Mapper's.
+func (s *Slots) Slice(gpa GPA, n int, write bool) ([]byte, error) {
+	err := ErrUnmapped
+	table := s.slots()
+	if i := search(table, gpa); i < len(table) && table[i].GPA <= gpa {
+		if sl := &table[i]; !write || !sl.ReadOnly {
+			mem := sl.Mem[gpa-sl.GPA:]
+			return mem[:min(n, len(mem))], nil
+		}
+		err = ErrReadOnly
+	}
+	return nil, &AccessError{opOf(write), gpa, n, err}
 }
 
 // ReadAt copies guest memory to p.
 func (s *Slots) ReadAt(p []byte, gpa GPA) error {
-	size := len(p)
-	if (Range{gpa, uint64(size)}).wraps() {
-		return &AccessError{opRead, gpa, size, ErrUnmapped}
-	}
-	for len(p) > 0 {
-		sl, user := s.enter(gpa, unsafe.SliceData(p))
-		if sl == nil {
-			return &AccessError{opRead, gpa, size, ErrUnmapped}
-		}
-		mem := sl.Mem[gpa-sl.GPA:]
-		n := min(len(p), len(mem))
-		load(p[:n], mem)
-		user.RUnlock()
-		p, gpa = p[n:], gpa+GPA(n)
-	}
-	return nil
+	return s.access(p, gpa, false)
 }
 
 // WriteAt copies p to guest memory.
 func (s *Slots) WriteAt(p []byte, gpa GPA) error {
+	return s.access(p, gpa, true)
+}
+
+func (s *Slots) access(p []byte, gpa GPA, write bool) error {
 	size := len(p)
 	if (Range{gpa, uint64(size)}).wraps() {
-		return &AccessError{opWrite, gpa, size, ErrUnmapped}
+		return &AccessError{opOf(write), gpa, size, ErrUnmapped}
 	}
+	section := s.sections.Enter()
+	defer section.Leave()
 	for len(p) > 0 {
-		sl, user := s.enter(gpa, unsafe.SliceData(p))
-		if sl == nil {
-			return &AccessError{opWrite, gpa, size, ErrUnmapped}
+		mem, err := s.Slice(gpa, len(p), write)
+		if err != nil {
+			return &AccessError{opOf(write), gpa, size, errors.Unwrap(err)}
 		}
-		if sl.ReadOnly {
-			user.RUnlock()
-			return &AccessError{opWrite, gpa, size, ErrReadOnly}
+		if write {
+			Store(mem, p[:len(mem)])
+		} else {
+			Load(p[:len(mem)], mem)
 		}
-		mem := sl.Mem[gpa-sl.GPA:]
-		n := min(len(p), len(mem))
-		store(mem, p[:n])
-		user.RUnlock()
-		p, gpa = p[n:], gpa+GPA(n)
+		p, gpa = p[len(mem):], gpa+GPA(len(mem))
 	}
 	return nil
 }
@@ -177,50 +172,20 @@ func (s *Slots) CompareAndSwap(gpa GPA, old, new uint64) (swapped bool, err erro
 
 // word gives the word at gpa to an access that does what op says.
 func (s *Slots) word(op string, gpa GPA, access func(*uint64)) error {
-	var err error
-	var here byte
-	sl, user := s.enter(gpa, &here)
-	switch {
-	case sl == nil:
-		return &AccessError{op, gpa, wordSize, ErrUnmapped}
-	case gpa%wordSize != 0:
-		err = &AccessError{op, gpa, wordSize, ErrMisaligned}
-	case sl.ReadOnly && op != opRead:
-		err = &AccessError{op, gpa, wordSize, ErrReadOnly}
-	default:
-		access((*uint64)(unsafe.Pointer(&sl.Mem[gpa-sl.GPA])))
+	section := s.sections.Enter()
+	defer section.Leave()
+	mem, err := s.Slice(gpa, wordSize, op != opRead)
+	if err != nil {
+		return &AccessError{op, gpa, wordSize, errors.Unwrap(err)}
 	}
-	user.RUnlock()
-	return err
-}
-
-// enter finds the slot that holds gpa and keeps it from being removed until the
-// caller unlocks user. It returns nil if there is none.
-//
-// Which of the slot's users it takes depends on where the caller's data is:
-// those who access memory at the same time have it in different places.
-func (s *Slots) enter(gpa GPA, caller *byte) (sl *slot, user *sync.RWMutex) {
-	if sl = s.find(gpa); sl == nil {
-		return nil, nil
+	if gpa%wordSize != 0 {
+		return &AccessError{op, gpa, wordSize, ErrMisaligned}
 	}
-	const golden = 0x9e3779b97f4a7c15 // 2^64 by the golden ratio spreads what comes in strides
-	user = &sl.users[uint64(uintptr(unsafe.Pointer(caller)))*golden>>(64-userBits)].RWMutex
-	if !user.TryRLock() {
-		return nil, nil // only Remove ever locks
-	}
-	return sl, user
-}
-
-// find returns the slot that holds gpa, or nil.
-func (s *Slots) find(gpa GPA) *slot {
-	table := s.slots()
-	if i := search(table, gpa); i < len(table) && table[i].GPA <= gpa {
-		return table[i]
-	}
+	access((*uint64)(unsafe.Pointer(unsafe.SliceData(mem))))
 	return nil
 }
 
-func (s *Slots) slots() []*slot {
+func (s *Slots) slots() []slot {
 	if t := s.table.Load(); t != nil {
 		return *t
 	}
@@ -228,7 +193,7 @@ func (s *Slots) slots() []*slot {
 }
 
 // search is the index of the first slot that ends at gpa or after it.
-func search(table []*slot, gpa GPA) int {
+func search(table []slot, gpa GPA) int {
 	lo, hi := 0, len(table)
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)

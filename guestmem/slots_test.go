@@ -5,7 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
-	"time"
+	"testing/synctest"
 	"unsafe"
 
 	"github.com/stretchr/testify/assert"
@@ -204,32 +204,61 @@ func TestRemove(t *testing.T) {
 	assert.Equal(t, byte(0x55), p[0])
 }
 
-// Who has entered a slot has it until the end; who comes late does not.
-func TestRemoveWaitsForAccessesUnderWay(t *testing.T) {
-	s := newSlots(t, Slot{GPA: 0x1000, Mem: ram(8, 0)}, Slot{GPA: 0x2000, Mem: ram(8, 0)})
-	var here [1]byte
-	sl, user := s.enter(0x1000, &here[0])
-	require.NotNil(t, sl)
+// A slice of a slot is good until its section ends, and nobody waits for that
+// but Remove.
+func TestRemoveWaitsForSectionsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlots(t, Slot{GPA: 0x1000, Mem: ram(8, 0)}, Slot{GPA: 0x2000, Mem: ram(8, 0)})
+		section := s.Sections().Enter()
+		mem, err := s.Slice(0x1000, 8, false)
+		require.NoError(t, err)
 
-	removed := make(chan error, 1)
-	go func() { removed <- s.Remove(0x1000) }()
-	require.Eventually(t, func() bool { // Remove has come to the lock
-		if !user.TryRLock() {
-			return true
-		}
-		user.RUnlock()
-		return false
-	}, 10*time.Second, time.Millisecond)
-	assert.Empty(t, removed, "an access is under way")
-	assert.ErrorIs(t, s.ReadAt(here[:], 0x1000), ErrUnmapped, "none begins any more")
-	assert.NoError(t, s.ReadAt(here[:], 0x2000), "others do not wait")
-	assert.NoError(t, s.Add(Slot{GPA: 0x1000, Mem: ram(8, 9)}), "nor does a new slot in its place")
+		removed := make(chan error, 1)
+		go func() { removed <- s.Remove(0x1000) }()
+		synctest.Wait()
+		assert.Empty(t, removed, "a section is under way")
+		here := make([]byte, 1)
+		assert.ErrorIs(t, s.ReadAt(here, 0x1000), ErrUnmapped, "nobody finds it any more")
+		_, err = s.Slice(0x1000, 8, false)
+		assert.ErrorIs(t, err, ErrUnmapped, "nor who is in a section")
+		assert.NoError(t, s.ReadAt(here, 0x2000), "others do not wait")
+		assert.NoError(t, s.Add(Slot{GPA: 0x1000, Mem: ram(8, 9)}), "nor does a new slot in its place")
+		assert.Equal(t, ram(8, 0), mem)
 
-	user.RUnlock()
-	require.NoError(t, <-removed)
-	for i := range sl.users {
-		assert.False(t, sl.users[i].TryRLock(), "who found the slot in an old table is too late")
+		section.Leave()
+		require.NoError(t, <-removed)
+	})
+}
+
+func TestSlices(t *testing.T) {
+	low, high := ram(64, 0), ram(8, 64)
+	s := newSlots(t, Slot{GPA: 0x1000, Mem: low}, Slot{GPA: 0x1040, Mem: high, ReadOnly: true})
+	for _, c := range []struct {
+		name  string
+		gpa   GPA
+		n     int
+		write bool
+		want  []byte
+		err   error
+	}{
+		{"within a slot", 0x1010, 8, false, ram(8, 16), nil},
+		{"to its end", 0x103c, 4, true, ram(4, 60), nil},
+		{"across two: the first part", 0x103c, 8, false, ram(4, 60), nil},
+		{"the second part", 0x1040, 4, false, ram(4, 64), nil},
+		{"read-only", 0x1040, 4, true, nil, &AccessError{"write", 0x1040, 4, ErrReadOnly}},
+		{"below", 0xfff, 2, false, nil, &AccessError{"read", 0xfff, 2, ErrUnmapped}},
+		{"beyond", 0x1048, 8, true, nil, &AccessError{"write", 0x1048, 8, ErrUnmapped}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := s.Slice(c.gpa, c.n, c.write)
+			assert.Equal(t, c.err, err)
+			assert.Equal(t, c.want, got)
+		})
 	}
+	got, err := s.Slice(0x1000, 1, true)
+	require.NoError(t, err)
+	got[0] = 0xee
+	assert.EqualValues(t, 0xee, low[0], "it is the memory itself")
 }
 
 // Every word that a device reads is one that somebody wrote, and never half of

@@ -9,9 +9,10 @@ import (
 // wordSize is the width in bytes of the widest single-copy atomic access.
 const wordSize = 8
 
-// load copies len(p) bytes of guest memory to p. What is written to mem
-// meanwhile is seen in the pieces that Memory promises.
-func load(p, mem []byte) {
+// Load copies len(p) bytes of guest memory, as Memory promises, from where a
+// Mapper says it lies. mem is at least as long as p.
+func Load(p, mem []byte) {
+	_ = mem[len(p):]
 	if len(p) > wordwise {
 		copy(p, mem)
 		return
@@ -25,7 +26,8 @@ func load(p, mem []byte) {
 		case 4:
 			binary.NativeEndian.PutUint32(p, atomic.LoadUint32((*uint32)(at)))
 		case 2:
-			binary.NativeEndian.PutUint16(p, *(*uint16)(at))
+			w, shift := around(at)
+			binary.NativeEndian.PutUint16(p, uint16(atomic.LoadUint32(w)>>shift))
 		default:
 			p[0] = mem[0]
 		}
@@ -33,8 +35,9 @@ func load(p, mem []byte) {
 	}
 }
 
-// store is load's counterpart: it copies p to guest memory.
-func store(mem, p []byte) {
+// Store copies p to guest memory. It is Load's counterpart.
+func Store(mem, p []byte) {
+	_ = mem[len(p):]
 	if len(p) > wordwise {
 		copy(mem, p)
 		return
@@ -48,12 +51,32 @@ func store(mem, p []byte) {
 		case 4:
 			atomic.StoreUint32((*uint32)(at), binary.NativeEndian.Uint32(p))
 		case 2:
-			*(*uint16)(at) = binary.NativeEndian.Uint16(p)
+			store16(at, binary.NativeEndian.Uint16(p))
 		default:
 			mem[0] = p[0]
 		}
 		p, mem = p[n:], mem[n:]
 	}
+}
+
+// store16 is an atomic store that package atomic does not have. It tries again
+// when the guest has written to the other half of the word in between, which is
+// a matter of nanoseconds.
+func store16(at unsafe.Pointer, v uint16) {
+	w, shift := around(at)
+	for {
+		old := atomic.LoadUint32(w)
+		if atomic.CompareAndSwapUint32(w, old, old&^(0xffff<<shift)|uint32(v)<<shift) {
+			return
+		}
+	}
+}
+
+// around is the 4-byte word that has the aligned 2-byte one, and where in it.
+// Slots are made of 8-byte words, so all of it is the guest's.
+func around(at unsafe.Pointer) (w *uint32, shift uint) {
+	off := uintptr(at) & 2
+	return (*uint32)(unsafe.Add(at, -int(off))), uint(off) * 8
 }
 
 // piece is the width of the widest naturally aligned access at an address that

@@ -1,7 +1,9 @@
 package guestmem
 
 import (
+	"encoding/binary"
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -51,7 +53,7 @@ func TestLoadAndStoreMoveExactlyTheBytes(t *testing.T) {
 			for i := range p {
 				p[i] = byte(i + 1)
 			}
-			store(mem[off:], p)
+			Store(mem[off:], p)
 			for i, b := range mem {
 				want := byte(0)
 				if i >= off && i < off+n {
@@ -62,8 +64,31 @@ func TestLoadAndStoreMoveExactlyTheBytes(t *testing.T) {
 				}
 			}
 			back := make([]byte, n)
-			load(back, mem[off:])
+			Load(back, mem[off:])
 			assert.Equal(t, p, back, "load of %d at %d", n, off)
 		}
 	}
+}
+
+// Neighbours of a 2-byte word that the guest writes meanwhile are not undone.
+func TestStoresOfTwoBytesLeaveTheirNeighboursAlone(t *testing.T) {
+	const rounds = 20000
+	mem := make([]byte, 8)
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			at := mem[2*i:]
+			for v := range uint16(rounds) {
+				var p [2]byte
+				binary.NativeEndian.PutUint16(p[:], v)
+				Store(at, p[:])
+				Load(p[:], at)
+				if got := binary.NativeEndian.Uint16(p[:]); got != v {
+					t.Errorf("word %d is %d, want %d", i, got, v)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -77,7 +77,7 @@ func (t CDTable) LeafCDAddr(d L1CD, s SubstreamID) uint64 {
 //	     IPS [34:32]  AFFD [35]  WXN [36]  UWXN [37]  TBI0 [38]  TBI1 [39]  PAN [40]  AA64 [41]
 //	     HD [42]  HA [43]  S [44]  R [45]  A [46]  ASET [47]  ASID [63:48]
 //	dw1  HAD0 [1]  E0PD0 [2]  HAFT [3]  TTB0 [51:4]  EPAN [59]
-//	dw2  HAD1 [1]  E0PD1 [2]  TTB1 [51:4]
+//	dw2  HAD1 [1]  E0PD1 [2]  TTB1 [51:4]  DS [58]
 //	dw3  MAIR   dw4  AMAIR
 type CD [8]uint64
 
@@ -106,6 +106,7 @@ func (c *CD) ASET() bool { return bit(c[0], 47) }
 func (c *CD) ASID() ASID { return ASID(c[0] >> 48) }
 func (c *CD) HAFT() bool { return bit(c[1], 3) }
 func (c *CD) EPAN() bool { return bit(c[1], 59) }
+func (c *CD) DS() bool   { return bit(c[2], 58) }
 
 func (c *CD) TxSZ(x uint) uint  { return uint(bits(c[0], 16*x, 6)) }
 func (c *CD) EPDx(x uint) bool  { return bit(c[0], 14+16*x) }
@@ -123,6 +124,18 @@ func (c *CD) TGx(x uint) Granule {
 		{0b00: Granule4K, 0b01: Granule64K, 0b10: Granule16K},
 		{0b01: Granule16K, 0b10: Granule4K, 0b11: Granule64K},
 	}[x][bits(c[0], 6+16*x, 2)]
+}
+
+// Format is how the tables of a half are laid out on an SMMU with these ID
+// registers. Its granule is 0 if TGx is reserved.
+func (c *CD) Format(x uint, ids *IDRegs) Format {
+	f := Format{Granule: c.TGx(x)}
+	if f.Granule == Granule64K {
+		f.Wide = ids.OutputBits() >= 52
+	} else {
+		f.Wide = c.DS() && ids.Has(DS)
+	}
+	return f
 }
 
 // OutputBits is the effective size of the addresses that stage 1 puts out: IPS,
@@ -155,6 +168,7 @@ func (c *CD) SetASET(v bool)    { c[0] = setBit(c[0], 47, v) }
 func (c *CD) SetASID(a ASID)    { c[0] = setBits(c[0], 48, 16, uint64(a)) }
 func (c *CD) SetHAFT(v bool)    { c[1] = setBit(c[1], 3, v) }
 func (c *CD) SetEPAN(v bool)    { c[1] = setBit(c[1], 59, v) }
+func (c *CD) SetDS(v bool)      { c[2] = setBit(c[2], 58, v) }
 func (c *CD) SetMAIR(v uint64)  { c[3] = v }
 func (c *CD) SetAMAIR(v uint64) { c[4] = v }
 

@@ -59,7 +59,7 @@ var cdRules = []cdRule{
 			if !c.AA64() {
 				return false // three bits, all valid
 			}
-			least, most := tszRange(c.TGx(x), ids)
+			least, most := tszRange(c.Format(x, ids), ids)
 			return c.TxSZ(x) < least || c.TxSZ(x) > most
 		})},
 	{Rule{"5.4.2", "TGx is a granule that the SMMU does not have"},
@@ -71,25 +71,25 @@ var cdRules = []cdRule{
 			size := uint(40)
 			if c.AA64() {
 				size = c.OutputBits(ids)
-				if c.TGx(x) != Granule64K {
-					size = min(size, 48) // the descriptors hold no more without CD.DS
+				if f := c.Format(x, ids); f.Granule != Granule64K && !f.Wide {
+					size = min(size, 48) // as much as descriptors hold without CD.DS
 				}
 			}
 			return c.TTBx(x)>>size != 0
 		})},
 }
 
-// tszRange is what TxSZ may be for VMSAv8-64 tables of a granule (§5.4, T0SZ).
+// tszRange is what TxSZ may be for VMSAv8-64 tables of a format (§5.4, T0SZ).
 // SMMUv3.0 may take values beyond it as the nearest within, or as ILLEGAL,
 // which is what it does here.
-func tszRange(g Granule, ids *IDRegs) (least, most uint) {
+func tszRange(f Format, ids *IDRegs) (least, most uint) {
 	least, most = 16, 39
-	if ids.Has(VAX) && g == Granule64K {
+	if ids.Has(VAX) && (f.Granule == Granule64K || f.Wide) {
 		least = 12
 	}
 	if ids.Has(STT) {
 		most = 48
-		if g == Granule64K {
+		if f.Granule == Granule64K {
 			most = 47
 		}
 	}

@@ -41,6 +41,8 @@ func TestCDIllegal(t *testing.T) {
 		c[0] = c[0]&^(0x3f<<at) | v<<at
 		return c
 	}
+	ds := func(c CD) CD { c[2] |= 1 << 58; return c } // bit 186
+	lpa2 := []func(*IDRegs){with(VAX, 1), with(DS, 1)}
 	tsz64K := func(v uint64) CD { c := epd1(tsz(t0sz, v)); c[0] |= 0x40; return c }
 
 	for _, c := range []struct {
@@ -105,6 +107,13 @@ func TestCDIllegal(t *testing.T) {
 		{"T0SZ = 12, 64 KiB, without VAX", tsz64K(12), full(), false, true},
 		{"T0SZ = 12, 4 KiB, with VAX", tsz(t0sz, 12), full(with(VAX, 1)), false, true},
 
+		{"T0SZ = 12, 4 KiB, with DS", ds(tsz(t0sz, 12)), full(lpa2...), false, false},
+		{"T0SZ = 12, 16 KiB, with DS", func() CD { c := ds(tsz(t0sz, 12)); c[0] |= 0x80; return c }(), full(lpa2...), false, false},
+		{"T0SZ = 11, 4 KiB, with DS", ds(tsz(t0sz, 11)), full(lpa2...), false, true},
+		{"T0SZ = 12, 4 KiB, DS = 0", tsz(t0sz, 12), full(lpa2...), false, true},
+		{"T0SZ = 12, 4 KiB, DS = 1 without IDR5.DS: RES0", ds(tsz(t0sz, 12)), full(with(VAX, 1)), false, true},
+		{"T1SZ = 12, 4 KiB, with DS", ds(tsz(t1sz, 12)), full(lpa2...), false, false},
+
 		{"TG0 = 11, reserved", xor(0, 0xc0), full(), false, true},
 		{"TG0 = 11, EPD0", epd0(xor(0, 0xc0)), full(), false, false},
 		{"TG0 = 10 on GRAN16K = 0", xor(0, 0x80), full(with(GRAN16K, 0)), false, true},
@@ -125,6 +134,9 @@ func TestCDIllegal(t *testing.T) {
 		{"TTB0 beyond 48 bits, 4 KiB, IPS = 52 bits", func() CD { c := xor(1, 1<<48); c.SetIPS(6); return c }(), full(with(OAS, 6)), false, true},
 		{"TTB0 beyond 48 bits, 64 KiB, IPS = 52 bits",
 			func() CD { c := xor(1, 1<<48); c.SetIPS(6); c[0] |= 0x40; return c }(), full(with(OAS, 6)), false, false},
+		{"TTB0 beyond 48 bits, 4 KiB, IPS = 52 bits, with DS",
+			func() CD { c := ds(xor(1, 1<<48)); c.SetIPS(6); return c }(), full(append(lpa2, with(OAS, 6))...), false, false},
+		{"TTB0 beyond 48 bits, 4 KiB, IPS = 48 bits, with DS", ds(xor(1, 1<<48)), full(append(lpa2, with(OAS, 6))...), false, true},
 	} {
 		rule := c.cd.Illegal(&c.ids, c.s1stalld)
 		assert.Equal(t, c.illegal, rule != nil, "%s: %v", c.name, rule)

@@ -33,21 +33,31 @@ func (g Granule) stride() uint { return uint(g) - 3 }
 func (g Granule) LevelShift(level int) uint { return uint(g) + g.stride()*uint(3-level) }
 
 // StartLevel is the level at which the walk of an input address of this many
-// bits begins (D8.2.8.1, D8.2.9.1, D8.2.10.1). There are more bits than the
-// granule has.
+// bits begins (D8.2.8.1, D8.2.9.1, D8.2.10.1): -1 for more than 48 bits and the
+// 4 KiB granule. There are more bits than the granule has.
 func (g Granule) StartLevel(inputBits uint) int {
 	return 3 - int((inputBits-uint(g)-1)/g.stride())
 }
 
+// Format is how the descriptors of a set of tables are laid out.
+type Format struct {
+	Granule Granule
+	// Wide says that addresses have 52 bits: by CD.DS for the small granules
+	// (§5.4), and for 64 KiB by the SMMU's output address size (IDR5.OAS).
+	Wide bool
+}
+
 // leafLevel reports whether descriptors of a level may map memory: at level 3,
-// and in blocks above it where the granule has them (D8.3.1.2, Table D8-52).
-// The 4 TiB block of the 64 KiB granule comes with 52-bit output addresses.
-func (g Granule) leafLevel(level int, outputBits uint) bool {
+// and in blocks above it where the granule has them (Tables D8-17, D8-27 and
+// D8-36). The largest block of each granule comes with 52-bit addresses.
+func (f Format) leafLevel(level int) bool {
 	switch level {
 	case 3, 2:
 		return true
 	case 1:
-		return g == Granule4K || g == Granule64K && outputBits >= 52
+		return f.Granule == Granule4K || f.Wide
+	case 0:
+		return f.Granule == Granule4K && f.Wide
 	}
 	return false
 }
@@ -59,7 +69,9 @@ func (g Granule) leafLevel(level int, outputBits uint) bool {
 //	leaf   54    53    52       51    47:12    11   10   7     6      1 0
 //	       UXN | PXN | Contig | DBM | output | nG | AF | AP[2] AP[1] | x 1
 //
-// With the 64 KiB granule bits [15:12] are bits [51:48] of the address.
+// Where addresses have 52 bits, their bits [51:48] are [15:12] of the descriptor
+// with the 64 KiB granule, and [9:8] and [49:48] with the others.
+// A table descriptor has its Access flag at bit 10, too, if CD.HAFT says so.
 type Desc uint64
 
 // DescKind is what a descriptor is to the walk that meets it.
@@ -71,15 +83,15 @@ const (
 	DescLeaf // a block or a page
 )
 
-// Kind is what the descriptor is at a level (Table D8-48). outputBits is the
-// SMMU's output address size. Blocks where there can be none are invalid.
-func (d Desc) Kind(g Granule, level int, outputBits uint) DescKind {
+// Kind is what the descriptor is at a level (Table D8-48). Blocks where there can
+// be none are invalid.
+func (d Desc) Kind(f Format, level int) DescKind {
 	switch {
 	case d&1 == 0:
 		return DescInvalid
 	case d&2 != 0 && level < 3:
 		return DescTable
-	case d&2 != 0 || level < 3 && g.leafLevel(level, outputBits):
+	case d&2 != 0 || level < 3 && f.leafLevel(level):
 		return DescLeaf
 	}
 	return DescInvalid
@@ -87,14 +99,17 @@ func (d Desc) Kind(g Granule, level int, outputBits uint) DescKind {
 
 // Addr is the address in the descriptor: of the next table, of a page or, for
 // a leaf above level 3, of a block.
-func (d Desc) Addr(g Granule, level int) uint64 {
-	lo := uint(g)
+func (d Desc) Addr(f Format, level int) uint64 {
+	lo := uint(f.Granule)
 	if d&2 == 0 {
-		lo = g.LevelShift(level)
+		lo = f.Granule.LevelShift(level)
 	}
 	a := uint64(d) & (1<<48 - 1) &^ (1<<lo - 1)
-	if g == Granule64K {
+	switch {
+	case f.Granule == Granule64K:
 		a |= bits(uint64(d), 12, 4) << 48
+	case f.Wide:
+		a |= bits(uint64(d), 8, 2)<<50 | bits(uint64(d), 48, 2)<<48
 	}
 	return a
 }

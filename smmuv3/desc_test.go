@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// DDI 0487, Tables D8-14, D8-27 and D8-36: the bits of an input address that
+// DDI 0487, Tables D8-16, D8-26 and D8-35: the bits of an input address that
 // each level resolves.
 func TestLevels(t *testing.T) {
 	for g, want := range map[Granule][4]uint{
@@ -18,6 +18,7 @@ func TestLevels(t *testing.T) {
 			assert.Equal(t, shift, g.LevelShift(level), "2^%d level %d", g, level)
 		}
 	}
+	assert.EqualValues(t, 48, Granule4K.LevelShift(-1))
 }
 
 // DDI 0487, D8.2.8.1, D8.2.9.1 and D8.2.10.1: TxSZ to the initial lookup level.
@@ -28,8 +29,9 @@ func TestStartLevel(t *testing.T) {
 		from, to uint // TxSZ
 		level    int
 	}{
+		{Granule4K, 12, 15, -1},
 		{Granule4K, 16, 24, 0}, {Granule4K, 25, 33, 1}, {Granule4K, 34, 42, 2}, {Granule4K, 43, 48, 3},
-		{Granule16K, 16, 16, 0}, {Granule16K, 17, 27, 1}, {Granule16K, 28, 38, 2}, {Granule16K, 39, 48, 3},
+		{Granule16K, 12, 16, 0}, {Granule16K, 17, 27, 1}, {Granule16K, 28, 38, 2}, {Granule16K, 39, 48, 3},
 		{Granule64K, 12, 21, 1}, {Granule64K, 22, 34, 2}, {Granule64K, 35, 47, 3},
 	} {
 		for tsz := c.from; tsz <= c.to; tsz++ {
@@ -38,51 +40,64 @@ func TestStartLevel(t *testing.T) {
 	}
 }
 
-// DDI 0487, Table D8-48, and Table D8-52 for the levels that have blocks.
+// DDI 0487, Table D8-48, and Tables D8-17, D8-27 and D8-36 for the levels that
+// have blocks.
 func TestDescKind(t *testing.T) {
+	const no, yes = DescInvalid, DescLeaf
 	for _, c := range []struct {
-		g     Granule
-		bits  uint
-		block [4]DescKind // of 0b01, at levels 0 to 3
+		f     Format
+		block [5]DescKind // of 0b01, at levels -1 to 3
 	}{
-		{Granule4K, 48, [4]DescKind{DescInvalid, DescLeaf, DescLeaf, DescInvalid}},
-		{Granule16K, 48, [4]DescKind{DescInvalid, DescInvalid, DescLeaf, DescInvalid}},
-		{Granule64K, 48, [4]DescKind{DescInvalid, DescInvalid, DescLeaf, DescInvalid}},
-		{Granule64K, 52, [4]DescKind{DescInvalid, DescLeaf, DescLeaf, DescInvalid}},
+		{Format{Granule: Granule4K}, [5]DescKind{no, no, yes, yes, no}},
+		{Format{Granule4K, true}, [5]DescKind{no, yes, yes, yes, no}},
+		{Format{Granule: Granule16K}, [5]DescKind{no, no, no, yes, no}},
+		{Format{Granule16K, true}, [5]DescKind{no, no, yes, yes, no}},
+		{Format{Granule: Granule64K}, [5]DescKind{no, no, no, yes, no}},
+		{Format{Granule64K, true}, [5]DescKind{no, no, yes, yes, no}},
 	} {
-		for level := range 4 {
-			assert.Equal(t, DescInvalid, Desc(^uint64(1)).Kind(c.g, level, c.bits), "bit 0 clear")
-			assert.Equal(t, c.block[level], Desc(0b01).Kind(c.g, level, c.bits), "2^%d level %d block", c.g, level)
+		for i, block := range c.block {
+			level := i - 1
+			assert.Equal(t, DescInvalid, Desc(^uint64(1)).Kind(c.f, level), "bit 0 clear")
+			assert.Equal(t, block, Desc(0b01).Kind(c.f, level), "%+v level %d block", c.f, level)
 			want := DescTable
 			if level == 3 {
 				want = DescLeaf
 			}
-			assert.Equal(t, want, Desc(0b11).Kind(c.g, level, c.bits), "2^%d level %d", c.g, level)
+			assert.Equal(t, want, Desc(0b11).Kind(c.f, level), "%+v level %d", c.f, level)
 		}
 	}
 }
 
-// DDI 0487, Tables D8-50 and D8-52: the address, with all bits set.
+// DDI 0487, Tables D8-50 and D8-52: the address, with all bits set, and where
+// bits [51:48] are.
 func TestDescAddr(t *testing.T) {
 	const table, block = Desc(^uint64(0)), Desc(^uint64(0b10))
 	for _, c := range []struct {
 		d     Desc
-		g     Granule
+		f     Format
 		level int
 		want  uint64
 	}{
-		{table, Granule4K, 0, 0xffff_ffff_f000},
-		{table, Granule4K, 3, 0xffff_ffff_f000},
-		{block, Granule4K, 2, 0xffff_ffe0_0000},
-		{block, Granule4K, 1, 0xffff_c000_0000},
-		{table, Granule16K, 1, 0xffff_ffff_c000},
-		{block, Granule16K, 2, 0xffff_fe00_0000},
-		{table, Granule64K, 2, 0xf_ffff_ffff_0000},
-		{table, Granule64K, 3, 0xf_ffff_ffff_0000},
-		{block, Granule64K, 2, 0xf_ffff_e000_0000},
-		{block, Granule64K, 1, 0xf_fc00_0000_0000},
+		{table, Format{Granule: Granule4K}, 0, 0xffff_ffff_f000},
+		{table, Format{Granule: Granule4K}, 3, 0xffff_ffff_f000},
+		{block, Format{Granule: Granule4K}, 2, 0xffff_ffe0_0000},
+		{block, Format{Granule: Granule4K}, 1, 0xffff_c000_0000},
+		{table, Format{Granule4K, true}, -1, 0xf_ffff_ffff_f000},
+		{table, Format{Granule4K, true}, 3, 0xf_ffff_ffff_f000},
+		{block, Format{Granule4K, true}, 0, 0xf_ff80_0000_0000},
+		{0x3 << 48, Format{Granule4K, true}, 3, 0x3_0000_0000_0000},
+		{0x3 << 8, Format{Granule4K, true}, 3, 0xc_0000_0000_0000},
+		{table, Format{Granule: Granule16K}, 1, 0xffff_ffff_c000},
+		{block, Format{Granule: Granule16K}, 2, 0xffff_fe00_0000},
+		{table, Format{Granule16K, true}, 1, 0xf_ffff_ffff_c000},
+		{block, Format{Granule16K, true}, 1, 0xf_fff0_0000_0000},
+		{table, Format{Granule: Granule64K}, 2, 0xf_ffff_ffff_0000},
+		{table, Format{Granule: Granule64K}, 3, 0xf_ffff_ffff_0000},
+		{block, Format{Granule: Granule64K}, 2, 0xf_ffff_e000_0000},
+		{block, Format{Granule64K, true}, 1, 0xf_fc00_0000_0000},
+		{0x3<<48 | 0x3<<8, Format{Granule64K, true}, 3, 0},
 	} {
-		assert.Equal(t, c.want, c.d.Addr(c.g, c.level), "2^%d level %d", c.g, c.level)
+		assert.Equal(t, c.want, c.d.Addr(c.f, c.level), "%#x %+v level %d", uint64(c.d), c.f, c.level)
 	}
 }
 

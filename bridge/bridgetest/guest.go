@@ -83,7 +83,7 @@ func (s *space) leaf(iova uint64) guestmem.GPA {
 			d = smmuv3.TableDesc(uint64(s.g.page()))
 			s.g.store(at, uint64(d))
 		}
-		table, top = guestmem.GPA(d.Addr(s.g.granule, level)), shift
+		table, top = guestmem.GPA(d.Addr(smmuv3.Format{Granule: s.g.granule}, level)), shift
 	}
 }
 

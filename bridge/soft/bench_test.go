@@ -2,7 +2,9 @@ package soft_test
 
 import (
 	"fmt"
+	"math"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -12,12 +14,17 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
+func plainMemory(b *testing.B) *guestmem.Slots {
+	mem := new(guestmem.Slots)
+	require.NoError(b, mem.Add(guestmem.Slot{GPA: 0, Mem: make([]byte, 16<<20)}))
+	return mem
+}
+
 // benchRig is a host on plain memory: tables at 0, 4 KiB pages from 4 MiB on.
 // It maps IOVA page i to page i of 1024.
 func benchRig(b *testing.B, entries int) (*soft.Host, *soft.Endpoint) {
 	b.Helper()
-	var mem guestmem.Slots
-	require.NoError(b, mem.Add(guestmem.Slot{GPA: 0, Mem: make([]byte, 16<<20)}))
+	mem := plainMemory(b)
 	store := func(at guestmem.GPA, words ...uint64) {
 		for i, w := range words {
 			require.NoError(b, mem.Store64(at+guestmem.GPA(8*i), w))
@@ -30,7 +37,7 @@ func benchRig(b *testing.B, entries int) (*soft.Host, *soft.Endpoint) {
 	for i := range guestmem.GPA(1024) {
 		store(0x40000+8*i, uint64(0x40_0000+i<<12|pageRW))
 	}
-	h, err := soft.New(soft.Config{Memory: &mem, TLBEntries: entries})
+	h, err := soft.New(soft.Config{Memory: mem, TLBEntries: entries})
 	require.NoError(b, err)
 	ep := soft.NewEndpoint()
 	s, err := h.Attach(sid, ep)
@@ -39,20 +46,60 @@ func benchRig(b *testing.B, entries int) (*soft.Host, *soft.Endpoint) {
 	return h, ep
 }
 
-func BenchmarkRead(b *testing.B) {
+// A figure is the best of many short runs, which neighbours on the machine have
+// not disturbed; ns/op is the mean, as always.
+func best(b *testing.B, f func()) {
+	const run = 128
+	least := time.Duration(math.MaxInt64)
+	b.ReportAllocs()
+	for b.Loop() {
+		start := time.Now()
+		for range run {
+			f()
+		}
+		least = min(least, time.Since(start))
+	}
+	b.ReportMetric(float64(least.Nanoseconds())/run, "best-ns/op")
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/run, "ns/op")
+}
+
+// DMA that hits, beside the copy alone.
+func BenchmarkHit(b *testing.B) {
 	for _, size := range []int{8, 4096} {
-		b.Run(fmt.Sprintf("hit/%d", size), func(b *testing.B) {
-			_, ep := benchRig(b, 0)
-			p := make([]byte, size)
-			b.SetBytes(int64(size))
-			b.ReportAllocs()
-			for b.Loop() {
-				_ = ep.ReadAt(p, 0x5000)
-			}
+		p := make([]byte, size)
+		b.Run(fmt.Sprintf("copy/%d", size), func(b *testing.B) {
+			mem := make([]byte, 16<<20)[0x40_5000:]
+			best(b, func() { guestmem.Load(p, mem) })
 		})
-		b.Run(fmt.Sprintf("hit/%d/parallel", size), func(b *testing.B) {
+		b.Run(fmt.Sprintf("memory/%d", size), func(b *testing.B) {
+			mem := plainMemory(b)
+			best(b, func() { _ = mem.ReadAt(p, 0x40_5000) })
+		})
+		b.Run(fmt.Sprintf("read/%d", size), func(b *testing.B) {
 			_, ep := benchRig(b, 0)
-			b.SetBytes(int64(size))
+			best(b, func() { _ = ep.ReadAt(p, 0x5000) })
+		})
+		b.Run(fmt.Sprintf("write/%d", size), func(b *testing.B) {
+			_, ep := benchRig(b, 0)
+			best(b, func() { _ = ep.WriteAt(p, 0x5000) })
+		})
+		b.Run(fmt.Sprintf("bypass/%d", size), func(b *testing.B) {
+			h, _ := benchRig(b, 0)
+			ep := soft.NewEndpoint()
+			s, err := h.Attach(sid+1, ep)
+			require.NoError(b, err)
+			require.NoError(b, s.Bind(bridge.GuestStage{Disposition: bridge.Bypass}))
+			best(b, func() { _ = ep.ReadAt(p, 0x40_5000) })
+		})
+	}
+}
+
+// All processors at once: with -cpu 1,2 the second line has half the ns/op of
+// the first where nothing is shared.
+func BenchmarkParallel(b *testing.B) {
+	for _, size := range []int{8, 4096} {
+		b.Run(fmt.Sprintf("read/%d", size), func(b *testing.B) {
+			_, ep := benchRig(b, 0)
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				p := make([]byte, size)
@@ -61,34 +108,21 @@ func BenchmarkRead(b *testing.B) {
 				}
 			})
 		})
-		b.Run(fmt.Sprintf("bypass/%d", size), func(b *testing.B) {
-			h, _ := benchRig(b, 0)
-			ep := soft.NewEndpoint()
-			s, err := h.Attach(sid+1, ep)
-			require.NoError(b, err)
-			require.NoError(b, s.Bind(bridge.GuestStage{Disposition: bridge.Bypass}))
-			p := make([]byte, size)
-			b.SetBytes(int64(size))
-			b.ReportAllocs()
-			for b.Loop() {
-				_ = ep.ReadAt(p, 0x405000)
-			}
-		})
 	}
 }
 
 // A walk of four levels: the TLB has room for 8 of 1024 pages.
-func BenchmarkReadMiss(b *testing.B) {
+func BenchmarkMiss(b *testing.B) {
 	_, ep := benchRig(b, 8)
 	p := make([]byte, 8)
-	b.ReportAllocs()
-	for i := uint64(0); b.Loop(); i += 37 << 12 {
+	i := uint64(0)
+	best(b, func() {
 		_ = ep.ReadAt(p, i&0x3f_f000)
-	}
+		i += 37 << 12
+	})
 }
 
-// Batches of 64 commands, with a TLB that holds 1024 translations or none; the
-// figure is for one command.
+// Batches of 1 and of 64 commands, while the TLB holds 1024 translations.
 func BenchmarkInvalidate(b *testing.B) {
 	for _, c := range []struct {
 		name string
@@ -112,13 +146,7 @@ func BenchmarkInvalidate(b *testing.B) {
 				for i := range cmds {
 					cmds[i] = c.cmd
 				}
-				b.ReportAllocs()
-				n := 0
-				for b.Loop() {
-					_ = h.Invalidate(cmds)
-					n += batch
-				}
-				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/command")
+				best(b, func() { _ = h.Invalidate(cmds) })
 			})
 		}
 	}

@@ -255,8 +255,8 @@ func TestNewRefusesPromisesThatItDoesNotKeep(t *testing.T) {
 	_, err := soft.New(soft.Config{})
 	assert.Error(t, err)
 	for f, v := range map[smmuv3.IDField]uint32{
-		smmuv3.S2P: 1, smmuv3.ATS: 1, smmuv3.PRI: 1, smmuv3.BTM: 1, smmuv3.Hyp: 1, smmuv3.DS: 1, smmuv3.D128: 1, smmuv3.S1PI: 1,
-		smmuv3.TTF: 3, smmuv3.TTENDIAN: 1, smmuv3.StallModel: 0, smmuv3.OAS: 7, smmuv3.VAX: 2, smmuv3.HTTU: 3,
+		smmuv3.S2P: 1, smmuv3.ATS: 1, smmuv3.PRI: 1, smmuv3.BTM: 1, smmuv3.Hyp: 1, smmuv3.D128: 1, smmuv3.S1PI: 1,
+		smmuv3.TTF: 3, smmuv3.TTENDIAN: 1, smmuv3.StallModel: 0, smmuv3.OAS: 7, smmuv3.VAX: 2,
 		smmuv3.AttrPermsOvr: 1, smmuv3.SSIDSIZE: 21,
 	} {
 		ids := soft.DefaultIDs()

@@ -19,6 +19,7 @@ type context struct {
 	bigEndian  bool
 	affd       bool
 	ha, hd     bool // hd implies ha
+	haft       bool // implies ha
 	wxn        bool
 	pan, epan  bool
 	abort      bool // A: a terminated transaction is aborted, and not RAZ/WI
@@ -28,14 +29,14 @@ type context struct {
 // halfSpace is what the CD says of the addresses that one table base
 // translates.
 type halfSpace struct {
-	same    uint64 // bits of the address that must equal bit 55 (§3.4.1)
-	walk    bool   // EPDx is 0: the rest has a meaning
-	e0pd    bool
-	had     bool
-	granule smmuv3.Granule
-	level   int    // at which the walk begins
-	table   uint64 // its address
-	input   uint   // bits of the address that are translated: 64 - TxSZ
+	same   uint64 // bits of the address that must equal bit 55 (§3.4.1)
+	walk   bool   // EPDx is 0: the rest has a meaning
+	e0pd   bool
+	had    bool
+	format smmuv3.Format
+	level  int    // at which the walk begins
+	table  uint64 // its address
+	input  uint   // bits of the address that are translated: 64 - TxSZ
 }
 
 // newContext makes a context of a CD that is legal.
@@ -47,6 +48,7 @@ func newContext(cd *smmuv3.CD, ids *smmuv3.IDRegs) *context {
 		affd:       cd.AFFD(),
 		ha:         cd.HA(),
 		hd:         cd.HA() && cd.HD(), // HD alone behaves as neither (§5.4)
+		haft:       cd.HAFT() && ids.Get(smmuv3.HTTU) == httuTables,
 		wxn:        cd.WXN(),
 		pan:        cd.PAN(),
 		epan:       cd.EPAN() && ids.Has(smmuv3.EPAN),
@@ -63,14 +65,13 @@ func newContext(cd *smmuv3.CD, ids *smmuv3.IDRegs) *context {
 			// TxSZ is IGNORED; any address of this half faults alike.
 			continue
 		}
-		g := cd.TGx(x)
 		h.walk = true
 		h.input = 64 - cd.TxSZ(x)
 		h.same = top &^ (1<<h.input - 1)
 		h.e0pd = cd.E0PDx(x) && ids.Has(smmuv3.E0PD)
 		h.had = cd.HADx(x) && ids.Has(smmuv3.HAD)
-		h.granule = g
-		h.level = g.StartLevel(h.input)
+		h.format = cd.Format(x, ids)
+		h.level = h.format.Granule.StartLevel(h.input)
 		h.table = cd.TTBx(x) &^ (c.tableSize(h) - 1)
 	}
 	return c
@@ -80,7 +81,7 @@ func newContext(cd *smmuv3.CD, ids *smmuv3.IDRegs) *context {
 // bytes for each descriptor, but no less than 64 where addresses have 52 bits
 // (§5.4, TTB0).
 func (c *context) tableSize(h *halfSpace) uint64 {
-	size := uint64(8) << (h.input - h.granule.LevelShift(h.level))
+	size := uint64(8) << (h.input - h.format.Granule.LevelShift(h.level))
 	if c.outputBits >= 52 {
 		size = max(size, 64)
 	}
@@ -133,31 +134,30 @@ func (b *binding) context(index smmuv3.SubstreamID, a *access) (*context, *refus
 
 // fetch reads and judges a CD.
 func (b *binding) fetch(index smmuv3.SubstreamID, a *access) (*context, *refusal) {
-	s := scratches.Get().(*scratch)
-	defer scratches.Put(s)
-
+	h := b.host
 	at := b.table.CDAddr(index)
 	if b.table.TwoLevel() {
 		l1 := b.table.L1CDAddr(index)
-		word, err := b.host.load(s, l1)
+		word, err := h.load(l1)
 		if err != nil {
 			return nil, b.configFetch(a, l1)
 		}
 		d := smmuv3.L1CD(word)
-		if !d.V() || d.L2Ptr()&^b.host.ids.OutputMask() != 0 {
+		if !d.V() || d.L2Ptr()&^h.outputMask != 0 {
 			return nil, b.badSubstream(index)
 		}
 		at = b.table.LeafCDAddr(d, index)
 	}
 
-	if err := b.host.mem.ReadAt(s.cd[:], guestmem.GPA(at)); err != nil {
+	var p [smmuv3.CDSize]byte
+	if err := h.mem.ReadAt(p[:], guestmem.GPA(at)); err != nil {
 		return nil, b.configFetch(a, at)
 	}
-	cd := smmuv3.LoadCD(&s.cd)
-	if cd.Illegal(&b.host.ids, b.stage.S1STALLD) != nil {
+	cd := smmuv3.LoadCD(&p)
+	if cd.Illegal(&h.ids, b.stage.S1STALLD) != nil {
 		return nil, b.configError(smmuv3.CBadCD, a)
 	}
-	return newContext(&cd, &b.host.ids), nil
+	return newContext(&cd, &h.ids), nil
 }
 
 // invalidateCD withdraws one CD, and whatever shares its place.

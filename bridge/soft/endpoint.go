@@ -1,7 +1,6 @@
 package soft
 
 import (
-	"fmt"
 	"sync/atomic"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
@@ -57,24 +56,13 @@ type Port struct {
 
 // ReadAt is Endpoint.ReadAt with the port's attributes.
 func (p Port) ReadAt(b []byte, iova uint64) error {
-	a := access{attrs: p.attrs, need: unprivRead}
-	switch {
-	case p.attrs.Privileged && p.attrs.Instruction:
-		a.need = privExecute
-	case p.attrs.Instruction:
-		a.need = unprivExecute
-	case p.attrs.Privileged:
-		a.need = privRead
-	}
+	a := p.access(false)
 	return p.ep.dma(b, iova, &a)
 }
 
 // WriteAt is Endpoint.WriteAt with the port's attributes.
 func (p Port) WriteAt(b []byte, iova uint64) error {
-	a := access{attrs: p.attrs, need: unprivWrite, write: true}
-	if p.attrs.Privileged {
-		a.need = privWrite
-	}
+	a := p.access(true)
 	return p.ep.dma(b, iova, &a)
 }
 
@@ -85,49 +73,70 @@ type access struct {
 	write bool
 }
 
+// access is one of the port's.
+func (p Port) access(write bool) access {
+	a := access{attrs: p.attrs, write: write}
+	switch priv, instr := p.attrs.Privileged, p.attrs.Instruction; {
+	case write && priv:
+		a.need = privWrite
+	case write:
+		a.need = unprivWrite
+	case priv && instr:
+		a.need = privExecute
+	case instr:
+		a.need = unprivExecute
+	case priv:
+		a.need = privRead
+	default:
+		a.need = unprivRead
+	}
+	return a
+}
+
 func (e *Endpoint) dma(p []byte, iova uint64, a *access) error {
 	for done := 0; done < len(p); {
 		n, f := e.transact(p[done:], iova+uint64(done), a)
 		if f != nil {
-			f.Op, f.IOVA, f.Done = "read", iova+uint64(done), done
-			if a.write {
-				f.Op = "write"
-			}
-			return f
+			return f.at(iova+uint64(done), done, a)
 		}
 		done += n
 	}
 	return nil
 }
 
-// transact does as much as is translated alike, which is at least a byte.
+// begin begins a transaction: in a section, that withdrawals wait for, with the
+// binding that stands. It is nil if the endpoint is not attached.
+func (e *Endpoint) begin() (*binding, guestmem.Section) {
+	for {
+		b := e.bound.Load()
+		if b == nil {
+			return nil, guestmem.Section{}
+		}
+		s := b.host.sections.Enter()
+		// Before it was entered, b may have been withdrawn, and waited for in vain.
+		if e.bound.Load() == b {
+			return b, s
+		}
+		s.Leave()
+	}
+}
+
+// transact does as much as is translated alike and lies in one piece, which is
+// at least a byte.
 func (e *Endpoint) transact(p []byte, iova uint64, a *access) (int, *Fault) {
-	b := e.bound.Load()
+	b, section := e.begin()
 	if b == nil {
 		return 0, &Fault{Err: bridge.ErrClosed}
 	}
-	h := b.host
-	defer h.readers.enter().leave()
-	// Only from here on do withdrawals wait for what is read.
-	if b = e.bound.Load(); b == nil || b.host != h {
-		return 0, &Fault{Err: bridge.ErrClosed}
-	}
-
-	t, r := b.translate(iova, a)
-	if r != nil {
-		return b.refuse(p, iova, r, a)
-	}
-	n := int(min(uint64(len(p)), t.len))
-	var err error
-	if a.write {
-		err = h.mem.WriteAt(p[:n], guestmem.GPA(t.pa))
+	var n int
+	var f *Fault
+	if t, r := b.translate(iova, a); r == nil {
+		n, f = b.move(p[:min(uint64(len(p)), t.len)], guestmem.GPA(t.pa), a.write)
 	} else {
-		err = h.mem.ReadAt(p[:n], guestmem.GPA(t.pa))
+		n, f = b.refuse(p, iova, r, a)
 	}
-	if err != nil {
-		return 0, &Fault{StreamID: b.sid, Err: fmt.Errorf("translated to %#x: %w", t.pa, err)}
-	}
-	return n, nil
+	section.Leave()
+	return n, f
 }
 
 // refuse records what is to be recorded, and ends the transaction. That is done
@@ -141,11 +150,16 @@ func (b *binding) refuse(p []byte, iova uint64, r *refusal, a *access) (int, *Fa
 	if !r.zero {
 		return 0, &Fault{StreamID: b.sid, Event: r.event, Recorded: report, Err: ErrFault}
 	}
-	// The next page may be another matter, and no page is smaller.
-	const page = 1 << smmuv3.Granule4K
-	n := int(min(uint64(len(p)), page-iova%page))
+	n := toPageEnd(len(p), iova)
 	if !a.write {
 		clear(p[:n])
 	}
 	return n, nil
+}
+
+// toPageEnd is how many of n bytes lie in the page of the first: the next one
+// may be another matter, and no page is smaller.
+func toPageEnd(n int, iova uint64) int {
+	const page = 1 << smmuv3.Granule4K
+	return int(min(uint64(n), page-iova%page))
 }

@@ -72,6 +72,6 @@ func TestNoDMAUnlessAttached(t *testing.T) {
 	require.NoError(t, r.ep.WriteAt([]byte{1}, 0))
 	require.NoError(t, r.stream.Close())
 	assert.ErrorIs(t, r.ep.WriteAt([]byte{1}, 0), bridge.ErrClosed)
-	assert.NoError(t, r.stream.Close(), "a second time")
+	assert.ErrorIs(t, r.stream.Close(), bridge.ErrClosed, "a second time")
 	assert.Empty(t, r.taken())
 }

@@ -38,6 +38,15 @@ func (f *Fault) Error() string {
 	return fmt.Sprintf("soft: %s at %#x, stream %v, after %d bytes: %s", f.Op, f.IOVA, f.StreamID, f.Done, why)
 }
 
+// at says which DMA it was.
+func (f *Fault) at(iova uint64, done int, a *access) *Fault {
+	f.Op, f.IOVA, f.Done = "read", iova, done
+	if a.write {
+		f.Op = "write"
+	}
+	return f
+}
+
 func (f *Fault) Unwrap() error { return f.Err }
 
 // refusal is why a transaction does not get through.

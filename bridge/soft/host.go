@@ -14,8 +14,16 @@ import (
 // Config is what a Host is made of.
 type Config struct {
 	// Memory is where CDs and tables are read and DMA goes. Hardware update of
-	// Access flag and dirty state takes one that is a guestmem.Swapper.
+	// Access flag and dirty state takes one that is a guestmem.Swapper, and
+	// Endpoint.Map one that is a guestmem.Mapper, by which all DMA is faster, too.
 	Memory guestmem.Memory
+	// MSI, if there is one, gets the writes of four aligned bytes that translate
+	// to where there is no memory: with the StreamID, which an interrupt
+	// controller tells devices apart by. The transaction is under way until it
+	// returns, so it must not wait for the SMMU: neither for the host nor for the
+	// vsmmu.Device above, whose registers a guest may well have a device write to.
+	// Without it such writes fail as all others do that meet no memory.
+	MSI func(sid smmuv3.StreamID, addr guestmem.GPA, data uint32) error
 	// IDs are the ID registers that guest structures are judged by. Zero means
 	// DefaultIDs.
 	IDs smmuv3.IDRegs
@@ -31,15 +39,20 @@ const MaxTLBEntries = 1 << 20
 // methods may be called from any goroutine.
 type Host struct {
 	ids        smmuv3.IDRegs
-	outputBits uint
-	mem        guestmem.Memory
-	swap       guestmem.Swapper // nil without HTTU
-	sink       func(smmuv3.Event)
+	outputMask uint64 // of ids
 
-	tlb     *tlb
-	readers *readers
-	_       [cacheLine]byte // what is above does not change, and every transaction reads it
-	clock   atomic.Uint64   // counts batches of invalidations
+	mem    guestmem.Memory
+	mapper guestmem.Mapper  // mem, or nil
+	swap   guestmem.Swapper // nil without HTTU
+	msi    func(smmuv3.StreamID, guestmem.GPA, uint32) error
+	sink   func(smmuv3.Event)
+
+	tlb *tlb
+	// sections are the transactions under way: those of the memory where it has
+	// some, so that one entry serves both.
+	sections *guestmem.Sections
+	_        [cacheLine]byte // what is above does not change, and every transaction reads it
+	clock    atomic.Uint64   // counts batches of invalidations
 
 	mu      sync.Mutex
 	streams map[smmuv3.StreamID]*stream // nil once closed
@@ -70,16 +83,25 @@ func New(cfg Config) (*Host, error) {
 	if entries == 0 {
 		entries = 8192
 	}
-	return &Host{
+	h := &Host{
 		ids:        ids,
-		outputBits: ids.OutputBits(),
+		outputMask: ids.OutputMask(),
 		mem:        cfg.Memory,
 		swap:       swap,
+		msi:        cfg.MSI,
 		tlb:        newTLB(min(max(entries, 1), MaxTLBEntries)),
-		readers:    newReaders(),
+		sections:   new(guestmem.Sections),
 		streams:    make(map[smmuv3.StreamID]*stream),
-	}, nil
+	}
+	if m, ok := cfg.Memory.(guestmem.Mapper); ok {
+		h.mapper, h.sections = m, m.Sections()
+	}
+	return h, nil
 }
+
+// cacheLine is what one processor's writes take from the others: two lines, as
+// processors fetch neighbours along.
+const cacheLine = 128
 
 // Capabilities is bridge.Host's.
 func (h *Host) Capabilities() (bridge.Capabilities, error) {
@@ -124,6 +146,6 @@ func (h *Host) Close() error {
 		s.detach()
 	}
 	h.streams = nil
-	h.readers.drain()
+	h.sections.Drain()
 	return nil
 }

@@ -15,7 +15,7 @@ func DefaultIDs() smmuv3.IDRegs {
 		smmuv3.S1P:        1,
 		smmuv3.TTF:        smmuv3.TTFAArch64,
 		smmuv3.COHACC:     1,
-		smmuv3.HTTU:       2,
+		smmuv3.HTTU:       httuTables,
 		smmuv3.ASID16:     1,
 		smmuv3.CD2L:       1,
 		smmuv3.TTENDIAN:   smmuv3.TTENDIANMixed,
@@ -40,20 +40,21 @@ func DefaultIDs() smmuv3.IDRegs {
 	return r
 }
 
-// Values of IDR5.OAS.
+// Values of IDR5.OAS, and of IDR0.HTTU with all there is.
 const (
-	oas48 = 5
-	oas52 = 6
+	oas48      = 5
+	oas52      = 6
+	httuTables = 3
 )
 
 // limits are, of the fields that say what an SMMU does with a transaction, the
 // largest values that this package carries out; a field that is not here must
 // be 0. TTF, TTENDIAN and STALL_MODEL are no quantities, and judged apart.
 var limits = map[smmuv3.IDField]uint32{
-	smmuv3.S1P: 1, smmuv3.COHACC: 1, smmuv3.HTTU: 2, smmuv3.ASID16: 1, smmuv3.CD2L: 1,
+	smmuv3.S1P: 1, smmuv3.COHACC: 1, smmuv3.HTTU: httuTables, smmuv3.ASID16: 1, smmuv3.CD2L: 1,
 	smmuv3.TermModel: 1, smmuv3.SSIDSIZE: 20,
 	smmuv3.HAD: 1, smmuv3.STT: 1, smmuv3.RIL: 1, smmuv3.BBML: 2, smmuv3.E0PD: 1, smmuv3.EPAN: 1,
-	smmuv3.OAS: oas52, smmuv3.GRAN4K: 1, smmuv3.GRAN16K: 1, smmuv3.GRAN64K: 1, smmuv3.VAX: 1,
+	smmuv3.OAS: oas52, smmuv3.GRAN4K: 1, smmuv3.GRAN16K: 1, smmuv3.GRAN64K: 1, smmuv3.VAX: 1, smmuv3.DS: 1,
 }
 
 // notOurs are the fields that promise nothing about transactions: the virtual

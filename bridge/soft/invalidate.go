@@ -25,7 +25,7 @@ func (h *Host) Invalidate(cmds []smmuv3.Command) error {
 			err = fmt.Errorf("soft: invalidate: %v is none of a host's commands", c.Opcode())
 		}
 	}
-	h.readers.drain()
+	h.sections.Drain()
 	return err
 }
 
@@ -79,7 +79,7 @@ func (h *Host) withdrawRange(c smmuv3.Command, now uint64) {
 			if allASIDs {
 				h.tlb.invalidatePlace(page<<size, size, now)
 			} else {
-				h.tlb.invalidatePage(c.ASID(), page<<size, size, now)
+				h.tlb.invalidatePage(c.ASID(), page<<size, size)
 			}
 		}
 	}
@@ -96,17 +96,19 @@ func rangeOf(c smmuv3.Command, ids *smmuv3.IDRegs) span {
 	if g == 0 || !ids.Has(smmuv3.RIL) {
 		return span{va, va, formSizes}
 	}
-	bytes := uint64(c.Num()+1) << (c.Scale()&0x1f + uint(g)) // without IDR5.DS Scale has 5 bits
-	s := span{first: va, last: min(va+bytes-1, vaMask)}      // it does not wrap
-	level := int(c.TTL())
-	if g == smmuv3.Granule16K && level == 1 {
-		level = 0 // there is none but with IDR5.DS
+	scale, noLevel1 := c.Scale(), g == smmuv3.Granule16K
+	if ids.Has(smmuv3.DS) {
+		scale, noLevel1 = min(scale, 39), false
+	} else {
+		scale &= 0x1f // it has five bits
 	}
-	if level != 0 {
+	bytes := uint64(c.Num()+1) << (scale + uint(g))
+	s := span{first: va, last: min(va+bytes-1, vaMask)} // it does not wrap
+	if level := int(c.TTL()); level != 0 && !(level == 1 && noLevel1) {
 		s.sizes = 1 << g.LevelShift(level)
 		return s
 	}
-	for level := 1; level <= 3; level++ {
+	for level := range 4 {
 		s.sizes |= 1 << g.LevelShift(level)
 	}
 	return s

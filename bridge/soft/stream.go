@@ -45,29 +45,27 @@ func (s *stream) Bind(g bridge.GuestStage) error {
 		return fmt.Errorf("soft: bind stream %v: %w", s.sid, bridge.ErrClosed)
 	}
 	s.ep.bound.Store(newBinding(s.host, s.sid, g))
-	s.host.readers.drain()
+	s.host.sections.Drain()
 	return nil
 }
 
-// Close is bridge.Stream's. A second one does nothing.
+// Close is bridge.Stream's.
 func (s *stream) Close() error {
 	s.host.mu.Lock()
 	defer s.host.mu.Unlock()
-	if s.detach() {
-		s.host.readers.drain()
+	if s.ep == nil {
+		return fmt.Errorf("soft: close stream %v: %w", s.sid, bridge.ErrClosed)
 	}
+	s.detach()
+	s.host.sections.Drain()
 	return nil
 }
 
-// detach lets go of the endpoint, if the stream still has it.
-func (s *stream) detach() bool {
-	if s.ep == nil {
-		return false
-	}
+// detach lets go of the endpoint. DMA under way is not waited for.
+func (s *stream) detach() {
 	s.ep.bound.Store(nil)
 	s.ep = nil
 	delete(s.host.streams, s.sid)
-	return true
 }
 
 // check judges a stage as an STE with the same fields.
@@ -137,12 +135,12 @@ func (b *binding) translate(iova uint64, a *access) (translation, *refusal) {
 			return t, nil
 		}
 	}
-	ticket := h.tlb.begin(&h.clock)
+	now := h.clock.Load() // before the first descriptor is read
 	l, event, at := h.walk(c, iova, a)
 	if event != 0 {
 		return translation{}, b.walkFault(event, at, iova, c, a)
 	}
-	h.tlb.insert(c.space, iova, l, ticket)
+	h.tlb.insert(c.space, iova, l, now, &h.clock)
 	return l.translate(iova), nil
 }
 
@@ -162,7 +160,7 @@ func (b *binding) aborted(a *access) *refusal {
 // bypass puts the address out as it came, if the output has room for it
 // (§3.4).
 func (b *binding) bypass(iova uint64, a *access) (translation, *refusal) {
-	mask := b.host.ids.OutputMask()
+	mask := b.host.outputMask
 	if iova > mask {
 		return translation{}, b.inputFault(smmuv3.FAddrSize, iova, a)
 	}

@@ -8,28 +8,28 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// tlb caches translations. Lookups take no lock; inserting one, and
-// invalidating by address, lock one set of four.
+// tlb caches translations. Lookups take no lock; inserting one, and clearing
+// one, lock the set of four that it is in.
 //
 // Invalidating an ASID, or everything, is a store: an entry has the time at
 // which its walk began, and counts while that is not before the last
 // invalidation that concerns it. By address the entry itself is found and
-// cleared, and the set keeps the time, lest a walk that began before bring it
-// back. By address for all ASIDs the entries are in many sets, so there the
-// time is kept by address, as a hash.
+// cleared; by address for all ASIDs the entries are in many sets, so there the
+// time is kept by address, as a hash. What a walk found is not inserted if there
+// was any invalidation since it began, lest it bring back what was cleared.
 type tlb struct {
 	all   atomic.Uint64 // time of the last invalidation of everything
 	forms atomic.Uint64 // what lookups and invalidations have to look for
 	_     [cacheLine - 16]byte
 
-	asids  []atomic.Uint64 // time of the last invalidation of each ASID
-	places []atomic.Uint64 // time of the last one for all ASIDs, by placeOf
-	sets   []tlbSet        // a power of two of them
-	shift  uint            // 64 - log2 of the number of sets
+	asids  *[1 << 16]atomic.Uint64        // time of the last invalidation of each ASID
+	places *[1 << logPlaces]atomic.Uint64 // time of the last one for all ASIDs, by placeOf
+	sets   []tlbSet                       // a power of two of them
+	shift  uint                           // 64 - log2 of the number of sets
 }
 
-// Bits of forms. They stay set: an entry that is not looked for would outlive
-// its invalidation.
+// Bits of forms. They are set before the first entry of the form is inserted,
+// and stay set: an entry that is not looked for would outlive its invalidation.
 const (
 	formSizes  = 1<<62 - 1 // bit n: there may be entries of 2^n bytes
 	formPlaces = 1 << 62   // places has been used
@@ -44,20 +44,19 @@ const (
 type tlbSet struct {
 	seq  atomic.Uint64 // odd while the set is being written, another one after
 	ways [ways]tlbWay
-	// The rest belongs to the writer.
-	time uint64 // of the last invalidation by address
-	next uint64 // the way to replace next
-	_    uint64 // to two cache lines
+	next uint64 // the way to replace next; belongs to the writer
+	_    [2]uint64
 }
 
 type tlbWay struct{ key, data, time atomic.Uint64 }
 
-// A key is the address, less the top byte and the bits inside the page or
-// block, and below it the following. An empty way has key 0.
+// A key is the number of the page or block, of the address less its top byte,
+// from bit 8 on, and below it the following. An empty way has key 0.
 const (
 	keySize   = 0x3f   // log2 of the entry's size, 12 or more
 	keyGlobal = 1 << 6 // nG = 0: of every ASID, and so kept as of ASID 0
 	keyASET   = 1 << 7 // which of the two sets of ASIDs (§3.17)
+	keyPage   = 8      // the lowest bit of the number
 )
 
 // vaMask cuts the top byte off. The rest tells addresses apart that are in
@@ -74,11 +73,16 @@ func (w *tlbWay) holds(key uint64, asid smmuv3.ASID) bool {
 	return w.key.Load() == key && smmuv3.ASID(w.data.Load()>>8) == asid
 }
 
+// holdsAny is holds with either ASET.
+func (w *tlbWay) holdsAny(key uint64, asid smmuv3.ASID) bool {
+	return w.key.Load()&^keyASET == key && smmuv3.ASID(w.data.Load()>>8) == asid
+}
+
 func newTLB(entries int) *tlb {
 	sets := uint64(1) << bits.Len(uint(max((entries-1)/ways, 1)))
 	return &tlb{
-		asids:  make([]atomic.Uint64, 1<<16),
-		places: make([]atomic.Uint64, 1<<logPlaces),
+		asids:  new([1 << 16]atomic.Uint64),
+		places: new([1 << logPlaces]atomic.Uint64),
 		sets:   make([]tlbSet, sets),
 		shift:  uint(64 - bits.TrailingZeros64(sets)),
 	}
@@ -91,7 +95,7 @@ type space struct {
 }
 
 func (s space) key(va uint64, size uint) uint64 {
-	k := va&vaMask>>size<<size | uint64(size)
+	k := va&vaMask>>(size&63)<<keyPage | uint64(size)
 	if s.aset {
 		k |= keyASET
 	}
@@ -102,13 +106,12 @@ const hashFactor = 0x9e3779b97f4a7c15 // 2^64 over the golden ratio
 
 // set is where a key lies: by its page and ASID, not by its flags.
 func (t *tlb) set(key uint64, asid smmuv3.ASID) *tlbSet {
-	page := key >> (key & keySize)
-	return &t.sets[(page+uint64(asid)<<44)*hashFactor>>t.shift]
+	return &t.sets[(key>>keyPage+uint64(asid)<<44)*hashFactor>>(t.shift&63)]
 }
 
 func (t *tlb) placeOf(key uint64) *atomic.Uint64 {
-	size := key & keySize
-	return &t.places[(key>>size+size<<48)*hashFactor>>(64-logPlaces)]
+	page, size := key>>keyPage, key&keySize
+	return &t.places[(page+size<<48)*hashFactor>>(64-logPlaces)]
 }
 
 // translation is an output address, and how many bytes from there on are
@@ -128,8 +131,8 @@ func (t *tlb) lookup(s space, va uint64, need permissions) (translation, bool) {
 			data, ok = t.probe(forms, key|keyGlobal, 0, 0)
 		}
 		if ok && permissions(data)&need != 0 {
-			offset := va & (1<<size - 1)
-			return translation{data>>24<<12 | offset, 1<<size - offset}, true
+			offset := va & (1<<(size&63) - 1)
+			return translation{data>>24<<12 | offset, 1<<(size&63) - offset}, true
 		}
 	}
 	return translation{}, false
@@ -143,55 +146,49 @@ func (t *tlb) probe(forms, key uint64, asid smmuv3.ASID, since uint64) (uint64, 
 	seq := s.seq.Load()
 	for i := range s.ways {
 		w := &s.ways[i]
-		if !w.holds(key, asid) {
+		if w.key.Load() != key {
 			continue
 		}
 		data, time := w.data.Load(), w.time.Load()
+		if smmuv3.ASID(data>>8) != asid {
+			continue
+		}
 		// A set that was written meanwhile may have shown halves of two entries.
-		ok := seq&1 == 0 && s.seq.Load() == seq && time >= since && time >= t.all.Load() &&
-			(forms&formPlaces == 0 || time >= t.placeOf(key).Load())
-		return data, ok
+		if seq&1 != 0 || s.seq.Load() != seq || time < since || time < t.all.Load() {
+			return 0, false
+		}
+		return data, forms&formPlaces == 0 || time >= t.placeOf(key).Load()
 	}
 	return 0, false
 }
 
-// ticket is what a walk takes before it reads the first descriptor, to insert
-// its result by.
-type ticket struct{ forms, time uint64 }
-
-// begin reads the forms before the clock: an invalidation that did not look for
-// a form which the ticket has then came before the ticket's time, and before
-// anything that the walk reads.
-func (t *tlb) begin(clock *atomic.Uint64) ticket {
-	f := t.forms.Load()
-	return ticket{f, clock.Load()}
-}
-
-// insert holds what a walk found. It may choose not to: if the form is a new
-// one, which invalidations since the walk began may not have looked for; if
-// one of them reached the set; or if another writer has the set, which is not
-// worth waiting for.
-func (t *tlb) insert(s space, va uint64, l leaf, k ticket) {
+// insert holds what a walk found that began when clock was now. It may choose
+// not to: if the clock has moved on since, or if another writer has the set,
+// which is not worth waiting for.
+//
+// The clock moves before an invalidation looks at anything. So one that this
+// does not see on the clock, with the set locked, comes to the form and to the
+// set later.
+func (t *tlb) insert(s space, va uint64, l leaf, now uint64, clock *atomic.Uint64) {
 	form, key, asid := uint64(1)<<l.size, s.key(va, l.size), s.asid
 	if l.global {
 		form, key, asid = form|formGlobal, key|keyGlobal, 0
 	}
-	if k.forms&form != form {
+	if t.forms.Load()&form != form {
 		t.forms.Or(form)
-		return
 	}
 	set := t.set(key, asid)
 	if !set.tryLock() {
 		return
 	}
 	defer set.unlock()
-	if k.time < set.time {
+	if clock.Load() != now {
 		return
 	}
 	w := set.victim(key, asid)
 	w.key.Store(key)
 	w.data.Store(tlbData(l.pa, asid, l.perms))
-	w.time.Store(k.time)
+	w.time.Store(now)
 }
 
 // victim is the way that holds the key already, or an empty one, or the next
@@ -203,8 +200,8 @@ func (s *tlbSet) victim(key uint64, asid smmuv3.ASID) *tlbWay {
 		switch {
 		case w.holds(key, asid):
 			return w
-		case w.key.Load() == 0:
-			empty = w
+		case empty == nil && w.key.Load() == 0:
+			empty = w // the first one, since lookups begin there
 		}
 	}
 	if empty != nil {
@@ -236,25 +233,36 @@ func (t *tlb) invalidateASID(asid smmuv3.ASID, now uint64) { t.asids[asid].Store
 
 // invalidatePage takes the entries of one size at an address: those of the
 // ASID, and global ones (§4.4.2.4).
-func (t *tlb) invalidatePage(asid smmuv3.ASID, va uint64, size uint, now uint64) {
+func (t *tlb) invalidatePage(asid smmuv3.ASID, va uint64, size uint) {
 	key := space{}.key(va, size)
-	t.clear(key, asid, now)
+	t.clear(key, asid)
 	if t.forms.Load()&formGlobal != 0 {
-		t.clear(key|keyGlobal, 0, now)
+		t.clear(key|keyGlobal, 0)
 	}
 }
 
 // clear empties the ways that hold a key, with ASET or without.
-func (t *tlb) clear(key uint64, asid smmuv3.ASID, now uint64) {
+func (t *tlb) clear(key uint64, asid smmuv3.ASID) {
 	s := t.set(key, asid)
+	if seq := s.seq.Load(); seq&1 == 0 && !s.has(key, asid) && s.seq.Load() == seq {
+		return
+	}
 	s.lock()
 	defer s.unlock()
-	s.time = now
 	for i := range s.ways {
-		if w := &s.ways[i]; w.holds(key, asid) || w.holds(key|keyASET, asid) {
+		if w := &s.ways[i]; w.holdsAny(key, asid) {
 			w.key.Store(0)
 		}
 	}
+}
+
+func (s *tlbSet) has(key uint64, asid smmuv3.ASID) bool {
+	for i := range s.ways {
+		if s.ways[i].holdsAny(key, asid) {
+			return true
+		}
+	}
+	return false
 }
 
 // invalidatePlace takes the entries of one size at an address, of every ASID

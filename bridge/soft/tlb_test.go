@@ -1,17 +1,15 @@
 package soft
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-func nap() { time.Sleep(time.Millisecond) }
 
 func TestSizesOfTheTLB(t *testing.T) {
 	assert.EqualValues(t, 128, unsafe.Sizeof(tlbSet{}), "two cache lines a set")
@@ -27,7 +25,6 @@ func TestSizesOfTheTLB(t *testing.T) {
 func TestLookupsSeeWholeEntries(t *testing.T) {
 	const addresses = 64
 	tl := newTLB(8)
-	tl.forms.Store(1 << 12)
 	var clock atomic.Uint64
 	paOf := func(va uint64) uint64 { return va*3 + 1<<40 }
 
@@ -42,7 +39,7 @@ func TestLookupsSeeWholeEntries(t *testing.T) {
 				default:
 				}
 				va := i % addresses << 12
-				tl.insert(space{asid: 1}, va, leaf{pa: paOf(va), size: 12, perms: unprivRead}, tl.begin(&clock))
+				tl.insert(space{asid: 1}, va, leaf{pa: paOf(va), size: 12, perms: unprivRead}, 0, &clock)
 			}
 		})
 	}
@@ -61,10 +58,10 @@ func TestLookupsSeeWholeEntries(t *testing.T) {
 
 func TestASetThatIsBeingWrittenIsAMiss(t *testing.T) {
 	tl := newTLB(8)
-	tl.forms.Store(1 << 12)
+	var clock atomic.Uint64
 	s := space{asid: 1}
 	l := leaf{pa: 0x5000, size: 12, perms: unprivRead}
-	tl.insert(s, 0, l, ticket{forms: 1 << 12})
+	tl.insert(s, 0, l, 0, &clock)
 	_, ok := tl.lookup(s, 0, unprivRead)
 	require.True(t, ok)
 
@@ -72,27 +69,53 @@ func TestASetThatIsBeingWrittenIsAMiss(t *testing.T) {
 	set.lock()
 	_, ok = tl.lookup(s, 0, unprivRead)
 	assert.False(t, ok)
-	tl.insert(s, 0x1000, l, ticket{forms: 1 << 12}) // comes back, whichever set that is
+	tl.insert(s, 0x1000, l, 0, &clock) // comes back, whichever set that is
 	set.unlock()
 	_, ok = tl.lookup(s, 0, unprivRead)
 	assert.True(t, ok)
 }
 
-// A form that was new when the walk began is not inserted: an invalidation
-// meanwhile did not look for it.
-func TestTheFirstOfAFormIsNotHeld(t *testing.T) {
+// A walk that any invalidation overtook leaves nothing, whatever the
+// invalidation was about: it may have been about this, and have come by already.
+func TestAWalkThatWasOvertakenIsNotInserted(t *testing.T) {
 	tl := newTLB(8)
 	var clock atomic.Uint64
 	s := space{asid: 1}
-	l := leaf{pa: 0x5000, size: 21, perms: unprivRead, global: true}
-	k := tl.begin(&clock)
-	tl.insert(s, 0, l, k)
+	l := leaf{pa: 0x5000, size: 12, perms: unprivRead}
+	now := clock.Load()
+	clock.Add(1)
+	tl.insert(s, 0, l, now, &clock)
 	_, ok := tl.lookup(s, 0, unprivRead)
 	assert.False(t, ok)
-	tl.insert(s, 0, l, k)
-	_, ok = tl.lookup(s, 0, unprivRead)
-	assert.False(t, ok, "an old ticket stays one")
-	tl.insert(s, 0, l, tl.begin(&clock))
+	tl.insert(s, 0, l, clock.Load(), &clock)
 	_, ok = tl.lookup(s, 0, unprivRead)
 	assert.True(t, ok)
+}
+
+// clear does not lock a set that has nothing to clear; one that is being written
+// may be about to have it.
+func TestClearWaitsForTheWriterOfASet(t *testing.T) {
+	tl := newTLB(8)
+	s := space{asid: 1}
+	key := s.key(0, 12)
+	set := tl.set(key, 1)
+	set.lock()
+	over := make(chan struct{})
+	go func() {
+		tl.clear(key, 1)
+		close(over)
+	}()
+	for range 1000 {
+		runtime.Gosched()
+	}
+	select {
+	case <-over:
+		t.Fatal("it has not waited")
+	default:
+	}
+	set.ways[0].key.Store(key)
+	set.ways[0].data.Store(tlbData(0x5000, 1, unprivRead))
+	set.unlock()
+	<-over
+	assert.Zero(t, set.ways[0].key.Load())
 }

@@ -1,27 +1,9 @@
 package soft
 
 import (
-	"encoding/binary"
-	"sync"
-
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
-
-// scratch is where words of guest memory are read to: a buffer that an
-// interface sees would be allocated each time.
-type scratch struct {
-	word [8]byte
-	cd   [smmuv3.CDSize]byte
-}
-
-var scratches = sync.Pool{New: func() any { return new(scratch) }}
-
-// load reads a word of guest memory.
-func (h *Host) load(s *scratch, at uint64) (uint64, error) {
-	err := h.mem.ReadAt(s.word[:], guestmem.GPA(at))
-	return binary.LittleEndian.Uint64(s.word[:]), err
-}
 
 // leaf is what a walk ends in.
 type leaf struct {
@@ -47,41 +29,31 @@ func (h *Host) walk(c *context, va uint64, a *access) (l leaf, event smmuv3.Even
 		return leaf{}, smmuv3.FTranslation, 0
 	}
 
-	s := scratches.Get().(*scratch)
-	defer scratches.Put(s)
-
 	var limits hierarchy
 	table, level, top := half.table, half.level, half.input
 	for updates := 0; updates < maxUpdates; {
-		shift := half.granule.LevelShift(level)
+		shift := half.format.Granule.LevelShift(level)
 		at = table + va&(1<<top-1)>>shift*8
-		word, err := h.load(s, at)
+		word, err := h.load(at)
 		if err != nil {
 			return leaf{}, smmuv3.FWalkEABT, at
 		}
 		d := smmuv3.Desc(c.desc(word))
-		kind := d.Kind(half.granule, level, h.outputBits)
+		kind := d.Kind(half.format, level)
 		if kind == smmuv3.DescInvalid {
 			return leaf{}, smmuv3.FTranslation, 0
 		}
-		addr := d.Addr(half.granule, level)
+		addr := d.Addr(half.format, level)
 		if addr>>c.outputBits != 0 {
 			return leaf{}, smmuv3.FAddrSize, 0
 		}
-		if kind == smmuv3.DescTable {
-			if !half.had {
-				limits.add(d)
+		perms, update := permissions(0), d
+		if kind == smmuv3.DescLeaf {
+			if perms, update, event = judge(d, limits, c, a); event != 0 {
+				return leaf{}, event, 0
 			}
-			table, level, top = addr, level+1, shift
-			continue
-		}
-
-		perms, update, event := judge(d, limits, c, a)
-		if event != 0 {
-			return leaf{}, event, 0
-		}
-		if half.e0pd {
-			perms &^= anyUnpriv // for the others who find it in the TLB
+		} else if c.haft {
+			update = d.WithAF() // §3.13.6
 		}
 		if update != d {
 			swapped, err := h.swap.CompareAndSwap(guestmem.GPA(at), word, c.desc(uint64(update)))
@@ -93,7 +65,17 @@ func (h *Host) walk(c *context, va uint64, a *access) (l leaf, event smmuv3.Even
 				continue // the guest was faster: see what it is now
 			}
 		}
-		return leaf{addr, shift, !d.NG(), perms}, 0, 0
+
+		if kind == smmuv3.DescLeaf {
+			if half.e0pd {
+				perms &^= anyUnpriv // for the others who find it in the TLB
+			}
+			return leaf{addr, shift, !d.NG(), perms}, 0, 0
+		}
+		if !half.had {
+			limits.add(d)
+		}
+		table, level, top = addr, level+1, shift
 	}
 	return leaf{}, smmuv3.FWalkEABT, at
 }

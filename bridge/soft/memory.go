@@ -1,0 +1,78 @@
+package soft
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+)
+
+// move copies between p and guest memory, in either direction: all of p, or
+// what lies in one piece. The caller is in a section.
+func (b *binding) move(p []byte, at guestmem.GPA, write bool) (int, *Fault) {
+	h := b.host
+	if h.mapper == nil {
+		return b.moveUnmapped(p, at, write)
+	}
+	mem, err := h.mapper.Slice(at, len(p), write)
+	if err != nil {
+		return b.outside(p, at, write, err)
+	}
+	if write {
+		guestmem.Store(mem, p[:len(mem)])
+	} else {
+		guestmem.Load(p[:len(mem)], mem)
+	}
+	return len(mem), nil
+}
+
+// moveUnmapped is move where memory has no slices.
+func (b *binding) moveUnmapped(p []byte, at guestmem.GPA, write bool) (int, *Fault) {
+	do := b.host.mem.ReadAt
+	if write {
+		do = b.host.mem.WriteAt
+	}
+	if err := do(p, at); err != nil {
+		return b.outside(p, at, write, err)
+	}
+	return len(p), nil
+}
+
+// outside is what becomes of a transaction that memory has an error for: what
+// writes four bytes may be an MSI.
+func (b *binding) outside(p []byte, at guestmem.GPA, write bool, err error) (int, *Fault) {
+	if write && len(p) == 4 && at%4 == 0 && b.host.msi != nil && errors.Is(err, guestmem.ErrUnmapped) {
+		if err = b.host.msi(b.sid, at, binary.LittleEndian.Uint32(p)); err == nil {
+			return len(p), nil
+		}
+	}
+	return 0, b.noMemory(at, err)
+}
+
+// noMemory is the fault of a transaction that memory has an error for.
+func (b *binding) noMemory(at guestmem.GPA, err error) *Fault {
+	return &Fault{StreamID: b.sid, Err: fmt.Errorf("translated to %v: %w", at, err)}
+}
+
+// words are where memory that has no slices reads descriptors to: what goes to
+// an interface would be allocated each time.
+var words = sync.Pool{New: func() any { return new([8]byte) }}
+
+// load reads an aligned word of guest memory. The caller is in a section.
+func (h *Host) load(at uint64) (uint64, error) {
+	if h.mapper != nil {
+		mem, err := h.mapper.Slice(guestmem.GPA(at), 8, false)
+		if err != nil {
+			return 0, err
+		}
+		var p [8]byte
+		guestmem.Load(p[:], mem)
+		return binary.LittleEndian.Uint64(p[:]), nil
+	}
+	p := words.Get().(*[8]byte)
+	defer words.Put(p)
+	err := h.mem.ReadAt(p[:], guestmem.GPA(at))
+	return binary.LittleEndian.Uint64(p[:]), err
+}
