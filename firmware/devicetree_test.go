@@ -49,6 +49,11 @@ func TestSMMUNode(t *testing.T) {
 	}, readBack(t, n))
 }
 
+func TestSMMUNodeWithAnITS(t *testing.T) {
+	got := readBack(t, SMMUNode(SMMU{Base: 0x0905_0000, PHandle: 7, MSI: 4, DeviceID: 0x1000}))
+	assert.Equal(t, cells(4, 0x1000), got["msi-parent"])
+}
+
 func TestMasterProperties(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

@@ -196,7 +196,7 @@ func (i *IORT) toITS(at int, last, output uint32) []mapping {
 	return []mapping{{last: last, output: output, to: at}}
 }
 
-// node begins a node (table 4 of the document), whose fixed part and extra bytes come before its mappings.
+// node begins a node, whose fixed part and extra bytes come before its mappings.
 func (t *iortBuilder) node(kind, revision uint8, identifier, fixed, extra int, mappings []mapping) {
 	t.u8(kind)
 	t.u16(uint16(fixed + extra + mappingSize*len(mappings)))

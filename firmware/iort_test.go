@@ -26,7 +26,7 @@ func testIORT() *IORT {
 	}
 }
 
-// The bytes are those of DEN 0049E.d, tables 2 to 4 and the ones of each node, written out.
+// The bytes are those that the tables of DEN 0049E.d say, written out.
 func TestIORTBytes(t *testing.T) {
 	want := `
 		494f5254 54010000 05 xx 56534d4d5500 5445535400000000 03000000 56534d55 01000000

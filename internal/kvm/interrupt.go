@@ -3,8 +3,11 @@
 package kvm
 
 import (
+	"errors"
 	"fmt"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // SetSPI drives the line of shared peripheral interrupt spi, counted from 0 as device trees do. For an edge-triggered
@@ -31,6 +34,10 @@ type MSI struct {
 func (vm *VM) SignalMSI(m MSI) (taken bool, err error) {
 	arg := msi{addrLow: uint32(m.Addr), addrHigh: uint32(m.Addr >> 32), data: m.Data, flags: msiValidDeviceID, device: m.Device}
 	n, err := vm.callPtr("KVM_SIGNAL_MSI", signalMSI, unsafe.Pointer(&arg))
+	// An ITS that is not enabled ignores the write (IHI 0069, GITS_CTLR.Enabled), which KVM answers with an error.
+	if errors.Is(err, unix.EBUSY) {
+		return false, nil
+	}
 	return n > 0, err
 }
 

@@ -5,6 +5,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/firmware"
 )
 
 // recorder is a device that remembers its last access.
@@ -83,6 +85,13 @@ func TestMemoryMapHasNoOverlaps(t *testing.T) {
 	assert.NoError(t, b.add(controlBase, uartSize, d))
 	assert.NoError(t, b.add(smmuBase, smmuSize, d))
 	assert.NoError(t, b.add(virtioBase, virtioSize*maxDisks, d))
+	assert.NoError(t, b.add(itsBase, itsSize, d))
+	assert.NoError(t, b.add(pciMemBase, pciMemSize, d))
+	assert.NoError(t, b.add(pciECAMBase, pciBuses<<20, d))
+	assert.NoError(t, b.add(pciMem64Base, pciMem64Size, d))
 	assert.NoError(t, b.add(RAMBase, maxMem, d))
 	assert.LessOrEqual(t, virtioSPI+maxDisks, spis)
+	assert.LessOrEqual(t, pciSPI+pciLines, virtioSPI)
+	// What is mapped for devices' DMA must not meet the doorbells.
+	assert.GreaterOrEqual(t, uint64(RAMBase), uint64(firmware.DoorbellBase+firmware.DoorbellSize))
 }

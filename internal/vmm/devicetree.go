@@ -97,6 +97,7 @@ func deviceTree(hw hardware) ([]byte, error) {
 		root.Children = append(root.Children, firmware.SMMUNode(firmware.SMMU{
 			Base: smmuBase, PHandle: phandleSMMU,
 			EventQ: smmuEventQSPI, PRIQ: smmuPRIQSPI, CmdSync: smmuCmdSyncSPI, GError: smmuGErrorSPI,
+			MSI: phandleITS, DeviceID: smmuDeviceID,
 		}))
 	}
 	for slot, disk := range hw.disks {

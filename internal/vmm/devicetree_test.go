@@ -113,6 +113,32 @@ func TestDeviceTreeWithoutWhatIsNotThere(t *testing.T) {
 	assert.NotContains(t, got, "/cpus/cpu@1")
 }
 
+// The cells of the nodes are package firmware's affair; that they refer to each other is this one's.
+func TestDeviceTreeOfPCIDevices(t *testing.T) {
+	hw := hardware{mem: 512 << 20, cpus: 1, smmu: true, pci: []pciSlot{{device: 1}, {device: 2, behindPort: true}}}
+	got := parse(t, hw)
+	host := got["/pcie@3f000000"]
+	require.NotNil(t, host)
+	its := got["/interrupt-controller@8000000/msi-controller@8080000"]
+	assert.Equal(t, its["phandle"], host["msi-map"][4:8])
+	assert.Equal(t, got["/iommu@9050000"]["phandle"], host["iommu-map"][4:8])
+	assert.Equal(t, got["/interrupt-controller@8000000"]["phandle"], host["interrupt-map"][16:20])
+	doorbell := got["/reserved-memory/identity@8000000"]
+	for at, path := range []string{"/pcie@3f000000/device@1,0", "/pcie@3f000000/pcie@2,0/device@0,0"} {
+		assert.Equal(t, doorbell["phandle"], got[path]["memory-region"], path)
+		const entry = 4 * (1 + 3 + 2)
+		assert.Equal(t, got[path]["phandle"], doorbell["iommu-addresses"][at*entry:][:4], path)
+	}
+	assert.Equal(t, append(its["phandle"], cells(0x1000)...), got["/iommu@9050000"]["msi-parent"])
+
+	hw.smmu = false
+	got = parse(t, hw)
+	assert.NotContains(t, got["/pcie@3f000000"], "iommu-map")
+	assert.NotContains(t, got, "/reserved-memory")
+	hw.pci = nil
+	assert.NotContains(t, parse(t, hw), "/pcie@3f000000")
+}
+
 func TestDeviceTreeOfTheLargestMachine(t *testing.T) {
 	got := parse(t, hardware{mem: maxMem, cpus: maxCPUs, smmu: true, disks: make([]Master, maxDisks)})
 	assert.Equal(t, cells(0, 0x4000_0000, 0x10, 0), got["/memory@40000000"]["reg"])

@@ -9,7 +9,7 @@ const (
 	gicDistSize   = 64 << 10
 	itsBase       = 0x0808_0000
 	itsSize       = 128 << 10
-	doorbell      = itsBase + 0x1_0040 // GITS_TRANSLATER
+	doorbell      = itsBase + 0x1_0040 // GITS_TRANSLATER (IHI 0069), where messages are written to
 	gicRedistBase = 0x080a_0000
 	gicRedistSize = 128 << 10 // each vCPU's
 

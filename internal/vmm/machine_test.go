@@ -81,6 +81,21 @@ func TestMachineEndsAsTheGuestAsks(t *testing.T) {
 	}
 }
 
+// A machine that is reset is as new: its interrupt controller takes its configuration again, and its devices are quiet.
+func TestMachineBootsAgainAfterAReset(t *testing.T) {
+	var console bytes.Buffer
+	m := newMachine(t, Config{Console: &console}, movX1Console, movW0O, strbW0, movX0Reset, movkX0PSCI, hvc, bSelf)
+	before := descriptors(t)
+	for range 3 {
+		assert.Equal(t, ErrGuestReset, m.Run(t.Context()))
+		require.NoError(t, m.Reset())
+		assert.Equal(t, before, descriptors(t))
+		assert.NoError(t, m.Pulse(SMMUEventQ))
+	}
+	require.NoError(t, m.Close())
+	assert.Equal(t, "OOO", console.String())
+}
+
 // However the guest spends its time, the end of the context ends it, and nothing is left.
 func TestMachineEndsWithItsContext(t *testing.T) {
 	before := descriptors(t)
@@ -131,6 +146,7 @@ func TestMachineInterrupts(t *testing.T) {
 	assert.NoError(t, m.SignalMSI(RAMBase, 0x1234_5678))
 	assert.EqualValues(t, 0x78, m.Memory()[0])
 	assert.Error(t, m.SignalMSI(0, 1))
+	assert.NoError(t, m.SignalMSI(doorbell, 1), "to the ITS, whose guest has not enabled it")
 }
 
 func TestNewRejects(t *testing.T) {

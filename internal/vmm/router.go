@@ -16,10 +16,18 @@ import (
 
 // router connects eventfds to interrupts of a VM. Each SPI has the GSI of its number, and messages have those above.
 type router struct {
-	vm *kvm.VM
+	vm interruptVM
 
 	mu       sync.Mutex
 	messages []*kvm.MSI // by GSI, less the SPIs; nil where one is free
+}
+
+// interruptVM is what a router needs of a *kvm.VM.
+type interruptVM interface {
+	SetRoutes([]kvm.Route) error
+	Connect(fd int, gsi uint32) error
+	ConnectLevel(fd, resample int, gsi uint32) error
+	Disconnect(fd int, gsi uint32) error
 }
 
 // maxMessages bounds how many messages can be connected at once.

@@ -6,16 +6,20 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-
-	"github.com/go-vsmmu/vsmmuv3/internal/kvm"
 )
 
 // memorySlots gives out the memory slots of a VM behind that of RAM.
 type memorySlots struct {
-	vm *kvm.VM
+	vm memoryVM
 
 	mu   sync.Mutex
 	used []bool
+}
+
+// memoryVM is what memorySlots need of a *kvm.VM.
+type memoryVM interface {
+	SetMemory(slot uint32, gpa uint64, mem []byte) error
+	RemoveMemory(slot uint32) error
 }
 
 const (

@@ -135,7 +135,8 @@ func (d *Device) SetRequester(id pci.RequesterID, ok bool) {
 	}
 }
 
-// Reset is a pci.Function's.
+// Reset is a pci.Function's. The device is connected to the machine's interrupts again when the guest first configures it: by
+// then a machine that is being reset has new ones.
 func (d *Device) Reset() {
 	d.withdraw()
 	d.space.reset()
@@ -149,7 +150,6 @@ func (d *Device) Reset() {
 	if err := d.phys.Reset(); err != nil {
 		d.complain("the device cannot be reset", err)
 	}
-	d.updateInterrupts()
 }
 
 // Close takes the device from the guest.

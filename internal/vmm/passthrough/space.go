@@ -113,6 +113,7 @@ func (d *Device) StoreConfig(off uint32, size int, value uint32) {
 		control, ok := pci.Merge(0, d.space.express+deviceControl, 2, off, size, value)
 		if ok && control&startFLR != 0 {
 			d.Reset()
+			d.updateInterrupts()
 			return
 		}
 	}

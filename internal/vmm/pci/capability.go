@@ -1,6 +1,6 @@
 package pci
 
-// IDs of capabilities (§7.5.2 to §7.9, and the PCI Code and ID Assignment Specification).
+// IDs of capabilities, from the PCI Code and ID Assignment Specification.
 const (
 	CapVendor  = 0x09
 	CapExpress = 0x10

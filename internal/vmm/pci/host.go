@@ -10,7 +10,9 @@ import (
 // RequesterID is how a function's DMA and its messages name it: bus, device and function number.
 type RequesterID uint16
 
-func (id RequesterID) String() string { return fmt.Sprintf("%02x:%02x.%d", id>>8, id>>3&0x1f, id&7) }
+func (id RequesterID) String() string {
+	return fmt.Sprintf("%02x:%02x.%d", uint16(id)>>8, uint16(id)>>3&0x1f, uint16(id)&7)
+}
 
 // Function is what stands at a place of a bus. A Host calls the methods one at a time.
 type Function interface {
@@ -263,5 +265,5 @@ func (h *Host) claimed(addr uint64, size int) (claim, bool) {
 	return claim{}, false
 }
 
-// allOnes is what reads of nothing give (§2.3.1 and Root Complexes in general).
+// allOnes is what a read of nothing gives.
 func allOnes(size int) uint64 { return ^uint64(0) >> (64 - 8*size) }

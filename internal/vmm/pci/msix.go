@@ -2,7 +2,7 @@ package pci
 
 import "encoding/binary"
 
-// MSIXEntrySize is the size of an entry of the MSI-X table (§7.7.2.6 to §7.7.2.9).
+// MSIXEntrySize is the size of an entry of the MSI-X table (§7.7.2.5 to §7.7.2.8).
 const MSIXEntrySize = 16
 
 // Bits of the capability's message control (§7.7.2.2).

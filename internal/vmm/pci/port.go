@@ -21,7 +21,10 @@ func newPort() *port {
 	le.PutUint16(p.config[RegStatus:], statusCapabilities)
 	p.config[RegClass+1], p.config[RegClass+2] = 0x04, 0x06 // PCI-to-PCI bridge
 	p.config[RegHeaderType] = 1
-	p.config[regPrefBase], p.config[regPrefBase+2] = 1, 1 // prefetchable memory of 64 bits
+	// Windows that are closed, their base being above their limit. Prefetchable memory is of 64 bits.
+	le.PutUint16(p.config[regMemBase:], 0xfff0)
+	le.PutUint16(p.config[regPrefBase:], 0xfff1)
+	le.PutUint16(p.config[regPrefBase+2:], 0x0001)
 	p.config[RegCapPtr] = expressOff
 
 	express := p.config[expressOff:]

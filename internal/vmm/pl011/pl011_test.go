@@ -85,6 +85,24 @@ func TestResetValues(t *testing.T) {
 	}
 }
 
+func TestResetDropsWhatWasNotRead(t *testing.T) {
+	host, guest := net.Pipe()
+	irq := newLine()
+	u := New(io.Discard, guest, irq.set)
+	defer u.Close()
+	u.Store(0x38, 4, 0x50)  // UARTIMSC: RXIM, RTIM
+	u.Store(0x30, 4, 0x301) // UARTCR: enabled
+	_, err := host.Write([]byte("old"))
+	require.NoError(t, err)
+	irq.wait(true)
+
+	u.Reset()
+	assert.False(t, irq.get())
+	assert.EqualValues(t, 0x90, u.Load(0x18, 4), "UARTFR: both FIFOs empty")
+	assert.EqualValues(t, 0x300, u.Load(0x30, 4), "UARTCR")
+	assert.Zero(t, u.Load(0x38, 4), "UARTIMSC")
+}
+
 func TestRegistersKeepTheirBitsOnly(t *testing.T) {
 	u := New(io.Discard, nil, func(bool) {})
 	defer u.Close()

@@ -1,0 +1,165 @@
+//go:build linux && (amd64 || arm64)
+
+package vfio
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// The sizes are those that a C compiler gives the structures of include/uapi/linux/vfio.h.
+func TestSizes(t *testing.T) {
+	assert.EqualValues(t, 24, unsafe.Sizeof(deviceInfo{}))
+	assert.EqualValues(t, 32, unsafe.Sizeof(regionInfo{}))
+	assert.EqualValues(t, 16, unsafe.Sizeof(irqInfo{}))
+	assert.EqualValues(t, 20, unsafe.Sizeof(irqSet{}), "before its data")
+	assert.EqualValues(t, 16, unsafe.Offsetof(regionInfo{}.size))
+}
+
+// The numbers are those beside VFIO_BASE, 100, under the type ';'.
+func TestRequests(t *testing.T) {
+	for nr, got := range map[uintptr]uintptr{7: getInfo, 8: getRegionInfo, 9: getIRQInfo, 10: setIRQs, 11: reset} {
+		assert.Equal(t, ';'<<8|100+nr, got)
+	}
+}
+
+// fake is a kernel with one device.
+type fake struct {
+	flags   uint32
+	regions uint32
+	fail    map[uintptr]error
+	set     [][]int32 // VFIO_DEVICE_SET_IRQS: argsz, flags, index, start, count, data
+	at      []int64   // of reads and writes
+	short   bool
+}
+
+func newFake() *fake {
+	return &fake{flags: devicePCI | deviceReset, regions: 9, fail: map[uintptr]error{}}
+}
+
+func (f *fake) ioctl(_ int, request uintptr, arg unsafe.Pointer) error {
+	if err := f.fail[request]; err != nil {
+		return err
+	}
+	switch request {
+	case getInfo:
+		i := (*deviceInfo)(arg)
+		i.flags, i.numRegions, i.numIRQs = f.flags, f.regions, 5
+	case getRegionInfo:
+		r := (*regionInfo)(arg)
+		r.offset, r.size, r.flags = uint64(r.index)<<40, 0x4000, regionRead|regionWrite
+		if r.index == BAR0 {
+			r.flags |= regionMmap
+		}
+	case getIRQInfo:
+		i := (*irqInfo)(arg)
+		i.flags, i.count = irqEventfd, 1+4*i.index
+	case setIRQs:
+		s := (*irqSet)(arg)
+		words := unsafe.Slice((*int32)(arg), s.argsz/4)
+		f.set = append(f.set, slices.Clone(words))
+	}
+	return nil
+}
+
+func (f *fake) pread(_ int, p []byte, off int64) (int, error)  { return f.move(p, off) }
+func (f *fake) pwrite(_ int, p []byte, off int64) (int, error) { return f.move(p, off) }
+
+func (f *fake) move(p []byte, off int64) (int, error) {
+	f.at = append(f.at, off)
+	if f.short {
+		return len(p) - 1, nil
+	}
+	return len(p), nil
+}
+
+func (f *fake) mmap(_ int, off int64, size int) ([]byte, error) {
+	f.at = append(f.at, off)
+	return make([]byte, size), nil
+}
+
+func (f *fake) munmap([]byte) error { return nil }
+
+func TestOpenRejects(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		edit func(*fake)
+		is   error
+	}{
+		{"another kind of device", func(f *fake) { f.flags = 1 << 2 }, ErrNotPCI},
+		{"no configuration space", func(f *fake) { f.regions = 7 }, ErrNotPCI},
+		{"a descriptor of something else", func(f *fake) { f.fail[getInfo] = unix.ENOTTY }, unix.ENOTTY},
+		{"a device that left", func(f *fake) { f.fail[getRegionInfo] = unix.ENODEV }, unix.ENODEV},
+		{"no interrupts", func(f *fake) { f.fail[getIRQInfo] = unix.EINVAL }, unix.EINVAL},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFake()
+			tt.edit(f)
+			_, err := open(3, f)
+			assert.ErrorIs(t, err, tt.is)
+		})
+	}
+}
+
+func TestRegions(t *testing.T) {
+	f := newFake()
+	d, err := open(3, f)
+	require.NoError(t, err)
+	assert.EqualValues(t, 0x4000, d.RegionSize(2))
+	assert.True(t, d.CanMap(BAR0))
+	assert.False(t, d.CanMap(2))
+
+	require.NoError(t, d.ReadRegion(2, make([]byte, 4), 0x3ffc))
+	require.NoError(t, d.WriteRegion(ConfigSpace, make([]byte, 2), 4))
+	_, err = d.Map(BAR0, 0x1000, 0x2000)
+	require.NoError(t, err)
+	assert.Equal(t, []int64{2<<40 | 0x3ffc, 7<<40 | 4, 0x1000}, f.at)
+
+	for _, err := range []error{
+		d.ReadRegion(2, make([]byte, 4), 0x3ffd),
+		d.ReadRegion(2, make([]byte, 4), ^uint64(0)),
+		d.WriteRegion(2, make([]byte, 4), 0x4000),
+		second(d.Map(BAR0, 0x1000, 0x3001)),
+		second(d.Map(BAR0, ^uint64(0), 0x1000)),
+		second(d.Map(2, 0, 0x1000)),
+	} {
+		assert.ErrorIs(t, err, errors.ErrUnsupported)
+	}
+	assert.Len(t, f.at, 3, "nothing of it gets to the kernel")
+
+	f.short = true
+	assert.Error(t, d.ReadRegion(2, make([]byte, 4), 0))
+}
+
+func second(_ []byte, err error) error { return err }
+
+func TestInterrupts(t *testing.T) {
+	f := newFake()
+	d, err := open(3, f)
+	require.NoError(t, err)
+	assert.Equal(t, 1, d.IRQs(INTx))
+	assert.Equal(t, 9, d.IRQs(MSIX))
+
+	require.NoError(t, d.EnableMSIX([]int32{10, -1, 12}))
+	require.NoError(t, d.Disable(MSIX))
+	require.NoError(t, d.EnableINTx(20, 21))
+	assert.Equal(t, [][]int32{
+		{32, 1<<2 | 1<<5, 2, 0, 3, 10, -1, 12},
+		{20, 1<<0 | 1<<5, 2, 0, 0},
+		{24, 1<<2 | 1<<5, 0, 0, 1, 20},
+		{24, 1<<2 | 1<<4, 0, 0, 1, 21},
+	}, f.set)
+
+	assert.ErrorIs(t, d.EnableMSIX(make([]int32, 2049)), errors.ErrUnsupported)
+	f.fail[setIRQs] = unix.ENOSPC
+	assert.ErrorIs(t, d.EnableINTx(20, 21), unix.ENOSPC)
+	f.fail[reset] = unix.EAGAIN
+	assert.True(t, d.CanReset())
+	assert.ErrorIs(t, d.Reset(), unix.EAGAIN)
+}

@@ -1,0 +1,176 @@
+package pci
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// function is one that notes what it is asked.
+type function struct {
+	log  []string
+	slot *Slot
+}
+
+func (f *function) note(format string, args ...any) {
+	f.log = append(f.log, fmt.Sprintf(format, args...))
+}
+func (f *function) take() (log []string) { log, f.log = f.log, nil; return log }
+func (f *function) connect(s *Slot)      { f.slot = s }
+
+func (f *function) LoadConfig(off uint32, size int) uint32 {
+	f.note("load %#x %d", off, size)
+	return 0x1234_5678
+}
+func (f *function) StoreConfig(off uint32, size int, v uint32) {
+	f.note("store %#x %d %#x", off, size, v)
+}
+func (f *function) LoadMemory(bar int, off uint64, size int) uint64 {
+	f.note("load bar %d %#x %d", bar, off, size)
+	return 7
+}
+func (f *function) StoreMemory(bar int, off uint64, size int, v uint64) {
+	f.note("store bar %d %#x %d %#x", bar, off, size, v)
+}
+func (f *function) SetRequester(id RequesterID, ok bool) { f.note("requester %v %t", id, ok) }
+func (f *function) Reset()                               { f.note("reset") }
+
+var (
+	low  = Window{0x1000_0000, 0x1000_0000}
+	high = Window{0x20_0000_0000, 0x1000_0000}
+)
+
+const ecamBus = 1 << 20
+
+func device(bus, dev uint64) uint64 { return bus<<20 | dev<<15 }
+
+func TestRequesterIDString(t *testing.T) {
+	assert.Equal(t, "1f:03.5", RequesterID(0x1f<<8|3<<3|5).String())
+}
+
+func TestECAMDecodes(t *testing.T) {
+	h := NewHost(4, low, high)
+	f := &function{}
+	require.NoError(t, h.Add(3, false, f, f.connect))
+	assert.Equal(t, []string{"requester 00:03.0 true"}, f.take())
+	ecam := h.ECAM()
+	assert.EqualValues(t, 4*ecamBus, ecam.Size())
+
+	for _, tt := range []struct {
+		name string
+		off  uint64
+		size int
+		want string
+	}{
+		{"first register", device(0, 3), 4, "0x0 4"},
+		{"a byte", device(0, 3) + 0x3d, 1, "0x3d 1"},
+		{"extended space", device(0, 3) + 0xffc, 4, "0xffc 4"},
+		{"another device", device(0, 4), 4, ""},
+		{"another function", device(0, 3) + 1<<12, 4, ""},
+		{"another bus", device(1, 3), 4, ""},
+		{"8 bytes", device(0, 3), 8, ""},
+		{"misaligned", device(0, 3) + 2, 4, ""},
+		{"beyond the last bus", device(4, 3), 4, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f.take()
+			got := ecam.Load(tt.off, tt.size)
+			ecam.Store(tt.off, tt.size, 1)
+			if tt.want == "" {
+				assert.Equal(t, allOnes(tt.size), got)
+				assert.Empty(t, f.take())
+				return
+			}
+			assert.Equal(t, []string{"load " + tt.want, "store " + tt.want + " 0x1"}, f.take())
+		})
+	}
+	assert.ErrorIs(t, h.Add(3, false, f, nil), ErrFull)
+	assert.ErrorIs(t, h.Add(32, false, f, nil), ErrFull)
+}
+
+// Behind a root port a function is where the guest's bus number says, and its requester ID says the same.
+func TestBusNumbersGiveRequesterIDs(t *testing.T) {
+	h := NewHost(4)
+	a, b := &function{}, &function{}
+	require.NoError(t, h.Add(1, true, a, a.connect))
+	require.NoError(t, h.Add(2, true, b, b.connect))
+	ecam := h.ECAM()
+	number := func(port, bus uint64) { ecam.Store(device(0, port)+regSecondary, 1, bus) }
+
+	assert.Empty(t, a.take(), "no number yet")
+	assert.EqualValues(t, 0x000c_1b36, ecam.Load(device(0, 1), 4), "the port itself")
+
+	number(1, 2)
+	assert.Equal(t, []string{"requester 02:00.0 true"}, a.take())
+	ecam.Load(device(2, 0), 4)
+	assert.Equal(t, []string{"load 0x0 4"}, a.take())
+	assert.EqualValues(t, 0xffff_ffff, ecam.Load(device(2, 1), 4), "there is one device on a link")
+
+	number(2, 2)
+	assert.Empty(t, b.take(), "two cannot have the same")
+	ecam.Load(device(2, 0), 4)
+	assert.Equal(t, []string{"load 0x0 4"}, a.take())
+
+	number(1, 3)
+	assert.Equal(t, []string{"requester 00:00.0 false", "requester 03:00.0 true"}, a.take())
+	assert.Equal(t, []string{"requester 02:00.0 true"}, b.take())
+
+	number(1, 4)
+	assert.Equal(t, []string{"requester 00:00.0 false"}, a.take(), "a bus that there is not")
+	number(1, 3)
+	a.take()
+
+	h.Reset()
+	assert.Equal(t, []string{"reset", "requester 00:00.0 false"}, a.take())
+	assert.Equal(t, []string{"reset", "requester 00:00.0 false"}, b.take())
+	assert.Zero(t, ecam.Load(device(0, 1)+regSecondary, 1))
+}
+
+func TestClaims(t *testing.T) {
+	h := NewHost(1, low, high)
+	a, b := &function{}, &function{}
+	require.NoError(t, h.Add(1, false, a, a.connect))
+	require.NoError(t, h.Add(2, false, b, b.connect))
+
+	for _, tt := range []struct {
+		name       string
+		base, size uint64
+		ok         bool
+	}{
+		{"start of a window", 0x1000_0000, 0x1000, true},
+		{"the same", 0x1000_0000, 0x1000, false},
+		{"over its end", 0x1000_0800, 0x1000, false},
+		{"around it", 0x1000_0000, 0x1_0000, false},
+		{"next to it", 0x1000_1000, 0x1000, true},
+		{"end of a window", 0x1fff_f000, 0x1000, true},
+		{"over the end", 0x1fff_f800, 0x1000, false},
+		{"below", 0x0fff_f000, 0x1000, false},
+		{"guest memory", 0x4000_0000, 0x1000, false},
+		{"the other window", 0x20_0000_0000, 0x1000, true},
+		{"more than there is", 0x20_0000_0000, 1 << 60, false},
+		{"round the address space", ^uint64(0xfff), 0x2000, false},
+		{"address 0", 0, 0x1000, false},
+	} {
+		assert.Equal(t, tt.ok, b.slot.Claim(0, tt.base, tt.size), tt.name)
+	}
+	b.slot.Release(0)
+	require.True(t, a.slot.Claim(2, 0x1000_0000, 0x1000))
+	require.True(t, b.slot.Claim(1, 0x1000_1000, 0x1000))
+	a.take()
+	b.take()
+
+	mem := h.Memory(low)
+	assert.EqualValues(t, 7, mem.Load(0x10, 8))
+	mem.Store(0x1ffc, 4, 9)
+	assert.EqualValues(t, 0xffff, mem.Load(0x2000, 2), "nobody")
+	assert.EqualValues(t, 0xffff_ffff, mem.Load(0xffe, 4), "across two")
+	mem.Store(0x2000, 8, 9)
+	assert.Equal(t, []string{"load bar 2 0x10 8"}, a.take())
+	assert.Equal(t, []string{"store bar 1 0xffc 4 0x9"}, b.take())
+
+	a.slot.Release(2)
+	assert.EqualValues(t, 0xffff_ffff, mem.Load(0x10, 4))
+	a.slot.Release(2)
+}

@@ -1,0 +1,178 @@
+package pci
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestMerge(t *testing.T) {
+	for _, tt := range []struct {
+		name       string
+		reg, width uint32
+		off        uint32
+		size       int
+		want       uint32
+		ok         bool
+	}{
+		{"the register itself", 0x04, 2, 0x04, 2, 0x2211, true},
+		{"its low byte", 0x04, 2, 0x04, 1, 0xaa11, true},
+		{"its high byte", 0x04, 2, 0x05, 1, 0x11aa, true},
+		{"with its neighbour", 0x04, 2, 0x04, 4, 0x2211, true},
+		{"as the neighbour", 0x06, 2, 0x04, 4, 0x4433, true},
+		{"before it", 0x04, 2, 0x00, 4, 0xaaaa, false},
+		{"after it", 0x04, 2, 0x06, 2, 0xaaaa, false},
+		{"all of 4 bytes", 0x10, 4, 0x10, 4, 0x44332211, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			old := uint32(0xaaaa)
+			got, ok := Merge(old, tt.reg, tt.width, tt.off, tt.size, 0x44332211)
+			assert.Equal(t, tt.want, got)
+			assert.Equal(t, tt.ok, ok)
+		})
+	}
+}
+
+func TestBARsOf32Bits(t *testing.T) {
+	var b BARs
+	assert.True(t, b.Define(0, 0x4000, 0))
+	b.Store(0, 0xffff_ffff)
+	assert.Equal(t, uint32(0xffff_c000), b.Load(0), "all ones give the size")
+	b.Store(0, 0x1234_5678)
+	assert.Equal(t, uint32(0x1234_4000), b.Load(0))
+	assert.Equal(t, uint64(0x1234_4000), b.Base(0))
+	b.Store(1, 0xffff_ffff)
+	assert.Zero(t, b.Load(1), "a register that is not there")
+	b.Reset()
+	assert.Zero(t, b.Base(0))
+}
+
+func TestBARsOf64Bits(t *testing.T) {
+	var b BARs
+	assert.True(t, b.Define(2, 8<<30, BAR64|BARPrefetchable))
+	assert.True(t, b.Wide(2))
+	b.Store(2, 0xffff_ffff)
+	b.Store(3, 0xffff_ffff)
+	assert.Equal(t, uint32(0xc), b.Load(2), "8 GiB, 64 bits, prefetchable")
+	assert.Equal(t, uint32(0xffff_fffe), b.Load(3))
+	b.Store(3, 0x25)
+	assert.Equal(t, uint64(0x24_0000_0000), b.Base(2))
+}
+
+func TestBARsThatCannotBe(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		i     int
+		size  uint64
+		flags uint32
+	}{
+		{"nothing", 0, 0, 0},
+		{"less than 16 bytes", 0, 8, 0},
+		{"no power of two", 0, 0x3000, 0},
+		{"4 GiB in 32 bits", 0, 4 << 30, 0},
+		{"64 bits in the last register", 5, 0x1000, BAR64},
+		{"ports", 0, 0x100, BARIO},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var b BARs
+			assert.False(t, b.Define(tt.i, tt.size, tt.flags))
+		})
+	}
+	var b BARs
+	assert.True(t, b.Define(0, 0x1000, BAR64))
+	assert.False(t, b.Define(1, 0x1000, 0), "the upper half of the one before")
+}
+
+func TestCapabilities(t *testing.T) {
+	list := func(start byte, items ...[3]byte) *[256]byte {
+		var c [256]byte
+		c[RegStatus], c[RegCapPtr] = statusCapabilities, start
+		for _, i := range items { // at, ID, next
+			c[i[0]], c[i[0]+1] = i[1], i[2]
+		}
+		return &c
+	}
+	for _, tt := range []struct {
+		name   string
+		config *[256]byte
+		want   []Capability
+	}{
+		{"a list", list(0x40, [3]byte{0x40, 0x11, 0x80}, [3]byte{0x80, 0x10, 0}), []Capability{{0x11, 0x40}, {0x10, 0x80}}},
+		{"reserved bits of pointers", list(0x43, [3]byte{0x40, 0x11, 0x82}, [3]byte{0x80, 0x10, 1}), []Capability{{0x11, 0x40}, {0x10, 0x80}}},
+		{"to itself", list(0x40, [3]byte{0x40, 0x11, 0x40}), []Capability{{0x11, 0x40}}},
+		{"a ring", list(0x40, [3]byte{0x40, 0x11, 0x50}, [3]byte{0x50, 0x10, 0x40}), []Capability{{0x11, 0x40}, {0x10, 0x50}}},
+		{"into the header", list(0x40, [3]byte{0x40, 0x11, 0x10}), []Capability{{0x11, 0x40}}},
+		{"up to the end", list(0xfc, [3]byte{0xfc, 0x11, 0}), []Capability{{0x11, 0xfc}}},
+		{"none", list(0), nil},
+		{"status says none", new([256]byte), nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) { assert.Equal(t, tt.want, Capabilities(tt.config)) })
+	}
+}
+
+func TestMSIXTable(t *testing.T) {
+	m := NewMSIX(3)
+	assert.Equal(t, uint16(2), m.Control(), "size less one")
+	assert.EqualValues(t, 48, m.Size())
+	assert.EqualValues(t, 1, m.Load(12, 4), "masked at reset")
+
+	assert.Equal(t, 1, m.Store(16, 8, 0x1122_3344_5566_7788))
+	assert.Equal(t, 1, m.Store(24, 4, 0xabcd))
+	assert.Equal(t, 1, m.Store(28, 4, 0))
+	assert.EqualValues(t, 0x5566_7788, m.Load(16, 4))
+	assert.EqualValues(t, 0x1122_3344, m.Load(20, 4))
+	assert.EqualValues(t, 0xabcd, m.Data(1))
+
+	for _, tt := range []struct {
+		name    string
+		control uint16
+		live    bool
+	}{
+		{"disabled", 0, false},
+		{"enabled", MSIXEnable, true},
+		{"masked as a whole", MSIXEnable | MSIXFunctionMask, false},
+	} {
+		m.SetControl(tt.control | 0x1fff)
+		assert.Equal(t, tt.control|2, m.Control()&^MSIXFunctionMask|tt.control&MSIXFunctionMask, tt.name)
+		m.SetControl(tt.control)
+		assert.Equal(t, tt.live, m.Live(1), tt.name)
+		assert.False(t, m.Live(0), "masked by itself")
+	}
+	m.Reset()
+	assert.False(t, m.Enabled())
+	assert.Zero(t, m.Data(1))
+}
+
+// Other accesses have no defined meaning, and must do nothing.
+func TestMSIXTableAccesses(t *testing.T) {
+	m := NewMSIX(1)
+	for _, a := range []struct {
+		off  uint64
+		size int
+	}{{0, 1}, {0, 2}, {2, 4}, {4, 8}, {12, 8}, {16, 4}, {1 << 63, 8}} {
+		assert.Equal(t, -1, m.Store(a.off, a.size, 0), "%v", a)
+		assert.Zero(t, m.Load(a.off, a.size), "%v", a)
+	}
+	assert.EqualValues(t, 1, m.Load(12, 4))
+}
+
+func TestPortHeader(t *testing.T) {
+	p := newPort()
+	assert.Equal(t, uint32(0x000c_1b36), p.load(0, 4))
+	assert.Equal(t, uint32(0x0604), p.load(0x0a, 2), "PCI-to-PCI bridge")
+	assert.Equal(t, uint32(1), p.load(RegHeaderType, 1))
+	assert.Equal(t, []Capability{{CapExpress, 0x40}}, Capabilities(&p.config))
+	assert.EqualValues(t, 4, binary.LittleEndian.Uint16(p.config[0x42:])>>4&0xf, "root port")
+	assert.Greater(t, p.load(regMemBase, 2), p.load(regMemBase+2, 2), "the window is closed")
+
+	p.store(regPrimary, 4, 0xff_03_02_00)
+	assert.EqualValues(t, 2, p.bus())
+	assert.Equal(t, uint32(0x00_03_02_00), p.load(regPrimary, 4), "a latency timer is not there")
+	p.store(0, 4, 0xffff_ffff)
+	p.store(0x40, 4, 0xffff_ffff)
+	assert.Equal(t, uint32(0x000c_1b36), p.load(0, 4), "read-only")
+	assert.EqualValues(t, CapExpress, p.load(0x40, 1))
+	p.store(0x100, 4, 1)
+	assert.Zero(t, p.load(0x100, 4), "no extended capabilities")
+}
