@@ -137,3 +137,25 @@ func TestCloseAtAnyTime(t *testing.T) {
 		assert.False(t, attached)
 	}
 }
+
+// TestNoWorkIsForgotten: two vCPUs that make work at the same moment find it done,
+// with no further store to remind the device.
+func TestNoWorkIsForgotten(t *testing.T) {
+	r := newRig(t)
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	r.setup()
+	r.enable(smmuv3.CR0CMDQEN) // GBPA counts
+	for i := range uint64(256) {
+		r.mem.SetWords(cmdqAt+guestmem.GPA(16*i), 0x11) // TLBI
+	}
+	prod := uint32(0)
+	for range 2000 {
+		prod = (prod + 3) & 0x1ff
+		var both sync.WaitGroup
+		both.Go(func() { r.w32(cmdqProd, prod) })
+		both.Go(func() { r.w32(gbpa, 0x80100000) })
+		both.Wait()
+		r.eventually(func() bool { return r.r32(cmdqCons) == prod && r.r32(gbpa)>>31 == 0 }, "the work is done")
+		r.host.Forget()
+	}
+}

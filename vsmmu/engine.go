@@ -56,9 +56,8 @@ func (d *Device) kick() {
 		d.turn(budget{left: budgetStore, strict: true})
 		d.engine.Unlock()
 	}
-	// Whoever holds the lock may have looked before the store that this kick
-	// is for. It checks pending after unlocking, as is done here: so one of the
-	// two sees the other.
+	// Work is left if the budget was used up, or if another holds the lock, who
+	// may have looked at the registers before the store that this kick is for.
 	if d.pending.Load() {
 		d.wakeWorker()
 	}
@@ -96,12 +95,8 @@ func (d *Device) work() {
 // locked runs f as the engine, on behalf of the embedder.
 func (d *Device) locked(f func() error) error {
 	d.engine.Lock()
-	err := f()
-	d.engine.Unlock()
-	if d.pending.Load() {
-		d.wakeWorker()
-	}
-	return err
+	defer d.engine.Unlock()
+	return f()
 }
 
 // turn does what there is to do, within the budget. If anything is left,

@@ -184,6 +184,33 @@ func (r *rig) ops() (all []record.Op) {
 	return all
 }
 
+// TestEventsIsCalledOnce: before the first Attach, and not again when that has
+// failed, nor when the host comes back.
+func TestEventsIsCalledOnce(t *testing.T) {
+	r := newRig(t)
+	h := &countingHost{Host: r.host}
+	for _, ep := range []bridge.Endpoint{nil, "disk"} {
+		if err := r.Attach(3, h, ep); ep == nil {
+			assert.ErrorIs(t, err, bridge.ErrEndpoint)
+		} else {
+			assert.NoError(t, err)
+		}
+	}
+	require.NoError(t, r.Detach(3))
+	require.NoError(t, r.Attach(3, h, "disk"))
+	assert.Equal(t, 1, h.events)
+}
+
+type countingHost struct {
+	bridge.Host
+	events int
+}
+
+func (h *countingHost) Events(sink func(smmuv3.Event)) {
+	h.events++
+	h.Host.Events(sink)
+}
+
 // TestDetach: what had been gathered is carried out while the host still knows
 // the stream, and a host that has none is left alone.
 func TestDetach(t *testing.T) {
