@@ -32,15 +32,16 @@ const (
 // IRQ is a kind of interrupt of a PCI device.
 type IRQ uint32
 
-// Kinds of interrupts. Only one kind can be enabled at a time.
+// Kinds of interrupts. Only one of INTx and MSIX can be enabled at a time.
 const (
-	INTx IRQ = 0
-	MSIX IRQ = 2
+	INTx    IRQ = 0
+	MSIX    IRQ = 2
+	Removal IRQ = 4 // the host's, not the device's
 
-	numIRQs = 3
+	numIRQs = 5
 )
 
-func (i IRQ) String() string { return [...]string{"INTx", "MSI", "MSI-X"}[i] }
+func (i IRQ) String() string { return [...]string{"INTx", "MSI", "MSI-X", "error", "removal"}[i] }
 
 // system is what a Device asks of the machine. Tests have one that fails.
 type system interface {
@@ -162,7 +163,12 @@ func (d *Device) EnableINTx(trigger, unmask int32) error {
 	return nil
 }
 
-// Disable undoes EnableMSIX and EnableINTx.
+// EnableRemoval has an eventfd signalled when somebody on the host wants the device back, who waits until it is closed.
+func (d *Device) EnableRemoval(trigger int32) error {
+	return d.set(Removal, irqDataEventfd|irqActionTrigger, []int32{trigger})
+}
+
+// Disable undoes EnableMSIX, EnableINTx and EnableRemoval.
 func (d *Device) Disable(kind IRQ) error { return d.set(kind, irqDataNone|irqActionTrigger, nil) }
 
 // maxVectors is the most that MSI-X has (PCI Express 6.0 §7.7.2.2).

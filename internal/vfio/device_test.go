@@ -149,11 +149,13 @@ func TestInterrupts(t *testing.T) {
 	require.NoError(t, d.EnableMSIX([]int32{10, -1, 12}))
 	require.NoError(t, d.Disable(MSIX))
 	require.NoError(t, d.EnableINTx(20, 21))
+	require.NoError(t, d.EnableRemoval(30))
 	assert.Equal(t, [][]int32{
 		{32, 1<<2 | 1<<5, 2, 0, 3, 10, -1, 12},
 		{20, 1<<0 | 1<<5, 2, 0, 0},
 		{24, 1<<2 | 1<<5, 0, 0, 1, 20},
 		{24, 1<<2 | 1<<4, 0, 0, 1, 21},
+		{24, 1<<2 | 1<<5, 4, 0, 1, 30},
 	}, f.set)
 
 	assert.ErrorIs(t, d.EnableMSIX(make([]int32, 2049)), errors.ErrUnsupported)

@@ -28,10 +28,13 @@ type PCIDevice struct {
 const firstPCIDevice = 1
 
 // AddPCIDevice gives the machine a device of the host's. Its DMA goes by way of the SMMU, if there is one.
-func (m *Machine) AddPCIDevice(cfg PCIDevice) error {
+//
+// To give the device back to the host before Close, call what is returned, once: the guest finds an empty place then. That may
+// be done from any goroutine, and while the machine runs, but not from within Stream.
+func (m *Machine) AddPCIDevice(cfg PCIDevice) (remove func() error, err error) {
 	number := firstPCIDevice + len(m.passed)
 	if number >= pci.Devices {
-		return fmt.Errorf("vmm: more than %d PCI devices", pci.Devices-firstPCIDevice)
+		return nil, fmt.Errorf("vmm: more than %d PCI devices", pci.Devices-firstPCIDevice)
 	}
 	device, err := passthrough.New(passthrough.Config{
 		Physical: cfg.Device,
@@ -40,11 +43,17 @@ func (m *Machine) AddPCIDevice(cfg PCIDevice) error {
 		Log:      cfg.Log,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	m.passed = append(m.passed, device)
 	m.pciSlots = append(m.pciSlots, pciSlot{device: number, behindPort: cfg.BehindPort})
-	return m.pci.Add(number, cfg.BehindPort, device, device.Connect)
+	if err := m.pci.Add(number, cfg.BehindPort, device, device.Connect); err != nil {
+		return nil, err
+	}
+	return func() error {
+		m.pci.Remove(number)
+		return device.Close()
+	}, nil
 }
 
 // devicePort is the machine as a device passed through sees it.

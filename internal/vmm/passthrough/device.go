@@ -152,7 +152,7 @@ func (d *Device) Reset() {
 	}
 }
 
-// Close takes the device from the guest.
+// Close takes the device from the guest. The host bridge must be done with it: removed or at rest.
 func (d *Device) Close() error {
 	d.withdraw()
 	return errors.Join(d.setMode(modeNone), d.unmapBARs())

@@ -95,6 +95,31 @@ func (h *Host) Add(device int, behindPort bool, f Function, connect func(*Slot))
 	return nil
 }
 
+// Remove resets the function of a device and takes it away, for good: there is nothing in its place from then on.
+func (h *Host) Remove(device int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.slots[device]
+	if s == nil {
+		return
+	}
+	s.function.Reset()
+	if s.reachable {
+		s.function.SetRequester(0, false)
+	}
+	s.function = absent{}
+}
+
+// absent is a function that is not there.
+type absent struct{}
+
+func (absent) LoadConfig(_ uint32, size int) uint32        { return uint32(allOnes(size)) }
+func (absent) StoreConfig(uint32, int, uint32)             {}
+func (absent) LoadMemory(_ int, _ uint64, size int) uint64 { return allOnes(size) }
+func (absent) StoreMemory(int, uint64, int, uint64)        {}
+func (absent) SetRequester(RequesterID, bool)              {}
+func (absent) Reset()                                      {}
+
 // Reset puts the bridge and all behind it into their reset state.
 func (h *Host) Reset() {
 	h.mu.Lock()

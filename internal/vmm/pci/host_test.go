@@ -128,6 +128,31 @@ func TestBusNumbersGiveRequesterIDs(t *testing.T) {
 	assert.Zero(t, ecam.Load(device(0, 1)+regSecondary, 1))
 }
 
+func TestRemovedFunction(t *testing.T) {
+	h := NewHost(2, low)
+	f, behind := &function{}, &function{}
+	require.NoError(t, h.Add(1, false, f, f.connect))
+	require.NoError(t, h.Add(2, true, behind, behind.connect))
+	ecam := h.ECAM()
+	ecam.Store(device(0, 2)+regSecondary, 1, 1)
+	f.take()
+	behind.take()
+
+	h.Remove(1)
+	h.Remove(2)
+	h.Remove(3)
+	assert.Equal(t, []string{"reset", "requester 00:00.0 false"}, f.take())
+	assert.Equal(t, []string{"reset", "requester 00:00.0 false"}, behind.take())
+	assert.EqualValues(t, 0xffff_ffff, ecam.Load(device(0, 1), 4))
+	assert.EqualValues(t, 0xffff_ffff, ecam.Load(device(1, 0), 4))
+	assert.EqualValues(t, 0x000c_1b36, ecam.Load(device(0, 2), 4), "the port stays")
+	ecam.Store(device(0, 1), 4, 1)
+	ecam.Store(device(0, 2)+regSecondary, 1, 2)
+	h.Reset()
+	assert.Empty(t, f.take())
+	assert.Empty(t, behind.take())
+}
+
 func TestClaims(t *testing.T) {
 	h := NewHost(1, low, high)
 	a, b := &function{}, &function{}
