@@ -1,0 +1,123 @@
+package transcript
+
+import (
+	"errors"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+)
+
+// errOver is what the device is told when the recorded one was told nothing:
+// after a cut, and after a difference.
+var errOver = errors.New("not in the transcript")
+
+// replayHost answers as the recorded host did.
+type replayHost struct {
+	r      *replay
+	number uint32
+	sink   func(smmuv3.Event)
+}
+
+func (h *replayHost) emit(ev smmuv3.Event) { h.sink(ev) }
+
+func (h *replayHost) Capabilities() (bridge.Capabilities, error) {
+	if b, ok := h.r.answer(&HostCapabilities{Host: h.number}).(*HostCapabilities); ok {
+		return bridge.Capabilities{IDs: b.IDs}, b.Err.err()
+	}
+	return bridge.Capabilities{}, errOver
+}
+
+func (h *replayHost) Attach(sid smmuv3.StreamID, _ bridge.Endpoint) (bridge.Stream, error) {
+	if b, ok := h.r.answer(&HostAttach{Host: h.number, StreamID: sid}).(*HostAttach); ok {
+		if b.Err != nil {
+			return nil, b.Err
+		}
+		return &replayStream{h.r, sid}, nil
+	}
+	return nil, errOver
+}
+
+func (h *replayHost) Invalidate(cmds []smmuv3.Command) error {
+	if b, ok := h.r.answer(&HostInvalidate{Host: h.number, Commands: cmds}).(*HostInvalidate); ok {
+		return b.Err.err()
+	}
+	return nil
+}
+
+func (h *replayHost) Events(sink func(smmuv3.Event)) { h.sink = sink }
+
+func (h *replayHost) Close() error { return nil }
+
+type replayStream struct {
+	r   *replay
+	sid smmuv3.StreamID
+}
+
+func (s *replayStream) Bind(g bridge.GuestStage) error {
+	if b, ok := s.r.answer(&HostBind{StreamID: s.sid, Stage: g}).(*HostBind); ok {
+		return b.Err.err()
+	}
+	return nil
+}
+
+func (s *replayStream) Close() error {
+	if b, ok := s.r.answer(&HostDetach{StreamID: s.sid}).(*HostDetach); ok {
+		return b.Err.err()
+	}
+	return nil
+}
+
+type replayInterrupts struct{ r *replay }
+
+func (i replayInterrupts) Pulse(line vsmmu.Line) error {
+	if b, ok := i.r.answer(&Pulse{Line: line}).(*Pulse); ok {
+		return b.Err.err()
+	}
+	return nil
+}
+
+func (i replayInterrupts) SignalMSI(addr guestmem.GPA, data uint32) error {
+	if b, ok := i.r.answer(&MSI{Addr: addr, Data: data}).(*MSI); ok {
+		return b.Err.err()
+	}
+	return nil
+}
+
+// replayMemory is the guest's memory as the recorded device saw it.
+type replayMemory struct{ r *replay }
+
+func (m replayMemory) WriteAt(p []byte, gpa guestmem.GPA) error {
+	if b, ok := m.r.answer(&MemWrite{GPA: gpa, Data: p}).(*MemWrite); ok {
+		return b.Err.err()
+	}
+	return nil
+}
+
+func (m replayMemory) ReadAt(p []byte, gpa guestmem.GPA) error {
+	r := m.r
+	fetch := fetchesCommands(r.dev, gpa, len(p))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.released || r.err != nil {
+		return errOver
+	}
+	var known bool
+	var err error
+	if fetch {
+		known, err = r.reads.fetch(p, r.executed)
+	} else {
+		var entry int
+		if entry, known, err = r.reads.look(p, gpa, r.executed); known {
+			r.did(entry)
+		}
+	}
+	if known {
+		return err
+	}
+	if r.t.Complete() {
+		r.differ(nil, &MemRead{GPA: gpa, Len: uint32(len(p)), Command: fetch})
+	}
+	return errOver
+}

@@ -1,0 +1,405 @@
+package transcript
+
+import (
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+)
+
+// Entry is one thing that happened.
+type Entry struct {
+	At   time.Duration // since the beginning of the transcript, to a microsecond
+	Body Body
+}
+
+// Body says what happened: a pointer to one of the types of this file.
+type Body interface {
+	// String is the entry on one line, in words.
+	String() string
+	// Channel is where the order of entries is exact.
+	Channel() Channel
+
+	// question lists the fields by which a device is compared with the recorded
+	// one, answer those that the outside world filled in.
+	question(*coder)
+	answer(*coder)
+}
+
+// Channel is a sequence of entries whose order is exact: see the package.
+type Channel struct {
+	Name string
+	N    uint64 // the StreamID, the number of the host, the address
+}
+
+func (c Channel) String() string {
+	switch c.Name {
+	case chStream, chEndpoint, chMessage, chMemory:
+		return fmt.Sprintf("%s %#x", c.Name, c.N)
+	case chHost:
+		return fmt.Sprintf("%s %d", c.Name, c.N)
+	case chLine:
+		return fmt.Sprintf("%s %v", c.Name, vsmmu.Line(c.N))
+	}
+	return c.Name
+}
+
+const (
+	chRegisters = "registers"
+	chCommands  = "command queue"
+	chRecords   = "event queue"
+	chEvents    = "events"
+	chStream    = "stream"
+	chHost      = "host"
+	chLine      = "line"
+	chMessage   = "MSI to"
+	chMemory    = "memory at"
+	chCalls     = "calls of the embedder"
+	chEndpoint  = "endpoint"
+	chNotes     = "notes"
+)
+
+// kinds are the types of bodies by their number in the format, which is their
+// place here: new ones go to the end.
+var kinds = [...]func() Body{
+	1:  func() Body { return new(Load) },
+	2:  func() Body { return new(Store) },
+	3:  func() Body { return new(Call) },
+	4:  func() Body { return new(Return) },
+	5:  func() Body { return new(Fault) },
+	6:  func() Body { return new(MemRead) },
+	7:  func() Body { return new(MemWrite) },
+	8:  func() Body { return new(HostCapabilities) },
+	9:  func() Body { return new(HostAttach) },
+	10: func() Body { return new(HostBind) },
+	11: func() Body { return new(HostDetach) },
+	12: func() Body { return new(HostInvalidate) },
+	13: func() Body { return new(Pulse) },
+	14: func() Body { return new(MSI) },
+	15: func() Body { return new(Command) },
+	16: func() Body { return new(Event) },
+	17: func() Body { return new(DMA) },
+	18: func() Body { return new(Note) },
+	19: func() Body { return new(End) },
+}
+
+// numbers are the kinds the other way round.
+var numbers = func() map[reflect.Type]uint8 {
+	m := map[reflect.Type]uint8{}
+	for i, make := range kinds {
+		if make != nil {
+			m[reflect.TypeOf(make())] = uint8(i)
+		}
+	}
+	return m
+}()
+
+// Load is a read of a register, with the value that the guest got.
+type Load struct {
+	Offset uint64
+	Size   uint8
+	Value  uint64
+	// Racing says that a store to the same register was under way, and the load
+	// may have seen what was there before.
+	Racing bool
+}
+
+// Store is a write to a register.
+type Store struct {
+	Offset uint64
+	Size   uint8
+	Value  uint64
+}
+
+// Op names a method of the device that the embedder calls.
+type Op uint8
+
+const (
+	OpAttach Op = iota
+	OpDetach
+	OpReset
+	OpGuestWrote
+	OpClose
+)
+
+func (o Op) String() string {
+	if names := [...]string{"attach", "detach", "reset", "guest wrote", "close"}; int(o) < len(names) {
+		return names[o]
+	}
+	return fmt.Sprintf("Op(%d)", uint8(o))
+}
+
+// Call is the embedder calling the device.
+type Call struct {
+	Op       Op
+	StreamID smmuv3.StreamID // of attach and detach
+	Host     uint32          // of attach: hosts are numbered as they first appear
+	Range    guestmem.Range  // of guest wrote
+}
+
+// Return is the device's answer to a Call.
+type Return struct {
+	Op       Op
+	StreamID smmuv3.StreamID
+	Failed   bool
+	Text     string // of the error
+}
+
+// Fault is a host telling the device of a fault that a guest is to see.
+type Fault struct {
+	Host  uint32
+	Event smmuv3.Event
+}
+
+// MemRead is the device reading guest memory.
+type MemRead struct {
+	GPA     guestmem.GPA
+	Len     uint32
+	Command bool // it fetches commands; otherwise it looks in the stream table
+	Data    []byte
+	Err     *Error
+}
+
+// MemWrite is the device writing guest memory: a record of the event queue, or
+// an MSI that goes to memory.
+type MemWrite struct {
+	GPA  guestmem.GPA
+	Data []byte
+	Err  *Error
+}
+
+// HostCapabilities is the device asking a host what it can carry out.
+type HostCapabilities struct {
+	Host uint32
+	IDs  smmuv3.IDRegs
+	Err  *Error
+}
+
+// HostAttach is the device attaching an endpoint.
+type HostAttach struct {
+	Host     uint32
+	StreamID smmuv3.StreamID
+	Took     time.Duration
+	Err      *Error
+}
+
+// HostBind is the device binding a guest stage.
+type HostBind struct {
+	StreamID smmuv3.StreamID
+	Stage    bridge.GuestStage
+	Took     time.Duration
+	Err      *Error
+}
+
+// HostDetach is the device closing a stream.
+type HostDetach struct {
+	StreamID smmuv3.StreamID
+	Took     time.Duration
+	Err      *Error
+}
+
+// HostInvalidate is the device having a host invalidate.
+type HostInvalidate struct {
+	Host     uint32
+	Commands []smmuv3.Command
+	Took     time.Duration
+	Err      *Error
+}
+
+// Pulse is the device signalling a wired interrupt.
+type Pulse struct {
+	Line vsmmu.Line
+	Err  *Error
+}
+
+// MSI is the device sending a message to the interrupt controller.
+type MSI struct {
+	Addr guestmem.GPA
+	Data uint32
+	Err  *Error
+}
+
+// Command is a command that the device carried out, or found illegal.
+type Command struct {
+	Command smmuv3.Command
+	Code    smmuv3.CmdqErr
+}
+
+// Event is an event that the device met, and what became of it.
+type Event struct {
+	Event smmuv3.Event
+	Fate  vsmmu.Fate
+}
+
+// DMA is an access that an endpoint made. The device has no part in it.
+type DMA struct {
+	StreamID smmuv3.StreamID
+	Write    bool
+	IOVA     uint64
+	Len      uint64
+	Err      *Error
+}
+
+// Note is what the embedder had to say: where the guest is in its boot, say.
+type Note struct{ Text string }
+
+// End is the last entry.
+type End struct {
+	// Cut says why the transcript ends before the device did; empty if it does
+	// not.
+	Cut string
+}
+
+func (b *Load) question(c *coder) { num(c, &b.Offset); num(c, &b.Size) }
+func (b *Load) answer(c *coder)   { num(c, &b.Value); c.bool(&b.Racing) }
+
+func (b *Store) question(c *coder) { num(c, &b.Offset); num(c, &b.Size); num(c, &b.Value) }
+func (b *Store) answer(*coder)     {}
+
+func (b *Call) question(c *coder) {
+	num(c, &b.Op)
+	num(c, &b.StreamID)
+	num(c, &b.Host)
+	num(c, &b.Range.GPA)
+	num(c, &b.Range.Len)
+}
+func (b *Call) answer(*coder) {}
+
+func (b *Return) question(c *coder) { num(c, &b.Op); num(c, &b.StreamID); c.bool(&b.Failed) }
+func (b *Return) answer(c *coder)   { c.text(&b.Text) }
+
+func (b *Fault) question(c *coder) { num(c, &b.Host); words(c, b.Event[:]) }
+func (b *Fault) answer(*coder)     {}
+
+func (b *MemRead) question(c *coder) { num(c, &b.GPA); num(c, &b.Len); c.bool(&b.Command) }
+func (b *MemRead) answer(c *coder)   { c.bytes(&b.Data); c.error(&b.Err) }
+
+func (b *MemWrite) question(c *coder) { num(c, &b.GPA); c.bytes(&b.Data) }
+func (b *MemWrite) answer(c *coder)   { c.error(&b.Err) }
+
+func (b *HostCapabilities) question(c *coder) { num(c, &b.Host) }
+func (b *HostCapabilities) answer(c *coder) {
+	words(c, b.IDs.IDR[:])
+	num(c, &b.IDs.IIDR)
+	num(c, &b.IDs.AIDR)
+	c.error(&b.Err)
+}
+
+func (b *HostAttach) question(c *coder) { num(c, &b.Host); num(c, &b.StreamID) }
+func (b *HostAttach) answer(c *coder)   { c.took(&b.Took); c.error(&b.Err) }
+
+func (b *HostBind) question(c *coder) { num(c, &b.StreamID); c.stage(&b.Stage) }
+func (b *HostBind) answer(c *coder)   { c.took(&b.Took); c.error(&b.Err) }
+
+func (b *HostDetach) question(c *coder) { num(c, &b.StreamID) }
+func (b *HostDetach) answer(c *coder)   { c.took(&b.Took); c.error(&b.Err) }
+
+func (b *HostInvalidate) question(c *coder) {
+	num(c, &b.Host)
+	list(c, &b.Commands, func(cmd *smmuv3.Command) { words(c, cmd[:]) })
+}
+func (b *HostInvalidate) answer(c *coder) { c.took(&b.Took); c.error(&b.Err) }
+
+func (b *Pulse) question(c *coder) { num(c, &b.Line) }
+func (b *Pulse) answer(c *coder)   { c.error(&b.Err) }
+
+func (b *MSI) question(c *coder) { num(c, &b.Addr); num(c, &b.Data) }
+func (b *MSI) answer(c *coder)   { c.error(&b.Err) }
+
+func (b *Command) question(c *coder) { words(c, b.Command[:]); num(c, &b.Code) }
+func (b *Command) answer(*coder)     {}
+
+func (b *Event) question(c *coder) {
+	words(c, b.Event[:])
+	num(c, &b.Fate)
+	if b.Fate > vsmmu.Aborted {
+		c.fail(fmt.Errorf("an event of fate %d", uint8(b.Fate)))
+		b.Fate = vsmmu.Discarded
+	}
+}
+func (b *Event) answer(*coder) {}
+
+func (b *DMA) question(c *coder) {
+	num(c, &b.StreamID)
+	c.bool(&b.Write)
+	num(c, &b.IOVA)
+	num(c, &b.Len)
+}
+func (b *DMA) answer(c *coder) { c.error(&b.Err) }
+
+func (b *Note) question(c *coder) { c.text(&b.Text) }
+func (b *Note) answer(*coder)     {}
+
+func (b *End) question(c *coder) { c.text(&b.Cut) }
+func (b *End) answer(*coder)     {}
+
+// took is how long a call took, in microseconds.
+func (c *coder) took(d *time.Duration) {
+	us := uint64(max(*d, 0) / time.Microsecond)
+	num(c, &us)
+	*d = micros(us)
+}
+
+// micros is a number of microseconds as a Duration, which it is cut to.
+func micros(us uint64) time.Duration {
+	const most = uint64(1<<63-1) / uint64(time.Microsecond)
+	return time.Duration(min(us, most)) * time.Microsecond
+}
+
+func (c *coder) stage(g *bridge.GuestStage) {
+	num(c, &g.Disposition)
+	if g.Disposition > bridge.Translate {
+		c.fail(fmt.Errorf("a stage of disposition %d", uint8(g.Disposition)))
+		g.Disposition = bridge.Abort
+	}
+	c.bool(&g.Disabled)
+	num(c, &g.Cause)
+	num(c, &g.FetchAddr)
+	num(c, &g.S1ContextPtr)
+	num(c, &g.S1CDMax)
+	num(c, &g.S1Fmt)
+	num(c, &g.S1DSS)
+	num(c, &g.S1CIR)
+	num(c, &g.S1COR)
+	num(c, &g.S1CSH)
+	c.bool(&g.S1STALLD)
+	num(c, &g.EATS)
+}
+
+func (b *Load) Channel() Channel  { return Channel{Name: chRegisters} }
+func (b *Store) Channel() Channel { return Channel{Name: chRegisters} }
+func (b *Call) Channel() Channel  { return Channel{Name: chCalls} }
+
+func (b *Return) Channel() Channel { return Channel{Name: chCalls} }
+func (b *Fault) Channel() Channel  { return Channel{Name: chEvents} }
+
+func (b *MemRead) Channel() Channel {
+	if b.Command {
+		return Channel{Name: chCommands}
+	}
+	return Channel{chMemory, uint64(b.GPA)}
+}
+
+func (b *MemWrite) Channel() Channel {
+	if len(b.Data) == smmuv3.EventSize {
+		return Channel{Name: chRecords}
+	}
+	return Channel{chMessage, uint64(b.GPA)}
+}
+
+func (b *HostCapabilities) Channel() Channel { return Channel{chHost, uint64(b.Host)} }
+func (b *HostAttach) Channel() Channel       { return Channel{chStream, uint64(b.StreamID)} }
+func (b *HostBind) Channel() Channel         { return Channel{chStream, uint64(b.StreamID)} }
+func (b *HostDetach) Channel() Channel       { return Channel{chStream, uint64(b.StreamID)} }
+func (b *HostInvalidate) Channel() Channel   { return Channel{chHost, uint64(b.Host)} }
+func (b *Pulse) Channel() Channel            { return Channel{chLine, uint64(b.Line)} }
+func (b *MSI) Channel() Channel              { return Channel{chMessage, uint64(b.Addr)} }
+func (b *Command) Channel() Channel          { return Channel{Name: chCommands} }
+func (b *Event) Channel() Channel            { return Channel{Name: chEvents} }
+func (b *DMA) Channel() Channel              { return Channel{chEndpoint, uint64(b.StreamID)} }
+func (b *Note) Channel() Channel             { return Channel{Name: chNotes} }
+func (b *End) Channel() Channel              { return Channel{Name: chNotes} }

@@ -1,0 +1,346 @@
+package transcript
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
+)
+
+// file puts a transcript together by hand: a header and frames, of which the
+// last may be short.
+func file(t testing.TB, header string, frames ...[]byte) []byte {
+	var plain []byte
+	for _, f := range append([][]byte{[]byte(header)}, frames...) {
+		plain = append(binary.AppendUvarint(plain, uint64(len(f))), f...)
+	}
+	return pack(t, plain)
+}
+
+func pack(t testing.TB, plain []byte) []byte {
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	require.NoError(t, err)
+	return z.EncodeAll(plain, []byte("vsmmu-tr\x01\x00"))
+}
+
+// unpack is the plain part of a transcript.
+func unpack(t testing.TB, packed []byte) []byte {
+	z, err := zstd.NewReader(bytes.NewReader(packed[10:]))
+	require.NoError(t, err)
+	defer z.Close()
+	plain, err := io.ReadAll(z)
+	require.NoError(t, err)
+	return plain
+}
+
+// The bytes of docs/transcript.md, kind by kind: what has once been written can
+// be read for ever.
+func TestWireForm(t *testing.T) {
+	for _, c := range []struct {
+		wire []byte
+		want Body
+	}{
+		{[]byte{1, 5, 0x20, 4, 0x0d, 1}, &Load{smmuv3.RegCR0, 4, 0x0d, true}},
+		{[]byte{2, 5, 0xac, 0x81, 0x04, 4, 3}, &Store{smmuv3.RegEVENTQCons, 4, 3}},
+		{[]byte{3, 5, 0, 0x10, 1, 0, 0}, &Call{Op: OpAttach, StreamID: 0x10, Host: 1}},
+		{[]byte{3, 5, 3, 0, 0, 0x80, 0x20, 0x40}, &Call{Op: OpGuestWrote, Range: guestmem.Range{GPA: 0x1000, Len: 64}}},
+		{[]byte{4, 5, 1, 0x10, 1, 2, 'n', 'o'}, &Return{OpDetach, 0x10, true, "no"}},
+		{[]byte{5, 5, 1, 0x10, 2, 3, 4}, &Fault{1, smmuv3.Event{0x10, 2, 3, 4}}},
+		{[]byte{6, 5, 0x40, 2, 1, 2, 0xaa, 0xbb, 0}, &MemRead{GPA: 0x40, Len: 2, Command: true, Data: []byte{0xaa, 0xbb}}},
+		{[]byte{6, 5, 0x40, 2, 0, 0, 1, 1, 1, 'x'}, &MemRead{GPA: 0x40, Len: 2, Err: &Error{"x", 1}}},
+		{[]byte{7, 5, 0x40, 1, 0xaa, 0}, &MemWrite{GPA: 0x40, Data: []byte{0xaa}}},
+		{[]byte{8, 5, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0}, &HostCapabilities{IDs: smmuv3.IDRegs{IDR: [6]uint32{1, 2, 3, 4, 5, 6}, IIDR: 7, AIDR: 8}}},
+		{[]byte{9, 5, 1, 0x10, 9, 0}, &HostAttach{1, 0x10, 9 * time.Microsecond, nil}},
+		{
+			[]byte{10, 5, 0x10, 2, 0, 0, 0, 0x40, 5, 2, 1, 1, 2, 3, 1, 1, 9, 0},
+			&HostBind{0x10, bridge.GuestStage{
+				Disposition: bridge.Translate, S1ContextPtr: 0x40, S1CDMax: 5, S1Fmt: 2, S1DSS: 1,
+				S1CIR: 1, S1COR: 2, S1CSH: 3, S1STALLD: true, EATS: 1,
+			}, 9 * time.Microsecond, nil},
+		},
+		{[]byte{11, 5, 0x10, 9, 0}, &HostDetach{0x10, 9 * time.Microsecond, nil}},
+		{[]byte{12, 5, 1, 2, 0x30, 0, 0x10, 1, 9, 0}, &HostInvalidate{1, []smmuv3.Command{{0x30, 0}, {0x10, 1}}, 9 * time.Microsecond, nil}},
+		{[]byte{13, 5, 2, 0}, &Pulse{vsmmu.LineCmdSync, nil}},
+		{[]byte{14, 5, 0x40, 7, 1, 64, 1, 'x'}, &MSI{0x40, 7, &Error{"x", 64}}},
+		{[]byte{15, 5, 0x46, 0, 1}, &Command{smmuv3.Command{0x46}, smmuv3.CErrorIll}},
+		{[]byte{16, 5, 0x10, 2, 3, 4, 3}, &Event{smmuv3.Event{0x10, 2, 3, 4}, vsmmu.Overflowed}},
+		{[]byte{17, 5, 0x10, 1, 0x40, 8, 0}, &DMA{0x10, true, 0x40, 8, nil}},
+		{[]byte{18, 5, 2, 'u', 'p'}, &Note{"up"}},
+		{[]byte{19, 5, 0}, &End{}},
+	} {
+		t.Run(c.want.String(), func(t *testing.T) {
+			tr, err := Read(bytes.NewReader(file(t, `{}`, c.wire)))
+			require.NoError(t, err)
+			require.Len(t, tr.Entries, 1)
+			assert.Equal(t, Entry{5 * time.Microsecond, c.want}, tr.Entries[0])
+
+			l := &log{begun: time.Now()}
+			l.put(c.want)
+			assert.Equal(t, c.wire[0], l.buf[1])
+			assert.Equal(t, c.wire[2:], l.buf[len(l.buf)-len(c.wire)+2:])
+		})
+	}
+	assert.Len(t, kinds, 20, "a new kind needs a row")
+}
+
+// The bits of an error's kind are part of the format.
+func TestErrorsKeepTheirBits(t *testing.T) {
+	for bit, err := range []error{
+		guestmem.ErrUnmapped, guestmem.ErrReadOnly,
+		bridge.ErrRejected, bridge.ErrGone, bridge.ErrInUse, bridge.ErrEndpoint, bridge.ErrClosed,
+	} {
+		e := &Error{"x", 1 << bit}
+		assert.ErrorIs(t, e, err)
+		assert.NotErrorIs(t, &Error{"x", ^(uint32(1) << bit)}, err)
+		assert.Equal(t, e, newError(errors.Join(errors.New("x"), nil, err)).with("x"))
+	}
+	assert.NoError(t, (*Error)(nil).err())
+}
+
+func (e *Error) with(text string) *Error { return &Error{text, e.matches} }
+
+func TestHeader(t *testing.T) {
+	want := Options{
+		Title: "a boot", Policy: idr.Policy{smmuv3.SSIDSIZE: 10, smmuv3.STLevel: 0},
+		Hosts: []bridge.Capabilities{{IDs: guestIDs}}, Streams: map[smmuv3.StreamID]string{0x10: "plain"},
+	}
+	g := newGuest(t, want)
+	r, err := NewReader(bytes.NewReader(g.closed()))
+	require.NoError(t, err)
+	defer r.Close()
+	h := r.Header()
+	assert.Equal(t, want, Options{Title: h.Title, Policy: idr.Policy(h.Policy), Hosts: h.Hosts, Streams: h.Streams})
+	assert.Equal(t, guestIDs, h.IDs)
+	assert.WithinDuration(t, time.Now(), h.Recorded, time.Hour)
+}
+
+func TestForeignFiles(t *testing.T) {
+	for name, c := range map[string]struct {
+		file []byte
+		want error
+	}{
+		"empty":                      {nil, ErrForeign},
+		"another format":             {[]byte("\x1f\x8b\x08 a gzip file, say"), ErrForeign},
+		"short, and another format":  {[]byte("vs\x00"), ErrForeign},
+		"version 0":                  {[]byte("vsmmu-tr\x00\x00"), ErrForeign},
+		"newer":                      {[]byte("vsmmu-tr\x02\x00 whatever"), ErrNewer},
+		"much newer":                 {[]byte("vsmmu-tr\x00\x01 whatever"), ErrNewer},
+		"cut in the magic":           {[]byte("vsmmu-"), ErrCut},
+		"cut before the header":      {[]byte("vsmmu-tr\x01\x00"), ErrCut},
+		"no zstd":                    {[]byte("vsmmu-tr\x01\x00 no zstd stream"), ErrCorrupt},
+		"a header that is no JSON":   {file(t, `{`), ErrCorrupt},
+		"a header of another shape":  {file(t, `{"policy":{"NOFIELD":1}}`), ErrCorrupt},
+		"an entry of unknown kind":   {file(t, `{}`, []byte{20, 0}), ErrCorrupt},
+		"an entry of kind 0":         {file(t, `{}`, []byte{0, 0}), ErrCorrupt},
+		"an empty entry":             {file(t, `{}`, nil), ErrCorrupt},
+		"an entry that is too short": {file(t, `{}`, []byte{1, 0, 0x20, 4}), ErrCorrupt},
+		"an entry that is too long":  {file(t, `{}`, []byte{19, 0, 0, 0}), ErrCorrupt},
+		"a field out of range":       {file(t, `{}`, []byte{1, 0, 0x20, 0x80, 0x02, 0}), ErrCorrupt},
+		"a list that is too long":    {file(t, `{}`, []byte{12, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f}), ErrCorrupt},
+		"a frame that is too long":   {pack(t, []byte{2, '{', '}', 0xff, 0xff, 0xff, 0x7f}), ErrCorrupt},
+		"a stage of no disposition":  {file(t, `{}`, []byte{10, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}), ErrCorrupt},
+		"an event of no fate":        {file(t, `{}`, []byte{16, 0, 0, 0, 0, 0, 5}), ErrCorrupt},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Read(bytes.NewReader(c.file))
+			require.ErrorIs(t, err, c.want)
+		})
+	}
+}
+
+// Wherever the plain part is cut, at the boundary of a frame or within, all
+// whole entries before are read.
+func TestCutAtEveryByte(t *testing.T) {
+	g := newGuest(t, Options{})
+	g.attach(0x10)
+	g.up()
+	g.host.Emit(translation(0x10, 0x1000))
+	packed := g.closed()
+	whole, err := Read(bytes.NewReader(packed))
+	require.NoError(t, err)
+	plain := unpack(t, packed)
+
+	head, n := binary.Uvarint(plain)
+	at, entries := n+int(head), 0
+	for cut := at; cut < len(plain); cut++ {
+		if size, n := binary.Uvarint(plain[at:]); cut == at+n+int(size) {
+			at, entries = cut, entries+1
+		}
+		tr, err := Read(bytes.NewReader(pack(t, plain[:cut])))
+		require.NoError(t, err)
+		require.False(t, tr.Complete(), "cut at %d", cut)
+		requirePrefix(t, whole.Entries, tr.Entries)
+		require.Len(t, tr.Entries, entries, "cut at %d", cut)
+	}
+	assert.Equal(t, len(whole.Entries)-1, entries)
+}
+
+func requirePrefix(t *testing.T, whole, part []Entry) {
+	require.LessOrEqual(t, len(part), len(whole))
+	require.Equal(t, append([]Entry{}, whole[:len(part)]...), append([]Entry{}, part...))
+}
+
+// A file that is cut where a machine went down: everything that had been
+// flushed is there.
+func TestCutFile(t *testing.T) {
+	g := newGuest(t, Options{})
+	g.attach(0x10)
+	g.up()
+	time.Sleep(2 * flushEvery)
+	flushed := g.file.written()
+	g.Note("not flushed")
+	packed := g.closed()
+	require.True(t, bytes.HasPrefix(packed, flushed))
+	whole, err := Read(bytes.NewReader(packed))
+	require.NoError(t, err)
+
+	tr, err := Read(bytes.NewReader(flushed))
+	require.NoError(t, err)
+	assert.False(t, tr.Complete())
+	assert.GreaterOrEqual(t, len(tr.Entries), 20)
+	requirePrefix(t, whole.Entries, tr.Entries)
+	for cut := range packed[:len(packed)-1] {
+		tr, err := Read(bytes.NewReader(packed[:cut]))
+		if err == nil {
+			require.False(t, tr.Complete())
+			requirePrefix(t, whole.Entries, tr.Entries)
+		} else if cut > 0 {
+			require.ErrorIs(t, err, ErrCut, "cut at %d", cut)
+		}
+	}
+}
+
+// blocked is a file on a disk that does not answer.
+type blocked struct{ until chan struct{} }
+
+func (b blocked) Write(p []byte) (int, error) {
+	if len(p) > 1000 {
+		<-b.until
+	}
+	return len(p), nil
+}
+
+func TestASlowFileCutsTheTranscriptAndNotTheGuest(t *testing.T) {
+	disk := blocked{make(chan struct{})}
+	r, err := Record(disk, vsmmu.Config{IDs: guestIDs, Memory: new(guestmem.Fake), Interrupts: wires{}}, Options{Buffer: 64 << 10})
+	require.NoError(t, err)
+	for i := range uint64(100_000) {
+		r.Store(smmuv3.RegGErrorIRQ1, 4, i*0x9e3779b97f4a7c15)
+	}
+	r.log.mu.Lock()
+	assert.NotEmpty(t, r.log.cut)
+	assert.Less(t, len(r.log.buf), 128<<10, "no more than the buffer is kept")
+	r.log.mu.Unlock()
+	close(disk.until)
+	require.ErrorIs(t, r.Close(), ErrCut)
+}
+
+func TestACutSaysWhy(t *testing.T) {
+	var file bytes.Buffer
+	l, err := newLog(&file, Header{}, 1)
+	require.NoError(t, err)
+	for range 3 {
+		l.add(&Note{"x"})
+	}
+	require.ErrorIs(t, l.end(), ErrCut)
+	tr, err := Read(&file)
+	require.NoError(t, err)
+	assert.Equal(t, "the writer could not keep up", tr.Cut)
+}
+
+// full is a disk without room.
+type full struct{ room int }
+
+var errFull = errors.New("no space left on device")
+
+func (f *full) Write(p []byte) (int, error) {
+	if f.room -= len(p); f.room < 0 {
+		return 0, errFull
+	}
+	return len(p), nil
+}
+
+func TestAFullDisk(t *testing.T) {
+	cfg := vsmmu.Config{IDs: guestIDs, Memory: new(guestmem.Fake), Interrupts: wires{}}
+	_, err := Record(new(full), cfg, Options{})
+	require.ErrorIs(t, err, errFull)
+
+	r, err := Record(&full{1000}, cfg, Options{})
+	require.NoError(t, err)
+	for i := range uint64(10_000) {
+		r.Store(smmuv3.RegGErrorIRQ1, 4, i*0x9e3779b97f4a7c15>>32)
+	}
+	require.ErrorIs(t, r.Close(), errFull)
+}
+
+func TestRecordRefusesWhatTheDeviceRefuses(t *testing.T) {
+	_, err := Record(io.Discard, vsmmu.Config{}, Options{})
+	require.ErrorIs(t, err, vsmmu.ErrConfig)
+	g := newGuest(t, Options{})
+	require.ErrorIs(t, g.Attach(0x10, nil, nil), vsmmu.ErrConfig)
+}
+
+// seeds are the boundaries that the reader has to mind, by name.
+func seeds(t testing.TB) map[string][]byte {
+	g := newGuest(t, Options{})
+	session(g)
+	packed := g.closed()
+	plain := unpack(t, packed)
+	return map[string][]byte{
+		"whole":                  packed,
+		"cut in the middle":      packed[:len(packed)/2],
+		"without its last entry": pack(t, plain[:len(plain)-4]),
+		"magic only":             []byte("vsmmu-tr\x01\x00"),
+		"newer":                  []byte("vsmmu-tr\x02\x00"),
+		"no zstd":                []byte("vsmmu-tr\x01\x00zstd"),
+		"header only":            file(t, `{}`),
+		"unknown kind":           file(t, `{}`, []byte{20, 0}),
+		"longest list":           file(t, `{}`, []byte{12, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f}),
+		"longest frame":          pack(t, []byte{2, '{', '}', 0x80, 0x80, 4}),
+		"end of time":            file(t, `{}`, []byte{19, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0}),
+		"a host nobody attached": file(t, `{"ids":{"IDR":[151523354,40501904,0,0,0,116]}}`, []byte{5, 0, 9, 0x10, 0, 0, 0}),
+	}
+}
+
+// FuzzRead: whatever the bytes, reading them ends, and what could be read can be
+// replayed to some end.
+func FuzzRead(f *testing.F) {
+	for _, s := range seeds(f) {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		tr, err := Read(bytes.NewReader(b))
+		if err != nil || len(tr.Entries) > 10_000 {
+			return
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_ = replayWithin(ctx, tr, time.Millisecond)
+		for _, e := range tr.Entries {
+			_ = e.Body.String()
+		}
+	})
+}
+
+func TestFuzzSeeds(t *testing.T) {
+	for name, s := range seeds(t) {
+		t.Run(name, func(t *testing.T) {
+			if tr, err := Read(bytes.NewReader(s)); err == nil {
+				_ = replayWithin(t.Context(), tr, time.Millisecond)
+			}
+		})
+	}
+}

@@ -1,0 +1,122 @@
+package transcript
+
+import (
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+)
+
+// moving are the registers that a device changes while the guest looks: CR0ACK,
+// CMDQ_CONS and the like. A guest that polls one may have seen it before the
+// device was done, and the device at hand may be done sooner; so a value that
+// was recorded fits if the register has it now, or has had it on its way here
+// from the value that the guest saw last. All other registers have to be equal.
+//
+// It is a register's last recorded value, by its offset.
+type moving map[uint64]seen
+
+type seen struct {
+	value    uint32
+	executed uint64 // commands at that time
+}
+
+// word is the offset of the 32-bit register at an offset, the same for both
+// names of those that have two.
+func word(off uint64) uint64 {
+	switch off &^= 3; off {
+	case smmuv3.RegEVENTQProd & 0xff, smmuv3.RegEVENTQCons & 0xff:
+		return off | 0x10000
+	}
+	return off
+}
+
+func isMoving(off uint64) bool {
+	switch off {
+	case smmuv3.RegCR0ACK, smmuv3.RegGBPA, smmuv3.RegGERROR, smmuv3.RegCMDQCons, smmuv3.RegEVENTQProd:
+		return true
+	}
+	return false
+}
+
+// halves are the words of an access and where they stand.
+func halves(off uint64, size uint8, v uint64) map[uint64]uint32 {
+	m := map[uint64]uint32{word(off): uint32(v)}
+	if size == 8 {
+		m[word(off+4)] = uint32(v >> 32)
+	}
+	return m
+}
+
+// has reports whether a load has a register that moves.
+func (m moving) has(l *Load) bool {
+	for off := range halves(l.Offset, l.Size, 0) {
+		if isMoving(off) {
+			return true
+		}
+	}
+	return false
+}
+
+// fits reports whether the recorded value of a load fits to what the device has
+// now, after so many commands.
+func (m moving) fits(d *vsmmu.Device, want *Load, now uint64, executed uint64) bool {
+	if want.Value == now || want.Racing {
+		return true
+	}
+	is := halves(want.Offset, want.Size, now)
+	for off, was := range halves(want.Offset, want.Size, want.Value) {
+		if was != is[off] && !(isMoving(off) && m.onTheWay(d, off, was, is[off], executed)) {
+			return false
+		}
+	}
+	return true
+}
+
+// onTheWay reports whether a register has had a value since the guest saw it
+// last.
+func (m moving) onTheWay(d *vsmmu.Device, off uint64, v, now uint32, executed uint64) bool {
+	last, index := m[off], uint32(0)
+	switch off {
+	case smmuv3.RegCMDQCons:
+		q, _ := commandQueue(d)
+		index = uint32(q.Mask())
+		if executed-last.executed > uint64(index) {
+			last.value = last.value&^index | (now+1)&index // once around: anything
+		}
+	case smmuv3.RegEVENTQProd:
+		log2 := min(uint32(d.Load(smmuv3.RegEVENTQBase, 4))&0x1f, d.IDs().Get(smmuv3.EVENTQS))
+		index = 1<<(log2+1) - 1
+	}
+	if (v-last.value)&index > (now-last.value)&index {
+		return false
+	}
+	// Of flags, each by itself.
+	return (v^now)&(v^last.value)&^index == 0
+}
+
+// loaded notes what the guest saw.
+func (m moving) loaded(l *Load, executed uint64) {
+	for off, v := range halves(l.Offset, l.Size, l.Value) {
+		if isMoving(off) {
+			m[off] = seen{v, executed}
+		}
+	}
+}
+
+// stored notes what the guest put there itself, if the device took it.
+func (m moving) stored(d *vsmmu.Device, s *Store) {
+	for off, v := range halves(s.Offset, s.Size, s.Value) {
+		switch now := uint32(d.Load(off, 4)); off {
+		case smmuv3.RegGBPA:
+			if smmuv3.GBPA(v)&smmuv3.GBPAUpdate != 0 { // otherwise it is ignored (§6.3.14.1)
+				m[off] = seen{value: v}
+			}
+		case smmuv3.RegCMDQCons, smmuv3.RegEVENTQProd:
+			if now == v {
+				m[off] = seen{v, m[off].executed}
+			}
+		}
+	}
+}
+
+// forget notes that the registers have been reset.
+func (m moving) forget() { clear(m) }

@@ -1,0 +1,179 @@
+package transcript
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// window bounds what decompression keeps, in bytes.
+const window = 1 << 20
+
+// Reader reads a transcript entry by entry, in memory that does not depend on
+// its length.
+type Reader struct {
+	header Header
+	zstd   *zstd.Decoder
+	frames *bufio.Reader
+	frame  []byte
+	at     time.Duration
+	err    error // of all further calls of Next
+}
+
+// NewReader reads the header. Its error matches ErrForeign, ErrNewer, ErrCut or
+// ErrCorrupt, or is r's.
+func NewReader(r io.Reader) (*Reader, error) {
+	if err := readPreamble(r); err != nil {
+		return nil, err
+	}
+	d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(window))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	t := &Reader{zstd: d, frames: bufio.NewReader(d)}
+	b, err := t.next()
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
+	if err := json.Unmarshal(b, &t.header); err != nil {
+		d.Close()
+		return nil, fmt.Errorf("%w: its header: %w", ErrCorrupt, err)
+	}
+	return t, nil
+}
+
+// Header is what the transcript says of the device.
+func (r *Reader) Header() Header { return r.header }
+
+// Close gives back what reading took. It does not close the reader below.
+func (r *Reader) Close() { r.zstd.Close() }
+
+// Next returns the next entry. After End it returns io.EOF; before it an error
+// that matches ErrCut where the transcript simply ends.
+func (r *Reader) Next() (Entry, error) {
+	if r.err != nil {
+		return Entry{}, r.err
+	}
+	e, err := r.entry()
+	switch {
+	case err != nil:
+		r.err = err
+	default:
+		if _, ok := e.Body.(*End); ok {
+			r.err = io.EOF
+		}
+	}
+	return e, err
+}
+
+func (r *Reader) entry() (Entry, error) {
+	b, err := r.next()
+	if err != nil {
+		return Entry{}, err
+	}
+	if len(b) == 0 || int(b[0]) >= len(kinds) || kinds[b[0]] == nil {
+		return Entry{}, fmt.Errorf("%w: an entry of an unknown kind", ErrCorrupt)
+	}
+	body := kinds[b[0]]()
+	c := &coder{b: b[1:], decode: true}
+	later := micros(c.uvarint())
+	body.question(c)
+	body.answer(c)
+	if c.err == nil && len(c.b) != 0 {
+		c.err = errors.New("an entry ends late")
+	}
+	if c.err != nil {
+		return Entry{}, fmt.Errorf("%w: %w", ErrCorrupt, c.err)
+	}
+	if r.at += later; r.at < 0 {
+		return Entry{}, fmt.Errorf("%w: it lasts for centuries", ErrCorrupt)
+	}
+	return Entry{At: r.at, Body: body}, nil
+}
+
+// next returns the next frame, which is valid until the next call.
+func (r *Reader) next() ([]byte, error) {
+	n, err := binary.ReadUvarint(r.frames)
+	if err != nil {
+		return nil, r.broken(err)
+	}
+	if n > maxFrame {
+		return nil, fmt.Errorf("%w: a frame of %d bytes", ErrCorrupt, n)
+	}
+	if uint64(cap(r.frame)) < n {
+		r.frame = make([]byte, n)
+	}
+	r.frame = r.frame[:n]
+	if _, err := io.ReadFull(r.frames, r.frame); err != nil {
+		return nil, r.broken(err)
+	}
+	return r.frame, nil
+}
+
+// broken tells a transcript that ends too early from one that is wrong.
+func (r *Reader) broken(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return ErrCut
+	}
+	return fmt.Errorf("%w: %w", ErrCorrupt, err)
+}
+
+// Transcript is a whole transcript in memory.
+type Transcript struct {
+	Header
+	Entries []Entry
+	// Cut says why the transcript ends before the device did; empty if it does
+	// not.
+	Cut string
+}
+
+// maxEntries bounds a Transcript: a boot of Linux has some tens of thousands.
+const maxEntries = 1 << 22
+
+// Read reads a transcript. One that is cut off is read up to there, and says so
+// in Cut; of one that is corrupt, what comes before is returned with the error.
+func Read(r io.Reader) (*Transcript, error) {
+	in, err := NewReader(r)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	t := &Transcript{Header: in.Header()}
+	for {
+		e, err := in.Next()
+		switch {
+		case err == io.EOF:
+			return t, nil
+		case errors.Is(err, ErrCut):
+			t.Cut = "the file ends"
+			return t, nil
+		case err != nil:
+			return t, fmt.Errorf("after %d entries: %w", len(t.Entries), err)
+		case len(t.Entries) == maxEntries:
+			return t, fmt.Errorf("%w: more than %d entries", ErrCorrupt, maxEntries)
+		}
+		if end, ok := e.Body.(*End); ok {
+			t.Cut = end.Cut
+		}
+		t.Entries = append(t.Entries, e)
+	}
+}
+
+// Complete reports whether the transcript goes to the device's end.
+func (t *Transcript) Complete() bool { return t.Cut == "" }
+
+// Lasted is the time of the last entry.
+func (t *Transcript) Lasted() time.Duration {
+	if n := len(t.Entries); n > 0 {
+		return t.Entries[n-1].At
+	}
+	return 0
+}

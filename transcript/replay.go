@@ -1,0 +1,319 @@
+package transcript
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"reflect"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
+)
+
+// stall is how long a device may do nothing of what it is to do before that
+// counts as a difference. A device that does the same never comes near it.
+const stall = 10 * time.Second
+
+// Replay does to a new device what was done to the recorded one: it makes the
+// guest's accesses, the host's faults and the embedder's calls, and answers the
+// device's own reads and calls, all as recorded. Each thing that the device does
+// is compared with what the recorded one did, in the order of its Channel.
+//
+// An entry is taken when all that the recorded device had done before it has
+// been done. What the device does sooner than that is looked for ahead.
+//
+// The first difference ends it, with a *Difference. ID registers that are not
+// derived as they were recorded are an error, too. A transcript that is cut off
+// is replayed up to there.
+func Replay(ctx context.Context, t *Transcript) error { return replayWithin(ctx, t, stall) }
+
+func replayWithin(ctx context.Context, t *Transcript, stall time.Duration) error {
+	if err := checkIDs(t.Header); err != nil {
+		return err
+	}
+	r, err := newReplay(t, stall)
+	if err != nil {
+		return err
+	}
+	defer r.dev.Close() // the transcript may have ended before the device
+	defer r.release()
+	return r.run(ctx)
+}
+
+// checkIDs derives the ID registers anew, if the transcript says from what.
+func checkIDs(h Header) error {
+	if len(h.Hosts) == 0 {
+		return nil
+	}
+	res, err := idr.Derive(idr.Policy(h.Policy), h.Hosts...)
+	if err != nil {
+		return fmt.Errorf("deriving the ID registers: %w", err)
+	}
+	for _, f := range smmuv3.IDFields() {
+		if was, is := h.IDs.Get(f), res.Regs.Get(f); was != is {
+			return fmt.Errorf("%s.%v: the guest was shown %d, and would now be shown %d", f.Register(), f, was, is)
+		}
+	}
+	return nil
+}
+
+// replay is one under way.
+type replay struct {
+	t     *Transcript
+	dev   *vsmmu.Device
+	stall time.Duration
+
+	moving moving // registers that the device changes
+	hosts  map[uint32]*replayHost
+
+	mu       sync.Mutex
+	progress sync.Cond
+	expected map[Channel]*queue // what the device is to do
+	done     []bool             // by entry: the device has done it
+	reads    reads
+	executed uint64 // commands that the device has carried out
+	stage    string // of the guest's boot: the last note
+	at       int    // the entry that is under way
+	released bool   // nothing that the device does is compared any more
+	err      error  // the first difference
+}
+
+// queue holds the entries of a channel that the device has not come to yet.
+type queue struct{ entries []int }
+
+// byDevice reports whether an entry is something that the device did, to be
+// compared and in part to be answered.
+func byDevice(b Body) bool {
+	switch b.(type) {
+	case *Return, *MemWrite, *HostCapabilities, *HostAttach, *HostBind, *HostDetach, *HostInvalidate,
+		*Pulse, *MSI, *Command, *Event:
+		return true
+	}
+	return false
+}
+
+func newReplay(t *Transcript, stall time.Duration) (*replay, error) {
+	r := &replay{
+		t: t, stall: stall, expected: map[Channel]*queue{}, done: make([]bool, len(t.Entries)),
+		hosts: map[uint32]*replayHost{}, moving: moving{},
+	}
+	r.progress.L = &r.mu
+	r.reads.learn(t.Entries)
+	for i, e := range t.Entries {
+		if !byDevice(e.Body) {
+			continue
+		}
+		ch := e.Body.Channel()
+		if r.expected[ch] == nil {
+			r.expected[ch] = &queue{}
+		}
+		r.expected[ch].entries = append(r.expected[ch].entries, i)
+	}
+	var err error
+	r.dev, err = vsmmu.New(vsmmu.Config{
+		IDs: t.IDs, AbortAtReset: t.AbortAtReset, Memory: replayMemory{r}, Interrupts: replayInterrupts{r},
+		Trace: vsmmu.Trace{
+			Command: func(c smmuv3.Command, code smmuv3.CmdqErr) { r.command(&Command{c, code}) },
+			Event:   func(ev smmuv3.Event, f vsmmu.Fate) { r.answer(&Event{ev, f}) },
+		},
+	})
+	return r, err
+}
+
+// run walks through the transcript.
+func (r *replay) run(ctx context.Context) error {
+	for i, e := range r.t.Entries {
+		r.mu.Lock()
+		if r.at = i; r.err == nil {
+			r.err = context.Cause(ctx)
+		}
+		err := r.err
+		r.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		switch b := e.Body.(type) {
+		case *Load:
+			r.load(b)
+		case *Store:
+			r.dev.Store(b.Offset, int(b.Size), b.Value)
+			r.moving.stored(r.dev, b)
+		case *Call:
+			r.call(b)
+		case *Fault:
+			r.host(b.Host).emit(b.Event)
+		case *MemRead:
+			if !b.Command {
+				r.await(i)
+			}
+		case *Note:
+			r.mu.Lock()
+			r.stage = b.Text
+			r.mu.Unlock()
+		default:
+			if byDevice(b) {
+				r.await(i)
+			}
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
+
+// call makes a call of the embedder's. What it returns is an entry of its own.
+func (r *replay) call(c *Call) {
+	var err error
+	switch c.Op {
+	case OpAttach:
+		err = r.dev.Attach(c.StreamID, r.host(c.Host), nil)
+	case OpDetach:
+		err = r.dev.Detach(c.StreamID)
+	case OpReset:
+		err = r.dev.Reset()
+		r.moving.forget()
+	case OpGuestWrote:
+		r.dev.GuestWrote(c.Range)
+	case OpClose:
+		err = r.dev.Close()
+		r.moving.forget()
+	}
+	ret := &Return{Op: c.Op, StreamID: c.StreamID, Failed: err != nil}
+	if err != nil {
+		ret.Text = err.Error()
+	}
+	r.answer(ret)
+}
+
+// load makes a load of the guest's and compares the value. The device may have
+// to be waited for until it has one that fits.
+func (r *replay) load(want *Load) {
+	got := *want
+	fits := func() bool {
+		got.Value = r.dev.Load(want.Offset, int(want.Size))
+		return r.moving.fits(r.dev, want, got.Value, r.executed)
+	}
+	r.wait(func() bool { return fits() || !r.moving.has(want) }, func() {})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !fits() {
+		r.differ(want, &got)
+	}
+	r.moving.loaded(want, r.executed)
+}
+
+// await waits until the device has done what an entry says.
+func (r *replay) await(i int) {
+	r.wait(func() bool { return r.done[i] }, func() { r.differ(r.t.Entries[i].Body, nil) })
+}
+
+// wait waits until ok holds. If the device does nothing for long, late is called
+// instead. Both are called with r.mu held.
+func (r *replay) wait(ok func() bool, late func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	deadline := time.Now().Add(r.stall)
+	for tries := 0; r.err == nil && !ok(); tries++ {
+		switch {
+		case tries < 1000: // as a rule it is a matter of microseconds
+			r.mu.Unlock()
+			runtime.Gosched()
+			r.mu.Lock()
+		case time.Now().After(deadline):
+			late()
+			return
+		default:
+			// Registers change without anybody being told: it is looked again.
+			again := time.AfterFunc(time.Millisecond, func() {
+				r.mu.Lock() // not before it is waited for
+				defer r.mu.Unlock()
+				r.progress.Broadcast()
+			})
+			r.progress.Wait()
+			again.Stop()
+		}
+	}
+}
+
+// answer compares something that the device does with what comes next in its
+// channel, and returns that, with the answer that was given. It returns nil
+// where there is none: after a difference, and after a cut.
+func (r *replay) answer(got Body) Body {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.released || r.err != nil {
+		return nil
+	}
+	q := r.expected[got.Channel()]
+	if q == nil || len(q.entries) == 0 {
+		if r.t.Complete() {
+			r.differ(nil, got)
+		}
+		return nil
+	}
+	i := q.entries[0]
+	want := r.t.Entries[i].Body
+	if !same(want, got) {
+		r.at = i
+		r.differ(want, got)
+		return nil
+	}
+	q.entries = q.entries[1:]
+	r.did(i)
+	return want
+}
+
+// did notes that the device has done an entry. r.mu is held.
+func (r *replay) did(i int) {
+	r.done[i] = true
+	r.progress.Broadcast()
+}
+
+func (r *replay) command(c *Command) {
+	r.answer(c)
+	r.mu.Lock()
+	r.executed++
+	r.mu.Unlock()
+}
+
+// same reports whether two entries are of one kind and ask the same.
+func same(a, b Body) bool {
+	if reflect.TypeOf(a) != reflect.TypeOf(b) {
+		return false
+	}
+	var x, y coder
+	a.question(&x)
+	b.question(&y)
+	return bytes.Equal(x.b, y.b)
+}
+
+// differ ends the replay. r.mu is held.
+func (r *replay) differ(want, got Body) {
+	if r.err != nil || r.released {
+		return
+	}
+	d := &Difference{Entry: r.at, At: r.t.Entries[r.at].At, Stage: r.stage, Want: want, Got: got}
+	d.explain(&r.reads, r.executed, r.t.IDs)
+	r.err = d
+	r.progress.Broadcast()
+}
+
+// release has nothing compared any more, so that the device may be closed.
+func (r *replay) release() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.released = true
+}
+
+func (r *replay) host(n uint32) *replayHost {
+	h := r.hosts[n]
+	if h == nil {
+		h = &replayHost{r: r, number: n, sink: func(smmuv3.Event) {}}
+		r.hosts[n] = h
+	}
+	return h
+}

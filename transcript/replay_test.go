@@ -1,0 +1,245 @@
+package transcript
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/record"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+)
+
+func recorded(t testing.TB, guest func(*guest)) *Transcript {
+	g := newGuest(t, Options{Title: t.Name(), Streams: map[smmuv3.StreamID]string{0x10: "plain"}})
+	guest(g)
+	tr, err := Read(bytes.NewReader(g.closed()))
+	require.NoError(t, err)
+	require.True(t, tr.Complete(), tr.Cut)
+	return tr
+}
+
+func TestReplayDoesTheSame(t *testing.T) {
+	for name, life := range map[string]func(*guest){
+		"nothing":      func(*guest) {},
+		"a whole life": session,
+		"commands nobody waits for": func(g *guest) {
+			g.attach(0x10)
+			g.up()
+			g.ste(0x10, 0x40000b)
+			for i := range uint64(40) {
+				g.submit(cfgiSTE(0x10), smmuv3.Command{0x12, i << 12}, cmdSync)
+			}
+			g.run(cmdSync)
+		},
+		"a host that fails": func(g *guest) {
+			n := 0
+			g.host.FailWith(func(c record.Call) error {
+				if c.Op != record.Attach && c.Op != record.CloseStream {
+					if n++; n%3 == 0 {
+						return bridge.ErrRejected
+					}
+				}
+				return nil
+			})
+			g.attach(0x10)
+			g.up()
+			for i := range uint64(20) {
+				g.ste(0x10, 0x40000b+i<<6)
+				g.run(cfgiSTE(0x10), smmuv3.Command{0x30}, cmdSync)
+			}
+		},
+		"memory that fails": func(g *guest) {
+			g.attach(0x10)
+			g.up()
+			g.mem.FailReads(guestmem.Range{GPA: strtabAt, Len: 0x4000}, guestmem.ErrUnmapped)
+			g.run(cfgiSTE(0x10), cmdSync)
+			g.host.Emit(smmuv3.Event{0x03 | 0x10<<32}) // F_STE_FETCH: look again
+			g.run(cmdSync)
+			g.mem.Heal()
+			g.mem.FailReads(guestmem.Range{GPA: cmdqAt, Len: 0x1000}, guestmem.ErrUnmapped)
+			g.run(cmdSync, cmdSync)
+			g.mem.Heal()
+			g.w32(smmuv3.RegGERRORN, g.r32(smmuv3.RegGERROR))
+			g.run(cmdSync)
+			g.mem.FailWrites(guestmem.Range{GPA: eventqAt, Len: 0x1000}, guestmem.ErrReadOnly)
+			g.host.Emit(translation(0x10, 0))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr := recorded(t, life)
+			require.NoError(t, Replay(t.Context(), tr))
+		})
+	}
+}
+
+// Two vCPUs submit at once under a lock, as drivers do, and each polls.
+func TestReplayOfConcurrentGuests(t *testing.T) {
+	tr := recorded(t, func(g *guest) {
+		g.attach(0x10)
+		g.up()
+		var queue sync.Mutex
+		var all sync.WaitGroup
+		for cpu := range uint64(3) {
+			all.Go(func() {
+				for i := range uint64(200) {
+					queue.Lock()
+					prod := g.submit(smmuv3.Command{0x12 | cpu<<48, i << 12}, cmdSync)
+					queue.Unlock()
+					for done := false; !done; {
+						cons := g.r32(smmuv3.RegCMDQCons)
+						// Whoever sleeps for long finds the queue gone round, and empty at the end.
+						done = (cons-prod)&0x1ff < 256 || cons == g.r32(smmuv3.RegCMDQProd)
+					}
+					if cpu == 0 && i%8 == 0 {
+						g.host.Emit(translation(0x10, i<<12))
+						g.takeEvents()
+					}
+				}
+			})
+		}
+		all.Wait()
+	})
+	require.NoError(t, Replay(t.Context(), tr))
+}
+
+func TestReplayTellsTheFirstDifference(t *testing.T) {
+	tr := recorded(t, session)
+	for name, c := range map[string]struct {
+		change func(Body) bool // changes an entry and says that it did
+		words  []string
+	}{
+		"another value of a register": {
+			func(b Body) bool {
+				l, ok := b.(*Load)
+				if ok = ok && l.Offset == smmuv3.RegIDR5; ok {
+					l.Value ^= 0x10
+				}
+				return ok
+			},
+			[]string{"at registers", "while: the driver probes", "load of IDR5 reads 0x64", "load of IDR5 reads 0x74"},
+		},
+		"another stage": {
+			func(b Body) bool {
+				h, ok := b.(*HostBind)
+				if ok = ok && h.Stage.Disposition == bridge.Translate; ok {
+					h.Stage.S1ContextPtr += 0x1000
+				}
+				return ok
+			},
+			[]string{"at stream 0x10", "while: streams are bound", "translate", "the command it was at: CFGI_STE StreamID=0x10", "the STE it had read: V=0x1 Config=0x5 S1ContextPtr=0x400000"},
+		},
+		"another invalidation": {
+			func(b Body) bool {
+				h, ok := b.(*HostInvalidate)
+				if ok = ok && h.Commands[0].Opcode() == smmuv3.OpTLBINHVA; ok {
+					h.Commands[0][1] += 0x1000
+				}
+				return ok
+			},
+			[]string{"at host 0", "TLBI_NH_VA ASID=0x5 Addr=0x1000", "the command it was at: SYNC"},
+		},
+		"another fate of a command": {
+			func(b Body) bool {
+				h, ok := b.(*Command)
+				if ok = ok && h.Code == smmuv3.CErrorIll; ok {
+					h.Code = smmuv3.CErrorNone
+				}
+				return ok
+			},
+			[]string{"at command queue", "opcode 0x99: CERROR_ILL", "illegal, the opcode is reserved"},
+		},
+		"another interrupt": {
+			func(b Body) bool {
+				h, ok := b.(*Pulse)
+				if ok = ok && h.Line == vsmmu.LineCmdSync; ok {
+					h.Line = vsmmu.LineGError
+				}
+				return ok
+			},
+			[]string{"line cmdq-sync", "pulse of line cmdq-sync", "recorded: nothing more"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			entries, changed := slices.Clone(tr.Entries), false
+			for i := range entries {
+				if b := clone(entries[i].Body); !changed && c.change(b) {
+					entries[i].Body, changed = b, true
+				}
+			}
+			require.True(t, changed)
+			err := replayWithin(t.Context(), &Transcript{Header: tr.Header, Entries: entries}, 2*time.Second)
+			var d *Difference
+			require.ErrorAs(t, err, &d)
+			for _, w := range c.words {
+				assert.ErrorContains(t, err, w)
+			}
+		})
+	}
+}
+
+// clone is a deep copy, by way of the wire.
+func clone(b Body) Body {
+	var w coder
+	b.question(&w)
+	b.answer(&w)
+	for _, make := range kinds[1:] {
+		if n := make(); reflect.TypeOf(n) == reflect.TypeOf(b) {
+			r := coder{b: w.b, decode: true}
+			n.question(&r)
+			n.answer(&r)
+			return n
+		}
+	}
+	return nil
+}
+
+func TestReplayOfWhatTheDeviceDoesNotDo(t *testing.T) {
+	tr := recorded(t, func(g *guest) { g.attach(0x10) })
+	i := slices.IndexFunc(tr.Entries, func(e Entry) bool { _, ok := e.Body.(*Return); return ok })
+	tr.Entries = slices.Insert(tr.Entries, i, Entry{At: tr.Entries[i].At, Body: &Pulse{Line: vsmmu.LineEventQ}})
+	err := replayWithin(t.Context(), tr, 50*time.Millisecond)
+	assert.ErrorContains(t, err, "pulse of line eventq")
+	assert.ErrorContains(t, err, "nothing came")
+}
+
+func TestReplayEndsWithItsContext(t *testing.T) {
+	tr := recorded(t, session)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("enough"))
+	require.ErrorContains(t, Replay(ctx, tr), "enough")
+}
+
+func TestReplayUpToACut(t *testing.T) {
+	whole := recorded(t, session)
+	for _, n := range cuts(len(whole.Entries)) {
+		tr := &Transcript{Header: whole.Header, Entries: whole.Entries[:n], Cut: "test"}
+		require.NoError(t, Replay(t.Context(), tr), "cut after %d entries", n)
+	}
+}
+
+// cuts are some places of a sequence, among them the first ones.
+func cuts(n int) []int {
+	all := []int{0, 1, 2, 3}
+	for range 60 {
+		all = append(all, rand.IntN(n))
+	}
+	return append(all, n)
+}
+
+func TestReplayDerivesTheIDRegistersAnew(t *testing.T) {
+	tr := recorded(t, func(*guest) {})
+	tr.Hosts = []bridge.Capabilities{{IDs: guestIDs}}
+	require.ErrorContains(t, Replay(t.Context(), tr), "the guest was shown")
+}

@@ -1,0 +1,195 @@
+package transcript
+
+import (
+	"bytes"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/record"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+)
+
+// Where the guest keeps its structures.
+const (
+	strtabAt = 0x100000 // linear, 256 STEs
+	cmdqAt   = 0x200000 // 2^8 commands
+	eventqAt = 0x300000 // 2^4 records
+)
+
+// guestIDs: IDR0 has S1P, TTF = AArch64, COHACC, ASID16, MSI, CD2L, STALL_MODEL
+// = terminate, ST_LEVEL = 2-level; IDR1 has CMDQS 19, EVENTQS 10, SSIDSIZE 10,
+// SIDSIZE 16; IDR5 has OAS = 44 bits and all granules.
+var guestIDs = smmuv3.IDRegs{IDR: [6]uint32{0: 0x0908301a, 1: 0x026a0290, 5: 0x00000074}}
+
+type wires struct{ fail error }
+
+func (w wires) Pulse(vsmmu.Line) error               { return w.fail }
+func (w wires) SignalMSI(guestmem.GPA, uint32) error { return w.fail }
+
+// disk is a file that can be looked at while it is written.
+type disk struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (d *disk) Write(p []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.buf.Write(p)
+}
+
+func (d *disk) written() []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return bytes.Clone(d.buf.Bytes())
+}
+
+// guest drives a device that is recorded.
+type guest struct {
+	testing.TB
+	*Recorder
+	file disk
+	mem  guestmem.Fake
+	host *record.Host
+}
+
+func newGuest(t testing.TB, o Options) *guest {
+	g := &guest{TB: t}
+	g.host = record.New(bridge.Capabilities{IDs: guestIDs})
+	r, err := Record(&g.file, vsmmu.Config{IDs: guestIDs, Memory: &g.mem, Interrupts: wires{}}, o)
+	require.NoError(t, err)
+	g.Recorder = r
+	t.Cleanup(func() { _ = r.Close() })
+	return g
+}
+
+func (g *guest) w32(off uint64, v uint32) { g.Store(off, 4, uint64(v)) }
+func (g *guest) w64(off uint64, v uint64) { g.Store(off, 8, v) }
+func (g *guest) r32(off uint64) uint32    { return uint32(g.Load(off, 4)) }
+
+func (g *guest) poll(what string, ok func() bool) {
+	g.Helper()
+	require.Eventually(g, ok, 10*time.Second, 50*time.Microsecond, what)
+}
+
+func (g *guest) enable(cr0 uint32) {
+	g.w32(smmuv3.RegCR0, cr0)
+	g.poll("CR0ACK", func() bool { return g.r32(smmuv3.RegCR0ACK) == cr0 })
+}
+
+// up brings the device up as a driver does (§3.11).
+func (g *guest) up() {
+	g.Note("the driver probes")
+	for off := uint64(0); off < 0x20; off += 4 {
+		g.r32(off)
+	}
+	g.enable(0)
+	g.w64(smmuv3.RegSTRTABBase, strtabAt)
+	g.w32(smmuv3.RegSTRTABCfg, 8)
+	g.w64(smmuv3.RegCMDQBase, cmdqAt|8)
+	g.w64(smmuv3.RegEVENTQBase, eventqAt|4)
+	g.w32(smmuv3.RegIRQCtrl, smmuv3.IRQCtrlGERROR|smmuv3.IRQCtrlEVENTQ)
+	g.enable(smmuv3.CR0CMDQEN)
+	g.run(smmuv3.Command{0x04, 31}, smmuv3.Command{0x30}, smmuv3.Command{0x46})
+	g.enable(smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN)
+	g.enable(smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN | smmuv3.CR0SMMUEN)
+}
+
+// submit puts commands in the queue and tells the device.
+func (g *guest) submit(cmds ...smmuv3.Command) (prod uint32) {
+	q := smmuv3.QueueBase(cmdqAt|8).Queue(smmuv3.CommandSize, 19, 1<<44-1)
+	at := smmuv3.Index(g.r32(smmuv3.RegCMDQProd))
+	for _, c := range cmds {
+		g.mem.SetWords(guestmem.GPA(q.Entry(at)), c[0], c[1])
+		at = q.Next(at, 1)
+	}
+	g.w32(smmuv3.RegCMDQProd, uint32(at))
+	return uint32(at)
+}
+
+// run submits commands and polls until they are consumed, or an error stands.
+func (g *guest) run(cmds ...smmuv3.Command) {
+	g.Helper()
+	prod := g.submit(cmds...)
+	g.poll("the commands are consumed", func() bool {
+		return g.r32(smmuv3.RegCMDQCons)&0xfffff == prod || g.errors() != 0
+	})
+}
+
+func (g *guest) errors() uint32 { return g.r32(smmuv3.RegGERROR) ^ g.r32(smmuv3.RegGERRORN) }
+
+func (g *guest) ste(sid smmuv3.StreamID, words ...uint64) {
+	g.mem.SetWords(strtabAt+64*guestmem.GPA(sid), words...)
+}
+
+func (g *guest) attach(sid smmuv3.StreamID) {
+	require.NoError(g, g.Attach(sid, g.host, uint32(sid)))
+}
+
+func cfgiSTE(sid uint64) smmuv3.Command { return smmuv3.Command{0x03 | sid<<32, 1} }
+
+var (
+	cmdSync    = smmuv3.Command{0x46}
+	cmdSyncIRQ = smmuv3.Command{0x1046}
+)
+
+// translation is F_TRANSLATION of a read.
+func translation(sid uint64, addr uint64) smmuv3.Event {
+	return smmuv3.Event{0x10 | sid<<32, 0x208_0000_0000, addr}
+}
+
+// takeEvents does what a driver does with its queue.
+func (g *guest) takeEvents() {
+	prod := g.r32(smmuv3.RegEVENTQProd)
+	g.w32(smmuv3.RegEVENTQCons, prod)
+}
+
+// closed ends the recording and returns it as bytes.
+func (g *guest) closed() []byte {
+	g.Helper()
+	require.NoError(g, g.Close())
+	return g.file.written()
+}
+
+// session is a guest's life with all that a transcript can hold.
+func session(g *guest) {
+	g.attach(0x10)
+	g.attach(0x21)
+	g.up()
+	g.Note("streams are bound")
+	g.ste(0x10, 0x40000b, 0xc00000b4)            // V, Config = S1, S1ContextPtr
+	g.ste(0x21, 0x28000000_0040100b, 0xc00000b6) // S1CDMax = 5, S1DSS = substream 0
+	g.run(cfgiSTE(0x10), cmdSync)
+	g.run(cfgiSTE(0x21), cmdSync, cmdSyncIRQ)
+	for i := range uint64(300) { // once around the queue
+		g.run(smmuv3.Command{0x12 | 5<<48, i<<12 | 1}, cmdSync)
+	}
+	g.Note("faults")
+	g.DMA(0x10, false, 0x5bad0000, 64, errors.New("terminated"))
+	g.host.Emit(translation(0x10, 0x5bad0000))
+	g.host.Emit(translation(0x10, 0x5bad0040)) // is merged
+	g.takeEvents()
+	for i := range uint64(20) { // overflows the queue
+		g.host.Emit(translation(0x21, i<<12))
+	}
+	g.takeEvents()
+	g.ste(0x10, 0x3f) // ILLEGAL: Config needs stage 2
+	g.run(cfgiSTE(0x10), cmdSync)
+	g.run(smmuv3.Command{0x99}) // reserved: stops the queue
+	q := smmuv3.QueueBase(cmdqAt|8).Queue(smmuv3.CommandSize, 19, 1<<44-1)
+	g.mem.SetWords(guestmem.GPA(q.Entry(smmuv3.Index(g.r32(smmuv3.RegCMDQCons)&0x1ff))), cmdSync[0], 0) // as Linux does
+	g.w32(smmuv3.RegGERRORN, g.r32(smmuv3.RegGERROR))
+	g.run(cmdSync)
+	g.Note("the guest resets")
+	require.NoError(g, g.Detach(0x21))
+	require.Error(g, g.Detach(0x21))
+	g.enable(0)
+	require.NoError(g, g.Reset())
+}
