@@ -1,0 +1,45 @@
+package progress
+
+import (
+	"bytes"
+	"regexp"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// untimed is the output without its times.
+func untimed(out *bytes.Buffer) string {
+	return regexp.MustCompile(`(?m)^ *[0-9.]+ |in [0-9.]+ s$`).ReplaceAllString(out.String(), "")
+}
+
+func TestStagesAndLines(t *testing.T) {
+	var out bytes.Buffer
+	p := New(&out)
+	p.Stage("one")
+	p.Line("host", "\x1b[2Jhello")
+	p.Stage("two")
+	phases, _ := p.Finish()
+	assert.Equal(t, "[-----] stage: one\n[host ] .[2Jhello\n[-----]   done: one, \n[-----] stage: two\n[-----]   done: two, \n", untimed(&out),
+		"no escape sequence of a console may reach the terminal")
+	var names []string
+	for _, phase := range phases {
+		names = append(names, phase.Name)
+	}
+	assert.Equal(t, []string{"one", "two"}, names)
+}
+
+func TestLastSeenIsWhatExplainsMost(t *testing.T) {
+	p := New(new(bytes.Buffer))
+	p.Stage("boot")
+	assert.Equal(t, `in stage "boot"`, p.LastSeen("guest", "host"))
+	p.Line("host", "Kernel panic - not syncing: no init")
+	p.Line("host", "---[ end Kernel panic ]---")
+	assert.Equal(t, `in stage "boot"; last seen of the host: "Kernel panic - not syncing: no init"`, p.LastSeen("guest", "host"))
+	for range 2 * keepLines {
+		p.Line("guest", "and so on")
+	}
+	p.Line("guest", "the end")
+	assert.Equal(t, `in stage "boot"; last seen of the guest: "the end"`, p.LastSeen("guest", "host"))
+	assert.Len(t, p.last["guest"], keepLines)
+}
