@@ -52,8 +52,10 @@ type Host interface {
 	// taken effect, in-flight DMA included, as if a SYNC had followed. The
 	// commands are legal ones of the kinds TLBI_NH_*, TLBI_NSNH_ALL, CFGI_CD,
 	// CFGI_CD_ALL and ATC_INV, as the guest wrote them; the slice is the
-	// caller's again on return. After an error none of them can be relied on
-	// to have been carried out, nor not to have been.
+	// caller's again on return. The faults of the DMA that it waited for have
+	// reached the sink of Events by then. After an error none of the commands
+	// can be relied on to have been carried out, nor not to have been; but
+	// after ErrATCTimeout all that are no ATC_INV have been.
 	Invalidate([]smmuv3.Command) error
 
 	// Events says where faults go that the guest is to see: with the guest's
@@ -75,7 +77,8 @@ type Stream interface {
 	Bind(GuestStage) error
 
 	// Close detaches the device. Its DMA aborts, or goes wherever the host's
-	// owner sends it; no longer to the guest's memory.
+	// owner sends it; no longer to the guest's memory. Once the stream is closed,
+	// by itself or with its host, Bind and Close fail with ErrClosed.
 	Close() error
 }
 
@@ -87,6 +90,9 @@ var (
 	// ErrGone: the device, or the host, is no longer there, and makes no more
 	// DMA.
 	ErrGone = errors.New("the device is gone")
+	// ErrATCTimeout: an endpoint did not complete an ATC_INV in time (IHI 0070
+	// §3.9.1.4). Asking again would not help.
+	ErrATCTimeout = errors.New("an ATC invalidation timed out")
 	// ErrInUse: the StreamID or the endpoint is attached already.
 	ErrInUse = errors.New("in use")
 	// ErrEndpoint: the endpoint is of a kind that the host does not take.

@@ -6,6 +6,7 @@ package smmuv3
 type CommandSet struct {
 	ids   IDRegs
 	rules [256]setRule
+	keep  Command // of a TLB invalidation by address: what is not RES0
 }
 
 type setRule struct {
@@ -16,7 +17,7 @@ type setRule struct {
 
 // NewCommandSet returns the command set of an SMMU with these ID registers.
 func NewCommandSet(ids IDRegs) *CommandSet {
-	s := &CommandSet{ids: ids}
+	s := &CommandSet{ids: ids, keep: rangeKeep(&ids)}
 	for op := range s.rules {
 		r := &cmdRules[op]
 		s.rules[op] = setRule{
@@ -32,4 +33,29 @@ func NewCommandSet(ids IDRegs) *CommandSet {
 func (s *CommandSet) Illegal(c *Command) bool {
 	r := &s.rules[uint8(c[0])]
 	return r.illegal || r.secure && c.SSec() || r.param != nil && r.param(*c, &s.ids)
+}
+
+// rangeKeep masks what an SMMU without a feature has RES0 among the range fields
+// (§4.4.1.1): NUM, SCALE, TG, TTL and TTL128 come with IDR3.RIL, the sixth bit of
+// SCALE with IDR5.DS, TTL128 with IDR5.D128.
+func rangeKeep(ids *IDRegs) Command {
+	const num, scale, scale5 = 0x1f << 12, 0x3f << 20, 1 << 25
+	const ttl128, ttl, tg = 1 << 7, 3 << 8, 3 << 10
+	var res0 Command
+	if !ids.Has(RIL) {
+		res0 = Command{num | scale, ttl128 | ttl | tg}
+	}
+	if !ids.Has(DS) {
+		res0[0] |= scale5
+	}
+	if !ids.Has(D128) {
+		res0[1] |= ttl128
+	}
+	return Command{^res0[0], ^res0[1]}
+}
+
+// Ranged is a TLB invalidation by address less the range fields that are RES0 for
+// this SMMU, to be carried out by one that may have them.
+func (s *CommandSet) Ranged(c *Command) Command {
+	return Command{c[0] & s.keep[0], c[1] & s.keep[1]}
 }

@@ -29,3 +29,20 @@ func TestCommandSetIsCommandIllegal(t *testing.T) {
 		}
 	}
 }
+
+// §4.4.1.1: NUM 16:12, SCALE 25:20, TTL128 71, TTL 73:72 and TG 75:74.
+func TestRangeFieldsThatAreRES0_4_4_1_1(t *testing.T) {
+	every := Command{^uint64(0), ^uint64(0)}
+	for _, tt := range []struct {
+		name string
+		ids  IDRegs
+		want Command
+	}{
+		{"no RIL", ids(DS, 1), Command{0xffff_ffff_fc0e_0fff, 0xffff_ffff_ffff_f07f}},
+		{"RIL", ids(RIL, 1), Command{0xffff_ffff_fdff_ffff, 0xffff_ffff_ffff_ff7f}},
+		{"RIL, DS", ids(RIL, 1, DS, 1), Command{0xffff_ffff_ffff_ffff, 0xffff_ffff_ffff_ff7f}},
+		{"RIL, DS, D128", ids(RIL, 1, DS, 1, D128, 1), every},
+	} {
+		assert.Equal(t, tt.want, NewCommandSet(tt.ids).Ranged(&every), tt.name)
+	}
+}

@@ -118,7 +118,7 @@ func (d *Device) cost(c *smmuv3.Command) int {
 
 // execute carries out one command. next is the index that follows it in the
 // queue.
-func (d *Device) execute(c *smmuv3.Command, next smmuv3.Index) smmuv3.CmdqErr {
+func (d *Device) execute(c *smmuv3.Command, next smmuv3.Index) (code smmuv3.CmdqErr) {
 	// Being illegal takes precedence over being ignored (§4.1.3).
 	if d.commands.Illegal(c) {
 		d.trace.command(c, smmuv3.CErrorIll)
@@ -138,15 +138,19 @@ func (d *Device) execute(c *smmuv3.Command, next smmuv3.Index) smmuv3.CmdqErr {
 		if st := d.streams.Get(c.StreamID()); st != nil && d.regs.get(wCR0ACK)&smmuv3.CR0SMMUEN != 0 {
 			d.gather(hostOf(st), c)
 		}
-	case smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA, smmuv3.OpTLBINSNHAll:
+	case smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINSNHAll:
 		d.gatherAll(c)
+	case smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA:
+		// The host may have what the guest was not shown, and would read a range.
+		ranged := d.commands.Ranged(c)
+		d.gatherAll(&ranged)
 	case smmuv3.OpSync:
-		d.sync(c, next)
+		code = d.sync(c, next)
 	}
 	// What is left is legal and has nothing to do here: prefetches are hints
-	// (§4.2), and RESUME and STALL_TERM find nothing stalled (§4.7.1).
-	d.trace.command(c, smmuv3.CErrorNone)
-	return smmuv3.CErrorNone
+	// (§4.2).
+	d.trace.command(c, code)
+	return code
 }
 
 // cfgi is CFGI_STE for the attached streams from first to last.
@@ -162,12 +166,17 @@ func (d *Device) cfgi(first, last smmuv3.StreamID) {
 }
 
 // sync is CMD_SYNC (§4.7.3): when it is consumed, all before it has taken
-// effect.
-func (d *Device) sync(c *smmuv3.Command, next smmuv3.Index) {
+// effect. It is not consumed if an ATC_INV before it timed out (§3.9.1.4), and
+// need not wait for that one again.
+func (d *Device) sync(c *smmuv3.Command, next smmuv3.Index) smmuv3.CmdqErr {
 	waited := d.owed
 	d.flush()
-	if d.failed.Load() {
-		return
+	switch {
+	case d.failed.Load():
+		return smmuv3.CErrorNone
+	case d.atcTimeout:
+		d.atcTimeout = false
+		return smmuv3.CErrorATCInvSync
 	}
 	if signal := c.CS() == smmuv3.SignalIRQ; signal || waited {
 		// CONS has to be seen past the SYNC before the interrupt is (§3.18),
@@ -177,4 +186,5 @@ func (d *Device) sync(c *smmuv3.Command, next smmuv3.Index) {
 			d.raiseSync(c)
 		}
 	}
+	return smmuv3.CErrorNone
 }

@@ -182,6 +182,64 @@ func TestInvalidations_4(t *testing.T) {
 	}
 }
 
+// TestRangeFieldsWithoutRIL_4_4_1_1: they are RES0 to the guest, and nothing of them
+// reaches a host that would read a range there.
+func TestRangeFieldsWithoutRIL_4_4_1_1(t *testing.T) {
+	r := newRig(t)
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	r.setup()
+	r.host.Forget()
+	r.run(smmuv3.Command{0x12 | 7<<48 | 0x1f<<12 | 0x3f<<20, 0x5001 | 3<<10 | 3<<8 | 1<<7},
+		smmuv3.Command{0x13 | 1<<12 | 1<<20, 0x6000 | 1<<10}, cmdSync)
+	assert.Equal(t, []smmuv3.Command{{0x12 | 7<<48, 0x5001}, {0x13, 0x6000}}, r.invalidated())
+}
+
+// TestATCTimeout_7_1: the SYNC that waits for an ATC_INV which timed out is not
+// consumed. What else it waited for is done, and after the acknowledgement it
+// completes.
+func TestATCTimeout_7_1(t *testing.T) {
+	atcInv := smmuv3.Command{0x40 | 3<<32, 52}
+	late := func(r *rig) {
+		r.host.FailWith(func(c record.Call) error {
+			if c.Op == record.Invalidate {
+				return fmt.Errorf("endpoint: %w", bridge.ErrATCTimeout)
+			}
+			return nil
+		})
+	}
+	for name, before := range map[string]func(*rig){
+		"at the SYNC": func(r *rig) { r.run(tlbi(1), atcInv, cmdSyncIRQ) },
+		"in a batch that was full before": func(r *rig) {
+			for range batchMax / 64 {
+				r.run(slices.Repeat([]smmuv3.Command{atcInv}, 64)...)
+			}
+			r.host.FailWith(nil)
+			r.run(cmdSyncIRQ)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, withATS)
+			r.ste(3, 0xb|cdAt, 1<<28)
+			require.NoError(t, r.Attach(3, r.host, "disk"))
+			r.setup()
+			r.irqs.take()
+			late(r)
+			before(r)
+			r.eventually(func() bool { return r.gerror() == 1 }, "CMDQ_ERR")
+			prod := r.r32(cmdqProd)
+			assert.Equal(t, (prod-1)&0x1ff|3<<24, r.r32(cmdqCons), "CERROR_ATC_INV_SYNC, and RD on the SYNC")
+			assert.Equal(t, []Line{LineGError}, r.irqs.take(), "no completion signal")
+			stage, _ := r.Stage(3)
+			assert.Equal(t, bridge.Translate, stage.Disposition, "that is for the guest to decide")
+
+			r.host.FailWith(nil)
+			r.w32(gerrorn, 1)
+			r.eventually(func() bool { return r.r32(cmdqCons) == prod }, "the SYNC completes")
+			assert.Equal(t, []Line{LineCmdSync}, r.irqs.take())
+		})
+	}
+}
+
 // TestCFGI_STE_RANGE_4_3_2 has every span around a StreamID, aligned or not,
 // over streams that are sparse: those in it are looked at, and no others.
 func TestCFGI_STE_RANGE_4_3_2(t *testing.T) {

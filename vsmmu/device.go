@@ -88,11 +88,13 @@ type Device struct {
 	admitted map[bridge.Host]*host // that have ever had a stream
 	hosts    []*host               // that have one now
 	owed     bool                  // to a host: a call at the next SYNC
-	watched  []guestmem.Range
-	gbpa     smmuv3.GBPA  // in effect
-	cmdq     smmuv3.Queue // in effect while CMDQEN is acknowledged
-	fetched  [runMax]smmuv3.Command
-	failure  error // why the device is in Service Failure Mode
+	// atcTimeout is set while a SYNC has to tell that an ATC_INV timed out.
+	atcTimeout bool
+	watched    []guestmem.Range
+	gbpa       smmuv3.GBPA  // in effect
+	cmdq       smmuv3.Queue // in effect while CMDQEN is acknowledged
+	fetched    [runMax]smmuv3.Command
+	failure    error // why the device is in Service Failure Mode
 
 	// regMu is held by stores of the guest, and where the engine stores to a
 	// register that the guest may store to.
@@ -257,6 +259,7 @@ func (d *Device) Reset() error {
 		d.setEventQueue(false)
 		d.failed.Store(false)
 		d.failure = nil
+		d.atcTimeout = false
 		d.putRegisters(d.reset)
 		d.gbpa = smmuv3.GBPA(d.reset[wGBPA])
 		for _, st := range d.streams.All() {

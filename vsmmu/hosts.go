@@ -1,6 +1,7 @@
 package vsmmu
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -129,7 +130,12 @@ func (d *Device) flushHost(h *host) {
 	d.stats.invalidations.Add(1)
 	err := h.Invalidate(h.batch[:h.n])
 	h.n = 0
-	if err != nil {
+	switch {
+	case errors.Is(err, bridge.ErrATCTimeout):
+		d.stats.hostErrors.Add(1)
+		d.report("an endpoint may hold translations that the guest withdrew", err)
+		d.atcTimeout = true
+	case err != nil:
 		d.stats.hostErrors.Add(1)
 		d.report("host failed to invalidate; invalidating everything", err)
 		d.makeGood(h)
