@@ -27,7 +27,12 @@ const (
 	regMemBase     = 0x20
 	regPrefBase    = 0x24
 	regPrefUpper   = 0x28
+
+	regBridgeControl = 0x3e
 )
+
+// secondaryReset is a bit of the bridge control register.
+const secondaryReset = 1 << 6
 
 // Bits of the command and status registers.
 const (

@@ -228,7 +228,11 @@ func (e ECAM) Store(off uint64, size int, value uint64) {
 	switch {
 	case s == nil:
 	case isPort:
+		was := s.port.resetting()
 		s.port.store(reg, size, uint32(value))
+		if s.port.resetting() && !was {
+			s.function.Reset()
+		}
 		e.host.renumber()
 	default:
 		s.function.StoreConfig(reg, size, uint32(value))

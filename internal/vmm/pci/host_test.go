@@ -128,6 +128,20 @@ func TestBusNumbersGiveRequesterIDs(t *testing.T) {
 	assert.Zero(t, ecam.Load(device(0, 1)+regSecondary, 1))
 }
 
+func TestSecondaryBusReset(t *testing.T) {
+	h := NewHost(2)
+	f := &function{}
+	require.NoError(t, h.Add(1, true, f, f.connect))
+	ecam := h.ECAM()
+	ecam.Store(device(0, 1)+regSecondary, 1, 1)
+	f.take()
+	ecam.Store(device(0, 1)+regBridgeControl, 2, secondaryReset)
+	assert.Equal(t, []string{"reset"}, f.take())
+	ecam.Store(device(0, 1)+regBridgeControl, 2, secondaryReset|1)
+	ecam.Store(device(0, 1)+regBridgeControl, 2, 0)
+	assert.Empty(t, f.take(), "once, when it begins")
+}
+
 func TestRemovedFunction(t *testing.T) {
 	h := NewHost(2, low)
 	f, behind := &function{}, &function{}

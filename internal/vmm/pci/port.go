@@ -47,7 +47,7 @@ func newPort() *port {
 		{regPrefUpper, 0xffff_ffff, 4},
 		{regPrefUpper + 4, 0xffff_ffff, 4},
 		{RegIntLine, 0xff, 1},
-		{0x3e, 0x43, 2}, // bridge control: parity, SERR, secondary bus reset
+		{regBridgeControl, 0x03 | secondaryReset, 2}, // and parity, SERR
 		{expressOff + 0x08, 0x70ef, 2},
 		{expressOff + 0x10, 0x0ff3, 2},
 	} {
@@ -74,6 +74,9 @@ func (p *port) store(off uint32, size int, value uint32) {
 		p.config[off+i] = p.config[off+i]&^mask | byte(value>>(8*i))&mask
 	}
 }
+
+// resetting says whether software holds the bus behind the port in reset.
+func (p *port) resetting() bool { return p.config[regBridgeControl]&secondaryReset != 0 }
 
 // bus is the number of the bus behind the port, 0 if software has given it none.
 func (p *port) bus() uint8 { return p.config[regSecondary] }
