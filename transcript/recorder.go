@@ -16,8 +16,8 @@ import (
 // Options say what a transcript tells of itself. The zero value is enough.
 type Options struct {
 	Title string
-	// Policy and Hosts are what the ID registers were derived from: whoever
-	// replays the transcript derives them anew.
+	// Policy and Hosts are what the ID registers were derived from, for those who
+	// want to know why they are as they are.
 	Policy idr.Policy
 	Hosts  []bridge.Capabilities
 	// Streams are names for StreamIDs, for people.

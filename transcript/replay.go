@@ -3,7 +3,6 @@ package transcript
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"reflect"
 	"runtime"
 	"sync"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
-	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
 // stall is how long a device may do nothing of what it is to do before that
@@ -26,15 +24,11 @@ const stall = 10 * time.Second
 // An entry is taken when all that the recorded device had done before it has
 // been done. What the device does sooner than that is looked for ahead.
 //
-// The first difference ends it, with a *Difference. ID registers that are not
-// derived as they were recorded are an error, too. A transcript that is cut off
+// The first difference ends it, with a *Difference. A transcript that is cut off
 // is replayed up to there.
 func Replay(ctx context.Context, t *Transcript) error { return replayWithin(ctx, t, stall) }
 
 func replayWithin(ctx context.Context, t *Transcript, stall time.Duration) error {
-	if err := checkIDs(t.Header); err != nil {
-		return err
-	}
 	r, err := newReplay(t, stall)
 	if err != nil {
 		return err
@@ -42,23 +36,6 @@ func replayWithin(ctx context.Context, t *Transcript, stall time.Duration) error
 	defer r.dev.Close() // the transcript may have ended before the device
 	defer r.release()
 	return r.run(ctx)
-}
-
-// checkIDs derives the ID registers anew, if the transcript says from what.
-func checkIDs(h Header) error {
-	if len(h.Hosts) == 0 {
-		return nil
-	}
-	res, err := idr.Derive(idr.Policy(h.Policy), h.Hosts...)
-	if err != nil {
-		return fmt.Errorf("deriving the ID registers: %w", err)
-	}
-	for _, f := range smmuv3.IDFields() {
-		if was, is := h.IDs.Get(f), res.Regs.Get(f); was != is {
-			return fmt.Errorf("%s.%v: the guest was shown %d, and would now be shown %d", f.Register(), f, was, is)
-		}
-	}
-	return nil
 }
 
 // replay is one under way.

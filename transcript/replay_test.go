@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"sync"
@@ -238,8 +241,33 @@ func cuts(n int) []int {
 	return append(all, n)
 }
 
-func TestReplayDerivesTheIDRegistersAnew(t *testing.T) {
-	tr := recorded(t, func(*guest) {})
-	tr.Hosts = []bridge.Capabilities{{IDs: guestIDs}}
-	require.ErrorContains(t, Replay(t.Context(), tr), "the guest was shown")
+var update = flag.Bool("update", false, "record testdata/faults.vsmmu anew")
+
+// What a guest that provokes faults has once been told, it is told again.
+func TestRecordFaults(t *testing.T) {
+	if !*update {
+		t.Skip("-update records anew")
+	}
+	g := newGuest(t, Options{Title: "a guest that provokes faults", Streams: map[smmuv3.StreamID]string{0x10: "plain", 0x21: "pasid"}})
+	session(g)
+	require.NoError(t, os.WriteFile("testdata/faults.vsmmu", g.closed(), 0o644))
+}
+
+// The transcripts of testdata are of boots of Linux, and of a guest that
+// provokes faults.
+func TestReplayOfRealGuests(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.vsmmu")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, name := range files {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			file, err := os.Open(name)
+			require.NoError(t, err)
+			defer file.Close()
+			tr, err := Read(file)
+			require.NoError(t, err)
+			require.True(t, tr.Complete(), tr.Cut)
+			require.NoError(t, Replay(t.Context(), tr))
+		})
+	}
 }

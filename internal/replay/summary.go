@@ -1,0 +1,225 @@
+// Package replay shows transcripts: what a guest did to the SMMU, in figures, in words, and as a trace to look at.
+package replay
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/internal/report"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/transcript"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
+)
+
+// Debian is the transcript of a stock Debian kernel that brings the SMMU up and drives its disks.
+//
+//go:embed debian.vsmmu
+var Debian []byte
+
+// Summary is what a transcript shows, and how its replay ended.
+type Summary struct {
+	Title    string    `json:"title"`
+	Recorded time.Time `json:"recorded,omitzero"`
+	Seconds  float64   `json:"seconds"` // that the recording lasted
+	Entries  int       `json:"entries"`
+	Cut      string    `json:"cut,omitempty"` // why the recording ends before the device did
+
+	// OK says that the device did the same again; otherwise Difference says what it did not.
+	OK            bool              `json:"ok"`
+	Difference    string            `json:"difference,omitempty"`
+	ReplaySeconds float64           `json:"replay_seconds"`
+	IDs           []ID              `json:"id_registers"`
+	Streams       []Stream          `json:"streams"`
+	Loads         uint64            `json:"register_loads"`
+	Stores        uint64            `json:"register_stores"`
+	Commands      map[string]uint64 `json:"commands"` // by opcode
+	Invalidations uint64            `json:"invalidate_calls"`
+	Events        map[string]uint64 `json:"events"`     // by type, and fate if that is not to be recorded
+	Interrupts    map[string]uint64 `json:"interrupts"` // by line, MSIs as "MSI"
+	Faults        []Fault           `json:"faults"`     // the first of them
+	Stages        []Stage           `json:"stages"`
+}
+
+// ID is a field of the ID registers.
+type ID struct {
+	report.ID
+	Meaning string `json:"meaning,omitempty"` // of the guest's value
+}
+
+// Stream is what became of one StreamID.
+type Stream struct {
+	StreamID uint32 `json:"stream_id"`
+	Name     string `json:"name,omitempty"`
+	Binds    []Bind `json:"binds"`
+	// DMA counts the accesses of the endpoint and the bytes that they moved.
+	DMA struct {
+		Reads   uint64 `json:"reads"`
+		Writes  uint64 `json:"writes"`
+		Read    uint64 `json:"bytes_read"`
+		Written uint64 `json:"bytes_written"`
+		Refused uint64 `json:"refused"`
+	} `json:"dma"`
+}
+
+// Bind is one bind-guest-stage call.
+type Bind struct {
+	Seconds float64 `json:"at"`
+	report.Bind
+}
+
+// Fault is an event that the guest was to see.
+type Fault struct {
+	Seconds  float64   `json:"at"`
+	Stage    string    `json:"while,omitempty"`
+	StreamID uint32    `json:"stream_id"`
+	Name     string    `json:"name"`
+	Text     string    `json:"text"`
+	Fate     string    `json:"fate"`
+	Words    [4]uint64 `json:"words"`
+}
+
+// Stage is a stretch of the guest's boot.
+type Stage struct {
+	Seconds float64 `json:"at"`
+	Name    string  `json:"name"`
+}
+
+// maxFaults is how many events are told one by one.
+const maxFaults = 16
+
+// Run replays a transcript and sums it up. An error says that the replay did not end by itself.
+func Run(ctx context.Context, t *transcript.Transcript) (*Summary, error) {
+	began := time.Now()
+	err := transcript.Replay(ctx, t)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	s := Summarize(t)
+	s.ReplaySeconds = time.Since(began).Seconds()
+	if s.OK = err == nil; !s.OK {
+		s.Difference = err.Error()
+	}
+	return s, nil
+}
+
+// Summarize sums a transcript up.
+func Summarize(t *transcript.Transcript) *Summary {
+	s := &Summary{
+		Title: t.Title, Recorded: t.Recorded, Seconds: t.Lasted().Seconds(), Entries: len(t.Entries), Cut: t.Cut,
+		Commands: map[string]uint64{}, Events: map[string]uint64{}, Interrupts: map[string]uint64{}, IDs: ids(t.Header),
+	}
+	streams := map[smmuv3.StreamID]int{}
+	stream := func(sid smmuv3.StreamID) *Stream {
+		i, ok := streams[sid]
+		if !ok {
+			i = len(s.Streams)
+			streams[sid] = i
+			s.Streams = append(s.Streams, Stream{StreamID: uint32(sid), Name: t.Streams[sid], Binds: []Bind{}})
+		}
+		return &s.Streams[i]
+	}
+	stage := ""
+	for _, e := range t.Entries {
+		at := e.At.Seconds()
+		switch b := e.Body.(type) {
+		case *transcript.Load:
+			s.Loads++
+		case *transcript.Store:
+			s.Stores++
+		case *transcript.Command:
+			name := b.Command.Opcode().String()
+			if b.Code != smmuv3.CErrorNone {
+				name += " (" + b.Code.String() + ")"
+			}
+			s.Commands[name]++
+		case *transcript.HostAttach:
+			stream(b.StreamID)
+		case *transcript.HostBind:
+			to := stream(b.StreamID)
+			to.Binds = append(to.Binds, Bind{at, bind(b.Stage, b.Err)})
+		case *transcript.HostInvalidate:
+			s.Invalidations++
+		case *transcript.Pulse:
+			s.Interrupts[b.Line.String()]++
+		case *transcript.MSI:
+			s.Interrupts["MSI"]++
+		case *transcript.DMA:
+			stream(b.StreamID).count(b)
+		case *transcript.Event:
+			name := b.Event.Type().String()
+			if b.Fate != vsmmu.Recorded {
+				name += " (" + b.Fate.String() + ")"
+			}
+			s.Events[name]++
+			if len(s.Faults) < maxFaults {
+				s.Faults = append(s.Faults, Fault{
+					at, stage, uint32(b.Event.StreamID()), b.Event.Type().String(),
+					b.Event.String() + ": " + b.Event.Type().Words(), b.Fate.String(), b.Event,
+				})
+			}
+		case *transcript.Note:
+			stage = b.Text
+			s.Stages = append(s.Stages, Stage{at, b.Text})
+		}
+	}
+	return s
+}
+
+func (s *Stream) count(b *transcript.DMA) {
+	switch d := &s.DMA; {
+	case b.Err != nil:
+		d.Refused++
+	case b.Write:
+		d.Writes++
+		d.Written += b.Len
+	default:
+		d.Reads++
+		d.Read += b.Len
+	}
+}
+
+func bind(g bridge.GuestStage, failed *transcript.Error) report.Bind {
+	b := report.Bind{
+		Disposition: g.Disposition.String(), SMMUDisabled: g.Disabled, Text: g.String(),
+		S1ContextPtr: uint64(g.S1ContextPtr), S1CDMax: g.S1CDMax,
+		S1CIR: g.S1CIR, S1COR: g.S1COR, S1CSH: g.S1CSH, S1STALLD: g.S1STALLD,
+	}
+	if g.Disposition == bridge.Translate {
+		b.S1Fmt, b.S1DSS, b.EATS = g.S1Fmt.String(), g.S1DSS.String(), g.EATS.String()
+	}
+	if g.Cause != 0 {
+		b.Cause = g.Cause.String()
+	}
+	if failed != nil {
+		b.Error = failed.Error()
+	}
+	return b
+}
+
+// ids explains the ID registers: with the host's values and the reasons, if the transcript says what they are from.
+func ids(h transcript.Header) []ID {
+	var derived idr.Result
+	err := errors.New("the transcript does not say")
+	if len(h.Hosts) > 0 {
+		derived, err = idr.Derive(idr.Policy(h.Policy), h.Hosts...)
+	}
+	all := make([]ID, 0, len(smmuv3.IDFields()))
+	for i, f := range smmuv3.IDFields() {
+		v := h.IDs.Get(f)
+		id := ID{report.ID{Register: f.Register(), Field: f.String(), Guest: v}, f.Meaning(v)}
+		if err == nil {
+			d := derived.Fields[i]
+			id.Host, id.Reason = d.Host, d.Reason
+			if d.Guest != v {
+				id.Reason += fmt.Sprintf("; recorded when that still led to another value than %d", d.Guest)
+			}
+		}
+		all = append(all, id)
+	}
+	return all
+}

@@ -1,0 +1,176 @@
+package replay
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+// Text writes the summary for people, in colour if asked to.
+func (s *Summary) Text(w io.Writer, colour bool) error {
+	var b bytes.Buffer
+	p := printer{&b, colour}
+	p.head(s)
+	p.ids(s.IDs)
+	p.streams(s.Streams)
+	p.counts("Commands", s.Commands, fmt.Sprintf("in %d register stores and %d loads; %d calls to invalidate", s.Stores, s.Loads, s.Invalidations))
+	p.counts("Events", s.Events, "")
+	p.counts("Interrupts", s.Interrupts, "")
+	p.faults(s.Faults)
+	p.verdict(s)
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+type printer struct {
+	*bytes.Buffer
+	colour bool
+}
+
+// Colours, as SGR parameters.
+const (
+	bold  = "1"
+	dim   = "2"
+	red   = "31"
+	green = "32"
+)
+
+func (p printer) in(colour, text string) string {
+	if !p.colour {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+func (p printer) title(format string, args ...any) {
+	fmt.Fprintf(p, "\n%s\n", p.in(bold, fmt.Sprintf(format, args...)))
+}
+
+// table aligns lines of cells that are separated by tabs.
+func (p printer) table(rows []string) {
+	t := tabwriter.NewWriter(p, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintf(t, "  %s\n", row)
+	}
+	_ = t.Flush() // to memory
+}
+
+func (p printer) head(s *Summary) {
+	title := s.Title
+	if title == "" {
+		title = "a transcript without a title"
+	}
+	fmt.Fprintf(p, "%s\n", p.in(bold, title))
+	fmt.Fprintf(p, "  %.1f s of a guest", s.Seconds)
+	if !s.Recorded.IsZero() {
+		fmt.Fprintf(p, ", recorded on %s", s.Recorded.Format("2006-01-02"))
+	}
+	fmt.Fprintf(p, ", in %d entries\n", s.Entries)
+	if s.Cut != "" {
+		fmt.Fprintf(p, "  %s\n", p.in(red, "cut off: "+s.Cut))
+	}
+}
+
+func (p printer) ids(all []ID) {
+	p.title("ID registers: what the host has, what the guest is shown, and why")
+	var rows []string
+	hidden := 0
+	for _, f := range all {
+		if f.Host == 0 && f.Guest == 0 {
+			hidden++
+			continue
+		}
+		rows = append(rows, fmt.Sprintf("%s\t%s\t%d\t%d\t%s\t%s", f.Register, f.Field, f.Host, f.Guest, f.Meaning, f.Reason))
+	}
+	p.table(append([]string{"\tfield\thost\tguest\tmeaning\treason"}, rows...))
+	if hidden > 0 {
+		fmt.Fprintf(p, "  %s\n", p.in(dim, fmt.Sprintf("and %d fields that are 0 for both (-json has them)", hidden)))
+	}
+}
+
+// maxBinds is how many stages of a stream are listed.
+const maxBinds = 16
+
+func (p printer) streams(all []Stream) {
+	for _, s := range all {
+		name := ""
+		if s.Name != "" {
+			name = " (" + s.Name + ")"
+		}
+		p.title("Stream %#x%s: bind-guest-stage calls", s.StreamID, name)
+		var rows []string
+		for i, b := range s.Binds {
+			if i == maxBinds {
+				rows = append(rows, fmt.Sprintf("\tand %d more", len(s.Binds)-i))
+				break
+			}
+			text := b.Text
+			if b.Error != "" {
+				text += " -> " + b.Error
+			}
+			rows = append(rows, fmt.Sprintf("%d.\t%.3f s\t%s", i+1, b.Seconds, text))
+		}
+		p.table(rows)
+		if d := s.DMA; d.Reads+d.Writes+d.Refused > 0 {
+			fmt.Fprintf(p, "  DMA: %d reads of %s, %d writes of %s", d.Reads, size(d.Read), d.Writes, size(d.Written))
+			if d.Refused > 0 {
+				fmt.Fprintf(p, ", %s", p.in(red, fmt.Sprintf("%d refused", d.Refused)))
+			}
+			fmt.Fprintln(p)
+		}
+	}
+}
+
+func size(n uint64) string {
+	if n < 1<<20 {
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	}
+	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+}
+
+// counts lists counters, the largest first.
+func (p printer) counts(title string, m map[string]uint64, more string) {
+	p.title("%s", title)
+	names := slices.SortedFunc(maps.Keys(m), func(a, b string) int {
+		return cmp.Or(cmp.Compare(m[b], m[a]), strings.Compare(a, b))
+	})
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%s %d", name, m[name])
+	}
+	if len(names) == 0 {
+		names = []string{"none"}
+	}
+	fmt.Fprintf(p, "  %s\n", strings.Join(names, ", "))
+	if more != "" {
+		fmt.Fprintf(p, "  %s\n", more)
+	}
+}
+
+func (p printer) faults(all []Fault) {
+	if len(all) == 0 {
+		return
+	}
+	p.title("Faults that the guest was told of")
+	var rows []string
+	for _, f := range all {
+		while := ""
+		if f.Stage != "" {
+			while = "while: " + f.Stage
+		}
+		rows = append(rows, fmt.Sprintf("%.3f s\t%s\t%s\t%s", f.Seconds, f.Text, f.Fate, while))
+	}
+	p.table(rows)
+}
+
+func (p printer) verdict(s *Summary) {
+	if s.OK {
+		fmt.Fprintf(p, "\n%s\n", p.in(green, fmt.Sprintf("OK: replayed in %.0f ms, and the device did the same", 1000*s.ReplaySeconds)))
+		return
+	}
+	fmt.Fprintf(p, "\n%s\n", p.in(red, "NOT OK: "+s.Difference))
+}
