@@ -215,7 +215,7 @@ func TestAttachAgainWithAnotherStreamID(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, again.Bind(bypass))
 	assert.ErrorIs(t, s.Bind(bypass), bridge.ErrClosed, "the old one stays closed")
-	assert.NoError(t, s.Close())
+	assert.ErrorIs(t, s.Close(), bridge.ErrClosed)
 	ste, _ := k.attachedSTE(d.FD())
 	assert.EqualValues(t, 0x9, ste[0], "and its Close is nothing to the new one")
 }

@@ -126,16 +126,22 @@ func (s *stream) unplug() error {
 func (s *stream) Close() error {
 	s.host.mu.Lock()
 	defer s.host.mu.Unlock()
+	if err := s.close(); err != nil {
+		return fmt.Errorf("iommufd: close stream %v: %w", s.sid, err)
+	}
+	return nil
+}
+
+func (s *stream) close() error {
 	if s.dev.stream != s || s.host.closed {
-		return nil
+		return bridge.ErrClosed
 	}
 	s.closing = true
-	err := s.unplug()
-	if err == nil {
-		err = s.host.k.destroy(&s.vdevice)
+	if err := s.unplug(); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("iommufd: close stream %v: %w", s.sid, err)
+	if err := s.host.k.destroy(&s.vdevice); err != nil {
+		return err
 	}
 	s.dev.stream = nil
 	delete(s.host.streams, s.sid)
