@@ -26,13 +26,16 @@ const usage = `vsmmu: an arm64 guest behind a virtual SMMUv3
 
 Usage:
   vsmmu boot [flags]   boot a Linux guest whose disks' DMA goes through the SMMU
-  vsmmu boot -h        the flags of boot
+  vsmmu replay [FILE]  show and check again what a guest did to the SMMU, here and now
+  vsmmu decode KIND HEX...
+                       explain words of the SMMU's structures
+  vsmmu COMMAND -h     the flags of a command
   vsmmu help           this text
 
 Exit status:
   0    every check held
-  1    the guest came to its end, but a check did not hold
-  2    nothing was booted: a bad flag, a file that is no arm64 kernel, something missing
+  1    a check did not hold; for replay: the device does otherwise than was recorded; for decode: something is illegal
+  2    nothing was done: a bad flag, a file that is no arm64 kernel or no transcript, something missing
   3    the guest did not come to its end: it panicked, hung, or ran out of time
   130  interrupted (128 plus the signal's number)
 `
@@ -47,6 +50,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	switch args[0] {
 	case "boot":
 		return bootCommand(args[1:], stdout, stderr)
+	case "replay":
+		return replayCommand(args[1:], stdout, stderr)
+	case "decode":
+		return decodeCommand(args[1:], stdout, stderr)
 	case "help", "-h", "-help", "--help":
 		fmt.Fprint(stdout, usage)
 		return exitOK

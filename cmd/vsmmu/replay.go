@@ -1,0 +1,110 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/replay"
+	"github.com/go-vsmmu/vsmmuv3/transcript"
+)
+
+const replayUsage = `Usage: vsmmu replay [flags] [FILE]
+
+Does to a virtual SMMUv3 again what the guest in a transcript did to one, checks that it does the same, and shows what
+that was. Without a FILE it is a stock Debian kernel that brings the SMMU up and drives its disks. vsmmu boot -record
+FILE makes transcripts.
+
+Flags:
+`
+
+func replayCommand(args []string, stdout, stderr io.Writer) int {
+	f := flag.NewFlagSet("replay", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.Usage = func() {}
+	asJSON := f.Bool("json", false, "print JSON, for programs")
+	trace := f.String("trace", "", "where a trace for ui.perfetto.dev or chrome://tracing goes, `FILE`")
+	switch err := f.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, replayUsage)
+		f.SetOutput(stdout)
+		f.PrintDefaults()
+		return exitOK
+	case err != nil:
+		return complain(stderr, fmt.Errorf("%w: see vsmmu replay -h", err))
+	case f.NArg() > 1:
+		return complain(stderr, fmt.Errorf("unexpected argument %q: see vsmmu replay -h", f.Arg(1)))
+	}
+	t, err := readTranscript(f.Arg(0))
+	if err != nil {
+		return complain(stderr, err)
+	}
+	if *trace != "" {
+		if err := writeTrace(*trace, t); err != nil {
+			return complain(stderr, err)
+		}
+	}
+	s, err := replay.Run(context.Background(), t)
+	if err != nil {
+		return complain(stderr, err)
+	}
+	if *asJSON {
+		encoder := json.NewEncoder(stdout)
+		encoder.SetEscapeHTML(false)
+		encoder.SetIndent("", "  ")
+		err = encoder.Encode(s)
+	} else {
+		err = s.Text(stdout, coloured(stdout))
+	}
+	switch {
+	case err != nil:
+		return complain(stderr, err)
+	case !s.OK:
+		return exitFailed
+	}
+	return exitOK
+}
+
+// readTranscript reads a file, or without a name the transcript that comes with the program.
+func readTranscript(name string) (*transcript.Transcript, error) {
+	if name == "" {
+		return transcript.Read(bytes.NewReader(replay.Debian))
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	t, err := transcript.Read(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return t, nil
+}
+
+// writeTrace leaves a whole trace or none.
+func writeTrace(name string, t *transcript.Transcript) error {
+	file, err := os.Create(name)
+	if err != nil {
+		return fmt.Errorf("the trace: %w", err)
+	}
+	if err := errors.Join(replay.Chrome(file, t), file.Close()); err != nil {
+		return fmt.Errorf("the trace: %w", errors.Join(err, os.Remove(name)))
+	}
+	return nil
+}
+
+// coloured reports whether output goes to a terminal whose user does not mind colours (https://no-color.org).
+func coloured(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
