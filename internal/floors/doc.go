@@ -1,0 +1,3 @@
+// Package floors has no code: its test holds the table of packages in
+// docs/architecture.md against what the packages import.
+package floors
