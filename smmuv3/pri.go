@@ -27,6 +27,23 @@ func (r PageRequest) Addr() uint64             { return r[1] &^ 0xfff }
 // groups and is never answered (Chapter 8): it has a SubstreamID and LWR = 100.
 func (r PageRequest) StopMarker() bool { return r.SSV() && r.Last() && !r.W() && !r.R() }
 
+// Defined is the record less its reserved bits, and less the SubstreamID, X and
+// Priv where SSV says that there are none.
+func (r PageRequest) Defined() PageRequest {
+	r[0] &^= 0x3f << 52
+	r[1] &^= 7 << 9
+	if !r.SSV() {
+		return r.WithoutSubstream()
+	}
+	return r
+}
+
+// WithoutSubstream is the record as an SMMU without substreams has it.
+func (r PageRequest) WithoutSubstream() PageRequest {
+	r[0] &^= 1<<63 | 1<<59 | 1<<58 | 0xfffff<<32 // SSV, X, Priv, SubstreamID
+	return r
+}
+
 // String names who asks for which page, and how.
 func (r PageRequest) String() string {
 	s := fmt.Sprintf("page request stream %v", r.StreamID())

@@ -34,3 +34,10 @@ func TestStopMarker_8(t *testing.T) {
 	assert.False(t, PageRequest{1 << 62}.StopMarker(), "without a SubstreamID it is a page request")
 	assert.False(t, PageRequest{1 << 63}.StopMarker())
 }
+
+func TestPageRequestDefined_8(t *testing.T) {
+	all := PageRequest{^uint64(0), ^uint64(0)}
+	assert.Equal(t, PageRequest{0xfc0f_ffff_ffff_ffff, 0xffff_ffff_ffff_f1ff}, all.Defined())
+	assert.Equal(t, PageRequest{0x7000_0000_ffff_ffff, 0}, PageRequest{0x7c0f_ffff_ffff_ffff, 0}.Defined(), "SSV = 0")
+	assert.Equal(t, PageRequest{0x73f0_0000_ffff_ffff, 1}, PageRequest{^uint64(0), 1}.WithoutSubstream())
+}

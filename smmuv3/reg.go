@@ -106,6 +106,9 @@ const (
 	// OverflowFlag is EVENTQ_PROD.OVFLG, EVENTQ_CONS.OVACKFLG and their PRIQ
 	// counterparts.
 	OverflowFlag = 1 << 31
+	// PRIQLastOnly is PRIQ_IRQ_CFG2.LO: the queue's interrupt comes with the last
+	// request of a group, and not with the first of the queue (§6.3.36).
+	PRIQLastOnly = 1 << 31
 	// IRQCfgAddrMask is ADDR of the *_IRQ_CFG0 registers, bits [55:2].
 	IRQCfgAddrMask = BaseAddrMask &^ 3
 )

@@ -90,6 +90,7 @@ func (s *STE) S1DSS() S1DSS             { return S1DSS(bits(s[1], 0, 2)) }
 func (s *STE) S1CIR() uint8             { return uint8(bits(s[1], 2, 2)) }
 func (s *STE) S1COR() uint8             { return uint8(bits(s[1], 4, 2)) }
 func (s *STE) S1CSH() uint8             { return uint8(bits(s[1], 6, 2)) }
+func (s *STE) PPAR() bool               { return bit(s[1], 18) }
 func (s *STE) MEV() bool                { return bit(s[1], 19) }
 func (s *STE) S1STALLD() bool           { return bit(s[1], 27) }
 func (s *STE) EATS() EATS               { return EATS(bits(s[1], 28, 2)) }

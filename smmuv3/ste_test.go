@@ -18,6 +18,7 @@ func TestSTELayout(t *testing.T) {
 		{"S1CIR", 1, 0x0000_0000_0000_000c, false, func(s *STE) uint64 { return uint64(s.S1CIR()) }, func(s *STE, v uint64) { s.SetS1CIR(uint8(v)) }},
 		{"S1COR", 1, 0x0000_0000_0000_0030, false, func(s *STE) uint64 { return uint64(s.S1COR()) }, func(s *STE, v uint64) { s.SetS1COR(uint8(v)) }},
 		{"S1CSH", 1, 0x0000_0000_0000_00c0, false, func(s *STE) uint64 { return uint64(s.S1CSH()) }, func(s *STE, v uint64) { s.SetS1CSH(uint8(v)) }},
+		{"PPAR", 1, 0x0000_0000_0004_0000, false, func(s *STE) uint64 { return b2u(s.PPAR()) }, nil},
 		{"MEV", 1, 0x0000_0000_0008_0000, false, func(s *STE) uint64 { return b2u(s.MEV()) }, nil},
 		{"S1STALLD", 1, 0x0000_0000_0800_0000, false, func(s *STE) uint64 { return b2u(s.S1STALLD()) }, func(s *STE, v uint64) { s.SetS1STALLD(v != 0) }},
 		{"EATS", 1, 0x0000_0000_3000_0000, false, func(s *STE) uint64 { return uint64(s.EATS()) }, func(s *STE, v uint64) { s.SetEATS(EATS(v)) }},

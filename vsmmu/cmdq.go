@@ -99,7 +99,7 @@ func (d *Device) stop(cons smmuv3.Index, code smmuv3.CmdqErr) {
 // cost is what carrying a command out takes of the budget.
 func (d *Device) cost(c *smmuv3.Command) int {
 	switch c.Opcode() {
-	case smmuv3.OpCfgiSTE:
+	case smmuv3.OpCfgiSTE, smmuv3.OpPRIResp:
 		return 1 + costHost
 	case smmuv3.OpCfgiSTERange:
 		return 1 + costHost*len(d.streams.Range(c.StreamRange()))
@@ -138,6 +138,8 @@ func (d *Device) execute(c *smmuv3.Command, next smmuv3.Index) (code smmuv3.Cmdq
 		if st := d.streams.Get(c.StreamID()); st != nil && d.regs.get(wCR0ACK)&smmuv3.CR0SMMUEN != 0 {
 			d.gather(hostOf(st), c)
 		}
+	case smmuv3.OpPRIResp:
+		d.priResp(c)
 	case smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINSNHAll:
 		d.gatherAll(c)
 	case smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA:

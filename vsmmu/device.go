@@ -77,8 +77,9 @@ type Device struct {
 	stats    counters
 	reset    *[numWords]uint32 // the registers' reset values
 
-	// Locks are taken in this order: engine, regMu, eventq.mu, irq.mu. Only
-	// under the first are hosts called.
+	// Locks are taken in this order: engine, regMu, eventq.mu, priq.mu, irq.mu. Only
+	// under the first are hosts called, except that a page request may be answered
+	// under none.
 
 	// engine is held by whoever is the engine, see engine.go; what follows it
 	// belongs to the engine.
@@ -103,6 +104,7 @@ type Device struct {
 	access *[numWords]access
 
 	eventq eventQueue
+	priq   priQueue
 	irq    interrupts
 
 	failed  atomic.Bool // Service Failure Mode: failure is set
@@ -142,6 +144,8 @@ func New(cfg Config) (*Device, error) {
 		admitted: map[bridge.Host]*host{},
 		gbpa:     gbpa,
 		irq:      interrupts{out: cfg.Interrupts},
+		eventq:   eventQueue{outputQueue: outputQueue{queueRegs: &eventqRegs}},
+		priq:     priQueue{outputQueue: outputQueue{queueRegs: &priqRegs}, reader: trap.NewReader(cfg.Memory)},
 		wake:     make(chan struct{}, 1),
 		quit:     make(chan struct{}),
 		done:     make(chan struct{}),
@@ -257,6 +261,7 @@ func (d *Device) Reset() error {
 			return ErrClosed
 		}
 		d.setEventQueue(false)
+		d.setPRIQueue(false)
 		d.failed.Store(false)
 		d.failure = nil
 		d.atcTimeout = false
@@ -288,6 +293,7 @@ func (d *Device) Close() error {
 		}
 		d.closed = true
 		d.setEventQueue(false)
+		d.setPRIQueue(false)
 		d.seal()
 		var errs []error
 		for len(d.streams.All()) != 0 {

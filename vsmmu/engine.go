@@ -131,10 +131,10 @@ func (d *Device) control(b *budget) (done bool) {
 		d.configure(enabled)
 	}
 	if cr0&^ack&smmuv3.CR0CMDQEN != 0 {
-		d.cmdq = smmuv3.QueueBase(d.regs.get64(wCMDQBase)).Queue(
-			smmuv3.CommandSize, d.ids.Get(smmuv3.CMDQS), d.ids.OutputMask())
+		d.cmdq = d.queueAt(wCMDQBase, smmuv3.CommandSize, smmuv3.CMDQS)
 	}
 	d.setEventQueue(cr0&smmuv3.CR0EVENTQEN != 0)
+	d.setPRIQueue(enabled && cr0&smmuv3.CR0PRIQEN != 0)
 
 	d.regMu.Lock()
 	defer d.regMu.Unlock()
@@ -150,13 +150,18 @@ func (d *Device) configure(enabled bool) {
 	r := trap.Regs{Enabled: enabled, GBPA: d.gbpa}
 	if enabled {
 		r.RecInvSID = d.regs.get(wCR2)&smmuv3.CR2RECINVSID != 0
-		r.Table = smmuv3.NewStreamTable(d.regs.get64(wSTRTABBase), d.regs.get(wSTRTABCfg), *d.ids)
+		r.Table = d.streamTable()
 	}
 	d.streams.SetRegs(r)
 	for _, st := range d.streams.All() {
 		d.refresh(st)
 	}
 	d.tellWatch()
+}
+
+// streamTable is where the registers have the stream table.
+func (d *Device) streamTable() smmuv3.StreamTable {
+	return smmuv3.NewStreamTable(d.regs.get64(wSTRTABBase), d.regs.get(wSTRTABCfg), *d.ids)
 }
 
 // refresh moves a stream to where its configuration says, and deals with hosts

@@ -56,8 +56,15 @@ func (d *Device) admit(b bridge.Host) (*host, error) {
 	if err := idr.Satisfies(caps, *d.ids); err != nil {
 		return nil, err
 	}
-	b.Events(d.hostEvent)
 	h := &host{Host: b}
+	b.Events(d.hostEvent)
+	if d.ids.Has(smmuv3.PRI) {
+		p, ok := b.(bridge.PageRequester)
+		if !ok {
+			return nil, fmt.Errorf("%w: a host of type %T has IDR0.PRI and is no PageRequester", ErrConfig, b)
+		}
+		p.PageRequests(func(r smmuv3.PageRequest) { d.pageRequest(h, r) })
+	}
 	d.admitted[b] = h
 	return h, nil
 }
@@ -132,12 +139,10 @@ func (d *Device) flushHost(h *host) {
 	h.n = 0
 	switch {
 	case errors.Is(err, bridge.ErrATCTimeout):
-		d.stats.hostErrors.Add(1)
-		d.report("an endpoint may hold translations that the guest withdrew", err)
+		d.hostFailed("an endpoint may hold translations that the guest withdrew", err)
 		d.atcTimeout = true
 	case err != nil:
-		d.stats.hostErrors.Add(1)
-		d.report("host failed to invalidate; invalidating everything", err)
+		d.hostFailed("host failed to invalidate; invalidating everything", err)
 		d.makeGood(h)
 	}
 }

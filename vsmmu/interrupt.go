@@ -14,6 +14,7 @@ type source uint8
 
 const (
 	srcEVENTQ source = iota
+	srcPRIQ
 	srcGERROR
 )
 
@@ -26,6 +27,7 @@ var sources = [...]struct {
 	abort  uint32 // of GERROR
 }{
 	srcEVENTQ: {LineEventQ, smmuv3.IRQCtrlEVENTQ, smmuv3.RegEventQIRQ0 / 4, smmuv3.GErrorMSIEVENTQAbt},
+	srcPRIQ:   {LinePRIQ, smmuv3.IRQCtrlPRIQ, smmuv3.RegPRIQIRQ0 / 4, smmuv3.GErrorMSIPRIQAbt},
 	srcGERROR: {LineGError, smmuv3.IRQCtrlGERROR, smmuv3.RegGErrorIRQ0 / 4, smmuv3.GErrorMSIGERRORAbt},
 }
 

@@ -350,7 +350,7 @@ func TestConfig(t *testing.T) {
 		"Memory":     func(c *Config) { c.Memory = nil },
 		"Interrupts": func(c *Config) { c.Interrupts = nil },
 		"S1P":        func(c *Config) { c.IDs.Set(smmuv3.S1P, 0) },
-		"PRI":        func(c *Config) { c.IDs.Set(smmuv3.PRI, 1) },
+		"PRI":        func(c *Config) { c.IDs.Set(smmuv3.PRI, 1) }, // without ATS,
 	} {
 		c := good
 		change(&c)

@@ -10,15 +10,16 @@ import (
 // Stats count what a device has done since it was made.
 type Stats struct {
 	Events          [numFates]uint64 // by Fate
+	PageRequests    [numFates]uint64 // by Fate
 	Invalidations   uint64           // calls of Host.Invalidate for the guest's commands
-	HostErrors      uint64           // of these calls, and of those that were to make good for them, that failed
+	HostErrors      uint64           // of these calls, and of others that no stage depends on, that failed
 	Refused         uint64           // stages that a host did not take
 	ServiceFailures uint64           // times that GERROR.SFM was raised
 	LogDropped      uint64           // log records that the rate limit dropped
 }
 
 type counters struct {
-	events                                                          [numFates]atomic.Uint64
+	events, requests                                                [numFates]atomic.Uint64
 	invalidations, hostErrors, refused, serviceFailures, logDropped atomic.Uint64
 }
 
@@ -35,6 +36,7 @@ func (d *Device) Stats() Stats {
 	}
 	for f := range s.Events {
 		s.Events[f] = c.events[f].Load()
+		s.PageRequests[f] = c.requests[f].Load()
 	}
 	return s
 }
@@ -76,4 +78,10 @@ func (d *Device) report(msg string, err error) {
 		return
 	}
 	d.log.Warn(msg, slog.Any("err", err))
+}
+
+// hostFailed counts and logs the failure of a host's call.
+func (d *Device) hostFailed(msg string, err error) {
+	d.stats.hostErrors.Add(1)
+	d.report(msg, err)
 }

@@ -15,6 +15,9 @@ type Trace struct {
 	Bind func(smmuv3.StreamID, bridge.GuestStage, error)
 	// Event: an event was met, and became of it what Fate says.
 	Event func(smmuv3.Event, Fate)
+	// PageRequest: an endpoint made a page request, and it became of it what Fate
+	// says.
+	PageRequest func(smmuv3.PageRequest, Fate)
 	// Interrupt: an interrupt was signalled, by wire or MSI or both.
 	Interrupt func(Line)
 }
@@ -28,6 +31,12 @@ func (t *Trace) command(c *smmuv3.Command, code smmuv3.CmdqErr) {
 func (t *Trace) event(ev smmuv3.Event, f Fate) {
 	if t.Event != nil {
 		t.Event(ev, f)
+	}
+}
+
+func (t *Trace) pageRequest(r smmuv3.PageRequest, f Fate) {
+	if t.PageRequest != nil {
+		t.PageRequest(r, f)
 	}
 }
 

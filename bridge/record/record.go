@@ -6,6 +6,7 @@ package record
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -13,7 +14,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Op names a method of bridge.Host or bridge.Stream.
+// Op names a method of bridge.Host or bridge.Stream, or of what a Host may be
+// besides.
 type Op string
 
 const (
@@ -22,24 +24,43 @@ const (
 	CloseStream Op = "close stream"
 	Invalidate  Op = "invalidate"
 	CloseHost   Op = "close host"
+
+	Respond          Op = "respond"
+	Resume           Op = "resume"
+	TerminateStalled Op = "terminate stalled"
 )
 
 // Call is a call that was made.
 type Call struct {
 	Op       Op
-	StreamID smmuv3.StreamID   // of Attach, Bind and CloseStream
+	StreamID smmuv3.StreamID   // of all but Invalidate and CloseHost
 	Endpoint bridge.Endpoint   // of Attach
 	Stage    bridge.GuestStage // of Bind
 	Commands []smmuv3.Command  // of Invalidate
+	Response Response          // of Respond
+	STAG     uint16            // of Resume
+	How      bridge.Resumption // of Resume
 	Err      error             // what it returned
+}
+
+// Response is an answer to a group of page requests.
+type Response struct {
+	SubstreamID smmuv3.SubstreamID
+	SSV         bool
+	Group       uint16
+	Code        smmuv3.PRGResponse
 }
 
 // String is the call on one line.
 func (c Call) String() string {
 	s := string(c.Op)
 	switch c.Op {
-	case Attach, CloseStream:
+	case Attach, CloseStream, TerminateStalled:
 		s += " " + c.StreamID.String()
+	case Respond:
+		s += fmt.Sprintf(" %v group %d: %v", c.StreamID, c.Response.Group, c.Response.Code)
+	case Resume:
+		s += fmt.Sprintf(" %v STAG %#x: %v", c.StreamID, c.STAG, c.How)
 	case Bind:
 		s += fmt.Sprintf(" %v: %v", c.StreamID, c.Stage)
 	case Invalidate:
@@ -53,20 +74,29 @@ func (c Call) String() string {
 	return s
 }
 
-// Host is the fake. Its methods may be called from any goroutine.
+// Host is the fake. It is a bridge.PageRequester and a bridge.Staller too. Its
+// methods may be called from any goroutine.
 type Host struct {
-	mu      sync.Mutex
-	caps    bridge.Capabilities
-	calls   []Call
-	fail    func(Call) error
-	sink    func(smmuv3.Event)
-	streams map[smmuv3.StreamID]*stream
-	closed  bool
+	mu       sync.Mutex
+	caps     bridge.Capabilities
+	calls    []Call
+	fail     func(Call) error
+	sink     func(smmuv3.Event)
+	requests func(smmuv3.PageRequest)
+	streams  map[smmuv3.StreamID]*stream
+	stalled  map[stall]bool
+	closed   bool
+}
+
+// stall names a stalled transaction.
+type stall struct {
+	sid  smmuv3.StreamID
+	stag uint16
 }
 
 // New returns a host with these capabilities.
 func New(caps bridge.Capabilities) *Host {
-	return &Host{caps: caps, streams: map[smmuv3.StreamID]*stream{}}
+	return &Host{caps: caps, streams: map[smmuv3.StreamID]*stream{}, stalled: map[stall]bool{}}
 }
 
 // FailWith has f asked, before each call is carried out, whether it is to fail:
@@ -104,14 +134,35 @@ func (h *Host) Stage(sid smmuv3.StreamID) (stage bridge.GuestStage, ok bool) {
 	return bridge.GuestStage{}, false
 }
 
-// Emit sends an event to the device, as a fault of an endpoint would be.
+// Emit sends an event to the device, as a fault of an endpoint would be. If it says
+// that a transaction stalls, there is one from then on.
 func (h *Host) Emit(ev smmuv3.Event) {
 	h.mu.Lock()
+	if ev.Stall() {
+		h.stalled[stall{ev.StreamID(), ev.STAG()}] = true
+	}
 	sink := h.sink
 	h.mu.Unlock()
 	if sink != nil {
 		sink(ev)
 	}
+}
+
+// Request sends a page request to the device, as an endpoint would.
+func (h *Host) Request(r smmuv3.PageRequest) {
+	h.mu.Lock()
+	sink := h.requests
+	h.mu.Unlock()
+	if sink != nil {
+		sink(r)
+	}
+}
+
+// Stalled reports whether a stream has a stalled transaction with this STAG.
+func (h *Host) Stalled(sid smmuv3.StreamID, stag uint16) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.stalled[stall{sid, stag}]
 }
 
 // do records a call and carries it out, unless it is to fail. h.mu is held.
@@ -161,12 +212,7 @@ func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, e
 func (h *Host) Invalidate(cmds []smmuv3.Command) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.do(Call{Op: Invalidate, Commands: slices.Clone(cmds)}, func() error {
-		if h.closed {
-			return bridge.ErrClosed
-		}
-		return nil
-	})
+	return h.do(Call{Op: Invalidate, Commands: slices.Clone(cmds)}, h.open)
 }
 
 // Events implements bridge.Host.
@@ -174,6 +220,52 @@ func (h *Host) Events(sink func(smmuv3.Event)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.sink = sink
+}
+
+// PageRequests implements bridge.PageRequester.
+func (h *Host) PageRequests(sink func(smmuv3.PageRequest)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.requests = sink
+}
+
+// Respond implements bridge.PageRequester.
+func (h *Host) Respond(sid smmuv3.StreamID, ssid smmuv3.SubstreamID, ssv bool, group uint16, r smmuv3.PRGResponse) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.do(Call{Op: Respond, StreamID: sid, Response: Response{ssid, ssv, group, r}}, h.open)
+}
+
+// Resume implements bridge.Staller.
+func (h *Host) Resume(sid smmuv3.StreamID, stag uint16, how bridge.Resumption) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.do(Call{Op: Resume, StreamID: sid, STAG: stag, How: how}, func() error {
+		delete(h.stalled, stall{sid, stag})
+		return h.open()
+	})
+}
+
+// TerminateStalled implements bridge.Staller.
+func (h *Host) TerminateStalled(sid smmuv3.StreamID) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.do(Call{Op: TerminateStalled, StreamID: sid}, func() error {
+		h.terminate(sid)
+		return h.open()
+	})
+}
+
+// terminate ends the stalled transactions of a stream. h.mu is held.
+func (h *Host) terminate(sid smmuv3.StreamID) {
+	maps.DeleteFunc(h.stalled, func(s stall, _ bool) bool { return s.sid == sid })
+}
+
+func (h *Host) open() error {
+	if h.closed {
+		return bridge.ErrClosed
+	}
+	return nil
 }
 
 // Close implements bridge.Host.
@@ -186,6 +278,7 @@ func (h *Host) Close() error {
 		}
 		h.closed = true
 		clear(h.streams)
+		clear(h.stalled)
 		return nil
 	})
 }
@@ -222,6 +315,7 @@ func (s *stream) Close() error {
 			return bridge.ErrClosed
 		}
 		delete(h.streams, s.sid)
+		h.terminate(s.sid)
 		return nil
 	})
 }

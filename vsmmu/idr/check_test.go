@@ -23,7 +23,7 @@ func TestCheck(t *testing.T) {
 		{"a stage 2", smmuv3.S2P, 1},
 		{"no AArch64 tables", smmuv3.TTF, 1},
 		{"a reserved TTF", smmuv3.TTF, 0},
-		{"a stall model that the device does not carry out", smmuv3.StallModel, 0},
+		{"a stall model that the device does not carry out", smmuv3.StallModel, 2},
 		{"a stream table level that does not exist", smmuv3.STLevel, 2},
 		{"SSIDSIZE above 20", smmuv3.SSIDSIZE, 21},
 		{"CMDQS above 19", smmuv3.CMDQS, 20},

@@ -60,6 +60,13 @@ var dependencies = []dependency{
 	{smmuv3.TTF, "6.3.6", "AArch32 tables need GRAN4K", without(smmuv3.GRAN4K, smmuv3.TTFAArch64)},
 
 	{smmuv3.CD2L, "6.3.2", "there is one CD where SSIDSIZE is 0", without(smmuv3.SSIDSIZE, 0)},
+	{smmuv3.PRI, "6.3.1", "RES0 without ATS", without(smmuv3.ATS, 0)},
+	{smmuv3.PRIQS, "6.3.2", "RES0 without PRI", without(smmuv3.PRI, 0)},
+	{smmuv3.PPS, "6.3.4", "RES0 without PRI", without(smmuv3.PRI, 0)},
+	{smmuv3.PPS, "6.3.4", "RES0 where SSIDSIZE is 0", without(smmuv3.SSIDSIZE, 0)},
+	{smmuv3.StallMax, "6.3.6", "RES0 where faults terminate", unless(func(g smmuv3.IDRegs) bool {
+		return g.Get(smmuv3.StallModel) != smmuv3.StallTerminate
+	}, 0)},
 	{smmuv3.PASIDTT, "6.3.4", "RES0 without ATS", without(smmuv3.ATS, 0)},
 	{smmuv3.PASIDTT, "6.3.4", "RES0 where SSIDSIZE is 0", without(smmuv3.SSIDSIZE, 0)},
 	{smmuv3.SIDSIZE, "6.3.2", "7 bits or more need two-level stream tables", without(smmuv3.STLevel, 6)},

@@ -40,20 +40,20 @@ func ExampleDerive() {
 	// IDR0  MSI                 0      1  as the policy asks; the device's own interrupts: wired, with MSI also messages
 	// IDR0  SEV                 0      0  nothing of the device wakes a vCPU from WFE
 	// IDR0  ATOS                0      0  the device does no address translation operations
-	// IDR0  PRI                 0      0  hosts have no way to pass page requests on
+	// IDR0  PRI                 0      0  carried out by the host, which passes page requests on; their queue is the device's
 	// IDR0  VMW                 0      0  RES0 without S2P
 	// IDR0  VMID16              1      0  has no meaning without stage 2
 	// IDR0  CD2L                0      0  carried out by the host, which reads the CDs
 	// IDR0  VATOS               0      0  the device does no address translation operations
 	// IDR0  TTENDIAN            2      2  carried out by the host, which walks the tables
 	// IDR0  ATSRECERR           0      0  its switch, CR2.REC_CFG_ATS, is the host's
-	// IDR0  STALL_MODEL         1      1  faults terminate: hosts have no way to resume what is stalled
+	// IDR0  STALL_MODEL         1      1  carried out by the host, which resumes what is stalled; faults terminate unless the policy asks: PCI devices must not stall (§3.12.1)
 	// IDR0  TERM_MODEL          1      1  carried out by the host, which terminates transactions
 	// IDR0  ST_LEVEL            1      1  the device reads the stream table, linear or of two levels
 	// IDR0  RME_IMPL            0      0  granule protection is the host's
 	// IDR1  SIDSIZE            16     16  StreamIDs are the device's own; a PCI requester ID has 16 bits (§3.2)
 	// IDR1  SSIDSIZE            0      0  carried out by the host, which is presented with SubstreamIDs
-	// IDR1  PRIQS               0      0  there is no PRI queue without PRI
+	// IDR1  PRIQS               0      0  RES0 without PRI (§6.3.2)
 	// IDR1  EVENTQS            19      8  the device's own queue: log2 of its entries
 	// IDR1  CMDQS              19     10  as the policy asks; the device's own queue: log2 of its entries
 	// IDR1  ATTR_PERMS_OVR      0      0  overrides are no part of a guest stage
@@ -66,7 +66,7 @@ func ExampleDerive() {
 	// IDR3  HAD                 1      1  carried out by the host, which reads the CDs
 	// IDR3  PBHA                0      0  carried out by the host, which reads the CDs
 	// IDR3  XNX                 1      0  has no meaning without stage 2
-	// IDR3  PPS                 0      0  RES0 without PRI
+	// IDR3  PPS                 0      0  carried out by the host, which sends the device's own answers with a PASID
 	// IDR3  MPAM                0      0  partitions of the memory system are the host's
 	// IDR3  FWB                 0      0  comes with SMMUv3.2 (§2.4)
 	// IDR3  STT                 0      0  carried out by the host, which walks the tables
@@ -90,7 +90,7 @@ func ExampleDerive() {
 	// IDR5  DS                  0      0  carried out by the host, which walks the tables
 	// IDR5  D128                0      0  needs S1PI and S2PO
 	// IDR5  VAX                 0      0  carried out by the host, which walks the tables; 56 bits would need D128
-	// IDR5  STALL_MAX           0      0  RES0 where STALL_MODEL is terminate
+	// IDR5  STALL_MAX           0      0  carried out by the host, which holds stalled transactions; the device keeps book of them
 	// IIDR  Implementer         0      0  the device names itself; 0 is nobody's part, to which no erratum belongs
 	// IIDR  Revision            0      0  the device names itself; 0 is nobody's part, to which no erratum belongs
 	// IIDR  Variant             0      0  the device names itself; 0 is nobody's part, to which no erratum belongs

@@ -28,11 +28,14 @@ import (
 //	SIDSIZE            0 to 32      16       bits of a StreamID; with PCI at least 16
 //	STLevel            0, 1         1        two-level stream tables
 //	CMDQS, EVENTQS     0 to 19      8        log2 of the most entries; Linux wants CMDQS of 7 or more
+//	PRIQS              0 to 19      8        the same for page requests, with PRI
 //	MSI                0, 1         0        the device's own interrupts may be messages
 //	Implementer, Revision, Variant, ProductID  0: nobody's; what drivers choose errata by
 //	OAS                0 to 6       hosts'   encoding of the output address size, the guest's physical one
 //	SSIDSIZE           0 to 20      hosts'   bits of a SubstreamID
 //	ATS                0, 1         hosts'   devices may ask for translations
+//	PRI                0, 1         hosts'   devices may ask for pages
+//	StallModel         0, 1         1        0: faults may stall, where all hosts can resume them
 //	TTENDIAN           0, 2, 3      hosts'   endianness of translation tables
 //	HTTU, RIL, BBML …  up to the hosts'      features that hosts carry out
 //	ArchMinor          0 to 4       hosts'   the version, 1 for SMMUv3.1, as far as IDR3 keeps its promise
@@ -103,6 +106,12 @@ func (p Policy) apply(guest *smmuv3.IDRegs, host smmuv3.IDRegs) error {
 			return refuse(r.why)
 		}
 		guest.Set(f, asked)
+	}
+	for f := range rules {
+		f := smmuv3.IDField(f)
+		if _, asked := p[f]; !asked && rules[f].unasked != 0 {
+			guest.Set(f, rules[f].unasked)
+		}
 	}
 	if f, why, ok := unmet(*guest); !ok {
 		return &FieldError{Field: f, Asked: guest.Get(f), Host: host.Get(f), Err: ErrPolicy, Reason: why}

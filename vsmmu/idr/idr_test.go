@@ -67,7 +67,7 @@ func TestDerivePinsTheRegistersOfKnownHosts(t *testing.T) {
 		},
 		{
 			name: "everything there is", hosts: []smmuv3.IDRegs{fullHost},
-			want: smmuv3.IDRegs{IDR: [6]uint32{0x090814da, 0x01080510, 0, 0x00a3370c, 0, 0x000004f6}, AIDR: 4},
+			want: smmuv3.IDRegs{IDR: [6]uint32{0x090914da, 0x01084510, 0, 0x00a3372c, 0, 0x000004f6}, AIDR: 4},
 		},
 		{
 			name: "next to nothing", hosts: []smmuv3.IDRegs{smallHost},
@@ -114,11 +114,11 @@ func TestEveryFieldIsExplained(t *testing.T) {
 // The rules that no host and no policy can change.
 func TestNeverShown(t *testing.T) {
 	for _, f := range []smmuv3.IDField{
-		smmuv3.S2P, smmuv3.BTM, smmuv3.DORMHINT, smmuv3.Hyp, smmuv3.NS1ATS, smmuv3.SEV, smmuv3.ATOS, smmuv3.PRI,
-		smmuv3.VMW, smmuv3.VMID16, smmuv3.VATOS, smmuv3.ATSRECERR, smmuv3.RMEImpl, smmuv3.PRIQS, smmuv3.AttrPermsOvr,
+		smmuv3.S2P, smmuv3.BTM, smmuv3.DORMHINT, smmuv3.Hyp, smmuv3.NS1ATS, smmuv3.SEV, smmuv3.ATOS,
+		smmuv3.VMW, smmuv3.VMID16, smmuv3.VATOS, smmuv3.ATSRECERR, smmuv3.RMEImpl, smmuv3.AttrPermsOvr,
 		smmuv3.AttrTypesOvr, smmuv3.REL, smmuv3.QueuesPreset, smmuv3.TablesPreset, smmuv3.ECMDQ, smmuv3.BAVATOS,
-		smmuv3.XNX, smmuv3.PPS, smmuv3.MPAM, smmuv3.PTWNNC, smmuv3.DPT, smmuv3.S1PI, smmuv3.S2PI, smmuv3.S2PO,
-		smmuv3.MTEPERM, smmuv3.D128, smmuv3.StallMax,
+		smmuv3.XNX, smmuv3.MPAM, smmuv3.PTWNNC, smmuv3.DPT, smmuv3.S1PI, smmuv3.S2PI, smmuv3.S2PO,
+		smmuv3.MTEPERM, smmuv3.D128,
 	} {
 		t.Run(f.String(), func(t *testing.T) {
 			r, err := idr.Derive(idr.Policy{f: 0}, caps(with(fullHost, idr.Policy{f: 1}))...)
@@ -158,7 +158,10 @@ func TestPolicyThatCannotBeMet(t *testing.T) {
 		{"mixed endianness of a little-endian host", idr.Policy{smmuv3.TTENDIAN: 0}, labHost, smmuv3.TTENDIAN, "the host has 2"},
 		{"big endianness of a little-endian host", idr.Policy{smmuv3.TTENDIAN: 3}, labHost, smmuv3.TTENDIAN, "the host has 2"},
 		{"RAZ/WI of a host that aborts", idr.Policy{smmuv3.TermModel: 0}, labHost, smmuv3.TermModel, "the host has 1"},
-		{"stalls", idr.Policy{smmuv3.StallModel: 0}, fullHost, smmuv3.StallModel, "resume"},
+		{"stalls of a host without", idr.Policy{smmuv3.StallModel: 0}, labHost, smmuv3.StallModel, "resume"},
+		{"forced stalls", idr.Policy{smmuv3.StallModel: 2}, fullHost, smmuv3.StallModel, "must not stall"},
+		{"a PRI queue without PRI", idr.Policy{smmuv3.PRIQS: 8}, labHost, smmuv3.PRIQS, "RES0 without PRI"},
+		{"page requests without ATS", idr.Policy{smmuv3.ATS: 0, smmuv3.PRI: 1}, with(fullHost, idr.Policy{smmuv3.PRI: 1}), smmuv3.PRI, "RES0 without ATS"},
 		{"AArch32 tables of an AArch64 host", idr.Policy{smmuv3.TTF: 3}, fullHost, smmuv3.TTF, "the host has 2"},
 
 		{"value wider than the field", idr.Policy{smmuv3.MSI: 2}, fullHost, smmuv3.MSI, "not a value"},
@@ -327,7 +330,7 @@ func TestSatisfies(t *testing.T) {
 		} {
 			assert.ErrorContains(t, err, f.String()+" is ")
 		}
-		assert.Len(t, strings.Split(err.Error(), "\n"), 17)
+		assert.Len(t, strings.Split(err.Error(), "\n"), 19)
 	})
 	for _, tc := range []struct {
 		name  string
@@ -351,4 +354,35 @@ func TestSatisfies(t *testing.T) {
 	t.Run("stalls that the guest was told not to have may be possible", func(t *testing.T) {
 		assert.NoError(t, idr.Satisfies(bridge.Capabilities{IDs: with(labHost, idr.Policy{smmuv3.StallModel: 0})}, guest(nil, labHost)))
 	})
+}
+
+// What hosts can do about page requests and stalls is shown as the policy has it.
+func TestPageRequestsAndStalls(t *testing.T) {
+	able := with(fullHost, idr.Policy{smmuv3.ATS: 1, smmuv3.SSIDSIZE: 20, smmuv3.PRI: 1, smmuv3.PPS: 1, smmuv3.PRIQS: 3, smmuv3.StallModel: 0, smmuv3.StallMax: 1000})
+	for _, tc := range []struct {
+		name  string
+		p     idr.Policy
+		hosts []smmuv3.IDRegs
+		want  idr.Policy
+	}{
+		{"by default", nil, []smmuv3.IDRegs{able},
+			idr.Policy{smmuv3.PRI: 1, smmuv3.PPS: 1, smmuv3.PRIQS: 8, smmuv3.StallModel: 1, smmuv3.StallMax: 0}},
+		{"stalls, as many as the device keeps book of", idr.Policy{smmuv3.StallModel: 0}, []smmuv3.IDRegs{able},
+			idr.Policy{smmuv3.StallModel: 0, smmuv3.StallMax: 128}},
+		{"stalls, as many as the least of the hosts", idr.Policy{smmuv3.StallModel: 0}, []smmuv3.IDRegs{able, with(able, idr.Policy{smmuv3.StallMax: 7})},
+			idr.Policy{smmuv3.StallModel: 0, smmuv3.StallMax: 7}},
+		{"no PRI", idr.Policy{smmuv3.PRI: 0}, []smmuv3.IDRegs{able}, idr.Policy{smmuv3.PRI: 0, smmuv3.PPS: 0, smmuv3.PRIQS: 0}},
+		{"no ATS", idr.Policy{smmuv3.ATS: 0}, []smmuv3.IDRegs{able}, idr.Policy{smmuv3.PRI: 0, smmuv3.PPS: 0, smmuv3.PRIQS: 0}},
+		{"no substreams", idr.Policy{smmuv3.SSIDSIZE: 0}, []smmuv3.IDRegs{able}, idr.Policy{smmuv3.PRI: 1, smmuv3.PPS: 0, smmuv3.PRIQS: 8}},
+		{"one host without", nil, []smmuv3.IDRegs{able, with(able, idr.Policy{smmuv3.PRI: 0})}, idr.Policy{smmuv3.PRI: 0, smmuv3.PRIQS: 0}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r, err := idr.Derive(tc.p, caps(tc.hosts...)...)
+			require.NoError(t, err)
+			require.NoError(t, idr.Check(r.Regs))
+			for f, v := range tc.want {
+				assert.Equal(t, v, r.Regs.Get(f), "%v", f)
+			}
+		})
+	}
 }

@@ -13,6 +13,9 @@ type rule struct {
 	// offer is the most that the device can pass on, with a meet: 0 for what a
 	// guest is never shown. Without one it is the default.
 	offer uint32
+	// unasked, if not 0, is what the guest is shown unless the policy asks for
+	// more.
+	unasked uint32
 	// reserved marks values without a meaning; nil if all have one.
 	reserved func(v uint32) bool
 }
@@ -64,6 +67,12 @@ func choice(a, b uint32) (uint32, bool) {
 	return 0, false
 }
 
+// unforced is for STALL_MODEL: where software has the choice, it may be told that
+// there are no stalls. Forced ones have nothing in common with either.
+func unforced(a, b uint32) (uint32, bool) {
+	return max(a, b), a != smmuv3.StallForced && b != smmuv3.StallForced
+}
+
 func above(most uint32) func(uint32) bool { return func(v uint32) bool { return v > most } }
 
 func exactly(hole uint32) func(uint32) bool { return func(v uint32) bool { return v == hole } }
@@ -80,6 +89,9 @@ func never(why string) rule { return carried(0, why) }
 func own(value uint32, reserved func(uint32) bool, why string) rule {
 	return rule{offer: value, reserved: reserved, why: why}
 }
+
+// maxStalled is how many stalled transactions a device keeps book of.
+const maxStalled = 128
 
 // Encodings of IDR5.OAS.
 const (
@@ -118,14 +130,14 @@ var rules = [...]rule{
 	smmuv3.MSI:        own(0, nil, "the device's own interrupts: wired, with MSI also messages"),
 	smmuv3.SEV:        never("nothing of the device wakes a vCPU from WFE"),
 	smmuv3.ATOS:       never(atosWhy),
-	smmuv3.PRI:        never("hosts have no way to pass page requests on"),
+	smmuv3.PRI:        carried(1, byHost+"passes page requests on; their queue is the device's"),
 	smmuv3.VMW:        never("RES0 without S2P"),
 	smmuv3.VMID16:     never(stage2Why),
 	smmuv3.CD2L:       carried(1, cdWhy),
 	smmuv3.VATOS:      never(atosWhy),
 	smmuv3.TTENDIAN:   {meet: choice, offer: smmuv3.TTENDIANMixed, why: walkWhy, reserved: exactly(1)},
 	smmuv3.ATSRECERR:  never("its switch, CR2.REC_CFG_ATS, is the host's"),
-	smmuv3.StallModel: {meet: choice, offer: smmuv3.StallTerminate, why: "faults terminate: hosts have no way to resume what is stalled"},
+	smmuv3.StallModel: {meet: unforced, unasked: smmuv3.StallTerminate, reserved: above(smmuv3.StallForced), why: byHost + "resumes what is stalled; faults terminate unless the policy asks: PCI devices must not stall (§3.12.1)"},
 	smmuv3.TermModel:  {meet: choice, offer: 0, why: byHost + "terminates transactions"},
 	smmuv3.STLevel:    own(1, above(1), "the device reads the stream table, linear or of two levels"),
 	smmuv3.RMEImpl:    never("granule protection is the host's"),
@@ -133,7 +145,7 @@ var rules = [...]rule{
 	// IDR1 (§6.3.2).
 	smmuv3.SIDSIZE:      own(16, above(32), "StreamIDs are the device's own; a PCI requester ID has 16 bits (§3.2)"),
 	smmuv3.SSIDSIZE:     {meet: least, offer: 20, why: byHost + "is presented with SubstreamIDs", reserved: above(20)},
-	smmuv3.PRIQS:        never("there is no PRI queue without PRI"),
+	smmuv3.PRIQS:        own(8, above(19), queueWhy),
 	smmuv3.EVENTQS:      own(8, above(19), queueWhy),
 	smmuv3.CMDQS:        own(8, above(19), queueWhy),
 	smmuv3.AttrPermsOvr: never("overrides are no part of a guest stage"),
@@ -150,7 +162,7 @@ var rules = [...]rule{
 	smmuv3.HAD:     carried(1, cdWhy),
 	smmuv3.PBHA:    carried(1, cdWhy),
 	smmuv3.XNX:     never(stage2Why),
-	smmuv3.PPS:     never("RES0 without PRI"),
+	smmuv3.PPS:     carried(1, byHost+"sends the device's own answers with a PASID"),
 	smmuv3.MPAM:    never("partitions of the memory system are the host's"),
 	smmuv3.FWB:     own(1, nil, "1 in SMMUv3.2 and later; controls nothing without stage 2"),
 	smmuv3.STT:     carried(1, walkWhy),
@@ -176,7 +188,7 @@ var rules = [...]rule{
 	smmuv3.DS:       carried(1, walkWhy),
 	smmuv3.D128:     never("needs S1PI and S2PO"),
 	smmuv3.VAX:      {meet: least, offer: 1, why: walkWhy + "; 56 bits would need D128", reserved: exactly(3)},
-	smmuv3.StallMax: never("RES0 where STALL_MODEL is terminate"),
+	smmuv3.StallMax: carried(maxStalled, byHost+"holds stalled transactions; the device keeps book of them"),
 
 	// IIDR (§6.3.7).
 	smmuv3.Implementer: own(0, func(v uint32) bool { return v&0x80 != 0 }, iidrWhy),
