@@ -49,8 +49,8 @@ type replay struct {
 
 	mu       sync.Mutex
 	progress sync.Cond
-	expected map[Channel]*queue // what the device is to do
-	done     []bool             // by entry: the device has done it
+	expected map[Channel][]int // the entries that the device has not come to yet
+	done     []bool            // by entry: the device has done it
 	reads    reads
 	executed uint64 // commands that the device has carried out
 	stage    string // of the guest's boot: the last note
@@ -58,9 +58,6 @@ type replay struct {
 	released bool   // nothing that the device does is compared any more
 	err      error  // the first difference
 }
-
-// queue holds the entries of a channel that the device has not come to yet.
-type queue struct{ entries []int }
 
 // byDevice reports whether an entry is something that the device did, to be
 // compared and in part to be answered.
@@ -75,7 +72,7 @@ func byDevice(b Body) bool {
 
 func newReplay(t *Transcript, stall time.Duration) (*replay, error) {
 	r := &replay{
-		t: t, stall: stall, expected: map[Channel]*queue{}, done: make([]bool, len(t.Entries)),
+		t: t, stall: stall, expected: map[Channel][]int{}, done: make([]bool, len(t.Entries)),
 		hosts: map[uint32]*replayHost{}, moving: moving{},
 	}
 	r.progress.L = &r.mu
@@ -85,10 +82,7 @@ func newReplay(t *Transcript, stall time.Duration) (*replay, error) {
 			continue
 		}
 		ch := e.Body.Channel()
-		if r.expected[ch] == nil {
-			r.expected[ch] = &queue{}
-		}
-		r.expected[ch].entries = append(r.expected[ch].entries, i)
+		r.expected[ch] = append(r.expected[ch], i)
 	}
 	var err error
 	r.dev, err = vsmmu.New(vsmmu.Config{
@@ -225,21 +219,21 @@ func (r *replay) answer(got Body) Body {
 	if r.released || r.err != nil {
 		return nil
 	}
-	q := r.expected[got.Channel()]
-	if q == nil || len(q.entries) == 0 {
+	ch := got.Channel()
+	if len(r.expected[ch]) == 0 {
 		if r.t.Complete() {
 			r.differ(nil, got)
 		}
 		return nil
 	}
-	i := q.entries[0]
+	i := r.expected[ch][0]
 	want := r.t.Entries[i].Body
 	if !same(want, got) {
 		r.at = i
 		r.differ(want, got)
 		return nil
 	}
-	q.entries = q.entries[1:]
+	r.expected[ch] = r.expected[ch][1:]
 	r.did(i)
 	return want
 }
