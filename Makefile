@@ -8,7 +8,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 
 LIBRARY_PLATFORMS := linux/amd64 linux/arm64 darwin/arm64
 
-.PHONY: help build boot boot-ready bench test vet format staticcheck tidy unit cross test-boot clean distclean
+.PHONY: help build boot boot-ready bench bench-boot test vet format staticcheck tidy unit cross test-boot clean distclean
 
 build: ## build the program, for this machine and for the arm64 machines of the boot
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BUILD)/vsmmu ./cmd/vsmmu
@@ -26,6 +26,10 @@ boot-ready: ## install and fetch what the boot needs, without the boot
 
 bench: ## measure: the Go benchmarks, and QEMU's SMMU where it is installed (BENCH_FLAGS='-h' tells the flags)
 	PATH="$$($(GO) env GOROOT)/bin:$$PATH" CGO_ENABLED=0 $(GO) run ./internal/bench $(BENCH_FLAGS)
+
+bench-boot: build boot-ready ## measure a guest's disk through the SMMU, here and in QEMU (BENCH_BOOT_FLAGS='-h' tells the flags)
+	@scripts/fetch-peer $(BUILD)/peer
+	$(BUILD)/vsmmu bench-boot $(BENCH_BOOT_FLAGS)
 
 test: vet format staticcheck tidy unit cross test-boot ## everything: static checks, unit tests, cross builds, the boot
 
@@ -59,7 +63,7 @@ test-boot: build ## the boot, as make test runs it: where it cannot be run, this
 	fi
 
 clean: ## remove what was built, not what was fetched
-	rm -rf $(BUILD)/vsmmu $(BUILD)/vsmmu-linux-arm64 $(BUILD)/boot $(BUILD)/bench
+	rm -rf $(BUILD)/vsmmu $(BUILD)/vsmmu-linux-arm64 $(BUILD)/boot $(BUILD)/bench $(BUILD)/bench-boot
 
 distclean: ## remove what was fetched, too
 	rm -rf $(BUILD)

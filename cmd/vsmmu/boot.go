@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/lab"
+	"github.com/go-vsmmu/vsmmuv3/internal/report"
 )
 
 const bootUsage = `Usage: vsmmu boot [flags]
@@ -29,12 +30,85 @@ Flags:
 
 func bootCommand(args []string, stdout, stderr io.Writer) int {
 	o, err := parseBoot(args, stdout)
-	if errors.Is(err, flag.ErrHelp) {
-		return exitOK
+	if code, done := parsed(err, "boot", stderr); done {
+		return code
 	}
-	if err != nil {
-		return complain(stderr, fmt.Errorf("%w: see vsmmu boot -h", err))
+	var r *report.Report
+	code := follow(stdout, stderr, o.Report, func(ctx context.Context) (failure string, err error) {
+		if r, err = lab.Boot(ctx, o); err != nil {
+			return "", err
+		}
+		return r.Error, nil
+	})
+	if code == exitOK && !r.OK {
+		return exitFailed
 	}
+	return code
+}
+
+func parseBoot(args []string, stdout io.Writer) (lab.Options, error) {
+	o := lab.Options{Out: stdout, Timeout: 8 * time.Minute}
+	f := flag.NewFlagSet("boot", flag.ContinueOnError)
+	machineFlags(f, &o, "boot")
+	f.UintVar(&o.PASIDBits, "pasid-bits", defaultPASIDBits, "pasid-num-bits of the endpoint that has it, `N` of 1 to 20;\nabove 10 Linux makes its table of context descriptors one of two levels")
+	return o, parse(f, &o, args, bootUsage, stdout)
+}
+
+const defaultPASIDBits = 6
+
+// machineFlags are those of everything that boots a guest.
+func machineFlags(f *flag.FlagSet, o *lab.Options, name string) {
+	o.Mem = 512 << 20
+	f.StringVar(&o.Kernel, "kernel", "", "the guest's kernel, `FILE` or directory (default: the one fetched by make boot)")
+	f.StringVar(&o.Modules, "modules", "", "the guest's modules, a `DIR` or .deb (default: where its kernel is from)")
+	f.StringVar(&o.HostKernel, "host-kernel", "", "the emulated host's kernel, `FILE` or directory (default: as for -kernel)")
+	f.StringVar(&o.HostModules, "host-modules", "", "the emulated host's modules, a `DIR` or .deb (default: as for -modules)")
+	f.StringVar(&o.Cmdline, "cmdline", "", "`TEXT` appended to the guest's kernel command line")
+	f.StringVar(&o.Accel, "accel", "auto", "what runs the guest, `HOW`: "+strings.Join(lab.Accels, ", ")+"\nkvm is this machine's own, tcg that of an emulated host")
+	f.Var((*size)(&o.Mem), "mem", "the guest's memory, `SIZE` with suffix M or G")
+	f.StringVar(&o.Report, "report", filepath.Join("build", name, "report.json"), "where the report goes, `FILE`")
+	f.DurationVar(&o.Timeout, "timeout", o.Timeout, "the `TIME` after which it is given up")
+	f.StringVar(&o.Agent, "agent", "", "the build of this program for linux/arm64, `FILE` (default: vsmmu-linux-arm64 beside it)")
+	f.StringVar(&o.QEMU, "qemu", "", "the emulator, `FILE` (default: qemu-system-aarch64 on the PATH)")
+}
+
+// parse reads the command line, or prints the help.
+func parse(f *flag.FlagSet, o *lab.Options, args []string, usage string, stdout io.Writer) error {
+	f.SetOutput(io.Discard)
+	f.Usage = func() {}
+	err := f.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, usage)
+		f.SetOutput(stdout)
+		f.PrintDefaults()
+		return err
+	case err != nil:
+		return err
+	case f.NArg() > 0:
+		return fmt.Errorf("unexpected argument %q", f.Arg(0))
+	case o.Timeout <= 0:
+		return fmt.Errorf("-timeout %v: not a time to wait", o.Timeout)
+	case strings.ContainsAny(o.Cmdline, "\n\x00"):
+		return errors.New("-cmdline: more than one line")
+	}
+	return nil
+}
+
+// parsed says whether there is nothing to do but to end, since help was asked for or the command line is wrong.
+func parsed(err error, command string, stderr io.Writer) (code int, done bool) {
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK, true
+	case err != nil:
+		return complain(stderr, fmt.Errorf("%w: see vsmmu %s -h", err, command)), true
+	}
+	return exitOK, false
+}
+
+// follow runs what boots machines, until its end or a signal, and says how that went. What kept the guest from coming to its
+// end is the failure.
+func follow(stdout, stderr io.Writer, reportFile string, run func(context.Context) (failure string, err error)) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	signals := make(chan os.Signal, 1)
@@ -51,7 +125,7 @@ func bootCommand(args []string, stdout, stderr io.Writer) int {
 		}
 	}()
 
-	r, err := lab.Boot(ctx, o)
+	failure, err := run(ctx)
 	var input *lab.InputError
 	switch {
 	case errors.Is(err, lab.ErrInterrupted):
@@ -63,51 +137,12 @@ func bootCommand(args []string, stdout, stderr io.Writer) int {
 		complain(stderr, err)
 		return exitNoEnd
 	}
-	fmt.Fprintln(stdout, "report:", o.Report)
-	switch {
-	case r.Error != "":
-		complain(stderr, errors.New(r.Error))
+	fmt.Fprintln(stdout, "report:", reportFile)
+	if failure != "" {
+		complain(stderr, errors.New(failure))
 		return exitNoEnd
-	case !r.OK:
-		return exitFailed
 	}
 	return exitOK
-}
-
-func parseBoot(args []string, stdout io.Writer) (lab.Options, error) {
-	o := lab.Options{Out: stdout, Mem: 512 << 20}
-	f := flag.NewFlagSet("boot", flag.ContinueOnError)
-	f.SetOutput(io.Discard)
-	f.StringVar(&o.Kernel, "kernel", "", "the guest's kernel, `FILE` or directory (default: the one fetched by make boot)")
-	f.StringVar(&o.Modules, "modules", "", "the guest's modules, a `DIR` or .deb (default: where its kernel is from)")
-	f.StringVar(&o.HostKernel, "host-kernel", "", "the emulated host's kernel, `FILE` or directory (default: as for -kernel)")
-	f.StringVar(&o.HostModules, "host-modules", "", "the emulated host's modules, a `DIR` or .deb (default: as for -modules)")
-	f.StringVar(&o.Cmdline, "cmdline", "", "`TEXT` appended to the guest's kernel command line")
-	f.StringVar(&o.Accel, "accel", "auto", "what runs the guest, `HOW`: "+strings.Join(lab.Accels, ", ")+"\nkvm is this machine's own, tcg that of an emulated host")
-	f.Var((*size)(&o.Mem), "mem", "the guest's memory, `SIZE` with suffix M or G")
-	f.UintVar(&o.PASIDBits, "pasid-bits", 6, "pasid-num-bits of the endpoint that has it, `N` of 1 to 20;\nabove 10 Linux makes its table of context descriptors one of two levels")
-	f.StringVar(&o.Report, "report", filepath.Join("build", "boot", "report.json"), "where the report goes, `FILE`")
-	f.DurationVar(&o.Timeout, "timeout", 8*time.Minute, "the `TIME` after which the boot is given up")
-	f.StringVar(&o.Agent, "agent", "", "the build of this program for linux/arm64, `FILE` (default: vsmmu-linux-arm64 beside it)")
-	f.StringVar(&o.QEMU, "qemu", "", "the emulator, `FILE` (default: qemu-system-aarch64 on the PATH)")
-	f.Usage = func() {}
-	err := f.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, bootUsage)
-		f.SetOutput(stdout)
-		f.PrintDefaults()
-		return o, err
-	case err != nil:
-		return o, err
-	case f.NArg() > 0:
-		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
-	case o.Timeout <= 0:
-		return o, fmt.Errorf("-timeout %v: not a time to wait", o.Timeout)
-	case strings.ContainsAny(o.Cmdline, "\n\x00"):
-		return o, errors.New("-cmdline: more than one line")
-	}
-	return o, nil
 }
 
 // size is a flag for an amount of memory.

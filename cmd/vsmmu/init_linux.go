@@ -12,6 +12,8 @@ func runInit(role string) (isInit bool, err error) {
 		return true, lab.Init()
 	case guest.InitRole:
 		return true, guest.Init()
+	case guest.BenchRole:
+		return true, guest.Bench()
 	}
 	return false, nil
 }

@@ -26,6 +26,8 @@ const usage = `vsmmu: an arm64 guest behind a virtual SMMUv3
 
 Usage:
   vsmmu boot [flags]   boot a Linux guest whose disks' DMA goes through the SMMU
+  vsmmu bench-boot [flags]
+                       have it read its disk, here and in QEMU, and compare
   vsmmu replay [FILE]  show and check again what a guest did to the SMMU, here and now
   vsmmu decode KIND HEX...
                        explain words of the SMMU's structures
@@ -54,6 +56,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return replayCommand(args[1:], stdout, stderr)
 	case "decode":
 		return decodeCommand(args[1:], stdout, stderr)
+	case "bench-boot":
+		return benchBootCommand(args[1:], stdout, stderr)
 	case "help", "-h", "-help", "--help":
 		fmt.Fprint(stdout, usage)
 		return exitOK

@@ -18,6 +18,8 @@ func TestBadCommandLinesGetOneLineAndStatus2(t *testing.T) {
 	}{
 		{[]string{"bot"}, `unknown command "bot": see vsmmu help`},
 		{[]string{"boot", "-nosuch"}, "-nosuch: see vsmmu boot -h"},
+		{[]string{"bench-boot", "-nosuch"}, "-nosuch: see vsmmu bench-boot -h"},
+		{[]string{"bench-boot", "-rounds", "0"}, "measure at least once"},
 		{[]string{"boot", "extra"}, `unexpected argument "extra"`},
 		{[]string{"boot", "-timeout", "soon"}, "-timeout"},
 		{[]string{"boot", "-timeout", "-1s"}, "not a time to wait"},
@@ -34,9 +36,9 @@ func TestBadCommandLinesGetOneLineAndStatus2(t *testing.T) {
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			args := tt.args
-			if args[0] == "boot" {
+			if args[0] != "bot" {
 				// A bad command line must not get as far as to make this.
-				args = append([]string{"boot", "-report", filepath.Join(t.TempDir(), "report.json")}, args[1:]...)
+				args = append([]string{args[0], "-report", filepath.Join(t.TempDir(), "report.json")}, args[1:]...)
 			}
 			var stdout, stderr bytes.Buffer
 			assert.Equal(t, 2, run(args, &stdout, &stderr))
@@ -48,7 +50,7 @@ func TestBadCommandLinesGetOneLineAndStatus2(t *testing.T) {
 }
 
 func TestHelpGoesToStandardOutput(t *testing.T) {
-	for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}, {"boot", "-h"}, {"boot", "--help"}} {
+	for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}, {"boot", "-h"}, {"boot", "--help"}, {"bench-boot", "-h"}} {
 		var stdout, stderr bytes.Buffer
 		assert.Equal(t, 0, run(args, &stdout, &stderr), args)
 		assert.Contains(t, stdout.String(), "Usage:")
@@ -57,6 +59,19 @@ func TestHelpGoesToStandardOutput(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	assert.Equal(t, 2, run(nil, &stdout, &stderr), "no command is a mistake")
 	assert.Contains(t, stderr.String(), "Usage:")
+}
+
+func TestBenchBootFlags(t *testing.T) {
+	o, err := parseBenchBoot(nil, nil)
+	require.NoError(t, err)
+	assert.Equal(t, "build/bench-boot/report.json", filepath.ToSlash(o.Report))
+	assert.Equal(t, uint(2), o.Rounds)
+	assert.Equal(t, 20*time.Minute, o.Timeout)
+
+	o, err = parseBenchBoot([]string{"-peer", "p", "-rounds", "3", "-kernel", "k"}, nil)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"p", "k"}, []string{o.Peer, o.Kernel})
+	assert.Equal(t, uint(3), o.Rounds)
 }
 
 func TestBootFlags(t *testing.T) {

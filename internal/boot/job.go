@@ -9,7 +9,15 @@ type Job struct {
 	CPUs    int    `json:"cpus"`
 	// PASIDBits is pasid-num-bits of the endpoint that has it.
 	PASIDBits uint8 `json:"pasid_bits"`
+	// Peer, if it is not empty, asks for the benchmark in place of the boot: it is the root below which PeerProgram and
+	// its libraries are.
+	Peer string `json:"peer,omitempty"`
+	// Rounds is how often the benchmark boots each of the guests.
+	Rounds int `json:"rounds,omitempty"`
 }
+
+// PeerProgram is the QEMU that the benchmark compares with, from Job.Peer.
+const PeerProgram = "usr/bin/qemu-system-aarch64"
 
 // Sink is told what happens while it happens. Its methods may be called from any goroutine.
 type Sink interface {

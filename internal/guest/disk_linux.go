@@ -28,10 +28,9 @@ func (d *Disk) test(pattern Pattern) error {
 		return err
 	}
 	defer f.Close()
-	// O_DIRECT wants the buffer aligned: a mapping begins at a page.
-	buf, err := unix.Mmap(-1, 0, chunk, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	buf, err := directBuffer(chunk)
 	if err != nil {
-		return fmt.Errorf("mmap: %w", err)
+		return err
 	}
 	defer unix.Munmap(buf)
 	for off := int64(0); off < TestSize; off += chunk {
@@ -72,4 +71,13 @@ func groupType(disk string) string {
 		return ""
 	}
 	return strings.TrimSpace(string(kind))
+}
+
+// directBuffer is one that O_DIRECT takes, which wants it aligned: a mapping begins at a page.
+func directBuffer(size int) ([]byte, error) {
+	buf, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, fmt.Errorf("mmap: %w", err)
+	}
+	return buf, nil
 }

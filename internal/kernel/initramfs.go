@@ -39,11 +39,17 @@ func WriteInitramfs(w io.Writer, files []File) error {
 		cpio.CharDev("dev/console", 0o600, 5, 1),
 	}
 	made := map[string]bool{".": true}
-	for _, f := range files {
-		if dir := path.Dir(f.Name); !made[dir] {
-			made[dir] = true
-			records = append(records, cpio.Directory(dir, 0o755))
+	var makeDir func(dir string)
+	makeDir = func(dir string) {
+		if made[dir] {
+			return
 		}
+		makeDir(path.Dir(dir))
+		made[dir] = true
+		records = append(records, cpio.Directory(dir, 0o755))
+	}
+	for _, f := range files {
+		makeDir(path.Dir(f.Name))
 		records = append(records, cpio.StaticRecord(f.Data, cpio.Info{Name: f.Name, Mode: cpio.S_IFREG | f.Mode}))
 	}
 	archive := cpio.Newc.Writer(w)

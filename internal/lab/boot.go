@@ -26,7 +26,37 @@ func interrupted(ctx context.Context) bool { return errors.Is(context.Cause(ctx)
 // Boot boots the guest, prints what happens, and leaves the report. The error is an *InputError if nothing was booted,
 // the cause of ctx if that ended, and otherwise why no report could be left: what befell the guest is in the report.
 func Boot(ctx context.Context, o Options) (*report.Report, error) {
-	direct, err := o.complete()
+	r, err := follow(ctx, &o, false)
+	if err != nil {
+		return nil, err
+	}
+	r.Judge()
+	if err := reportfile.Write(o.Report, r); err != nil {
+		return r, err
+	}
+	return r, r.Summary(o.Out)
+}
+
+// Bench runs the benchmark, and is like Boot otherwise.
+func Bench(ctx context.Context, o Options) (*report.Bench, error) {
+	r, err := follow(ctx, &o, true)
+	if err != nil {
+		return nil, err
+	}
+	b := r.Bench
+	if b == nil {
+		b = new(report.Bench)
+	}
+	b.Error, b.Accel, b.Phases, b.Seconds = r.Error, r.Accel, r.Phases, r.Seconds
+	if err := reportfile.Write(o.Report, b); err != nil {
+		return b, err
+	}
+	return b, b.Summary(o.Out)
+}
+
+// follow boots the machines, for a boot or the benchmark, and prints what happens. The errors are Boot's.
+func follow(ctx context.Context, o *Options, bench bool) (*report.Report, error) {
+	direct, err := o.complete(bench)
 	if err != nil {
 		return nil, &InputError{err}
 	}
@@ -38,7 +68,7 @@ func Boot(ctx context.Context, o Options) (*report.Report, error) {
 	defer cancel()
 	go p.beat(ctx)
 
-	r, err := run(ctx, &o, direct, p)
+	r, err := run(ctx, o, direct, bench, p)
 	var input *InputError
 	if errors.As(err, &input) || interrupted(ctx) {
 		return nil, errors.Join(err, context.Cause(ctx))
@@ -54,17 +84,16 @@ func Boot(ctx context.Context, o Options) (*report.Report, error) {
 	phases, total := p.finish()
 	r.Phases, r.Seconds = phases, total.Seconds()
 	r.Accel = map[bool]string{true: "kvm", false: "tcg"}[direct]
-	r.Judge()
-	if err := reportfile.Write(o.Report, r); err != nil {
-		return r, err
-	}
-	return r, r.Summary(o.Out)
+	return r, nil
 }
 
 // run takes the boot through its stages.
-func run(ctx context.Context, o *Options, direct bool, p *progress) (*report.Report, error) {
+func run(ctx context.Context, o *Options, direct, bench bool, p *progress) (*report.Report, error) {
 	p.Stage("the kernels, their modules and the initramfs are read")
 	job := boot.Job{Cmdline: o.Cmdline, Mem: o.Mem, CPUs: guestCPUs, PASIDBits: uint8(o.PASIDBits)}
+	if bench {
+		job.Peer, job.Rounds = o.Peer, int(o.Rounds)
+	}
 	type prepared struct {
 		guest, host machine
 		err         error
@@ -72,7 +101,7 @@ func run(ctx context.Context, o *Options, direct bool, p *progress) (*report.Rep
 	ready := make(chan prepared, 1)
 	go func() {
 		var m prepared
-		if m.guest, m.err = prepareGuest(o); m.err == nil && !direct {
+		if m.guest, m.err = prepareGuest(o, job); m.err == nil && !direct {
 			m.host, m.err = prepareHost(o, job, m.guest)
 		}
 		ready <- m

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-vsmmu/vsmmuv3/internal/boot"
 	"github.com/go-vsmmu/vsmmuv3/internal/report"
 )
 
@@ -43,6 +44,10 @@ func emulator(mode string) {
 		s.Stage("the guest's kernel boots")
 		s.Line("guest", "hello from the guest")
 		_ = s.send(message{Report: &report.Report{Guest: report.Guest{PoweredOff: true}}})
+	case "measures":
+		_ = s.send(message{Report: &report.Report{
+			Guest: report.Guest{PoweredOff: true}, Bench: &report.Bench{Ratio: 1.5, Peer: "QEMU\x1b[2J"},
+		}})
 	case "panics":
 		fmt.Println("Kernel panic - not syncing: no init")
 		fmt.Println("---[ end Kernel panic ]---")
@@ -150,6 +155,65 @@ func TestBootThatTakesTooLongReportsHowFarItCame(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, `the boot did not end within 2s (-timeout), in stage "the host's kernel boots"; last seen of the guest: "the guest's last line"`, r.Error)
 	nothingLeft(t, o, true)
+}
+
+// benchOptions are options with a peer: an ELF header is all that is looked at of it.
+func benchOptions(t *testing.T, mode string) (Options, *bytes.Buffer) {
+	t.Helper()
+	o, out := options(t, mode)
+	o.Rounds, o.Peer = 1, t.TempDir()
+	header := make([]byte, 64)
+	copy(header, "\x7fELF\x02\x01\x01")
+	header[16], header[18], header[20], header[52] = 3, 183, 1, 64 // ET_DYN, EM_AARCH64
+	for _, name := range []string{boot.PeerProgram, "lib/ld-linux-aarch64.so.1"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(o.Peer, filepath.Dir(name)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(o.Peer, name), header, 0o755))
+	}
+	return o, out
+}
+
+func TestBenchLeavesTheComparison(t *testing.T) {
+	o, out := benchOptions(t, "measures")
+	b, err := Bench(context.Background(), o)
+	require.NoError(t, err)
+	assert.Empty(t, b.Error)
+	assert.Equal(t, "tcg", b.Accel)
+	assert.Len(t, b.Phases, 2)
+	assert.Contains(t, out.String(), "1.50")
+	assert.NotContains(t, out.String(), "\x1b", "nothing that comes from a machine reaches the terminal raw")
+	written, err := os.ReadFile(o.Report)
+	require.NoError(t, err)
+	assert.Contains(t, string(written), `"ratio": 1.5`)
+	nothingLeft(t, o, true)
+}
+
+func TestBenchThatFailsSaysWhatWasLastSeen(t *testing.T) {
+	o, _ := benchOptions(t, "panics")
+	b, err := Bench(context.Background(), o)
+	require.NoError(t, err)
+	assert.Contains(t, b.Error, `last seen of the host: "Kernel panic - not syncing: no init"`)
+	nothingLeft(t, o, true)
+}
+
+func TestBadInputMeasuresNothing(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		edit func(*Options)
+		want string
+	}{
+		{"no peer", func(o *Options) { o.Peer = "/nonexistent" }, "run make bench-boot, or give one with -peer DIR"},
+		{"a peer without QEMU", func(o *Options) { o.Peer = os.TempDir() }, "the QEMU to compare with: "},
+		{"no rounds", func(o *Options) { o.Rounds = 0 }, "measure at least once"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o, _ := benchOptions(t, "measures")
+			tt.edit(&o)
+			_, err := Bench(context.Background(), o)
+			var input *InputError
+			require.ErrorAs(t, err, &input)
+			assert.ErrorContains(t, err, tt.want)
+		})
+	}
 }
 
 func TestInterruptedBootLeavesNothing(t *testing.T) {

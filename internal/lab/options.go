@@ -24,6 +24,8 @@ type Options struct {
 	Cmdline     string // appended to the guest's command line
 	Accel       string // one of Accels
 	Mem         uint64 // the guest's memory in bytes
+	Peer        string // Bench only: the root below which an arm64 QEMU is, with its libraries
+	Rounds      uint   // Bench only: how often it boots each of the guests
 	PASIDBits   uint   // pasid-num-bits of the endpoint that has it, 1 to MaxPASIDBits
 	Report      string // where the report goes
 	Timeout     time.Duration
@@ -52,11 +54,12 @@ func (e *InputError) Unwrap() error { return e.Err }
 // Parts of an installation, beside the program.
 const (
 	kernelDir = "kernel"
+	peerName  = "peer"
 	agentName = "vsmmu-linux-arm64"
 )
 
 // complete fills in the defaults and finds out whether this machine's own KVM is used.
-func (o *Options) complete() (direct bool, err error) {
+func (o *Options) complete(bench bool) (direct bool, err error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return false, err
@@ -70,6 +73,9 @@ func (o *Options) complete() (direct bool, err error) {
 	}
 	if o.PASIDBits < 1 || o.PASIDBits > MaxPASIDBits {
 		return false, fmt.Errorf("PASIDs of %d bits: give from 1 to %d", o.PASIDBits, MaxPASIDBits)
+	}
+	if bench && o.Rounds < 1 {
+		return false, errors.New("0 rounds: measure at least once")
 	}
 	if o.Agent == "" {
 		o.Agent = filepath.Join(beside, agentName)
@@ -86,6 +92,17 @@ func (o *Options) complete() (direct bool, err error) {
 	}
 	if o.Modules == "" && holdsModules(o.Kernel) {
 		o.Modules = o.Kernel
+	}
+	if bench {
+		if o.Peer == "" {
+			o.Peer = filepath.Join(beside, peerName)
+		}
+		if o.Peer, err = filepath.Abs(o.Peer); err != nil {
+			return false, err
+		}
+		if !exists(o.Peer) {
+			return false, fmt.Errorf("no arm64 QEMU to compare with at %s: run make bench-boot, or give one with -peer DIR", o.Peer)
+		}
 	}
 	if direct {
 		return true, nil

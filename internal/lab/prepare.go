@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path"
+	"slices"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/boot"
+	"github.com/go-vsmmu/vsmmuv3/internal/bundle"
 	"github.com/go-vsmmu/vsmmuv3/internal/kernel"
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/arm64image"
 )
@@ -16,12 +19,15 @@ const (
 	jobFile    = "guest/job.json"
 	imageFile  = "guest/image"
 	initrdFile = "guest/initrd"
+	peerDir    = "peer"
 )
 
 // The drivers that each machine needs beyond what every arm64 kernel has built in. Those named first are what the
 // others usually depend on: naming them spares a second pass over a package.
 var (
 	guestDrivers = []string{"virtio", "virtio_ring", "virtio_mmio", "virtio_blk"}
+	// benchDrivers come on top of the guest's in the benchmark: QEMU's disk is a PCI function.
+	benchDrivers = []string{"virtio_pci"}
 	hostDrivers  = []string{"virtio", "virtio_ring", "virtio_mmio", "virtio_console"}
 )
 
@@ -32,21 +38,37 @@ type machine struct {
 }
 
 // prepareGuest gathers the guest's kernel, modules and init.
-func prepareGuest(o *Options) (machine, error) {
-	return prepare(boot.Guest, o.Kernel, o.Modules, o.Agent, guestDrivers, nil)
+func prepareGuest(o *Options, job boot.Job) (machine, error) {
+	drivers := guestDrivers
+	if job.Peer != "" {
+		drivers = slices.Concat(guestDrivers, benchDrivers)
+	}
+	return prepare(boot.Guest, o.Kernel, o.Modules, o.Agent, drivers, nil)
 }
 
 // prepareHost gathers the emulated host's, with the guest's parts inside.
 func prepareHost(o *Options, job boot.Job, guest machine) (machine, error) {
+	files := []kernel.File{
+		{Name: imageFile, Mode: 0o644, Data: guest.image},
+		{Name: initrdFile, Mode: 0o644, Data: guest.initrd},
+	}
+	if job.Peer != "" {
+		peer, err := bundle.Gather(job.Peer, boot.PeerProgram)
+		if err != nil {
+			return machine{}, fmt.Errorf("the QEMU to compare with: %w", err)
+		}
+		for _, f := range peer {
+			f.Name = path.Join(peerDir, f.Name)
+			files = append(files, f)
+		}
+		job.Peer = "/" + peerDir
+	}
 	description, err := json.Marshal(job)
 	if err != nil {
 		return machine{}, err
 	}
-	return prepare(hostName, o.HostKernel, o.HostModules, o.Agent, hostDrivers, []kernel.File{
-		{Name: jobFile, Mode: 0o644, Data: description},
-		{Name: imageFile, Mode: 0o644, Data: guest.image},
-		{Name: initrdFile, Mode: 0o644, Data: guest.initrd},
-	})
+	files = append(files, kernel.File{Name: jobFile, Mode: 0o644, Data: description})
+	return prepare(hostName, o.HostKernel, o.HostModules, o.Agent, hostDrivers, files)
 }
 
 func prepare(name, kernelPath, modulesPath, agent string, drivers []string, more []kernel.File) (machine, error) {

@@ -25,6 +25,8 @@ type Report struct {
 	Events     map[string]uint64 `json:"events"`     // recorded, by type
 	Interrupts map[string]uint64 `json:"interrupts"` // signalled, by line
 
+	Bench *Bench `json:"bench,omitempty"` // of the benchmark, which has none of the above
+
 	Phases  []Phase `json:"phases"`
 	Seconds float64 `json:"seconds"` // wall time of all phases
 }

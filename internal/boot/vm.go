@@ -1,0 +1,105 @@
+//go:build linux && (amd64 || arm64)
+
+package boot
+
+import (
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/internal/report"
+	"github.com/go-vsmmu/vsmmuv3/internal/vmm"
+	"github.com/go-vsmmu/vsmmuv3/internal/vmm/virtio"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
+)
+
+// vm is a virtual machine with an SMMU.
+type vm struct {
+	*vmm.Machine
+	ids    idr.Result // as the guest reads them
+	memory guestmem.Slots
+	host   *soft.Host
+	smmu   *vsmmu.Device
+
+	parts []io.Closer // in the order in which they were made
+}
+
+// cmdline is the guest's command line.
+func cmdline(job Job, role string) string {
+	return strings.Join([]string{"console=ttyAMA0 earlycon panic=-1", report.DefaultCmdline, job.Cmdline, "--", role}, " ")
+}
+
+// newVM makes a machine. The caller must close it.
+func newVM(cfg vmm.Config, trace vsmmu.Trace) (_ *vm, err error) {
+	v := new(vm)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, v.close())
+		}
+	}()
+	if v.Machine, err = vmm.New(cfg); err != nil {
+		return nil, err
+	}
+	v.parts = append(v.parts, v.Machine)
+	if err := v.memory.Add(guestmem.Slot{GPA: vmm.RAMBase, Mem: v.Memory()}); err != nil {
+		return nil, err
+	}
+	if v.host, err = soft.New(soft.Config{Memory: &v.memory}); err != nil {
+		return nil, err
+	}
+	v.parts = append(v.parts, v.host)
+	capabilities, err := v.host.Capabilities()
+	if err != nil {
+		return nil, err
+	}
+	if v.ids, err = idr.Derive(nil, capabilities); err != nil {
+		return nil, err
+	}
+	v.smmu, err = vsmmu.New(vsmmu.Config{
+		IDs: v.ids.Regs, Memory: &v.memory, Interrupts: interrupts{v.Machine}, AbortAtReset: true, Trace: trace,
+	})
+	if err != nil {
+		return nil, err
+	}
+	v.parts = append(v.parts, v.smmu)
+	return v, v.AddSMMU(v.smmu)
+}
+
+// addDisk gives the machine a disk whose DMA is the endpoint's, which dma takes it to.
+func (v *vm) addDisk(storage *os.File, size int64, serial string, master vmm.Master, endpoint *soft.Endpoint, dma virtio.DMA) error {
+	if err := v.smmu.Attach(master.StreamID, v.host, endpoint); err != nil {
+		return err
+	}
+	block, err := virtio.NewBlock(storage, size, serial)
+	if err != nil {
+		return err
+	}
+	return v.AddDisk(block, dma, master)
+}
+
+// close ends the SMMU before what it uses: from then on no endpoint reaches memory, and no interrupt the machine.
+func (v *vm) close() (err error) {
+	for _, part := range slices.Backward(v.parts) {
+		err = errors.Join(err, part.Close())
+	}
+	return err
+}
+
+// interrupts takes the device's interrupts to the machine.
+type interrupts struct{ m *vmm.Machine }
+
+var smmuLines = map[vsmmu.Line]vmm.SMMULine{
+	vsmmu.LineEventQ: vmm.SMMUEventQ, vsmmu.LinePRIQ: vmm.SMMUPRIQ,
+	vsmmu.LineCmdSync: vmm.SMMUCmdSync, vsmmu.LineGError: vmm.SMMUGError,
+}
+
+func (i interrupts) Pulse(line vsmmu.Line) error { return i.m.Pulse(smmuLines[line]) }
+
+func (i interrupts) SignalMSI(addr guestmem.GPA, data uint32) error {
+	return i.m.SignalMSI(addr, data)
+}
