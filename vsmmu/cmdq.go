@@ -99,7 +99,7 @@ func (d *Device) stop(cons smmuv3.Index, code smmuv3.CmdqErr) {
 // cost is what carrying a command out takes of the budget.
 func (d *Device) cost(c *smmuv3.Command) int {
 	switch c.Opcode() {
-	case smmuv3.OpCfgiSTE, smmuv3.OpPRIResp:
+	case smmuv3.OpCfgiSTE, smmuv3.OpPRIResp, smmuv3.OpResume, smmuv3.OpStallTerm:
 		return 1 + costHost
 	case smmuv3.OpCfgiSTERange:
 		return 1 + costHost*len(d.streams.Range(c.StreamRange()))
@@ -140,6 +140,12 @@ func (d *Device) execute(c *smmuv3.Command, next smmuv3.Index) (code smmuv3.Cmdq
 		}
 	case smmuv3.OpPRIResp:
 		d.priResp(c)
+	case smmuv3.OpResume:
+		d.resumeStalled(c)
+	case smmuv3.OpStallTerm:
+		if st := d.streams.Get(c.StreamID()); st != nil {
+			d.endStalled(st)
+		}
 	case smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINSNHAll:
 		d.gatherAll(c)
 	case smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA:

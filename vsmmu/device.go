@@ -144,7 +144,7 @@ func New(cfg Config) (*Device, error) {
 		admitted: map[bridge.Host]*host{},
 		gbpa:     gbpa,
 		irq:      interrupts{out: cfg.Interrupts},
-		eventq:   eventQueue{outputQueue: outputQueue{queueRegs: &eventqRegs}},
+		eventq:   eventQueue{outputQueue: outputQueue{queueRegs: &eventqRegs}, stalls: newStalls(&ids)},
 		priq:     priQueue{outputQueue: outputQueue{queueRegs: &priqRegs}, reader: trap.NewReader(cfg.Memory)},
 		wake:     make(chan struct{}, 1),
 		quit:     make(chan struct{}),
@@ -231,6 +231,9 @@ func (d *Device) detach(sid smmuv3.StreamID) error {
 		// know it any more.
 		d.flushHost(hostOf(st))
 	}
+	if st != nil {
+		d.endStalled(st)
+	}
 	err := d.streams.Detach(sid)
 	if st != nil {
 		d.discharge(hostOf(st))
@@ -275,6 +278,9 @@ func (d *Device) Reset() error {
 		// Away from the guest's tables first: while a stream still used them,
 		// the host would cache again what it is to drop.
 		d.configure(false)
+		for _, st := range d.streams.All() {
+			d.endStalled(st)
+		}
 		for _, h := range d.hosts {
 			if !d.failed.Load() {
 				d.makeGood(h)

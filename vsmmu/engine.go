@@ -106,7 +106,7 @@ func (d *Device) turn(b budget) {
 	if d.closed {
 		return
 	}
-	if !d.control(&b) || !d.retryFetches(&b) || !d.consume(&b) {
+	if !d.control(&b) || !d.retryFetches(&b) || !d.consume(&b) || !d.retryStalled(&b) {
 		d.pending.Store(true)
 	}
 }
@@ -129,6 +129,11 @@ func (d *Device) control(b *budget) (done bool) {
 			return false
 		}
 		d.configure(enabled)
+		if was && !enabled {
+			for _, st := range d.streams.All() {
+				d.endStalled(st)
+			}
+		}
 	}
 	if cr0&^ack&smmuv3.CR0CMDQEN != 0 {
 		d.cmdq = d.queueAt(wCMDQBase, smmuv3.CommandSize, smmuv3.CMDQS)

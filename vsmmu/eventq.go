@@ -7,6 +7,7 @@ import (
 // eventQueue is the event queue's producer (§7.2 to §7.4).
 type eventQueue struct {
 	outputQueue
+	stalls stalls
 
 	// The last record written and where, for as long as the guest has not
 	// consumed it: an event that repeats it is merged into it.
@@ -29,12 +30,15 @@ const (
 	Overflowed
 	// Aborted: the record could not be written (§7.2.2, §8.2).
 	Aborted
+	// Held: the queue took no events, or the guest has been told of as many stalled
+	// transactions as IDR5.STALL_MAX allows. This one is tried again later (§7.2.1).
+	Held
 
 	numFates = iota
 )
 
 func (f Fate) String() string {
-	return [...]string{"recorded", "merged", "discarded", "overflowed", "aborted"}[f]
+	return [...]string{"recorded", "merged", "discarded", "overflowed", "aborted", "held"}[f]
 }
 
 // setEventQueue takes on EVENTQEN. When it returns, no record of before is
@@ -53,7 +57,12 @@ func (d *Device) setEventQueue(enabled bool) {
 // the guest.
 func (d *Device) deliver(ev smmuv3.Event) {
 	d.eventq.mu.Lock()
-	fate := d.recordEvent(ev)
+	var fate Fate
+	if ev.Stall() && d.eventq.stalls.most != 0 {
+		fate = d.recordStall(ev)
+	} else {
+		fate = d.recordEvent(ev)
+	}
 	d.eventq.mu.Unlock()
 	d.stats.events[fate].Add(1)
 	d.trace.event(ev, fate)

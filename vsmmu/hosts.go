@@ -56,6 +56,9 @@ func (d *Device) admit(b bridge.Host) (*host, error) {
 	if err := idr.Satisfies(caps, *d.ids); err != nil {
 		return nil, err
 	}
+	if err := d.mayStall(b); err != nil {
+		return nil, err
+	}
 	h := &host{Host: b}
 	b.Events(d.hostEvent)
 	if d.ids.Has(smmuv3.PRI) {

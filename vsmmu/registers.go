@@ -140,7 +140,7 @@ var registerMap = []register{
 	{offset: smmuv3.RegEventQIRQ1, name: "EVENTQ_IRQ_CFG1", width: 32, mask: ifMSI(0xffffffff), guard: whileEventIRQ},                  // §6.3.31
 	{offset: smmuv3.RegEventQIRQ2, name: "EVENTQ_IRQ_CFG2", width: 32, mask: ifMSI(0x3f), guard: whileEventIRQ},                        // §6.3.32
 	{offset: smmuv3.RegEVENTQProd, name: "EVENTQ_PROD", width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS)), guard: whileEVENTQ},   // §6.3.95
-	{offset: smmuv3.RegEVENTQCons, name: "EVENTQ_CONS", width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS))},                       // §6.3.96
+	{offset: smmuv3.RegEVENTQCons, name: "EVENTQ_CONS", width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS)), kick: true},           // §6.3.96
 	{offset: smmuv3.RegPRIQBase, name: "PRIQ_BASE", width: 64, mask: ifPRI(bits(smmuv3.QueueBaseMask)), guard: whilePRIQ},              // §6.3.33
 	{offset: smmuv3.RegPRIQIRQ0, name: "PRIQ_IRQ_CFG0", width: 64, mask: ifPRI(ifMSI(smmuv3.IRQCfgAddrMask)), guard: whilePRIIRQ},      // §6.3.34
 	{offset: smmuv3.RegPRIQIRQ1, name: "PRIQ_IRQ_CFG1", width: 32, mask: ifPRI(ifMSI(0xffffffff)), guard: whilePRIIRQ},                 // §6.3.35

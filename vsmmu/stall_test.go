@@ -1,0 +1,254 @@
+package vsmmu
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/record"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// withStalls has faults stall, 20 of them at a time.
+func withStalls(c *Config) {
+	c.IDs.Set(smmuv3.StallModel, smmuv3.StallBoth)
+	c.IDs.Set(smmuv3.StallMax, 20)
+}
+
+// newStallRig is a rig with streams 3 and 4, and a queue of 16 events.
+func newStallRig(t testing.TB, change ...func(*Config)) *rig {
+	r := newRig(t, change...)
+	r.ste(3, 0xb|cdAt)
+	r.ste(4, 0xb|cdAt)
+	require.NoError(t, r.Attach(3, r.host, "GPU"))
+	require.NoError(t, r.Attach(4, r.host, "NPU"))
+	r.setup()
+	r.host.Forget()
+	return r
+}
+
+// stalled is F_TRANSLATION of a transaction that stalls.
+func stalled(sid smmuv3.StreamID, stag uint16) smmuv3.Event {
+	return smmuv3.Event{0x10 | uint64(sid)<<32, 1<<41 | 1<<31 | uint64(stag), 0x1000}
+}
+
+// Commands about stalled transactions: Ac [12], Ab [13], STAG [79:64].
+func cmdResume(sid smmuv3.StreamID, stag uint16, acAb uint64) smmuv3.Command {
+	return smmuv3.Command{0x44 | acAb<<12 | uint64(sid)<<32, uint64(stag)}
+}
+
+// resumed are the calls about stalled transactions since the record was last
+// emptied.
+func (r *rig) resumed() (all []record.Call) {
+	for _, c := range r.host.Forget() {
+		if c.Op == record.Resume || c.Op == record.TerminateStalled {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+func resume(sid smmuv3.StreamID, stag uint16, how bridge.Resumption) record.Call {
+	return record.Call{Op: record.Resume, StreamID: sid, STAG: stag, How: how}
+}
+
+func terminate(sid smmuv3.StreamID) record.Call {
+	return record.Call{Op: record.TerminateStalled, StreamID: sid}
+}
+
+// TestRESUME_4_7_1: what becomes of the transaction, and of commands that name none.
+func TestRESUME_4_7_1(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		term uint32 // TERM_MODEL
+		acAb uint64
+		want bridge.Resumption
+	}{
+		{"retry", 0, 0b01, bridge.Retry},
+		{"retry, Ab ignored", 0, 0b11, bridge.Retry},
+		{"abort", 0, 0b10, bridge.TerminateAbort},
+		{"RAZ/WI", 0, 0b00, bridge.TerminateRAZWI},
+		{"RAZ/WI of an SMMU that aborts", 1, 0b00, bridge.TerminateAbort},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newStallRig(t, withStalls, func(c *Config) { c.IDs.Set(smmuv3.TermModel, tc.term) })
+			r.host.Emit(stalled(3, 0xabcd))
+			require.Equal(t, []smmuv3.Event{stalled(3, 0xabcd)}, r.events())
+			r.run(cmdResume(4, 0xabcd, tc.acAb), cmdResume(3, 0xabce, tc.acAb), cmdResume(9, 0xabcd, tc.acAb))
+			assert.Empty(t, r.resumed(), "not that transaction, not that stream")
+			r.run(cmdResume(3, 0xabcd, tc.acAb), cmdResume(3, 0xabcd, tc.acAb))
+			assert.Equal(t, []record.Call{resume(3, 0xabcd, tc.want)}, r.resumed(), "and once")
+			assert.Zero(t, r.gerror())
+		})
+	}
+}
+
+// TestSTALL_TERM_4_7_2 ends all of a stream, and nothing of another.
+func TestSTALL_TERM_4_7_2(t *testing.T) {
+	r := newStallRig(t, withStalls)
+	for _, ev := range []smmuv3.Event{stalled(3, 1), stalled(3, 2), stalled(4, 3)} {
+		r.host.Emit(ev)
+	}
+	r.run(smmuv3.Command{0x45 | 3<<32}, smmuv3.Command{0x45 | 9<<32}, cmdResume(3, 1, 1), cmdResume(4, 3, 1))
+	assert.Equal(t, []record.Call{terminate(3), resume(4, 3, bridge.Retry)}, r.resumed())
+}
+
+// TestNoStallsNoCommands_4_7: an SMMU whose faults terminate takes them for illegal.
+func TestNoStallsNoCommands_4_7(t *testing.T) {
+	for _, c := range []smmuv3.Command{cmdResume(3, 1, 1), {0x45 | 3<<32}} {
+		r := newStallRig(t)
+		r.run(c)
+		assert.Equal(t, uint32(1), r.gerror())
+		assert.Empty(t, r.resumed())
+	}
+}
+
+// TestStalledIsNotDiscarded_7_2_1: a transaction whose event cannot be recorded is
+// tried again when it can, whatever stood against it.
+func TestStalledIsNotDiscarded_7_2_1(t *testing.T) {
+	for name, tc := range map[string]struct{ unwritable, writable func(*rig) }{
+		"full": {
+			func(r *rig) {
+				for i := range uint64(16) {
+					r.host.Emit(fault(i))
+				}
+			},
+			func(r *rig) { r.w32(eventqCons, 1) },
+		},
+		"disabled": {
+			func(r *rig) { r.enable(0x9) },
+			func(r *rig) { r.enable(0xd) },
+		},
+		"EVENTQ_ABT_ERR": {
+			func(r *rig) { r.mem.FailWrites(guestmem.Range{GPA: eventqAt, Len: 1 << 16}, nil); r.host.Emit(fault(1)) },
+			func(r *rig) { r.mem.Heal(); r.w32(gerrorn, 1<<2) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newStallRig(t, withStalls)
+			tc.unwritable(r)
+			prod := r.r32(eventqProd)
+			r.host.Emit(stalled(3, 7))
+			r.idle()
+			assert.Equal(t, prod, r.r32(eventqProd), "no record, and no overflow")
+			assert.EqualValues(t, 1, r.Stats().Events[Held])
+			r.run(cmdResume(3, 7, 1), cmdSync)
+			assert.Empty(t, r.resumed(), "the guest cannot know of it")
+
+			tc.writable(r)
+			r.eventually(func() bool { r.idle(); return !r.host.Stalled(3, 7) }, "it is tried again")
+			assert.Equal(t, []record.Call{resume(3, 7, bridge.Retry)}, r.resumed())
+			r.host.Emit(stalled(3, 8))
+			r.run(cmdResume(3, 8, 1))
+			assert.Equal(t, []record.Call{resume(3, 8, bridge.Retry)}, r.resumed(), "the new fault is told")
+		})
+	}
+}
+
+// TestTheWriteOfAStallAborts_7_2_2: the transaction is not lost with its record.
+func TestTheWriteOfAStallAborts_7_2_2(t *testing.T) {
+	r := newStallRig(t, withStalls)
+	r.mem.FailWrites(guestmem.Range{GPA: eventqAt, Len: 1 << 16}, nil)
+	r.host.Emit(stalled(3, 7))
+	assert.Equal(t, uint32(1<<2), r.gerror())
+	r.mem.Heal()
+	r.w32(gerrorn, 1<<2)
+	r.eventually(func() bool { r.idle(); return !r.host.Stalled(3, 7) }, "it is tried again")
+}
+
+// TestSTALL_MAX_6_3_6: the guest is told of no more at a time than it was shown, and
+// of a STAG that it has in hand not twice.
+func TestSTALL_MAX_6_3_6(t *testing.T) {
+	r := newStallRig(t, withStalls, func(c *Config) { c.IDs.Set(smmuv3.StallMax, 2) })
+	for stag := range uint16(4) {
+		r.host.Emit(stalled(3, stag))
+	}
+	r.idle()
+	assert.Equal(t, uint32(2), r.r32(eventqProd))
+	r.run(cmdResume(3, 1, 1))
+	r.idle()
+	assert.Equal(t, []record.Call{resume(3, 1, bridge.Retry), resume(3, 2, bridge.Retry), resume(3, 3, bridge.Retry)}, r.resumed(),
+		"the first of those that wait, and as it did not stall again the next")
+	r.host.Emit(stalled(3, 0))
+	r.idle()
+	assert.Equal(t, uint32(2), r.r32(eventqProd), "STAG 0 is taken")
+	assert.Empty(t, r.resumed())
+	r.run(cmdResume(3, 0, 0b10))
+	r.idle()
+	assert.Equal(t, []record.Call{resume(3, 0, bridge.TerminateAbort), resume(3, 0, bridge.Retry)}, r.resumed())
+}
+
+// TestWhatEndsStalls: SMMUEN going to 0 (§6.3.9.6), reset, and a stream that goes.
+func TestWhatEndsStalls(t *testing.T) {
+	for name, tc := range map[string]struct {
+		end  func(*rig)
+		want []record.Call
+	}{
+		"§6.3.9.6 SMMUEN": {func(r *rig) { r.enable(0xc) }, []record.Call{terminate(3), terminate(4)}},
+		"reset":           {func(r *rig) { require.NoError(r, r.Reset()) }, []record.Call{terminate(3), terminate(4)}},
+		"detach":          {func(r *rig) { require.NoError(r, r.Detach(3)) }, []record.Call{terminate(3)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newStallRig(t, withStalls)
+			r.host.Emit(stalled(3, 1))
+			r.enable(0x9)
+			r.host.Emit(stalled(3, 2))
+			r.enable(0xd)
+			r.idle()
+			r.resumed()
+			r.host.Emit(stalled(3, 3))
+			r.enable(0x9)
+			r.host.Emit(stalled(3, 4))
+			tc.end(r)
+			assert.Equal(t, tc.want, r.resumed())
+			for stag := range uint16(5) {
+				assert.False(t, r.host.Stalled(3, stag))
+			}
+			assert.Empty(t, r.eventq.stalls.told)
+			assert.Empty(t, r.eventq.stalls.waiting)
+			if name == "§6.3.9.6 SMMUEN" {
+				r.host.Emit(stalled(3, 9))
+				assert.EqualValues(t, 1, r.Stats().Events[Discarded], "nothing can stall while it is 0")
+			}
+		})
+	}
+}
+
+// TestHostsThatFailWithStalls: a transaction that stays stalled does no DMA; the
+// embedder is told, and the guest goes on.
+func TestHostsThatFailWithStalls(t *testing.T) {
+	for kind, err := range failures {
+		t.Run(kind, func(t *testing.T) {
+			r := newStallRig(t, withStalls)
+			r.host.Emit(stalled(3, 1))
+			r.host.FailWith(func(c record.Call) error {
+				if c.Op == record.Resume || c.Op == record.TerminateStalled {
+					return err
+				}
+				return nil
+			})
+			r.run(cmdResume(3, 1, 1), smmuv3.Command{0x45 | 3<<32}, cmdSync)
+			assert.Zero(t, r.gerror())
+			assert.EqualValues(t, 2, r.Stats().HostErrors)
+		})
+	}
+	r := newRig(t, withStalls)
+	err := r.Attach(3, &plainHost{r.host}, "GPU")
+	assert.ErrorIs(t, err, ErrConfig)
+	assert.ErrorContains(t, err, "Staller")
+}
+
+// TestStalledIsBounded: a host that knows no bounds costs no more than one that
+// keeps them.
+func TestStalledIsBounded(t *testing.T) {
+	r := newStallRig(t, withStalls)
+	r.enable(0x9)
+	for i := range waitingMax + 10 {
+		r.deliver(stalled(3, uint16(i)))
+	}
+	assert.Len(t, r.eventq.stalls.waiting, waitingMax)
+	assert.EqualValues(t, 10, r.Stats().Events[Discarded])
+}
