@@ -58,13 +58,18 @@ func (m moving) has(l *Load) bool {
 
 // fits reports whether the recorded value of a load fits to what the device has
 // now, after so many commands.
-func (m moving) fits(d *vsmmu.Device, want *Load, now uint64, executed uint64) bool {
+//
+// ahead says that the device has met events that the recorded one had yet to
+// meet. Otherwise EVENTQ_PROD has moved as far as it had then.
+func (m moving) fits(d *vsmmu.Device, want *Load, now, executed uint64, ahead bool) bool {
 	if want.Value == now || want.Racing {
 		return true
 	}
 	is := halves(want.Offset, want.Size, now)
 	for off, was := range halves(want.Offset, want.Size, want.Value) {
-		if was != is[off] && !(isMoving(off) && m.onTheWay(d, off, was, is[off], executed)) {
+		switch {
+		case was == is[off]:
+		case !isMoving(off), off == smmuv3.RegEVENTQProd && !ahead, !m.onTheWay(d, off, was, is[off], executed):
 			return false
 		}
 	}
@@ -76,6 +81,10 @@ func (m moving) fits(d *vsmmu.Device, want *Load, now uint64, executed uint64) b
 func (m moving) onTheWay(d *vsmmu.Device, off uint64, v, now uint32, executed uint64) bool {
 	last, index := m[off], uint32(0)
 	switch off {
+	case smmuv3.RegCR0ACK:
+		if (now^last.value)&(now^uint32(d.Load(smmuv3.RegCR0, 4))) != 0 {
+			return false // it has gone where nobody sent it
+		}
 	case smmuv3.RegCMDQCons:
 		q, _ := commandQueue(d)
 		index = uint32(q.Mask())

@@ -55,6 +55,7 @@ type replay struct {
 	executed uint64 // commands that the device has carried out
 	stage    string // of the guest's boot: the last note
 	at       int    // the entry that is under way
+	event    int    // the last entry of an event that the device has met
 	released bool   // nothing that the device does is compared any more
 	err      error  // the first difference
 }
@@ -166,7 +167,7 @@ func (r *replay) load(want *Load) {
 	got := *want
 	fits := func() bool {
 		got.Value = r.dev.Load(want.Offset, int(want.Size))
-		return r.moving.fits(r.dev, want, got.Value, r.executed)
+		return r.moving.fits(r.dev, want, got.Value, r.executed, r.event > r.at)
 	}
 	r.wait(func() bool { return fits() || !r.moving.has(want) }, func() {})
 	r.mu.Lock()
@@ -235,6 +236,9 @@ func (r *replay) answer(got Body) Body {
 	}
 	r.expected[ch] = r.expected[ch][1:]
 	r.did(i)
+	if _, ok := want.(*Event); ok {
+		r.event = i
+	}
 	return want
 }
 

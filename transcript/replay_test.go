@@ -133,6 +133,26 @@ func TestReplayTellsTheFirstDifference(t *testing.T) {
 			},
 			[]string{"at registers", "while: the driver probes", "load of IDR5 reads 0x64", "load of IDR5 reads 0x74"},
 		},
+		"another index of the event queue": {
+			func(b Body) bool {
+				l, ok := b.(*Load)
+				if ok = ok && l.Offset == smmuv3.RegEVENTQProd; ok {
+					l.Value++
+				}
+				return ok
+			},
+			[]string{"load of EVENTQ_PROD reads 0x2", "load of EVENTQ_PROD reads 0x1"},
+		},
+		"another acknowledgement": {
+			func(b Body) bool {
+				l, ok := b.(*Load)
+				if ok = ok && l.Offset == smmuv3.RegCR0ACK && l.Value != 0; ok {
+					l.Value |= 2
+				}
+				return ok
+			},
+			[]string{"load of CR0ACK reads 0xa", "load of CR0ACK reads 0x8"},
+		},
 		"another stage": {
 			func(b Body) bool {
 				h, ok := b.(*HostBind)
@@ -182,7 +202,7 @@ func TestReplayTellsTheFirstDifference(t *testing.T) {
 				}
 			}
 			require.True(t, changed)
-			err := replayWithin(t.Context(), &Transcript{Header: tr.Header, Entries: entries}, 2*time.Second)
+			err := replayWithin(t.Context(), &Transcript{Header: tr.Header, Entries: entries}, 200*time.Millisecond)
 			var d *Difference
 			require.ErrorAs(t, err, &d)
 			for _, w := range c.words {
