@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/internal/bench/mix"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -15,7 +16,7 @@ import (
 type nullHost struct{}
 
 func (nullHost) Capabilities() (bridge.Capabilities, error) {
-	return bridge.Capabilities{IDs: rigIDs}, nil
+	return bridge.Capabilities{IDs: benchIDs}, nil
 }
 func (nullHost) Attach(smmuv3.StreamID, bridge.Endpoint) (bridge.Stream, error) {
 	return nullStream{}, nil
@@ -29,39 +30,23 @@ type nullStream struct{}
 func (nullStream) Bind(bridge.GuestStage) error { return nil }
 func (nullStream) Close() error                 { return nil }
 
-// mixes are the runs of commands that peers are measured by.
-var mixes = []struct {
-	name string
-	cmds []smmuv3.Command
-}{
-	{"SYNC", []smmuv3.Command{{0x46}}},
-	{"PREFETCH_CONFIG", []smmuv3.Command{{0x01 | 3<<32}}},
-	{"TLBI_NH_ASID", []smmuv3.Command{{0x11 | 7<<48}}},
-	{"TLBI_NH_VA", []smmuv3.Command{{0x12 | 7<<48, 0x1000}}},
-	{"TLBI_NH_VA-32pages", []smmuv3.Command{{0x12 | 31<<12 | 7<<48, 0x1000 | 1<<10}}},
-	{"CFGI_STE", []smmuv3.Command{{0x03 | 3<<32, 1}}},
-	{"CFGI_CD", []smmuv3.Command{{0x05 | 3<<32, 1}}},
-	{"TLBI_NH_VA+SYNC", []smmuv3.Command{{0x12 | 7<<48, 0x1000}, {0x46}}},
-	{"63xTLBI_NH_VA+SYNC", func() []smmuv3.Command {
-		run := make([]smmuv3.Command, 64)
-		for i := range run {
-			run[i] = smmuv3.Command{0x12 | 7<<48, uint64(i) << 12}
-		}
-		run[63] = smmuv3.Command{0x46}
-		return run
-	}()},
-}
+// benchIDs have range invalidation on top.
+var benchIDs = func() smmuv3.IDRegs {
+	ids := rigIDs
+	ids.Set(smmuv3.RIL, 1)
+	return ids
+}()
 
 // newBench is a device with a queue of 2^shift commands, memory that costs nothing
-// to speak of, and stream 3, which translates.
+// to speak of, and a stream, which translates.
 func newBench(b *testing.B, shift uint64) (*Device, *guestmem.Slots) {
 	ram := new(guestmem.Slots)
 	require.NoError(b, ram.Add(guestmem.Slot{GPA: 0, Mem: make([]byte, 16<<20)}))
-	d, err := New(Config{IDs: rigIDs, Memory: ram, Interrupts: new(irqs)})
+	d, err := New(Config{IDs: benchIDs, Memory: ram, Interrupts: new(irqs)})
 	require.NoError(b, err)
 	b.Cleanup(func() { _ = d.Close() })
-	require.NoError(b, d.Attach(3, nullHost{}, "disk"))
-	require.NoError(b, ram.Store64(benchTable+64*3, 0xb|0x40000))
+	require.NoError(b, d.Attach(mix.StreamID, nullHost{}, "disk"))
+	require.NoError(b, ram.Store64(benchSTE, 0xb|0x40000))
 	d.Store(smmuv3.RegSTRTABBase, 8, benchTable)
 	d.Store(smmuv3.RegSTRTABCfg, 4, 8)
 	d.Store(smmuv3.RegCMDQBase, 8, benchQueue|shift)
@@ -72,6 +57,7 @@ func newBench(b *testing.B, shift uint64) (*Device, *guestmem.Slots) {
 
 const (
 	benchTable  = 1 << 20
+	benchSTE    = benchTable + smmuv3.STESize*guestmem.GPA(mix.StreamID)
 	benchEvents = 2 << 20
 	benchQueue  = 8 << 20
 )
@@ -79,15 +65,11 @@ const (
 // BenchmarkCommands is one store to CMDQ_PROD that adds 2^19 commands, and the
 // wait until they are consumed; an op is one command.
 func BenchmarkCommands(b *testing.B) {
-	const shift = 19
-	for _, mix := range mixes {
-		b.Run(mix.name, func(b *testing.B) {
+	const shift = mix.Log2Size
+	for _, m := range mix.All {
+		b.Run(m.Name, func(b *testing.B) {
 			d, ram := newBench(b, shift)
-			for i := range uint64(1 << shift) {
-				c := mix.cmds[int(i)%len(mix.cmds)]
-				require.NoError(b, ram.Store64(guestmem.GPA(benchQueue+16*i), c[0]))
-				require.NoError(b, ram.Store64(guestmem.GPA(benchQueue+16*i+8), c[1]))
-			}
+			require.NoError(b, ram.WriteAt(m.Fill(), benchQueue))
 			b.ReportAllocs()
 			b.ResetTimer()
 			prod := uint64(0)
@@ -108,10 +90,10 @@ func BenchmarkCommands(b *testing.B) {
 // the vCPU sees to the end of.
 func BenchmarkCfgiSTEChanged(b *testing.B) {
 	d, ram := newBench(b, 0)
-	require.NoError(b, ram.Store64(benchQueue, 0x03|3<<32))
+	require.NoError(b, ram.Store64(benchQueue, 0x03|uint64(mix.StreamID)<<32))
 	b.ReportAllocs()
 	for i := uint64(0); b.Loop(); i++ {
-		_ = ram.Store64(benchTable+64*3, 0xb|0x40000|i&1<<20)
+		_ = ram.Store64(benchSTE, 0xb|0x40000|i&1<<20)
 		d.Store(smmuv3.RegCMDQProd, 4, (i+1)&1)
 	}
 }
