@@ -101,7 +101,7 @@ func TestDrainWaitsForTheCrowd(t *testing.T) {
 			over := drained(&s)
 			after := s.Enter()
 			for _, section := range before {
-				synctest.Wait()
+				time.Sleep(time.Second) // the drain looks again and again
 				assert.False(t, over.Load())
 				section.Leave()
 			}

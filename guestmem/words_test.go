@@ -3,6 +3,7 @@ package guestmem
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"sync"
 	"testing"
 
@@ -72,13 +73,16 @@ func TestLoadAndStoreMoveExactlyTheBytes(t *testing.T) {
 
 // Neighbours of a 2-byte word that the guest writes meanwhile are not undone.
 func TestStoresOfTwoBytesLeaveTheirNeighboursAlone(t *testing.T) {
-	const rounds = 20000
-	mem := make([]byte, 8)
-	var wg sync.WaitGroup
-	for i := range 4 {
-		wg.Go(func() {
+	mem := make([]byte, 4)
+	var ready, done sync.WaitGroup
+	ready.Add(2)
+	for i := range 2 {
+		done.Go(func() {
 			at := mem[2*i:]
-			for v := range uint16(rounds) {
+			ready.Done()
+			ready.Wait()
+			for n := range 10 * math.MaxUint16 {
+				v := uint16(n)
 				var p [2]byte
 				binary.NativeEndian.PutUint16(p[:], v)
 				Store(at, p[:])
@@ -90,5 +94,5 @@ func TestStoresOfTwoBytesLeaveTheirNeighboursAlone(t *testing.T) {
 			}
 		})
 	}
-	wg.Wait()
+	done.Wait()
 }

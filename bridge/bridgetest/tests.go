@@ -573,6 +573,7 @@ func testClose(s *suite) {
 		require.NoError(r, st.Close())
 		assert.False(r, r.reaches(d, uint64(page), page))
 		assert.ErrorIs(r, st.Bind(bypass), bridge.ErrClosed)
+		assert.ErrorIs(r, st.Close(), bridge.ErrClosed)
 
 		// Device and StreamID are free again, and begin anew.
 		again := r.attach()
@@ -580,6 +581,8 @@ func testClose(s *suite) {
 		r.bind(again, bypass)
 		assert.True(r, r.reaches(d, uint64(page), page))
 		assert.ErrorIs(r, st.Bind(abort), bridge.ErrClosed, "the old one stays closed")
+		assert.ErrorIs(r, st.Close(), bridge.ErrClosed)
+		assert.True(r, r.reaches(d, uint64(page), page), "and leaves the new one alone")
 	})
 	s.run("Host", func(r *rig) {
 		g := r.guest()
@@ -589,6 +592,7 @@ func testClose(s *suite) {
 		require.NoError(r, r.Host.Close())
 		assert.False(r, r.reaches(d, uint64(page), page))
 		assert.ErrorIs(r, st.Bind(bypass), bridge.ErrClosed)
+		assert.ErrorIs(r, st.Close(), bridge.ErrClosed)
 		_, err := r.Host.Attach(sid+1, r.Endpoints[0])
 		assert.ErrorIs(r, err, bridge.ErrClosed)
 		assert.ErrorIs(r, r.Host.Invalidate([]smmuv3.Command{command(smmuv3.OpTLBINHAll, 0, 0)}), bridge.ErrClosed)

@@ -1,6 +1,7 @@
 package soft_test
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,30 +17,71 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// gate is memory that holds one read up: when the word at its address has been
-// read, it waits.
+// gate holds one access up: when what is at its address has been read, it
+// waits.
 type gate struct {
-	*guestmem.Fake
 	at   atomic.Uint64
 	open chan struct{}
 }
 
-func newGate() *gate { return &gate{Fake: new(guestmem.Fake), open: make(chan struct{})} }
-
-func (g *gate) ReadAt(p []byte, at guestmem.GPA) error {
-	err := g.Fake.ReadAt(p, at)
-	if uint64(at) == g.at.Load() {
-		g.at.Store(^uint64(0))
+func (g *gate) pass(at guestmem.GPA) {
+	if g.at.CompareAndSwap(uint64(at), ^uint64(0)) {
 		<-g.open
 	}
+}
+
+// gatedFake and gatedRAM are memory with a gate: without slices, and with.
+type gatedFake struct {
+	*guestmem.Fake
+	gate *gate
+}
+
+type gatedRAM struct {
+	*ram
+	gate *gate
+}
+
+func (m gatedFake) ReadAt(p []byte, at guestmem.GPA) error {
+	err := m.Fake.ReadAt(p, at)
+	m.gate.pass(at)
 	return err
 }
 
-func newGatedRig(t *testing.T) (*rig, *gate) {
-	g := newGate()
-	r := newRig(t, soft.Config{Memory: g})
-	r.mem = g.Fake
-	return r, g
+func (m gatedRAM) ReadAt(p []byte, at guestmem.GPA) error {
+	err := m.ram.ReadAt(p, at)
+	m.gate.pass(at)
+	return err
+}
+
+func (m gatedRAM) Slice(at guestmem.GPA, n int, write bool) ([]byte, error) {
+	mem, err := m.ram.Slice(at, n, write)
+	if uint64(at) == m.gate.at.Load() {
+		mem = slices.Clone(mem) // what is read is what was there before
+	}
+	m.gate.pass(at)
+	return mem, err
+}
+
+// onGates runs a test in a bubble on both kinds of memory.
+func onGates(t *testing.T, test func(t *testing.T, r *rig, g *gate)) {
+	for _, kind := range []string{"copied", "sliced"} {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := &gate{open: make(chan struct{})}
+				if kind == "copied" {
+					fake := new(guestmem.Fake)
+					r := newRig(t, soft.Config{Memory: gatedFake{fake, g}})
+					r.guest = fake
+					test(t, r, g)
+				} else {
+					m := newRAM(t)
+					r := newRig(t, soft.Config{Memory: gatedRAM{m, g}})
+					r.guest = m
+					test(t, r, g)
+				}
+			})
+		})
+	}
 }
 
 // start runs f in a goroutine and reports whether it came back by itself.
@@ -68,8 +110,7 @@ func TestWithdrawalsWaitForDMAUnderWay(t *testing.T) {
 		"Host.Close":   func(r *rig) { assert.NoError(r.t, r.host.Close()) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				r, g := newGatedRig(t)
+			onGates(t, func(t *testing.T, r *rig, g *gate) {
 				r.map4K(cd4K, 0x5000_0000|pageRW, 0x6000_0000|pageRW)
 				r.bind(oneCD)
 				// The second withdrawal turns the phase the other way.
@@ -111,11 +152,10 @@ func TestAWalkThatWasOvertakenLeavesNothingBehind(t *testing.T) {
 	} {
 		for _, known := range []bool{true, false} {
 			t.Run(name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					r, g := newGatedRig(t)
+				onGates(t, func(t *testing.T, r *rig, g *gate) {
 					leaf := r.map4K(cd4K, 0x5000_0000|pageRW, 0x6000_0000|pageRW)
-					r.mem.SetWords(0x5000_0010, 0x01d)
-					r.mem.SetWords(0x6000_0010, 0x2e3)
+					r.guest.SetWords(0x5000_0010, 0x01d)
+					r.guest.SetWords(0x6000_0010, 0x2e3)
 					r.bind(oneCD)
 					if known {
 						_, err := word(r.ep, 0x1010)
@@ -129,7 +169,7 @@ func TestAWalkThatWasOvertakenLeavesNothingBehind(t *testing.T) {
 						assert.EqualValues(t, 0x01d, got, "it began before")
 					})
 					require.False(t, dma.Load())
-					r.mem.SetWords(leaf, 0x6000_0000|pageRW)
+					r.guest.SetWords(leaf, 0x6000_0000|pageRW)
 					withdrawn := start(func() { r.invalidate(cmd) })
 					assert.False(t, withdrawn.Load())
 					g.open <- struct{}{}
@@ -155,14 +195,13 @@ func TestAFetchThatWasOvertakenLeavesNothingBehind(t *testing.T) {
 		"CFGI_CD_ALL": {0x42_00000006},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				r, g := newGatedRig(t)
+			onGates(t, func(t *testing.T, r *rig, g *gate) {
 				r.map4K(cd4K, 0x5000_0000|pageRW)
 				r.bind(oneCD)
 				g.at.Store(cdAt)
 				dma := start(func() { _, _ = word(r.ep, 0x10) })
 				require.False(t, dma.Load())
-				r.mem.SetWords(cdAt, 0)
+				r.guest.SetWords(cdAt, 0)
 				withdrawn := start(func() { r.invalidate(cmd) })
 				assert.False(t, withdrawn.Load())
 				g.open <- struct{}{}

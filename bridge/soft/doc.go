@@ -1,6 +1,7 @@
 // Package soft is a host in software: the SMMU of endpoints that the VMM itself
 // emulates. A device model calls ReadAt and WriteAt of its Endpoint with the
-// addresses that the guest's driver gave it; the guest's own stage 1 translates
+// addresses that the guest's driver gave it, Map to have memory where it lies,
+// or Load and Store for the indices of a ring; the guest's own stage 1 translates
 // them, and what the guest got wrong comes back as the architecture's events.
 //
 //	host, err := soft.New(soft.Config{Memory: ram})
@@ -9,15 +10,16 @@
 //	err = ep.ReadAt(buf, iova)       // the device model, from any goroutine
 //
 // A file holds one step of a DMA's way, in this order: endpoint.go takes it
-// apart into transactions; readers.go lets an invalidation wait for it;
-// stream.go has what Bind made of the stream; context.go finds the Context
+// apart into transactions, map.go and word.go the special ones; stream.go has what Bind made of the stream; context.go finds the Context
 // Descriptor; tlb.go the translation; walk.go walks the tables on a miss and
-// permission.go judges what they say; fault.go makes the event.
+// permission.go judges what they say; memory.go moves the data, and fault.go
+// makes the event.
 //
 // Nothing that was withdrawn is used after Invalidate, Bind or Close returned.
 // Two rules see to it. Whatever is cached carries the time at which its making
 // began, on a clock that every withdrawal moves on; it counts only while it is
 // younger than each withdrawal that concerns it, so a walk that was overtaken
 // leaves nothing behind. And a withdrawal waits for the transactions that were
-// under way when it began.
+// under way when it began: they are guestmem.Sections, those of the memory where
+// it has some.
 package soft

@@ -6,16 +6,18 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// DefaultIDs are the ID registers of a software SMMU with everything that this
-// package carries out, for 48-bit addresses. Memory that has no Swapper takes
-// HTTU away.
+// DefaultIDs are the ID registers of a software SMMU for 48-bit addresses, with
+// everything else that this package carries out but one thing: flags of tables,
+// since Linux takes an HTTU that has them for one that has no flags at all.
+// Config.IDs may have HTTU 0b11, OAS 0b110, VAX 0b01 and DS 1 for the rest. Memory
+// that has no Swapper takes HTTU away.
 func DefaultIDs() smmuv3.IDRegs {
 	var r smmuv3.IDRegs
 	for f, v := range map[smmuv3.IDField]uint32{
 		smmuv3.S1P:        1,
 		smmuv3.TTF:        smmuv3.TTFAArch64,
 		smmuv3.COHACC:     1,
-		smmuv3.HTTU:       httuTables,
+		smmuv3.HTTU:       httuDirty,
 		smmuv3.ASID16:     1,
 		smmuv3.CD2L:       1,
 		smmuv3.TTENDIAN:   smmuv3.TTENDIANMixed,
@@ -40,10 +42,16 @@ func DefaultIDs() smmuv3.IDRegs {
 	return r
 }
 
-// Values of IDR5.OAS, and of IDR0.HTTU with all there is.
+// Values of IDR5.OAS.
 const (
-	oas48      = 5
-	oas52      = 6
+	oas48 = 5
+	oas52 = 6
+)
+
+// Values of IDR0.HTTU: flags and dirty state of pages and blocks, and flags of
+// tables, too.
+const (
+	httuDirty  = 2
 	httuTables = 3
 )
 

@@ -235,6 +235,77 @@ func TestLevel1Of16KiBIsNoHint(t *testing.T) {
 	assert.EqualValues(t, 0x2e3, got)
 }
 
+// §4.4.1.1: with IDR5.DS there are blocks of 64 GiB to hint at, SCALE has six
+// bits, and no level means any, level 0 of the 4 KiB granule among them.
+func TestRangesWithDS(t *testing.T) {
+	const asid, tg4K, tg16K, ds = 1 << 48, 0b01 << 10, 0b10 << 10, 1 << 58
+	for _, c := range []struct {
+		name     string
+		cd0      uint64
+		table    uint64 // a word of the first table, less the address
+		cmd      smmuv3.Command
+		withdraw bool
+	}{
+		{"TTL = 1, 16 KiB: its blocks", 0x0001_6206_c000_0091, 0xc41, smmuv3.Command{0x12 | asid, tg16K | 0b01<<8}, true},
+		{"TTL = 2, 16 KiB: not those", 0x0001_6206_c000_0091, 0xc41, smmuv3.Command{0x12 | asid, tg16K | 0b10<<8}, false},
+		{"a range, 16 KiB", 0x0001_6206_c000_0091, 0xc41, smmuv3.Command{0x12 | asid | 1<<12, tg16K}, true},
+		{"a range, 4 KiB: blocks at level 0", 0x0001_6206_c000_0010, 0xc41, smmuv3.Command{0x12 | asid | 1<<12, tg4K}, true},
+		{"TTL = 1, 4 KiB: not those", 0x0001_6206_c000_0010, 0xc41, smmuv3.Command{0x12 | asid | 1<<12, tg4K | 0b01<<8}, false},
+		{"SCALE = 32", 0x0001_6206_c000_0010, 0xc41, smmuv3.Command{0x12 | asid | 32<<20, tg4K | 0b11<<8}, false},
+		{"SCALE = 32, any level", 0x0001_6206_c000_0010, 0xc41, smmuv3.Command{0x12 | asid | 32<<20, tg4K}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, soft.Config{IDs: idsDS()})
+			r.mem.SetWords(cdAt, c.cd0, 0x40000, ds)
+			block := func(at uint64) { r.mem.SetWords(0x40000, at|c.table) }
+			block(0)
+			r.mem.SetWords(0x5000_0000, 0x01d)
+			r.mem.SetWords(1<<39|0x5000_0000, 0x2e3)
+			r.bind(oneCD)
+			read := func() uint64 {
+				got, err := word(r.ep, 0x5000_0000)
+				require.NoError(t, err)
+				return got
+			}
+			require.EqualValues(t, 0x01d, read())
+			block(1 << 39)
+			require.EqualValues(t, 0x01d, read())
+			r.invalidate(c.cmd)
+			assert.Equal(t, c.withdraw, read() == 0x2e3)
+		})
+	}
+}
+
+// A range of 2^32 pages from one far below: SCALE has its sixth bit with
+// IDR5.DS, and none without.
+func TestTheSixthBitOfSCALE(t *testing.T) {
+	for _, c := range []struct {
+		ids  smmuv3.IDRegs
+		cmd  uint64
+		want uint64
+	}{
+		{idsDS(), 32 << 20, 0x2e3},
+		{ids52(), 32 << 20, 0x01d},
+		{idsDS(), 63<<20 | 31<<12, 0x2e3}, // counts as 39
+	} {
+		r := newRig(t, soft.Config{IDs: c.ids})
+		r.mem.SetWords(cdAt, 0x0001_6205_c000_0010, 0x10000)
+		r.mem.SetWords(0x10000+8*3, 0x20003)
+		r.mem.SetWords(0x20000, 0x4000_0c41)
+		r.mem.SetWords(0x4000_0000, 0x01d)
+		r.mem.SetWords(0x8000_0000, 0x2e3)
+		r.bind(oneCD)
+		const iova = 3 << 39
+		_, err := word(r.ep, iova)
+		require.NoError(t, err)
+		r.mem.SetWords(0x20000, 0x8000_0c41)
+		r.invalidate(smmuv3.Command{0x12 | 1<<48 | c.cmd, 0x1000 | 0b01<<10 | 0b01<<8})
+		got, err := word(r.ep, iova)
+		require.NoError(t, err)
+		assert.Equal(t, c.want, got)
+	}
+}
+
 // §5.4, ASET: the same ASID in the other set is another address space; a TLBI
 // by ASID reaches both.
 func TestASETTellsAddressSpacesApart(t *testing.T) {

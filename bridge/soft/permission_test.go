@@ -265,6 +265,94 @@ func TestWXNCountsCleanPagesAsWritable(t *testing.T) {
 	assert.ErrorIs(t, err, soft.ErrFault)
 }
 
+// §3.13.6: with HAFT the table descriptors on the way get their Access flag, at
+// bit 10, before the leaf does.
+func TestAccessFlagsOfTables(t *testing.T) {
+	const (
+		ha   = 1 << 43
+		haft = 1 << 3 // of the CD's dw1
+		af   = 1 << 10
+	)
+	tables := []guestmem.GPA{0x10000, 0x20000, 0x30000}
+	all := soft.DefaultIDs()
+	all.Set(smmuv3.HTTU, 3)
+	flags := func(r *rig) (f [4]bool) {
+		for i, at := range append(tables, 0x40000) {
+			f[i] = r.mem.Words(at, 1)[0]&af != 0
+		}
+		return f
+	}
+	for _, c := range []struct {
+		name     string
+		cd0, cd1 uint64
+		httu     uint32
+		leaf     uint64
+		fails    bool
+		want     [4]bool // levels 0 to 3
+	}{
+		{"HAFT", ha, haft, 3, 0x5000_0843, false, [4]bool{true, true, true, true}},
+		{"without HAFT", ha, 0, 3, 0x5000_0843, false, [4]bool{false, false, false, true}},
+		{"HAFT on HTTU 10: RES0", ha, haft, 2, 0x5000_0843, false, [4]bool{false, false, false, true}},
+		{"a walk that ends in a fault has been on its way", ha, haft, 3, 0, true, [4]bool{true, true, true, false}},
+		{"no permission", ha, haft, 3, 0x5000_0803, true, [4]bool{true, true, true, false}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ids := soft.DefaultIDs()
+			ids.Set(smmuv3.HTTU, c.httu)
+			r := newRig(t, soft.Config{IDs: ids})
+			r.map4K(cd4K|c.cd0, c.leaf)
+			r.mem.SetWords(cdAt+8, 0x10000|c.cd1)
+			r.bind(oneCD)
+			_, err := word(r.ep, 0x10)
+			assert.Equal(t, c.fails, err != nil, "%v", err)
+			assert.Equal(t, c.want, flags(r))
+		})
+	}
+
+	t.Run("an update that aborts", func(t *testing.T) {
+		r := newRig(t, soft.Config{IDs: all})
+		r.map4K(cd4K|ha, 0x5000_0843)
+		r.mem.SetWords(cdAt+8, 0x10000|haft)
+		r.mem.FailWrites(guestmem.Range{GPA: 0x20000, Len: 8}, nil)
+		r.bind(oneCD)
+		_, err := word(r.ep, 0x10)
+		assert.ErrorIs(t, err, soft.ErrFault)
+		assert.Equal(t, []smmuv3.Event{{0x42_0000000b, 1<<35 | 1<<40, 0x10, 0x20000}}, r.taken())
+		assert.Equal(t, [4]bool{true, false, false, false}, flags(r))
+	})
+	t.Run("a table that is replaced meanwhile is read again", func(t *testing.T) {
+		mem := &replacing{Fake: new(guestmem.Fake)}
+		r := newRig(t, soft.Config{Memory: mem, IDs: all})
+		r.mem = mem.Fake
+		r.map4K(cd4K|ha, 0x5000_0843)
+		r.mem.SetWords(cdAt+8, 0x10000|haft)
+		r.mem.SetWords(0x38000, 0x48003)
+		r.mem.SetWords(0x48000, 0x6000_0843)
+		r.mem.SetWords(0x6000_0010, 0x2e3)
+		mem.at, mem.by = 0x20000, 0x38003
+		r.bind(oneCD)
+		got, err := word(r.ep, 0x10)
+		assert.NoError(t, err)
+		assert.EqualValues(t, 0x2e3, got)
+		assert.EqualValues(t, 0x38003|af, r.mem.Words(0x20000, 1)[0])
+	})
+}
+
+// replacing is memory in which the guest beats the SMMU to one descriptor, once.
+type replacing struct {
+	*guestmem.Fake
+	at guestmem.GPA
+	by uint64
+}
+
+func (m *replacing) CompareAndSwap(at guestmem.GPA, old, new uint64) (bool, error) {
+	if at == m.at {
+		m.at = 0
+		m.SetWords(at, m.by)
+	}
+	return m.Fake.CompareAndSwap(at, old, new)
+}
+
 // racing is memory in which the guest always beats the SMMU to a descriptor.
 type racing struct {
 	*guestmem.Fake

@@ -20,6 +20,7 @@ const sid smmuv3.StreamID = 0x42
 type rig struct {
 	t      *testing.T
 	mem    *guestmem.Fake
+	guest  guest // in place of mem, in tests on several kinds of memory
 	host   *soft.Host
 	ep     *soft.Endpoint
 	stream bridge.Stream
@@ -46,6 +47,42 @@ func newRig(t *testing.T, cfg soft.Config) *rig {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.host.Close()) })
 	return r
+}
+
+// guest is memory as the guest writes it.
+type guest interface {
+	SetWords(gpa guestmem.GPA, words ...uint64)
+	Words(gpa guestmem.GPA, n int) []uint64
+}
+
+// ram is memory in slots, where the tests' structures lie.
+type ram struct{ guestmem.Slots }
+
+func newRAM(t testing.TB) *ram {
+	m := new(ram)
+	for _, gpa := range []guestmem.GPA{0, 0x5000_0000, 0x6000_0000} {
+		require.NoError(t, m.Add(guestmem.Slot{GPA: gpa, Mem: make([]byte, 1<<20)}))
+	}
+	return m
+}
+
+func (m *ram) SetWords(gpa guestmem.GPA, words ...uint64) {
+	for i, w := range words {
+		if err := m.Store64(gpa+guestmem.GPA(8*i), w); err != nil {
+			panic(err)
+		}
+	}
+}
+
+func (m *ram) Words(gpa guestmem.GPA, n int) []uint64 {
+	words := make([]uint64, n)
+	for i := range words {
+		var err error
+		if words[i], err = m.Load64(gpa + guestmem.GPA(8*i)); err != nil {
+			panic(err)
+		}
+	}
+	return words
 }
 
 // taken returns the events since the last call.
@@ -104,10 +141,14 @@ const (
 // map4K has the guest map IOVA 0 to 2 MiB page by page, with all tables and a
 // CD; leaf is where the last table lies.
 func (r *rig) map4K(cd0 uint64, leaves ...uint64) (leaf guestmem.GPA) {
-	r.mem.SetWords(cdAt, cd0, 0x10000)
-	r.mem.SetWords(0x10000, 0x20003)
-	r.mem.SetWords(0x20000, 0x30003)
-	r.mem.SetWords(0x30000, 0x40003)
-	r.mem.SetWords(0x40000, leaves...)
+	mem := r.guest
+	if mem == nil {
+		mem = r.mem
+	}
+	mem.SetWords(cdAt, cd0, 0x10000)
+	mem.SetWords(0x10000, 0x20003)
+	mem.SetWords(0x20000, 0x30003)
+	mem.SetWords(0x30000, 0x40003)
+	mem.SetWords(0x40000, leaves...)
 	return 0x40000
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
 func TestSizesOfTheTLB(t *testing.T) {
@@ -20,40 +22,60 @@ func TestSizesOfTheTLB(t *testing.T) {
 	}
 }
 
-// What is found under an address is never another address's, while writers
-// replace entries all the time.
+// What is found under an address is never another address's, while a writer
+// gives one way to the one and to the other all the time.
 func TestLookupsSeeWholeEntries(t *testing.T) {
-	const addresses = 64
+	const enough, most = 500_000, 100_000_000
 	tl := newTLB(8)
-	var clock atomic.Uint64
+	s := space{asid: 1}
+	tl.forms.Store(1 << 12)
 	paOf := func(va uint64) uint64 { return va*3 + 1<<40 }
-
-	var wg sync.WaitGroup
-	stop := make(chan struct{})
-	for w := range uint64(2) {
-		wg.Go(func() {
-			for i := w; ; i += 7 {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				va := i % addresses << 12
-				tl.insert(space{asid: 1}, va, leaf{pa: paOf(va), size: 12, perms: unprivRead}, 0, &clock)
-			}
-		})
-	}
-	hits := 0
-	for i := 0; hits < 20000 && i < 50_000_000; i++ {
-		va := uint64(i%addresses) << 12
-		if tr, ok := tl.lookup(space{asid: 1}, va, unprivRead); ok {
-			hits++
-			require.Equal(t, paOf(va), tr.pa)
+	var addresses []uint64 // two of one set
+	for va := uint64(0); len(addresses) < 2; va += 1 << 12 {
+		if tl.set(s.key(va, 12), s.asid) == &tl.sets[0] {
+			addresses = append(addresses, va)
 		}
 	}
-	close(stop)
+
+	var wg sync.WaitGroup
+	var stop atomic.Bool
+	wg.Go(func() {
+		set := &tl.sets[0]
+		for i := 0; !stop.Load(); i++ {
+			va := addresses[i%2]
+			set.lock()
+			set.ways[0].key.Store(s.key(va, 12))
+			set.ways[0].data.Store(tlbData(paOf(va), s.asid, unprivRead))
+			set.unlock()
+		}
+	})
+	hits := 0
+	for i := 0; hits < enough && i < most; i++ {
+		va := addresses[i%2]
+		if tr, ok := tl.lookup(s, va, unprivRead); ok {
+			hits++
+			if tr.pa != paOf(va) {
+				t.Errorf("%#x at %#x", tr.pa, va)
+				break
+			}
+		}
+	}
+	stop.Store(true)
 	wg.Wait()
 	assert.NotZero(t, hits)
+}
+
+// The same address in other address spaces, whichever set it falls into.
+func TestEntriesAreOfOneAddressSpace(t *testing.T) {
+	tl := newTLB(8)
+	var clock atomic.Uint64
+	for asid := range smmuv3.ASID(64) {
+		tl.insert(space{asid: asid}, 0x1000, leaf{pa: uint64(asid) << 12, size: 12, perms: unprivRead}, 0, &clock)
+		for other := range smmuv3.ASID(64) {
+			tr, ok := tl.lookup(space{asid: other}, 0x1000, unprivRead)
+			assert.True(t, !ok && other != asid || tr.pa == uint64(other)<<12, "ASID %d", other)
+		}
+	}
 }
 
 func TestASetThatIsBeingWrittenIsAMiss(t *testing.T) {

@@ -21,6 +21,13 @@ func ids52() smmuv3.IDRegs {
 	return ids
 }
 
+// idsDS is one that has 52 bits with the small granules, too.
+func idsDS() smmuv3.IDRegs {
+	ids := ids52()
+	ids.Set(smmuv3.DS, 1)
+	return ids
+}
+
 // Every word here is written by hand from the formats of DDI 0487 D8.3 and the
 // indices of D8.2.8 to D8.2.10, and none by this module's code.
 //
@@ -122,6 +129,42 @@ func TestGoldenWalks(t *testing.T) {
 			[3]uint64{0x0001_6206_c000_006f, 0x30030},
 			words{0x30008: 0x5001_0c43},
 			0x1_bab8, 0x5001_bab8},
+		{"4 KiB granule with DS, 52 bits begin at level -1", idsDS(),
+			[3]uint64{0x0001_6206_c000_000c, 0xf000, 1 << 58},
+			words{0xf078: 0x10003, 0x10810: 0x20003, 0x20468: 0x30003, 0x30158: 0x40003, 0x403c0: 0x0002_abcd_ef98_7d43},
+			0xf_8123_4567_8ab8, 0x6_abcd_ef98_7ab8},
+		{"4 KiB granule with DS, 49 bits begin at level -1 with two descriptors, in 64 bytes", idsDS(),
+			[3]uint64{0x0001_6206_c000_000f, 0xf030, 1 << 58},
+			words{0xf008: 0x10003, 0x10810: 0x20003, 0x20468: 0x30003, 0x30158: 0x40003, 0x403c0: 0x5000_0c43},
+			0x1_8123_4567_8ab8, 0x5000_0ab8},
+		{"4 KiB granule with DS, 512 GiB block at level 0", idsDS(),
+			[3]uint64{0x0001_6206_c000_000c, 0xf000, 1 << 58},
+			words{0xf078: 0x10003, 0x10810: 0x0003_ab80_0000_0f41},
+			0xf_8123_4567_8ab8, 0xf_aba3_4567_8ab8},
+		{"4 KiB granule with DS, tables beyond 48 bits", idsDS(),
+			[3]uint64{0x0001_6206_c000_0019, 0xf_0000_0002_0000, 1 << 58},
+			words{0xf_0000_0002_0fe0: 0x0001_0000_0003_0103, 0x5_0000_0003_0488: 0x0002_0000_0004_0203, 0xa_0000_0004_0a28: 0x5000_0c43},
+			0x7f_1234_5ab8, 0x5000_0ab8},
+		{"4 KiB granule with DS by TTB1, 52 bits", idsDS(),
+			[3]uint64{0x0001_6206_808c_4000, 0, 0xf000 | 1<<58},
+			words{0xf000: 0x10003, 0x10ff8: 0x20003, 0x20ff8: 0x30003, 0x30ea8: 0x40003, 0x40e68: 0x5000_0c43},
+			0xfff0_ffff_fabc_dab8, 0x5000_0ab8},
+		{"16 KiB granule with DS, 52 bits begin at level 0 with 32 descriptors", idsDS(),
+			[3]uint64{0x0001_6206_c000_008c, 0x10000, 1 << 58},
+			words{0x100f8: 0x20003, 0x20090: 0x30003, 0x30d10: 0x40003, 0x42cf0: 0x0001_0000_5000_4e43},
+			0xf_8123_4567_8ab8, 0x9_0000_5000_4ab8},
+		{"16 KiB granule with DS, 64 GiB block at level 1", idsDS(),
+			[3]uint64{0x0001_6206_c000_0091, 0x20000, 1 << 58},
+			words{0x23890: 0x0002_ab70_0000_0d41},
+			0x7123_4567_8ab8, 0x6_ab73_4567_8ab8},
+		{"the small granules have 48 bits with DS = 0, whatever IPS", idsDS(),
+			[3]uint64{0x0001_6206_c000_0030, 0x40080},
+			words{0x400d8: 0x0003_0000_5000_0f43},
+			0xbab8, 0x5000_0ab8},
+		{"DS is RES0 without IDR5.DS", ids52(),
+			[3]uint64{0x0001_6206_c000_0030, 0x40080, 1 << 58},
+			words{0x400d8: 0x0003_0000_5000_0f43},
+			0xbab8, 0x5000_0ab8},
 		{"TTB0 is aligned to the table's size: 4 KiB here", smmuv3.IDRegs{},
 			[3]uint64{0x0001_6205_c000_0019, 0x20ff0},
 			words{0x20fe0: 0x30003, 0x30488: 0x40003, 0x40a28: 0x5000_0c43},
@@ -245,6 +288,48 @@ func TestGoldenFaults(t *testing.T) {
 			}
 			if c.bad != 0 {
 				r.mem.FailReads(guestmem.Range{GPA: c.bad, Len: 8}, nil)
+			}
+			r.bind(oneCD)
+			_, err := word(r.ep, c.iova)
+			require.ErrorIs(t, err, soft.ErrFault)
+			assert.Equal(t, []smmuv3.Event{c.want}, r.taken())
+		})
+	}
+}
+
+// The same for 52 bits with the 4 KiB granule: the output address is checked
+// against IPS with all its bits, and blocks at level 0 come with DS alone.
+func TestGoldenFaultsWithDS(t *testing.T) {
+	const in = 1<<35 | 0b10<<40
+	for _, c := range []struct {
+		name string
+		cd0  uint64
+		ds   uint64
+		mem  words
+		iova uint64
+		want smmuv3.Event
+	}{
+		{"bits [51:50] are beyond 48 bits", 0x0001_6205_c000_0030, 1 << 58, words{0x400d8: 0x5000_0d43}, 0xbab8,
+			smmuv3.Event{0x42_00000011, in, 0xbab8}},
+		{"bits [49:48] are beyond 48 bits", 0x0001_6205_c000_0030, 1 << 58, words{0x400d8: 0x0001_0000_5000_0c43}, 0xbab8,
+			smmuv3.Event{0x42_00000011, in, 0xbab8}},
+		{"a block at level 0 without DS", 0x0001_6206_c000_0010, 0, words{0x40000: 0xc41}, 0,
+			smmuv3.Event{0x42_00000010, in, 0}},
+		{"a block at level -1", 0x0001_6206_c000_000c, 1 << 58, words{0x40000: 0xc41}, 0,
+			smmuv3.Event{0x42_00000010, in, 0}},
+		{"an address beyond 52 bits", 0x0001_6206_c000_000c, 1 << 58, nil, 1 << 52,
+			smmuv3.Event{0x42_00000010, in, 1 << 52}},
+		{"T0SZ of 52 bits without DS", 0x0001_6206_c000_000c, 0, nil, 0,
+			smmuv3.Event{0x42_0000000a}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, soft.Config{IDs: idsDS()})
+			r.mem.SetWords(cdAt, c.cd0, 0x40080, c.ds)
+			if c.cd0&0x3f != 0x30 {
+				r.mem.SetWords(cdAt+8, 0x40000)
+			}
+			for at, w := range c.mem {
+				r.mem.SetWords(at, w)
 			}
 			r.bind(oneCD)
 			_, err := word(r.ep, c.iova)

@@ -1,0 +1,47 @@
+package soft
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+)
+
+// A transaction that has begun never has a binding whose withdrawal is over:
+// not even one that was looked up before and entered its section after.
+func TestNoTransactionBeginsWithABindingThatIsWithdrawn(t *testing.T) {
+	const rounds = 3000
+	h, err := New(Config{Memory: new(guestmem.Fake)})
+	require.NoError(t, err)
+	ep := NewEndpoint()
+	s, err := h.Attach(1, ep)
+	require.NoError(t, err)
+
+	var withdrawn sync.Map // of *binding
+	var wg sync.WaitGroup
+	var stop atomic.Bool
+	for range 2 {
+		wg.Go(func() {
+			for !stop.Load() {
+				b, section := ep.begin()
+				_, late := withdrawn.Load(b)
+				section.Leave()
+				if late {
+					t.Error("it began with what was withdrawn")
+					return
+				}
+			}
+		})
+	}
+	for range rounds {
+		b := ep.bound.Load()
+		require.NoError(t, s.Bind(bridge.GuestStage{Disposition: bridge.Bypass}))
+		withdrawn.Store(b, true)
+	}
+	stop.Store(true)
+	wg.Wait()
+}
