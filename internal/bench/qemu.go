@@ -78,8 +78,9 @@ func measureQEMU(ctx context.Context, path string, rounds int, out io.Writer) (m
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	if p.err != nil {
-		said, _, _ := strings.Cut(stderr.String(), "\n")
-		return nil, errors.Join(fmt.Errorf("measuring %s: %w", path, p.err), ctx.Err(), errors.New(said))
+		said := strings.TrimSpace(stderr.String()) // warnings come before what ended it
+		said = said[strings.LastIndex(said, "\n")+1:]
+		return nil, fmt.Errorf("measuring %s: %w", path, errors.Join(p.err, ctx.Err(), errors.New(said)))
 	}
 	return times, nil
 }
