@@ -6,9 +6,12 @@ BUILD := build
 # The tree may belong to someone else, and git then refuses to tell the revision: a build must not fail of that.
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 
+# The kernel of the lab: any arm64 image with iommufd and KVM will do.
+LAB_KERNEL ?= $(firstword $(wildcard ../shared/lab/Image-*-iommufd.gz $(BUILD)/lab-kernel/Image.gz))
+
 LIBRARY_PLATFORMS := linux/amd64 linux/arm64 darwin/arm64
 
-.PHONY: help build boot boot-ready bench bench-boot test vet format staticcheck tidy unit cross test-boot clean distclean
+.PHONY: help build boot boot-ready bench bench-boot lab lab-ready lab-kernel test vet format staticcheck tidy unit cross test-boot test-lab clean distclean
 
 build: ## build the program, for this machine and for the arm64 machines of the boot
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BUILD)/vsmmu ./cmd/vsmmu
@@ -31,7 +34,17 @@ bench-boot: build boot-ready ## measure a guest's disk through the SMMU, here an
 	@scripts/fetch-peer $(BUILD)/peer
 	$(BUILD)/vsmmu bench-boot $(BENCH_BOOT_FLAGS)
 
-test: vet format staticcheck tidy unit cross test-boot ## everything: static checks, unit tests, cross builds, the boot
+lab: build lab-ready ## have a real kernel's iommufd carry out the guest's stage 1: LAB_KERNEL=IMAGE (LAB_FLAGS='-h' tells the flags)
+	$(BUILD)/vsmmu lab -kernel '$(LAB_KERNEL)' $(LAB_FLAGS)
+
+lab-ready: ## build and fetch what the lab needs beside the kernel
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) test -c -trimpath -ldflags='-s -w' -o $(BUILD)/lab/iommufd.test ./bridge/iommufd
+	@scripts/fetch-qemu $(BUILD)/qemu
+
+lab-kernel: ## build the lab's kernel from Debian's source: 25 minutes of CPU time
+	@scripts/build-kernel $(BUILD)/lab-kernel
+
+test: vet format staticcheck tidy unit cross test-boot test-lab ## everything: static checks, unit tests, cross builds, the boot, the lab
 
 vet: ## go vet
 	$(GO) vet ./...
@@ -62,8 +75,18 @@ test-boot: build ## the boot, as make test runs it: where it cannot be run, this
 		scripts/not-run "the boot of a Linux guest behind the SMMU"; \
 	fi
 
+test-lab: build ## the lab, as make test runs it: where it cannot be run, this says so, and fails if CI=true
+	@if [ -z '$(LAB_KERNEL)' ]; then \
+		echo "lab: there is no kernel for it: build one (make lab-kernel), or give one (LAB_KERNEL=IMAGE)" >&2; \
+		scripts/not-run "the lab: iommufd on a real kernel"; \
+	elif $(MAKE) --no-print-directory lab-ready; then \
+		$(BUILD)/vsmmu lab -kernel '$(LAB_KERNEL)'; \
+	else \
+		scripts/not-run "the lab: iommufd on a real kernel"; \
+	fi
+
 clean: ## remove what was built, not what was fetched
-	rm -rf $(BUILD)/vsmmu $(BUILD)/vsmmu-linux-arm64 $(BUILD)/boot $(BUILD)/bench $(BUILD)/bench-boot
+	rm -rf $(BUILD)/vsmmu $(BUILD)/vsmmu-linux-arm64 $(BUILD)/boot $(BUILD)/bench $(BUILD)/bench-boot $(BUILD)/lab
 
 distclean: ## remove what was fetched, too
 	rm -rf $(BUILD)

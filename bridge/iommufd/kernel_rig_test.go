@@ -25,7 +25,15 @@ import (
 
 // TestMain makes this test binary the init of the machine of package iommulab, if it is started as one: the tests named
 // TestKernel run there, on the kernel that is there, and nowhere else.
-func TestMain(m *testing.M) { machine.Main(m.Run) }
+func TestMain(m *testing.M) {
+	machine.Main(func(here *machine.Machine) int {
+		lab = here
+		return m.Run()
+	})
+}
+
+// lab is the machine, or nil if this is none.
+var lab *machine.Machine
 
 // Where the guest's memory is. The scratch page is the rig's own.
 const (
@@ -64,7 +72,7 @@ const (
 
 func newKernelRig(t *testing.T) *kernelRig {
 	t.Helper()
-	if !machine.Here() {
+	if lab == nil {
 		t.Skip("this is not the machine of package iommulab")
 	}
 	h, err := iommufd.Open(iommufd.Config{})
@@ -81,7 +89,8 @@ func newKernelRig(t *testing.T) *kernelRig {
 		}
 		// The edu devices kept theirs open, and with that the devices' objects, until now.
 		assert.Zero(t, h.Stats().Objects, "objects left")
-		t.Logf("%+v", h.Stats())
+		figures := machine.Figures(h.Stats())
+		assert.NoError(t, lab.Send(machine.Message{Figures: &figures}))
 	})
 	h.Events(func(e smmuv3.Event) {
 		if sink := r.host.sink.Load(); sink != nil {
@@ -92,7 +101,7 @@ func newKernelRig(t *testing.T) *kernelRig {
 		require.NoError(t, h.Map(s))
 		require.NoError(t, r.Slots.Add(s))
 	}
-	for _, address := range machine.Devices() {
+	for _, address := range lab.Alone() {
 		r.add(h, address)
 	}
 	require.NotEmpty(t, r.ends)

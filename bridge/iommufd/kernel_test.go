@@ -47,7 +47,7 @@ func TestKernelTakesWhatTheHostOffers(t *testing.T) {
 	r := newKernelRig(t)
 	caps, err := r.host.Capabilities()
 	require.NoError(t, err)
-	t.Logf("IDR0 to IDR5 %08x AIDR %x", caps.IDs.IDR, caps.IDs.AIDR)
+	require.NoError(t, lab.Send(machine.Message{SMMU: &machine.SMMU{IDR: caps.IDs.IDR, IIDR: caps.IDs.IIDR, AIDR: caps.IDs.AIDR}}))
 	st, err := r.host.Attach(sid, r.ends[0])
 	require.NoError(t, err)
 	taken, refused := 0, 0
@@ -165,7 +165,7 @@ func TestKernelCDOutsideMemory(t *testing.T) {
 
 func TestKernelRefusals(t *testing.T) {
 	r := newKernelRig(t)
-	path, err := iommufd.FindDevice(machine.Devices()[0])
+	path, err := iommufd.FindDevice(lab.Alone()[0])
 	require.NoError(t, err)
 	for _, tt := range []struct {
 		name string
@@ -220,7 +220,7 @@ func TestKernelGivesEverythingBack(t *testing.T) {
 // A table is of a group, and the guest has one for each device.
 func TestKernelSharedGroup(t *testing.T) {
 	r := newKernelRig(t)
-	siblings := machine.Siblings()
+	siblings := lab.Siblings()
 	require.Len(t, siblings, 2)
 	path, err := iommufd.FindDevice(siblings[0])
 	require.NoError(t, err)

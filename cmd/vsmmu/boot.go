@@ -72,8 +72,19 @@ func machineFlags(f *flag.FlagSet, o *lab.Options, name string) {
 	f.StringVar(&o.QEMU, "qemu", "", "the emulator, `FILE` (default: qemu-system-aarch64 on the PATH)")
 }
 
-// parse reads the command line, or prints the help.
+// parse reads the command line of what boots a guest, or prints the help.
 func parse(f *flag.FlagSet, o *lab.Options, args []string, usage string, stdout io.Writer) error {
+	switch err := parseFlags(f, &o.Timeout, args, usage, stdout); {
+	case err != nil:
+		return err
+	case strings.ContainsAny(o.Cmdline, "\n\x00"):
+		return errors.New("-cmdline: more than one line")
+	}
+	return nil
+}
+
+// parseFlags reads the command line of what runs machines for no longer than timeout, or prints the help.
+func parseFlags(f *flag.FlagSet, timeout *time.Duration, args []string, usage string, stdout io.Writer) error {
 	f.SetOutput(io.Discard)
 	f.Usage = func() {}
 	err := f.Parse(args)
@@ -87,10 +98,8 @@ func parse(f *flag.FlagSet, o *lab.Options, args []string, usage string, stdout 
 		return err
 	case f.NArg() > 0:
 		return fmt.Errorf("unexpected argument %q", f.Arg(0))
-	case o.Timeout <= 0:
-		return fmt.Errorf("-timeout %v: not a time to wait", o.Timeout)
-	case strings.ContainsAny(o.Cmdline, "\n\x00"):
-		return errors.New("-cmdline: more than one line")
+	case *timeout <= 0:
+		return fmt.Errorf("-timeout %v: not a time to wait", *timeout)
 	}
 	return nil
 }

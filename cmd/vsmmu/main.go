@@ -28,6 +28,7 @@ Usage:
   vsmmu boot [flags]   boot a Linux guest whose disks' DMA goes through the SMMU
   vsmmu bench-boot [flags]
                        have it read its disk, here and in QEMU, and compare
+  vsmmu lab [flags]    have a real kernel's iommufd carry out the guest's stage 1
   vsmmu replay [FILE]  show and check again what a guest did to the SMMU, here and now
   vsmmu decode KIND HEX...
                        explain words of the SMMU's structures
@@ -58,6 +59,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return decodeCommand(args[1:], stdout, stderr)
 	case "bench-boot":
 		return benchBootCommand(args[1:], stdout, stderr)
+	case "lab":
+		return labCommand(args[1:], stdout, stderr)
 	case "help", "-h", "-help", "--help":
 		fmt.Fprint(stdout, usage)
 		return exitOK

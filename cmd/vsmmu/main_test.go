@@ -20,6 +20,9 @@ func TestBadCommandLinesGetOneLineAndStatus2(t *testing.T) {
 		{[]string{"boot", "-nosuch"}, "-nosuch: see vsmmu boot -h"},
 		{[]string{"bench-boot", "-nosuch"}, "-nosuch: see vsmmu bench-boot -h"},
 		{[]string{"bench-boot", "-rounds", "0"}, "measure at least once"},
+		{[]string{"lab", "-nosuch"}, "-nosuch: see vsmmu lab -h"},
+		{[]string{"lab", "-timeout", "0s"}, "not a time to wait"},
+		{[]string{"lab", "-kernel", ""}, "make lab-kernel builds one"},
 		{[]string{"boot", "extra"}, `unexpected argument "extra"`},
 		{[]string{"boot", "-timeout", "soon"}, "-timeout"},
 		{[]string{"boot", "-timeout", "-1s"}, "not a time to wait"},
@@ -50,7 +53,7 @@ func TestBadCommandLinesGetOneLineAndStatus2(t *testing.T) {
 }
 
 func TestHelpGoesToStandardOutput(t *testing.T) {
-	for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}, {"boot", "-h"}, {"boot", "--help"}, {"bench-boot", "-h"}} {
+	for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}, {"boot", "-h"}, {"boot", "--help"}, {"bench-boot", "-h"}, {"lab", "-h"}} {
 		var stdout, stderr bytes.Buffer
 		assert.Equal(t, 0, run(args, &stdout, &stderr), args)
 		assert.Contains(t, stdout.String(), "Usage:")

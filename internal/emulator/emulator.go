@@ -97,16 +97,14 @@ func (m *Machine) Run(ctx context.Context, line func(console, text string), talk
 		if err == nil {
 			qemu.waitFor(powerOffGrace)
 		}
+		qemu.kill()
 	case <-ctx.Done():
 		err = context.Cause(ctx)
-	}
-	qemu.kill()
-	<-consoles
-	<-consoles
-	if ctx.Err() != nil {
-		// With QEMU's end of it gone, nothing waits on the channel any more.
-		ours.Close()
+		qemu.kill()
+		ours.Close() // which ends whatever waits on the channel
 		<-said
 	}
+	<-consoles
+	<-consoles
 	return err
 }

@@ -3,112 +3,129 @@ package iommulab
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"context"
-	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
-	"strings"
+	"sync"
+	"time"
 
 	"github.com/u-root/u-root/pkg/cpio"
 
+	"github.com/go-vsmmu/vsmmuv3/internal/emulator"
 	"github.com/go-vsmmu/vsmmuv3/internal/iommulab/machine"
 	"github.com/go-vsmmu/vsmmuv3/internal/kernel"
+	runner "github.com/go-vsmmu/vsmmuv3/internal/lab"
+	"github.com/go-vsmmu/vsmmuv3/internal/progress"
+	"github.com/go-vsmmu/vsmmuv3/internal/reportfile"
+	"github.com/go-vsmmu/vsmmuv3/internal/vmm/arm64image"
 )
 
-// ErrFailed is matched if the program ran and said that something is wrong.
-var ErrFailed = errors.New("the program failed")
+// tooQuiet is how long no machine may say anything. Emulated kernels are slow, but not silent.
+const tooQuiet = 2 * time.Minute
 
-// Run boots, runs the program to its end and says whether it succeeded. No process and no file is left.
-func Run(ctx context.Context, o Options) error {
-	if err := checkQEMU(ctx, o.QEMU); err != nil {
-		return err
+// Run takes the lab through its parts, prints what happens, and leaves the report. The error is a *lab.InputError if nothing
+// was run, the cause of ctx if that ended, and otherwise why no report could be left: what went wrong is in the report.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	if err := o.complete(); err != nil {
+		return nil, &runner.InputError{Err: err}
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	if err := reportfile.Prepare(o.Report); err != nil {
+		return nil, &runner.InputError{Err: err}
+	}
+	l := &lab{Options: o, progress: progress.New(o.Out), report: &Report{}}
+	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("the lab did not end within %v (-timeout)", o.Timeout))
 	defer cancel()
-	dir, err := os.MkdirTemp("", "iommulab-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	go l.progress.Beat(ctx)
+	go l.progress.Watch(ctx, tooQuiet, giveUp)
 
-	image, err := readImage(o.Kernel)
+	err := l.run(ctx)
+	var input *runner.InputError
+	if errors.As(err, &input) || errors.Is(err, runner.ErrInterrupted) {
+		return nil, err
+	}
 	if err != nil {
-		return err
+		l.report.Error = fmt.Sprintf("%v, %s", err, l.progress.LastSeen(programConsole, emulator.HostConsole, emulator.QEMUConsole))
 	}
-	program, err := os.ReadFile(o.Program)
-	if err != nil {
-		return err
+	phases, total := l.progress.Finish()
+	l.report.Phases, l.report.Seconds = phases, total.Seconds()
+	l.report.Judge()
+	if err := reportfile.Write(o.Report, l.report); err != nil {
+		return l.report, err
 	}
-	initrd, err := initramfs(program)
-	if err != nil {
-		return err
-	}
-	l := &lab{o: o, image: filepath.Join(dir, "image"), initrd: filepath.Join(dir, "initrd")}
-	if err := os.WriteFile(l.image, image, 0o600); err != nil {
-		return err
-	}
+	return l.report, l.report.Summary(o.Out)
+}
 
-	dump, err := l.boot(ctx, initrd, machine.DumpIORT)
+// lab is a run of it.
+type lab struct {
+	Options
+	progress *progress.Progress
+	image    []byte
+	iort     []byte // an initramfs with the table that the kernel takes in place of the firmware's
+
+	mu     sync.Mutex // guards what lines of consoles change
+	report *Report
+}
+
+// programConsole is the name of what the tests print.
+const programConsole = "tests"
+
+func (l *lab) run(ctx context.Context) error {
+	l.progress.Stage("the kernel and the tests are read")
+	tests, err := l.read(ctx)
 	if err != nil {
+		return &runner.InputError{Err: err}
+	}
+	l.progress.Stage("the firmware's IORT is read")
+	if err := l.readIORT(ctx, tests); err != nil {
 		return fmt.Errorf("reading the IORT: %w", err)
 	}
-	table, err := base64.StdEncoding.DecodeString(dump.iort)
-	if err != nil {
-		return fmt.Errorf("reading the IORT: %w", err)
+	return l.runTests(ctx, tests)
+}
+
+// read takes in what was given, and makes the initramfs of the tests.
+func (l *lab) read(ctx context.Context) (tests []byte, err error) {
+	if l.report.QEMU, err = qemuVersion(ctx, l.QEMU); err != nil {
+		return nil, err
 	}
-	override, err := acpiOverride(table)
+	file, raw, err := kernel.Image(l.Kernel)
+	if err != nil {
+		return nil, fmt.Errorf("the kernel: %w", err)
+	}
+	image, err := arm64image.Parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("the kernel: %s: %w", file, err)
+	}
+	l.image = image.Data
+	if _, err := os.Stat(l.Firmware); err != nil {
+		return nil, fmt.Errorf("the firmware: %w", err)
+	}
+	program, err := os.ReadFile(l.Tests)
+	if err != nil {
+		return nil, fmt.Errorf("the tests: %w", err)
+	}
+	var initrd bytes.Buffer
+	err = kernel.WriteInitramfs(&initrd, []kernel.File{{Name: "init", Mode: 0o755, Data: program}})
+	return initrd.Bytes(), err
+}
+
+// readIORT boots to see the table, which depends on the machine, and makes the one to replace it.
+func (l *lab) readIORT(ctx context.Context, tests []byte) error {
+	var table []byte
+	err := l.follow(ctx, l.testMachine(tests, machine.DumpIORT), func(m machine.Message) {
+		if m.IORT != nil {
+			table = m.IORT
+		}
+	})
 	if err != nil {
 		return err
 	}
-	out, err := l.boot(ctx, append(override, initrd...), o.Args...)
-	if err != nil {
-		return err
-	}
-	if out.status != 0 {
-		return fmt.Errorf("%w: exit status %d", ErrFailed, out.status)
-	}
-	return nil
-}
-
-// checkQEMU says if QEMU is missing or too old, which it would itself in words that nobody understands.
-func checkQEMU(ctx context.Context, path string) error {
-	out, err := exec.CommandContext(ctx, path, "--version").Output()
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	line, _, _ := strings.Cut(string(out), "\n")
-	var major, minor int
-	if _, err := fmt.Sscanf(line, "QEMU emulator version %d.%d", &major, &minor); err != nil {
-		return fmt.Errorf("%s is not QEMU: it says %q", path, line)
-	}
-	if major < 9 || major == 9 && minor < 1 {
-		return fmt.Errorf("%s: QEMU %d.%d has no nested SMMUv3: 9.1 or later is needed (bookworm-backports has one)", path, major, minor)
-	}
-	return nil
-}
-
-func readImage(path string) ([]byte, error) {
-	b, err := os.ReadFile(path)
-	if err != nil || !bytes.HasPrefix(b, []byte{0x1f, 0x8b}) {
-		return b, err
-	}
-	z, err := gzip.NewReader(bytes.NewReader(b))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return io.ReadAll(z)
-}
-
-func initramfs(program []byte) ([]byte, error) {
-	var b bytes.Buffer
-	err := kernel.WriteInitramfs(&b, []kernel.File{{Name: "init", Mode: 0o755, Data: program}})
-	return b.Bytes(), err
+	l.iort, err = acpiOverride(table)
+	return err
 }
 
 // acpiOverride is an archive that Linux takes the patched table from. It has to come first, and not be compressed.
@@ -132,81 +149,73 @@ func acpiOverride(iort []byte) ([]byte, error) {
 	return append(b.Bytes(), make([]byte, -b.Len()&3)...), nil
 }
 
-type lab struct {
-	o             Options
-	image, initrd string
-}
-
-// outcome is what the program said on the console.
-type outcome struct {
-	ended  bool
-	status int
-	iort   string
-}
-
-func (l *lab) boot(ctx context.Context, initrd []byte, args ...string) (outcome, error) {
-	if err := os.WriteFile(l.initrd, initrd, 0o600); err != nil {
-		return outcome{}, err
-	}
-	cmd := exec.CommandContext(ctx, l.o.QEMU, l.arguments(args)...)
-	cmd.Stderr = l.o.Console
-	console, err := cmd.StdoutPipe()
-	if err != nil {
-		return outcome{}, err
-	}
-	if err := cmd.Start(); err != nil {
-		return outcome{}, err
-	}
-	out := follow(console, l.o.Console)
-	err = cmd.Wait()
-	switch {
-	case ctx.Err() != nil:
-		return out, fmt.Errorf("the machine did not come to its end: %w", ctx.Err())
-	case err != nil:
-		return out, fmt.Errorf("%s: %w", l.o.QEMU, err)
-	case !out.ended:
-		return out, errors.New("the machine went down before the program ended")
-	}
-	return out, nil
-}
-
-// follow copies the console and picks out what the program says to the runner.
-func follow(r io.Reader, w io.Writer) (out outcome) {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		line := strings.TrimRight(lines.Text(), "\r")
-		if rest, ok := strings.CutPrefix(line, machine.IORTMark); ok {
-			out.iort += rest
-			continue
+// runTests runs bridge/iommufd's tests of the kernel.
+func (l *lab) runTests(ctx context.Context, tests []byte) error {
+	l.progress.Stage("the host's kernel boots")
+	results := newTestLog(func(t Test) {
+		if t.Outcome != Pass || t.depth() < maxDepth {
+			l.progress.Line(programConsole, t.String())
 		}
-		if rest, ok := strings.CutPrefix(line, machine.ExitMark); ok {
-			status, err := strconv.Atoi(rest)
-			out.ended, out.status = err == nil, status
+	})
+	err := l.follow(ctx, l.testMachine(append(l.iort, tests...), "-test.v=test2json -test.timeout=0 -test.run=^TestKernel"), func(m machine.Message) {
+		switch {
+		case m.Hello != nil:
+			l.report.Kernel = m.Hello.Release
+			l.progress.Stage("bridge/iommufd's tests run on the host's kernel")
+		case m.Line != nil:
+			results.line(*m.Line)
+		case m.SMMU != nil:
+			l.report.SMMU = smmuOf(m.SMMU)
+		case m.Figures != nil:
+			l.report.Figures.add(m.Figures)
 		}
-		fmt.Fprintln(w, line)
-	}
-	_, _ = io.Copy(w, r) // a line too long ends the search, not the machine
-	return out
+	})
+	l.report.Tests = results.tests
+	return err
 }
 
-// arguments are QEMU's: a machine with EL2, with PCI devices behind an SMMU that has both stages.
-func (l *lab) arguments(args []string) []string {
-	// edu takes 100 ms for a DMA. Where time is what instructions take, and nothing runs, that is over at once.
-	argv := []string{
-		"-M", "virt,virtualization=on,gic-version=3,iommu=smmuv3,acpi=on",
-		"-global", "arm-smmuv3.stage=nested",
-		"-cpu", "max,pauth-impdef=on",
-		"-accel", "tcg,thread=single,tb-size=512",
-		"-icount", "shift=1,sleep=off",
-		"-smp", "2", "-m", "1G",
-		"-nic", "none", "-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot",
-		"-bios", l.o.Firmware, "-kernel", l.image, "-initrd", l.initrd,
-		"-append", "console=ttyAMA0 acpi=force panic=-1 -- " + strings.Join(args, " "),
+// maxDepth is how deep in others a test is that is no longer worth a line of its own if it passes.
+const maxDepth = 3
+
+// errProgram is why a program's end was none.
+var errProgram = errors.New("the machine went down before the program ended")
+
+// maxMessage bounds a message from a machine.
+const maxMessage = 1 << 20
+
+// follow runs a machine, has its messages heard, and looks for complaints among what it prints.
+func (l *lab) follow(ctx context.Context, m *emulator.Machine, hear func(machine.Message)) error {
+	err := m.Run(ctx, l.line, func(channel io.ReadWriter) error {
+		messages := bufio.NewScanner(channel)
+		messages.Buffer(make([]byte, 64<<10), maxMessage)
+		for messages.Scan() {
+			var m machine.Message
+			if err := json.Unmarshal(messages.Bytes(), &m); err != nil {
+				return fmt.Errorf("the machine sent what is no message: %w", err)
+			}
+			hear(m)
+			if m.Exit == nil {
+				continue
+			}
+			if m.Exit.Error != "" {
+				return errors.New(m.Exit.Error)
+			}
+			return nil
+		}
+		return errors.Join(errProgram, messages.Err())
+	})
+	if errors.Is(err, emulator.ErrStart) {
+		return &runner.InputError{Err: err}
 	}
-	// Functions of one device, which nothing keeps apart, share an IOMMU group.
-	for _, place := range []string{"addr=2", "addr=3", "addr=4.0,multifunction=on", "addr=4.1"} {
-		argv = append(argv, "-device", "edu,dma_mask=0xffffffffffff,"+place)
+	return err
+}
+
+// line takes one of a console.
+func (l *lab) line(console, text string) {
+	l.progress.Line(console, text)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if console == emulator.HostConsole && complains(text) && len(l.report.Warnings) < maxWarnings {
+		l.report.Warnings = append(l.report.Warnings, text)
 	}
-	return append(argv, l.o.QEMUArgs...)
 }

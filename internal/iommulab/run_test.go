@@ -1,33 +1,231 @@
 package iommulab
 
 import (
+	"bufio"
 	"bytes"
 	"context"
-	"io"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/iommulab/machine"
+	runner "github.com/go-vsmmu/vsmmuv3/internal/lab"
 )
 
-func TestFollow(t *testing.T) {
-	console := strings.Join([]string{
-		"[    0.000000] Booting Linux\r",
-		"IOMMULAB-IORT SU9S\r", "IOMMULAB-IORT VA==\r",
-		"--- PASS: TestKernel", "", "IOMMULAB-EXIT 3\r", "reboot: Power down",
-	}, "\n")
-	var shown bytes.Buffer
-	out := follow(strings.NewReader(console), &shown)
-	assert.Equal(t, outcome{ended: true, status: 3, iort: "SU9SVA=="}, out)
-	assert.NotContains(t, shown.String(), "IORT")
-	assert.Contains(t, shown.String(), "--- PASS: TestKernel\n")
+// The test program is also the emulator of its tests: what it does is named by this variable of its environment.
+const fakeQEMU = "VSMMU_TEST_QEMU"
 
-	assert.Equal(t, outcome{}, follow(strings.NewReader("Kernel panic\n"), &shown), "the program did not end")
-	assert.Equal(t, outcome{}, follow(strings.NewReader("IOMMULAB-EXIT x\n"), &shown))
+func TestMain(m *testing.M) {
+	if mode := os.Getenv(fakeQEMU); mode != "" {
+		actQEMU(mode)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// actQEMU behaves as QEMU with the tests in it: a console on its output, the channel as descriptor 3.
+func actQEMU(mode string) {
+	if slices.Contains(os.Args, "--version") {
+		switch mode {
+		case "old":
+			fmt.Println("QEMU emulator version 9.0.4")
+		case "no QEMU":
+			fmt.Println("hello")
+		default:
+			fmt.Println("QEMU emulator version 10.0.2 (Debian)")
+		}
+		return
+	}
+	channel := bufio.NewWriter(os.NewFile(3, "channel"))
+	defer channel.Flush()
+	send := func(m machine.Message) {
+		line, _ := json.Marshal(m)
+		fmt.Fprintf(channel, "%s\n", line)
+	}
+	say := func(line string) { send(machine.Message{Line: &line}) }
+	fmt.Println("Booting Linux\x1b[2J on the host")
+	send(machine.Message{Hello: &machine.Hello{Release: "7.3.4"}})
+	if strings.HasSuffix(os.Args[len(os.Args)-1], machine.DumpIORT) {
+		table, _ := os.ReadFile("testdata/iort-qemu-10.0.bin")
+		if mode == "no IORT" {
+			table = nil
+		}
+		send(machine.Message{IORT: table})
+		send(machine.Message{Exit: &machine.Exit{}})
+		return
+	}
+	say(mark + "=== RUN   TestKernelConformance")
+	say(mark + "--- PASS: TestKernelConformance (1.50s)")
+	send(machine.Message{SMMU: &machine.SMMU{IDR: [6]uint32{0xd44101b}}})
+	send(machine.Message{Figures: &machine.Figures{Ioctls: 34}})
+	switch mode {
+	case "panics":
+		channel.Flush()
+		fmt.Println("Kernel panic - not syncing: no init")
+		return
+	case "talks nonsense":
+		fmt.Fprintln(channel, "{")
+		return
+	case "gives up":
+		send(machine.Message{Exit: &machine.Exit{Status: 1, Error: "no vfio-pci"}})
+		return
+	case "warns":
+		fmt.Println("WARNING: CPU: 0 PID: 1 at drivers/iommu/iommufd/main.c:1")
+	case "hangs":
+		channel.Flush()
+		// Longer than any of the tests takes: the end comes from outside.
+		time.Sleep(time.Hour)
+	}
+	send(machine.Message{Exit: &machine.Exit{}})
+}
+
+func options(t *testing.T, mode string) (Options, *bytes.Buffer) {
+	t.Helper()
+	t.Setenv(fakeQEMU, mode)
+	t.Setenv("GORACE", "atexit_sleep_ms=0") // the race detector has every process rest a second at its end
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", filepath.Join(dir, "tmp"))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "tmp"), 0o700))
+	// An arm64 kernel's header is all of it that is looked at.
+	image := make([]byte, 4096)
+	binary.LittleEndian.PutUint64(image[16:], 4096)
+	copy(image[56:], "ARM\x64")
+	kernel := filepath.Join(dir, "Image")
+	require.NoError(t, os.WriteFile(kernel, image, 0o600))
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	out := new(bytes.Buffer)
+	return Options{
+		Kernel: kernel, Tests: kernel, QEMU: exe, Firmware: kernel,
+		Report: filepath.Join(dir, "out", "report.json"), Timeout: time.Minute, Out: out,
+	}, out
+}
+
+// nothingLeft: neither files of the runner nor parts of a report.
+func nothingLeft(t *testing.T, o Options) {
+	t.Helper()
+	tmp, err := os.ReadDir(os.Getenv("TMPDIR"))
+	require.NoError(t, err)
+	assert.Empty(t, tmp)
+	parts, err := filepath.Glob(filepath.Join(filepath.Dir(o.Report), ".*"))
+	require.NoError(t, err)
+	assert.Empty(t, parts)
+}
+
+func TestRunFollowsTheTestsToTheReport(t *testing.T) {
+	o, out := options(t, "passes")
+	r, err := Run(context.Background(), o)
+	require.NoError(t, err)
+	assert.Empty(t, r.Error)
+	assert.False(t, r.OK, "of the tests that have to pass only one was there")
+	assert.Equal(t, "7.3.4", r.Kernel)
+	assert.Equal(t, "10.0.2 (Debian)", r.QEMU)
+	assert.Equal(t, "0d44101b", r.SMMU.IDR[0])
+	assert.Equal(t, []Test{{Name: "TestKernelConformance", Outcome: Pass, Seconds: 1.5}}, r.Tests)
+	assert.Equal(t, Figures{Hosts: 1, Figures: machine.Figures{Ioctls: 34}}, r.Figures)
+	assert.Empty(t, r.Warnings)
+	assert.Contains(t, out.String(), "[host ] Booting Linux.[2J on the host", "no escape sequence of a console may reach the terminal")
+	assert.Contains(t, out.String(), "[tests] pass: TestKernelConformance")
+	assert.Contains(t, out.String(), "NOT OK: ")
+	data, err := os.ReadFile(o.Report)
+	require.NoError(t, err)
+	assert.Contains(t, string(data), `"ok": false`)
+	nothingLeft(t, o)
+}
+
+func TestRunThatFailsSaysWhatWasLastSeen(t *testing.T) {
+	for _, tt := range []struct{ mode, want string }{
+		{"panics", "the machine went down before the program ended"},
+		{"talks nonsense", "the machine sent what is no message"},
+		{"gives up", "no vfio-pci"},
+		{"no IORT", "reading the IORT: iommulab: not an IORT"},
+	} {
+		t.Run(tt.mode, func(t *testing.T) {
+			o, _ := options(t, tt.mode)
+			r, err := Run(context.Background(), o)
+			require.NoError(t, err)
+			assert.Contains(t, r.Error, tt.want)
+			assert.Contains(t, r.Error, "in stage")
+			assert.False(t, r.OK)
+			nothingLeft(t, o)
+		})
+	}
+}
+
+func TestKernelWarningsFailTheRun(t *testing.T) {
+	o, _ := options(t, "warns")
+	r, err := Run(context.Background(), o)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"WARNING: CPU: 0 PID: 1 at drivers/iommu/iommufd/main.c:1"}, r.Warnings)
+	assert.False(t, r.OK)
+}
+
+func TestRunThatTakesTooLong(t *testing.T) {
+	o, _ := options(t, "hangs")
+	o.Timeout = 2 * time.Second
+	r, err := Run(context.Background(), o)
+	require.NoError(t, err)
+	assert.Contains(t, r.Error, "the lab did not end within 2s (-timeout)")
+	nothingLeft(t, o)
+}
+
+func TestInterruptedRunLeavesNothing(t *testing.T) {
+	o, _ := options(t, "hangs")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	o.Out = writerFunc(func(p []byte) {
+		if strings.Contains(string(p), "TestKernelConformance") {
+			cancel(runner.ErrInterrupted)
+		}
+	})
+	_, err := Run(ctx, o)
+	require.ErrorIs(t, err, runner.ErrInterrupted)
+	assert.NoFileExists(t, o.Report)
+	nothingLeft(t, o)
+}
+
+type writerFunc func([]byte)
+
+func (f writerFunc) Write(p []byte) (int, error) {
+	f(p)
+	return len(p), nil
+}
+
+func TestBadInputRunsNothing(t *testing.T) {
+	for _, tt := range []struct {
+		name, mode string
+		edit       func(*Options)
+		want       string
+	}{
+		{"no kernel", "passes", func(o *Options) { o.Kernel = "" }, "make lab-kernel builds one"},
+		{"no such kernel", "passes", func(o *Options) { o.Kernel = "/nonexistent" }, "the kernel: stat /nonexistent"},
+		{"no arm64 kernel", "passes", func(o *Options) { o.Kernel = o.QEMU }, "not an arm64 Linux kernel image"},
+		{"no tests", "passes", func(o *Options) { o.Tests = "/nonexistent" }, "the tests: open /nonexistent"},
+		{"no firmware", "passes", func(o *Options) { o.Firmware = "/nonexistent" }, "the firmware: stat /nonexistent"},
+		{"nothing beside the program", "passes", func(o *Options) { o.Tests = "" }, "run make lab, or give it with -tests FILE"},
+		{"no emulator", "passes", func(o *Options) { o.QEMU = "/nonexistent" }, "/nonexistent"},
+		{"another emulator", "no QEMU", func(*Options) {}, "is not QEMU"},
+		{"an old emulator", "old", func(*Options) {}, "9.1 or later is needed"},
+		{"report is a directory", "passes", func(o *Options) { o.Report = filepath.Dir(o.Kernel) }, "no regular file"},
+		{"no place for files", "passes", func(*Options) { os.Remove(os.Getenv("TMPDIR")) }, "TMPDIR names another"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o, _ := options(t, tt.mode)
+			tt.edit(&o)
+			_, err := Run(context.Background(), o)
+			var input *runner.InputError
+			require.ErrorAs(t, err, &input)
+			assert.ErrorContains(t, err, tt.want)
+		})
+	}
 }
 
 func TestOverrideStandsBeforeAnotherArchive(t *testing.T) {
@@ -38,42 +236,4 @@ func TestOverrideStandsBeforeAnotherArchive(t *testing.T) {
 	assert.Equal(t, "070701", string(archive[:6]), "newc, not compressed")
 	assert.Contains(t, string(archive), "kernel/firmware/acpi/iort.aml\x00")
 	assert.Zero(t, len(archive)%4)
-}
-
-// script is a QEMU that is none.
-func script(t *testing.T, lines ...string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "qemu")
-	text := "#!/bin/sh\nif [ \"$1\" = --version ]; then " + lines[0] + "; exit; fi\n" + strings.Join(lines[1:], "\n") + "\n"
-	require.NoError(t, os.WriteFile(path, []byte(text), 0o755))
-	return path
-}
-
-func TestRunRefuses(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "file")
-	require.NoError(t, os.WriteFile(file, []byte("anything"), 0o600))
-	const recent = "echo QEMU emulator version 10.0.2"
-	for _, tt := range []struct {
-		name string
-		o    Options
-		says string
-	}{
-		{"no QEMU", Options{QEMU: "/nowhere"}, "/nowhere"},
-		{"not QEMU", Options{QEMU: script(t, "echo hello")}, "not QEMU"},
-		{"old QEMU", Options{QEMU: script(t, "echo QEMU emulator version 9.0.4")}, "9.1 or later"},
-		{"no kernel", Options{QEMU: script(t, recent), Kernel: "/nowhere"}, "/nowhere"},
-		{"no program", Options{QEMU: script(t, recent), Kernel: file, Program: "/nowhere"}, "/nowhere"},
-		{"QEMU fails", Options{QEMU: script(t, recent, "exit 1"), Kernel: file, Program: file}, "exit status 1"},
-		{"no end", Options{QEMU: script(t, recent, "echo panic"), Kernel: file, Program: file}, "before the program ended"},
-		{"no IORT", Options{QEMU: script(t, recent, "echo IOMMULAB-EXIT 0"), Kernel: file, Program: file}, "not an IORT"},
-		{"too slow", Options{QEMU: script(t, recent, "exec sleep 60"), Kernel: file, Program: file, Timeout: 200 * time.Millisecond}, "did not come to its end"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			if tt.o.Timeout == 0 {
-				tt.o.Timeout = time.Minute
-			}
-			tt.o.Console = io.Discard
-			assert.ErrorContains(t, Run(context.Background(), tt.o), tt.says)
-		})
-	}
 }

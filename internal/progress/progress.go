@@ -84,8 +84,8 @@ func (p *Progress) Beat(ctx context.Context) {
 	}
 }
 
-// Quiet is for how long no machine has said anything and no stage has begun.
-func (p *Progress) Quiet() time.Duration {
+// quiet is for how long no machine has said anything and no stage has begun.
+func (p *Progress) quiet() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return time.Since(p.heard)
@@ -139,4 +139,21 @@ func (p *Progress) endStage(now time.Time) {
 func (p *Progress) print(machine, text string) {
 	p.printed = time.Now()
 	fmt.Fprintf(p.out, "%7.1f [%-5s] %s\n", p.printed.Sub(p.start).Seconds(), machine, lines.Printable(text))
+}
+
+// Watch calls giveUp with the reason when the machines have been quiet for too long, unless ctx ends before.
+func (p *Progress) Watch(ctx context.Context, tooQuiet time.Duration, giveUp context.CancelCauseFunc) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if p.quiet() > tooQuiet {
+				giveUp(fmt.Errorf("no machine said anything for %v", tooQuiet))
+				return
+			}
+		}
+	}
 }

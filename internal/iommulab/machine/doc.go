@@ -2,11 +2,47 @@
 // Main, and what it says to the runner.
 package machine
 
-// What the program says on the console for the runner, each at the start of a line.
-const (
-	ExitMark = "IOMMULAB-EXIT " // and the exit status
-	IORTMark = "IOMMULAB-IORT " // and a part of the table in base64
-)
+// Message is a line of JSON from the machine to the runner. Exactly one field is set.
+type Message struct {
+	Hello *Hello `json:"hello,omitempty"` // the first
+	// Line is one that the program has written to its standard output.
+	Line *string `json:"line,omitempty"`
+	// IORT is the ACPI table as the firmware made it.
+	IORT    []byte   `json:"iort,omitempty"`
+	SMMU    *SMMU    `json:"smmu,omitempty"`
+	Figures *Figures `json:"figures,omitempty"`
+	Exit    *Exit    `json:"exit,omitempty"` // the last
+}
+
+// Hello tells which kernel runs.
+type Hello struct {
+	Release string `json:"release"` // uname -r
+}
+
+// SMMU is what the kernel lets a guest have of the physical one.
+type SMMU struct {
+	IDR  [6]uint32 `json:"idr"`
+	IIDR uint32    `json:"iidr"`
+	AIDR uint32    `json:"aidr"`
+}
+
+// Figures are those of a host at the end of a test: iommufd.Stats, field by field.
+type Figures struct {
+	Ioctls         uint64 `json:"ioctls"`
+	Invalidations  uint64 `json:"invalidations"`
+	Commands       uint64 `json:"commands"`
+	Events         uint64 `json:"events"`
+	EventsLost     uint64 `json:"events_lost"`
+	EventsWithheld uint64 `json:"events_withheld"`
+	EventErrors    uint64 `json:"event_errors"`
+	Objects        int    `json:"objects"`
+}
+
+// Exit is the end of the program.
+type Exit struct {
+	Status int    `json:"status"`
+	Error  string `json:"error,omitempty"` // why it was not run at all
+}
 
 // DumpIORT is the argument that has Main show the IORT and nothing else.
 const DumpIORT = "dump-iort"

@@ -1,136 +1,127 @@
 package machine
 
 import (
-	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"path/filepath"
-	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/go-vsmmu/vsmmuv3/internal/emulator"
+	"github.com/go-vsmmu/vsmmuv3/internal/lines"
 	"github.com/go-vsmmu/vsmmuv3/internal/pid1"
 )
 
-// Main is a test program's main function: run and what comes of it, unless the program is a machine's init. Then it gets the
-// machine ready before, and has it powered off after.
-func Main(run func() int) {
+// Machine is the machine as its program sees it. Its methods may be called from any goroutine.
+type Machine struct {
+	mu   sync.Mutex
+	port *os.File // leads to the runner
+}
+
+// Main is a test program's main function: run and what comes of it, with nil, unless the program is a machine's init. Then it
+// gets the machine ready before, and has it powered off after.
+func Main(run func(*Machine) int) {
 	if os.Getpid() != 1 {
-		os.Exit(run())
+		os.Exit(run(nil))
 	}
-	status := 1
-	if err := prepare(); err != nil {
-		fmt.Println("iommulab:", err)
-	} else if len(os.Args) > 1 && os.Args[1] == DumpIORT {
-		status = dumpIORT()
-	} else {
-		status = run()
-		if complaints := kernelComplaints(); len(complaints) > 0 {
-			fmt.Printf("iommulab: the kernel complains:\n\t%s\n", strings.Join(complaints, "\n\t"))
-			status = max(status, 1)
-		}
+	if err := initMain(run); err != nil {
+		fmt.Fprintln(os.Stderr, "iommulab:", err)
 	}
-	fmt.Printf("\n%s%d\n", ExitMark, status)
-	fmt.Println("iommulab:", pid1.PowerOff())
+	fmt.Fprintln(os.Stderr, "iommulab:", pid1.PowerOff())
 	os.Exit(1)
 }
 
-// Here reports whether this is the machine, and its devices are there.
-func Here() bool { return os.Getpid() == 1 }
-
-func prepare() error {
+func initMain(run func(*Machine) int) error {
 	if err := pid1.Mount(); err != nil {
 		return err
 	}
-	for _, dir := range devices() {
-		if err := giveToVFIO(filepath.Base(dir)); err != nil {
-			return err
+	port, err := pid1.OpenPort(emulator.PortName)
+	if err != nil {
+		return err
+	}
+	m := &Machine{port: port}
+	status, err := m.program(run)
+	exit := Exit{Status: status}
+	if err != nil {
+		exit = Exit{Status: max(status, 1), Error: err.Error()}
+	}
+	return m.Send(Message{Exit: &exit})
+}
+
+func (m *Machine) program(run func(*Machine) int) (status int, err error) {
+	if err := m.hello(); err != nil {
+		return 0, err
+	}
+	if len(os.Args) > 1 && os.Args[1] == DumpIORT {
+		return 0, m.sendIORT()
+	}
+	for _, dir := range PCIDevices(eduID) {
+		if err := GiveToVFIO(dir); err != nil {
+			return 0, err
 		}
 	}
-	return nil
+	return m.captured(run)
 }
 
-// eduID is the PCI vendor and device of QEMU's edu.
-const eduID = "0x1234:0x11e8"
-
-// Devices are the PCI addresses of the edu devices that have an IOMMU group to themselves.
-func Devices() []string { return addresses(true) }
-
-// Siblings are those of the ones that share theirs.
-func Siblings() []string { return addresses(false) }
-
-func addresses(alone bool) []string {
-	var found []string
-	for _, dir := range devices() {
-		group, _ := os.ReadDir(filepath.Join(dir, "iommu_group/devices"))
-		if alone == (len(group) == 1) {
-			found = append(found, filepath.Base(dir))
-		}
+// Send says something to the runner.
+func (m *Machine) Send(message Message) error {
+	line, err := json.Marshal(message)
+	if err != nil {
+		return err
 	}
-	return found
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, err = m.port.Write(append(line, '\n'))
+	return err
 }
 
-func devices() []string {
-	var found []string
-	all, _ := filepath.Glob("/sys/bus/pci/devices/*")
-	for _, dir := range all {
-		vendor, _ := os.ReadFile(filepath.Join(dir, "vendor"))
-		device, _ := os.ReadFile(filepath.Join(dir, "device"))
-		if strings.TrimSpace(string(vendor))+":"+strings.TrimSpace(string(device)) == eduID {
-			found = append(found, dir)
-		}
+func (m *Machine) hello() error {
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return fmt.Errorf("uname: %w", err)
 	}
-	return found
+	return m.Send(Message{Hello: &Hello{Release: unix.ByteSliceToString(uts.Release[:])}})
 }
 
-// giveToVFIO binds a PCI device to vfio-pci.
-func giveToVFIO(address string) error {
-	dir := filepath.Join("/sys/bus/pci/devices", address)
-	return errors.Join(
-		os.WriteFile(filepath.Join(dir, "driver_override"), []byte("vfio-pci"), 0),
-		os.WriteFile("/sys/bus/pci/drivers_probe", []byte(address), 0),
-	)
-}
-
-func dumpIORT() int {
+func (m *Machine) sendIORT() error {
 	table, err := os.ReadFile("/sys/firmware/acpi/tables/IORT")
 	if err != nil {
-		fmt.Println("iommulab:", err)
-		return 1
+		return err
 	}
-	// Short lines: the console is slow to give up long ones.
-	for rest := base64.StdEncoding.EncodeToString(table); rest != ""; {
-		n := min(64, len(rest))
-		fmt.Println(IORTMark + rest[:n])
-		rest = rest[n:]
-	}
-	return 0
+	return m.Send(Message{IORT: table})
 }
 
-// kernelComplaints are the lines of the kernel's log that a kernel in order does not have.
-func kernelComplaints() []string {
-	fd, err := unix.Open("/dev/kmsg", unix.O_RDONLY|unix.O_NONBLOCK, 0)
+// maxLine bounds a line of the program's output.
+const maxLine = 4 << 10
+
+// captured runs the program with its standard output going to the runner. Its standard error stays the console, where it gets
+// to even when the program crashes.
+func (m *Machine) captured(run func(*Machine) int) (status int, err error) {
+	r, w, err := os.Pipe()
 	if err != nil {
-		return []string{err.Error()}
+		return 0, err
 	}
-	defer unix.Close(fd)
-	var found []string
-	buf := make([]byte, 8192)
-	for {
-		n, err := unix.Read(fd, buf) // a record at a time
-		switch {
-		case errors.Is(err, unix.EPIPE): // overwritten meanwhile
-			continue
-		case err != nil:
-			return found
-		}
-		record := string(buf[:n])
-		for _, mark := range []string{"WARNING:", "BUG:", "Oops", "refcount_t", "Call trace:", "CMDQ error"} {
-			if strings.Contains(record, mark) {
-				found = append(found, strings.TrimSpace(record))
-				break
-			}
-		}
+	const stdout = 1
+	console, err := unix.Dup(stdout)
+	if err != nil {
+		return 0, err
 	}
+	if err := errors.Join(unix.Dup3(int(w.Fd()), stdout, 0), w.Close()); err != nil {
+		return 0, err
+	}
+	copied := make(chan error, 1)
+	go func() {
+		var failed error
+		out := lines.Writer{Max: maxLine, Emit: func(line string) { failed = errors.Join(failed, m.Send(Message{Line: &line})) }}
+		_, err := io.Copy(&out, r)
+		out.Flush()
+		copied <- errors.Join(err, failed)
+	}()
+	status = run(m)
+	// The pipe ends with the last descriptor of its end for writing.
+	err = unix.Dup3(console, stdout, 0)
+	return status, errors.Join(err, <-copied)
 }

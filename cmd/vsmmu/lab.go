@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/iommulab"
+)
+
+const labUsage = `Usage: vsmmu lab -kernel IMAGE [flags]
+
+Has QEMU emulate an arm64 host whose SMMUv3 nests, and proves on the kernel given, which needs iommufd and KVM, that a
+guest's stage 1 is carried out there: the conformance suite runs against bridge/iommufd with a device that does DMA. What
+the emulated hardware does not have is not run, and named.
+
+Flags:
+`
+
+func labCommand(args []string, stdout, stderr io.Writer) int {
+	o, err := parseLab(args, stdout)
+	if code, done := parsed(err, "lab", stderr); done {
+		return code
+	}
+	var r *iommulab.Report
+	code := follow(stdout, stderr, o.Report, func(ctx context.Context) (failure string, err error) {
+		if r, err = iommulab.Run(ctx, o); err != nil {
+			return "", err
+		}
+		return r.Error, nil
+	})
+	if code == exitOK && !r.OK {
+		return exitFailed
+	}
+	return code
+}
+
+func parseLab(args []string, stdout io.Writer) (iommulab.Options, error) {
+	o := iommulab.Options{Out: stdout}
+	f := flag.NewFlagSet("lab", flag.ContinueOnError)
+	f.StringVar(&o.Kernel, "kernel", "", "the host's kernel, `IMAGE`")
+	f.StringVar(&o.Tests, "tests", "", "bridge/iommufd's tests for linux/arm64, `FILE` (default: the ones built by make lab)")
+	f.StringVar(&o.QEMU, "qemu", "", "the emulator, QEMU 9.1 or later, `FILE` (default: the one fetched by make lab)")
+	f.StringVar(&o.Firmware, "firmware", "", "QEMU_EFI.fd, `FILE` (default: the one fetched by make lab)")
+	f.StringVar(&o.Report, "report", filepath.Join("build", "lab", "report.json"), "where the report goes, `FILE`")
+	f.DurationVar(&o.Timeout, "timeout", 10*time.Minute, "the `TIME` after which it is given up")
+	return o, parseFlags(f, &o.Timeout, args, labUsage, stdout)
+}

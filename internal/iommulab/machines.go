@@ -1,0 +1,34 @@
+package iommulab
+
+import "github.com/go-vsmmu/vsmmuv3/internal/emulator"
+
+// base is what all machines of the lab are: EL2, and PCI devices behind an SMMU that has both stages.
+func (l *lab) base(initrd []byte, cmdline string, args ...string) *emulator.Machine {
+	return &emulator.Machine{
+		QEMU: l.QEMU,
+		Args: append([]string{
+			"-M", "virt,virtualization=on,gic-version=3,iommu=smmuv3,acpi=on",
+			"-global", "arm-smmuv3.stage=nested",
+			"-cpu", "max,pauth-impdef=on", // QARMA, the architected pointer authentication, costs much to emulate
+			"-nic", "none", // spares the ROM packages
+			"-bios", l.Firmware, // without it, Linux would have no ACPI
+		}, args...),
+		Image: l.image, Initrd: initrd,
+		Cmdline: "console=ttyAMA0 acpi=force panic=-1 -- " + cmdline,
+	}
+}
+
+// testMachine has edu devices, and a program of tests as its user space.
+func (l *lab) testMachine(initrd []byte, cmdline string) *emulator.Machine {
+	args := []string{
+		// edu takes 100 ms for a DMA. Where time is what instructions take, and nothing runs, that is over at once.
+		"-accel", "tcg,thread=single,tb-size=512",
+		"-icount", "shift=1,sleep=off",
+		"-smp", "2", "-m", "1G",
+	}
+	// Functions of one device, which nothing keeps apart, share an IOMMU group.
+	for _, place := range []string{"addr=2", "addr=3", "addr=4.0,multifunction=on", "addr=4.1"} {
+		args = append(args, "-device", "edu,dma_mask=0xffffffffffff,"+place)
+	}
+	return l.base(initrd, cmdline, args...)
+}

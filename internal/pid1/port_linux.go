@@ -1,0 +1,30 @@
+package pid1
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// portTimeout is how long the kernel may take to show a port.
+const portTimeout = 30 * time.Second
+
+// OpenPort opens the virtio-serial port with this name.
+func OpenPort(name string) (*os.File, error) {
+	var device string
+	if !WaitFor(portTimeout, func() bool {
+		files, _ := filepath.Glob("/sys/class/virtio-ports/*/name")
+		for _, file := range files {
+			if text, _ := os.ReadFile(file); strings.TrimSpace(string(text)) == name {
+				device = "/dev/" + filepath.Base(filepath.Dir(file))
+				return true
+			}
+		}
+		return false
+	}) {
+		return nil, fmt.Errorf("the port %s did not appear: the kernel has no driver virtio_mmio or virtio_console", name)
+	}
+	return os.OpenFile(device, os.O_RDWR, 0)
+}
