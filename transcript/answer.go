@@ -13,6 +13,7 @@ import (
 var sentinels = []error{
 	guestmem.ErrUnmapped, guestmem.ErrReadOnly,
 	bridge.ErrRejected, bridge.ErrGone, bridge.ErrInUse, bridge.ErrEndpoint, bridge.ErrClosed,
+	bridge.ErrATCTimeout,
 }
 
 // maxText bounds the text of an error, a note or a reason, in bytes.

@@ -18,9 +18,38 @@ type replayHost struct {
 	r      *replay
 	number uint32
 	sink   func(smmuv3.Event)
+	pages  func(smmuv3.PageRequest)
 }
 
-func (h *replayHost) emit(ev smmuv3.Event) { h.sink(ev) }
+// The device asks for these only if the guest was shown page requests, or stalls.
+var (
+	_ bridge.PageRequester = (*replayHost)(nil)
+	_ bridge.Staller       = (*replayHost)(nil)
+)
+
+func (h *replayHost) PageRequests(sink func(smmuv3.PageRequest)) { h.pages = sink }
+
+func (h *replayHost) Respond(sid smmuv3.StreamID, ssid smmuv3.SubstreamID, ssv bool, group uint16, code smmuv3.PRGResponse) error {
+	q := &HostRespond{StreamID: sid, SubstreamID: ssid, HasSubstream: ssv, Group: group, Response: code}
+	if b, ok := h.r.answer(q).(*HostRespond); ok {
+		return b.Err.err()
+	}
+	return nil
+}
+
+func (h *replayHost) Resume(sid smmuv3.StreamID, stag uint16, how bridge.Resumption) error {
+	if b, ok := h.r.answer(&HostResume{StreamID: sid, STAG: stag, How: how}).(*HostResume); ok {
+		return b.Err.err()
+	}
+	return nil
+}
+
+func (h *replayHost) TerminateStalled(sid smmuv3.StreamID) error {
+	if b, ok := h.r.answer(&HostTerminate{StreamID: sid}).(*HostTerminate); ok {
+		return b.Err.err()
+	}
+	return nil
+}
 
 func (h *replayHost) Capabilities() (bridge.Capabilities, error) {
 	if b, ok := h.r.answer(&HostCapabilities{Host: h.number}).(*HostCapabilities); ok {

@@ -53,6 +53,8 @@ const (
 	chCommands  = "command queue"
 	chRecords   = "event queue"
 	chEvents    = "events"
+	chPages     = "PRI queue"
+	chRequests  = "page requests"
 	chStream    = "stream"
 	chHost      = "host"
 	chLine      = "line"
@@ -85,6 +87,11 @@ var kinds = [...]func() Body{
 	17: func() Body { return new(DMA) },
 	18: func() Body { return new(Note) },
 	19: func() Body { return new(End) },
+	20: func() Body { return new(PageFault) },
+	21: func() Body { return new(PageRequest) },
+	22: func() Body { return new(HostRespond) },
+	23: func() Body { return new(HostResume) },
+	24: func() Body { return new(HostTerminate) },
 }
 
 // numbers are the kinds the other way round.
@@ -235,6 +242,42 @@ type Event struct {
 	Fate  vsmmu.Fate
 }
 
+// PageFault is a host passing on a page request of an endpoint.
+type PageFault struct {
+	Host    uint32
+	Request smmuv3.PageRequest
+}
+
+// PageRequest is a page request that the device met, and what became of it.
+type PageRequest struct {
+	Request smmuv3.PageRequest
+	Fate    vsmmu.Fate
+}
+
+// HostRespond is the device answering page requests.
+type HostRespond struct {
+	StreamID     smmuv3.StreamID
+	SubstreamID  smmuv3.SubstreamID
+	HasSubstream bool
+	Group        uint16
+	Response     smmuv3.PRGResponse
+	Err          *Error
+}
+
+// HostResume is the device having a stalled transaction resumed.
+type HostResume struct {
+	StreamID smmuv3.StreamID
+	STAG     uint16
+	How      bridge.Resumption
+	Err      *Error
+}
+
+// HostTerminate is the device ending the stalled transactions of a stream.
+type HostTerminate struct {
+	StreamID smmuv3.StreamID
+	Err      *Error
+}
+
 // DMA is an access that an endpoint made. The device has no part in it.
 type DMA struct {
 	StreamID smmuv3.StreamID
@@ -315,11 +358,7 @@ func (b *Command) answer(*coder)     {}
 
 func (b *Event) question(c *coder) {
 	words(c, b.Event[:])
-	num(c, &b.Fate)
-	if b.Fate > vsmmu.Aborted {
-		c.fail(fmt.Errorf("an event of fate %d", uint8(b.Fate)))
-		b.Fate = vsmmu.Discarded
-	}
+	c.fate(&b.Fate)
 }
 func (b *Event) answer(*coder) {}
 
@@ -336,6 +375,35 @@ func (b *Note) answer(*coder)     {}
 
 func (b *End) question(c *coder) { c.text(&b.Cut) }
 func (b *End) answer(*coder)     {}
+
+func (b *PageFault) question(c *coder) { num(c, &b.Host); words(c, b.Request[:]) }
+func (b *PageFault) answer(*coder)     {}
+
+func (b *PageRequest) question(c *coder) { words(c, b.Request[:]); c.fate(&b.Fate) }
+func (b *PageRequest) answer(*coder)     {}
+
+func (b *HostRespond) question(c *coder) {
+	num(c, &b.StreamID)
+	num(c, &b.SubstreamID)
+	c.bool(&b.HasSubstream)
+	num(c, &b.Group)
+	num(c, &b.Response)
+}
+func (b *HostRespond) answer(c *coder) { c.error(&b.Err) }
+
+func (b *HostResume) question(c *coder) { num(c, &b.StreamID); num(c, &b.STAG); num(c, &b.How) }
+func (b *HostResume) answer(c *coder)   { c.error(&b.Err) }
+
+func (b *HostTerminate) question(c *coder) { num(c, &b.StreamID) }
+func (b *HostTerminate) answer(c *coder)   { c.error(&b.Err) }
+
+func (c *coder) fate(f *vsmmu.Fate) {
+	num(c, f)
+	if *f > vsmmu.Held {
+		c.fail(fmt.Errorf("a fate %d", uint8(*f)))
+		*f = vsmmu.Discarded
+	}
+}
 
 // took is how long a call took, in microseconds.
 func (c *coder) took(d *time.Duration) {
@@ -385,8 +453,11 @@ func (b *MemRead) Channel() Channel {
 }
 
 func (b *MemWrite) Channel() Channel {
-	if len(b.Data) == smmuv3.EventSize {
+	switch len(b.Data) {
+	case smmuv3.EventSize:
 		return Channel{Name: chRecords}
+	case smmuv3.PageReqSize:
+		return Channel{Name: chPages}
 	}
 	return Channel{chMessage, uint64(b.GPA)}
 }
@@ -403,3 +474,9 @@ func (b *Event) Channel() Channel            { return Channel{Name: chEvents} }
 func (b *DMA) Channel() Channel              { return Channel{chEndpoint, uint64(b.StreamID)} }
 func (b *Note) Channel() Channel             { return Channel{Name: chNotes} }
 func (b *End) Channel() Channel              { return Channel{Name: chNotes} }
+
+func (b *PageFault) Channel() Channel     { return Channel{Name: chRequests} }
+func (b *PageRequest) Channel() Channel   { return Channel{Name: chRequests} }
+func (b *HostRespond) Channel() Channel   { return Channel{chStream, uint64(b.StreamID)} }
+func (b *HostResume) Channel() Channel    { return Channel{chStream, uint64(b.StreamID)} }
+func (b *HostTerminate) Channel() Channel { return Channel{chStream, uint64(b.StreamID)} }

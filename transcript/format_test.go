@@ -80,6 +80,11 @@ func TestWireForm(t *testing.T) {
 		{[]byte{17, 5, 0x10, 1, 0x40, 8, 0}, &DMA{0x10, true, 0x40, 8, nil}},
 		{[]byte{18, 5, 2, 'u', 'p'}, &Note{"up"}},
 		{[]byte{19, 5, 0}, &End{}},
+		{[]byte{20, 5, 1, 2, 3}, &PageFault{1, smmuv3.PageRequest{2, 3}}},
+		{[]byte{21, 5, 2, 3, 5}, &PageRequest{smmuv3.PageRequest{2, 3}, vsmmu.Held}},
+		{[]byte{22, 5, 0x10, 2, 1, 3, 1, 0}, &HostRespond{0x10, 2, true, 3, 1, nil}},
+		{[]byte{23, 5, 0x10, 7, 2, 0}, &HostResume{0x10, 7, bridge.TerminateRAZWI, nil}},
+		{[]byte{24, 5, 0x10, 0}, &HostTerminate{0x10, nil}},
 	} {
 		t.Run(c.want.String(), func(t *testing.T) {
 			tr, err := Read(bytes.NewReader(file(t, `{}`, c.wire)))
@@ -93,7 +98,7 @@ func TestWireForm(t *testing.T) {
 			assert.Equal(t, c.wire[2:], l.buf[len(l.buf)-len(c.wire)+2:])
 		})
 	}
-	assert.Len(t, kinds, 20, "a new kind needs a row")
+	assert.Len(t, kinds, 25, "a new kind needs a row")
 }
 
 // The bits of an error's kind are part of the format.
@@ -101,6 +106,7 @@ func TestErrorsKeepTheirBits(t *testing.T) {
 	for bit, err := range []error{
 		guestmem.ErrUnmapped, guestmem.ErrReadOnly,
 		bridge.ErrRejected, bridge.ErrGone, bridge.ErrInUse, bridge.ErrEndpoint, bridge.ErrClosed,
+		bridge.ErrATCTimeout,
 	} {
 		e := &Error{"x", 1 << bit}
 		assert.ErrorIs(t, e, err)
@@ -143,7 +149,7 @@ func TestForeignFiles(t *testing.T) {
 		"no zstd":                    {[]byte("vsmmu-tr\x01\x00 no zstd stream"), ErrCorrupt},
 		"a header that is no JSON":   {file(t, `{`), ErrCorrupt},
 		"a header of another shape":  {file(t, `{"policy":{"NOFIELD":1}}`), ErrCorrupt},
-		"an entry of unknown kind":   {file(t, `{}`, []byte{20, 0}), ErrCorrupt},
+		"an entry of unknown kind":   {file(t, `{}`, []byte{25, 0}), ErrCorrupt},
 		"an entry of kind 0":         {file(t, `{}`, []byte{0, 0}), ErrCorrupt},
 		"an empty entry":             {file(t, `{}`, nil), ErrCorrupt},
 		"an entry that is too short": {file(t, `{}`, []byte{1, 0, 0x20, 4}), ErrCorrupt},
@@ -152,7 +158,7 @@ func TestForeignFiles(t *testing.T) {
 		"a list that is too long":    {file(t, `{}`, []byte{12, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f}), ErrCorrupt},
 		"a frame that is too long":   {pack(t, []byte{2, '{', '}', 0xff, 0xff, 0xff, 0x7f}), ErrCorrupt},
 		"a stage of no disposition":  {file(t, `{}`, []byte{10, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}), ErrCorrupt},
-		"an event of no fate":        {file(t, `{}`, []byte{16, 0, 0, 0, 0, 0, 5}), ErrCorrupt},
+		"an event of no fate":        {file(t, `{}`, []byte{16, 0, 0, 0, 0, 0, 6}), ErrCorrupt},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Read(bytes.NewReader(c.file))
@@ -307,7 +313,7 @@ func seeds(t testing.TB) map[string][]byte {
 		"newer":                  []byte("vsmmu-tr\x02\x00"),
 		"no zstd":                []byte("vsmmu-tr\x01\x00zstd"),
 		"header only":            file(t, `{}`),
-		"unknown kind":           file(t, `{}`, []byte{20, 0}),
+		"unknown kind":           file(t, `{}`, []byte{25, 0}),
 		"longest list":           file(t, `{}`, []byte{12, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f}),
 		"longest frame":          pack(t, []byte{2, '{', '}', 0x80, 0x80, 4}),
 		"end of time":            file(t, `{}`, []byte{19, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0}),

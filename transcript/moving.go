@@ -23,7 +23,7 @@ type seen struct {
 // names of those that have two.
 func word(off uint64) uint64 {
 	switch off &^= 3; off {
-	case smmuv3.RegEVENTQProd & 0xff, smmuv3.RegEVENTQCons & 0xff:
+	case smmuv3.RegEVENTQProd & 0xff, smmuv3.RegEVENTQCons & 0xff, smmuv3.RegPRIQProd & 0xff, smmuv3.RegPRIQCons & 0xff:
 		return off | 0x10000
 	}
 	return off
@@ -31,7 +31,7 @@ func word(off uint64) uint64 {
 
 func isMoving(off uint64) bool {
 	switch off {
-	case smmuv3.RegCR0ACK, smmuv3.RegGBPA, smmuv3.RegGERROR, smmuv3.RegCMDQCons, smmuv3.RegEVENTQProd:
+	case smmuv3.RegCR0ACK, smmuv3.RegGBPA, smmuv3.RegGERROR, smmuv3.RegCMDQCons, smmuv3.RegEVENTQProd, smmuv3.RegPRIQProd:
 		return true
 	}
 	return false
@@ -92,14 +92,20 @@ func (m moving) onTheWay(d *vsmmu.Device, off uint64, v, now uint32, executed ui
 			last.value = last.value&^index | (now+1)&index // once around: anything
 		}
 	case smmuv3.RegEVENTQProd:
-		log2 := min(uint32(d.Load(smmuv3.RegEVENTQBase, 4))&0x1f, d.IDs().Get(smmuv3.EVENTQS))
-		index = 1<<(log2+1) - 1
+		index = uint32(queueMask(d, smmuv3.RegEVENTQBase, smmuv3.EventSize, smmuv3.EVENTQS))
+	case smmuv3.RegPRIQProd:
+		index = uint32(queueMask(d, smmuv3.RegPRIQBase, smmuv3.PageReqSize, smmuv3.PRIQS))
 	}
 	if (v-last.value)&index > (now-last.value)&index {
 		return false
 	}
 	// Of flags, each by itself.
 	return (v^now)&(v^last.value)&^index == 0
+}
+
+// queueMask covers the indices of a queue that the device writes.
+func queueMask(d *vsmmu.Device, base uint64, entry uint64, size smmuv3.IDField) smmuv3.Index {
+	return smmuv3.QueueBase(d.Load(base, 8)).Queue(entry, d.IDs().Get(size), 0).Mask()
 }
 
 // loaded notes what the guest saw.
@@ -119,7 +125,7 @@ func (m moving) stored(d *vsmmu.Device, s *Store) {
 			if smmuv3.GBPA(v)&smmuv3.GBPAUpdate != 0 { // otherwise it is ignored (§6.3.14.1)
 				m[off] = seen{value: v}
 			}
-		case smmuv3.RegCMDQCons, smmuv3.RegEVENTQProd:
+		case smmuv3.RegCMDQCons, smmuv3.RegEVENTQProd, smmuv3.RegPRIQProd:
 			if now == v {
 				m[off] = seen{v, m[off].executed}
 			}

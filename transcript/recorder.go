@@ -34,16 +34,13 @@ type Recorder struct {
 	dev *vsmmu.Device
 	log *log
 
-	// feed makes one step of a fault being recorded and being given to the device,
-	// and of a store that the event queue depends on. The records' order is then
-	// the order of the entries.
-	feed sync.Mutex
+	feed *feed
 
 	// stores counts those under way, by the register. Of log.mu.
 	stores map[uint64]int
 
 	mu    sync.Mutex
-	hosts map[bridge.Host]*tappedHost
+	hosts map[bridge.Host]bridge.Host
 }
 
 // Record makes a device whose doings are written to w, in the background. The
@@ -53,7 +50,7 @@ func Record(w io.Writer, cfg vsmmu.Config, o Options) (*Recorder, error) {
 	if limit <= 0 {
 		limit = DefaultBuffer
 	}
-	r := &Recorder{hosts: map[bridge.Host]*tappedHost{}, stores: map[uint64]int{}}
+	r := &Recorder{hosts: map[bridge.Host]bridge.Host{}, stores: map[uint64]int{}}
 	// The taps have nothing to do before the device is there; if it never is, the
 	// file is none of ours.
 	tapped := cfg
@@ -68,7 +65,7 @@ func Record(w io.Writer, cfg vsmmu.Config, o Options) (*Recorder, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.dev = dev
+	r.dev, r.feed = dev, newFeed(dev)
 	r.log, err = newLog(w, Header{
 		Title: short(o.Title), Recorded: time.Now().UTC().Truncate(time.Second),
 		IDs: cfg.IDs, AbortAtReset: cfg.AbortAtReset,
@@ -97,15 +94,19 @@ func (r *Recorder) Load(off uint64, size int) (v uint64) {
 
 // Store is vsmmu.Device's.
 func (r *Recorder) Store(off uint64, size int, v uint64) {
-	if feedsEvents(off) {
-		r.feed.Lock()
-		defer r.feed.Unlock()
+	begin := func() {
+		r.log.addLater(func() Body {
+			r.underWay(off, size, 1)
+			return &Store{off, uint8(size), v}
+		})
 	}
-	r.log.addLater(func() Body {
-		r.underWay(off, size, 1)
-		return &Store{off, uint8(size), v}
-	})
-	r.dev.Store(off, size, v)
+	store := func() { r.dev.Store(off, size, v) }
+	if feeds(off) {
+		r.feed.store(off, size, v, begin, store)
+	} else {
+		begin()
+		store()
+	}
 	r.log.mu.Lock()
 	defer r.log.mu.Unlock()
 	r.underWay(off, size, -1)
@@ -120,24 +121,13 @@ func (r *Recorder) underWay(off uint64, size int, n int) {
 	}
 }
 
-// feedsEvents reports whether a store decides on what becomes of events, and
-// nothing else: such a store never waits for anybody.
-func feedsEvents(off uint64) bool {
-	switch off {
-	case smmuv3.RegEVENTQProd, smmuv3.RegEVENTQProd & 0xff,
-		smmuv3.RegEVENTQCons, smmuv3.RegEVENTQCons & 0xff, smmuv3.RegIRQCtrl:
-		return true
-	}
-	return false
-}
-
 // Attach is vsmmu.Device's.
 func (r *Recorder) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) error {
-	tapped := r.tap(h)
+	tapped, number := r.tap(h)
 	if tapped == nil {
 		return r.dev.Attach(sid, h, ep) // which refuses it
 	}
-	return r.call(Call{Op: OpAttach, StreamID: sid, Host: tapped.number}, func() error {
+	return r.call(Call{Op: OpAttach, StreamID: sid, Host: number}, func() error {
 		return r.dev.Attach(sid, tapped, ep)
 	})
 }

@@ -65,7 +65,7 @@ type replay struct {
 func byDevice(b Body) bool {
 	switch b.(type) {
 	case *Return, *MemWrite, *HostCapabilities, *HostAttach, *HostBind, *HostDetach, *HostInvalidate,
-		*Pulse, *MSI, *Command, *Event:
+		*HostRespond, *HostResume, *HostTerminate, *Pulse, *MSI, *Command, *Event, *PageRequest:
 		return true
 	}
 	return false
@@ -89,8 +89,9 @@ func newReplay(t *Transcript, stall time.Duration) (*replay, error) {
 	r.dev, err = vsmmu.New(vsmmu.Config{
 		IDs: t.IDs, AbortAtReset: t.AbortAtReset, Memory: replayMemory{r}, Interrupts: replayInterrupts{r},
 		Trace: vsmmu.Trace{
-			Command: func(c smmuv3.Command, code smmuv3.CmdqErr) { r.command(&Command{c, code}) },
-			Event:   func(ev smmuv3.Event, f vsmmu.Fate) { r.answer(&Event{ev, f}) },
+			Command:     func(c smmuv3.Command, code smmuv3.CmdqErr) { r.command(&Command{c, code}) },
+			Event:       func(ev smmuv3.Event, f vsmmu.Fate) { r.answer(&Event{ev, f}) },
+			PageRequest: func(q smmuv3.PageRequest, f vsmmu.Fate) { r.answer(&PageRequest{q, f}) },
 		},
 	})
 	return r, err
@@ -117,7 +118,9 @@ func (r *replay) run(ctx context.Context) error {
 		case *Call:
 			r.call(b)
 		case *Fault:
-			r.host(b.Host).emit(b.Event)
+			r.host(b.Host).sink(b.Event)
+		case *PageFault:
+			r.host(b.Host).pages(b.Request)
 		case *MemRead:
 			if !b.Command {
 				r.await(i)
@@ -287,7 +290,7 @@ func (r *replay) release() {
 func (r *replay) host(n uint32) *replayHost {
 	h := r.hosts[n]
 	if h == nil {
-		h = &replayHost{r: r, number: n, sink: func(smmuv3.Event) {}}
+		h = &replayHost{r: r, number: n, sink: func(smmuv3.Event) {}, pages: func(smmuv3.PageRequest) {}}
 		r.hosts[n] = h
 	}
 	return h

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,6 +85,46 @@ func TestReplayDoesTheSame(t *testing.T) {
 			tr := recorded(t, life)
 			require.NoError(t, Replay(t.Context(), tr))
 		})
+	}
+}
+
+func TestReplayOfPageRequestsAndStalls(t *testing.T) {
+	ids := guestIDs
+	for f, v := range map[smmuv3.IDField]uint32{
+		smmuv3.ATS: 1, smmuv3.PRI: 1, smmuv3.PRIQS: 4, smmuv3.StallModel: smmuv3.StallBoth, smmuv3.StallMax: 2,
+	} {
+		ids.Set(f, v)
+	}
+	g := newGuestOf(t, ids, Options{})
+	g.attach(0x10)
+	g.w64(smmuv3.RegPRIQBase, 0x500000|4)
+	g.up()
+	const all = smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN | smmuv3.CR0SMMUEN | smmuv3.CR0PRIQEN
+	g.enable(all)
+	g.ste(0x10, 0x40000b, 1<<28)
+	g.run(cfgiSTE(0x10), cmdSync)
+	for i := range uint64(20) { // overflows the queue: the device answers
+		g.host.Request(smmuv3.PageRequest{0x10 | 1<<62 | 1<<60, i<<12 | i})
+	}
+	g.r32(smmuv3.RegPRIQProd)
+	g.w32(smmuv3.RegPRIQCons, g.r32(smmuv3.RegPRIQProd))
+	g.run(smmuv3.Command{0x41 | 0x10<<32, 3 | 2<<12}, cmdSync) // PRI_RESP
+	for stag := range uint64(4) {                              // two more than the guest can be told of
+		g.host.Emit(smmuv3.Event{0x10 | 0x10<<32, 0x208_8000_0000 | stag, stag << 12})
+	}
+	g.takeEvents()
+	g.run(smmuv3.Command{0x44 | 1<<12 | 0x10<<32, 0}, cmdSync) // RESUME
+	g.run(smmuv3.Command{0x45 | 0x10<<32}, cmdSync)            // STALL_TERM
+	g.enable(0)
+	tr, err := Read(bytes.NewReader(g.closed()))
+	require.NoError(t, err)
+	require.NoError(t, Replay(t.Context(), tr))
+	kinds := map[reflect.Type]int{}
+	for _, e := range tr.Entries {
+		kinds[reflect.TypeOf(e.Body)]++
+	}
+	for _, b := range []Body{&PageRequest{}, &HostRespond{}, &HostResume{}, &HostTerminate{}} {
+		assert.Positive(t, kinds[reflect.TypeOf(b)], "%T", b)
 	}
 }
 
@@ -290,4 +331,89 @@ func TestReplayOfRealGuests(t *testing.T) {
 			require.NoError(t, Replay(t.Context(), tr))
 		})
 	}
+}
+
+// eager is a host that faults whenever it is asked to invalidate, and waits for
+// the device to have taken the fault in: as one does that drains DMA.
+type eager struct {
+	*record.Host
+	fault func()
+}
+
+func (h eager) Invalidate(cmds []smmuv3.Command) error {
+	var all sync.WaitGroup
+	all.Go(h.fault)
+	all.Wait()
+	return h.Host.Invalidate(cmds)
+}
+
+// EVENTQ_CONS may have its vCPU carry out commands, for which a host may wait
+// until its faults have been taken in.
+func TestRecordingDoesNotLockUp(t *testing.T) {
+	g := newGuest(t, Options{})
+	var n atomic.Uint64
+	h := &eager{g.host, func() { g.host.Emit(translation(0x10, n.Add(1)<<12)) }}
+	require.NoError(t, g.Attach(0x10, h, "endpoint"))
+	g.up()
+	for range 200 {
+		prod := g.submit(smmuv3.Command{0x30}, cmdSync)
+		var all sync.WaitGroup
+		for range 2 {
+			all.Go(g.takeEvents)
+			all.Go(func() { g.Store(smmuv3.RegEVENTQProd, 8, g.Load(smmuv3.RegEVENTQProd, 8)) })
+		}
+		all.Wait()
+		g.poll("the commands are consumed", func() bool { return g.r32(smmuv3.RegCMDQCons)&0xfffff == prod })
+	}
+	tr, err := Read(bytes.NewReader(g.closed()))
+	require.NoError(t, err)
+	require.True(t, tr.Complete())
+}
+
+// pager is a host with page requests and stalls.
+type pager struct {
+	bridge.Host
+	sink func(smmuv3.PageRequest)
+}
+
+func (p *pager) PageRequests(sink func(smmuv3.PageRequest)) { p.sink = sink }
+
+func (p *pager) Respond(smmuv3.StreamID, smmuv3.SubstreamID, bool, uint16, smmuv3.PRGResponse) error {
+	return nil
+}
+func (p *pager) Resume(smmuv3.StreamID, uint16, bridge.Resumption) error { return bridge.ErrGone }
+func (p *pager) TerminateStalled(smmuv3.StreamID) error                  { return nil }
+
+// What a host is beyond a bridge.Host, its tap is, too, and no more.
+func TestTapsAreWhatHostsAre(t *testing.T) {
+	g := newGuest(t, Options{})
+	plain, n := g.tap(struct{ bridge.Host }{g.host})
+	_, pages := plain.(bridge.PageRequester)
+	_, stalls := plain.(bridge.Staller)
+	assert.False(t, pages || stalls)
+	assert.Zero(t, n)
+
+	h := &pager{Host: g.host}
+	both, n := g.tap(h)
+	assert.EqualValues(t, 1, n)
+	again, _ := g.tap(h)
+	assert.Same(t, both, again)
+	var met smmuv3.PageRequest
+	both.(bridge.PageRequester).PageRequests(func(q smmuv3.PageRequest) { met = q })
+	h.sink(smmuv3.PageRequest{1, 2})
+	assert.Equal(t, smmuv3.PageRequest{1, 2}, met)
+	require.NoError(t, both.(bridge.PageRequester).Respond(1, 2, true, 3, 1))
+	require.ErrorIs(t, both.(bridge.Staller).Resume(1, 2, bridge.TerminateAbort), bridge.ErrGone)
+	require.NoError(t, both.(bridge.Staller).TerminateStalled(1))
+
+	tr, err := Read(bytes.NewReader(g.closed()))
+	require.NoError(t, err)
+	var got []Body
+	for _, e := range tr.Entries[:4] {
+		got = append(got, e.Body)
+	}
+	assert.Equal(t, []Body{
+		&PageFault{1, smmuv3.PageRequest{1, 2}}, &HostRespond{1, 2, true, 3, 1, nil},
+		&HostResume{1, 2, bridge.TerminateAbort, &Error{bridge.ErrGone.Error(), 1 << 3}}, &HostTerminate{1, nil},
+	}, got)
 }

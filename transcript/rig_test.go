@@ -60,10 +60,12 @@ type guest struct {
 	host *record.Host
 }
 
-func newGuest(t testing.TB, o Options) *guest {
+func newGuest(t testing.TB, o Options) *guest { return newGuestOf(t, guestIDs, o) }
+
+func newGuestOf(t testing.TB, ids smmuv3.IDRegs, o Options) *guest {
 	g := &guest{TB: t}
-	g.host = record.New(bridge.Capabilities{IDs: guestIDs})
-	r, err := Record(&g.file, vsmmu.Config{IDs: guestIDs, Memory: &g.mem, Interrupts: wires{}}, o)
+	g.host = record.New(bridge.Capabilities{IDs: ids})
+	r, err := Record(&g.file, vsmmu.Config{IDs: ids, Memory: &g.mem, Interrupts: wires{}}, o)
 	require.NoError(t, err)
 	g.Recorder = r
 	t.Cleanup(func() { _ = r.Close() })

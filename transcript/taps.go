@@ -70,7 +70,7 @@ func (i tappedInterrupts) SignalMSI(addr guestmem.GPA, data uint32) error {
 
 // tapTrace records what the device tells of itself, and passes it on.
 func (r *Recorder) tapTrace(t vsmmu.Trace) vsmmu.Trace {
-	command, event := t.Command, t.Event
+	command, event, request := t.Command, t.Event, t.PageRequest
 	t.Command = func(c smmuv3.Command, code smmuv3.CmdqErr) {
 		r.log.add(&Command{c, code})
 		if command != nil {
@@ -83,6 +83,12 @@ func (r *Recorder) tapTrace(t vsmmu.Trace) vsmmu.Trace {
 			event(ev, f)
 		}
 	}
+	t.PageRequest = func(q smmuv3.PageRequest, f vsmmu.Fate) {
+		r.log.add(&PageRequest{q, f})
+		if request != nil {
+			request(q, f)
+		}
+	}
 	return t
 }
 
@@ -92,20 +98,70 @@ type tappedHost struct {
 	number uint32
 }
 
-// tap returns the tap of a host, always the same; nil for what a device does
-// not take as a host.
-func (r *Recorder) tap(h bridge.Host) *tappedHost {
+// Hosts are what else they can be, each with a tap of its own.
+type (
+	tappedPages  struct{ *tappedHost }
+	tappedStalls struct{ *tappedHost }
+	tappedBoth   struct {
+		*tappedHost
+		tappedPages
+		tappedStalls
+	}
+)
+
+// tap returns the tap of a host, always the same, and its number; nil for what a
+// device does not take as a host.
+func (r *Recorder) tap(h bridge.Host) (bridge.Host, uint32) {
 	if h == nil || !reflect.TypeOf(h).Comparable() {
-		return nil
+		return nil, 0
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.hosts[h]
 	if t == nil {
-		t = &tappedHost{r: r, host: h, number: uint32(len(r.hosts))}
+		base := &tappedHost{r: r, host: h, number: uint32(len(r.hosts))}
+		_, pages := h.(bridge.PageRequester)
+		_, stalls := h.(bridge.Staller)
+		switch {
+		case pages && stalls:
+			t = &tappedBoth{base, tappedPages{base}, tappedStalls{base}}
+		case pages:
+			t = &tappedPages{base}
+		case stalls:
+			t = &tappedStalls{base}
+		default:
+			t = base
+		}
 		r.hosts[h] = t
 	}
-	return t
+	return t, t.(interface{ no() uint32 }).no()
+}
+
+func (h *tappedHost) no() uint32 { return h.number }
+
+func (h tappedPages) PageRequests(sink func(smmuv3.PageRequest)) {
+	h.host.(bridge.PageRequester).PageRequests(func(q smmuv3.PageRequest) {
+		h.r.log.add(&PageFault{h.number, q})
+		sink(q)
+	})
+}
+
+func (h tappedPages) Respond(sid smmuv3.StreamID, ssid smmuv3.SubstreamID, ssv bool, group uint16, code smmuv3.PRGResponse) error {
+	err := h.host.(bridge.PageRequester).Respond(sid, ssid, ssv, group, code)
+	h.r.log.add(&HostRespond{sid, ssid, ssv, group, code, newError(err)})
+	return err
+}
+
+func (h tappedStalls) Resume(sid smmuv3.StreamID, stag uint16, how bridge.Resumption) error {
+	err := h.host.(bridge.Staller).Resume(sid, stag, how)
+	h.r.log.add(&HostResume{sid, stag, how, newError(err)})
+	return err
+}
+
+func (h tappedStalls) TerminateStalled(sid smmuv3.StreamID) error {
+	err := h.host.(bridge.Staller).TerminateStalled(sid)
+	h.r.log.add(&HostTerminate{sid, newError(err)})
+	return err
 }
 
 func (h *tappedHost) Capabilities() (bridge.Capabilities, error) {
@@ -133,10 +189,7 @@ func (h *tappedHost) Invalidate(cmds []smmuv3.Command) error {
 
 func (h *tappedHost) Events(sink func(smmuv3.Event)) {
 	h.host.Events(func(ev smmuv3.Event) {
-		h.r.feed.Lock()
-		defer h.r.feed.Unlock()
-		h.r.log.add(&Fault{h.number, ev})
-		sink(ev)
+		h.r.feed.fault(func() { h.r.log.add(&Fault{h.number, ev}) }, func() { sink(ev) })
 	})
 }
 

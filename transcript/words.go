@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -130,6 +131,34 @@ func (b *End) String() string {
 		return "the recording was cut off: " + b.Cut
 	}
 	return "the end"
+}
+
+func (b *PageFault) String() string {
+	return fmt.Sprintf("host %d passes on a page request: %s", b.Host, request(b.Request))
+}
+
+func (b *PageRequest) String() string {
+	return fmt.Sprintf("page request: %s: %v", request(b.Request), b.Fate)
+}
+
+func request(r smmuv3.PageRequest) string {
+	return fmt.Sprintf("stream %v group %d at %#x", r.StreamID(), r.PRGIndex(), r.Addr())
+}
+
+func (b *HostRespond) String() string {
+	return fmt.Sprintf("answer stream %v, page request group %d: %d", b.StreamID, b.Group, b.Response) + answered(b.Err)
+}
+
+func (b *HostResume) String() string {
+	how := "retry"
+	if b.How != bridge.Retry {
+		how = "terminate"
+	}
+	return fmt.Sprintf("resume stream %v, STAG %d: %s", b.StreamID, b.STAG, how) + answered(b.Err)
+}
+
+func (b *HostTerminate) String() string {
+	return fmt.Sprintf("terminate what is stalled of stream %v", b.StreamID) + answered(b.Err)
 }
 
 func answered(err *Error) string {
