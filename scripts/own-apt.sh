@@ -41,7 +41,7 @@ own_apt() {
 }
 
 # own_source DIR SUITE [TYPE]: has the apt of DIR read SUITE too, where this machine's own sources have its release. TYPE is
-# deb or deb-src. The system's sources are left out from then on.
+# deb or deb-src. The system's sources are left out from then on. It fails where the machine has no source of its release.
 own_source() {
 	[ -e "$1/sources.list" ] || {
 		: >"$1/sources.list"
@@ -53,5 +53,6 @@ own_source() {
 	# shellcheck disable=SC1091
 	own_mirror=$(apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
 		awk -v release="$(. /etc/os-release && echo "${VERSION_CODENAME:-none}")" '$1 == release { print $2; exit }')
-	echo "${3:-deb} [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${own_mirror:-http://deb.debian.org/debian/} $2 main" >>"$1/sources.list"
+	[ -n "$own_mirror" ] || return 1
+	echo "${3:-deb} [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $own_mirror $2 main" >>"$1/sources.list"
 }
