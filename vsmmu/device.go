@@ -43,6 +43,11 @@ type Config struct {
 	// attached streams lies, each time that changes: for VMMs that write-protect
 	// it, and call Device.GuestWrote. It must not call back into the device.
 	Watch func([]guestmem.Range)
+	// Dirty, if not nil, is told of each range of guest memory that the device has
+	// written to, right after the write: records of its queues, and MSIs that go to
+	// memory. For live migration. It is called with locks held, must be quick, and
+	// must not call back into the device.
+	Dirty func(guestmem.Range)
 	// Trace is told what the device does.
 	Trace Trace
 	// Log takes what no caller can be told, at a limited rate. nil for none.
@@ -71,6 +76,7 @@ type Device struct {
 	commands *smmuv3.CommandSet
 	mem      guestmem.Memory
 	watch    func([]guestmem.Range)
+	dirty    func(guestmem.Range)
 	trace    Trace
 	log      *slog.Logger
 	limit    limiter
@@ -136,6 +142,7 @@ func New(cfg Config) (*Device, error) {
 		commands: smmuv3.NewCommandSet(ids),
 		mem:      cfg.Memory,
 		watch:    cfg.Watch,
+		dirty:    cfg.Dirty,
 		trace:    cfg.Trace,
 		log:      cfg.Log,
 		reset:    resetValues(&ids, gbpa),
@@ -154,6 +161,15 @@ func New(cfg Config) (*Device, error) {
 	d.configure(false)
 	go d.work()
 	return d, nil
+}
+
+// write writes to the guest's memory.
+func (d *Device) write(p []byte, gpa guestmem.GPA) error {
+	err := d.mem.WriteAt(p, gpa)
+	if err == nil && d.dirty != nil {
+		d.dirty(guestmem.Range{GPA: gpa, Len: uint64(len(p))})
+	}
+	return err
 }
 
 // putRegisters gives every register a value.

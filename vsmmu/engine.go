@@ -152,16 +152,21 @@ func (d *Device) control(b *budget) (done bool) {
 
 // configure has every stream follow the registers.
 func (d *Device) configure(enabled bool) {
+	d.streams.SetRegs(d.trapRegs(enabled))
+	for _, st := range d.streams.All() {
+		d.refresh(st)
+	}
+	d.tellWatch()
+}
+
+// trapRegs is what the registers say to streams.
+func (d *Device) trapRegs(enabled bool) trap.Regs {
 	r := trap.Regs{Enabled: enabled, GBPA: d.gbpa}
 	if enabled {
 		r.RecInvSID = d.regs.get(wCR2)&smmuv3.CR2RECINVSID != 0
 		r.Table = d.streamTable()
 	}
-	d.streams.SetRegs(r)
-	for _, st := range d.streams.All() {
-		d.refresh(st)
-	}
-	d.tellWatch()
+	return r
 }
 
 // streamTable is where the registers have the stream table.

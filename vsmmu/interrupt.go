@@ -83,7 +83,7 @@ func (d *Device) send(line Line, addr uint64, data uint32, abort uint32) {
 // that way (§3.18).
 func (d *Device) msi(addr guestmem.GPA, data uint32) error {
 	binary.LittleEndian.PutUint32(d.irq.msi[:], data)
-	err := d.mem.WriteAt(d.irq.msi[:], addr)
+	err := d.write(d.irq.msi[:], addr)
 	if errors.Is(err, guestmem.ErrUnmapped) {
 		err = d.irq.out.SignalMSI(addr, data)
 	}

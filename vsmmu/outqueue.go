@@ -89,7 +89,7 @@ func (d *Device) overflow(q *outputQueue) {
 // put writes what is in q.record as the entry at the queue's end, where
 // there is room for it. It reports false if that was aborted (§7.2.2). q.mu is held.
 func (d *Device) put(q *outputQueue, at smmuv3.Index, when trigger) bool {
-	if err := d.mem.WriteAt(q.record[:q.entrySize], guestmem.GPA(q.queue.Entry(at))); err != nil {
+	if err := d.write(q.record[:q.entrySize], guestmem.GPA(q.queue.Entry(at))); err != nil {
 		d.activate(q.abort)
 		return false
 	}

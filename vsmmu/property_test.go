@@ -80,28 +80,32 @@ func TestDeviceIsTheModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		p := newPair(t)
 		defer p.Close()
-		rt.Repeat(map[string]func(*rapid.T){
-			"":            p.compare,
-			"set up":      p.setUp,
-			"store":       p.anyStore,
-			"commands":    p.commands,
-			"more":        p.commands,
-			"STE":         p.anySTE,
-			"L1STD":       p.anyL1STD,
-			"events":      p.anyEvents,
-			"consume":     p.consumeEvents,
-			"acknowledge": func(*rapid.T) { p.store(gerrorn, p.r32(gerror)) },
-			"attach":      p.attach,
-			"mood":        p.mood,
-			"broken":      p.broken,
-			"reset":       p.reset,
-			"GBPA": func(t *rapid.T) {
-				p.store(gbpa, rapid.SampledFrom([]uint32{1 << 31, 1<<31 | 1<<20, 1 << 20}).Draw(t, "GBPA"))
-			},
-			"disable":     func(*rapid.T) { p.store(cr0, 0) },
-			"look at all": func(t *rapid.T) { p.push(t, smmuv3.Command{0x04, 31}, smmuv3.Command{0x46}) },
-		})
+		rt.Repeat(p.actions())
 	})
+}
+
+func (p *pair) actions() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"":            p.compare,
+		"set up":      p.setUp,
+		"store":       p.anyStore,
+		"commands":    p.commands,
+		"more":        p.commands,
+		"STE":         p.anySTE,
+		"L1STD":       p.anyL1STD,
+		"events":      p.anyEvents,
+		"consume":     p.consumeEvents,
+		"acknowledge": func(*rapid.T) { p.store(gerrorn, p.r32(gerror)) },
+		"attach":      p.attach,
+		"mood":        p.mood,
+		"broken":      p.broken,
+		"reset":       p.reset,
+		"GBPA": func(t *rapid.T) {
+			p.store(gbpa, rapid.SampledFrom([]uint32{1 << 31, 1<<31 | 1<<20, 1 << 20}).Draw(t, "GBPA"))
+		},
+		"disable":     func(*rapid.T) { p.store(cr0, 0) },
+		"look at all": func(t *rapid.T) { p.push(t, smmuv3.Command{0x04, 31}, smmuv3.Command{0x46}) },
+	}
 }
 
 // pair is a device and its model, which the same befalls.
@@ -115,16 +119,19 @@ func newPair(t *testing.T) *pair {
 	p.model = newModel(p.mem)
 	p.model.reset()
 	p.bases()
-	p.host.FailWith(func(c record.Call) error {
-		switch {
-		case p.model.host == rejectsTranslate && c.Stage.Disposition == bridge.Translate:
-			return bridge.ErrRejected
-		case p.model.host == failsInvalidate && c.Op == record.Invalidate:
-			return errAgain
-		}
-		return nil
-	})
+	p.host.FailWith(p.fails)
 	return p
+}
+
+// fails is how the host fails.
+func (p *pair) fails(c record.Call) error {
+	switch {
+	case p.model.host == rejectsTranslate && c.Stage.Disposition == bridge.Translate:
+		return bridge.ErrRejected
+	case p.model.host == failsInvalidate && c.Op == record.Invalidate:
+		return errAgain
+	}
+	return nil
 }
 
 func (p *pair) store(off uint64, v uint32) {

@@ -123,7 +123,10 @@ func TestStalledIsNotDiscarded_7_2_1(t *testing.T) {
 			func(r *rig) { r.enable(0xd) },
 		},
 		"EVENTQ_ABT_ERR": {
-			func(r *rig) { r.mem.FailWrites(guestmem.Range{GPA: eventqAt, Len: 1 << 16}, nil); r.host.Emit(fault(1)) },
+			func(r *rig) {
+				r.mem.FailWrites(guestmem.Range{GPA: eventqAt, Len: 1 << 16}, nil)
+				r.host.Emit(fault(1))
+			},
 			func(r *rig) { r.mem.Heal(); r.w32(gerrorn, 1<<2) },
 		},
 	} {

@@ -1,0 +1,167 @@
+package vsmmu
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
+)
+
+// Save returns all that the guest can observe of the device or has been promised by
+// it: to be restored, with the guest's memory as it is now, into a device made of the
+// same ID registers. It takes at most 2 KiB, and 128 bytes for each stream; see
+// docs/state.md.
+//
+// It waits for what is under way and has the hosts carry out the invalidations that
+// they have not yet been given; commands that the guest has queued stay in its queue.
+// The device goes on afterwards. A VMM that throws it away stops the vCPUs and the
+// endpoints before.
+//
+// What the hosts hold is not saved: neither translations, nor stalled transactions,
+// nor page requests that wait for an answer.
+func (d *Device) Save() ([]byte, error) {
+	var s state
+	err := d.locked(func() error {
+		if d.closed {
+			return ErrClosed
+		}
+		for _, h := range d.hosts {
+			if !h.suspect && !d.failed.Load() {
+				d.flushHost(h)
+			}
+		}
+		d.save(&s)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.encode(), nil
+}
+
+// save fills a state in, in one cut: with every lock held, so that no store of a
+// vCPU, no event and no request is half done.
+func (d *Device) save(s *state) {
+	d.regMu.Lock()
+	defer d.regMu.Unlock()
+	d.eventq.mu.Lock()
+	defer d.eventq.mu.Unlock()
+	d.priq.mu.Lock()
+	defer d.priq.mu.Unlock()
+	d.irq.mu.Lock()
+	defer d.irq.mu.Unlock()
+	s.IDs, s.GBPA = *d.ids, uint32(d.gbpa)
+	for w := range s.Regs {
+		s.Regs[w] = d.regs.get(word(w))
+	}
+	s.Last, s.LastAt = d.eventq.last, uint32(d.eventq.lastAt)
+	for flag, on := range map[uint32]bool{
+		stateFailed: d.failed.Load(), stateRefetch: d.refetch.Load(),
+		stateATCTimeout: d.atcTimeout, stateMerge: d.eventq.merge,
+	} {
+		if on {
+			s.Flags |= flag
+		}
+	}
+	for k := range d.eventq.stalls.told {
+		s.stalled = append(s.stalled, savedStall{uint32(k.sid), k.stag})
+	}
+	slices.SortFunc(s.stalled, func(a, b savedStall) int {
+		return cmp.Or(cmp.Compare(a.StreamID, b.StreamID), cmp.Compare(a.STAG, b.STAG))
+	})
+	for _, st := range d.streams.All() {
+		s.streams = append(s.streams, saveStream(st))
+	}
+}
+
+// Restore puts a device into the state that Save returned. It is for a device on
+// which no guest has run, with the ID registers of the saved one (see SavedIDs) and
+// the same streams attached; the hosts may be others.
+//
+// An error that matches ErrState says what does not fit, and nothing has been changed.
+// Any other names the streams, by StreamID, that a host did not take as they were:
+// everything else has been restored, and these abort.
+//
+// The guest goes on resuming stalled transactions that are no longer there, which has
+// no effect.
+func (d *Device) Restore(state []byte) error {
+	s, err := decodeState(state)
+	if err != nil {
+		return err
+	}
+	return d.locked(func() error {
+		if d.closed {
+			return ErrClosed
+		}
+		if err := d.check(s); err != nil {
+			return err
+		}
+		return d.restore(s)
+	})
+}
+
+func (d *Device) restore(s *state) error {
+	d.setEventQueue(false)
+	d.setPRIQueue(false)
+	values := *d.reset
+	copy(values[:], s.Regs[:])
+	d.putRegisters(&values)
+
+	d.gbpa = smmuv3.GBPA(s.GBPA)
+	d.atcTimeout = s.Flags&stateATCTimeout != 0
+	d.refetch.Store(s.Flags&stateRefetch != 0)
+	d.failure = nil
+	if s.Flags&stateFailed != 0 {
+		d.failure = fmt.Errorf("%w: so it was saved", ErrServiceFailure)
+	}
+	d.failed.Store(d.failure != nil)
+
+	// What the acknowledgements say is in effect. The rest the worker will find.
+	ack := values[wCR0ACK]
+	enabled := ack&smmuv3.CR0SMMUEN != 0
+	d.cmdq = d.queueAt(wCMDQBase, smmuv3.CommandSize, smmuv3.CMDQS)
+	d.setEventQueue(ack&smmuv3.CR0EVENTQEN != 0)
+	d.setPRIQueue(enabled && ack&smmuv3.CR0PRIQEN != 0)
+	d.restoreEvents(s)
+
+	d.streams.SetRegs(d.trapRegs(enabled))
+	var errs []error
+	for i := range s.streams {
+		saved, _ := s.streams[i].stream(d.ids)
+		errs = append(errs, d.restoreStream(d.streams.Get(saved.ID), saved, s.streams[i].Flags&streamSuspect != 0))
+	}
+	d.tellWatch()
+	d.pending.Store(true)
+	d.wakeWorker()
+	return errors.Join(errs...)
+}
+
+func (d *Device) restoreEvents(s *state) {
+	q := &d.eventq
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.last, q.lastAt, q.merge = s.Last, smmuv3.Index(s.LastAt), s.Flags&stateMerge != 0
+	q.stalls = newStalls(d.ids)
+	for _, k := range s.stalled {
+		q.stalls.told[stall{smmuv3.StreamID(k.StreamID), k.STAG}] = false
+	}
+}
+
+// restoreStream has a stream do what it did. One that aborted because its host was
+// suspect follows its configuration at once: this host owes nothing.
+// In Service Failure Mode all abort, whatever the old host could not be kept from.
+func (d *Device) restoreStream(st *trap.Stream, v trap.Saved, suspect bool) error {
+	if d.failed.Load() {
+		v.Stage = bridge.GuestStage{}
+	}
+	outcome, err := d.streams.Restore(st, v)
+	if suspect && err == nil && !d.failed.Load() {
+		outcome, err = d.streams.Refresh(st)
+	}
+	d.settle(st, outcome, err)
+	return err
+}

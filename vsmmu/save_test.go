@@ -1,0 +1,488 @@
+package vsmmu
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/record"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
+)
+
+// save returns the rig's state.
+func (r *rig) save() []byte {
+	r.Helper()
+	state, err := r.Save()
+	require.NoError(r, err)
+	return state
+}
+
+// fresh is a new device and a new host, with the same streams, guest memory and
+// interrupts.
+func (r *rig) fresh(sids ...smmuv3.StreamID) *rig {
+	r.Helper()
+	n := &rig{TB: r.TB, mem: r.mem, irqs: r.irqs, host: record.New(bridge.Capabilities{IDs: r.IDs()})}
+	d, err := New(Config{IDs: r.IDs(), Memory: r.mem, Interrupts: r.irqs})
+	require.NoError(r, err)
+	r.Cleanup(func() { _ = d.Close() })
+	n.Device = d
+	for _, sid := range sids {
+		require.NoError(r, n.Attach(sid, n.host, sid))
+	}
+	n.host.Forget()
+	return n
+}
+
+// registers is what the guest can read of it.
+func (r *rig) registers() (all []uint32) {
+	for off := uint64(0); off < 0x100; off += 4 {
+		all = append(all, r.r32(off))
+	}
+	return append(all, r.r32(eventqProd), r.r32(eventqCons), r.r32(priqProd), r.r32(priqCons))
+}
+
+// TestRestoredDeviceIsTheModel has the device saved, thrown away and restored into
+// another with another host after each step of a random life: nothing that the guest
+// or the embedder sees tells it.
+func TestRestoredDeviceIsTheModel(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		p := newPair(t)
+		defer func() { _ = p.Close() }()
+		step := p.actions()
+		compare := step[""]
+		step[""] = func(rt *rapid.T) {
+			compare(rt)
+			p.migrate(rt)
+			compare(rt)
+		}
+		rt.Repeat(step)
+	})
+}
+
+// migrate replaces the device and its host.
+func (p *pair) migrate(t *rapid.T) {
+	m, mood := p.model, p.model.host
+	state, err := p.Save()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.gathered != 0 {
+		m.flush()
+	}
+	_ = p.Close()
+
+	m.host = willing
+	p.host = record.New(bridge.Capabilities{IDs: rigIDs})
+	p.host.FailWith(p.fails)
+	d, err := New(Config{IDs: rigIDs, Memory: p.mem, Interrupts: p.irqs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Device = d
+	for _, sid := range m.order() {
+		if err := p.Attach(sid, p.host, sid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Restore(state); err != nil {
+		t.Fatal(err)
+	}
+	if m.suspect {
+		m.suspect = false
+		m.reconfigure()
+	}
+	m.gathered, m.host = 0, mood
+	if len(state) > 2048+128*len(m.streams) {
+		t.Fatalf("%d bytes for %d streams", len(state), len(m.streams))
+	}
+}
+
+// TestStateLayout pins the encoding, see docs/state.md.
+func TestStateLayout(t *testing.T) {
+	r := newStallRig(t, withStalls)
+	r.ste(3, 0xb|cdAt|5<<59, 0xfd)
+	r.run(cmdCfgiSTE(3), cmdSync)
+	r.host.Emit(stalled(4, 0xabcd))
+	p := r.save()
+	u32 := func(off int) uint32 { return binary.LittleEndian.Uint32(p[off:]) }
+	u64 := func(off int) uint64 { return binary.LittleEndian.Uint64(p[off:]) }
+	require.Len(t, p, 356+6+2*48+4)
+	assert.Equal(t, "vSMMUv3\n", string(p[:8]))
+	assert.Equal(t, uint32(1), u32(8), "version")
+	assert.Equal(t, uint32(len(p)), u32(12), "length")
+	assert.Equal(t, r.r32(0x00), u32(16), "IDR0")
+	assert.Equal(t, r.r32(0x14), u32(36), "IDR5")
+	assert.Equal(t, uint32(0xd), u32(48+0x20), "CR0")
+	assert.Equal(t, uint64(strtabAt), u64(48+0x80), "STRTAB_BASE")
+	assert.Equal(t, uint32(1), u32(48+0xa8), "EVENTQ_PROD")
+	assert.Equal(t, uint32(0), u32(304), "GBPA")
+	assert.Equal(t, uint32(1), u32(348), "stalled transactions")
+	assert.Equal(t, uint32(2), u32(352), "streams")
+	assert.Equal(t, []byte{4, 0, 0, 0, 0xcd, 0xab}, p[356:362])
+	assert.Equal(t, uint32(3), u32(362), "StreamID")
+	assert.Equal(t, []byte{2, 0, 1 << 4, 0}, p[366:370], "Translate, no cause, an STE was found")
+	assert.Equal(t, uint64(0xb|cdAt|5<<59), u64(378), "STE dw0")
+	assert.Equal(t, uint64(0xfd), u64(386), "STE dw1")
+	assert.Equal(t, uint64(strtabAt+3*64), u64(402), "where the STE is")
+	assert.Equal(t, crc32.ChecksumIEEE(p[:len(p)-4]), u32(len(p)-4))
+}
+
+// TestRestore: what a guest was promised holds on the other side.
+func TestRestore(t *testing.T) {
+	t.Run("an STE that was changed without CFGI", func(t *testing.T) {
+		r := newStallRig(t)
+		r.ste(3, 0)
+		n := r.fresh(3, 4)
+		require.NoError(t, n.Restore(r.save()))
+		assert.Equal(t, r.registers(), n.registers())
+		assert.Equal(t, translates, n.stage(3))
+		n.run(cmdCfgiSTE(3))
+		assert.Equal(t, badSTE, n.stage(3))
+	})
+	t.Run("invalidations gathered go to the old host, commands queued to the new", func(t *testing.T) {
+		r := newStallRig(t)
+		r.host.Forget()
+		r.run(tlbi(1))
+		r.engine.Lock()
+		r.w32(cmdqProd, r.put(tlbi(2), cmdSyncIRQ))
+		go r.engine.Unlock()
+		state := r.save()
+		_ = r.Close()
+		n := r.fresh(3, 4)
+		require.NoError(t, n.Restore(state))
+		n.eventually(func() bool { return n.r32(cmdqCons) == 3 }, "the queue is consumed")
+		assert.Equal(t, []smmuv3.Command{tlbi(1), tlbi(2)}, append(r.invalidated(), n.invalidated()...))
+	})
+	t.Run("an error that is not acknowledged", func(t *testing.T) {
+		r := newStallRig(t)
+		r.run(tlbi(1), smmuv3.Command{0xff}, cmdSyncIRQ)
+		n := r.fresh(3, 4)
+		require.NoError(t, n.Restore(r.save()))
+		assert.Equal(t, uint32(1|1<<24), n.r32(cmdqCons))
+		n.mem.SetWords(cmdqAt+16, 0x46, 0)
+		n.irqs.take()
+		n.w32(gerrorn, 1)
+		n.eventually(func() bool { return n.r32(cmdqCons) == 3 }, "the queue goes on")
+		assert.Equal(t, []Line{LineCmdSync}, n.irqs.take())
+	})
+	t.Run("an ATC timeout that a SYNC has to tell", func(t *testing.T) {
+		r := newStallRig(t, withATS)
+		r.run(smmuv3.Command{0x40 | 3<<32, 52})
+		r.host.FailWith(func(record.Call) error { return bridge.ErrATCTimeout })
+		n := r.fresh(3, 4)
+		require.NoError(t, n.Restore(r.save()))
+		n.run(cmdSync)
+		assert.Equal(t, uint32(1|3<<24), n.r32(cmdqCons))
+	})
+	t.Run("a change of CR0 that is not acknowledged", func(t *testing.T) {
+		r := newStallRig(t)
+		r.engine.Lock()
+		r.w32(cr0, 0xc)
+		state := &state{}
+		r.Device.save(state)
+		r.engine.Unlock()
+		n := r.fresh(3, 4)
+		require.NoError(t, n.Restore(state.encode()))
+		n.eventually(func() bool { return n.r32(0x24) == 0xc }, "CR0ACK follows")
+		assert.Equal(t, offBypass, n.stage(3))
+	})
+	t.Run("page requests", func(t *testing.T) {
+		r := newPRIRig(t, withPRI)
+		r.fill()
+		r.host.Request(request(prLast))
+		n := r.fresh(3)
+		require.NoError(t, n.Restore(r.save()))
+		n.host.Forget()
+		n.host.Request(request(prLast))
+		assert.Equal(t, []record.Response{success}, n.responses(), "the overflow still blocks")
+		n.w32(priqCons, 1<<31|4)
+		n.host.Request(request(prLast))
+		assert.Equal(t, uint32(1<<31|5), n.r32(priqProd))
+	})
+	t.Run("stalled transactions that are no longer there", func(t *testing.T) {
+		r := newStallRig(t, withStalls)
+		r.host.Emit(stalled(3, 7))
+		n := r.fresh(3, 4)
+		require.NoError(t, n.Restore(r.save()))
+		n.host.Emit(stalled(3, 7)) // another
+		n.idle()
+		assert.Equal(t, uint32(1), n.r32(eventqProd), "which must not be taken for that of before")
+		n.run(cmdResume(3, 7, 0b10))
+		n.idle()
+		n.eventually(func() bool { return !n.host.Stalled(3, 7) }, "it is tried again")
+		assert.Equal(t, []record.Call{resume(3, 7, bridge.Retry)}, n.resumed())
+	})
+	t.Run("Service Failure Mode", func(t *testing.T) {
+		r := newStallRig(t)
+		r.host.FailWith(func(record.Call) error { return errAgain })
+		r.ste(3, 0)
+		r.run(cmdCfgiSTE(3))
+		require.Equal(t, uint32(smmuv3.GErrorSFM), r.gerror())
+		n := r.fresh(3, 4)
+		require.NoError(t, n.Restore(r.save()))
+		assert.Equal(t, bridge.Abort, n.stage(4).Disposition)
+		n.w32(cmdqProd, n.put(cmdSync))
+		n.idle()
+		assert.Equal(t, uint32(0), n.r32(cmdqCons), "commands stay where they are")
+		require.NoError(t, n.Reset())
+		assert.Equal(t, offBypass, n.stage(4))
+	})
+}
+
+// TestRestoreOntoAHostThatFails: the stream aborts, the error names it, and all else
+// is restored.
+func TestRestoreOntoAHostThatFails(t *testing.T) {
+	r := newStallRig(t)
+	n := r.fresh(3, 4)
+	n.host.FailWith(func(c record.Call) error {
+		if c.Op == record.Bind && c.StreamID == 4 && c.Stage.Disposition == bridge.Translate {
+			return bridge.ErrRejected
+		}
+		return nil
+	})
+	err := n.Restore(r.save())
+	assert.ErrorIs(t, err, bridge.ErrRejected)
+	assert.NotErrorIs(t, err, ErrState)
+	assert.ErrorContains(t, err, "stream "+smmuv3.StreamID(4).String())
+	assert.Equal(t, translates, n.stage(3))
+	assert.Equal(t, badSTE, n.stage(4))
+	assert.Equal(t, []smmuv3.Event{smmuv3.NewEvent(smmuv3.CBadSTE, 4)}, n.events())
+}
+
+// TestRestoreChangesNothingThatDoesNotFit, and says what that is.
+func TestRestoreChangesNothingThatDoesNotFit(t *testing.T) {
+	r := newStallRig(t)
+	good := r.save()
+	sealed := func(change func(p []byte)) []byte {
+		p := slices.Clone(good)
+		change(p)
+		return binary.LittleEndian.AppendUint32(p[:len(p)-4], crc32.ChecksumIEEE(p[:len(p)-4]))
+	}
+	put32 := func(off int, v uint32) func([]byte) {
+		return func(p []byte) { binary.LittleEndian.PutUint32(p[off:], v) }
+	}
+	const streams = 356
+	for name, tc := range map[string]struct {
+		state []byte
+		says  string
+	}{
+		"nothing":                   {nil, "0 bytes"},
+		"something else":            {slices.Repeat([]byte{0xff}, 1000), "beginning"},
+		"a later version":           {sealed(put32(8, 2)), "version 2"},
+		"cut off":                   {good[:len(good)-1], "bytes of"},
+		"a wrong checksum":          {append(slices.Clone(good[:len(good)-1]), ^good[len(good)-1]), "checksum"},
+		"more streams than bytes":   {sealed(put32(352, 1<<31)), "streams in"},
+		"more stalls than bytes":    {sealed(put32(348, 0xffff_ffff)), "stalled"},
+		"an ID that was not shown":  {sealed(func(p []byte) { p[36] = 0x75 }), "OAS"},
+		"reserved bits of an ID":    {sealed(put32(24, 1<<31)), "reserved"},
+		"an ID register":            {sealed(put32(48, 0)), "0x0 cannot be"},
+		"CR0 with more than it has": {sealed(put32(48+0x20, 0xf)), "0x20 cannot be 0xf"},
+		"an acknowledgement":        {sealed(put32(48+0x54, 1)), "IRQ_CTRL"},
+		"GBPA in effect":            {sealed(put32(304, 1<<31)), "without a meaning"},
+		"flags":                     {sealed(put32(308, 1<<4)), "without a meaning"},
+		"another stream":            {sealed(put32(streams, 2)), "stream " + smmuv3.StreamID(2).String() + " is not attached"},
+		"a stream twice":            {sealed(put32(streams+48, 3)), "out of order"},
+		"a disposition":             {sealed(func(p []byte) { p[streams+4] = 3 }), "no possible stage"},
+		"a cause":                   {sealed(func(p []byte) { p[streams+5] = 4 }), "no possible stage"},
+		"an illegal STE":            {sealed(func(p []byte) { p[streams+16] = 0xa }), "no possible stage"},
+		"flags of a stream":         {sealed(func(p []byte) { p[streams+7] = 1 }), "no possible stage"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := r.fresh(3, 4)
+			before := n.save()
+			err := n.Restore(tc.state)
+			assert.ErrorIs(t, err, ErrState)
+			assert.ErrorContains(t, err, tc.says)
+			assert.Equal(t, before, n.save())
+			assert.Empty(t, n.host.Forget(), "no host has been asked for anything")
+		})
+	}
+	t.Run("a stream more", func(t *testing.T) {
+		n := r.fresh(3, 4, 5)
+		assert.ErrorContains(t, n.Restore(good), "stream "+smmuv3.StreamID(5).String()+" is attached, and was not")
+	})
+	t.Run("stalls of an SMMU without", func(t *testing.T) {
+		p := sealed(put32(348, 8)) // 48 bytes: a stream's
+		p = sealed(func(q []byte) { copy(q, p); put32(352, 1)(q) })
+		assert.ErrorContains(t, r.fresh(3).Restore(p), "8 transactions are stalled, of at most 0")
+	})
+	t.Run("every byte that is another, every length", func(t *testing.T) {
+		n := r.fresh(3, 4)
+		before := n.save()
+		for i := range good {
+			assert.ErrorIs(t, n.Restore(good[:i]), ErrState)
+			bad := slices.Clone(good)
+			bad[i] ^= 0x40
+			assert.ErrorIs(t, n.Restore(bad), ErrState)
+		}
+		assert.Equal(t, before, n.save())
+	})
+	t.Run("closed", func(t *testing.T) {
+		n := r.fresh(3, 4)
+		require.NoError(t, n.Close())
+		assert.ErrorIs(t, n.Restore(good), ErrClosed)
+		_, err := n.Save()
+		assert.ErrorIs(t, err, ErrClosed)
+	})
+}
+
+// TestSavedIDs: they make the Config of the other side, where a host that lacks
+// something is refused by the field.
+func TestSavedIDs(t *testing.T) {
+	r := newStallRig(t)
+	ids, err := SavedIDs(r.save())
+	require.NoError(t, err)
+	assert.Equal(t, rigIDs, ids)
+	_, err = SavedIDs(nil)
+	assert.ErrorIs(t, err, ErrState)
+
+	n := r.fresh()
+	lesser := ids
+	lesser.Set(smmuv3.SSIDSIZE, 5)
+	err = n.Attach(3, record.New(bridge.Capabilities{IDs: lesser}), "GPU")
+	var fe *idr.FieldError
+	require.ErrorAs(t, err, &fe)
+	assert.Equal(t, smmuv3.SSIDSIZE, fe.Field)
+}
+
+// TestStateIsSmall: 2 KiB, and 128 bytes a stream, with as much stalled as can be.
+func TestStateIsSmall(t *testing.T) {
+	r := newRig(t, withStalls, func(c *Config) { c.IDs.Set(smmuv3.StallMax, 128) })
+	r.w64(eventqBase, eventqAt|8)
+	for sid := range smmuv3.StreamID(50) {
+		require.NoError(t, r.Attach(sid, r.host, sid))
+		r.ste(sid, 0xb|cdAt)
+	}
+	r.setup()
+	r.enable(0x9)
+	r.w64(eventqBase, eventqAt|8)
+	r.enable(0xd)
+	for stag := range uint16(200) {
+		r.host.Emit(stalled(3, stag))
+	}
+	require.Len(t, r.eventq.stalls.told, 128)
+	assert.LessOrEqual(t, len(r.save()), 2048+128*50)
+	for range 50 {
+		require.NoError(t, r.Detach(r.streams.All()[0].ID))
+	}
+	assert.LessOrEqual(t, len(r.save()), 2048)
+}
+
+// TestSaveMeanwhile: vCPUs store, hosts report, streams come and go, and each state is
+// one that the device was in: it can be restored.
+func TestSaveMeanwhile(t *testing.T) {
+	r := newPRIRig(t, withPRI, withStalls)
+	var wg sync.WaitGroup
+	quit := make(chan struct{})
+	for _, f := range []func(i int){
+		func(i int) { r.w32(cmdqProd, r.put(tlbi(i), cmdResume(3, uint16(i), 1), cmdSyncIRQ)) },
+		func(i int) { r.w32(gerrorn, r.r32(gerror)); r.w32(eventqCons, r.r32(eventqProd)) },
+		func(i int) { r.host.Emit(stalled(3, uint16(i))); r.host.Emit(fault(uint64(i))) },
+		func(i int) { r.host.Request(request(prLast)); r.w32(priqCons, r.r32(priqProd)) },
+		func(i int) { r.w32(cr0, uint32(0xc|i&3)) },
+	} {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-quit:
+					return
+				default:
+					f(i)
+				}
+			}
+		})
+	}
+	for range 50 {
+		state := r.save()
+		n := &rig{TB: t, mem: new(guestmem.Fake), irqs: new(irqs), host: record.New(bridge.Capabilities{IDs: r.IDs()})}
+		d, err := New(Config{IDs: r.IDs(), Memory: n.mem, Interrupts: n.irqs})
+		require.NoError(t, err)
+		require.NoError(t, d.Attach(3, n.host, "NVMe"))
+		require.NoError(t, d.Restore(state))
+		require.NoError(t, d.Close())
+	}
+	close(quit)
+	wg.Wait()
+}
+
+// TestDirty: the embedder is told of every write to guest memory, and of no other.
+func TestDirty(t *testing.T) {
+	var told []guestmem.Range
+	r := newPRIRig(t, withPRI, func(c *Config) {
+		c.Dirty = func(g guestmem.Range) { told = append(told, g) }
+	})
+	r.host.Emit(fault(1))
+	r.host.Request(request(prLast))
+	r.run(smmuv3.Command{0x1046 | 0x77<<32, 0x600000})
+	r.idle()
+	assert.Equal(t, []guestmem.Range{{GPA: eventqAt, Len: 32}, {GPA: priqAt, Len: 16}, {GPA: 0x600000, Len: 4}}, told)
+	r.mem.FailWrites(everywhere, nil)
+	r.host.Emit(fault(2))
+	r.run(smmuv3.Command{0x1046, 0x600000})
+	r.idle()
+	assert.Len(t, told, 3, "what is not written, and messages to elsewhere")
+}
+
+// FuzzRestore: whatever bytes, an error that says so, or a device that goes on and
+// saves what it was given.
+func FuzzRestore(f *testing.F) {
+	for name, p := range restoreSeeds(f) {
+		f.Add(name, p)
+	}
+	f.Fuzz(func(t *testing.T, _ string, p []byte) {
+		r := newRig(t, withStalls)
+		require.NoError(t, r.Attach(3, r.host, "GPU"))
+		require.NoError(t, r.Attach(4, r.host, "NPU"))
+		if len(p) > 16 { // the checksum is no secret, nor are the lengths
+			p = slices.Clone(p)
+			copy(p, stateMagic)
+			binary.LittleEndian.PutUint32(p[8:], stateVersion)
+			binary.LittleEndian.PutUint32(p[12:], uint32(len(p)))
+			binary.LittleEndian.PutUint32(p[len(p)-4:], crc32.ChecksumIEEE(p[:len(p)-4]))
+		}
+		err := r.Restore(p)
+		if errors.Is(err, ErrState) {
+			return
+		}
+		require.NoError(t, err)
+		r.idle()
+		state := r.save()
+		n := r.fresh(3, 4)
+		require.NoError(t, n.Restore(state))
+		n.idle()
+		assert.Equal(t, state, n.save())
+		require.NoError(t, n.Reset())
+	})
+}
+
+// restoreSeeds are states with a boundary each.
+func restoreSeeds(tb testing.TB) map[string][]byte {
+	seeds := map[string][]byte{"nothing": nil}
+	r := newStallRig(tb, withStalls)
+	seeds["a guest at work"] = r.save()
+	r.host.Emit(stalled(3, 7))
+	r.host.Emit(fault(1))
+	seeds["a transaction is stalled"] = r.save()
+	r.run(smmuv3.Command{0xff})
+	seeds["a command error"] = r.save()
+	r.w32(cr0, 0)
+	r.idle()
+	seeds["disabled"] = r.save()
+	for i, p := range [][]byte{seeds["a guest at work"]} {
+		bad := slices.Clone(p)
+		bad[356+4] = 7
+		seeds[fmt.Sprintf("no such disposition %d", i)] = bad
+	}
+	return seeds
+}
