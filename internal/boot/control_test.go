@@ -18,6 +18,8 @@ type stages struct{ names []string }
 func (s *stages) Stage(name string)   { s.names = append(s.names, name) }
 func (s *stages) Line(string, string) {}
 
+func (s *stages) Transcript([]byte) error { return nil }
+
 func conversation(t *testing.T, says string) (*control, *report.Report, *stages, int) {
 	t.Helper()
 	r := &report.Report{Disks: []report.Disk{{Serial: guest.Plain, StreamID: 0x10}}}

@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,7 @@ type endpoint struct {
 	id     smmuv3.StreamID
 	serial string
 	dma    *soft.Endpoint
+	tap    func(sid smmuv3.StreamID, write bool, iova uint64, n int, err error) // is told of each access, unless nil
 
 	bound   atomic.Uint32 // the bridge.Disposition
 	moved   [3]atomic.Uint64
@@ -45,13 +47,30 @@ type endpoint struct {
 	calls int
 }
 
-// ReadAt and WriteAt are a virtio.DMA's.
-func (e *endpoint) ReadAt(p []byte, iova uint64) error {
-	return e.count(e.bound.Load(), len(p), e.dma.ReadAt(p, iova))
-}
+// ReadAt, WriteAt and Map are a virtio.Mapper's.
+func (e *endpoint) ReadAt(p []byte, iova uint64) error { return e.access(p, iova, false, e.dma.ReadAt) }
 
 func (e *endpoint) WriteAt(p []byte, iova uint64) error {
-	return e.count(e.bound.Load(), len(p), e.dma.WriteAt(p, iova))
+	return e.access(p, iova, true, e.dma.WriteAt)
+}
+
+func (e *endpoint) access(p []byte, iova uint64, write bool, dma func([]byte, uint64) error) error {
+	bound := e.bound.Load()
+	err := dma(p, iova)
+	if e.tap != nil {
+		e.tap(e.id, write, iova, len(p), err)
+	}
+	return e.count(bound, len(p), err)
+}
+
+// Map counts a piece as moved when it is lent out. What fails without a fault is not counted: it is tried again in another way.
+func (e *endpoint) Map(iova uint64, n int, write bool, buf [][]byte) (soft.Mapping, error) {
+	bound := e.bound.Load()
+	m, err := e.dma.Map(iova, n, write, buf)
+	if err == nil || errors.Is(err, soft.ErrFault) {
+		err = e.count(bound, n, err)
+	}
+	return m, err
 }
 
 func (e *endpoint) count(bound uint32, n int, err error) error {

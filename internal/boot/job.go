@@ -7,6 +7,9 @@ type Job struct {
 	Cmdline string `json:"cmdline"` // appended to what the machine needs
 	Mem     uint64 `json:"mem"`     // the guest's memory in bytes
 	CPUs    int    `json:"cpus"`
+	// Record asks for a transcript with the title Title.
+	Record bool   `json:"record,omitempty"`
+	Title  string `json:"title,omitempty"`
 	// PASIDBits is pasid-num-bits of the endpoint that has it.
 	PASIDBits uint8 `json:"pasid_bits"`
 	// Peer, if it is not empty, asks for the benchmark in place of the boot: it is the root below which PeerProgram and
@@ -25,6 +28,8 @@ type Sink interface {
 	Stage(name string)
 	// Line is a line of a machine's console.
 	Line(machine, text string)
+	// Transcript takes the transcript as it comes, in pieces, of which it keeps none.
+	Transcript(p []byte) error
 }
 
 // Guest is the machine's name on a Sink.

@@ -81,7 +81,8 @@ func run(ctx context.Context, job Job, image, initrd []byte, sink Sink, r *repor
 // runGuest returns when the guest has powered off and nothing of the machine is left.
 func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[string]*os.File, sink Sink, r *report.Report) (c *control, err error) {
 	var rogue *endpoint
-	c = newControl(sink, r, func() { stray(rogue, r) })
+	t := &tape{Sink: sink, job: job}
+	c = newControl(t, r, func() { stray(rogue, r) })
 	console := &lines.Writer{Max: maxLine, Emit: func(line string) { sink.Line(Guest, line) }}
 	defer console.Flush()
 	cmdline := cmdline(job, guest.InitRole)
@@ -89,7 +90,7 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 	notes := newRecorder()
 	v, err := newVM(vmm.Config{
 		Kernel: image, Initrd: initrd, Mem: job.Mem, CPUs: job.CPUs, Cmdline: cmdline, Console: console, Control: c,
-	}, notes.trace())
+	}, notes.trace(), t)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +101,7 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 		})
 	}
 	for _, e := range endpoints {
-		ep := &endpoint{id: e.master.StreamID, serial: e.serial, dma: soft.NewEndpoint()}
+		ep := &endpoint{id: e.master.StreamID, serial: e.serial, dma: soft.NewEndpoint(), tap: t.dma}
 		notes.endpoints[ep.id] = ep
 		if e.serial == guest.PASID {
 			e.master.PASIDBits = uint32(job.PASIDBits)
@@ -116,7 +117,7 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 		r.Disks = append(r.Disks, report.Disk{Serial: e.serial, StreamID: uint32(ep.id), Error: "the guest did not test it"})
 	}
 
-	sink.Stage("the guest's kernel boots")
+	t.Stage("the guest's kernel boots")
 	err = v.Run(ctx)
 	notes.fill(r)
 	return c, err

@@ -24,7 +24,7 @@ type vm struct {
 	ids    idr.Result // as the guest reads them
 	memory guestmem.Slots
 	host   *soft.Host
-	smmu   *vsmmu.Device
+	smmu   smmu
 
 	parts []io.Closer // in the order in which they were made
 }
@@ -35,7 +35,7 @@ func cmdline(job Job, role string) string {
 }
 
 // newVM makes a machine. The caller must close it.
-func newVM(cfg vmm.Config, trace vsmmu.Trace) (_ *vm, err error) {
+func newVM(cfg vmm.Config, trace vsmmu.Trace, t *tape) (_ *vm, err error) {
 	v := new(vm)
 	defer func() {
 		if err != nil {
@@ -60,9 +60,9 @@ func newVM(cfg vmm.Config, trace vsmmu.Trace) (_ *vm, err error) {
 	if v.ids, err = idr.Derive(nil, capabilities); err != nil {
 		return nil, err
 	}
-	v.smmu, err = vsmmu.New(vsmmu.Config{
+	v.smmu, err = t.device(vsmmu.Config{
 		IDs: v.ids.Regs, Memory: &v.memory, Interrupts: interrupts{v.Machine}, AbortAtReset: true, Trace: trace,
-	})
+	}, capabilities)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/boot"
@@ -63,12 +64,17 @@ func follow(ctx context.Context, o *Options, bench bool) (*report.Report, error)
 	if err := reportfile.Prepare(o.Report); err != nil {
 		return nil, &InputError{err}
 	}
+	tr, err := createTranscript(o.Record)
+	if err != nil {
+		return nil, &InputError{err}
+	}
+	defer tr.Close()
 	p := newProgress(o.Out)
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("the boot did not end within %v (-timeout)", o.Timeout))
 	defer cancel()
 	go p.beat(ctx)
 
-	r, err := run(ctx, o, direct, bench, p)
+	r, err := run(ctx, o, direct, bench, sink{p, tr})
 	var input *InputError
 	if errors.As(err, &input) || interrupted(ctx) {
 		return nil, errors.Join(err, context.Cause(ctx))
@@ -88,9 +94,9 @@ func follow(ctx context.Context, o *Options, bench bool) (*report.Report, error)
 }
 
 // run takes the boot through its stages.
-func run(ctx context.Context, o *Options, direct, bench bool, p *progress) (*report.Report, error) {
-	p.Stage("the kernels, their modules and the initramfs are read")
-	job := boot.Job{Cmdline: o.Cmdline, Mem: o.Mem, CPUs: guestCPUs, PASIDBits: uint8(o.PASIDBits)}
+func run(ctx context.Context, o *Options, direct, bench bool, s sink) (*report.Report, error) {
+	s.Stage("the kernels, their modules and the initramfs are read")
+	job := boot.Job{Cmdline: o.Cmdline, Mem: o.Mem, CPUs: guestCPUs, PASIDBits: uint8(o.PASIDBits), Record: o.Record != ""}
 	if bench {
 		job.Peer, job.Rounds = o.Peer, int(o.Rounds)
 	}
@@ -101,7 +107,9 @@ func run(ctx context.Context, o *Options, direct, bench bool, p *progress) (*rep
 	ready := make(chan prepared, 1)
 	go func() {
 		var m prepared
-		if m.guest, m.err = prepareGuest(o, job); m.err == nil && !direct {
+		m.guest, m.err = prepareGuest(o, job)
+		job.Title = strings.TrimSpace(m.guest.kernel + " " + o.Cmdline)
+		if m.err == nil && !direct {
 			m.host, m.err = prepareHost(o, job, m.guest)
 		}
 		ready <- m
@@ -117,12 +125,12 @@ func run(ctx context.Context, o *Options, direct, bench bool, p *progress) (*rep
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	go watch(ctx, cancel, p)
+	go watch(ctx, cancel, s.progress)
 	if direct {
-		return boot.Run(ctx, job, m.guest.image, m.guest.initrd, p), nil
+		return boot.Run(ctx, job, m.guest.image, m.guest.initrd, s), nil
 	}
-	p.Stage("the host's kernel boots")
-	return emulate(ctx, o, m.host, p)
+	s.Stage("the host's kernel boots")
+	return emulate(ctx, o, m.host, s)
 }
 
 // watch ends the boot when the machines have been quiet for too long.

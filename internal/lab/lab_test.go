@@ -287,7 +287,7 @@ func TestBootRemovesTheReportBefore(t *testing.T) {
 
 func TestReceiveBoundsWhatItTakes(t *testing.T) {
 	endless := io.MultiReader(strings.NewReader(`{"stage":"`), zeros{})
-	_, err := receive(endless, newProgress(io.Discard))
+	_, err := receive(endless, sink{progress: newProgress(io.Discard)})
 	require.ErrorIs(t, err, bufio.ErrTooLong)
 	assert.False(t, errors.Is(err, io.ErrUnexpectedEOF))
 }
@@ -309,4 +309,27 @@ func TestProcessDoesNotOutliveKill(t *testing.T) {
 	require.NoError(t, err)
 	p.kill()
 	assert.Error(t, p.cmd.Process.Signal(os.Interrupt), "it is gone")
+}
+
+// A transcript comes in pieces, and goes to its file; a full disk ends the boot.
+func TestTranscriptGoesToItsFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "boot.vsmmu")
+	f, err := createTranscript(path)
+	require.NoError(t, err)
+	says := strings.NewReader(`{"transcript":"` + "dnNtbXU=" + `"}` + "\n" + `{"transcript":"LXRy"}` + "\n" + `{"report":{}}` + "\n")
+	_, err = receive(says, sink{newProgress(io.Discard), f})
+	require.NoError(t, err)
+	written, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, "vsmmu-tr", string(written))
+
+	require.NoError(t, f.Close())
+	_, err = receive(strings.NewReader(`{"transcript":"dnNtbXU="}`+"\n"), sink{newProgress(io.Discard), f})
+	require.ErrorContains(t, err, "the transcript")
+
+	_, err = createTranscript(filepath.Join(path, "no", "directory"))
+	require.ErrorContains(t, err, "the transcript")
+	f, err = createTranscript("")
+	require.NoError(t, err)
+	assert.Nil(t, f)
 }

@@ -15,10 +15,12 @@ import (
 
 // message is one line of JSON from the emulated host to the runner. Exactly one field is set.
 type message struct {
-	Stage  string         `json:"stage,omitempty"`
-	Line   *consoleLine   `json:"line,omitempty"`
-	Report *report.Report `json:"report,omitempty"` // the last message
-	Error  string         `json:"error,omitempty"`  // the last message
+	Stage string       `json:"stage,omitempty"`
+	Line  *consoleLine `json:"line,omitempty"`
+	// Transcript is a piece of it.
+	Transcript []byte         `json:"transcript,omitempty"`
+	Report     *report.Report `json:"report,omitempty"` // the last message
+	Error      string         `json:"error,omitempty"`  // the last message
 }
 
 type consoleLine struct {
@@ -56,6 +58,9 @@ func (s *sender) send(m message) error {
 func (s *sender) Stage(name string)         { _ = s.send(message{Stage: name}) }
 func (s *sender) Line(machine, text string) { _ = s.send(message{Line: &consoleLine{machine, text}}) }
 
+// Transcript sends a piece of the transcript.
+func (s *sender) Transcript(p []byte) error { return s.send(message{Transcript: p}) }
+
 // receive passes on what the host says until its last message, or until the channel ends.
 func receive(r io.Reader, sink boot.Sink) (*report.Report, error) {
 	lines := bufio.NewScanner(r)
@@ -72,6 +77,10 @@ func receive(r io.Reader, sink boot.Sink) (*report.Report, error) {
 			return nil, fmt.Errorf("the host gave up: %s", m.Error)
 		case m.Line != nil:
 			sink.Line(m.Line.Machine, m.Line.Text)
+		case len(m.Transcript) > 0:
+			if err := sink.Transcript(m.Transcript); err != nil {
+				return nil, err
+			}
 		case m.Stage != "":
 			sink.Stage(m.Stage)
 		}

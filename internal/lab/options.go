@@ -28,6 +28,7 @@ type Options struct {
 	Rounds      uint   // Bench only: how often it boots each of the guests
 	PASIDBits   uint   // pasid-num-bits of the endpoint that has it, 1 to MaxPASIDBits
 	Report      string // where the report goes
+	Record      string // where a transcript of what the guest does to the SMMU goes; empty for none
 	Timeout     time.Duration
 	Out         io.Writer // the consoles, the stages and the summary
 }

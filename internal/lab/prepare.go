@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/boot"
@@ -33,6 +34,7 @@ var (
 
 // machine is what is loaded into a machine's memory before it starts.
 type machine struct {
+	kernel string // the name of the file that the image is from
 	image  []byte
 	initrd []byte
 }
@@ -97,5 +99,5 @@ func prepare(name, kernelPath, modulesPath, agent string, drivers []string, more
 	if err := kernel.WriteInitramfs(&initrd, files); err != nil {
 		return machine{}, fmt.Errorf("making the initramfs: %w", err)
 	}
-	return machine{image.Data, initrd.Bytes()}, nil
+	return machine{filepath.Base(file), image.Data, initrd.Bytes()}, nil
 }

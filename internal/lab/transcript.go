@@ -1,0 +1,33 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+)
+
+// sink shows what happens, and keeps the transcript.
+type sink struct {
+	*progress
+	transcript *os.File // nil for none
+}
+
+// Transcript writes a piece of the transcript.
+func (s sink) Transcript(p []byte) error {
+	if _, err := s.transcript.Write(p); err != nil {
+		return fmt.Errorf("the transcript: %w", err)
+	}
+	return nil
+}
+
+// createTranscript finds out, before anything is booted, whether the transcript can be written; nil without a path. What
+// is there of it when a boot fails can be read up to there.
+func createTranscript(path string) (*os.File, error) {
+	if path == "" {
+		return nil, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("the transcript: %w", err)
+	}
+	return f, nil
+}
