@@ -252,6 +252,7 @@ func (d *Device) detach(sid smmuv3.StreamID) error {
 	}
 	err := d.streams.Detach(sid)
 	if st != nil {
+		d.strike(sid) // what has stalled since: the next stream of that name is another
 		d.discharge(hostOf(st))
 	}
 	return err

@@ -392,5 +392,6 @@ func TestTrace(t *testing.T) {
 	assert.Equal(t, []string{"cmdq-sync", "gerror", "eventq"}, lines)
 	assert.Equal(t, "Line(9)", Line(9).String())
 	assert.Equal(t, "priq", LinePRIQ.String())
+	assert.Equal(t, "held", Held.String())
 	assert.Equal(t, "overflowed", Overflowed.String())
 }

@@ -162,7 +162,13 @@ func TestAutoResponses_8_1_8_2(t *testing.T) {
 // TestPRIQOverflowBlocks_8_1: unlike the event queue's, until it is acknowledged,
 // whatever room there is.
 func TestPRIQOverflowBlocks_8_1(t *testing.T) {
-	r := newPRIRig(t, withPRI)
+	var fates []Fate
+	r := newPRIRig(t, withPRI, func(c *Config) {
+		c.Trace.PageRequest = func(_ smmuv3.PageRequest, f Fate) { fates = append(fates, f) }
+	})
+	defer func() {
+		assert.Equal(t, []Fate{Recorded, Recorded, Recorded, Recorded, Overflowed, Overflowed, Overflowed, Recorded}, fates)
+	}()
 	r.fill()
 	assert.Equal(t, uint32(4), r.r32(priqProd), "full, which is no overflow")
 	r.host.Request(request(prLast))

@@ -100,8 +100,8 @@ type register struct {
 	guard  guard
 	// store, if not nil, turns what is about to be stored into what is.
 	store func(d *Device, old, v uint32) uint32
-	// kick says that there may now be work for the engine.
-	kick bool
+	// kick says whether there may now be work for the engine; nil if there never is.
+	kick func(ids *smmuv3.IDRegs) bool
 }
 
 // registerMap is §6.2.1 and §6.2.2, and the sections of §6.3 named in its rows.
@@ -116,31 +116,31 @@ var registerMap = []register{
 	{offset: smmuv3.RegIDR5, name: "IDR5", width: 32},                                                                                  // §6.3.6
 	{offset: smmuv3.RegIIDR, name: "IIDR", width: 32},                                                                                  // §6.3.7
 	{offset: smmuv3.RegAIDR, name: "AIDR", width: 32},                                                                                  // §6.3.8
-	{offset: smmuv3.RegCR0, name: "CR0", width: 32, mask: cr0Mask, store: storeCR0, kick: true},                                        // §6.3.9
+	{offset: smmuv3.RegCR0, name: "CR0", width: 32, mask: cr0Mask, store: storeCR0, kick: anyway},                                      // §6.3.9
 	{offset: smmuv3.RegCR0ACK, name: "CR0ACK", width: 32},                                                                              // §6.3.10
 	{offset: smmuv3.RegCR1, name: "CR1", width: 32, mask: bits(smmuv3.CR1QueueMask), guard: whileQueues},                               // §6.3.11
 	{offset: smmuv3.RegCR1, name: "CR1", width: 32, mask: bits(smmuv3.CR1TableMask), guard: whileEnabled},                              // §6.3.11
 	{offset: smmuv3.RegCR2, name: "CR2", width: 32, mask: bits(smmuv3.CR2RECINVSID), guard: whileEnabled},                              // §6.3.12
 	{offset: smmuv3.RegSTATUSR, name: "STATUSR", width: 32},                                                                            // §6.3.13: DORMANT is RES0 without IDR0.DORMHINT
-	{offset: smmuv3.RegGBPA, name: "GBPA", width: 32, mask: bits(uint64(smmuv3.GBPAMask)), store: storeGBPA, kick: true},               // §6.3.14
+	{offset: smmuv3.RegGBPA, name: "GBPA", width: 32, mask: bits(uint64(smmuv3.GBPAMask)), store: storeGBPA, kick: anyway},             // §6.3.14
 	{offset: smmuv3.RegIRQCtrl, name: "IRQ_CTRL", width: 32, mask: irqCtrlMask, store: storeIRQCtrl},                                   // §6.3.16
 	{offset: smmuv3.RegIRQCtrlAck, name: "IRQ_CTRLACK", width: 32},                                                                     // §6.3.18
 	{offset: smmuv3.RegGERROR, name: "GERROR", width: 32},                                                                              // §6.3.19
-	{offset: smmuv3.RegGERRORN, name: "GERRORN", width: 32, mask: gerrorMask, store: storeGERRORN, kick: true},                         // §6.3.20
+	{offset: smmuv3.RegGERRORN, name: "GERRORN", width: 32, mask: gerrorMask, store: storeGERRORN, kick: anyway},                       // §6.3.20
 	{offset: smmuv3.RegGErrorIRQ0, name: "GERROR_IRQ_CFG0", width: 64, mask: ifMSI(smmuv3.IRQCfgAddrMask), guard: whileGERRIRQ},        // §6.3.21
 	{offset: smmuv3.RegGErrorIRQ1, name: "GERROR_IRQ_CFG1", width: 32, mask: ifMSI(0xffffffff), guard: whileGERRIRQ},                   // §6.3.22
 	{offset: smmuv3.RegGErrorIRQ2, name: "GERROR_IRQ_CFG2", width: 32, mask: ifMSI(0x3f), guard: whileGERRIRQ},                         // §6.3.23
 	{offset: smmuv3.RegSTRTABBase, name: "STRTAB_BASE", width: 64, mask: bits(smmuv3.STRTABBaseMask), guard: whileEnabled},             // §6.3.24
 	{offset: smmuv3.RegSTRTABCfg, name: "STRTAB_BASE_CFG", width: 32, mask: strtabCfgMask, guard: whileEnabled},                        // §6.3.25
 	{offset: smmuv3.RegCMDQBase, name: "CMDQ_BASE", width: 64, mask: bits(smmuv3.QueueBaseMask), guard: whileCMDQ},                     // §6.3.26
-	{offset: smmuv3.RegCMDQProd, name: "CMDQ_PROD", width: 32, mask: indexMask(smmuv3.CMDQS), kick: true},                              // §6.3.27
+	{offset: smmuv3.RegCMDQProd, name: "CMDQ_PROD", width: 32, mask: indexMask(smmuv3.CMDQS), kick: anyway},                            // §6.3.27
 	{offset: smmuv3.RegCMDQCons, name: "CMDQ_CONS", width: 32, mask: indexMask(smmuv3.CMDQS), guard: whileCMDQ},                        // §6.3.28: ERR ignores writes
 	{offset: smmuv3.RegEVENTQBase, name: "EVENTQ_BASE", width: 64, mask: bits(smmuv3.QueueBaseMask), guard: whileEVENTQ},               // §6.3.29
 	{offset: smmuv3.RegEventQIRQ0, name: "EVENTQ_IRQ_CFG0", width: 64, mask: ifMSI(smmuv3.IRQCfgAddrMask), guard: whileEventIRQ},       // §6.3.30
 	{offset: smmuv3.RegEventQIRQ1, name: "EVENTQ_IRQ_CFG1", width: 32, mask: ifMSI(0xffffffff), guard: whileEventIRQ},                  // §6.3.31
 	{offset: smmuv3.RegEventQIRQ2, name: "EVENTQ_IRQ_CFG2", width: 32, mask: ifMSI(0x3f), guard: whileEventIRQ},                        // §6.3.32
 	{offset: smmuv3.RegEVENTQProd, name: "EVENTQ_PROD", width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS)), guard: whileEVENTQ},   // §6.3.95
-	{offset: smmuv3.RegEVENTQCons, name: "EVENTQ_CONS", width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS)), kick: true},           // §6.3.96
+	{offset: smmuv3.RegEVENTQCons, name: "EVENTQ_CONS", width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS)), kick: ifStalls},       // §6.3.96
 	{offset: smmuv3.RegPRIQBase, name: "PRIQ_BASE", width: 64, mask: ifPRI(bits(smmuv3.QueueBaseMask)), guard: whilePRIQ},              // §6.3.33
 	{offset: smmuv3.RegPRIQIRQ0, name: "PRIQ_IRQ_CFG0", width: 64, mask: ifPRI(ifMSI(smmuv3.IRQCfgAddrMask)), guard: whilePRIIRQ},      // §6.3.34
 	{offset: smmuv3.RegPRIQIRQ1, name: "PRIQ_IRQ_CFG1", width: 32, mask: ifPRI(ifMSI(0xffffffff)), guard: whilePRIIRQ},                 // §6.3.35
@@ -151,6 +151,14 @@ var registerMap = []register{
 
 func bits(mask uint64) func(*smmuv3.IDRegs) uint64 {
 	return func(*smmuv3.IDRegs) uint64 { return mask }
+}
+
+// anyway and ifStalls are for kick. Room in the event queue is work for the engine
+// only where a stalled transaction may wait for it.
+func anyway(*smmuv3.IDRegs) bool { return true }
+
+func ifStalls(ids *smmuv3.IDRegs) bool {
+	return ids.Get(smmuv3.StallModel) != smmuv3.StallTerminate
 }
 
 // ifMSI makes a register RES0 on an SMMU whose interrupts are wired only.
@@ -252,7 +260,7 @@ func accesses(ids *smmuv3.IDRegs) *[numWords]access {
 				part = &a.parts[1]
 			}
 			part.mask, part.guard = uint32(mask>>(32*half)), r.guard
-			a.store, a.kick = r.store, r.kick
+			a.store, a.kick = r.store, r.kick != nil && r.kick(ids)
 		}
 	}
 	return &all

@@ -346,6 +346,11 @@ func TestSavedIDs(t *testing.T) {
 	assert.Equal(t, rigIDs, ids)
 	_, err = SavedIDs(nil)
 	assert.ErrorIs(t, err, ErrState)
+	bad := r.save()
+	binary.LittleEndian.PutUint32(bad[16:], 0) // IDR0 without tables
+	_, err = SavedIDs(binary.LittleEndian.AppendUint32(bad[:len(bad)-4], crc32.ChecksumIEEE(bad[:len(bad)-4])))
+	assert.ErrorIs(t, err, ErrState)
+	assert.ErrorContains(t, err, "TTF")
 
 	n := r.fresh()
 	lesser := ids

@@ -32,7 +32,7 @@ type stall struct {
 const waitingMax = 1 << 16
 
 func newStalls(ids *smmuv3.IDRegs) stalls {
-	if ids.Get(smmuv3.StallModel) == smmuv3.StallTerminate {
+	if !ifStalls(ids) {
 		return stalls{}
 	}
 	return stalls{most: max(1, int(ids.Get(smmuv3.StallMax))), told: map[stall]bool{}}
@@ -107,11 +107,13 @@ func (d *Device) takeWaiting(i int) stall {
 	return s
 }
 
-// forget strikes transactions from the list of those that wait.
-func (d *Device) forget(which func(stall) bool) {
+// strike takes a stream's transactions out of the book.
+func (d *Device) strike(sid smmuv3.StreamID) {
+	b := &d.eventq.stalls
 	d.eventq.mu.Lock()
 	defer d.eventq.mu.Unlock()
-	d.eventq.stalls.waiting = slices.DeleteFunc(d.eventq.stalls.waiting, which)
+	b.waiting = slices.DeleteFunc(b.waiting, func(s stall) bool { return s.sid == sid })
+	maps.DeleteFunc(b.told, func(s stall, _ bool) bool { return s.sid == sid })
 }
 
 // resumeStalled is CMD_RESUME (§4.7.1). It does nothing for a transaction that the
@@ -152,10 +154,7 @@ func (d *Device) endStalled(st *trap.Stream) {
 	}
 	// Out of the book first: of one that stalls from here on the guest is told, and
 	// if the host ends it with the others, to resume it does nothing.
-	d.forget(func(s stall) bool { return s.sid == st.ID })
-	d.eventq.mu.Lock()
-	maps.DeleteFunc(d.eventq.stalls.told, func(s stall, _ bool) bool { return s.sid == st.ID })
-	d.eventq.mu.Unlock()
+	d.strike(st.ID)
 	if err := hostOf(st).Host.(bridge.Staller).TerminateStalled(st.ID); err != nil {
 		d.hostFailed("host failed to end stalled transactions", err)
 	}

@@ -220,6 +220,26 @@ func TestWhatEndsStalls(t *testing.T) {
 	}
 }
 
+// TestStallsWhileAStreamGoes: what stalls on the way out is not taken for a
+// transaction of the stream that comes after.
+func TestStallsWhileAStreamGoes(t *testing.T) {
+	r := newStallRig(t, withStalls)
+	r.host.FailWith(func(c record.Call) error {
+		if c.Op == record.CloseStream {
+			r.deliver(stalled(3, 5))
+		}
+		return nil
+	})
+	require.NoError(t, r.Detach(3))
+	r.host.FailWith(nil)
+	require.NoError(t, r.Attach(3, r.host, "GPU"))
+	r.host.Emit(stalled(3, 5))
+	r.resumed()
+	r.run(cmdResume(3, 5, 1))
+	r.idle()
+	assert.Equal(t, []record.Call{resume(3, 5, bridge.Retry)}, r.resumed())
+}
+
 // TestHostsThatFailWithStalls: a transaction that stays stalled does no DMA; the
 // embedder is told, and the guest goes on.
 func TestHostsThatFailWithStalls(t *testing.T) {
