@@ -491,3 +491,46 @@ func restoreSeeds(tb testing.TB) map[string][]byte {
 	}
 	return seeds
 }
+
+// TestEveryCallOfRestoreFails: whichever call of the host fails, in whichever way and
+// to whatever extent, each stream does what it did, or aborts and is named; or there is
+// Service Failure Mode, and nothing translates.
+func TestEveryCallOfRestoreFails(t *testing.T) {
+	r := newStallRig(t, withATS)
+	r.ste(5, 0x9)
+	require.NoError(t, r.Attach(5, r.host, "NIC"))
+	state := r.save()
+	want := map[smmuv3.StreamID]bridge.GuestStage{3: translates, 4: translates, 5: {Disposition: bridge.Bypass}}
+	const calls = 3
+	for kind, fail := range failures {
+		for extent, fails := range extents {
+			for first := range calls {
+				t.Run(fmt.Sprintf("call %d %s, %s", first, kind, extent), func(t *testing.T) {
+					n := r.fresh(3, 4, 5)
+					i := -1
+					n.host.FailWith(func(c record.Call) error {
+						i++
+						if i >= first && fails(i-first, c) {
+							return fail
+						}
+						return nil
+					})
+					err := n.Restore(state)
+					assert.NotErrorIs(t, err, ErrState)
+					n.host.FailWith(nil)
+					for sid, stage := range want {
+						got, attached := n.host.Stage(sid)
+						if got == stage || !attached { // cut off
+							continue
+						}
+						assert.NotEqual(t, bridge.Translate, got.Disposition)
+						if n.gerror()&smmuv3.GErrorSFM == 0 && !errors.Is(fail, bridge.ErrGone) && !errors.Is(fail, bridge.ErrClosed) {
+							assert.Equal(t, bridge.Abort, got.Disposition)
+							assert.ErrorContains(t, err, "stream "+sid.String())
+						}
+					}
+				})
+			}
+		}
+	}
+}
