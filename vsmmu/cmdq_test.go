@@ -2,6 +2,7 @@ package vsmmu
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -546,4 +547,37 @@ func TestSYNCAbort_7_5(t *testing.T) {
 	assert.Equal(t, uint32(1<<4), r.gerror(), "MSI_CMDQ_ABT_ERR")
 	assert.Equal(t, uint32(1), r.r32(cmdqCons))
 	assert.Equal(t, []Line{LineCmdSync, LineGError}, r.irqs.take())
+}
+
+// TestReasonComesWithTheError_7_1: nobody sees CMDQ_ERR without CMDQ_CONS.ERR, also
+// where the worker stops again while a vCPU still acknowledges the error before.
+func TestReasonComesWithTheError_7_1(t *testing.T) {
+	r := newRig(t)
+	r.setup()
+	quit, awake := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(awake)
+		for {
+			select {
+			case <-quit:
+				return
+			default:
+				r.pending.Store(true)
+				r.wakeWorker()
+			}
+		}
+	}()
+	r.w32(cmdqProd, r.put(smmuv3.Command{0xff}))
+	for range 5000 {
+		for r.gerror() != 1 {
+			runtime.Gosched()
+		}
+		if r.r32(cmdqCons) != 1<<24 {
+			t.Errorf("CMDQ_CONS is %#x", r.r32(cmdqCons))
+			break
+		}
+		r.w32(gerrorn, r.r32(gerror))
+	}
+	close(quit)
+	<-awake
 }

@@ -119,13 +119,13 @@ func (d *Device) setError(errs uint32) bool {
 func storeGERRORN(d *Device, _, v uint32) uint32 {
 	d.irq.mu.Lock()
 	defer d.irq.mu.Unlock()
-	stopped := d.active(smmuv3.GErrorCMDQ)
-	d.regs.set(wGERRORN, v)
-	if stopped && !d.active(smmuv3.GErrorCMDQ) {
-		// The reason goes with the error. The engine may be storing CONS, if
-		// the error was one that the guest itself had made look active.
+	if d.active(smmuv3.GErrorCMDQ) && (d.regs.get(wGERROR)^v)&smmuv3.GErrorCMDQ == 0 {
+		// The reason goes with the error, and before it: once the error is gone
+		// the engine may stop anew for another. It may be storing CONS even now,
+		// if the error was one that the guest itself had made look active.
 		d.regs[wCMDQCons].And(^uint32(smmuv3.CmdqConsErrMask))
 	}
+	d.regs.set(wGERRORN, v)
 	return v
 }
 

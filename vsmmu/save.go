@@ -29,11 +29,6 @@ func (d *Device) Save() ([]byte, error) {
 		if d.closed {
 			return ErrClosed
 		}
-		for _, h := range d.hosts {
-			if !h.suspect && !d.failed.Load() {
-				d.flushHost(h)
-			}
-		}
 		d.save(&s)
 		return nil
 	})
@@ -46,6 +41,11 @@ func (d *Device) Save() ([]byte, error) {
 // save fills a state in, in one cut: with every lock held, so that no store of a
 // vCPU, no event and no request is half done.
 func (d *Device) save(s *state) {
+	for _, h := range d.hosts {
+		if !h.suspect && !d.failed.Load() {
+			d.flushHost(h)
+		}
+	}
 	d.regMu.Lock()
 	defer d.regMu.Unlock()
 	d.eventq.mu.Lock()
