@@ -1,16 +1,16 @@
 package virtio
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"sync/atomic"
-
-	"gvisor.dev/gvisor/pkg/buffer"
 )
 
-// Storage holds a block device's bytes. *os.File is one.
+// Storage holds a block device's bytes. *os.File is one. What it reads into and writes from may be the guest's memory, under
+// the guest's hands.
 type Storage interface {
 	io.ReaderAt
 	io.WriterAt
@@ -149,37 +149,36 @@ func (b *Block) carryOut(req Request, room uint64) (status byte, filled uint64) 
 	return statusOK, filled
 }
 
-// The data of a request is gathered in a buffer between memory and storage: one call to the storage however many segments
-// the driver gave, in chunks of a pool, and what is written is what was read once.
-
-func (b *Block) read(to io.Writer, sector, n uint64) error {
+func (b *Block) read(to *stream, sector, n uint64) error {
 	if !b.holds(sector, n) {
 		return errTransfer
 	}
-	var buf buffer.Buffer
-	defer buf.Release()
-	from := &storageReader{b.storage, int64(sector * sectorSize)}
-	if _, err := buf.WriteFromReader(from, int64(n)); err != nil {
-		return err
-	}
-	if _, err := buf.ReadToWriter(to, int64(n)); err != nil {
+	at := int64(sector * sectorSize)
+	err := to.transfer(n, true, func(mem []byte) error {
+		got, err := b.storage.ReadAt(mem, at)
+		at += int64(got)
+		if got < len(mem) {
+			return cmp.Or(err, io.ErrUnexpectedEOF)
+		}
+		return nil // io.EOF may come with the last byte
+	})
+	if err != nil {
 		return err
 	}
 	b.stats.read.Add(n)
 	return nil
 }
 
-func (b *Block) write(from io.Reader, sector, n uint64) error {
+func (b *Block) write(from *stream, sector, n uint64) error {
 	if !b.holds(sector, n) {
 		return errTransfer
 	}
-	var buf buffer.Buffer
-	defer buf.Release()
-	if _, err := buf.WriteFromReader(from, int64(n)); err != nil {
-		return err
-	}
 	to := io.NewOffsetWriter(b.storage, int64(sector*sectorSize))
-	if _, err := buf.ReadToWriter(to, int64(n)); err != nil {
+	err := from.transfer(n, false, func(mem []byte) error {
+		_, err := to.Write(mem)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	b.stats.written.Add(n)
@@ -199,23 +198,4 @@ var errTransfer = errors.New("transfer of no whole sectors, too large, or outsid
 // holds says whether n bytes at sector are a legal transfer.
 func (b *Block) holds(sector, n uint64) bool {
 	return n%sectorSize == 0 && n <= maxTransfer && sector <= b.sectors && n/sectorSize <= b.sectors-sector
-}
-
-// storageReader reads on from an offset. It fails where a file ends: a buffer.Buffer that fills from a reader asks again
-// after io.EOF, for ever.
-type storageReader struct {
-	from io.ReaderAt
-	at   int64
-}
-
-func (r *storageReader) Read(p []byte) (int, error) {
-	n, err := r.from.ReadAt(p, r.at)
-	r.at += int64(n)
-	switch {
-	case n == len(p):
-		err = nil
-	case err == nil || err == io.EOF:
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
 }

@@ -20,12 +20,16 @@ func TestMain(m *testing.M) {
 
 // disk is a Storage in memory that can fail.
 type disk struct {
-	bytes []byte
-	err   error
-	syncs int
+	bytes  []byte
+	err    error
+	before func() // if not nil, called by each ReadAt
+	syncs  int
 }
 
 func (d *disk) ReadAt(p []byte, off int64) (int, error) {
+	if d.before != nil {
+		d.before()
+	}
 	if d.err != nil {
 		return 0, d.err
 	}
@@ -136,44 +140,49 @@ func TestBlockRequests(t *testing.T) {
 		{"unknown", header(0xffff_ffff, 0), Segments{h}, Segments{status}, 2, 1, BlockStats{Failed: 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			m := newMemory()
-			m.put(dataAt, tt.header)
-			m.put(statusAt, []byte{0xff})
-			b := newTestBlock(t, newDisk())
-			written, err := b.Serve(Request{m, tt.readable, tt.writable})
-			require.NoError(t, err)
-			assert.Equal(t, []byte{tt.status}, m.get(statusAt, 1))
-			assert.Equal(t, tt.written, written)
-			assert.Equal(t, tt.stats, b.Stats())
+			onEachPath(t, func(t *testing.T, dma func(m *memory) DMA) {
+				m := newMemory()
+				m.put(dataAt, tt.header)
+				m.put(statusAt, []byte{0xff})
+				b := newTestBlock(t, newDisk())
+				written, err := b.Serve(Request{dma(m), tt.readable, tt.writable})
+				require.NoError(t, err)
+				assert.Equal(t, []byte{tt.status}, m.get(statusAt, 1))
+				assert.Equal(t, tt.written, written)
+				assert.Equal(t, tt.stats, b.Stats())
+			})
 		})
 	}
 }
 
 func TestBlockMovesTheRightBytes(t *testing.T) {
-	m, d := newMemory(), newDisk()
-	b := newTestBlock(t, d)
-	plain := bytes.Clone(d.bytes)
+	onEachPath(t, func(t *testing.T, dma func(m *memory) DMA) {
+		m, d := newMemory(), newDisk()
+		via := dma(m)
+		b := newTestBlock(t, d)
+		plain := bytes.Clone(d.bytes)
 
-	m.put(dataAt, header(0, 2))
-	_, err := b.Serve(Request{m, Segments{{dataAt, 16}}, Segments{{0x8001, 700}, {0xa000, 324}, status}})
-	require.NoError(t, err)
-	assert.Equal(t, plain[1024:2048], append(m.get(0x8001, 700), m.get(0xa000, 324)...))
-	assert.Equal(t, []byte{0}, m.get(0x8000, 1), "nothing before")
-	assert.Equal(t, []byte{0}, m.get(0xa000+324, 1), "nothing behind")
+		m.put(dataAt, header(0, 2))
+		_, err := b.Serve(Request{via, Segments{{dataAt, 16}}, Segments{{0x8001, 700}, {0xa000, 324}, status}})
+		require.NoError(t, err)
+		assert.Equal(t, plain[1024:2048], append(m.get(0x8001, 700), m.get(0xa000, 324)...))
+		assert.Equal(t, []byte{0}, m.get(0x8000, 1), "nothing before")
+		assert.Equal(t, []byte{0}, m.get(0xa000+324, 1), "nothing behind")
 
-	data := bytes.Repeat([]byte("written!"), 128)
-	m.put(0x8003, data[:100])
-	m.put(0x9005, data[100:])
-	m.put(dataAt, header(1, 9))
-	_, err = b.Serve(Request{m, Segments{{dataAt, 16}, {0x8003, 100}, {0x9005, 924}}, Segments{status}})
-	require.NoError(t, err)
-	copy(plain[9*512:], data)
-	assert.Equal(t, plain, d.bytes)
+		data := bytes.Repeat([]byte("written!"), 128)
+		m.put(0x8003, data[:100])
+		m.put(0x9005, data[100:])
+		m.put(dataAt, header(1, 9))
+		_, err = b.Serve(Request{via, Segments{{dataAt, 16}, {0x8003, 100}, {0x9005, 924}}, Segments{status}})
+		require.NoError(t, err)
+		copy(plain[9*512:], data)
+		assert.Equal(t, plain, d.bytes)
 
-	m.put(dataAt, header(8, 0))
-	_, err = b.Serve(Request{m, Segments{{dataAt, 16}}, Segments{{0x8000, 20}, status}})
-	require.NoError(t, err)
-	assert.Equal(t, "serial-number-of-20b", string(m.get(0x8000, 20)))
+		m.put(dataAt, header(8, 0))
+		_, err = b.Serve(Request{via, Segments{{dataAt, 16}}, Segments{{0x8000, 20}, status}})
+		require.NoError(t, err)
+		assert.Equal(t, "serial-number-of-20b", string(m.get(0x8000, 20)))
+	})
 }
 
 func TestBlockStorageThatFails(t *testing.T) {
@@ -189,16 +198,19 @@ func TestBlockStorageThatFails(t *testing.T) {
 		{"flush", func(d *disk) { d.err = errors.New("EIO") }, 4},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			m, d := newMemory(), newDisk()
-			tt.break_(d)
-			m.put(dataAt, header(tt.typ, 1))
-			req := Request{m, Segments{{dataAt, 16}, {0x8000, 512}}, Segments{status}}
-			if tt.typ == 0 {
-				req = Request{m, Segments{{dataAt, 16}}, Segments{{0x8000, 512}, status}}
-			}
-			_, err := newTestBlock(t, d).Serve(req)
-			require.NoError(t, err)
-			assert.Equal(t, []byte{1}, m.get(statusAt, 1), "VIRTIO_BLK_S_IOERR")
+			onEachPath(t, func(t *testing.T, dma func(m *memory) DMA) {
+				m, d := newMemory(), newDisk()
+				via := dma(m)
+				tt.break_(d)
+				m.put(dataAt, header(tt.typ, 1))
+				req := Request{via, Segments{{dataAt, 16}, {0x8000, 512}}, Segments{status}}
+				if tt.typ == 0 {
+					req = Request{via, Segments{{dataAt, 16}}, Segments{{0x8000, 512}, status}}
+				}
+				_, err := newTestBlock(t, d).Serve(req)
+				require.NoError(t, err)
+				assert.Equal(t, []byte{1}, m.get(statusAt, 1), "VIRTIO_BLK_S_IOERR")
+			})
 		})
 	}
 }
@@ -217,14 +229,16 @@ func TestBlockRequestWithoutStatusIsTheDriversFault(t *testing.T) {
 
 // A whole request through registers and ring, as a driver makes it.
 func TestBlockDevice(t *testing.T) {
-	store := newDisk()
-	d := newDriver(t, newTestBlock(t, store))
-	d.start(16)
-	d.mem.put(dataAt, header(0, 1))
-	d.mem.chain(desc{addr: dataAt, len: 16}, desc{addr: 0x8000, len: 512, flags: 2}, desc{addr: statusAt, len: 1, flags: 2})
-	d.mem.offer(0, 16, 0)
-	d.store(0x50, 0)
-	assert.EqualValues(t, 1, d.waitIRQ())
-	assert.Equal(t, store.bytes[512:1024], d.mem.get(0x8000, 512))
-	assert.EqualValues(t, 513, d.mem.get32(usedAt+8))
+	onEachPath(t, func(t *testing.T, dma func(m *memory) DMA) {
+		store := newDisk()
+		d := newDriverOver(t, newTestBlock(t, store), dma)
+		d.start(16)
+		d.mem.put(dataAt, header(0, 1))
+		d.mem.chain(desc{addr: dataAt, len: 16}, desc{addr: 0x8000, len: 512, flags: 2}, desc{addr: statusAt, len: 1, flags: 2})
+		d.mem.offer(0, 16, 0)
+		d.store(0x50, 0)
+		assert.EqualValues(t, 1, d.waitIRQ())
+		assert.Equal(t, store.bytes[512:1024], d.mem.get(0x8000, 512))
+		assert.EqualValues(t, 513, d.mem.get32(usedAt+8))
+	})
 }

@@ -3,11 +3,21 @@
 // nothing that the driver wrote is trusted.
 package virtio
 
+import "github.com/go-vsmmu/vsmmuv3/bridge/soft"
+
 // DMA is how a device reaches memory: by the addresses that its driver gave it, which an SMMU may translate. Each call moves
 // all of p or fails. Accesses of 2 bytes at a multiple of 2 must be single-copy atomic: the ring indices depend on it.
 type DMA interface {
 	ReadAt(p []byte, iova uint64) error
 	WriteAt(p []byte, iova uint64) error
+}
+
+// Mapper is a DMA that can also hand out memory where it lies, as *soft.Endpoint does: data then moves between it and a
+// model's storage without a copy in between. Where it fails with anything but soft.ErrFault, the DMA is made by ReadAt or
+// WriteAt.
+type Mapper interface {
+	DMA
+	Map(iova uint64, n int, write bool, buf [][]byte) (soft.Mapping, error)
 }
 
 // Model is what a device does, behind the transport.

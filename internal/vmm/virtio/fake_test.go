@@ -143,9 +143,14 @@ type driver struct {
 }
 
 func newDriver(t *testing.T, model Model) *driver {
+	return newDriverOver(t, model, func(m *memory) DMA { return m })
+}
+
+// newDriverOver has the device reach memory by a DMA of its own.
+func newDriverOver(t *testing.T, model Model, dma func(m *memory) DMA) *driver {
 	d := &driver{t: t, mem: newMemory()}
 	d.cond.L = &d.mu
-	d.dev = NewDevice(model, d.mem, d.irq)
+	d.dev = NewDevice(model, dma(d.mem), d.irq)
 	t.Cleanup(d.dev.Close)
 	return d
 }

@@ -7,8 +7,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whatever lies in its memory, a block device neither panics nor goes on for ever, and claims no more than there is room
-// for. The input is the driver's memory from descAt on, in which rings and data lie close together.
+// Whatever lies in its memory, a block device neither panics nor goes on for ever, claims no more than there is room for, and
+// does the same whichever way data takes. The input is the driver's memory from descAt on, in which rings and data lie close
+// together.
 func FuzzBlockOverHostileMemory(f *testing.F) {
 	const size, availOff, usedOff, window = 4, 64, 80, 0x400
 	good := newMemory()
@@ -21,27 +22,41 @@ func FuzzBlockOverHostileMemory(f *testing.F) {
 	good.put16(descAt+availOff+2, 0xffff) // more available than there are
 	f.Add(good.get(descAt, window))
 
-	f.Fuzz(func(t *testing.T, data []byte) {
-		m := newMemory()
-		m.put(descAt, data[:min(len(data), window)])
-		r, err := newRing(m, size, descAt, descAt+availOff, descAt+usedOff)
+	serve := func(t *testing.T, dma DMA) *disk {
+		d := newDisk()
+		r, err := newRing(dma, size, descAt, descAt+availOff, descAt+usedOff)
 		require.NoError(t, err)
-		block, err := NewBlock(newDisk(), diskSize, "")
+		block, err := NewBlock(d, diskSize, "")
 		require.NoError(t, err)
 		// A ring may be overwritten by its own requests, and so never run empty; the device looks at one at a time.
 		for range 64 {
 			req, ok, err := r.pop()
 			if err != nil || !ok {
-				return
+				break
 			}
 			written, err := block.Serve(req)
 			if err != nil {
-				return
+				break
 			}
 			assert.LessOrEqual(t, uint64(written), req.Writable.Size())
 			if _, err := r.push(written); err != nil {
-				return
+				break
 			}
+		}
+		return d
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var memories []*memory
+		var disks []*disk
+		for _, path := range paths {
+			m := newMemory()
+			m.put(descAt, data[:min(len(data), window)])
+			memories = append(memories, m)
+			disks = append(disks, serve(t, path.dma(t, m)))
+		}
+		for i, path := range paths[1:] {
+			assert.True(t, memories[0].bytes == memories[i+1].bytes, "memory, %s", path.name)
+			assert.Equal(t, disks[0].bytes, disks[i+1].bytes, "disk, %s", path.name)
 		}
 	})
 }

@@ -19,8 +19,8 @@ func (s Segments) Size() (n uint64) {
 	return n
 }
 
-// stream moves through segments as an io.Reader or io.Writer. It fails at its end rather than come up short: what is
-// built on it asks for what is there.
+// stream moves through segments as an io.Reader or io.Writer, or by transfer. It fails at its end rather than come up
+// short: what is built on it asks for what is there.
 type stream struct {
 	dma  DMA
 	rest Segments
@@ -42,21 +42,29 @@ func (s *stream) Write(p []byte) (int, error) { return s.move(p, s.dma.WriteAt) 
 func (s *stream) move(p []byte, access func(p []byte, addr uint64) error) (int, error) {
 	done := 0
 	for done < len(p) {
-		if len(s.rest) == 0 {
-			return done, io.ErrUnexpectedEOF
+		addr, n, err := s.take(uint64(len(p) - done))
+		if err != nil {
+			return done, err
 		}
-		seg := s.rest[0]
-		n := min(len(p)-done, int(seg.Len-s.at))
-		if n > 0 {
-			if err := access(p[done:done+n], seg.Addr+uint64(s.at)); err != nil {
-				return done, err
-			}
+		if err := access(p[done:done+n], addr); err != nil {
+			return done, err
 		}
 		done += n
-		s.at += uint32(n)
-		if s.at == seg.Len {
-			s.rest, s.at = s.rest[1:], 0
-		}
 	}
 	return done, nil
+}
+
+// take moves on by what lies in one segment, of at most limit bytes, and at least one.
+func (s *stream) take(limit uint64) (addr uint64, n int, err error) {
+	for len(s.rest) > 0 {
+		seg := s.rest[0]
+		if left := seg.Len - s.at; left > 0 {
+			addr = seg.Addr + uint64(s.at)
+			n = int(min(limit, uint64(left)))
+			s.at += uint32(n)
+			return addr, n, nil
+		}
+		s.rest, s.at = s.rest[1:], 0
+	}
+	return 0, 0, io.ErrUnexpectedEOF
 }

@@ -1,0 +1,41 @@
+package boot
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/internal/vmm/virtio"
+)
+
+var _ virtio.Mapper = (*endpoint)(nil)
+
+func TestEndpointCountsMappings(t *testing.T) {
+	var ram guestmem.Slots
+	require.NoError(t, ram.Add(guestmem.Slot{Mem: make([]byte, 0x1000)}))
+	host, err := soft.New(soft.Config{Memory: &ram})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, host.Close()) }()
+	ep := &endpoint{dma: soft.NewEndpoint()}
+	stream, err := host.Attach(0x10, ep.dma)
+	require.NoError(t, err)
+
+	bind := func(s bridge.GuestStage) { ep.bind(s, stream.Bind(s)) }
+	bind(bridge.GuestStage{Disposition: bridge.Bypass})
+	m, err := ep.Map(0x800, 0x100, true, nil)
+	require.NoError(t, err)
+	m.Release()
+	_, err = ep.Map(0x800, 0x1000, true, nil)
+	assert.ErrorIs(t, err, guestmem.ErrUnmapped)
+	assert.Zero(t, ep.report().Refused, "it is tried again without a mapping")
+
+	bind(bridge.GuestStage{Disposition: bridge.Abort})
+	_, err = ep.Map(0x800, 0x100, true, nil)
+	assert.ErrorIs(t, err, soft.ErrFault)
+	assert.Equal(t, uint64(1), ep.report().Refused)
+	assert.Equal(t, map[string]uint64{"bypass": 0x100}, ep.report().Moved)
+}
