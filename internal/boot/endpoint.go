@@ -36,7 +36,7 @@ type endpoint struct {
 	id     smmuv3.StreamID
 	serial string
 	dma    *soft.Endpoint
-	tap    func(sid smmuv3.StreamID, write bool, iova uint64, n int, err error) // is told of each access, unless nil
+	tap    func(sid smmuv3.StreamID, write bool, iova uint64, n int, err error) // unless nil, is told of each access; must not wait for the SMMU
 
 	bound   atomic.Uint32 // the bridge.Disposition
 	moved   [3]atomic.Uint64
@@ -56,21 +56,25 @@ func (e *endpoint) WriteAt(p []byte, iova uint64) error {
 
 func (e *endpoint) access(p []byte, iova uint64, write bool, dma func([]byte, uint64) error) error {
 	bound := e.bound.Load()
-	err := dma(p, iova)
-	if e.tap != nil {
-		e.tap(e.id, write, iova, len(p), err)
-	}
-	return e.count(bound, len(p), err)
+	return e.note(bound, write, iova, len(p), dma(p, iova))
 }
 
-// Map counts a piece as moved when it is lent out. What fails without a fault is not counted: it is tried again in another way.
+// Map has a piece noted as moved when it is lent out, and nothing where it fails without a fault: it is tried again in another
+// way.
 func (e *endpoint) Map(iova uint64, n int, write bool, buf [][]byte) (soft.Mapping, error) {
 	bound := e.bound.Load()
 	m, err := e.dma.Map(iova, n, write, buf)
 	if err == nil || errors.Is(err, soft.ErrFault) {
-		err = e.count(bound, n, err)
+		err = e.note(bound, write, iova, n, err)
 	}
 	return m, err
+}
+
+func (e *endpoint) note(bound uint32, write bool, iova uint64, n int, err error) error {
+	if e.tap != nil {
+		e.tap(e.id, write, iova, n, err)
+	}
+	return e.count(bound, n, err)
 }
 
 func (e *endpoint) count(bound uint32, n int, err error) error {

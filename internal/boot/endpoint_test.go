@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -10,6 +11,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/virtio"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
 var _ virtio.Mapper = (*endpoint)(nil)
@@ -20,7 +22,10 @@ func TestEndpointCountsMappings(t *testing.T) {
 	host, err := soft.New(soft.Config{Memory: &ram})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, host.Close()) }()
-	ep := &endpoint{dma: soft.NewEndpoint()}
+	var told []string
+	ep := &endpoint{dma: soft.NewEndpoint(), tap: func(_ smmuv3.StreamID, write bool, iova uint64, n int, err error) {
+		told = append(told, fmt.Sprintf("%#x at %#x, write: %v, fault: %v", n, iova, write, err != nil))
+	}}
 	stream, err := host.Attach(0x10, ep.dma)
 	require.NoError(t, err)
 
@@ -38,4 +43,5 @@ func TestEndpointCountsMappings(t *testing.T) {
 	assert.ErrorIs(t, err, soft.ErrFault)
 	assert.Equal(t, uint64(1), ep.report().Refused)
 	assert.Equal(t, map[string]uint64{"bypass": 0x100}, ep.report().Moved)
+	assert.Equal(t, []string{"0x100 at 0x800, write: true, fault: false", "0x100 at 0x800, write: true, fault: true"}, told)
 }
