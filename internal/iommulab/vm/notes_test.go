@@ -21,7 +21,7 @@ import (
 var (
 	tlbi = smmuv3.Command{0x12}
 	stes = smmuv3.Command{0x03}
-	sync = smmuv3.Command{0x46}
+	done = smmuv3.Command{0x46}
 )
 
 func TestCommandsAloneCountWhereTheGuestGaveMore(t *testing.T) {
@@ -45,7 +45,7 @@ func TestCommandsAloneCountWhereTheGuestGaveMore(t *testing.T) {
 			for _, size := range tt.batches {
 				n.batch(size)
 			}
-			n.command(sync, smmuv3.CErrorNone)
+			n.command(done, smmuv3.CErrorNone)
 			assert.Equal(t, tt.want, n.spent())
 		})
 	}
@@ -92,7 +92,7 @@ func TestControl(t *testing.T) {
 	say(`{"begin":"a read"}`)
 	asked += 3
 	n.command(tlbi, smmuv3.CErrorNone)
-	n.command(sync, smmuv3.CErrorNone)
+	n.command(done, smmuv3.CErrorNone)
 	say(`{"read":{"iommu_type":"DMA","bytes":8,"seconds":2}}`)
 	assert.Equal(t, &machine.Read{
 		LabRead: guest.LabRead{IOMMU: "DMA", Bytes: 8, Seconds: 2}, Syncs: 1, Commands: 1, Ioctls: 3,
