@@ -16,14 +16,13 @@ const chunk = 1 << 20
 // testDisk writes the disk's pattern past the page cache, reads it back past it, and compares.
 func testDisk(serial, name string) Disk {
 	d := Disk{Serial: serial, Name: name, IOMMU: groupType(name)}
-	if err := d.test(PatternFor(serial), TestSize); err != nil {
+	if err := d.test(PatternFor(serial)); err != nil {
 		d.Error = err.Error()
 	}
 	return d
 }
 
-// test writes so many bytes from the start, and reads them back.
-func (d *Disk) test(pattern Pattern, size int64) error {
+func (d *Disk) test(pattern Pattern) error {
 	f, err := os.OpenFile("/dev/"+d.Name, os.O_RDWR|unix.O_DIRECT, 0)
 	if err != nil {
 		return err
@@ -34,7 +33,7 @@ func (d *Disk) test(pattern Pattern, size int64) error {
 		return err
 	}
 	defer unix.Munmap(buf)
-	for off := int64(0); off < size; off += chunk {
+	for off := int64(0); off < TestSize; off += chunk {
 		pattern.Fill(buf, off)
 		if _, err := f.WriteAt(buf, off); err != nil {
 			return err
@@ -44,7 +43,7 @@ func (d *Disk) test(pattern Pattern, size int64) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	for off := int64(0); off < size; off += chunk {
+	for off := int64(0); off < TestSize; off += chunk {
 		// A read that moves nothing must not find the bytes of the one before.
 		clear(buf)
 		if _, err := io.ReadFull(io.NewSectionReader(f, off, chunk), buf); err != nil {

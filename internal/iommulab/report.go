@@ -21,10 +21,9 @@ type Report struct {
 	// SMMU is what the host's kernel lets a guest have of the SMMU.
 	SMMU  SMMU   `json:"smmu"`
 	Tests []Test `json:"tests"`
-	Guest Guest  `json:"guest"`
-	// Figures are those of all hosts together.
+	// Figures are those of all tests together.
 	Figures Figures `json:"figures"`
-	// Warnings are complaints in the kernels' logs.
+	// Warnings are complaints in the host's kernel's log.
 	Warnings []string `json:"warnings"`
 
 	Phases  []progress.Phase `json:"phases"`
