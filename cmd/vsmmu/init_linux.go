@@ -2,6 +2,8 @@ package main
 
 import (
 	"github.com/go-vsmmu/vsmmuv3/internal/guest"
+	"github.com/go-vsmmu/vsmmuv3/internal/iommulab/machine"
+	"github.com/go-vsmmu/vsmmuv3/internal/iommulab/vm"
 	"github.com/go-vsmmu/vsmmuv3/internal/lab"
 )
 
@@ -14,6 +16,10 @@ func runInit(role string) (isInit bool, err error) {
 		return true, guest.Init()
 	case guest.BenchRole:
 		return true, guest.Bench()
+	case guest.LabRole:
+		return true, guest.Lab()
+	case machine.VMRole:
+		vm.Main()
 	}
 	return false, nil
 }

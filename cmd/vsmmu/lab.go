@@ -13,8 +13,9 @@ import (
 const labUsage = `Usage: vsmmu lab -kernel IMAGE [flags]
 
 Has QEMU emulate an arm64 host whose SMMUv3 nests, and proves on the kernel given, which needs iommufd and KVM, that a
-guest's stage 1 is carried out there: the conformance suite runs against bridge/iommufd with a device that does DMA. What
-the emulated hardware does not have is not run, and named.
+guest's stage 1 is carried out there: the conformance suite runs against bridge/iommufd with a device that does DMA, and
+a Linux guest in our VMM has an NVMe disk passed through, with an emulated disk beside it. What the emulated hardware does
+not have is not run, and named.
 
 Flags:
 `
@@ -42,6 +43,7 @@ func parseLab(args []string, stdout io.Writer) (iommulab.Options, error) {
 	f := flag.NewFlagSet("lab", flag.ContinueOnError)
 	f.StringVar(&o.Kernel, "kernel", "", "the host's kernel, `IMAGE`")
 	f.StringVar(&o.Tests, "tests", "", "bridge/iommufd's tests for linux/arm64, `FILE` (default: the ones built by make lab)")
+	f.StringVar(&o.Agent, "agent", "", "the build of this program for linux/arm64, `FILE` (default: vsmmu-linux-arm64 beside it)")
 	f.StringVar(&o.QEMU, "qemu", "", "the emulator, QEMU 9.1 or later, `FILE` (default: the one fetched by make lab)")
 	f.StringVar(&o.Firmware, "firmware", "", "QEMU_EFI.fd, `FILE` (default: the one fetched by make lab)")
 	f.StringVar(&o.Report, "report", filepath.Join("build", "lab", "report.json"), "where the report goes, `FILE`")

@@ -16,13 +16,14 @@ const chunk = 1 << 20
 // testDisk writes the disk's pattern past the page cache, reads it back past it, and compares.
 func testDisk(serial, name string) Disk {
 	d := Disk{Serial: serial, Name: name, IOMMU: groupType(name)}
-	if err := d.test(PatternFor(serial)); err != nil {
+	if err := d.test(PatternFor(serial), TestSize); err != nil {
 		d.Error = err.Error()
 	}
 	return d
 }
 
-func (d *Disk) test(pattern Pattern) error {
+// test writes so many bytes from the start, and reads them back.
+func (d *Disk) test(pattern Pattern, size int64) error {
 	f, err := os.OpenFile("/dev/"+d.Name, os.O_RDWR|unix.O_DIRECT, 0)
 	if err != nil {
 		return err
@@ -33,7 +34,7 @@ func (d *Disk) test(pattern Pattern) error {
 		return err
 	}
 	defer unix.Munmap(buf)
-	for off := int64(0); off < TestSize; off += chunk {
+	for off := int64(0); off < size; off += chunk {
 		pattern.Fill(buf, off)
 		if _, err := f.WriteAt(buf, off); err != nil {
 			return err
@@ -43,7 +44,7 @@ func (d *Disk) test(pattern Pattern) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	for off := int64(0); off < TestSize; off += chunk {
+	for off := int64(0); off < size; off += chunk {
 		// A read that moves nothing must not find the bytes of the one before.
 		clear(buf)
 		if _, err := io.ReadFull(io.NewSectionReader(f, off, chunk), buf); err != nil {

@@ -75,7 +75,7 @@ func exercise(c *control) error {
 			return err
 		}
 	}
-	driver, err := kernelLines("arm-smmu-v3")
+	driver, err := kernelLines(smmuDriver)
 	if err != nil {
 		return err
 	}
@@ -95,12 +95,12 @@ func exercise(c *control) error {
 // faultsAfter returns what the driver has printed after its first lines. If a fault is expected, it waits for that.
 func faultsAfter(first int, expected bool) (faults []string, err error) {
 	if !expected {
-		lines, err := kernelLines("arm-smmu-v3")
+		lines, err := kernelLines(smmuDriver)
 		return lines[min(first, len(lines)):], err
 	}
 	// The driver prints a record as several lines from its interrupt thread: the last is there when the count rests.
 	pid1.WaitFor(faultTimeout, func() bool {
-		lines, lerr := kernelLines("arm-smmu-v3")
+		lines, lerr := kernelLines(smmuDriver)
 		before := len(faults)
 		faults, err = lines[min(first, len(lines)):], lerr
 		return err != nil || len(faults) > 0 && len(faults) == before
@@ -153,7 +153,11 @@ func (c *control) send(m Message) error {
 	if err != nil {
 		return err
 	}
-	if _, err = c.Write(append(line, '\n')); err != nil {
+	return c.sendLine(line)
+}
+
+func (c *control) sendLine(line []byte) error {
+	if _, err := c.Write(append(line, '\n')); err != nil {
 		return err
 	}
 	// tcdrain(3): power off does not wait for a UART. The signals by which Go preempts goroutines interrupt it.
@@ -165,19 +169,28 @@ func (c *control) send(m Message) error {
 	}
 }
 
-func (c *control) waitDone() error {
+// receive waits for what the VMM says.
+func (c *control) receive() (string, error) {
 	if !c.lines.Scan() {
-		return errors.Join(errors.New("the VMM closed the channel"), c.lines.Err())
+		return "", errors.Join(errors.New("the VMM closed the channel"), c.lines.Err())
 	}
-	if word := c.lines.Text(); word != Done {
-		return fmt.Errorf("the VMM said %q instead of %q", word, Done)
-	}
-	return nil
+	return c.lines.Text(), nil
 }
+
+func (c *control) waitDone() error {
+	word, err := c.receive()
+	if err == nil && word != Done {
+		err = fmt.Errorf("the VMM said %q instead of %q", word, Done)
+	}
+	return err
+}
+
+// smmuDriver is the driver's name, and how its lines in the kernel's log begin.
+const smmuDriver = "arm-smmu-v3"
 
 // drivers that a disk needs, the nearest to the machine first, each with where the kernel shows that it has it.
 var drivers = []struct{ name, path string }{
-	{"arm-smmu-v3", "/sys/bus/platform/drivers/arm-smmu-v3"},
+	{smmuDriver, "/sys/bus/platform/drivers/arm-smmu-v3"},
 	{"virtio_mmio", "/sys/bus/platform/drivers/virtio-mmio"},
 	{"virtio_blk", "/sys/bus/virtio/drivers/virtio_blk"},
 }
@@ -195,7 +208,7 @@ func waitForSMMU() error {
 	}) {
 		return nil
 	}
-	lines, err := kernelLines("arm-smmu-v3")
+	lines, err := kernelLines(smmuDriver)
 	return errors.Join(fmt.Errorf("the arm-smmu-v3 driver brought no SMMU up; it said: %q", lines), err)
 }
 

@@ -6,6 +6,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/guest"
+	"github.com/go-vsmmu/vsmmuv3/internal/iommulab/machine"
 )
 
 // good is a report of a run in which all is as it should be.
@@ -23,6 +26,31 @@ func good() *Report {
 		r.Tests = append(r.Tests, Test{Name: name, Outcome: Pass})
 	}
 	r.Tests = append(r.Tests, Test{Name: "TestKernelConformance/Tables/two-level", Outcome: Skip, Reason: "the host has no IDR0.CD2L"})
+	r.Guest = Guest{
+		Release: "7.3.4",
+		Boots:   []machine.Boot{{End: guest.EndReboot}, {End: guest.EndCrash}, {End: guest.EndPowerOff}},
+		Reads: []Read{
+			{Name: guest.ReadStrict, Read: machine.Read{
+				LabRead: guest.LabRead{IOMMU: guest.DomainStrict, Bytes: 1 << 20, Seconds: 1.9}, Syncs: 10, Commands: 50, Ioctls: 11,
+			}},
+			{Name: guest.ReadBypass, Read: machine.Read{LabRead: guest.LabRead{IOMMU: guest.DomainIdentity, Bytes: 1 << 20, Seconds: 1}}},
+		},
+		Stray:     guest.LabStray{Address: 0x5000, Kernel: []string{"arm-smmu-v3 9050000.iommu: event 0x10 received:"}},
+		TakenOver: []string{"arm-smmu-v3 9050000.iommu: SMMU currently enabled! Resetting..."},
+		NVMe:      guest.TestSize,
+		End: machine.End{
+			Streams: []machine.Stream{
+				{StreamID: 8, Host: "iommufd", Binds: []string{"abort", "translate s1fmt=linear"}},
+				{StreamID: 0x2000, Host: "soft", Binds: []string{"translate s1fmt=linear"}},
+			},
+			Events: []machine.Event{{Name: "F_TRANSLATION", StreamID: 8, Address: 0x5040}},
+			Virtio: guest.TestSize,
+		},
+	}
+	for _, name := range guest.LabSteps {
+		disk := guest.Disk{Verified: guest.LabSize(name), IOMMU: guest.DomainStrict}
+		r.Guest.Steps = append(r.Guest.Steps, Step{Name: name, Disks: []guest.Disk{disk, disk}})
+	}
 	return r
 }
 
@@ -48,7 +76,23 @@ func TestJudge(t *testing.T) {
 		}, "what was not run is beyond the emulated hardware"},
 		{"an object is left", func(r *Report) { r.Figures.Objects = 1 }, "every iommufd object is gone"},
 		{"nobody counted", func(r *Report) { r.Figures = Figures{} }, "every iommufd object is gone"},
-		{"a warning", func(r *Report) { r.Warnings = []string{"BUG: x"} }, "the host's kernel has nothing to complain of"},
+		{"a warning", func(r *Report) { r.Warnings = []string{"BUG: x"} }, "neither kernel has anything to complain of"},
+		{"an early end", func(r *Report) { r.Guest.Boots = r.Guest.Boots[:2] }, "the guest was rebooted, and once crashed, and powered off"},
+		{"one host", func(r *Report) { r.Guest.Streams = r.Guest.Streams[:1] }, "both disks are behind one SMMU, each with its own host"},
+		{"a stream that was not translated", func(r *Report) { r.Guest.Streams[1].Binds = []string{"bypass"} }, "both disks are behind one SMMU, each with its own host"},
+		{"a step is missing", func(r *Report) { r.Guest.Steps = r.Guest.Steps[1:] }, "both were written, read back and verified at every step"},
+		{"a disk failed", func(r *Report) { r.Guest.Steps[3].Disks[1].Error = "EIO" }, "both were written, read back and verified at every step"},
+		{"a disk is missing", func(r *Report) { r.Guest.Steps[3].Disks = r.Guest.Steps[3].Disks[:1] }, "both were written, read back and verified at every step"},
+		{"less was verified", func(r *Report) { r.Guest.Steps[3].Disks[1].Verified-- }, "both were written, read back and verified at every step"},
+		{"the disk went past the SMMU", func(r *Report) { r.Guest.Steps[3].Disks[1].IOMMU = guest.DomainIdentity }, "both were written, read back and verified at every step"},
+		{"another disk got the bytes", func(r *Report) { r.Guest.NVMe = 0 }, "what the guest wrote is where the disks have their bytes from"},
+		{"no event", func(r *Report) { r.Guest.Events = nil }, "a DMA that the guest never mapped was recorded, and its kernel reported it"},
+		{"another event", func(r *Report) { r.Guest.Events[0].Address = 0x7000 }, "a DMA that the guest never mapped was recorded, and its kernel reported it"},
+		{"nothing of the kernel", func(r *Report) { r.Guest.Stray.Kernel = nil }, "a DMA that the guest never mapped was recorded, and its kernel reported it"},
+		{"the SMMU was reset", func(r *Report) { r.Guest.TakenOver = nil }, "a kernel that found the SMMU enabled took it over"},
+		{"too many requests", func(r *Report) { r.Guest.Reads[0].Ioctls = 12 }, "at most 1.1 invalidation ioctls for each CMD_SYNC of the NVMe disk"},
+		{"lone commands", func(r *Report) { r.Guest.Reads[0].Alone = 1 }, "none has a single command where the guest gave more"},
+		{"too slow", func(r *Report) { r.Guest.Reads[0].Seconds = 2.1 }, "the NVMe disk is at least half as fast as past stage 1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := good()
@@ -78,7 +122,7 @@ func TestSummaryNamesWhatWasNotRun(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, r.Summary(&out))
 	assert.Regexp(t, `Tests that were not run\n  TestKernelConformance/Tables/two-level  the host has no IDR0.CD2L`, out.String())
-	assert.Contains(t, out.String(), "\nOK: 13 of 13 checks held; 21 tests passed, 0 failed, 1 not run\n")
+	assert.Contains(t, out.String(), "\nOK: 22 of 22 checks held; 21 tests passed, 0 failed, 1 not run\n")
 }
 
 func TestComplains(t *testing.T) {

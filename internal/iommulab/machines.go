@@ -1,6 +1,10 @@
 package iommulab
 
-import "github.com/go-vsmmu/vsmmuv3/internal/emulator"
+import (
+	"github.com/go-vsmmu/vsmmuv3/internal/emulator"
+	"github.com/go-vsmmu/vsmmuv3/internal/guest"
+	"github.com/go-vsmmu/vsmmuv3/internal/iommulab/machine"
+)
 
 // base is what all machines of the lab are: EL2, and PCI devices behind an SMMU that has both stages.
 func (l *lab) base(initrd []byte, cmdline string, args ...string) *emulator.Machine {
@@ -31,4 +35,14 @@ func (l *lab) testMachine(initrd []byte, cmdline string) *emulator.Machine {
 		args = append(args, "-device", "edu,dma_mask=0xffffffffffff,"+place)
 	}
 	return l.base(initrd, cmdline, args...)
+}
+
+// guestMachine has an NVMe disk, and a VMM as its user space.
+func (l *lab) guestMachine(initrd []byte, nvme string) *emulator.Machine {
+	return l.base(initrd, machine.VMRole,
+		"-accel", "tcg,thread=multi,tb-size=1024",
+		"-smp", "2", "-m", "2G",
+		"-drive", "if=none,id=nvme,format=raw,file="+nvme,
+		"-device", "nvme,drive=nvme,serial="+guest.LabNVMe+",addr=2",
+	)
 }

@@ -21,9 +21,10 @@ type Report struct {
 	// SMMU is what the host's kernel lets a guest have of the SMMU.
 	SMMU  SMMU   `json:"smmu"`
 	Tests []Test `json:"tests"`
-	// Figures are those of all tests together.
+	Guest Guest  `json:"guest"`
+	// Figures are those of all hosts together.
 	Figures Figures `json:"figures"`
-	// Warnings are complaints in the host's kernel's log.
+	// Warnings are complaints in the kernels' logs.
 	Warnings []string `json:"warnings"`
 
 	Phases  []progress.Phase `json:"phases"`

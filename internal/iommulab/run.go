@@ -49,7 +49,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	if err != nil {
-		l.report.Error = fmt.Sprintf("%v, %s", err, l.progress.LastSeen(programConsole, emulator.HostConsole, emulator.QEMUConsole))
+		l.report.Error = fmt.Sprintf("%v, %s", err, l.progress.LastSeen(guestConsole, vmmConsole, programConsole, emulator.HostConsole, emulator.QEMUConsole))
 	}
 	phases, total := l.progress.Finish()
 	l.report.Phases, l.report.Seconds = phases, total.Seconds()
@@ -65,17 +65,22 @@ type lab struct {
 	Options
 	progress *progress.Progress
 	image    []byte
+	agent    []byte
 	iort     []byte // an initramfs with the table that the kernel takes in place of the firmware's
 
 	mu     sync.Mutex // guards what lines of consoles change
 	report *Report
 }
 
-// programConsole is the name of what the tests print.
-const programConsole = "tests"
+// Names of consoles beside those of package emulator: what the host's program prints, and the guest of the VMM.
+const (
+	programConsole = "tests"
+	vmmConsole     = "vmm"
+	guestConsole   = "guest"
+)
 
 func (l *lab) run(ctx context.Context) error {
-	l.progress.Stage("the kernel and the tests are read")
+	l.progress.Stage("the kernel and the programs are read")
 	tests, err := l.read(ctx)
 	if err != nil {
 		return &runner.InputError{Err: err}
@@ -84,7 +89,10 @@ func (l *lab) run(ctx context.Context) error {
 	if err := l.readIORT(ctx, tests); err != nil {
 		return fmt.Errorf("reading the IORT: %w", err)
 	}
-	return l.runTests(ctx, tests)
+	if err := l.runTests(ctx, tests); err != nil {
+		return err
+	}
+	return l.runGuest(ctx)
 }
 
 // read takes in what was given, and makes the initramfs of the tests.
@@ -104,13 +112,21 @@ func (l *lab) read(ctx context.Context) (tests []byte, err error) {
 	if _, err := os.Stat(l.Firmware); err != nil {
 		return nil, fmt.Errorf("the firmware: %w", err)
 	}
+	if l.agent, err = os.ReadFile(l.Agent); err != nil {
+		return nil, fmt.Errorf("the VMM: %w", err)
+	}
 	program, err := os.ReadFile(l.Tests)
 	if err != nil {
 		return nil, fmt.Errorf("the tests: %w", err)
 	}
-	var initrd bytes.Buffer
-	err = kernel.WriteInitramfs(&initrd, []kernel.File{{Name: "init", Mode: 0o755, Data: program}})
-	return initrd.Bytes(), err
+	return initramfs(program)
+}
+
+// initramfs has the program as its init, and more files.
+func initramfs(program []byte, more ...kernel.File) ([]byte, error) {
+	var b bytes.Buffer
+	err := kernel.WriteInitramfs(&b, append([]kernel.File{{Name: "init", Mode: 0o755, Data: program}}, more...))
+	return b.Bytes(), err
 }
 
 // readIORT boots to see the table, which depends on the machine, and makes the one to replace it.
@@ -215,7 +231,7 @@ func (l *lab) line(console, text string) {
 	l.progress.Line(console, text)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if console == emulator.HostConsole && complains(text) && len(l.report.Warnings) < maxWarnings {
-		l.report.Warnings = append(l.report.Warnings, text)
+	if complains(text) && len(l.report.Warnings) < maxWarnings {
+		l.report.Warnings = append(l.report.Warnings, console+": "+text)
 	}
 }

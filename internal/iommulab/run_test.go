@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-vsmmu/vsmmuv3/internal/guest"
 	"github.com/go-vsmmu/vsmmuv3/internal/iommulab/machine"
 	runner "github.com/go-vsmmu/vsmmuv3/internal/lab"
 )
@@ -50,6 +51,10 @@ func actQEMU(mode string) {
 	send := func(m machine.Message) {
 		line, _ := json.Marshal(m)
 		fmt.Fprintf(channel, "%s\n", line)
+	}
+	if strings.HasSuffix(os.Args[len(os.Args)-1], machine.VMRole) {
+		actVMM(send)
+		return
 	}
 	say := func(line string) { send(machine.Message{Line: &line}) }
 	fmt.Println("Booting Linux\x1b[2J on the host")
@@ -88,6 +93,36 @@ func actQEMU(mode string) {
 	send(machine.Message{Exit: &machine.Exit{}})
 }
 
+// actVMM behaves as package vm.
+func actVMM(send func(machine.Message)) {
+	tell := func(g machine.Guest) { send(machine.Message{Guest: &g}) }
+	said := func(m guest.LabMessage) { tell(machine.Guest{Said: &m}) }
+	panics := "Kernel panic - not syncing: Attempted to kill init!"
+	tell(machine.Guest{Stage: "the guest boots"})
+	said(guest.LabMessage{Hello: &guest.Hello{Release: "6.1.0"}})
+	for _, step := range guest.LabSteps {
+		said(guest.LabMessage{Begin: step})
+		for _, disk := range []string{guest.LabVirtio, guest.LabNVMe} {
+			said(guest.LabMessage{Disk: &guest.Disk{Serial: disk, Verified: guest.LabSize(step), IOMMU: guest.DomainStrict}})
+		}
+	}
+	said(guest.LabMessage{End: guest.EndCrash})
+	tell(machine.Guest{Line: &panics})
+	tell(machine.Guest{Boot: &machine.Boot{Number: 1, End: guest.EndCrash}})
+	tell(machine.Guest{End: &machine.End{Virtio: guest.TestSize}})
+	send(machine.Message{Figures: &machine.Figures{Ioctls: 8}})
+	// The image of its disk is in the arguments.
+	for _, arg := range os.Args {
+		if _, path, ok := strings.Cut(arg, "format=raw,file="); ok {
+			data := make([]byte, guest.TestSize)
+			guest.LabPattern(guest.LabNVMe, guest.StepFirst).Fill(data, 0)
+			guest.LabPattern(guest.LabNVMe, guest.StepTakenOver).Fill(data[:guest.LabSize(guest.StepTakenOver)], 0)
+			_ = os.WriteFile(path, data, 0o600)
+		}
+	}
+	send(machine.Message{Exit: &machine.Exit{}})
+}
+
 func options(t *testing.T, mode string) (Options, *bytes.Buffer) {
 	t.Helper()
 	t.Setenv(fakeQEMU, mode)
@@ -105,7 +140,7 @@ func options(t *testing.T, mode string) (Options, *bytes.Buffer) {
 	require.NoError(t, err)
 	out := new(bytes.Buffer)
 	return Options{
-		Kernel: kernel, Tests: kernel, QEMU: exe, Firmware: kernel,
+		Kernel: kernel, Tests: kernel, Agent: kernel, QEMU: exe, Firmware: kernel,
 		Report: filepath.Join(dir, "out", "report.json"), Timeout: time.Minute, Out: out,
 	}, out
 }
@@ -131,8 +166,11 @@ func TestRunFollowsTheTestsToTheReport(t *testing.T) {
 	assert.Equal(t, "10.0.2 (Debian)", r.QEMU)
 	assert.Equal(t, "0d44101b", r.SMMU.IDR[0])
 	assert.Equal(t, []Test{{Name: "TestKernelConformance", Outcome: Pass, Seconds: 1.5}}, r.Tests)
-	assert.Equal(t, Figures{Hosts: 1, Figures: machine.Figures{Ioctls: 34}}, r.Figures)
-	assert.Empty(t, r.Warnings)
+	assert.Equal(t, Figures{Hosts: 2, Figures: machine.Figures{Ioctls: 42}}, r.Figures)
+	assert.Equal(t, "6.1.0", r.Guest.Release)
+	assert.Len(t, r.Guest.Steps, len(guest.LabSteps))
+	assert.EqualValues(t, guest.TestSize, r.Guest.NVMe)
+	assert.Empty(t, r.Warnings, "the guest's panic is as planned")
 	assert.Contains(t, out.String(), "[host ] Booting Linux.[2J on the host", "no escape sequence of a console may reach the terminal")
 	assert.Contains(t, out.String(), "[tests] pass: TestKernelConformance")
 	assert.Contains(t, out.String(), "NOT OK: ")
@@ -165,7 +203,7 @@ func TestKernelWarningsFailTheRun(t *testing.T) {
 	o, _ := options(t, "warns")
 	r, err := Run(context.Background(), o)
 	require.NoError(t, err)
-	assert.Equal(t, []string{"WARNING: CPU: 0 PID: 1 at drivers/iommu/iommufd/main.c:1"}, r.Warnings)
+	assert.Equal(t, []string{"host: WARNING: CPU: 0 PID: 1 at drivers/iommu/iommufd/main.c:1"}, r.Warnings)
 	assert.False(t, r.OK)
 }
 
@@ -210,6 +248,7 @@ func TestBadInputRunsNothing(t *testing.T) {
 		{"no arm64 kernel", "passes", func(o *Options) { o.Kernel = o.QEMU }, "not an arm64 Linux kernel image"},
 		{"no tests", "passes", func(o *Options) { o.Tests = "/nonexistent" }, "the tests: open /nonexistent"},
 		{"no firmware", "passes", func(o *Options) { o.Firmware = "/nonexistent" }, "the firmware: stat /nonexistent"},
+		{"no VMM", "passes", func(o *Options) { o.Agent = "/nonexistent" }, "the VMM: open /nonexistent"},
 		{"nothing beside the program", "passes", func(o *Options) { o.Tests = "" }, "run make lab, or give it with -tests FILE"},
 		{"no emulator", "passes", func(o *Options) { o.QEMU = "/nonexistent" }, "/nonexistent"},
 		{"another emulator", "no QEMU", func(*Options) {}, "is not QEMU"},

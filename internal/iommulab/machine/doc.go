@@ -11,6 +11,7 @@ type Message struct {
 	IORT    []byte   `json:"iort,omitempty"`
 	SMMU    *SMMU    `json:"smmu,omitempty"`
 	Figures *Figures `json:"figures,omitempty"`
+	Guest   *Guest   `json:"guest,omitempty"`
 	Exit    *Exit    `json:"exit,omitempty"` // the last
 }
 
@@ -43,6 +44,9 @@ type Exit struct {
 	Status int    `json:"status"`
 	Error  string `json:"error,omitempty"` // why it was not run at all
 }
+
+// VMRole is the first argument of the program of package vm.
+const VMRole = "lab-host"
 
 // DumpIORT is the argument that has Main show the IORT and nothing else.
 const DumpIORT = "dump-iort"
