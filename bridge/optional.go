@@ -18,7 +18,9 @@ type PageRequester interface {
 // resumes them (IHI 0070 §3.12.2). A host whose Capabilities have an
 // IDR0.STALL_MODEL other than terminate is one. It bounds the number of
 // transactions that are stalled, and tells each by an event with Stall set
-// and a STAG that no other stalled transaction has.
+// and a STAG that no other stalled transaction has. Withdrawals do not wait for
+// those, nor do they change them (§4.3.8); Close, of the stream or the host, ends
+// them with an abort.
 type Staller interface {
 	// Resume has a stalled transaction tried again, or ends it (CMD_RESUME). A
 	// STAG that is none of the stream's has no effect.

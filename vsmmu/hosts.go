@@ -21,6 +21,8 @@ const batchMax = 1024
 type host struct {
 	bridge.Host
 	streams int // that are attached
+	// unstalled says that transactions could stall, and the guest does not know.
+	unstalled bool
 	// suspect is set while the host may hold what the guest withdrew: an
 	// invalidation has failed, and so has making good for it, or there was no
 	// stream to invalidate for. Its streams abort until that has been put right.
@@ -59,7 +61,7 @@ func (d *Device) admit(b bridge.Host) (*host, error) {
 	if err := d.mayStall(b); err != nil {
 		return nil, err
 	}
-	h := &host{Host: b}
+	h := &host{Host: b, unstalled: stallsUnasked(caps.IDs, *d.ids)}
 	b.Events(d.hostEvent)
 	if d.ids.Has(smmuv3.PRI) {
 		p, ok := b.(bridge.PageRequester)

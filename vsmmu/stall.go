@@ -167,3 +167,26 @@ func (d *Device) mayStall(b bridge.Host) error {
 	}
 	return nil
 }
+
+// stallsUnasked reports whether a host would have transactions stall if a CD says so,
+// for a guest that was shown an SMMU where none does.
+func stallsUnasked(host, guest smmuv3.IDRegs) bool {
+	return host.Get(smmuv3.StallModel) == smmuv3.StallBoth && guest.Get(smmuv3.StallModel) == smmuv3.StallTerminate
+}
+
+// Attach attaches a stream. One that must not stall is kept from it as §3.12.2.3 has
+// it, by S1STALLD: a CD with S = 1 is then as illegal as it is where nothing stalls.
+func (h *host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, error) {
+	st, err := h.Host.Attach(sid, ep)
+	if err != nil || !h.unstalled {
+		return st, err
+	}
+	return unstalled{st}, nil
+}
+
+type unstalled struct{ bridge.Stream }
+
+func (s unstalled) Bind(g bridge.GuestStage) error {
+	g.S1STALLD = g.Disposition == bridge.Translate
+	return s.Stream.Bind(g)
+}

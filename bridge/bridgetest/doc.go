@@ -6,7 +6,7 @@
 // A host's test calls Run with a function that makes a Rig: the host, devices
 // that it takes, and the guest's memory. Devices may be of hardware that says
 // nothing of a DMA that was aborted: the suite looks at the data, and waits for
-// events.
+// events. What a host does not have, by its ID registers, is not asked of it.
 package bridgetest
 
 import (
@@ -23,7 +23,8 @@ type Rig struct {
 	// Host has no streams, and Events has not been called.
 	Host bridge.Host
 	// Endpoints are devices that the host takes, and that are not attached: at
-	// least one. With two, tests of two streams run as well.
+	// least one. With two, tests of two streams run as well. The first can wait for
+	// faults to be resolved, if the host has stalls.
 	Endpoints []bridge.Endpoint
 	// Memory is the guest's, in which RAM is the suite's to use: it begins at a
 	// multiple of 64 MiB, for the largest table there is, and has 16 MiB.
@@ -59,6 +60,7 @@ func Run(t *testing.T, newRig func(t *testing.T) Rig) {
 		{"UnderWay", testUnderWay},
 		{"Tables", testTables},
 		{"Faults", testFaults},
+		{"Stalls", testStalls},
 		{"TwoStreams", testTwoStreams},
 		{"Close", testClose},
 	} {

@@ -13,6 +13,12 @@ import (
 )
 
 func TestConformance(t *testing.T) {
+	for name, ids := range map[string]smmuv3.IDRegs{"Default": soft.DefaultIDs(), "Stalls": stalling(4)} {
+		t.Run(name, func(t *testing.T) { testConformance(t, ids) })
+	}
+}
+
+func testConformance(t *testing.T, ids smmuv3.IDRegs) {
 	move := func(d interface {
 		ReadAt(p []byte, iova uint64) error
 		WriteAt(p []byte, iova uint64) error
@@ -26,12 +32,14 @@ func TestConformance(t *testing.T) {
 		const ram = 0x4000_0000
 		var mem guestmem.Slots
 		require.NoError(t, mem.Add(guestmem.Slot{GPA: ram, Mem: make([]byte, bridgetest.RAMSize)}))
-		h, err := soft.New(soft.Config{Memory: &mem})
+		h, err := soft.New(soft.Config{Memory: &mem, IDs: ids})
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = h.Close() })
+		ep := soft.NewEndpoint()
+		ep.AllowStalls(t.Context())
 		return bridgetest.Rig{
 			Host: h, Memory: &mem, RAM: ram,
-			Endpoints: []bridge.Endpoint{soft.NewEndpoint(), soft.NewEndpoint()},
+			Endpoints: []bridge.Endpoint{ep, soft.NewEndpoint()},
 			DMA: func(ep bridge.Endpoint, write bool, iova uint64, p []byte) error {
 				return move(ep.(*soft.Endpoint), write, iova, p)
 			},

@@ -24,6 +24,7 @@ type context struct {
 	pan, epan  bool
 	abort      bool // A: a terminated transaction is aborted, and not RAZ/WI
 	record     bool // R
+	stall      bool // S
 }
 
 // halfSpace is what the CD says of the addresses that one table base
@@ -54,6 +55,7 @@ func newContext(cd *smmuv3.CD, ids *smmuv3.IDRegs) *context {
 		epan:       cd.EPAN() && ids.Has(smmuv3.EPAN),
 		abort:      cd.A(),
 		record:     cd.R(),
+		stall:      cd.S(),
 	}
 	for x := range uint(2) {
 		h := &c.halves[x]

@@ -15,7 +15,8 @@ import (
 // They must not be called from within the guest memory or the event sink of
 // the host.
 type Endpoint struct {
-	bound atomic.Pointer[binding] // nil unless attached
+	bound    atomic.Pointer[binding]  // nil unless attached
+	patience atomic.Pointer[patience] // nil unless its transactions may stall
 }
 
 // NewEndpoint makes an endpoint that is attached nowhere: its DMA fails.
@@ -97,7 +98,14 @@ func (e *Endpoint) dma(p []byte, iova uint64, a *access) error {
 	for done := 0; done < len(p); {
 		n, f := e.transact(p[done:], iova+uint64(done), a)
 		if f != nil {
-			return f.at(iova+uint64(done), done, a)
+			switch f.wait() {
+			case bridge.Retry:
+				continue
+			case bridge.TerminateRAZWI:
+				n = razwi(p[done:], iova+uint64(done), a)
+			default:
+				return f.at(iova+uint64(done), done, a)
+			}
 		}
 		done += n
 	}
@@ -139,22 +147,29 @@ func (e *Endpoint) transact(p []byte, iova uint64, a *access) (int, *Fault) {
 	return n, f
 }
 
-// refuse records what is to be recorded, and ends the transaction. That is done
-// before the transaction counts as over, so that no event comes after an
-// invalidation that made it obsolete (§4.7.3).
+// refuse records what is to be recorded, and ends the transaction, if it does not
+// stall. That is done before the transaction counts as over, so that no event
+// comes after an invalidation that made it obsolete (§4.7.3).
 func (b *binding) refuse(p []byte, iova uint64, r *refusal, a *access) (int, *Fault) {
+	s := b.stall(r)
 	report := !r.silent && r.event != (smmuv3.Event{})
 	if report && b.host.sink != nil {
 		b.host.sink(r.event)
 	}
 	if !r.zero {
-		return 0, &Fault{StreamID: b.sid, Event: r.event, Recorded: report, Err: ErrFault}
+		return 0, &Fault{StreamID: b.sid, Event: r.event, Recorded: report, Err: ErrFault, stalled: s}
 	}
+	return razwi(p, iova, a), nil
+}
+
+// razwi makes a transaction seem to succeed: reads return zero, writes are
+// ignored.
+func razwi(p []byte, iova uint64, a *access) int {
 	n := toPageEnd(len(p), iova)
 	if !a.write {
 		clear(p[:n])
 	}
-	return n, nil
+	return n
 }
 
 // toPageEnd is how many of n bytes lie in the page of the first: the next one

@@ -28,6 +28,8 @@ type Fault struct {
 	// the guest's CD has R = 0.
 	Recorded bool
 	Err      error
+
+	stalled *stalled // nil unless it waits for the guest
 }
 
 func (f *Fault) Error() string {
@@ -54,6 +56,7 @@ type refusal struct {
 	event  smmuv3.Event // zero for none
 	silent bool         // the event is not recorded
 	zero   bool         // the transaction seems to succeed: RAZ/WI
+	stall  bool         // it is to wait for the guest, if it can
 }
 
 // configError is a record that holds the transaction's StreamID and
@@ -99,6 +102,11 @@ func (b *binding) walkFault(t smmuv3.EventType, at, iova uint64, c *context, a *
 	if t == smmuv3.FWalkEABT {
 		r.event.SetClass(smmuv3.ClassTT)
 		r.event.SetFetchAddr(at)
+		return r
+	}
+	if c.stall {
+		// R is taken for 1, and termination without a stall is by abort (§3.12).
+		r.stall = true
 		return r
 	}
 	r.silent, r.zero = !c.record, !c.abort

@@ -56,9 +56,14 @@ type Host struct {
 
 	mu      sync.Mutex
 	streams map[smmuv3.StreamID]*stream // nil once closed
+
+	stalls stalls
 }
 
-var _ bridge.Host = (*Host)(nil)
+var (
+	_ bridge.Host    = (*Host)(nil)
+	_ bridge.Staller = (*Host)(nil)
+)
 
 // New makes a host, or says what is wrong with the configuration.
 func New(cfg Config) (*Host, error) {
@@ -91,6 +96,7 @@ func New(cfg Config) (*Host, error) {
 		msi:        cfg.MSI,
 		tlb:        newTLB(min(max(entries, 1), MaxTLBEntries)),
 		sections:   new(guestmem.Sections),
+		stalls:     stalls{held: make([]*stalled, ids.Get(smmuv3.StallMax))},
 		streams:    make(map[smmuv3.StreamID]*stream),
 	}
 	if m, ok := cfg.Memory.(guestmem.Mapper); ok {
@@ -130,7 +136,7 @@ func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, e
 		return fail(fmt.Errorf("the StreamID is %w", bridge.ErrInUse))
 	}
 	// Another host may be at it at the same time.
-	if !e.bound.CompareAndSwap(nil, newBinding(h, sid, bridge.GuestStage{})) {
+	if !e.bound.CompareAndSwap(nil, newBinding(h, e, sid, bridge.GuestStage{})) {
 		return fail(fmt.Errorf("the endpoint is %w", bridge.ErrInUse))
 	}
 	s := &stream{host: h, sid: sid, ep: e}
@@ -145,7 +151,10 @@ func (h *Host) Close() error {
 	for _, s := range h.streams {
 		s.detach()
 	}
-	h.streams = nil
 	h.sections.Drain()
+	for sid := range h.streams {
+		h.stalls.terminate(sid) // none comes after the drain
+	}
+	h.streams = nil
 	return nil
 }

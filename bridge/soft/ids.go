@@ -9,8 +9,9 @@ import (
 // DefaultIDs are the ID registers of a software SMMU for 48-bit addresses, with
 // everything else that this package carries out but one thing: flags of tables,
 // since Linux takes an HTTU that has them for one that has no flags at all.
-// Config.IDs may have HTTU 0b11, OAS 0b110, VAX 0b01 and DS 1 for the rest. Memory
-// that has no Swapper takes HTTU away.
+// Config.IDs may have HTTU 0b11, OAS 0b110, VAX 0b01 and DS 1 for the rest, and
+// stalls: STALL_MODEL 0b00 or 0b10, with as many in STALL_MAX as may stall at a
+// time. Memory that has no Swapper takes HTTU away.
 func DefaultIDs() smmuv3.IDRegs {
 	var r smmuv3.IDRegs
 	for f, v := range map[smmuv3.IDField]uint32{
@@ -62,7 +63,8 @@ var limits = map[smmuv3.IDField]uint32{
 	smmuv3.S1P: 1, smmuv3.COHACC: 1, smmuv3.HTTU: httuTables, smmuv3.ASID16: 1, smmuv3.CD2L: 1,
 	smmuv3.TermModel: 1, smmuv3.SSIDSIZE: 20,
 	smmuv3.HAD: 1, smmuv3.STT: 1, smmuv3.RIL: 1, smmuv3.BBML: 2, smmuv3.E0PD: 1, smmuv3.EPAN: 1,
-	smmuv3.OAS: oas52, smmuv3.GRAN4K: 1, smmuv3.GRAN16K: 1, smmuv3.GRAN64K: 1, smmuv3.VAX: 1, smmuv3.DS: 1,
+	smmuv3.StallMax: 1<<16 - 1,
+	smmuv3.OAS:      oas52, smmuv3.GRAN4K: 1, smmuv3.GRAN16K: 1, smmuv3.GRAN64K: 1, smmuv3.VAX: 1, smmuv3.DS: 1,
 }
 
 // notOurs are the fields that promise nothing about transactions: the virtual
@@ -86,7 +88,9 @@ func checkIDs(r smmuv3.IDRegs) error {
 		case smmuv3.TTENDIAN:
 			ok = v != 1 // reserved
 		case smmuv3.StallModel:
-			ok = v == smmuv3.StallTerminate
+			ok = v == smmuv3.StallTerminate || v <= smmuv3.StallForced && r.Get(smmuv3.StallMax) != 0
+		case smmuv3.StallMax:
+			ok = v == 0 || r.Get(smmuv3.StallModel) != smmuv3.StallTerminate
 		}
 		if !ok && !notOurs[f] {
 			return fmt.Errorf("soft: %s.%v = %d is not carried out", f.Register(), f, v)

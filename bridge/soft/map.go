@@ -49,7 +49,7 @@ func (m *Mapping) Release() {
 // All of the range counts as accessed, and with write as written. It fails with a
 // *Fault that says how far it came, and then nothing is mapped. Where the guest
 // has asked for faults to read as zero and ignore writes, the segment is memory
-// of its own.
+// of its own. After a stall all of the range is translated anew.
 func (e *Endpoint) Map(iova uint64, n int, write bool, buf [][]byte) (Mapping, error) {
 	return e.With(Attrs{}).Map(iova, n, write, buf)
 }
@@ -63,16 +63,36 @@ func (p Port) Map(iova uint64, n int, write bool, buf [][]byte) (Mapping, error)
 	if n < 0 || n > MaxMap {
 		return fail(0, &Fault{Err: fmt.Errorf("%w: %d bytes", ErrTooLong, n)})
 	}
+	var ignored []int
+	for {
+		m, done, f := p.tryMap(iova, n, &a, buf, ignored)
+		if f == nil {
+			return m, nil
+		}
+		switch f.wait() {
+		case bridge.Retry:
+		case bridge.TerminateRAZWI:
+			ignored = append(ignored, done)
+		default:
+			return fail(done, f)
+		}
+	}
+}
+
+// tryMap is Map, up to the first fault: what stalls must not hold up the withdrawal
+// of what was mapped before it. Parts that the guest had terminated as RAZ/WI, after
+// they had stalled, are in ignored, by their offsets.
+func (p Port) tryMap(iova uint64, n int, a *access, buf [][]byte, ignored []int) (Mapping, int, *Fault) {
 	b, section := p.ep.begin()
 	if b == nil {
-		return fail(0, &Fault{Err: bridge.ErrClosed})
+		return Mapping{}, 0, &Fault{Err: bridge.ErrClosed}
 	}
 	m := Mapping{Segments: buf, section: section}
 	for done := 0; done < n; {
-		mem, f := b.mapPart(iova+uint64(done), n-done, &a)
+		mem, f := b.mapPart(iova+uint64(done), n-done, a, slices.Contains(ignored, done))
 		if f != nil {
 			m.Release()
-			return fail(done, f)
+			return Mapping{}, done, f
 		}
 		m.add(mem, len(buf))
 		done += len(mem)
@@ -80,17 +100,21 @@ func (p Port) Map(iova uint64, n int, write bool, buf [][]byte) (Mapping, error)
 	for i, s := range m.Segments[len(buf):] {
 		m.Segments[len(buf)+i] = slices.Clip(s) // there is more of the slot behind it
 	}
-	return m, nil
+	return m, n, nil
 }
 
-// mapPart is the memory of what is translated alike and lies in one piece.
-func (b *binding) mapPart(iova uint64, n int, a *access) ([]byte, *Fault) {
+// mapPart is the memory of what is translated alike and lies in one piece. With
+// ignored, what would stall is RAZ/WI.
+func (b *binding) mapPart(iova uint64, n int, a *access, ignored bool) ([]byte, *Fault) {
 	if b.host.mapper == nil {
 		return nil, &Fault{StreamID: b.sid, Err: fmt.Errorf("guest memory has no slices: %w", errors.ErrUnsupported)}
 	}
 	t, r := b.translate(iova, a)
 	if r != nil {
 		own := make([]byte, toPageEnd(n, iova))
+		if ignored && r.stall {
+			return own, nil
+		}
 		if _, f := b.refuse(own, iova, r, a); f != nil {
 			return nil, f
 		}

@@ -18,14 +18,15 @@ type stream struct {
 // cache; the endpoint has a pointer to the one that stands.
 type binding struct {
 	host  *Host
+	ep    *Endpoint
 	sid   smmuv3.StreamID
 	stage bridge.GuestStage
 	table smmuv3.CDTable
 	cds   []cdSlot // a power of two of them; none unless the stage translates
 }
 
-func newBinding(h *Host, sid smmuv3.StreamID, g bridge.GuestStage) *binding {
-	b := &binding{host: h, sid: sid, stage: g}
+func newBinding(h *Host, ep *Endpoint, sid smmuv3.StreamID, g bridge.GuestStage) *binding {
+	b := &binding{host: h, ep: ep, sid: sid, stage: g}
 	if g.Disposition == bridge.Translate {
 		b.table = smmuv3.CDTable{Ptr: uint64(g.S1ContextPtr), Max: g.S1CDMax, Fmt: g.S1Fmt}
 		b.cds = make([]cdSlot, min(1<<g.S1CDMax, cdSlots))
@@ -44,7 +45,7 @@ func (s *stream) Bind(g bridge.GuestStage) error {
 	if s.ep == nil {
 		return fmt.Errorf("soft: bind stream %v: %w", s.sid, bridge.ErrClosed)
 	}
-	s.ep.bound.Store(newBinding(s.host, s.sid, g))
+	s.ep.bound.Store(newBinding(s.host, s.ep, s.sid, g))
 	s.host.sections.Drain()
 	return nil
 }
@@ -58,6 +59,8 @@ func (s *stream) Close() error {
 	}
 	s.detach()
 	s.host.sections.Drain()
+	s.host.stalls.terminate(s.sid) // none comes after the drain
+	delete(s.host.streams, s.sid)
 	return nil
 }
 
@@ -65,7 +68,6 @@ func (s *stream) Close() error {
 func (s *stream) detach() {
 	s.ep.bound.Store(nil)
 	s.ep = nil
-	delete(s.host.streams, s.sid)
 }
 
 // check judges a stage as an STE with the same fields.
