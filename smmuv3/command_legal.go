@@ -1,16 +1,24 @@
 package smmuv3
 
 // cmdRule says when a command of the Non-secure queue is CERROR_ILL. The zero
-// rule never is.
+// rule always is.
 type cmdRule struct {
 	known bool
 	// needs is a field of the ID registers that must be other than zero.
 	needs    IDField
 	hasNeeds bool
-	// secure marks commands whose SSec must be 0 on the Non-secure queue.
-	secure bool
-	// param is a further check of the parameters, nil for none.
-	param func(c Command, ids *IDRegs) bool
+	stalls   bool // needs a STALL_MODEL with stalls
+	secure   bool // SSec must be 0 on the Non-secure queue
+	ranged   bool // has the fields for range invalidation
+	limit    fieldLimit
+}
+
+// fieldLimit is the greatest value that a field of a command may have. The zero
+// limit is none.
+type fieldLimit struct {
+	word, lo uint
+	mask     uint64
+	most     uint64
 }
 
 // cmdRules holds the Non-secure command set (§4.1.1); an opcode without a row
@@ -19,70 +27,90 @@ type cmdRule struct {
 // the latter ignored.
 var cmdRules = func() (t [256]cmdRule) {
 	always := cmdRule{known: true}
-	ssec := cmdRule{known: true, secure: true}
 	needs := func(f IDField) cmdRule { return cmdRule{known: true, needs: f, hasNeeds: true} }
-	and := func(r cmdRule, param func(Command, *IDRegs) bool) cmdRule { r.param = param; return r }
-	withSSec := func(r cmdRule) cmdRule { r.secure = true; return r }
+	secure := func(r cmdRule) cmdRule { r.secure = true; return r }
+	stalls := func(r cmdRule) cmdRule { r.stalls = true; return r }
+	ranged := func(r cmdRule) cmdRule { r.ranged = true; return r }
+	limit := func(r cmdRule, l fieldLimit) cmdRule { r.limit = l; return r }
 
-	t[OpPrefetchConfig] = ssec
-	t[OpPrefetchAddr] = ssec
-	t[OpCfgiSTE] = ssec
-	t[OpCfgiSTERange] = ssec
-	t[OpCfgiCD] = withSSec(needs(S1P))
-	t[OpCfgiCDAll] = withSSec(needs(S1P))
-	t[OpCfgiVMSPIDM] = withSSec(needs(MPAM))
+	t[OpPrefetchConfig] = secure(always)
+	t[OpPrefetchAddr] = secure(always)
+	t[OpCfgiSTE] = secure(always)
+	t[OpCfgiSTERange] = secure(always)
+	t[OpCfgiCD] = secure(needs(S1P))
+	t[OpCfgiCDAll] = secure(needs(S1P))
+	t[OpCfgiVMSPIDM] = secure(needs(MPAM))
 	t[OpTLBINHAll] = needs(S1P)
 	t[OpTLBINHASID] = needs(S1P)
-	t[OpTLBINHVA] = and(needs(S1P), badRange)
-	t[OpTLBINHVAA] = and(needs(S1P), badRange)
+	t[OpTLBINHVA] = ranged(needs(S1P))
+	t[OpTLBINHVAA] = ranged(needs(S1P))
 	t[OpTLBIEL2All] = needs(Hyp)
 	t[OpTLBIEL2ASID] = needs(Hyp)
-	t[OpTLBIEL2VA] = and(needs(Hyp), badRange)
-	t[OpTLBIEL2VAA] = and(needs(Hyp), badRange)
+	t[OpTLBIEL2VA] = ranged(needs(Hyp))
+	t[OpTLBIEL2VAA] = ranged(needs(Hyp))
 	t[OpTLBIS12VMAll] = needs(S2P)
-	t[OpTLBIS2IPA] = and(needs(S2P), badRange)
+	t[OpTLBIS2IPA] = ranged(needs(S2P))
 	t[OpTLBINSNHAll] = always
-	t[OpATCInv] = and(needs(ATS), func(c Command, _ *IDRegs) bool { return c.ATCSize() > 52 })
-	t[OpPRIResp] = and(needs(PRI), func(c Command, _ *IDRegs) bool { return c.Resp() == 0b11 })
-	t[OpResume] = withSSec(and(always, noStalls))
-	t[OpStallTerm] = withSSec(and(always, noStalls))
-	t[OpSync] = and(always, func(c Command, _ *IDRegs) bool { return c.CS() == SignalReserved })
+	t[OpATCInv] = limit(needs(ATS), fieldLimit{word: 1, lo: 0, mask: 0x3f, most: 52})           // Size (§4.5.1)
+	t[OpPRIResp] = limit(needs(PRI), fieldLimit{word: 1, lo: 12, mask: 0b11, most: 0b10})       // Resp (§4.5.2)
+	t[OpResume] = secure(stalls(always))                                                        // §4.7.1
+	t[OpStallTerm] = secure(stalls(always))                                                     // §4.7.2
+	t[OpSync] = limit(always, fieldLimit{word: 0, lo: 12, mask: 0b11, most: uint64(SignalSEV)}) // CS (§4.7.3)
 	return t
 }()
 
-// badRange is the one illegal combination of the range invalidation fields: a
-// granule, but neither a range nor a level (§4.4.1.1). Without IDR3.RIL the
-// fields are RES0.
-func badRange(c Command, ids *IDRegs) bool {
-	if c.TG() == 0 || !ids.Has(RIL) {
-		return false
+// cmdCheck is a rule as it is for one SMMU.
+type cmdCheck struct {
+	illegal bool
+	zero    uint64 // bits of dw0 that must be 0
+	limit   fieldLimit
+	// extent is NUM and SCALE in dw0, where there are range fields; noLevel1 says
+	// that TTL = 1 means nothing with a granule of 16 KiB.
+	extent   uint64
+	noLevel1 bool
+}
+
+// on is the rule for an SMMU with these ID registers.
+func (r *cmdRule) on(ids *IDRegs) cmdCheck {
+	k := cmdCheck{
+		illegal: !r.known || r.hasNeeds && !ids.Has(r.needs) || r.stalls && ids.Get(StallModel) == StallTerminate,
+		limit:   r.limit,
 	}
+	if r.secure {
+		k.zero = 1 << 10 // SSec
+	}
+	if r.ranged && ids.Has(RIL) {
+		// The sixth bit of SCALE, and level-1 blocks of 16 KiB pages, come with
+		// 52-bit addresses (§4.4.1.1).
+		k.extent, k.noLevel1 = 0x1f<<12|0x1f<<20, true
+		if ids.Has(DS) {
+			k.extent, k.noLevel1 = 0x1f<<12|0x3f<<20, false
+		}
+	}
+	return k
+}
+
+func (k *cmdCheck) fails(c *Command) bool {
+	l := &k.limit
+	return k.illegal || c[0]&k.zero != 0 || c[l.word&1]>>(l.lo&63)&l.mask > l.most ||
+		k.extent != 0 && c[0]&k.extent == 0 && k.noRange(c)
+}
+
+// noRange reports whether a command whose NUM and SCALE are 0 is the one illegal
+// combination of the range fields: a granule, but neither a range nor a level
+// (§4.4.1.1).
+func (k *cmdCheck) noRange(c *Command) bool {
 	ttl := c.TTL()
-	// Level 1 has no blocks of 16 KiB pages but with 52-bit addresses.
-	if c.TG() == 0b10 && ttl == 1 && !ids.Has(DS) {
+	if k.noLevel1 && c.TG() == 0b10 && ttl == 1 {
 		ttl = 0
 	}
-	return c.Num() == 0 && c.rangeScale(ids) == 0 && ttl == 0
+	return c.TG() != 0 && ttl == 0
 }
-
-// rangeScale is Scale as wide as the SMMU has it: a sixth bit comes with
-// IDR5.DS (§4.4.1.1).
-func (c Command) rangeScale(ids *IDRegs) uint {
-	if ids.Has(DS) {
-		return c.Scale()
-	}
-	return c.Scale() & 0x1f
-}
-
-func noStalls(_ Command, ids *IDRegs) bool { return ids.Get(StallModel) == StallTerminate }
 
 // Illegal reports whether the command raises CERROR_ILL on the Non-secure
 // command queue of an SMMU with these ID registers (§4.1.3). That takes
 // precedence over a command's being ignored.
 func (c Command) Illegal(ids *IDRegs) bool {
-	r := &cmdRules[c.Opcode()]
-	return !r.known ||
-		r.secure && c.SSec() ||
-		r.hasNeeds && !ids.Has(r.needs) ||
-		r.param != nil && r.param(c, ids)
+	k := cmdRules[c.Opcode()].on(ids)
+	return k.fails(&c)
 }

@@ -4,36 +4,21 @@ package smmuv3
 // on nothing but the opcode and the ID registers worked out beforehand. It does
 // not change, and may be used by any goroutine.
 type CommandSet struct {
-	ids   IDRegs
-	rules [256]setRule
-	keep  Command // of a TLB invalidation by address: what is not RES0
-}
-
-type setRule struct {
-	illegal bool
-	secure  bool
-	param   func(Command, *IDRegs) bool
+	checks [256]cmdCheck
+	keep   Command // of a TLB invalidation by address: what is not RES0
 }
 
 // NewCommandSet returns the command set of an SMMU with these ID registers.
 func NewCommandSet(ids IDRegs) *CommandSet {
-	s := &CommandSet{ids: ids, keep: rangeKeep(&ids)}
-	for op := range s.rules {
-		r := &cmdRules[op]
-		s.rules[op] = setRule{
-			illegal: !r.known || r.hasNeeds && !ids.Has(r.needs),
-			secure:  r.secure,
-			param:   r.param,
-		}
+	s := &CommandSet{keep: rangeKeep(&ids)}
+	for op := range s.checks {
+		s.checks[op] = cmdRules[op].on(&ids)
 	}
 	return s
 }
 
 // Illegal is the command's Illegal.
-func (s *CommandSet) Illegal(c *Command) bool {
-	r := &s.rules[uint8(c[0])]
-	return r.illegal || r.secure && c.SSec() || r.param != nil && r.param(*c, &s.ids)
-}
+func (s *CommandSet) Illegal(c *Command) bool { return s.checks[uint8(c[0])].fails(c) }
 
 // rangeKeep masks what an SMMU without a feature has RES0 among the range fields
 // (§4.4.1.1): NUM, SCALE, TG, TTL and TTL128 come with IDR3.RIL, the sixth bit of

@@ -75,14 +75,16 @@ func (d *Device) run(cons smmuv3.Index, n uint32, b *budget) (used uint32, code 
 	}
 	for i := range cmds {
 		c := &cmds[i]
-		if !b.spend(d.cost(c)) {
+		if !b.spend(1) {
 			break
 		}
-		if code := d.execute(c, d.cmdq.Next(cons, used+1)); code != smmuv3.CErrorNone {
-			return used, code
-		}
-		if d.failed.Load() {
+		code, done := d.execute(c, cons+smmuv3.Index(i), b)
+		if !done || d.failed.Load() {
 			break // what it asked for has not been done: it stays in the queue
+		}
+		d.trace.command(c, code)
+		if code != smmuv3.CErrorNone {
+			return used, code
 		}
 		used++
 	}
@@ -96,39 +98,20 @@ func (d *Device) stop(cons smmuv3.Index, code smmuv3.CmdqErr) {
 	d.activate(smmuv3.GErrorCMDQ)
 }
 
-// cost is what carrying a command out takes of the budget.
-func (d *Device) cost(c *smmuv3.Command) int {
-	switch c.Opcode() {
-	case smmuv3.OpCfgiSTE, smmuv3.OpPRIResp, smmuv3.OpResume, smmuv3.OpStallTerm:
-		return 1 + costHost
-	case smmuv3.OpCfgiSTERange:
-		return 1 + costHost*len(d.streams.Range(c.StreamRange()))
-	case smmuv3.OpSync:
-		cost := 1
-		if d.owed {
-			cost += costHost * len(d.hosts)
-		}
-		if c.CS() == smmuv3.SignalIRQ {
-			cost += costInterrupt
-		}
-		return cost
-	}
-	return 1
-}
-
-// execute carries out one command. next is the index that follows it in the
-// queue.
-func (d *Device) execute(c *smmuv3.Command, next smmuv3.Index) (code smmuv3.CmdqErr) {
+// execute carries out one command, which stands at an index of the queue. done is
+// false if the budget did not allow what the command costs beyond 1.
+func (d *Device) execute(c *smmuv3.Command, at smmuv3.Index, b *budget) (code smmuv3.CmdqErr, done bool) {
 	// Being illegal takes precedence over being ignored (§4.1.3).
 	if d.commands.Illegal(c) {
-		d.trace.command(c, smmuv3.CErrorIll)
-		return smmuv3.CErrorIll
+		return smmuv3.CErrorIll, true
 	}
 	switch c.Opcode() {
-	case smmuv3.OpCfgiSTE:
-		d.cfgi(c.StreamID(), c.StreamID())
-	case smmuv3.OpCfgiSTERange:
-		d.cfgi(c.StreamRange())
+	case smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINSNHAll:
+		d.gatherAll(c)
+	case smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA:
+		// The host may have what the guest was not shown, and would read a range.
+		ranged := d.commands.Ranged(c)
+		d.gatherAll(&ranged)
 	case smmuv3.OpCfgiCD, smmuv3.OpCfgiCDAll:
 		if st := d.streams.Get(c.StreamID()); st != nil {
 			d.gather(hostOf(st), c)
@@ -138,6 +121,27 @@ func (d *Device) execute(c *smmuv3.Command, next smmuv3.Index) (code smmuv3.Cmdq
 		if st := d.streams.Get(c.StreamID()); st != nil && d.regs.get(wCR0ACK)&smmuv3.CR0SMMUEN != 0 {
 			d.gather(hostOf(st), c)
 		}
+	case smmuv3.OpSync:
+		return d.sync(c, at, b)
+	case smmuv3.OpCfgiSTE:
+		return smmuv3.CErrorNone, d.cfgi(c.StreamID(), c.StreamID(), b)
+	case smmuv3.OpCfgiSTERange:
+		first, last := c.StreamRange()
+		return smmuv3.CErrorNone, d.cfgi(first, last, b)
+	case smmuv3.OpPRIResp, smmuv3.OpResume, smmuv3.OpStallTerm:
+		if !b.spend(costHost) {
+			return smmuv3.CErrorNone, false
+		}
+		d.answer(c)
+	}
+	// What is left is legal and has nothing to do here: prefetches are hints
+	// (§4.2).
+	return smmuv3.CErrorNone, true
+}
+
+// answer carries out a command about a transaction or a request that a host holds.
+func (d *Device) answer(c *smmuv3.Command) {
+	switch c.Opcode() {
 	case smmuv3.OpPRIResp:
 		d.priResp(c)
 	case smmuv3.OpResume:
@@ -146,24 +150,16 @@ func (d *Device) execute(c *smmuv3.Command, next smmuv3.Index) (code smmuv3.Cmdq
 		if st := d.streams.Get(c.StreamID()); st != nil {
 			d.endStalled(st)
 		}
-	case smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINSNHAll:
-		d.gatherAll(c)
-	case smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA:
-		// The host may have what the guest was not shown, and would read a range.
-		ranged := d.commands.Ranged(c)
-		d.gatherAll(&ranged)
-	case smmuv3.OpSync:
-		code = d.sync(c, next)
 	}
-	// What is left is legal and has nothing to do here: prefetches are hints
-	// (§4.2).
-	d.trace.command(c, code)
-	return code
 }
 
 // cfgi is CFGI_STE for the attached streams from first to last.
-func (d *Device) cfgi(first, last smmuv3.StreamID) {
-	for _, st := range d.streams.Range(first, last) {
+func (d *Device) cfgi(first, last smmuv3.StreamID, b *budget) (done bool) {
+	streams := d.streams.Range(first, last)
+	if !b.spend(costHost * len(streams)) {
+		return false
+	}
+	for _, st := range streams {
 		if d.refresh(st) {
 			// Cached CDs go with the STE even if that has not changed (§4.3.1).
 			cds := smmuv3.NewCfgiCDAll(st.ID)
@@ -171,28 +167,41 @@ func (d *Device) cfgi(first, last smmuv3.StreamID) {
 		}
 	}
 	d.tellWatch()
+	return true
 }
 
 // sync is CMD_SYNC (§4.7.3): when it is consumed, all before it has taken
 // effect. It is not consumed if an ATC_INV before it timed out (§3.9.1.4), and
 // need not wait for that one again.
-func (d *Device) sync(c *smmuv3.Command, next smmuv3.Index) smmuv3.CmdqErr {
-	waited := d.owed
-	d.flush()
+func (d *Device) sync(c *smmuv3.Command, at smmuv3.Index, b *budget) (code smmuv3.CmdqErr, done bool) {
+	signal, waits := c.CS() == smmuv3.SignalIRQ, d.owed
+	cost := 0
+	if signal {
+		cost = costInterrupt
+	}
+	if waits {
+		cost += costHost * len(d.hosts)
+	}
+	if !b.spend(cost) {
+		return smmuv3.CErrorNone, false
+	}
+	if waits {
+		d.flush()
+	}
 	switch {
 	case d.failed.Load():
-		return smmuv3.CErrorNone
+		return smmuv3.CErrorNone, false
 	case d.atcTimeout:
 		d.atcTimeout = false
-		return smmuv3.CErrorATCInvSync
+		return smmuv3.CErrorATCInvSync, true
 	}
-	if signal := c.CS() == smmuv3.SignalIRQ; signal || waited {
+	if signal || waits {
 		// CONS has to be seen past the SYNC before the interrupt is (§3.18),
 		// and a guest that polls it has waited long enough.
-		d.regs.set(wCMDQCons, uint32(next))
+		d.regs.set(wCMDQCons, uint32(d.cmdq.Next(at, 1)))
 		if signal {
 			d.raiseSync(c)
 		}
 	}
-	return smmuv3.CErrorNone
+	return smmuv3.CErrorNone, true
 }

@@ -103,11 +103,12 @@ type Device struct {
 	fetched    [runMax]smmuv3.Command
 	failure    error // why the device is in Service Failure Mode
 
-	// regMu is held by stores of the guest, and where the engine stores to a
-	// register that the guest may store to.
+	// regMu is held by stores of the guest but those to plain words, and where the
+	// engine stores to a register that the guest may store to.
 	regMu  sync.Mutex
 	regs   registerFile
 	access *[numWords]access
+	sealed atomic.Bool // every register is zero for good
 
 	eventq eventQueue
 	priq   priQueue
@@ -186,7 +187,7 @@ func (d *Device) putRegisters(values *[numWords]uint32) {
 // seal makes every register zero for good.
 func (d *Device) seal() {
 	d.regMu.Lock()
-	d.access = new([numWords]access)
+	d.sealed.Store(true)
 	d.regMu.Unlock()
 	d.putRegisters(new([numWords]uint32))
 }

@@ -36,9 +36,9 @@ const (
 )
 
 // spend takes cost from the budget. If that is too much, the budget is used up
-// instead and spend reports false.
+// instead and spend reports false. What costs nothing is never too much.
 func (b *budget) spend(cost int) bool {
-	if b.left <= 0 || b.strict && cost > b.left {
+	if cost != 0 && b.left <= 0 || b.strict && cost > b.left {
 		b.left = 0
 		return false
 	}

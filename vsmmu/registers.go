@@ -243,6 +243,10 @@ type access struct {
 	}
 	store func(d *Device, old, v uint32) uint32
 	kick  bool
+	// plain words have neither a guard nor an effect, and no bits but those that the
+	// guest writes: what a store leaves in them depends on nothing else. They are what
+	// guests store to all the time.
+	plain bool
 }
 
 // accesses lays the register map out by word.
@@ -261,6 +265,7 @@ func accesses(ids *smmuv3.IDRegs) *[numWords]access {
 			}
 			part.mask, part.guard = uint32(mask>>(32*half)), r.guard
 			a.store, a.kick = r.store, r.kick != nil && r.kick(ids)
+			a.plain = a.store == nil && a.parts[0].guard == guard{} && a.parts[1].mask == 0
 		}
 	}
 	return &all
@@ -325,11 +330,14 @@ func (d *Device) store(off uint64, v uint32) (kick bool) {
 	if !ok {
 		return false
 	}
+	a := &d.access[w]
+	if a.plain {
+		return d.storePlain(w, a, v)
+	}
 	d.regMu.Lock()
 	defer d.regMu.Unlock()
-	a := &d.access[w]
 	m := d.writable(a)
-	if m == 0 {
+	if m == 0 || d.sealed.Load() {
 		return false
 	}
 	old := d.regs.get(w)
@@ -338,6 +346,15 @@ func (d *Device) store(off uint64, v uint32) (kick bool) {
 		v = a.store(d, old, v)
 	}
 	d.regs.set(w, v)
+	return a.kick
+}
+
+// storePlain takes no lock: there is nothing that has to stay as it is meanwhile.
+func (d *Device) storePlain(w word, a *access, v uint32) (kick bool) {
+	d.regs.set(w, v&a.parts[0].mask)
+	if d.sealed.Load() {
+		d.regs.set(w, 0) // it may have come after the zero of seal
+	}
 	return a.kick
 }
 

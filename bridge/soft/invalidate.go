@@ -74,13 +74,12 @@ func (h *Host) withdrawRange(c smmuv3.Command, now uint64) {
 		case last-first >= maxPages:
 			h.tlb.invalidateASID(c.ASID(), now)
 			return
+		case !allASIDs:
+			h.tlb.invalidatePages(c.ASID(), first, last, size)
+			continue
 		}
 		for page := first; page <= last; page++ {
-			if allASIDs {
-				h.tlb.invalidatePlace(page<<size, size, now)
-			} else {
-				h.tlb.invalidatePage(c.ASID(), page<<size, size)
-			}
+			h.tlb.invalidatePlace(page<<size, size, now)
 		}
 	}
 }

@@ -14,9 +14,10 @@ import (
 // Invalidating an ASID, or everything, is a store: an entry has the time at
 // which its walk began, and counts while that is not before the last
 // invalidation that concerns it. By address the entry itself is found and
-// cleared; by address for all ASIDs the entries are in many sets, so there the
-// time is kept by address, as a hash. What a walk found is not inserted if there
-// was any invalidation since it began, lest it bring back what was cleared.
+// cleared, in regions that hold any: a range costs no more for what is not there.
+// By address for all ASIDs the entries are in many sets, so there the time is kept
+// by address, as a hash. What a walk found is not inserted if there was any
+// invalidation since it began, lest it bring back what was cleared.
 type tlb struct {
 	all   atomic.Uint64 // time of the last invalidation of everything
 	forms atomic.Uint64 // what lookups and invalidations have to look for
@@ -25,6 +26,7 @@ type tlb struct {
 	asids  *[1 << 16]atomic.Uint64        // time of the last invalidation of each ASID
 	places *[1 << logPlaces]atomic.Uint64 // time of the last one for all ASIDs, by placeOf
 	sets   []tlbSet                       // a power of two of them
+	held   []atomic.Int32                 // ways in use, by regionOf: as many as there are sets
 	shift  uint                           // 64 - log2 of the number of sets
 }
 
@@ -84,6 +86,7 @@ func newTLB(entries int) *tlb {
 		asids:  new([1 << 16]atomic.Uint64),
 		places: new([1 << logPlaces]atomic.Uint64),
 		sets:   make([]tlbSet, sets),
+		held:   make([]atomic.Int32, sets),
 		shift:  uint(64 - bits.TrailingZeros64(sets)),
 	}
 }
@@ -107,6 +110,17 @@ const hashFactor = 0x9e3779b97f4a7c15 // 2^64 over the golden ratio
 // set is where a key lies: by its page and ASID, not by its flags.
 func (t *tlb) set(key uint64, asid smmuv3.ASID) *tlbSet {
 	return &t.sets[(key>>keyPage+uint64(asid)<<44)*hashFactor>>(t.shift&63)]
+}
+
+// logRegion is log2 of the pages or blocks in a region: as many as one command is
+// mostly for.
+const logRegion = 5
+
+// regionOf counts the ways in use for a region of an address space, and now and then
+// for others: regions are hashes.
+func (t *tlb) regionOf(key uint64, asid smmuv3.ASID) *atomic.Int32 {
+	region, size := key>>(keyPage+logRegion), key&keySize
+	return &t.held[(region+uint64(asid)<<40+size<<56)*hashFactor>>(t.shift&63)]
 }
 
 func (t *tlb) placeOf(key uint64) *atomic.Uint64 {
@@ -182,13 +196,24 @@ func (t *tlb) insert(s space, va uint64, l leaf, now uint64, clock *atomic.Uint6
 		return
 	}
 	defer set.unlock()
+	region := t.regionOf(key, asid)
+	region.Add(1)
 	if clock.Load() != now {
+		region.Add(-1)
 		return
 	}
 	w := set.victim(key, asid)
+	t.uncount(w)
 	w.key.Store(key)
 	w.data.Store(tlbData(l.pa, asid, l.perms))
 	w.time.Store(now)
+}
+
+// uncount takes what a way holds out of its region's count. The set is locked.
+func (t *tlb) uncount(w *tlbWay) {
+	if key := w.key.Load(); key != 0 {
+		t.regionOf(key, smmuv3.ASID(w.data.Load()>>8)).Add(-1)
+	}
 }
 
 // victim is the way that holds the key already, or an empty one, or the next
@@ -231,13 +256,25 @@ func (t *tlb) invalidateAll(now uint64) { t.all.Store(now) }
 // (§4.4.2.2).
 func (t *tlb) invalidateASID(asid smmuv3.ASID, now uint64) { t.asids[asid].Store(now) }
 
-// invalidatePage takes the entries of one size at an address: those of the
-// ASID, and global ones (§4.4.2.4).
-func (t *tlb) invalidatePage(asid smmuv3.ASID, va uint64, size uint) {
-	key := space{}.key(va, size)
-	t.clear(key, asid)
+// invalidatePages takes the entries of one size from one page to another: those of
+// the ASID, and global ones (§4.4.2.4).
+func (t *tlb) invalidatePages(asid smmuv3.ASID, first, last uint64, size uint) {
+	t.clearPages(uint64(size), asid, first, last)
 	if t.forms.Load()&formGlobal != 0 {
-		t.clear(key|keyGlobal, 0)
+		t.clearPages(uint64(size)|keyGlobal, 0, first, last)
+	}
+}
+
+// clearPages clears what has these flags in its key, region by region.
+func (t *tlb) clearPages(flags uint64, asid smmuv3.ASID, first, last uint64) {
+	for first <= last {
+		end := min(first|(1<<logRegion-1), last)
+		if t.regionOf(first<<keyPage|flags, asid).Load() != 0 {
+			for page := first; page <= end; page++ {
+				t.clear(page<<keyPage|flags, asid)
+			}
+		}
+		first = end + 1
 	}
 }
 
@@ -251,6 +288,7 @@ func (t *tlb) clear(key uint64, asid smmuv3.ASID) {
 	defer s.unlock()
 	for i := range s.ways {
 		if w := &s.ways[i]; w.holdsAny(key, asid) {
+			t.uncount(w)
 			w.key.Store(0)
 		}
 	}

@@ -1,6 +1,7 @@
 package soft
 
 import (
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -140,4 +141,66 @@ func TestClearWaitsForTheWriterOfASet(t *testing.T) {
 	set.unlock()
 	<-over
 	assert.Zero(t, set.ways[0].key.Load())
+}
+
+// The counts by which regions are passed over are those of the ways in use, whatever
+// has been inserted, replaced and cleared: one too low would let an entry outlive its
+// invalidation.
+func TestHeldCountsTheWaysInUse(t *testing.T) {
+	tl := newTLB(64)
+	var clock atomic.Uint64
+	dice := rand.New(rand.NewPCG(1, 2))
+	used := 0
+	for range 5000 {
+		s := space{asid: smmuv3.ASID(dice.IntN(3)), aset: dice.IntN(2) == 0}
+		page := dice.Uint64N(256)
+		l := leaf{size: 12 + 9*uint(dice.IntN(2)), perms: unprivRead, global: dice.IntN(4) == 0}
+		switch dice.IntN(8) {
+		case 0:
+			tl.invalidatePages(s.asid, page, page+dice.Uint64N(80), l.size)
+		case 1:
+			tl.insert(s, page<<l.size, l, clock.Load()-1, &clock) // overtaken
+		default:
+			tl.insert(s, page<<l.size, l, clock.Load(), &clock)
+		}
+		want := make([]int32, len(tl.held))
+		for i := range tl.sets {
+			for j := range tl.sets[i].ways {
+				w := &tl.sets[i].ways[j]
+				if key := w.key.Load(); key != 0 {
+					for k := range tl.held {
+						if tl.regionOf(key, smmuv3.ASID(w.data.Load()>>8)) == &tl.held[k] {
+							want[k]++
+							used++
+						}
+					}
+				}
+			}
+		}
+		for k := range want {
+			require.Equal(t, want[k], tl.held[k].Load())
+		}
+	}
+	assert.NotZero(t, used)
+}
+
+// §4.4.2.4: every page of a range goes, and nothing beside it, wherever the range
+// begins and ends in its regions.
+func TestRangesEndWhereTheyEnd(t *testing.T) {
+	const pages = 4 << logRegion
+	for _, r := range [][2]uint64{{0, 0}, {31, 31}, {31, 32}, {1, 31}, {0, 31}, {32, 63}, {5, 70}, {40, 127}, {127, 127}} {
+		tl := newTLB(1024)
+		var clock atomic.Uint64
+		s := space{asid: 1}
+		for page := range uint64(pages) {
+			tl.insert(s, page<<12, leaf{pa: page << 12, size: 12, perms: unprivRead}, 0, &clock)
+		}
+		tl.invalidatePages(2, r[0], r[1], 12)
+		tl.invalidatePages(1, r[0], r[1], 21)
+		tl.invalidatePages(1, r[0], r[1], 12)
+		for page := range uint64(pages) {
+			_, ok := tl.lookup(s, page<<12, unprivRead)
+			assert.Equal(t, page < r[0] || page > r[1], ok, "page %d of %d to %d", page, r[0], r[1])
+		}
+	}
 }
