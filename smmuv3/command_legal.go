@@ -93,18 +93,13 @@ func (r *cmdRule) on(ids *IDRegs) cmdCheck {
 func (k *cmdCheck) fails(c *Command) bool {
 	l := &k.limit
 	return k.illegal || c[0]&k.zero != 0 || c[l.word&1]>>(l.lo&63)&l.mask > l.most ||
-		k.extent != 0 && c[0]&k.extent == 0 && k.noRange(c)
+		k.extent != 0 && c.TG() != 0 && c[0]&k.extent == 0 && k.noLevel(c)
 }
 
-// noRange reports whether a command whose NUM and SCALE are 0 is the one illegal
-// combination of the range fields: a granule, but neither a range nor a level
-// (§4.4.1.1).
-func (k *cmdCheck) noRange(c *Command) bool {
-	ttl := c.TTL()
-	if k.noLevel1 && c.TG() == 0b10 && ttl == 1 {
-		ttl = 0
-	}
-	return c.TG() != 0 && ttl == 0
+// noLevel completes the one illegal combination of the range fields: a granule, but
+// neither a range nor a level (§4.4.1.1).
+func (k *cmdCheck) noLevel(c *Command) bool {
+	return c.TTL() == 0 || k.noLevel1 && c.TG() == 0b10 && c.TTL() == 1
 }
 
 // Illegal reports whether the command raises CERROR_ILL on the Non-secure
