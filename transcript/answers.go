@@ -17,6 +17,7 @@ var errOver = errors.New("not in the transcript")
 type replayHost struct {
 	r      *replay
 	number uint32
+	caps   bridge.Capabilities // as the device was last told
 	sink   func(smmuv3.Event)
 	pages  func(smmuv3.PageRequest)
 }
@@ -52,13 +53,20 @@ func (h *replayHost) TerminateStalled(sid smmuv3.StreamID) error {
 }
 
 func (h *replayHost) Capabilities() (bridge.Capabilities, error) {
+	if h.r.isBetween() {
+		return h.caps, nil
+	}
 	if b, ok := h.r.answer(&HostCapabilities{Host: h.number}).(*HostCapabilities); ok {
-		return bridge.Capabilities{IDs: b.IDs}, b.Err.err()
+		h.caps = bridge.Capabilities{IDs: b.IDs}
+		return h.caps, b.Err.err()
 	}
 	return bridge.Capabilities{}, errOver
 }
 
 func (h *replayHost) Attach(sid smmuv3.StreamID, _ bridge.Endpoint) (bridge.Stream, error) {
+	if h.r.isBetween() {
+		return &replayStream{h.r, sid}, nil
+	}
 	if b, ok := h.r.answer(&HostAttach{Host: h.number, StreamID: sid}).(*HostAttach); ok {
 		if b.Err != nil {
 			return nil, b.Err
@@ -69,6 +77,9 @@ func (h *replayHost) Attach(sid smmuv3.StreamID, _ bridge.Endpoint) (bridge.Stre
 }
 
 func (h *replayHost) Invalidate(cmds []smmuv3.Command) error {
+	if h.r.renewing {
+		return h.r.invalidate(&HostInvalidate{Host: h.number, Commands: cmds})
+	}
 	if b, ok := h.r.answer(&HostInvalidate{Host: h.number, Commands: cmds}).(*HostInvalidate); ok {
 		return b.Err.err()
 	}
@@ -129,7 +140,7 @@ func (m replayMemory) ReadAt(p []byte, gpa guestmem.GPA) error {
 	fetch := fetchesCommands(r.dev, gpa, len(p))
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.released || r.err != nil {
+	if r.released || r.between || r.err != nil {
 		return errOver
 	}
 	var known bool

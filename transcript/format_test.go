@@ -334,7 +334,7 @@ func FuzzRead(f *testing.F) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_ = replayWithin(ctx, tr, time.Millisecond)
+		_ = replayWithin(ctx, tr, time.Millisecond, false)
 		for _, e := range tr.Entries {
 			_ = e.Body.String()
 		}
@@ -345,7 +345,7 @@ func TestFuzzSeeds(t *testing.T) {
 	for name, s := range seeds(t) {
 		t.Run(name, func(t *testing.T) {
 			if tr, err := Read(bytes.NewReader(s)); err == nil {
-				_ = replayWithin(t.Context(), tr, time.Millisecond)
+				_ = replayWithin(t.Context(), tr, time.Millisecond, false)
 			}
 		})
 	}

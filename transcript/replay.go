@@ -26,14 +26,15 @@ const stall = 10 * time.Second
 //
 // The first difference ends it, with a *Difference. A transcript that is cut off
 // is replayed up to there.
-func Replay(ctx context.Context, t *Transcript) error { return replayWithin(ctx, t, stall) }
+func Replay(ctx context.Context, t *Transcript) error { return replayWithin(ctx, t, stall, false) }
 
-func replayWithin(ctx context.Context, t *Transcript, stall time.Duration) error {
-	r, err := newReplay(t, stall)
-	if err != nil {
+func replayWithin(ctx context.Context, t *Transcript, stall time.Duration, renewing bool) error {
+	r := newReplay(t, stall, renewing)
+	var err error
+	if r.dev, err = r.device(); err != nil {
 		return err
 	}
-	defer r.dev.Close() // the transcript may have ended before the device
+	defer func() { _ = r.dev.Close() }() // the transcript may have ended before the device
 	defer r.release()
 	return r.run(ctx)
 }
@@ -46,6 +47,7 @@ type replay struct {
 
 	moving moving // registers that the device changes
 	hosts  map[uint32]*replayHost
+	renewals
 
 	mu       sync.Mutex
 	progress sync.Cond
@@ -71,30 +73,36 @@ func byDevice(b Body) bool {
 	return false
 }
 
-func newReplay(t *Transcript, stall time.Duration) (*replay, error) {
+func newReplay(t *Transcript, stall time.Duration, renewing bool) *replay {
 	r := &replay{
 		t: t, stall: stall, expected: map[Channel][]int{}, done: make([]bool, len(t.Entries)),
-		hosts: map[uint32]*replayHost{}, moving: moving{},
+		hosts: map[uint32]*replayHost{}, moving: moving{}, renewals: newRenewals(renewing),
 	}
 	r.progress.L = &r.mu
 	r.reads.learn(t.Entries)
 	for i, e := range t.Entries {
-		if !byDevice(e.Body) {
-			continue
+		switch {
+		case !byDevice(e.Body):
+		case r.lost(e.Body):
+			r.done[i] = true
+		default:
+			ch := e.Body.Channel()
+			r.expected[ch] = append(r.expected[ch], i)
 		}
-		ch := e.Body.Channel()
-		r.expected[ch] = append(r.expected[ch], i)
 	}
-	var err error
-	r.dev, err = vsmmu.New(vsmmu.Config{
-		IDs: t.IDs, AbortAtReset: t.AbortAtReset, Memory: replayMemory{r}, Interrupts: replayInterrupts{r},
+	return r
+}
+
+// device makes a device whose doings are compared.
+func (r *replay) device() (*vsmmu.Device, error) {
+	return vsmmu.New(vsmmu.Config{
+		IDs: r.t.IDs, AbortAtReset: r.t.AbortAtReset, Memory: replayMemory{r}, Interrupts: replayInterrupts{r},
 		Trace: vsmmu.Trace{
 			Command:     func(c smmuv3.Command, code smmuv3.CmdqErr) { r.command(&Command{c, code}) },
 			Event:       func(ev smmuv3.Event, f vsmmu.Fate) { r.answer(&Event{ev, f}) },
 			PageRequest: func(q smmuv3.PageRequest, f vsmmu.Fate) { r.answer(&PageRequest{q, f}) },
 		},
 	})
-	return r, err
 }
 
 // run walks through the transcript.
@@ -134,6 +142,9 @@ func (r *replay) run(ctx context.Context) error {
 				r.await(i)
 			}
 		}
+		if r.renewing {
+			r.renew(e.Body)
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -145,9 +156,12 @@ func (r *replay) call(c *Call) {
 	var err error
 	switch c.Op {
 	case OpAttach:
-		err = r.dev.Attach(c.StreamID, r.host(c.Host), nil)
+		if err = r.dev.Attach(c.StreamID, r.host(c.Host), nil); err == nil {
+			r.attached[c.StreamID] = c.Host
+		}
 	case OpDetach:
 		err = r.dev.Detach(c.StreamID)
+		delete(r.attached, c.StreamID)
 	case OpReset:
 		err = r.dev.Reset()
 		r.moving.forget()
@@ -220,7 +234,7 @@ func (r *replay) wait(ok func() bool, late func()) {
 func (r *replay) answer(got Body) Body {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.released || r.err != nil {
+	if r.released || r.between || r.err != nil || r.lost(got) {
 		return nil
 	}
 	ch := got.Channel()

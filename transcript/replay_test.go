@@ -84,6 +84,9 @@ func TestReplayDoesTheSame(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tr := recorded(t, life)
 			require.NoError(t, Replay(t.Context(), tr))
+			if name != "a host that fails" { // which is not held against the next one
+				require.NoError(t, ReplayRestored(t.Context(), tr))
+			}
 		})
 	}
 }
@@ -119,6 +122,7 @@ func TestReplayOfPageRequestsAndStalls(t *testing.T) {
 	tr, err := Read(bytes.NewReader(g.closed()))
 	require.NoError(t, err)
 	require.NoError(t, Replay(t.Context(), tr))
+	require.NoError(t, ReplayRestored(t.Context(), tr))
 	kinds := map[reflect.Type]int{}
 	for _, e := range tr.Entries {
 		kinds[reflect.TypeOf(e.Body)]++
@@ -156,6 +160,7 @@ func TestReplayOfConcurrentGuests(t *testing.T) {
 		all.Wait()
 	})
 	require.NoError(t, Replay(t.Context(), tr))
+	require.NoError(t, ReplayRestored(t.Context(), tr))
 }
 
 func TestReplayTellsTheFirstDifference(t *testing.T) {
@@ -243,7 +248,7 @@ func TestReplayTellsTheFirstDifference(t *testing.T) {
 				}
 			}
 			require.True(t, changed)
-			err := replayWithin(t.Context(), &Transcript{Header: tr.Header, Entries: entries}, 200*time.Millisecond)
+			err := replayWithin(t.Context(), &Transcript{Header: tr.Header, Entries: entries}, 200*time.Millisecond, false)
 			var d *Difference
 			require.ErrorAs(t, err, &d)
 			for _, w := range c.words {
@@ -269,11 +274,29 @@ func clone(b Body) Body {
 	return nil
 }
 
+// A device that is restored is held to the transcript as one that is not, and a state
+// that is not what was saved is told apart from a difference.
+func TestReplayRestoredTellsDifferences(t *testing.T) {
+	tr := recorded(t, session)
+	changed := false
+	for i := range tr.Entries {
+		b := clone(tr.Entries[i].Body)
+		if h, ok := b.(*HostInvalidate); ok && !changed && len(h.Commands) == 2 {
+			h.Commands[1][1] ^= 0x1000
+			tr.Entries[i].Body, changed = b, true
+		}
+	}
+	require.True(t, changed)
+	var d *Difference
+	require.ErrorAs(t, ReplayRestored(t.Context(), tr), &d)
+	assert.ErrorContains(t, d, "at host 0")
+}
+
 func TestReplayOfWhatTheDeviceDoesNotDo(t *testing.T) {
 	tr := recorded(t, func(g *guest) { g.attach(0x10) })
 	i := slices.IndexFunc(tr.Entries, func(e Entry) bool { _, ok := e.Body.(*Return); return ok })
 	tr.Entries = slices.Insert(tr.Entries, i, Entry{At: tr.Entries[i].At, Body: &Pulse{Line: vsmmu.LineEventQ}})
-	err := replayWithin(t.Context(), tr, 50*time.Millisecond)
+	err := replayWithin(t.Context(), tr, 50*time.Millisecond, false)
 	assert.ErrorContains(t, err, "pulse of line eventq")
 	assert.ErrorContains(t, err, "nothing came")
 }
@@ -314,21 +337,39 @@ func TestRecordFaults(t *testing.T) {
 	require.NoError(t, os.WriteFile("testdata/faults.vsmmu", g.closed(), 0o644))
 }
 
-// The transcripts of testdata are of boots of Linux, and of a guest that
-// provokes faults.
-func TestReplayOfRealGuests(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.vsmmu")
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	for _, name := range files {
-		t.Run(filepath.Base(name), func(t *testing.T) {
+// transcripts are all that this module comes with: of boots of Linux, and of a guest
+// that provokes faults.
+func transcripts(t *testing.T) map[string]*Transcript {
+	all := map[string]*Transcript{}
+	for _, pattern := range []string{"testdata/*.vsmmu", "../internal/replay/*.vsmmu"} {
+		files, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		require.NotEmpty(t, files)
+		for _, name := range files {
 			file, err := os.Open(name)
 			require.NoError(t, err)
-			defer file.Close()
 			tr, err := Read(file)
-			require.NoError(t, err)
+			require.NoError(t, errors.Join(err, file.Close()))
 			require.True(t, tr.Complete(), tr.Cut)
+			all[filepath.Base(name)] = tr
+		}
+	}
+	return all
+}
+
+func TestReplayOfRealGuests(t *testing.T) {
+	for name, tr := range transcripts(t) {
+		t.Run(name, func(t *testing.T) {
 			require.NoError(t, Replay(t.Context(), tr))
+		})
+	}
+}
+
+// Saved, thrown away and restored at every step, a device does what it does without.
+func TestReplayOfRealGuestsOnRestoredDevices(t *testing.T) {
+	for name, tr := range transcripts(t) {
+		t.Run(name, func(t *testing.T) {
+			require.NoError(t, ReplayRestored(t.Context(), tr))
 		})
 	}
 }

@@ -16,10 +16,12 @@ import (
 // same ID registers. It takes at most 2 KiB, and 128 bytes for each stream; see
 // docs/state.md.
 //
-// It waits for what is under way and has the hosts carry out the invalidations that
-// they have not yet been given; commands that the guest has queued stay in its queue.
-// The device goes on afterwards. A VMM that throws it away stops the vCPUs and the
-// endpoints before.
+// It waits for what is under way, and carries out what the guest has asked for up to
+// the call: of that, all the commands of a full queue. The device goes on afterwards.
+//
+// A VMM that has stopped the vCPUs and the endpoints finds the device at rest when
+// Save returns: the guest's memory fits the state, and goes on to do so. One that has
+// not gets the state of a moment that is past.
 //
 // What the hosts hold is not saved: neither translations, nor stalled transactions,
 // nor page requests that wait for an answer.
@@ -29,6 +31,7 @@ func (d *Device) Save() ([]byte, error) {
 		if d.closed {
 			return ErrClosed
 		}
+		d.rest()
 		d.save(&s)
 		return nil
 	})
@@ -36,6 +39,25 @@ func (d *Device) Save() ([]byte, error) {
 		return nil, err
 	}
 	return s.encode(), nil
+}
+
+// rest does what there is to do. Whatever was left to be done after the cut would be
+// done twice: by this device and by the one that is restored, which would find in
+// memory that it has been done; the word that a SYNC's MSI has put over the SYNC
+// itself, say, as Linux has it do.
+//
+// A guest that runs meanwhile does not hold it up for long: it ends with the commands
+// that were in the queue when it began, or after as many turns.
+func (d *Device) rest() {
+	d.turn(budget{left: budgetWorker}) // which may be what enables the queue
+	from, n := d.waiting()
+	for range n + 1 { // each consumes a command, but for one that may look at streams again
+		at, left := d.waiting()
+		if !d.pending.Load() || left > 0 && uint32(at-from)&uint32(d.cmdq.Mask()) >= n {
+			return
+		}
+		d.turn(budget{left: budgetWorker})
+	}
 }
 
 // save fills a state in, in one cut: with every lock held, so that no store of a

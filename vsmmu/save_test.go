@@ -7,7 +7,9 @@ import (
 	"hash/crc32"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -240,6 +242,54 @@ func TestRestore(t *testing.T) {
 		require.NoError(t, n.Reset())
 		assert.Equal(t, offBypass, n.stage(4))
 	})
+}
+
+// TestSaveLeavesTheDeviceAtRest: what the guest had asked for has been done before the
+// cut, however slow the host, and none of it is done again by the restored device.
+func TestSaveLeavesTheDeviceAtRest(t *testing.T) {
+	r := newStallRig(t)
+	r.host.FailWith(func(record.Call) error {
+		time.Sleep(time.Millisecond)
+		return nil
+	})
+	var cmds []smmuv3.Command
+	for i := range 120 { // far more than a store does by itself
+		cmds = append(cmds, tlbi(i), cmdSync)
+	}
+	// As Linux has it: the message goes over the SYNC itself (§4.7.3), which could not
+	// be carried out a second time.
+	prod := r.put(cmds...)
+	self := uint64(cmdqAt + 16*prod)
+	r.w32(smmuv3.RegCMDQProd, prod)
+	r.w32(smmuv3.RegCMDQProd, r.put(smmuv3.Command{0x1046, self}))
+	state := r.save()
+	done := len(r.invalidated())
+	assert.Equal(t, []uint64{0}, r.mem.Words(guestmem.GPA(self), 1))
+
+	n := r.fresh(3, 4)
+	require.NoError(t, n.Restore(state))
+	n.idle()
+	assert.Equal(t, prod+1, n.r32(cmdqCons))
+	assert.Zero(t, n.gerror())
+	assert.Empty(t, n.invalidated())
+	assert.Equal(t, 120, done)
+	assert.Equal(t, r.registers(), n.registers(), "the device that was saved has done nothing more")
+}
+
+// TestSaveEndsWhileTheGuestGoesOn: it takes the commands that were there, however many
+// the guest adds.
+func TestSaveEndsWhileTheGuestGoesOn(t *testing.T) {
+	r := newStallRig(t)
+	var added atomic.Int64
+	r.host.FailWith(func(record.Call) error { // which the engine calls
+		added.Add(1)
+		r.w32(cmdqProd, r.put(tlbi(1), cmdSync))
+		return nil
+	})
+	r.w32(cmdqProd, r.put(tlbi(1), cmdSync))
+	r.save()
+	r.host.FailWith(nil)
+	assert.Positive(t, added.Load())
 }
 
 // TestRestoreOntoAHostThatFails: the stream aborts, the error names it, and all else

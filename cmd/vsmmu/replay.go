@@ -29,6 +29,7 @@ func replayCommand(args []string, stdout, stderr io.Writer) int {
 	f.Usage = func() {}
 	asJSON := f.Bool("json", false, "print JSON, for programs")
 	trace := f.String("trace", "", "where a trace for ui.perfetto.dev or chrome://tracing goes, `FILE`")
+	restored := f.Bool("restored", false, "save the device at every step, throw it away, and go on with one that it is restored into")
 	switch err := f.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(stdout, replayUsage)
@@ -49,7 +50,7 @@ func replayCommand(args []string, stdout, stderr io.Writer) int {
 			return complain(stderr, err)
 		}
 	}
-	s, err := replay.Run(context.Background(), t)
+	s, err := replay.Run(context.Background(), t, *restored)
 	if err != nil {
 		return complain(stderr, err)
 	}

@@ -46,6 +46,12 @@ func TestReplayForPrograms(t *testing.T) {
 	assert.True(t, json.Valid(b))
 }
 
+func TestReplayOnRestoredDevices(t *testing.T) {
+	status, out, errs := command("replay", "-restored")
+	assert.Equal(t, 0, status, errs)
+	assert.Contains(t, out, "the device, saved, thrown away and restored at every step, did the same")
+}
+
 func TestReplayOfFilesThatAreNone(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string, b []byte) string {

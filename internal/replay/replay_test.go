@@ -23,7 +23,7 @@ func debian(t *testing.T) *transcript.Transcript {
 
 func TestDebianIsSmallAndShowsWhatItShould(t *testing.T) {
 	assert.LessOrEqual(t, len(Debian), 1<<20)
-	s, err := Run(t.Context(), debian(t))
+	s, err := Run(t.Context(), debian(t), false)
 	require.NoError(t, err)
 	assert.True(t, s.OK, s.Difference)
 	require.Len(t, s.Streams, 3)

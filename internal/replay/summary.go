@@ -29,6 +29,8 @@ type Summary struct {
 	Entries  int       `json:"entries"`
 	Cut      string    `json:"cut,omitempty"` // why the recording ends before the device did
 
+	// Restored says that the device was saved, thrown away and restored at every step of the replay.
+	Restored bool `json:"restored,omitempty"`
 	// OK says that the device did the same again; otherwise Difference says what it did not.
 	OK            bool              `json:"ok"`
 	Difference    string            `json:"difference,omitempty"`
@@ -92,14 +94,20 @@ type Stage struct {
 // maxFaults is how many events are told one by one.
 const maxFaults = 16
 
-// Run replays a transcript and sums it up. An error says that the replay did not end by itself.
-func Run(ctx context.Context, t *transcript.Transcript) (*Summary, error) {
+// Run replays a transcript, on a device that is restored at every step if that is asked for, and sums it up. An error
+// says that the replay did not end by itself.
+func Run(ctx context.Context, t *transcript.Transcript, restored bool) (*Summary, error) {
+	replay := transcript.Replay
+	if restored {
+		replay = transcript.ReplayRestored
+	}
 	began := time.Now()
-	err := transcript.Replay(ctx, t)
+	err := replay(ctx, t)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	s := Summarize(t)
+	s.Restored = restored
 	s.ReplaySeconds = time.Since(began).Seconds()
 	if s.OK = err == nil; !s.OK {
 		s.Difference = err.Error()

@@ -169,7 +169,11 @@ func (p printer) faults(all []Fault) {
 
 func (p printer) verdict(s *Summary) {
 	if s.OK {
-		fmt.Fprintf(p, "\n%s\n", p.in(green, fmt.Sprintf("OK: replayed in %.0f ms, and the device did the same", 1000*s.ReplaySeconds)))
+		how := ""
+		if s.Restored {
+			how = ", saved, thrown away and restored at every step,"
+		}
+		fmt.Fprintf(p, "\n%s\n", p.in(green, fmt.Sprintf("OK: replayed in %.0f ms, and the device%s did the same", 1000*s.ReplaySeconds, how)))
 		return
 	}
 	fmt.Fprintf(p, "\n%s\n", p.in(red, "NOT OK: "+s.Difference))
