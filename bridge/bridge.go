@@ -51,7 +51,8 @@ type Host interface {
 	// Invalidate carries out commands in order and returns when they have
 	// taken effect, in-flight DMA included, as if a SYNC had followed. The
 	// commands are legal ones of the kinds TLBI_NH_*, TLBI_NSNH_ALL, CFGI_CD,
-	// CFGI_CD_ALL and ATC_INV, as the guest wrote them; the slice is the
+	// CFGI_CD_ALL and ATC_INV, where the guest was shown IDR0.S2P also
+	// TLBI_S12_VMALL and TLBI_S2_IPA, as the guest wrote them; the slice is the
 	// caller's again on return. The faults of the DMA that it waited for have
 	// reached the sink of Events by then. After an error none of the commands
 	// can be relied on to have been carried out, nor not to have been; but

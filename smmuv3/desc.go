@@ -62,12 +62,15 @@ func (f Format) leafLevel(level int) bool {
 	return false
 }
 
-// Desc is a descriptor of a VMSAv8-64 stage 1 translation table (D8.3.1).
+// Desc is a descriptor of a VMSAv8-64 translation table (D8.3.1), of stage 1
+// or, where that differs, stage 2.
 //
 //	table  63     62:61        60        59     47:12      1 0
 //	         |  APTable | UXNTable | PXNTable |  next table | 1 1
 //	leaf   54    53    52       51    47:12    11   10   7     6      1 0
 //	       UXN | PXN | Contig | DBM | output | nG | AF | AP[2] AP[1] | x 1
+//	stage 2, table  63:12 next table, 1 1: nothing that limits what lies below
+//	stage 2, leaf   54:53 XN, 7 write, 6 read, 5:2 MemAttr, the others as above; no nG
 //
 // Where addresses have 52 bits, their bits [51:48] are [15:12] of the descriptor
 // with the 64 KiB granule, and [9:8] and [49:48] with the others.
@@ -131,6 +134,24 @@ func (d Desc) AF() bool  { return bit(uint64(d), 10) }
 // AP is AP[2:1]: bit 0 grants unprivileged access, bit 1 takes writes.
 func (d Desc) AP() uint8 { return uint8(bits(uint64(d), 6, 2)) }
 
+// The attributes of a leaf of stage 2 (D8.4.2).
+
+// S2AP is S2AP[1:0]: bit 0 grants reads, bit 1 writes.
+func (d Desc) S2AP() uint8 { return uint8(bits(uint64(d), 6, 2)) }
+
+// XN is XN[1:0]: with IDR3.XNX bit 1, less bit 0, takes execution from
+// unprivileged software, and one of them alone from privileged.
+func (d Desc) XN() uint8 { return uint8(bits(uint64(d), 53, 2)) }
+
+// Device reports whether the leaf makes its memory Device memory; fwb is STE.S2FWB,
+// which has MemAttr mean something else (D8.6.6).
+func (d Desc) Device(fwb bool) bool {
+	if fwb {
+		return !bit(uint64(d), 4)
+	}
+	return bits(uint64(d), 4, 2) == 0
+}
+
 // TableDesc is a table descriptor that limits nothing. The address is aligned
 // to the granule, and below 2^48.
 func TableDesc(next uint64) Desc { return Desc(next | 0b11) }
@@ -163,3 +184,6 @@ func (d Desc) WithAF() Desc { return d | 1<<10 }
 // WithDirty is a writable-clean descriptor made writable-dirty: AP[2] cleared
 // (D8.5.2).
 func (d Desc) WithDirty() Desc { return d &^ (1 << 7) }
+
+// WithS2Dirty is WithDirty at stage 2: S2AP[1] set.
+func (d Desc) WithS2Dirty() Desc { return d | 1<<7 }

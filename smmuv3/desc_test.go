@@ -153,3 +153,18 @@ func TestHasGranule(t *testing.T) {
 	assert.True(t, ids.HasGranule(Granule64K))
 	assert.False(t, ids.HasGranule(0))
 }
+
+// The attributes of stage 2 (Tables D8-58 and following): S2AP [7:6], XN [54:53],
+// MemAttr [5:2]; Device memory is MemAttr 0b00xx, with FWB 0bx0xx.
+func TestStage2Attributes(t *testing.T) {
+	assert.Equal(t, uint8(0b01), Desc(0x40).S2AP(), "reads")
+	assert.Equal(t, uint8(0b10), Desc(0x80).S2AP(), "writes")
+	assert.Equal(t, uint8(0b11), (^Desc(0)).S2AP())
+	assert.Equal(t, uint8(0b01), Desc(1<<53).XN())
+	assert.Equal(t, uint8(0b10), Desc(1<<54).XN())
+	assert.Equal(t, Desc(0x80), Desc(0).WithS2Dirty())
+	for memAttr := range Desc(16) {
+		assert.Equal(t, memAttr < 4, (memAttr << 2).Device(false), "%04b", memAttr)
+		assert.Equal(t, memAttr&4 == 0, (memAttr << 2).Device(true), "%04b, FWB", memAttr)
+	}
+}

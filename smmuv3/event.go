@@ -52,7 +52,7 @@ func (t EventType) String() string {
 //	dw1  STAG or Reason [15:0], for F_UUT Reason [31:16]  Stall [31]  PnU [33]  InD [34]  RnW [35]
 //	     NSIPA [38]  S2 [39]  CLASS [41:40]  TTRnW [44]
 //	dw2  InputAddr
-//	dw3  IPA or FetchAddr [55:3]
+//	dw3  IPA [55:12] or FetchAddr [55:3]
 type Event [4]uint64
 
 // NewEvent is a record with a type, a StreamID and nothing else.
@@ -92,6 +92,7 @@ func (e Event) Class() Class             { return Class(bits(e[1], 40, 2)) }
 func (e Event) TTRnW() bool              { return bit(e[1], 44) }
 func (e Event) InputAddr() uint64        { return e[2] }
 func (e Event) FetchAddr() uint64        { return e[3] & BaseAddrMask &^ 7 }
+func (e Event) IPA() uint64              { return e[3] & BaseAddrMask &^ 0xfff }
 
 func (e *Event) SetType(t EventType)    { e[0] = setBits(e[0], 0, 8, uint64(t)) }
 func (e *Event) SetStreamID(s StreamID) { e[0] = setBits(e[0], 32, 32, uint64(s)) }
@@ -104,6 +105,7 @@ func (e *Event) SetClass(c Class)       { e[1] = setBits(e[1], 40, 2, uint64(c))
 func (e *Event) SetTTRnW(v bool)        { e[1] = setBit(e[1], 44, v) }
 func (e *Event) SetInputAddr(a uint64)  { e[2] = a }
 func (e *Event) SetFetchAddr(a uint64)  { e[3] = a & BaseAddrMask &^ 7 }
+func (e *Event) SetIPA(a uint64)        { e[3] = a & BaseAddrMask &^ 0xfff }
 
 // SetSubstream gives the record a valid SubstreamID: SSV is set.
 func (e *Event) SetSubstream(s SubstreamID) {
@@ -129,6 +131,9 @@ func (e Event) String() string {
 			dir = "read"
 		}
 		s += fmt.Sprintf(" %s at %#x", dir, e.InputAddr())
+		if e.S2() && e.Type() != FWalkEABT {
+			s += fmt.Sprintf(", IPA %#x", e.IPA())
+		}
 	case FSTEFetch, FCDFetch:
 		s += fmt.Sprintf(" fetch at %#x", e.FetchAddr())
 	}

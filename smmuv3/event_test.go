@@ -25,6 +25,15 @@ func TestEventLayout(t *testing.T) {
 	})
 }
 
+// IPA stands in [247:204] of records that have one (§7.3.13, EVTQ_3_IPA of Linux's
+// driver up to bit 51).
+func TestEventIPA(t *testing.T) {
+	e := Event{3: ^uint64(0)}
+	assert.Equal(t, uint64(0x00ff_ffff_ffff_f000), e.IPA())
+	e.SetIPA(0x1234_5678)
+	assert.Equal(t, uint64(0x1234_5000), e[3])
+}
+
 // The rest of the double-word is RES0 in records that have a FetchAddr, so that
 // setting it leaves nothing else (§7.3.4).
 func TestEventFetchAddr(t *testing.T) {

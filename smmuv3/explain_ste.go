@@ -76,6 +76,9 @@ var (
 		{name: "S2HA", lo: 184, wide: 1},
 		{name: "S2S", lo: 185, wide: 1},
 		{name: "S2R", lo: 186, wide: 1},
+		{name: "S2HAFT", lo: 187, wide: 1},
+		{name: "S2SL0_2", lo: 194, wide: 1},
+		{name: "S2DS", lo: 195, wide: 1},
 		{name: "S2TTB", lo: 196, wide: 52, shift: 4},
 	}
 )

@@ -232,6 +232,19 @@ func AddrBits(enc uint32) uint {
 // OutputBits is the SMMU's output address size in bits (IDR5.OAS).
 func (r IDRegs) OutputBits() uint { return AddrBits(r.Get(OAS)) }
 
+// IPABits is the size of the largest IPA, in bits: what the specification calls
+// IAS (§3.4).
+func (r IDRegs) IPABits() uint {
+	size := uint(0)
+	if r.Get(TTF)&TTFAArch32 != 0 {
+		size = 40
+	}
+	if r.Get(TTF)&TTFAArch64 != 0 {
+		size = max(size, r.OutputBits())
+	}
+	return size
+}
+
 // OutputMask covers the addresses that fit the output address size.
 func (r IDRegs) OutputMask() uint64 { return 1<<r.OutputBits() - 1 }
 

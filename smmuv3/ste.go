@@ -1,7 +1,7 @@
 package smmuv3
 
 // STE is a Stream Table Entry (§5.2): eight double-words, of which these
-// matter to a stage-1 device:
+// matter, besides those of Stage2:
 //
 //	dw0  V [0]  Config [3:1]  S1Fmt [5:4]  S1ContextPtr [55:6]  S1CDMax [63:59]
 //	dw1  S1DSS [1:0]  S1CIR [3:2]  S1COR [5:4]  S1CSH [7:6]  S1STALLD [27]
@@ -110,3 +110,4 @@ func (s *STE) SetS1CSH(v uint8)         { s[1] = setBits(s[1], 6, 2, uint64(v)) 
 func (s *STE) SetS1STALLD(v bool)       { s[1] = setBit(s[1], 27, v) }
 func (s *STE) SetEATS(e EATS)           { s[1] = setBits(s[1], 28, 2, uint64(e)) }
 func (s *STE) SetSTRW(v uint8)          { s[1] = setBits(s[1], 30, 2, uint64(v)) }
+func (s *STE) SetS2VMID(v VMID)         { s[2] = setBits(s[2], 0, 16, uint64(v)) }

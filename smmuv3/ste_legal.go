@@ -16,10 +16,10 @@ type steRule struct {
 }
 
 // steRules are the conditions of §5.2.2, in the specification's order, but for
-// those on the fields of a stage 2 that translates: no guest has one. A field
-// that is IGNORED makes nothing illegal, and reserved bits are ignored: Chapter
-// 5 leaves the choice, and drivers that write features newer than the device
-// rely on this one.
+// those on 128-bit descriptors and permission indirection, which no SMMU here
+// has. A field that is IGNORED makes nothing illegal, and reserved bits are
+// ignored: Chapter 5 leaves the choice, and drivers that write features newer
+// than the device rely on this one.
 var steRules = []steRule{
 	{Rule{"5.2.2", "Config needs a stage 1 that the SMMU does not have"},
 		func(s *STE, ids *IDRegs) bool { return s.Config().Stage1() && !ids.Has(S1P) }},
@@ -29,7 +29,11 @@ var steRules = []steRule{
 		func(s *STE, ids *IDRegs) bool {
 			c := s.Config()
 			return ids.Has(ATS) && c&0b011 != 0 && s.EATS() == EATSSplit &&
-				!(c == ConfigNested && !ids.Has(NS1ATS))
+				!(c == ConfigNested && !s.Stage2().S && !ids.Has(NS1ATS))
+		}},
+	{Rule{"5.2.2", "EATS allows ATS where faults of stage 2 stall"},
+		func(s *STE, ids *IDRegs) bool {
+			return ids.Has(ATS) && s.Config().Stage2() && s.EATS() == EATSFull && s.Stage2().S
 		}},
 	{Rule{"5.2.2", "EATS asks for DPT checks outside the EL1 StreamWorld"},
 		func(s *STE, ids *IDRegs) bool {
@@ -53,13 +57,95 @@ var steRules = []steRule{
 		}},
 	{Rule{"3.4.3", "S1ContextPtr is beyond the output address size"},
 		func(s *STE, ids *IDRegs) bool {
-			return s.Config().Stage1() && s.S1ContextPtr()&^ids.OutputMask() != 0
+			return s.Config() == ConfigS1 && s.S1ContextPtr()>>ids.OutputBits() != 0
 		}},
+	{Rule{"3.4.3", "S1ContextPtr is beyond the intermediate address size"},
+		func(s *STE, ids *IDRegs) bool {
+			return s.Config() == ConfigNested && s.S1ContextPtr()>>ids.IPABits() != 0
+		}},
+	{Rule{"5.2.2", "S2FWB, S2HA or S2HD with AArch32 tables"},
+		stage2(func(t *Stage2, ids *IDRegs) bool {
+			return !t.AA64 && (t.FWB && ids.Has(FWB) || t.HA || t.HD)
+		})},
+	{Rule{"5.2.2", "S2S asks for stalls, which the SMMU does not have"},
+		stage2(func(t *Stage2, ids *IDRegs) bool { return ids.Get(StallModel) == StallTerminate && t.S })},
+	{Rule{"5.2.2", "S2S asks for termination on an SMMU that always stalls"},
+		stage2(func(t *Stage2, ids *IDRegs) bool { return ids.Get(StallModel) == StallForced && !t.S })},
+	{Rule{"5.2.2", "S2AA64 is a table format that the SMMU does not have"},
+		stage2(func(t *Stage2, ids *IDRegs) bool {
+			need := uint32(TTFAArch32)
+			if t.AA64 {
+				need = TTFAArch64
+			}
+			return ids.Get(TTF)&need == 0
+		})},
+	{Rule{"5.2.2", "S2HA, S2HD or S2HAFT asks for updates that the SMMU does not do"},
+		stage2(func(t *Stage2, ids *IDRegs) bool {
+			switch ids.Get(HTTU) {
+			case 0b00:
+				return t.HA || t.HD
+			case 0b01:
+				return t.HD
+			case 0b11:
+				return t.HAFT && !t.HA
+			}
+			return false
+		})},
+	{Rule{"5.2.2", "S2TG is a granule that the SMMU does not have"},
+		stage2AA64(func(t *Stage2, ids *IDRegs) bool { return !ids.HasGranule(t.Granule()) })},
+	{Rule{"5.2.2", "S2TTB is beyond the effective output address size"},
+		stage2AA64(func(t *Stage2, ids *IDRegs) bool {
+			size := t.OutputBits(ids)
+			if f := t.Format(ids); f.Granule != Granule64K && !f.Wide {
+				size = min(size, 48) // as much as descriptors hold without S2DS
+			}
+			return t.TTB>>size != 0
+		})},
+	{Rule{"5.2.2", "S2T0SZ is out of range"},
+		stage2AA64(func(t *Stage2, ids *IDRegs) bool {
+			least, most := s2t0szRange(t.Format(ids), ids)
+			return uint(t.T0SZ) < least || uint(t.T0SZ) > most
+		})},
+	{Rule{"5.2.2", "S2SL0 is inconsistent with S2T0SZ and S2TG"},
+		stage2AA64(func(t *Stage2, ids *IDRegs) bool {
+			_, ok := t.StartLevel(ids)
+			return !ok
+		})},
+	{Rule{"5.2.2", "S2ENDI is an endianness of tables that the SMMU does not have"},
+		stage2(func(t *Stage2, ids *IDRegs) bool {
+			e := ids.Get(TTENDIAN)
+			return e == TTENDIANLittle && t.ENDI || e == TTENDIANBig && !t.ENDI
+		})},
 	{Rule{"5.2.2", "S2VMID does not fit into eight bits"},
 		func(s *STE, ids *IDRegs) bool {
 			ignored := !ids.Has(S2P) || s.Config() == ConfigBypass || s.usesSTRW(ids) && s.STRW() != 0
 			return !ignored && !ids.Has(VMID16) && s.S2VMID()>>8 != 0
 		}},
+}
+
+// stage2 makes a condition of one on the fields of a stage 2 that translates.
+func stage2(broken func(*Stage2, *IDRegs) bool) func(*STE, *IDRegs) bool {
+	return func(s *STE, ids *IDRegs) bool {
+		t := s.Stage2()
+		return s.Config().Stage2() && broken(&t, ids)
+	}
+}
+
+// stage2AA64 is stage2 for fields that AArch32 tables have otherwise, or not.
+// Those have no rules here, since no SMMU of this module has them at stage 2.
+func stage2AA64(broken func(*Stage2, *IDRegs) bool) func(*STE, *IDRegs) bool {
+	return stage2(func(t *Stage2, ids *IDRegs) bool { return t.AA64 && broken(t, ids) })
+}
+
+// s2t0szRange is what S2T0SZ may be for VMSAv8-64 tables of a format (§5.2,
+// S2T0SZ). SMMUv3.0 may take values beyond it as the nearest within, or as
+// ILLEGAL, which is what it does here.
+func s2t0szRange(f Format, ids *IDRegs) (least, most uint) {
+	least, most = tszRange(f, ids)
+	if f.Granule == Granule64K || f.Wide {
+		least = 12 // whatever IDR5.VAX is: it bounds virtual addresses
+	}
+	return max(least, 64-ids.IPABits()), most
 }
 
 // usesSTRW reports whether STRW chooses the StreamWorld: where only stage 1

@@ -37,13 +37,16 @@ func TestSTEIllegal(t *testing.T) {
 		s2     = 0b110<<1 | 1
 		nested = 0b111<<1 | 1
 
+		// A stage 2 that is legal: S2T0SZ 24, S2SL0 1, S2PS 48 bits, S2AA64.
+		dw2 = 24<<32 | 1<<38 | 5<<48 | 1<<51
+
 		stalld = 1 << 27
 		full   = 0b01 << 28
 		split  = 0b10 << 28
 		dpt    = 0b11 << 28
 	)
 	guest := s1IDs()
-	both := guest.with(S2P, 1)
+	both := guest.with(S2P, 1, GRAN4K, 1)
 	hyp := both.with(Hyp, 1)
 	for _, c := range []struct {
 		name  string
@@ -58,18 +61,18 @@ func TestSTEIllegal(t *testing.T) {
 		{"stage 1", guest, STE{s1}, ""},
 
 		{"stage 1 without S1P", guest.with(S1P, 0), STE{s1}, "Config needs a stage 1 that the SMMU does not have"},
-		{"stage 2 without S1P", both.with(S1P, 0), STE{s2}, ""},
+		{"stage 2 without S1P", both.with(S1P, 0), STE{s2, 0, dw2}, ""},
 		{"bypass without S1P", guest.with(S1P, 0), STE{bypass}, ""},
 		{"stage 2 without S2P", guest, STE{s2}, "Config needs a stage 2 that the SMMU does not have"},
 		{"nested without S2P", guest, STE{nested}, "Config needs a stage 2 that the SMMU does not have"},
 		{"nested without either", IDRegs{}, STE{nested}, "Config needs a stage 1 that the SMMU does not have"},
-		{"stage 2 with S2P", both, STE{s2}, ""},
-		{"nested with S2P", both, STE{nested}, ""},
+		{"stage 2 with S2P", both, STE{s2, 0, dw2}, ""},
+		{"nested with S2P", both, STE{nested, 0, dw2}, ""},
 
 		{"full ATS", guest.with(ATS, 1), STE{s1, full}, ""},
 		{"split ATS, stage 1 only", guest.with(ATS, 1), STE{s1, split}, "EATS asks for split-stage ATS outside nested translation"},
 		{"split ATS, stage 2 only", both.with(ATS, 1), STE{s2, split}, "EATS asks for split-stage ATS outside nested translation"},
-		{"split ATS, nested", both.with(ATS, 1), STE{nested, split}, ""},
+		{"split ATS, nested", both.with(ATS, 1), STE{nested, split, dw2}, ""},
 		{"split ATS, nested, NS1ATS", both.with(ATS, 1, NS1ATS, 1), STE{nested, split}, "EATS asks for split-stage ATS outside nested translation"},
 		{"split ATS in bypass is IGNORED", guest.with(ATS, 1), STE{bypass, split}, ""},
 		{"split ATS without ATS is IGNORED", guest, STE{s1, split}, ""},
@@ -84,13 +87,13 @@ func TestSTEIllegal(t *testing.T) {
 		{"STRW=00", hyp, STE{s1}, ""},
 		{"STRW=01 without Hyp is unused", guest, STE{s1, 0b01 << 30}, ""},
 		{"STRW=01 in bypass is IGNORED", hyp, STE{bypass, 0b01 << 30}, ""},
-		{"STRW=01 with stage 2 is IGNORED", hyp, STE{nested, 0b01 << 30}, ""},
+		{"STRW=01 with stage 2 is IGNORED", hyp, STE{nested, 0b01 << 30, dw2}, ""},
 
 		{"S1STALLD, STALL_MODEL=01", guest, STE{s1, stalld}, "S1STALLD on an SMMU whose stall model leaves no choice"},
 		{"S1STALLD, STALL_MODEL=10", guest.with(StallModel, 2), STE{s1, stalld}, "S1STALLD on an SMMU whose stall model leaves no choice"},
 		{"S1STALLD, STALL_MODEL=00", guest.with(StallModel, 0), STE{s1, stalld}, ""},
 		{"S1STALLD in bypass is IGNORED", guest, STE{bypass, stalld}, ""},
-		{"S1STALLD in stage 2 is IGNORED", both, STE{s2, stalld}, ""},
+		{"S1STALLD in stage 2 is IGNORED", both, STE{s2, stalld, dw2}, ""},
 
 		{"S1CDMax=SSIDSIZE", guest, STE{s1 | 20<<59}, ""},
 		{"S1CDMax=SSIDSIZE+1", guest, STE{s1 | 21<<59}, "S1CDMax is greater than IDR1.SSIDSIZE"},
@@ -116,8 +119,14 @@ func TestSTEIllegal(t *testing.T) {
 		{"S1ContextPtr[55] with OAS of 56 bits", guest.with(OAS, 7), STE{s1 | 0x0080_0000_0000_0000}, ""},
 		{"S1ContextPtr in bypass is IGNORED", guest, STE{bypass | 0x0080_0000_0000_0000}, ""},
 
+		{"split ATS, nested, S2S", both.with(ATS, 1, StallModel, 0), STE{nested, split, dw2 | 1<<57}, "EATS asks for split-stage ATS outside nested translation"},
+		{"full ATS, nested, S2S", both.with(ATS, 1, StallModel, 0), STE{nested, full, dw2 | 1<<57}, "EATS allows ATS where faults of stage 2 stall"},
+		{"full ATS, stage 1, S2S is IGNORED", both.with(ATS, 1, StallModel, 0), STE{s1, full, dw2 | 1<<57}, ""},
+		{"S1ContextPtr at OAS, nested", both, STE{nested | 0x0001_0000_0000_0000, 0, dw2}, "S1ContextPtr is beyond the intermediate address size"},
+		{"S1ContextPtr between OAS of 32 bits and IAS", both.with(OAS, 0, TTF, 3), STE{nested | 0xff_ffff_ffc0, 0, dw2}, ""},
+
 		{"S2VMID of 16 bits without VMID16", both, STE{s1, 0, 0x0100}, "S2VMID does not fit into eight bits"},
-		{"S2VMID of 16 bits, stage 2", both, STE{s2, 0, 0x8000}, "S2VMID does not fit into eight bits"},
+		{"S2VMID of 16 bits, stage 2", both, STE{s2, 0, dw2 | 0x8000}, "S2VMID does not fit into eight bits"},
 		{"S2VMID of 8 bits", both, STE{s1, 0, 0x00ff}, ""},
 		{"S2VMID of 16 bits with VMID16", both.with(VMID16, 1), STE{s1, 0, 0xffff}, ""},
 		{"S2VMID without S2P is IGNORED", guest, STE{s1, 0, 0xffff}, ""},
@@ -135,6 +144,145 @@ func TestSTEIllegal(t *testing.T) {
 			if assert.NotNil(t, got) {
 				assert.Equal(t, c.wrong, got.Text)
 				assert.NotEmpty(t, got.Section)
+			}
+		})
+	}
+}
+
+// Each rule of §5.2.2 on the fields of stage 2, with words that break it and
+// neighbours that do not; each twice, as nothing of it depends on stage 1, and not at
+// all where stage 2 does not translate.
+func TestSTEIllegalByStage2(t *testing.T) {
+	const (
+		sl0  = 1 << 38
+		tg64 = 0b01 << 46
+		tg16 = 0b10 << 46
+		ps48 = 5 << 48
+		aa64 = 1 << 51
+		endi = 1 << 52
+		hd   = 1 << 55
+		ha   = 1 << 56
+		s2s  = 1 << 57
+		haft = 1 << 59
+
+		fwb   = 1 << 25 // dw1
+		sl0_2 = 1 << 2  // dw3
+		ds    = 1 << 3
+
+		noFlags   = "S2HA, S2HD or S2HAFT asks for updates that the SMMU does not do"
+		noFormat  = "S2AA64 is a table format that the SMMU does not have"
+		noAArch32 = "S2FWB, S2HA or S2HD with AArch32 tables"
+		noStall   = "S2S asks for stalls, which the SMMU does not have"
+		noGranule = "S2TG is a granule that the SMMU does not have"
+		ttbRange  = "S2TTB is beyond the effective output address size"
+		t0szRange = "S2T0SZ is out of range"
+		sl0Wrong  = "S2SL0 is inconsistent with S2T0SZ and S2TG"
+		noEndian  = "S2ENDI is an endianness of tables that the SMMU does not have"
+	)
+	size := func(bits uint64) uint64 { return (64 - bits) << 32 }
+	both := s1IDs().with(S2P, 1, GRAN4K, 1, GRAN16K, 1, GRAN64K, 1, ArchMinor, 2, STT, 1, FWB, 1)
+	wide := both.with(OAS, 6, DS, 1, VAX, 1)
+	for _, c := range []struct {
+		name          string
+		ids           IDRegs
+		dw1, dw2, dw3 uint64
+		wrong         string
+	}{
+		{"4 KiB, 40 bits from level 1", both, 0, size(40) | sl0 | ps48 | aa64, 0x1000, ""},
+		{"AArch32 tables", both, 0, size(40) | sl0 | ps48, 0, noFormat},
+		{"AArch64 tables of an AArch32 SMMU", both.with(TTF, 1), 0, size(40) | sl0 | ps48 | aa64, 0, noFormat},
+		{"AArch32 tables with S2FWB", both.with(TTF, 3), fwb, size(40), 0, noAArch32},
+		{"AArch32 tables with S2FWB, which is IGNORED", both.with(TTF, 3, FWB, 0), fwb, size(40), 0, ""},
+		{"AArch32 tables with S2HA", both.with(TTF, 3, HTTU, 2), 0, size(40) | ha, 0, noAArch32},
+		{"S2FWB", both, fwb, size(40) | sl0 | ps48 | aa64, 0, ""},
+
+		{"S2S, STALL_MODEL=01", both, 0, size(40) | sl0 | ps48 | aa64 | s2s, 0, noStall},
+		{"S2S, STALL_MODEL=00", both.with(StallModel, 0), 0, size(40) | sl0 | ps48 | aa64 | s2s, 0, ""},
+		{"S2S=0, STALL_MODEL=10", both.with(StallModel, 2), 0, size(40) | sl0 | ps48 | aa64, 0, "S2S asks for termination on an SMMU that always stalls"},
+		{"S2S, STALL_MODEL=10", both.with(StallModel, 2), 0, size(40) | sl0 | ps48 | aa64 | s2s, 0, ""},
+
+		{"S2HA, HTTU=00", both, 0, size(40) | sl0 | ps48 | aa64 | ha, 0, noFlags},
+		{"S2HD alone, HTTU=00", both, 0, size(40) | sl0 | ps48 | aa64 | hd, 0, noFlags},
+		{"S2HA, HTTU=01", both.with(HTTU, 1), 0, size(40) | sl0 | ps48 | aa64 | ha, 0, ""},
+		{"S2HD, HTTU=01", both.with(HTTU, 1), 0, size(40) | sl0 | ps48 | aa64 | ha | hd, 0, noFlags},
+		{"S2HD, HTTU=10", both.with(HTTU, 2), 0, size(40) | sl0 | ps48 | aa64 | ha | hd, 0, ""},
+		{"S2HAFT, HTTU=10, is RES0", both.with(HTTU, 2), 0, size(40) | sl0 | ps48 | aa64 | haft, 0, ""},
+		{"S2HAFT without S2HA, HTTU=11", both.with(HTTU, 3), 0, size(40) | sl0 | ps48 | aa64 | haft, 0, noFlags},
+		{"S2HAFT, HTTU=11", both.with(HTTU, 3), 0, size(40) | sl0 | ps48 | aa64 | ha | haft, 0, ""},
+
+		{"a granule that is not there", both.with(GRAN16K, 0), 0, size(40) | sl0 | ps48 | aa64 | tg16, 0, noGranule},
+		{"the reserved S2TG", both, 0, size(40) | sl0 | ps48 | aa64 | 3<<46, 0, noGranule},
+
+		{"S2TTB the last below S2PS", both, 0, size(40) | sl0 | 2<<48 | aa64, 0xff_ffff_fff0, ""},
+		{"S2TTB at S2PS of 40 bits", both, 0, size(40) | sl0 | 2<<48 | aa64, 0x100_0000_0000, ttbRange},
+		{"S2TTB at OAS, which S2PS is capped to", both.with(OAS, 2), 0, size(40) | sl0 | ps48 | aa64, 0x100_0000_0000, ttbRange},
+		{"S2TTB of 52 bits, 4 KiB", wide, 0, size(40) | sl0 | 6<<48 | aa64, 0x1_0000_0000_0000, ttbRange},
+		{"S2TTB of 52 bits, 4 KiB, S2DS", wide, 0, size(40) | sl0 | 6<<48 | aa64, 0x1_0000_0000_0000 | ds, ""},
+		{"S2TTB of 52 bits, 4 KiB, S2DS without DS", wide.with(DS, 0), 0, size(40) | sl0 | 6<<48 | aa64, 0x1_0000_0000_0000 | ds, ttbRange},
+		{"S2TTB of 52 bits, 64 KiB", wide, 0, size(48) | 2<<38 | 6<<48 | aa64 | tg64, 0x8_0000_0000_0000, ""},
+		{"S2TTB[55:52] are RES0", both, 0, size(40) | sl0 | ps48 | aa64, 0x00f0_0000_0000_1000, ""},
+
+		{"S2T0SZ for 16 bits", both, 0, 48<<32 | 3<<38 | ps48 | aa64, 0, ""},
+		{"S2T0SZ for 15 bits", both, 0, 49<<32 | 3<<38 | ps48 | aa64, 0, t0szRange},
+		{"S2T0SZ for 16 bits, 64 KiB", both, 0, 48<<32 | ps48 | aa64 | tg64, 0, t0szRange},
+		{"S2T0SZ for 25 bits without STT", both.with(STT, 0), 0, size(25) | ps48 | aa64, 0, ""},
+		{"S2T0SZ for 24 bits without STT", both.with(STT, 0), 0, size(24) | ps48 | aa64, 0, t0szRange},
+		{"S2T0SZ for OAS", both, 0, size(48) | 2<<38 | ps48 | aa64, 0, ""},
+		{"S2T0SZ for more than OAS", both, 0, size(49) | 2<<38 | ps48 | aa64, 0, t0szRange},
+		{"S2T0SZ for more than OAS of 40 bits", both.with(OAS, 2), 0, size(41) | sl0 | ps48 | aa64, 0, t0szRange},
+		{"S2T0SZ for 52 bits, 4 KiB", wide, 0, size(52) | 2<<38 | 6<<48 | aa64, 0, t0szRange},
+		{"S2T0SZ for 52 bits, 4 KiB, S2DS", wide, 0, size(52) | 6<<48 | aa64, sl0_2 | ds, ""},
+		{"S2T0SZ for 52 bits, 64 KiB", wide, 0, size(52) | 2<<38 | 6<<48 | aa64 | tg64, 0, ""},
+		{"S2T0SZ for 52 bits, 64 KiB, whatever VAX", wide.with(VAX, 0, DS, 0), 0, size(52) | 2<<38 | 6<<48 | aa64 | tg64, 0, ""},
+
+		{"4 KiB, level 2: 22 bits", both.with(STT, 1), 0, size(22) | ps48 | aa64, 0, ""},
+		{"4 KiB, level 2: 21 bits", both, 0, size(21) | ps48 | aa64, 0, sl0Wrong},
+		{"4 KiB, level 2: 34 bits, 16 tables", both, 0, size(34) | ps48 | aa64, 0, ""},
+		{"4 KiB, level 2: 35 bits", both, 0, size(35) | ps48 | aa64, 0, sl0Wrong},
+		{"4 KiB, level 1: 31 bits", both, 0, size(31) | sl0 | ps48 | aa64, 0, ""},
+		{"4 KiB, level 1: 30 bits", both, 0, size(30) | sl0 | ps48 | aa64, 0, sl0Wrong},
+		{"4 KiB, level 1: 43 bits, 16 tables", both, 0, size(43) | sl0 | ps48 | aa64, 0, ""},
+		{"4 KiB, level 1: 44 bits", both, 0, size(44) | sl0 | ps48 | aa64, 0, sl0Wrong},
+		{"4 KiB, level 0: 40 bits", both, 0, size(40) | 2<<38 | ps48 | aa64, 0, ""},
+		{"4 KiB, level 0: 39 bits", both, 0, size(39) | 2<<38 | ps48 | aa64, 0, sl0Wrong},
+		{"4 KiB, level 0: OAS of 42 bits", both.with(OAS, 3), 0, size(42) | 2<<38 | ps48 | aa64, 0, sl0Wrong},
+		{"4 KiB, level 3: 25 bits, 16 tables", both, 0, size(25) | 3<<38 | ps48 | aa64, 0, ""},
+		{"4 KiB, level 3: 26 bits", both, 0, size(26) | 3<<38 | ps48 | aa64, 0, sl0Wrong},
+		{"4 KiB, level 3 without STT", both.with(STT, 0), 0, size(25) | 3<<38 | ps48 | aa64, 0, sl0Wrong},
+		{"4 KiB, level -1: 49 bits", wide, 0, size(49) | 6<<48 | aa64, sl0_2 | ds, ""},
+		{"4 KiB, level -1: 48 bits", wide, 0, size(48) | 6<<48 | aa64, sl0_2 | ds, sl0Wrong},
+		{"4 KiB, S2SL0_2 with S2SL0", wide, 0, size(49) | sl0 | 6<<48 | aa64, sl0_2 | ds, sl0Wrong},
+		{"4 KiB, S2SL0_2 without S2DS is RES0", wide, 0, size(40) | sl0 | 6<<48 | aa64, sl0_2, ""},
+		{"16 KiB, level 3: 25 bits", both, 0, size(25) | ps48 | aa64 | tg16, 0, ""},
+		{"16 KiB, level 2: 40 bits, 16 tables", both, 0, size(40) | sl0 | ps48 | aa64 | tg16, 0, ""},
+		{"16 KiB, level 2: 41 bits", both, 0, size(41) | sl0 | ps48 | aa64 | tg16, 0, sl0Wrong},
+		{"16 KiB, level 1: 48 bits", both, 0, size(48) | 2<<38 | ps48 | aa64 | tg16, 0, ""},
+		{"16 KiB, level 1: OAS of 40 bits", both.with(OAS, 2), 0, size(40) | 2<<38 | ps48 | aa64 | tg16, 0, sl0Wrong},
+		{"16 KiB, level 0", both, 0, size(48) | 3<<38 | ps48 | aa64 | tg16, 0, sl0Wrong},
+		{"16 KiB, level 0: 52 bits, S2DS", wide, 0, size(52) | 3<<38 | 6<<48 | aa64 | tg16, ds, ""},
+		{"64 KiB, level 3: 33 bits, 16 tables", both, 0, size(33) | ps48 | aa64 | tg64, 0, ""},
+		{"64 KiB, level 2: 42 bits", both, 0, size(42) | sl0 | ps48 | aa64 | tg64, 0, ""},
+		{"64 KiB, level 2: 46 bits, 16 tables", both, 0, size(46) | sl0 | ps48 | aa64 | tg64, 0, ""},
+		{"64 KiB, level 2: 47 bits", both, 0, size(47) | sl0 | ps48 | aa64 | tg64, 0, sl0Wrong},
+		{"64 KiB, level 1: 43 bits", both, 0, size(43) | 2<<38 | ps48 | aa64 | tg64, 0, ""},
+		{"64 KiB, S2SL0=11", both, 0, size(48) | 3<<38 | ps48 | aa64 | tg64, 0, sl0Wrong},
+
+		{"big-endian tables", both, 0, size(40) | sl0 | ps48 | aa64 | endi, 0, ""},
+		{"big-endian tables of a little-endian SMMU", both.with(TTENDIAN, 2), 0, size(40) | sl0 | ps48 | aa64 | endi, 0, noEndian},
+		{"little-endian tables of a big-endian SMMU", both.with(TTENDIAN, 3), 0, size(40) | sl0 | ps48 | aa64, 0, noEndian},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, config := range []STEConfig{ConfigS2, ConfigNested, ConfigS1, ConfigBypass} {
+				s := STE{1 | uint64(config)<<1, c.dw1, c.dw2, c.dw3}
+				wrong := c.wrong
+				if !config.Stage2() {
+					wrong = ""
+				}
+				if got := s.Illegal(&c.ids); wrong == "" {
+					assert.Nil(t, got, "Config %03b", config)
+				} else if assert.NotNil(t, got, "Config %03b", config) {
+					assert.Equal(t, wrong, got.Text, "Config %03b", config)
+				}
 			}
 		})
 	}

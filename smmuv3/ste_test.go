@@ -25,7 +25,50 @@ func TestSTELayout(t *testing.T) {
 		{"STRW", 1, 0x0000_0000_c000_0000, false, func(s *STE) uint64 { return uint64(s.STRW()) }, func(s *STE, v uint64) { s.SetSTRW(uint8(v)) }},
 		{"PRIVCFG", 1, 0x0003_0000_0000_0000, false, func(s *STE) uint64 { return uint64(s.PRIVCFG()) }, nil},
 		{"INSTCFG", 1, 0x000c_0000_0000_0000, false, func(s *STE) uint64 { return uint64(s.INSTCFG()) }, nil},
-		{"S2VMID", 2, 0x0000_0000_0000_ffff, false, func(s *STE) uint64 { return uint64(s.S2VMID()) }, nil},
+		{"S2VMID", 2, 0x0000_0000_0000_ffff, false, func(s *STE) uint64 { return uint64(s.S2VMID()) }, func(s *STE, v uint64) { s.SetS2VMID(VMID(v)) }},
+	})
+}
+
+// stage2Field is a field of Stage2.
+func stage2Field(name string, dw int, mask uint64, get func(*Stage2) uint64, set func(*Stage2, uint64)) field[STE] {
+	return field[STE]{name, dw, mask, false,
+		func(s *STE) uint64 { t := s.Stage2(); return get(&t) },
+		func(s *STE, v uint64) { t := s.Stage2(); set(&t, v); s.SetStage2(t) },
+	}
+}
+
+func stage2Num(name string, mask uint64, f func(*Stage2) *uint8) field[STE] {
+	return stage2Field(name, 2, mask, func(t *Stage2) uint64 { return uint64(*f(t)) }, func(t *Stage2, v uint64) { *f(t) = uint8(v) })
+}
+
+func stage2Flag(name string, dw int, mask uint64, f func(*Stage2) *bool) field[STE] {
+	return stage2Field(name, dw, mask, func(t *Stage2) uint64 { return b2u(*f(t)) }, func(t *Stage2, v uint64) { *f(t) = v != 0 })
+}
+
+// §5.2, by the numbers of the bits in its headings, and checked against the
+// STRTAB_STE_2_* and STRTAB_STE_3_* masks of Linux's driver as far as it has them.
+func TestStage2Layout(t *testing.T) {
+	testLayout(t, []field[STE]{
+		stage2Flag("S2FWB", 1, 1<<(89-64), func(t *Stage2) *bool { return &t.FWB }),
+		stage2Num("S2T0SZ", 0x3f<<(160-128), func(t *Stage2) *uint8 { return &t.T0SZ }),
+		stage2Num("S2IR0", 3<<(168-128), func(t *Stage2) *uint8 { return &t.IR0 }),
+		stage2Num("S2OR0", 3<<(170-128), func(t *Stage2) *uint8 { return &t.OR0 }),
+		stage2Num("S2SH0", 3<<(172-128), func(t *Stage2) *uint8 { return &t.SH0 }),
+		stage2Num("S2TG", 3<<(174-128), func(t *Stage2) *uint8 { return &t.TG }),
+		stage2Num("S2PS", 7<<(176-128), func(t *Stage2) *uint8 { return &t.PS }),
+		stage2Flag("S2AA64", 2, 1<<(179-128), func(t *Stage2) *bool { return &t.AA64 }),
+		stage2Flag("S2ENDI", 2, 1<<(180-128), func(t *Stage2) *bool { return &t.ENDI }),
+		stage2Flag("S2AFFD", 2, 1<<(181-128), func(t *Stage2) *bool { return &t.AFFD }),
+		stage2Flag("S2PTW", 2, 1<<(182-128), func(t *Stage2) *bool { return &t.PTW }),
+		stage2Flag("S2HD", 2, 1<<(183-128), func(t *Stage2) *bool { return &t.HD }),
+		stage2Flag("S2HA", 2, 1<<(184-128), func(t *Stage2) *bool { return &t.HA }),
+		stage2Flag("S2S", 2, 1<<(185-128), func(t *Stage2) *bool { return &t.S }),
+		stage2Flag("S2R", 2, 1<<(186-128), func(t *Stage2) *bool { return &t.R }),
+		stage2Flag("S2HAFT", 2, 1<<(187-128), func(t *Stage2) *bool { return &t.HAFT }),
+		stage2Field("S2SL0", 2, 3<<(166-128), func(t *Stage2) uint64 { return uint64(t.SL0 & 3) }, func(t *Stage2, v uint64) { t.SL0 = t.SL0&^3 | uint8(v)&3 }),
+		stage2Field("S2SL0_2", 3, 1<<(194-192), func(t *Stage2) uint64 { return uint64(t.SL0 >> 2) }, func(t *Stage2, v uint64) { t.SL0 = t.SL0&3 | uint8(v&1)<<2 }),
+		stage2Flag("S2DS", 3, 1<<(195-192), func(t *Stage2) *bool { return &t.DS }),
+		stage2Field("S2TTB", 3, 0x000f_ffff_ffff_fff0, func(t *Stage2) uint64 { return t.TTB >> 4 }, func(t *Stage2, v uint64) { t.TTB = v << 4 & 0x000f_ffff_ffff_fff0 }),
 	})
 }
 

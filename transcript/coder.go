@@ -11,6 +11,7 @@ import (
 type coder struct {
 	b      []byte // what has been written, or what is left to be read
 	decode bool
+	v1     bool  // what is decoded is of version 1, whose stages know of no stage 2
 	err    error // of decoding; everything after it reads as zero
 }
 

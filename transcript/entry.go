@@ -420,7 +420,7 @@ func micros(us uint64) time.Duration {
 
 func (c *coder) stage(g *bridge.GuestStage) {
 	num(c, &g.Disposition)
-	if g.Disposition > bridge.Translate {
+	if g.Disposition > bridge.TranslateNested || c.v1 && g.Disposition > bridge.Translate {
 		c.fail(fmt.Errorf("a stage of disposition %d", uint8(g.Disposition)))
 		g.Disposition = bridge.Abort
 	}
@@ -436,6 +436,29 @@ func (c *coder) stage(g *bridge.GuestStage) {
 	num(c, &g.S1CSH)
 	c.bool(&g.S1STALLD)
 	num(c, &g.EATS)
+	if c.v1 {
+		return
+	}
+	num(c, &g.S2VMID)
+	if g.Disposition.Stage2() {
+		c.stage2(&g.S2)
+	}
+}
+
+func (c *coder) stage2(t *smmuv3.Stage2) {
+	num(c, &t.TTB)
+	num(c, &t.T0SZ)
+	num(c, &t.SL0)
+	num(c, &t.TG)
+	num(c, &t.PS)
+	num(c, &t.IR0)
+	num(c, &t.OR0)
+	num(c, &t.SH0)
+	for _, flag := range []*bool{
+		&t.AA64, &t.DS, &t.ENDI, &t.FWB, &t.PTW, &t.AFFD, &t.HA, &t.HD, &t.HAFT, &t.S, &t.R,
+	} {
+		c.bool(flag)
+	}
 }
 
 func (b *Load) Channel() Channel  { return Channel{Name: chRegisters} }

@@ -30,10 +30,13 @@ func file(t testing.TB, header string, frames ...[]byte) []byte {
 	return pack(t, plain)
 }
 
-func pack(t testing.TB, plain []byte) []byte {
+func pack(t testing.TB, plain []byte) []byte { return packAs(t, "\x02\x00", plain) }
+
+// packAs is pack for a version of the format.
+func packAs(t testing.TB, version string, plain []byte) []byte {
 	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
 	require.NoError(t, err)
-	return z.EncodeAll(plain, []byte("vsmmu-tr\x01\x00"))
+	return z.EncodeAll(plain, []byte("vsmmu-tr"+version))
 }
 
 // unpack is the plain part of a transcript.
@@ -65,10 +68,19 @@ func TestWireForm(t *testing.T) {
 		{[]byte{8, 5, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0}, &HostCapabilities{IDs: smmuv3.IDRegs{IDR: [6]uint32{1, 2, 3, 4, 5, 6}, IIDR: 7, AIDR: 8}}},
 		{[]byte{9, 5, 1, 0x10, 9, 0}, &HostAttach{1, 0x10, 9 * time.Microsecond, nil}},
 		{
-			[]byte{10, 5, 0x10, 2, 0, 0, 0, 0x40, 5, 2, 1, 1, 2, 3, 1, 1, 9, 0},
+			[]byte{10, 5, 0x10, 2, 0, 0, 0, 0x40, 5, 2, 1, 1, 2, 3, 1, 1, 7, 9, 0},
 			&HostBind{0x10, bridge.GuestStage{
 				Disposition: bridge.Translate, S1ContextPtr: 0x40, S1CDMax: 5, S1Fmt: 2, S1DSS: 1,
-				S1CIR: 1, S1COR: 2, S1CSH: 3, S1STALLD: true, EATS: 1,
+				S1CIR: 1, S1COR: 2, S1CSH: 3, S1STALLD: true, EATS: 1, S2VMID: 7,
+			}, 9 * time.Microsecond, nil},
+		},
+		{
+			[]byte{10, 5, 0x10, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0x40, 24, 1, 2, 5, 1, 3, 2, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 9, 0},
+			&HostBind{0x10, bridge.GuestStage{
+				Disposition: bridge.TranslateS2, S2VMID: 7, S2: smmuv3.Stage2{
+					TTB: 0x40, T0SZ: 24, SL0: 1, TG: 2, PS: 5, IR0: 1, OR0: 3, SH0: 2,
+					AA64: true, ENDI: true, PTW: true, HA: true, HAFT: true, R: true,
+				},
 			}, 9 * time.Microsecond, nil},
 		},
 		{[]byte{11, 5, 0x10, 9, 0}, &HostDetach{0x10, 9 * time.Microsecond, nil}},
@@ -142,7 +154,7 @@ func TestForeignFiles(t *testing.T) {
 		"another format":             {[]byte("\x1f\x8b\x08 a gzip file, say"), ErrForeign},
 		"short, and another format":  {[]byte("vs\x00"), ErrForeign},
 		"version 0":                  {[]byte("vsmmu-tr\x00\x00"), ErrForeign},
-		"newer":                      {[]byte("vsmmu-tr\x02\x00 whatever"), ErrNewer},
+		"newer":                      {[]byte("vsmmu-tr\x03\x00 whatever"), ErrNewer},
 		"much newer":                 {[]byte("vsmmu-tr\x00\x01 whatever"), ErrNewer},
 		"cut in the magic":           {[]byte("vsmmu-"), ErrCut},
 		"cut before the header":      {[]byte("vsmmu-tr\x01\x00"), ErrCut},
@@ -157,7 +169,7 @@ func TestForeignFiles(t *testing.T) {
 		"a field out of range":       {file(t, `{}`, []byte{1, 0, 0x20, 0x80, 0x02, 0}), ErrCorrupt},
 		"a list that is too long":    {file(t, `{}`, []byte{12, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f}), ErrCorrupt},
 		"a frame that is too long":   {pack(t, []byte{2, '{', '}', 0xff, 0xff, 0xff, 0x7f}), ErrCorrupt},
-		"a stage of no disposition":  {file(t, `{}`, []byte{10, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}), ErrCorrupt},
+		"a stage of no disposition":  {file(t, `{}`, []byte{10, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}), ErrCorrupt},
 		"an event of no fate":        {file(t, `{}`, []byte{16, 0, 0, 0, 0, 0, 6}), ErrCorrupt},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -197,6 +209,22 @@ func TestCutAtEveryByte(t *testing.T) {
 func requirePrefix(t *testing.T, whole, part []Entry) {
 	require.LessOrEqual(t, len(part), len(whole))
 	require.Equal(t, append([]Entry{}, whole[:len(part)]...), append([]Entry{}, part...))
+}
+
+// Stages of version 1 have neither a VMID nor a stage 2.
+func TestWireFormOfVersion1(t *testing.T) {
+	read := func(frames ...byte) (*Transcript, error) {
+		plain := append([]byte{2, '{', '}', byte(len(frames))}, frames...)
+		return Read(bytes.NewReader(packAs(t, "\x01\x00", plain)))
+	}
+	tr, err := read(10, 5, 0x10, 2, 0, 0, 0, 0x40, 5, 2, 1, 1, 2, 3, 1, 1, 9, 0)
+	require.NoError(t, err)
+	assert.Equal(t, &HostBind{0x10, bridge.GuestStage{
+		Disposition: bridge.Translate, S1ContextPtr: 0x40, S1CDMax: 5, S1Fmt: 2, S1DSS: 1,
+		S1CIR: 1, S1COR: 2, S1CSH: 3, S1STALLD: true, EATS: 1,
+	}, 9 * time.Microsecond, nil}, tr.Entries[0].Body)
+	_, err = read(10, 5, 0x10, 3, 0, 0, 0, 0x40, 5, 2, 1, 1, 2, 3, 1, 1, 9, 0)
+	assert.ErrorIs(t, err, ErrCorrupt, "a disposition that it did not have")
 }
 
 // A file that is cut where a machine went down: everything that had been
@@ -309,9 +337,10 @@ func seeds(t testing.TB) map[string][]byte {
 		"whole":                  packed,
 		"cut in the middle":      packed[:len(packed)/2],
 		"without its last entry": pack(t, plain[:len(plain)-4]),
-		"magic only":             []byte("vsmmu-tr\x01\x00"),
-		"newer":                  []byte("vsmmu-tr\x02\x00"),
-		"no zstd":                []byte("vsmmu-tr\x01\x00zstd"),
+		"magic only":             []byte("vsmmu-tr\x02\x00"),
+		"newer":                  []byte("vsmmu-tr\x03\x00"),
+		"version 1":              packAs(t, "\x01\x00", plain),
+		"no zstd":                []byte("vsmmu-tr\x02\x00zstd"),
 		"header only":            file(t, `{}`),
 		"unknown kind":           file(t, `{}`, []byte{25, 0}),
 		"longest list":           file(t, `{}`, []byte{12, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f}),

@@ -18,7 +18,7 @@ import (
 const magic = "vsmmu-tr"
 
 // Version of the format. A reader takes its own and those before.
-const Version = 1
+const Version = 2
 
 // maxFrame bounds a frame, in bytes. The largest are a batch of invalidations,
 // and headers.
@@ -82,23 +82,25 @@ func preamble() []byte {
 	return append([]byte(magic), Version&0xff, Version>>8)
 }
 
-// readPreamble finds out whether r has a transcript that this version reads.
-func readPreamble(r io.Reader) error {
+// readPreamble finds out whether r has a transcript that this version reads, and of
+// which version it is.
+func readPreamble(r io.Reader) (version int, err error) {
 	p := make([]byte, len(magic)+2)
 	n, err := io.ReadFull(r, p)
 	m := min(n, len(magic))
 	switch {
 	case string(p[:m]) != magic[:m] || n == 0:
-		return ErrForeign
+		return 0, ErrForeign
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return ErrCut
+		return 0, ErrCut
 	case err != nil:
-		return err
+		return 0, err
 	}
-	if v := int(p[len(magic)]) | int(p[len(magic)+1])<<8; v == 0 {
-		return ErrForeign
-	} else if v > Version {
-		return fmt.Errorf("%w: %d, and this program reads up to %d", ErrNewer, v, Version)
+	version = int(p[len(magic)]) | int(p[len(magic)+1])<<8
+	if version == 0 {
+		return 0, ErrForeign
+	} else if version > Version {
+		return 0, fmt.Errorf("%w: %d, and this program reads up to %d", ErrNewer, version, Version)
 	}
-	return nil
+	return version, nil
 }

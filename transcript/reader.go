@@ -19,6 +19,7 @@ const window = 1 << 20
 // its length.
 type Reader struct {
 	header Header
+	v1     bool
 	zstd   *zstd.Decoder
 	frames *bufio.Reader
 	frame  []byte
@@ -29,7 +30,8 @@ type Reader struct {
 // NewReader reads the header. Its error matches ErrForeign, ErrNewer, ErrCut or
 // ErrCorrupt, or is r's.
 func NewReader(r io.Reader) (*Reader, error) {
-	if err := readPreamble(r); err != nil {
+	version, err := readPreamble(r)
+	if err != nil {
 		return nil, err
 	}
 	d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
@@ -37,7 +39,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	t := &Reader{zstd: d, frames: bufio.NewReader(d)}
+	t := &Reader{v1: version == 1, zstd: d, frames: bufio.NewReader(d)}
 	b, err := t.next()
 	if err != nil {
 		d.Close()
@@ -83,7 +85,7 @@ func (r *Reader) entry() (Entry, error) {
 		return Entry{}, fmt.Errorf("%w: an entry of an unknown kind", ErrCorrupt)
 	}
 	body := kinds[b[0]]()
-	c := &coder{b: b[1:], decode: true}
+	c := &coder{b: b[1:], decode: true, v1: r.v1}
 	later := micros(c.uvarint())
 	body.question(c)
 	body.answer(c)

@@ -106,9 +106,9 @@ func (d *Device) execute(c *smmuv3.Command, at smmuv3.Index, b *budget) (code sm
 		return smmuv3.CErrorIll, true
 	}
 	switch c.Opcode() {
-	case smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINSNHAll:
+	case smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINSNHAll, smmuv3.OpTLBIS12VMAll:
 		d.gatherAll(c)
-	case smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA:
+	case smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA, smmuv3.OpTLBIS2IPA:
 		// The host may have what the guest was not shown, and would read a range.
 		ranged := d.commands.Ranged(c)
 		d.gatherAll(&ranged)

@@ -119,9 +119,9 @@ func TestStateLayout(t *testing.T) {
 	p := r.save()
 	u32 := func(off int) uint32 { return binary.LittleEndian.Uint32(p[off:]) }
 	u64 := func(off int) uint64 { return binary.LittleEndian.Uint64(p[off:]) }
-	require.Len(t, p, 356+6+2*48+4)
+	require.Len(t, p, 356+6+2*64+4)
 	assert.Equal(t, "vSMMUv3\n", string(p[:8]))
-	assert.Equal(t, uint32(1), u32(8), "version")
+	assert.Equal(t, uint32(2), u32(8), "version")
 	assert.Equal(t, uint32(len(p)), u32(12), "length")
 	assert.Equal(t, r.r32(0x00), u32(16), "IDR0")
 	assert.Equal(t, r.r32(0x14), u32(36), "IDR5")
@@ -136,7 +136,8 @@ func TestStateLayout(t *testing.T) {
 	assert.Equal(t, []byte{2, 0, 1 << 4, 0}, p[366:370], "Translate, no cause, an STE was found")
 	assert.Equal(t, uint64(0xb|cdAt|5<<59), u64(378), "STE dw0")
 	assert.Equal(t, uint64(0xfd), u64(386), "STE dw1")
-	assert.Equal(t, uint64(strtabAt+3*64), u64(402), "where the STE is")
+	assert.Zero(t, u64(394)|u64(402), "STE dw2 and dw3")
+	assert.Equal(t, uint64(strtabAt+3*64), u64(418), "where the STE is")
 	assert.Equal(t, crc32.ChecksumIEEE(p[:len(p)-4]), u32(len(p)-4))
 }
 
@@ -331,7 +332,7 @@ func TestRestoreChangesNothingThatDoesNotFit(t *testing.T) {
 	}{
 		"nothing":                   {nil, "0 bytes"},
 		"something else":            {slices.Repeat([]byte{0xff}, 1000), "beginning"},
-		"a later version":           {sealed(put32(8, 2)), "version 2"},
+		"a later version":           {sealed(put32(8, 3)), "version 3"},
 		"cut off":                   {good[:len(good)-1], "bytes of"},
 		"a wrong checksum":          {append(slices.Clone(good[:len(good)-1]), ^good[len(good)-1]), "checksum"},
 		"more streams than bytes":   {sealed(put32(352, 1<<31)), "streams in"},
@@ -344,7 +345,7 @@ func TestRestoreChangesNothingThatDoesNotFit(t *testing.T) {
 		"GBPA in effect":            {sealed(put32(304, 1<<31)), "without a meaning"},
 		"flags":                     {sealed(put32(308, 1<<4)), "without a meaning"},
 		"another stream":            {sealed(put32(streams, 2)), "stream " + smmuv3.StreamID(2).String() + " is not attached"},
-		"a stream twice":            {sealed(put32(streams+48, 3)), "out of order"},
+		"a stream twice":            {sealed(put32(streams+64, 3)), "out of order"},
 		"a disposition":             {sealed(func(p []byte) { p[streams+4] = 3 }), "no possible stage"},
 		"a cause":                   {sealed(func(p []byte) { p[streams+5] = 4 }), "no possible stage"},
 		"an illegal STE":            {sealed(func(p []byte) { p[streams+16] = 0xa }), "no possible stage"},
@@ -365,9 +366,11 @@ func TestRestoreChangesNothingThatDoesNotFit(t *testing.T) {
 		assert.ErrorContains(t, n.Restore(good), "stream "+smmuv3.StreamID(5).String()+" is attached, and was not")
 	})
 	t.Run("stalls of an SMMU without", func(t *testing.T) {
-		p := sealed(put32(348, 8)) // 48 bytes: a stream's
-		p = sealed(func(q []byte) { copy(q, p); put32(352, 1)(q) })
-		assert.ErrorContains(t, r.fresh(3).Restore(p), "8 transactions are stalled, of at most 0")
+		p := slices.Insert(slices.Clone(good), streams, 3, 0, 0, 0, 7, 0)
+		put32(12, uint32(len(p)))(p)
+		put32(348, 1)(p)
+		binary.LittleEndian.PutUint32(p[len(p)-4:], crc32.ChecksumIEEE(p[:len(p)-4]))
+		assert.ErrorContains(t, r.fresh(3, 4).Restore(p), "1 transactions are stalled, of at most 0")
 	})
 	t.Run("every byte that is another, every length", func(t *testing.T) {
 		n := r.fresh(3, 4)

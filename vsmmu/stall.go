@@ -187,6 +187,6 @@ func (h *host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, e
 type unstalled struct{ bridge.Stream }
 
 func (s unstalled) Bind(g bridge.GuestStage) error {
-	g.S1STALLD = g.Disposition == bridge.Translate
+	g.S1STALLD = g.Disposition.Stage1()
 	return s.Stream.Bind(g)
 }

@@ -18,7 +18,7 @@ import (
 // before it.
 const (
 	stateMagic   = "vSMMUv3\n"
-	stateVersion = 1
+	stateVersion = 2
 )
 
 // ErrState: what was given to Restore is no state, or one that this device cannot
@@ -67,7 +67,7 @@ type savedStream struct {
 	Cause       uint8
 	Flags       uint16
 	FetchAddr   uint64
-	STE         [2]uint64
+	STE         [4]uint64
 	Walked      [2]uint64
 }
 
@@ -238,9 +238,9 @@ func saveStream(st *trap.Stream) savedStream {
 		StreamID: uint32(v.ID), Disposition: uint8(g.Disposition), Cause: uint8(g.Cause), FetchAddr: uint64(g.FetchAddr),
 		Walked: [2]uint64{uint64(v.Walked[0].GPA), uint64(v.Walked[1].GPA)},
 	}
-	if g.Disposition == bridge.Translate {
-		ste := trap.STEOf(g)
-		s.STE = [2]uint64(ste[:2])
+	if g.Disposition >= bridge.Translate {
+		ste := g.STE()
+		s.STE = [4]uint64(ste[:4])
 	}
 	for flag, on := range map[uint16]bool{
 		streamDisabled: g.Disabled, streamUsedATS: v.UsedATS, streamSuspect: hostOf(st).suspect,
@@ -266,14 +266,14 @@ func (s *savedStream) stream(ids *smmuv3.IDRegs) (v trap.Saved, ok bool) {
 		case 0, smmuv3.CBadStreamID, smmuv3.FSTEFetch, smmuv3.CBadSTE:
 			ok = !(g.Disabled && reported) && (g.FetchAddr == 0 || g.Cause == smmuv3.FSTEFetch)
 		}
-		ok = ok && s.STE == [2]uint64{}
+		ok = ok && s.STE == [4]uint64{}
 	case bridge.Bypass:
-		ok = !reported && s.STE == [2]uint64{}
-	case bridge.Translate:
+		ok = !reported && s.STE == [4]uint64{}
+	case bridge.Translate, bridge.TranslateS2, bridge.TranslateNested:
 		ok = !reported && !g.Disabled
-		ste := smmuv3.STE{s.STE[0], s.STE[1]}
+		ste := smmuv3.STE(append(s.STE[:], 0, 0, 0, 0))
 		g = trap.StageOf(ste, ids)
-		ok = ok && g.Disposition == bridge.Translate && trap.STEOf(g) == ste
+		ok = ok && g.Disposition == bridge.Disposition(s.Disposition) && g.STE() == ste
 	}
 	v = trap.Saved{ID: smmuv3.StreamID(s.StreamID), Stage: g, UsedATS: s.Flags&streamUsedATS != 0}
 	for i, flag := range [...]uint16{streamL1STD, streamSTE} {

@@ -117,6 +117,13 @@ func testRejected(s *suite) {
 			two.S1CDMax, two.S1Fmt = 1, smmuv3.S1Fmt64K
 			assert.ErrorIs(r, st.Bind(two), bridge.ErrRejected)
 		}
+		if !r.ids.Has(smmuv3.S2P) {
+			s2 := bridge.GuestStage{Disposition: bridge.TranslateS2, S2: smmuv3.Stage2{T0SZ: 24, SL0: 1, PS: 5, AA64: true, R: true}}
+			assert.ErrorIs(r, st.Bind(s2), bridge.ErrRejected)
+			nested := stageOf(g.alloc(smmuv3.CDSize))
+			nested.Disposition, nested.S2 = bridge.TranslateNested, s2.S2
+			assert.ErrorIs(r, st.Bind(nested), bridge.ErrRejected)
+		}
 		assert.True(r, r.reaches(r.device(0), uint64(page), page))
 	})
 }

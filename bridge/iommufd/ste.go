@@ -25,23 +25,13 @@ var (
 
 // steOf is the vSTE of a stage that translates, on an SMMU that can do what ids say. The error matches bridge.ErrRejected.
 func steOf(g bridge.GuestStage, ids *smmuv3.IDRegs) (vSTE, error) {
-	var s smmuv3.STE
-	s.SetV(true)
-	s.SetConfig(smmuv3.ConfigS1)
-	s.SetS1Fmt(g.S1Fmt)
-	s.SetS1ContextPtr(uint64(g.S1ContextPtr))
-	s.SetS1CDMax(g.S1CDMax)
-	s.SetS1DSS(g.S1DSS)
-	s.SetS1CIR(g.S1CIR)
-	s.SetS1COR(g.S1COR)
-	s.SetS1CSH(g.S1CSH)
-	s.SetS1STALLD(g.S1STALLD)
-	s.SetEATS(g.EATS)
-
+	s := g.STE()
 	v := vSTE{s[0], s[1]}
 	// The kernel does not look at S1CDMax, S1Fmt and S1STALLD, and the hardware would answer every transaction with
 	// C_BAD_STE, of which the guest could make nothing.
 	switch rule := s.Illegal(ids); {
+	case g.S2VMID != 0:
+		return v, fmt.Errorf("%w: S2VMID is %d, and the VMID is the kernel's", bridge.ErrRejected, g.S2VMID)
 	case rule != nil:
 		return v, fmt.Errorf("%w: %v", bridge.ErrRejected, rule)
 	case uint32(g.S1CDMax) > ids.Get(smmuv3.SSIDSIZE):

@@ -90,6 +90,7 @@ func TestStagesThatTheHardwareWouldNotTake(t *testing.T) {
 		{"address that is misaligned", wide(), translate(0x20), "S1ContextPtr"},
 		{"S1STALLD where nothing stalls", wide(), bridge.GuestStage{S1STALLD: true}, "S1STALLD"},
 		{"ATS that was not offered", plain(smmuv3.ATS, 0), bridge.GuestStage{EATS: smmuv3.EATSFull}, "EATS"},
+		{"a VMID, which is the kernel's", wide(), bridge.GuestStage{S2VMID: 1}, "S2VMID"},
 		{"split-stage ATS", wide(), bridge.GuestStage{EATS: smmuv3.EATSSplit}, "EATS"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -98,6 +99,19 @@ func TestStagesThatTheHardwareWouldNotTake(t *testing.T) {
 			assert.ErrorIs(t, err, bridge.ErrRejected)
 			assert.ErrorContains(t, err, tt.says)
 		})
+	}
+}
+
+// A guest's own stage 2 would have to be nested on another: it is neither offered nor
+// taken.
+func TestNoStage2OfTheGuest(t *testing.T) {
+	h, _, s := attached(t, newFake(t))
+	caps, err := h.Capabilities()
+	require.NoError(t, err)
+	assert.False(t, caps.IDs.Has(smmuv3.S2P))
+	for _, d := range []bridge.Disposition{bridge.TranslateS2, bridge.TranslateNested} {
+		g := bridge.GuestStage{Disposition: d, S2: smmuv3.Stage2{T0SZ: 24, SL0: 1, PS: 5, AA64: true}}
+		assert.ErrorIs(t, s.Bind(g), bridge.ErrRejected, "%v", d)
 	}
 }
 

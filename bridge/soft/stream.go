@@ -79,15 +79,7 @@ func (h *Host) check(g bridge.GuestStage) error {
 	default:
 		return fmt.Errorf("%w: disposition %d", bridge.ErrRejected, g.Disposition)
 	}
-	var s smmuv3.STE
-	s.SetV(true)
-	s.SetConfig(smmuv3.ConfigS1)
-	s.SetS1ContextPtr(uint64(g.S1ContextPtr))
-	s.SetS1CDMax(g.S1CDMax)
-	s.SetS1Fmt(g.S1Fmt)
-	s.SetS1DSS(g.S1DSS)
-	s.SetS1STALLD(g.S1STALLD)
-	s.SetEATS(g.EATS)
+	s := g.STE()
 	if rule := s.Illegal(&h.ids); rule != nil {
 		return fmt.Errorf("%w: %v", bridge.ErrRejected, rule)
 	}

@@ -65,7 +65,7 @@ func TestReplayOfFilesThatAreNone(t *testing.T) {
 	}{
 		{[]string{filepath.Join(dir, "nosuch")}, "no such file"},
 		{[]string{file("foreign", []byte("#!/bin/sh\n"))}, "not a transcript"},
-		{[]string{file("newer", []byte("vsmmu-tr\x02\x00"))}, "newer version"},
+		{[]string{file("newer", []byte("vsmmu-tr\x03\x00"))}, "newer version"},
 		{[]string{file("corrupt", []byte("vsmmu-tr\x01\x00junk"))}, "corrupt"},
 		{[]string{"-nosuch"}, "see vsmmu replay -h"},
 		{[]string{"a", "b"}, `unexpected argument "b"`},

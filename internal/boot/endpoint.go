@@ -39,7 +39,7 @@ type endpoint struct {
 	tap    func(sid smmuv3.StreamID, write bool, iova uint64, n int, err error) // unless nil, is told of each access; must not wait for the SMMU
 
 	bound   atomic.Uint32 // the bridge.Disposition
-	moved   [3]atomic.Uint64
+	moved   [bridge.TranslateNested + 1]atomic.Uint64
 	refused atomic.Uint64
 
 	mu    sync.Mutex
@@ -91,10 +91,16 @@ func (e *endpoint) bind(s bridge.GuestStage, err error) {
 	b := report.Bind{
 		Disposition: s.Disposition.String(), SMMUDisabled: s.Disabled, Text: s.String(),
 		S1ContextPtr: uint64(s.S1ContextPtr), S1CDMax: s.S1CDMax,
-		S1CIR: s.S1CIR, S1COR: s.S1COR, S1CSH: s.S1CSH, S1STALLD: s.S1STALLD,
+		S1CIR: s.S1CIR, S1COR: s.S1COR, S1CSH: s.S1CSH, S1STALLD: s.S1STALLD, S2VMID: uint16(s.S2VMID),
 	}
-	if s.Disposition == bridge.Translate {
-		b.S1Fmt, b.S1DSS, b.EATS = s.S1Fmt.String(), s.S1DSS.String(), s.EATS.String()
+	if s.Disposition.Stage1() {
+		b.S1Fmt, b.S1DSS = s.S1Fmt.String(), s.S1DSS.String()
+	}
+	if s.Disposition.Stage2() {
+		b.S2 = &s.S2
+	}
+	if s.Disposition.Stage1() || s.Disposition.Stage2() {
+		b.EATS = s.EATS.String()
 	}
 	if s.Cause != 0 {
 		b.Cause = s.Cause.String()

@@ -195,10 +195,16 @@ func bind(g bridge.GuestStage, failed *transcript.Error) report.Bind {
 	b := report.Bind{
 		Disposition: g.Disposition.String(), SMMUDisabled: g.Disabled, Text: g.String(),
 		S1ContextPtr: uint64(g.S1ContextPtr), S1CDMax: g.S1CDMax,
-		S1CIR: g.S1CIR, S1COR: g.S1COR, S1CSH: g.S1CSH, S1STALLD: g.S1STALLD,
+		S1CIR: g.S1CIR, S1COR: g.S1COR, S1CSH: g.S1CSH, S1STALLD: g.S1STALLD, S2VMID: uint16(g.S2VMID),
 	}
-	if g.Disposition == bridge.Translate {
-		b.S1Fmt, b.S1DSS, b.EATS = g.S1Fmt.String(), g.S1DSS.String(), g.EATS.String()
+	if g.Disposition.Stage1() {
+		b.S1Fmt, b.S1DSS = g.S1Fmt.String(), g.S1DSS.String()
+	}
+	if g.Disposition.Stage2() {
+		b.S2 = &g.S2
+	}
+	if g.Disposition.Stage1() || g.Disposition.Stage2() {
+		b.EATS = g.EATS.String()
 	}
 	if g.Cause != 0 {
 		b.Cause = g.Cause.String()

@@ -1,6 +1,8 @@
 // Package report is what a test boot leaves behind: what was seen, the checks made of it, and how both are shown.
 package report
 
+import "github.com/go-vsmmu/vsmmuv3/smmuv3"
+
 // Report is everything that one test boot showed. It is filled in by whoever sees a thing first: the guest's init, the
 // VMM, or the runner; Judge then makes the checks.
 type Report struct {
@@ -71,20 +73,22 @@ type Stream struct {
 
 // Bind is one bind-guest-stage call with every field of the stage.
 type Bind struct {
-	Disposition  string `json:"disposition"`
-	SMMUDisabled bool   `json:"smmu_disabled"`
-	Cause        string `json:"cause"` // of an abort that the guest is told about
-	S1ContextPtr uint64 `json:"s1contextptr"`
-	S1Fmt        string `json:"s1fmt"`
-	S1CDMax      uint8  `json:"s1cdmax"`
-	S1DSS        string `json:"s1dss"`
-	S1CIR        uint8  `json:"s1cir"`
-	S1COR        uint8  `json:"s1cor"`
-	S1CSH        uint8  `json:"s1csh"`
-	S1STALLD     bool   `json:"s1stalld"`
-	EATS         string `json:"eats"`
-	Error        string `json:"error,omitempty"` // the host's, if it refused
-	Text         string `json:"text"`            // the stage as the library prints it
+	Disposition  string         `json:"disposition"`
+	SMMUDisabled bool           `json:"smmu_disabled"`
+	Cause        string         `json:"cause"` // of an abort that the guest is told about
+	S1ContextPtr uint64         `json:"s1contextptr"`
+	S1Fmt        string         `json:"s1fmt"`
+	S1CDMax      uint8          `json:"s1cdmax"`
+	S1DSS        string         `json:"s1dss"`
+	S1CIR        uint8          `json:"s1cir"`
+	S1COR        uint8          `json:"s1cor"`
+	S1CSH        uint8          `json:"s1csh"`
+	S1STALLD     bool           `json:"s1stalld"`
+	EATS         string         `json:"eats"`
+	S2VMID       uint16         `json:"s2vmid"`
+	S2           *smmuv3.Stage2 `json:"s2,omitempty"`    // where stage 2 translates
+	Error        string         `json:"error,omitempty"` // the host's, if it refused
+	Text         string         `json:"text"`            // the stage as the library prints it
 }
 
 // Disk is what was done to one disk, in bytes.

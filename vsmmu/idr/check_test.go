@@ -14,13 +14,19 @@ func TestCheck(t *testing.T) {
 	// SSIDSIZE 10, SIDSIZE 16; 44 bits, all granules.
 	good := smmuv3.IDRegs{IDR: [6]uint32{0: 0x0908001a, 1: 0x00000290, 5: 0x00000074}}
 	require.NoError(t, Check(good))
+	both := good
+	both.Set(smmuv3.S2P, 1)
+	require.NoError(t, Check(both))
+	both.Set(smmuv3.S1P, 0)
+	require.NoError(t, Check(both), "stage 2 alone")
 	for _, tc := range []struct {
 		name  string
 		field smmuv3.IDField
 		value uint32
 	}{
 		{"no stage 1", smmuv3.S1P, 0},
-		{"a stage 2", smmuv3.S2P, 1},
+		{"a hypervisor's contexts", smmuv3.Hyp, 1},
+		{"16-bit VMIDs without stage 2", smmuv3.VMID16, 1},
 		{"no AArch64 tables", smmuv3.TTF, 1},
 		{"a reserved TTF", smmuv3.TTF, 0},
 		{"a stall model that the device does not carry out", smmuv3.StallModel, 2},

@@ -33,12 +33,21 @@ func common(hosts []bridge.Capabilities) (smmuv3.IDRegs, error) {
 	return all, nil
 }
 
+// usable is what of an SMMU can be shown. FWB is the device's own to show, and
+// controls stage 2: a host whose stage 2 lacks it is one without.
+func usable(host smmuv3.IDRegs) smmuv3.IDRegs {
+	if !host.Has(smmuv3.FWB) {
+		host.Set(smmuv3.S2P, 0)
+	}
+	return host
+}
+
 // offer is the most that a guest may be shown, before dependencies: what the
 // hosts and the device carry out, and the defaults of what is the device's own.
 func offer(host smmuv3.IDRegs) (guest smmuv3.IDRegs, err error) {
 	for _, f := range smmuv3.IDFields() {
 		r := &rules[f]
-		v, ok := r.offered(host.Get(f))
+		v, ok := r.offered(usable(host).Get(f))
 		if !ok {
 			return guest, &FieldError{Field: f, Host: host.Get(f), Err: ErrHost, Reason: r.why}
 		}
@@ -55,8 +64,9 @@ func offer(host smmuv3.IDRegs) (guest smmuv3.IDRegs, err error) {
 // wraps a *FieldError for each field in which the host falls short.
 func Satisfies(host bridge.Capabilities, guest smmuv3.IDRegs) error {
 	var short []error
+	ids := usable(host.IDs)
 	for _, f := range smmuv3.IDFields() {
-		r, has, shown := &rules[f], host.IDs.Get(f), guest.Get(f)
+		r, has, shown := &rules[f], ids.Get(f), guest.Get(f)
 		if r.meet == nil {
 			continue
 		}

@@ -36,6 +36,8 @@ import (
 //	ATS                0, 1         hosts'   devices may ask for translations
 //	PRI                0, 1         hosts'   devices may ask for pages
 //	StallModel         0, 1         1        0: faults may stall, where all hosts can resume them
+//	S2P                0, 1         0        1: a stage 2 for guests that are hypervisors themselves
+//	S1P                0, 1         hosts'   0: with S2P, an SMMU that has no stage 1
 //	TTENDIAN           0, 2, 3      hosts'   endianness of translation tables
 //	HTTU, RIL, BBML …  up to the hosts'      features that hosts carry out
 //	ArchMinor          0 to 4       hosts'   the version, 1 for SMMUv3.1, as far as IDR3 keeps its promise
@@ -109,7 +111,7 @@ func (p Policy) apply(guest *smmuv3.IDRegs, host smmuv3.IDRegs) error {
 	}
 	for f := range rules {
 		f := smmuv3.IDField(f)
-		if _, asked := p[f]; !asked && rules[f].unasked != 0 {
+		if _, asked := p[f]; !asked && rules[f].opt {
 			guest.Set(f, rules[f].unasked)
 		}
 	}

@@ -79,6 +79,17 @@ func TestDerivePinsTheRegistersOfKnownHosts(t *testing.T) {
 			want: smmuv3.IDRegs{IDR: [6]uint32{0x0d40101a, 0x01080010, 0, 0x00001404, 0, 0x00000074}, AIDR: 1},
 		},
 		{
+			// With S2P come VMID16, XNX and PTWNNC; ATS goes, and with it PRI, PPS and PASIDTT.
+			// There is no MTEPERM, and so no SMMUv3.4.
+			name: "a stage 2", policy: idr.Policy{smmuv3.S2P: 1}, hosts: []smmuv3.IDRegs{fullHost},
+			want: smmuv3.IDRegs{IDR: [6]uint32{0x090c10db, 0x01080510, 0, 0x00a2771c, 0, 0x000004f6}, AIDR: 3},
+		},
+		{
+			// HAD goes with S1P.
+			name: "stage 2 alone", policy: idr.Policy{smmuv3.S2P: 1, smmuv3.S1P: 0}, hosts: []smmuv3.IDRegs{fullHost},
+			want: smmuv3.IDRegs{IDR: [6]uint32{0x090c10d9, 0x01080510, 0, 0x00a27718, 0, 0x000004f6}, AIDR: 3},
+		},
+		{
 			name: "a policy that decides a lot", hosts: []smmuv3.IDRegs{fullHost},
 			policy: idr.Policy{
 				smmuv3.SIDSIZE: 6, smmuv3.STLevel: 0, smmuv3.CMDQS: 19, smmuv3.EVENTQS: 0, smmuv3.MSI: 1,
@@ -114,10 +125,10 @@ func TestEveryFieldIsExplained(t *testing.T) {
 // The rules that no host and no policy can change.
 func TestNeverShown(t *testing.T) {
 	for _, f := range []smmuv3.IDField{
-		smmuv3.S2P, smmuv3.BTM, smmuv3.DORMHINT, smmuv3.Hyp, smmuv3.NS1ATS, smmuv3.SEV, smmuv3.ATOS,
-		smmuv3.VMW, smmuv3.VMID16, smmuv3.VATOS, smmuv3.ATSRECERR, smmuv3.RMEImpl, smmuv3.AttrPermsOvr,
+		smmuv3.BTM, smmuv3.DORMHINT, smmuv3.Hyp, smmuv3.NS1ATS, smmuv3.SEV, smmuv3.ATOS,
+		smmuv3.VMW, smmuv3.VATOS, smmuv3.ATSRECERR, smmuv3.RMEImpl, smmuv3.AttrPermsOvr,
 		smmuv3.AttrTypesOvr, smmuv3.REL, smmuv3.QueuesPreset, smmuv3.TablesPreset, smmuv3.ECMDQ, smmuv3.BAVATOS,
-		smmuv3.XNX, smmuv3.MPAM, smmuv3.PTWNNC, smmuv3.DPT, smmuv3.S1PI, smmuv3.S2PI, smmuv3.S2PO,
+		smmuv3.MPAM, smmuv3.DPT, smmuv3.S1PI, smmuv3.S2PI, smmuv3.S2PO,
 		smmuv3.MTEPERM, smmuv3.D128,
 	} {
 		t.Run(f.String(), func(t *testing.T) {
@@ -154,6 +165,11 @@ func TestPolicyThatCannotBeMet(t *testing.T) {
 		{"56-bit addresses", idr.Policy{smmuv3.OAS: 7}, fullHost, smmuv3.OAS, "D128"},
 		{"a later version", idr.Policy{smmuv3.ArchMinor: 2}, labHost, smmuv3.ArchMinor, "asks for ArchMinor 2, the host has 1"},
 		{"a version that IDR3 does not back", idr.Policy{smmuv3.ArchMinor: 4}, with(fullHost, idr.Policy{smmuv3.EPAN: 0}), smmuv3.ArchMinor, "EPAN"},
+		{"a stage 2 without FWB", idr.Policy{smmuv3.S2P: 1}, labHost, smmuv3.S2P, "S2P"},
+		{"a stage 2 with ATS", idr.Policy{smmuv3.S2P: 1, smmuv3.ATS: 1}, fullHost, smmuv3.ATS, "not passed on"},
+		{"a stage 2 with AArch32 tables", idr.Policy{smmuv3.S2P: 1, smmuv3.TTF: 3}, with(fullHost, idr.Policy{smmuv3.TTF: 3}), smmuv3.TTF, "AArch64"},
+		{"16-bit VMIDs without stage 2", idr.Policy{smmuv3.VMID16: 1}, fullHost, smmuv3.VMID16, "S2P"},
+		{"SMMUv3.3 without PTWNNC", idr.Policy{smmuv3.S2P: 1, smmuv3.PTWNNC: 0, smmuv3.ArchMinor: 3}, fullHost, smmuv3.ArchMinor, "PTWNNC"},
 		{"ATS", idr.Policy{smmuv3.ATS: 1}, labHost, smmuv3.ATS, "the host has 0"},
 		{"mixed endianness of a little-endian host", idr.Policy{smmuv3.TTENDIAN: 0}, labHost, smmuv3.TTENDIAN, "the host has 2"},
 		{"big endianness of a little-endian host", idr.Policy{smmuv3.TTENDIAN: 3}, labHost, smmuv3.TTENDIAN, "the host has 2"},

@@ -18,8 +18,9 @@ func illegal(g smmuv3.IDRegs) (broken []string) {
 	v := g.Get
 	bit := g.Has
 	for text, holds := range map[string]bool{
-		"§6.3.1 stage 1 and nothing else":               bit(smmuv3.S1P) && !bit(smmuv3.S2P),
-		"§6.3.1 RES0 without S2P":                       !bit(smmuv3.Hyp) && !bit(smmuv3.VMW) && !bit(smmuv3.NS1ATS) && !bit(smmuv3.VATOS),
+		"§6.3.1 a stage":                                bit(smmuv3.S1P) || bit(smmuv3.S2P),
+		"§6.3.1 RES0 without S2P":                       bit(smmuv3.S2P) || !bit(smmuv3.Hyp) && !bit(smmuv3.VMW) && !bit(smmuv3.NS1ATS) && !bit(smmuv3.VATOS),
+		"§5.2 no split-stage ATS, which nobody does":    !bit(smmuv3.S1P) || !bit(smmuv3.S2P) || !bit(smmuv3.ATS),
 		"§6.3.1 TTF not reserved":                       v(smmuv3.TTF) != 0,
 		"§6.3.1 TTF without AArch32 tables for D128":    !bit(smmuv3.D128) || v(smmuv3.TTF) == 2,
 		"§6.3.1 ST_LEVEL not reserved":                  v(smmuv3.STLevel) <= 1,
@@ -33,19 +34,23 @@ func illegal(g smmuv3.IDRegs) (broken []string) {
 		"§6.3.2 REL needs a preset":                     !bit(smmuv3.REL),
 		"§6.3.2 ECMDQ needs COHACC and MSI":             !bit(smmuv3.ECMDQ),
 		"§6.3.3 BA_VATOS needs VATOS":                   !bit(smmuv3.BAVATOS),
-		"§6.3.4 HAD from SMMUv3.1":                      g.Version() < 1 || bit(smmuv3.HAD),
+		"§6.3.4 HAD from SMMUv3.1":                      g.Version() < 1 || bit(smmuv3.HAD) == bit(smmuv3.S1P),
+		"§6.3.4 HAD needs S1P":                          !bit(smmuv3.HAD) || bit(smmuv3.S1P),
+		"§6.3.4 XNX from SMMUv3.1":                      g.Version() < 1 || bit(smmuv3.XNX) == bit(smmuv3.S2P),
+		"§6.3.4 PTWNNC from SMMUv3.3":                   g.Version() < 3 || bit(smmuv3.PTWNNC) == bit(smmuv3.S2P),
+		"§6.3.4 MTEPERM from SMMUv3.4":                  g.Version() < 4 || bit(smmuv3.MTEPERM) == bit(smmuv3.S2P),
 		"§6.3.4 RIL from SMMUv3.2":                      g.Version() < 2 || bit(smmuv3.RIL),
 		"§6.3.4 BBML from SMMUv3.2":                     g.Version() < 2 || bit(smmuv3.BBML),
 		"§6.3.4 FWB from SMMUv3.2":                      g.Version() < 2 || bit(smmuv3.FWB),
 		"§6.3.4 E0PD from SMMUv3.3":                     g.Version() < 3 || bit(smmuv3.E0PD),
 		"§6.3.4 EPAN from SMMUv3.4":                     g.Version() < 4 || bit(smmuv3.EPAN),
 		"§6.3.4 XNX, PBHA not in SMMUv3.0":              g.Version() > 0 || !bit(smmuv3.XNX) && !bit(smmuv3.PBHA),
-		"§6.3.4 PBHA needs HAD":                         !bit(smmuv3.PBHA) || bit(smmuv3.HAD),
+		"§6.3.4 PBHA needs HAD":                         !bit(smmuv3.PBHA) || bit(smmuv3.HAD) || !bit(smmuv3.S1P),
 		"§6.3.4 BBML not reserved":                      v(smmuv3.BBML) <= 2,
 		"§6.3.4 PPS needs PRI and SSIDSIZE":             !bit(smmuv3.PPS) || bit(smmuv3.PRI) && bit(smmuv3.SSIDSIZE),
 		"§6.3.2 PRIQS needs PRI":                        !bit(smmuv3.PRIQS) || bit(smmuv3.PRI),
 		"§6.3.4 PASIDTT needs ATS and SSIDSIZE":         !bit(smmuv3.PASIDTT) || bit(smmuv3.ATS) && bit(smmuv3.SSIDSIZE),
-		"§6.3.4 RES0 without S2P":                       !bit(smmuv3.PTWNNC) && !bit(smmuv3.S2PI) && !bit(smmuv3.S2PO) && !bit(smmuv3.MTEPERM),
+		"§6.3.4 RES0 without S2P":                       bit(smmuv3.S2P) || !bit(smmuv3.PTWNNC) && !bit(smmuv3.S2PI) && !bit(smmuv3.S2PO) && !bit(smmuv3.MTEPERM),
 		"§6.3.4 DPT needs ATS":                          !bit(smmuv3.DPT) || bit(smmuv3.ATS),
 		"§6.3.6 STALL_MAX without stalls":               v(smmuv3.StallModel) != 1 || !bit(smmuv3.StallMax),
 		"§6.3.6 VAX not reserved":                       v(smmuv3.VAX) <= 2,
@@ -79,7 +84,11 @@ func exceeds(guest, host smmuv3.IDRegs) (fields []smmuv3.IDField) {
 	for _, f := range smmuv3.IDFields() {
 		g, h := guest.Get(f), host.Get(f)
 		switch f {
-		case smmuv3.STLevel, smmuv3.SIDSIZE, smmuv3.CMDQS, smmuv3.EVENTQS, smmuv3.PRIQS, smmuv3.MSI, smmuv3.FWB,
+		case smmuv3.FWB:
+			if guest.Has(smmuv3.S2P) && g > h {
+				fields = append(fields, f)
+			}
+		case smmuv3.STLevel, smmuv3.SIDSIZE, smmuv3.CMDQS, smmuv3.EVENTQS, smmuv3.PRIQS, smmuv3.MSI,
 			smmuv3.Implementer, smmuv3.Revision, smmuv3.Variant, smmuv3.ProductID: // the device's own
 		case smmuv3.TTF:
 			if g&^h != 0 {
@@ -136,6 +145,9 @@ func TestDeriveProperties(t *testing.T) {
 			for f, v := range policy {
 				policy[f] = v % (r.Regs.Get(f) + 1)
 			}
+			if rapid.Bool().Draw(t, "S2P") {
+				policy[smmuv3.S2P] = 1
+			}
 		}
 
 		r, err := idr.Derive(policy, caps(hosts...)...)
@@ -143,7 +155,7 @@ func TestDeriveProperties(t *testing.T) {
 			var fe *idr.FieldError
 			require.ErrorAs(t, err, &fe, "an error names its field")
 			require.True(t, fe.Err == idr.ErrPolicy || fe.Err == idr.ErrHost)
-			if len(policy) == 0 {
+			if len(policy) == 0 && fe.Field != smmuv3.S1P { // stage 2 alone has to be asked for
 				require.ErrorIs(t, err, idr.ErrHost, "without a policy there is none to blame")
 			}
 			return

@@ -13,8 +13,8 @@ type rule struct {
 	// offer is the most that the device can pass on, with a meet: 0 for what a
 	// guest is never shown. Without one it is the default.
 	offer uint32
-	// unasked, if not 0, is what the guest is shown unless the policy asks for
-	// more.
+	// opt has the guest shown unasked unless the policy asks for something.
+	opt     bool
 	unasked uint32
 	// reserved marks values without a meaning; nil if all have one.
 	reserved func(v uint32) bool
@@ -105,7 +105,6 @@ const (
 	cdWhy     = byHost + "reads the CDs"
 	walkWhy   = byHost + "walks the tables"
 	tlbWhy    = byHost + "keeps the TLBs"
-	stage2Why = "has no meaning without stage 2"
 	presetWhy = "the guest chooses where its tables and queues are"
 	atosWhy   = "the device does no address translation operations"
 	iidrWhy   = "the device names itself; 0 is nobody's part, to which no erratum belongs"
@@ -116,28 +115,28 @@ const (
 // field stands in the section of its register.
 var rules = [...]rule{
 	// IDR0 (§6.3.1).
-	smmuv3.S2P:        never("stage 2 is the host's; the guest gets stage 1"),
+	smmuv3.S2P:        {meet: least, offer: 1, opt: true, why: byHost + "nests a stage 2 of the guest's, if the policy asks: for guests that are hypervisors"},
 	smmuv3.S1P:        carried(1, byHost+"translates by the guest's tables"),
 	smmuv3.TTF:        {meet: both, offer: smmuv3.TTFAArch64 | smmuv3.TTFAArch32, why: walkWhy, reserved: exactly(0)},
 	smmuv3.COHACC:     carried(1, walkWhy+"; the device's own accesses are coherent"),
 	smmuv3.BTM:        never("the guest's broadcast TLBI reaches no host"),
 	smmuv3.HTTU:       carried(3, walkWhy+" and updates their flags"),
 	smmuv3.DORMHINT:   never("the device cannot tell when a host's caches are empty"),
-	smmuv3.Hyp:        never("RES0 without S2P"),
+	smmuv3.Hyp:        never("a guest's hypervisor has no contexts of its own in the SMMU"),
 	smmuv3.ATS:        carried(1, byHost+"answers translation requests"),
-	smmuv3.NS1ATS:     never("RES0 without S2P"),
+	smmuv3.NS1ATS:     never("RES0 without ATS and S2P, and never are there both"),
 	smmuv3.ASID16:     carried(1, tlbWhy),
 	smmuv3.MSI:        own(0, nil, "the device's own interrupts: wired, with MSI also messages"),
 	smmuv3.SEV:        never("nothing of the device wakes a vCPU from WFE"),
 	smmuv3.ATOS:       never(atosWhy),
 	smmuv3.PRI:        carried(1, byHost+"passes page requests on; their queue is the device's"),
-	smmuv3.VMW:        never("RES0 without S2P"),
-	smmuv3.VMID16:     never(stage2Why),
+	smmuv3.VMW:        never("wildcards are for broadcasts, which reach no host"),
+	smmuv3.VMID16:     carried(1, tlbWhy),
 	smmuv3.CD2L:       carried(1, cdWhy),
 	smmuv3.VATOS:      never(atosWhy),
 	smmuv3.TTENDIAN:   {meet: choice, offer: smmuv3.TTENDIANMixed, why: walkWhy, reserved: exactly(1)},
 	smmuv3.ATSRECERR:  never("its switch, CR2.REC_CFG_ATS, is the host's"),
-	smmuv3.StallModel: {meet: unforced, unasked: smmuv3.StallTerminate, reserved: above(smmuv3.StallForced), why: byHost + "resumes what is stalled; faults terminate unless the policy asks: PCI devices must not stall (§3.12.1)"},
+	smmuv3.StallModel: {meet: unforced, opt: true, unasked: smmuv3.StallTerminate, reserved: above(smmuv3.StallForced), why: byHost + "resumes what is stalled; faults terminate unless the policy asks: PCI devices must not stall (§3.12.1)"},
 	smmuv3.TermModel:  {meet: choice, offer: 0, why: byHost + "terminates transactions"},
 	smmuv3.STLevel:    own(1, above(1), "the device reads the stream table, linear or of two levels"),
 	smmuv3.RMEImpl:    never("granule protection is the host's"),
@@ -161,23 +160,23 @@ var rules = [...]rule{
 	// IDR3 (§6.3.4).
 	smmuv3.HAD:     carried(1, cdWhy),
 	smmuv3.PBHA:    carried(1, cdWhy),
-	smmuv3.XNX:     never(stage2Why),
+	smmuv3.XNX:     carried(1, walkWhy),
 	smmuv3.PPS:     carried(1, byHost+"sends the device's own answers with a PASID"),
 	smmuv3.MPAM:    never("partitions of the memory system are the host's"),
-	smmuv3.FWB:     own(1, nil, "1 in SMMUv3.2 and later; controls nothing without stage 2"),
+	smmuv3.FWB:     own(1, nil, "1 in SMMUv3.2 and later; controls stage 2, which hosts have no part in that lack it"),
 	smmuv3.STT:     carried(1, walkWhy),
 	smmuv3.RIL:     carried(1, tlbWhy),
 	smmuv3.BBML:    {meet: least, offer: 2, why: tlbWhy, reserved: exactly(3)},
 	smmuv3.E0PD:    carried(1, cdWhy),
-	smmuv3.PTWNNC:  never("RES0 without S2P"),
+	smmuv3.PTWNNC:  carried(1, walkWhy),
 	smmuv3.DPT:     never("the device permission table is the host's"),
 	smmuv3.PASIDTT: carried(1, byHost+"takes translated transactions"),
 	smmuv3.EPAN:    carried(1, cdWhy),
 	smmuv3.S1PI:    never("STE.S1PIE, which allows it, is no part of a guest stage (§3.26.1)"),
-	smmuv3.S2PI:    never("RES0 without S2P"),
+	smmuv3.S2PI:    never("STE.S2PIE, which allows it, is no part of a guest stage"),
 	smmuv3.S2PO:    never("needs S2PI"),
 	smmuv3.THE:     carried(1, cdWhy),
-	smmuv3.MTEPERM: never("RES0 without S2P"),
+	smmuv3.MTEPERM: never("memory tags are the host's"),
 	smmuv3.AIE:     carried(1, cdWhy),
 
 	// IDR5 (§6.3.6).

@@ -36,6 +36,12 @@ func Decide(regs *Regs, e *Entry, ids *smmuv3.IDRegs) bridge.GuestStage {
 	return stage(&e.STE, ids)
 }
 
+// dispositions are what the values of Config[1:0] have a stream do that does not
+// abort (§5.2).
+var dispositions = [...]bridge.Disposition{
+	0b00: bridge.Bypass, 0b01: bridge.Translate, 0b10: bridge.TranslateS2, 0b11: bridge.TranslateNested,
+}
+
 // stage converts a legal STE. Fields that the architecture ignores are zero in
 // the result, so that stages which mean the same are equal.
 func stage(s *smmuv3.STE, ids *smmuv3.IDRegs) bridge.GuestStage {
@@ -43,17 +49,33 @@ func stage(s *smmuv3.STE, ids *smmuv3.IDRegs) bridge.GuestStage {
 	if c.Abort() {
 		return bridge.GuestStage{} // §5.2: in silence
 	}
-	if !c.Stage1() {
-		return bridge.GuestStage{Disposition: bridge.Bypass}
+	disposition := dispositions[c&0b11]
+	g := bridge.GuestStage{Disposition: disposition}
+	if disposition == bridge.Bypass {
+		return g
 	}
-	g := bridge.GuestStage{
-		Disposition:  bridge.Translate,
-		S1ContextPtr: guestmem.GPA(s.S1ContextPtr()),
-		S1CIR:        s.S1CIR(),
-		S1COR:        s.S1COR(),
-		S1CSH:        s.S1CSH(),
-		S1STALLD:     s.S1STALLD(),
+	if disposition.Stage1() {
+		stage1(&g, s, ids)
 	}
+	if disposition.Stage2() {
+		g.S2 = s.Stage2().Effective(ids, disposition.Stage1())
+	}
+	if ids.Has(smmuv3.S2P) {
+		g.S2VMID = s.S2VMID() // §5.2: stage 1 alone is tagged, too
+	}
+	if ids.Has(smmuv3.ATS) && s.EATS() == smmuv3.EATSFull {
+		g.EATS = smmuv3.EATSFull // the reserved value behaves as none
+	}
+	return g
+}
+
+// stage1 fills in what an STE says of stage 1.
+func stage1(g *bridge.GuestStage, s *smmuv3.STE, ids *smmuv3.IDRegs) {
+	g.S1ContextPtr = guestmem.GPA(s.S1ContextPtr())
+	g.S1CIR = s.S1CIR()
+	g.S1COR = s.S1COR()
+	g.S1CSH = s.S1CSH()
+	g.S1STALLD = s.S1STALLD()
 	// §5.2: without substreams S1CDMax means nothing, and without a table
 	// neither do its format and S1DSS.
 	if ids.Has(smmuv3.SSIDSIZE) && s.S1CDMax() != 0 {
@@ -65,8 +87,4 @@ func stage(s *smmuv3.STE, ids *smmuv3.IDRegs) bridge.GuestStage {
 			g.S1DSS = d // the reserved value behaves as terminate
 		}
 	}
-	if ids.Has(smmuv3.ATS) && s.EATS() == smmuv3.EATSFull {
-		g.EATS = smmuv3.EATSFull // the reserved value behaves as none
-	}
-	return g
 }

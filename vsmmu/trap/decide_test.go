@@ -64,6 +64,58 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// linuxS2 is a stage 2 like Linux's, of 40 bits with 4 KiB; nestedS2 has hardware
+// update of flags and S2PTW besides.
+var (
+	linuxS2 = smmuv3.Stage2{TTB: 0x8765_4000, T0SZ: 24, SL0: 1, IR0: 1, OR0: 1, SH0: 3, PS: 4, AA64: true, R: true}
+
+	nestedS2 = func() smmuv3.Stage2 {
+		s := linuxS2
+		s.HA, s.HD, s.PTW = true, true, true
+		return s
+	}()
+)
+
+func TestDecideWithStage2_5_2(t *testing.T) {
+	plain := testIDs()
+	ids := plain
+	ids.Set(smmuv3.S2P, 1)
+	const (
+		nested = 0xf | 0x8765_4000
+		// S2VMID 3, S2T0SZ 24, S2SL0 1, S2IR0 1, S2OR0 1, S2SH0 3, S2PS 44 bits, S2AA64, S2R
+		dw2 = 0x040c_3558_0000_0003
+	)
+	regs := Regs{Enabled: true}
+	for _, tc := range []struct {
+		name string
+		ids  smmuv3.IDRegs
+		ste  smmuv3.STE
+		want bridge.GuestStage
+	}{
+		{"Config 110", ids, smmuv3.STE{steS2, 0, dw2, 0x8765_4000},
+			bridge.GuestStage{Disposition: bridge.TranslateS2, S2VMID: 3, S2: linuxS2}},
+		{"Config 110 ignores S1 fields and S2PTW", ids, smmuv3.STE{steS2 | 0xffff_f000 | 31<<59, 0xff, dw2 | 1<<54, 0x8765_4000},
+			bridge.GuestStage{Disposition: bridge.TranslateS2, S2VMID: 3, S2: linuxS2}},
+		{"Config 111", ids, smmuv3.STE{nested, 0, dw2, 0x8765_4000},
+			bridge.GuestStage{Disposition: bridge.TranslateNested, S1ContextPtr: 0x8765_4000, S2VMID: 3, S2: linuxS2}},
+		{"Config 101 is tagged with a VMID, and ignores the rest of S2", ids, smmuv3.STE{steS1, 1 << 25, dw2, 0x8765_4000},
+			bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: 0x8765_4000, S2VMID: 3}},
+		{"Config 101 without S2P has no VMID", plain, smmuv3.STE{steS1, 0, dw2, 0x8765_4000},
+			bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: 0x8765_4000}},
+		{"Config 100 ignores S2", ids, smmuv3.STE{steBypass, 0, dw2, 0x8765_4000},
+			bridge.GuestStage{Disposition: bridge.Bypass}},
+		{"what is RES0 here: S2DS, S2SL0_2, S2HAFT; and S2FWB without IDR3.FWB", ids,
+			smmuv3.STE{steS2, 1 << 25, dw2 | 1<<59, 0x8765_4000 | 1<<3 | 1<<2},
+			bridge.GuestStage{Disposition: bridge.TranslateS2, S2VMID: 3, S2: linuxS2}},
+		{"an illegal one", ids, smmuv3.STE{steS2, 0, dw2 &^ (1 << 51), 0x8765_4000}, bridge.GuestStage{Cause: smmuv3.CBadSTE}},
+		{"Config 111 without S2P", plain, smmuv3.STE{nested, 0, dw2, 0x8765_4000}, bridge.GuestStage{Cause: smmuv3.CBadSTE}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			assert.Equal(t, tc.want, Decide(&regs, &Entry{STE: tc.ste}, &tc.ids))
+		})
+	}
+}
+
 func TestDecideWithATS_5_2(t *testing.T) {
 	ids := testIDs()
 	ids.IDR[0] |= 1 << 10 // ATS
@@ -82,17 +134,23 @@ func TestDecideWithATS_5_2(t *testing.T) {
 // TestDecideIsCanonical: whatever the guest wrote, a stage carries nothing that
 // has no meaning in it, so that stages which mean the same are equal.
 func TestDecideIsCanonical(t *testing.T) {
-	ids := testIDs()
-	ids.IDR[0] |= 1 << 10
 	rapid.Check(t, func(t *rapid.T) {
+		ids := testIDs()
+		ids.Set(smmuv3.ATS, 1)
+		ids.Set(smmuv3.S2P, rapid.Uint32Range(0, 1).Draw(t, "S2P"))
 		var e Entry
 		for i := range e.STE {
 			e.STE[i] = rapid.Uint64().Draw(t, "dw")
 		}
 		e.STE[0] |= 1
+		// Few stages 2 are legal by chance.
+		if rapid.Bool().Draw(t, "tame") {
+			e.STE[2] = e.STE[2]&^(0x3f<<32|3<<46|7<<55|0xff00) | rapid.Uint64Range(20, 39).Draw(t, "S2T0SZ")<<32 | 1<<51
+			e.STE[3] &= 0xffff_ffff
+		}
 		regs := Regs{Enabled: true, RecInvSID: rapid.Bool().Draw(t, "recinvsid")}
 		g := Decide(&regs, &e, &ids)
-		if g.Disposition != bridge.Translate {
+		if !g.Disposition.Stage1() && !g.Disposition.Stage2() {
 			assert.Equal(t, bridge.GuestStage{Disposition: g.Disposition, Cause: g.Cause}, g)
 			return
 		}
@@ -106,5 +164,18 @@ func TestDecideIsCanonical(t *testing.T) {
 			assert.Zero(t, g.S1Fmt)
 			assert.Zero(t, g.S1DSS)
 		}
+		assert.Equal(t, g, Decide(&regs, &Entry{STE: g.STE()}, &ids), "it means itself")
+		if !ids.Has(smmuv3.S2P) {
+			assert.Equal(t, bridge.Translate, g.Disposition)
+			assert.Zero(t, g.S2VMID)
+		}
+		if !g.Disposition.Stage1() {
+			assert.Zero(t, [3]uint64{uint64(g.S1ContextPtr), uint64(g.S1CIR), uint64(g.S1CSH)})
+			assert.False(t, g.S2.PTW)
+		}
+		if !g.Disposition.Stage2() {
+			assert.Zero(t, g.S2)
+		}
+		assert.False(t, g.S2.S || g.S2.FWB || g.S2.DS || g.S2.HAFT)
 	})
 }

@@ -42,24 +42,8 @@ func (s *Streams) Restore(st *Stream, v Saved) (Outcome, error) {
 	return s.Abort(st, fmt.Errorf("trap: restoring stream %v to %v: %w", st.ID, v.Stage, err))
 }
 
-// STEOf is the STE of a stage that translates, and StageOf what it means: the form in
-// which the architecture itself writes a stage down.
-func STEOf(g bridge.GuestStage) (s smmuv3.STE) {
-	s.SetV(true)
-	s.SetConfig(smmuv3.ConfigS1)
-	s.SetS1ContextPtr(uint64(g.S1ContextPtr))
-	s.SetS1CDMax(g.S1CDMax)
-	s.SetS1Fmt(g.S1Fmt)
-	s.SetS1DSS(g.S1DSS)
-	s.SetS1CIR(g.S1CIR)
-	s.SetS1COR(g.S1COR)
-	s.SetS1CSH(g.S1CSH)
-	s.SetS1STALLD(g.S1STALLD)
-	s.SetEATS(g.EATS)
-	return s
-}
-
-// StageOf is the stage that an STE means, for an SMMU with these ID registers.
+// StageOf is the stage that an STE means, for an SMMU with these ID registers: the
+// reverse of GuestStage.STE.
 func StageOf(s smmuv3.STE, ids *smmuv3.IDRegs) bridge.GuestStage {
 	return Decide(&Regs{Enabled: true}, &Entry{STE: s}, ids)
 }

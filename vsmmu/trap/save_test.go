@@ -18,18 +18,27 @@ import (
 func TestSTEOfStage(t *testing.T) {
 	// S1P, AArch64, ATS, CD2L, STALL_MODEL = both; SSIDSIZE 10; 44 bits.
 	ids := smmuv3.IDRegs{IDR: [6]uint32{0: 0x0808041a, 1: 0x00000290, 5: 0x00000074}}
+	both := ids
+	both.IDR[0] |= 1<<0 | 3<<6 | 1<<18 // S2P, HTTU, VMID16
 	for _, tc := range []struct {
-		g        bridge.GuestStage
-		dw0, dw1 uint64
+		ids *smmuv3.IDRegs
+		g   bridge.GuestStage
+		ste smmuv3.STE
 	}{
-		{bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: 0x400000}, 0x40000b, 0},
-		{bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: 0xfff_ffff_ffc0, S1CDMax: 10, S1Fmt: smmuv3.S1Fmt64K,
+		{&ids, bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: 0x400000}, smmuv3.STE{0x40000b}},
+		{&ids, bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: 0xfff_ffff_ffc0, S1CDMax: 10, S1Fmt: smmuv3.S1Fmt64K,
 			S1DSS: smmuv3.S1DSSSubstream0, S1CIR: 1, S1COR: 2, S1CSH: 3, S1STALLD: true, EATS: smmuv3.EATSFull},
-			10<<59 | 0xfff_ffff_ffc0 | 2<<4 | 0xb, 1<<28 | 1<<27 | 3<<6 | 2<<4 | 1<<2 | 2},
+			smmuv3.STE{10<<59 | 0xfff_ffff_ffc0 | 2<<4 | 0xb, 1<<28 | 1<<27 | 3<<6 | 2<<4 | 1<<2 | 2}},
+		{&both, bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: 0x400000, S2VMID: 0xabcd},
+			smmuv3.STE{0x40000b, 0, 0xabcd}},
+		{&both, bridge.GuestStage{Disposition: bridge.TranslateS2, S2VMID: 3, S2: linuxS2},
+			smmuv3.STE{0xd, 0, 0x040c_3558_0000_0003, 0x8765_4000}},
+		{&both, bridge.GuestStage{Disposition: bridge.TranslateNested, S1ContextPtr: 0x400000, S1CIR: 1, S2: nestedS2},
+			smmuv3.STE{0x40000f, 1 << 2, 0x05cc_3558_0000_0000, 0x8765_4000}},
 	} {
-		ste := STEOf(tc.g)
-		assert.Equal(t, smmuv3.STE{tc.dw0, tc.dw1}, ste)
-		assert.Equal(t, tc.g, StageOf(ste, &ids))
+		ste := tc.g.STE()
+		assert.Equal(t, tc.ste, ste, "%#x", ste)
+		assert.Equal(t, tc.g, StageOf(ste, tc.ids))
 	}
 }
 

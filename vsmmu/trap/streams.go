@@ -23,7 +23,8 @@ const (
 	Aborting
 	// Bypassing is states (2) and (4): stage 1 bypasses, stage 2 translates.
 	Bypassing
-	// Bound is state (3): the guest's stage 1 is nested on stage 2.
+	// Bound is state (3): the guest's stage 1 is nested on the host's stage 2. Where
+	// the guest has a stage 2 of its own, that one is as well.
 	Bound
 )
 
@@ -34,7 +35,7 @@ func (s State) String() string {
 // StateOf is the state of an attached stream that does what the stage says.
 func StateOf(g bridge.GuestStage) State {
 	switch g.Disposition {
-	case bridge.Translate:
+	case bridge.Translate, bridge.TranslateS2, bridge.TranslateNested:
 		return Bound
 	case bridge.Bypass:
 		return Bypassing
