@@ -296,9 +296,7 @@ func (d *Device) Reset() error {
 		// Away from the guest's tables first: while a stream still used them,
 		// the host would cache again what it is to drop.
 		d.configure(false)
-		for _, st := range d.streams.All() {
-			d.endStalled(st)
-		}
+		d.endAllStalled()
 		for _, h := range d.hosts {
 			if !d.failed.Load() {
 				d.makeGood(h)

@@ -130,9 +130,7 @@ func (d *Device) control(b *budget) (done bool) {
 		}
 		d.configure(enabled)
 		if was && !enabled {
-			for _, st := range d.streams.All() {
-				d.endStalled(st)
-			}
+			d.endAllStalled()
 		}
 	}
 	if cr0&^ack&smmuv3.CR0CMDQEN != 0 {

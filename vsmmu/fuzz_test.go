@@ -113,7 +113,7 @@ func FuzzStreamTable(f *testing.F) {
 			require.NoError(t, r.Attach(sid, r.host, sid))
 		}
 		base &= 0x40000000_000fffff // stay where there is memory
-		m := newModel(r.mem)
+		m := newModel(r.mem, r.Device.IDs(), features{})
 		m.reg[0x24], m.reg[0x88], m.reg[0x2c] = 1, cfg&0x307ff, cr2&2
 		m.reg[0x80], m.reg[0x84] = uint32(base)&^0x3f, uint32(base>>32)
 		for i := 0; i+8 <= len(table) && i < 1<<16; i += 8 {
@@ -136,7 +136,7 @@ func FuzzStreamTable(f *testing.F) {
 // device and to its model.
 func FuzzEvents(f *testing.F) {
 	f.Fuzz(func(t *testing.T, size uint8, steps []byte) {
-		p := newPair(t)
+		p := newPair(t, features{})
 		defer p.Close()
 		require.NoError(t, p.Attach(3, p.host, "disk"))
 		p.model.attach(3)

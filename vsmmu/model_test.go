@@ -1,9 +1,11 @@
 package vsmmu
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/record"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
@@ -13,20 +15,52 @@ import (
 // memory, and never writes it: what the SMMU writes there it keeps in records.
 type model struct {
 	mem  *guestmem.Fake
+	ids  [6]uint32 // IDR0 to IDR5
 	host hostMood
+	features
 
-	reg     map[uint64]uint32 // by offset; the queue indices by that on page 1
-	streams map[smmuv3.StreamID]bridge.GuestStage
-	records map[uint64]smmuv3.Event // by address
-	pulses  []Line
-	msis    map[uint64]uint32
+	reg      map[uint64]uint32 // by offset; the queue indices by that on page 1
+	streams  map[smmuv3.StreamID]bridge.GuestStage
+	records  map[uint64]smmuv3.Event       // by address
+	requests map[uint64]smmuv3.PageRequest // by address
+	pulses   []Line
+	msis     map[uint64]uint32
+
+	told, waiting []stall        // stalled transactions that the guest knows of, and not yet
+	held          map[stall]bool // by the host
+	answers       []record.Call  // of the host's calls those about stalls and page requests
 
 	last     smmuv3.Event // the event that others may be merged with,
 	lastNext uint32       // and the index after it; ^0 for none
 	suspect  bool         // the host may hold what was withdrawn
 	gathered int          // invalidations since the host was last told
 
-	tableBroken, queueBroken, msiBroken bool // reads of the stream table, writes of events and MSIs
+	tableBroken, queueBroken, msiBroken bool // reads of the stream table, writes of the queues and MSIs
+}
+
+// features are what the SMMU has on top of the rig's.
+type features struct {
+	pri    bool // and ATS, with a PRI queue of up to 2^4
+	pps    bool // IDR3.PPS
+	stalls bool // STALL_MODEL = 00, STALL_MAX = 2
+}
+
+func (f features) config(c *Config) {
+	if f.pri {
+		withPRI(c)
+		c.IDs.Set(smmuv3.PPS, b2u(f.pps))
+	}
+	if f.stalls {
+		c.IDs.Set(smmuv3.StallModel, smmuv3.StallBoth)
+		c.IDs.Set(smmuv3.StallMax, 2)
+	}
+}
+
+func b2u(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // hostMood is what the host refuses.
@@ -36,12 +70,13 @@ const (
 	willing hostMood = iota
 	rejectsTranslate
 	failsInvalidate
+	failsAnswers
 )
 
-func newModel(mem *guestmem.Fake) *model {
+func newModel(mem *guestmem.Fake, ids smmuv3.IDRegs, f features) *model {
 	return &model{
-		mem: mem, reg: map[uint64]uint32{}, streams: map[smmuv3.StreamID]bridge.GuestStage{},
-		records: map[uint64]smmuv3.Event{}, msis: map[uint64]uint32{}, lastNext: ^uint32(0),
+		mem: mem, ids: ids.IDR, features: f, held: map[stall]bool{}, reg: map[uint64]uint32{}, streams: map[smmuv3.StreamID]bridge.GuestStage{},
+		records: map[uint64]smmuv3.Event{}, requests: map[uint64]smmuv3.PageRequest{}, msis: map[uint64]uint32{}, lastNext: ^uint32(0),
 	}
 }
 
@@ -52,10 +87,14 @@ func (m *model) enabled() bool { return m.reg[0x24]&1 != 0 }
 // store is a 32-bit write by the guest, in the state where everything before has
 // been done.
 func (m *model) store(off uint64, v uint32) {
-	if off == 0xa8 || off == 0xac {
+	if off == 0xa8 || off == 0xac || off == 0xc8 || off == 0xcc {
 		off += 0x10000 // §6.2.2: an alias
 	}
-	for _, w := range writable {
+	words := writable
+	if m.pri {
+		words = append(words[:len(words):len(words)], writablePRI...)
+	}
+	for _, w := range words {
 		if w.off == off && m.reg[0x20]&w.cr0 == 0 && m.reg[0x50]&w.irq == 0 {
 			m.reg[off] = m.reg[off]&^w.mask | v&w.mask
 		}
@@ -63,11 +102,15 @@ func (m *model) store(off uint64, v uint32) {
 	switch off {
 	case 0x20: // CR0 §6.3.9: and CR0ACK, at once; SMMUEN first
 		was := m.reg[0x20]
-		m.reg[0x20], m.reg[0x24] = v&0xd, was&^1|v&1
+		v &= 0xd | b2u(m.pri)*0x12 // PRIQEN, ATSCHK
+		m.reg[0x20], m.reg[0x24] = v, was&^1|v&1
 		if (was^v)&1 != 0 {
 			m.reconfigure()
 		}
-		m.reg[0x24] = v & 0xd
+		if was&^v&1 != 0 {
+			m.endStalls()
+		}
+		m.reg[0x24] = v
 		if ^was&v&4 != 0 {
 			m.lastNext = ^uint32(0)
 		}
@@ -80,10 +123,11 @@ func (m *model) store(off uint64, v uint32) {
 			}
 		}
 	case 0x50: // IRQ_CTRL §6.3.16
-		m.reg[0x50], m.reg[0x54] = v&5, v&5
+		v &= 5 | b2u(m.pri)*2
+		m.reg[0x50], m.reg[0x54] = v, v
 	case 0x64: // GERRORN §6.3.20
 		stopped := m.active(1)
-		m.reg[0x64] = v & 0x1b5
+		m.reg[0x64] = v & (0x1b5 | b2u(m.pri)*0x48)
 		if stopped && !m.active(1) {
 			m.reg[0x9c] &= 0x00ffffff
 		}
@@ -91,6 +135,7 @@ func (m *model) store(off uint64, v uint32) {
 	case 0x98:
 		m.consume()
 	}
+	m.retry()
 }
 
 func (m *model) active(err uint32) bool { return (m.reg[0x60]^m.reg[0x64])&err != 0 }
@@ -180,6 +225,42 @@ func (m *model) execute(lo, hi uint64) (legal bool) {
 	case 0x10, 0x11, 0x12, 0x13, 0x30: // TLBI_NH_*, TLBI_NSNH_ALL; no RIL here
 		if len(m.streams) != 0 {
 			m.gather()
+		}
+	case 0x40: // ATC_INV
+		if !m.pri || hi&63 > 52 {
+			return false
+		}
+		if attached && m.enabled() { // §6.3.9.6
+			m.gather()
+		}
+	case 0x41: // PRI_RESP §4.5.2
+		if !m.pri || hi>>12&3 == 3 {
+			return false
+		}
+		if attached && m.enabled() {
+			m.respond(sid, lo>>11&1 != 0, smmuv3.SubstreamID(lo>>12&0xfffff), uint16(hi&0x1ff), smmuv3.PRGResponse(hi>>12&3))
+		}
+	case 0x44: // RESUME §4.7.1
+		if !m.stalls || ssec {
+			return false
+		}
+		s := stall{sid, uint16(hi)}
+		if i := slices.Index(m.told, s); i >= 0 {
+			m.told = slices.Delete(m.told, i, i+1)
+			how := bridge.TerminateRAZWI
+			if lo>>12&1 != 0 {
+				how = bridge.Retry
+			} else if lo>>13&1 != 0 {
+				how = bridge.TerminateAbort
+			}
+			m.resume(s, how)
+		}
+	case 0x45: // STALL_TERM §4.7.2
+		if !m.stalls || ssec {
+			return false
+		}
+		if attached {
+			m.endStallsOf(sid)
 		}
 	case 0x46: // SYNC
 		if lo>>12&3 == 3 {
@@ -275,8 +356,7 @@ func (m *model) abort(sid smmuv3.StreamID) {
 	m.event(smmuv3.Event{0x04 | uint64(sid)<<32})
 }
 
-// decide is §6.3.9.6, §3.3.1 and §5.2 for an SMMU with stage 1 only, no ATS, 16
-// bits of StreamID, 10 of SubstreamID, 44 of address, and no stalls.
+// decide is §6.3.9.6 and §5.2.
 func (m *model) decide(sid smmuv3.StreamID) bridge.GuestStage {
 	if !m.enabled() {
 		if m.reg[0x44]>>20&1 != 0 {
@@ -284,6 +364,16 @@ func (m *model) decide(sid smmuv3.StreamID) bridge.GuestStage {
 		}
 		return bridge.GuestStage{Disabled: true, Disposition: bridge.Bypass}
 	}
+	ste, otherwise := m.lookup(sid)
+	if ste == nil {
+		return otherwise
+	}
+	return m.stageOf(ste)
+}
+
+// lookup is §3.3.1 for 16 bits of StreamID and 44 of address: the STE, or what a
+// stream without one does.
+func (m *model) lookup(sid smmuv3.StreamID) (ste []uint64, otherwise bridge.GuestStage) {
 	var noSTE bridge.GuestStage
 	if m.reg[0x2c]&2 != 0 { // CR2.RECINVSID
 		noSTE.Cause = 0x02
@@ -293,7 +383,7 @@ func (m *model) decide(sid smmuv3.StreamID) bridge.GuestStage {
 	log2 := cfg & 63
 	index := uint64(sid)
 	if index>>min(log2, 16) != 0 {
-		return noSTE
+		return nil, noSTE
 	}
 	align := log2 + 6
 	if cfg>>16&3 == 1 { // two levels
@@ -307,24 +397,25 @@ func (m *model) decide(sid smmuv3.StreamID) bridge.GuestStage {
 		}
 		l1 := base>>align<<align + 8*(index>>split)
 		if m.tableBroken {
-			return bridge.GuestStage{Cause: 0x03, FetchAddr: guestmem.GPA(l1)}
+			return nil, bridge.GuestStage{Cause: 0x03, FetchAddr: guestmem.GPA(l1)}
 		}
 		l1std := m.mem.Words(guestmem.GPA(l1), 1)[0]
 		span := l1std & 31
 		index &= 1<<split - 1
 		if span == 0 || span > split+1 || index >= 1<<(span-1) {
-			return noSTE
+			return nil, noSTE
 		}
 		base, align = l1std&0x0000_0fff_ffff_ffc0, span-1+6
 	}
 	at := base>>align<<align + 64*index
 	if m.tableBroken {
-		return bridge.GuestStage{Cause: 0x03, FetchAddr: guestmem.GPA(at)}
+		return nil, bridge.GuestStage{Cause: 0x03, FetchAddr: guestmem.GPA(at)}
 	}
-	return stageOf(m.mem.Words(guestmem.GPA(at), 2))
+	return m.mem.Words(guestmem.GPA(at), 2), noSTE
 }
 
-func stageOf(ste []uint64) bridge.GuestStage {
+// stageOf is §5.2 for an SMMU with stage 1 only and 10 bits of SubstreamID.
+func (m *model) stageOf(ste []uint64) bridge.GuestStage {
 	bad := bridge.GuestStage{Cause: 0x04}
 	if ste[0]&1 == 0 {
 		return bad // V
@@ -346,7 +437,21 @@ func stageOf(ste []uint64) bridge.GuestStage {
 		S1COR:        uint8(ste[1] >> 4 & 3),
 		S1CSH:        uint8(ste[1] >> 6 & 3),
 	}
-	if s.S1CDMax > 10 || s.S1ContextPtr>>44 != 0 || ste[1]>>27&1 != 0 {
+	if ste[1]>>27&1 != 0 { // S1STALLD
+		if !m.stalls {
+			return bad
+		}
+		s.S1STALLD = true
+	}
+	if m.pri { // and so ATS
+		switch ste[1] >> 28 & 3 {
+		case 1:
+			s.EATS = 1
+		case 2:
+			return bad
+		}
+	}
+	if s.S1CDMax > 10 || s.S1ContextPtr>>44 != 0 {
 		return bad
 	}
 	if s.S1CDMax != 0 {
@@ -360,10 +465,10 @@ func stageOf(ste []uint64) bridge.GuestStage {
 	return s
 }
 
-// event is §7.2.1, §7.3.1 and §7.4.
-func (m *model) event(ev smmuv3.Event) {
+// event is §7.2.1, §7.3.1 and §7.4. It reports whether there is a new record.
+func (m *model) event(ev smmuv3.Event) (recorded bool) {
 	if m.reg[0x24]&4 == 0 || m.active(4) {
-		return
+		return false
 	}
 	addr, log2, held := m.queue(0xa0, 0x100a8, 0x100ac, 32, 10)
 	prod := m.reg[0x100a8] & (2<<log2 - 1)
@@ -374,16 +479,16 @@ func (m *model) event(ev smmuv3.Event) {
 			a[2], b[2] = a[2]>>12, b[2]>>12
 		}
 		if a == b {
-			return
+			return false
 		}
 	}
 	if held >= 1<<log2 {
 		m.reg[0x100a8] = m.reg[0x100a8]&0x7fffffff | ^m.reg[0x100ac]&0x80000000
-		return
+		return false
 	}
 	if m.queueBroken {
 		m.raise(4)
-		return
+		return false
 	}
 	m.records[addr+32*uint64(prod&(1<<log2-1))] = ev
 	next := (prod + 1) & (2<<log2 - 1)
@@ -392,17 +497,156 @@ func (m *model) event(ev smmuv3.Event) {
 	if held == 0 && m.reg[0x50]&4 != 0 {
 		m.signal(LineEventQ, m.reg64(0xb0), m.reg[0xb8], 1<<5)
 	}
+	return true
 }
 
 // hostEvent is an event from a host. One that says that an STE could not be fetched
 // comes of a transaction, and the next one fetches again (§3.21.3).
 func (m *model) hostEvent(ev smmuv3.Event) {
-	m.event(ev)
+	if m.stalls && ev[1]>>31&1 != 0 {
+		m.stall(ev)
+	} else {
+		m.event(ev)
+	}
 	if ev[0]&0xff == 3 {
 		for _, sid := range m.order() {
 			if m.streams[sid].Cause == 3 {
 				m.follow(sid)
 			}
+		}
+	}
+}
+
+// stall is a transaction that stalls (§3.12.2). If it cannot be told now, it is tried
+// again when it could (§7.2.1).
+func (m *model) stall(ev smmuv3.Event) {
+	s := stall{smmuv3.StreamID(ev[0] >> 32), uint16(ev[1])}
+	m.held[s] = true
+	if !m.enabled() {
+		return // SMMUEN ends it
+	}
+	if m.tellable(s) && m.event(ev) {
+		m.told = append(m.told, s)
+		return
+	}
+	m.waiting = append(m.waiting, s)
+	m.retry()
+}
+
+// tellable: no more than STALL_MAX at a time, no STAG of a stream twice, and only where
+// the event queue is writable.
+func (m *model) tellable(s stall) bool {
+	_, log2, held := m.queue(0xa0, 0x100a8, 0x100ac, 32, 10)
+	return len(m.told) < 2 && !slices.Contains(m.told, s) && m.reg[0x24]&4 != 0 && !m.active(4) && held < 1<<log2
+}
+
+func (m *model) retry() {
+	for i := slices.IndexFunc(m.waiting, m.tellable); i >= 0; i = slices.IndexFunc(m.waiting, m.tellable) {
+		s := m.waiting[i]
+		m.waiting = slices.Delete(m.waiting, i, i+1)
+		m.resume(s, bridge.Retry)
+	}
+}
+
+// resume and endStallsOf are calls of the host of an attached stream, which may fail:
+// what is stalled then stays so.
+func (m *model) resume(s stall, how bridge.Resumption) {
+	if _, attached := m.streams[s.sid]; !attached {
+		return
+	}
+	m.answers = append(m.answers, record.Call{Op: record.Resume, StreamID: s.sid, STAG: s.stag, How: how})
+	if m.host != failsAnswers {
+		delete(m.held, s)
+	}
+}
+
+func (m *model) endStallsOf(sid smmuv3.StreamID) {
+	if !m.stalls {
+		return
+	}
+	ofStream := func(s stall) bool { return s.sid == sid }
+	m.told = slices.DeleteFunc(m.told, ofStream)
+	m.waiting = slices.DeleteFunc(m.waiting, ofStream)
+	m.answers = append(m.answers, record.Call{Op: record.TerminateStalled, StreamID: sid})
+	if m.host != failsAnswers {
+		m.release(sid)
+	}
+}
+
+// release is the host letting go of what is stalled of a stream.
+func (m *model) release(sid smmuv3.StreamID) {
+	maps.DeleteFunc(m.held, func(s stall, _ bool) bool { return s.sid == sid })
+}
+
+// endStalls is SMMUEN becoming 0 (§6.3.9.6), and reset.
+func (m *model) endStalls() {
+	m.told, m.waiting = nil, nil
+	for _, sid := range m.order() {
+		m.endStallsOf(sid)
+	}
+}
+
+// respond is an answer to a group of page requests.
+func (m *model) respond(sid smmuv3.StreamID, ssv bool, ssid smmuv3.SubstreamID, group uint16, code smmuv3.PRGResponse) {
+	r := record.Response{Group: group, Code: code}
+	if ssv {
+		r.SSV, r.SubstreamID = true, ssid
+	}
+	m.answers = append(m.answers, record.Call{Op: record.Respond, StreamID: sid, Response: r})
+}
+
+// pageRequest is Chapter 8. Page requests come of any stream that the host has: what
+// is not recorded is answered, as the figure of §8.2 says.
+func (m *model) pageRequest(r smmuv3.PageRequest) {
+	sid, ssid, group := smmuv3.StreamID(r[0]), smmuv3.SubstreamID(r[0]>>32&0xfffff), uint16(r[1]&0x1ff)
+	ssv, last := r[0]>>63 != 0, r[0]>>62&1 != 0
+	r[0], r[1] = r[0]&0xfc0f_ffff_ffff_ffff, r[1]&0xffff_ffff_ffff_f1ff
+	if !ssv {
+		r[0] &= 0x7000_0000_ffff_ffff
+	}
+	stop := ssv && r[0]>>60&7 == 4 // Last, neither W nor R: a marker, which is not answered
+	answer := func(ssv bool, code smmuv3.PRGResponse) {
+		if !stop {
+			m.respond(sid, ssv, ssid, group, code)
+		}
+	}
+	addr, log2, held := m.queue(0xc0, 0x100c8, 0x100cc, 16, 4)
+	onlyLast := m.reg[0xdc]>>31 != 0
+	interrupt := func() {
+		if m.reg[0x50]&2 != 0 {
+			m.signal(LinePRIQ, m.reg64(0xd0), m.reg[0xd8], 1<<6)
+		}
+	}
+	switch {
+	case m.reg[0x24]&3 != 3 || m.active(8): // §6.3.9.5, §8.2
+		answer(false, 0)
+	case held >= 1<<log2 || (m.reg[0x100c8]^m.reg[0x100cc])>>31 != 0: // §8.1
+		m.reg[0x100c8] = m.reg[0x100c8]&0x7fffffff | ^m.reg[0x100cc]&0x80000000
+		if onlyLast && last {
+			interrupt()
+		}
+		if !last {
+			return
+		}
+		if !ssv || m.pps {
+			answer(ssv, 2)
+			return
+		}
+		ste, _ := m.lookup(sid)
+		if ste == nil || m.stageOf(ste).Cause != 0 {
+			answer(false, 0)
+			return
+		}
+		answer(ste[1]>>18&1 != 0, 2) // PPAR
+	case m.queueBroken:
+		m.raise(8)
+		answer(false, 0)
+	default:
+		prod := m.reg[0x100c8] & (2<<log2 - 1)
+		m.requests[addr+16*uint64(prod&(1<<log2-1))] = r
+		m.reg[0x100c8] = m.reg[0x100c8]&0x80000000 | (prod+1)&(2<<log2-1)
+		if onlyLast && last || !onlyLast && held == 0 {
+			interrupt()
 		}
 	}
 }
@@ -420,18 +664,24 @@ func (m *model) detach(sid smmuv3.StreamID) {
 	if m.gathered != 0 {
 		m.flush()
 	}
+	m.endStallsOf(sid)
+	m.release(sid)
 	delete(m.streams, sid)
 	if len(m.streams) == 0 {
 		m.suspect, m.gathered = true, 0
 	}
+	m.retry()
 }
 
 // reset is §3.11.
 func (m *model) reset() {
 	clear(m.reg)
-	m.reg[0x00], m.reg[0x04], m.reg[0x14] = rigIDs.IDR[0], rigIDs.IDR[1], rigIDs.IDR[5]
+	for i, v := range m.ids {
+		m.reg[4*uint64(i)] = v
+	}
 	m.lastNext = ^uint32(0)
 	m.reconfigure()
+	m.endStalls()
 	if len(m.streams) != 0 {
 		m.gathered = 1 // everything is invalidated
 		m.flush()

@@ -1,7 +1,6 @@
 package vsmmu
 
 import (
-	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -242,19 +241,28 @@ func TestPRIQ_MSI_3_18(t *testing.T) {
 	assert.Equal(t, uint32(1<<6), r.gerror(), "MSI_PRIQ_ABT_ERR")
 }
 
+// writablePRI is what withPRI adds to writable.
+var writablePRI = []writableWord{
+	{0xc0, "PRIQ_BASE[31:0]", 0xffffffff, 0x2, 0},
+	{0xc4, "PRIQ_BASE[63:32]", 0x40ffffff, 0x2, 0},
+	{0xd0, "PRIQ_IRQ_CFG0[31:0]", 0xfffffffc, 0, 0x2},
+	{0xd4, "PRIQ_IRQ_CFG0[63:32]", 0x00ffffff, 0, 0x2},
+	{0xd8, "PRIQ_IRQ_CFG1", 0xffffffff, 0, 0x2},
+	{0xdc, "PRIQ_IRQ_CFG2", 0x8000003f, 0, 0x2},
+	{0x100c8, "PRIQ_PROD", 0x8000001f, 0x2, 0},
+	{0x100cc, "PRIQ_CONS", 0x8000001f, 0, 0},
+}
+
+// aliasesPRI are on page 0 (§6.2.2).
+var aliasesPRI = []writableWord{
+	{0xc8, "PRIQ_PROD, page 0 alias", 0x8000001f, 0x2, 0},
+	{0xcc, "PRIQ_CONS, page 0 alias", 0x8000001f, 0, 0},
+}
+
 // TestPRIQRegisters_6_3_33 to 36 and 97, 98: what is kept, and what guards it.
 func TestPRIQRegisters_6_3_33(t *testing.T) {
-	for _, w := range []struct {
-		off  uint64
-		mask uint32
-		cr0  uint32
-		irq  uint32
-	}{
-		{0xc0, 0xffffffff, 2, 0}, {0xc4, 0x40ffffff, 2, 0}, {0xd0, 0xfffffffc, 0, 2}, {0xd4, 0x00ffffff, 0, 2},
-		{0xd8, 0xffffffff, 0, 2}, {0xdc, 0x8000003f, 0, 2}, {0x100c8, 0x8000001f, 2, 0}, {0x100cc, 0x8000001f, 0, 0},
-		{0xc8, 0x8000001f, 2, 0}, {0xcc, 0x8000001f, 0, 0}, // page 0's aliases (§6.2.2)
-	} {
-		t.Run(fmt.Sprintf("%#x", w.off), func(t *testing.T) {
+	for _, w := range append(writablePRI, aliasesPRI...) {
+		t.Run(w.name, func(t *testing.T) {
 			r := newRig(t, withPRI)
 			r.w32(w.off, ^uint32(0))
 			assert.Equal(t, w.mask, r.r32(w.off))

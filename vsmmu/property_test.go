@@ -30,12 +30,13 @@ var (
 	anyBase   = rapid.SampledFrom([]uint64{0x100000, 0x110040})
 	anyCMDQ   = rapid.SampledFrom([]uint64{0x200000, 0x210020, 0x220100})
 	anyEVENTQ = rapid.SampledFrom([]uint64{0x300000, 0x310020})
+	anyPRIQ   = rapid.SampledFrom([]uint64{0x600000, 0x610020})
 	anySID    = rapid.SampledFrom([]smmuv3.StreamID{0, 1, 3, 63, 64, 255, 300, 0x10000})
 	anyMSI    = rapid.SampledFrom([]uint64{0, 0x500000, 0x500004, 0xff00_0000_0050_0008, 0x0080_0000_0050_000c})
 	anySTE    = rapid.Custom(func(t *rapid.T) [2]uint64 {
 		w := [2]uint64{
 			rapid.SampledFrom([]uint64{0, 1, 9, 0xb | cdAt, 0xb | cdAt | 5<<59 | 1<<4, 0xb | cdAt | 11<<59, 0xb | 1<<45, 0xd, 0xf}).Draw(t, "dw0"),
-			rapid.SampledFrom([]uint64{0, 0xfd, 1 << 27, 2, 3}).Draw(t, "dw1"),
+			rapid.SampledFrom([]uint64{0, 0xfd, 1 << 27, 2, 3, 1 << 28, 1<<28 | 1<<18, 2 << 28, 3 << 28}).Draw(t, "dw1"),
 		}
 		if rapid.IntRange(0, 9).Draw(t, "noise") == 0 {
 			w[0] ^= 1 << rapid.IntRange(0, 63).Draw(t, "bit")
@@ -44,7 +45,8 @@ var (
 	})
 	anyCommand = rapid.Custom(func(t *rapid.T) smmuv3.Command {
 		sid := uint64(anySID.Draw(t, "sid")) << 32
-		switch rapid.IntRange(0, 12).Draw(t, "command") {
+		stag := uint64(rapid.IntRange(0, 2).Draw(t, "STAG"))
+		switch rapid.IntRange(0, 16).Draw(t, "command") {
 		case 0, 1:
 			return smmuv3.Command{0x03 | sid}
 		case 2:
@@ -61,24 +63,43 @@ var (
 			return smmuv3.Command{rapid.Uint64Range(0, 255).Draw(t, "opcode") | uint64(rapid.IntRange(0, 3).Draw(t, "cs"))<<12}
 		case 9:
 			return smmuv3.Command{0x06 | sid | 1<<10}
+		case 10:
+			return smmuv3.Command{0x40 | sid, rapid.SampledFrom([]uint64{0, 12, 52, 53}).Draw(t, "size")}
+		case 11:
+			return smmuv3.Command{0x41 | 0x5<<12 | sid | rapid.SampledFrom([]uint64{0, 1 << 11}).Draw(t, "SSV"),
+				7 | rapid.SampledFrom([]uint64{0, 1, 2, 2, 2, 3}).Draw(t, "response")<<12}
+		case 12, 13:
+			return smmuv3.Command{0x44 | sid | uint64(rapid.IntRange(0, 3).Draw(t, "Ab, Ac"))<<12, stag}
+		case 14:
+			return smmuv3.Command{0x45 | sid}
 		}
 		return smmuv3.Command{0x46}
 	})
 	anyEvent = rapid.Custom(func(t *rapid.T) smmuv3.Event {
 		return smmuv3.Event{
 			rapid.SampledFrom([]uint64{0x01, 0x03, 0x04, 0x07, 0x0a, 0x10, 0x13, 0x20, 0xff}).Draw(t, "type") | uint64(anySID.Draw(t, "sid"))<<32,
-			rapid.SampledFrom([]uint64{0, 0, 1 << 35, 1 << 31}).Draw(t, "dw1"),
+			rapid.SampledFrom([]uint64{0, 0, 1 << 35, 1 << 31, 1<<31 | 1, 1<<31 | 2}).Draw(t, "dw1"),
 			rapid.SampledFrom([]uint64{0x1000, 0x1008, 0x2000}).Draw(t, "address"),
 		}
 	})
 )
+
+// anyRequest is a page request of a stream, or a stop marker.
+var anyRequest = rapid.Custom(func(t *rapid.T) smmuv3.PageRequest {
+	flags := rapid.SampledFrom([]uint64{1 << 60, 3 << 60, 5 << 60, 7 << 60, 1<<63 | 5<<60, 1<<63 | 1<<60, 1<<63 | 4<<60, 0x3f << 52, 0xfff << 52}).Draw(t, "flags")
+	return smmuv3.PageRequest{
+		flags | uint64(rapid.IntRange(0, 9).Draw(t, "ssid"))<<32 | uint64(anySID.Draw(t, "sid")),
+		rapid.SampledFrom([]uint64{5, 0x7005, 0xffff_ffff_ffff_ffff}).Draw(t, "dw1"),
+	}
+})
 
 // TestDeviceIsTheModel has a guest, a host and an embedder do anything whatever, and
 // compares the device with the model after each step: every register, every
 // stream, every record and every interrupt.
 func TestDeviceIsTheModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		p := newPair(t)
+		f := rapid.SampledFrom([]features{{}, {stalls: true}, {pri: true}, {pri: true, pps: true, stalls: true}, {pri: true, stalls: true}}).Draw(rt, "features")
+		p := newPair(t, f)
 		defer p.Close()
 		rt.Repeat(p.actions())
 	})
@@ -95,6 +116,8 @@ func (p *pair) actions() map[string]func(*rapid.T) {
 		"L1STD":       p.anyL1STD,
 		"events":      p.anyEvents,
 		"consume":     p.consumeEvents,
+		"requests":    p.anyRequests,
+		"take":        p.takeRequests,
 		"acknowledge": func(*rapid.T) { p.store(gerrorn, p.r32(gerror)) },
 		"attach":      p.attach,
 		"mood":        p.mood,
@@ -114,9 +137,9 @@ type pair struct {
 	model *model
 }
 
-func newPair(t *testing.T) *pair {
-	p := &pair{rig: newRig(t)}
-	p.model = newModel(p.mem)
+func newPair(t *testing.T, f features) *pair {
+	p := &pair{rig: newRig(t, f.config)}
+	p.model = newModel(p.mem, p.Device.IDs(), f)
 	p.model.reset()
 	p.bases()
 	p.host.FailWith(p.fails)
@@ -128,10 +151,16 @@ func (p *pair) fails(c record.Call) error {
 	switch {
 	case p.model.host == rejectsTranslate && c.Stage.Disposition == bridge.Translate:
 		return bridge.ErrRejected
-	case p.model.host == failsInvalidate && c.Op == record.Invalidate:
+	case p.model.host == failsInvalidate && c.Op == record.Invalidate,
+		p.model.host == failsAnswers && isAnswer(c):
 		return errAgain
 	}
 	return nil
+}
+
+// isAnswer tells the calls about stalls and page requests.
+func isAnswer(c record.Call) bool {
+	return c.Op == record.Respond || c.Op == record.Resume || c.Op == record.TerminateStalled
 }
 
 func (p *pair) store(off uint64, v uint32) {
@@ -151,7 +180,7 @@ func (p *pair) compare(t *rapid.T) {
 	p.idle()
 	for off := uint64(0); off < 0x100; off += 4 {
 		want := p.model.reg[off]
-		if off == 0xa8 || off == 0xac {
+		if off == 0xa8 || off == 0xac || off == 0xc8 || off == 0xcc {
 			want = p.model.reg[off+0x10000]
 		}
 		if got := p.r32(off); got != want {
@@ -177,7 +206,27 @@ func (p *pair) compare(t *rapid.T) {
 		t.Fatalf("interrupts are %v, and should be %v", got, want)
 	}
 	p.model.pulses = nil
-	p.host.Forget()
+	for addr, r := range p.model.requests {
+		if got := smmuv3.PageRequest(p.mem.Words(guestmem.GPA(addr), 2)); got != r {
+			t.Fatalf("request at %#x is %x, and should be %x", addr, got, r)
+		}
+	}
+	var answers []record.Call
+	for _, c := range p.host.Forget() {
+		if isAnswer(c) {
+			c.Err = nil
+			answers = append(answers, c)
+		}
+	}
+	if got, want := fmt.Sprint(answers), fmt.Sprint(p.model.answers); got != want {
+		t.Fatalf("answers are %v, and should be %v", got, want)
+	}
+	p.model.answers = nil
+	for s, held := range p.model.held {
+		if p.model.stalls && p.host.Stalled(s.sid, s.stag) != held {
+			t.Fatalf("stalled is %v: %t, and should be %t", s, !held, held)
+		}
+	}
 }
 
 // bases has the queues and the table in different places: at reset all are at 0.
@@ -185,6 +234,7 @@ func (p *pair) bases() {
 	p.store64(0x80, 0x100000)
 	p.store64(0x90, 0x200000)
 	p.store64(0xa0, 0x300000)
+	p.store64(0xc0, 0x600000)
 }
 
 // setUp is what a driver does, in an order that mostly works.
@@ -196,18 +246,23 @@ func (p *pair) setUp(t *rapid.T) {
 	p.store64(0xa0, anyEVENTQ.Draw(t, "events")|uint64(rapid.IntRange(0, 4).Draw(t, "EVENTQ size")))
 	p.store(cmdqCons, p.r32(cmdqProd))
 	p.store(eventqProd, p.r32(eventqCons))
+	p.store64(0xc0, anyPRIQ.Draw(t, "requests")|uint64(rapid.IntRange(0, 3).Draw(t, "PRIQ size")))
+	p.store(priqProd, p.r32(priqCons))
+	p.store64(0xd0, anyMSI.Draw(t, "PRIQ MSI"))
+	p.store(0xd8, 0x3333)
+	p.store(0xdc, rapid.SampledFrom([]uint32{0, 1 << 31}).Draw(t, "PRIQ_IRQ_CFG2"))
 	p.store64(0x68, anyMSI.Draw(t, "GERROR MSI"))
 	p.store64(0xb0, anyMSI.Draw(t, "EVENTQ MSI"))
 	p.store(0x70, 0x1111)
 	p.store(0xb8, 0x2222)
-	p.store(irqCtrl, uint32(rapid.SampledFrom([]int{5, 5, 1, 4, 0}).Draw(t, "IRQ_CTRL")))
-	p.store(cr0, uint32(rapid.SampledFrom([]int{0xd, 0xd, 0xc, 0x9, 1}).Draw(t, "CR0")))
+	p.store(irqCtrl, uint32(rapid.SampledFrom([]int{7, 7, 5, 1, 4, 0}).Draw(t, "IRQ_CTRL")))
+	p.store(cr0, uint32(rapid.SampledFrom([]int{0xf, 0xf, 0xf, 0xd, 0xe, 0xb, 0xc, 0x9, 1}).Draw(t, "CR0")))
 }
 
 // anyStore is a store to a register that holds no address.
 func (p *pair) anyStore(t *rapid.T) {
 	off := rapid.SampledFrom([]uint64{
-		0x00, 0x04, 0x20, 0x24, 0x28, 0x2c, 0x44, 0x50, 0x60, 0x64, 0x70, 0x74, 0x98, 0x9c, 0xa8, 0xac, 0xb8, 0xbc, 0x100a8, 0x100ac, 0xc0, 0xc8, 0xd0,
+		0x00, 0x04, 0x20, 0x24, 0x28, 0x2c, 0x44, 0x50, 0x60, 0x64, 0x70, 0x74, 0x98, 0x9c, 0xa8, 0xac, 0xb8, 0xbc, 0x100a8, 0x100ac, 0xc8, 0xcc, 0xd8, 0xdc, 0x100c8, 0x100cc,
 	}).Draw(t, "register")
 	p.store(off, rapid.OneOf(rapid.Uint32Range(0, 63), rapid.Uint32()).Draw(t, "value"))
 }
@@ -252,6 +307,21 @@ func (p *pair) anyEvents(t *rapid.T) {
 	}
 }
 
+func (p *pair) anyRequests(t *rapid.T) {
+	if !p.model.pri || len(p.model.streams) == 0 {
+		return // the host has not been told where requests go
+	}
+	for _, r := range rapid.SliceOfN(anyRequest, 1, 8).Draw(t, "requests") {
+		p.host.Request(r)
+		p.model.pageRequest(r)
+	}
+}
+
+func (p *pair) takeRequests(t *rapid.T) {
+	prod, cons := p.r32(priqProd), p.r32(priqCons)
+	p.store(priqCons, rapid.SampledFrom([]uint32{prod, prod &^ overflow, (cons + 1) & 0x1f, prod ^ overflow}).Draw(t, "CONS"))
+}
+
 func (p *pair) consumeEvents(t *rapid.T) {
 	prod, cons := p.r32(eventqProd), p.r32(eventqCons)
 	p.store(eventqCons, rapid.SampledFrom([]uint32{prod, prod &^ overflow, (cons + 1) & 0x7ff, prod ^ overflow}).Draw(t, "CONS"))
@@ -275,7 +345,7 @@ func (p *pair) attach(t *rapid.T) {
 }
 
 func (p *pair) mood(t *rapid.T) {
-	p.model.host = rapid.SampledFrom([]hostMood{willing, willing, rejectsTranslate, failsInvalidate}).Draw(t, "mood")
+	p.model.host = rapid.SampledFrom([]hostMood{willing, willing, rejectsTranslate, failsInvalidate, failsAnswers}).Draw(t, "mood")
 }
 
 func (p *pair) broken(t *rapid.T) {
@@ -292,6 +362,7 @@ func (p *pair) broken(t *rapid.T) {
 	}
 	if p.model.queueBroken {
 		p.mem.FailWrites(guestmem.Range{GPA: 0x300000, Len: 0x100000}, nil)
+		p.mem.FailWrites(guestmem.Range{GPA: 0x600000, Len: 0x100000}, nil)
 	}
 }
 

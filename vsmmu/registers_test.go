@@ -12,13 +12,7 @@ import (
 // writable is §6.2.1 and §6.2.2 for the rig's SMMU: which bits of each 32-bit
 // word software may write, and which bits of CR0 or IRQ_CTRL make them
 // read-only while set. The words are those of §6.3, not of the package.
-var writable = []struct {
-	off  uint64
-	name string
-	mask uint32
-	cr0  uint32
-	irq  uint32
-}{
+var writable = []writableWord{
 	{0x28, "CR1.QUEUE_*", 0x0000003f, 0xe, 0},
 	{0x28, "CR1.TABLE_*", 0x00000fc0, 0x1, 0},
 	{0x2c, "CR2", 0x00000002, 0x1, 0},
@@ -43,6 +37,15 @@ var writable = []struct {
 	{0xbc, "EVENTQ_IRQ_CFG2", 0x0000003f, 0, 0x4},
 	{0x100a8, "EVENTQ_PROD", 0x800007ff, 0x4, 0},
 	{0x100ac, "EVENTQ_CONS", 0x800007ff, 0, 0},
+}
+
+// writableWord: a word may be in more than one.
+type writableWord struct {
+	off  uint64
+	name string
+	mask uint32
+	cr0  uint32
+	irq  uint32
 }
 
 // handshakes are the writable words that the SMMU answers to, with what is left

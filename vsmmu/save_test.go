@@ -59,7 +59,7 @@ func (r *rig) registers() (all []uint32) {
 // or the embedder sees tells it.
 func TestRestoredDeviceIsTheModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		p := newPair(t)
+		p := newPair(t, features{})
 		defer func() { _ = p.Close() }()
 		step := p.actions()
 		compare := step[""]

@@ -114,6 +114,11 @@ func (d *Device) strike(sid smmuv3.StreamID) {
 	defer d.eventq.mu.Unlock()
 	b.waiting = slices.DeleteFunc(b.waiting, func(s stall) bool { return s.sid == sid })
 	maps.DeleteFunc(b.told, func(s stall, _ bool) bool { return s.sid == sid })
+	if len(b.waiting) != 0 {
+		// Those of other streams may now be told.
+		d.pending.Store(true)
+		d.wakeWorker()
+	}
 }
 
 // resumeStalled is CMD_RESUME (§4.7.1). It does nothing for a transaction that the
@@ -147,7 +152,7 @@ func (d *Device) resume(st *trap.Stream, stag uint16, how bridge.Resumption) {
 }
 
 // endStalled ends every stalled transaction of a stream with an abort, as
-// CMD_STALL_TERM does (§4.7.2), and as SMMUEN going to 0 (§6.3.9.6).
+// CMD_STALL_TERM does (§4.7.2).
 func (d *Device) endStalled(st *trap.Stream) {
 	if d.eventq.stalls.most == 0 {
 		return
@@ -155,6 +160,26 @@ func (d *Device) endStalled(st *trap.Stream) {
 	// Out of the book first: of one that stalls from here on the guest is told, and
 	// if the host ends it with the others, to resume it does nothing.
 	d.strike(st.ID)
+	d.terminate(st)
+}
+
+// endAllStalled is SMMUEN going to 0 (§6.3.9.6), and reset: whatever the book has, of
+// streams that have been detached meanwhile too.
+func (d *Device) endAllStalled() {
+	if d.eventq.stalls.most == 0 {
+		return
+	}
+	b := &d.eventq.stalls
+	d.eventq.mu.Lock()
+	clear(b.told)
+	b.waiting = nil
+	d.eventq.mu.Unlock()
+	for _, st := range d.streams.All() {
+		d.terminate(st)
+	}
+}
+
+func (d *Device) terminate(st *trap.Stream) {
 	if err := hostOf(st).Host.(bridge.Staller).TerminateStalled(st.ID); err != nil {
 		d.hostFailed("host failed to end stalled transactions", err)
 	}

@@ -184,6 +184,36 @@ func TestSTALL_MAX_6_3_6(t *testing.T) {
 	assert.Equal(t, []record.Call{resume(3, 0, bridge.TerminateAbort), resume(3, 0, bridge.Retry)}, r.resumed())
 }
 
+// TestADetachedStreamMakesRoom: what the guest need not be told any more no longer
+// counts, and the device needs no store to find out.
+func TestADetachedStreamMakesRoom(t *testing.T) {
+	r := newStallRig(t, withStalls, func(c *Config) { c.IDs.Set(smmuv3.StallMax, 1) })
+	r.host.Emit(stalled(3, 1))
+	r.host.Emit(stalled(4, 2))
+	r.idle()
+	require.True(t, r.host.Stalled(4, 2))
+	require.NoError(t, r.Detach(3))
+	r.eventually(func() bool { return !r.host.Stalled(4, 2) }, "it is tried again")
+}
+
+// TestResetForgetsStalls_3_11: those of a stream that was not attached too, which are
+// none that a guest could resume.
+func TestResetForgetsStalls_3_11(t *testing.T) {
+	for name, end := range map[string]func(*rig){
+		"reset":  func(r *rig) { require.NoError(r, r.Reset()); r.setup() },
+		"SMMUEN": func(r *rig) { r.enable(0xc); r.enable(0xd) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newStallRig(t, withStalls, func(c *Config) { c.IDs.Set(smmuv3.StallMax, 1) })
+			r.host.Emit(stalled(9, 1))
+			require.Len(t, r.events(), 1)
+			end(r)
+			r.host.Emit(stalled(3, 2))
+			assert.Equal(t, []smmuv3.Event{stalled(3, 2)}, r.events())
+		})
+	}
+}
+
 // TestWhatEndsStalls: SMMUEN going to 0 (§6.3.9.6), reset, and a stream that goes.
 func TestWhatEndsStalls(t *testing.T) {
 	for name, tc := range map[string]struct {
