@@ -84,10 +84,11 @@ func TestBootFlags(t *testing.T) {
 	assert.Equal(t, "build/boot/report.json", filepath.ToSlash(o.Report))
 	assert.Equal(t, "auto", o.Accel)
 	assert.Equal(t, uint(6), o.PASIDBits)
+	assert.False(t, o.Stalls)
 
 	o, err = parseBoot([]string{
 		"-kernel", "k", "-modules", "m", "-host-kernel", "hk", "-host-modules", "hm", "-cmdline", "iommu.strict=0",
-		"-report", "r", "-timeout", "90s", "-accel", "tcg", "-mem", "1g", "-pasid-bits", "11", "-agent", "a", "-qemu", "q",
+		"-report", "r", "-timeout", "90s", "-accel", "tcg", "-mem", "1g", "-pasid-bits", "11", "-agent", "a", "-qemu", "q", "-stall",
 	}, nil)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"k", "m", "hk", "hm", "iommu.strict=0", "r", "tcg", "a", "q"},
@@ -95,4 +96,5 @@ func TestBootFlags(t *testing.T) {
 	assert.Equal(t, 90*time.Second, o.Timeout)
 	assert.Equal(t, uint64(1<<30), o.Mem)
 	assert.Equal(t, uint(11), o.PASIDBits)
+	assert.True(t, o.Stalls)
 }

@@ -28,6 +28,7 @@ type control struct {
 	lines    lines.Writer
 	messages int
 	rogueWas bool
+	rogueRun sync.WaitGroup
 	through  bool // the guest's last message has come
 
 	reply     chan string
@@ -92,8 +93,11 @@ func (c *control) message(line string) {
 		c.rogueWas = true
 		c.report.Probe = m.Up.Probe
 		c.sink.Stage("an endpoint makes a DMA that the guest never mapped")
-		c.rogue()
-		c.reply <- guest.Done + "\n"
+		// Not here, which is on a vCPU: the DMA may wait for the guest.
+		c.rogueRun.Go(func() {
+			c.rogue()
+			c.reply <- guest.Done + "\n"
+		})
 	case m.Faults != nil:
 		c.report.Fault.Kernel = m.Faults.Lines
 		c.through = true

@@ -28,6 +28,7 @@ func conversation(t *testing.T, says string) (*control, *report.Report, *stages,
 	n, err := c.Write([]byte(says))
 	require.NoError(t, err)
 	require.Equal(t, len(says), n)
+	c.rogueRun.Wait()
 	return c, r, s, rogues
 }
 

@@ -12,6 +12,8 @@ type Job struct {
 	Title  string `json:"title,omitempty"`
 	// PASIDBits is pasid-num-bits of the endpoint that has it.
 	PASIDBits uint8 `json:"pasid_bits"`
+	// Stalls has the misbehaving endpoint's DMA stall.
+	Stalls bool `json:"stalls,omitempty"`
 	// Peer, if it is not empty, asks for the benchmark in place of the boot: it is the root below which PeerProgram and
 	// its libraries are.
 	Peer string `json:"peer,omitempty"`

@@ -11,7 +11,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// maxEvents is how many events are kept for the report.
+// maxEvents is how many events are kept for the report, and how many answers to stalls.
 const maxEvents = 16
 
 // recorder notes what the device does, for the report. A guest makes it grow to a bound and no further: what is counted
@@ -24,6 +24,7 @@ type recorder struct {
 	events     map[string]uint64
 	interrupts map[string]uint64
 	kept       []report.Event
+	resumed    []report.Resume
 }
 
 func newRecorder() *recorder {
@@ -42,6 +43,9 @@ func (r *recorder) trace() vsmmu.Trace {
 				name += " (error)"
 			}
 			r.count(r.commands, name)
+			if c.Opcode() == smmuv3.OpResume {
+				r.resume(c)
+			}
 		},
 		Bind:      func(sid smmuv3.StreamID, s bridge.GuestStage, err error) { r.endpoints[sid].bind(s, err) },
 		Event:     r.event,
@@ -60,7 +64,23 @@ func (r *recorder) event(e smmuv3.Event, fate vsmmu.Fate) {
 	if len(r.kept) < maxEvents {
 		r.kept = append(r.kept, report.Event{
 			Type: uint8(e.Type()), Name: e.Type().String(), StreamID: uint32(e.StreamID()), Address: e.InputAddr(), Words: e,
+			Stall: e.Stall(), STAG: e.STAG(),
 		})
+	}
+}
+
+func (r *recorder) resume(c smmuv3.Command) {
+	how := "RAZ/WI"
+	switch {
+	case c.ResumeRetry():
+		how = "retry"
+	case c.ResumeAbort():
+		how = report.ResumeAbort
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.resumed) < maxEvents {
+		r.resumed = append(r.resumed, report.Resume{StreamID: uint32(c.StreamID()), STAG: c.STAG(), How: how})
 	}
 }
 
@@ -80,6 +100,7 @@ func (r *recorder) fill(out *report.Report) {
 			out.Streams = append(out.Streams, attached.report())
 		}
 	}
+	out.Fault.Resumes = slices.Clone(r.resumed)
 	out.Fault.Device = slices.DeleteFunc(slices.Clone(r.kept), func(e report.Event) bool {
 		return e.StreamID != out.Fault.StreamID
 	})

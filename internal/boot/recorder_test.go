@@ -22,8 +22,11 @@ func TestRecorderFillsTheReport(t *testing.T) {
 	trace.Command(smmuv3.Command{0x46}, smmuv3.CErrorNone) // CMD_SYNC, §4.7.3
 	trace.Command(smmuv3.Command{0x46}, smmuv3.CErrorNone)
 	trace.Command(smmuv3.Command{0xff}, smmuv3.CErrorIll)
+	for _, acAb := range []uint64{0b00, 0b01, 0b10} { // CMD_RESUME, §4.7.1
+		trace.Command(smmuv3.Command{0x44 | acAb<<12 | 0x32<<32, 0x1234}, smmuv3.CErrorNone)
+	}
 	trace.Interrupt(vsmmu.LineEventQ)
-	trace.Event(smmuv3.Event{0x10 | 0x32<<32, 0, 0xabc000}, vsmmu.Recorded)
+	trace.Event(smmuv3.Event{0x10 | 0x32<<32, 1<<31 | 0x1234, 0xabc000}, vsmmu.Recorded)
 	trace.Event(smmuv3.Event{0x10 | 0x21<<32}, vsmmu.Recorded)
 	trace.Event(smmuv3.Event{0x10 | 0x32<<32}, vsmmu.Overflowed)
 	stage := bridge.GuestStage{
@@ -35,11 +38,16 @@ func TestRecorderFillsTheReport(t *testing.T) {
 
 	r := &report.Report{Fault: report.Fault{StreamID: 0x32}}
 	rec.fill(r)
-	assert.Equal(t, map[string]uint64{"SYNC": 2, "opcode 0xff (error)": 1}, r.Commands)
+	assert.Equal(t, map[string]uint64{"SYNC": 2, "RESUME": 3, "opcode 0xff (error)": 1}, r.Commands)
 	assert.Equal(t, map[string]uint64{"F_TRANSLATION": 2, "F_TRANSLATION (overflowed)": 1}, r.Events)
 	assert.Equal(t, map[string]uint64{"eventq": 1}, r.Interrupts)
-	assert.Equal(t, []report.Event{{Type: 0x10, Name: "F_TRANSLATION", StreamID: 0x32, Address: 0xabc000, Words: [4]uint64{0x3200000010, 0, 0xabc000}}},
+	assert.Equal(t, []report.Event{{
+		Type: 0x10, Name: "F_TRANSLATION", StreamID: 0x32, Address: 0xabc000, Words: [4]uint64{0x3200000010, 0x80001234, 0xabc000},
+		Stall: true, STAG: 0x1234,
+	}},
 		r.Fault.Device, "the misbehaving endpoint's only")
+	assert.Equal(t, []report.Resume{{StreamID: 0x32, STAG: 0x1234, How: "RAZ/WI"}, {StreamID: 0x32, STAG: 0x1234, How: "retry"}, {StreamID: 0x32, STAG: 0x1234, How: "abort"}},
+		r.Fault.Resumes)
 	assert.Equal(t, []report.Bind{
 		{
 			Disposition: "translate", S1ContextPtr: 0x4000, S1Fmt: "linear", S1CDMax: 6, S1DSS: "substream 0",
@@ -58,14 +66,16 @@ func TestRecorderIsBounded(t *testing.T) {
 		trace.Bind(0x10, bridge.GuestStage{}, nil)
 		trace.Event(smmuv3.Event{uint64(i)}, vsmmu.Recorded)
 		trace.Command(smmuv3.Command{uint64(i)}, smmuv3.CErrorIll)
+		trace.Command(smmuv3.Command{0x44}, smmuv3.CErrorNone)
 	}
 	r := &report.Report{}
 	rec.fill(r)
 	assert.Len(t, r.Streams[0].Binds, maxBinds)
 	assert.Equal(t, 10000, r.Streams[0].BindCalls)
 	assert.LessOrEqual(t, len(rec.kept), maxEvents)
+	assert.Len(t, rec.resumed, maxEvents)
 	assert.LessOrEqual(t, len(r.Events), 256)
-	assert.LessOrEqual(t, len(r.Commands), 256)
+	assert.LessOrEqual(t, len(r.Commands), 2*256)
 }
 
 func TestEndpointCountsByTheStageBound(t *testing.T) {

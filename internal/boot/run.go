@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"time"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
 	"github.com/go-vsmmu/vsmmuv3/internal/guest"
@@ -82,19 +83,23 @@ func run(ctx context.Context, job Job, image, initrd []byte, sink Sink, r *repor
 func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[string]*os.File, sink Sink, r *report.Report) (c *control, err error) {
 	var rogue *endpoint
 	t := &tape{Sink: sink, job: job}
-	c = newControl(t, r, func() { stray(rogue, r) })
+	c = newControl(t, r, func() { stray(ctx, rogue, r) })
 	console := &lines.Writer{Max: maxLine, Emit: func(line string) { sink.Line(Guest, line) }}
 	defer console.Flush()
 	cmdline := cmdline(job, guest.InitRole)
 	r.Mode = report.ModeOf(cmdline, job.PASIDBits)
+	r.Mode.Stalls = job.Stalls
 	notes := newRecorder()
 	v, err := newVM(vmm.Config{
 		Kernel: image, Initrd: initrd, Mem: job.Mem, CPUs: job.CPUs, Cmdline: cmdline, Console: console, Control: c,
-	}, notes.trace(), t)
+	}, job.Stalls, notes.trace(), t)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, v.close()) }()
+	defer func() {
+		err = errors.Join(err, v.close())
+		c.rogueRun.Wait() // what it does is over with the SMMU
+	}()
 	for _, f := range v.ids.Fields {
 		r.IDs = append(r.IDs, report.ID{
 			Register: f.Field.Register(), Field: f.Field.String(), Host: f.Host, Guest: f.Guest, Reason: f.Reason,
@@ -106,6 +111,7 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 		if e.serial == guest.PASID {
 			e.master.PASIDBits = uint32(job.PASIDBits)
 		}
+		e.master.CanStall = job.Stalls && e.serial == guest.Rogue
 		if err := v.addDisk(files[e.serial], diskSize, e.serial, e.master, ep.dma, ep); err != nil {
 			return nil, err
 		}
@@ -123,9 +129,17 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 	return c, err
 }
 
-// stray makes the misbehaving endpoint's DMA.
-func stray(rogue *endpoint, r *report.Report) {
+// patience is how long the misbehaving endpoint waits for the guest. Emulated machines are slow.
+const patience = 60 * time.Second
+
+// stray makes the misbehaving endpoint's DMA, and returns when that is over.
+func stray(ctx context.Context, rogue *endpoint, r *report.Report) {
 	r.Fault.Made = true
+	if r.Mode.Stalls {
+		ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("the guest did not resume it within %v", patience))
+		defer cancel()
+		rogue.dma.AllowStalls(ctx)
+	}
 	if err := rogue.ReadAt(make([]byte, 64), strayAddress); err != nil {
 		r.Fault.Error = err.Error()
 	}

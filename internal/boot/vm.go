@@ -14,6 +14,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/internal/report"
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm"
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/virtio"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
@@ -34,8 +35,11 @@ func cmdline(job Job, role string) string {
 	return strings.Join([]string{"console=ttyAMA0 earlycon panic=-1", report.DefaultCmdline, job.Cmdline, "--", role}, " ")
 }
 
+// maxStalls is how many transactions may stall at a time, where any may.
+const maxStalls = 8
+
 // newVM makes a machine. The caller must close it.
-func newVM(cfg vmm.Config, trace vsmmu.Trace, t *tape) (_ *vm, err error) {
+func newVM(cfg vmm.Config, stalls bool, trace vsmmu.Trace, t *tape) (_ *vm, err error) {
 	v := new(vm)
 	defer func() {
 		if err != nil {
@@ -49,7 +53,13 @@ func newVM(cfg vmm.Config, trace vsmmu.Trace, t *tape) (_ *vm, err error) {
 	if err := v.memory.Add(guestmem.Slot{GPA: vmm.RAMBase, Mem: v.Memory()}); err != nil {
 		return nil, err
 	}
-	if v.host, err = soft.New(soft.Config{Memory: &v.memory}); err != nil {
+	ids, policy := soft.DefaultIDs(), idr.Policy{}
+	if stalls {
+		ids.Set(smmuv3.StallModel, smmuv3.StallBoth)
+		ids.Set(smmuv3.StallMax, maxStalls)
+		policy[smmuv3.StallModel] = smmuv3.StallBoth
+	}
+	if v.host, err = soft.New(soft.Config{Memory: &v.memory, IDs: ids}); err != nil {
 		return nil, err
 	}
 	v.parts = append(v.parts, v.host)
@@ -57,7 +67,7 @@ func newVM(cfg vmm.Config, trace vsmmu.Trace, t *tape) (_ *vm, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if v.ids, err = idr.Derive(nil, capabilities); err != nil {
+	if v.ids, err = idr.Derive(policy, capabilities); err != nil {
 		return nil, err
 	}
 	v.smmu, err = t.device(vsmmu.Config{

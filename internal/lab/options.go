@@ -27,6 +27,7 @@ type Options struct {
 	Peer        string // Bench only: the root below which an arm64 QEMU is, with its libraries
 	Rounds      uint   // Bench only: how often it boots each of the guests
 	PASIDBits   uint   // pasid-num-bits of the endpoint that has it, 1 to MaxPASIDBits
+	Stalls      bool   // the misbehaving endpoint's DMA stalls
 	Report      string // where the report goes
 	Record      string // where a transcript of what the guest does to the SMMU goes; empty for none
 	Timeout     time.Duration

@@ -17,9 +17,20 @@ const (
 	always when = iota
 	translated
 	passedThrough
+	stalling
 )
 
-func (w when) holds(m Mode) bool { return w == always || m.Passthrough == (w == passedThrough) }
+func (w when) holds(m Mode) bool {
+	switch w {
+	case translated:
+		return !m.Passthrough
+	case passedThrough:
+		return m.Passthrough
+	case stalling:
+		return m.Stalls && !m.Passthrough
+	}
+	return true
+}
 
 // checks is all that has to hold. Each says what it saw, and whether that is how it should be.
 var checks = []struct {
@@ -74,6 +85,20 @@ var checks = []struct {
 		e := r.Fault.Device[0]
 		detail := fmt.Sprintf("%s, stream %#x, at %#x", e.Name, e.StreamID, e.Address)
 		return detail, e.Type == uint8(smmuv3.FTranslation) && e.StreamID == r.Fault.StreamID && e.Address == r.Fault.Address
+	}},
+	{"rogue: its driver lets it stall, and no other", stalling, func(r *Report) (string, bool) {
+		rogue, bound := r.lastStage(guest.Rogue)
+		plain, _ := r.lastStage(guest.Plain)
+		pasid, _ := r.lastStage(guest.PASID)
+		return fmt.Sprintf("S1STALLD: rogue %t, plain %t, pasid %t", rogue.S1STALLD, plain.S1STALLD, pasid.S1STALLD),
+			bound && !rogue.S1STALLD && plain.S1STALLD && pasid.S1STALLD
+	}},
+	{"rogue: its DMA stalled until the guest's driver had it aborted", stalling, func(r *Report) (string, bool) {
+		if len(r.Fault.Device) == 0 || !r.Fault.Device[0].Stall {
+			return "it did not stall", false
+		}
+		stalled := Resume{r.Fault.StreamID, r.Fault.Device[0].STAG, ResumeAbort}
+		return fmt.Sprintf("STAG %#x; CMD_RESUME: %+v", stalled.STAG, r.Fault.Resumes), slices.Equal(r.Fault.Resumes, []Resume{stalled})
 	}},
 	{"rogue: the guest's kernel printed the fault", translated, func(r *Report) (string, bool) {
 		// Up to 6.14 the number and the words of the record, from then on the record's name.

@@ -14,6 +14,8 @@ type Mode struct {
 	Lazy        bool `json:"lazy"`        // invalidations are batched (iommu.strict=0)
 	// PASIDBits is pasid-num-bits of the endpoint that has it.
 	PASIDBits uint8 `json:"pasid_bits"`
+	// Stalls says that the SMMU has stalls, and the misbehaving endpoint dma-can-stall.
+	Stalls bool `json:"stalls"`
 }
 
 // DefaultCmdline is what the guest is asked for before its command line asks for anything else, since kernels' own

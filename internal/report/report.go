@@ -114,7 +114,19 @@ type Fault struct {
 	// Device holds the records that the device wrote for it, Kernel the lines that the guest's kernel printed.
 	Device []Event  `json:"device"`
 	Kernel []string `json:"kernel"`
+	// Resumes are the guest's answers to transactions that stalled, of whichever endpoint.
+	Resumes []Resume `json:"resumes,omitempty"`
 }
+
+// Resume is a CMD_RESUME.
+type Resume struct {
+	StreamID uint32 `json:"stream_id"`
+	STAG     uint16 `json:"stag"`
+	How      string `json:"how"` // "retry", "RAZ/WI" or ResumeAbort
+}
+
+// ResumeAbort is the answer of a guest that terminates a transaction.
+const ResumeAbort = "abort"
 
 // Event is a record of the event queue.
 type Event struct {
@@ -123,6 +135,8 @@ type Event struct {
 	StreamID uint32    `json:"stream_id"`
 	Address  uint64    `json:"address"`
 	Words    [4]uint64 `json:"words"`
+	Stall    bool      `json:"stall"` // the transaction waits, as STAG
+	STAG     uint16    `json:"stag"`
 }
 
 // Phase is a stretch of wall time.

@@ -87,6 +87,19 @@ func passthrough() *Report {
 	return r
 }
 
+// stalled is the report of a boot with stalls in which all went well.
+func stalled() *Report {
+	r := good()
+	r.Mode.Stalls = true
+	for i := range r.Streams {
+		r.Streams[i].Binds[1].S1STALLD = true
+	}
+	r.Streams = append(r.Streams, Stream{StreamID: 0x32, Endpoint: "rogue", Binds: []Bind{{Disposition: "translate"}}})
+	r.Fault.Device[0].Stall, r.Fault.Device[0].STAG = true, 5
+	r.Fault.Resumes = []Resume{{StreamID: 0x32, STAG: 5, How: "abort"}}
+	return r
+}
+
 func TestJudgeExpectsWhatTheModeMakesOfIt(t *testing.T) {
 	table := func(bits, s1cdmax uint8, s1fmt string) *Report {
 		r := good()
@@ -94,6 +107,7 @@ func TestJudgeExpectsWhatTheModeMakesOfIt(t *testing.T) {
 		r.Streams[1].Binds[1].S1CDMax, r.Streams[1].Binds[1].S1Fmt = s1cdmax, s1fmt
 		return r
 	}
+	const stalledCheck = "rogue: its DMA stalled until the guest's driver had it aborted"
 	with := func(r *Report, edit func(*Report)) *Report { edit(r); return r }
 	for _, tt := range []struct {
 		name  string
@@ -115,6 +129,15 @@ func TestJudgeExpectsWhatTheModeMakesOfIt(t *testing.T) {
 		{"bypass, but of a disabled SMMU", with(passthrough(), func(r *Report) { r.Streams[0].Binds[1].SMMUDisabled = true }), []string{"plain: bound to bypass"}},
 		{"passthrough with a fault", with(passthrough(), func(r *Report) { r.Events = map[string]uint64{"C_BAD_STE": 1} }), []string{"nothing else faulted"}},
 		{"passthrough with a stray interrupt", with(passthrough(), func(r *Report) { r.Interrupts = map[string]uint64{"eventq": 1} }), []string{"commands were consumed and interrupts raised"}},
+		{"stalls", stalled(), nil},
+		{"stalls, past stage 1", with(passthrough(), func(r *Report) { r.Mode.Stalls = true }), nil},
+		{"stalls, yet the rogue must not", with(stalled(), func(r *Report) { r.Streams[2].Binds[0].S1STALLD = true }), []string{"rogue: its driver lets it stall, and no other"}},
+		{"stalls of a disk", with(stalled(), func(r *Report) { r.Streams[1].Binds[1].S1STALLD = false }), []string{"rogue: its driver lets it stall, and no other"}},
+		{"no stall", with(stalled(), func(r *Report) { r.Fault.Device[0].Stall = false }), []string{stalledCheck}},
+		{"a stall without an answer", with(stalled(), func(r *Report) { r.Fault.Resumes = nil }), []string{stalledCheck}},
+		{"another answer", with(stalled(), func(r *Report) { r.Fault.Resumes[0].How = "retry" }), []string{stalledCheck}},
+		{"an answer to another", with(stalled(), func(r *Report) { r.Fault.Resumes[0].STAG++ }), []string{stalledCheck}},
+		{"an answer too many", with(stalled(), func(r *Report) { r.Fault.Resumes = append(r.Fault.Resumes, Resume{}) }), []string{stalledCheck}},
 		{"lazy", with(good(), func(r *Report) { r.Mode.Lazy = true; r.Disks[0].IOMMU, r.Disks[1].IOMMU = "DMA-FQ", "DMA-FQ" }), nil},
 		{"lazy, yet strict", with(good(), func(r *Report) { r.Mode.Lazy = true }), []string{"its disks have the domains that its command line asks for"}},
 		{"strict, yet lazy", with(good(), func(r *Report) { r.Disks[1].IOMMU = "DMA-FQ" }), []string{"its disks have the domains that its command line asks for"}},
