@@ -42,10 +42,12 @@ type Mapper interface {
 	Memory
 
 	// Slice is the memory from gpa on: what lies in one piece, of at most n bytes
-	// and at least one, and always all of an aligned word of 8 bytes. It fails where there is none, and with write where it is
-	// read-only. The caller is in a section of Sections, and the slice is good
-	// until that ends. The guest has it, too: Load and Store keep the promises of
-	// Memory.
+	// and at least one, and always all of an aligned word of 8 bytes. It fails
+	// where there is none, and with write where it is read-only. The caller is in a
+	// section of Sections, and the slice is good until that ends, and in others of
+	// the same epoch: memory that keeps account of what may be written drains the
+	// sections before it begins a new one. The guest has the slice, too: Load and
+	// Store keep the promises of Memory.
 	Slice(gpa GPA, n int, write bool) ([]byte, error)
 
 	// Sections are what the memory waits for before a part of it goes away. It

@@ -5,4 +5,4 @@ package guestmem
 import "sync/atomic"
 
 // release stores 0, after everything that the goroutine did before.
-func release(place *atomic.Uint64) { place.Store(0) }
+func release(mark *atomic.Uint64) { mark.Store(0) }

@@ -12,4 +12,4 @@ import (
 // order before a later store; package atomic would have it locked, which after
 // a copy of 4 KiB costs a fifth of the copy. The section has the place for
 // itself, so no other write can be lost.
-func release(place *atomic.Uint64) { *(*uint64)(unsafe.Pointer(place)) = 0 }
+func release(mark *atomic.Uint64) { *(*uint64)(unsafe.Pointer(mark)) = 0 }

@@ -25,7 +25,7 @@ type Sections struct {
 	// was: there no other processor writes, and to leave needs no more than a
 	// store. A taken place has the epoch that the section found, plus 1: a drain
 	// waits for those from before it, and not for those who keep coming.
-	places [numPlaces]struct {
+	places [Places]struct {
 		mark atomic.Uint64
 		_    [cacheLines - 8]byte
 	}
@@ -40,40 +40,51 @@ type Sections struct {
 // lines, since processors fetch them in pairs.
 const cacheLines = 128
 
-const (
-	logPlaces = 5
-	numPlaces = 1 << logPlaces
-)
+const logPlaces = 5
+
+// Places is how many sections at a time have a place for themselves.
+const Places = 1 << logPlaces
 
 // Section is a stretch of time of one user. The zero value is none at all.
 type Section struct {
-	place *atomic.Uint64
+	mark  *atomic.Uint64
 	crowd *atomic.Int64 // instead of a place
+	place uint          // its index
+	epoch uint64        // that was found in the place
 }
+
+// Place is a number below Places that no other section has at the same time, or
+// Places if there were too many.
+func (s Section) Place() uint { return s.place }
+
+// Epoch is which drains had begun when the section had its place. What was found
+// in one section may be used in any other of the same epoch, without being
+// looked for again: whoever withdraws it waits for that one, too.
+func (s Section) Epoch() uint64 { return s.epoch }
 
 // Enter begins a section. Sections may lie inside each other.
 func (s *Sections) Enter() Section {
 	i := home()
-	place := &s.places[i].mark
-	if s.used.Load()>>i&1 != 0 && place.CompareAndSwap(0, s.epoch.Load()+1) {
-		return Section{place: place}
+	mark := &s.places[i].mark
+	if s.used.Load()>>i&1 != 0 && mark.CompareAndSwap(0, s.epoch.Load()+1) {
+		return Section{mark: mark, place: uint(i), epoch: s.epoch.Load()}
 	}
 	return s.enterElsewhere(i)
 }
 
 // enterElsewhere is Enter where the place at i is taken, or new.
 func (s *Sections) enterElsewhere(i uint32) Section {
-	for range numPlaces {
+	for range Places {
 		s.used.Or(1 << i)
-		place := &s.places[i].mark
-		if place.Load() == 0 && place.CompareAndSwap(0, s.epoch.Load()+1) {
-			return Section{place: place}
+		mark := &s.places[i].mark
+		if mark.Load() == 0 && mark.CompareAndSwap(0, s.epoch.Load()+1) {
+			return Section{mark: mark, place: uint(i), epoch: s.epoch.Load()}
 		}
-		i = (i + 1) % numPlaces
+		i = (i + 1) % Places
 	}
 	n := &s.crowd[s.epoch.Load()&1]
 	n.Add(1)
-	return Section{crowd: n}
+	return Section{crowd: n, place: Places}
 }
 
 // Leave ends the section: once, though in whichever goroutine.
@@ -82,7 +93,7 @@ func (s Section) Leave() {
 		s.crowd.Add(-1)
 		return
 	}
-	release(s.place)
+	release(s.mark)
 }
 
 // home is the place to try first. It differs between goroutines that run at the
@@ -100,8 +111,9 @@ func home() uint32 {
 // A section may have found an epoch and taken its place only when that had
 // passed. If it did so too late for this drain to see it, then what was
 // withdrawn before the drain was out of its reach; and the next one takes it for
-// older than it is. Of the crowd, which has but two parities, such latecomers
-// are waited for first.
+// older than it is. Hence a section that has its place looks again, for Epoch:
+// what others have kept is not out of its reach. Of the crowd, which has but two
+// parities, such latecomers are waited for first.
 func (s *Sections) Drain() {
 	s.drain.Lock()
 	defer s.drain.Unlock()

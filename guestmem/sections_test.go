@@ -74,7 +74,7 @@ func TestDrainWaitsForStragglers(t *testing.T) {
 		settle(drained(&s))
 		settle(drained(&s))
 
-		first.place.Store(stale + 1)
+		first.mark.Store(stale + 1)
 		over := drained(&s)
 		assert.False(t, over.Load(), "in a place")
 		first.Leave()
@@ -95,7 +95,7 @@ func TestDrainWaitsForTheCrowd(t *testing.T) {
 		var s Sections
 		for range 3 {
 			var before []Section
-			for range numPlaces + 3 {
+			for range Places + 3 {
 				before = append(before, s.Enter())
 			}
 			over := drained(&s)
@@ -155,6 +155,80 @@ func TestDrainIsAGracePeriod(t *testing.T) {
 					}
 				}
 				section.Leave()
+			}
+		})
+	}
+	for range rounds {
+		old := current.Swap(fresh())
+		s.Drain()
+		old.Store(gone)
+	}
+	close(stop)
+	wg.Wait()
+}
+
+func TestPlacesAreOfOneSectionAtATime(t *testing.T) {
+	var s Sections
+	var all []Section
+	taken := map[uint]bool{}
+	for range Places {
+		section := s.Enter()
+		assert.Less(t, section.Place(), uint(Places))
+		assert.False(t, taken[section.Place()])
+		taken[section.Place()] = true
+		all = append(all, section)
+	}
+	assert.EqualValues(t, Places, s.Enter().Place(), "one too many")
+	all[7].Leave()
+	assert.Equal(t, all[7].Place(), s.Enter().Place())
+}
+
+func TestADrainEndsAnEpoch(t *testing.T) {
+	var s Sections
+	enter := func() uint64 {
+		section := s.Enter()
+		defer section.Leave()
+		return section.Epoch()
+	}
+	first := enter()
+	assert.Equal(t, first, enter())
+	s.Drain()
+	assert.NotEqual(t, first, enter())
+}
+
+// The same as TestDrainIsAGracePeriod, for who does not look again in the same
+// epoch, but keeps what was found in the place.
+func TestDrainIsAGracePeriodForWhatIsKept(t *testing.T) {
+	const rounds, good, gone = 20000, 1, 0
+	var s Sections
+	var current atomic.Pointer[atomic.Int32]
+	var kept [Places]struct {
+		epoch uint64
+		v     *atomic.Int32
+	}
+	fresh := func() *atomic.Int32 { v := new(atomic.Int32); v.Store(good); return v }
+	current.Store(fresh())
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				section := s.Enter()
+				k := &kept[section.Place()]
+				if k.v == nil || k.epoch != section.Epoch() {
+					k.epoch, k.v = section.Epoch(), current.Load()
+				}
+				bad := k.v.Load() == gone
+				section.Leave()
+				if bad {
+					t.Error("used after the drain")
+					return
+				}
 			}
 		})
 	}

@@ -225,41 +225,49 @@ func TestNoStaleTranslationAfterInvalidation(t *testing.T) {
 		"TLBI_NH_VA":   {0x12 | 1<<48},
 		"TLBI_NH_VAA":  {0x13},
 	} {
-		t.Run(name, func(t *testing.T) {
-			r := newRig(t, soft.Config{TLBEntries: 16})
-			leaf := r.map4K(cd4K, 0x5000_0000|pageRW)
-			r.bind(oneCD)
-			var current atomic.Uint64 // count of moves; page is count % pages
-			var wg sync.WaitGroup
-			stop := make(chan struct{})
-			for range 3 {
-				wg.Go(func() {
-					for {
-						select {
-						case <-stop:
-							return
-						default:
+		for _, kind := range []string{"copied", "sliced"} {
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				r := newRig(t, soft.Config{TLBEntries: 16})
+				r.guest = r.mem
+				if kind == "sliced" {
+					mem := newRAM(t)
+					r = newRig(t, soft.Config{Memory: mem, TLBEntries: 16})
+					r.guest = mem
+				}
+				leaf := r.map4K(cd4K, 0x5000_0000|pageRW)
+				r.bind(oneCD)
+				var current atomic.Uint64 // count of moves; page is count % pages
+				var wg sync.WaitGroup
+				stop := make(chan struct{})
+				for range 3 {
+					wg.Go(func() {
+						for {
+							select {
+							case <-stop:
+								return
+							default:
+							}
+							before := current.Load()
+							got, err := word(r.ep, 0x10)
+							after := current.Load()
+							// Under way are the moves before+1 to after+1.
+							if !assert.NoError(t, err) || !assert.LessOrEqual(t, (got-before)%pages, after+1-before, "stale") {
+								return
+							}
 						}
-						before := current.Load()
-						got, err := word(r.ep, 0x10)
-						after := current.Load()
-						// Under way are the moves before+1 to after+1.
-						if !assert.NoError(t, err) || !assert.LessOrEqual(t, (got-before)%pages, after+1-before, "stale") {
-							return
-						}
-					}
-				})
-			}
-			for k := range uint64(pages) {
-				r.mem.SetWords(gpa(0x5000_0010+k<<12), k)
-			}
-			for k := uint64(1); k <= moves; k++ {
-				r.mem.SetWords(leaf, 0x5000_0000+k%pages<<12|pageRW)
-				r.invalidate(cmd)
-				current.Store(k)
-			}
-			close(stop)
-			wg.Wait()
-		})
+					})
+				}
+				for k := range uint64(pages) {
+					r.guest.SetWords(gpa(0x5000_0010+k<<12), k)
+				}
+				for k := uint64(1); k <= moves; k++ {
+					r.guest.SetWords(leaf, 0x5000_0000+k%pages<<12|pageRW)
+					r.invalidate(cmd)
+					current.Store(k)
+				}
+				close(stop)
+				wg.Wait()
+			})
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package soft
 
 import (
+	"math"
 	"sync/atomic"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
@@ -94,9 +95,22 @@ func (p Port) access(write bool) access {
 	return a
 }
 
+// dma moves p part by part: what is translated alike and lies in one piece.
 func (e *Endpoint) dma(p []byte, iova uint64, a *access) error {
+	who := a.who()
 	for done := 0; done < len(p); {
-		n, f := e.transact(p[done:], iova+uint64(done), a)
+		b, section := e.begin()
+		if b == nil {
+			return (&Fault{Err: bridge.ErrClosed}).at(iova+uint64(done), done, a)
+		}
+		var n int
+		var f *Fault
+		if mem := b.recall(section, iova+uint64(done), who); mem != nil {
+			n = move(p[done:], mem, a.write)
+		} else {
+			n, f = b.transact(section, p[done:], iova+uint64(done), a)
+		}
+		section.Leave()
 		if f != nil {
 			switch f.wait() {
 			case bridge.Retry:
@@ -131,20 +145,23 @@ func (e *Endpoint) begin() (*binding, guestmem.Section) {
 
 // transact does as much as is translated alike and lies in one piece, which is
 // at least a byte.
-func (e *Endpoint) transact(p []byte, iova uint64, a *access) (int, *Fault) {
-	b, section := e.begin()
-	if b == nil {
-		return 0, &Fault{Err: bridge.ErrClosed}
+func (b *binding) transact(s guestmem.Section, p []byte, iova uint64, a *access) (int, *Fault) {
+	t, r := b.translate(iova, a)
+	if r != nil {
+		return b.refuse(p, iova, r, a)
 	}
-	var n int
-	var f *Fault
-	if t, r := b.translate(iova, a); r == nil {
-		n, f = b.move(p[:min(uint64(len(p)), t.len)], guestmem.GPA(t.pa), a.write)
-	} else {
-		n, f = b.refuse(p, iova, r, a)
+	at := guestmem.GPA(t.pa)
+	if b.host.mapper == nil {
+		return b.moveUnmapped(p[:min(uint64(len(p)), t.len)], at, a.write)
 	}
-	section.Leave()
-	return n, f
+	// The next access may be to the rest of the page.
+	n := min(uint64(max(len(p), toPageEnd(math.MaxInt, iova))), t.len)
+	mem, err := b.host.mapper.Slice(at, int(n), a.write)
+	if err != nil {
+		return b.outside(p[:min(uint64(len(p)), t.len)], at, a.write, err)
+	}
+	b.remember(s, iova, a.who(), mem)
+	return move(p, mem, a.write), nil
 }
 
 // refuse records what is to be recorded, and ends the transaction, if it does not

@@ -51,8 +51,9 @@ type Host struct {
 	// sections are the transactions under way: those of the memory where it has
 	// some, so that one entry serves both.
 	sections *guestmem.Sections
-	_        [cacheLine]byte // what is above does not change, and every transaction reads it
-	clock    atomic.Uint64   // counts batches of invalidations
+	micro    [guestmem.Places]*microTLB // each belongs to the section in its place; nil until there is one
+	_        [cacheLine]byte            // what is above seldom changes, and every transaction reads it
+	clock    atomic.Uint64              // counts batches of invalidations
 
 	mu      sync.Mutex
 	streams map[smmuv3.StreamID]*stream // nil once closed

@@ -9,26 +9,19 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 )
 
-// move copies between p and guest memory, in either direction: all of p, or
-// what lies in one piece. The caller is in a section.
-func (b *binding) move(p []byte, at guestmem.GPA, write bool) (int, *Fault) {
-	h := b.host
-	if h.mapper == nil {
-		return b.moveUnmapped(p, at, write)
-	}
-	mem, err := h.mapper.Slice(at, len(p), write)
-	if err != nil {
-		return b.outside(p, at, write, err)
-	}
+// move copies what there is of both between p and guest memory, in either
+// direction. It says how much that is.
+func move(p, mem []byte, write bool) int {
+	n := min(len(p), len(mem))
 	if write {
-		guestmem.Store(mem, p[:len(mem)])
+		guestmem.Store(mem[:n], p[:n])
 	} else {
-		guestmem.Load(p[:len(mem)], mem)
+		guestmem.Load(p[:n], mem[:n])
 	}
-	return len(mem), nil
+	return n
 }
 
-// moveUnmapped is move where memory has no slices.
+// moveUnmapped copies all of p where memory has no slices.
 func (b *binding) moveUnmapped(p []byte, at guestmem.GPA, write bool) (int, *Fault) {
 	do := b.host.mem.ReadAt
 	if write {

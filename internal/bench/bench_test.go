@@ -28,23 +28,27 @@ BenchmarkRead-2   	     100	      1e+03 ns/op	4096.00 MB/s	       2 B/op	       
 `
 	got, err := parseBench(strings.NewReader(output), 2)
 	require.NoError(t, err)
-	assert.Equal(t, []result{{"vsmmu.Commands/SYNC", 21.5, 1}, {"vsmmu.Commands/TLBI-32", 40, 0}, {"soft.Read", 1000, 0}}, got)
+	assert.Equal(t, []result{
+		{"vsmmu.Commands/SYNC", 21.5, 1, map[string]float64{"held": 7}},
+		{"vsmmu.Commands/TLBI-32", 40, 0, nil},
+		{"soft.Read", 1000, 0, nil},
+	}, got)
 
 	got, err = parseBench(strings.NewReader("BenchmarkRead-2 1 5 ns/op\n"), 1)
 	require.NoError(t, err)
-	assert.Equal(t, []result{{".Read-2", 5, 0}}, got, "with one processor names have no suffix")
+	assert.Equal(t, []result{{".Read-2", 5, 0, nil}}, got, "with one processor names have no suffix")
 
 	_, err = parseBench(strings.NewReader("BenchmarkX-2 100 fast ns/op\n"), 2)
 	assert.ErrorContains(t, err, "BenchmarkX")
 }
 
 func TestReportHasNullsWhereThereIsNoPeer(t *testing.T) {
-	entries := join([]result{{"vsmmu.Commands/SYNC", 10, 0}, {"vsmmu.Load", 4, 1}}, map[string]float64{"vsmmu.Commands/SYNC": 36})
+	entries := join([]result{{"vsmmu.Commands/SYNC", 10, 0, nil}, {"vsmmu.Load", 4, 1, map[string]float64{"x-one": 1.9, "held": 7}}}, map[string]float64{"vsmmu.Commands/SYNC": 36})
 	out, err := json.Marshal(entries)
 	require.NoError(t, err)
 	assert.JSONEq(t, `[
 		{"name": "vsmmu.Commands/SYNC", "ns_per_op": 10, "allocs_per_op": 0, "peer": "QEMU smmuv3", "peer_ns_per_op": 36, "ratio": 3.6},
-		{"name": "vsmmu.Load", "ns_per_op": 4, "allocs_per_op": 1, "peer": null, "peer_ns_per_op": null, "ratio": null}
+		{"name": "vsmmu.Load", "ns_per_op": 4, "allocs_per_op": 1, "peer": null, "peer_ns_per_op": null, "ratio": null, "others": {"held": 7, "x-one": 1.9}}
 	]`, string(out))
 
 	out, err = json.Marshal(join(nil, nil))
@@ -54,7 +58,7 @@ func TestReportHasNullsWhereThereIsNoPeer(t *testing.T) {
 	var text bytes.Buffer
 	require.NoError(t, table(&text, entries))
 	assert.Contains(t, text.String(), "36.0   3.60  vsmmu.Commands/SYNC\n")
-	assert.Contains(t, text.String(), "-      -  vsmmu.Load\n")
+	assert.Contains(t, text.String(), "-      -  vsmmu.Load  7 held  1.9 x-one\n")
 }
 
 func TestCommandLine(t *testing.T) {

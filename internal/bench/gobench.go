@@ -28,6 +28,7 @@ type result struct {
 	name   string // package.Name/sub
 	ns     float64
 	allocs uint64
+	others map[string]float64 // what else the benchmark says of itself, by unit; nil for nothing
 }
 
 // run runs the benchmarks. go test runs one at a time, whatever the number of packages.
@@ -91,6 +92,12 @@ func parseBench(r io.Reader, procs int) (results []result, err error) {
 				res.ns = v
 			case "allocs/op":
 				res.allocs = uint64(v)
+			case "B/op", "MB/s":
+			default:
+				if res.others == nil {
+					res.others = map[string]float64{}
+				}
+				res.others[fields[i+1]] = v
 			}
 		}
 		i, seen := at[res.name]

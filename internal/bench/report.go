@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"text/tabwriter"
 )
 
@@ -14,6 +16,8 @@ type entry struct {
 	Peer        *string  `json:"peer"`
 	PeerNsPerOp *float64 `json:"peer_ns_per_op"`
 	Ratio       *float64 `json:"ratio"` // the peer's time by ours
+
+	Others map[string]float64 `json:"others,omitempty"` // what else the benchmark says, by unit
 }
 
 // peerName is what the peer is called in the report.
@@ -23,7 +27,7 @@ const peerName = "QEMU smmuv3"
 func join(results []result, peers map[string]float64) []entry {
 	entries := []entry{} // of no results, an empty list
 	for _, r := range results {
-		e := entry{Name: r.name, NsPerOp: r.ns, AllocsPerOp: r.allocs}
+		e := entry{Name: r.name, NsPerOp: r.ns, AllocsPerOp: r.allocs, Others: r.others}
 		if ns, ok := peers[r.name]; ok && r.ns > 0 {
 			name, ratio := peerName, ns/r.ns
 			e.Peer, e.PeerNsPerOp, e.Ratio = &name, &ns, &ratio
@@ -43,7 +47,11 @@ func table(w io.Writer, entries []entry) error {
 			peer, ratio = fmt.Sprintf("%.1f", *e.PeerNsPerOp), fmt.Sprintf("%.2f", *e.Ratio)
 		}
 		// Names are aligned to the left: they stand last, and no tab ends their column.
-		fmt.Fprintf(t, "%.1f\t%d\t%s\t%s\t\t%s\n", e.NsPerOp, e.AllocsPerOp, peer, ratio, e.Name)
+		name := e.Name
+		for _, unit := range slices.Sorted(maps.Keys(e.Others)) {
+			name += fmt.Sprintf("  %.4g %s", e.Others[unit], unit)
+		}
+		fmt.Fprintf(t, "%.1f\t%d\t%s\t%s\t\t%s\n", e.NsPerOp, e.AllocsPerOp, peer, ratio, name)
 	}
 	return t.Flush()
 }
