@@ -92,6 +92,7 @@ var kinds = [...]func() Body{
 	22: func() Body { return new(HostRespond) },
 	23: func() Body { return new(HostResume) },
 	24: func() Body { return new(HostTerminate) },
+	25: func() Body { return new(Restore) },
 }
 
 // numbers are the kinds the other way round.
@@ -131,10 +132,12 @@ const (
 	OpReset
 	OpGuestWrote
 	OpClose
+	OpSave
+	OpRestore // of a Return alone: the call is a Restore
 )
 
 func (o Op) String() string {
-	if names := [...]string{"attach", "detach", "reset", "guest wrote", "close"}; int(o) < len(names) {
+	if names := [...]string{"attach", "detach", "reset", "guest wrote", "close", "save", "restore"}; int(o) < len(names) {
 		return names[o]
 	}
 	return fmt.Sprintf("Op(%d)", uint8(o))
@@ -148,7 +151,10 @@ type Call struct {
 	Range    guestmem.Range  // of guest wrote
 }
 
-// Return is the device's answer to a Call.
+// Restore is the embedder restoring a state.
+type Restore struct{ State []byte }
+
+// Return is the device's answer to a Call, or a Restore.
 type Return struct {
 	Op       Op
 	StreamID smmuv3.StreamID
@@ -394,6 +400,9 @@ func (b *HostRespond) answer(c *coder) { c.error(&b.Err) }
 func (b *HostResume) question(c *coder) { num(c, &b.StreamID); num(c, &b.STAG); num(c, &b.How) }
 func (b *HostResume) answer(c *coder)   { c.error(&b.Err) }
 
+func (b *Restore) question(c *coder) { c.bytes(&b.State) }
+func (b *Restore) answer(*coder)     {}
+
 func (b *HostTerminate) question(c *coder) { num(c, &b.StreamID) }
 func (b *HostTerminate) answer(c *coder)   { c.error(&b.Err) }
 
@@ -465,8 +474,9 @@ func (b *Load) Channel() Channel  { return Channel{Name: chRegisters} }
 func (b *Store) Channel() Channel { return Channel{Name: chRegisters} }
 func (b *Call) Channel() Channel  { return Channel{Name: chCalls} }
 
-func (b *Return) Channel() Channel { return Channel{Name: chCalls} }
-func (b *Fault) Channel() Channel  { return Channel{Name: chEvents} }
+func (b *Restore) Channel() Channel { return Channel{Name: chCalls} }
+func (b *Return) Channel() Channel  { return Channel{Name: chCalls} }
+func (b *Fault) Channel() Channel   { return Channel{Name: chEvents} }
 
 func (b *MemRead) Channel() Channel {
 	if b.Command {

@@ -97,6 +97,9 @@ func TestWireForm(t *testing.T) {
 		{[]byte{22, 5, 0x10, 2, 1, 3, 1, 0}, &HostRespond{0x10, 2, true, 3, 1, nil}},
 		{[]byte{23, 5, 0x10, 7, 2, 0}, &HostResume{0x10, 7, bridge.TerminateRAZWI, nil}},
 		{[]byte{24, 5, 0x10, 0}, &HostTerminate{0x10, nil}},
+		{[]byte{3, 5, 5, 0, 0, 0, 0}, &Call{Op: OpSave}},
+		{[]byte{25, 5, 2, 0xaa, 0xbb}, &Restore{[]byte{0xaa, 0xbb}}},
+		{[]byte{4, 5, 6, 0, 0, 0}, &Return{Op: OpRestore}},
 	} {
 		t.Run(c.want.String(), func(t *testing.T) {
 			tr, err := Read(bytes.NewReader(file(t, `{}`, c.wire)))
@@ -110,7 +113,7 @@ func TestWireForm(t *testing.T) {
 			assert.Equal(t, c.wire[2:], l.buf[len(l.buf)-len(c.wire)+2:])
 		})
 	}
-	assert.Len(t, kinds, 25, "a new kind needs a row")
+	assert.Len(t, kinds, 26, "a new kind needs a row")
 }
 
 // The bits of an error's kind are part of the format.
@@ -161,7 +164,7 @@ func TestForeignFiles(t *testing.T) {
 		"no zstd":                    {[]byte("vsmmu-tr\x01\x00 no zstd stream"), ErrCorrupt},
 		"a header that is no JSON":   {file(t, `{`), ErrCorrupt},
 		"a header of another shape":  {file(t, `{"policy":{"NOFIELD":1}}`), ErrCorrupt},
-		"an entry of unknown kind":   {file(t, `{}`, []byte{25, 0}), ErrCorrupt},
+		"an entry of unknown kind":   {file(t, `{}`, []byte{26, 0}), ErrCorrupt},
 		"an entry of kind 0":         {file(t, `{}`, []byte{0, 0}), ErrCorrupt},
 		"an empty entry":             {file(t, `{}`, nil), ErrCorrupt},
 		"an entry that is too short": {file(t, `{}`, []byte{1, 0, 0x20, 4}), ErrCorrupt},
@@ -342,7 +345,7 @@ func seeds(t testing.TB) map[string][]byte {
 		"version 1":              packAs(t, "\x01\x00", plain),
 		"no zstd":                []byte("vsmmu-tr\x02\x00zstd"),
 		"header only":            file(t, `{}`),
-		"unknown kind":           file(t, `{}`, []byte{25, 0}),
+		"unknown kind":           file(t, `{}`, []byte{26, 0}),
 		"longest list":           file(t, `{}`, []byte{12, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f}),
 		"longest frame":          pack(t, []byte{2, '{', '}', 0x80, 0x80, 4}),
 		"end of time":            file(t, `{}`, []byte{19, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0}),

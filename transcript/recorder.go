@@ -150,6 +150,20 @@ func (r *Recorder) GuestWrote(g guestmem.Range) {
 	})
 }
 
+// Save is vsmmu.Device's.
+func (r *Recorder) Save() (state []byte, err error) {
+	err = r.call(Call{Op: OpSave}, func() (err error) {
+		state, err = r.dev.Save()
+		return err
+	})
+	return state, err
+}
+
+// Restore is vsmmu.Device's. The state becomes part of the transcript.
+func (r *Recorder) Restore(state []byte) error {
+	return r.made(OpRestore, 0, &Restore{state}, func() error { return r.dev.Restore(state) })
+}
+
 // Close ends the device, as vsmmu.Device's does, and the transcript. It returns
 // when that is written. The error matches ErrCut if the transcript ended before
 // the device did.
@@ -158,10 +172,13 @@ func (r *Recorder) Close() error {
 	return errors.Join(err, r.log.end())
 }
 
-func (r *Recorder) call(c Call, f func() error) error {
-	r.log.add(&c)
+func (r *Recorder) call(c Call, f func() error) error { return r.made(c.Op, c.StreamID, &c, f) }
+
+// made records a call of the embedder's that f makes, and what comes of it.
+func (r *Recorder) made(op Op, sid smmuv3.StreamID, call Body, f func() error) error {
+	r.log.add(call)
 	err := f()
-	ret := &Return{Op: c.Op, StreamID: c.StreamID, Failed: err != nil}
+	ret := &Return{Op: op, StreamID: sid, Failed: err != nil}
 	if err != nil {
 		ret.Text = short(err.Error())
 	}

@@ -45,7 +45,7 @@ func (r *renewals) lost(b Body) bool {
 // renew goes on with another device, if an entry is something that was done to it.
 func (r *replay) renew(after Body) {
 	switch after.(type) {
-	case *Load, *Store, *Call, *Fault, *PageFault:
+	case *Load, *Store, *Call, *Restore, *Fault, *PageFault:
 	default:
 		return
 	}

@@ -124,7 +124,10 @@ func (r *replay) run(ctx context.Context) error {
 			r.dev.Store(b.Offset, int(b.Size), b.Value)
 			r.moving.stored(r.dev, b)
 		case *Call:
-			r.call(b)
+			r.returned(b.Op, b.StreamID, r.call(b))
+		case *Restore:
+			r.returned(OpRestore, 0, r.dev.Restore(b.State))
+			r.moving.forget()
 		case *Fault:
 			r.host(b.Host).sink(b.Event)
 		case *PageFault:
@@ -152,8 +155,7 @@ func (r *replay) run(ctx context.Context) error {
 }
 
 // call makes a call of the embedder's. What it returns is an entry of its own.
-func (r *replay) call(c *Call) {
-	var err error
+func (r *replay) call(c *Call) (err error) {
 	switch c.Op {
 	case OpAttach:
 		if err = r.dev.Attach(c.StreamID, r.host(c.Host), nil); err == nil {
@@ -170,8 +172,14 @@ func (r *replay) call(c *Call) {
 	case OpClose:
 		err = r.dev.Close()
 		r.moving.forget()
+	case OpSave:
+		_, err = r.dev.Save()
 	}
-	ret := &Return{Op: c.Op, StreamID: c.StreamID, Failed: err != nil}
+	return err
+}
+
+func (r *replay) returned(op Op, sid smmuv3.StreamID, err error) {
+	ret := &Return{Op: op, StreamID: sid, Failed: err != nil}
 	if err != nil {
 		ret.Text = err.Error()
 	}

@@ -132,6 +132,46 @@ func TestReplayOfPageRequestsAndStalls(t *testing.T) {
 	}
 }
 
+// A device that is saved under way goes on as before, and one that begins where another
+// ended is replayed from there, with what the guest had not yet acknowledged.
+func TestReplayOfSaveAndRestore(t *testing.T) {
+	var state []byte
+	first := recorded(t, func(g *guest) {
+		g.attach(0x10)
+		g.up()
+		g.ste(0x10, 0x40000b)
+		g.run(cfgiSTE(0x10), cmdSync)
+		g.submit(smmuv3.Command{0x12, 0x1000}) // not followed by a SYNC: Save has it carried out
+		g.host.Emit(translation(0x10, 0x5bad0000))
+		var err error
+		state, err = g.Save()
+		require.NoError(t, err)
+		g.run(cmdSync)
+	})
+	second := recorded(t, func(g *guest) {
+		require.Error(t, g.Restore(state[1:]))
+		g.attach(0x10)
+		require.NoError(t, g.Restore(state))
+		assert.Equal(t, uint32(1), g.r32(smmuv3.RegEVENTQProd))
+		g.host.Emit(translation(0x10, 0x5bad0040)) // is merged
+		g.takeEvents()
+		g.run(smmuv3.Command{0x12, 0x2000}, cmdSync)
+	})
+	for _, tr := range []*Transcript{first, second} {
+		require.NoError(t, Replay(t.Context(), tr))
+		require.NoError(t, ReplayRestored(t.Context(), tr))
+	}
+	for i, e := range second.Entries {
+		if b, ok := e.Body.(*Restore); ok && len(b.State) == len(state) {
+			second.Entries[i].Body = &Restore{append(slices.Clone(state[:len(state)-1]), ^state[len(state)-1])}
+		}
+	}
+	var d *Difference
+	require.ErrorAs(t, Replay(t.Context(), second), &d)
+	assert.ErrorContains(t, d, "restore succeeds")
+	assert.ErrorContains(t, d, "checksum")
+}
+
 // Two vCPUs submit at once under a lock, as drivers do, and each polls.
 func TestReplayOfConcurrentGuests(t *testing.T) {
 	tr := recorded(t, func(g *guest) {

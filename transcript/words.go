@@ -37,6 +37,8 @@ func (b *Call) String() string {
 	return b.Op.String()
 }
 
+func (b *Restore) String() string { return fmt.Sprintf("restore of a state of %d bytes", len(b.State)) }
+
 func (b *Return) String() string {
 	s := b.Op.String()
 	if b.Op == OpAttach || b.Op == OpDetach {
