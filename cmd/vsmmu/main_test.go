@@ -35,6 +35,8 @@ func TestBadCommandLinesGetOneLineAndStatus2(t *testing.T) {
 		{[]string{"boot", "-pasid-bits", "-1"}, "-pasid-bits"},
 		{[]string{"boot", "-pasid-bits", "276"}, "PASIDs of 276 bits"}, // 20, were it cut to eight bits
 		{[]string{"boot", "-cmdline", "a\nb"}, "more than one line"},
+		{[]string{"boot", "-save-restore", "501"}, "give up to 500"},
+		{[]string{"boot", "-save-restore", "1", "-record", "t"}, "give -record or -save-restore"},
 		{[]string{"boot", "-accel", "fast"}, "[auto kvm tcg]"},
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
@@ -88,7 +90,7 @@ func TestBootFlags(t *testing.T) {
 
 	o, err = parseBoot([]string{
 		"-kernel", "k", "-modules", "m", "-host-kernel", "hk", "-host-modules", "hm", "-cmdline", "iommu.strict=0",
-		"-report", "r", "-timeout", "90s", "-accel", "tcg", "-mem", "1g", "-pasid-bits", "11", "-agent", "a", "-qemu", "q", "-stall",
+		"-report", "r", "-timeout", "90s", "-accel", "tcg", "-mem", "1g", "-pasid-bits", "11", "-save-restore", "12", "-agent", "a", "-qemu", "q", "-stall",
 	}, nil)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"k", "m", "hk", "hm", "iommu.strict=0", "r", "tcg", "a", "q"},
@@ -97,4 +99,5 @@ func TestBootFlags(t *testing.T) {
 	assert.Equal(t, uint64(1<<30), o.Mem)
 	assert.Equal(t, uint(11), o.PASIDBits)
 	assert.True(t, o.Stalls)
+	assert.Equal(t, uint(12), o.Moves)
 }

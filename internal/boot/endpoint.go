@@ -36,6 +36,7 @@ type endpoint struct {
 	id     smmuv3.StreamID
 	serial string
 	dma    *soft.Endpoint
+	mover  *mover
 	tap    func(sid smmuv3.StreamID, write bool, iova uint64, n int, err error) // unless nil, is told of each access; must not wait for the SMMU
 
 	bound   atomic.Uint32 // the bridge.Disposition
@@ -55,6 +56,8 @@ func (e *endpoint) WriteAt(p []byte, iova uint64) error {
 }
 
 func (e *endpoint) access(p []byte, iova uint64, write bool, dma func([]byte, uint64) error) error {
+	e.mover.enter(len(p))
+	defer e.mover.leave()
 	bound := e.bound.Load()
 	return e.note(bound, write, iova, len(p), dma(p, iova))
 }
@@ -62,6 +65,8 @@ func (e *endpoint) access(p []byte, iova uint64, write bool, dma func([]byte, ui
 // Map has a piece noted as moved when it is lent out, and nothing where it fails without a fault: it is tried again in another
 // way.
 func (e *endpoint) Map(iova uint64, n int, write bool, buf [][]byte) (soft.Mapping, error) {
+	e.mover.enter(n)
+	defer e.mover.leave()
 	bound := e.bound.Load()
 	m, err := e.dma.Map(iova, n, write, buf)
 	if err == nil || errors.Is(err, soft.ErrFault) {

@@ -89,6 +89,7 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 	cmdline := cmdline(job, guest.InitRole)
 	r.Mode = report.ModeOf(cmdline, job.PASIDBits)
 	r.Mode.Stalls = job.Stalls
+	r.Mode.Moves = job.Moves
 	notes := newRecorder()
 	v, err := newVM(vmm.Config{
 		Kernel: image, Initrd: initrd, Mem: job.Mem, CPUs: job.CPUs, Cmdline: cmdline, Console: console, Control: c,
@@ -105,8 +106,11 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 			Register: f.Field.Register(), Field: f.Field.String(), Host: f.Host, Guest: f.Guest, Reason: f.Reason,
 		})
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	mover := newMover(v.smmu, job.Moves, cancel)
 	for _, e := range endpoints {
-		ep := &endpoint{id: e.master.StreamID, serial: e.serial, dma: soft.NewEndpoint(), tap: t.dma}
+		ep := &endpoint{id: e.master.StreamID, serial: e.serial, dma: soft.NewEndpoint(), mover: mover, tap: t.dma}
 		notes.endpoints[ep.id] = ep
 		if e.serial == guest.PASID {
 			e.master.PASIDBits = uint32(job.PASIDBits)
@@ -126,6 +130,7 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 	t.Stage("the guest's kernel boots")
 	err = v.Run(ctx)
 	notes.fill(r)
+	mover.fill(r)
 	return c, err
 }
 

@@ -3,22 +3,13 @@
 package boot
 
 import (
-	"io"
 	"sync/atomic"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
-	"github.com/go-vsmmu/vsmmuv3/internal/vmm"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/transcript"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
-
-// smmu is the device as the machine has it: a vsmmu.Device, or one that is recorded.
-type smmu interface {
-	vmm.MMIODevice
-	io.Closer
-	Attach(smmuv3.StreamID, bridge.Host, bridge.Endpoint) error
-}
 
 // tape is where the transcript goes, if one is made. It is a Sink that also notes the stages in it.
 type tape struct {
@@ -27,8 +18,8 @@ type tape struct {
 	recorder atomic.Pointer[transcript.Recorder] // nil if nothing is recorded
 }
 
-// device makes the SMMU, and has it recorded if that was asked for.
-func (t *tape) device(cfg vsmmu.Config, hosts ...bridge.Capabilities) (smmu, error) {
+// device makes the SMMU's device, and has it recorded if that was asked for.
+func (t *tape) device(cfg vsmmu.Config, hosts ...bridge.Capabilities) (smmuDevice, error) {
 	if !t.job.Record {
 		return vsmmu.New(cfg)
 	}

@@ -24,8 +24,7 @@ type vm struct {
 	*vmm.Machine
 	ids    idr.Result // as the guest reads them
 	memory guestmem.Slots
-	host   *soft.Host
-	smmu   smmu
+	smmu   *smmu
 
 	parts []io.Closer // in the order in which they were made
 }
@@ -59,20 +58,22 @@ func newVM(cfg vmm.Config, stalls bool, trace vsmmu.Trace, t *tape) (_ *vm, err 
 		ids.Set(smmuv3.StallMax, maxStalls)
 		policy[smmuv3.StallModel] = smmuv3.StallBoth
 	}
-	if v.host, err = soft.New(soft.Config{Memory: &v.memory, IDs: ids}); err != nil {
+	hosts := soft.Config{Memory: &v.memory, IDs: ids}
+	host, err := soft.New(hosts)
+	if err != nil {
 		return nil, err
 	}
-	v.parts = append(v.parts, v.host)
-	capabilities, err := v.host.Capabilities()
+	capabilities, err := host.Capabilities()
 	if err != nil {
 		return nil, err
 	}
 	if v.ids, err = idr.Derive(policy, capabilities); err != nil {
 		return nil, err
 	}
-	v.smmu, err = t.device(vsmmu.Config{
+	device := vsmmu.Config{
 		IDs: v.ids.Regs, Memory: &v.memory, Interrupts: interrupts{v.Machine}, AbortAtReset: true, Trace: trace,
-	}, capabilities)
+	}
+	v.smmu, err = newSMMU(device, hosts, host, func(cfg vsmmu.Config) (smmuDevice, error) { return t.device(cfg, capabilities) })
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +83,7 @@ func newVM(cfg vmm.Config, stalls bool, trace vsmmu.Trace, t *tape) (_ *vm, err 
 
 // addDisk gives the machine a disk whose DMA is the endpoint's, which dma takes it to.
 func (v *vm) addDisk(storage *os.File, size int64, serial string, master vmm.Master, endpoint *soft.Endpoint, dma virtio.DMA) error {
-	if err := v.smmu.Attach(master.StreamID, v.host, endpoint); err != nil {
+	if err := v.smmu.attach(master.StreamID, endpoint); err != nil {
 		return err
 	}
 	block, err := virtio.NewBlock(storage, size, serial)

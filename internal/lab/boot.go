@@ -96,7 +96,10 @@ func follow(ctx context.Context, o *Options, bench bool) (*report.Report, error)
 // run takes the boot through its stages.
 func run(ctx context.Context, o *Options, direct, bench bool, s sink) (*report.Report, error) {
 	s.Stage("the kernels, their modules and the initramfs are read")
-	job := boot.Job{Cmdline: o.Cmdline, Mem: o.Mem, CPUs: guestCPUs, PASIDBits: uint8(o.PASIDBits), Stalls: o.Stalls, Record: o.Record != ""}
+	job := boot.Job{
+		Cmdline: o.Cmdline, Mem: o.Mem, CPUs: guestCPUs, PASIDBits: uint8(o.PASIDBits), Stalls: o.Stalls, Moves: int(o.Moves),
+		Record: o.Record != "",
+	}
 	if bench {
 		job.Peer, job.Rounds = o.Peer, int(o.Rounds)
 	}

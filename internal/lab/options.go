@@ -30,6 +30,7 @@ type Options struct {
 	Stalls      bool   // the misbehaving endpoint's DMA stalls
 	Report      string // where the report goes
 	Record      string // where a transcript of what the guest does to the SMMU goes; empty for none
+	Moves       uint   // how often the SMMU is saved, thrown away and restored; up to MaxMoves
 	Timeout     time.Duration
 	Out         io.Writer // the consoles, the stages and the summary
 }
@@ -46,6 +47,9 @@ const (
 
 // MaxPASIDBits bounds Options.PASIDBits: a SubstreamID has no more.
 const MaxPASIDBits = 20
+
+// MaxMoves bounds Options.Moves: there is one for each piece of the disks' DMA at most.
+const MaxMoves = 500
 
 // InputError says that nothing was booted, since what was given, or what the machine has, does not allow it.
 type InputError struct{ Err error }
@@ -75,6 +79,12 @@ func (o *Options) complete(bench bool) (direct bool, err error) {
 	}
 	if o.PASIDBits < 1 || o.PASIDBits > MaxPASIDBits {
 		return false, fmt.Errorf("PASIDs of %d bits: give from 1 to %d", o.PASIDBits, MaxPASIDBits)
+	}
+	if o.Moves > MaxMoves {
+		return false, fmt.Errorf("the SMMU saved and restored %d times: give up to %d", o.Moves, MaxMoves)
+	}
+	if o.Moves > 0 && o.Record != "" {
+		return false, errors.New("a transcript is of one device, which does not outlive being saved: give -record or -save-restore")
 	}
 	if bench && o.Rounds < 1 {
 		return false, errors.New("0 rounds: measure at least once")

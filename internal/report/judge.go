@@ -18,6 +18,7 @@ const (
 	translated
 	passedThrough
 	stalling
+	moved
 )
 
 func (w when) holds(m Mode) bool {
@@ -28,6 +29,8 @@ func (w when) holds(m Mode) bool {
 		return m.Passthrough
 	case stalling:
 		return m.Stalls && !m.Passthrough
+	case moved:
+		return m.Moves > 0
 	}
 	return true
 }
@@ -71,6 +74,16 @@ var checks = []struct {
 	{"pasid: every byte moved through stage 1", translated, func(r *Report) (string, bool) { return r.allMoved(guest.PASID) }},
 	{"plain: every byte moved past stage 1", passedThrough, func(r *Report) (string, bool) { return r.allMoved(guest.Plain) }},
 	{"pasid: every byte moved past stage 1", passedThrough, func(r *Report) (string, bool) { return r.allMoved(guest.PASID) }},
+	{"the SMMU was saved, thrown away and restored in the middle of the disks' requests", moved, func(r *Report) (string, bool) {
+		m := r.Moves
+		detail := fmt.Sprintf("%d times of %d", m.Made, r.Mode.Moves)
+		if m.Made == 0 || len(m.At) != m.Made {
+			return detail, false
+		}
+		first, last := m.At[0], m.At[m.Made-1]
+		return fmt.Sprintf("%s, from %s to %s of %s of DMA, by states of up to %d bytes, in %.1f ms at most", detail,
+			size(int64(first)), size(int64(last)), size(int64(m.DMA)), m.StateBytes, 1000*m.Longest), m.Made == r.Mode.Moves && last < m.DMA
+	}},
 	// Past stage 1, too: there is no memory where it goes.
 	{"rogue: its DMA to an unmapped address was refused", always, func(r *Report) (string, bool) {
 		if !r.Fault.Made {

@@ -16,6 +16,8 @@ type Mode struct {
 	PASIDBits uint8 `json:"pasid_bits"`
 	// Stalls says that the SMMU has stalls, and the misbehaving endpoint dma-can-stall.
 	Stalls bool `json:"stalls"`
+	// Moves is how often the SMMU is to be saved, thrown away and restored.
+	Moves int `json:"moves,omitempty"`
 }
 
 // DefaultCmdline is what the guest is asked for before its command line asks for anything else, since kernels' own

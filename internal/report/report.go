@@ -22,6 +22,7 @@ type Report struct {
 	Streams []Stream `json:"streams"`
 	Disks   []Disk   `json:"disks"`
 	Fault   Fault    `json:"fault"`
+	Moves   Moves    `json:"moves,omitzero"`
 
 	Commands   map[string]uint64 `json:"commands"`   // consumed, by opcode
 	Events     map[string]uint64 `json:"events"`     // recorded, by type
@@ -102,6 +103,16 @@ type Disk struct {
 	Verified int64  `json:"verified"` // by the guest, of what it read
 	Backing  int64  `json:"backing"`  // by the VMM, in the backing file, after the guest was gone
 	Error    string `json:"error,omitempty"`
+}
+
+// Moves tells how the SMMU was saved, thrown away and restored while the disks were tested.
+type Moves struct {
+	Made int `json:"made"`
+	// At is how many bytes of data the disks had moved, or were about to, at each move; DMA is how many in the end.
+	At         []uint64 `json:"at"`
+	DMA        uint64   `json:"dma"`
+	StateBytes int      `json:"state_bytes"` // of the largest state
+	Longest    float64  `json:"longest"`     // move, in seconds
 }
 
 // Fault is the misbehaving endpoint's DMA and what became of it.

@@ -155,6 +155,31 @@ func TestJudgeExpectsWhatTheModeMakesOfIt(t *testing.T) {
 	}
 }
 
+func TestJudgeOfMoves(t *testing.T) {
+	const check = "the SMMU was saved, thrown away and restored in the middle of the disks' requests"
+	for _, tt := range []struct {
+		name  string
+		asked int
+		moves Moves
+		fails []string
+	}{
+		{"not asked for", 0, Moves{}, nil},
+		{"as asked for", 2, Moves{Made: 2, At: []uint64{5, 9}, DMA: 10, StateBytes: 500, Longest: 0.001}, nil},
+		{"never", 2, Moves{DMA: 10}, []string{check}},
+		{"not as often", 2, Moves{Made: 1, At: []uint64{5}, DMA: 10}, []string{check}},
+		{"with nothing to do afterwards", 2, Moves{Made: 2, At: []uint64{5, 10}, DMA: 10}, []string{check}},
+		{"who knows when", 2, Moves{Made: 2, DMA: 10}, []string{check}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, r := range []*Report{good(), passthrough()} {
+				r.Mode.Moves, r.Moves = tt.asked, tt.moves
+				r.Judge()
+				assert.Equal(t, tt.fails, failed(r))
+			}
+		})
+	}
+}
+
 func TestModeOfReadsTheCommandLineAsLinuxDoes(t *testing.T) {
 	for _, tt := range []struct {
 		cmdline           string
