@@ -52,7 +52,8 @@ func newVM(cfg vmm.Config, stalls bool, trace vsmmu.Trace, t *tape) (_ *vm, err 
 	if err := v.memory.Add(guestmem.Slot{GPA: vmm.RAMBase, Mem: v.Memory()}); err != nil {
 		return nil, err
 	}
-	ids, policy := soft.DefaultIDs(), idr.Policy{}
+	// Drivers see by an MSI to memory that a CMD_SYNC is done: a load less that leaves the guest.
+	ids, policy := soft.DefaultIDs(), idr.Policy{smmuv3.MSI: 1}
 	if stalls {
 		ids.Set(smmuv3.StallModel, smmuv3.StallBoth)
 		ids.Set(smmuv3.StallMax, maxStalls)

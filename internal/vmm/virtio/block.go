@@ -42,9 +42,11 @@ const (
 	configSize = 60
 	headerSize = 16
 
-	// The largest request is what the driver is told: segMax pieces of sizeMax bytes.
-	sizeMax     = 64 << 10
-	segMax      = 64
+	// The largest request is what the driver is told: segMax pieces of sizeMax bytes. Each piece is mapped for itself, and its
+	// translation withdrawn, so that they had better be few and large. Two requests of the most pieces fill a queue, with
+	// a header and a status each.
+	sizeMax     = 1 << 20
+	segMax      = queueMax/2 - 2
 	maxTransfer = segMax * sizeMax
 
 	blockDeviceID = 2
