@@ -29,7 +29,6 @@ type budget struct {
 }
 
 const (
-	budgetStore   = 256
 	budgetWorker  = 4096
 	costHost      = 63
 	costInterrupt = 15
@@ -48,12 +47,28 @@ func (b *budget) spend(cost int) bool {
 
 func (b *budget) spent() bool { return b.left <= 0 }
 
-// kick has the engine look at the registers, on this goroutine as far as the
-// budget of a store goes, on the worker from there on.
-func (d *Device) kick() {
+// work says whether a store may have made some for the engine, and who does it.
+type work uint8
+
+const (
+	noWork work = iota
+	// handOver: the vCPU does what costs nothing, and the worker the rest. No such store
+	// keeps its vCPU waiting for a host, or with commands.
+	handOver
+	// takePart: the vCPU has asked for commands to be carried out, and does a bounded
+	// part of that itself, so that short runs need no hand-over.
+	takePart
+)
+
+// shares are what a store does of the work itself.
+var shares = [...]budget{handOver: {left: 0, strict: true}, takePart: {left: 256, strict: true}}
+
+// kick has the engine look at the registers, on this goroutine as far as its share
+// goes, on the worker from there on.
+func (d *Device) kick(w work) {
 	d.pending.Store(true)
 	if d.engine.TryLock() {
-		d.turn(budget{left: budgetStore, strict: true})
+		d.turn(shares[w])
 		d.engine.Unlock()
 	}
 	// Work is left if the budget was used up, or if another holds the lock, who
@@ -174,20 +189,20 @@ func (d *Device) streamTable() smmuv3.StreamTable {
 
 // refresh moves a stream to where its configuration says, and deals with hosts
 // that fail. It reports whether the stream did already what it has to. In
-// Service Failure Mode nothing is bound, and neither is it on a suspect host:
-// makeGood comes back to its streams.
+// Service Failure Mode nothing is bound, and on a suspect host nothing that
+// translates: makeGood comes back to its streams.
 func (d *Device) refresh(st *trap.Stream) (kept bool) {
-	if d.failed.Load() || hostOf(st).suspect {
+	if d.failed.Load() {
 		return false
 	}
-	outcome, err := d.streams.Refresh(st)
+	outcome, err := d.streams.Refresh(st, !hostOf(st).suspect)
 	d.settle(st, outcome, err)
 	return outcome == trap.Kept
 }
 
-// abort has a stream abort because of its host.
+// abort has a stream abort that translates, because of its host.
 func (d *Device) abort(st *trap.Stream, why error) {
-	if d.failed.Load() || st.Stage().Disposition == bridge.Abort {
+	if d.failed.Load() || st.Stage().Disposition != bridge.Translate {
 		return
 	}
 	outcome, err := d.streams.Abort(st, why)

@@ -3,6 +3,7 @@ package vsmmu_test
 import (
 	"fmt"
 	"log"
+	"runtime"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
@@ -46,6 +47,9 @@ func Example() {
 	// The guest's accesses to the SMMU's 128 KiB of registers go here ...
 	idr0 := smmu.Load(smmuv3.RegIDR0, 4)
 	smmu.Store(smmuv3.RegGBPA, 4, uint64(smmuv3.GBPAUpdate|smmuv3.GBPAAbort))
+	for smmu.Load(smmuv3.RegGBPA, 4)&uint64(smmuv3.GBPAUpdate) != 0 {
+		runtime.Gosched() // until it has taken effect
+	}
 	// ... and what the disk's model reads and writes goes through its endpoint.
 	err = disk.ReadAt(make([]byte, 512), 0x4000_0000)
 

@@ -444,6 +444,52 @@ func TestSuspectHost(t *testing.T) {
 	assert.Empty(t, r.ops(), "and nothing is owed any more")
 }
 
+// TestSuspectHostsBypass_6_3_9_6: streams that bypass, by GBPA or by their STE, make no
+// use of what the host may hold, and go on; what would translate aborts, and C_BAD_STE
+// tells it.
+func TestSuspectHostsBypass_6_3_9_6(t *testing.T) {
+	r := newRig(t)
+	for sid, ste := range map[smmuv3.StreamID]uint64{3: 0xb | cdAt, 4: 0x9} {
+		r.ste(sid, ste)
+		require.NoError(t, r.Attach(sid, r.host, sid))
+	}
+	r.setup()
+	r.host.FailWith(func(c record.Call) error {
+		if c.Op == record.Invalidate {
+			return errAgain
+		}
+		return nil
+	})
+	bypass := bridge.GuestStage{Disposition: bridge.Bypass}
+	r.run(tlbi(1), cmdSync)
+	r.idle()
+	assert.Equal(t, badSTE, r.stage(3))
+	assert.Equal(t, bypass, r.stage(4))
+
+	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN)
+	assert.Equal(t, offBypass, r.stage(3))
+	assert.Equal(t, offBypass, r.stage(4))
+	r.events()
+	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN | smmuv3.CR0SMMUEN)
+	assert.Equal(t, badSTE, r.stage(3))
+	assert.Equal(t, bypass, r.stage(4))
+	assert.Equal(t, []smmuv3.Event{{4 | 3<<32}}, r.events())
+
+	r.ste(4, 0xb|cdAt)
+	r.ste(5, 0x9)
+	r.run(cmdCfgiSTE(4))
+	require.NoError(t, r.Attach(5, r.host, "late"))
+	assert.Equal(t, badSTE, r.stage(4))
+	assert.Equal(t, bypass, r.stage(5))
+	assert.Zero(t, r.gerror())
+
+	r.host.FailWith(nil)
+	r.run(cmdSync)
+	r.idle()
+	assert.Equal(t, translates, r.stage(3))
+	assert.Equal(t, translates, r.stage(4))
+}
+
 // TestServiceFailureMode_12_3: DMA has stopped, and so have the queues; registers
 // can be read and handshakes go on; acknowledging the error does not leave it,
 // reset does.

@@ -25,7 +25,10 @@ type host struct {
 	unstalled bool
 	// suspect is set while the host may hold what the guest withdrew: an
 	// invalidation has failed, and so has making good for it, or there was no
-	// stream to invalidate for. Its streams abort until that has been put right.
+	// stream to invalidate for. Until that has been put right none of its streams
+	// translates: those that would abort. Those that bypass go on: they use nothing of
+	// what the host may hold, nor do their endpoints, which have no ATS meanwhile
+	// (§6.3.9.6, §5.2, EATS).
 	suspect bool
 	n       int
 	batch   [batchMax]smmuv3.Command
@@ -82,8 +85,10 @@ func (d *Device) enlist(h *host, st *trap.Stream) {
 		d.hosts = append(d.hosts, h)
 	}
 	if h.suspect && !d.failed.Load() {
-		d.makeGood(h)
-		return
+		d.makeGood(h) // which refreshes it if it can
+		if !h.suspect {
+			return
+		}
 	}
 	d.refresh(st)
 }
@@ -153,8 +158,8 @@ func (d *Device) flushHost(h *host) {
 }
 
 // makeGood has a host drop all that it may hold of this guest, after an error
-// of which nothing can be believed. If it cannot, its streams abort, until it
-// can at a later SYNC.
+// of which nothing can be believed. If it cannot, its streams that translate abort,
+// until it can at a later SYNC.
 func (d *Device) makeGood(h *host) {
 	err := d.invalidateEverything(h)
 	was := h.suspect

@@ -39,6 +39,10 @@ type interrupts struct {
 	mu  sync.Mutex
 	out Interrupts
 	msi [4]byte // an MSI's data on its way to memory
+
+	// The engine's own, for CMD_SYNC, whose interrupt nothing enables: it takes no lock,
+	// or a guest that has them signalled without end would keep its stores waiting that do.
+	syncMSI [4]byte
 }
 
 // raise signals a source, if it is enabled. irq.mu is held.
@@ -47,47 +51,43 @@ func (d *Device) raise(s source) {
 	if d.regs.get(wIRQCtrl)&src.enable == 0 {
 		return
 	}
-	d.send(src.line, d.regs.get64(src.cfg), d.regs.get(src.cfg+2), src.abort)
-}
-
-// raiseSync signals the completion of a CMD_SYNC, which carries its own MSI
-// configuration and needs no enable (§4.7.3).
-func (d *Device) raiseSync(c *smmuv3.Command) {
-	d.irq.mu.Lock()
-	defer d.irq.mu.Unlock()
-	d.send(LineCmdSync, c.MSIAddr(), c.MSIData(), smmuv3.GErrorMSICMDQAbt)
-}
-
-// send pulses the wired line, and sends the MSI if there is one: an address of
-// zero says that there is none, before it is cut to the output address size
-// (§4.7.3). irq.mu is held.
-func (d *Device) send(line Line, addr uint64, data uint32, abort uint32) {
-	if err := d.irq.out.Pulse(line); err != nil {
-		d.report("the embedder could not pulse an interrupt line", err)
-	}
-	d.trace.interrupt(line)
-	if !d.ids.Has(smmuv3.MSI) || addr == 0 {
-		return
-	}
-	if err := d.msi(guestmem.GPA(addr&d.ids.OutputMask()), data); err != nil {
+	if !d.send(src.line, d.regs.get64(src.cfg), d.regs.get(src.cfg+2), &d.irq.msi) {
 		// MSI_GERROR_ABT raises no interrupt: it would be sent to where the
 		// last one aborted (§7.5.1).
-		if d.setError(abort) && abort != smmuv3.GErrorMSIGERRORAbt {
+		if d.setError(src.abort) && s != srcGERROR {
 			d.raise(srcGERROR)
 		}
 	}
 }
 
-// msi makes the write that a message signalled interrupt is. It may go to
-// memory as well as to an interrupt controller: drivers poll for a CMD_SYNC
-// that way (§3.18).
-func (d *Device) msi(addr guestmem.GPA, data uint32) error {
-	binary.LittleEndian.PutUint32(d.irq.msi[:], data)
-	err := d.write(d.irq.msi[:], addr)
-	if errors.Is(err, guestmem.ErrUnmapped) {
-		err = d.irq.out.SignalMSI(addr, data)
+// raiseSync signals the completion of a CMD_SYNC, which carries its own MSI
+// configuration and needs no enable (§4.7.3).
+func (d *Device) raiseSync(c *smmuv3.Command) {
+	if !d.send(LineCmdSync, c.MSIAddr(), c.MSIData(), &d.irq.syncMSI) {
+		d.activate(smmuv3.GErrorMSICMDQAbt)
 	}
-	return err
+}
+
+// send pulses the wired line, and sends the MSI if there is one: an address of
+// zero says that there is none, before it is cut to the output address size
+// (§4.7.3). It reports false if the MSI was aborted. The caller owns buf.
+func (d *Device) send(line Line, addr uint64, data uint32, buf *[4]byte) (ok bool) {
+	if err := d.irq.out.Pulse(line); err != nil {
+		d.report("the embedder could not pulse an interrupt line", err)
+	}
+	d.trace.interrupt(line)
+	if !d.ids.Has(smmuv3.MSI) || addr == 0 {
+		return true
+	}
+	// It may go to memory as well as to an interrupt controller: drivers poll for a
+	// CMD_SYNC that way (§3.18).
+	gpa := guestmem.GPA(addr & d.ids.OutputMask())
+	binary.LittleEndian.PutUint32(buf[:], data)
+	err := d.write(buf[:], gpa)
+	if errors.Is(err, guestmem.ErrUnmapped) {
+		err = d.irq.out.SignalMSI(gpa, data)
+	}
+	return err == nil
 }
 
 // storeIRQCtrl acknowledges at once: whatever a source had under way is done

@@ -282,7 +282,7 @@ func (m *model) cfgi(first, last smmuv3.StreamID) {
 }
 
 // gather and flush are what the guest is owed at its next SYNC, and what comes of a
-// host that fails it: the streams abort until it does not.
+// host that fails it: no stream translates until it does not.
 func (m *model) gather() {
 	if m.suspect {
 		return
@@ -300,7 +300,7 @@ func (m *model) flush() {
 	if m.host == failsInvalidate {
 		m.suspect = true
 		for _, sid := range m.order() {
-			if m.streams[sid].Disposition != bridge.Abort {
+			if m.streams[sid].Disposition == bridge.Translate {
 				m.abort(sid)
 			}
 		}
@@ -330,10 +330,11 @@ func (m *model) reconfigure() {
 // follow moves a stream to where the registers and the table say. It reports
 // whether it was there.
 func (m *model) follow(sid smmuv3.StreamID) (kept bool) {
-	if m.suspect {
+	want := m.decide(sid)
+	if want.Disposition == bridge.Translate && m.suspect {
+		m.abort(sid)
 		return false
 	}
-	want := m.decide(sid)
 	if want == m.streams[sid] {
 		return true
 	}
@@ -655,9 +656,11 @@ func (m *model) attach(sid smmuv3.StreamID) {
 	m.streams[sid] = bridge.GuestStage{}
 	if m.suspect {
 		m.flush()
-	} else {
-		m.follow(sid)
+		if !m.suspect {
+			return
+		}
 	}
+	m.follow(sid)
 }
 
 func (m *model) detach(sid smmuv3.StreamID) {

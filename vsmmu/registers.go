@@ -100,8 +100,8 @@ type register struct {
 	guard  guard
 	// store, if not nil, turns what is about to be stored into what is.
 	store func(d *Device, old, v uint32) uint32
-	// kick says whether there may now be work for the engine; nil if there never is.
-	kick func(ids *smmuv3.IDRegs) bool
+	// kick says what work a store makes; nil if it never makes any.
+	kick func(ids *smmuv3.IDRegs) work
 }
 
 // registerMap is §6.2.1 and §6.2.2, and the sections of §6.3 named in its rows.
@@ -133,7 +133,7 @@ var registerMap = []register{
 	{offset: smmuv3.RegSTRTABBase, name: "STRTAB_BASE", width: 64, mask: bits(smmuv3.STRTABBaseMask), guard: whileEnabled},             // §6.3.24
 	{offset: smmuv3.RegSTRTABCfg, name: "STRTAB_BASE_CFG", width: 32, mask: strtabCfgMask, guard: whileEnabled},                        // §6.3.25
 	{offset: smmuv3.RegCMDQBase, name: "CMDQ_BASE", width: 64, mask: bits(smmuv3.QueueBaseMask), guard: whileCMDQ},                     // §6.3.26
-	{offset: smmuv3.RegCMDQProd, name: "CMDQ_PROD", width: 32, mask: indexMask(smmuv3.CMDQS), kick: anyway},                            // §6.3.27
+	{offset: smmuv3.RegCMDQProd, name: "CMDQ_PROD", width: 32, mask: indexMask(smmuv3.CMDQS), kick: forCommands},                       // §6.3.27
 	{offset: smmuv3.RegCMDQCons, name: "CMDQ_CONS", width: 32, mask: indexMask(smmuv3.CMDQS), guard: whileCMDQ},                        // §6.3.28: ERR ignores writes
 	{offset: smmuv3.RegEVENTQBase, name: "EVENTQ_BASE", width: 64, mask: bits(smmuv3.QueueBaseMask), guard: whileEVENTQ},               // §6.3.29
 	{offset: smmuv3.RegEventQIRQ0, name: "EVENTQ_IRQ_CFG0", width: 64, mask: ifMSI(smmuv3.IRQCfgAddrMask), guard: whileEventIRQ},       // §6.3.30
@@ -153,12 +153,16 @@ func bits(mask uint64) func(*smmuv3.IDRegs) uint64 {
 	return func(*smmuv3.IDRegs) uint64 { return mask }
 }
 
-// anyway and ifStalls are for kick. Room in the event queue is work for the engine
-// only where a stalled transaction may wait for it.
-func anyway(*smmuv3.IDRegs) bool { return true }
+// These are for kick. Room in the event queue is work only where a stalled transaction
+// may wait for it.
+func forCommands(*smmuv3.IDRegs) work { return takePart }
+func anyway(*smmuv3.IDRegs) work      { return handOver }
 
-func ifStalls(ids *smmuv3.IDRegs) bool {
-	return ids.Get(smmuv3.StallModel) != smmuv3.StallTerminate
+func ifStalls(ids *smmuv3.IDRegs) work {
+	if !stallsShown(ids) {
+		return noWork
+	}
+	return handOver
 }
 
 // ifMSI makes a register RES0 on an SMMU whose interrupts are wired only.
@@ -242,7 +246,7 @@ type access struct {
 		guard guard
 	}
 	store func(d *Device, old, v uint32) uint32
-	kick  bool
+	kick  work
 	// plain words have neither a guard nor an effect, and no bits but those that the
 	// guest writes: what a store leaves in them depends on nothing else. They are what
 	// guests store to all the time.
@@ -264,7 +268,10 @@ func accesses(ids *smmuv3.IDRegs) *[numWords]access {
 				part = &a.parts[1]
 			}
 			part.mask, part.guard = uint32(mask>>(32*half)), r.guard
-			a.store, a.kick = r.store, r.kick != nil && r.kick(ids)
+			a.store = r.store
+			if r.kick != nil {
+				a.kick = r.kick(ids)
+			}
 			a.plain = a.store == nil && a.parts[0].guard == guard{} && a.parts[1].mask == 0
 		}
 	}
@@ -309,26 +316,26 @@ func (d *Device) load(off uint64) uint32 {
 // SMMU's base. The sizes are those of Load; any other access is ignored. Of
 // two registers written as a pair the one at the lower address comes first.
 //
-// A store that gives the SMMU something to do does a bounded part of it before
-// it returns and leaves the rest to a worker, see Device.
+// A store to CMDQ_PROD carries out a bounded part of the commands before it returns and
+// leaves the rest to a worker, see Device.
 func (d *Device) Store(off uint64, size int, v uint64) {
-	kick := false
+	w := noWork
 	switch {
 	case size == 4 && off&3 == 0:
-		kick = d.store(off, uint32(v))
+		w = d.store(off, uint32(v))
 	case size == 8 && off&7 == 0:
-		kick = d.store(off, uint32(v))
-		kick = d.store(off+4, uint32(v>>32)) || kick
+		w = d.store(off, uint32(v))
+		w = max(w, d.store(off+4, uint32(v>>32)))
 	}
-	if kick {
-		d.kick()
+	if w != noWork {
+		d.kick(w)
 	}
 }
 
-func (d *Device) store(off uint64, v uint32) (kick bool) {
+func (d *Device) store(off uint64, v uint32) work {
 	w, ok := wordAt(off)
 	if !ok {
-		return false
+		return noWork
 	}
 	a := &d.access[w]
 	if a.plain {
@@ -338,7 +345,7 @@ func (d *Device) store(off uint64, v uint32) (kick bool) {
 	defer d.regMu.Unlock()
 	m := d.writable(a)
 	if m == 0 || d.sealed.Load() {
-		return false
+		return noWork
 	}
 	old := d.regs.get(w)
 	v = old&^m | v&m
@@ -350,7 +357,7 @@ func (d *Device) store(off uint64, v uint32) (kick bool) {
 }
 
 // storePlain takes no lock: there is nothing that has to stay as it is meanwhile.
-func (d *Device) storePlain(w word, a *access, v uint32) (kick bool) {
+func (d *Device) storePlain(w word, a *access, v uint32) work {
 	d.regs.set(w, v&a.parts[0].mask)
 	if d.sealed.Load() {
 		d.regs.set(w, 0) // it may have come after the zero of seal

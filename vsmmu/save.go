@@ -182,7 +182,7 @@ func (d *Device) restoreStream(st *trap.Stream, v trap.Saved, suspect bool) erro
 	}
 	outcome, err := d.streams.Restore(st, v)
 	if suspect && err == nil && !d.failed.Load() {
-		outcome, err = d.streams.Refresh(st)
+		outcome, err = d.streams.Refresh(st, true)
 	}
 	d.settle(st, outcome, err)
 	return err

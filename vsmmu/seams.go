@@ -25,8 +25,8 @@ func (l Line) String() string {
 }
 
 // Interrupts is how the device reaches the guest's interrupt controller. Both
-// methods are called from any goroutine, must not block on the guest, and must
-// not call back into the device.
+// methods are called from any goroutine, also at the same time, must not block on the
+// guest, and must not call back into the device.
 type Interrupts interface {
 	// Pulse signals an edge: every source of the SMMU is one, so that nothing
 	// ever holds a level and nothing has to be cleared (§3.18).

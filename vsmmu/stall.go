@@ -31,8 +31,13 @@ type stall struct {
 // waitingMax is as many as there are STAGs; hosts stall far fewer.
 const waitingMax = 1 << 16
 
+// stallsShown reports whether the guest was shown an SMMU in which faults may stall.
+func stallsShown(ids *smmuv3.IDRegs) bool {
+	return ids.Get(smmuv3.StallModel) != smmuv3.StallTerminate
+}
+
 func newStalls(ids *smmuv3.IDRegs) stalls {
-	if !ifStalls(ids) {
+	if !stallsShown(ids) {
 		return stalls{}
 	}
 	return stalls{most: max(1, int(ids.Get(smmuv3.StallMax))), told: map[stall]bool{}}

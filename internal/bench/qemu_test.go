@@ -92,6 +92,9 @@ func (m *machine) store(addr uint64, size int, v uint64) {
 	switch {
 	case addr >= smmuBase && addr < smmuBase+smmuv3.RegisterSpace:
 		m.smmu.Store(addr-smmuBase, size, v)
+		for m.smmu.Load(smmuv3.RegCR0, 4) != m.smmu.Load(smmuv3.RegCR0ACK, 4) {
+			runtime.Gosched()
+		}
 		for m.smmu.Load(smmuv3.RegCMDQProd, 4) != m.smmu.Load(smmuv3.RegCMDQCons, 4) && m.smmu.Load(smmuv3.RegGERROR, 4) == 0 {
 			runtime.Gosched()
 		}

@@ -65,6 +65,8 @@ var (
 	ErrNotAttached = errors.New("trap: the StreamID is not attached")
 )
 
+var errStale = errors.New("the host may hold stale translations")
+
 // BindFunc is told of each call of Stream.Bind, with its answer.
 type BindFunc func(smmuv3.StreamID, bridge.GuestStage, error)
 
@@ -198,8 +200,10 @@ func (s *Streams) SetRegs(r Regs) {
 // it says. The stages replace each other in one call of Bind, and where nothing
 // has changed there is no call. When the host fails, the stream is made to
 // abort: with C_BAD_STE as its cause, since to the guest a stage that the SMMU
-// does not take is a bad STE.
-func (s *Streams) Refresh(st *Stream) (Outcome, error) {
+// does not take is a bad STE. So it is made to abort if it would translate while
+// translate is false, as its host may hold translations that the guest withdrew; a
+// stream that bypasses makes no use of them.
+func (s *Streams) Refresh(st *Stream, translate bool) (Outcome, error) {
 	s.entry, st.walked = Entry{}, path{}
 	if s.regs.Enabled {
 		s.entry, st.walked = s.reader.lookup(s.regs.Table, st.ID)
@@ -208,7 +212,10 @@ func (s *Streams) Refresh(st *Stream) (Outcome, error) {
 		st.judged, st.entry, st.verdict = true, s.entry, Decide(&s.regs, &s.entry, &s.ids)
 	}
 	want := st.verdict
-	if want == st.stage {
+	switch {
+	case want.Disposition == bridge.Translate && !translate:
+		return s.Abort(st, fmt.Errorf("trap: stream %v: %w", st.ID, errStale))
+	case want == st.stage:
 		return Kept, nil
 	}
 	err := s.bind(st, want)

@@ -46,7 +46,7 @@ func (r *rig) enable(on bool) {
 	r.streams.SetRegs(Regs{Enabled: on, Table: table(strtab, 4)})
 }
 
-func (r *rig) refresh() (Outcome, error) { return r.streams.Refresh(r.stream) }
+func (r *rig) refresh() (Outcome, error) { return r.streams.Refresh(r.stream, true) }
 
 // binds are the stages that the host was asked for since the last call.
 func (r *rig) binds() []string {
