@@ -226,7 +226,9 @@ func TestContextsThatCannotBeUsed(t *testing.T) {
 
 func TestBindRejectsWhatNoSTECanSay(t *testing.T) {
 	for name, g := range map[string]bridge.GuestStage{
-		"disposition":  {Disposition: 3},
+		"disposition":  {Disposition: 5},
+		"stage 2":      {Disposition: bridge.TranslateS2, S2: smmuv3.Stage2{T0SZ: 24, SL0: 1, PS: 5, AA64: true}},
+		"S2VMID":       {Disposition: bridge.Translate, S2VMID: 1},
 		"S1CDMax":      {Disposition: bridge.Translate, S1CDMax: 21},
 		"S1CDMax wide": {Disposition: bridge.Translate, S1CDMax: 0x80},
 		"S1ContextPtr": {Disposition: bridge.Translate, S1ContextPtr: 1 << 48},
@@ -238,6 +240,28 @@ func TestBindRejectsWhatNoSTECanSay(t *testing.T) {
 			r.bind(bridge.GuestStage{Disposition: bridge.Bypass})
 			require.ErrorIs(t, r.stream.Bind(g), bridge.ErrRejected)
 			require.NoError(t, r.ep.WriteAt([]byte{1}, 0), "the stage before stands")
+		})
+	}
+
+	for name, change := range map[string]func(*smmuv3.Stage2){
+		"S2TTB beyond S2PS":             func(s *smmuv3.Stage2) { s.TTB = 1 << 48 },
+		"S2TTB that is no multiple":     func(s *smmuv3.Stage2) { s.TTB = 8 },
+		"S2SL0":                         func(s *smmuv3.Stage2) { s.SL0 = 0 },
+		"S2SL0 wider than its field":    func(s *smmuv3.Stage2) { s.SL0 |= 8 },
+		"S2T0SZ wider than its field":   func(s *smmuv3.Stage2) { s.T0SZ |= 64 },
+		"S2TG wider than its field":     func(s *smmuv3.Stage2) { s.TG |= 4 },
+		"AArch32":                       func(s *smmuv3.Stage2) { s.AA64 = false },
+		"S2DS, which is RES0":           func(s *smmuv3.Stage2) { s.DS = true },
+		"S2S, without stalls":           func(s *smmuv3.Stage2) { s.S = true },
+		"S2PTW, without stage 1":        func(s *smmuv3.Stage2) { s.PTW = true },
+		"S2HD alone, which has no mean": func(s *smmuv3.Stage2) { s.HD = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, soft.Config{IDs: soft.Stage2IDs()})
+			g := bridge.GuestStage{Disposition: bridge.TranslateS2, S2: smmuv3.Stage2{T0SZ: 24, SL0: 1, PS: 5, AA64: true}}
+			r.bind(g)
+			change(&g.S2)
+			assert.ErrorIs(t, r.stream.Bind(g), bridge.ErrRejected)
 		})
 	}
 
@@ -255,7 +279,7 @@ func TestNewRefusesPromisesThatItDoesNotKeep(t *testing.T) {
 	_, err := soft.New(soft.Config{})
 	assert.Error(t, err)
 	for f, v := range map[smmuv3.IDField]uint32{
-		smmuv3.S2P: 1, smmuv3.ATS: 1, smmuv3.PRI: 1, smmuv3.BTM: 1, smmuv3.Hyp: 1, smmuv3.D128: 1, smmuv3.S1PI: 1,
+		smmuv3.MTEPERM: 1, smmuv3.ATS: 1, smmuv3.PRI: 1, smmuv3.BTM: 1, smmuv3.Hyp: 1, smmuv3.D128: 1, smmuv3.S1PI: 1,
 		smmuv3.TTF: 3, smmuv3.TTENDIAN: 1, smmuv3.StallModel: 0, smmuv3.OAS: 7, smmuv3.VAX: 2,
 		smmuv3.AttrPermsOvr: 1, smmuv3.SSIDSIZE: 21,
 	} {

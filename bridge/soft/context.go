@@ -1,7 +1,6 @@
 package soft
 
 import (
-	"math/bits"
 	"sync/atomic"
 
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
@@ -14,48 +13,39 @@ type context struct {
 	time  uint64             // when its fetch began
 
 	space
-	halves     [2]halfSpace // by bit 55 of the address
-	outputBits uint
-	bigEndian  bool
-	affd       bool
-	ha, hd     bool // hd implies ha
-	haft       bool // implies ha
-	wxn        bool
-	pan, epan  bool
-	abort      bool // A: a terminated transaction is aborted, and not RAZ/WI
-	record     bool // R
-	stall      bool // S
+	halves    [2]halfSpace // by bit 55 of the address
+	affd      bool
+	ha, hd    bool // hd implies ha
+	wxn       bool
+	pan, epan bool
+	abort     bool // A: a terminated transaction is aborted, and not RAZ/WI
+	record    bool // R
+	stall     bool // S
 }
 
 // halfSpace is what the CD says of the addresses that one table base
 // translates.
 type halfSpace struct {
-	same   uint64 // bits of the address that must equal bit 55 (§3.4.1)
-	walk   bool   // EPDx is 0: the rest has a meaning
-	e0pd   bool
-	had    bool
-	format smmuv3.Format
-	level  int    // at which the walk begins
-	table  uint64 // its address
-	input  uint   // bits of the address that are translated: 64 - TxSZ
+	same uint64 // bits of the address that must equal bit 55 (§3.4.1)
+	walk bool   // EPDx is 0: the rest has a meaning
+	e0pd bool
+	had  bool
+	tables
 }
 
 // newContext makes a context of a CD that is legal.
 func newContext(cd *smmuv3.CD, ids *smmuv3.IDRegs) *context {
 	c := &context{
-		space:      space{cd.ASID(), cd.ASET()},
-		outputBits: cd.OutputBits(ids),
-		bigEndian:  cd.ENDI(),
-		affd:       cd.AFFD(),
-		ha:         cd.HA(),
-		hd:         cd.HA() && cd.HD(), // HD alone behaves as neither (§5.4)
-		haft:       cd.HAFT() && ids.Get(smmuv3.HTTU) == httuTables,
-		wxn:        cd.WXN(),
-		pan:        cd.PAN(),
-		epan:       cd.EPAN() && ids.Has(smmuv3.EPAN),
-		abort:      cd.A(),
-		record:     cd.R(),
-		stall:      cd.S(),
+		space:  space{cd.ASID(), cd.ASET()},
+		affd:   cd.AFFD(),
+		ha:     cd.HA(),
+		hd:     cd.HA() && cd.HD(), // HD alone behaves as neither (§5.4)
+		wxn:    cd.WXN(),
+		pan:    cd.PAN(),
+		epan:   cd.EPAN() && ids.Has(smmuv3.EPAN),
+		abort:  cd.A(),
+		record: cd.R(),
+		stall:  cd.S(),
 	}
 	for x := range uint(2) {
 		h := &c.halves[x]
@@ -68,26 +58,20 @@ func newContext(cd *smmuv3.CD, ids *smmuv3.IDRegs) *context {
 			continue
 		}
 		h.walk = true
-		h.input = 64 - cd.TxSZ(x)
-		h.same = top &^ (1<<h.input - 1)
 		h.e0pd = cd.E0PDx(x) && ids.Has(smmuv3.E0PD)
 		h.had = cd.HADx(x) && ids.Has(smmuv3.HAD)
-		h.format = cd.Format(x, ids)
+		h.tables = tables{
+			format:     cd.Format(x, ids),
+			input:      64 - cd.TxSZ(x),
+			outputBits: cd.OutputBits(ids),
+			bigEndian:  cd.ENDI(),
+			haft:       cd.HAFT() && ids.Get(smmuv3.HTTU) == httuTables,
+		}
 		h.level = h.format.Granule.StartLevel(h.input)
-		h.table = cd.TTBx(x) &^ (c.tableSize(h) - 1)
+		h.setBase(cd.TTBx(x))
+		h.same = top &^ (1<<h.input - 1)
 	}
 	return c
-}
-
-// tableSize is the size in bytes of the first table, which it is aligned to: 8
-// bytes for each descriptor, but no less than 64 where addresses have 52 bits
-// (§5.4, TTB0).
-func (c *context) tableSize(h *halfSpace) uint64 {
-	size := uint64(8) << (h.input - h.format.Granule.LevelShift(h.level))
-	if c.outputBits >= 52 {
-		size = max(size, 64)
-	}
-	return size
 }
 
 // half finds the half that an address lies in; ok is false if it lies in
@@ -96,15 +80,6 @@ func (c *context) half(va uint64) (h *halfSpace, ok bool) {
 	x := va >> 55 & 1
 	h = &c.halves[x]
 	return h, (va^-x)&h.same == 0
-}
-
-// desc turns a descriptor as it lies in memory, read as little-endian, into a
-// descriptor, and back.
-func (c *context) desc(word uint64) uint64 {
-	if c.bigEndian {
-		return bits.ReverseBytes64(word)
-	}
-	return word
 }
 
 // cdSlots is how many CDs are cached for a stream, at most.
@@ -119,13 +94,13 @@ type cdSlot struct {
 // context returns the context with an index, from the cache or from memory.
 // What makes it useless is not cached, so that the next transaction sees what
 // the guest has made of it.
-func (b *binding) context(index smmuv3.SubstreamID, a *access) (*context, *refusal) {
+func (b *binding) context(index smmuv3.SubstreamID, iova uint64, a *access) (*context, *refusal) {
 	slot := &b.cds[int(index)&(len(b.cds)-1)]
 	if c := slot.context.Load(); c != nil && c.index == index && c.time >= slot.time.Load() {
 		return c, nil
 	}
 	now := b.host.clock.Load() // before the first byte is read
-	c, r := b.fetch(index, a)
+	c, r := b.fetch(index, iova, a)
 	if r != nil {
 		return nil, r
 	}
@@ -134,12 +109,15 @@ func (b *binding) context(index smmuv3.SubstreamID, a *access) (*context, *refus
 	return c, nil
 }
 
-// fetch reads and judges a CD.
-func (b *binding) fetch(index smmuv3.SubstreamID, a *access) (*context, *refusal) {
+// fetch reads and judges a CD, for a transaction to an address.
+func (b *binding) fetch(index smmuv3.SubstreamID, iova uint64, a *access) (*context, *refusal) {
 	h := b.host
 	at := b.table.CDAddr(index)
 	if b.table.TwoLevel() {
-		l1 := b.table.L1CDAddr(index)
+		l1, r := b.physical(b.table.L1CDAddr(index), forCD, iova, a)
+		if r != nil {
+			return nil, r
+		}
 		word, err := h.load(l1)
 		if err != nil {
 			return nil, b.configFetch(a, l1)
@@ -149,6 +127,10 @@ func (b *binding) fetch(index smmuv3.SubstreamID, a *access) (*context, *refusal
 			return nil, b.badSubstream(index)
 		}
 		at = b.table.LeafCDAddr(d, index)
+	}
+	at, r := b.physical(at, forCD, iova, a)
+	if r != nil {
+		return nil, r
 	}
 
 	var p [smmuv3.CDSize]byte

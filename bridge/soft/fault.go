@@ -95,7 +95,28 @@ func (b *binding) inputFault(t smmuv3.EventType, iova uint64, a *access) *refusa
 	return r
 }
 
-// walkFault is what a walk met: the CD says what becomes of all but an external
+// stage2Fault is what a walk of stage 2 met, at a descriptor, with an IPA. STE.S2R and
+// S2S say what becomes of all but an external abort; what is terminated is aborted,
+// as stage 2 has no A (§5.5).
+func (b *binding) stage2Fault(t smmuv3.EventType, at, ipa uint64, why purpose, iova uint64, a *access) *refusal {
+	r := b.inputFault(t, iova, a)
+	e := &r.event
+	e.SetS2(true)
+	e.SetClass(why.class())
+	if t == smmuv3.FWalkEABT {
+		e.SetFetchAddr(at)
+		return r
+	}
+	e.SetIPA(ipa)
+	if t == smmuv3.FPermission && why.class() == smmuv3.ClassTT {
+		e.SetTTRnW(why != forUpdate)
+	}
+	r.stall = b.s2.stall
+	r.silent = !r.stall && !b.s2.record
+	return r
+}
+
+// walkFault is what a walk of stage 1 met: the CD says what becomes of all but an external
 // abort (§5.5).
 func (b *binding) walkFault(t smmuv3.EventType, at, iova uint64, c *context, a *access) *refusal {
 	r := b.inputFault(t, iova, a)

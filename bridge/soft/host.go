@@ -28,7 +28,8 @@ type Config struct {
 	// DefaultIDs.
 	IDs smmuv3.IDRegs
 	// TLBEntries is how many translations are held, rounded up to a power of two
-	// and cut to MaxTLBEntries. 0 means 8192. An entry takes 32 bytes.
+	// and cut to MaxTLBEntries. 0 means 8192. An entry takes 34 bytes. With a stage 2
+	// it is as many for each VMID and Config that streams have at a time.
 	TLBEntries int
 }
 
@@ -47,7 +48,6 @@ type Host struct {
 	msi    func(smmuv3.StreamID, guestmem.GPA, uint32) error
 	sink   func(smmuv3.Event)
 
-	tlb *tlb
 	// sections are the transactions under way: those of the memory where it has
 	// some, so that one entry serves both.
 	sections *guestmem.Sections
@@ -57,6 +57,7 @@ type Host struct {
 
 	mu      sync.Mutex
 	streams map[smmuv3.StreamID]*stream // nil once closed
+	tlbs    tlbs
 
 	stalls stalls
 }
@@ -95,11 +96,11 @@ func New(cfg Config) (*Host, error) {
 		mem:        cfg.Memory,
 		swap:       swap,
 		msi:        cfg.MSI,
-		tlb:        newTLB(min(max(entries, 1), MaxTLBEntries)),
 		sections:   new(guestmem.Sections),
 		stalls:     stalls{held: make([]*stalled, ids.Get(smmuv3.StallMax))},
 		streams:    make(map[smmuv3.StreamID]*stream),
 	}
+	h.tlbs.init(min(max(entries, 1), MaxTLBEntries), &h.ids, &h.clock)
 	if m, ok := cfg.Memory.(guestmem.Mapper); ok {
 		h.mapper, h.sections = m, m.Sections()
 	}

@@ -7,11 +7,11 @@ import (
 )
 
 // DefaultIDs are the ID registers of a software SMMU for 48-bit addresses, with
-// everything else that this package carries out but one thing: flags of tables,
-// since Linux takes an HTTU that has them for one that has no flags at all.
-// Config.IDs may have HTTU 0b11, OAS 0b110, VAX 0b01 and DS 1 for the rest, and
-// stalls: STALL_MODEL 0b00 or 0b10, with as many in STALL_MAX as may stall at a
-// time. Memory that has no Swapper takes HTTU away.
+// everything else that this package carries out but stage 2, see Stage2IDs; stalls;
+// and flags of tables, since Linux takes an HTTU that has them for one that has no
+// flags at all. Config.IDs may have HTTU 0b11, OAS 0b110, VAX 0b01 and DS 1, and for
+// stalls STALL_MODEL 0b00 or 0b10, with as many in STALL_MAX as may stall at a time.
+// Memory that has no Swapper takes HTTU away.
 func DefaultIDs() smmuv3.IDRegs {
 	var r smmuv3.IDRegs
 	for f, v := range map[smmuv3.IDField]uint32{
@@ -43,6 +43,16 @@ func DefaultIDs() smmuv3.IDRegs {
 	return r
 }
 
+// Stage2IDs are DefaultIDs with a stage 2 as well, for guests that are hypervisors: an
+// idr.Policy has to ask for it, too.
+func Stage2IDs() smmuv3.IDRegs {
+	r := DefaultIDs()
+	for _, f := range []smmuv3.IDField{smmuv3.S2P, smmuv3.VMID16, smmuv3.XNX, smmuv3.FWB, smmuv3.PTWNNC} {
+		r.Set(f, 1)
+	}
+	return r
+}
+
 // Values of IDR5.OAS.
 const (
 	oas48 = 5
@@ -60,8 +70,9 @@ const (
 // largest values that this package carries out; a field that is not here must
 // be 0. TTF, TTENDIAN and STALL_MODEL are no quantities, and judged apart.
 var limits = map[smmuv3.IDField]uint32{
-	smmuv3.S1P: 1, smmuv3.COHACC: 1, smmuv3.HTTU: httuTables, smmuv3.ASID16: 1, smmuv3.CD2L: 1,
+	smmuv3.S1P: 1, smmuv3.S2P: 1, smmuv3.VMID16: 1, smmuv3.COHACC: 1, smmuv3.HTTU: httuTables, smmuv3.ASID16: 1, smmuv3.CD2L: 1,
 	smmuv3.TermModel: 1, smmuv3.SSIDSIZE: 20,
+	smmuv3.XNX: 1, smmuv3.FWB: 1, smmuv3.PTWNNC: 1,
 	smmuv3.HAD: 1, smmuv3.STT: 1, smmuv3.RIL: 1, smmuv3.BBML: 2, smmuv3.E0PD: 1, smmuv3.EPAN: 1,
 	smmuv3.StallMax: 1<<16 - 1,
 	smmuv3.OAS:      oas52, smmuv3.GRAN4K: 1, smmuv3.GRAN16K: 1, smmuv3.GRAN64K: 1, smmuv3.VAX: 1, smmuv3.DS: 1,

@@ -31,14 +31,32 @@ func (h *Host) Invalidate(cmds []smmuv3.Command) error {
 
 // withdraw carries out one command for transactions that start from now on. It
 // reports whether it knows the command.
+//
+// TLBI_S2_IPA is for what stage 2 translates alone. What it has translated along with
+// stage 1 the architecture leaves to a TLBI_NH_ALL or TLBI_NH_VAA that software sends
+// besides (§4.4.3.1), and a stage 1 walk translates the addresses of its tables anew.
 func (h *Host) withdraw(c smmuv3.Command, now uint64) bool {
 	switch c.Opcode() {
-	case smmuv3.OpTLBINHAll, smmuv3.OpTLBINSNHAll:
-		h.tlb.invalidateAll(now)
-	case smmuv3.OpTLBINHASID:
-		h.tlb.invalidateASID(c.ASID(), now)
-	case smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA:
-		h.withdrawRange(c, now)
+	case smmuv3.OpTLBINSNHAll:
+		for _, t := range h.tlbs.inUse {
+			t.invalidateAll(now)
+		}
+	case smmuv3.OpTLBIS12VMAll:
+		for _, t := range h.tlbs.of(c.VMID()) {
+			if t != nil {
+				t.invalidateAll(now)
+			}
+		}
+	case smmuv3.OpTLBIS2IPA:
+		if t := h.tlbs.of(c.VMID())[ofStage2]; t != nil {
+			t.withdrawRange(rangeOf(c, &h.ids), 0, false, now)
+		}
+	case smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA:
+		for _, t := range h.tlbs.of(c.VMID())[:ofStage2] {
+			if t != nil {
+				h.withdrawStage1(t, c, now)
+			}
+		}
 	case smmuv3.OpCfgiCD:
 		if s := h.streams[c.StreamID()]; s != nil {
 			s.ep.bound.Load().invalidateCD(c.SubstreamID(), now)
@@ -55,33 +73,59 @@ func (h *Host) withdraw(c smmuv3.Command, now uint64) bool {
 	return true
 }
 
+// withdrawStage1 carries out a TLBI_NH_* on a TLB of VAs.
+func (h *Host) withdrawStage1(t *tlb, c smmuv3.Command, now uint64) {
+	switch c.Opcode() {
+	case smmuv3.OpTLBINHAll:
+		t.invalidateAll(now)
+	case smmuv3.OpTLBINHASID:
+		t.invalidateASID(c.ASID(), now)
+	case smmuv3.OpTLBINHVA:
+		t.withdrawRange(rangeOf(c, &h.ids), c.ASID(), false, now)
+	case smmuv3.OpTLBINHVAA:
+		t.withdrawRange(rangeOf(c, &h.ids), 0, true, now)
+	}
+}
+
 // maxPages is how many pages one command invalidates one by one. Beyond that
 // it takes less time to throw more away.
 const maxPages = 128
 
-// withdrawRange carries out TLBI_NH_VA and TLBI_NH_VAA. Entries have whole
-// pages and blocks, so each size that may be held is looked for by itself.
-func (h *Host) withdrawRange(c smmuv3.Command, now uint64) {
-	r := rangeOf(c, &h.ids)
-	allASIDs := c.Opcode() == smmuv3.OpTLBINHVAA
-	for m := h.tlb.forms.Load() & r.sizes; m != 0; m &= m - 1 {
+// withdrawRange takes the entries at some addresses, of an ASID or of all, and the
+// global ones. Entries have whole pages and blocks, so each size that may be held is
+// looked for by itself. Where blocks have been fractured, an address is for entries
+// anywhere in its block, and of other sizes than its level tells.
+func (t *tlb) withdrawRange(r span, asid smmuv3.ASID, allASIDs bool, now uint64) {
+	forms := t.forms.Load()
+	if forms&formFractured != 0 {
+		t.withdrawAny(asid, allASIDs, now)
+		return
+	}
+	for m := forms & r.sizes; m != 0; m &= m - 1 {
 		size := uint(bits.TrailingZeros64(m))
 		first, last := r.first>>size, r.last>>size
 		switch {
-		case last-first >= maxPages && (allASIDs || h.tlb.forms.Load()&formGlobal != 0):
-			h.tlb.invalidateAll(now)
-			return
 		case last-first >= maxPages:
-			h.tlb.invalidateASID(c.ASID(), now)
+			t.withdrawAny(asid, allASIDs, now)
 			return
 		case !allASIDs:
-			h.tlb.invalidatePages(c.ASID(), first, last, size)
+			t.invalidatePages(asid, first, last, size)
 			continue
 		}
 		for page := first; page <= last; page++ {
-			h.tlb.invalidatePlace(page<<size, size, now)
+			t.invalidatePlace(page<<size, size, now)
 		}
 	}
+}
+
+// withdrawAny takes the entries of an ASID or of all, and the global ones, wherever
+// they are.
+func (t *tlb) withdrawAny(asid smmuv3.ASID, allASIDs bool, now uint64) {
+	if allASIDs || t.forms.Load()&formGlobal != 0 {
+		t.invalidateAll(now)
+		return
+	}
+	t.invalidateASID(asid, now)
 }
 
 // span is the addresses that an invalidation reaches, both ends included, and

@@ -14,7 +14,11 @@ const (
 	unprivExecute
 )
 
-const anyUnpriv = unprivRead | unprivWrite | unprivExecute
+const (
+	anyUnpriv = unprivRead | unprivWrite | unprivExecute
+	anyRead   = privRead | unprivRead
+	anyWrite  = privWrite | unprivWrite
+)
 
 // hierarchy is what the table descriptors on the way down took away.
 type hierarchy struct {
@@ -57,6 +61,26 @@ func permit(d smmuv3.Desc, h hierarchy, c *context) permissions {
 
 	if c.pan && (unpriv || c.epan && p&unprivExecute != 0) {
 		p &^= privRead | privWrite
+	}
+	return p
+}
+
+// permitS2 is what a leaf of stage 2 lets pass: Direct permissions, where XN tells
+// privileged and unprivileged execution apart if there is XNX (DDI 0487, D8.4.2).
+// Execution needs no read permission.
+func permitS2(d smmuv3.Desc, xnx bool) permissions {
+	xn := d.XN()
+	if !xnx {
+		xn &= 0b10
+	}
+	p := [4]permissions{
+		0b00: privExecute | unprivExecute, 0b01: unprivExecute, 0b10: 0, 0b11: privExecute,
+	}[xn]
+	if d.S2AP()&0b01 != 0 {
+		p |= anyRead
+	}
+	if d.S2AP()&0b10 != 0 {
+		p |= anyWrite
 	}
 	return p
 }

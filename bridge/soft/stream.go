@@ -22,16 +22,33 @@ type binding struct {
 	sid   smmuv3.StreamID
 	stage bridge.GuestStage
 	table smmuv3.CDTable
-	cds   []cdSlot // a power of two of them; none unless the stage translates
+	cds   []cdSlot // a power of two of them; none unless stage 1 translates
+	s2    *stage2  // nil unless stage 2 translates
+	vas   *tlb     // of what stage 1 translates, stage 2 along with it
+	ipas  *tlb     // of what stage 2 translates alone
 }
 
+// newBinding makes a binding. Its TLBs are to be given back.
 func newBinding(h *Host, ep *Endpoint, sid smmuv3.StreamID, g bridge.GuestStage) *binding {
 	b := &binding{host: h, ep: ep, sid: sid, stage: g}
-	if g.Disposition == bridge.Translate {
+	if g.Disposition.Stage1() {
 		b.table = smmuv3.CDTable{Ptr: uint64(g.S1ContextPtr), Max: g.S1CDMax, Fmt: g.S1Fmt}
 		b.cds = make([]cdSlot, min(1<<g.S1CDMax, cdSlots))
+		b.vas = h.tlbs.acquire(g.S2VMID, kindOf[g.Disposition])
+	}
+	if g.Disposition.Stage2() {
+		b.s2 = newStage2(&g.S2, &h.ids)
+		if !g.Disposition.Stage1() || g.S1DSS == smmuv3.S1DSSBypass {
+			b.ipas = h.tlbs.acquire(g.S2VMID, ofStage2)
+		}
 	}
 	return b
+}
+
+// release gives the TLBs back. No transaction is under way that uses the binding.
+func (b *binding) release() {
+	b.host.tlbs.release(b.vas)
+	b.host.tlbs.release(b.ipas)
 }
 
 // Bind is bridge.Stream's. Stages that the architecture has no STE for are
@@ -45,8 +62,9 @@ func (s *stream) Bind(g bridge.GuestStage) error {
 	if s.ep == nil {
 		return fmt.Errorf("soft: bind stream %v: %w", s.sid, bridge.ErrClosed)
 	}
-	s.ep.bound.Store(newBinding(s.host, s.ep, s.sid, g))
+	old := s.ep.bound.Swap(newBinding(s.host, s.ep, s.sid, g))
 	s.host.sections.Drain()
+	old.release()
 	return nil
 }
 
@@ -57,17 +75,19 @@ func (s *stream) Close() error {
 	if s.ep == nil {
 		return fmt.Errorf("soft: close stream %v: %w", s.sid, bridge.ErrClosed)
 	}
-	s.detach()
+	old := s.detach()
 	s.host.sections.Drain()
+	old.release()
 	s.host.stalls.terminate(s.sid) // none comes after the drain
 	delete(s.host.streams, s.sid)
 	return nil
 }
 
 // detach lets go of the endpoint. DMA under way is not waited for.
-func (s *stream) detach() {
-	s.ep.bound.Store(nil)
+func (s *stream) detach() *binding {
+	old := s.ep.bound.Swap(nil)
 	s.ep = nil
+	return old
 }
 
 // check judges a stage as an STE with the same fields.
@@ -75,7 +95,7 @@ func (h *Host) check(g bridge.GuestStage) error {
 	switch g.Disposition {
 	case bridge.Abort, bridge.Bypass:
 		return nil
-	case bridge.Translate:
+	case bridge.Translate, bridge.TranslateS2, bridge.TranslateNested:
 	default:
 		return fmt.Errorf("%w: disposition %d", bridge.ErrRejected, g.Disposition)
 	}
@@ -86,6 +106,12 @@ func (h *Host) check(g bridge.GuestStage) error {
 	// Fields that do not fit into an STE.
 	if uint64(g.S1ContextPtr) != s.S1ContextPtr() || g.S1CDMax != s.S1CDMax() || uint32(g.S1CDMax) > h.ids.Get(smmuv3.SSIDSIZE) {
 		return fmt.Errorf("%w: S1ContextPtr %v or S1CDMax %d is out of range", bridge.ErrRejected, g.S1ContextPtr, g.S1CDMax)
+	}
+	if g.Disposition.Stage2() && g.S2 != s.Stage2().Effective(&h.ids, g.Disposition.Stage1()) {
+		return fmt.Errorf("%w: stage 2 has what does not fit or means nothing: %v", bridge.ErrRejected, g)
+	}
+	if g.S2VMID != 0 && !h.ids.Has(smmuv3.S2P) {
+		return fmt.Errorf("%w: S2VMID %d, without stage 2", bridge.ErrRejected, g.S2VMID)
 	}
 	return nil
 }
@@ -103,9 +129,9 @@ func (b *binding) translate(iova uint64, a *access) (translation, *refusal) {
 			r = &refusal{} // §3.4: no event is recorded
 		}
 		return t, r
-	case g.Disposition == bridge.Bypass && a.attrs.HasSubstream:
+	case !g.Disposition.Stage1() && a.attrs.HasSubstream:
 		return translation{}, b.badSubstream(a.attrs.Substream)
-	case g.Disposition == bridge.Bypass:
+	case !g.Disposition.Stage1():
 		return b.bypass(iova, a)
 	}
 
@@ -119,22 +145,32 @@ func (b *binding) translate(iova uint64, a *access) (translation, *refusal) {
 		return translation{}, &refusal{event: smmuv3.NewEvent(smmuv3.FStreamDisabled, b.sid)}
 	}
 
-	c, r := b.context(index, a)
+	c, r := b.context(index, iova, a)
 	if r != nil {
 		return translation{}, r
 	}
 	h := b.host
 	if _, ok := c.half(iova); ok {
-		if t, ok := h.tlb.lookup(c.space, iova, a.need); ok {
+		if t, ok := b.vas.lookup(c.space, iova, a.need); ok {
 			return t, nil
 		}
 	}
 	now := h.clock.Load() // before the first descriptor is read
-	l, event, at := h.walk(c, iova, a)
-	if event != 0 {
-		return translation{}, b.walkFault(event, at, iova, c, a)
+	l, r := b.walk(c, iova, a)
+	if r != nil {
+		return translation{}, r
 	}
-	h.tlb.insert(c.space, iova, l, now, &h.clock)
+	if b.s2 != nil {
+		l2, r := b.stage2(l.translate(iova).pa, forInput, iova, a)
+		if r != nil {
+			return translation{}, r
+		}
+		if l2.size < l.size {
+			b.vas.fracture()
+		}
+		l = l.through(l2, iova)
+	}
+	b.vas.insert(c.space, iova, l, now, &h.clock)
 	return l.translate(iova), nil
 }
 
@@ -151,12 +187,15 @@ func (b *binding) aborted(a *access) *refusal {
 	return r
 }
 
-// bypass puts the address out as it came, if the output has room for it
-// (§3.4).
+// bypass is what becomes of an address that stage 1 lets by: it is an IPA, if the
+// output has room for it (§3.4). Without AArch32 tables as much goes into stage 2.
 func (b *binding) bypass(iova uint64, a *access) (translation, *refusal) {
 	mask := b.host.outputMask
 	if iova > mask {
 		return translation{}, b.inputFault(smmuv3.FAddrSize, iova, a)
+	}
+	if b.s2 != nil {
+		return b.translateIPA(iova, a)
 	}
 	return translation{iova, mask - iova + 1}, nil
 }

@@ -28,14 +28,18 @@ type tlb struct {
 	sets   []tlbSet                       // a power of two of them
 	held   []atomic.Int32                 // ways in use, by regionOf: as many as there are sets
 	shift  uint                           // 64 - log2 of the number of sets
+
+	place **tlb // these belong to tlbs
+	users int
 }
 
 // Bits of forms. They are set before the first entry of the form is inserted,
 // and stay set: an entry that is not looked for would outlive its invalidation.
 const (
-	formSizes  = 1<<62 - 1 // bit n: there may be entries of 2^n bytes
-	formPlaces = 1 << 62   // places has been used
-	formGlobal = 1 << 63   // there may be global entries
+	formSizes     = 1<<61 - 1 // bit n: there may be entries of 2^n bytes
+	formFractured = 1 << 61   // there may be entries for less than stage 1 translates alike
+	formPlaces    = 1 << 62   // places has been used
+	formGlobal    = 1 << 63   // there may be global entries
 )
 
 const (
@@ -207,6 +211,14 @@ func (t *tlb) insert(s space, va uint64, l leaf, now uint64, clock *atomic.Uint6
 	w.key.Store(key)
 	w.data.Store(tlbData(l.pa, asid, l.perms))
 	w.time.Store(now)
+}
+
+// fracture says that there will be entries for parts of a block. An invalidation by
+// an address in the block is for all of them.
+func (t *tlb) fracture() {
+	if t.forms.Load()&formFractured == 0 {
+		t.forms.Or(formFractured)
+	}
 }
 
 // uncount takes what a way holds out of its region's count. The set is locked.

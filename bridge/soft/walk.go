@@ -1,68 +1,51 @@
 package soft
 
-import (
-	"github.com/go-vsmmu/vsmmuv3/guestmem"
-	"github.com/go-vsmmu/vsmmuv3/smmuv3"
-)
+import "github.com/go-vsmmu/vsmmuv3/smmuv3"
 
-// leaf is what a walk ends in.
-type leaf struct {
-	pa     uint64 // where the page or block begins
-	size   uint   // log2 of its bytes
-	global bool
-	perms  permissions
-}
-
-// maxUpdates bounds how often a walk starts over at a descriptor that the guest
-// changes while its flags are being updated.
-const maxUpdates = 16
-
-// walk translates an address by the tables in memory. Otherwise it returns the
-// event that §7.3.22 has come first, and for F_WALK_EABT the address that could
-// not be read or updated.
-func (h *Host) walk(c *context, va uint64, a *access) (l leaf, event smmuv3.EventType, at uint64) {
+// walk translates an address by stage 1's tables in memory, or returns the event
+// that §7.3.22 has come first. The addresses of tables are IPAs where stage 2
+// translates, too.
+func (b *binding) walk(c *context, va uint64, a *access) (leaf, *refusal) {
+	h := b.host
 	half, ok := c.half(va)
-	if !ok || !half.walk {
-		return leaf{}, smmuv3.FTranslation, 0
-	}
-	if half.e0pd && !a.attrs.Privileged {
-		return leaf{}, smmuv3.FTranslation, 0
+	if !ok || !half.walk || half.e0pd && !a.attrs.Privileged {
+		return leaf{}, b.walkFault(smmuv3.FTranslation, 0, va, c, a)
 	}
 
 	var limits hierarchy
-	table, level, top := half.table, half.level, half.input
+	var at uint64
+	t := &half.tables
+	table, level, top := t.base, t.level, t.input
 	for updates := 0; updates < maxUpdates; {
-		shift := half.format.Granule.LevelShift(level)
-		at = table + va&(1<<top-1)>>shift*8
-		word, err := h.load(at)
-		if err != nil {
-			return leaf{}, smmuv3.FWalkEABT, at
+		shift := t.format.Granule.LevelShift(level)
+		ipa := table + va&(1<<top-1)>>shift*8
+		var r *refusal
+		if at, r = b.physical(ipa, forTable, va, a); r != nil {
+			return leaf{}, r
 		}
-		d := smmuv3.Desc(c.desc(word))
-		kind := d.Kind(half.format, level)
-		if kind == smmuv3.DescInvalid {
-			return leaf{}, smmuv3.FTranslation, 0
-		}
-		addr := d.Addr(half.format, level)
-		if addr>>c.outputBits != 0 {
-			return leaf{}, smmuv3.FAddrSize, 0
+		d, kind, addr, event := h.read(t, level, at)
+		if event != 0 {
+			return leaf{}, b.walkFault(event, at, va, c, a)
 		}
 		perms, update := permissions(0), d
 		if kind == smmuv3.DescLeaf {
 			if perms, update, event = judge(d, limits, c, a); event != 0 {
-				return leaf{}, event, 0
+				return leaf{}, b.walkFault(event, at, va, c, a)
 			}
-		} else if c.haft {
+		} else if t.haft {
 			update = d.WithAF() // §3.13.6
 		}
 		if update != d {
-			swapped, err := h.swap.CompareAndSwap(guestmem.GPA(at), word, c.desc(uint64(update)))
+			if at, r = b.physical(ipa, forUpdate, va, a); r != nil {
+				return leaf{}, r
+			}
+			swapped, err := h.update(t, at, d, update)
 			if err != nil {
 				break
 			}
 			if !swapped {
 				updates++
-				continue // the guest was faster: see what it is now
+				continue // see what it is now
 			}
 		}
 
@@ -70,14 +53,14 @@ func (h *Host) walk(c *context, va uint64, a *access) (l leaf, event smmuv3.Even
 			if half.e0pd {
 				perms &^= anyUnpriv // for the others who find it in the TLB
 			}
-			return leaf{addr, shift, !d.NG(), perms}, 0, 0
+			return leaf{addr, shift, !d.NG(), perms}, nil
 		}
 		if !half.had {
 			limits.add(d)
 		}
 		table, level, top = addr, level+1, shift
 	}
-	return leaf{}, smmuv3.FWalkEABT, at
+	return leaf{}, b.walkFault(smmuv3.FWalkEABT, at, va, c, a)
 }
 
 // judge decides on an access by the leaf that translates it. The descriptor
@@ -105,13 +88,7 @@ func judge(d smmuv3.Desc, limits hierarchy, c *context, a *access) (permissions,
 		update, clean = update.WithDirty(), false
 	}
 	if clean {
-		perms &^= privWrite | unprivWrite // the first write walks again
+		perms &^= anyWrite // the first write walks again
 	}
 	return perms, update, 0
-}
-
-// translate is where the leaf takes an address that lies in it.
-func (l leaf) translate(va uint64) translation {
-	offset := va & (1<<l.size - 1)
-	return translation{l.pa | offset, 1<<l.size - offset}
 }
