@@ -52,10 +52,12 @@ func (h *Host) withdraw(c smmuv3.Command, now uint64) bool {
 			t.withdrawRange(rangeOf(c, &h.ids), 0, false, now)
 		}
 	case smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA:
-		for _, t := range h.tlbs.of(c.VMID())[:ofStage2] {
-			if t != nil {
-				h.withdrawStage1(t, c, now)
-			}
+		tlbs := h.tlbs.of(c.VMID())
+		if t := tlbs[ofStage1]; t != nil {
+			h.withdrawStage1(t, c, now)
+		}
+		if t := tlbs[ofNested]; t != nil {
+			h.withdrawStage1(t, c, now)
 		}
 	case smmuv3.OpCfgiCD:
 		if s := h.streams[c.StreamID()]; s != nil {

@@ -19,9 +19,12 @@ func (b *binding) walk(c *context, va uint64, a *access) (leaf, *refusal) {
 	for updates := 0; updates < maxUpdates; {
 		shift := t.format.Granule.LevelShift(level)
 		ipa := table + va&(1<<top-1)>>shift*8
+		at = ipa
 		var r *refusal
-		if at, r = b.physical(ipa, forTable, va, a); r != nil {
-			return leaf{}, r
+		if b.s2 != nil {
+			if at, r = b.physical(ipa, forTable, va, a); r != nil {
+				return leaf{}, r
+			}
 		}
 		d, kind, addr, event := h.read(t, level, at)
 		if event != 0 {
