@@ -43,12 +43,12 @@ func TestOneStoreIsBounded(t *testing.T) {
 		{"cheap ones", 1, []smmuv3.Command{{0x01}}, false, 256, 0},
 		{"TLBI", 1, []smmuv3.Command{tlbi(1)}, false, 256, 0},
 		{"SYNC with nothing to wait for", 1, []smmuv3.Command{cmdSync}, false, 256, 0},
-		{"SYNC with an interrupt", 1, []smmuv3.Command{cmdSyncIRQ}, false, 16, 0},
-		{"TLBI and SYNC", 1, []smmuv3.Command{tlbi(1), cmdSync}, false, 7, 3},
-		{"63 TLBI and SYNC", 1, append(make63(), cmdSync), false, 128 + 2, 2},
-		{"CFGI_STE", 1, []smmuv3.Command{cmdCfgiSTE(0)}, false, 4, 0},
-		{"CFGI_STE, changed", 1, []smmuv3.Command{cmdCfgiSTE(0)}, true, 4, 1},
-		{"CFGI_ALL of three streams", 3, []smmuv3.Command{{0x04, 31}}, true, 1, 3},
+		{"SYNC with an interrupt", 1, []smmuv3.Command{cmdSyncIRQ}, false, 8, 0},
+		{"TLBI and SYNC", 1, []smmuv3.Command{tlbi(1), cmdSync}, false, 4, 2},
+		{"63 TLBI and SYNC", 1, append(make63(), cmdSync), false, 64 + 63, 1},
+		{"CFGI_STE", 1, []smmuv3.Command{cmdCfgiSTE(0)}, false, 2, 0},
+		{"CFGI_STE, changed", 1, []smmuv3.Command{cmdCfgiSTE(0)}, true, 2, 1},
+		{"CFGI_ALL of two streams", 2, []smmuv3.Command{{0x04, 31}}, true, 1, 2},
 		{"CFGI_ALL of more than fit", 100, []smmuv3.Command{{0x04, 31}}, true, 0, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -68,7 +68,7 @@ var (
 // Device is a virtual SMMUv3. All methods may be called from any goroutine.
 //
 // A store to CMDQ_PROD has its caller do a bounded part of the work: up to 256
-// commands, no more than four of which may have to wait for a host, or sixteen
+// commands, no more than two of which may have to wait for a host, or eight
 // signal an interrupt, and at most one batch of invalidations that earlier
 // commands have filled. The rest, and what other stores ask of hosts, is done by a
 // worker goroutine, which Close ends.

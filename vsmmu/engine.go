@@ -30,8 +30,8 @@ type budget struct {
 
 const (
 	budgetWorker  = 4096
-	costHost      = 63
-	costInterrupt = 15
+	costHost      = 126 // a TLBI and the SYNC for it, twice, are a store's share
+	costInterrupt = 31
 )
 
 // spend takes cost from the budget. If that is too much, the budget is used up
