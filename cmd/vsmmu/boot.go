@@ -53,6 +53,7 @@ func parseBoot(args []string, stdout io.Writer) (lab.Options, error) {
 	f.UintVar(&o.PASIDBits, "pasid-bits", defaultPASIDBits, "pasid-num-bits of the endpoint that has it, `N` of 1 to 20;\nabove 10 Linux makes its table of context descriptors one of two levels")
 	f.BoolVar(&o.Stalls, "stall", false, "the SMMU has stalls, and the misbehaving endpoint dma-can-stall: its DMA waits for\nwhat the guest's driver makes of the fault")
 	f.StringVar(&o.Record, "record", "", "where a transcript of all that the guest does to the SMMU goes, `FILE`: see vsmmu replay")
+	f.BoolVar(&o.Rebind, "rebind", false, "the guest takes each disk from its driver and gives it back, once past stage 1")
 	f.UintVar(&o.Moves, "save-restore", 0, "save the SMMU `N` times while the disks are at work, throw it away, and restore it into a new one")
 	return o, parse(f, &o, args, bootUsage, stdout)
 }

@@ -90,7 +90,7 @@ func TestBootFlags(t *testing.T) {
 
 	o, err = parseBoot([]string{
 		"-kernel", "k", "-modules", "m", "-host-kernel", "hk", "-host-modules", "hm", "-cmdline", "iommu.strict=0",
-		"-report", "r", "-timeout", "90s", "-accel", "tcg", "-mem", "1g", "-pasid-bits", "11", "-save-restore", "12", "-agent", "a", "-qemu", "q", "-stall",
+		"-report", "r", "-timeout", "90s", "-accel", "tcg", "-mem", "1g", "-pasid-bits", "11", "-save-restore", "12", "-agent", "a", "-qemu", "q", "-stall", "-rebind",
 	}, nil)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"k", "m", "hk", "hm", "iommu.strict=0", "r", "tcg", "a", "q"},
@@ -100,4 +100,5 @@ func TestBootFlags(t *testing.T) {
 	assert.Equal(t, uint(11), o.PASIDBits)
 	assert.True(t, o.Stalls)
 	assert.Equal(t, uint(12), o.Moves)
+	assert.True(t, o.Rebind)
 }

@@ -83,7 +83,7 @@ func (c *control) message(line string) {
 			d := &c.report.Disks[i]
 			if d.Serial == m.Disk.Serial {
 				d.Name, d.IOMMU, d.Error = m.Disk.Name, m.Disk.IOMMU, m.Disk.Error
-				d.Written, d.Read, d.Verified = m.Disk.Written, m.Disk.Read, m.Disk.Verified
+				d.Written, d.Read, d.Verified, d.Rebound = m.Disk.Written, m.Disk.Read, m.Disk.Verified, m.Disk.Rebound
 			}
 		}
 	case m.Up != nil:

@@ -10,6 +10,8 @@ type Job struct {
 	// Record asks for a transcript with the title Title.
 	Record bool   `json:"record,omitempty"`
 	Title  string `json:"title,omitempty"`
+	// Rebind has the guest take the disks from their driver and give them back, after their test.
+	Rebind bool `json:"rebind,omitempty"`
 	// Moves is how often the SMMU is saved, thrown away and restored while the disks are tested.
 	Moves int `json:"moves,omitempty"`
 	// PASIDBits is pasid-num-bits of the endpoint that has it.

@@ -86,9 +86,14 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 	c = newControl(t, r, func() { stray(ctx, rogue, r) })
 	console := &lines.Writer{Max: maxLine, Emit: func(line string) { sink.Line(Guest, line) }}
 	defer console.Flush()
-	cmdline := cmdline(job, guest.InitRole)
+	role := guest.InitRole
+	if job.Rebind {
+		role += " " + guest.Rebind
+	}
+	cmdline := cmdline(job, role)
 	r.Mode = report.ModeOf(cmdline, job.PASIDBits)
 	r.Mode.Stalls = job.Stalls
+	r.Mode.Rebind = job.Rebind
 	r.Mode.Moves = job.Moves
 	notes := newRecorder()
 	v, err := newVM(vmm.Config{

@@ -13,10 +13,16 @@ import (
 // chunk is the size of one request to the kernel: large enough for chains of many segments.
 const chunk = 1 << 20
 
-// testDisk writes the disk's pattern past the page cache, reads it back past it, and compares.
-func testDisk(serial, name string) Disk {
+// testDisk writes the disk's pattern past the page cache, reads it back past it, and compares. If asked to, it then has
+// its driver let go of the disk and take it again.
+func testDisk(serial, name string, rebind bool) Disk {
 	d := Disk{Serial: serial, Name: name, IOMMU: groupType(name)}
-	if err := d.test(PatternFor(serial), TestSize); err != nil {
+	pattern := PatternFor(serial)
+	err := d.test(pattern, TestSize)
+	if err == nil && rebind {
+		err = d.rebind(pattern)
+	}
+	if err != nil {
 		d.Error = err.Error()
 	}
 	return d
@@ -44,34 +50,46 @@ func (d *Disk) test(pattern Pattern, size int64) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
+	d.Read, d.Verified, err = readBack(f, buf, pattern, size)
+	return err
+}
+
+// readBack reads so many bytes from the start, and says how many there were, and how many of them are right.
+func readBack(f io.ReaderAt, buf []byte, pattern Pattern, size int64) (read, verified int64, err error) {
 	for off := int64(0); off < size; off += chunk {
 		// A read that moves nothing must not find the bytes of the one before.
 		clear(buf)
 		if _, err := io.ReadFull(io.NewSectionReader(f, off, chunk), buf); err != nil {
-			return err
+			return read, verified, err
 		}
-		d.Read += chunk
+		read += chunk
 		if err := pattern.Check(buf, off); err != nil {
-			return err
+			return read, verified, err
 		}
-		d.Verified += chunk
+		verified += chunk
 	}
-	return nil
+	return read, verified, nil
 }
 
 // groupType is the kind of translation that the kernel chose for the disk: the type of its virtio device's parent's
 // IOMMU group.
 func groupType(disk string) string {
-	// /sys/block/vda/device is the virtio device; its parent is the virtio-mmio platform device, the SMMU's master.
-	device, err := filepath.EvalSymlinks("/sys/block/" + disk + "/device")
+	dir, err := platformDevice(disk)
 	if err != nil {
 		return ""
 	}
-	kind, err := os.ReadFile(filepath.Dir(device) + "/iommu_group/type")
+	kind, err := os.ReadFile(dir + "/iommu_group/type")
 	if err != nil {
 		return ""
 	}
 	return strings.TrimSpace(string(kind))
+}
+
+// platformDevice is the directory of a disk's virtio-mmio device, the SMMU's master.
+func platformDevice(disk string) (string, error) {
+	// /sys/block/vda/device is the virtio device, whose parent it is.
+	device, err := filepath.EvalSymlinks("/sys/block/" + disk + "/device")
+	return filepath.Dir(device), err
 }
 
 // directBuffer is one that O_DIRECT takes, which wants it aligned: a mapping begins at a page.

@@ -70,7 +70,7 @@ func exercise(c *control) error {
 		if err := c.send(Message{Stage: "disk " + serial + " is written and read"}); err != nil {
 			return err
 		}
-		disk := testDisk(serial, names[serial])
+		disk := testDisk(serial, names[serial], slices.Contains(os.Args, Rebind))
 		if err := c.send(Message{Disk: &disk}); err != nil {
 			return err
 		}

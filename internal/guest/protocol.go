@@ -33,7 +33,15 @@ type Disk struct {
 	Written  int64  `json:"written"`
 	Read     int64  `json:"read"`
 	Verified int64  `json:"verified"`
-	Error    string `json:"error,omitempty"`
+	// Rebound is there if the disk was taken from its driver and given back.
+	Rebound *Rebound `json:"rebound,omitempty"`
+	Error   string   `json:"error,omitempty"`
+}
+
+// Rebound is how many bytes were read and right after a disk was bound anew.
+type Rebound struct {
+	Identity int64 `json:"identity"` // with a domain of that kind
+	Before   int64 `json:"before"`   // with the kind that it had before, after that
 }
 
 // The kinds of translation that Linux chooses for a device, as sysfs names them.
@@ -57,11 +65,17 @@ type Faults struct {
 // InitRole is the first argument of this program as the guest's init.
 const InitRole = "guest-init"
 
+// Rebind is the argument after it by which the disks are taken from their drivers and given back.
+const Rebind = "rebind"
+
 // ControlDevice is the guest's end of the channel, its second PL011.
 const ControlDevice = "/dev/ttyAMA1"
 
 // TestSize is how many bytes of each disk are written and read back.
 const TestSize = 16 << 20
+
+// RebindSize is how many of them are read after a disk has been bound anew.
+const RebindSize = 4 << 20
 
 // The serials by which guest and VMM know the disks.
 const (

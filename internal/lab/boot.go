@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/boot"
@@ -97,7 +96,7 @@ func follow(ctx context.Context, o *Options, bench bool) (*report.Report, error)
 func run(ctx context.Context, o *Options, direct, bench bool, s sink) (*report.Report, error) {
 	s.Stage("the kernels, their modules and the initramfs are read")
 	job := boot.Job{
-		Cmdline: o.Cmdline, Mem: o.Mem, CPUs: guestCPUs, PASIDBits: uint8(o.PASIDBits), Stalls: o.Stalls, Moves: int(o.Moves),
+		Cmdline: o.Cmdline, Mem: o.Mem, CPUs: guestCPUs, PASIDBits: uint8(o.PASIDBits), Stalls: o.Stalls, Rebind: o.Rebind, Moves: int(o.Moves),
 		Record: o.Record != "",
 	}
 	if bench {
@@ -111,7 +110,7 @@ func run(ctx context.Context, o *Options, direct, bench bool, s sink) (*report.R
 	go func() {
 		var m prepared
 		m.guest, m.err = prepareGuest(o, job)
-		job.Title = strings.TrimSpace(m.guest.kernel + " " + o.Cmdline)
+		job.Title = o.title(m.guest.kernel)
 		if m.err == nil && !direct {
 			m.host, m.err = prepareHost(o, job, m.guest)
 		}

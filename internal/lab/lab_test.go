@@ -301,6 +301,13 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// What a transcript is called tells recordings apart.
+func TestTitleOfATranscript(t *testing.T) {
+	assert.Equal(t, "Image", (&Options{}).title("Image"))
+	assert.Equal(t, "Image iommu.strict=0, with stalls, disks unbound and bound",
+		(&Options{Cmdline: "iommu.strict=0", Stalls: true, Rebind: true}).title("Image"))
+}
+
 func TestProcessDoesNotOutliveKill(t *testing.T) {
 	t.Setenv(fakeQEMU, "hangs")
 	exe, err := os.Executable()

@@ -30,6 +30,7 @@ type Options struct {
 	Stalls      bool   // the misbehaving endpoint's DMA stalls
 	Report      string // where the report goes
 	Record      string // where a transcript of what the guest does to the SMMU goes; empty for none
+	Rebind      bool   // the guest takes the disks from their driver and gives them back
 	Moves       uint   // how often the SMMU is saved, thrown away and restored; up to MaxMoves
 	Timeout     time.Duration
 	Out         io.Writer // the consoles, the stages and the summary

@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"os"
+	"strings"
 )
 
 // sink shows what happens, and keeps the transcript.
@@ -17,6 +18,18 @@ func (s sink) Transcript(p []byte) error {
 		return fmt.Errorf("the transcript: %w", err)
 	}
 	return nil
+}
+
+// title says what is recorded.
+func (o *Options) title(kernel string) string {
+	title := strings.TrimSpace(kernel + " " + o.Cmdline)
+	if o.Stalls {
+		title += ", with stalls"
+	}
+	if o.Rebind {
+		title += ", disks unbound and bound"
+	}
+	return title
 }
 
 // createTranscript finds out, before anything is booted, whether the transcript can be written; nil without a path. What

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/internal/guest"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
@@ -18,6 +19,7 @@ const (
 	translated
 	passedThrough
 	stalling
+	rebound
 	moved
 )
 
@@ -29,6 +31,8 @@ func (w when) holds(m Mode) bool {
 		return m.Passthrough
 	case stalling:
 		return m.Stalls && !m.Passthrough
+	case rebound:
+		return m.Rebind
 	case moved:
 		return m.Moves > 0
 	}
@@ -74,6 +78,8 @@ var checks = []struct {
 	{"pasid: every byte moved through stage 1", translated, func(r *Report) (string, bool) { return r.allMoved(guest.PASID) }},
 	{"plain: every byte moved past stage 1", passedThrough, func(r *Report) (string, bool) { return r.allMoved(guest.Plain) }},
 	{"pasid: every byte moved past stage 1", passedThrough, func(r *Report) (string, bool) { return r.allMoved(guest.PASID) }},
+	{"plain: unbound from its driver and bound, past stage 1 and back", rebound, func(r *Report) (string, bool) { return r.rebound(guest.Plain) }},
+	{"pasid: unbound from its driver and bound, past stage 1 and back", rebound, func(r *Report) (string, bool) { return r.rebound(guest.PASID) }},
 	{"the SMMU was saved, thrown away and restored in the middle of the disks' requests", moved, func(r *Report) (string, bool) {
 		m := r.Moves
 		detail := fmt.Sprintf("%d times of %d", m.Made, r.Mode.Moves)
@@ -185,13 +191,24 @@ func (r *Report) diskDone(serial string) (string, bool) {
 	return detail, min(d.Written, d.Read, d.Verified, d.Backing) >= guest.TestSize
 }
 
+// rebound: what the disk was read for past stage 1 was moved there.
+func (r *Report) rebound(serial string) (string, bool) {
+	d, past := r.disk(serial), r.stream(serial).Moved[bridge.Bypass.String()]
+	if d.Rebound == nil {
+		return "it was not", false
+	}
+	return fmt.Sprintf("%s right with the domain %q, %s with %q after that; %s moved past stage 1",
+			size(d.Rebound.Identity), guest.DomainIdentity, size(d.Rebound.Before), d.IOMMU, size(int64(past))),
+		min(d.Rebound.Identity, d.Rebound.Before) >= guest.RebindSize && past >= uint64(d.Rebound.Identity)
+}
+
 // allMoved: what the disk moved under stages with the disposition of the mode covers what the guest moved, and it moved
-// nothing under any other.
+// nothing under any other, but for what it moves past stage 1 while it is bound so.
 func (r *Report) allMoved(serial string) (string, bool) {
 	d, s, want := r.disk(serial), r.stream(serial), r.Mode.disposition()
 	var elsewhere uint64
 	for disposition, n := range s.Moved {
-		if disposition != want {
+		if disposition != want && !(r.Mode.Rebind && disposition == bridge.Bypass.String()) {
 			elsewhere += n
 		}
 	}

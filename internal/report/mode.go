@@ -16,6 +16,8 @@ type Mode struct {
 	PASIDBits uint8 `json:"pasid_bits"`
 	// Stalls says that the SMMU has stalls, and the misbehaving endpoint dma-can-stall.
 	Stalls bool `json:"stalls"`
+	// Rebind says that the disks are taken from their driver and given back, once past stage 1.
+	Rebind bool `json:"rebind,omitempty"`
 	// Moves is how often the SMMU is to be saved, thrown away and restored.
 	Moves int `json:"moves,omitempty"`
 }

@@ -1,7 +1,10 @@
 // Package report is what a test boot leaves behind: what was seen, the checks made of it, and how both are shown.
 package report
 
-import "github.com/go-vsmmu/vsmmuv3/smmuv3"
+import (
+	"github.com/go-vsmmu/vsmmuv3/internal/guest"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
 
 // Report is everything that one test boot showed. It is filled in by whoever sees a thing first: the guest's init, the
 // VMM, or the runner; Judge then makes the checks.
@@ -94,15 +97,16 @@ type Bind struct {
 
 // Disk is what was done to one disk, in bytes.
 type Disk struct {
-	Serial   string `json:"serial"`
-	StreamID uint32 `json:"stream_id"`
-	Name     string `json:"name"`       // in the guest
-	IOMMU    string `json:"iommu_type"` // how the guest's kernel translates for it
-	Written  int64  `json:"written"`
-	Read     int64  `json:"read"`
-	Verified int64  `json:"verified"` // by the guest, of what it read
-	Backing  int64  `json:"backing"`  // by the VMM, in the backing file, after the guest was gone
-	Error    string `json:"error,omitempty"`
+	Serial   string         `json:"serial"`
+	StreamID uint32         `json:"stream_id"`
+	Name     string         `json:"name"`       // in the guest
+	IOMMU    string         `json:"iommu_type"` // how the guest's kernel translates for it
+	Written  int64          `json:"written"`
+	Read     int64          `json:"read"`
+	Verified int64          `json:"verified"` // by the guest, of what it read
+	Rebound  *guest.Rebound `json:"rebound,omitempty"`
+	Backing  int64          `json:"backing"` // by the VMM, in the backing file, after the guest was gone
+	Error    string         `json:"error,omitempty"`
 }
 
 // Moves tells how the SMMU was saved, thrown away and restored while the disks were tested.

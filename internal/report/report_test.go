@@ -3,11 +3,14 @@ package report
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/guest"
 )
 
 // good is the report of a boot in which all went well.
@@ -151,6 +154,40 @@ func TestJudgeExpectsWhatTheModeMakesOfIt(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.r.Judge()
 			assert.Equal(t, tt.fails, failed(tt.r))
+		})
+	}
+}
+
+func TestJudgeOfDisksBoundAnew(t *testing.T) {
+	const plain = "plain: unbound from its driver and bound, past stage 1 and back"
+	const all = guest.RebindSize
+	for _, tt := range []struct {
+		name  string
+		asked bool
+		done  *guest.Rebound
+		past  uint64
+		fails []string
+	}{
+		{"not asked for", false, nil, 0, nil},
+		{"not asked for, and yet past stage 1", false, nil, all, []string{"plain: every byte moved through stage 1"}},
+		{"as asked for", true, &guest.Rebound{Identity: all, Before: all}, all, nil},
+		{"not done", true, nil, 0, []string{plain}},
+		{"not past stage 1", true, &guest.Rebound{Identity: all, Before: all}, 0, []string{plain}},
+		{"not back", true, &guest.Rebound{Identity: all}, all, []string{plain}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := good()
+			r.Mode.Rebind = tt.asked
+			r.Disks[0].Rebound, r.Disks[1].Rebound = tt.done, &guest.Rebound{Identity: all, Before: all}
+			for i := range r.Streams {
+				r.Streams[i].Moved = maps.Clone(r.Streams[i].Moved)
+			}
+			if tt.asked {
+				r.Streams[1].Moved["bypass"] = all
+			}
+			r.Streams[0].Moved["bypass"] = tt.past
+			r.Judge()
+			assert.Equal(t, tt.fails, failed(r))
 		})
 	}
 }

@@ -1,0 +1,76 @@
+package guest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// rebind takes a disk that has been tested from its driver and gives it back, twice: first past stage 1, as if with
+// iommu.passthrough=1, then as it was before. Each time it reads what the test has written.
+func (d *Disk) rebind(pattern Pattern) error {
+	r := new(Rebound)
+	d.Rebound = r
+	for _, turn := range []struct {
+		domain   string
+		verified *int64
+	}{{DomainIdentity, &r.Identity}, {d.IOMMU, &r.Before}} {
+		if err := d.rebindTo(turn.domain); err != nil {
+			return fmt.Errorf("unbinding %s and binding it with the domain %q: %w", d.Serial, turn.domain, err)
+		}
+		n, err := d.verify(pattern, RebindSize)
+		*turn.verified = n
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rebindTo has the disk's group get a domain while it has no driver, which is when Linux allows it.
+func (d *Disk) rebindTo(domain string) error {
+	dir, err := platformDevice(d.Name)
+	if err != nil {
+		return err
+	}
+	driver, err := filepath.EvalSymlinks(dir + "/driver")
+	if err != nil {
+		return err
+	}
+	for _, step := range []struct{ file, text string }{
+		{driver + "/unbind", filepath.Base(dir)},
+		{dir + "/iommu_group/type", domain},
+		{driver + "/bind", filepath.Base(dir)},
+	} {
+		if err := write(step.file, step.text); err != nil {
+			return err
+		}
+	}
+	names, err := waitForDisks(d.Serial)
+	if err != nil {
+		return err
+	}
+	d.Name = names[d.Serial]
+	if now := groupType(d.Name); now != domain {
+		return fmt.Errorf("it has %q", now)
+	}
+	return nil
+}
+
+// verify reads so many bytes from the start, and says how many of them are right.
+func (d *Disk) verify(pattern Pattern, size int64) (verified int64, err error) {
+	f, err := os.OpenFile("/dev/"+d.Name, os.O_RDONLY|unix.O_DIRECT, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	buf, err := directBuffer(chunk)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Munmap(buf)
+	_, verified, err = readBack(f, buf, pattern, size)
+	return verified, err
+}
