@@ -23,6 +23,20 @@ func (r PageRequest) SSV() bool                { return bit(r[0], 63) }
 func (r PageRequest) PRGIndex() uint16         { return uint16(bits(r[1], 0, 9)) }
 func (r PageRequest) Addr() uint64             { return r[1] &^ 0xfff }
 
+func (r *PageRequest) SetStreamID(s StreamID)   { r[0] = setBits(r[0], 0, 32, uint64(s)) }
+func (r *PageRequest) SetPriv(v bool)           { r[0] = setBit(r[0], 58, v) }
+func (r *PageRequest) SetX(v bool)              { r[0] = setBit(r[0], 59, v) }
+func (r *PageRequest) SetR(v bool)              { r[0] = setBit(r[0], 60, v) }
+func (r *PageRequest) SetW(v bool)              { r[0] = setBit(r[0], 61, v) }
+func (r *PageRequest) SetLast(v bool)           { r[0] = setBit(r[0], 62, v) }
+func (r *PageRequest) SetPRGIndex(group uint16) { r[1] = setBits(r[1], 0, 9, uint64(group)) }
+func (r *PageRequest) SetAddr(a uint64)         { r[1] = r[1]&0xfff | a&^0xfff }
+
+// SetSubstream gives the request a SubstreamID: SSV is set.
+func (r *PageRequest) SetSubstream(s SubstreamID) {
+	r[0] = setBits(r[0], 32, 20, uint64(s)) | 1<<63
+}
+
 // StopMarker reports whether the message is a Stop PASID marker, which delimits
 // groups and is never answered (Chapter 8): it has a SubstreamID and LWR = 100.
 func (r PageRequest) StopMarker() bool { return r.SSV() && r.Last() && !r.W() && !r.R() }

@@ -21,6 +21,22 @@ func TestPageRequestLayout_8(t *testing.T) {
 		assert.True(t, get(PageRequest{1 << bit}), "bit %d", bit)
 		assert.False(t, get(PageRequest{^uint64(1 << bit), ^uint64(0)}), "bit %d", bit)
 	}
+	for bit, set := range map[uint]func(*PageRequest, bool){
+		58: (*PageRequest).SetPriv, 59: (*PageRequest).SetX, 60: (*PageRequest).SetR, 61: (*PageRequest).SetW, 62: (*PageRequest).SetLast,
+	} {
+		r := PageRequest{}
+		set(&r, true)
+		assert.Equal(t, PageRequest{1 << bit}, r)
+		r = PageRequest{^uint64(0), ^uint64(0)}
+		set(&r, false)
+		assert.Equal(t, PageRequest{^uint64(1 << bit), ^uint64(0)}, r)
+	}
+	var made PageRequest
+	made.SetStreamID(0x1234_5678)
+	made.SetSubstream(0x9abcd)
+	made.SetPRGIndex(0x1ff)
+	made.SetAddr(0xffff_ffff)
+	assert.Equal(t, PageRequest{0x8009_abcd_1234_5678, 0xffff_f1ff}, made)
 	var p [PageReqSize]byte
 	PageRequest{0x0102030405060708, 0x11}.Put(&p)
 	assert.Equal(t, [PageReqSize]byte{8, 7, 6, 5, 4, 3, 2, 1, 0x11}, p)

@@ -279,7 +279,7 @@ func TestNewRefusesPromisesThatItDoesNotKeep(t *testing.T) {
 	_, err := soft.New(soft.Config{})
 	assert.Error(t, err)
 	for f, v := range map[smmuv3.IDField]uint32{
-		smmuv3.MTEPERM: 1, smmuv3.ATS: 1, smmuv3.PRI: 1, smmuv3.BTM: 1, smmuv3.Hyp: 1, smmuv3.D128: 1, smmuv3.S1PI: 1,
+		smmuv3.MTEPERM: 1, smmuv3.NS1ATS: 1, smmuv3.ATSRECERR: 1, smmuv3.PRI: 1, smmuv3.BTM: 1, smmuv3.Hyp: 1, smmuv3.D128: 1, smmuv3.S1PI: 1,
 		smmuv3.TTF: 3, smmuv3.TTENDIAN: 1, smmuv3.StallModel: 0, smmuv3.OAS: 7, smmuv3.VAX: 2,
 		smmuv3.AttrPermsOvr: 1, smmuv3.SSIDSIZE: 21,
 	} {
@@ -288,6 +288,11 @@ func TestNewRefusesPromisesThatItDoesNotKeep(t *testing.T) {
 		_, err := soft.New(soft.Config{Memory: mem, IDs: ids})
 		assert.ErrorContains(t, err, f.String())
 	}
+
+	both := soft.Stage2IDs()
+	both.Set(smmuv3.ATS, 1)
+	_, err = soft.New(soft.Config{Memory: mem, IDs: both})
+	assert.ErrorContains(t, err, "ATS")
 
 	plain := struct{ guestmem.Memory }{mem} // no Swapper
 	h, err := soft.New(soft.Config{Memory: plain})

@@ -10,10 +10,13 @@
 //	err = ep.ReadAt(buf, iova)       // the device model, from any goroutine
 //
 // A file holds one step of a DMA's way, in this order: endpoint.go takes it
-// apart into transactions, map.go and word.go the special ones; stream.go has what Bind made of the stream; context.go finds the Context
-// Descriptor; tlb.go the translation; walk.go walks the tables on a miss and
-// permission.go judges what they say; memory.go moves the data, fault.go makes the
-// event, and stall.go has a transaction wait for the guest.
+// apart into transactions, map.go and word.go the special ones; stream.go has what
+// Bind made of the stream; context.go finds the Context Descriptor; tlb.go the
+// translation; walk.go walks the tables on a miss and permission.go judges what
+// they say; memory.go moves the data, fault.go makes the event, and stall.go has a
+// transaction wait for the guest. For endpoints that cache translations, ats.go has
+// their requests and what they do with the answers, atc.go the invalidations, pri.go
+// the page requests.
 //
 // Nothing that was withdrawn is used after Invalidate, Bind or Close returned.
 // Two rules see to it. Whatever is cached carries the time at which its making

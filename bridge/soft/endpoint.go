@@ -18,6 +18,7 @@ import (
 type Endpoint struct {
 	bound    atomic.Pointer[binding]  // nil unless attached
 	patience atomic.Pointer[patience] // nil unless its transactions may stall
+	ats      atomic.Pointer[atc]      // nil unless it has ATS
 }
 
 // NewEndpoint makes an endpoint that is attached nowhere: its DMA fails.

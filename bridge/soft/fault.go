@@ -12,12 +12,13 @@ var ErrFault = errors.New("terminated by the SMMU")
 
 // Fault says which DMA failed, how far it came, and why.
 //
-// It matches ErrFault if the SMMU terminated it, bridge.ErrClosed if the
+// It matches ErrFault if the SMMU terminated it (a translation request has errors of
+// its own), bridge.ErrClosed if the
 // endpoint is not attached to a host, and otherwise what guest memory says of
 // the address that the DMA translates to, guestmem.ErrUnmapped for one: an
 // abort that the SMMU has no part in.
 type Fault struct {
-	Op       string // "read" or "write"
+	Op       string // "read", "write", "translate" or "page request"
 	StreamID smmuv3.StreamID
 	IOVA     uint64 // where the transaction began that failed
 	Done     int    // bytes that were moved before it

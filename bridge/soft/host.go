@@ -1,10 +1,12 @@
 package soft
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
@@ -31,6 +33,9 @@ type Config struct {
 	// and cut to MaxTLBEntries. 0 means 8192. An entry takes 34 bytes. With a stage 2
 	// it is as many for each VMID and Config that streams have at a time.
 	TLBEntries int
+	// ATCTimeout is how long an endpoint may take for ATS.Invalidate. 0 means a
+	// second.
+	ATCTimeout time.Duration
 }
 
 // MaxTLBEntries is the largest Config.TLBEntries.
@@ -47,6 +52,9 @@ type Host struct {
 	swap   guestmem.Swapper // nil without HTTU
 	msi    func(smmuv3.StreamID, guestmem.GPA, uint32) error
 	sink   func(smmuv3.Event)
+	// Of ATS and PRI.
+	requests   func(smmuv3.PageRequest)
+	atcTimeout time.Duration
 
 	// sections are the transactions under way: those of the memory where it has
 	// some, so that one entry serves both.
@@ -59,12 +67,14 @@ type Host struct {
 	streams map[smmuv3.StreamID]*stream // nil once closed
 	tlbs    tlbs
 
-	stalls stalls
+	stalls    stalls
+	endpoints sync.Map // of *Endpoint by StreamID, for those who must not wait for mu
 }
 
 var (
-	_ bridge.Host    = (*Host)(nil)
-	_ bridge.Staller = (*Host)(nil)
+	_ bridge.Host          = (*Host)(nil)
+	_ bridge.Staller       = (*Host)(nil)
+	_ bridge.PageRequester = (*Host)(nil)
 )
 
 // New makes a host, or says what is wrong with the configuration.
@@ -96,6 +106,7 @@ func New(cfg Config) (*Host, error) {
 		mem:        cfg.Memory,
 		swap:       swap,
 		msi:        cfg.MSI,
+		atcTimeout: cmp.Or(cfg.ATCTimeout, time.Second),
 		sections:   new(guestmem.Sections),
 		stalls:     stalls{held: make([]*stalled, ids.Get(smmuv3.StallMax))},
 		streams:    make(map[smmuv3.StreamID]*stream),
@@ -143,6 +154,7 @@ func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, e
 	}
 	s := &stream{host: h, sid: sid, ep: e}
 	h.streams[sid] = s
+	h.endpoints.Store(sid, e)
 	return s, nil
 }
 
@@ -156,6 +168,7 @@ func (h *Host) Close() error {
 	h.sections.Drain()
 	for sid := range h.streams {
 		h.stalls.terminate(sid) // none comes after the drain
+		h.endpoints.Delete(sid)
 	}
 	h.streams = nil
 	return nil

@@ -7,11 +7,13 @@ import (
 )
 
 // DefaultIDs are the ID registers of a software SMMU for 48-bit addresses, with
-// everything else that this package carries out but stage 2, see Stage2IDs; stalls;
-// and flags of tables, since Linux takes an HTTU that has them for one that has no
-// flags at all. Config.IDs may have HTTU 0b11, OAS 0b110, VAX 0b01 and DS 1, and for
-// stalls STALL_MODEL 0b00 or 0b10, with as many in STALL_MAX as may stall at a time.
-// Memory that has no Swapper takes HTTU away.
+// DefaultIDs are the ID registers of a software SMMU for 48-bit addresses, with
+// everything else that this package carries out but stage 2, see Stage2IDs; stalls,
+// ATS and PRI; and flags of tables, since Linux takes an HTTU that has them for one
+// that has no flags at all. Config.IDs may have HTTU 0b11, OAS 0b110, VAX 0b01 and DS
+// 1; for stalls STALL_MODEL 0b00 or 0b10, with as many in STALL_MAX as may stall at a
+// time; and without stage 2 ATS, with PRI or not. Memory that has no Swapper takes
+// HTTU away.
 func DefaultIDs() smmuv3.IDRegs {
 	var r smmuv3.IDRegs
 	for f, v := range map[smmuv3.IDField]uint32{
@@ -71,7 +73,7 @@ const (
 // be 0. TTF, TTENDIAN and STALL_MODEL are no quantities, and judged apart.
 var limits = map[smmuv3.IDField]uint32{
 	smmuv3.S1P: 1, smmuv3.S2P: 1, smmuv3.VMID16: 1, smmuv3.COHACC: 1, smmuv3.HTTU: httuTables, smmuv3.ASID16: 1, smmuv3.CD2L: 1,
-	smmuv3.TermModel: 1, smmuv3.SSIDSIZE: 20,
+	smmuv3.ATS: 1, smmuv3.TermModel: 1, smmuv3.SSIDSIZE: 20,
 	smmuv3.XNX: 1, smmuv3.FWB: 1, smmuv3.PTWNNC: 1,
 	smmuv3.HAD: 1, smmuv3.STT: 1, smmuv3.RIL: 1, smmuv3.BBML: 2, smmuv3.E0PD: 1, smmuv3.EPAN: 1,
 	smmuv3.StallMax: 1<<16 - 1,
@@ -100,6 +102,10 @@ func checkIDs(r smmuv3.IDRegs) error {
 			ok = v != 1 // reserved
 		case smmuv3.StallModel:
 			ok = v == smmuv3.StallTerminate || v <= smmuv3.StallForced && r.Get(smmuv3.StallMax) != 0
+		case smmuv3.ATS:
+			ok = v == 0 || !r.Has(smmuv3.S2P) // split-stage ATS would be promised, too
+		case smmuv3.PRI:
+			ok = v == 0 || r.Has(smmuv3.ATS)
 		case smmuv3.StallMax:
 			ok = v == 0 || r.Get(smmuv3.StallModel) != smmuv3.StallTerminate
 		}

@@ -20,12 +20,17 @@ func (h *Host) Invalidate(cmds []smmuv3.Command) error {
 	}
 	now := h.clock.Add(1)
 	var err error
+	atcs := false
 	for _, c := range cmds {
 		if !h.withdraw(c, now) && err == nil {
 			err = fmt.Errorf("soft: invalidate: %v is none of a host's commands", c.Opcode())
 		}
+		atcs = atcs || c.Opcode() == smmuv3.OpATCInv
 	}
 	h.sections.Drain()
+	if atcs && err == nil {
+		err = h.invalidateATCs(cmds)
+	}
 	return err
 }
 
@@ -68,7 +73,7 @@ func (h *Host) withdraw(c smmuv3.Command, now uint64) bool {
 			s.ep.bound.Load().invalidateCDs(now)
 		}
 	case smmuv3.OpATCInv:
-		// Endpoints hold no translations.
+		// The endpoints' turn comes when the TLB's is over.
 	default:
 		return false
 	}

@@ -80,6 +80,7 @@ func (s *stream) Close() error {
 	old.release()
 	s.host.stalls.terminate(s.sid) // none comes after the drain
 	delete(s.host.streams, s.sid)
+	s.host.endpoints.Delete(s.sid)
 	return nil
 }
 

@@ -15,11 +15,11 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// stallRig is a device with a host in software whose endpoint may stall, as a guest
-// sees it: a stream table at 1 MiB, 16 commands at 2 MiB, 4 events at 3 MiB, and for
-// stream 3 a CD at 4 MiB with S = 1 and tables that map nothing. IOVA 0 is page 0 of
-// the table at 5 MiB.
-type stallRig struct {
+// softRig is a device with a host in software that has all there is, and an endpoint
+// that does it, as a guest sees them: a stream table at 1 MiB, 16 commands at 2 MiB, 4
+// events at 3 MiB, and for stream 3 a CD at 4 MiB with S = 1 and tables that map
+// nothing. IOVA 0 is what pte0 translates.
+type softRig struct {
 	testing.TB
 	*vsmmu.Device
 	ram  *guestmem.Slots
@@ -32,14 +32,16 @@ const (
 	page = 0x60_0000
 )
 
-func newStallRig(t testing.TB, policy idr.Policy) *stallRig {
-	r := &stallRig{TB: t, ram: new(guestmem.Slots), ep: soft.NewEndpoint()}
+func newSoftRig(t testing.TB, policy idr.Policy) *softRig {
+	r := &softRig{TB: t, ram: new(guestmem.Slots), ep: soft.NewEndpoint()}
 	require.NoError(t, r.ram.Add(guestmem.Slot{GPA: 0, Mem: make([]byte, 16<<20)}))
 	ids := soft.DefaultIDs()
 	ids.Set(smmuv3.StallModel, 0b00)
 	ids.Set(smmuv3.StallMax, 8)
+	ids.Set(smmuv3.ATS, 1)
+	ids.Set(smmuv3.PRI, 1)
 	var err error
-	r.host, err = soft.New(soft.Config{Memory: r.ram, IDs: ids})
+	r.host, err = soft.New(soft.Config{Memory: r.ram, IDs: ids, ATCTimeout: 10 * time.Millisecond})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = r.host.Close() })
 	caps, err := r.host.Capabilities()
@@ -50,7 +52,7 @@ func newStallRig(t testing.TB, policy idr.Policy) *stallRig {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = r.Device.Close() })
 
-	r.words(0x10_00c0, 0x40_000b)                        // STE: V, Config S1
+	r.words(0x10_00c0, 0x40_000b, 1<<28)                 // STE: V, Config S1, EATS 01
 	r.words(0x40_0000, 0x0001_7205_c000_0010, 0x50_0000) // CD: T0SZ 16, EPD1, V, IPS, AA64, S, R, A, ASID 1
 	r.words(0x50_0000, 0x51_0003)                        // levels 0 to 2
 	r.words(0x51_0000, 0x52_0003)
@@ -65,25 +67,25 @@ func newStallRig(t testing.TB, policy idr.Policy) *stallRig {
 	return r
 }
 
-func (r *stallRig) words(at guestmem.GPA, words ...uint64) {
+func (r *softRig) words(at guestmem.GPA, words ...uint64) {
 	for i, w := range words {
 		require.NoError(r, r.ram.Store64(at+guestmem.GPA(8*i), w))
 	}
 }
 
-func (r *stallRig) eventually(ok func() bool) {
+func (r *softRig) eventually(ok func() bool) {
 	r.Helper()
 	require.Eventually(r, ok, 10*time.Second, 50*time.Microsecond)
 }
 
-func (r *stallRig) enable(cr0 uint64) {
+func (r *softRig) enable(cr0 uint64) {
 	r.Helper()
 	r.Store(smmuv3.RegCR0, 4, cr0)
 	r.eventually(func() bool { return r.Load(smmuv3.RegCR0ACK, 4) == cr0 })
 }
 
 // run has commands consumed.
-func (r *stallRig) run(cmds ...smmuv3.Command) {
+func (r *softRig) run(cmds ...smmuv3.Command) {
 	r.Helper()
 	prod := r.Load(smmuv3.RegCMDQProd, 4)
 	for _, c := range cmds {
@@ -95,7 +97,7 @@ func (r *stallRig) run(cmds ...smmuv3.Command) {
 }
 
 // event waits for a record, and consumes it.
-func (r *stallRig) event() (e smmuv3.Event) {
+func (r *softRig) event() (e smmuv3.Event) {
 	r.Helper()
 	cons := r.Load(smmuv3.RegEVENTQCons, 4)
 	r.eventually(func() bool { return r.Load(smmuv3.RegEVENTQProd, 4) != cons })
@@ -109,7 +111,7 @@ func (r *stallRig) event() (e smmuv3.Event) {
 }
 
 // read starts a read of eight bytes at IOVA 0; what comes of it goes to the channel.
-func (r *stallRig) read() chan read {
+func (r *softRig) read() chan read {
 	c := make(chan read, 1)
 	go func() {
 		var p [8]byte
@@ -128,7 +130,7 @@ var shown = idr.Policy{smmuv3.StallModel: 0b00}
 
 // A guest pages memory in for a transaction that has stalled, and refuses the next.
 func TestAGuestResolvesAStall(t *testing.T) {
-	r := newStallRig(t, shown)
+	r := newSoftRig(t, shown)
 	c := r.read()
 	e := r.event()
 	require.Equal(t, smmuv3.Event{3<<32 | 0x10, 1<<41 | 1<<35 | 1<<31 | uint64(e.STAG())}, e)
@@ -147,7 +149,7 @@ func TestAGuestResolvesAStall(t *testing.T) {
 
 // §7.2.1: what stalls while the queue takes no event is told later.
 func TestAStallThatFindsTheQueueFull(t *testing.T) {
-	r := newStallRig(t, shown)
+	r := newSoftRig(t, shown)
 	var all []chan read
 	for range 6 {
 		all = append(all, r.read())
@@ -164,15 +166,15 @@ func TestAStallThatFindsTheQueueFull(t *testing.T) {
 
 // §6.3.9.6, §4.7.2, and what the VMM does.
 func TestNothingIsLeftStalled(t *testing.T) {
-	for name, end := range map[string]func(r *stallRig){
-		"SMMUEN":         func(r *stallRig) { r.enable(0xc) },
-		"CMD_STALL_TERM": func(r *stallRig) { r.run(smmuv3.Command{3<<32 | 0x45}) },
-		"Reset":          func(r *stallRig) { require.NoError(r, r.Reset()) },
-		"Detach":         func(r *stallRig) { require.NoError(r, r.Detach(3)) },
-		"Close":          func(r *stallRig) { require.NoError(r, r.Device.Close()) },
+	for name, end := range map[string]func(r *softRig){
+		"SMMUEN":         func(r *softRig) { r.enable(0xc) },
+		"CMD_STALL_TERM": func(r *softRig) { r.run(smmuv3.Command{3<<32 | 0x45}) },
+		"Reset":          func(r *softRig) { require.NoError(r, r.Reset()) },
+		"Detach":         func(r *softRig) { require.NoError(r, r.Detach(3)) },
+		"Close":          func(r *softRig) { require.NoError(r, r.Device.Close()) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newStallRig(t, shown)
+			r := newSoftRig(t, shown)
 			c := r.read()
 			r.event()
 			r.run(smmuv3.Command{0x10}, smmuv3.Command{3<<32 | 0x05}, smmuv3.Command{0x46}) // a SYNC does not wait
@@ -184,7 +186,7 @@ func TestNothingIsLeftStalled(t *testing.T) {
 
 // A guest that was not shown stalls gets none: its CD is illegal (§5.4.2).
 func TestNoStallsUnasked(t *testing.T) {
-	r := newStallRig(t, nil)
+	r := newSoftRig(t, nil)
 	assert.ErrorIs(t, (<-r.read()).err, soft.ErrFault)
 	assert.Equal(t, smmuv3.Event{3<<32 | 0x0a}, r.event())
 
@@ -192,4 +194,73 @@ func TestNoStallsUnasked(t *testing.T) {
 	r.run(smmuv3.Command{3<<32 | 0x05}, smmuv3.Command{0x46})
 	assert.ErrorIs(t, (<-r.read()).err, soft.ErrFault)
 	assert.Equal(t, smmuv3.Event{3<<32 | 0x10, 1<<41 | 1<<35}, r.event())
+}
+
+// A guest lets a device cache a translation, and takes it back (§4.5.1).
+func TestAGuestInvalidatesAnATC(t *testing.T) {
+	r := newSoftRig(t, shown)
+	var told []soft.ATCRange
+	r.ep.EnableATS(soft.ATS{Invalidate: func(a soft.ATCRange) { told = append(told, a) }})
+	r.words(pte0, page|0x743)
+	r.words(page, 0xfeed)
+	tr, err := r.ep.Translate(0x10, true)
+	require.NoError(t, err)
+	assert.Equal(t, soft.Translation{Len: 0x1000, Addr: page, Read: true, Write: true}, tr)
+	var p [8]byte
+	require.NoError(t, r.ep.ReadTranslated(p[:], tr.Addr))
+	assert.Equal(t, [8]byte{0xed, 0xfe}, p)
+
+	r.words(pte0, 0)
+	r.run(smmuv3.Command{0x10}, smmuv3.Command{0x46}, smmuv3.Command{3<<32 | 0x40, 0}, smmuv3.Command{0x46})
+	assert.Equal(t, []soft.ATCRange{{Last: 0xfff}}, told)
+
+	r.words(0x10_00c8, 0) // EATS 00
+	r.run(smmuv3.Command{3<<32 | 0x03, 1}, smmuv3.Command{0x46})
+	assert.ErrorIs(t, r.ep.ReadTranslated(p[:], tr.Addr), soft.ErrFault)
+	assert.Equal(t, smmuv3.Event{3<<32 | 0x07, 1 << 35, page}, r.event())
+	_, err = r.ep.Translate(0x10, true)
+	assert.ErrorIs(t, err, soft.ErrUnsupportedRequest)
+	assert.Equal(t, smmuv3.Event{3<<32 | 0x05}, r.event())
+}
+
+// §3.9.1.4, §7.1: the SYNC is not consumed. The guest goes on, and the device is cut off.
+func TestAGuestWhoseDeviceDoesNotAnswer(t *testing.T) {
+	r := newSoftRig(t, shown)
+	stuck := make(chan struct{})
+	defer close(stuck)
+	r.ep.EnableATS(soft.ATS{Invalidate: func(soft.ATCRange) { <-stuck }})
+	r.words(0x20_0000, 3<<32|0x40, 52)
+	r.words(0x20_0010, 0x46, 0)
+	r.Store(smmuv3.RegCMDQProd, 4, 2)
+	r.eventually(func() bool { return r.Load(smmuv3.RegGERROR, 4) == 1 })
+	assert.EqualValues(t, 3<<24|1, r.Load(smmuv3.RegCMDQCons, 4), "CERROR_ATC_INV_SYNC, at the SYNC")
+	r.Store(smmuv3.RegGERRORN, 4, 1)
+	r.eventually(func() bool { return r.Load(smmuv3.RegCMDQCons, 4)&0xff == 2 })
+	assert.ErrorIs(t, r.ep.ReadTranslated(make([]byte, 8), page), soft.ErrFault)
+}
+
+// A device asks for a page, and the guest says that there is one (Chapter 8, §4.5.2).
+func TestAGuestAnswersAPageRequest(t *testing.T) {
+	r := newSoftRig(t, shown)
+	answers := make(chan soft.PageResponse, 2)
+	r.ep.EnableATS(soft.ATS{Respond: func(a soft.PageResponse) { answers <- a }})
+	r.Store(smmuv3.RegPRIQBase, 8, 0x70_0000|2)
+	var q smmuv3.PageRequest
+	q.SetAddr(0x5000)
+	q.SetW(true)
+	q.SetLast(true)
+	q.SetPRGIndex(7)
+	require.NoError(t, r.ep.RequestPage(q))
+	assert.Equal(t, soft.PageResponse{Group: 7, Code: smmuv3.PRGFailure}, <-answers, "§8.2: PRIQEN is 0")
+
+	r.enable(0xf)
+	require.NoError(t, r.ep.RequestPage(q))
+	require.EqualValues(t, 1, r.Load(smmuv3.RegPRIQProd, 4))
+	for i, want := range []uint64{1<<62 | 1<<61 | 3, 0x5007} {
+		got, err := r.ram.Load64(guestmem.GPA(0x70_0000 + 8*i))
+		require.NoError(t, err)
+		assert.Equal(t, want, got)
+	}
+	r.run(smmuv3.Command{3<<32 | 0x41, 0b10<<12 | 7})
+	assert.Equal(t, soft.PageResponse{Group: 7, Code: smmuv3.PRGSuccess}, <-answers)
 }
