@@ -39,6 +39,8 @@ type Rig struct {
 	DMA func(ep bridge.Endpoint, write bool, iova uint64, p []byte) error
 	// SubstreamDMA is DMA with a SubstreamID, or nil if the devices have none.
 	SubstreamDMA func(ep bridge.Endpoint, s smmuv3.SubstreamID, write bool, iova uint64, p []byte) error
+	// ATS is how a device with an ATC is used, or nil if the devices have none.
+	ATS func(ep bridge.Endpoint) ATS
 }
 
 // RAMSize is how much memory from Rig.RAM on the suite uses, in bytes.
@@ -61,6 +63,7 @@ func Run(t *testing.T, newRig func(t *testing.T) Rig) {
 		{"Tables", testTables},
 		{"Faults", testFaults},
 		{"Stalls", testStalls},
+		{"ATS", testATS},
 		{"TwoStreams", testTwoStreams},
 		{"Close", testClose},
 	} {

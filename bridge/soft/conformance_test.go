@@ -1,6 +1,7 @@
 package soft_test
 
 import (
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,7 +14,7 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	for name, ids := range map[string]smmuv3.IDRegs{"Default": soft.DefaultIDs(), "Stalls": stalling(4)} {
+	for name, ids := range map[string]smmuv3.IDRegs{"Default": soft.DefaultIDs(), "StallsAndATS": withATS()} {
 		t.Run(name, func(t *testing.T) { testConformance(t, ids) })
 	}
 }
@@ -37,6 +38,7 @@ func testConformance(t *testing.T, ids smmuv3.IDRegs) {
 		t.Cleanup(func() { _ = h.Close() })
 		ep := soft.NewEndpoint()
 		ep.AllowStalls(t.Context())
+		ats := enableATS(ep)
 		return bridgetest.Rig{
 			Host: h, Memory: &mem, RAM: ram,
 			Endpoints: []bridge.Endpoint{ep, soft.NewEndpoint()},
@@ -46,6 +48,45 @@ func testConformance(t *testing.T, ids smmuv3.IDRegs) {
 			SubstreamDMA: func(ep bridge.Endpoint, s smmuv3.SubstreamID, write bool, iova uint64, p []byte) error {
 				return move(ep.(*soft.Endpoint).With(soft.Attrs{Substream: s, HasSubstream: true}), write, iova, p)
 			},
+			ATS: func(bridge.Endpoint) bridgetest.ATS { return ats },
 		}
 	})
+}
+
+// enableATS gives an endpoint an ATC that keeps nothing.
+func enableATS(ep *soft.Endpoint) bridgetest.ATS {
+	var mu sync.Mutex
+	var told [][2]uint64
+	answers := make(chan soft.PageResponse, 4)
+	ep.EnableATS(soft.ATS{
+		Invalidate: func(r soft.ATCRange) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, [2]uint64{r.First, r.Last})
+		},
+		Respond: func(r soft.PageResponse) { answers <- r },
+	})
+	return bridgetest.ATS{
+		Translate: func(iova uint64, write bool) (addr guestmem.GPA, mayRead, mayWrite bool, err error) {
+			t, err := ep.Translate(iova, write)
+			return t.Addr + guestmem.GPA(iova-t.IOVA), t.Read, t.Write, err
+		},
+		DMA: func(write bool, addr guestmem.GPA, p []byte) error {
+			if write {
+				return ep.WriteTranslated(p, addr)
+			}
+			return ep.ReadTranslated(p, addr)
+		},
+		Invalidated: func() (all [][2]uint64) {
+			mu.Lock()
+			defer mu.Unlock()
+			all, told = told, nil
+			return all
+		},
+		RequestPage: ep.RequestPage,
+		Response: func() (uint16, smmuv3.PRGResponse) {
+			r := <-answers
+			return r.Group, r.Code
+		},
+	}
 }
