@@ -1,6 +1,10 @@
 package bridge
 
-import "github.com/go-vsmmu/vsmmuv3/smmuv3"
+import (
+	"fmt"
+
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
 
 // PageRequester is a Host whose endpoints make page requests (PRI, IHI 0070
 // Chapter 8). A host that has IDR0.PRI in its Capabilities is one.
@@ -42,3 +46,10 @@ const (
 	// are ignored. Hosts with IDR0.TERM_MODEL abort instead.
 	TerminateRAZWI
 )
+
+func (r Resumption) String() string {
+	if names := [...]string{"retry", "abort", "RAZ/WI"}; int(r) < len(names) {
+		return names[r]
+	}
+	return fmt.Sprintf("Resumption(%d)", uint8(r))
+}

@@ -46,6 +46,32 @@ const (
 	RegPRIQCons   = 0x100cc
 )
 
+// registerNames are the registers of §6.2.1 and §6.2.2 by their offset, with
+// the page-0 aliases of those on page 1.
+var registerNames = map[uint64]string{
+	RegIDR0: "IDR0", RegIDR1: "IDR1", RegIDR2: "IDR2", RegIDR3: "IDR3", RegIDR4: "IDR4", RegIDR5: "IDR5",
+	RegIIDR: "IIDR", RegAIDR: "AIDR", RegCR0: "CR0", RegCR0ACK: "CR0ACK", RegCR1: "CR1", RegCR2: "CR2",
+	RegSTATUSR: "STATUSR", RegGBPA: "GBPA", RegAGBPA: "AGBPA",
+	RegIRQCtrl: "IRQ_CTRL", RegIRQCtrlAck: "IRQ_CTRLACK", RegGERROR: "GERROR", RegGERRORN: "GERRORN",
+	RegGErrorIRQ0: "GERROR_IRQ_CFG0", RegGErrorIRQ0 + 4: "GERROR_IRQ_CFG0[63:32]",
+	RegGErrorIRQ1: "GERROR_IRQ_CFG1", RegGErrorIRQ2: "GERROR_IRQ_CFG2",
+	RegSTRTABBase: "STRTAB_BASE", RegSTRTABBase + 4: "STRTAB_BASE[63:32]", RegSTRTABCfg: "STRTAB_BASE_CFG",
+	RegCMDQBase: "CMDQ_BASE", RegCMDQBase + 4: "CMDQ_BASE[63:32]", RegCMDQProd: "CMDQ_PROD", RegCMDQCons: "CMDQ_CONS",
+	RegEVENTQBase: "EVENTQ_BASE", RegEVENTQBase + 4: "EVENTQ_BASE[63:32]",
+	RegEVENTQProd: "EVENTQ_PROD", RegEVENTQCons: "EVENTQ_CONS",
+	RegEVENTQProd & 0xff: "EVENTQ_PROD", RegEVENTQCons & 0xff: "EVENTQ_CONS",
+	RegPRIQProd & 0xff: "PRIQ_PROD", RegPRIQCons & 0xff: "PRIQ_CONS",
+	RegEventQIRQ0: "EVENTQ_IRQ_CFG0", RegEventQIRQ0 + 4: "EVENTQ_IRQ_CFG0[63:32]",
+	RegEventQIRQ1: "EVENTQ_IRQ_CFG1", RegEventQIRQ2: "EVENTQ_IRQ_CFG2",
+	RegPRIQBase: "PRIQ_BASE", RegPRIQBase + 4: "PRIQ_BASE[63:32]",
+	RegPRIQProd: "PRIQ_PROD", RegPRIQCons: "PRIQ_CONS", RegPRIQIRQ0: "PRIQ_IRQ_CFG0", RegPRIQIRQ0 + 4: "PRIQ_IRQ_CFG0[63:32]",
+	RegPRIQIRQ1: "PRIQ_IRQ_CFG1", RegPRIQIRQ2: "PRIQ_IRQ_CFG2", RegIDR6: "IDR6",
+}
+
+// RegisterName is the name of the register at an offset, or empty if there is
+// none that this package knows.
+func RegisterName(off uint64) string { return registerNames[off] }
+
 // RegisterSpace is the size of the register pages 0 and 1, in bytes, which an
 // SMMU occupies at a 64 KiB aligned address (§6.1).
 const RegisterSpace = 0x20000

@@ -98,11 +98,13 @@ type Device struct {
 	owed     bool                  // to a host: a call at the next SYNC
 	// atcTimeout is set while a SYNC has to tell that an ATC_INV timed out.
 	atcTimeout bool
-	watched    []guestmem.Range
-	gbpa       smmuv3.GBPA  // in effect
-	cmdq       smmuv3.Queue // in effect while CMDQEN is acknowledged
-	fetched    [runMax]smmuv3.Command
-	failure    error // why the device is in Service Failure Mode
+	// retrying is set while stalled transactions are being tried again.
+	retrying bool
+	watched  []guestmem.Range
+	gbpa     smmuv3.GBPA  // in effect
+	cmdq     smmuv3.Queue // in effect while CMDQEN is acknowledged
+	fetched  [runMax]smmuv3.Command
+	failure  error // why the device is in Service Failure Mode
 
 	// regMu is held by stores of the guest but those to plain words, and where the
 	// engine stores to a register that the guest may store to.

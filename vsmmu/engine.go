@@ -121,7 +121,17 @@ func (d *Device) turn(b budget) {
 	if d.closed {
 		return
 	}
-	if !d.control(&b) || !d.retryFetches(&b) || !d.consume(&b) || !d.retryStalled(&b) {
+	// One that was cut is gone on with: what a guest asks for next is not carried out
+	// before what it has asked for, whoever is the engine.
+	if d.retrying {
+		d.retrying = !d.retryStalled(&b)
+	}
+	if d.retrying || !d.control(&b) || !d.retryFetches(&b) || !d.consume(&b) {
+		d.pending.Store(true)
+		return
+	}
+	d.retrying = !d.retryStalled(&b)
+	if d.retrying {
 		d.pending.Store(true)
 	}
 }

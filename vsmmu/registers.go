@@ -94,7 +94,6 @@ var (
 // reserved bits are not stored, and read as zero.
 type register struct {
 	offset uint64
-	name   string
 	width  int
 	mask   func(ids *smmuv3.IDRegs) uint64 // nil where all is read-only
 	guard  guard
@@ -108,45 +107,45 @@ type register struct {
 // A register with fields under different guards has a row for each. Whatever
 // has no row is RES0: the device lacks the feature that it belongs to.
 var registerMap = []register{
-	{offset: smmuv3.RegIDR0, name: "IDR0", width: 32},                                                                                  // §6.3.1
-	{offset: smmuv3.RegIDR1, name: "IDR1", width: 32},                                                                                  // §6.3.2
-	{offset: smmuv3.RegIDR2, name: "IDR2", width: 32},                                                                                  // §6.3.3
-	{offset: smmuv3.RegIDR3, name: "IDR3", width: 32},                                                                                  // §6.3.4
-	{offset: smmuv3.RegIDR4, name: "IDR4", width: 32},                                                                                  // §6.3.5
-	{offset: smmuv3.RegIDR5, name: "IDR5", width: 32},                                                                                  // §6.3.6
-	{offset: smmuv3.RegIIDR, name: "IIDR", width: 32},                                                                                  // §6.3.7
-	{offset: smmuv3.RegAIDR, name: "AIDR", width: 32},                                                                                  // §6.3.8
-	{offset: smmuv3.RegCR0, name: "CR0", width: 32, mask: cr0Mask, store: storeCR0, kick: anyway},                                      // §6.3.9
-	{offset: smmuv3.RegCR0ACK, name: "CR0ACK", width: 32},                                                                              // §6.3.10
-	{offset: smmuv3.RegCR1, name: "CR1", width: 32, mask: bits(smmuv3.CR1QueueMask), guard: whileQueues},                               // §6.3.11
-	{offset: smmuv3.RegCR1, name: "CR1", width: 32, mask: bits(smmuv3.CR1TableMask), guard: whileEnabled},                              // §6.3.11
-	{offset: smmuv3.RegCR2, name: "CR2", width: 32, mask: bits(smmuv3.CR2RECINVSID), guard: whileEnabled},                              // §6.3.12
-	{offset: smmuv3.RegSTATUSR, name: "STATUSR", width: 32},                                                                            // §6.3.13: DORMANT is RES0 without IDR0.DORMHINT
-	{offset: smmuv3.RegGBPA, name: "GBPA", width: 32, mask: bits(uint64(smmuv3.GBPAMask)), store: storeGBPA, kick: anyway},             // §6.3.14
-	{offset: smmuv3.RegIRQCtrl, name: "IRQ_CTRL", width: 32, mask: irqCtrlMask, store: storeIRQCtrl},                                   // §6.3.16
-	{offset: smmuv3.RegIRQCtrlAck, name: "IRQ_CTRLACK", width: 32},                                                                     // §6.3.18
-	{offset: smmuv3.RegGERROR, name: "GERROR", width: 32},                                                                              // §6.3.19
-	{offset: smmuv3.RegGERRORN, name: "GERRORN", width: 32, mask: gerrorMask, store: storeGERRORN, kick: anyway},                       // §6.3.20
-	{offset: smmuv3.RegGErrorIRQ0, name: "GERROR_IRQ_CFG0", width: 64, mask: ifMSI(smmuv3.IRQCfgAddrMask), guard: whileGERRIRQ},        // §6.3.21
-	{offset: smmuv3.RegGErrorIRQ1, name: "GERROR_IRQ_CFG1", width: 32, mask: ifMSI(0xffffffff), guard: whileGERRIRQ},                   // §6.3.22
-	{offset: smmuv3.RegGErrorIRQ2, name: "GERROR_IRQ_CFG2", width: 32, mask: ifMSI(0x3f), guard: whileGERRIRQ},                         // §6.3.23
-	{offset: smmuv3.RegSTRTABBase, name: "STRTAB_BASE", width: 64, mask: bits(smmuv3.STRTABBaseMask), guard: whileEnabled},             // §6.3.24
-	{offset: smmuv3.RegSTRTABCfg, name: "STRTAB_BASE_CFG", width: 32, mask: strtabCfgMask, guard: whileEnabled},                        // §6.3.25
-	{offset: smmuv3.RegCMDQBase, name: "CMDQ_BASE", width: 64, mask: bits(smmuv3.QueueBaseMask), guard: whileCMDQ},                     // §6.3.26
-	{offset: smmuv3.RegCMDQProd, name: "CMDQ_PROD", width: 32, mask: indexMask(smmuv3.CMDQS), kick: forCommands},                       // §6.3.27
-	{offset: smmuv3.RegCMDQCons, name: "CMDQ_CONS", width: 32, mask: indexMask(smmuv3.CMDQS), guard: whileCMDQ},                        // §6.3.28: ERR ignores writes
-	{offset: smmuv3.RegEVENTQBase, name: "EVENTQ_BASE", width: 64, mask: bits(smmuv3.QueueBaseMask), guard: whileEVENTQ},               // §6.3.29
-	{offset: smmuv3.RegEventQIRQ0, name: "EVENTQ_IRQ_CFG0", width: 64, mask: ifMSI(smmuv3.IRQCfgAddrMask), guard: whileEventIRQ},       // §6.3.30
-	{offset: smmuv3.RegEventQIRQ1, name: "EVENTQ_IRQ_CFG1", width: 32, mask: ifMSI(0xffffffff), guard: whileEventIRQ},                  // §6.3.31
-	{offset: smmuv3.RegEventQIRQ2, name: "EVENTQ_IRQ_CFG2", width: 32, mask: ifMSI(0x3f), guard: whileEventIRQ},                        // §6.3.32
-	{offset: smmuv3.RegEVENTQProd, name: "EVENTQ_PROD", width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS)), guard: whileEVENTQ},   // §6.3.95
-	{offset: smmuv3.RegEVENTQCons, name: "EVENTQ_CONS", width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS)), kick: ifStalls},       // §6.3.96
-	{offset: smmuv3.RegPRIQBase, name: "PRIQ_BASE", width: 64, mask: ifPRI(bits(smmuv3.QueueBaseMask)), guard: whilePRIQ},              // §6.3.33
-	{offset: smmuv3.RegPRIQIRQ0, name: "PRIQ_IRQ_CFG0", width: 64, mask: ifPRI(ifMSI(smmuv3.IRQCfgAddrMask)), guard: whilePRIIRQ},      // §6.3.34
-	{offset: smmuv3.RegPRIQIRQ1, name: "PRIQ_IRQ_CFG1", width: 32, mask: ifPRI(ifMSI(0xffffffff)), guard: whilePRIIRQ},                 // §6.3.35
-	{offset: smmuv3.RegPRIQIRQ2, name: "PRIQ_IRQ_CFG2", width: 32, mask: ifPRI(ifMSI(smmuv3.PRIQLastOnly | 0x3f)), guard: whilePRIIRQ}, // §6.3.36
-	{offset: smmuv3.RegPRIQProd, name: "PRIQ_PROD", width: 32, mask: ifPRI(overflowAnd(indexMask(smmuv3.PRIQS))), guard: whilePRIQ},    // §6.3.97
-	{offset: smmuv3.RegPRIQCons, name: "PRIQ_CONS", width: 32, mask: ifPRI(overflowAnd(indexMask(smmuv3.PRIQS)))},                      // §6.3.98
+	{offset: smmuv3.RegIDR0, width: 32},                                                                          // §6.3.1
+	{offset: smmuv3.RegIDR1, width: 32},                                                                          // §6.3.2
+	{offset: smmuv3.RegIDR2, width: 32},                                                                          // §6.3.3
+	{offset: smmuv3.RegIDR3, width: 32},                                                                          // §6.3.4
+	{offset: smmuv3.RegIDR4, width: 32},                                                                          // §6.3.5
+	{offset: smmuv3.RegIDR5, width: 32},                                                                          // §6.3.6
+	{offset: smmuv3.RegIIDR, width: 32},                                                                          // §6.3.7
+	{offset: smmuv3.RegAIDR, width: 32},                                                                          // §6.3.8
+	{offset: smmuv3.RegCR0, width: 32, mask: cr0Mask, store: storeCR0, kick: anyway},                             // §6.3.9
+	{offset: smmuv3.RegCR0ACK, width: 32},                                                                        // §6.3.10
+	{offset: smmuv3.RegCR1, width: 32, mask: bits(smmuv3.CR1QueueMask), guard: whileQueues},                      // §6.3.11
+	{offset: smmuv3.RegCR1, width: 32, mask: bits(smmuv3.CR1TableMask), guard: whileEnabled},                     // §6.3.11
+	{offset: smmuv3.RegCR2, width: 32, mask: bits(smmuv3.CR2RECINVSID), guard: whileEnabled},                     // §6.3.12
+	{offset: smmuv3.RegSTATUSR, width: 32},                                                                       // §6.3.13: DORMANT is RES0 without IDR0.DORMHINT
+	{offset: smmuv3.RegGBPA, width: 32, mask: bits(uint64(smmuv3.GBPAMask)), store: storeGBPA, kick: anyway},     // §6.3.14
+	{offset: smmuv3.RegIRQCtrl, width: 32, mask: irqCtrlMask, store: storeIRQCtrl},                               // §6.3.16
+	{offset: smmuv3.RegIRQCtrlAck, width: 32},                                                                    // §6.3.18
+	{offset: smmuv3.RegGERROR, width: 32},                                                                        // §6.3.19
+	{offset: smmuv3.RegGERRORN, width: 32, mask: gerrorMask, store: storeGERRORN, kick: anyway},                  // §6.3.20
+	{offset: smmuv3.RegGErrorIRQ0, width: 64, mask: ifMSI(smmuv3.IRQCfgAddrMask), guard: whileGERRIRQ},           // §6.3.21
+	{offset: smmuv3.RegGErrorIRQ1, width: 32, mask: ifMSI(0xffffffff), guard: whileGERRIRQ},                      // §6.3.22
+	{offset: smmuv3.RegGErrorIRQ2, width: 32, mask: ifMSI(0x3f), guard: whileGERRIRQ},                            // §6.3.23
+	{offset: smmuv3.RegSTRTABBase, width: 64, mask: bits(smmuv3.STRTABBaseMask), guard: whileEnabled},            // §6.3.24
+	{offset: smmuv3.RegSTRTABCfg, width: 32, mask: strtabCfgMask, guard: whileEnabled},                           // §6.3.25
+	{offset: smmuv3.RegCMDQBase, width: 64, mask: bits(smmuv3.QueueBaseMask), guard: whileCMDQ},                  // §6.3.26
+	{offset: smmuv3.RegCMDQProd, width: 32, mask: indexMask(smmuv3.CMDQS), kick: forCommands},                    // §6.3.27
+	{offset: smmuv3.RegCMDQCons, width: 32, mask: indexMask(smmuv3.CMDQS), guard: whileCMDQ},                     // §6.3.28: ERR ignores writes
+	{offset: smmuv3.RegEVENTQBase, width: 64, mask: bits(smmuv3.QueueBaseMask), guard: whileEVENTQ},              // §6.3.29
+	{offset: smmuv3.RegEventQIRQ0, width: 64, mask: ifMSI(smmuv3.IRQCfgAddrMask), guard: whileEventIRQ},          // §6.3.30
+	{offset: smmuv3.RegEventQIRQ1, width: 32, mask: ifMSI(0xffffffff), guard: whileEventIRQ},                     // §6.3.31
+	{offset: smmuv3.RegEventQIRQ2, width: 32, mask: ifMSI(0x3f), guard: whileEventIRQ},                           // §6.3.32
+	{offset: smmuv3.RegEVENTQProd, width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS)), guard: whileEVENTQ},  // §6.3.95
+	{offset: smmuv3.RegEVENTQCons, width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS)), kick: ifStalls},      // §6.3.96
+	{offset: smmuv3.RegPRIQBase, width: 64, mask: ifPRI(bits(smmuv3.QueueBaseMask)), guard: whilePRIQ},           // §6.3.33
+	{offset: smmuv3.RegPRIQIRQ0, width: 64, mask: ifPRI(ifMSI(smmuv3.IRQCfgAddrMask)), guard: whilePRIIRQ},       // §6.3.34
+	{offset: smmuv3.RegPRIQIRQ1, width: 32, mask: ifPRI(ifMSI(0xffffffff)), guard: whilePRIIRQ},                  // §6.3.35
+	{offset: smmuv3.RegPRIQIRQ2, width: 32, mask: ifPRI(ifMSI(smmuv3.PRIQLastOnly | 0x3f)), guard: whilePRIIRQ},  // §6.3.36
+	{offset: smmuv3.RegPRIQProd, width: 32, mask: ifPRI(overflowAnd(indexMask(smmuv3.PRIQS))), guard: whilePRIQ}, // §6.3.97
+	{offset: smmuv3.RegPRIQCons, width: 32, mask: ifPRI(overflowAnd(indexMask(smmuv3.PRIQS)))},                   // §6.3.98
 }
 
 func bits(mask uint64) func(*smmuv3.IDRegs) uint64 {

@@ -57,6 +57,16 @@ var handshakes = map[uint64]uint32{
 	0x64: 0x000001b5, // GERRORN: no PRI queue, no ECMDQ, no DPT
 }
 
+// TestRowsAreRegisters: each row of the map stands at an offset that has a name, and is
+// as wide as the register of that name.
+func TestRowsAreRegisters(t *testing.T) {
+	for _, r := range registerMap {
+		name := smmuv3.RegisterName(r.offset)
+		assert.NotEmpty(t, name, "%#x", r.offset)
+		assert.Equal(t, r.width == 64, smmuv3.RegisterName(r.offset+4) == name+"[63:32]", name)
+	}
+}
+
 // TestRegisterMap_6_2 stores all ones to every word of the register space in
 // the reset state, and reads back what is to be kept. Everything else is
 // read-only, or RES0.
