@@ -195,6 +195,55 @@ func TestRangeFieldsWithoutRIL_4_4_1_1(t *testing.T) {
 	assert.Equal(t, []smmuv3.Command{{0x12 | 7<<48, 0x5001}, {0x13, 0x6000}}, r.invalidated())
 }
 
+// TestEveryRange_4_4_1_1 is every TG, TTL, NUM and SCALE: illegal is a granule with
+// neither a range nor a level, and a level that the granule does not have is none; all
+// others reach the host as they are.
+func TestEveryRange_4_4_1_1(t *testing.T) {
+	for _, ds := range []uint32{0, 1} {
+		r := newRig(t, withRIL, func(c *Config) {
+			c.IDs.Set(smmuv3.CMDQS, 12)
+			if ds == 1 { // of SMMUv3.1, with what that takes
+				for _, f := range []smmuv3.IDField{smmuv3.DS, smmuv3.VAX, smmuv3.ArchMinor, smmuv3.HAD} {
+					c.IDs.Set(f, 1)
+				}
+			}
+		})
+		require.NoError(t, r.Attach(3, r.host, "disk"))
+		r.w64(cmdqBase, cmdqAt|12)
+		r.enable(smmuv3.CR0CMDQEN)
+		var legal, illegal, want []smmuv3.Command
+		for i := range uint64(1 << 15) {
+			num, scale, tg, ttl := i&31, i>>5&63, i>>11&3, i>>13&3
+			c := smmuv3.Command{0x12 + i&1 | num<<12 | scale<<20 | 7<<48, 0x1000 | tg<<10 | ttl<<8}
+			asRead := c
+			if ds == 0 {
+				scale &= 31
+				asRead[0] &^= 1 << 25 // RES0: no sixth bit of SCALE
+			}
+			noLevel := ttl == 0 || tg == 0b10 && ttl == 1 && ds == 0
+			if tg != 0 && num == 0 && scale == 0 && noLevel {
+				illegal = append(illegal, c)
+			} else {
+				legal, want = append(legal, c), append(want, asRead)
+			}
+		}
+		r.host.Forget()
+		for run := range slices.Chunk(legal, 1000) {
+			r.run(append(run[:len(run):len(run)], cmdSync)...)
+		}
+		r.idle()
+		require.Zero(t, r.gerror())
+		require.Equal(t, want, r.invalidated())
+		for _, c := range illegal {
+			r.run(c)
+			require.Equal(t, uint32(1), r.gerror(), "%#x", c)
+			r.w32(cmdqProd, r.r32(cmdqCons))
+			r.w32(gerrorn, r.r32(gerror))
+		}
+		assert.Len(t, illegal, map[uint32]int{0: 4 + 4, 1: 3}[ds]) // SCALE[5] counts for nothing without DS
+	}
+}
+
 // TestATCTimeout_7_1: the SYNC that waits for an ATC_INV which timed out is not
 // consumed. What else it waited for is done, and after the acknowledgement it
 // completes.

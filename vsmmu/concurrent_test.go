@@ -19,7 +19,7 @@ import (
 // works.
 func TestEverythingAtOnce(t *testing.T) {
 	const rounds = 2000
-	r := newRig(t, func(c *Config) {
+	r := newRig(t, withPRI, withStalls, func(c *Config) {
 		c.Watch = func([]guestmem.Range) {}
 		c.IDs.Set(smmuv3.CMDQS, 8)
 	})
@@ -28,6 +28,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 	cmds := []smmuv3.Command{
 		tlbi(1), cmdSync, cmdSyncIRQ, cmdCfgiSTE(1), {0x04, 31}, {0x05 | 2<<32, 1}, {0x30}, {0x1046, 0x500000}, {0xff},
+		cmdResume(1, 2, 1), cmdResume(2, 3, 0), {0x45 | 1<<32}, {0x41 | 1<<32, 5 | 2<<12}, {0x40 | 3<<32, 52},
 	}
 	for i := range 256 {
 		c := cmds[i%len(cmds)]
@@ -43,7 +44,7 @@ func TestEverythingAtOnce(t *testing.T) {
 		}
 		return nil
 	})
-	offs := []uint64{0x20, 0x24, 0x2c, 0x44, 0x50, 0x60, 0x64, 0x68, 0x80, 0x88, 0x90, 0x98, 0x9c, 0xa0, 0xb0, 0x100a8, 0x100ac}
+	offs := []uint64{0x20, 0x24, 0x2c, 0x44, 0x50, 0x60, 0x64, 0x68, 0x80, 0x88, 0x90, 0x98, 0x9c, 0xa0, 0xb0, 0x100a8, 0x100ac, 0xc0, 0xd0, 0x100c8, 0x100cc}
 
 	var all sync.WaitGroup
 	for vcpu := range uint64(4) {
@@ -58,8 +59,9 @@ func TestEverythingAtOnce(t *testing.T) {
 					r.w64(0x80, strtabAt)
 					r.w32(0x88, 8)
 					r.w64(0xa0, eventqAt|4)
+					r.w64(0xc0, priqAt|4)
 				case 2:
-					r.w32(cr0, 0xd)
+					r.w32(cr0, 0xf)
 				case 3:
 					r.w32(gerrorn, r.r32(gerror))
 				case 4:
@@ -68,6 +70,7 @@ func TestEverythingAtOnce(t *testing.T) {
 					r.ste(smmuv3.StreamID(dice.IntN(4)), [...]uint64{0, 9, 0xb | cdAt, ^uint64(0)}[dice.IntN(4)])
 				case 6:
 					r.w32(eventqCons, r.r32(eventqProd))
+					r.w32(priqCons, r.r32(priqProd))
 				default:
 					r.Load(off, 4<<dice.IntN(2))
 				}
@@ -80,6 +83,8 @@ func TestEverythingAtOnce(t *testing.T) {
 			if i%50 == 0 {
 				r.host.Emit(smmuv3.NewEvent(smmuv3.FSTEFetch, 1))
 			}
+			r.host.Emit(stalled(smmuv3.StreamID(i%4), uint16(i%8)))
+			r.host.Request(smmuv3.PageRequest{i%4 | (i%16)<<60, i % 512})
 		}
 	})
 	all.Go(func() { // the embedder

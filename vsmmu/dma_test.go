@@ -1,0 +1,145 @@
+package vsmmu_test
+
+import (
+	"encoding/binary"
+	"runtime"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/internal/bench/mix"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
+)
+
+// TestDMAAfterSYNC_4_7_3 has a guest change its tables, and reset the machine now and
+// then, while endpoints do DMA without end, other vCPUs use registers, and an endpoint
+// comes and goes: after each SYNC DMA goes where the tables then say.
+func TestDMAAfterSYNC_4_7_3(t *testing.T) {
+	const rounds, pages = 200, 16
+	g := newDMAGuest(t, pages)
+	disk, nic, usb := soft.NewEndpoint(), soft.NewEndpoint(), soft.NewEndpoint()
+	require.NoError(t, g.Attach(mix.StreamID, g.host, disk))
+	require.NoError(t, g.Attach(mix.StreamID+1, g.host, nic))
+	g.setUp()
+
+	over := make(chan struct{})
+	var all sync.WaitGroup
+	during := func(f func(i uint64)) {
+		all.Go(func() {
+			for i := uint64(0); ; i++ {
+				select {
+				case <-over:
+					return
+				default:
+					f(i)
+				}
+			}
+		})
+	}
+	var word [8]byte
+	during(func(i uint64) { _ = nic.ReadAt(make([]byte, 16), i%(2*pages)<<12|8) }) // half of them faults
+	during(func(i uint64) { _ = usb.WriteAt(make([]byte, 16), i%pages<<12|64) })
+	during(func(i uint64) {
+		if g.Attach(mix.StreamID+2, g.host, usb) != nil {
+			_ = g.Detach(mix.StreamID + 2)
+		}
+	})
+	during(func(i uint64) {
+		g.Store(smmuv3.RegEVENTQCons, 4, g.Load(smmuv3.RegEVENTQProd, 4))
+		g.Store(smmuv3.RegIRQCtrl, 4, i&5)
+		g.Store(smmuv3.RegGERRORN, 4, g.Load(smmuv3.RegGERROR, 4))
+		runtime.Gosched()
+	})
+
+	for i := range uint64(rounds) {
+		if i%50 == 49 {
+			require.NoError(t, g.Reset())
+			require.NoError(t, disk.ReadAt(word[:], mix.Page), "GBPA bypasses")
+			g.setUp()
+		}
+		page, to := i%pages, i/pages%2
+		g.mapTo(page, to)
+		asid := uint64(mix.HeldASID) << 48
+		g.run(smmuv3.Command{0x12 | asid, page << 12}, smmuv3.Command{0x46})
+		require.NoError(t, disk.ReadAt(word[:], page<<12))
+		require.Equal(t, to, binary.LittleEndian.Uint64(word[:]), "round %d", i)
+	}
+	close(over)
+	all.Wait()
+	assert.Zero(t, g.Load(smmuv3.RegGERROR, 4)&1)
+	assert.NotZero(t, g.Stats().Events[vsmmu.Recorded])
+}
+
+// dmaGuest is a guest whose streams have the same stage 1, by which each of its pages
+// leads to one of two places that say which they are.
+type dmaGuest struct {
+	testing.TB
+	*vsmmu.Device
+	ram  *guestmem.Slots
+	host *soft.Host
+	last mix.Block // the tables of the last level
+	prod uint64
+}
+
+func newDMAGuest(t testing.TB, pages int) *dmaGuest {
+	g := &dmaGuest{TB: t, ram: new(guestmem.Slots)}
+	require.NoError(t, g.ram.Add(guestmem.Slot{GPA: 0, Mem: make([]byte, mix.MemorySize)}))
+	for _, b := range mix.Guest(0, pages) {
+		require.NoError(t, g.ram.WriteAt(b.Data, b.At))
+		if b.At == mix.StreamTable+smmuv3.STESize*guestmem.GPA(mix.StreamID) {
+			require.NoError(t, g.ram.WriteAt(b.Data, b.At+smmuv3.STESize))
+			require.NoError(t, g.ram.WriteAt(b.Data, b.At+2*smmuv3.STESize))
+		}
+		g.last = b
+	}
+	require.NoError(t, g.ram.Store64(mix.Page+0x1000, 1))
+	var err error
+	g.host, err = soft.New(soft.Config{Memory: g.ram})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = g.host.Close() })
+	caps, err := g.host.Capabilities()
+	require.NoError(t, err)
+	ids, err := idr.Derive(idr.Policy{}, caps)
+	require.NoError(t, err)
+	g.Device, err = vsmmu.New(vsmmu.Config{IDs: ids.Regs, Memory: g.ram, Interrupts: noInterrupts{}})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = g.Device.Close() })
+	return g
+}
+
+func (g *dmaGuest) setUp() {
+	const enable = smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN | smmuv3.CR0SMMUEN
+	g.Store(smmuv3.RegSTRTABBase, 8, mix.StreamTable)
+	g.Store(smmuv3.RegSTRTABCfg, 4, mix.StreamTableLog2Size)
+	g.Store(smmuv3.RegCMDQBase, 8, mix.Queue|4)
+	g.Store(smmuv3.RegEVENTQBase, 8, mix.Queue+0x1000|4)
+	g.prod = 0
+	g.Store(smmuv3.RegCR0, 4, enable)
+	for g.Load(smmuv3.RegCR0ACK, 4) != enable {
+		runtime.Gosched()
+	}
+}
+
+func (g *dmaGuest) mapTo(page, to uint64) {
+	desc := binary.LittleEndian.Uint64(g.last.Data[8*page:])
+	require.NoError(g, g.ram.Store64(g.last.At+guestmem.GPA(8*page), desc+to<<12))
+}
+
+func (g *dmaGuest) run(cmds ...smmuv3.Command) {
+	for _, c := range cmds {
+		var p [smmuv3.CommandSize]byte
+		c.Put(&p)
+		require.NoError(g, g.ram.WriteAt(p[:], mix.Queue+guestmem.GPA(g.prod&15)*smmuv3.CommandSize))
+		g.prod = (g.prod + 1) & 31
+	}
+	g.Store(smmuv3.RegCMDQProd, 4, g.prod)
+	for g.Load(smmuv3.RegCMDQCons, 4) != g.prod {
+		runtime.Gosched()
+	}
+}
