@@ -41,12 +41,16 @@ func packAs(t testing.TB, version string, plain []byte) []byte {
 
 // unpack is the plain part of a transcript.
 func unpack(t testing.TB, packed []byte) []byte {
-	z, err := zstd.NewReader(bytes.NewReader(packed[10:]))
-	require.NoError(t, err)
-	defer z.Close()
-	plain, err := io.ReadAll(z)
+	plain, err := io.ReadAll(unpacker(t, packed))
 	require.NoError(t, err)
 	return plain
+}
+
+func unpacker(t testing.TB, packed []byte) io.Reader {
+	z, err := zstd.NewReader(bytes.NewReader(packed[10:]))
+	require.NoError(t, err)
+	t.Cleanup(z.Close)
+	return z
 }
 
 // The bytes of docs/transcript.md, kind by kind: what has once been written can
@@ -349,6 +353,7 @@ func seeds(t testing.TB) map[string][]byte {
 		"longest list":           file(t, `{}`, []byte{12, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f}),
 		"longest frame":          pack(t, []byte{2, '{', '}', 0x80, 0x80, 4}),
 		"end of time":            file(t, `{}`, []byte{19, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0}),
+		"a state that is none":   file(t, `{"ids":{"IDR":[151523354,40501904,0,0,0,116]}}`, []byte{25, 0, 1, 0}, []byte{4, 0, 6, 0, 1, 0}),
 		"a host nobody attached": file(t, `{"ids":{"IDR":[151523354,40501904,0,0,0,116]}}`, []byte{5, 0, 9, 0x10, 0, 0, 0}),
 	}
 }
@@ -359,26 +364,44 @@ func FuzzRead(f *testing.F) {
 	for _, s := range seeds(f) {
 		f.Add(s)
 	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		tr, err := Read(bytes.NewReader(b))
-		if err != nil || len(tr.Entries) > 10_000 {
-			return
+	f.Fuzz(readAndReplay)
+}
+
+// FuzzFrames is FuzzRead without the compression, which lets few changes through.
+func FuzzFrames(f *testing.F) {
+	for _, s := range seeds(f) {
+		if len(s) > 10 {
+			if plain, err := io.ReadAll(unpacker(f, s)); err == nil {
+				f.Add(plain)
+			}
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		_ = replayWithin(ctx, tr, time.Millisecond, false)
-		for _, e := range tr.Entries {
-			_ = e.Body.String()
-		}
+	}
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+	require.NoError(f, err)
+	f.Fuzz(func(t *testing.T, plain []byte) {
+		readAndReplay(t, z.EncodeAll(plain, []byte("vsmmu-tr\x02\x00")))
 	})
+}
+
+func readAndReplay(t *testing.T, b []byte) {
+	tr, err := Read(bytes.NewReader(b))
+	if err != nil || len(tr.Entries) > 10_000 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	for _, renewing := range []bool{false, true} {
+		_ = replayWithin(ctx, tr, time.Millisecond, renewing)
+	}
+	for _, e := range tr.Entries {
+		_ = e.Body.String()
+	}
 }
 
 func TestFuzzSeeds(t *testing.T) {
 	for name, s := range seeds(t) {
 		t.Run(name, func(t *testing.T) {
-			if tr, err := Read(bytes.NewReader(s)); err == nil {
-				_ = replayWithin(t.Context(), tr, time.Millisecond, false)
-			}
+			readAndReplay(t, s)
 		})
 	}
 }

@@ -397,6 +397,63 @@ func transcripts(t *testing.T) map[string]*Transcript {
 	return all
 }
 
+// Together they show all that a guest's driver does with a device: what a stream is
+// bound to in turn, and what is made of its faults.
+func TestTranscriptsShowWhatGuestsDo(t *testing.T) {
+	const plain, pasid = 0x10, 0x21
+	for name, want := range map[string]struct {
+		sid         smmuv3.StreamID
+		stages      []bridge.Disposition // less those of a disabled SMMU, and repetitions
+		s1fmt       smmuv3.S1Fmt
+		s1cdmax     uint8
+		invalidates int // calls, at least
+	}{
+		"debian.vsmmu":                        {pasid, []bridge.Disposition{bridge.Abort, bridge.Translate}, smmuv3.S1FmtLinear, 6, 1000},
+		"linux-7.3-strict.vsmmu":              {pasid, []bridge.Disposition{bridge.Abort, bridge.Translate}, smmuv3.S1FmtLinear, 6, 1000},
+		"debian-6.1-lazy.vsmmu":               {plain, []bridge.Disposition{bridge.Abort, bridge.Translate}, smmuv3.S1FmtLinear, 0, 10},
+		"debian-6.1-passthrough.vsmmu":        {plain, []bridge.Disposition{bridge.Abort, bridge.Bypass}, smmuv3.S1FmtLinear, 0, 1},
+		"debian-6.1-two-level-cd-table.vsmmu": {pasid, []bridge.Disposition{bridge.Abort, bridge.Translate}, smmuv3.S1Fmt64K, 16, 1000},
+		"debian-6.1-stall.vsmmu":              {plain, []bridge.Disposition{bridge.Abort, bridge.Translate}, smmuv3.S1FmtLinear, 0, 1000},
+		"debian-6.1-rebind.vsmmu": {plain, []bridge.Disposition{
+			bridge.Abort, bridge.Translate, bridge.Abort, bridge.Bypass, bridge.Abort, bridge.Translate,
+		}, smmuv3.S1FmtLinear, 0, 1000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr := transcripts(t)[name]
+			require.NotNil(t, tr)
+			var stages []bridge.Disposition
+			invalidates := 0
+			for _, e := range tr.Entries {
+				switch b := e.Body.(type) {
+				case *HostInvalidate:
+					invalidates++
+				case *HostBind:
+					g := b.Stage
+					if b.StreamID != want.sid || g.Disabled || len(stages) > 0 && stages[len(stages)-1] == g.Disposition {
+						continue
+					}
+					stages = append(stages, g.Disposition)
+					if g.Disposition == bridge.Translate {
+						assert.Equal(t, want.s1fmt, g.S1Fmt)
+						assert.Equal(t, want.s1cdmax, g.S1CDMax)
+					}
+				}
+			}
+			assert.Equal(t, want.stages, stages)
+			assert.GreaterOrEqual(t, invalidates, want.invalidates)
+		})
+	}
+	var size int64
+	files, err := filepath.Glob("testdata/*.vsmmu")
+	require.NoError(t, err)
+	for _, name := range files {
+		info, err := os.Stat(name)
+		require.NoError(t, err)
+		size += info.Size()
+	}
+	assert.Less(t, size, int64(8<<20), "a clone has them all")
+}
+
 func TestReplayOfRealGuests(t *testing.T) {
 	for name, tr := range transcripts(t) {
 		t.Run(name, func(t *testing.T) {

@@ -437,6 +437,13 @@ func TestStateIsSmall(t *testing.T) {
 		require.NoError(t, r.Detach(r.streams.All()[0].ID))
 	}
 	assert.LessOrEqual(t, len(r.save()), 2048)
+
+	assert.LessOrEqual(t, headerSize+deviceSize+128*stallSize+crc32.Size, 2048)
+	assert.LessOrEqual(t, savedStreamSize, 128)
+	ids := r.IDs()
+	ids.Set(smmuv3.StallMax, 129)
+	_, err := New(Config{IDs: ids, Memory: r.mem, Interrupts: r.irqs})
+	assert.ErrorContains(t, err, "STALL_MAX")
 }
 
 // TestSaveMeanwhile: vCPUs store, hosts report, streams come and go, and each state is
