@@ -48,5 +48,14 @@ func (h *hardware) idRegs(ats bool) (smmuv3.IDRegs, error) {
 	return ids, nil
 }
 
+// withoutStalls is what is left of the registers where steOf sees to it that nothing stalls: the kernel resumes nothing for a
+// guest. What stalls by force it cannot be kept from, and bridge.Staller is asked for in vain.
+func withoutStalls(ids smmuv3.IDRegs) smmuv3.IDRegs {
+	if ids.Get(smmuv3.StallModel) == smmuv3.StallBoth {
+		ids.Set(smmuv3.StallModel, smmuv3.StallTerminate)
+	}
+	return ids
+}
+
 // repeats reports whether invalidations have to be issued twice.
 func (h *hardware) repeats() bool { return h.regs.Flags&uapi.HWInfoErrataRepeatTLBICFGI != 0 }

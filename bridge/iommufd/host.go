@@ -84,7 +84,7 @@ func (h *Host) Capabilities() (bridge.Capabilities, error) {
 	if h.nest == nil {
 		return bridge.Capabilities{}, fmt.Errorf("iommufd: capabilities: %w", ErrNoDevice)
 	}
-	return bridge.Capabilities{IDs: h.nest.ids}, nil
+	return bridge.Capabilities{IDs: withoutStalls(h.nest.ids)}, nil
 }
 
 // Events is bridge.Host's.

@@ -359,6 +359,21 @@ func TestCapabilitiesOfTheLab(t *testing.T) {
 	assert.False(t, ids.Has(smmuv3.HAD), "SMMUv3.0 promises none, and IDR3.HAD is not looked at")
 }
 
+// §3.12.2.3: a host that resumes nothing has no stalls, if that is in its hand.
+func TestCapabilitiesHaveNoStalls(t *testing.T) {
+	for model, want := range map[uint32]uint32{smmuv3.StallBoth: smmuv3.StallTerminate, smmuv3.StallTerminate: smmuv3.StallTerminate, smmuv3.StallForced: smmuv3.StallForced} {
+		k := newFake(t)
+		regs := k.smmus[dev0]
+		regs.IDR[0] = regs.IDR[0]&^(3<<24) | model<<24
+		h := openFake(t, k, Config{})
+		_, err := h.Add(dev0)
+		require.NoError(t, err)
+		caps, err := h.Capabilities()
+		require.NoError(t, err)
+		assert.Equal(t, want, caps.IDs.Get(smmuv3.StallModel))
+	}
+}
+
 func TestCapabilitiesLeaveOutWhatIsNotForGuests(t *testing.T) {
 	h := hardware{kind: uapi.HWInfoTypeARMSMMUv3}
 	for i := range h.regs.IDR {

@@ -402,3 +402,30 @@ func TestStallIDs(t *testing.T) {
 		assert.Equal(t, c.ok, err == nil, "STALL_MODEL %#b STALL_MAX %d: %v", c.model, c.most, err)
 	}
 }
+
+// §5.5, S2S: faults of a guest's own stage 2 stall by its STE, and the record has the
+// IPA.
+func TestStage2Stalls_5_5(t *testing.T) {
+	ids := soft.Stage2IDs()
+	ids.Set(smmuv3.StallModel, 0b00)
+	ids.Set(smmuv3.StallMax, 1)
+	onStalls(t, ids, func(t *testing.T, r *rig, _ func(error)) {
+		// 4 KiB granule, 39 bits from level 1 on, at 0x80000; a table of 2 MiB blocks.
+		g := bridge.GuestStage{Disposition: bridge.TranslateS2, S2VMID: 1, S2: smmuv3.Stage2{
+			TTB: 0x80000, T0SZ: 25, SL0: 1, PS: 5, AA64: true, S: true,
+		}}
+		r.guest.SetWords(0x80000, 0x90003)
+		r.bind(g)
+		d := r.read(0x1008)
+		require.False(t, d.over)
+		e := smmuv3.Event{0x42_00000010, 1<<41 | 1<<39 | 1<<35 | 1<<31, 0x1008, 0x1000}
+		require.Equal(t, []smmuv3.Event{e}, r.taken())
+
+		r.guest.SetWords(0x90000, 0x5000_0000|1<<10|0b11<<6|0b1111<<2|0b01) // AF, S2AP, Normal
+		r.guest.SetWords(0x5000_1008, 0xbeef)
+		r.resume(0, bridge.Retry)
+		require.True(t, d.over)
+		require.NoError(t, d.err)
+		assert.EqualValues(t, 0xbeef, d.word)
+	})
+}
