@@ -62,6 +62,7 @@ func Run(t *testing.T, newRig func(t *testing.T) Rig) {
 		{"UnderWay", testUnderWay},
 		{"Tables", testTables},
 		{"Faults", testFaults},
+		{"Stage2", testStage2},
 		{"Stalls", testStalls},
 		{"ATS", testATS},
 		{"TwoStreams", testTwoStreams},

@@ -14,7 +14,7 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	for name, ids := range map[string]smmuv3.IDRegs{"Default": soft.DefaultIDs(), "StallsAndATS": withATS()} {
+	for name, ids := range map[string]smmuv3.IDRegs{"Default": soft.DefaultIDs(), "StallsAndATS": withATS(), "Stage2": soft.Stage2IDs()} {
 		t.Run(name, func(t *testing.T) { testConformance(t, ids) })
 	}
 }

@@ -51,6 +51,7 @@ func parseBoot(args []string, stdout io.Writer) (lab.Options, error) {
 	f := flag.NewFlagSet("boot", flag.ContinueOnError)
 	machineFlags(f, &o, "boot")
 	f.UintVar(&o.PASIDBits, "pasid-bits", defaultPASIDBits, "pasid-num-bits of the endpoint that has it, `N` of 1 to 20;\nabove 10 Linux makes its table of context descriptors one of two levels")
+	f.UintVar(&o.Stage, "stage", 1, "the stage that the SMMU has, `N` of 1 or 2: with stage 2 alone, Linux translates by that one")
 	f.BoolVar(&o.Stalls, "stall", false, "the SMMU has stalls, and the misbehaving endpoint dma-can-stall: its DMA waits for\nwhat the guest's driver makes of the fault")
 	f.StringVar(&o.Record, "record", "", "where a transcript of all that the guest does to the SMMU goes, `FILE`: see vsmmu replay")
 	f.BoolVar(&o.Rebind, "rebind", false, "the guest takes each disk from its driver and gives it back, once past stage 1")

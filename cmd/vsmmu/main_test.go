@@ -87,10 +87,11 @@ func TestBootFlags(t *testing.T) {
 	assert.Equal(t, "auto", o.Accel)
 	assert.Equal(t, uint(6), o.PASIDBits)
 	assert.False(t, o.Stalls)
+	assert.Equal(t, uint(1), o.Stage)
 
 	o, err = parseBoot([]string{
 		"-kernel", "k", "-modules", "m", "-host-kernel", "hk", "-host-modules", "hm", "-cmdline", "iommu.strict=0",
-		"-report", "r", "-timeout", "90s", "-accel", "tcg", "-mem", "1g", "-pasid-bits", "11", "-save-restore", "12", "-agent", "a", "-qemu", "q", "-stall", "-rebind",
+		"-report", "r", "-timeout", "90s", "-accel", "tcg", "-mem", "1g", "-pasid-bits", "11", "-save-restore", "12", "-agent", "a", "-qemu", "q", "-stall", "-rebind", "-stage", "2",
 	}, nil)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"k", "m", "hk", "hm", "iommu.strict=0", "r", "tcg", "a", "q"},
@@ -98,6 +99,7 @@ func TestBootFlags(t *testing.T) {
 	assert.Equal(t, 90*time.Second, o.Timeout)
 	assert.Equal(t, uint64(1<<30), o.Mem)
 	assert.Equal(t, uint(11), o.PASIDBits)
+	assert.Equal(t, uint(2), o.Stage)
 	assert.True(t, o.Stalls)
 	assert.Equal(t, uint(12), o.Moves)
 	assert.True(t, o.Rebind)

@@ -102,7 +102,7 @@ func benchOurs(ctx context.Context, job Job, image, initrd []byte, disk string, 
 	defer f.Close()
 	v, err := newVM(vmm.Config{
 		Kernel: image, Initrd: initrd, Mem: job.Mem, CPUs: job.CPUs, Cmdline: cmdline(job, guest.BenchRole), Console: console,
-	}, false, vsmmu.Trace{}, new(tape))
+	}, job, vsmmu.Trace{}, new(tape))
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func (r *recorder) event(e smmuv3.Event, fate vsmmu.Fate) {
 	if len(r.kept) < maxEvents {
 		r.kept = append(r.kept, report.Event{
 			Type: uint8(e.Type()), Name: e.Type().String(), StreamID: uint32(e.StreamID()), Address: e.InputAddr(), Words: e,
-			Stall: e.Stall(), STAG: e.STAG(),
+			Stage2: e.S2(), Stall: e.Stall(), STAG: e.STAG(),
 		})
 	}
 }

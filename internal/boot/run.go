@@ -92,13 +92,14 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 	}
 	cmdline := cmdline(job, role)
 	r.Mode = report.ModeOf(cmdline, job.PASIDBits)
+	r.Mode.Stage2 = job.Stage2
 	r.Mode.Stalls = job.Stalls
 	r.Mode.Rebind = job.Rebind
 	r.Mode.Moves = job.Moves
 	notes := newRecorder()
 	v, err := newVM(vmm.Config{
 		Kernel: image, Initrd: initrd, Mem: job.Mem, CPUs: job.CPUs, Cmdline: cmdline, Console: console, Control: c,
-	}, job.Stalls, notes.trace(), t)
+	}, job, notes.trace(), t)
 	if err != nil {
 		return nil, err
 	}

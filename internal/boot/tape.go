@@ -9,6 +9,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/transcript"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
 // tape is where the transcript goes, if one is made. It is a Sink that also notes the stages in it.
@@ -19,7 +20,7 @@ type tape struct {
 }
 
 // device makes the SMMU's device, and has it recorded if that was asked for.
-func (t *tape) device(cfg vsmmu.Config, hosts ...bridge.Capabilities) (smmuDevice, error) {
+func (t *tape) device(cfg vsmmu.Config, policy idr.Policy, hosts ...bridge.Capabilities) (smmuDevice, error) {
 	if !t.job.Record {
 		return vsmmu.New(cfg)
 	}
@@ -27,7 +28,7 @@ func (t *tape) device(cfg vsmmu.Config, hosts ...bridge.Capabilities) (smmuDevic
 	for _, e := range endpoints {
 		names[e.master.StreamID] = e.serial
 	}
-	r, err := transcript.Record(writer{t.Sink}, cfg, transcript.Options{Title: t.job.Title, Hosts: hosts, Streams: names})
+	r, err := transcript.Record(writer{t.Sink}, cfg, transcript.Options{Title: t.job.Title, Policy: policy, Hosts: hosts, Streams: names})
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ func cmdline(job Job, role string) string {
 const maxStalls = 8
 
 // newVM makes a machine. The caller must close it.
-func newVM(cfg vmm.Config, stalls bool, trace vsmmu.Trace, t *tape) (_ *vm, err error) {
+func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape) (_ *vm, err error) {
 	v := new(vm)
 	defer func() {
 		if err != nil {
@@ -54,7 +54,11 @@ func newVM(cfg vmm.Config, stalls bool, trace vsmmu.Trace, t *tape) (_ *vm, err 
 	}
 	// Drivers see by an MSI to memory that a CMD_SYNC is done: a load less that leaves the guest.
 	ids, policy := soft.DefaultIDs(), idr.Policy{smmuv3.MSI: 1}
-	if stalls {
+	if job.Stage2 {
+		ids = soft.Stage2IDs()
+		policy[smmuv3.S1P], policy[smmuv3.S2P] = 0, 1
+	}
+	if job.Stalls {
 		ids.Set(smmuv3.StallModel, smmuv3.StallBoth)
 		ids.Set(smmuv3.StallMax, maxStalls)
 		policy[smmuv3.StallModel] = smmuv3.StallBoth
@@ -74,7 +78,7 @@ func newVM(cfg vmm.Config, stalls bool, trace vsmmu.Trace, t *tape) (_ *vm, err 
 	device := vsmmu.Config{
 		IDs: v.ids.Regs, Memory: &v.memory, Interrupts: interrupts{v.Machine}, AbortAtReset: true, Trace: trace,
 	}
-	v.smmu, err = newSMMU(device, hosts, host, func(cfg vsmmu.Config) (smmuDevice, error) { return t.device(cfg, capabilities) })
+	v.smmu, err = newSMMU(device, hosts, host, func(cfg vsmmu.Config) (smmuDevice, error) { return t.device(cfg, policy, capabilities) })
 	if err != nil {
 		return nil, err
 	}

@@ -88,7 +88,7 @@ func options(t *testing.T, mode string) (Options, *bytes.Buffer) {
 	require.NoError(t, err)
 	out := new(bytes.Buffer)
 	return Options{
-		Kernel: kernel, HostKernel: kernel, Agent: kernel, QEMU: exe, Accel: "tcg", Mem: MinMem, PASIDBits: 6,
+		Kernel: kernel, HostKernel: kernel, Agent: kernel, QEMU: exe, Accel: "tcg", Mem: MinMem, PASIDBits: 6, Stage: 1,
 		Report: filepath.Join(dir, "out", "report.json"), Timeout: time.Minute, Out: out,
 	}, out
 }
@@ -257,6 +257,8 @@ func TestBadInputBootsNothing(t *testing.T) {
 		{"unknown acceleration", func(o *Options) { o.Accel = "hvf" }, "-accel hvf: not one of [auto kvm tcg]"},
 		{"no PASIDs", func(o *Options) { o.PASIDBits = 0 }, "PASIDs of 0 bits"},
 		{"more PASIDs than there are", func(o *Options) { o.PASIDBits = 21 }, "PASIDs of 21 bits: give from 1 to 20"},
+		{"a stage that there is not", func(o *Options) { o.Stage = 3 }, "stage 3: give 1 or 2"},
+		{"stalls at stage 2", func(o *Options) { o.Stage, o.Stalls = 2, true }, "give -stage 2 or -stall"},
 		{"too little memory", func(o *Options) { o.Mem = 1 << 20 }, "1 MiB of memory"},
 		{"report in a file", func(o *Options) { o.Report = o.Kernel + "/report.json" }, "the report: "},
 		{"report is a directory", func(o *Options) { o.Report = filepath.Dir(o.Kernel) }, "no regular file"},

@@ -27,6 +27,7 @@ type Options struct {
 	Peer        string // Bench only: the root below which an arm64 QEMU is, with its libraries
 	Rounds      uint   // Bench only: how often it boots each of the guests
 	PASIDBits   uint   // pasid-num-bits of the endpoint that has it, 1 to MaxPASIDBits
+	Stage       uint   // the one that the SMMU has, 1 or 2
 	Stalls      bool   // the misbehaving endpoint's DMA stalls
 	Report      string // where the report goes
 	Record      string // where a transcript of what the guest does to the SMMU goes; empty for none
@@ -80,6 +81,12 @@ func (o *Options) complete(bench bool) (direct bool, err error) {
 	}
 	if o.PASIDBits < 1 || o.PASIDBits > MaxPASIDBits {
 		return false, fmt.Errorf("PASIDs of %d bits: give from 1 to %d", o.PASIDBits, MaxPASIDBits)
+	}
+	if o.Stage < 1 || o.Stage > 2 {
+		return false, fmt.Errorf("stage %d: give 1 or 2", o.Stage)
+	}
+	if o.Stage == 2 && o.Stalls {
+		return false, errors.New("Linux has no faults of stage 2 stall: give -stage 2 or -stall")
 	}
 	if o.Moves > MaxMoves {
 		return false, fmt.Errorf("the SMMU saved and restored %d times: give up to %d", o.Moves, MaxMoves)

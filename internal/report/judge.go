@@ -17,6 +17,8 @@ type when uint8
 const (
 	always when = iota
 	translated
+	byStage1
+	byStage2
 	passedThrough
 	stalling
 	rebound
@@ -27,6 +29,10 @@ func (w when) holds(m Mode) bool {
 	switch w {
 	case translated:
 		return !m.Passthrough
+	case byStage1:
+		return !m.Passthrough && !m.Stage2
+	case byStage2:
+		return !m.Passthrough && m.Stage2
 	case passedThrough:
 		return m.Passthrough
 	case stalling:
@@ -60,22 +66,40 @@ var checks = []struct {
 		plain, pasid, want := r.disk(guest.Plain).IOMMU, r.disk(guest.PASID).IOMMU, r.Mode.domain()
 		return fmt.Sprintf("plain has %q, pasid %q", plain, pasid), plain == want && pasid == want
 	}},
-	{"plain: bound to a single context descriptor", translated, func(r *Report) (string, bool) {
+	{"plain: bound to a single context descriptor", byStage1, func(r *Report) (string, bool) {
 		bind, ok := r.lastStage(guest.Plain)
 		return bind.Text, ok && bind.S1CDMax == 0
 	}},
-	{"pasid: bound to a table of context descriptors", translated, func(r *Report) (string, bool) {
+	{"pasid: bound to a table of context descriptors", byStage1, func(r *Report) (string, bool) {
 		bind, ok := r.lastStage(guest.PASID)
 		s1cdmax, s1fmt := r.cdTable()
 		return bind.Text, ok && bind.S1CDMax > 0 && bind.S1CDMax == s1cdmax && bind.S1Fmt == s1fmt &&
 			bind.S1DSS == smmuv3.S1DSSSubstream0.String()
 	}},
+	{"plain, pasid: bound to stage 2, each with tables and a VMID of its own", byStage2, func(r *Report) (string, bool) {
+		plain, ok := r.lastStage(guest.Plain)
+		pasid, okToo := r.lastStage(guest.PASID)
+		return plain.Text + "; " + pasid.Text, ok && okToo && plain.S2 != nil && pasid.S2 != nil &&
+			plain.S2VMID != pasid.S2VMID && plain.S2.TTB != pasid.S2.TTB
+	}},
 	{"plain: bound to bypass", passedThrough, func(r *Report) (string, bool) { return r.bypassed(guest.Plain) }},
 	{"pasid: bound to bypass", passedThrough, func(r *Report) (string, bool) { return r.bypassed(guest.PASID) }},
 	{"plain: written, read back and verified", always, func(r *Report) (string, bool) { return r.diskDone(guest.Plain) }},
 	{"pasid: written, read back and verified", always, func(r *Report) (string, bool) { return r.diskDone(guest.PASID) }},
-	{"plain: every byte moved through stage 1", translated, func(r *Report) (string, bool) { return r.allMoved(guest.Plain) }},
-	{"pasid: every byte moved through stage 1", translated, func(r *Report) (string, bool) { return r.allMoved(guest.PASID) }},
+	{"plain: every byte moved through stage 1", byStage1, func(r *Report) (string, bool) { return r.allMoved(guest.Plain) }},
+	{"pasid: every byte moved through stage 1", byStage1, func(r *Report) (string, bool) { return r.allMoved(guest.PASID) }},
+	{"plain: every byte moved through stage 2", byStage2, func(r *Report) (string, bool) { return r.allMoved(guest.Plain) }},
+	{"pasid: every byte moved through stage 2", byStage2, func(r *Report) (string, bool) { return r.allMoved(guest.PASID) }},
+	{"translations were invalidated by IPA and VMID, and none of stage 1", byStage2, func(r *Report) (string, bool) {
+		ipa, vmid := r.Commands[smmuv3.OpTLBIS2IPA.String()], r.Commands[smmuv3.OpTLBIS12VMAll.String()]
+		var stage1 uint64
+		for _, op := range []smmuv3.Opcode{smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA} {
+			stage1 += r.Commands[op.String()]
+		}
+		// With iommu.strict=0 a VMID at a time is all that it has to do.
+		return fmt.Sprintf("%d TLBI_S2_IPA, %d TLBI_S12_VMALL, %d of stage 1", ipa, vmid, stage1),
+			(ipa > 0 || r.Mode.Lazy) && vmid > 0 && stage1 == 0
+	}},
 	{"plain: every byte moved past stage 1", passedThrough, func(r *Report) (string, bool) { return r.allMoved(guest.Plain) }},
 	{"pasid: every byte moved past stage 1", passedThrough, func(r *Report) (string, bool) { return r.allMoved(guest.PASID) }},
 	{"plain: unbound from its driver and bound, past stage 1 and back", rebound, func(r *Report) (string, bool) { return r.rebound(guest.Plain) }},
@@ -102,8 +126,12 @@ var checks = []struct {
 			return "nothing was recorded", false
 		}
 		e := r.Fault.Device[0]
-		detail := fmt.Sprintf("%s, stream %#x, at %#x", e.Name, e.StreamID, e.Address)
-		return detail, e.Type == uint8(smmuv3.FTranslation) && e.StreamID == r.Fault.StreamID && e.Address == r.Fault.Address
+		stage := 1
+		if e.Stage2 {
+			stage = 2
+		}
+		detail := fmt.Sprintf("%s, stage %d, stream %#x, at %#x", e.Name, stage, e.StreamID, e.Address)
+		return detail, e.Type == uint8(smmuv3.FTranslation) && e.Stage2 == r.Mode.Stage2 && e.StreamID == r.Fault.StreamID && e.Address == r.Fault.Address
 	}},
 	{"rogue: its driver lets it stall, and no other", stalling, func(r *Report) (string, bool) {
 		rogue, bound := r.lastStage(guest.Rogue)

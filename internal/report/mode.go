@@ -10,10 +10,12 @@ import (
 
 // Mode is what the guest's kernel was asked for: what is right depends on it.
 type Mode struct {
-	Passthrough bool `json:"passthrough"` // streams bypass stage 1 (iommu.passthrough=1)
+	Passthrough bool `json:"passthrough"` // streams bypass the SMMU (iommu.passthrough=1)
 	Lazy        bool `json:"lazy"`        // invalidations are batched (iommu.strict=0)
 	// PASIDBits is pasid-num-bits of the endpoint that has it.
 	PASIDBits uint8 `json:"pasid_bits"`
+	// Stage2 says that the SMMU has a stage 2 in place of a stage 1.
+	Stage2 bool `json:"stage2,omitempty"`
 	// Stalls says that the SMMU has stalls, and the misbehaving endpoint dma-can-stall.
 	Stalls bool `json:"stalls"`
 	// Rebind says that the disks are taken from their driver and given back, once past stage 1.
@@ -71,8 +73,11 @@ func (m Mode) domain() string {
 
 // disposition is that of the stages that DMA is done with.
 func (m Mode) disposition() string {
-	if m.Passthrough {
+	switch {
+	case m.Passthrough:
 		return bridge.Bypass.String()
+	case m.Stage2:
+		return bridge.TranslateS2.String()
 	}
 	return bridge.Translate.String()
 }

@@ -150,7 +150,8 @@ type Event struct {
 	StreamID uint32    `json:"stream_id"`
 	Address  uint64    `json:"address"`
 	Words    [4]uint64 `json:"words"`
-	Stall    bool      `json:"stall"` // the transaction waits, as STAG
+	Stage2   bool      `json:"stage2"` // the fault is of stage 2
+	Stall    bool      `json:"stall"`  // the transaction waits, as STAG
 	STAG     uint16    `json:"stag"`
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/guest"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
 // good is the report of a boot in which all went well.
@@ -103,6 +104,20 @@ func stalled() *Report {
 	return r
 }
 
+// stage2 is the report of a boot with a stage 2 in which all went well.
+func stage2() *Report {
+	r := good()
+	r.Mode.Stage2 = true
+	for i := range r.Streams {
+		r.Streams[i].Binds = []Bind{{Disposition: "translate by stage 2", Text: "s2",
+			S2VMID: uint16(1 + i), S2: &smmuv3.Stage2{TTB: uint64(0x1000 * i)}}}
+		r.Streams[i].Moved = map[string]uint64{"translate by stage 2": 32<<20 + 100}
+	}
+	r.Fault.Device[0].Stage2 = true
+	r.Commands["TLBI_S2_IPA"], r.Commands["TLBI_S12_VMALL"] = 100, 2
+	return r
+}
+
 func TestJudgeExpectsWhatTheModeMakesOfIt(t *testing.T) {
 	table := func(bits, s1cdmax uint8, s1fmt string) *Report {
 		r := good()
@@ -132,6 +147,23 @@ func TestJudgeExpectsWhatTheModeMakesOfIt(t *testing.T) {
 		{"bypass, but of a disabled SMMU", with(passthrough(), func(r *Report) { r.Streams[0].Binds[1].SMMUDisabled = true }), []string{"plain: bound to bypass"}},
 		{"passthrough with a fault", with(passthrough(), func(r *Report) { r.Events = map[string]uint64{"C_BAD_STE": 1} }), []string{"nothing else faulted"}},
 		{"passthrough with a stray interrupt", with(passthrough(), func(r *Report) { r.Interrupts = map[string]uint64{"eventq": 1} }), []string{"commands were consumed and interrupts raised"}},
+		{"stage 2", stage2(), nil},
+		{"stage 2, past it", with(passthrough(), func(r *Report) { r.Mode.Stage2 = true }), nil},
+		{"stage 2, yet stage 1", with(good(), func(r *Report) { r.Mode.Stage2 = true }), []string{
+			"plain, pasid: bound to stage 2, each with tables and a VMID of its own",
+			"plain: every byte moved through stage 2", "pasid: every byte moved through stage 2",
+			"translations were invalidated by IPA and VMID, and none of stage 1",
+			"rogue: the device recorded F_TRANSLATION",
+		}},
+		{"one VMID", with(stage2(), func(r *Report) { r.Streams[1].Binds[0].S2VMID = 1 }), []string{"plain, pasid: bound to stage 2, each with tables and a VMID of its own"}},
+		{"one set of tables", with(stage2(), func(r *Report) { r.Streams[1].Binds[0].S2.TTB = 0 }), []string{"plain, pasid: bound to stage 2, each with tables and a VMID of its own"}},
+		{"nothing by IPA", with(stage2(), func(r *Report) { r.Commands["TLBI_S2_IPA"] = 0 }), []string{"translations were invalidated by IPA and VMID, and none of stage 1"}},
+		{"stage 2, lazy: nothing by IPA", with(stage2(), func(r *Report) {
+			r.Mode.Lazy, r.Commands["TLBI_S2_IPA"] = true, 0
+			r.Disks[0].IOMMU, r.Disks[1].IOMMU = "DMA-FQ", "DMA-FQ"
+		}), nil},
+		{"commands of stage 1", with(stage2(), func(r *Report) { r.Commands["TLBI_NH_VA"] = 1 }), []string{"translations were invalidated by IPA and VMID, and none of stage 1"}},
+		{"a fault of stage 1", with(stage2(), func(r *Report) { r.Fault.Device[0].Stage2 = false }), []string{"rogue: the device recorded F_TRANSLATION"}},
 		{"stalls", stalled(), nil},
 		{"stalls, past stage 1", with(passthrough(), func(r *Report) { r.Mode.Stalls = true }), nil},
 		{"stalls, yet the rogue must not", with(stalled(), func(r *Report) { r.Streams[2].Binds[0].S1STALLD = true }), []string{"rogue: its driver lets it stall, and no other"}},
