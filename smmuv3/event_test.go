@@ -106,4 +106,5 @@ func TestEventString(t *testing.T) {
 	e.SetSubstream(1)
 	e.SetInputAddr(0x1000)
 	assert.Equal(t, "F_PERMISSION stream 0x3 substream 0x1 write at 0x1000", e.String())
+	assert.Equal(t, "F_TRANSLATION stream 0x3 write at 0x1000, IPA 0x5000", Event{0x3_0000_0010, 1 << 39, 0x1000, 0x5000}.String(), "of stage 2")
 }

@@ -160,6 +160,22 @@ func TestCommandIllegalBy(t *testing.T) {
 	assert.Equal(t, "Resp is reserved (§4.5.2)", Command{0x41, 3 << 12}.IllegalBy(&more).String())
 }
 
+// What is not in a table of words has words, too.
+func TestWordsOfWhatIsReserved(t *testing.T) {
+	assert.Equal(t, "a type that is reserved or the implementer's own", EventType(0xe0).Words())
+	assert.Equal(t, "CERROR(4)", CmdqErr(4).String())
+	assert.Equal(t, []string{"CERROR_NONE", "CERROR_ILL", "CERROR_ABT", "CERROR_ATC_INV_SYNC"},
+		[]string{CmdqErr(0).String(), CmdqErr(1).String(), CmdqErr(2).String(), CmdqErr(3).String()}, "§7.1")
+	assert.Equal(t, "reserved", BBML.Meaning(9))
+	hi, lo := OAS.Bits()
+	assert.Equal(t, []uint{2, 0}, []uint{hi, lo})
+	text, err := OAS.MarshalText()
+	assert.NoError(t, err)
+	assert.Equal(t, OAS.String(), string(text))
+	assert.Equal(t, "reserved", PRGResponse(3).String())
+	assert.Equal(t, "page request stream 0x3 substream 0xabc stop marker", PageRequest{1<<63 | 1<<62 | 0xabc<<32 | 3}.String())
+}
+
 func TestRegisterNames(t *testing.T) {
 	assert.Equal(t, "CMDQ_PROD", RegisterName(0x98))
 	assert.Equal(t, "EVENTQ_CONS", RegisterName(0x100ac))

@@ -125,11 +125,8 @@ func (d *Device) gatherAll(c *smmuv3.Command) {
 }
 
 // flush has every host carry out what was gathered for it, and tries again to
-// put right what a host is suspected of.
+// put right what a host is suspected of: what is owed.
 func (d *Device) flush() {
-	if !d.owed {
-		return
-	}
 	d.owed = false
 	for _, h := range d.hosts {
 		if h.suspect {

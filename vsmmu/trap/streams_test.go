@@ -329,3 +329,33 @@ func TestHasUsedATS(t *testing.T) {
 		assert.Equal(t, step.want, r.stream.HasUsedATS(), "what an endpoint caches outlasts the STE")
 	}
 }
+
+// TestNoTranslation: while a host may hold what the guest withdrew, a stream follows its
+// configuration unless that translates; it then aborts, and for as long is not bound
+// again.
+func TestNoTranslation(t *testing.T) {
+	r := newRig(t)
+	r.attach()
+	assert.Same(t, r.stream, r.streams.Get(sid))
+	assert.Nil(t, r.streams.Get(sid+1))
+	r.enable(true)
+	for _, step := range []struct {
+		ste   uint64
+		want  Outcome
+		binds []string
+	}{
+		{steS1, Refused, []string{"aborting"}}, {steS1, Refused, []string{}}, {steBypass, Moved, []string{"bypassing"}},
+		{steBypass, Kept, []string{}}, {steS1, Refused, []string{"aborting"}},
+	} {
+		r.ste(step.ste, 0)
+		r.host.Forget()
+		outcome, err := r.streams.Refresh(r.stream, false)
+		assert.Equal(t, step.want, outcome)
+		assert.Equal(t, step.want == Refused, errors.Is(err, errStale), err)
+		assert.Equal(t, step.binds, r.binds())
+	}
+	assert.Equal(t, smmuv3.CBadSTE, r.stream.Stage().Cause)
+	outcome, err := r.streams.Refresh(r.stream, true)
+	assert.Equal(t, Moved, outcome)
+	assert.NoError(t, err)
+}
