@@ -35,7 +35,7 @@ func TestPeerIsAskedForTheSameGuest(t *testing.T) {
 	assert.Equal(t, want, got)
 	for _, arg := range []string{
 		filepath.Join(job.Peer, PeerProgram), "virt,iommu=smmuv3,gic-version=3", "kvm", "512M",
-		cmdline(job, guest.BenchRole), "if=none,id=disk,format=raw,file=" + disk,
+		benchCmdline(job), "if=none,id=disk,format=raw,file=" + disk,
 		"virtio-blk-pci,drive=disk,serial=bench,iommu_platform=on,disable-legacy=on",
 	} {
 		assert.Contains(t, s.lines, arg)

@@ -32,7 +32,7 @@ func newHandle(fd int) *handle { return &handle{fd: fd, sys: linuxIoctl} }
 // call makes a request whose argument is a number. The name is for the error.
 func (h *handle) call(name string, request, arg uintptr) (int, error) {
 	for {
-		n, err := h.callOnce(request, arg)
+		n, err := h.callOnce(unix.Syscall, request, arg)
 		// The runtime interrupts threads to preempt goroutines, and KVM gives up slow calls then.
 		if err == unix.EINTR {
 			continue
@@ -64,14 +64,17 @@ func (h *handle) callPtr(name string, request uintptr, arg unsafe.Pointer) (int,
 	}
 }
 
+// syscall makes a system call: unix.Syscall or unix.RawSyscall.
+type syscall func(trap, a1, a2, a3 uintptr) (r1, r2 uintptr, err unix.Errno)
+
 // callOnce is call without patience for interruption and without a wrapped error: KVM_RUN is interrupted on purpose.
-func (h *handle) callOnce(request, arg uintptr) (int, error) {
+func (h *handle) callOnce(do syscall, request, arg uintptr) (int, error) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	if h.fd < 0 {
 		return 0, os.ErrClosed
 	}
-	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(h.fd), request, arg)
+	n, _, errno := do(unix.SYS_IOCTL, uintptr(h.fd), request, arg)
 	if errno != 0 {
 		return 0, errno
 	}

@@ -20,6 +20,7 @@ type VCPU struct {
 	mem    []byte
 	run    *runPage
 	thread atomic.Int32
+	stays  bool // Run was interrupted, last time, rather than left
 }
 
 // NewVCPU makes the vCPU with the given index, which is also its MPIDR affinity. The first, 0, is on; the others wait for
@@ -98,7 +99,7 @@ var systemEvents = map[uint32]Exit{1: PowerOff, 2: Reset, 3: Crash}
 // from no other one.
 func (c *VCPU) Run() (Exit, error) {
 	c.thread.Store(int32(unix.Gettid()))
-	_, err := c.callOnce(run, 0)
+	err := c.enter()
 	switch {
 	case err == unix.EINTR || err == unix.EAGAIN:
 		return Interrupted, nil
@@ -122,6 +123,22 @@ func (c *VCPU) Run() (Exit, error) {
 		name = "exit"
 	}
 	return 0, fmt.Errorf("kvm: vCPU %d: %s (%d), detail %x", c.index, name, c.run.exitReason, c.run.exit[:16])
+}
+
+// enter is KVM_RUN.
+//
+// A call that Go's scheduler knows of has its monitor wake every 20 µs, to see whether others want the processor's share: where
+// the host is emulated, that takes as long as the guest. A guest that has just left is likely to leave again soon, so the
+// scheduler is not told of that call. Should it last, the signal by which the scheduler preempts goroutines ends it after
+// some 10 ms, and of the next one it is told.
+func (c *VCPU) enter() error {
+	call := unix.RawSyscall
+	if c.stays {
+		call = unix.Syscall
+	}
+	_, err := c.callOnce(call, run, 0)
+	c.stays = err == unix.EINTR
+	return err
 }
 
 // Access is the guest's load or store that ended Run with MMIO.
