@@ -6,7 +6,7 @@ import "fmt"
 // plainly no or yes, or a number.
 var idMeanings = map[IDField]func(uint64) string{
 	TTF:        oneOf("none", "AArch32", "AArch64", "AArch32 and AArch64"),
-	HTTU:       oneOf("none", "Access flag", "Access flag and dirty state", "those, and Access flag of tables"),
+	HTTU:       oneOf("none", "Access flag", "Access flag and dirty state", "Access flag, also of tables, and dirty state"),
 	TTENDIAN:   oneOf("mixed", "reserved", "little-endian", "big-endian"),
 	StallModel: oneOf("stall and terminate", "terminate only", "stall only", "reserved"),
 	TermModel:  oneOf("abort, or read zero and ignore writes", "abort only"),

@@ -80,6 +80,7 @@ func TestReplayOfFilesThatAreNone(t *testing.T) {
 	status, out, _ := command("replay", file("cut", replay.Debian[:len(replay.Debian)/2]))
 	assert.Equal(t, 0, status, "what is there is as good as ever")
 	assert.Contains(t, out, "cut off: the file ends")
+	assert.Contains(t, out, "did the same as far as the transcript goes")
 }
 
 func TestDecode(t *testing.T) {

@@ -169,11 +169,15 @@ func (p printer) faults(all []Fault) {
 
 func (p printer) verdict(s *Summary) {
 	if s.OK {
-		how := ""
+		how, far := "", ""
 		if s.Restored {
 			how = ", saved, thrown away and restored at every step,"
 		}
-		fmt.Fprintf(p, "\n%s\n", p.in(green, fmt.Sprintf("OK: replayed in %.0f ms, and the device%s did the same", 1000*s.ReplaySeconds, how)))
+		if s.Cut != "" {
+			far = " as far as the transcript goes"
+		}
+		verdict := fmt.Sprintf("OK: replayed in %.0f ms, and the device%s did the same%s", 1000*s.ReplaySeconds, how, far)
+		fmt.Fprintf(p, "\n%s\n", p.in(green, verdict))
 		return
 	}
 	fmt.Fprintf(p, "\n%s\n", p.in(red, "NOT OK: "+s.Difference))
