@@ -71,7 +71,7 @@ cross: ## build for every platform of the library, without cgo
 
 test-boot: build ## the boot, as make test runs it: where it cannot be run, this says so, and fails if CI=true
 	@if $(MAKE) --no-print-directory boot-ready; then \
-		$(BUILD)/vsmmu boot -rebind -save-restore 16; \
+		$(BUILD)/vsmmu boot -rebind -save-restore 16 -stall; \
 	else \
 		scripts/not-run "the boot of a Linux guest behind the SMMU"; \
 	fi

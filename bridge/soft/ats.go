@@ -17,9 +17,10 @@ type ATS struct {
 	// translated access uses one any more: the guest's CMD_SYNC waits for that. Nor
 	// may a translation be used that was asked for before and comes after, so that
 	// a lock which it takes is best held while one is asked for and kept. It must
-	// not call the host, nor wait for DMA that may stall, for Map, or for
-	// RequestPage. It may be nil for a device that keeps none. If it takes longer than Config.ATCTimeout the endpoint is cut off
-	// from ATS (§3.9.1.4), until EnableATS is called again.
+	// not call the host, nor wait for DMA that may stall, for the release of a
+	// Mapping, or for RequestPage. If it takes longer than Config.ATCTimeout the
+	// endpoint is cut off from ATS (§3.9.1.4), until EnableATS is called again. It
+	// may be nil for a device that keeps no translation.
 	Invalidate func(ATCRange)
 	// Respond takes the answer to a group of page requests. It may be called from
 	// within RequestPage, and must not block. The guest may answer what has been
@@ -135,20 +136,40 @@ func (b *binding) request(iova uint64, attrs Attrs, write bool) (Translation, *F
 	if r != nil {
 		return fail(ErrCompleterAbort)
 	}
-	l, need := leaf{}, port.access(true)
+	t, r := b.grantable(c, iova, port, write)
+	if r != nil {
+		return fail(ErrCompleterAbort)
+	}
+	t.Execute = t.Execute && execute
+	return t, nil
+}
+
+// grantable is what the tables let pass (§13.7.1), or the refusal that is no lack of
+// permissions.
+func (b *binding) grantable(c *context, iova uint64, port Port, write bool) (t Translation, r *refusal) {
+	toRead, toWrite := port.access(false), port.access(true)
+	var l leaf
 	if write {
-		l, r = b.walk(c, iova, &need)
+		l, r = b.walk(c, iova, &toWrite)
 	}
 	if !write || r != nil && r.event.Type() == smmuv3.FPermission {
-		l, r = b.walk(c, iova, &read) // what can be read is granted at least
+		l, r = b.walk(c, iova, &toRead) // what can be read is granted at least
 	}
 	switch {
 	case r == nil:
-		return l.grant(iova, read.need, need.need, execute), nil
 	case r.event.Type() == smmuv3.FWalkEABT:
-		return fail(ErrCompleterAbort)
+		return Translation{}, r
+	default:
+		return b.host.nothing(iova), nil
 	}
-	return b.host.nothing(iova), nil
+	toRun := privExecute
+	if !port.attrs.Privileged {
+		toRun = unprivExecute
+	}
+	return Translation{
+		IOVA: iova &^ (1<<l.size - 1), Len: 1 << l.size, Addr: guestmem.GPA(l.pa),
+		Read: true, Write: l.perms&toWrite.need != 0, Execute: l.perms&toRun != 0,
+	}, nil
 }
 
 // nothing is the answer that grants nothing: of the smallest translation unit.
@@ -159,19 +180,6 @@ func (h *Host) nothing(iova uint64) Translation {
 		}
 	}
 	return Translation{}
-}
-
-// grant is what a leaf that can be read lets pass (§13.7.1). The right to execute lies
-// beside the other two of the same privilege.
-func (l leaf) grant(iova uint64, read, write permissions, execute bool) Translation {
-	t := Translation{IOVA: iova &^ (1<<l.size - 1), Len: 1 << l.size, Addr: guestmem.GPA(l.pa), Read: true}
-	t.Write = l.perms&write != 0
-	run := privExecute
-	if read == unprivRead {
-		run = unprivExecute
-	}
-	t.Execute = execute && l.perms&run != 0
-	return t
 }
 
 // forbid records an event, and is the fault of what it is about.

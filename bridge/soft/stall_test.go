@@ -3,6 +3,8 @@ package soft_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -428,4 +430,86 @@ func TestStage2Stalls_5_5(t *testing.T) {
 		require.NoError(t, d.err)
 		assert.EqualValues(t, 0xbeef, d.word)
 	})
+}
+
+// Endpoints stall while the guest answers as it likes, withdraws, and terminates; a
+// STAG is nobody else's until it has been answered, and in the end all is over.
+func TestStallsAtOnce(t *testing.T) {
+	const most, rounds = 8, 300
+	m := newRAM(t)
+	host, err := soft.New(soft.Config{Memory: m, IDs: stalling(most)})
+	require.NoError(t, err)
+	type answer struct {
+		sid  smmuv3.StreamID
+		stag uint16
+	}
+	var mu sync.Mutex
+	waiting := map[uint16]smmuv3.StreamID{}
+	told := make(chan answer, 1<<16)
+	host.Events(func(e smmuv3.Event) {
+		if !e.Stall() {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		assert.NotContains(t, waiting, e.STAG())
+		assert.Less(t, len(waiting), most)
+		waiting[e.STAG()] = e.StreamID()
+		told <- answer{e.StreamID(), e.STAG()}
+	})
+	r := &rig{t: t, guest: m}
+	r.map4K(cdStalls, 0, 0x5000_0000|pageRW)
+	var streams []bridge.Stream
+	var devices, guests sync.WaitGroup
+	stop := make(chan struct{})
+	for i := range smmuv3.StreamID(3) {
+		ep := soft.NewEndpoint()
+		ep.AllowStalls(t.Context())
+		s, err := host.Attach(sid+i, ep)
+		require.NoError(t, err)
+		require.NoError(t, s.Bind(oneCD))
+		streams = append(streams, s)
+		for range 2 {
+			devices.Go(func() {
+				p := make([]byte, 16)
+				for n := range rounds {
+					if n%2 == 0 {
+						_ = ep.ReadAt(p, 0xff8) // a page that faults, and one that does not
+					} else if m, err := ep.Map(0xff8, 16, false, nil); err == nil {
+						m.Release()
+					}
+				}
+			})
+		}
+	}
+	guests.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case a := <-told:
+				how := bridge.Resumption(rand.IntN(3))
+				mu.Lock() // before the answer, as the STAG may be given out again at once
+				delete(waiting, a.stag)
+				mu.Unlock()
+				assert.NoError(t, host.Resume(a.sid, a.stag, how))
+			}
+		}
+	})
+	guests.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			assert.NoError(t, host.Invalidate([]smmuv3.Command{{0x10}}))
+			assert.NoError(t, streams[rand.IntN(len(streams))].Bind(oneCD))
+		}
+	})
+	devices.Wait()
+	close(stop)
+	guests.Wait()
+	assert.Empty(t, waiting)
+	require.NoError(t, host.Close())
 }
