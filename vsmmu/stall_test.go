@@ -250,6 +250,25 @@ func TestWhatEndsStalls(t *testing.T) {
 	}
 }
 
+// TestStallsWhileSMMUENGoesTo1: a transaction that stalls as soon as its stream
+// translates is not lost.
+func TestStallsWhileSMMUENGoesTo1(t *testing.T) {
+	r := newStallRig(t, withStalls)
+	r.enable(0xc)
+	r.resumed()
+	r.host.FailWith(func(c record.Call) error {
+		if c.Op == record.Bind && c.StreamID == 3 {
+			r.deliver(stalled(3, 5))
+		}
+		return nil
+	})
+	r.enable(0xd)
+	r.host.FailWith(nil)
+	assert.Equal(t, []smmuv3.Event{stalled(3, 5)}, r.events())
+	r.run(cmdResume(3, 5, 1))
+	assert.Equal(t, []record.Call{resume(3, 5, bridge.Retry)}, r.resumed())
+}
+
 // TestStallsWhileAStreamGoes: what stalls on the way out is not taken for a
 // transaction of the stream that comes after.
 func TestStallsWhileAStreamGoes(t *testing.T) {
