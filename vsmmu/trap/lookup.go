@@ -32,28 +32,31 @@ func NewReader(mem guestmem.Memory) *Reader { return &Reader{mem: mem} }
 // Lookup finds a stream's STE (IHI 0070 §3.3.1). Each structure is read once,
 // and only where the table has it: nothing beyond the table is touched
 // (§3.21.3).
-func (r *Reader) Lookup(t smmuv3.StreamTable, sid smmuv3.StreamID) Entry {
-	e, _ := r.lookup(t, sid)
+func (r *Reader) Lookup(t smmuv3.StreamTable, sid smmuv3.StreamID) (e Entry) {
+	var p path
+	r.lookup(&t, sid, &e, &p)
 	return e
 }
 
-// lookup also tells which structures the answer depends on.
-func (r *Reader) lookup(t smmuv3.StreamTable, sid smmuv3.StreamID) (Entry, path) {
-	var p path
+// lookup fills in an empty Entry, and which structures the answer depends on.
+func (r *Reader) lookup(t *smmuv3.StreamTable, sid smmuv3.StreamID, e *Entry, p *path) {
 	if !t.Contains(sid) {
-		return Entry{Fault: smmuv3.CBadStreamID}, p
+		e.Fault = smmuv3.CBadStreamID
+		return
 	}
 	addr := guestmem.GPA(t.STEAddr(sid))
 	if t.TwoLevel {
 		l1 := guestmem.GPA(t.L1STDAddr(sid))
 		p[0] = guestmem.Range{GPA: l1, Len: smmuv3.L1STDSize}
 		if err := r.mem.ReadAt(r.l1std[:], l1); err != nil {
-			return Entry{Fault: smmuv3.FSTEFetch, FetchAddr: l1}, p
+			e.Fault, e.FetchAddr = smmuv3.FSTEFetch, l1
+			return
 		}
 		d := smmuv3.L1STD(binary.LittleEndian.Uint64(r.l1std[:]))
 		index := uint64(sid) & (1<<t.Split - 1)
-		if index >= d.STEs(t) {
-			return Entry{Fault: smmuv3.CBadStreamID}, p
+		if index >= d.STEs(*t) {
+			e.Fault = smmuv3.CBadStreamID
+			return
 		}
 		// A level-2 table beyond the output address size is cut to it, as the
 		// base of the table is: of the choices in §3.4.3 the one that its note
@@ -62,7 +65,8 @@ func (r *Reader) lookup(t smmuv3.StreamTable, sid smmuv3.StreamID) (Entry, path)
 	}
 	p[1] = guestmem.Range{GPA: addr, Len: smmuv3.STESize}
 	if err := r.mem.ReadAt(r.ste[:], addr); err != nil {
-		return Entry{Fault: smmuv3.FSTEFetch, FetchAddr: addr}, p
+		e.Fault, e.FetchAddr = smmuv3.FSTEFetch, addr
+		return
 	}
-	return Entry{STE: smmuv3.LoadSTE(&r.ste)}, p
+	e.STE = smmuv3.LoadSTE(&r.ste)
 }

@@ -206,7 +206,7 @@ func (s *Streams) SetRegs(r Regs) {
 func (s *Streams) Refresh(st *Stream, translate bool) (Outcome, error) {
 	s.entry, st.walked = Entry{}, path{}
 	if s.regs.Enabled {
-		s.entry, st.walked = s.reader.lookup(s.regs.Table, st.ID)
+		s.reader.lookup(&s.regs.Table, st.ID, &s.entry, &st.walked)
 	}
 	if !st.judged || s.entry != st.entry {
 		st.judged, st.entry, st.verdict = true, s.entry, Decide(&s.regs, &s.entry, &s.ids)
