@@ -40,31 +40,38 @@ func newSoftRig(t testing.TB, policy idr.Policy) *softRig {
 	ids.Set(smmuv3.StallMax, 8)
 	ids.Set(smmuv3.ATS, 1)
 	ids.Set(smmuv3.PRI, 1)
-	var err error
-	r.host, err = soft.New(soft.Config{Memory: r.ram, IDs: ids, ATCTimeout: 10 * time.Millisecond})
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = r.host.Close() })
-	caps, err := r.host.Capabilities()
-	require.NoError(t, err)
-	derived, err := idr.Derive(policy, caps)
-	require.NoError(t, err)
-	r.Device, err = vsmmu.New(vsmmu.Config{IDs: derived.Regs, Memory: r.ram, Interrupts: noInterrupts{}})
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = r.Device.Close() })
-
 	r.words(0x10_00c0, 0x40_000b, 1<<28)                 // STE: V, Config S1, EATS 01
 	r.words(0x40_0000, 0x0001_7205_c000_0010, 0x50_0000) // CD: T0SZ 16, EPD1, V, IPS, AA64, S, R, A, ASID 1
 	r.words(0x50_0000, 0x51_0003)                        // levels 0 to 2
 	r.words(0x51_0000, 0x52_0003)
 	r.words(0x52_0000, pte0|3)
 	r.ep.AllowStalls(t.Context())
-	require.NoError(t, r.Attach(3, r.host, r.ep))
+	r.boot(ids, policy)
+	return r
+}
+
+// boot gives the guest a host and a device, and sets the device up.
+func (r *softRig) boot(ids smmuv3.IDRegs, policy idr.Policy) {
+	r.Helper()
+	var err error
+	r.host, err = soft.New(soft.Config{Memory: r.ram, IDs: ids, ATCTimeout: 10 * time.Millisecond})
+	require.NoError(r, err)
+	host := r.host
+	r.Cleanup(func() { _ = host.Close() })
+	caps, err := r.host.Capabilities()
+	require.NoError(r, err)
+	derived, err := idr.Derive(policy, caps)
+	require.NoError(r, err)
+	r.Device, err = vsmmu.New(vsmmu.Config{IDs: derived.Regs, Memory: r.ram, Interrupts: noInterrupts{}})
+	require.NoError(r, err)
+	device := r.Device
+	r.Cleanup(func() { _ = device.Close() })
+	require.NoError(r, r.Attach(3, r.host, r.ep))
 	r.Store(smmuv3.RegSTRTABBase, 8, 0x10_0000)
 	r.Store(smmuv3.RegSTRTABCfg, 4, 4)
 	r.Store(smmuv3.RegCMDQBase, 8, 0x20_0000|4)
 	r.Store(smmuv3.RegEVENTQBase, 8, 0x30_0000|2)
 	r.enable(0xd) // CMDQEN, EVENTQEN, SMMUEN
-	return r
 }
 
 func (r *softRig) words(at guestmem.GPA, words ...uint64) {

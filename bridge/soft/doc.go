@@ -2,7 +2,7 @@
 // emulates. A device model calls ReadAt and WriteAt of its Endpoint with the
 // addresses that the guest's driver gave it, Map to have memory where it lies,
 // or Load and Store for the indices of a ring; the guest's own stage 1 translates
-// them, and what the guest got wrong comes back as the architecture's events.
+// them, with Stage2IDs its own stage 2 as well, and what the guest got wrong comes back as the architecture's events.
 //
 //	host, err := soft.New(soft.Config{Memory: ram})
 //	ep := soft.NewEndpoint()
@@ -12,8 +12,8 @@
 // A file holds one step of a DMA's way, in this order: endpoint.go takes it
 // apart into transactions, map.go and word.go the special ones; stream.go has what
 // Bind made of the stream; context.go finds the Context Descriptor; tlb.go the
-// translation; walk.go walks the tables on a miss and permission.go judges what
-// they say; memory.go moves the data, fault.go makes the event, and stall.go has a
+// translation, in one of tlbs.go; walk.go walks the tables of tables.go on a miss and
+// permission.go judges what they say; stage2.go does the same for stage 2; memory.go moves the data, fault.go makes the event, and stall.go has a
 // transaction wait for the guest. For endpoints that cache translations, ats.go has
 // their requests and what they do with the answers, atc.go the invalidations, pri.go
 // the page requests.

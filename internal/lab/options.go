@@ -86,7 +86,7 @@ func (o *Options) complete(bench bool) (direct bool, err error) {
 		return false, fmt.Errorf("stage %d: give 1 or 2", o.Stage)
 	}
 	if o.Stage == 2 && o.Stalls {
-		return false, errors.New("Linux has no faults of stage 2 stall: give -stage 2 or -stall")
+		return false, errors.New("no fault of stage 2 stalls with Linux: give -stage 2 or -stall")
 	}
 	if o.Moves > MaxMoves {
 		return false, fmt.Errorf("the SMMU saved and restored %d times: give up to %d", o.Moves, MaxMoves)
