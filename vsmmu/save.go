@@ -51,7 +51,7 @@ func (d *Device) Save() ([]byte, error) {
 func (d *Device) rest() {
 	d.turn(budget{left: budgetWorker}) // which may be what enables the queue
 	from, n := d.waiting()
-	for range n + 1 { // each consumes a command, but for one that may look at streams again
+	for range n + idleTurns { // the others consume at least one command each
 		at, left := d.waiting()
 		if !d.pending.Load() || left > 0 && uint32(at-from)&uint32(d.cmdq.Mask()) >= n {
 			return
@@ -59,6 +59,10 @@ func (d *Device) rest() {
 		d.turn(budget{left: budgetWorker})
 	}
 }
+
+// idleTurns are enough for what comes before commands: to look at streams again, and to
+// have stalled transactions tried again, a few dozen a turn.
+const idleTurns = 16
 
 // save fills a state in, in one cut: with every lock held, so that no store of a
 // vCPU, no event and no request is half done.
