@@ -1,8 +1,10 @@
 package soft_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -514,4 +516,75 @@ func TestPageRequests_8(t *testing.T) {
 	r.ep.EnableATS(soft.ATS{})
 	r.host.PageRequests(func(smmuv3.PageRequest) { t.Error("the host has no PRI") })
 	assert.ErrorIs(t, r.ep.RequestPage(p), errors.ErrUnsupported)
+}
+
+// A device keeps the translation of a page that the guest moves about: page k holds k,
+// and what is read is never older than the last invalidation that was over before the
+// read began.
+func TestNoStaleTranslationInAnATC(t *testing.T) {
+	const pages, moves = 64, 5000
+	mem := newRAM(t)
+	r := newATSRig(t, soft.Config{Memory: mem})
+	r.guest = mem
+	leaf := r.map4K(cd4K, 0x5000_0000|pageRW)
+	for k := range uint64(pages) {
+		mem.SetWords(gpa(0x5000_0000+k<<12), k)
+	}
+	r.bind(atsCD)
+
+	var mu sync.RWMutex
+	var kept soft.Translation
+	r.ep.EnableATS(soft.ATS{Invalidate: func(a soft.ATCRange) {
+		mu.Lock()
+		defer mu.Unlock()
+		if a.Reaches(kept) {
+			kept = soft.Translation{}
+		}
+	}})
+	read := func() (uint64, error) {
+		mu.RLock()
+		for !kept.Read {
+			mu.RUnlock()
+			mu.Lock()
+			var err error
+			kept, err = r.ep.Translate(0, false)
+			mu.Unlock()
+			if err != nil {
+				return 0, err
+			}
+			mu.RLock()
+		}
+		defer mu.RUnlock()
+		var p [8]byte
+		err := r.ep.ReadTranslated(p[:], kept.Addr)
+		return binary.LittleEndian.Uint64(p[:]), err
+	}
+
+	var current atomic.Uint64 // count of moves; page is count % pages
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for range 3 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				before := current.Load()
+				got, err := read()
+				after := current.Load()
+				if !assert.NoError(t, err) || !assert.LessOrEqual(t, (got-before)%pages, after+1-before, "stale") {
+					return
+				}
+			}
+		})
+	}
+	for k := uint64(1); k <= moves; k++ {
+		mem.SetWords(leaf, 0x5000_0000+k%pages<<12|pageRW)
+		r.invalidate(smmuv3.Command{0x12 | 1<<48}, smmuv3.Command{0x42_00000040, 0})
+		current.Store(k)
+	}
+	close(stop)
+	wg.Wait()
 }

@@ -158,7 +158,8 @@ func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, e
 	return s, nil
 }
 
-// Close is bridge.Host's. It returns when DMA under way is done.
+// Close is bridge.Host's. It returns when DMA under way is done, and ends what is
+// stalled.
 func (h *Host) Close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
