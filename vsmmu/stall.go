@@ -63,14 +63,22 @@ func (d *Device) recordStall(ev smmuv3.Event) Fate {
 	return Held
 }
 
-// tellable reports whether an event for a stall would be recorded now. A STAG that
-// the guest has in hand cannot mean another transaction of the stream. eventq.mu is
+// tellable reports whether an event for a stall would be recorded now. eventq.mu is
 // held.
-func (d *Device) tellable(s stall) bool {
+func (d *Device) tellable(s stall) bool { return !d.eventq.stalls.inHand(s) && d.oneMore() }
+
+// inHand: a STAG that the guest has been told of cannot mean another transaction of the
+// stream.
+func (b *stalls) inHand(s stall) bool {
+	_, told := b.told[s]
+	return told
+}
+
+// oneMore reports whether the event queue would take another stall. eventq.mu is held.
+func (d *Device) oneMore() bool {
 	b, q := &d.eventq.stalls, &d.eventq.outputQueue
-	_, taken := b.told[s]
 	_, _, room := d.end(q)
-	return !taken && len(b.told) < b.most && room && !d.stopped(q)
+	return len(b.told) < b.most && room && !d.stopped(q)
 }
 
 // retryStalled has stalled transactions tried again that the guest could be told of
@@ -100,7 +108,11 @@ func (d *Device) retryStalled(b *budget) (done bool) {
 func (d *Device) nextWaiting() (i int, ok bool) {
 	d.eventq.mu.Lock()
 	defer d.eventq.mu.Unlock()
-	i = slices.IndexFunc(d.eventq.stalls.waiting, d.tellable)
+	if !d.oneMore() {
+		return 0, false
+	}
+	b := &d.eventq.stalls
+	i = slices.IndexFunc(b.waiting, func(s stall) bool { return !b.inHand(s) })
 	return i, i >= 0
 }
 

@@ -116,7 +116,10 @@ func (t *tlb) withdrawRange(r span, asid smmuv3.ASID, allASIDs bool, now uint64)
 			t.withdrawAny(asid, allASIDs, now)
 			return
 		case !allASIDs:
-			t.invalidatePages(asid, first, last, size)
+			t.clearPages(uint64(size), asid, first, last)
+			if forms&formGlobal != 0 {
+				t.clearPages(uint64(size)|keyGlobal, 0, first, last)
+			}
 			continue
 		}
 		for page := first; page <= last; page++ {

@@ -268,16 +268,8 @@ func (t *tlb) invalidateAll(now uint64) { t.all.Store(now) }
 // (§4.4.2.2).
 func (t *tlb) invalidateASID(asid smmuv3.ASID, now uint64) { t.asids[asid].Store(now) }
 
-// invalidatePages takes the entries of one size from one page to another: those of
-// the ASID, and global ones (§4.4.2.4).
-func (t *tlb) invalidatePages(asid smmuv3.ASID, first, last uint64, size uint) {
-	t.clearPages(uint64(size), asid, first, last)
-	if t.forms.Load()&formGlobal != 0 {
-		t.clearPages(uint64(size)|keyGlobal, 0, first, last)
-	}
-}
-
-// clearPages clears what has these flags in its key, region by region.
+// clearPages takes the entries of an ASID, or global ones, from one page to another,
+// with these flags in their keys (§4.4.2.4): region by region.
 func (t *tlb) clearPages(flags uint64, asid smmuv3.ASID, first, last uint64) {
 	for first <= last {
 		end := min(first|(1<<logRegion-1), last)

@@ -157,7 +157,7 @@ func TestHeldCountsTheWaysInUse(t *testing.T) {
 		l := leaf{size: 12 + 9*uint(dice.IntN(2)), perms: unprivRead, global: dice.IntN(4) == 0}
 		switch dice.IntN(8) {
 		case 0:
-			tl.invalidatePages(s.asid, page, page+dice.Uint64N(80), l.size)
+			tl.withdrawRange(span{page << l.size, (page + dice.Uint64N(80)) << l.size, 1 << l.size}, s.asid, false, 0)
 		case 1:
 			tl.insert(s, page<<l.size, l, clock.Load()-1, &clock) // overtaken
 		default:
@@ -195,9 +195,9 @@ func TestRangesEndWhereTheyEnd(t *testing.T) {
 		for page := range uint64(pages) {
 			tl.insert(s, page<<12, leaf{pa: page << 12, size: 12, perms: unprivRead}, 0, &clock)
 		}
-		tl.invalidatePages(2, r[0], r[1], 12)
-		tl.invalidatePages(1, r[0], r[1], 21)
-		tl.invalidatePages(1, r[0], r[1], 12)
+		tl.clearPages(12, 2, r[0], r[1])
+		tl.clearPages(21, 1, r[0], r[1])
+		tl.clearPages(12, 1, r[0], r[1])
 		for page := range uint64(pages) {
 			_, ok := tl.lookup(s, page<<12, unprivRead)
 			assert.Equal(t, page < r[0] || page > r[1], ok, "page %d of %d to %d", page, r[0], r[1])
