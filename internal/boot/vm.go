@@ -45,6 +45,7 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape) (_ *vm, err erro
 			err = errors.Join(err, v.close())
 		}
 	}()
+	cfg.Stalls = job.Stalls
 	if v.Machine, err = vmm.New(cfg); err != nil {
 		return nil, err
 	}

@@ -28,6 +28,7 @@ type Config struct {
 	Cmdline string
 	Mem     uint64 // bytes, a multiple of 2 MiB
 	CPUs    int
+	Stalls  bool // DMA may be held up until a vCPU has done something about it, as by an SMMU that stalls
 
 	// Console takes what the guest writes to its first UART; a nil one drops it. Its Write must return, or the guest's
 	// console and at last Close wait for it.
@@ -155,7 +156,7 @@ func (m *Machine) AddDisk(block *virtio.Block, dma virtio.DMA, master Master) er
 	if slot == maxDisks {
 		return fmt.Errorf("vmm: more than %d disks", maxDisks)
 	}
-	device := virtio.NewDevice(block, dma, m.line(virtioSPI+uint32(slot)))
+	device := virtio.NewDevice(block, dma, m.cfg.Stalls, m.line(virtioSPI+uint32(slot)))
 	m.disks = append(m.disks, device)
 	m.masters = append(m.masters, master)
 	return m.bus.add(virtioSlot(slot), virtioSize, device)

@@ -150,7 +150,8 @@ func newDriver(t *testing.T, model Model) *driver {
 func newDriverOver(t *testing.T, model Model, dma func(m *memory) DMA) *driver {
 	d := &driver{t: t, mem: newMemory()}
 	d.cond.L = &d.mu
-	d.dev = NewDevice(model, dma(d.mem), d.irq)
+	e, ok := model.(*echo)
+	d.dev = NewDevice(model, dma(d.mem), ok && e.hold != nil, d.irq)
 	t.Cleanup(d.dev.Close)
 	return d
 }
@@ -211,7 +212,7 @@ type echo struct {
 	mu       sync.Mutex
 	requests []Request
 	err      error
-	hold     chan struct{} // if not nil, Serve waits for it
+	hold     chan struct{} // if not nil, Serve waits for it, and the device knows
 }
 
 func (e *echo) DeviceID() uint32 { return 42 }

@@ -6,11 +6,12 @@ import (
 )
 
 // Device is a virtio device on the MMIO transport (virtio 1.2 §4.2), version 2, with one virtqueue. Load and Store may be
-// called from any vCPU's goroutine; requests are carried out on the device's own.
+// called from any vCPU's goroutine; requests are carried out there, one for a notification, and on the device's own.
 type Device struct {
 	model Model
 	dma   DMA
 	irq   func(level bool)
+	waits bool          // DMA may wait for the guest
 	kick  chan struct{} // holds at most one notification: the next look at the ring sees all there is
 	quit  chan struct{}
 	done  sync.WaitGroup
@@ -92,9 +93,10 @@ const (
 // device: it would put bare physical addresses where an IOMMU translates.
 const transportFeatures = 1<<32 | 1<<33
 
-// NewDevice puts model behind MMIO registers. It runs until Close.
-func NewDevice(model Model, dma DMA, irq func(level bool)) *Device {
-	d := &Device{model: model, dma: dma, irq: irq, kick: make(chan struct{}, 1), quit: make(chan struct{})}
+// NewDevice puts model behind MMIO registers. It runs until Close. DMA that waits for what the guest does, as stalled
+// transactions do, is never made on a vCPU's goroutine.
+func NewDevice(model Model, dma DMA, waits bool, irq func(level bool)) *Device {
+	d := &Device{model: model, dma: dma, irq: irq, waits: waits, kick: make(chan struct{}, 1), quit: make(chan struct{})}
 	d.done.Go(d.work)
 	return d
 }
@@ -165,7 +167,7 @@ func (d *Device) Store(off uint64, size int, value uint64) {
 	v := uint32(value)
 	switch off {
 	case regQueueNotify:
-		d.notify()
+		d.notified()
 	case regStatus:
 		d.setStatus(v)
 	case regQueueReady:
@@ -262,6 +264,19 @@ func (d *Device) setReady(ready bool) {
 	r.queueReady = ready
 }
 
+// notified has one request carried out at once, on the vCPU's own thread, if nobody is at it already: to hand it over would
+// take longer than most requests do. The worker does what else there is.
+func (d *Device) notified() {
+	if d.waits || !d.serving.TryLock() {
+		d.notify()
+		return
+	}
+	defer d.serving.Unlock()
+	if d.serve() && d.ring.waiting() {
+		d.notify()
+	}
+}
+
 // notify makes the worker look at the ring.
 func (d *Device) notify() {
 	select {
@@ -285,10 +300,14 @@ func (d *Device) work() {
 	}
 }
 
-// serveOne carries out the next request, and says whether there was one.
 func (d *Device) serveOne() bool {
 	d.serving.Lock()
 	defer d.serving.Unlock()
+	return d.serve()
+}
+
+// serve carries out the next request, and says whether there was one. The caller holds serving.
+func (d *Device) serve() bool {
 	if d.ring == nil || !d.running() {
 		return false
 	}

@@ -2,6 +2,7 @@ package virtio
 
 import (
 	"errors"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -112,6 +113,38 @@ func TestRequestIsServedAndReturned(t *testing.T) {
 	assert.EqualValues(t, 0, d.mem.get32(usedAt+4), "used elem: id")
 	assert.EqualValues(t, 7, d.mem.get32(usedAt+8), "used elem: len")
 	assert.Zero(t, d.load(0x60), "acknowledged")
+}
+
+// One request is carried out by the time that the notification's store returns; what else is there, soon after.
+func TestANotificationIsServedAtOnce(t *testing.T) {
+	model := &echo{}
+	d := newDriver(t, model)
+	d.start(8)
+	d.dev.serving.Lock() // so that the worker does not come first
+	d.mem.chain(desc{addr: 0x4000, len: 16})
+	for i := range 3 {
+		d.mem.offer(i, 8, 0)
+	}
+	d.dev.serving.Unlock()
+	d.store(0x50, 0)
+	assert.GreaterOrEqual(t, model.served(), 1)
+	for model.served() < 3 {
+		runtime.Gosched()
+	}
+}
+
+// A store does not wait for DMA that waits for the guest.
+func TestANotificationDoesNotWaitForTheGuest(t *testing.T) {
+	model := &echo{hold: make(chan struct{})}
+	d := newDriver(t, model)
+	d.mem.chain(desc{addr: 0x4000, len: 16})
+	d.start(8)
+	d.mem.offer(0, 8, 0)
+	d.store(0x50, 0)
+	assert.Zero(t, model.served())
+	close(model.hold)
+	d.waitIRQ()
+	assert.Equal(t, 1, model.served())
 }
 
 // The driver may look at used.idx at any time, so the element must be there by then (§2.7.8).

@@ -91,6 +91,12 @@ func (r *ring) pop() (req Request, ok bool, err error) {
 	return Request{DMA: r.dma, Readable: r.readable, Writable: r.writable}, true, nil
 }
 
+// waiting says whether there may be a request for pop. What pop would fail for may be one.
+func (r *ring) waiting() bool {
+	idx, err := r.load16(r.avail + 2)
+	return err != nil || idx != r.next
+}
+
 // walk gathers the chain that starts at the descriptor index. A chain longer than the table has a loop.
 func (r *ring) walk(index uint16) error {
 	r.readable, r.writable = r.readable[:0], r.writable[:0]
