@@ -214,3 +214,57 @@ func BenchmarkInvalidate(b *testing.B) {
 		}
 	}
 }
+
+// What a stage 2 costs: alone, and nested under stage 1 of four levels, of which each
+// has the address of its table translated by three.
+func BenchmarkStage2(b *testing.B) {
+	mem := plainMemory(b)
+	store := func(at guestmem.GPA, words ...uint64) {
+		for i, w := range words {
+			require.NoError(b, mem.Store64(at+guestmem.GPA(8*i), w))
+		}
+	}
+	const s2At = 0x8_0000
+	store(cdAt, cd4K, 0x10000)
+	store(0x10000, 0x20003)
+	store(0x20000, 0x30003)
+	store(0x30000, 0x40003, 0x41003)
+	for i := range guestmem.GPA(1024) {
+		store(0x40000+8*i, uint64(0x40_0000+i<<12|pageRW))
+	}
+	// 39 bits from level 1: all pages of the first 16 MiB, where they are.
+	store(s2At, s2At+0x1003)
+	for i := range guestmem.GPA(8) {
+		store(s2At+0x1000+8*i, uint64(s2At+0x2000+i<<12|3))
+	}
+	for i := range guestmem.GPA(4096) {
+		store(s2At+0x2000+8*i, uint64(i<<12|0x7ff))
+	}
+	for _, c := range []struct {
+		name    string
+		d       bridge.Disposition
+		base    uint64
+		entries int
+	}{
+		{"alone, hit", bridge.TranslateS2, 0x40_0000, 4096},
+		{"alone, miss", bridge.TranslateS2, 0x40_0000, 8},
+		{"nested, hit", bridge.TranslateNested, 0, 4096},
+		{"nested, miss", bridge.TranslateNested, 0, 8},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			h, err := soft.New(soft.Config{Memory: mem, TLBEntries: c.entries, IDs: soft.Stage2IDs()})
+			require.NoError(b, err)
+			ep := soft.NewEndpoint()
+			s, err := h.Attach(sid, ep)
+			require.NoError(b, err)
+			require.NoError(b, s.Bind(stage2(c.d, s2DW2, s2At)))
+			p := make([]byte, 8)
+			require.NoError(b, ep.ReadAt(p, c.base))
+			i := uint64(0)
+			best(b, func() {
+				_ = ep.ReadAt(p, c.base+i&0x3f_f000)
+				i += 37 << 12
+			})
+		})
+	}
+}

@@ -64,18 +64,23 @@ func (m gatedRAM) Slice(at guestmem.GPA, n int, write bool) ([]byte, error) {
 
 // onGates runs a test in a bubble on both kinds of memory.
 func onGates(t *testing.T, test func(t *testing.T, r *rig, g *gate)) {
+	onGatesAs(t, soft.DefaultIDs(), test)
+}
+
+// onGatesAs is onGates with an SMMU of these ID registers.
+func onGatesAs(t *testing.T, ids smmuv3.IDRegs, test func(t *testing.T, r *rig, g *gate)) {
 	for _, kind := range []string{"copied", "sliced"} {
 		t.Run(kind, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := &gate{open: make(chan struct{})}
 				if kind == "copied" {
 					fake := new(guestmem.Fake)
-					r := newRig(t, soft.Config{Memory: gatedFake{fake, g}})
+					r := newRig(t, soft.Config{Memory: gatedFake{fake, g}, IDs: ids})
 					r.guest = fake
 					test(t, r, g)
 				} else {
 					m := newRAM(t)
-					r := newRig(t, soft.Config{Memory: gatedRAM{m, g}})
+					r := newRig(t, soft.Config{Memory: gatedRAM{m, g}, IDs: ids})
 					r.guest = m
 					test(t, r, g)
 				}
@@ -185,6 +190,62 @@ func TestAWalkThatWasOvertakenLeavesNothingBehind(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// The same for stage 2, alone and as what comes last of a nested walk.
+func TestAWalkOfStage2ThatWasOvertakenLeavesNothingBehind(t *testing.T) {
+	const (
+		s2At = 0x8_0000 // 25 bits of IPA: 16 tables at level 3
+		ipa  = 0x10_0000
+		leaf = s2At + ipa>>12*8
+	)
+	s2ipa, s12, nsnh := smmuv3.Command{0x2a, ipa}, smmuv3.Command{0x28}, smmuv3.Command{0x30}
+	for name, c := range map[string]struct {
+		d    bridge.Disposition
+		iova uint64
+		cmds []smmuv3.Command
+	}{
+		"alone, TLBI_S2_IPA":                  {bridge.TranslateS2, ipa, []smmuv3.Command{s2ipa}},
+		"alone, TLBI_S2_IPA of a range":       {bridge.TranslateS2, ipa, []smmuv3.Command{{0x2a | 3<<12, ipa - 0x1000 | 1<<10}}},
+		"alone, TLBI_S12_VMALL":               {bridge.TranslateS2, ipa, []smmuv3.Command{s12}},
+		"alone, TLBI_NSNH_ALL":                {bridge.TranslateS2, ipa, []smmuv3.Command{nsnh}},
+		"nested, TLBI_S2_IPA and TLBI_NH_ALL": {bridge.TranslateNested, 0, []smmuv3.Command{s2ipa, {0x10}}},
+		"nested, TLBI_S2_IPA and TLBI_NH_VAA": {bridge.TranslateNested, 0, []smmuv3.Command{s2ipa, {0x13}}},
+		"nested, TLBI_S12_VMALL":              {bridge.TranslateNested, 0, []smmuv3.Command{s12}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onGatesAs(t, soft.Stage2IDs(), func(t *testing.T, r *rig, g *gate) {
+				r.map4K(cd4K, ipa|pageRW)
+				for page := range guestmem.GPA(0x80) {
+					r.guest.SetWords(s2At+8*page, uint64(page)<<12|0x7ff)
+				}
+				r.guest.SetWords(leaf, 0x5000_07ff)
+				r.guest.SetWords(0x5000_0010, 0x01d)
+				r.guest.SetWords(0x6000_0010, 0x2e3)
+				r.bind(stage2(c.d, 0x040d_00e7_0000_0000, s2At))
+
+				g.at.Store(leaf)
+				dma := start(func() {
+					got, err := word(r.ep, c.iova+0x10)
+					assert.NoError(t, err)
+					assert.EqualValues(t, 0x01d, got, "it began before")
+				})
+				require.False(t, dma.Load())
+				r.guest.SetWords(leaf, 0x6000_07ff)
+				withdrawn := start(func() { r.invalidate(c.cmds...) })
+				assert.False(t, withdrawn.Load(), "while DMA is under way")
+				g.open <- struct{}{}
+				for !withdrawn.Load() {
+					sleep()
+				}
+				for range 2 {
+					got, err := word(r.ep, c.iova+0x10)
+					require.NoError(t, err)
+					assert.EqualValues(t, 0x2e3, got)
+				}
+			})
+		})
 	}
 }
 

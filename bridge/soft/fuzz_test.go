@@ -89,15 +89,105 @@ func FuzzTranslate(f *testing.F) {
 	})
 }
 
+// FuzzStage2 has a guest that is a hypervisor write any STE with a stage 2, any CD, and
+// any tables that serve both stages. The stage is taken if the STE is legal, and only
+// then; an access ends as in FuzzTranslate.
+func FuzzStage2(f *testing.F) {
+	le := func(words ...uint64) []byte {
+		var b []byte
+		for _, w := range words {
+			b = binary.LittleEndian.AppendUint64(b, w)
+		}
+		return b
+	}
+	const (
+		level1 = 0x040d_0059_0000_0000 // 39 bits, 4 KiB
+		level3 = 0x040d_00e7_0000_0000 // 25 bits, 16 tables at level 3
+		cd     = 0x0001_6205_c000_0030 // 16 bits, level 3
+	)
+	f.Add(uint64(0), uint64(level1), uint64(0x10000), uint64(cd), le(0x10003), uint64(0), byte(0))                     // a table that is its own next table
+	f.Add(uint64(0), uint64(level1), uint64(0x10000), uint64(cd), le(0x7fd), uint64(0x3_fffc), byte(0))                // a block: the last word of memory
+	f.Add(uint64(0), uint64(level1), uint64(0x10000), uint64(cd), le(0x7fd), uint64(0x7f_ffff_ffff), byte(1))          // the last address of stage 2, and past it
+	f.Add(uint64(0), uint64(level3), uint64(0x10000), uint64(cd), le(0x7ff, 0x17ff), uint64(0x1ff_fff8), byte(0))      // the last of 16 tables
+	f.Add(uint64(0), uint64(level3), uint64(0x3_0000), uint64(cd), le(0x7ff), uint64(0), byte(16))                     // nested: one page is CD and tables
+	f.Add(uint64(0), uint64(level1), uint64(0x10000), uint64(cd), le(0x7fd), uint64(0), byte(16))                      // nested, all of it where it is
+	f.Add(uint64(0), uint64(level1), uint64(0x10000), uint64(cd|1<<43), le(0x3fd), uint64(0), byte(16|2))              // flags of both
+	f.Add(uint64(0), uint64(level1|3<<55), uint64(0x10000), uint64(cd), le(0x8_0000_0000_037d), uint64(0), byte(2))    // S2HA, S2HD: writable-clean
+	f.Add(uint64(1<<25), uint64(level1|1<<54), uint64(0x10000), uint64(cd), le(0x7ed), uint64(0), byte(16))            // S2FWB, S2PTW: Device memory
+	f.Add(uint64(0), uint64(level1|1<<52), uint64(0x10000), uint64(cd), le(0xfd07_0000_0000_0000), uint64(0), byte(0)) // big-endian
+	f.Add(uint64(0), uint64(0x040d_0090_0000_0000), uint64(0x10000), uint64(cd), le(0x10003), ^uint64(0), byte(0))     // 48 bits; an address beyond all
+	f.Add(^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0), le(^uint64(0)), ^uint64(0), byte(0xff))                      // every bit
+
+	f.Fuzz(func(t *testing.T, dw1, dw2, dw3, cd0 uint64, tables []byte, iova uint64, how byte) {
+		const size = 0x4_0000
+		ram := make([]byte, size)
+		for i := 0x1_0000; len(tables) > 0 && i < size; i += len(tables) {
+			copy(ram[i:], tables)
+		}
+		copy(ram[cdAt:], le(cd0, 0x10000))
+		var mem guestmem.Slots
+		require.NoError(t, mem.Add(guestmem.Slot{GPA: 0, Mem: ram}))
+		ids := soft.Stage2IDs()
+		ids.Set(smmuv3.VMID16, 0) // a host for 8 bits is made sooner
+		h, err := soft.New(soft.Config{Memory: &mem, TLBEntries: 8, IDs: ids})
+		require.NoError(t, err)
+		var events []smmuv3.Event
+		h.Events(func(e smmuv3.Event) { events = append(events, e) })
+		ep := soft.NewEndpoint()
+		s, err := h.Attach(sid, ep)
+		require.NoError(t, err)
+
+		ste := smmuv3.STE{1 | uint64(smmuv3.ConfigS2)<<1, dw1 & (1 << 25), dw2, dw3}
+		g := bridge.GuestStage{Disposition: bridge.TranslateS2, S2VMID: ste.S2VMID()}
+		if how&16 != 0 {
+			ste[0] = cdAt | 1 | uint64(smmuv3.ConfigNested)<<1
+			g.Disposition, g.S1ContextPtr = bridge.TranslateNested, cdAt
+		}
+		g.S2 = ste.Stage2().Effective(&ids, how&16 != 0)
+		err = s.Bind(g)
+		if ste.Illegal(&ids) != nil {
+			require.ErrorIs(t, err, bridge.ErrRejected)
+			return
+		}
+		require.NoError(t, err)
+
+		p := ep.With(soft.Attrs{Privileged: how&4 != 0, Instruction: how&8 != 0})
+		n := 8
+		if how&1 != 0 {
+			n = 0x3000
+		}
+		if how&2 != 0 {
+			outcome(t, p.WriteAt(make([]byte, n), iova), events)
+			return
+		}
+		first, second := make([]byte, n), make([]byte, n)
+		err1 := p.ReadAt(first, iova)
+		outcome(t, err1, events)
+		before := bytes.Clone(ram)
+		had := len(events)
+		err2 := p.ReadAt(second, iova)
+		// Where flags are updated, tables that serve both stages may tell another way now.
+		if cd0&(1<<43) == 0 && !g.S2.HA {
+			assert.Equal(t, err1, err2)
+			assert.Equal(t, first, second)
+			assert.Equal(t, events[:had], events[had:])
+			assert.Equal(t, before, ram)
+		}
+	})
+}
+
 // outcome checks what an access came to.
 func outcome(t *testing.T, err error, events []smmuv3.Event) {
 	for _, e := range events {
 		switch e.Type() {
 		case smmuv3.CBadCD:
 			assert.Equal(t, smmuv3.NewEvent(smmuv3.CBadCD, sid), e)
+		case smmuv3.FCDFetch:
+			assert.Equal(t, smmuv3.NewEvent(smmuv3.FCDFetch, sid), smmuv3.Event{e[0]})
 		case smmuv3.FWalkEABT, smmuv3.FTranslation, smmuv3.FAddrSize, smmuv3.FAccess, smmuv3.FPermission:
 			assert.Equal(t, sid, e.StreamID())
-			assert.False(t, e.S2() || e.SSV() || e.Stall())
+			assert.False(t, e.SSV() || e.Stall())
+			assert.True(t, e.S2() || e.Class() != smmuv3.ClassCD, "a CD is found through stage 2 alone")
 		default:
 			assert.Fail(t, "not an event of this stream", "%v", e)
 		}
