@@ -93,26 +93,8 @@ func (e *endpoint) count(bound uint32, n int, err error) error {
 
 // bind notes a stage and the host's answer.
 func (e *endpoint) bind(s bridge.GuestStage, err error) {
-	b := report.Bind{
-		Disposition: s.Disposition.String(), SMMUDisabled: s.Disabled, Text: s.String(),
-		S1ContextPtr: uint64(s.S1ContextPtr), S1CDMax: s.S1CDMax,
-		S1CIR: s.S1CIR, S1COR: s.S1COR, S1CSH: s.S1CSH, S1STALLD: s.S1STALLD, S2VMID: uint16(s.S2VMID),
-	}
-	if s.Disposition.Stage1() {
-		b.S1Fmt, b.S1DSS = s.S1Fmt.String(), s.S1DSS.String()
-	}
-	if s.Disposition.Stage2() {
-		b.S2 = &s.S2
-	}
-	if s.Disposition.Stage1() || s.Disposition.Stage2() {
-		b.EATS = s.EATS.String()
-	}
-	if s.Cause != 0 {
-		b.Cause = s.Cause.String()
-	}
-	if err != nil {
-		b.Error = err.Error()
-	} else {
+	b := report.BindOf(s, err)
+	if err == nil {
 		e.bound.Store(uint32(s.Disposition))
 	}
 	e.mu.Lock()

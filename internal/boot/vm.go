@@ -77,7 +77,7 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape) (_ *vm, err erro
 		return nil, err
 	}
 	device := vsmmu.Config{
-		IDs: v.ids.Regs, Memory: &v.memory, Interrupts: interrupts{v.Machine}, AbortAtReset: true, Trace: trace,
+		IDs: v.ids.Regs, Memory: &v.memory, Interrupts: v.Machine, AbortAtReset: true, Trace: trace,
 	}
 	v.smmu, err = newSMMU(device, hosts, host, func(cfg vsmmu.Config) (smmuDevice, error) { return t.device(cfg, policy, capabilities) })
 	if err != nil {
@@ -105,18 +105,4 @@ func (v *vm) close() (err error) {
 		err = errors.Join(err, part.Close())
 	}
 	return err
-}
-
-// interrupts takes the device's interrupts to the machine.
-type interrupts struct{ m *vmm.Machine }
-
-var smmuLines = map[vsmmu.Line]vmm.SMMULine{
-	vsmmu.LineEventQ: vmm.SMMUEventQ, vsmmu.LinePRIQ: vmm.SMMUPRIQ,
-	vsmmu.LineCmdSync: vmm.SMMUCmdSync, vsmmu.LineGError: vmm.SMMUGError,
-}
-
-func (i interrupts) Pulse(line vsmmu.Line) error { return i.m.Pulse(smmuLines[line]) }
-
-func (i interrupts) SignalMSI(addr guestmem.GPA, data uint32) error {
-	return i.m.SignalMSI(addr, data)
 }

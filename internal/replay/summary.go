@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/internal/report"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/transcript"
@@ -149,7 +148,11 @@ func Summarize(t *transcript.Transcript) *Summary {
 			stream(b.StreamID)
 		case *transcript.HostBind:
 			to := stream(b.StreamID)
-			to.Binds = append(to.Binds, Bind{at, bind(b.Stage, b.Err)})
+			var err error
+			if b.Err != nil {
+				err = b.Err
+			}
+			to.Binds = append(to.Binds, Bind{at, report.BindOf(b.Stage, err)})
 		case *transcript.HostInvalidate:
 			s.Invalidations++
 		case *transcript.Pulse:
@@ -189,30 +192,6 @@ func (s *Stream) count(b *transcript.DMA) {
 		d.Reads++
 		d.Read += b.Len
 	}
-}
-
-func bind(g bridge.GuestStage, failed *transcript.Error) report.Bind {
-	b := report.Bind{
-		Disposition: g.Disposition.String(), SMMUDisabled: g.Disabled, Text: g.String(),
-		S1ContextPtr: uint64(g.S1ContextPtr), S1CDMax: g.S1CDMax,
-		S1CIR: g.S1CIR, S1COR: g.S1COR, S1CSH: g.S1CSH, S1STALLD: g.S1STALLD, S2VMID: uint16(g.S2VMID),
-	}
-	if g.Disposition.Stage1() {
-		b.S1Fmt, b.S1DSS = g.S1Fmt.String(), g.S1DSS.String()
-	}
-	if g.Disposition.Stage2() {
-		b.S2 = &g.S2
-	}
-	if g.Disposition.Stage1() || g.Disposition.Stage2() {
-		b.EATS = g.EATS.String()
-	}
-	if g.Cause != 0 {
-		b.Cause = g.Cause.String()
-	}
-	if failed != nil {
-		b.Error = failed.Error()
-	}
-	return b
 }
 
 // ids explains the ID registers: with the host's values and the reasons, if the transcript says what they are from.

@@ -2,6 +2,7 @@
 package report
 
 import (
+	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/internal/guest"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
@@ -93,6 +94,31 @@ type Bind struct {
 	S2           *smmuv3.Stage2 `json:"s2,omitempty"`    // where stage 2 translates
 	Error        string         `json:"error,omitempty"` // the host's, if it refused
 	Text         string         `json:"text"`            // the stage as the library prints it
+}
+
+// BindOf is a call with this stage, and the host's answer.
+func BindOf(g bridge.GuestStage, err error) Bind {
+	b := Bind{
+		Disposition: g.Disposition.String(), SMMUDisabled: g.Disabled, Text: g.String(),
+		S1ContextPtr: uint64(g.S1ContextPtr), S1CDMax: g.S1CDMax,
+		S1CIR: g.S1CIR, S1COR: g.S1COR, S1CSH: g.S1CSH, S1STALLD: g.S1STALLD, S2VMID: uint16(g.S2VMID),
+	}
+	if g.Disposition.Stage1() {
+		b.S1Fmt, b.S1DSS = g.S1Fmt.String(), g.S1DSS.String()
+	}
+	if g.Disposition.Stage2() {
+		b.S2 = &g.S2
+	}
+	if g.Disposition.Stage1() || g.Disposition.Stage2() {
+		b.EATS = g.EATS.String()
+	}
+	if g.Cause != 0 {
+		b.Cause = g.Cause.String()
+	}
+	if err != nil {
+		b.Error = err.Error()
+	}
+	return b
 }
 
 // Disk is what was done to one disk, in bytes.

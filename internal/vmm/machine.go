@@ -19,6 +19,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/pci"
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/pl011"
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/virtio"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
 // Config says what to boot on which machine.
@@ -162,24 +163,20 @@ func (m *Machine) AddDisk(block *virtio.Block, dma virtio.DMA, master Master) er
 	return m.bus.add(virtioSlot(slot), virtioSize, device)
 }
 
-// SMMULine is one of the wired interrupts of the SMMU.
-type SMMULine uint32
+// smmuSPIs are the wired interrupts of the SMMU (IHI 0070 §3.18).
+var smmuSPIs = map[vsmmu.Line]uint32{
+	vsmmu.LineEventQ: smmuEventQSPI, vsmmu.LinePRIQ: smmuPRIQSPI,
+	vsmmu.LineCmdSync: smmuCmdSyncSPI, vsmmu.LineGError: smmuGErrorSPI,
+}
 
-// The wired interrupts of the SMMU (IHI 0070 §3.18).
-const (
-	SMMUEventQ  SMMULine = smmuEventQSPI
-	SMMUPRIQ    SMMULine = smmuPRIQSPI
-	SMMUCmdSync SMMULine = smmuCmdSyncSPI
-	SMMUGError  SMMULine = smmuGErrorSPI
-)
-
-// Pulse raises and lowers a wired interrupt: an edge. It may be called from any goroutine.
-func (m *Machine) Pulse(line SMMULine) error {
+// Pulse and SignalMSI make the machine the SMMU's vsmmu.Interrupts. Pulse raises and lowers a wired interrupt: an edge. It may
+// be called from any goroutine.
+func (m *Machine) Pulse(line vsmmu.Line) error {
 	vm := m.host().vm
-	if err := vm.SetSPI(uint32(line), true); err != nil {
+	if err := vm.SetSPI(smmuSPIs[line], true); err != nil {
 		return err
 	}
-	return vm.SetSPI(uint32(line), false)
+	return vm.SetSPI(smmuSPIs[line], false)
 }
 
 // SignalMSI carries out the write that is an MSI of the SMMU's: to the ITS, which knows the SMMU by a DeviceID of its own, or to

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/arm64image"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
 // Instructions of the tests' guests (DDI 0487 §C6.2).
@@ -90,7 +91,7 @@ func TestMachineBootsAgainAfterAReset(t *testing.T) {
 		assert.Equal(t, ErrGuestReset, m.Run(t.Context()))
 		require.NoError(t, m.Reset())
 		assert.Equal(t, before, descriptors(t))
-		assert.NoError(t, m.Pulse(SMMUEventQ))
+		assert.NoError(t, m.Pulse(vsmmu.LineEventQ))
 	}
 	require.NoError(t, m.Close())
 	assert.Equal(t, "OOO", console.String())
@@ -140,7 +141,7 @@ func TestAccessThatCannotBeEmulatedEndsTheMachine(t *testing.T) {
 
 func TestMachineInterrupts(t *testing.T) {
 	m := newMachine(t, Config{}, bSelf)
-	for _, line := range []SMMULine{SMMUEventQ, SMMUPRIQ, SMMUCmdSync, SMMUGError} {
+	for _, line := range []vsmmu.Line{vsmmu.LineEventQ, vsmmu.LinePRIQ, vsmmu.LineCmdSync, vsmmu.LineGError} {
 		assert.NoError(t, m.Pulse(line))
 	}
 	assert.NoError(t, m.SignalMSI(RAMBase, 0x1234_5678))

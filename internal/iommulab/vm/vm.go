@@ -75,7 +75,7 @@ func newVM(cfg vmm.Config, host *iommufd.Host, nvme string, disk *os.File, notes
 		return nil, err
 	}
 	v.smmu, err = vsmmu.New(vsmmu.Config{
-		IDs: ids.Regs, Memory: memory, Interrupts: interrupts{v.Machine}, AbortAtReset: true, Trace: notes.trace(), Log: log,
+		IDs: ids.Regs, Memory: memory, Interrupts: v.Machine, AbortAtReset: true, Trace: notes.trace(), Log: log,
 	})
 	if err != nil {
 		return nil, err
@@ -134,18 +134,4 @@ func (v *vm) close() (err error) {
 		err = errors.Join(err, part.Close())
 	}
 	return err
-}
-
-// interrupts takes the SMMU's interrupts to the machine.
-type interrupts struct{ m *vmm.Machine }
-
-var smmuLines = map[vsmmu.Line]vmm.SMMULine{
-	vsmmu.LineEventQ: vmm.SMMUEventQ, vsmmu.LinePRIQ: vmm.SMMUPRIQ,
-	vsmmu.LineCmdSync: vmm.SMMUCmdSync, vsmmu.LineGError: vmm.SMMUGError,
-}
-
-func (i interrupts) Pulse(line vsmmu.Line) error { return i.m.Pulse(smmuLines[line]) }
-
-func (i interrupts) SignalMSI(addr guestmem.GPA, data uint32) error {
-	return i.m.SignalMSI(addr, data)
 }
