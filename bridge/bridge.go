@@ -73,8 +73,8 @@ type Host interface {
 type Stream interface {
 	// Bind has the stage take effect for all DMA that starts after it returns:
 	// the configuration cached from the stage before is gone, and DMA which
-	// used it is done. The stage replaces the one before in a single step, with
-	// nothing in between; on an error the one before stands.
+	// used it is done, its faults reported. The stage replaces the one before in
+	// a single step, with nothing in between; on an error the one before stands.
 	Bind(GuestStage) error
 
 	// Close detaches the device. Its DMA aborts, or goes wherever the host's

@@ -331,7 +331,7 @@ func testUnderWay(s *suite) {
 			// more waits for DMA that began after the call.
 			more := func() {
 				for n := wrote.Load() + 3; wrote.Load() < n; {
-					time.Sleep(10 * time.Microsecond)
+					time.Sleep(time.Millisecond)
 				}
 			}
 			for range 20 {

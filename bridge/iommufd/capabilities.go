@@ -16,7 +16,7 @@ import (
 // OAS is not among those that it names. It is taken all the same, as other VMMs do, for there is no other way to learn what
 // sizes CD.IPS may have, and as it concerns nothing but the reach of the hardware's own walks.
 var fields = []smmuv3.IDField{
-	smmuv3.STLevel, smmuv3.TermModel, smmuv3.StallModel, smmuv3.TTENDIAN, smmuv3.CD2L, smmuv3.ASID16, smmuv3.TTF,
+	smmuv3.STLevel, smmuv3.TermModel, smmuv3.TTENDIAN, smmuv3.CD2L, smmuv3.ASID16, smmuv3.TTF,
 	smmuv3.SIDSIZE, smmuv3.SSIDSIZE,
 	smmuv3.BBML, smmuv3.RIL,
 	smmuv3.VAX, smmuv3.GRAN64K, smmuv3.GRAN16K, smmuv3.GRAN4K, smmuv3.DS, smmuv3.OAS,
@@ -28,7 +28,10 @@ func (h *hardware) idRegs(ats bool) (smmuv3.IDRegs, error) {
 	if h.kind != uapi.HWInfoTypeARMSMMUv3 {
 		return smmuv3.IDRegs{}, fmt.Errorf("%w: the device is not behind an SMMUv3 (hw_info type %d)", ErrUnsupported, h.kind)
 	}
-	raw := smmuv3.IDRegs{IDR: h.regs.IDR, IIDR: h.regs.IIDR, AIDR: h.regs.AIDR}
+	raw := h.raw()
+	if raw.Get(smmuv3.StallModel) == smmuv3.StallForced {
+		return smmuv3.IDRegs{}, fmt.Errorf("%w: the SMMU stalls whatever faults (IDR0.STALL_MODEL), and the kernel has no way to resume it for a guest", ErrUnsupported)
+	}
 	var ids smmuv3.IDRegs
 	for _, f := range fields {
 		ids.Set(f, raw.Get(f))
@@ -37,6 +40,8 @@ func (h *hardware) idRegs(ats bool) (smmuv3.IDRegs, error) {
 	// because VFIO takes no device without.
 	ids.Set(smmuv3.S1P, 1)
 	ids.Set(smmuv3.COHACC, 1)
+	// Where the hardware could stall, its STEs forbid it (steOf).
+	ids.Set(smmuv3.StallModel, smmuv3.StallTerminate)
 	// IDR3.HAD is not to be looked at, but every SMMUv3.1 with stage 1 has it (§6.3.4), and it takes nothing of the kernel:
 	// only the hardware reads CD.HAD0 and CD.HAD1. Without it a guest could be promised no more than SMMUv3.0.
 	if ids.Version() >= 1 {
@@ -48,13 +53,14 @@ func (h *hardware) idRegs(ats bool) (smmuv3.IDRegs, error) {
 	return ids, nil
 }
 
-// withoutStalls is what is left of the registers where steOf sees to it that nothing stalls: the kernel resumes nothing for a
-// guest. What stalls by force it cannot be kept from, and bridge.Staller is asked for in vain.
-func withoutStalls(ids smmuv3.IDRegs) smmuv3.IDRegs {
-	if ids.Get(smmuv3.StallModel) == smmuv3.StallBoth {
-		ids.Set(smmuv3.StallModel, smmuv3.StallTerminate)
-	}
-	return ids
+func (h *hardware) raw() smmuv3.IDRegs {
+	return smmuv3.IDRegs{IDR: h.regs.IDR, IIDR: h.regs.IIDR, AIDR: h.regs.AIDR}
+}
+
+// stalls reports whether a faulting transaction stalls where the guest's CD asks for it.
+func (h *hardware) stalls() bool {
+	raw := h.raw()
+	return raw.Get(smmuv3.StallModel) == smmuv3.StallBoth
 }
 
 // repeats reports whether invalidations have to be issued twice.

@@ -96,7 +96,7 @@ func (d *Device) join() error {
 	if err != nil {
 		return err
 	}
-	if ids != h.nest.ids || hw.repeats() != h.nest.repeats {
+	if ids != h.nest.ids || hw.stalls() != h.nest.stalls || hw.repeats() != h.nest.repeats {
 		return fmt.Errorf("%w: its SMMU has IDR0 to IDR5 %08x, and that of the others %08x", ErrDiffers, hw.regs.IDR, h.nest.regs)
 	}
 	// Two SMMUs may well have the same registers. The kernel makes no table for a device behind another than the vIOMMU's.

@@ -4,7 +4,6 @@ package iommufd
 
 import (
 	"encoding/binary"
-	"io"
 	"sync"
 	"time"
 
@@ -20,13 +19,26 @@ const (
 	readRecords = 64
 )
 
+// queue is a vEVENTQ, by its descriptor.
+type queue interface {
+	// Wait returns when there may be something to read, or an error once the queue is closed.
+	Wait() error
+	// Read takes what there is and does not wait: 0 means that the queue is empty.
+	Read(p []byte) (n int, err error)
+	Close() error
+}
+
 // eventReader carries events from the kernel to the guest until it is closed.
 type eventReader struct {
-	queue  io.ReadCloser
+	queue  queue
 	sink   func(smmuv3.Event)
 	counts *counters
 	ended  chan struct{}
 	over   sync.WaitGroup
+
+	mu      sync.Mutex // held from a read until all that it brought has been delivered
+	decoder decoder
+	buf     [readRecords * recordSize]byte
 }
 
 // startEvents starts the reader, with the first stream: before it there are no events, and the sink may not be known.
@@ -42,6 +54,14 @@ func (h *Host) startEvents() {
 	h.events.over.Go(h.events.run)
 }
 
+// settle has the sink called for all faults that the kernel has told of so far.
+func (h *Host) settle() {
+	if h.events != nil {
+		// What could not be read now is left to the reader, which counts that, and tries again.
+		_ = h.events.drain()
+	}
+}
+
 // close returns when the sink is called no more.
 func (r *eventReader) close() error {
 	close(r.ended)
@@ -54,11 +74,11 @@ func (r *eventReader) close() error {
 const retryEvents = 100 * time.Millisecond
 
 func (r *eventReader) run() {
-	buf := make([]byte, readRecords*recordSize)
-	var d decoder
 	for {
-		n, err := r.queue.Read(buf)
-		r.deliver(&d, buf[:n])
+		err := r.queue.Wait()
+		if err == nil {
+			err = r.drain()
+		}
 		if err == nil {
 			continue
 		}
@@ -76,8 +96,23 @@ func (r *eventReader) run() {
 	}
 }
 
-func (r *eventReader) deliver(d *decoder, p []byte) {
-	lost := d.decode(p, func(e smmuv3.Event) {
+// drain delivers what the queue holds, and returns when that has been done, by whichever goroutine. It takes no more than the
+// queue can have held at first: a device gone wild may fill it as fast as it is read.
+func (r *eventReader) drain() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for range eventDepth / readRecords {
+		n, err := r.queue.Read(r.buf[:])
+		if n == 0 || err != nil {
+			return err
+		}
+		r.deliver(r.buf[:n])
+	}
+	return nil
+}
+
+func (r *eventReader) deliver(p []byte) {
+	lost := r.decoder.decode(p, func(e smmuv3.Event) {
 		if e, ok := guestView(e); ok {
 			r.counts.events.Add(1)
 			r.sink(e)

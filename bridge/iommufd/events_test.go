@@ -4,7 +4,7 @@ package iommufd
 
 import (
 	"errors"
-	"io"
+	"os"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -120,11 +121,9 @@ func TestEventsReachTheSink(t *testing.T) {
 	require.NoError(t, err)
 
 	fault := smmuv3.Event{0x0000_0100_0000_0010, 2 << 40, 0xabc, 0}
-	_, err = k.events.w.Write(slices.Concat(record(0, 0, fault), record(0, 2, smmuv3.Event{0xe0}), record(1, 4)))
-	require.NoError(t, err)
+	k.events.put(record(0, 0, fault), record(0, 2, smmuv3.Event{0xe0}), record(1, 4))
 	assert.Equal(t, fault, <-got)
-	_, err = k.events.w.Write(record(0, 5, fault))
-	require.NoError(t, err)
+	k.events.put(record(0, 5, fault))
 	assert.Equal(t, fault, <-got)
 
 	require.NoError(t, h.Close())
@@ -137,14 +136,16 @@ type brokenQueue struct {
 	closed chan struct{}
 }
 
-func (q brokenQueue) Read([]byte) (int, error) {
+func (q brokenQueue) Wait() error {
 	select {
 	case q.reads <- struct{}{}:
-		return 0, unix.ENOMEM
+		return nil
 	case <-q.closed:
-		return 0, io.ErrClosedPipe
+		return os.ErrClosed
 	}
 }
+
+func (brokenQueue) Read([]byte) (int, error) { return 0, unix.ENOMEM }
 
 func (q brokenQueue) Close() error { close(q.closed); return nil }
 
@@ -162,32 +163,86 @@ func TestQueueThatCannotBeReadIsTriedAgain(t *testing.T) {
 	})
 }
 
-// The queue of the real system answers 0 when it is empty, like a file at its end, and is waited for by polling: a pipe stands
-// in for it.
+// §4.7.3: what a SYNC has waited for has been reported when it completes. The reader is deaf here, so nobody else delivers.
+func TestFaultsReachTheSinkBeforeTheCallReturns(t *testing.T) {
+	fault := func(i uint64) smmuv3.Event { return smmuv3.Event{0x0000_0100_0000_0010, 2 << 40, i << 12, 0} }
+	for name, call := range map[string]func(h *Host, s bridge.Stream) error{
+		"Invalidate":            func(h *Host, _ bridge.Stream) error { return h.Invalidate(pages(1)) },
+		"Invalidate of nothing": func(h *Host, _ bridge.Stream) error { return h.Invalidate(nil) },
+		"Bind":                  func(_ *Host, s bridge.Stream) error { return s.Bind(abort) },
+		"Bind to what stands":   func(_ *Host, s bridge.Stream) error { return s.Bind(translate(0x1000)) },
+		"Bind that the host rejects": func(_ *Host, s bridge.Stream) error {
+			if s.Bind(translate(0x20)) == nil {
+				return errors.New("it was not rejected")
+			}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := newFake(t)
+			h := openFake(t, k, Config{})
+			var got []smmuv3.Event
+			h.Events(func(e smmuv3.Event) { got = append(got, e) })
+			d, err := h.Add(dev0)
+			require.NoError(t, err)
+			k.events.deaf = true
+			s, err := h.Attach(0x100, d)
+			require.NoError(t, err)
+			require.NoError(t, s.Bind(translate(0x1000)))
+
+			var records []byte
+			for i := range uint32(eventDepth) {
+				records = append(records, record(0, i, fault(uint64(i)))...)
+			}
+			k.events.put(records, record(1, eventDepth)) // a full queue, and one fault lost
+			require.NoError(t, call(h, s))
+			require.Len(t, got, eventDepth)
+			assert.Equal(t, fault(0), got[0])
+			assert.Equal(t, fault(eventDepth-1), got[eventDepth-1])
+		})
+	}
+}
+
+// A device gone wild fills its queue as fast as it is read, and must not hold the vCPU that waits for a SYNC.
+func TestDrainIsBounded(t *testing.T) {
+	delivered := 0
+	r := &eventReader{queue: wildQueue{}, counts: new(counters), sink: func(smmuv3.Event) { delivered++ }}
+	require.NoError(t, r.drain())
+	assert.Equal(t, eventDepth, delivered)
+}
+
+// wildQueue always has more.
+type wildQueue struct{ queue }
+
+func (wildQueue) Read(p []byte) (int, error) {
+	return copy(p, slices.Repeat(record(0, 0, smmuv3.Event{0x10}), readRecords)), nil
+}
+
+// The real queue is waited for by polling, and a read never waits: a pipe stands in for it.
 func TestQueueFileWaits(t *testing.T) {
 	var fds [2]int
 	require.NoError(t, unix.Pipe2(fds[:], unix.O_CLOEXEC))
 	q, err := linux{}.queue(fds[0])
 	require.NoError(t, err)
-	read := make(chan error, 1)
 	p := make([]byte, 64)
-	go func() {
-		n, err := q.Read(p)
-		if err == nil && n != 5 {
-			err = errors.New("a short read")
-		}
-		read <- err
-	}()
+	n, err := q.Read(p)
+	require.NoError(t, err)
+	assert.Zero(t, n, "empty")
+
+	waited := make(chan error, 1)
+	wait := func() { waited <- q.Wait() }
+	go wait()
 	_, err = unix.Write(fds[1], []byte("event"))
 	require.NoError(t, err)
-	require.NoError(t, <-read)
-	assert.Equal(t, "event", string(p[:5]))
+	require.NoError(t, <-waited)
+	n, err = q.Read(p)
+	require.NoError(t, err)
+	assert.Equal(t, "event", string(p[:n]))
 
-	go func() {
-		_, err := q.Read(p)
-		read <- err
-	}()
+	go wait()
 	require.NoError(t, q.Close())
-	assert.Error(t, <-read, "Close ends a wait")
+	assert.Error(t, <-waited, "Close ends a wait")
+	_, err = q.Read(p)
+	assert.Error(t, err)
 	require.NoError(t, unix.Close(fds[1]))
 }

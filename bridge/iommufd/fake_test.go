@@ -5,7 +5,7 @@ package iommufd
 import (
 	"encoding/binary"
 	"fmt"
-	"io"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -341,7 +341,7 @@ func (k *fakeKernel) ioctl(fd int, request uintptr, p unsafe.Pointer) error {
 		q := &object{kind: "veventq", holds: []*object{v}, held: 1} // by the descriptor
 		k.nextFD++
 		k.fds[k.nextFD] = "veventq"
-		k.events = newFakeQueue(k, q, k.nextFD)
+		k.events = newFakeQueue(k, q)
 		a.OutFD = uint32(k.nextFD)
 		return k.add(q, &a.OutID)
 	case uapi.VFIODeviceBindIOMMUFD:
@@ -378,6 +378,7 @@ func (k *fakeKernel) ioctl(fd int, request uintptr, p unsafe.Pointer) error {
 			return unix.EINVAL
 		}
 		k.commands = append(k.commands, slices.Clone(unsafe.Slice((*smmuv3.Command)(a.Data), a.EntryNum)))
+		k.log = append(k.log, "invalidate")
 		return nil
 	}
 	return unix.ENOTTY
@@ -408,26 +409,62 @@ func (k *fakeKernel) hwpt(a *uapi.HWPTAlloc) error {
 
 // fakeQueue is a vEVENTQ, with its descriptor.
 type fakeQueue struct {
-	io.ReadCloser
-	k  *fakeKernel
-	o  *object
-	fd int
-	w  *io.PipeWriter
+	k *fakeKernel
+	o *object
+
+	mu     sync.Mutex
+	moved  sync.Cond
+	held   []byte
+	deaf   bool // Wait is told of nothing
+	closed bool
 }
 
-func newFakeQueue(k *fakeKernel, o *object, fd int) *fakeQueue {
-	r, w := io.Pipe()
-	return &fakeQueue{ReadCloser: r, k: k, o: o, fd: fd, w: w}
+func newFakeQueue(k *fakeKernel, o *object) *fakeQueue {
+	q := &fakeQueue{k: k, o: o}
+	q.moved.L = &q.mu
+	return q
+}
+
+// put has the kernel report events.
+func (q *fakeQueue) put(records ...[]byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.held = append(q.held, slices.Concat(records...)...)
+	q.moved.Broadcast()
+}
+
+func (q *fakeQueue) Wait() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for !q.closed && (q.deaf || len(q.held) == 0) {
+		q.moved.Wait()
+	}
+	if q.closed {
+		return os.ErrClosed
+	}
+	return nil
+}
+
+func (q *fakeQueue) Read(p []byte) (int, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := copy(p, q.held)
+	q.held = q.held[n:]
+	return n, nil
 }
 
 func (q *fakeQueue) Close() error {
 	q.k.mu.Lock()
 	q.o.held--
 	q.k.mu.Unlock()
-	return q.ReadCloser.Close()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.moved.Broadcast()
+	return nil
 }
 
-func (k *fakeKernel) queue(fd int) (io.ReadCloser, error) {
+func (k *fakeKernel) queue(fd int) (queue, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.fds, fd)

@@ -49,6 +49,10 @@ type Host struct {
 	// stale are tables that are in use no more and that the kernel would not destroy.
 	stale []id
 	batch batch
+	// translating is how many streams the guest's stage 1 translates for, and missed whether it has invalidated translations
+	// while that was 0.
+	translating int
+	missed      bool
 
 	counts counters
 }
@@ -84,7 +88,7 @@ func (h *Host) Capabilities() (bridge.Capabilities, error) {
 	if h.nest == nil {
 		return bridge.Capabilities{}, fmt.Errorf("iommufd: capabilities: %w", ErrNoDevice)
 	}
-	return bridge.Capabilities{IDs: withoutStalls(h.nest.ids)}, nil
+	return bridge.Capabilities{IDs: h.nest.ids}, nil
 }
 
 // Events is bridge.Host's.

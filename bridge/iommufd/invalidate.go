@@ -23,11 +23,16 @@ type batch struct {
 }
 
 // Invalidate is bridge.Host's. All commands go to the kernel in one request, unless there are more than 2048 or a hardware
-// erratum has them repeated. What a command has in reserved fields is left out, and commands for streams that are not attached
-// have nothing to do.
+// erratum has them repeated. What a command has in reserved fields is left out, and so are commands that have nothing to do:
+// those for streams that are not attached, and, while stage 1 translates for no stream, those for translations.
+//
+// All faults that the kernel has told of by then have reached the sink of Events. Between the hardware's event queue and the
+// kernel's there is a thread of the kernel's own, and no request tells whether it has caught up: a fault may still come late.
 //
 // An error is one of all commands: how many the kernel says to have handled means nothing then, as it has converted them in
-// blocks and issued fewer.
+// blocks and issued fewer. None is bridge.ErrATCTimeout: where an endpoint does not complete an ATC_INV in time, the kernel tries
+// the SYNC again, which then completes, and tells nobody but its log; one that never completes is ETIMEDOUT, whatever it
+// waits for.
 func (h *Host) Invalidate(cmds []smmuv3.Command) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -37,7 +42,9 @@ func (h *Host) Invalidate(cmds []smmuv3.Command) error {
 	if h.nest == nil {
 		return nil // nothing has been translated yet
 	}
-	if err := h.send(cmds...); err != nil {
+	err := h.send(cmds...)
+	h.settle()
+	if err != nil {
 		return fmt.Errorf("iommufd: invalidate: %w", err)
 	}
 	return nil
@@ -69,13 +76,32 @@ func (h *Host) send(cmds ...smmuv3.Command) error {
 func (h *Host) concerns(c smmuv3.Command) bool {
 	switch c.Opcode() {
 	case smmuv3.OpCfgiCD, smmuv3.OpCfgiCDAll:
-		return h.streams[c.StreamID()] != nil
+		// A stream that does not translate has no CD. Those it had went with its STE (§4.3.1).
+		s := h.streams[c.StreamID()]
+		return s != nil && s.own != 0
 	case smmuv3.OpATCInv:
 		// An SMMU without ATS takes the command for an error, and a device without it caches nothing.
 		s := h.streams[c.StreamID()]
 		return s != nil && h.nest.ids.Has(smmuv3.ATS) && !s.dev.noATS
 	}
+	// TLBI. Stale translations that nothing uses may stay, until something does: see catchUp.
+	if h.translating == 0 {
+		h.missed = true
+		return false
+	}
 	return true
+}
+
+// catchUp makes up for what was not invalidated while stage 1 translated for no stream, before it does for one again: a change of
+// the STE leaves translations where they are (§4.3.1), and the VMID by which the hardware knows them stays the guest's.
+func (h *Host) catchUp() error {
+	if !h.missed {
+		return nil
+	}
+	h.batch.cmds[0], h.batch.n = smmuv3.NewTLBINSNHAll(), 1
+	err := h.flush()
+	h.missed = err != nil
+	return err
 }
 
 func (h *Host) flush() error {

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/bridge/iommufd/internal/uapi"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
@@ -72,7 +73,7 @@ func TestCommandsThatAreNoneOfAHosts(t *testing.T) {
 	assert.False(t, ok, "ATC_INV of more than everything (§4.5.1)")
 
 	k := newFake(t)
-	h, _, _ := attached(t, k)
+	h := translated(t, k)
 	assert.ErrorContains(t, h.Invalidate([]smmuv3.Command{smmuv3.NewTLBINSNHAll(), {0x03}}), "CFGI_STE")
 	assert.Empty(t, k.commands, "it is seen before anything is sent")
 }
@@ -87,7 +88,7 @@ func pages(n int) []smmuv3.Command {
 
 func TestOneRequestABatch(t *testing.T) {
 	k := newFake(t)
-	h, _, _ := attached(t, k)
+	h := translated(t, k)
 	cmds := pages(512)
 	require.NoError(t, h.Invalidate(cmds))
 	assert.Equal(t, [][]smmuv3.Command{cmds}, k.commands)
@@ -110,7 +111,7 @@ func TestOneRequestABatch(t *testing.T) {
 func TestErratumRepeats(t *testing.T) {
 	k := newFake(t)
 	k.smmus[dev0].Flags = uapi.HWInfoErrataRepeatTLBICFGI
-	h, _, _ := attached(t, k)
+	h := translated(t, k)
 	cmds := pages(3)
 	require.NoError(t, h.Invalidate(cmds))
 	assert.Equal(t, [][]smmuv3.Command{cmds, cmds}, k.commands)
@@ -121,7 +122,7 @@ func TestErratumRepeats(t *testing.T) {
 func TestNoErrorIsBelieved(t *testing.T) {
 	for _, errno := range []unix.Errno{unix.EIO, unix.EAGAIN, unix.EBUSY, unix.ENODEV, unix.EOPNOTSUPP, unix.ENOMEM, unix.ETIMEDOUT} {
 		k := newFake(t)
-		h, _, _ := attached(t, k)
+		h := translated(t, k)
 		k.fail("invalidate", 1, errno)
 		err := h.Invalidate(pages(100))
 		assert.ErrorIs(t, err, errno)
@@ -132,11 +133,63 @@ func TestNoErrorIsBelieved(t *testing.T) {
 
 func TestCommandsForOtherStreamsHaveNothingToDo(t *testing.T) {
 	k := newFake(t)
-	h, _, _ := attached(t, k)
+	h := translated(t, k)
 	require.NoError(t, h.Invalidate([]smmuv3.Command{
 		smmuv3.NewCfgiCDAll(0x101), smmuv3.NewCfgiCDAll(0x100), {0x05 | 0x101<<32}, smmuv3.NewATCInvAll(0x100)[0],
 	}))
 	assert.Equal(t, [][]smmuv3.Command{{smmuv3.NewCfgiCDAll(0x100)}}, k.commands, "ATS is not offered")
+}
+
+// A disk that the VMM emulates and the guest maps for costs the kernel nothing while the guest has passed nothing through to
+// its own driver. What was left out is made up for before it can be used.
+func TestTranslationsOfNobodyAreInvalidatedLater(t *testing.T) {
+	k := newFake(t)
+	h, _, s := attached(t, k)
+	others, err := h.Add(dev1)
+	require.NoError(t, err)
+	other, err := h.Attach(0x200, others)
+	require.NoError(t, err)
+	everything := [][]smmuv3.Command{{{0x30}}}
+	took := func() [][]smmuv3.Command {
+		cmds := k.commands
+		k.commands = nil
+		return cmds
+	}
+	tlbi := func() {
+		t.Helper()
+		require.NoError(t, h.Invalidate([]smmuv3.Command{pages(1)[0], smmuv3.NewCfgiCDAll(0x100)}))
+	}
+
+	require.NoError(t, s.Bind(translate(0x1000)))
+	assert.Empty(t, took(), "nothing was left out")
+	for _, g := range []bridge.GuestStage{abort, bypass} {
+		require.NoError(t, s.Bind(g))
+		tlbi()
+		assert.Empty(t, took(), "nobody translates")
+	}
+
+	k.took()
+	require.NoError(t, s.Bind(translate(0x1000)))
+	assert.Equal(t, everything, took())
+	assert.Equal(t, []string{"invalidate", "+nested", "attach 100b"}, k.took(), "before anybody can use them")
+	tlbi()
+	assert.Equal(t, [][]smmuv3.Command{{pages(1)[0], smmuv3.NewCfgiCDAll(0x100)}}, took())
+
+	require.NoError(t, other.Bind(translate(0x2000)))
+	assert.Empty(t, took())
+	require.NoError(t, s.Bind(bypass))
+	tlbi()
+	assert.Equal(t, [][]smmuv3.Command{pages(1)}, took(), "another translates")
+
+	require.NoError(t, other.Close())
+	tlbi()
+	assert.Empty(t, took())
+	k.fail("invalidate", 1, unix.EIO)
+	assert.ErrorIs(t, s.Bind(translate(0x1000)), unix.EIO)
+	ste, _ := k.attachedSTE(s.(*stream).dev.FD())
+	assert.EqualValues(t, 0x9, ste[0], "the stage before stands")
+	require.NoError(t, s.Bind(translate(0x1000)))
+	assert.Equal(t, everything, took(), "it is still owed")
 }
 
 func TestATCInvGoesToDevicesWithATS(t *testing.T) {
@@ -156,7 +209,7 @@ func TestATCInvGoesToDevicesWithATS(t *testing.T) {
 
 func TestInvalidateAllocatesNothing(t *testing.T) {
 	k := newFake(t)
-	h, _, _ := attached(t, k)
+	h := translated(t, k)
 	cmds := pages(8)
 	fake := testing.AllocsPerRun(10, func() { k.commands = append(k.commands[:0], append([]smmuv3.Command(nil), cmds...)) })
 	assert.LessOrEqual(t, testing.AllocsPerRun(100, func() {
@@ -166,7 +219,7 @@ func TestInvalidateAllocatesNothing(t *testing.T) {
 }
 
 func BenchmarkInvalidate(b *testing.B) {
-	h := &Host{nest: &nest{ids: *wide(), commands: newCommandSet(wide())}}
+	h := &Host{nest: &nest{ids: *wide(), commands: newCommandSet(wide())}, translating: 1}
 	h.k.sys = nothing{}
 	cmds := pages(63)
 	b.ReportAllocs()

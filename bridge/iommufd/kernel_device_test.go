@@ -26,8 +26,9 @@ func (noWires) SignalMSI(guestmem.GPA, uint32) error { return nil }
 // tables are words, put together from the specification.
 type guestDriver struct {
 	*kernelRig
-	smmu *vsmmu.Device
-	prod uint64
+	smmu  *vsmmu.Device
+	prod  uint64
+	tries int
 }
 
 const (
@@ -47,6 +48,29 @@ func (g *guestDriver) put(at guestmem.GPA, words ...uint64) {
 	for i, w := range words {
 		require.NoError(g.t, g.WriteAt(binary.LittleEndian.AppendUint64(nil, w), at+guestmem.GPA(8*i)))
 	}
+}
+
+// tables has a CD with tables that map pageA at iova.
+func (g *guestDriver) tables() {
+	g.t.Helper()
+	g.put(pageA, make([]uint64, 2*512)...)
+	g.put(ttb, make([]uint64, 3*512)...)
+	g.put(ttb+2*8, uint64(ttb)+0x1000|3)
+	g.put(ttb+0x1000, uint64(ttb)+0x2000|3)
+	g.leaf(pageA)
+	// T0SZ 25, TG0 4 KiB, write-back, inner shareable, EPD1, V, IPS 44 bits, AA64, R, A, ASID 1; TTB0; MAIR.
+	g.put(cdAt, 25|1<<8|1<<10|3<<12|1<<30|1<<31|4<<32|1<<41|1<<45|1<<46|1<<48, uint64(ttb), 0, 0xff)
+}
+
+// reaches reports whether what the device writes to iova gets to a page.
+func (g *guestDriver) reaches(page guestmem.GPA) bool {
+	g.t.Helper()
+	g.tries++
+	want := fmt.Appendf(nil, "DMA number %3d", g.tries)
+	require.NoError(g.t, g.dma(g.ends[0], true, iova, want))
+	got := make([]byte, len(want))
+	require.NoError(g.t, g.ReadAt(got, page))
+	return string(want) == string(got)
 }
 
 // leaf maps the page of iova: AttrIndx 0, SH inner, AF, nG, a page for everyone.
@@ -74,28 +98,11 @@ func TestKernelWholeDevice(t *testing.T) {
 	smmu, err := vsmmu.New(vsmmu.Config{IDs: ids.Regs, Memory: r, Interrupts: noWires{}})
 	require.NoError(t, err)
 	g := &guestDriver{kernelRig: r, smmu: smmu}
-	ep := r.ends[0]
-	require.NoError(t, smmu.Attach(driverID, r.host, ep))
-	nth := 0
-	reaches := func(page guestmem.GPA) bool {
-		t.Helper()
-		nth++
-		want := fmt.Appendf(nil, "DMA number %3d", nth)
-		require.NoError(t, r.dma(ep, true, iova, want))
-		got := make([]byte, len(want))
-		require.NoError(t, r.ReadAt(got, page))
-		return string(want) == string(got)
-	}
-	assert.False(t, reaches(pageA), "disabled: bypass, and there is no memory at this address")
+	require.NoError(t, smmu.Attach(driverID, r.host, r.ends[0]))
+	assert.False(t, g.reaches(pageA), "disabled: bypass, and there is no memory at this address")
 
 	g.put(strtab, make([]uint64, 16*8)...)
-	g.put(pageA, make([]uint64, 2*512)...)
-	g.put(ttb, make([]uint64, 3*512)...)
-	g.put(ttb+2*8, uint64(ttb)+0x1000|3)
-	g.put(ttb+0x1000, uint64(ttb)+0x2000|3)
-	g.leaf(pageA)
-	// T0SZ 25, TG0 4 KiB, write-back, inner shareable, EPD1, V, IPS 44 bits, AA64, R, A, ASID 1; TTB0; MAIR.
-	g.put(cdAt, 25|1<<8|1<<10|3<<12|1<<30|1<<31|4<<32|1<<41|1<<45|1<<46|1<<48, uint64(ttb), 0, 0xff)
+	g.tables()
 	// V, Config 101, S1ContextPtr; S1CIR, S1COR write-back, S1CSH inner.
 	g.put(strtab+driverID*64, 1|5<<1|uint64(cdAt), 1<<2|1<<4|3<<6)
 
@@ -107,17 +114,17 @@ func TestKernelWholeDevice(t *testing.T) {
 	g.command(smmuv3.Command{0x04, 31}, smmuv3.Command{0x30}) // CFGI_ALL, TLBI_NSNH_ALL
 	smmu.Store(smmuv3.RegCR0, 4, smmuv3.CR0CMDQEN|smmuv3.CR0EVENTQEN|smmuv3.CR0SMMUEN)
 	require.Eventually(t, func() bool { return smmu.Load(smmuv3.RegCR0ACK, 4) == smmu.Load(smmuv3.RegCR0, 4) }, 10*time.Second, time.Millisecond)
-	assert.True(t, reaches(pageA))
+	assert.True(t, g.reaches(pageA))
 
 	g.leaf(pageB)
 	g.command(smmuv3.Command{0x12 | 1<<48, iova | 1}) // TLBI_NH_VA
-	assert.True(t, reaches(pageB))
-	assert.False(t, reaches(pageA))
+	assert.True(t, g.reaches(pageB))
+	assert.False(t, g.reaches(pageA))
 
 	g.put(ttb+0x2000+1*8, 0)
 	g.command(smmuv3.Command{0x12 | 1<<48, iova | 1})
 	before := smmu.Load(smmuv3.RegEVENTQProd, 4)
-	assert.False(t, reaches(pageB), "withdrawn")
+	assert.False(t, g.reaches(pageB), "withdrawn")
 	require.Eventually(t, func() bool { return smmu.Load(smmuv3.RegEVENTQProd, 4) != before }, 10*time.Second, time.Millisecond)
 	var record [smmuv3.EventSize]byte
 	require.NoError(t, r.ReadAt(record[:], eventq+guestmem.GPA(before%256*smmuv3.EventSize)))
@@ -130,6 +137,6 @@ func TestKernelWholeDevice(t *testing.T) {
 	g.leaf(pageA)
 	g.put(strtab+driverID*64, 0)
 	g.command(smmuv3.Command{0x03 | driverID<<32, 1}) // CFGI_STE
-	assert.False(t, reaches(pageA), "V is 0")
+	assert.False(t, g.reaches(pageA), "V is 0")
 	require.NoError(t, smmu.Close())
 }

@@ -3,7 +3,10 @@
 package iommufd_test
 
 import (
+	"errors"
 	"math"
+	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -70,11 +73,19 @@ func TestKernelTakesWhatTheHostOffers(t *testing.T) {
 	t.Logf("%d taken, %d refused, such as: %v", taken, refused, st.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1CDMax: 31}))
 }
 
+// translated is a stream whose stage 1 translates, without which no invalidation gets to the kernel.
+func (r *kernelRig) translated() bridge.Stream {
+	r.t.Helper()
+	st, err := r.host.Attach(sid, r.ends[0])
+	require.NoError(r.t, err)
+	require.NoError(r.t, st.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: ram}))
+	return st
+}
+
 // The kernel answers EIO to a command with a bit set that it does not know. Whatever a guest writes, none gets there.
 func TestKernelTakesCommandsOfAnyGuest(t *testing.T) {
 	r := newKernelRig(t)
-	_, err := r.host.Attach(sid, r.ends[0])
-	require.NoError(t, err)
+	r.translated()
 	for _, op := range []smmuv3.Opcode{smmuv3.OpTLBINSNHAll, smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINHVA,
 		smmuv3.OpTLBINHVAA, smmuv3.OpCfgiCD, smmuv3.OpCfgiCDAll, smmuv3.OpATCInv} {
 		for _, high := range []uint64{0, math.MaxUint64 &^ 0xff, 0x5555_5555_5555_5500, 0xaaaa_aaaa_aaaa_aa00} {
@@ -95,8 +106,7 @@ func TestKernelTakesCommandsOfAnyGuest(t *testing.T) {
 // A guest that invalidates 512 pages costs one request.
 func TestKernelOneRequestABatch(t *testing.T) {
 	r := newKernelRig(t)
-	_, err := r.host.Attach(sid, r.ends[0])
-	require.NoError(t, err)
+	r.translated()
 	var cmds []smmuv3.Command
 	for i := range uint64(512) {
 		cmds = append(cmds, smmuv3.Command{uint64(smmuv3.OpTLBINHVA) | 1<<48, i<<12 | 1})
@@ -161,6 +171,113 @@ func TestKernelCDOutsideMemory(t *testing.T) {
 	case <-time.After(time.Second):
 		t.Log("the kernel keeps faults of stage 2 to itself")
 	}
+}
+
+// Translations that the guest invalidates while nobody translates are gone when somebody does, at no cost until then.
+func TestKernelTranslationsOfNobody(t *testing.T) {
+	r := newKernelRig(t)
+	g := &guestDriver{kernelRig: r}
+	g.tables()
+	st, err := r.host.Attach(sid, r.ends[0])
+	require.NoError(t, err)
+	translate := bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: cdAt, S1CIR: 1, S1COR: 1, S1CSH: 3}
+	require.NoError(t, st.Bind(translate))
+	require.True(t, g.reaches(pageA), "and the SMMU knows this translation now")
+	require.NoError(t, st.Bind(bypass))
+
+	g.leaf(pageB)
+	before := r.host.Stats().Invalidations
+	require.NoError(t, r.host.Invalidate([]smmuv3.Command{{0x12 | 1<<48, iova | 1}})) // TLBI_NH_VA
+	assert.Equal(t, before, r.host.Stats().Invalidations)
+	require.NoError(t, st.Bind(translate))
+	assert.True(t, g.reaches(pageB))
+	assert.Equal(t, before+1, r.host.Stats().Invalidations)
+}
+
+// A device that is taken from the machine while it makes DMA. The kernel waits for who has it, and so nobody finds it gone: it
+// is given up as ever, and the others never know.
+func TestKernelDeviceVanishes(t *testing.T) {
+	r := newKernelRig(t)
+	require.GreaterOrEqual(t, len(r.ends), 2)
+	leaving, staying := r.ends[0].(*iommufd.Device), r.ends[1]
+	st := r.translated()
+	other, err := r.host.Attach(sid+1, staying)
+	require.NoError(t, err)
+	require.NoError(t, other.Bind(bypass))
+	address := lab.Alone()[0]
+	path, err := iommufd.FindDevice(address)
+	require.NoError(t, err)
+
+	dma, removed := make(chan error, 1), make(chan error, 1)
+	go func() { dma <- r.devices[leaving].Store(iova, patternAt, edu.BufferSize) }()
+	go func() { removed <- os.WriteFile("/sys/bus/pci/devices/"+address+"/remove", []byte("1"), 0) }()
+	for range 10 {
+		require.NoError(t, r.host.Invalidate([]smmuv3.Command{smmuv3.NewTLBINSNHAll()}))
+		require.NoError(t, st.Bind(bypass))
+		require.NoError(t, st.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: ram}))
+		time.Sleep(20 * time.Millisecond)
+	}
+	require.NoError(t, <-dma)
+	select {
+	case err := <-removed:
+		require.Fail(t, "the device was removed while it was open", "%v", err)
+	default:
+	}
+	require.NoError(t, st.Close())
+	require.NoError(t, leaving.Close())
+	require.NoError(t, r.devices[leaving].Close())
+	delete(r.devices, leaving)
+	require.NoError(t, <-removed)
+
+	_, err = r.host.Add(path)
+	require.ErrorIs(t, err, unix.ENOENT)
+	assert.ErrorContains(t, err, "vfio-pci")
+	t.Log(err)
+	want := []byte("the others are unharmed")
+	require.NoError(t, r.WriteAt(make([]byte, len(want)), pageA))
+	require.NoError(t, r.dma(staying, true, uint64(pageA), want))
+	got := make([]byte, len(want))
+	require.NoError(t, r.ReadAt(got, pageA))
+	assert.Equal(t, want, got)
+
+	require.NoError(t, os.WriteFile("/sys/bus/pci/rescan", []byte("1"), 0))
+	require.NoError(t, machine.GiveToVFIO("/sys/bus/pci/devices/"+address))
+	_, err = iommufd.FindDevice(address)
+	assert.NoError(t, err, "it is there for the next test")
+}
+
+// A user who may not have the file. Root may have any, so the thread is another's for as long as it takes.
+func TestKernelNoPermission(t *testing.T) {
+	newKernelRig(t) // which skips the test elsewhere
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	const nobody = 65534
+	require.NoError(t, errors.Join(unix.Setfsgid(nobody), unix.Setfsuid(nobody)))
+	_, err := iommufd.Open(iommufd.Config{})
+	require.NoError(t, errors.Join(unix.Setfsuid(0), unix.Setfsgid(0)))
+	require.ErrorIs(t, err, unix.EACCES)
+	assert.ErrorContains(t, err, "/dev/iommu")
+	assert.ErrorContains(t, err, "let this process's user read and write the file")
+	t.Log(err)
+}
+
+// The machine as its firmware leaves it, which does not say that nothing gets past the caches.
+func TestUnnestedKernel(t *testing.T) {
+	if lab == nil {
+		t.Skip("this is not the machine of package iommulab")
+	}
+	h, err := iommufd.Open(iommufd.Config{})
+	require.NoError(t, err)
+	path, err := iommufd.FindDevice(lab.Alone()[0])
+	require.NoError(t, err)
+	_, err = h.Add(path)
+	require.ErrorIs(t, err, iommufd.ErrUnsupported)
+	assert.ErrorContains(t, err, "CANWBS")
+	t.Log(err)
+	require.NoError(t, h.Close())
+	assert.Zero(t, h.Stats().Objects)
+	figures := machine.Figures(h.Stats())
+	assert.NoError(t, lab.Send(machine.Message{Figures: &figures}))
 }
 
 func TestKernelRefusals(t *testing.T) {

@@ -4,7 +4,6 @@ package iommufd
 
 import (
 	"errors"
-	"io"
 
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
@@ -17,6 +16,7 @@ const eventDepth = 1024
 // guest has been shown must hold for a device that comes after the last has left.
 type nest struct {
 	ids     smmuv3.IDRegs
+	stalls  bool // a faulting transaction could stall
 	repeats bool // invalidations are issued twice
 	regs    [6]uint32
 	// commands are those that may be sent.
@@ -27,7 +27,7 @@ type nest struct {
 	abort  id
 	bypass id
 	queue  id
-	events io.ReadCloser // of the queue, which the kernel keeps until it is closed
+	events queue // by its descriptor, with which the kernel keeps it until that is closed
 }
 
 // newNest makes everything, or leaves nothing.
@@ -36,7 +36,7 @@ func newNest(k *kernel, device, ioas id, hw hardware, ats bool) (*nest, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &nest{ids: ids, repeats: hw.repeats(), regs: hw.regs.IDR, commands: newCommandSet(&ids)}
+	n := &nest{ids: ids, stalls: hw.stalls(), repeats: hw.repeats(), regs: hw.regs.IDR, commands: newCommandSet(&ids)}
 	if err := n.make(k, device, ioas); err != nil {
 		return nil, errors.Join(err, n.destroy(k))
 	}

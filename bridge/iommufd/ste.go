@@ -23,8 +23,9 @@ var (
 	steBypass = vSTE{1 | uint64(smmuv3.ConfigBypass)<<1}
 )
 
-// steOf is the vSTE of a stage that translates, on an SMMU that can do what ids say. The error matches bridge.ErrRejected.
-func steOf(g bridge.GuestStage, ids *smmuv3.IDRegs) (vSTE, error) {
+// steOf is the vSTE of a stage that translates, for a guest that was shown ids, on an SMMU that could stall or not. The error
+// matches bridge.ErrRejected.
+func steOf(g bridge.GuestStage, ids *smmuv3.IDRegs, stalls bool) (vSTE, error) {
 	s := g.STE()
 	v := vSTE{s[0], s[1]}
 	// The kernel does not look at S1CDMax, S1Fmt and S1STALLD, and the hardware would answer every transaction with
@@ -45,7 +46,7 @@ func steOf(g bridge.GuestStage, ids *smmuv3.IDRegs) (vSTE, error) {
 	}
 	// The guest was told that nothing stalls, and CD.S is its own: where the hardware could stall it must not, least of all
 	// PCIe devices (§3.12.1, §3.12.2.3). Elsewhere the bit would make the physical STE illegal (§5.2.2).
-	if ids.Get(smmuv3.StallModel) == smmuv3.StallBoth {
+	if stalls {
 		s.SetS1STALLD(true)
 		v[1] = s[1]
 	}

@@ -32,6 +32,7 @@ func (s *stream) Bind(g bridge.GuestStage) error {
 	s.host.mu.Lock()
 	defer s.host.mu.Unlock()
 	err := s.bind(g)
+	s.host.settle()
 	if err != nil {
 		return fmt.Errorf("iommufd: bind stream %v to %v: %w", s.sid, g, err)
 	}
@@ -53,7 +54,7 @@ func (s *stream) bind(g bridge.GuestStage) error {
 	case bridge.Bypass:
 		return s.share(n.bypass)
 	case bridge.Translate:
-		ste, err := steOf(g, &n.ids)
+		ste, err := steOf(g, &n.ids, n.stalls)
 		if err != nil {
 			return err
 		}
@@ -87,6 +88,8 @@ func (s *stream) translate(ste vSTE) error {
 		if s.ste == ste {
 			return nil
 		}
+	} else if err := s.host.catchUp(); err != nil {
+		return err
 	}
 	if err := s.host.sweep(); err != nil {
 		return err
@@ -107,6 +110,12 @@ func (s *stream) translate(ste vSTE) error {
 func (s *stream) stands(shared, own id, ste vSTE) {
 	replaced := s.own
 	s.shared, s.own, s.ste = shared, own, ste
+	if own != 0 {
+		s.host.translating++
+	}
+	if replaced != 0 {
+		s.host.translating--
+	}
 	s.host.discard(replaced)
 }
 

@@ -45,7 +45,7 @@ func TestVSTE_5_2(t *testing.T) {
 		{"ATS", bridge.GuestStage{Disposition: bridge.Translate, EATS: smmuv3.EATSFull}, vSTE{0xb, 0x1000_0000}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := steOf(tt.stage, wide())
+			got, err := steOf(tt.stage, wide(), false)
 			require.NoError(t, err)
 			assert.Equal(t, tt.want, got)
 		})
@@ -57,16 +57,29 @@ func TestVSTE_5_2(t *testing.T) {
 // §3.12.2.3: the guest was told that nothing stalls.
 func TestStallsAreForbiddenWhereTheyCouldBe(t *testing.T) {
 	for model, want := range map[uint32]uint64{
-		smmuv3.StallBoth:      1 << 27,
-		smmuv3.StallTerminate: 0, // there the bit makes an STE illegal (§5.2.2)
-		smmuv3.StallForced:    0,
+		0: 1 << 27,
+		1: 0, // there the bit makes an STE illegal (§5.2.2)
 	} {
-		ids := wide()
-		ids.Set(smmuv3.StallModel, model)
-		got, err := steOf(bridge.GuestStage{Disposition: bridge.Translate}, ids)
+		k := newFake(t)
+		k.smmus[dev0].IDR[0] = k.smmus[dev0].IDR[0]&^(3<<24) | model<<24
+		h, d, s := attached(t, k)
+		caps, err := h.Capabilities()
 		require.NoError(t, err)
-		assert.Equal(t, want, got[1], "STALL_MODEL %d", model)
+		assert.EqualValues(t, smmuv3.StallTerminate, caps.IDs.Get(smmuv3.StallModel), "what the guest is told")
+		require.NoError(t, s.Bind(translate(0x1000)))
+		ste, _ := k.attachedSTE(d.FD())
+		assert.Equal(t, want|0xd4, ste[1], "STALL_MODEL %d", model)
+		g := translate(0x1000)
+		g.S1STALLD = true
+		assert.ErrorIs(t, s.Bind(g), bridge.ErrRejected, "which the guest was not told that it has")
 	}
+
+	k := newFake(t)
+	k.smmus[dev0].IDR[0] = k.smmus[dev0].IDR[0]&^(3<<24) | 2<<24
+	h := openFake(t, k, Config{})
+	_, err := h.Add(dev0)
+	assert.ErrorIs(t, err, ErrUnsupported, "a CD that does not stall is illegal there (§5.4.2)")
+	assert.ErrorContains(t, err, "STALL_MODEL")
 }
 
 func TestStagesThatTheHardwareWouldNotTake(t *testing.T) {
@@ -95,7 +108,7 @@ func TestStagesThatTheHardwareWouldNotTake(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.stage.Disposition = bridge.Translate
-			_, err := steOf(tt.stage, tt.ids)
+			_, err := steOf(tt.stage, tt.ids, false)
 			assert.ErrorIs(t, err, bridge.ErrRejected)
 			assert.ErrorContains(t, err, tt.says)
 		})
@@ -206,7 +219,7 @@ func TestCDsOfTheStageBeforeAreDropped(t *testing.T) {
 	assert.ErrorIs(t, s.Bind(translate(0x3000)), unix.EIO)
 	k.took()
 	require.NoError(t, s.Bind(translate(0x2000)), "the one that stands")
-	assert.Empty(t, k.took())
+	assert.Equal(t, []string{"invalidate"}, k.took())
 }
 
 func TestDispositionThatIsNone(t *testing.T) {

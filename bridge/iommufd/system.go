@@ -5,7 +5,6 @@ package iommufd
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -19,8 +18,8 @@ type system interface {
 	open(path string) (fd int, err error)
 	close(fd int) error
 	ioctl(fd int, request uintptr, arg unsafe.Pointer) error
-	// queue takes over the descriptor of a vEVENTQ. Reads wait for events, and end with Close.
-	queue(fd int) (io.ReadCloser, error)
+	// queue takes over the descriptor of a vEVENTQ.
+	queue(fd int) (queue, error)
 	// group names the devices in the IOMMU group of a VFIO device, itself included.
 	group(fd int) ([]string, error)
 }
@@ -51,7 +50,7 @@ func (linux) ioctl(fd int, request uintptr, arg unsafe.Pointer) error {
 	}
 }
 
-func (linux) queue(fd int) (io.ReadCloser, error) {
+func (linux) queue(fd int) (queue, error) {
 	// In non-blocking mode the runtime's poller waits, and Close ends a wait.
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
@@ -69,14 +68,29 @@ type queueFile struct {
 	raw syscall.RawConn
 }
 
-// Read waits for events, unlike os.File's: a read of a queue that is empty answers 0 and not EAGAIN.
+// Wait is queue's. A Read by another goroutine may have emptied the queue since the poller was told of it, so what counts is what
+// the descriptor says now.
+func (q *queueFile) Wait() error {
+	return q.raw.Read(func(fd uintptr) (ready bool) {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n > 0 || err != nil && err != unix.EINTR && err != unix.EAGAIN
+	})
+}
+
+// Read is queue's, where os.File's would wait, and take an empty queue for the end of a file.
 func (q *queueFile) Read(p []byte) (n int, err error) {
-	closed := q.raw.Read(func(fd uintptr) (done bool) {
-		n, err = unix.Read(int(fd), p)
-		return n > 0 || err != nil && err != unix.EAGAIN && err != unix.EINTR
+	closed := q.raw.Control(func(fd uintptr) {
+		for {
+			if n, err = unix.Read(int(fd), p); err != unix.EINTR {
+				return
+			}
+		}
 	})
 	if closed != nil {
 		return 0, closed
+	}
+	if err == unix.EAGAIN {
+		return 0, nil
 	}
 	return max(n, 0), err
 }

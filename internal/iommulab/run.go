@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -89,7 +90,13 @@ func (l *lab) run(ctx context.Context) error {
 	if err := l.readIORT(ctx, tests); err != nil {
 		return fmt.Errorf("reading the IORT: %w", err)
 	}
-	if err := l.runTests(ctx, tests); err != nil {
+	l.progress.Stage("the host's kernel boots")
+	err = l.runTests(ctx, append(l.iort, tests...), "", "^TestKernel", func(m machine.Message) {
+		if m.Hello != nil {
+			l.progress.Stage("bridge/iommufd's tests run on the host's kernel")
+		}
+	})
+	if err != nil {
 		return err
 	}
 	return l.runGuest(ctx)
@@ -129,10 +136,11 @@ func initramfs(program []byte, more ...kernel.File) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// readIORT boots to see the table, which depends on the machine, and makes the one to replace it.
+// readIORT boots the machine as its firmware leaves it, to see the table, which depends on the machine, and makes the one to
+// replace it. The tests of what is refused there run by the way.
 func (l *lab) readIORT(ctx context.Context, tests []byte) error {
 	var table []byte
-	err := l.follow(ctx, l.testMachine(tests, machine.DumpIORT), func(m machine.Message) {
+	err := l.runTests(ctx, tests, machine.DumpIORT, "^TestUnnested", func(m machine.Message) {
 		if m.IORT != nil {
 			table = m.IORT
 		}
@@ -165,28 +173,31 @@ func acpiOverride(iort []byte) ([]byte, error) {
 	return append(b.Bytes(), make([]byte, -b.Len()&3)...), nil
 }
 
-// runTests runs bridge/iommufd's tests of the kernel.
-func (l *lab) runTests(ctx context.Context, tests []byte) error {
-	l.progress.Stage("the host's kernel boots")
+// runTests runs those of bridge/iommufd's tests whose names match, on the machine's kernel. Messages of the machine that are not
+// about them are heard.
+func (l *lab) runTests(ctx context.Context, initrd []byte, role, names string, hear func(machine.Message)) error {
 	results := newTestLog(func(t Test) {
 		if t.Outcome != Pass || t.depth() < maxDepth {
 			l.progress.Line(programConsole, t.String())
 		}
 	})
-	err := l.follow(ctx, l.testMachine(append(l.iort, tests...), "-test.v=test2json -test.timeout=0 -test.run=^TestKernel"), func(m machine.Message) {
+	cmdline := strings.TrimSpace(role + " -test.v=test2json -test.timeout=0 -test.run=" + names)
+	err := l.follow(ctx, l.testMachine(initrd, cmdline), func(m machine.Message) {
 		switch {
 		case m.Hello != nil:
 			l.report.Kernel = m.Hello.Release
-			l.progress.Stage("bridge/iommufd's tests run on the host's kernel")
+			hear(m)
 		case m.Line != nil:
 			results.line(*m.Line)
 		case m.SMMU != nil:
 			l.report.SMMU = smmuOf(m.SMMU)
 		case m.Figures != nil:
 			l.report.Figures.add(m.Figures)
+		default:
+			hear(m)
 		}
 	})
-	l.report.Tests = results.tests
+	l.report.Tests = append(l.report.Tests, results.tests...)
 	return err
 }
 

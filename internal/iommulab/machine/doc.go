@@ -48,5 +48,5 @@ type Exit struct {
 // VMRole is the first argument of the program of package vm.
 const VMRole = "lab-host"
 
-// DumpIORT is the argument that has Main show the IORT and nothing else.
+// DumpIORT is the first argument that has Main show the IORT, before it runs the program with the others.
 const DumpIORT = "dump-iort"

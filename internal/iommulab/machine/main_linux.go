@@ -56,7 +56,10 @@ func (m *Machine) program(run func(*Machine) int) (status int, err error) {
 		return 0, err
 	}
 	if len(os.Args) > 1 && os.Args[1] == DumpIORT {
-		return 0, m.sendIORT()
+		if err := m.sendIORT(); err != nil {
+			return 0, err
+		}
+		os.Args = append(os.Args[:1], os.Args[2:]...)
 	}
 	for _, dir := range PCIDevices(eduID) {
 		if err := GiveToVFIO(dir); err != nil {
