@@ -300,6 +300,7 @@ func (d *Device) fail(why error) {
 			d.report("stream cut off from its host", errors.Join(err, d.streams.Cut(st)))
 		}
 	}
+	d.endAllStalled() // the guest cannot any more
 	d.activate(smmuv3.GErrorSFM)
 }
 

@@ -324,3 +324,24 @@ func TestStalledIsBounded(t *testing.T) {
 	assert.Len(t, r.eventq.stalls.waiting, waitingMax)
 	assert.EqualValues(t, 10, r.Stats().Events[Discarded])
 }
+
+// TestServiceFailureModeEndsStalls_12_3: client transactions are terminated, and no
+// command of the guest's would do it any more.
+func TestServiceFailureModeEndsStalls_12_3(t *testing.T) {
+	r := newStallRig(t, withStalls)
+	r.host.Emit(stalled(4, 7))
+	r.enable(0x9)
+	r.host.Emit(stalled(4, 8)) // finds no room
+	r.ste(3, 0)
+	r.host.FailWith(func(c record.Call) error {
+		if c.Op == record.Bind && c.StreamID == 3 {
+			return errAgain
+		}
+		return nil
+	})
+	r.run(cmdCfgiSTE(3))
+	r.idle()
+	require.Equal(t, uint32(1<<8), r.gerror())
+	assert.False(t, r.host.Stalled(4, 7) || r.host.Stalled(4, 8))
+	assert.Empty(t, r.eventq.stalls.waiting)
+}
