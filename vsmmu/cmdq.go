@@ -175,6 +175,9 @@ func (d *Device) cfgi(first, last smmuv3.StreamID, b *budget) (done bool) {
 // need not wait for that one again.
 func (d *Device) sync(c *smmuv3.Command, at smmuv3.Index, b *budget) (code smmuv3.CmdqErr, done bool) {
 	signal, waits := c.CS() == smmuv3.SignalIRQ, d.owed
+	if !signal && !waits && !d.atcTimeout {
+		return smmuv3.CErrorNone, true // there is nothing to wait for, and nobody to tell
+	}
 	cost := 0
 	if signal {
 		cost = costInterrupt

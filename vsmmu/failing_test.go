@@ -21,6 +21,7 @@ var failures = map[string]error{
 	"transient": errAgain,
 	"gone":      bridge.ErrGone,
 	"closed":    bridge.ErrClosed,
+	"ATC":       bridge.ErrATCTimeout,
 }
 
 // extents are how far a failure that begins with some call goes: does call
@@ -83,9 +84,10 @@ type life struct {
 	calls  int
 	failed bool // a call that a stage depends on has failed by now
 	// answers that have failed
-	answers uint64
-	asid    int
-	want    map[smmuv3.StreamID]bridge.GuestStage // by the STEs
+	answers  uint64
+	timedOut bool // an ATC_INV, since the last SYNC
+	asid     int
+	want     map[smmuv3.StreamID]bridge.GuestStage // by the STEs
 }
 
 // failingHost is the worst host that keeps its contract: it caches as much as it
@@ -193,6 +195,7 @@ func (l *life) live() int {
 	l.do("attach again", func() { l.set(5, "stage 1"); _ = l.Attach(6, a, "usb"); _ = l.Attach(5, b, "gpu") })
 	l.do("SYNC", func() { l.sync() })
 	l.do("reset", func() { _ = l.Reset() })
+	l.timedOut = false
 	calls := l.calls
 
 	l.step = "healed"
@@ -251,6 +254,18 @@ func (l *life) sync(cmds ...smmuv3.Command) {
 	}
 	l.run(append(cmds, cmdSync)...)
 	l.idle()
+	// The guest is told of an ATC_INV that timed out, which is all that is wrong then,
+	// and goes on (§3.9.1.4, §7.1).
+	l.look()
+	if sfm := l.gerror()&smmuv3.GErrorSFM != 0; !sfm {
+		require.Equal(l, l.timedOut, l.gerror()&smmuv3.GErrorCMDQ != 0, l.step)
+	}
+	if l.gerror()&smmuv3.GErrorCMDQ != 0 {
+		require.Equal(l, uint32(3), l.r32(cmdqCons)>>24, l.step)
+		l.w32(gerrorn, l.r32(gerrorn)^smmuv3.GErrorCMDQ)
+		l.idle()
+	}
+	l.timedOut = false
 }
 
 // do has the guest do something, and checks where that has left every stream.
@@ -277,6 +292,9 @@ func (l *life) look() {
 				continue
 			}
 			h.answered(c)
+			if c.Op == record.Invalidate && errors.Is(c.Err, bridge.ErrATCTimeout) && c.Commands[0] != smmuv3.NewTLBINSNHAll() {
+				l.timedOut = true // of the guest's, and not one to make good for another failure
+			}
 			l.failed = l.failed || c.Err != nil
 		}
 	}
@@ -300,7 +318,7 @@ func (h *failingHost) answered(c record.Call) {
 		h.dropped("cd", c.StreamID)
 		delete(h.gone, c.StreamID)
 		delete(h.refused, c.StreamID)
-	case c.Op == record.Invalidate && c.Err == nil:
+	case c.Op == record.Invalidate && (c.Err == nil || errors.Is(c.Err, bridge.ErrATCTimeout)):
 		for _, cmd := range c.Commands {
 			switch cmd.Opcode() {
 			case smmuv3.OpTLBINHASID:

@@ -151,6 +151,7 @@ func (r *rig) setup() {
 func (r *rig) enable(cr0 uint32) {
 	r.Helper()
 	r.w32(smmuv3.RegCR0, cr0)
+	r.idle()
 	r.eventually(func() bool { return r.r32(smmuv3.RegCR0ACK) == cr0 }, "CR0ACK follows CR0")
 }
 
@@ -169,6 +170,9 @@ var everywhere = guestmem.Range{Len: 1 << 56}
 // eventually waits for what a driver would poll for.
 func (r *rig) eventually(ok func() bool, what string) {
 	r.Helper()
+	if ok() {
+		return
+	}
 	require.Eventually(r, ok, 10*time.Second, 50*time.Microsecond, what)
 }
 
@@ -190,6 +194,7 @@ func (r *rig) run(cmds ...smmuv3.Command) {
 	r.Helper()
 	prod := r.put(cmds...)
 	r.w32(smmuv3.RegCMDQProd, prod)
+	r.idle()
 	r.eventually(func() bool {
 		return r.r32(smmuv3.RegCMDQCons)&0xfffff == prod || r.gerror()&1 != 0 || r.gerror()&smmuv3.GErrorSFM != 0
 	}, "the queue is consumed")
