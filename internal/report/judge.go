@@ -157,6 +157,13 @@ var checks = []struct {
 		}
 		return r.Fault.Kernel[i], true
 	}},
+	{"its driver complained of nothing else", always, func(r *Report) (string, bool) {
+		said := slices.Concat(r.Probe, r.Fault.Kernel)
+		if i := slices.IndexFunc(said, complains); i >= 0 {
+			return said[i], false
+		}
+		return fmt.Sprintf("in %d lines", len(said)), true
+	}},
 	{"nothing else faulted", always, func(r *Report) (string, bool) {
 		translation := r.Events[smmuv3.FTranslation.String()]
 		var all uint64
@@ -176,6 +183,14 @@ var checks = []struct {
 		}
 		return "of its own accord", true
 	}},
+}
+
+// complaints are words by which the driver tells of an SMMU that does not do what it is to: a command that does not end, an
+// error in a queue, events that are lost, a register that does not follow. A fault of an endpoint is told without them.
+var complaints = []string{"timeout", "error", "overflow", "aborted", "failed", "Failure", "not responding"}
+
+func complains(line string) bool {
+	return slices.ContainsFunc(complaints, func(word string) bool { return strings.Contains(line, word) })
 }
 
 // Judge makes the checks. A boot with an error is not OK, whatever the checks say.

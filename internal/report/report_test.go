@@ -65,7 +65,7 @@ func TestJudgeAcceptsWhatIsRight(t *testing.T) {
 	r.Judge()
 	assert.Empty(t, failed(r))
 	assert.True(t, r.OK)
-	assert.Len(t, r.Checks, 15)
+	assert.Len(t, r.Checks, 16)
 
 	r = good()
 	r.Fault.Kernel = []string{"arm-smmu-v3 9050000.iommu: event: F_TRANSLATION client: a000400.virtio_mmio sid: 0x32 ssid: 0x0"}
@@ -187,6 +187,30 @@ func TestJudgeExpectsWhatTheModeMakesOfIt(t *testing.T) {
 			tt.r.Judge()
 			assert.Equal(t, tt.fails, failed(tt.r))
 		})
+	}
+}
+
+// The lines are those of Linux 6.1 to 7.3.
+func TestJudgeOfComplaints(t *testing.T) {
+	for line, fine := range map[string]bool{
+		"arm-smmu-v3 9050000.iommu: CMD_SYNC timeout at 0x00000012 [hwprod 0x00000013, hwcons 0x00000012]":                   false,
+		"arm-smmu-v3 9050000.iommu: CMDQ error (cons 0x01000012): Illegal command":                                           false,
+		"arm-smmu-v3 9050000.iommu: unexpected global error reported (0x00000001), this could be serious":                    false,
+		"arm-smmu-v3 9050000.iommu: EVTQ overflow detected -- events lost":                                                   false,
+		"arm-smmu-v3 9050000.iommu: GBPA not responding to update":                                                           false,
+		"arm-smmu-v3 9050000.iommu: device has entered Service Failure Mode!":                                                false,
+		"arm-smmu-v3 9050000.iommu: allocated 256 entries for evtq":                                                          true,
+		`arm-smmu-v3 9050000.iommu: unpriv data read s1 "Input address caused fault" stag: 0x0`:                              true,
+		"arm-smmu-v3 9050000.iommu: event: F_TRANSLATION client: a000400.virtio_mmio sid: 0x32 ssid: 0x0 iova: 0x5 ipa: 0x0": true,
+	} {
+		r := good()
+		r.Probe = append(r.Probe, line)
+		r.Judge()
+		assert.Equal(t, fine, r.OK, line)
+		r = good()
+		r.Fault.Kernel = append(r.Fault.Kernel, line)
+		r.Judge()
+		assert.Equal(t, fine, r.OK, line)
 	}
 }
 
@@ -352,7 +376,7 @@ func TestSummaryShowsEachBind(t *testing.T) {
 	require.NoError(t, r.Summary(&out))
 	for _, want := range []string{
 		"stream 0x10 (plain)  1.  abort\n", "2.  translate\n", "and 5 more", "stream 0x21 (pasid)",
-		"16.0 MiB written", "SYNC 10, CFGI_STE 2", "OK: 15 of 15 checks held",
+		"16.0 MiB written", "SYNC 10, CFGI_STE 2", "OK: 16 of 16 checks held",
 	} {
 		assert.Contains(t, out.String(), want)
 	}
