@@ -60,7 +60,7 @@ type Host interface {
 	Invalidate([]smmuv3.Command) error
 
 	// Events says where faults go that the guest is to see: with the guest's
-	// StreamIDs and in the form of a stage-1 SMMU. It is called once, before
+	// StreamIDs and in the form of the SMMU that the guest was shown. It is called once, before
 	// the first Attach. The sink never blocks, and may be called from any
 	// goroutine, also during calls of the host's other methods.
 	Events(sink func(smmuv3.Event))

@@ -31,6 +31,10 @@ func (d Disposition) String() string {
 	return [...]string{"abort", "bypass", "translate", "translate by stage 2", "translate nested"}[d]
 }
 
+// Translates reports whether a stage of the guest's translates, and so what the host
+// may hold of its translations matters.
+func (d Disposition) Translates() bool { return d.Stage1() || d.Stage2() }
+
 // Stage1 reports whether the guest's stage 1 translates.
 func (d Disposition) Stage1() bool { return d == Translate || d == TranslateNested }
 

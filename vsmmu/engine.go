@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
@@ -214,7 +213,7 @@ func (d *Device) refresh(st *trap.Stream) (kept bool) {
 
 // abort has a stream abort that translates, because of its host.
 func (d *Device) abort(st *trap.Stream, why error) {
-	if d.failed.Load() || st.Stage().Disposition != bridge.Translate {
+	if d.failed.Load() || !st.Stage().Disposition.Translates() {
 		return
 	}
 	outcome, err := d.streams.Abort(st, why)

@@ -508,6 +508,43 @@ func TestSuspectHostsBypass_6_3_9_6(t *testing.T) {
 	assert.Equal(t, translates, r.stage(4))
 }
 
+// What a host may hold of a stage 2 is as good as what it may hold of a stage 1.
+func TestSuspectHostsOfAStage2(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.IDs.Set(smmuv3.S2P, 1) })
+	ids := *r.ids
+	ids.Set(smmuv3.FWB, 1)
+	r.host = record.New(bridge.Capabilities{IDs: ids})
+	const s2 = 0x0008_0058_0000_0000 | 4<<48 // S2T0SZ 24, S2SL0 1, S2PS 44 bits, S2AA64
+	for sid, config := range map[smmuv3.StreamID]uint64{3: 0xd, 4: 0xf | cdAt} {
+		r.ste(sid, config, 0, s2, 0x10_0000)
+		require.NoError(t, r.Attach(sid, r.host, sid))
+	}
+	r.setup()
+	want := map[smmuv3.StreamID]bridge.Disposition{3: bridge.TranslateS2, 4: bridge.TranslateNested}
+	for sid, d := range want {
+		require.Equal(t, d, r.stage(sid).Disposition)
+	}
+	r.host.FailWith(func(c record.Call) error {
+		if c.Op == record.Invalidate {
+			return errAgain
+		}
+		return nil
+	})
+	r.run(smmuv3.Command{0x28}, cmdSync) // TLBI_S12_VMALL
+	r.idle()
+	for sid := range want {
+		assert.Equal(t, badSTE, r.stage(sid))
+		r.run(cmdCfgiSTE(sid))
+		assert.Equal(t, badSTE, r.stage(sid), "and it does not come back by a CFGI")
+	}
+	r.host.FailWith(nil)
+	r.run(cmdSync)
+	r.idle()
+	for sid, d := range want {
+		assert.Equal(t, d, r.stage(sid).Disposition)
+	}
+}
+
 // TestServiceFailureMode_12_3: DMA has stopped, and so have the queues; registers
 // can be read and handshakes go on; acknowledging the error does not leave it,
 // reset does.

@@ -238,7 +238,7 @@ func saveStream(st *trap.Stream) savedStream {
 		StreamID: uint32(v.ID), Disposition: uint8(g.Disposition), Cause: uint8(g.Cause), FetchAddr: uint64(g.FetchAddr),
 		Walked: [2]uint64{uint64(v.Walked[0].GPA), uint64(v.Walked[1].GPA)},
 	}
-	if g.Disposition >= bridge.Translate {
+	if g.Disposition.Translates() {
 		ste := g.STE()
 		s.STE = [4]uint64(ste[:4])
 	}

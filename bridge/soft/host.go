@@ -30,7 +30,7 @@ type Config struct {
 	// DefaultIDs.
 	IDs smmuv3.IDRegs
 	// TLBEntries is how many translations are held, rounded up to a power of two
-	// and cut to MaxTLBEntries. 0 means 8192. An entry takes 34 bytes. With a stage 2
+	// and cut to MaxTLBEntries. 0 means 8192. An entry takes 33 bytes. With a stage 2
 	// it is as many for each VMID and Config that streams have at a time.
 	TLBEntries int
 	// ATCTimeout is how long an endpoint may take for ATS.Invalidate. 0 means a

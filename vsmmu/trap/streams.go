@@ -213,7 +213,7 @@ func (s *Streams) Refresh(st *Stream, translate bool) (Outcome, error) {
 	}
 	want := st.verdict
 	switch {
-	case want.Disposition == bridge.Translate && !translate:
+	case want.Disposition.Translates() && !translate:
 		return s.Abort(st, fmt.Errorf("trap: stream %v: %w", st.ID, errStale))
 	case want == st.stage:
 		return Kept, nil
