@@ -187,6 +187,34 @@ func testStage2(s *suite) {
 			g.store(t.leaf(at), leaf)
 		}
 	})
+	for name, c := range map[string]struct {
+		nested bool
+		cmds   []smmuv3.Command
+	}{
+		"UnderWay":       {false, []smmuv3.Command{onVMID(smmuv3.OpTLBIS2IPA, vmid, ipa|1)}},
+		"UnderWayNested": {true, []smmuv3.Command{onVMID(smmuv3.OpTLBIS2IPA, vmid, ipa|1), onVMID(smmuv3.OpTLBINHAll, vmid, 0)}},
+	} {
+		run(name, func(r *rig, _ *guest) {
+			r.underWay(ipa, func(g *guest, page guestmem.GPA, st bridge.Stream) (func(), func()) {
+				t := g.stage2(vmid)
+				stage := t.alone()
+				if c.nested {
+					one := g.space()
+					one.set(ipa, ipa, smmuv3.LeafAttrs{})
+					stage = t.nested(one.stage())
+					t.identity()
+				}
+				t.set(ipa, page, s2Read|s2Write)
+				return func() { r.bind(st, stage) }, func() {
+					t.unset(ipa)
+					r.invalidate(c.cmds...)
+				}
+			}, func(st bridge.Stream) {
+				require.NoError(r, st.Close())
+				r.invalidate(onVMID(smmuv3.OpTLBIS12VMAll, vmid, 0))
+			})
+		})
+	}
 	run("VMIDs", func(r *rig, g *guest) {
 		if len(r.Endpoints) < 2 {
 			r.Skip("the rig has one endpoint")

@@ -312,50 +312,61 @@ func testUnderWay(s *suite) {
 		"Close": func(r *rig, _ *space, st bridge.Stream) { require.NoError(r, st.Close()) },
 	} {
 		s.run(name, func(r *rig) {
-			var wg sync.WaitGroup
-			defer wg.Wait()
-			stop := make(chan struct{})
-			defer close(stop)
-			var wrote atomic.Uint64
-			wg.Go(func() {
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-						_ = r.DMA(r.Endpoints[0], true, iova, noise())
-						wrote.Add(1)
-					}
-				}
-			})
-			// more waits for DMA that began after the call.
-			more := func() {
-				for n := wrote.Load() + 3; wrote.Load() < n; {
-					time.Sleep(time.Millisecond)
-				}
-			}
-			for range 20 {
-				g := r.guest()
-				sp, page := g.space(), g.page()
+			r.underWay(iova, func(g *guest, page guestmem.GPA, st bridge.Stream) (func(), func()) {
+				sp := g.space()
 				sp.set(iova, page, smmuv3.LeafAttrs{})
-				st := r.attach()
-				r.bind(st, sp.stage())
-				more()
-				require.NotZero(r, r.load(page), "DMA has begun")
-
-				withdraw(r, sp, st)
-				want, got := make([]byte, probe), make([]byte, probe)
-				require.NoError(r, r.Memory.ReadAt(want, page))
-				more()
-				require.NoError(r, r.Memory.ReadAt(got, page))
-				require.Equal(r, want, got)
-
+				return func() { r.bind(st, sp.stage()) }, func() { withdraw(r, sp, st) }
+			}, func(st bridge.Stream) {
 				if name != "Close" {
 					require.NoError(r, st.Close())
 				}
 				r.invalidate(command(smmuv3.OpTLBINHAll, 0, 0))
-			}
+			})
 		})
+	}
+}
+
+// underWay has a device write to an address all the time, and a page translated there
+// and withdrawn time and again, by the two functions that begin returns; end is for
+// what is left then.
+func (r *rig) underWay(iova uint64, begin func(*guest, guestmem.GPA, bridge.Stream) (bind, withdraw func()), end func(bridge.Stream)) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	stop := make(chan struct{})
+	defer close(stop)
+	var wrote atomic.Uint64
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = r.DMA(r.Endpoints[0], true, iova, noise())
+				wrote.Add(1)
+			}
+		}
+	})
+	// more waits for DMA that began after the call.
+	more := func() {
+		for n := wrote.Load() + 3; wrote.Load() < n; {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	for range 20 {
+		g := r.guest()
+		page, st := g.page(), r.attach()
+		bind, withdraw := begin(g, page, st)
+		bind()
+		more()
+		require.NotZero(r, r.load(page), "DMA has begun")
+
+		withdraw()
+		want, got := make([]byte, probe), make([]byte, probe)
+		require.NoError(r, r.Memory.ReadAt(want, page))
+		more()
+		require.NoError(r, r.Memory.ReadAt(got, page))
+		require.Equal(r, want, got)
+		end(st)
 	}
 }
 
