@@ -414,6 +414,7 @@ func TestTranscriptsShowWhatGuestsDo(t *testing.T) {
 		"debian-6.1-passthrough.vsmmu":        {plain, []bridge.Disposition{bridge.Abort, bridge.Bypass}, smmuv3.S1FmtLinear, 0, 1},
 		"debian-6.1-two-level-cd-table.vsmmu": {pasid, []bridge.Disposition{bridge.Abort, bridge.Translate}, smmuv3.S1Fmt64K, 16, 1000},
 		"debian-6.1-stall.vsmmu":              {plain, []bridge.Disposition{bridge.Abort, bridge.Translate}, smmuv3.S1FmtLinear, 0, 1000},
+		"debian-6.1-stage2.vsmmu":             {plain, []bridge.Disposition{bridge.Abort, bridge.TranslateS2}, 0, 0, 300},
 		"debian-6.1-rebind.vsmmu": {plain, []bridge.Disposition{
 			bridge.Abort, bridge.Translate, bridge.Abort, bridge.Bypass, bridge.Abort, bridge.Translate,
 		}, smmuv3.S1FmtLinear, 0, 1000},
@@ -433,7 +434,7 @@ func TestTranscriptsShowWhatGuestsDo(t *testing.T) {
 						continue
 					}
 					stages = append(stages, g.Disposition)
-					if g.Disposition == bridge.Translate {
+					if g.Disposition.Stage1() {
 						assert.Equal(t, want.s1fmt, g.S1Fmt)
 						assert.Equal(t, want.s1cdmax, g.S1CDMax)
 					}

@@ -306,8 +306,8 @@ func (zeros) Read(p []byte) (int, error) {
 // What a transcript is called tells recordings apart.
 func TestTitleOfATranscript(t *testing.T) {
 	assert.Equal(t, "Image", (&Options{}).title("Image"))
-	assert.Equal(t, "Image iommu.strict=0, with stalls, disks unbound and bound",
-		(&Options{Cmdline: "iommu.strict=0", Stalls: true, Rebind: true}).title("Image"))
+	assert.Equal(t, "Image iommu.strict=0, by stage 2, with stalls, disks unbound and bound",
+		(&Options{Cmdline: "iommu.strict=0", Stage: 2, Stalls: true, Rebind: true}).title("Image"))
 }
 
 func TestProcessDoesNotOutliveKill(t *testing.T) {

@@ -23,6 +23,9 @@ func (s sink) Transcript(p []byte) error {
 // title says what is recorded.
 func (o *Options) title(kernel string) string {
 	title := strings.TrimSpace(kernel + " " + o.Cmdline)
+	if o.Stage == 2 {
+		title += ", by stage 2"
+	}
 	if o.Stalls {
 		title += ", with stalls"
 	}
