@@ -208,9 +208,9 @@ func (t *tlb) insert(s space, va uint64, l leaf, now uint64, clock *atomic.Uint6
 	}
 	w := set.victim(key, asid)
 	t.uncount(w)
-	w.key.Store(key)
-	w.data.Store(tlbData(l.pa, asid, l.perms))
-	w.time.Store(now)
+	store(&w.key, key)
+	store(&w.data, tlbData(l.pa, asid, l.perms))
+	store(&w.time, now)
 }
 
 // fracture says that there will be entries for parts of a block. An invalidation by
@@ -259,7 +259,7 @@ func (s *tlbSet) lock() {
 	}
 }
 
-func (s *tlbSet) unlock() { s.seq.Add(1) }
+func (s *tlbSet) unlock() { store(&s.seq, s.seq.Load()+1) }
 
 // invalidateAll takes every entry (§4.4.2.1).
 func (t *tlb) invalidateAll(now uint64) { t.all.Store(now) }
@@ -293,7 +293,7 @@ func (t *tlb) clear(key uint64, asid smmuv3.ASID) {
 	for i := range s.ways {
 		if w := &s.ways[i]; w.holdsAny(key, asid) {
 			t.uncount(w)
-			w.key.Store(0)
+			store(&w.key, 0)
 		}
 	}
 }
