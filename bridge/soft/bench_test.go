@@ -188,6 +188,7 @@ func BenchmarkInvalidate(b *testing.B) {
 			return smmuv3.Command{0x12 | 1<<48 | 31<<12, i<<17 | 1<<10}
 		}},
 		{"TLBI_NH_VAA", func(i uint64) smmuv3.Command { return smmuv3.Command{0x13, i << 12} }},
+		{"TLBI_S12_VMALL", func(uint64) smmuv3.Command { return smmuv3.Command{0x28} }},
 		{"CFGI_CD", func(uint64) smmuv3.Command { return smmuv3.Command{0x42_00000005} }},
 	} {
 		for _, batch := range []int{1, 64} {

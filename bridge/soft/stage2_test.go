@@ -266,15 +266,38 @@ func TestFlagsOfStage2(t *testing.T) {
 		require.NoError(t, r.ep.WriteAt([]byte{1}, 0))
 		assert.Equal(t, []uint64{0x0008_0000_5000_07ff}, r.mem.Words(0x40000, 1))
 	})
-	t.Run("two walkers", func(t *testing.T) {
-		r := newRig(t, soft.Config{IDs: soft.Stage2IDs()})
+	withHA := func(ids smmuv3.IDRegs, mem guestmem.Memory, fake *guestmem.Fake) *rig {
+		r := newRig(t, soft.Config{IDs: ids, Memory: mem})
+		r.mem = fake
 		r.mem.SetWords(0x40000, 0x5000_03ff)
-		r.mem.FailWrites(guestmem.Range{GPA: 0x40000, Len: 8}, nil)
 		g := stage2(bridge.TranslateS2, 0x040d_00e7_0000_0000, 0x40000)
 		g.S2.HA = true
 		r.bind(g)
+		return r
+	}
+	t.Run("an update that aborts", func(t *testing.T) {
+		mem := new(guestmem.Fake)
+		r := withHA(soft.Stage2IDs(), mem, mem)
+		mem.FailWrites(guestmem.Range{GPA: 0x40000, Len: 8}, nil)
 		_, err := word(r.ep, 0)
 		require.ErrorIs(t, err, soft.ErrFault)
-		assert.Equal(t, []smmuv3.Event{{0x42_0000000b, evRead | evS2 | evIN, 0, 0x40000}}, r.taken(), "an update that aborts")
+		assert.Equal(t, []smmuv3.Event{{0x42_0000000b, evRead | evS2 | evIN, 0, 0x40000}}, r.taken())
+	})
+	t.Run("a page that is replaced meanwhile is read again", func(t *testing.T) {
+		mem := &replacing{Fake: new(guestmem.Fake), at: 0x40000, by: 0x6000_03ff}
+		r := withHA(soft.Stage2IDs(), mem, mem.Fake)
+		r.mem.SetWords(0x6000_0000, 0x2e3)
+		got, err := word(r.ep, 0)
+		require.NoError(t, err)
+		assert.EqualValues(t, 0x2e3, got)
+		assert.Equal(t, []uint64{0x6000_07ff}, r.mem.Words(0x40000, 1))
+	})
+	t.Run("updates that never succeed end", func(t *testing.T) {
+		mem := &racing{Fake: new(guestmem.Fake)}
+		r := withHA(soft.Stage2IDs(), mem, mem.Fake)
+		_, err := word(r.ep, 0)
+		require.ErrorIs(t, err, soft.ErrFault)
+		assert.Equal(t, 16, mem.swaps)
+		assert.Equal(t, []smmuv3.Event{{0x42_0000000b, evRead | evS2 | evIN, 0, 0x40000}}, r.taken())
 	})
 }
