@@ -3,6 +3,7 @@ package boot
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -163,6 +164,59 @@ func TestMovesUnderLoad(t *testing.T) {
 	assert.LessOrEqual(t, out.Moves.StateBytes, 2048+2*128)
 	assert.NotSame(t, first, r.device)
 	assert.Zero(t, r.Load(smmuv3.RegEVENTQProd, 4), "nothing has faulted")
+}
+
+// Nothing is stopped: the vCPU queues commands, an endpoint makes DMA, and now and then a fault. Each state is one that a
+// device can be restored to, with the streams translating, and the one that was saved goes on.
+func TestSaveWhileAllGoesOn(t *testing.T) {
+	r := newSMMURig(t)
+	e := r.endpoint(0x10, nil)
+	r.run(smmuv3.Command{0x04, 31})
+	done := make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() { // an endpoint
+		buf := make([]byte, 4096)
+		for i := uint64(0); ; i++ {
+			select {
+			case <-done:
+				return
+			default:
+				assert.NoError(t, e.WriteAt(buf, dataAt+i%64<<12))
+				if i%64 == 0 {
+					assert.ErrorIs(t, e.ReadAt(buf[:64], strayAddress+i<<12), soft.ErrFault)
+				}
+			}
+		}
+	})
+	all.Go(func() { // a vCPU
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				r.run(smmuv3.Command{0x11 | 1<<48}, smmuv3.Command{0x03 | 0x10<<32, 1})
+				r.Store(smmuv3.RegEVENTQCons, 4, r.Load(smmuv3.RegEVENTQProd, 4))
+			}
+		}
+	})
+	for range 50 {
+		state, err := r.device.Save()
+		require.NoError(t, err)
+		host, err := soft.New(r.hosts)
+		require.NoError(t, err)
+		ids, err := vsmmu.SavedIDs(state)
+		require.NoError(t, err)
+		next, err := vsmmu.New(vsmmu.Config{IDs: ids, Memory: new(guestmem.Fake), Interrupts: noWires{}})
+		require.NoError(t, err)
+		require.NoError(t, next.Attach(0x10, host, soft.NewEndpoint()))
+		require.NoError(t, next.Restore(state))
+		stage, _ := next.Stage(0x10)
+		assert.Equal(t, bridge.Translate, stage.Disposition)
+		assert.Zero(t, next.Load(smmuv3.RegGERROR, 4))
+		require.NoError(t, errors.Join(next.Close(), host.Close()))
+	}
+	close(done)
+	all.Wait()
 }
 
 // What the guest has not seen yet is there after a move: a fault, and the interrupt's reason.
