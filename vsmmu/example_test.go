@@ -60,3 +60,28 @@ func Example() {
 	// stream 0x10: abort (SMMU disabled)
 	// DMA refused: true
 }
+
+// A guest that is a hypervisor itself gets a stage 2 if both the host and the policy
+// have one.
+func Example_stage2() {
+	ram := new(guestmem.Slots)
+	host, err := soft.New(soft.Config{Memory: ram, IDs: soft.Stage2IDs()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	caps, _ := host.Capabilities()
+	ids, err := idr.Derive(idr.Policy{smmuv3.S2P: 1}, caps)
+	if err != nil {
+		log.Fatal(err)
+	}
+	smmu, err := vsmmu.New(vsmmu.Config{IDs: ids.Regs, Memory: ram, Interrupts: wires{}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer smmu.Close()
+	idr0 := smmu.Load(smmuv3.RegIDR0, 4)
+	fmt.Printf("stage 1: %t\nstage 2: %t\n", idr0&2 != 0, idr0&1 != 0)
+	// Output:
+	// stage 1: true
+	// stage 2: true
+}
