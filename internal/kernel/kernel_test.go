@@ -126,9 +126,11 @@ func TestImage(t *testing.T) {
 		"false.deb":                     []byte("no package at all"),
 		"lzma.deb":                      bytes.Replace(deb(t, ".gz", nil), []byte("data.tar.gz  "), []byte("data.tar.lzma"), 1),
 	})
+	require.NoError(t, os.Symlink(filepath.Join(dir, "root"), filepath.Join(dir, "link")))
 	for _, tt := range []struct{ path, fails string }{
 		{"plain", ""},
 		{"root", ""},
+		{"link", ""},
 		{"new.deb", ""},
 		{"debs", ""},
 		{"two", "more than one kernel"},

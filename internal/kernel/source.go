@@ -34,6 +34,10 @@ func walk(path string, visit visitor) error {
 	if !info.IsDir() {
 		return walkDeb(path, visit)
 	}
+	// What leads to a directory is as good as the directory, and WalkDir does not follow it.
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		return err
+	}
 	return filepath.WalkDir(path, func(file string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
