@@ -23,7 +23,7 @@ type LabMessage struct {
 	Error string `json:"error,omitempty"`
 }
 
-// LabRead is a measured read, the best of several.
+// LabRead is a measured read.
 type LabRead struct {
 	IOMMU   string  `json:"iommu_type"` // of the disk's group: a Domain constant
 	Bytes   int64   `json:"bytes"`

@@ -110,6 +110,19 @@ type Read struct {
 // BytesPerSecond is how fast it was by the guest's clock.
 func (r Read) BytesPerSecond() float64 { return float64(r.Bytes) / r.Seconds }
 
+// add takes in another of the same name. If the two were not by the same way, there is none.
+func (r *Read) add(of Read) {
+	if of.IOMMU != r.IOMMU {
+		r.IOMMU = ""
+	}
+	r.Bytes += of.Bytes
+	r.Seconds += of.Seconds
+	r.Syncs += of.Syncs
+	r.Commands += of.Commands
+	r.Ioctls += of.Ioctls
+	r.Alone += of.Alone
+}
+
 func (g *Guest) hear(m *guest.LabMessage) {
 	switch {
 	case m.Hello != nil:

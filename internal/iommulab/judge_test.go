@@ -35,6 +35,10 @@ func good() *Report {
 				LabRead: guest.LabRead{IOMMU: guest.DomainStrict, Bytes: 1 << 20, Seconds: 1.9}, Syncs: 10, Commands: 50, Ioctls: 11,
 			}},
 			{Name: guest.ReadBypass, Read: machine.Read{LabRead: guest.LabRead{IOMMU: guest.DomainIdentity, Bytes: 1 << 20, Seconds: 1}}},
+			{Name: guest.ReadStrict, Read: machine.Read{
+				LabRead: guest.LabRead{IOMMU: guest.DomainStrict, Bytes: 1 << 20, Seconds: 2.1}, Syncs: 10, Commands: 50, Ioctls: 11,
+			}},
+			{Name: guest.ReadBypass, Read: machine.Read{LabRead: guest.LabRead{IOMMU: guest.DomainIdentity, Bytes: 1 << 20, Seconds: 1}}},
 		},
 		Stray:     guest.LabStray{Address: 0x5000, Kernel: []string{"arm-smmu-v3 9050000.iommu: event 0x10 received:"}},
 		TakenOver: []string{"arm-smmu-v3 9050000.iommu: SMMU currently enabled! Resetting..."},
@@ -91,7 +95,10 @@ func TestJudge(t *testing.T) {
 		{"another event", func(r *Report) { r.Guest.Events[0].Address = 0x7000 }, "a DMA that the guest never mapped was recorded, and its kernel reported it"},
 		{"nothing of the kernel", func(r *Report) { r.Guest.Stray.Kernel = nil }, "a DMA that the guest never mapped was recorded, and its kernel reported it"},
 		{"the SMMU was reset", func(r *Report) { r.Guest.TakenOver = nil }, "a kernel that found the SMMU enabled took it over"},
-		{"too many requests", func(r *Report) { r.Guest.Reads[0].Ioctls = 12 }, "at most 1.1 invalidation ioctls for each CMD_SYNC of the NVMe disk"},
+		{"too many requests", func(r *Report) { r.Guest.Reads[0].Ioctls = 13 }, "at most 1.1 invalidation ioctls for each CMD_SYNC of the NVMe disk"},
+		{"no more than one command for any SYNC", func(r *Report) { r.Guest.Reads[0].Commands, r.Guest.Reads[2].Commands = 10, 10 }, "none has a single command where the guest gave more"},
+		{"a turn went another way", func(r *Report) { r.Guest.Reads[3].IOMMU = guest.DomainStrict }, "the NVMe disk is at least half as fast as past stage 1"},
+		{"requests of a later turn", func(r *Report) { r.Guest.Reads[2].Ioctls = 13 }, "at most 1.1 invalidation ioctls for each CMD_SYNC of the NVMe disk"},
 		{"lone commands", func(r *Report) { r.Guest.Reads[0].Alone = 1 }, "none has a single command where the guest gave more"},
 		{"too slow", func(r *Report) { r.Guest.Reads[0].Seconds = 2.1 }, "the NVMe disk is at least half as fast as past stage 1"},
 	} {
