@@ -160,8 +160,9 @@ func (d *Device) cfgi(first, last smmuv3.StreamID, b *budget) (done bool) {
 		return false
 	}
 	for _, st := range streams {
-		if d.refresh(st) {
-			// Cached CDs go with the STE even if that has not changed (§4.3.1).
+		if d.refresh(st) && d.ids.Has(smmuv3.S1P) {
+			// Cached CDs go with the STE even if that has not changed (§4.3.1). There are
+			// none without stage 1, nor is there the command.
 			cds := smmuv3.NewCfgiCDAll(st.ID)
 			d.gather(hostOf(st), &cds)
 		}

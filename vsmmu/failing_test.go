@@ -508,6 +508,34 @@ func TestSuspectHostsBypass_6_3_9_6(t *testing.T) {
 	assert.Equal(t, translates, r.stage(4))
 }
 
+// An SMMU without stage 1 has no CDs, and its host is told nothing of any.
+func TestNoCDsWithoutStage1(t *testing.T) {
+	r := newRig(t, func(c *Config) {
+		c.IDs.Set(smmuv3.S1P, 0)
+		c.IDs.Set(smmuv3.S2P, 1)
+	})
+	ids := *r.ids
+	ids.Set(smmuv3.FWB, 1)
+	r.host = record.New(bridge.Capabilities{IDs: ids})
+	r.ste(3, 0xd, 0, 0x0008_0058_0000_0000|4<<48, 0x10_0000)
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	r.setup()
+	require.Equal(t, bridge.TranslateS2, r.stage(3).Disposition)
+	r.host.Forget()
+	fails := 1
+	r.host.FailWith(func(c record.Call) error {
+		if fails--; c.Op == record.Invalidate && fails >= 0 {
+			return errAgain
+		}
+		return nil
+	})
+	r.run(cmdCfgiSTE(3), smmuv3.Command{0x28}, cmdSync)
+	r.idle()
+	assert.Equal(t, []smmuv3.Command{{0x28}, {0x30}}, r.invalidated(), "at the second try, everything")
+	r.run(smmuv3.Command{0x5}, cmdSync)
+	assert.Equal(t, uint32(1), r.gerror()&1, "CFGI_CD is CERROR_ILL")
+}
+
 // What a host may hold of a stage 2 is as good as what it may hold of a stage 1.
 func TestSuspectHostsOfAStage2(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.IDs.Set(smmuv3.S2P, 1) })

@@ -191,7 +191,9 @@ func (d *Device) invalidateEverything(h *host) error {
 	}
 	add(smmuv3.NewTLBINSNHAll())
 	d.streamsOf(h, func(st *trap.Stream) {
-		add(smmuv3.NewCfgiCDAll(st.ID))
+		if d.ids.Has(smmuv3.S1P) {
+			add(smmuv3.NewCfgiCDAll(st.ID))
+		}
 		if st.HasUsedATS() {
 			for _, c := range smmuv3.NewATCInvAll(st.ID) {
 				add(c)
