@@ -1,7 +1,9 @@
 package guestmem
 
 import (
+	"encoding/binary"
 	"errors"
+	"unsafe"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 )
@@ -31,4 +33,18 @@ func Snapshot(mem Memory, gpa GPA, n int) (*buffer.View, error) {
 		return nil, err
 	}
 	return v, nil
+}
+
+// Words is a snapshot, from a multiple of 8 bytes on, as the little-endian words
+// that it is made of. It makes them in the view's own memory: they are good until
+// the view is released, and asked for once.
+func Words(v *buffer.View) []uint64 {
+	p := v.AsSlice()
+	words := unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(p))), len(p)/wordSize)
+	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
+		for i := range words {
+			words[i] = binary.LittleEndian.Uint64(p[i*wordSize:])
+		}
+	}
+	return words
 }

@@ -93,3 +93,14 @@ func TestSnapshotThatFailsHoldsNothing(t *testing.T) {
 	require.ErrorAs(t, err, &got)
 	assert.Equal(t, AccessError{"read", 0x1020, 64, bus}, *got)
 }
+
+// The structures of the SMMU are little-endian, whatever the machine is (§3.21.3).
+func TestWordsAreLittleEndian(t *testing.T) {
+	checkLeaks(t)
+	var f Fake
+	require.NoError(t, f.WriteAt([]byte{0x46, 0x20, 0, 0, 0xef, 0xbe, 0xad, 0xde, 1, 2, 3, 4, 5, 6, 7, 8}, 0x40))
+	v, err := Snapshot(&f, 0x40, 16)
+	require.NoError(t, err)
+	defer v.Release()
+	assert.Equal(t, []uint64{0xdeadbeef_00002046, 0x0807060504030201}, Words(v))
+}

@@ -18,7 +18,7 @@ type cmdRule struct {
 type fieldLimit struct {
 	word, lo uint
 	mask     uint64
-	most     uint64
+	most     uint64 // with the field's highest bit
 }
 
 // cmdRules holds the Non-secure command set (§4.1.1); an opcode without a row
@@ -88,6 +88,25 @@ func (r *cmdRule) on(ids *IDRegs) cmdCheck {
 		}
 	}
 	return k
+}
+
+// quick tells most legal commands from the rest, at little cost: those with dw0&look[0] ==
+// want and dw1&look[1] == 0 are legal.
+type quick struct {
+	look Command
+	want uint64
+}
+
+func (k *cmdCheck) quick() (q quick) {
+	if k.illegal {
+		return quick{want: 1} // which no command is
+	}
+	q.look[0] = k.zero
+	q.look[k.limit.word] |= (k.limit.mask + 1) >> 1 << k.limit.lo // the highest bit of the field
+	if k.extent != 0 {
+		q.look[1] |= 0b11 << 10 // TG
+	}
+	return q
 }
 
 func (k *cmdCheck) fails(c *Command) bool {

@@ -4,6 +4,7 @@ package smmuv3
 // on nothing but the opcode and the ID registers worked out beforehand. It does
 // not change, and may be used by any goroutine.
 type CommandSet struct {
+	quick  [256]quick
 	checks [256]cmdCheck
 	keep   Command // of a TLB invalidation by address: what is not RES0
 }
@@ -13,12 +14,17 @@ func NewCommandSet(ids IDRegs) *CommandSet {
 	s := &CommandSet{keep: rangeKeep(&ids)}
 	for op := range s.checks {
 		s.checks[op] = cmdRules[op].on(&ids)
+		s.quick[op] = s.checks[op].quick()
 	}
 	return s
 }
 
-// Illegal is the command's Illegal.
-func (s *CommandSet) Illegal(c *Command) bool { return s.checks[uint8(c[0])].fails(c) }
+// Illegal is the command's Illegal. It is small enough to be inlined, as most
+// commands are plain.
+func (s *CommandSet) Illegal(c *Command) bool {
+	q := &s.quick[uint8(c[0])]
+	return (c[0]&q.look[0] != q.want || c[1]&q.look[1] != 0) && s.checks[uint8(c[0])].fails(c)
+}
 
 // rangeKeep masks what an SMMU without a feature has RES0 among the range fields
 // (§4.4.1.1): NUM, SCALE, TG, TTL and TTL128 come with IDR3.RIL, the sixth bit of
@@ -39,8 +45,8 @@ func rangeKeep(ids *IDRegs) Command {
 	return Command{^res0[0], ^res0[1]}
 }
 
-// Ranged is a TLB invalidation by address less the range fields that are RES0 for
-// this SMMU, to be carried out by one that may have them.
-func (s *CommandSet) Ranged(c *Command) Command {
-	return Command{c[0] & s.keep[0], c[1] & s.keep[1]}
+// Ranged is the words of a TLB invalidation by address, less the range fields that
+// are RES0 for this SMMU: to be carried out by one that may have them.
+func (s *CommandSet) Ranged(c *Command) (dw0, dw1 uint64) {
+	return c[0] & s.keep[0], c[1] & s.keep[1]
 }

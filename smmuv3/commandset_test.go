@@ -43,6 +43,7 @@ func TestRangeFieldsThatAreRES0_4_4_1_1(t *testing.T) {
 		{"RIL, DS", ids(RIL, 1, DS, 1), Command{0xffff_ffff_ffff_ffff, 0xffff_ffff_ffff_ff7f}},
 		{"RIL, DS, D128", ids(RIL, 1, DS, 1, D128, 1), every},
 	} {
-		assert.Equal(t, tt.want, NewCommandSet(tt.ids).Ranged(&every), tt.name)
+		dw0, dw1 := NewCommandSet(tt.ids).Ranged(&every)
+		assert.Equal(t, tt.want, Command{dw0, dw1}, tt.name)
 	}
 }

@@ -1,6 +1,8 @@
 package vsmmu
 
 import (
+	"gvisor.dev/gvisor/pkg/buffer"
+
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
@@ -48,37 +50,30 @@ func (d *Device) waiting() (cons smmuv3.Index, n uint32) {
 }
 
 // fetch takes up to n commands from cons on, in one snapshot that the guest cannot
-// change under the engine. It takes fewer if not all can be fetched, and none if
-// the first cannot: commands in front of the one that aborts are consumed (§7.1).
-func (d *Device) fetch(cons smmuv3.Index, n uint32) []smmuv3.Command {
+// change under the engine; the caller releases it. It takes fewer if not all can be
+// fetched, and none if the first cannot: commands in front of the one that aborts
+// are consumed (§7.1).
+func (d *Device) fetch(cons smmuv3.Index, n uint32) *buffer.View {
 	for ; n > 0; n /= 2 {
 		snap, err := guestmem.Snapshot(d.mem, guestmem.GPA(d.cmdq.Entry(cons)), int(n)*smmuv3.CommandSize)
-		if err != nil {
-			continue
+		if err == nil {
+			return snap
 		}
-		p := snap.AsSlice()
-		for i := range n {
-			d.fetched[i] = smmuv3.LoadCommand(p[i*smmuv3.CommandSize:])
-		}
-		snap.Release()
-		break
 	}
-	return d.fetched[:n]
+	return nil
 }
 
 // run carries out up to n commands from cons on. It returns how many were
 // consumed, and the error that stopped it.
 func (d *Device) run(cons smmuv3.Index, n uint32, b *budget) (used uint32, code smmuv3.CmdqErr) {
-	cmds := d.fetch(cons, n)
-	if len(cmds) == 0 {
+	snap := d.fetch(cons, n)
+	if snap == nil {
 		return 0, smmuv3.CErrorAbt
 	}
-	for i := range cmds {
-		c := &cmds[i]
-		if !b.spend(1) {
-			break
-		}
-		code, done := d.execute(c, cons+smmuv3.Index(i), b)
+	defer snap.Release()
+	for words := guestmem.Words(snap); len(words) != 0 && b.spend(1); words = words[2:] {
+		c := (*smmuv3.Command)(words)
+		code, done := d.execute(c, cons+smmuv3.Index(used), b)
 		if !done || d.failed.Load() {
 			break // what it asked for has not been done: it stays in the queue
 		}
@@ -107,19 +102,18 @@ func (d *Device) execute(c *smmuv3.Command, at smmuv3.Index, b *budget) (code sm
 	}
 	switch c.Opcode() {
 	case smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINSNHAll, smmuv3.OpTLBIS12VMAll:
-		d.gatherAll(c)
+		d.gatherAll(c[0], c[1])
 	case smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA, smmuv3.OpTLBIS2IPA:
 		// The host may have what the guest was not shown, and would read a range.
-		ranged := d.commands.Ranged(c)
-		d.gatherAll(&ranged)
+		d.gatherAll(d.commands.Ranged(c))
 	case smmuv3.OpCfgiCD, smmuv3.OpCfgiCDAll:
 		if st := d.streams.Get(c.StreamID()); st != nil {
-			d.gather(hostOf(st), c)
+			d.gather(hostOf(st), c[0], c[1])
 		}
 	case smmuv3.OpATCInv:
 		// Ignored while the SMMU is disabled (§6.3.9.6).
 		if st := d.streams.Get(c.StreamID()); st != nil && d.regs.get(wCR0ACK)&smmuv3.CR0SMMUEN != 0 {
-			d.gather(hostOf(st), c)
+			d.gather(hostOf(st), c[0], c[1])
 		}
 	case smmuv3.OpSync:
 		return d.sync(c, at, b)
@@ -164,7 +158,7 @@ func (d *Device) cfgi(first, last smmuv3.StreamID, b *budget) (done bool) {
 			// Cached CDs go with the STE even if that has not changed (§4.3.1). There are
 			// none without stage 1, nor is there the command.
 			cds := smmuv3.NewCfgiCDAll(st.ID)
-			d.gather(hostOf(st), &cds)
+			d.gather(hostOf(st), cds[0], cds[1])
 		}
 	}
 	d.tellWatch()

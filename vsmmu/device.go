@@ -103,8 +103,7 @@ type Device struct {
 	watched  []guestmem.Range
 	gbpa     smmuv3.GBPA  // in effect
 	cmdq     smmuv3.Queue // in effect while CMDQEN is acknowledged
-	fetched  [runMax]smmuv3.Command
-	failure  error // why the device is in Service Failure Mode
+	failure  error        // why the device is in Service Failure Mode
 
 	// regMu is held by stores of the guest but those to plain words, and where the
 	// engine stores to a register that the guest may store to.

@@ -104,12 +104,13 @@ func (d *Device) discharge(h *host) {
 	}
 }
 
-// gather adds a command to a host's batch. A full batch is carried out.
-func (d *Device) gather(h *host, c *smmuv3.Command) {
+// gather adds a command, which is two words in registers, to a host's batch. A full
+// batch is carried out.
+func (d *Device) gather(h *host, dw0, dw1 uint64) {
 	if h.suspect {
 		return // making good will cover it
 	}
-	h.batch[h.n] = *c
+	h.batch[h.n][0], h.batch[h.n][1] = dw0, dw1
 	h.n++
 	d.owed = true
 	if h.n == batchMax {
@@ -118,9 +119,9 @@ func (d *Device) gather(h *host, c *smmuv3.Command) {
 }
 
 // gatherAll adds a command to every host's batch.
-func (d *Device) gatherAll(c *smmuv3.Command) {
+func (d *Device) gatherAll(dw0, dw1 uint64) {
 	for _, h := range d.hosts {
-		d.gather(h, c)
+		d.gather(h, dw0, dw1)
 	}
 }
 
