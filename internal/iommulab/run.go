@@ -24,8 +24,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/arm64image"
 )
 
-// tooQuiet is how long no machine may say anything. Emulated kernels are slow, but not silent.
-const tooQuiet = 2 * time.Minute
+// tooQuiet is how long no machine may say anything: on a busy one an emulated machine may need minutes for a test.
+const tooQuiet = 4 * time.Minute
 
 // Run takes the lab through its parts, prints what happens, and leaves the report. The error is a *lab.InputError if nothing
 // was run, the cause of ctx if that ended, and otherwise why no report could be left: what went wrong is in the report.

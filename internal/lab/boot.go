@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/boot"
+	"github.com/go-vsmmu/vsmmuv3/internal/emulator"
+	"github.com/go-vsmmu/vsmmuv3/internal/progress"
 	"github.com/go-vsmmu/vsmmuv3/internal/report"
 	"github.com/go-vsmmu/vsmmuv3/internal/reportfile"
 )
@@ -69,10 +71,10 @@ func follow(ctx context.Context, o *Options, bench bool) (*report.Report, error)
 		return nil, &InputError{err}
 	}
 	defer tr.Close()
-	p := newProgress(o.Out)
+	p := progress.New(o.Out)
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("the boot did not end within %v (-timeout)", o.Timeout))
 	defer cancel()
-	go p.beat(ctx)
+	go p.Beat(ctx)
 
 	r, err := run(ctx, o, direct, bench, sink{p, tr})
 	var input *InputError
@@ -83,11 +85,11 @@ func follow(ctx context.Context, o *Options, bench bool) (*report.Report, error)
 		r = &report.Report{}
 	}
 	if err != nil {
-		r.Error = fmt.Sprintf("%v, %s", err, p.lastSeen(boot.Guest, hostName, qemuName))
+		r.Error = fmt.Sprintf("%v, %s", err, p.LastSeen(boot.Guest, emulator.HostConsole, emulator.QEMUConsole))
 	} else if r.Error != "" && !r.Guest.PoweredOff {
-		r.Error = fmt.Sprintf("%s, %s", r.Error, p.lastSeen(boot.Guest))
+		r.Error = fmt.Sprintf("%s, %s", r.Error, p.LastSeen(boot.Guest))
 	}
-	phases, total := p.finish()
+	phases, total := p.Finish()
 	r.Phases, r.Seconds = phases, total.Seconds()
 	r.Accel = map[bool]string{true: "kvm", false: "tcg"}[direct]
 	return r, nil
@@ -128,26 +130,10 @@ func run(ctx context.Context, o *Options, direct, bench bool, s sink) (*report.R
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	go watch(ctx, cancel, s.progress)
+	go s.Watch(ctx, tooQuiet, cancel)
 	if direct {
 		return boot.Run(ctx, job, m.guest.image, m.guest.initrd, s), nil
 	}
 	s.Stage("the host's kernel boots")
 	return emulate(ctx, o, m.host, s)
-}
-
-// watch ends the boot when the machines have been quiet for too long.
-func watch(ctx context.Context, cancel context.CancelCauseFunc, p *progress) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			if p.quiet() > tooQuiet {
-				cancel(fmt.Errorf("no machine said anything for %v", tooQuiet))
-			}
-		}
-	}
 }

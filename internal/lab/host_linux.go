@@ -8,16 +8,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/boot"
+	"github.com/go-vsmmu/vsmmuv3/internal/emulator"
 	"github.com/go-vsmmu/vsmmuv3/internal/pid1"
 )
-
-// portTimeout is how long the host's kernel may take to show the channel's port.
-const portTimeout = 30 * time.Second
 
 // Init is the emulated host's whole user space: it runs the guest and ends with power off.
 func Init() error {
@@ -32,9 +28,9 @@ func hostInit() error {
 	if err := errors.Join(pid1.Mount(), pid1.LoadModules()); err != nil {
 		return err
 	}
-	port, err := openPort()
+	port, err := pid1.OpenPort(emulator.PortName)
 	if err != nil {
-		return err
+		return fmt.Errorf("the channel to the runner: %w, built in or among the modules given (-host-modules)", err)
 	}
 	defer port.Close()
 	s := &sender{w: port}
@@ -71,22 +67,4 @@ func runJob(s *sender, port io.Reader) error {
 		}
 	}()
 	return s.send(message{Report: boot.Run(ctx, job, image, initrd, s)})
-}
-
-// openPort finds the virtio-serial port by its name.
-func openPort() (*os.File, error) {
-	var device string
-	if !pid1.WaitFor(portTimeout, func() bool {
-		names, _ := filepath.Glob("/sys/class/virtio-ports/*/name")
-		for _, file := range names {
-			if name, _ := os.ReadFile(file); strings.TrimSpace(string(name)) == portName {
-				device = "/dev/" + filepath.Base(filepath.Dir(file))
-				return true
-			}
-		}
-		return false
-	}) {
-		return nil, errors.New("the channel to the runner did not appear: the host's kernel has no driver virtio_mmio or virtio_console, built in or among the modules given (-host-modules)")
-	}
-	return os.OpenFile(device, os.O_RDWR, 0)
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -20,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/boot"
+	"github.com/go-vsmmu/vsmmuv3/internal/progress"
 	"github.com/go-vsmmu/vsmmuv3/internal/report"
 )
 
@@ -28,14 +28,14 @@ const fakeQEMU = "VSMMU_TEST_QEMU"
 
 func TestMain(m *testing.M) {
 	if mode := os.Getenv(fakeQEMU); mode != "" {
-		emulator(mode)
+		actQEMU(mode)
 		return
 	}
 	os.Exit(m.Run())
 }
 
-// emulator behaves as QEMU with our host in it: a console on its output, the channel as descriptor 3.
-func emulator(mode string) {
+// actQEMU behaves as QEMU with our host in it: a console on its output, the channel as descriptor 3.
+func actQEMU(mode string) {
 	channel := os.NewFile(3, "channel")
 	s := &sender{w: channel}
 	fmt.Println("Booting Linux\x1b[2J on the host")
@@ -289,7 +289,7 @@ func TestBootRemovesTheReportBefore(t *testing.T) {
 
 func TestReceiveBoundsWhatItTakes(t *testing.T) {
 	endless := io.MultiReader(strings.NewReader(`{"stage":"`), zeros{})
-	_, err := receive(endless, sink{progress: newProgress(io.Discard)})
+	_, err := receive(endless, sink{Progress: progress.New(io.Discard)})
 	require.ErrorIs(t, err, bufio.ErrTooLong)
 	assert.False(t, errors.Is(err, io.ErrUnexpectedEOF))
 }
@@ -310,30 +310,20 @@ func TestTitleOfATranscript(t *testing.T) {
 		(&Options{Cmdline: "iommu.strict=0", Stage: 2, Stalls: true, Rebind: true}).title("Image"))
 }
 
-func TestProcessDoesNotOutliveKill(t *testing.T) {
-	t.Setenv(fakeQEMU, "hangs")
-	exe, err := os.Executable()
-	require.NoError(t, err)
-	p, err := startProcess(exec.Command(exe))
-	require.NoError(t, err)
-	p.kill()
-	assert.Error(t, p.cmd.Process.Signal(os.Interrupt), "it is gone")
-}
-
 // A transcript comes in pieces, and goes to its file; a full disk ends the boot.
 func TestTranscriptGoesToItsFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "boot.vsmmu")
 	f, err := createTranscript(path)
 	require.NoError(t, err)
 	says := strings.NewReader(`{"transcript":"` + "dnNtbXU=" + `"}` + "\n" + `{"transcript":"LXRy"}` + "\n" + `{"report":{}}` + "\n")
-	_, err = receive(says, sink{newProgress(io.Discard), f})
+	_, err = receive(says, sink{progress.New(io.Discard), f})
 	require.NoError(t, err)
 	written, err := os.ReadFile(path)
 	require.NoError(t, err)
 	assert.Equal(t, "vsmmu-tr", string(written))
 
 	require.NoError(t, f.Close())
-	_, err = receive(strings.NewReader(`{"transcript":"dnNtbXU="}`+"\n"), sink{newProgress(io.Discard), f})
+	_, err = receive(strings.NewReader(`{"transcript":"dnNtbXU="}`+"\n"), sink{progress.New(io.Discard), f})
 	require.ErrorContains(t, err, "the transcript")
 
 	_, err = createTranscript(filepath.Join(path, "no", "directory"))

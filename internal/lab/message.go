@@ -29,8 +29,6 @@ type consoleLine struct {
 }
 
 const (
-	// portName is the name of the virtio-serial port that carries the messages.
-	portName = "org.vsmmu.boot"
 	// stopWord is the runner's only word to the host: end the boot, and report as far as it came.
 	stopWord = "stop"
 	// maxMessage bounds one message; the largest is the report.

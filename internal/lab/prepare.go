@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-vsmmu/vsmmuv3/internal/boot"
 	"github.com/go-vsmmu/vsmmuv3/internal/bundle"
+	"github.com/go-vsmmu/vsmmuv3/internal/emulator"
 	"github.com/go-vsmmu/vsmmuv3/internal/kernel"
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/arm64image"
 )
@@ -70,7 +71,7 @@ func prepareHost(o *Options, job boot.Job, guest machine) (machine, error) {
 		return machine{}, err
 	}
 	files = append(files, kernel.File{Name: jobFile, Mode: 0o644, Data: description})
-	return prepare(hostName, o.HostKernel, o.HostModules, o.Agent, hostDrivers, files)
+	return prepare(emulator.HostConsole, o.HostKernel, o.HostModules, o.Agent, hostDrivers, files)
 }
 
 func prepare(name, kernelPath, modulesPath, agent string, drivers []string, more []kernel.File) (machine, error) {

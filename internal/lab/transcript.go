@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/progress"
 )
 
 // sink shows what happens, and keeps the transcript.
 type sink struct {
-	*progress
+	*progress.Progress
 	transcript *os.File // nil for none
 }
 

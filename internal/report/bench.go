@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-vsmmu/vsmmuv3/internal/guest"
 	"github.com/go-vsmmu/vsmmuv3/internal/lines"
+	"github.com/go-vsmmu/vsmmuv3/internal/progress"
 )
 
 // Bench compares how fast a guest reads its disk through our SMMU, in our VMM, and through QEMU's in QEMU.
@@ -20,11 +21,11 @@ type Bench struct {
 	Peer  string  `json:"peer"`
 	Reads []Read  `json:"reads"`
 
-	Kernel  string  `json:"kernel"`
-	IOMMU   string  `json:"iommu_type"` // how the guest's kernel translates for the disk
-	Accel   string  `json:"accel"`      // as in a Report
-	Phases  []Phase `json:"phases"`
-	Seconds float64 `json:"seconds"`
+	Kernel  string           `json:"kernel"`
+	IOMMU   string           `json:"iommu_type"` // how the guest's kernel translates for the disk
+	Accel   string           `json:"accel"`      // as in a Report
+	Phases  []progress.Phase `json:"phases"`
+	Seconds float64          `json:"seconds"`
 }
 
 // Read is a sequential read past the guest's page cache: the best of several.

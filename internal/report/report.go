@@ -4,6 +4,7 @@ package report
 import (
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/internal/guest"
+	"github.com/go-vsmmu/vsmmuv3/internal/progress"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -34,8 +35,8 @@ type Report struct {
 
 	Bench *Bench `json:"bench,omitempty"` // of the benchmark, which has none of the above
 
-	Phases  []Phase `json:"phases"`
-	Seconds float64 `json:"seconds"` // wall time of all phases
+	Phases  []progress.Phase `json:"phases"`
+	Seconds float64          `json:"seconds"` // wall time of all phases
 }
 
 // Check is one thing that has to be so.
@@ -179,10 +180,4 @@ type Event struct {
 	Stage2   bool      `json:"stage2"` // the fault is of stage 2
 	Stall    bool      `json:"stall"`  // the transaction waits, as STAG
 	STAG     uint16    `json:"stag"`
-}
-
-// Phase is a stretch of wall time.
-type Phase struct {
-	Name    string  `json:"name"`
-	Seconds float64 `json:"seconds"`
 }

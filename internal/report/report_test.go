@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/guest"
+	"github.com/go-vsmmu/vsmmuv3/internal/progress"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -46,7 +47,7 @@ func good() *Report {
 		Commands:   map[string]uint64{"SYNC": 10, "CFGI_STE": 2},
 		Events:     map[string]uint64{"F_TRANSLATION": 1},
 		Interrupts: map[string]uint64{"eventq": 1},
-		Phases:     []Phase{{"the guest's kernel boots", 12.5}},
+		Phases:     []progress.Phase{{Name: "the guest's kernel boots", Seconds: 12.5}},
 		Seconds:    12.5,
 	}
 }
