@@ -41,7 +41,7 @@ type PCIRoot struct {
 }
 
 // RMR is a range of DMA addresses that the guest is to map, in stage 1, to the same guest-physical addresses, for these streams:
-// as Identity is in a device tree. DoorbellBase and DoorbellSize are such a range. Base and Size are multiples of 64 KiB.
+// as Identity is in a device tree. Base and Size are multiples of 64 KiB.
 //
 // Linux regards one for PCI devices only if it has been told to leave the PCI bus numbers as they are, by the method _DSM,
 // function 5, of the host bridge.

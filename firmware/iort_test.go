@@ -22,7 +22,7 @@ func testIORT() *IORT {
 			{Segment: 0, Requesters: 0x1000, SMMU: 0, ATS: true, AddressBits: 48, CanWBS: true},
 			{Segment: 1, Requesters: 0x100, SMMU: NoSMMU, StreamBase: 0x8000, AddressBits: 40},
 		},
-		RMRs: []RMR{{SMMU: 0, First: 8, Streams: 8, Base: DoorbellBase, Size: DoorbellSize}},
+		RMRs: []RMR{{SMMU: 0, First: 8, Streams: 8, Base: 0x0800_0000, Size: 0x0010_0000}},
 	}
 }
 

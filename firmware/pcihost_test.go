@@ -91,7 +91,7 @@ func TestPCIDeviceNodes(t *testing.T) {
 
 // What is in iommu-addresses has the cells of the device's own bus: three for an address on PCI, and two for a size.
 func TestReservedMemoryNode(t *testing.T) {
-	n := ReservedMemoryNode(Identity{Base: DoorbellBase, Size: DoorbellSize, PHandle: 5, Devices: []dt.PHandle{17, 18}})
+	n := ReservedMemoryNode(Identity{Base: 0x0800_0000, Size: 0x0010_0000, PHandle: 5, Devices: []dt.PHandle{17, 18}})
 	assert.Equal(t, map[string][]byte{"#address-cells": cells(2), "#size-cells": cells(2), "ranges": {}}, readBack(t, n))
 	require.Len(t, n.Children, 1)
 	assert.Equal(t, "identity@8000000", n.Children[0].Name)

@@ -8,16 +8,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/internal/fdt"
 )
 
-// Where Linux hosts have the doorbells of their own ITS for devices that are passed through: messages of such a device are
-// written to this range of its DMA addresses, below which stage 2 has the doorbells. The host gives the device these
-// addresses, and the guest does not get to see them; so the guest's stage 1, if it translates for the device, must map the
-// range to itself, for which Identity asks.
-const (
-	DoorbellBase = 0x0800_0000
-	DoorbellSize = 0x0010_0000
-)
-
-// Identity is a range of DMA addresses that the guest is to map, in stage 1, to the same guest-physical addresses.
+// Identity is a range of DMA addresses that the guest is to map, in stage 1, to the same guest-physical addresses: that of the
+// doorbells to which devices that are passed through write their messages, for example (iommufd.MSIBase).
 type Identity struct {
 	Base, Size uint64
 	PHandle    dt.PHandle   // unique in the tree; also for PCIDevice.Regions

@@ -20,5 +20,5 @@
 //
 // Linux 6.16 or later is needed, with CONFIG_IOMMUFD, CONFIG_VFIO_DEVICE_CDEV and CONFIG_ARM_SMMU_V3_IOMMUFD, and an SMMU
 // that has both stages and keeps a guest from bypassing the caches: IDR3.FWB, or a root complex that the IORT declares
-// CANWBS. The package is empty elsewhere than on 64-bit little-endian Linux.
+// CANWBS. Elsewhere than on 64-bit little-endian Linux the package has nothing but MSIBase and MSISize.
 package iommufd

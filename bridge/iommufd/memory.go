@@ -17,7 +17,7 @@ import (
 // kernel pins the memory. GPA, host address and size must be multiples of the page size. Go beside guestmem.Slots.Add with it,
 // and call Unmap before Slots.Remove.
 //
-// The kernel keeps some addresses for itself, for MSIs at 0x800_0000 to 0x80f_ffff on Arm, and no slot may meet them.
+// The kernel keeps some addresses for itself, such as those from MSIBase on, and no slot may meet them.
 func (h *Host) Map(s guestmem.Slot) error {
 	h.memory.Lock()
 	defer h.memory.Unlock()

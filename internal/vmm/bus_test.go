@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-vsmmu/vsmmuv3/firmware"
+	"github.com/go-vsmmu/vsmmuv3/bridge/iommufd"
 )
 
 // recorder is a device that remembers its last access.
@@ -93,5 +93,5 @@ func TestMemoryMapHasNoOverlaps(t *testing.T) {
 	assert.LessOrEqual(t, virtioSPI+maxDisks, spis)
 	assert.LessOrEqual(t, pciSPI+pciLines, virtioSPI)
 	// What is mapped for devices' DMA must not meet the doorbells.
-	assert.GreaterOrEqual(t, uint64(RAMBase), uint64(firmware.DoorbellBase+firmware.DoorbellSize))
+	assert.GreaterOrEqual(t, uint64(RAMBase), uint64(iommufd.MSIBase+iommufd.MSISize))
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/u-root/u-root/pkg/dt"
 
+	"github.com/go-vsmmu/vsmmuv3/bridge/iommufd"
 	"github.com/go-vsmmu/vsmmuv3/firmware"
 	"github.com/go-vsmmu/vsmmuv3/internal/fdt"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
@@ -195,7 +196,7 @@ func pciNodes(slots []pciSlot, smmu bool) []*dt.Node {
 		return []*dt.Node{firmware.PCIHostNode(host)}
 	}
 	host.SMMU = phandleSMMU
-	doorbells := firmware.Identity{Base: firmware.DoorbellBase, Size: firmware.DoorbellSize, PHandle: phandleDoorbell}
+	doorbells := firmware.Identity{Base: iommufd.MSIBase, Size: iommufd.MSISize, PHandle: phandleDoorbell}
 	for _, s := range slots {
 		endpoint := firmware.PCIDevice{PHandle: phandlePCI + dt.PHandle(s.device), Regions: []dt.PHandle{phandleDoorbell}}
 		doorbells.Devices = append(doorbells.Devices, endpoint.PHandle)
