@@ -72,6 +72,7 @@ func TestDMAAfterSYNC_4_7_3(t *testing.T) {
 	}
 	close(over)
 	all.Wait()
+	require.Error(t, nic.ReadAt(word[:], pages<<12), "though all others may not have come to a page that is not mapped")
 	assert.Zero(t, g.Load(smmuv3.RegGERROR, 4)&1)
 	assert.NotZero(t, g.Stats().Events[vsmmu.Recorded])
 }
