@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/lines"
+	"github.com/go-vsmmu/vsmmuv3/internal/report"
 )
 
 // Summary writes the report for people.
@@ -34,29 +35,8 @@ func (r *Report) Summary(w io.Writer) error {
 		fmt.Fprintf(t, "  %d ioctls of %d hosts, of them %d invalidations with %d commands; %d events, and %d lost by the kernel\n",
 			f.Ioctls, f.Hosts, f.Invalidations, f.Commands, f.Events, f.EventsLost)
 	}
-	if len(r.Phases) > 0 {
-		section("Time")
-		for _, p := range r.Phases {
-			fmt.Fprintf(t, "  %6.1f s\t%s\n", p.Seconds, p.Name)
-		}
-		fmt.Fprintf(t, "  %6.1f s\tin all\n", r.Seconds)
-	}
-	section("Checks")
-	held := 0
-	for _, c := range r.Checks {
-		verdict := "FAILED"
-		if c.OK {
-			verdict = "ok"
-			held++
-		}
-		fmt.Fprintf(t, "  %s\t%s\t%s\n", verdict, c.Name, c.Detail)
-	}
-	verdict := "NOT OK"
-	if r.OK {
-		verdict = "OK"
-	}
-	fmt.Fprintf(t, "\n%s: %d of %d checks held; %d tests passed, %d failed, %d not run\n",
-		verdict, held, len(r.Checks), r.count(Pass), r.count(Fail), r.count(Skip))
+	report.WriteEnd(t, r.OK, r.Checks, r.Phases, r.Seconds, fmt.Sprintf("; %d tests passed, %d failed, %d not run",
+		r.count(Pass), r.count(Fail), r.count(Skip)))
 	if err := t.Flush(); err != nil {
 		return err
 	}

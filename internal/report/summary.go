@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/lines"
+	"github.com/go-vsmmu/vsmmuv3/internal/progress"
 )
 
 // Summary writes the report for people.
@@ -54,34 +55,40 @@ func (r *Report) Summary(w io.Writer) error {
 			fmt.Fprintf(t, "  %s\n", counts(c.counts))
 		}
 	}
-	if len(r.Phases) > 0 {
-		section("Time")
-		for _, p := range r.Phases {
-			fmt.Fprintf(t, "  %6.1f s\t%s\n", p.Seconds, p.Name)
-		}
-		fmt.Fprintf(t, "  %6.1f s\tin all\n", r.Seconds)
-	}
-	section("Checks")
-	held := 0
-	for _, c := range r.Checks {
-		verdict := "FAILED"
-		if c.OK {
-			verdict = "ok"
-			held++
-		}
-		fmt.Fprintf(t, "  %s\t%s\t%s\n", verdict, c.Name, c.Detail)
-	}
-	verdict := "NOT OK"
-	if r.OK {
-		verdict = "OK"
-	}
-	fmt.Fprintf(t, "\n%s: %d of %d checks held\n", verdict, held, len(r.Checks))
+	WriteEnd(t, r.OK, r.Checks, r.Phases, r.Seconds, "")
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	// Much of it is what the guest said.
 	_, err := io.WriteString(w, lines.Printable(text.String()))
 	return err
+}
+
+// WriteEnd writes what reports end with, in columns for a tabwriter: the phases, the checks, and the verdict, with more
+// behind it.
+func WriteEnd(w io.Writer, ok bool, checks []Check, phases []progress.Phase, seconds float64, more string) {
+	if len(phases) > 0 {
+		fmt.Fprint(w, "\nTime\n")
+		for _, p := range phases {
+			fmt.Fprintf(w, "  %6.1f s\t%s\n", p.Seconds, p.Name)
+		}
+		fmt.Fprintf(w, "  %6.1f s\tin all\n", seconds)
+	}
+	fmt.Fprint(w, "\nChecks\n")
+	held := 0
+	for _, c := range checks {
+		verdict := "FAILED"
+		if c.OK {
+			verdict = "ok"
+			held++
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", verdict, c.Name, c.Detail)
+	}
+	verdict := "NOT OK"
+	if ok {
+		verdict = "OK"
+	}
+	fmt.Fprintf(w, "\n%s: %d of %d checks held%s\n", verdict, held, len(checks), more)
 }
 
 // counts lists the counters, the largest first.
