@@ -23,9 +23,6 @@ type SMMU struct {
 	DeviceID uint32
 }
 
-// smmuSize is pages 0 and 1 of the register file (IHI 0070 §6.1).
-const smmuSize = 128 << 10
-
 // From the GIC binding: the kind of an interrupt, and its trigger.
 const (
 	gicSPI      = 0
@@ -39,7 +36,7 @@ const (
 func SMMUNode(s SMMU) *dt.Node {
 	n := dt.NewNode(fmt.Sprintf("iommu@%x", s.Base), dt.WithProperty(
 		dt.PropertyString("compatible", "arm,smmu-v3"),
-		dt.PropertyRegion("reg", s.Base, smmuSize),
+		dt.PropertyRegion("reg", s.Base, smmuv3.RegisterSpace),
 		// All four are edges (IHI 0070 §3.18), in the order of interrupt-names.
 		dt.PropertyU32Array("interrupts", []uint32{
 			gicSPI, s.EventQ, edgeRising,

@@ -160,23 +160,23 @@ func (i *IORT) Table() ([]byte, error) {
 
 func (i *IORT) check() error {
 	if len(i.OEMID) > 6 || len(i.OEMTableID) > 8 {
-		return fmt.Errorf("OEM %q, table %q: too long", i.OEMID, i.OEMTableID)
+		return fmt.Errorf("OEMID %q, OEMTableID %q: longer than 6 or 8 bytes", i.OEMID, i.OEMTableID)
 	}
 	for _, r := range i.Roots {
 		switch {
 		case r.Requesters == 0 || r.Requesters > 1<<16:
-			return fmt.Errorf("segment %d has %d requesters", r.Segment, r.Requesters)
+			return fmt.Errorf("segment %d has %d requesters: not 1 to 65536", r.Segment, r.Requesters)
 		case r.SMMU != NoSMMU && !i.has(r.SMMU):
-			return fmt.Errorf("segment %d is behind SMMU %d of %d", r.Segment, r.SMMU, len(i.SMMUs))
+			return fmt.Errorf("segment %d is behind SMMUs[%d], and there are %d", r.Segment, r.SMMU, len(i.SMMUs))
 		case uint64(r.StreamBase)+uint64(r.Requesters) > 1<<32:
-			return fmt.Errorf("segment %d has StreamIDs from %v on", r.Segment, r.StreamBase)
+			return fmt.Errorf("segment %d has %d StreamIDs from %v on: beyond 32 bits", r.Segment, r.Requesters, r.StreamBase)
 		}
 	}
 	const granule = 64<<10 - 1
 	for _, r := range i.RMRs {
 		switch {
 		case !i.has(r.SMMU):
-			return fmt.Errorf("range %#x is for SMMU %d of %d", r.Base, r.SMMU, len(i.SMMUs))
+			return fmt.Errorf("range %#x is for SMMUs[%d], and there are %d", r.Base, r.SMMU, len(i.SMMUs))
 		case r.Size == 0 || (r.Base|r.Size)&granule != 0 || r.Base+r.Size-1 < r.Base:
 			return fmt.Errorf("range of %#x bytes at %#x: not one of 64 KiB granules", r.Size, r.Base)
 		case r.Streams == 0 || uint64(r.First)+uint64(r.Streams) > 1<<32:

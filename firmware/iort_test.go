@@ -81,13 +81,13 @@ func TestIORTRejects(t *testing.T) {
 		edit func(*IORT)
 		says string
 	}{
-		{"a long OEM ID", func(i *IORT) { i.OEMID = "SEVENTH" }, "too long"},
-		{"a long table ID", func(i *IORT) { i.OEMTableID = "NINECHARS" }, "too long"},
+		{"a long OEM ID", func(i *IORT) { i.OEMID = "SEVENTH" }, "longer"},
+		{"a long table ID", func(i *IORT) { i.OEMTableID = "NINECHARS" }, "longer"},
 		{"no requesters", func(i *IORT) { i.Roots[0].Requesters = 0 }, "segment 0 has 0 requesters"},
 		{"too many requesters", func(i *IORT) { i.Roots[0].Requesters = 1<<16 + 1 }, "requesters"},
-		{"an SMMU that is not there", func(i *IORT) { i.Roots[0].SMMU = 1 }, "SMMU 1 of 1"},
+		{"an SMMU that is not there", func(i *IORT) { i.Roots[0].SMMU = 1 }, "SMMUs[1], and there are 1"},
 		{"StreamIDs that wrap", func(i *IORT) { i.Roots[0].StreamBase = 0xffff_f001 }, "StreamIDs"},
-		{"a range for no SMMU", func(i *IORT) { i.RMRs[0].SMMU = NoSMMU }, "SMMU -1 of 1"},
+		{"a range for no SMMU", func(i *IORT) { i.RMRs[0].SMMU = NoSMMU }, "SMMUs[-1], and there are 1"},
 		{"an empty range", func(i *IORT) { i.RMRs[0].Size = 0 }, "64 KiB"},
 		{"a range of 4 KiB", func(i *IORT) { i.RMRs[0].Size = 4096 }, "64 KiB"},
 		{"a range that wraps", func(i *IORT) { i.RMRs[0].Base, i.RMRs[0].Size = 1<<64-1<<16, 2<<16 }, "64 KiB"},

@@ -131,6 +131,8 @@ func New(cfg Config) (*Device, error) {
 		return nil, fmt.Errorf("%w: no Memory", ErrConfig)
 	case cfg.Interrupts == nil:
 		return nil, fmt.Errorf("%w: no Interrupts", ErrConfig)
+	case cfg.IDs == smmuv3.IDRegs{}:
+		return nil, fmt.Errorf("%w: no IDs: idr.Derive makes them", ErrConfig)
 	}
 	if err := idr.Check(cfg.IDs); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
@@ -202,8 +204,9 @@ func (d *Device) IDs() smmuv3.IDRegs { return *d.ids }
 // configuration says, or aborts if the host does not take that.
 //
 // It fails, and leaves everything as it was, if the StreamID does not fit
-// IDR1.SIDSIZE or is in use, if the host lacks something that the guest has
-// been promised (see idr.Satisfies), or if the host refuses the endpoint.
+// IDR1.SIDSIZE, if it or the endpoint is in use (bridge.ErrInUse), if the host lacks
+// something that the guest has been promised (idr.ErrHost, see idr.Satisfies), or if
+// the host refuses the endpoint.
 //
 // Hosts are told apart by ==: h is a pointer, as a rule.
 func (d *Device) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) error {
@@ -229,7 +232,7 @@ func (d *Device) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) 
 }
 
 // Detach takes an endpoint from behind the SMMU. The StreamID may be attached
-// again.
+// again, whatever the error: trap.ErrNotAttached if it was not, or else the host's.
 func (d *Device) Detach(sid smmuv3.StreamID) error {
 	return d.locked(func() error {
 		if d.closed {

@@ -10,6 +10,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/bridge/record"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
 // Stages that tests look for.
@@ -150,7 +151,7 @@ func TestAttach(t *testing.T) {
 			is   error
 			says string
 		}{
-			{"StreamID in use", 3, r.host, "nic", nil, "0x3"},
+			{"StreamID in use", 3, r.host, "nic", bridge.ErrInUse, "0x3"},
 			{"beyond SIDSIZE", 0x10000, r.host, "nic", nil, "SIDSIZE"},
 			{"endpoint in use", 4, r.host, "disk", bridge.ErrInUse, "0x4"},
 			{"no endpoint", 4, r.host, nil, bridge.ErrEndpoint, "0x4"},
@@ -159,7 +160,7 @@ func TestAttach(t *testing.T) {
 				bridge.Host
 				_ []int
 			}{}, "nic", ErrConfig, "0x4"},
-			{"a host without what was promised", 4, record.New(bridge.Capabilities{}), "nic", nil, "0x4"},
+			{"a host without what was promised", 4, record.New(bridge.Capabilities{}), "nic", idr.ErrHost, "0x4"},
 		} {
 			t.Run(tc.name, func(t *testing.T) {
 				r.host.Forget()
@@ -349,6 +350,7 @@ func TestConfig(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"Memory":     func(c *Config) { c.Memory = nil },
 		"Interrupts": func(c *Config) { c.Interrupts = nil },
+		"idr.Derive": func(c *Config) { c.IDs = smmuv3.IDRegs{} },
 		"S1P":        func(c *Config) { c.IDs.Set(smmuv3.S1P, 0) },
 		"PRI":        func(c *Config) { c.IDs.Set(smmuv3.PRI, 1) }, // without ATS,
 	} {

@@ -6,14 +6,18 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// DefaultIDs are the ID registers of a software SMMU for 48-bit addresses, with
-// DefaultIDs are the ID registers of a software SMMU for 48-bit addresses, with
-// everything else that this package carries out but stage 2, see Stage2IDs; stalls,
-// ATS and PRI; and flags of tables, since Linux takes an HTTU that has them for one
-// that has no flags at all. Config.IDs may have HTTU 0b11, OAS 0b110, VAX 0b01 and DS
-// 1; for stalls STALL_MODEL 0b00 or 0b10, with as many in STALL_MAX as may stall at a
-// time; and without stage 2 ATS, with PRI or not. Memory that has no Swapper takes
-// HTTU away.
+// DefaultIDs are the ID registers of a software SMMU for 48-bit addresses (§6.3.1 to
+// §6.3.8). They have all that this package carries out, except
+//
+//   - stage 2: see Stage2IDs;
+//   - stalls: STALL_MODEL 0b00 or 0b10, with as many in STALL_MAX as may stall at a
+//     time;
+//   - ATS, with PRI or not, which does not go with stage 2;
+//   - flags of tables, HTTU 0b11, which older Linux takes for no flags at all;
+//   - more address bits: OAS 0b110, VAX 0b01, DS 1.
+//
+// An embedder who wants one of these sets it, and passes the registers as Config.IDs.
+// HTTU takes memory that is a guestmem.Swapper.
 func DefaultIDs() smmuv3.IDRegs {
 	var r smmuv3.IDRegs
 	for f, v := range map[smmuv3.IDField]uint32{

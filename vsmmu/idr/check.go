@@ -14,7 +14,7 @@ func Check(guest smmuv3.IDRegs) error {
 		r, v := &rules[f], guest.Get(f)
 		switch {
 		case r.isReserved(v):
-			return refuse(f, "not a value of this field")
+			return refuse(f, r.notAValue(f))
 		case r.meet != nil && !r.within(v, r.offer):
 			return refuse(f, r.why)
 		}

@@ -35,7 +35,11 @@ func (e *FieldError) Error() string {
 	if e.Err == ErrHost {
 		return fmt.Sprintf("idr: %v: %v is %d: %s", e.Err, e.Field, e.Host, e.Reason)
 	}
-	return fmt.Sprintf("idr: %v: it asks for %v %d, the host has %d: %s", e.Err, e.Field, e.Asked, e.Host, e.Reason)
+	host := ""
+	if int(e.Field) < len(rules) && rules[e.Field].meet != nil {
+		host = fmt.Sprintf(", the host has %d", e.Host)
+	}
+	return fmt.Sprintf("idr: %v: it asks for %v %d%s: %s", e.Err, e.Field, e.Asked, host, e.Reason)
 }
 
 func (e *FieldError) Unwrap() error { return e.Err }

@@ -103,7 +103,7 @@ func (p Policy) apply(guest *smmuv3.IDRegs, host smmuv3.IDRegs) error {
 		}
 		switch {
 		case asked > f.Max() || r.isReserved(asked):
-			return refuse("not a value of this field")
+			return refuse(r.notAValue(f))
 		case !r.within(asked, guest.Get(f)):
 			return refuse(r.why)
 		}

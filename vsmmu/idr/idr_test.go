@@ -181,14 +181,14 @@ func TestPolicyThatCannotBeMet(t *testing.T) {
 		{"AArch32 tables of an AArch64 host", idr.Policy{smmuv3.TTF: 3}, fullHost, smmuv3.TTF, "the host has 2"},
 
 		{"value wider than the field", idr.Policy{smmuv3.MSI: 2}, fullHost, smmuv3.MSI, "not a value"},
-		{"queue beyond 2^19", idr.Policy{smmuv3.CMDQS: 20}, fullHost, smmuv3.CMDQS, "not a value"},
+		{"queue beyond 2^19", idr.Policy{smmuv3.CMDQS: 20}, fullHost, smmuv3.CMDQS, "asks for CMDQS 20: not a value of this field, whose greatest is 19"},
 		{"event queue beyond 2^19", idr.Policy{smmuv3.EVENTQS: 20}, fullHost, smmuv3.EVENTQS, "not a value"},
-		{"StreamID beyond 32 bits", idr.Policy{smmuv3.SIDSIZE: 33}, fullHost, smmuv3.SIDSIZE, "not a value"},
+		{"StreamID beyond 32 bits", idr.Policy{smmuv3.SIDSIZE: 33}, fullHost, smmuv3.SIDSIZE, "greatest is 32"},
 		{"SubstreamID beyond 20 bits", idr.Policy{smmuv3.SSIDSIZE: 21}, fullHost, smmuv3.SSIDSIZE, "not a value"},
 		{"reserved table levels", idr.Policy{smmuv3.STLevel: 2}, fullHost, smmuv3.STLevel, "not a value"},
 		{"reserved endianness", idr.Policy{smmuv3.TTENDIAN: 1}, fullHost, smmuv3.TTENDIAN, "not a value"},
 		{"no table format", idr.Policy{smmuv3.TTF: 0}, fullHost, smmuv3.TTF, "not a value"},
-		{"bit 7 of Implementer", idr.Policy{smmuv3.Implementer: 0x80}, fullHost, smmuv3.Implementer, "not a value"},
+		{"bit 7 of Implementer", idr.Policy{smmuv3.Implementer: 0x80}, fullHost, smmuv3.Implementer, "greatest is 3967"},
 		{"SMMUv4", idr.Policy{smmuv3.ArchMajor: 1}, fullHost, smmuv3.ArchMajor, "not a value"},
 		{"no such field", idr.Policy{200: 0}, fullHost, 200, "no such field"},
 

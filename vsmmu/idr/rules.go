@@ -1,6 +1,10 @@
 package idr
 
-import "github.com/go-vsmmu/vsmmuv3/smmuv3"
+import (
+	"fmt"
+
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
 
 // rule says how the guest's value of one field comes about.
 type rule struct {
@@ -21,6 +25,14 @@ type rule struct {
 }
 
 func (r *rule) isReserved(v uint32) bool { return r.reserved != nil && r.reserved(v) }
+
+func (r *rule) notAValue(f smmuv3.IDField) string {
+	most := f.Max()
+	for r.isReserved(most) {
+		most--
+	}
+	return fmt.Sprintf("not a value of this field, whose greatest is %d", most)
+}
 
 // meetOrLeast is meet; for the device's own fields, where hosts do not count,
 // it is the least.

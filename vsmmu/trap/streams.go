@@ -10,40 +10,6 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// State is where a stream stands, in the terms of the thread that the bridge
-// comes from (see package bridge).
-type State uint8
-
-const (
-	// Default is states (1) and (5): the stream is not attached, and the
-	// host's owner does with the device as it likes.
-	Default State = iota
-	// Aborting is the state between (2) and (3) that the thread asks for:
-	// stage 1 aborts, stage 2 is set up.
-	Aborting
-	// Bypassing is states (2) and (4): stage 1 bypasses, stage 2 translates.
-	Bypassing
-	// Bound is state (3): the guest's stage 1 is nested on the host's stage 2. Where
-	// the guest has a stage 2 of its own, that one is as well.
-	Bound
-)
-
-func (s State) String() string {
-	return [...]string{"default", "aborting", "bypassing", "bound"}[s]
-}
-
-// StateOf is the state of an attached stream that does what the stage says.
-func StateOf(g bridge.GuestStage) State {
-	switch g.Disposition {
-	case bridge.Translate, bridge.TranslateS2, bridge.TranslateNested:
-		return Bound
-	case bridge.Bypass:
-		return Bypassing
-	default:
-		return Aborting
-	}
-}
-
 // Outcome is how a look at a stream's configuration ended.
 type Outcome uint8
 
@@ -59,11 +25,8 @@ const (
 	Lost
 )
 
-// Errors of Attach and Detach.
-var (
-	ErrAttached    = errors.New("trap: the StreamID is attached already")
-	ErrNotAttached = errors.New("trap: the StreamID is not attached")
-)
+// ErrNotAttached is matched by the error of Detach for a StreamID that no endpoint has.
+var ErrNotAttached = errors.New("trap: the StreamID is not attached")
 
 var errStale = errors.New("the host may hold stale translations")
 
@@ -154,12 +117,12 @@ func (s *Streams) Range(first, last smmuv3.StreamID) []*Stream {
 	return s.sorted[lo:max(lo, hi)]
 }
 
-// Attach takes an endpoint in, which then does what the guest's configuration
-// says. A configuration that the host refuses leaves it attached and aborting.
+// Attach takes an endpoint in, which aborts until it is refreshed. The error is the
+// host's, or matches bridge.ErrInUse if the StreamID is attached already.
 func (s *Streams) Attach(sid smmuv3.StreamID, host bridge.Host, ep bridge.Endpoint) (*Stream, error) {
 	i, found := s.search(sid)
 	if found {
-		return nil, fmt.Errorf("%w: %v", ErrAttached, sid)
+		return nil, fmt.Errorf("trap: attach of stream %v: the StreamID is %w", sid, bridge.ErrInUse)
 	}
 	b, err := host.Attach(sid, ep)
 	if err != nil {

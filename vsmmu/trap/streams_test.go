@@ -53,44 +53,78 @@ func (r *rig) binds() []string {
 	all := []string{}
 	for _, c := range r.host.Forget() {
 		if c.Op == record.Bind {
-			all = append(all, StateOf(c.Stage).String())
+			all = append(all, stateOf(c.Stage).String())
 		}
 	}
 	return all
+}
+
+// state is where a stream stands, in the terms of the thread that the bridge
+// comes from (see package bridge).
+type state uint8
+
+const (
+	// unattached is states (1) and (5): the stream is not attached, and the
+	// host's owner does with the device as it likes.
+	unattached state = iota
+	// aborting is the state between (2) and (3) that the thread asks for:
+	// stage 1 aborts, stage 2 is set up.
+	aborting
+	// bypassing is states (2) and (4): stage 1 bypasses, stage 2 translates.
+	bypassing
+	// bound is state (3): the guest's stage 1 is nested on the host's stage 2. Where
+	// the guest has a stage 2 of its own, that one is as well.
+	bound
+)
+
+func (s state) String() string {
+	return [...]string{"unattached", "aborting", "bypassing", "bound"}[s]
+}
+
+// stateOf is the state of an attached stream that does what the stage says.
+func stateOf(g bridge.GuestStage) state {
+	switch g.Disposition {
+	case bridge.Translate, bridge.TranslateS2, bridge.TranslateNested:
+		return bound
+	case bridge.Bypass:
+		return bypassing
+	default:
+		return aborting
+	}
 }
 
 // TestStatesOfTheThread walks a stream through the five states of the
 // bind_guest_stage thread and the one between, by every transition that a
 // guest or its VMM can cause. docs/states.md shows the same table.
 func TestStatesOfTheThread(t *testing.T) {
-	to := map[State]func(*rig){
-		Aborting:  func(r *rig) { r.ste(steAbort, 0); r.enable(true); _, _ = r.refresh() },
-		Bypassing: func(r *rig) { r.ste(steBypass, 0); r.enable(true); _, _ = r.refresh() },
-		Bound:     func(r *rig) { r.ste(steS1, 0); r.enable(true); _, _ = r.refresh() },
+	to := map[state]func(*rig){
+		aborting:  func(r *rig) { r.ste(steAbort, 0); r.enable(true); _, _ = r.refresh() },
+		bypassing: func(r *rig) { r.ste(steBypass, 0); r.enable(true); _, _ = r.refresh() },
+		bound:     func(r *rig) { r.ste(steS1, 0); r.enable(true); _, _ = r.refresh() },
 	}
 	steps := []struct {
 		name string
 		do   func(*rig)
-		want map[State]State // from each state; Default where the stream is gone
+		want map[state]state // from each state; unattached where the stream is gone
 	}{
-		{"STE: Config 000", func(r *rig) { r.ste(steAbort, 0); _, _ = r.refresh() }, all(Aborting)},
-		{"STE: V=0", func(r *rig) { r.ste(0, 0); _, _ = r.refresh() }, all(Aborting)},
-		{"STE: illegal", func(r *rig) { r.ste(steS2, 0); _, _ = r.refresh() }, all(Aborting)},
+		{"STE: Config 000", func(r *rig) { r.ste(steAbort, 0); _, _ = r.refresh() }, all(aborting)},
+		{"STE: V=0", func(r *rig) { r.ste(0, 0); _, _ = r.refresh() }, all(aborting)},
+		{"STE: illegal", func(r *rig) { r.ste(steS2, 0); _, _ = r.refresh() }, all(aborting)},
 		{"STE: unreadable", func(r *rig) {
 			r.mem.FailReads(guestmem.Range{GPA: strtab, Len: 1024}, nil)
 			_, _ = r.refresh()
-		}, all(Aborting)},
-		{"STE: bypass", func(r *rig) { r.ste(steBypass, 0); _, _ = r.refresh() }, all(Bypassing)},
-		{"STE: stage 1", func(r *rig) { r.ste(steS1, 0); _, _ = r.refresh() }, all(Bound)},
-		{"STE: another stage 1", func(r *rig) { r.ste(steTable, 0); _, _ = r.refresh() }, all(Bound)},
-		{"SMMUEN=0, GBPA bypasses", func(r *rig) { r.enable(false); _, _ = r.refresh() }, all(Bypassing)},
+		}, all(aborting)},
+		{"STE: bypass", func(r *rig) { r.ste(steBypass, 0); _, _ = r.refresh() }, all(bypassing)},
+		{"STE: stage 1", func(r *rig) { r.ste(steS1, 0); _, _ = r.refresh() }, all(bound)},
+		{"STE: another stage 1", func(r *rig) { r.ste(steTable, 0); _, _ = r.refresh() }, all(bound)},
+		{"SMMUEN=0, GBPA bypasses", func(r *rig) { r.enable(false); _, _ = r.refresh() }, all(bypassing)},
 		{"SMMUEN=0, GBPA.ABORT", func(r *rig) {
 			r.streams.SetRegs(Regs{GBPA: smmuv3.GBPAAbort})
 			_, _ = r.refresh()
-		}, all(Aborting)},
+		}, all(aborting)},
 		{"STE changed, no CFGI", func(r *rig) { r.ste(steS1+0x1000, 0) },
-			map[State]State{Aborting: Aborting, Bypassing: Bypassing, Bound: Bound}},
-		{"detach", func(r *rig) { require.NoError(r, r.streams.Detach(sid)) }, all(Default)},
+			map[state]state{aborting: aborting, bypassing: bypassing, bound: bound}},
+		{"detach", func(r *rig) { require.NoError(r, r.streams.Detach(sid)) }, all(unattached)},
 	}
 	for from, reach := range to {
 		for _, step := range steps {
@@ -98,25 +132,25 @@ func TestStatesOfTheThread(t *testing.T) {
 				r := newRig(t)
 				r.attach()
 				reach(r)
-				require.Equal(t, from, StateOf(r.stream.Stage()))
+				require.Equal(t, from, stateOf(r.stream.Stage()))
 				r.binds()
 
 				step.do(r)
 				calls := r.binds()
 				assert.LessOrEqual(t, len(calls), 1, "a stage is replaced in one call, with nothing between: %v", calls)
 				stage, attached := r.host.Stage(sid)
-				if step.want[from] == Default {
+				if step.want[from] == unattached {
 					assert.False(t, attached)
 					return
 				}
-				assert.Equal(t, step.want[from], StateOf(stage))
+				assert.Equal(t, step.want[from], stateOf(stage))
 				assert.Equal(t, r.stream.Stage(), stage, "what is believed of the host is so")
 			})
 		}
 	}
 }
 
-func all(to State) map[State]State { return map[State]State{Aborting: to, Bypassing: to, Bound: to} }
+func all(to state) map[state]state { return map[state]state{aborting: to, bypassing: to, bound: to} }
 
 func TestAttachAborts(t *testing.T) {
 	r := newRig(t)
@@ -125,7 +159,7 @@ func TestAttachAborts(t *testing.T) {
 	require.True(t, ok)
 	assert.Equal(t, bridge.GuestStage{}, stage, "until the guest's configuration has been looked at")
 	_, err := r.streams.Attach(sid, r.host, "another")
-	assert.ErrorIs(t, err, ErrAttached)
+	assert.ErrorIs(t, err, bridge.ErrInUse)
 	assert.ErrorIs(t, r.streams.Detach(sid+1), ErrNotAttached)
 }
 
@@ -156,16 +190,16 @@ func TestHostFails(t *testing.T) {
 		answers []error // of the calls of Bind, in order
 		outcome Outcome
 		binds   int
-		want    State // of the host
+		want    state // of the host
 	}{
-		{"taken", []error{nil}, Moved, 1, Bound},
-		{"rejected: aborts", []error{bridge.ErrRejected, nil}, Refused, 2, Aborting},
-		{"passing fault: tried twice", []error{again, nil}, Moved, 2, Bound},
-		{"fault that stays: aborts", []error{again, again, nil}, Refused, 3, Aborting},
-		{"abort meets a passing fault", []error{bridge.ErrRejected, again, nil}, Refused, 3, Aborting},
-		{"abort fails: lost", []error{bridge.ErrRejected, again, again}, Lost, 3, Bypassing},
-		{"device gone: no more DMA", []error{bridge.ErrGone, bridge.ErrGone}, Refused, 2, Bypassing},
-		{"stream closed under us: no more DMA to the guest", []error{bridge.ErrClosed, bridge.ErrClosed}, Refused, 2, Bypassing},
+		{"taken", []error{nil}, Moved, 1, bound},
+		{"rejected: aborts", []error{bridge.ErrRejected, nil}, Refused, 2, aborting},
+		{"passing fault: tried twice", []error{again, nil}, Moved, 2, bound},
+		{"fault that stays: aborts", []error{again, again, nil}, Refused, 3, aborting},
+		{"abort meets a passing fault", []error{bridge.ErrRejected, again, nil}, Refused, 3, aborting},
+		{"abort fails: lost", []error{bridge.ErrRejected, again, again}, Lost, 3, bypassing},
+		{"device gone: no more DMA", []error{bridge.ErrGone, bridge.ErrGone}, Refused, 2, bypassing},
+		{"stream closed under us: no more DMA to the guest", []error{bridge.ErrClosed, bridge.ErrClosed}, Refused, 2, bypassing},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t)
@@ -187,7 +221,7 @@ func TestHostFails(t *testing.T) {
 			assert.Equal(t, tc.outcome, outcome)
 			assert.Len(t, r.binds(), tc.binds)
 			stage, _ := r.host.Stage(sid)
-			assert.Equal(t, tc.want, StateOf(stage))
+			assert.Equal(t, tc.want, stateOf(stage))
 			if tc.outcome == Moved {
 				assert.NoError(t, err)
 			} else {
@@ -254,14 +288,14 @@ func TestCutAndMend(t *testing.T) {
 	outcome, _ := r.streams.Abort(r.stream, refuse)
 	require.Equal(t, Lost, outcome)
 	assert.ErrorIs(t, r.streams.Cut(r.stream), refuse)
-	assert.Equal(t, Bound, StateOf(r.stream.Stage()), "it still does what it did")
+	assert.Equal(t, bound, stateOf(r.stream.Stage()), "it still does what it did")
 	require.NoError(t, r.streams.Mend(r.stream), "and is not cut off")
 
 	r.host.FailWith(nil)
 	require.NoError(t, r.streams.Cut(r.stream))
 	_, attached := r.host.Stage(sid)
 	assert.False(t, attached)
-	assert.Equal(t, Aborting, StateOf(r.stream.Stage()))
+	assert.Equal(t, aborting, stateOf(r.stream.Stage()))
 	outcome, err = r.refresh()
 	assert.Equal(t, Refused, outcome)
 	assert.ErrorIs(t, err, bridge.ErrClosed)
