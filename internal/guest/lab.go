@@ -9,10 +9,14 @@ type LabMessage struct {
 	Hello *Hello `json:"hello,omitempty"`
 	// Begin names what the guest does from now on.
 	Begin string `json:"begin,omitempty"`
+	// Ask has the VMM do something: an Ask constant. The init goes on when the VMM has answered with the line Done.
+	Ask string `json:"ask,omitempty"`
 	// Disk is what has become of one disk under what was begun.
 	Disk *Disk `json:"disk,omitempty"`
 	// Read is how fast the NVMe disk is under what was begun.
 	Read *LabRead `json:"read,omitempty"`
+	// Moved is sent when the NVMe disk has another requester ID.
+	Moved *LabMove `json:"moved,omitempty"`
 	// Stray is a DMA that the guest has had the NVMe disk make where nothing is mapped.
 	Stray *LabStray `json:"stray,omitempty"`
 	// Reset holds what the kernel has said of the SMMU that it found enabled.
@@ -28,6 +32,17 @@ type LabRead struct {
 	IOMMU   string  `json:"iommu_type"` // of the disk's group: a Domain constant
 	Bytes   int64   `json:"bytes"`
 	Seconds float64 `json:"seconds"`
+}
+
+// What the VMM can be asked for.
+const (
+	AskPort = "a root port that comes before the one of the NVMe disk"
+)
+
+// LabMove is a change of a PCI function's requester ID, which is its StreamID.
+type LabMove struct {
+	From uint32 `json:"from"`
+	To   uint32 `json:"to"`
 }
 
 // LabStray is a DMA to an address that was never mapped.
@@ -59,6 +74,7 @@ const (
 	StepFirst     = "after the boot"
 	StepRebind    = "after unbinding and binding the driver"
 	StepFLR       = "after a function-level reset"
+	StepRenumber  = "after its bus got another number"
 	StepDomain    = "after a turn past the SMMU"
 	StepStray     = "after a stray DMA"
 	StepReboot    = "after a reboot"
@@ -66,7 +82,7 @@ const (
 )
 
 // LabSteps are all of them, in order.
-var LabSteps = []string{StepFirst, StepRebind, StepFLR, StepDomain, StepStray, StepReboot, StepTakenOver}
+var LabSteps = []string{StepFirst, StepRebind, StepFLR, StepRenumber, StepDomain, StepStray, StepReboot, StepTakenOver}
 
 // LabSize is how many bytes of each disk a step writes, from the start: the first TestSize, the others less, so that what
 // the first has written can be checked in the end, too.

@@ -59,6 +59,11 @@ func (l *labInit) send(m LabMessage) error {
 	return l.sendLine(line)
 }
 
+// ask has the VMM do something, and waits for it.
+func (l *labInit) ask(what string) error {
+	return errors.Join(l.send(LabMessage{Ask: what}), l.waitDone())
+}
+
 // run is a boot.
 func (l *labInit) run() (end string, err error) {
 	hello, err := sayHello()
@@ -77,7 +82,7 @@ func (l *labInit) run() (end string, err error) {
 	}
 	switch boot {
 	case "1":
-		return EndReboot, errors.Join(l.step(StepFirst), l.rebind(), l.reset(), l.measure(), l.stray())
+		return EndReboot, errors.Join(l.step(StepFirst), l.rebind(), l.reset(), l.renumber(), l.measure(), l.stray())
 	case "2":
 		return EndCrash, l.step(StepReboot)
 	case "3":

@@ -84,6 +84,8 @@ type Guest struct {
 	Boots   []machine.Boot `json:"boots"`
 	Steps   []Step         `json:"steps"`
 	Reads   []Read         `json:"reads"`
+	// Moved is how the NVMe disk's requester ID has changed, as the guest's kernel sees it.
+	Moved guest.LabMove `json:"moved"`
 	// Stray is the DMA that the guest never mapped, and TakenOver what the kernel said that found the SMMU enabled.
 	Stray     guest.LabStray `json:"stray"`
 	TakenOver []string       `json:"taken_over"`
@@ -135,6 +137,8 @@ func (g *Guest) hear(m *guest.LabMessage) {
 		}
 		step := &g.Steps[len(g.Steps)-1]
 		step.Disks = append(step.Disks, *m.Disk)
+	case m.Moved != nil:
+		g.Moved = *m.Moved
 	case m.Stray != nil:
 		g.Stray = *m.Stray
 	case m.Reset != nil:

@@ -67,11 +67,25 @@ var checks = []struct {
 	{"both disks are behind one SMMU, each with its own host", func(r *Report) (string, bool) {
 		hosts := map[string]int{}
 		for _, s := range r.Guest.Streams {
-			if slices.ContainsFunc(s.Binds, func(bind string) bool { return strings.HasPrefix(bind, bridge.Translate.String()) }) {
+			if translated(s) {
 				hosts[s.Host]++
 			}
 		}
-		return fmt.Sprintf("streams that were translated, by host: %v", hosts), hosts["iommufd"] == 1 && hosts["soft"] == 1
+		// The NVMe disk has had two StreamIDs.
+		return fmt.Sprintf("streams that were translated, by host: %v", hosts), hosts["iommufd"] == 2 && hosts["soft"] == 1
+	}},
+	{"the NVMe disk's StreamID followed the number of its bus", func(r *Report) (string, bool) {
+		m := r.Guest.Moved
+		at := func(id uint32, attached bool) func(machine.Place) bool {
+			return func(p machine.Place) bool { return p == machine.Place{StreamID: id, Attached: attached} }
+		}
+		i := slices.IndexFunc(r.Guest.Places, at(m.From, false))
+		if m.From == m.To || i < 1 || i+1 == len(r.Guest.Places) || !at(m.From, true)(r.Guest.Places[i-1]) || !at(m.To, true)(r.Guest.Places[i+1]) {
+			return fmt.Sprintf("the guest has moved it from %#x to %#x: %+v", m.From, m.To, r.Guest.Places), false
+		}
+		// Its bytes were verified with the new one, which is bound as the old one was.
+		j := slices.IndexFunc(r.Guest.Streams, func(s machine.Stream) bool { return s.StreamID == m.To })
+		return fmt.Sprintf("%#x was detached, %#x attached and bound", m.From, m.To), j >= 0 && translated(r.Guest.Streams[j])
 	}},
 	{"both were written, read back and verified at every step", func(r *Report) (string, bool) {
 		done := 0
@@ -170,6 +184,11 @@ func (r *Report) read(name string) (sum Read, ok bool) {
 		}
 	}
 	return sum, ok
+}
+
+// translated says whether a stream has ever been.
+func translated(s machine.Stream) bool {
+	return slices.ContainsFunc(s.Binds, func(bind string) bool { return strings.HasPrefix(bind, bridge.Translate.String()) })
 }
 
 // passed is a check that tests passed, and all of what they consist of that was run.

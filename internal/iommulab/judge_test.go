@@ -41,14 +41,17 @@ func good() *Report {
 			{Name: guest.ReadBypass, Read: machine.Read{LabRead: guest.LabRead{IOMMU: guest.DomainIdentity, Bytes: 1 << 20, Seconds: 1}}},
 		},
 		Stray:     guest.LabStray{Address: 0x5000, Kernel: []string{"arm-smmu-v3 9050000.iommu: event 0x10 received:"}},
+		Moved:     guest.LabMove{From: 0x100, To: 0x200},
 		TakenOver: []string{"arm-smmu-v3 9050000.iommu: SMMU currently enabled! Resetting..."},
 		NVMe:      guest.TestSize,
 		End: machine.End{
 			Streams: []machine.Stream{
-				{StreamID: 8, Host: "iommufd", Binds: []string{"abort", "translate s1fmt=linear"}},
+				{StreamID: 0x100, Host: "iommufd", Binds: []string{"abort", "translate s1fmt=linear"}},
+				{StreamID: 0x200, Host: "iommufd", Binds: []string{"translate s1fmt=linear"}},
 				{StreamID: 0x2000, Host: "soft", Binds: []string{"translate s1fmt=linear"}},
 			},
-			Events: []machine.Event{{Name: "F_TRANSLATION", StreamID: 8, Address: 0x5040}},
+			Events: []machine.Event{{Name: "F_TRANSLATION", StreamID: 0x200, Address: 0x5040}},
+			Places: []machine.Place{{StreamID: 0x100, Attached: true}, {StreamID: 0x100}, {StreamID: 0x200, Attached: true}},
 			Virtio: guest.TestSize,
 		},
 	}
@@ -83,8 +86,12 @@ func TestJudge(t *testing.T) {
 		{"nobody counted", func(r *Report) { r.Figures = Figures{} }, "every iommufd object is gone"},
 		{"a warning", func(r *Report) { r.Warnings = []string{"BUG: x"} }, "neither kernel has anything to complain of"},
 		{"an early end", func(r *Report) { r.Guest.Boots = r.Guest.Boots[:2] }, "the guest was rebooted, and once crashed, and powered off"},
-		{"one host", func(r *Report) { r.Guest.Streams = r.Guest.Streams[:1] }, "both disks are behind one SMMU, each with its own host"},
-		{"a stream that was not translated", func(r *Report) { r.Guest.Streams[1].Binds = []string{"bypass"} }, "both disks are behind one SMMU, each with its own host"},
+		{"one host", func(r *Report) { r.Guest.Streams = r.Guest.Streams[:2] }, "both disks are behind one SMMU, each with its own host"},
+		{"a stream that was not translated", func(r *Report) { r.Guest.Streams[2].Binds = []string{"bypass"} }, "both disks are behind one SMMU, each with its own host"},
+		{"no new number", func(r *Report) { r.Guest.Moved.To = 0x100 }, "the NVMe disk's StreamID followed the number of its bus"},
+		{"another number", func(r *Report) { r.Guest.Moved.To = 0x300 }, "the NVMe disk's StreamID followed the number of its bus"},
+		{"the old one was not detached", func(r *Report) { r.Guest.Places[1].Error = "no" }, "the NVMe disk's StreamID followed the number of its bus"},
+		{"the new one was not attached", func(r *Report) { r.Guest.Places = r.Guest.Places[:2] }, "the NVMe disk's StreamID followed the number of its bus"},
 		{"a step is missing", func(r *Report) { r.Guest.Steps = r.Guest.Steps[1:] }, "both were written, read back and verified at every step"},
 		{"a disk failed", func(r *Report) { r.Guest.Steps[3].Disks[1].Error = "EIO" }, "both were written, read back and verified at every step"},
 		{"a disk is missing", func(r *Report) { r.Guest.Steps[3].Disks = r.Guest.Steps[3].Disks[:1] }, "both were written, read back and verified at every step"},
@@ -130,7 +137,7 @@ func TestSummaryNamesWhatWasNotRun(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, r.Summary(&out))
 	assert.Regexp(t, `Tests that were not run\n  TestKernelConformance/Tables/two-level  the host has no IDR0.CD2L`, out.String())
-	assert.Contains(t, out.String(), "\nOK: 23 of 23 checks held; 25 tests passed, 0 failed, 1 not run\n")
+	assert.Contains(t, out.String(), "\nOK: 24 of 24 checks held; 25 tests passed, 0 failed, 1 not run\n")
 }
 
 func TestComplains(t *testing.T) {

@@ -24,8 +24,12 @@ type PCIDevice struct {
 	Log *slog.Logger
 }
 
-// firstPCIDevice leaves the place of the host bridge itself.
+// firstPCIDevice leaves a place before those of all devices.
 const firstPCIDevice = 1
+
+// AddRootPort gives the machine a root port with nothing behind it, before all devices: a guest that numbers the buses behind
+// ports in their order gives them other numbers when it does so again. It is called once, also while the machine runs.
+func (m *Machine) AddRootPort() error { return m.pci.AddPort(firstPCIDevice - 1) }
 
 // AddPCIDevice gives the machine a device of the host's. Its DMA goes by way of the SMMU, if there is one.
 //

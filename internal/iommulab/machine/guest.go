@@ -33,6 +33,7 @@ type Read struct {
 type End struct {
 	Streams  []Stream          `json:"streams"`
 	Commands map[string]uint64 `json:"commands"` // consumed, by opcode
+	Places   []Place           `json:"places"`   // of the NVMe disk, as many as are kept
 	Events   []Event           `json:"events"`   // recorded, as many as are kept
 	// Virtio is how many bytes of the emulated disk's backing are as the guest left them.
 	Virtio      int64  `json:"virtio_bytes"`
@@ -45,6 +46,13 @@ type Stream struct {
 	Host     string   `json:"host"` // which carries them out
 	Binds    []string `json:"binds"`
 	Calls    int      `json:"bind_calls"`
+}
+
+// Place is what has become of the NVMe disk's stream when its requester ID changed.
+type Place struct {
+	StreamID uint32 `json:"stream_id"`
+	Attached bool   `json:"attached"` // to the SMMU by that StreamID, or detached from it
+	Error    string `json:"error,omitempty"`
 }
 
 // Event is a record of the SMMU's event queue.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/guest"
@@ -26,7 +27,8 @@ const (
 type control struct {
 	notes    *notes
 	tell     func(machine.Guest)
-	requests func() uint64 // how many invalidations the host has asked of the kernel
+	do       func(what string) error // carries out what the guest asks for
+	requests func() uint64           // how many invalidations the host has asked of the kernel
 
 	mu       sync.Mutex
 	lines    lines.Writer
@@ -83,6 +85,13 @@ func (c *control) Close() error {
 	return nil
 }
 
+func (c *control) answer(word string) {
+	select {
+	case c.reply <- word + "\n":
+	default: // the guest has not taken the answer to the last
+	}
+}
+
 // message takes one line.
 func (c *control) message(line string) {
 	if c.messages++; c.messages > maxMessages {
@@ -94,10 +103,14 @@ func (c *control) message(line string) {
 	}
 	switch {
 	case m.Hello != nil:
-		select {
-		case c.reply <- strconv.Itoa(c.boot) + "\n":
-		default: // it has not taken the answer to the last
+		c.answer(strconv.Itoa(c.boot))
+	case m.Ask != "":
+		word := guest.Done
+		if err := c.do(m.Ask); err != nil {
+			word = strings.ReplaceAll(err.Error(), "\n", "; ")
 		}
+		c.answer(word)
+		return
 	case m.Begin != "":
 		c.cost, c.asked = c.notes.spent(), c.requests()
 		c.tell(machine.Guest{Stage: "the guest: " + m.Begin})

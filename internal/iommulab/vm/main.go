@@ -78,6 +78,7 @@ func run(m *machine.Machine) (err error) {
 	if err != nil {
 		return err
 	}
+	c.do = v.do
 	err = errors.Join(boots(v, c, tell), v.close())
 	figures := machine.Figures(host.Stats())
 	if err := errors.Join(err, m.Send(machine.Message{Figures: &figures})); err != nil {

@@ -19,6 +19,7 @@ const (
 	maxBinds   = 64 // of each stream
 	maxStreams = 8
 	maxEvents  = 16
+	maxPlaces  = 64
 )
 
 // notes are what the SMMU does.
@@ -27,6 +28,7 @@ type notes struct {
 	commands [2][1 << 8]uint64 // by opcode, those in order and those in error
 	streams  map[smmuv3.StreamID]*machine.Stream
 	events   []machine.Event
+	places   []machine.Place
 	cost     cost
 	interval interval
 }
@@ -115,6 +117,20 @@ func (n *notes) event(e smmuv3.Event, fate vsmmu.Fate) {
 	}
 }
 
+// place notes that the NVMe disk was attached or detached by a StreamID.
+func (n *notes) place(sid smmuv3.StreamID, attached bool, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.places) == maxPlaces {
+		return
+	}
+	p := machine.Place{StreamID: uint32(sid), Attached: attached}
+	if err != nil {
+		p.Error = err.Error()
+	}
+	n.places = append(n.places, p)
+}
+
 // spent is what the invalidations have cost so far.
 func (n *notes) spent() cost {
 	n.mu.Lock()
@@ -126,7 +142,7 @@ func (n *notes) spent() cost {
 func (n *notes) end() machine.End {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	end := machine.End{Commands: map[string]uint64{}, Events: slices.Clone(n.events)}
+	end := machine.End{Commands: map[string]uint64{}, Places: slices.Clone(n.places), Events: slices.Clone(n.events)}
 	for failed, suffix := range []string{"", " (error)"} {
 		for op, count := range n.commands[failed] {
 			if count > 0 {

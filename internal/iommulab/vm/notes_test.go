@@ -57,11 +57,14 @@ func TestNotesAreBounded(t *testing.T) {
 		n.bind(smmuv3.StreamID(i%16), bridge.GuestStage{}, errors.New("no"))
 		n.bind(virtioID, bridge.GuestStage{}, nil)
 		n.event(smmuv3.Event{0x10}, vsmmu.Recorded)
+		n.place(smmuv3.StreamID(i), true, errors.New("no"))
 	}
 	n.command(smmuv3.Command{0xff}, smmuv3.CErrorIll)
 	end := n.end()
 	assert.Len(t, end.Events, maxEvents)
 	assert.Len(t, end.Streams, maxStreams)
+	assert.Len(t, end.Places, maxPlaces)
+	assert.Equal(t, machine.Place{StreamID: 1, Attached: true, Error: "no"}, end.Places[1])
 	for _, s := range end.Streams {
 		assert.LessOrEqual(t, len(s.Binds), maxBinds)
 	}
@@ -76,6 +79,14 @@ func TestControl(t *testing.T) {
 	c := newControl(n, func(g machine.Guest) { told = append(told, g) })
 	asked := uint64(5)
 	c.requests = func() uint64 { return asked }
+	var wanted []string
+	c.do = func(what string) error {
+		wanted = append(wanted, what)
+		if what != guest.AskPort {
+			return errors.New("no\nsuch thing")
+		}
+		return nil
+	}
 	say := func(line string) {
 		t.Helper()
 		_, err := io.WriteString(c, line+"\n")
@@ -84,10 +95,20 @@ func TestControl(t *testing.T) {
 
 	c.begin(2)
 	say(`{"hello":{"release":"6.1"}}`)
-	answer := make([]byte, 8)
-	read, err := c.Read(answer)
-	require.NoError(t, err)
-	assert.Equal(t, "2\n", string(answer[:read]))
+	hear := func() string {
+		t.Helper()
+		answer := make([]byte, 80)
+		read, err := c.Read(answer)
+		require.NoError(t, err)
+		return string(answer[:read])
+	}
+	assert.Equal(t, "2\n", hear())
+
+	say(`{"ask":"a root port that comes before the one of the NVMe disk"}`)
+	assert.Equal(t, "done\n", hear())
+	say(`{"ask":"the moon"}`)
+	assert.Equal(t, "no; such thing\n", hear())
+	assert.Equal(t, []string{guest.AskPort, "the moon"}, wanted)
 
 	say(`{"begin":"a read"}`)
 	asked += 3

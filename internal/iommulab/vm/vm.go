@@ -4,6 +4,7 @@ package vm
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -102,14 +103,15 @@ func (v *vm) addVirtio(host bridge.Host, disk *os.File) error {
 	return v.AddDisk(block, endpoint, vmm.Master{StreamID: virtioID})
 }
 
-// addNVMe passes the disk through, attached by the requester ID that it has at the time.
-func (v *vm) addNVMe(host bridge.Host, device *iommufd.Device, log *slog.Logger) error {
+// addNVMe passes the disk through, behind a root port, attached by the requester ID that it has at the time.
+func (v *vm) addNVMe(host *counted, device *iommufd.Device, log *slog.Logger) error {
 	physical, err := vfio.Open(device.FD())
 	if err != nil {
 		return err
 	}
 	var at smmuv3.StreamID
-	_, err = v.AddPCIDevice(vmm.PCIDevice{Device: physical, Log: log, Stream: func(sid smmuv3.StreamID, ok bool) error {
+	_, err = v.AddPCIDevice(vmm.PCIDevice{Device: physical, BehindPort: true, Log: log, Stream: func(sid smmuv3.StreamID, ok bool) (err error) {
+		defer func() { host.notes.place(at, ok, err) }()
 		if !ok {
 			return v.smmu.Detach(at)
 		}
@@ -117,6 +119,15 @@ func (v *vm) addNVMe(host bridge.Host, device *iommufd.Device, log *slog.Logger)
 		return v.smmu.Attach(sid, host, device)
 	}})
 	return err
+}
+
+// do carries out what the guest asks for.
+func (v *vm) do(what string) error {
+	switch what {
+	case guest.AskPort:
+		return v.AddRootPort()
+	}
+	return fmt.Errorf("the guest asked for %.80q", what)
 }
 
 // restart readies the machine for the next boot, and the SMMU if that is to begin anew, too.

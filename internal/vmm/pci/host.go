@@ -95,6 +95,9 @@ func (h *Host) Add(device int, behindPort bool, f Function, connect func(*Slot))
 	return nil
 }
 
+// AddPort puts a root port with nothing behind it on the root bus. The guest finds it when it looks there again.
+func (h *Host) AddPort(device int) error { return h.Add(device, true, absent{}, nil) }
+
 // Remove resets the function of a device and takes it away, for good: there is nothing in its place from then on.
 func (h *Host) Remove(device int) {
 	h.mu.Lock()

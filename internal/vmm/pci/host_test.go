@@ -167,6 +167,25 @@ func TestRemovedFunction(t *testing.T) {
 	assert.Empty(t, behind.take())
 }
 
+// A guest that numbers the buses in the order of their ports gives one that was there before another number.
+func TestPortComesWhileTheGuestRuns(t *testing.T) {
+	h := NewHost(3)
+	f := &function{}
+	require.NoError(t, h.Add(1, true, f, f.connect))
+	ecam := h.ECAM()
+	ecam.Store(device(0, 1)+regSecondary, 1, 1)
+	require.NoError(t, h.AddPort(0))
+	require.ErrorIs(t, h.AddPort(0), ErrFull)
+	assert.Equal(t, []string{"requester 01:00.0 true"}, f.take())
+
+	assert.EqualValues(t, 0x000c_1b36, ecam.Load(device(0, 0), 4))
+	ecam.Store(device(0, 1)+regSecondary, 1, 0)
+	ecam.Store(device(0, 0)+regSecondary, 1, 1)
+	ecam.Store(device(0, 1)+regSecondary, 1, 2)
+	assert.Equal(t, []string{"requester 00:00.0 false", "requester 02:00.0 true"}, f.take())
+	assert.EqualValues(t, 0xffff_ffff, ecam.Load(device(1, 0), 4))
+}
+
 func TestClaims(t *testing.T) {
 	h := NewHost(1, low, high)
 	a, b := &function{}, &function{}
