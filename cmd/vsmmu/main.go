@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/lines"
@@ -32,7 +33,7 @@ Usage:
   vsmmu replay [FILE]  show and check again what a guest did to the SMMU, here and now
   vsmmu decode KIND HEX...
                        explain words of the SMMU's structures
-  vsmmu COMMAND -h     the flags of a command
+  vsmmu help COMMAND   the flags of a command; so does vsmmu COMMAND -h
   vsmmu help           this text
 
 Exit status:
@@ -43,6 +44,14 @@ Exit status:
   130  interrupted (128 plus the signal's number)
 `
 
+var commands = map[string]func(args []string, stdout, stderr io.Writer) int{
+	"boot":       bootCommand,
+	"bench-boot": benchBootCommand,
+	"lab":        labCommand,
+	"replay":     replayCommand,
+	"decode":     decodeCommand,
+}
+
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
@@ -50,26 +59,22 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stderr, usage)
 		return exitUsage
 	}
-	switch args[0] {
-	case "boot":
-		return bootCommand(args[1:], stdout, stderr)
-	case "replay":
-		return replayCommand(args[1:], stdout, stderr)
-	case "decode":
-		return decodeCommand(args[1:], stdout, stderr)
-	case "bench-boot":
-		return benchBootCommand(args[1:], stdout, stderr)
-	case "lab":
-		return labCommand(args[1:], stdout, stderr)
-	case "help", "-h", "-help", "--help":
+	name, rest := args[0], args[1:]
+	switch {
+	case name == "help" && len(rest) > 0:
+		name, rest = rest[0], []string{"-h"}
+	case slices.Contains([]string{"help", "-h", "-help", "--help"}, name):
 		fmt.Fprint(stdout, usage)
 		return exitOK
+	}
+	if command, ok := commands[name]; ok {
+		return command(rest, stdout, stderr)
 	}
 	if isInit, err := runInit(args[0]); isInit {
 		// An init that returns has failed even to power off: its kernel panics, and that ends the machine.
 		return complain(stderr, err)
 	}
-	return complain(stderr, fmt.Errorf("unknown command %q: see vsmmu help", args[0]))
+	return complain(stderr, fmt.Errorf("unknown command %q: see vsmmu help", name))
 }
 
 // complain prints the one line that a failure deserves.

@@ -17,6 +17,7 @@ func TestBadCommandLinesGetOneLineAndStatus2(t *testing.T) {
 		want string
 	}{
 		{[]string{"bot"}, `unknown command "bot": see vsmmu help`},
+		{[]string{"help", "bot"}, `unknown command "bot": see vsmmu help`},
 		{[]string{"boot", "-nosuch"}, "-nosuch: see vsmmu boot -h"},
 		{[]string{"bench-boot", "-nosuch"}, "-nosuch: see vsmmu bench-boot -h"},
 		{[]string{"bench-boot", "-rounds", "0"}, "measure at least once"},
@@ -41,7 +42,7 @@ func TestBadCommandLinesGetOneLineAndStatus2(t *testing.T) {
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			args := tt.args
-			if args[0] != "bot" {
+			if _, ok := commands[args[0]]; ok {
 				// A bad command line must not get as far as to make this.
 				args = append([]string{args[0], "-report", filepath.Join(t.TempDir(), "report.json")}, args[1:]...)
 			}
@@ -55,10 +56,19 @@ func TestBadCommandLinesGetOneLineAndStatus2(t *testing.T) {
 }
 
 func TestHelpGoesToStandardOutput(t *testing.T) {
-	for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}, {"boot", "-h"}, {"boot", "--help"}, {"bench-boot", "-h"}, {"lab", "-h"}} {
+	for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}, {"boot", "-h"}, {"boot", "--help"}} {
 		var stdout, stderr bytes.Buffer
 		assert.Equal(t, 0, run(args, &stdout, &stderr), args)
 		assert.Contains(t, stdout.String(), "Usage:")
+		assert.Empty(t, stderr.String())
+	}
+	for name := range commands {
+		var asked, flagged, stderr bytes.Buffer
+		assert.Equal(t, 0, run([]string{"help", name}, &asked, &stderr), name)
+		assert.Equal(t, 0, run([]string{name, "-h"}, &flagged, &stderr), name)
+		assert.Contains(t, asked.String(), "Usage: vsmmu "+name)
+		assert.Equal(t, flagged.String(), asked.String())
+		assert.Contains(t, usage, "\n  vsmmu "+name+" ")
 		assert.Empty(t, stderr.String())
 	}
 	var stdout, stderr bytes.Buffer

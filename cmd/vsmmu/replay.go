@@ -60,7 +60,7 @@ func replayCommand(args []string, stdout, stderr io.Writer) int {
 		encoder.SetIndent("", "  ")
 		err = encoder.Encode(s)
 	} else {
-		err = s.Text(stdout, coloured(stdout))
+		err = s.Text(stdout, columns(stdout), coloured(stdout))
 	}
 	switch {
 	case err != nil:
@@ -88,24 +88,14 @@ func readTranscript(name string) (*transcript.Transcript, error) {
 	return t, nil
 }
 
-// writeTrace leaves a whole trace or none.
 func writeTrace(name string, t *transcript.Transcript) error {
-	file, err := os.Create(name)
+	var b bytes.Buffer
+	err := replay.Chrome(&b, t)
+	if err == nil {
+		err = os.WriteFile(name, b.Bytes(), 0o644)
+	}
 	if err != nil {
 		return fmt.Errorf("the trace: %w", err)
 	}
-	if err := errors.Join(replay.Chrome(file, t), file.Close()); err != nil {
-		return fmt.Errorf("the trace: %w", errors.Join(err, os.Remove(name)))
-	}
 	return nil
-}
-
-// coloured reports whether output goes to a terminal whose user does not mind colours (https://no-color.org).
-func coloured(w io.Writer) bool {
-	file, ok := w.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
-		return false
-	}
-	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -63,11 +65,29 @@ func TestTextIsPlainOrColoured(t *testing.T) {
 	s := Summarize(debian(t))
 	s.Difference = "something"
 	var plain, coloured bytes.Buffer
-	require.NoError(t, s.Text(&plain, false))
-	require.NoError(t, s.Text(&coloured, true))
+	require.NoError(t, s.Text(&plain, 100, false))
+	require.NoError(t, s.Text(&coloured, 100, true))
 	assert.NotContains(t, plain.String(), "\x1b")
 	assert.Contains(t, plain.String(), "NOT OK: something")
 	assert.Contains(t, coloured.String(), "\x1b[31mNOT OK: something\x1b[0m")
+}
+
+// Long cells go on below themselves, and nothing of them is lost.
+func TestTextIsAsWideAsAskedFor(t *testing.T) {
+	s := Summarize(debian(t))
+	words := func(width int) []string {
+		var text bytes.Buffer
+		require.NoError(t, s.Text(&text, width, false))
+		for line := range strings.Lines(text.String()) {
+			assert.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), width, line)
+		}
+		return strings.Fields(text.String())
+	}
+	assert.Equal(t, words(1000), words(80))
+
+	var text bytes.Buffer
+	printer{Buffer: &text, width: 20}.table([][]string{{"a", "one two three four"}, {"bcd", "unbreakable-and-long"}, {""}})
+	assert.Equal(t, "  a    one two three\n       four\n  bcd  unbreakable-and-long\n  \n", text.String())
 }
 
 // A transcript of anything, with the least of everything, can be told.
@@ -85,7 +105,7 @@ func TestOddTranscripts(t *testing.T) {
 	}
 	for _, tr := range []*transcript.Transcript{{}, odd} {
 		var text, trace bytes.Buffer
-		require.NoError(t, Summarize(tr).Text(&text, false))
+		require.NoError(t, Summarize(tr).Text(&text, 100, false))
 		assert.NotEmpty(t, text.String())
 		require.NoError(t, Chrome(&trace, tr))
 		assert.True(t, json.Valid(trace.Bytes()))

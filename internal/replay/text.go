@@ -8,13 +8,14 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"text/tabwriter"
+	"unicode/utf8"
 )
 
-// Text writes the summary for people, in colour if asked to.
-func (s *Summary) Text(w io.Writer, colour bool) error {
+// Text writes the summary for people: in lines that are not wider than width, as far as there are words to break at,
+// and in colour if asked to.
+func (s *Summary) Text(w io.Writer, width int, colour bool) error {
 	var b bytes.Buffer
-	p := printer{&b, colour}
+	p := printer{&b, width, colour}
 	p.head(s)
 	p.ids(s.IDs)
 	p.streams(s.Streams)
@@ -29,6 +30,7 @@ func (s *Summary) Text(w io.Writer, colour bool) error {
 
 type printer struct {
 	*bytes.Buffer
+	width  int
 	colour bool
 }
 
@@ -51,13 +53,42 @@ func (p printer) title(format string, args ...any) {
 	fmt.Fprintf(p, "\n%s\n", p.in(bold, fmt.Sprintf(format, args...)))
 }
 
-// table aligns lines of cells that are separated by tabs.
-func (p printer) table(rows []string) {
-	t := tabwriter.NewWriter(p, 0, 0, 2, ' ', 0)
+// table aligns the cells of rows. The last of each, which is as long as it likes, is broken into lines below each other.
+func (p printer) table(rows [][]string) {
+	const gap = "  "
+	var widths []int
 	for _, row := range rows {
-		fmt.Fprintf(t, "  %s\n", row)
+		for i, cell := range row[:len(row)-1] {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
 	}
-	_ = t.Flush() // to memory
+	for _, row := range rows {
+		line := gap
+		for i, cell := range row[:len(row)-1] {
+			line += fmt.Sprintf("%-*s%s", widths[i], cell, gap)
+		}
+		room := p.width - utf8.RuneCountInString(line)
+		fmt.Fprintf(p, "%s%s\n", line, strings.Join(broken(row[len(row)-1], room), "\n"+strings.Repeat(" ", p.width-room)))
+	}
+}
+
+// broken is a text in lines of whole words, of no more than width where words are not longer.
+func broken(text string, width int) (lines []string) {
+	line := ""
+	for word := range strings.SplitSeq(text, " ") {
+		switch {
+		case line == "":
+			line = word
+		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width:
+			lines, line = append(lines, line), word
+		default:
+			line += " " + word
+		}
+	}
+	return append(lines, line)
 }
 
 func (p printer) head(s *Summary) {
@@ -78,16 +109,20 @@ func (p printer) head(s *Summary) {
 
 func (p printer) ids(all []ID) {
 	p.title("ID registers: what the host has, what the guest is shown, and why")
-	var rows []string
+	rows := [][]string{{"", "field", "host", "guest", "meaning, and why"}}
 	hidden := 0
 	for _, f := range all {
 		if f.Host == 0 && f.Guest == 0 {
 			hidden++
 			continue
 		}
-		rows = append(rows, fmt.Sprintf("%s\t%s\t%d\t%d\t%s\t%s", f.Register, f.Field, f.Host, f.Guest, f.Meaning, f.Reason))
+		why := f.Reason
+		if f.Meaning != "" {
+			why = f.Meaning + ": " + why
+		}
+		rows = append(rows, []string{f.Register, f.Field, fmt.Sprint(f.Host), fmt.Sprint(f.Guest), why})
 	}
-	p.table(append([]string{"\tfield\thost\tguest\tmeaning\treason"}, rows...))
+	p.table(rows)
 	if hidden > 0 {
 		fmt.Fprintf(p, "  %s\n", p.in(dim, fmt.Sprintf("and %d fields that are 0 for both (-json has them)", hidden)))
 	}
@@ -103,17 +138,17 @@ func (p printer) streams(all []Stream) {
 			name = " (" + s.Name + ")"
 		}
 		p.title("Stream %#x%s: bind-guest-stage calls", s.StreamID, name)
-		var rows []string
+		var rows [][]string
 		for i, b := range s.Binds {
 			if i == maxBinds {
-				rows = append(rows, fmt.Sprintf("\tand %d more", len(s.Binds)-i))
+				rows = append(rows, []string{"", fmt.Sprintf("and %d more", len(s.Binds)-i)})
 				break
 			}
 			text := b.Text
 			if b.Error != "" {
 				text += " -> " + b.Error
 			}
-			rows = append(rows, fmt.Sprintf("%d.\t%.3f s\t%s", i+1, b.Seconds, text))
+			rows = append(rows, []string{fmt.Sprintf("%d.", i+1), fmt.Sprintf("%.3f s", b.Seconds), text})
 		}
 		p.table(rows)
 		if d := s.DMA; d.Reads+d.Writes+d.Refused > 0 {
@@ -145,7 +180,7 @@ func (p printer) counts(title string, m map[string]uint64, more string) {
 	if len(names) == 0 {
 		names = []string{"none"}
 	}
-	fmt.Fprintf(p, "  %s\n", strings.Join(names, ", "))
+	p.table([][]string{{strings.Join(names, ", ")}})
 	if more != "" {
 		fmt.Fprintf(p, "  %s\n", more)
 	}
@@ -156,13 +191,13 @@ func (p printer) faults(all []Fault) {
 		return
 	}
 	p.title("Faults that the guest was told of")
-	var rows []string
+	var rows [][]string
 	for _, f := range all {
-		while := ""
+		text := f.Text + "; " + f.Fate
 		if f.Stage != "" {
-			while = "while: " + f.Stage
+			text += ", while: " + f.Stage
 		}
-		rows = append(rows, fmt.Sprintf("%.3f s\t%s\t%s\t%s", f.Seconds, f.Text, f.Fate, while))
+		rows = append(rows, []string{fmt.Sprintf("%.3f s", f.Seconds), text})
 	}
 	p.table(rows)
 }
