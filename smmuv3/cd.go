@@ -114,8 +114,9 @@ func (c *CD) TBIx(x uint) bool  { return bit(c[0], 38+x) }
 func (c *CD) HADx(x uint) bool  { return bit(c[1+x], 1) }
 func (c *CD) E0PDx(x uint) bool { return bit(c[1+x], 2) }
 
-// TTBx is the address in bits [51:4], not yet aligned to the table's size.
-func (c *CD) TTBx(x uint) uint64 { return c[1+x] & (1<<52 - 1) &^ 0xf }
+// TTBx is the address in bits [51:4], not yet aligned to the table's size, as an SMMU
+// with these ID registers reads it.
+func (c *CD) TTBx(x uint, ids *IDRegs) uint64 { return c[1+x] & ids.tableMask() &^ 0xf }
 
 // TGx is the granule, or 0 for the reserved encoding. TG0 and TG1 are encoded
 // differently, as TCR_ELx's are.

@@ -75,7 +75,7 @@ var cdRules = []cdRule{
 					size = min(size, 48) // as much as descriptors hold without CD.DS
 				}
 			}
-			return c.TTBx(x)>>size != 0
+			return c.TTBx(x, ids)>>size != 0
 		})},
 }
 

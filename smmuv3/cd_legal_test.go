@@ -125,6 +125,7 @@ func TestCDIllegal(t *testing.T) {
 		{"TG1 = 01 on GRAN16K = 0", xor(0, 0xc0_0000), full(with(GRAN16K, 0)), false, true},
 
 		{"TTB0 beyond 48 bits", xor(1, 1<<48), full(), false, true},
+		{"TTB0 beyond 48 bits is RES0 in SMMUv3.0", xor(1, 1<<48), full(with(ArchMinor, 0)), false, false},
 		{"TTB0 beyond 48 bits, EPD0", epd0(xor(1, 1<<48)), full(), false, false},
 		{"TTB0 at 47", xor(1, 1<<47), full(), false, false},
 		{"TTB0 beyond IPS = 36 bits", func() CD { c := xor(1, 1<<36); c.SetIPS(1); return c }(), full(), false, true},
@@ -169,7 +170,7 @@ func FuzzCDIllegal(f *testing.F) {
 			for x := range uint(2) {
 				if c.AA64() && !c.EPDx(x) {
 					assert.NotZero(t, c.TGx(x))
-					assert.Zero(t, c.TTBx(x)>>c.OutputBits(&ids))
+					assert.Zero(t, c.TTBx(x, &ids)>>c.OutputBits(&ids))
 				}
 			}
 		}

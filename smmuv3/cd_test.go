@@ -8,6 +8,7 @@ import (
 
 // §5.4: where each field stands, one bit or the field's ends at a time.
 func TestCDFields(t *testing.T) {
+	v30, v31 := ids(), ids(ArchMinor, 1)
 	for _, c := range []struct {
 		name string
 		cd   CD
@@ -45,12 +46,13 @@ func TestCDFields(t *testing.T) {
 		{"HAD0 [65]", CD{0, 2}, func(c *CD) any { return c.HADx(0) }, true},
 		{"E0PD0 [66]", CD{0, 4}, func(c *CD) any { return c.E0PDx(0) }, true},
 		{"HAFT [67]", CD{0, 8}, func(c *CD) any { return c.HAFT() }, true},
-		{"TTB0 [115:68]", CD{0, ^uint64(0)}, func(c *CD) any { return c.TTBx(0) }, uint64(0xf_ffff_ffff_fff0)},
+		{"TTB0 [115:68]", CD{0, ^uint64(0)}, func(c *CD) any { return c.TTBx(0, &v31) }, uint64(0xf_ffff_ffff_fff0)},
 		{"DS [186]", CD{0, 0, 0x0400_0000_0000_0000}, func(c *CD) any { return c.DS() }, true},
 		{"EPAN [123]", CD{0, 0x0800_0000_0000_0000}, func(c *CD) any { return c.EPAN() }, true},
 		{"HAD1 [129]", CD{0, 0, 2}, func(c *CD) any { return c.HADx(1) }, true},
 		{"E0PD1 [130]", CD{0, 0, 4}, func(c *CD) any { return c.E0PDx(1) }, true},
-		{"TTB1 [179:132]", CD{0, 0, ^uint64(0)}, func(c *CD) any { return c.TTBx(1) }, uint64(0xf_ffff_ffff_fff0)},
+		{"TTB1 [175:132] in SMMUv3.0", CD{0, 0, ^uint64(0)}, func(c *CD) any { return c.TTBx(1, &v30) }, uint64(0xffff_ffff_fff0)},
+		{"TTB1 [179:132]", CD{0, 0, ^uint64(0)}, func(c *CD) any { return c.TTBx(1, &v31) }, uint64(0xf_ffff_ffff_fff0)},
 	} {
 		assert.Equal(t, c.want, c.get(&c.cd), c.name)
 		// A field of all ones is read from its own bits alone.

@@ -245,6 +245,15 @@ func (r IDRegs) IPABits() uint {
 	return size
 }
 
+// tableMask covers the addresses that a TTB field of a CD or STE can hold: bits
+// [51:48] came with SMMUv3.1, and before that were RES0 (§5.2, S2TTB; §5.4, TTB0).
+func (r *IDRegs) tableMask() uint64 {
+	if r.Version() == 0 {
+		return 1<<48 - 1
+	}
+	return 1<<52 - 1
+}
+
 // OutputMask covers the addresses that fit the output address size.
 func (r IDRegs) OutputMask() uint64 { return 1<<r.OutputBits() - 1 }
 

@@ -79,6 +79,7 @@ func (s *STE) SetStage2(t Stage2) {
 // is RES0 or IGNORED there as zero, so that stages which mean the same are equal.
 // nested says that stage 1 translates as well.
 func (t Stage2) Effective(ids *IDRegs, nested bool) Stage2 {
+	t.TTB &= ids.tableMask()
 	t.DS = t.wide(ids)
 	if !t.DS || t.Granule() != Granule4K {
 		t.SL0 &= 0b11 // S2SL0_2 comes with S2DS and 4 KiB

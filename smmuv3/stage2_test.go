@@ -28,6 +28,8 @@ func TestEffectiveStage2(t *testing.T) {
 		{"S2HD with S2HA, which makes S2AFFD mean nothing", Stage2{HD: true, HA: true, AFFD: true}, Stage2{HD: true, HA: true}, none, false},
 		{"S2AFFD", Stage2{AFFD: true}, Stage2{AFFD: true}, none, false},
 		{"S2HAFT without HTTU of tables", Stage2{HAFT: true}, Stage2{}, none, false},
+		{"S2TTB[51:48] are RES0 in SMMUv3.0", Stage2{TTB: 0xf_0000_7654_0000}, Stage2{TTB: 0x7654_0000}, none, false},
+		{"S2TTB[51:48]", Stage2{TTB: 0xf_0000_7654_0000}, Stage2{TTB: 0xf_0000_7654_0000}, ids(ArchMinor, 1), false},
 		{"S2HAFT", Stage2{HAFT: true}, Stage2{HAFT: true}, httu, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) { assert.Equal(t, tt.want, tt.in.Effective(&tt.ids, tt.nested)) })

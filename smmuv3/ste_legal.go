@@ -99,7 +99,7 @@ var steRules = []steRule{
 			if f := t.Format(ids); f.Granule != Granule64K && !f.Wide {
 				size = min(size, 48) // as much as descriptors hold without S2DS
 			}
-			return t.TTB>>size != 0
+			return t.TTB&ids.tableMask()>>size != 0
 		})},
 	{Rule{"5.2.2", "S2T0SZ is out of range"},
 		stage2AA64(func(t *Stage2, ids *IDRegs) bool {

@@ -220,6 +220,7 @@ func TestSTEIllegalByStage2(t *testing.T) {
 		{"S2TTB of 52 bits, 4 KiB, S2DS", wide, 0, size(40) | sl0 | 6<<48 | aa64, 0x1_0000_0000_0000 | ds, ""},
 		{"S2TTB of 52 bits, 4 KiB, S2DS without DS", wide.with(DS, 0), 0, size(40) | sl0 | 6<<48 | aa64, 0x1_0000_0000_0000 | ds, ttbRange},
 		{"S2TTB of 52 bits, 64 KiB", wide, 0, size(48) | 2<<38 | 6<<48 | aa64 | tg64, 0x8_0000_0000_0000, ""},
+		{"S2TTB[51:48] are RES0 in SMMUv3.0", both.with(ArchMinor, 0), 0, size(40) | sl0 | ps48 | aa64, 0x000f_0000_0000_1000, ""},
 		{"S2TTB[55:52] are RES0", both, 0, size(40) | sl0 | ps48 | aa64, 0x00f0_0000_0000_1000, ""},
 
 		{"S2T0SZ for 16 bits", both, 0, 48<<32 | 3<<38 | ps48 | aa64, 0, ""},

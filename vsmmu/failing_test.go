@@ -514,9 +514,6 @@ func TestNoCDsWithoutStage1(t *testing.T) {
 		c.IDs.Set(smmuv3.S1P, 0)
 		c.IDs.Set(smmuv3.S2P, 1)
 	})
-	ids := *r.ids
-	ids.Set(smmuv3.FWB, 1)
-	r.host = record.New(bridge.Capabilities{IDs: ids})
 	r.ste(3, 0xd, 0, 0x0008_0058_0000_0000|4<<48, 0x10_0000)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
 	r.setup()
@@ -539,9 +536,6 @@ func TestNoCDsWithoutStage1(t *testing.T) {
 // What a host may hold of a stage 2 is as good as what it may hold of a stage 1.
 func TestSuspectHostsOfAStage2(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.IDs.Set(smmuv3.S2P, 1) })
-	ids := *r.ids
-	ids.Set(smmuv3.FWB, 1)
-	r.host = record.New(bridge.Capabilities{IDs: ids})
 	const s2 = 0x0008_0058_0000_0000 | 4<<48 // S2T0SZ 24, S2SL0 1, S2PS 44 bits, S2AA64
 	for sid, config := range map[smmuv3.StreamID]uint64{3: 0xd, 4: 0xf | cdAt} {
 		r.ste(sid, config, 0, s2, 0x10_0000)

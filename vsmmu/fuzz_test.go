@@ -54,18 +54,29 @@ func FuzzRegisters(f *testing.F) {
 	})
 }
 
-// FuzzCommands is a queue full of commands, on an SMMU with ATS and ranges. They
-// are consumed up to the first that is illegal, and what reaches the host is legal
-// and of a kind that hosts are promised to be given.
+// stages are what an SMMU may translate by, as a byte of a fuzz target's arguments says.
+func stages(which byte) features {
+	return [...]features{{}, {s2: true, vmid16: true}, {s2: true, noS1: true}, {s2: true}}[which&3]
+}
+
+// FuzzCommands is a queue full of commands, on an SMMU with ranges, and with ATS if it
+// has stage 1 only. They are consumed up to the first that is illegal, and what reaches
+// the host is legal and of a kind that hosts are promised to be given.
 func FuzzCommands(f *testing.F) {
-	f.Fuzz(func(t *testing.T, p []byte) {
-		r := newRig(t, withATS, withRIL)
+	f.Fuzz(func(t *testing.T, which byte, p []byte) {
+		has := stages(which)
+		r := newRig(t, has.config, withRIL, func(c *Config) { c.IDs.Set(smmuv3.ATS, b2u(!has.s2)) })
 		defer r.Close()
 		r.small()
-		r.ste(3, 0xb|cdAt, 1<<28)
+		if has.noS1 {
+			r.ste(3, 0xd, 0, 0x040d_0059_0000_0003, 0x70_0000)
+		} else {
+			r.ste(3, 0xb|cdAt, 1<<28)
+		}
 		require.NoError(t, r.Attach(3, r.host, "disk"))
 		require.NoError(t, r.Attach(200, r.host, "nic"))
 		r.setup()
+		require.True(t, r.stage(3).Disposition.Translates())
 		r.host.Forget()
 		var cmds []smmuv3.Command
 		illegal := -1
@@ -93,7 +104,7 @@ func FuzzCommands(f *testing.F) {
 			for _, c := range call.Commands {
 				ids := r.Device.IDs()
 				assert.False(t, c.Illegal(&ids))
-				assert.Contains(t, []smmuv3.Opcode{0x05, 0x06, 0x10, 0x11, 0x12, 0x13, 0x30, 0x40}, c.Opcode())
+				assert.Contains(t, []smmuv3.Opcode{0x05, 0x06, 0x10, 0x11, 0x12, 0x13, 0x28, 0x2a, 0x30, 0x40}, c.Opcode())
 				if c.Opcode() < 0x10 || c.Opcode() == 0x40 {
 					assert.Contains(t, []smmuv3.StreamID{3, 200}, c.StreamID())
 				}
@@ -106,20 +117,22 @@ func FuzzCommands(f *testing.F) {
 // what every stream does is what the model of the specification says.
 func FuzzStreamTable(f *testing.F) {
 	sids := []smmuv3.StreamID{0, 1, 3, 63, 64, 255, 256, 1023, 0xffff}
-	f.Fuzz(func(t *testing.T, base uint64, cfg, cr2 uint32, table []byte) {
-		r := newRig(t)
+	f.Fuzz(func(t *testing.T, which byte, base uint64, cfg, cr2 uint32, table []byte) {
+		r := newRig(t, stages(which).config)
 		defer r.Close()
 		for _, sid := range sids {
 			require.NoError(t, r.Attach(sid, r.host, sid))
 		}
 		base &= 0x40000000_000fffff // stay where there is memory
-		m := newModel(r.mem, r.Device.IDs(), features{})
+		m := newModel(r.mem, r.Device.IDs(), stages(which))
 		m.reg[0x24], m.reg[0x88], m.reg[0x2c] = 1, cfg&0x307ff, cr2&2
 		m.reg[0x80], m.reg[0x84] = uint32(base)&^0x3f, uint32(base>>32)
 		for i := 0; i+8 <= len(table) && i < 1<<16; i += 8 {
-			// Level-2 tables stay there too.
 			w := binary.LittleEndian.Uint64(table[i:])
-			r.mem.SetWords(0x10000+guestmem.GPA(i), w&^0x00ff_ffff_fff0_0000|w&0xf<<40)
+			if word := i / 8 % 8; word != 2 && word != 3 { // where an STE has its stage 2
+				w &^= 0x0fff_fff0_0000 // level-2 tables stay there too
+			}
+			r.mem.SetWords(0x10000+guestmem.GPA(i), w)
 		}
 		r.w64(0x80, base)
 		r.w32(0x88, cfg)

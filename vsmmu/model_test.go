@@ -33,19 +33,27 @@ type model struct {
 	last     smmuv3.Event // the event that others may be merged with,
 	lastNext uint32       // and the index after it; ^0 for none
 	suspect  bool         // the host may hold what was withdrawn
-	gathered int          // invalidations since the host was last told
+
+	due, sent []smmuv3.Command         // invalidations that the host is to be told of, and was
+	usedATS   map[smmuv3.StreamID]bool // by the endpoint, which may still hold translations
 
 	tableBroken, queueBroken, msiBroken bool // reads of the stream table, writes of the queues and MSIs
 }
 
-// features are what the SMMU has on top of the rig's.
+// features are what the SMMU has on top of the rig's, or has not.
 type features struct {
+	noS1   bool // IDR0.S1P = 0
+	s2     bool // IDR0.S2P
+	vmid16 bool
 	pri    bool // and ATS, with a PRI queue of up to 2^4
 	pps    bool // IDR3.PPS
 	stalls bool // STALL_MODEL = 00, STALL_MAX = 2
 }
 
 func (f features) config(c *Config) {
+	c.IDs.Set(smmuv3.S1P, b2u(!f.noS1))
+	c.IDs.Set(smmuv3.S2P, b2u(f.s2))
+	c.IDs.Set(smmuv3.VMID16, b2u(f.vmid16))
 	if f.pri {
 		withPRI(c)
 		c.IDs.Set(smmuv3.PPS, b2u(f.pps))
@@ -76,6 +84,7 @@ const (
 func newModel(mem *guestmem.Fake, ids smmuv3.IDRegs, f features) *model {
 	return &model{
 		mem: mem, ids: ids.IDR, features: f, held: map[stall]bool{}, reg: map[uint64]uint32{}, streams: map[smmuv3.StreamID]bridge.GuestStage{},
+		usedATS: map[smmuv3.StreamID]bool{},
 		records: map[uint64]smmuv3.Event{}, requests: map[uint64]smmuv3.PageRequest{}, msis: map[uint64]uint32{}, lastNext: ^uint32(0),
 	}
 }
@@ -216,22 +225,40 @@ func (m *model) execute(lo, hi uint64) (legal bool) {
 		low := uint64(1)<<(hi&31+1) - 1
 		m.cfgi(smmuv3.StreamID(lo>>32&^low), smmuv3.StreamID(lo>>32|low))
 	case 0x05, 0x06: // CFGI_CD, CFGI_CD_ALL
-		if ssec {
+		if ssec || m.noS1 {
 			return false
 		}
 		if attached {
-			m.gather()
+			m.gather(lo, hi)
 		}
-	case 0x10, 0x11, 0x12, 0x13, 0x30: // TLBI_NH_*, TLBI_NSNH_ALL; no RIL here
-		if len(m.streams) != 0 {
-			m.gather()
+	case 0x10, 0x11: // TLBI_NH_ALL, TLBI_NH_ASID
+		if m.noS1 {
+			return false
 		}
+		m.gatherAll(lo, hi)
+	case 0x12, 0x13: // TLBI_NH_VA, TLBI_NH_VAA
+		if m.noS1 {
+			return false
+		}
+		m.gatherAll(withoutRange(lo, hi))
+	case 0x28: // TLBI_S12_VMALL
+		if !m.s2 {
+			return false
+		}
+		m.gatherAll(lo, hi)
+	case 0x2a: // TLBI_S2_IPA
+		if !m.s2 {
+			return false
+		}
+		m.gatherAll(withoutRange(lo, hi))
+	case 0x30: // TLBI_NSNH_ALL
+		m.gatherAll(lo, hi)
 	case 0x40: // ATC_INV
 		if !m.pri || hi&63 > 52 {
 			return false
 		}
 		if attached && m.enabled() { // §6.3.9.6
-			m.gather()
+			m.gather(lo, hi)
 		}
 	case 0x41: // PRI_RESP §4.5.2
 		if !m.pri || hi>>12&3 == 3 {
@@ -273,41 +300,74 @@ func (m *model) execute(lo, hi uint64) (legal bool) {
 	return true
 }
 
+// withoutRange is a TLBI by address less NUM, SCALE, TG, TTL and TTL128, which are RES0
+// as there is no RIL here (§4.4.1.1).
+func withoutRange(lo, hi uint64) (uint64, uint64) {
+	return lo &^ (0x1f<<12 | 0x3f<<20), hi &^ (3<<10 | 3<<8 | 1<<7)
+}
+
 func (m *model) cfgi(first, last smmuv3.StreamID) {
 	for _, sid := range m.order() {
-		if first <= sid && sid <= last && m.follow(sid) {
-			m.gather() // its CDs (§4.3.1)
+		if first <= sid && sid <= last && m.follow(sid) && !m.noS1 {
+			m.gather(0x06|uint64(sid)<<32, 0) // its CDs (§4.3.1)
 		}
 	}
 }
 
 // gather and flush are what the guest is owed at its next SYNC, and what comes of a
 // host that fails it: no stream translates until it does not.
-func (m *model) gather() {
+func (m *model) gather(lo, hi uint64) {
 	if m.suspect {
 		return
 	}
-	if m.gathered++; m.gathered == 1024 {
+	m.due = append(m.due, smmuv3.Command{lo, hi})
+	if len(m.due) == 1024 {
 		m.flush()
 	}
 }
 
-func (m *model) flush() {
-	if len(m.streams) == 0 || m.gathered == 0 && !m.suspect {
-		return
+// gatherAll is for what no stream is named in.
+func (m *model) gatherAll(lo, hi uint64) {
+	if len(m.streams) != 0 {
+		m.gather(lo, hi)
 	}
-	m.gathered = 0
-	if m.host == failsInvalidate {
-		m.suspect = true
+}
+
+func (m *model) flush() {
+	switch {
+	case len(m.streams) == 0:
+	case m.suspect:
+		m.resync()
+	case len(m.due) == 0:
+	case m.host == failsInvalidate:
+		m.resync()
+	default:
+		m.sent, m.due = append(m.sent, m.due...), nil
+	}
+}
+
+// resync has the host drop all that it may hold of the guest.
+func (m *model) resync() {
+	was := m.suspect
+	m.due, m.suspect = nil, m.host == failsInvalidate
+	if m.suspect {
 		for _, sid := range m.order() {
-			if m.streams[sid].Disposition == bridge.Translate {
+			if m.streams[sid].Disposition.Translates() {
 				m.abort(sid)
 			}
 		}
 		return
 	}
-	if m.suspect {
-		m.suspect = false
+	m.sent = append(m.sent, smmuv3.Command{0x30})
+	for _, sid := range m.order() {
+		if at := uint64(sid) << 32; !m.noS1 {
+			m.sent = append(m.sent, smmuv3.Command{0x06 | at})
+		}
+		if at := uint64(sid) << 32; m.usedATS[sid] { // without a SubstreamID, and of all (§4.5.1)
+			m.sent = append(m.sent, smmuv3.Command{0x40 | at, 52}, smmuv3.Command{0x40 | 1<<9 | 1<<11 | at, 52})
+		}
+	}
+	if was {
 		m.reconfigure()
 	}
 }
@@ -331,18 +391,19 @@ func (m *model) reconfigure() {
 // whether it was there.
 func (m *model) follow(sid smmuv3.StreamID) (kept bool) {
 	want := m.decide(sid)
-	if want.Disposition == bridge.Translate && m.suspect {
+	if want.Disposition.Translates() && m.suspect {
 		m.abort(sid)
 		return false
 	}
 	if want == m.streams[sid] {
 		return true
 	}
-	if want.Disposition == bridge.Translate && m.host == rejectsTranslate {
+	if want.Disposition.Translates() && m.host == rejectsTranslate {
 		m.abort(sid)
 		return false
 	}
 	m.streams[sid] = want
+	m.usedATS[sid] = m.usedATS[sid] || want.EATS != 0
 	return false
 }
 
@@ -355,115 +416,6 @@ func (m *model) abort(sid smmuv3.StreamID) {
 	}
 	m.streams[sid] = bridge.GuestStage{Cause: 0x04}
 	m.event(smmuv3.Event{0x04 | uint64(sid)<<32})
-}
-
-// decide is §6.3.9.6 and §5.2.
-func (m *model) decide(sid smmuv3.StreamID) bridge.GuestStage {
-	if !m.enabled() {
-		if m.reg[0x44]>>20&1 != 0 {
-			return bridge.GuestStage{Disabled: true}
-		}
-		return bridge.GuestStage{Disabled: true, Disposition: bridge.Bypass}
-	}
-	ste, otherwise := m.lookup(sid)
-	if ste == nil {
-		return otherwise
-	}
-	return m.stageOf(ste)
-}
-
-// lookup is §3.3.1 for 16 bits of StreamID and 44 of address: the STE, or what a
-// stream without one does.
-func (m *model) lookup(sid smmuv3.StreamID) (ste []uint64, otherwise bridge.GuestStage) {
-	var noSTE bridge.GuestStage
-	if m.reg[0x2c]&2 != 0 { // CR2.RECINVSID
-		noSTE.Cause = 0x02
-	}
-	cfg := uint64(m.reg[0x88])
-	base := m.reg64(0x80) & 0x0000_0fff_ffff_ffc0
-	log2 := cfg & 63
-	index := uint64(sid)
-	if index>>min(log2, 16) != 0 {
-		return nil, noSTE
-	}
-	align := log2 + 6
-	if cfg>>16&3 == 1 { // two levels
-		split := cfg >> 6 & 31
-		if split != 6 && split != 8 && split != 10 {
-			split = 6
-		}
-		align = 6
-		if log2 > split+3 {
-			align = log2 - split + 3
-		}
-		l1 := base>>align<<align + 8*(index>>split)
-		if m.tableBroken {
-			return nil, bridge.GuestStage{Cause: 0x03, FetchAddr: guestmem.GPA(l1)}
-		}
-		l1std := m.mem.Words(guestmem.GPA(l1), 1)[0]
-		span := l1std & 31
-		index &= 1<<split - 1
-		if span == 0 || span > split+1 || index >= 1<<(span-1) {
-			return nil, noSTE
-		}
-		base, align = l1std&0x0000_0fff_ffff_ffc0, span-1+6
-	}
-	at := base>>align<<align + 64*index
-	if m.tableBroken {
-		return nil, bridge.GuestStage{Cause: 0x03, FetchAddr: guestmem.GPA(at)}
-	}
-	return m.mem.Words(guestmem.GPA(at), 2), noSTE
-}
-
-// stageOf is §5.2 for an SMMU with stage 1 only and 10 bits of SubstreamID.
-func (m *model) stageOf(ste []uint64) bridge.GuestStage {
-	bad := bridge.GuestStage{Cause: 0x04}
-	if ste[0]&1 == 0 {
-		return bad // V
-	}
-	switch ste[0] >> 1 & 7 {
-	case 4:
-		return bridge.GuestStage{Disposition: bridge.Bypass}
-	case 6, 7:
-		return bad
-	case 5:
-	default:
-		return bridge.GuestStage{}
-	}
-	s := bridge.GuestStage{
-		Disposition:  bridge.Translate,
-		S1ContextPtr: guestmem.GPA(ste[0] & 0x00ff_ffff_ffff_ffc0),
-		S1CDMax:      uint8(ste[0] >> 59),
-		S1CIR:        uint8(ste[1] >> 2 & 3),
-		S1COR:        uint8(ste[1] >> 4 & 3),
-		S1CSH:        uint8(ste[1] >> 6 & 3),
-	}
-	if ste[1]>>27&1 != 0 { // S1STALLD
-		if !m.stalls {
-			return bad
-		}
-		s.S1STALLD = true
-	}
-	if m.pri { // and so ATS
-		switch ste[1] >> 28 & 3 {
-		case 1:
-			s.EATS = 1
-		case 2:
-			return bad
-		}
-	}
-	if s.S1CDMax > 10 || s.S1ContextPtr>>44 != 0 {
-		return bad
-	}
-	if s.S1CDMax != 0 {
-		if f := ste[0] >> 4 & 3; f != 3 {
-			s.S1Fmt = smmuv3.S1Fmt(f)
-		}
-		if d := ste[1] & 3; d != 3 {
-			s.S1DSS = smmuv3.S1DSS(d)
-		}
-	}
-	return s
 }
 
 // event is §7.2.1, §7.3.1 and §7.4. It reports whether there is a new record.
@@ -664,14 +616,15 @@ func (m *model) attach(sid smmuv3.StreamID) {
 }
 
 func (m *model) detach(sid smmuv3.StreamID) {
-	if m.gathered != 0 {
+	if len(m.due) != 0 {
 		m.flush()
 	}
 	m.endStallsOf(sid)
 	m.release(sid)
 	delete(m.streams, sid)
+	delete(m.usedATS, sid)
 	if len(m.streams) == 0 {
-		m.suspect, m.gathered = true, 0
+		m.suspect, m.due = true, nil
 	}
 	m.retry()
 }
@@ -686,7 +639,6 @@ func (m *model) reset() {
 	m.reconfigure()
 	m.endStalls()
 	if len(m.streams) != 0 {
-		m.gathered = 1 // everything is invalidated
-		m.flush()
+		m.resync()
 	}
 }

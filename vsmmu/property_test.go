@@ -3,8 +3,10 @@ package vsmmu
 import (
 	"flag"
 	"fmt"
+	"slices"
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
@@ -27,34 +29,26 @@ func TestMain(m *testing.M) {
 // What a random guest works with: places where its structures may be, none of
 // which overlap, and StreamIDs, one of them beyond some tables.
 var (
-	anyBase   = rapid.SampledFrom([]uint64{0x100000, 0x110040})
-	anyCMDQ   = rapid.SampledFrom([]uint64{0x200000, 0x210020, 0x220100})
-	anyEVENTQ = rapid.SampledFrom([]uint64{0x300000, 0x310020})
-	anyPRIQ   = rapid.SampledFrom([]uint64{0x600000, 0x610020})
-	anySID    = rapid.SampledFrom([]smmuv3.StreamID{0, 1, 3, 63, 64, 255, 300, 0x10000})
-	anyMSI    = rapid.SampledFrom([]uint64{0, 0x500000, 0x500004, 0xff00_0000_0050_0008, 0x0080_0000_0050_000c})
-	anySTE    = rapid.Custom(func(t *rapid.T) [2]uint64 {
-		w := [2]uint64{
-			rapid.SampledFrom([]uint64{0, 1, 9, 0xb | cdAt, 0xb | cdAt | 5<<59 | 1<<4, 0xb | cdAt | 11<<59, 0xb | 1<<45, 0xd, 0xf}).Draw(t, "dw0"),
-			rapid.SampledFrom([]uint64{0, 0xfd, 1 << 27, 2, 3, 1 << 28, 1<<28 | 1<<18, 2 << 28, 3 << 28}).Draw(t, "dw1"),
-		}
-		if rapid.IntRange(0, 9).Draw(t, "noise") == 0 {
-			w[0] ^= 1 << rapid.IntRange(0, 63).Draw(t, "bit")
-		}
-		return w
-	})
+	anyBase    = rapid.SampledFrom([]uint64{0x100000, 0x110040})
+	anyCMDQ    = rapid.SampledFrom([]uint64{0x200000, 0x210020, 0x220100})
+	anyEVENTQ  = rapid.SampledFrom([]uint64{0x300000, 0x310020})
+	anyPRIQ    = rapid.SampledFrom([]uint64{0x600000, 0x610020})
+	anySID     = rapid.SampledFrom([]smmuv3.StreamID{0, 1, 3, 63, 64, 255, 300, 0x10000})
+	anyMSI     = rapid.SampledFrom([]uint64{0, 0x500000, 0x500004, 0xff00_0000_0050_0008, 0x0080_0000_0050_000c})
 	anyCommand = rapid.Custom(func(t *rapid.T) smmuv3.Command {
 		sid := uint64(anySID.Draw(t, "sid")) << 32
 		stag := uint64(rapid.IntRange(0, 2).Draw(t, "STAG"))
-		switch rapid.IntRange(0, 16).Draw(t, "command") {
+		switch rapid.IntRange(0, 18).Draw(t, "command") {
 		case 0, 1:
 			return smmuv3.Command{0x03 | sid}
 		case 2:
 			return smmuv3.Command{0x04 | sid, uint64(rapid.IntRange(0, 31).Draw(t, "range"))}
 		case 3:
 			return smmuv3.Command{0x05 | sid}
-		case 4, 5:
-			return smmuv3.Command{0x12 | sid, 0x1000}
+		case 4, 5: // with range fields, which are RES0
+			op := rapid.SampledFrom([]uint64{0x10, 0x11, 0x12, 0x13}).Draw(t, "TLBI_NH_*")
+			return smmuv3.Command{op | sid | rapid.SampledFrom([]uint64{0, 1 << 12, 0x3f << 20}).Draw(t, "NUM, SCALE"),
+				0x1000 | rapid.SampledFrom([]uint64{0, 1, 0xf << 8, 1 << 7}).Draw(t, "Leaf, TTL, TG")}
 		case 6:
 			return smmuv3.Command{0x30}
 		case 7:
@@ -72,6 +66,11 @@ var (
 			return smmuv3.Command{0x44 | sid | uint64(rapid.IntRange(0, 3).Draw(t, "Ab, Ac"))<<12, stag}
 		case 14:
 			return smmuv3.Command{0x45 | sid}
+		case 15:
+			return smmuv3.Command{0x2a | uint64(anyVMID.Draw(t, "VMID"))<<32 | rapid.SampledFrom([]uint64{0, 1 << 20}).Draw(t, "SCALE"),
+				rapid.SampledFrom([]uint64{0x1000, 0x1001, 0x1400}).Draw(t, "Addr, Leaf, TG")}
+		case 16:
+			return smmuv3.Command{0x28 | uint64(anyVMID.Draw(t, "VMID"))<<32}
 		}
 		return smmuv3.Command{0x46}
 	})
@@ -98,7 +97,7 @@ var anyRequest = rapid.Custom(func(t *rapid.T) smmuv3.PageRequest {
 // stream, every record and every interrupt.
 func TestDeviceIsTheModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		f := rapid.SampledFrom([]features{{}, {stalls: true}, {pri: true}, {pri: true, pps: true, stalls: true}, {pri: true, stalls: true}}).Draw(rt, "features")
+		f := anyFeatures.Draw(rt, "features")
 		p := newPair(t, f)
 		defer p.Close()
 		rt.Repeat(p.actions())
@@ -109,6 +108,8 @@ func (p *pair) actions() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"":            p.compare,
 		"set up":      p.setUp,
+		"boot":        p.boot,
+		"configure":   p.configure,
 		"store":       p.anyStore,
 		"commands":    p.commands,
 		"more":        p.commands,
@@ -149,7 +150,7 @@ func newPair(t *testing.T, f features) *pair {
 // fails is how the host fails.
 func (p *pair) fails(c record.Call) error {
 	switch {
-	case p.model.host == rejectsTranslate && c.Stage.Disposition == bridge.Translate:
+	case p.model.host == rejectsTranslate && c.Stage.Disposition.Translates():
 		return bridge.ErrRejected
 	case p.model.host == failsInvalidate && c.Op == record.Invalidate,
 		p.model.host == failsAnswers && isAnswer(c):
@@ -212,12 +213,20 @@ func (p *pair) compare(t *rapid.T) {
 		}
 	}
 	var answers []record.Call
+	var sent []smmuv3.Command
 	for _, c := range p.host.Forget() {
-		if isAnswer(c) {
+		switch {
+		case isAnswer(c):
 			c.Err = nil
 			answers = append(answers, c)
+		case c.Op == record.Invalidate && c.Err == nil:
+			sent = append(sent, c.Commands...)
 		}
 	}
+	if !slices.Equal(sent, p.model.sent) {
+		t.Fatalf("invalidations are %x, and should be %x", sent, p.model.sent)
+	}
+	p.model.sent = nil
 	if got, want := fmt.Sprint(answers), fmt.Sprint(p.model.answers); got != want {
 		t.Fatalf("answers are %v, and should be %v", got, want)
 	}
@@ -259,6 +268,40 @@ func (p *pair) setUp(t *rapid.T) {
 	p.store(cr0, uint32(rapid.SampledFrom([]int{0xf, 0xf, 0xf, 0xd, 0xe, 0xb, 0xc, 0x9, 1}).Draw(t, "CR0")))
 }
 
+// boot is what every driver does, with some endpoints there, and nothing left of before.
+func (p *pair) boot(*rapid.T) {
+	p.store(cr0, 0)
+	p.store(irqCtrl, 0)
+	p.store64(0x80, 0x100000)
+	p.store(0x88, 9)
+	p.store64(0x90, 0x200000|5)
+	p.store64(0xa0, 0x300000|4)
+	p.store64(0xc0, 0x600000|3)
+	p.store(cmdqCons, p.r32(cmdqProd))
+	p.store(eventqProd, p.r32(eventqCons))
+	p.store(priqProd, p.r32(priqCons))
+	p.store(gerrorn, p.r32(gerror))
+	p.store(irqCtrl, 7)
+	p.store(cr0, 0xf)
+	for _, sid := range []smmuv3.StreamID{0, 3, 64} {
+		if _, attached := p.model.streams[sid]; !attached {
+			p.plug(sid)
+		}
+	}
+}
+
+// configure is an STE for a stream that is there, where the table is if it is a linear
+// one, and the commands that tell of it.
+func (p *pair) configure(t *rapid.T) {
+	if len(p.model.streams) == 0 {
+		return
+	}
+	sid := rapid.SampledFrom(p.model.order()).Draw(t, "sid")
+	w := anySTE.Draw(t, "STE")
+	p.mem.SetWords(guestmem.GPA(p.model.reg64(0x80)&0xfff_ffff_c000+64*uint64(sid)), w[:]...)
+	p.push(t, cmdCfgiSTE(sid), cmdSync)
+}
+
 // anyStore is a store to a register that holds no address.
 func (p *pair) anyStore(t *rapid.T) {
 	off := rapid.SampledFrom([]uint64{
@@ -285,7 +328,7 @@ func (p *pair) commands(t *rapid.T) {
 func (p *pair) anySTE(t *rapid.T) {
 	for range 3 {
 		base, sid, w := anyBase.Draw(t, "table"), anySID.Draw(t, "sid"), anySTE.Draw(t, "STE")
-		p.mem.SetWords(guestmem.GPA(base&^0x3fff+64*uint64(sid&0x3ff)), w[0], w[1])
+		p.mem.SetWords(guestmem.GPA(base&^0x3fff+64*uint64(sid&0x3ff)), w[:]...)
 	}
 }
 
@@ -337,11 +380,18 @@ func (p *pair) attach(t *rapid.T) {
 		p.model.detach(sid)
 		return
 	}
-	if err := p.Attach(sid, p.host, sid); (err != nil) != (sid == 0x10000) {
-		t.Fatalf("attach of %v: %v", sid, err)
-	} else if err == nil {
-		p.model.attach(sid)
+	if sid == 0x10000 { // beyond IDR1.SIDSIZE
+		if p.Attach(sid, p.host, sid) == nil {
+			t.Fatalf("attach of %v", sid)
+		}
+		return
 	}
+	p.plug(sid)
+}
+
+func (p *pair) plug(sid smmuv3.StreamID) {
+	require.NoError(p, p.Attach(sid, p.host, sid))
+	p.model.attach(sid)
 }
 
 func (p *pair) mood(t *rapid.T) {

@@ -122,12 +122,19 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 	for _, f := range change {
 		f(&cfg)
 	}
-	r.host = record.New(bridge.Capabilities{IDs: cfg.IDs})
+	r.host = newHost(cfg.IDs)
 	d, err := New(cfg)
 	require.NoError(t, err)
 	r.Device = d
 	t.Cleanup(func() { _ = d.Close() })
 	return r
+}
+
+// newHost has what a guest was shown, and FWB besides, without which no host's stage 2
+// is shown.
+func newHost(ids smmuv3.IDRegs) *record.Host {
+	ids.Set(smmuv3.FWB, 1)
+	return record.New(bridge.Capabilities{IDs: ids})
 }
 
 func (r *rig) r32(off uint64) uint32    { return uint32(r.Load(off, 4)) }

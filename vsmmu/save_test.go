@@ -34,7 +34,7 @@ func (r *rig) save() []byte {
 // interrupts.
 func (r *rig) fresh(sids ...smmuv3.StreamID) *rig {
 	r.Helper()
-	n := &rig{TB: r.TB, mem: r.mem, irqs: r.irqs, host: record.New(bridge.Capabilities{IDs: r.IDs()})}
+	n := &rig{TB: r.TB, mem: r.mem, irqs: r.irqs, host: newHost(r.IDs())}
 	d, err := New(Config{IDs: r.IDs(), Memory: r.mem, Interrupts: r.irqs})
 	require.NoError(r, err)
 	r.Cleanup(func() { _ = d.Close() })
@@ -79,9 +79,10 @@ func (p *pair) migrate(t *rapid.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.gathered != 0 {
+	if len(m.due) != 0 {
 		m.flush()
 	}
+	p.compare(t)
 	_ = p.Close()
 
 	m.host = willing
@@ -104,7 +105,7 @@ func (p *pair) migrate(t *rapid.T) {
 		m.suspect = false
 		m.reconfigure()
 	}
-	m.gathered, m.host = 0, mood
+	m.due, m.sent, m.host = nil, nil, mood
 	if len(state) > 2048+128*len(m.streams) {
 		t.Fatalf("%d bytes for %d streams", len(state), len(m.streams))
 	}
@@ -472,7 +473,7 @@ func TestSaveMeanwhile(t *testing.T) {
 	}
 	for range 50 {
 		state := r.save()
-		n := &rig{TB: t, mem: new(guestmem.Fake), irqs: new(irqs), host: record.New(bridge.Capabilities{IDs: r.IDs()})}
+		n := &rig{TB: t, mem: new(guestmem.Fake), irqs: new(irqs), host: newHost(r.IDs())}
 		d, err := New(Config{IDs: r.IDs(), Memory: n.mem, Interrupts: n.irqs})
 		require.NoError(t, err)
 		require.NoError(t, d.Attach(3, n.host, "NVMe"))

@@ -68,7 +68,7 @@ func newContext(cd *smmuv3.CD, ids *smmuv3.IDRegs) *context {
 			haft:       cd.HAFT() && ids.Get(smmuv3.HTTU) == httuTables,
 		}
 		h.level = h.format.Granule.StartLevel(h.input)
-		h.setBase(cd.TTBx(x))
+		h.setBase(cd.TTBx(x, ids))
 		h.same = top &^ (1<<h.input - 1)
 	}
 	return c
