@@ -50,7 +50,7 @@ type Machine struct {
 
 	bus      bus
 	uarts    []*pl011.UART
-	disks    []*virtio.Device
+	disks    []*virtio.MMIO
 	masters  []Master
 	smmu     bool
 	pci      *pci.Host
@@ -157,7 +157,7 @@ func (m *Machine) AddDisk(block *virtio.Block, dma virtio.DMA, master Master) er
 	if slot == maxDisks {
 		return fmt.Errorf("vmm: more than %d disks", maxDisks)
 	}
-	device := virtio.NewDevice(block, dma, m.cfg.Stalls, m.line(virtioSPI+uint32(slot)))
+	device := virtio.NewMMIO(block, dma, m.cfg.Stalls, m.line(virtioSPI+uint32(slot)))
 	m.disks = append(m.disks, device)
 	m.masters = append(m.masters, master)
 	return m.bus.add(virtioSlot(slot), virtioSize, device)

@@ -134,7 +134,7 @@ func (m *memory) offer(n, size int, head uint16) {
 // driver is the other side of a device under test.
 type driver struct {
 	t   *testing.T
-	dev *Device
+	dev *MMIO
 	mem *memory
 
 	mu    sync.Mutex
@@ -151,7 +151,7 @@ func newDriverOver(t *testing.T, model Model, dma func(m *memory) DMA) *driver {
 	d := &driver{t: t, mem: newMemory()}
 	d.cond.L = &d.mu
 	e, ok := model.(*echo)
-	d.dev = NewDevice(model, dma(d.mem), ok && e.hold != nil, d.irq)
+	d.dev = NewMMIO(model, dma(d.mem), ok && e.hold != nil, d.irq)
 	t.Cleanup(d.dev.Close)
 	return d
 }
