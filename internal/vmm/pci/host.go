@@ -218,7 +218,7 @@ func (e ECAM) Load(off uint64, size int) uint64 {
 	case s == nil:
 		return allOnes(size)
 	case isPort:
-		return uint64(s.port.load(reg, size))
+		return uint64(s.port.Load(reg, size))
 	}
 	return uint64(s.function.LoadConfig(reg, size))
 }
@@ -232,7 +232,7 @@ func (e ECAM) Store(off uint64, size int, value uint64) {
 	case s == nil:
 	case isPort:
 		was := s.port.resetting()
-		s.port.store(reg, size, uint32(value))
+		s.port.Store(reg, size, uint32(value))
 		if s.port.resetting() && !was {
 			s.function.Reset()
 		}

@@ -51,10 +51,13 @@ func (m *MSIX) SetControl(v uint16) { m.control = v & (MSIXEnable | MSIXFunction
 // Enabled says whether the function sends messages, and no INTx.
 func (m *MSIX) Enabled() bool { return m.control&MSIXEnable != 0 }
 
-// Live says whether vector i may send, and Data what.
+// Live says whether vector i may send, and Data and Addr what and where to.
 func (m *MSIX) Live(i int) bool {
 	return m.control&(MSIXEnable|MSIXFunctionMask) == MSIXEnable && m.table[i][12]&msixEntryMask == 0
 }
+
+// Addr is where vector i writes to: like all of a function's DMA, to what an IOMMU makes of it.
+func (m *MSIX) Addr(i int) uint64 { return binary.LittleEndian.Uint64(m.table[i][0:]) &^ 3 }
 
 // Data is what vector i writes.
 func (m *MSIX) Data(i int) uint32 { return binary.LittleEndian.Uint32(m.table[i][8:]) }

@@ -4,10 +4,7 @@ import "encoding/binary"
 
 // port is the configuration space of a root port: a type 1 header (§7.5.1.3) and a PCI Express capability (§7.5.3). It passes
 // on whatever lies in the host bridge's own windows, so that the windows which software gives it decide nothing.
-type port struct {
-	config   [256]byte
-	writable [256]byte
-}
+type port struct{ Space }
 
 // expressOff is where a root port has its PCI Express capability.
 const expressOff = headerSize
@@ -51,28 +48,9 @@ func newPort() *port {
 		{expressOff + 0x08, 0x70ef, 2},
 		{expressOff + 0x10, 0x0ff3, 2},
 	} {
-		for i := range w.size {
-			p.writable[int(w.reg)+i] = byte(w.mask >> (8 * i))
-		}
+		p.Allow(w.reg, w.size, w.mask)
 	}
 	return p
-}
-
-func (p *port) load(off uint32, size int) uint32 {
-	if off+uint32(size) > uint32(len(p.config)) {
-		return 0 // no extended capabilities
-	}
-	return bytes32(p.config[:], off, size)
-}
-
-func (p *port) store(off uint32, size int, value uint32) {
-	if off+uint32(size) > uint32(len(p.config)) {
-		return
-	}
-	for i := range uint32(size) {
-		mask := p.writable[off+i]
-		p.config[off+i] = p.config[off+i]&^mask | byte(value>>(8*i))&mask
-	}
 }
 
 // resetting says whether software holds the bus behind the port in reset.

@@ -171,12 +171,12 @@ func (d *device) running() bool {
 	return d.regs.status&(statusDriverOK|statusNeedsReset) == statusDriverOK && d.transport.enabled()
 }
 
-// breakDown stops the device until the driver resets it (§2.1.2). The caller holds mu, and serving or the certainty that
-// somebody notifies the worker.
+// breakDown stops the device until the driver resets it (§2.1.2). The caller holds mu.
 func (d *device) breakDown(err error) {
 	d.breakage = err
 	d.regs.status |= statusNeedsReset
 	if d.regs.status&statusDriverOK != 0 {
 		d.transport.raise(interruptConfig)
+		d.notify() // the caller may be no one who delivers
 	}
 }
