@@ -107,9 +107,7 @@ func benchOurs(ctx context.Context, job Job, image, initrd []byte, disk string, 
 		return err
 	}
 	defer func() { err = errors.Join(err, v.close()) }()
-	endpoint := soft.NewEndpoint()
-	err = v.addDisk(f, guest.BenchSize, guest.BenchDisk, vmm.Master{StreamID: endpoints[0].master.StreamID}, endpoint, endpoint)
-	if err != nil {
+	if err := v.addPCIDisk(f, guest.BenchSize, guest.BenchDisk, soft.NewEndpoint()); err != nil {
 		return err
 	}
 	return v.Run(ctx)

@@ -64,7 +64,7 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape) (_ *vm, err erro
 		ids.Set(smmuv3.StallMax, maxStalls)
 		policy[smmuv3.StallModel] = smmuv3.StallBoth
 	}
-	hosts := soft.Config{Memory: &v.memory, IDs: ids}
+	hosts := soft.Config{Memory: &v.memory, MSI: v.SignalEndpointMSI, IDs: ids}
 	host, err := soft.New(hosts)
 	if err != nil {
 		return nil, err
@@ -97,6 +97,19 @@ func (v *vm) addDisk(storage *os.File, size int64, serial string, master vmm.Mas
 		return err
 	}
 	return v.AddDisk(block, dma, master)
+}
+
+// addPCIDisk is addDisk for one on the PCI bus, where its place is its StreamID.
+func (v *vm) addPCIDisk(storage *os.File, size int64, serial string, endpoint *soft.Endpoint) error {
+	block, err := virtio.NewBlock(storage, size, serial)
+	if err != nil {
+		return err
+	}
+	sid, err := v.AddPCIDisk(block, endpoint)
+	if err != nil {
+		return err
+	}
+	return v.smmu.attach(sid, endpoint)
 }
 
 // close ends the SMMU before what it uses: from then on no endpoint reaches memory, and no interrupt the machine.

@@ -39,6 +39,7 @@ type Master struct {
 type pciSlot struct {
 	device     int
 	behindPort bool // as device 0 of the bus behind the root port that is there
+	passed     bool // it is the host's
 }
 
 const (
@@ -196,8 +197,12 @@ func pciNodes(slots []pciSlot, smmu bool) []*dt.Node {
 		return []*dt.Node{firmware.PCIHostNode(host)}
 	}
 	host.SMMU = phandleSMMU
+	// The messages of a device that is passed through do not go where the guest's tables say. Those of an emulated one do.
 	doorbells := firmware.Identity{Base: iommufd.MSIBase, Size: iommufd.MSISize, PHandle: phandleDoorbell}
 	for _, s := range slots {
+		if !s.passed {
+			continue
+		}
 		endpoint := firmware.PCIDevice{PHandle: phandlePCI + dt.PHandle(s.device), Regions: []dt.PHandle{phandleDoorbell}}
 		doorbells.Devices = append(doorbells.Devices, endpoint.PHandle)
 		if s.behindPort {
@@ -205,6 +210,9 @@ func pciNodes(slots []pciSlot, smmu bool) []*dt.Node {
 		}
 		endpoint.Number = uint8(s.device)
 		host.Devices = append(host.Devices, endpoint)
+	}
+	if len(doorbells.Devices) == 0 {
+		return []*dt.Node{firmware.PCIHostNode(host)}
 	}
 	return []*dt.Node{firmware.ReservedMemoryNode(doorbells), firmware.PCIHostNode(host)}
 }

@@ -115,7 +115,9 @@ func TestDeviceTreeWithoutWhatIsNotThere(t *testing.T) {
 
 // The cells of the nodes are package firmware's affair; that they refer to each other is this one's.
 func TestDeviceTreeOfPCIDevices(t *testing.T) {
-	hw := hardware{mem: 512 << 20, cpus: 1, smmu: true, pci: []pciSlot{{device: 1}, {device: 2, behindPort: true}}}
+	hw := hardware{mem: 512 << 20, cpus: 1, smmu: true, pci: []pciSlot{
+		{device: 1, passed: true}, {device: 2, behindPort: true, passed: true}, {device: 3},
+	}}
 	got := parse(t, hw)
 	host := got["/pcie@3f000000"]
 	require.NotNil(t, host)
@@ -130,6 +132,12 @@ func TestDeviceTreeOfPCIDevices(t *testing.T) {
 		assert.Equal(t, got[path]["phandle"], doorbell["iommu-addresses"][at*entry:][:4], path)
 	}
 	assert.Equal(t, append(its["phandle"], cells(0x1000)...), got["/iommu@9050000"]["msi-parent"])
+	assert.NotContains(t, got, "/pcie@3f000000/device@3,0", "an emulated device has no addresses that are reserved")
+
+	hw.pci = []pciSlot{{device: 1}}
+	got = parse(t, hw)
+	assert.Contains(t, got["/pcie@3f000000"], "iommu-map")
+	assert.NotContains(t, got, "/reserved-memory")
 
 	hw.smmu = false
 	got = parse(t, hw)

@@ -19,6 +19,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/pci"
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/pl011"
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/virtio"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
@@ -39,7 +40,7 @@ type Config struct {
 	Control io.ReadWriteCloser
 }
 
-// Machine is a virtual machine, made in three steps: New, then AddSMMU, AddDisk and AddPCIDevice, then Run.
+// Machine is a virtual machine, made in three steps: New, then AddSMMU, AddDisk, AddPCIDisk and AddPCIDevice, then Run.
 type Machine struct {
 	cfg    Config
 	kernel *arm64image.Image
@@ -54,6 +55,7 @@ type Machine struct {
 	masters  []Master
 	smmu     bool
 	pci      *pci.Host
+	pciDisks []*virtio.Function
 	passed   []*passthrough.Device
 	pciSlots []pciSlot
 
@@ -189,6 +191,19 @@ func (m *Machine) SignalMSI(addr guestmem.GPA, data uint32) error {
 	return m.ram.store32(uint64(addr), data)
 }
 
+// SignalEndpointMSI carries out what a device behind the SMMU has written to where there is no memory: an MSI, if that is the ITS,
+// which knows the device by its StreamID. It is a soft.Config's MSI, and may be called from any goroutine.
+func (m *Machine) SignalEndpointMSI(sid smmuv3.StreamID, addr guestmem.GPA, data uint32) error {
+	if addr != doorbell {
+		return fmt.Errorf("%w: %v", guestmem.ErrUnmapped, addr)
+	}
+	_, err := m.host().vm.SignalMSI(kvm.MSI{Addr: doorbell, Data: data, Device: uint32(sid)})
+	if err != nil {
+		m.stop(err) // as for a line: the guest would wait for ever
+	}
+	return err
+}
+
 // line drives a level-triggered interrupt. A machine whose interrupts cannot be delivered ends.
 func (m *Machine) line(spi uint32) func(level bool) {
 	return func(level bool) {
@@ -310,6 +325,9 @@ func (m *Machine) Close() (err error) {
 	for _, disk := range m.disks {
 		disk.Close()
 	}
+	for _, disk := range m.pciDisks {
+		disk.Close()
+	}
 	for _, uart := range m.uarts {
 		err = errors.Join(err, uart.Close())
 	}
@@ -319,7 +337,7 @@ func (m *Machine) Close() (err error) {
 	if m.ram != nil {
 		err = errors.Join(err, m.ram.close())
 	}
-	m.passed, m.disks, m.uarts, m.ram = nil, nil, nil, nil
+	m.passed, m.disks, m.pciDisks, m.uarts, m.ram = nil, nil, nil, nil, nil
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/internal/kvm"
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/passthrough"
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/pci"
+	"github.com/go-vsmmu/vsmmuv3/internal/vmm/virtio"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -36,9 +37,9 @@ func (m *Machine) AddRootPort() error { return m.pci.AddPort(firstPCIDevice - 1)
 // To give the device back to the host before Close, call what is returned, once: the guest finds an empty place then. That may
 // be done from any goroutine, and while the machine runs, but not from within Stream.
 func (m *Machine) AddPCIDevice(cfg PCIDevice) (remove func() error, err error) {
-	number := firstPCIDevice + len(m.passed)
-	if number >= pci.Devices {
-		return nil, fmt.Errorf("vmm: more than %d PCI devices", pci.Devices-firstPCIDevice)
+	number, err := m.nextPCIDevice()
+	if err != nil {
+		return nil, err
 	}
 	device, err := passthrough.New(passthrough.Config{
 		Physical: cfg.Device,
@@ -50,7 +51,7 @@ func (m *Machine) AddPCIDevice(cfg PCIDevice) (remove func() error, err error) {
 		return nil, err
 	}
 	m.passed = append(m.passed, device)
-	m.pciSlots = append(m.pciSlots, pciSlot{device: number, behindPort: cfg.BehindPort})
+	m.pciSlots = append(m.pciSlots, pciSlot{device: number, behindPort: cfg.BehindPort, passed: true})
 	if err := m.pci.Add(number, cfg.BehindPort, device, device.Connect); err != nil {
 		return nil, err
 	}
@@ -58,6 +59,31 @@ func (m *Machine) AddPCIDevice(cfg PCIDevice) (remove func() error, err error) {
 		m.pci.Remove(number)
 		return device.Close()
 	}, nil
+}
+
+// nextPCIDevice is the number of the device that is added next.
+func (m *Machine) nextPCIDevice() (int, error) {
+	number := firstPCIDevice + len(m.pciSlots)
+	if number >= pci.Devices {
+		return 0, fmt.Errorf("vmm: more than %d PCI devices", pci.Devices-firstPCIDevice)
+	}
+	return number, nil
+}
+
+// AddPCIDisk gives the machine a block device on the PCI bus that reaches memory, and interrupts the guest, by dma. What it
+// returns is the StreamID that the guest knows it by.
+func (m *Machine) AddPCIDisk(block *virtio.Block, dma virtio.DMA) (smmuv3.StreamID, error) {
+	number, err := m.nextPCIDevice()
+	if err != nil {
+		return 0, err
+	}
+	disk := virtio.NewFunction(block, dma, m.cfg.Stalls)
+	m.pciDisks = append(m.pciDisks, disk)
+	m.pciSlots = append(m.pciSlots, pciSlot{device: number})
+	if err := m.pci.Add(number, false, disk, disk.Connect); err != nil {
+		return 0, err
+	}
+	return smmuv3.StreamID(pci.RootRequester(number)), nil
 }
 
 // devicePort is the machine as a device passed through sees it.

@@ -14,6 +14,9 @@ func (id RequesterID) String() string {
 	return fmt.Sprintf("%02x:%02x.%d", uint16(id)>>8, uint16(id)>>3&0x1f, uint16(id)&7)
 }
 
+// RootRequester is the requester ID of a function on the root bus.
+func RootRequester(device int) RequesterID { return RequesterID(device) << 3 }
+
 // Function is what stands at a place of a bus. A Host calls the methods one at a time.
 type Function interface {
 	// LoadConfig and StoreConfig reach 1, 2 or 4 bytes at their natural alignment.
@@ -142,7 +145,7 @@ func (h *Host) Reset() {
 // identity is the requester ID that a slot's place gives it.
 func (s *Slot) identity() (RequesterID, bool) {
 	if s.port == nil {
-		return RequesterID(s.device) << 3, true
+		return RootRequester(int(s.device)), true
 	}
 	bus := s.port.bus()
 	return RequesterID(bus) << 8, bus != 0 && int(bus) < s.host.buses
