@@ -2,6 +2,7 @@ package virtio
 
 import (
 	"runtime"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -18,6 +19,7 @@ type pciDriver struct {
 	mem    *memory
 	host   *pci.Host
 	window pci.Memory
+	stop   func() // ends the device's worker; step stands in for it from then on
 }
 
 const barAt = 0x1000_0000
@@ -32,7 +34,8 @@ func newPCIDriver(t testing.TB, model Model) *pciDriver {
 	d := &pciDriver{t: t, mem: newMemory()}
 	e, ok := model.(*echo)
 	d.f = NewFunction(model, d.mem, ok && e.hold != nil)
-	t.Cleanup(d.f.Close)
+	d.stop = sync.OnceFunc(d.f.Close)
+	t.Cleanup(d.stop)
 	w := pci.Window{Base: barAt, Size: 1 << 20}
 	d.host = pci.NewHost(1, w)
 	require.NoError(t, d.host.Add(1, false, d.f, d.f.Connect))
@@ -109,6 +112,24 @@ func (d *pciDriver) offer(n int) {
 	d.mem.putDesc(0, desc{addr: dataAt, len: 16})
 	d.mem.offer(n, 8, 0)
 	d.notify()
+}
+
+// step does what the worker would do next, and says whether that has been told to do anything.
+func (d *pciDriver) step() bool {
+	select {
+	case <-d.f.kick:
+		d.f.serveOne()
+		return true
+	default:
+		return false
+	}
+}
+
+// settle ends the worker, and does what it has been told to do by now.
+func (d *pciDriver) settle() {
+	d.stop()
+	for d.step() {
+	}
 }
 
 // wait returns when a condition holds that the device is to bring about.
