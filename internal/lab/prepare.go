@@ -28,7 +28,7 @@ const (
 // others usually depend on: naming them spares a second pass over a package.
 var (
 	guestDrivers = []string{"virtio", "virtio_ring", "virtio_mmio", "virtio_blk"}
-	// benchDrivers come on top of the guest's in the benchmark: QEMU's disk is a PCI function.
+	// benchDrivers come on top of the guest's in the benchmark, whose disk is a PCI function.
 	benchDrivers = []string{"virtio_pci"}
 	hostDrivers  = []string{"virtio", "virtio_ring", "virtio_mmio", "virtio_console"}
 )

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/arm64image"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
@@ -148,6 +149,8 @@ func TestMachineInterrupts(t *testing.T) {
 	assert.EqualValues(t, 0x78, m.Memory()[0])
 	assert.Error(t, m.SignalMSI(0, 1))
 	assert.NoError(t, m.SignalMSI(doorbell, 1), "to the ITS, whose guest has not enabled it")
+	assert.NoError(t, m.SignalEndpointMSI(8, doorbell, 1))
+	assert.ErrorIs(t, m.SignalEndpointMSI(8, smmuBase, 1), guestmem.ErrUnmapped, "a device writes to no registers but the doorbell")
 }
 
 func TestNewRejects(t *testing.T) {

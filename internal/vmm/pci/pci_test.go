@@ -123,6 +123,7 @@ func TestMSIXTable(t *testing.T) {
 	assert.EqualValues(t, 0x5566_7788, m.Load(16, 4))
 	assert.EqualValues(t, 0x1122_3344, m.Load(20, 4))
 	assert.EqualValues(t, 0xabcd, m.Data(1))
+	assert.EqualValues(t, 0x1122_3344_5566_7788, m.Addr(1))
 
 	for _, tt := range []struct {
 		name    string

@@ -1,6 +1,6 @@
-// Package virtio is the device's side of virtio 1.2 over MMIO: the transport's registers, a split virtqueue, and a block
-// device. Every access to rings and data goes through the device's own DMA, so that an IOMMU can stand in between, and
-// nothing that the driver wrote is trusted.
+// Package virtio is the device's side of virtio 1.2: the transports' registers, by MMIO and as a PCI function with MSI-X, a
+// split virtqueue, and a block device. Every access to rings and data goes through the device's own DMA, as do messages, so
+// that an IOMMU can stand in between, and nothing that the driver wrote is trusted.
 package virtio
 
 import "github.com/go-vsmmu/vsmmuv3/bridge/soft"

@@ -64,7 +64,7 @@ func (f *Function) StoreConfig(off uint32, size int, value uint32) {
 	f.updateMaster()
 	if off&^3 == windowData {
 		if at, size, ok := f.window(); ok {
-			f.StoreMemory(0, at, size, uint64(f.space.Load(windowData, 4)))
+			f.StoreMemory(0, at, size, uint64(f.space.Load(windowData, size)))
 		}
 	}
 }

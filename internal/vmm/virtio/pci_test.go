@@ -386,6 +386,9 @@ func TestConfigurationAccessWindow(t *testing.T) {
 	}
 	point(0, 0x14, 1)
 	assert.EqualValues(t, 1, d.config(0x94+16, 1))
+	point(0, 0x10, 2)
+	d.setConfig(0x94+16, 4, 0x5a5a_0001)
+	assert.EqualValues(t, 1, d.config(0x94+16, 4), "config_msix_vector: no more than the length is stored")
 }
 
 func TestFunctionAnswersWhereItsBARSays(t *testing.T) {
