@@ -152,16 +152,17 @@ func (d *Device) LoadMemory(bar int, off uint64, size int) uint64 {
 }
 
 // StoreMemory is a pci.Function's.
-func (d *Device) StoreMemory(bar int, off uint64, size int, value uint64) {
+func (d *Device) StoreMemory(bar int, off uint64, size int, value uint64) func() {
 	if vector, ok := d.intr.msix.store(bar, off, size, value); ok {
 		if vector >= 0 {
 			d.updateVector(vector)
 		}
-		return
+		return nil
 	}
 	var p [8]byte
 	binary.LittleEndian.PutUint64(p[:], value)
 	if err := d.phys.WriteRegion(bar, p[:size], off); err != nil {
 		d.complain("store to the device's memory", err)
 	}
+	return nil
 }

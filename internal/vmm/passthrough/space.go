@@ -108,13 +108,13 @@ func (d *Device) LoadConfig(off uint32, size int) (value uint32) {
 }
 
 // StoreConfig is a pci.Function's.
-func (d *Device) StoreConfig(off uint32, size int, value uint32) {
+func (d *Device) StoreConfig(off uint32, size int, value uint32) func() {
 	if d.space.express != 0 {
 		control, ok := pci.Merge(0, d.space.express+deviceControl, 2, off, size, value)
 		if ok && control&startFLR != 0 {
 			d.Reset()
 			d.updateInterrupts()
-			return
+			return nil
 		}
 	}
 	if command, ok := pci.Merge(uint32(d.space.command), pci.RegCommand, 2, off, size, value); ok {
@@ -140,6 +140,7 @@ func (d *Device) StoreConfig(off uint32, size int, value uint32) {
 	}
 	d.decode()
 	d.updateInterrupts()
+	return nil
 }
 
 // forward stores what is the device's to the device, and what is scratch here.

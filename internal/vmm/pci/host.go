@@ -20,11 +20,14 @@ func RootRequester(device int) RequesterID { return RequesterID(device) << 3 }
 // Function is what stands at a place of a bus. A Host calls the methods one at a time.
 type Function interface {
 	// LoadConfig and StoreConfig reach 1, 2 or 4 bytes at their natural alignment.
+	//
+	// A store may return what is left to do of it, nil for nothing: what takes its time, as DMA does. That is called before the
+	// guest's access is over, and while the Host calls whatever others access.
 	LoadConfig(off uint32, size int) uint32
-	StoreConfig(off uint32, size int, value uint32)
+	StoreConfig(off uint32, size int, value uint32) (rest func())
 	// LoadMemory and StoreMemory reach what is behind a base address register, where the function has claimed that.
 	LoadMemory(bar int, off uint64, size int) uint64
-	StoreMemory(bar int, off uint64, size int, value uint64)
+	StoreMemory(bar int, off uint64, size int, value uint64) (rest func())
 	// SetRequester tells the function its requester ID, or with ok false that it has none: it is not to be reached, and not to
 	// reach anything, until it has one again.
 	SetRequester(id RequesterID, ok bool)
@@ -120,9 +123,9 @@ func (h *Host) Remove(device int) {
 type absent struct{}
 
 func (absent) LoadConfig(_ uint32, size int) uint32        { return uint32(allOnes(size)) }
-func (absent) StoreConfig(uint32, int, uint32)             {}
+func (absent) StoreConfig(uint32, int, uint32) func()      { return nil }
 func (absent) LoadMemory(_ int, _ uint64, size int) uint64 { return allOnes(size) }
-func (absent) StoreMemory(int, uint64, int, uint64)        {}
+func (absent) StoreMemory(int, uint64, int, uint64) func() { return nil }
 func (absent) SetRequester(RequesterID, bool)              {}
 func (absent) Reset()                                      {}
 
@@ -227,7 +230,9 @@ func (e ECAM) Load(off uint64, size int) uint64 {
 }
 
 // Store is ignored where nothing is.
-func (e ECAM) Store(off uint64, size int, value uint64) {
+func (e ECAM) Store(off uint64, size int, value uint64) { finish(e.store(off, size, value)) }
+
+func (e ECAM) store(off uint64, size int, value uint64) (rest func()) {
 	e.host.mu.Lock()
 	defer e.host.mu.Unlock()
 	s, isPort, reg := e.host.decode(off, size)
@@ -241,7 +246,15 @@ func (e ECAM) Store(off uint64, size int, value uint64) {
 		}
 		e.host.renumber()
 	default:
-		s.function.StoreConfig(reg, size, uint32(value))
+		return s.function.StoreConfig(reg, size, uint32(value))
+	}
+	return nil
+}
+
+// finish does what is left of a store, with no lock held.
+func finish(rest func()) {
+	if rest != nil {
+		rest()
 	}
 }
 
@@ -283,12 +296,15 @@ func (m Memory) Load(off uint64, size int) uint64 {
 }
 
 // Store is ignored where no function answers.
-func (m Memory) Store(off uint64, size int, value uint64) {
+func (m Memory) Store(off uint64, size int, value uint64) { finish(m.store(off, size, value)) }
+
+func (m Memory) store(off uint64, size int, value uint64) (rest func()) {
 	m.host.mu.Lock()
 	defer m.host.mu.Unlock()
 	if c, ok := m.host.claimed(m.base+off, size); ok {
-		c.slot.function.StoreMemory(c.bar, m.base+off-c.Base, size, value)
+		return c.slot.function.StoreMemory(c.bar, m.base+off-c.Base, size, value)
 	}
+	return nil
 }
 
 func (h *Host) claimed(addr uint64, size int) (claim, bool) {

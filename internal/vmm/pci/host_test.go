@@ -12,6 +12,7 @@ import (
 type function struct {
 	log  []string
 	slot *Slot
+	rest func()
 }
 
 func (f *function) note(format string, args ...any) {
@@ -24,15 +25,17 @@ func (f *function) LoadConfig(off uint32, size int) uint32 {
 	f.note("load %#x %d", off, size)
 	return 0x1234_5678
 }
-func (f *function) StoreConfig(off uint32, size int, v uint32) {
+func (f *function) StoreConfig(off uint32, size int, v uint32) func() {
 	f.note("store %#x %d %#x", off, size, v)
+	return f.rest
 }
 func (f *function) LoadMemory(bar int, off uint64, size int) uint64 {
 	f.note("load bar %d %#x %d", bar, off, size)
 	return 7
 }
-func (f *function) StoreMemory(bar int, off uint64, size int, v uint64) {
+func (f *function) StoreMemory(bar int, off uint64, size int, v uint64) func() {
 	f.note("store bar %d %#x %d %#x", bar, off, size, v)
+	return f.rest
 }
 func (f *function) SetRequester(id RequesterID, ok bool) { f.note("requester %v %t", id, ok) }
 func (f *function) Reset()                               { f.note("reset") }
@@ -231,4 +234,24 @@ func TestClaims(t *testing.T) {
 	a.slot.Release(2)
 	assert.EqualValues(t, 0xffff_ffff, mem.Load(0x10, 4))
 	a.slot.Release(2)
+}
+
+// What a store leaves to do may take its time: others are reached meanwhile.
+func TestNobodyWaitsForTheRestOfAStore(t *testing.T) {
+	h := NewHost(1, low)
+	slow, other := &function{}, &function{}
+	require.NoError(t, h.Add(1, false, slow, slow.connect))
+	require.NoError(t, h.Add(2, false, other, other.connect))
+	require.True(t, slow.slot.Claim(0, low.Base, 0x1000))
+	rests := 0
+	slow.rest = func() {
+		rests++
+		h.ECAM().Load(device(0, 2), 4)
+	}
+	other.take()
+	h.ECAM().Store(device(0, 1)+4, 2, 6)
+	assert.Equal(t, []string{"load 0x0 4"}, other.take(), "a configuration access")
+	h.Memory(low).Store(0, 2, 0)
+	assert.Equal(t, []string{"load 0x0 4"}, other.take(), "an access to memory")
+	assert.Equal(t, 2, rests)
 }

@@ -53,7 +53,7 @@ func (f *Function) LoadConfig(off uint32, size int) uint32 {
 }
 
 // StoreConfig is a pci.Function's.
-func (f *Function) StoreConfig(off uint32, size int, value uint32) {
+func (f *Function) StoreConfig(off uint32, size int, value uint32) (rest func()) {
 	f.space.Store(off, size, value)
 	if v, ok := pci.Merge(f.bars.Load(0), pci.RegBAR0, 4, off, size, value); ok {
 		f.bars.Store(0, v)
@@ -61,12 +61,15 @@ func (f *Function) StoreConfig(off uint32, size int, value uint32) {
 	}
 	f.storeMSIXControl(off, size, value)
 	f.decode()
-	f.updateMaster()
 	if off&^3 == windowData {
 		if at, size, ok := f.window(); ok {
-			f.StoreMemory(0, at, size, uint64(f.space.Load(windowData, size)))
+			return f.StoreMemory(0, at, size, uint64(f.space.Load(windowData, size)))
 		}
 	}
+	if lost := f.updateMaster(); lost {
+		return f.settle
+	}
+	return nil
 }
 
 func (f *Function) storeMSIXControl(off uint32, size int, value uint32) {
@@ -102,26 +105,28 @@ func (f *Function) decode() {
 	}
 }
 
-// updateMaster lets the device reach memory, or has it let go of that before it returns.
-func (f *Function) updateMaster() {
-	master := f.reachable && f.space.Load(pci.RegCommand, 2)&pci.CommandMaster != 0
-	if master == f.master { // which is written by the host bridge's calls only
-		return
-	}
-	if !master {
-		f.serving.Lock()
-		defer f.serving.Unlock()
-	}
+// updateMaster lets the device reach memory, or keeps it from that: it is over with settle then.
+func (f *Function) updateMaster() (lost bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.master = master
-	f.notify()
+	was := f.master
+	f.master = f.reachable && f.space.Load(pci.RegCommand, 2)&pci.CommandMaster != 0
+	f.notify() // what had to wait may not have to any more
+	return was && !f.master
+}
+
+// settle waits for the request under way.
+func (f *Function) settle() {
+	f.serving.Lock()
+	defer f.serving.Unlock()
 }
 
 // SetRequester is a pci.Function's.
 func (f *Function) SetRequester(_ pci.RequesterID, ok bool) {
 	f.reachable = ok
-	f.updateMaster()
+	if lost := f.updateMaster(); lost {
+		f.settle()
+	}
 }
 
 // Reset is a pci.Function's.
@@ -130,7 +135,7 @@ func (f *Function) Reset() {
 	f.bars.Reset()
 	f.decode()
 	f.updateMaster()
-	f.device.Reset()
+	f.device.Reset() // waits for the request under way
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.messages.table.Reset()
@@ -158,14 +163,14 @@ func (f *Function) LoadMemory(_ int, off uint64, size int) uint64 {
 }
 
 // StoreMemory is a pci.Function's.
-func (f *Function) StoreMemory(_ int, off uint64, size int, value uint64) {
+func (f *Function) StoreMemory(_ int, off uint64, size int, value uint64) (rest func()) {
 	switch at := off % regionSize; off - at {
 	case commonRegion:
-		f.storeCommon(at, size, uint32(value))
+		return func() { f.storeCommon(at, size, uint32(value)) } // which may be a reset
 	case notifyRegion:
 		// The index of the queue, of 16 bits, in the place that all queues have (§4.1.4.4, §4.1.5.2).
 		if at == 0 && size == 2 && uint16(value) == 0 {
-			f.notified()
+			return f.notified
 		}
 	case tableRegion:
 		f.mu.Lock()
@@ -173,6 +178,7 @@ func (f *Function) StoreMemory(_ int, off uint64, size int, value uint64) {
 		f.messages.table.Store(at, size, value)
 		f.notify() // what was masked may not be any more
 	}
+	return nil
 }
 
 // loadISR reads the ISR status, which that clears (§4.1.4.5).
@@ -189,12 +195,15 @@ func (f *Function) loadISR(at uint64, size int) uint32 {
 
 func (f *Function) enabled() bool { return f.master }
 
+// raise notes a change of the configuration in the ISR status even where a message tells of it (§4.1.4.5.1).
 func (f *Function) raise(cause uint32) {
-	if !f.messages.table.Enabled() {
+	msix := f.messages.table.Enabled()
+	if !msix || cause == interruptConfig {
 		f.isr |= cause
-		return
 	}
-	f.messages.raise(cause)
+	if msix {
+		f.messages.raise(cause)
+	}
 }
 
 // deliver sends messages. One that cannot be written is lost, as the device would have it: whoever translates has told the guest.

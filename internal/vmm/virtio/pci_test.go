@@ -184,6 +184,7 @@ func TestFunctionThatBreaksSendsItsOtherMessage(t *testing.T) {
 	assert.EqualValues(t, 0x4f, d.load(0x14, 1), "DEVICE_NEEDS_RESET")
 	assert.ErrorIs(t, d.f.Breakage(), gone)
 	assert.Zero(t, d.mem.get32(message1))
+	assert.EqualValues(t, 2, d.load(0x1000, 1), "ISR status: device configuration interrupt, with MSI-X, too")
 	d.status(0)
 	assert.Zero(t, d.load(0x14, 1))
 }
@@ -309,16 +310,26 @@ func TestTheEndOfBusMastershipWaitsForTheRequestUnderWay(t *testing.T) {
 		}
 		return !idle
 	})
-	message := make(chan uint32)
+	used := make(chan uint16)
 	go func() {
 		d.command(2)
-		message <- d.mem.get32(message1)
+		used <- d.mem.get16(usedAt + 2)
 	}()
+	d.wait(func() bool {
+		d.f.mu.Lock()
+		defer d.f.mu.Unlock()
+		return !d.f.enabled()
+	})
 	for range 1000 { // the chance for a store that does not wait to be over
 		runtime.Gosched()
 	}
+	assert.EqualValues(t, 1, d.load(0x12, 2), "num_queues: nobody else waits")
 	close(model.hold)
-	assert.EqualValues(t, 0x52, <-message)
+	assert.EqualValues(t, 1, <-used, "used idx")
+	assert.Zero(t, d.mem.get32(message1), "a message that was not under way is pending")
+	d.command(6)
+	d.settle()
+	assert.EqualValues(t, 0x52, d.mem.get32(message1))
 }
 
 func TestNotificationsThatAreNone(t *testing.T) {
