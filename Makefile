@@ -69,9 +69,10 @@ cross: ## build for every platform of the library, without cgo
 		CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} $(GO) build ./...; \
 	done
 
-test-boot: build ## the boot, as make test runs it: where it cannot be run, this says so, and fails if CI=true
+test-boot: build ## the boots that make test runs: where they cannot be run, this says so, and fails if CI=true
 	@if $(MAKE) --no-print-directory boot-ready; then \
-		$(BUILD)/vsmmu boot -rebind -save-restore 16 -stall; \
+		$(BUILD)/vsmmu boot -rebind -save-restore 16 -stall && \
+		$(BUILD)/vsmmu boot -rebind -save-restore 16 -transport pci -report $(BUILD)/boot/pci.json; \
 	else \
 		scripts/not-run "the boot of a Linux guest behind the SMMU"; \
 	fi

@@ -34,7 +34,7 @@ func benchBootCommand(args []string, stdout, stderr io.Writer) int {
 }
 
 func parseBenchBoot(args []string, stdout io.Writer) (lab.Options, error) {
-	o := lab.Options{Out: stdout, PASIDBits: defaultPASIDBits, Stage: 1, Timeout: 20 * time.Minute}
+	o := lab.Options{Out: stdout, Transport: "pci", PASIDBits: defaultPASIDBits, Stage: 1, Timeout: 20 * time.Minute}
 	f := flag.NewFlagSet("bench-boot", flag.ContinueOnError)
 	machineFlags(f, &o, "bench-boot")
 	f.StringVar(&o.Peer, "peer", "", "the QEMU to compare with: the root, `DIR`, of an arm64 system that has it\n(default: the one fetched by make bench-boot)")

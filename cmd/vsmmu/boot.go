@@ -50,6 +50,7 @@ func parseBoot(args []string, stdout io.Writer) (lab.Options, error) {
 	o := lab.Options{Out: stdout, Timeout: 8 * time.Minute}
 	f := flag.NewFlagSet("boot", flag.ContinueOnError)
 	machineFlags(f, &o, "boot")
+	f.StringVar(&o.Transport, "transport", "mmio", "how the guest reaches the disks, `HOW`: "+strings.Join(lab.Transports, ", ")+"\nas PCI functions they interrupt by messages, which the SMMU translates")
 	f.UintVar(&o.PASIDBits, "pasid-bits", defaultPASIDBits, "pasid-num-bits of the endpoint that has it, `N` of 1 to 20;\nabove 10 Linux makes its table of context descriptors one of two levels")
 	f.UintVar(&o.Stage, "stage", 1, "the stage that the SMMU has, `N` of 1 or 2: with stage 2 alone, Linux translates by that one")
 	f.BoolVar(&o.Stalls, "stall", false, "the SMMU has stalls, and the misbehaving endpoint dma-can-stall: its DMA waits for\nwhat the guest's driver makes of the fault")

@@ -81,6 +81,7 @@ func TestBenchBootFlags(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "build/bench-boot/report.json", filepath.ToSlash(o.Report))
 	assert.Equal(t, uint(2), o.Rounds)
+	assert.Equal(t, "pci", o.Transport)
 	assert.Equal(t, 20*time.Minute, o.Timeout)
 
 	o, err = parseBenchBoot([]string{"-peer", "p", "-rounds", "3", "-kernel", "k"}, nil)
@@ -95,13 +96,14 @@ func TestBootFlags(t *testing.T) {
 	assert.Equal(t, uint64(512<<20), o.Mem)
 	assert.Equal(t, "build/boot/report.json", filepath.ToSlash(o.Report))
 	assert.Equal(t, "auto", o.Accel)
+	assert.Equal(t, "mmio", o.Transport)
 	assert.Equal(t, uint(6), o.PASIDBits)
 	assert.False(t, o.Stalls)
 	assert.Equal(t, uint(1), o.Stage)
 
 	o, err = parseBoot([]string{
 		"-kernel", "k", "-modules", "m", "-host-kernel", "hk", "-host-modules", "hm", "-cmdline", "iommu.strict=0",
-		"-report", "r", "-timeout", "90s", "-accel", "tcg", "-mem", "1g", "-pasid-bits", "11", "-save-restore", "12", "-agent", "a", "-qemu", "q", "-stall", "-rebind", "-stage", "2",
+		"-report", "r", "-timeout", "90s", "-accel", "tcg", "-mem", "1g", "-pasid-bits", "11", "-save-restore", "12", "-agent", "a", "-qemu", "q", "-stall", "-rebind", "-stage", "2", "-transport", "pci",
 	}, nil)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"k", "m", "hk", "hm", "iommu.strict=0", "r", "tcg", "a", "q"},
@@ -113,4 +115,5 @@ func TestBootFlags(t *testing.T) {
 	assert.True(t, o.Stalls)
 	assert.Equal(t, uint(12), o.Moves)
 	assert.True(t, o.Rebind)
+	assert.Equal(t, "pci", o.Transport)
 }

@@ -102,12 +102,13 @@ func benchOurs(ctx context.Context, job Job, image, initrd []byte, disk string, 
 	defer f.Close()
 	v, err := newVM(vmm.Config{
 		Kernel: image, Initrd: initrd, Mem: job.Mem, CPUs: job.CPUs, Cmdline: benchCmdline(job), Console: console,
-	}, job, vsmmu.Trace{}, new(tape))
+	}, job, vsmmu.Trace{}, new(tape), nil)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, v.close()) }()
-	if err := v.addPCIDisk(f, guest.BenchSize, guest.BenchDisk, soft.NewEndpoint()); err != nil {
+	endpoint, master := soft.NewEndpoint(), vmm.Master{StreamID: vmm.PCIStreamID(0)}
+	if err := v.addDisk(job.PCI, f, guest.BenchSize, guest.BenchDisk, master, endpoint, endpoint); err != nil {
 		return err
 	}
 	return v.Run(ctx)

@@ -14,14 +14,26 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// endpoints are the devices behind the SMMU, by the serial of the disk that each of them is.
+// endpoints are the devices behind the SMMU, by the serial of the disk that each of them is. On the PCI bus their places are
+// their StreamIDs.
 var endpoints = []struct {
 	serial string
-	master vmm.Master
-}{
-	{guest.Plain, vmm.Master{StreamID: 0x10}},
-	{guest.PASID, vmm.Master{StreamID: 0x21}}, // PASIDBits are the job's
-	{guest.Rogue, vmm.Master{StreamID: 0x32}},
+	id     smmuv3.StreamID
+}{{guest.Plain, 0x10}, {guest.PASID, 0x21}, {guest.Rogue, 0x32}}
+
+// master says how endpoint i stands behind the SMMU.
+func (j Job) master(i int) vmm.Master {
+	m := vmm.Master{StreamID: endpoints[i].id}
+	if j.PCI {
+		m.StreamID = vmm.PCIStreamID(i)
+	}
+	switch endpoints[i].serial {
+	case guest.PASID:
+		m.PASIDBits = uint32(j.PASIDBits)
+	case guest.Rogue:
+		m.CanStall = j.Stalls
+	}
+	return m
 }
 
 // strayAddress is what no guest maps: Linux hands out addresses for DMA from 4 GiB downwards, or from the top of the range.
@@ -39,8 +51,9 @@ type endpoint struct {
 	mover  *mover
 	tap    func(sid smmuv3.StreamID, write bool, iova uint64, n int, err error) // unless nil, is told of each access; must not wait for the SMMU
 
-	bound   atomic.Uint32 // the bridge.Disposition
-	moved   [bridge.TranslateNested + 1]atomic.Uint64
+	bound   atomic.Uint32                             // the bridge.Disposition
+	moved   [bridge.TranslateNested + 1]atomic.Uint64 // bytes
+	sent    [bridge.TranslateNested + 1]atomic.Uint64 // messages
 	refused atomic.Uint64
 
 	mu    sync.Mutex
@@ -106,14 +119,21 @@ func (e *endpoint) bind(s bridge.GuestStage, err error) {
 
 // report is what is known by now.
 func (e *endpoint) report() report.Stream {
-	s := report.Stream{StreamID: uint32(e.id), Endpoint: e.serial, Moved: map[string]uint64{}, Refused: e.refused.Load()}
-	for d := range e.moved {
-		if n := e.moved[d].Load(); n > 0 {
-			s.Moved[bridge.Disposition(d).String()] = n
-		}
+	s := report.Stream{
+		StreamID: uint32(e.id), Endpoint: e.serial, Moved: byDisposition(&e.moved), Messages: byDisposition(&e.sent), Refused: e.refused.Load(),
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s.Binds, s.BindCalls = slices.Clone(e.binds), e.calls
 	return s
+}
+
+func byDisposition(counts *[bridge.TranslateNested + 1]atomic.Uint64) map[string]uint64 {
+	m := map[string]uint64{}
+	for d := range counts {
+		if n := counts[d].Load(); n > 0 {
+			m[bridge.Disposition(d).String()] = n
+		}
+	}
+	return m
 }

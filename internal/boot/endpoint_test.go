@@ -10,6 +10,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/internal/vmm"
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/virtio"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
@@ -44,4 +45,20 @@ func TestEndpointCountsMappings(t *testing.T) {
 	assert.Equal(t, uint64(1), ep.report().Refused)
 	assert.Equal(t, map[string]uint64{"bypass": 0x100}, ep.report().Moved)
 	assert.Equal(t, []string{"0x100 at 0x800, write: true, fault: false", "0x100 at 0x800, write: true, fault: true"}, told)
+}
+
+func TestMasters(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		job  Job
+		want []vmm.Master
+	}{
+		{"platform devices", Job{PASIDBits: 6}, []vmm.Master{{StreamID: 0x10}, {StreamID: 0x21, PASIDBits: 6}, {StreamID: 0x32}}},
+		{"with stalls", Job{PASIDBits: 6, Stalls: true}, []vmm.Master{{StreamID: 0x10}, {StreamID: 0x21, PASIDBits: 6}, {StreamID: 0x32, CanStall: true}}},
+		{"PCI functions", Job{PASIDBits: 6, PCI: true}, []vmm.Master{{StreamID: 0x08}, {StreamID: 0x10, PASIDBits: 6}, {StreamID: 0x18}}},
+	} {
+		for i, want := range tt.want {
+			assert.Equal(t, want, tt.job.master(i), tt.name)
+		}
+	}
 }

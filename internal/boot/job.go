@@ -16,6 +16,8 @@ type Job struct {
 	Moves int `json:"moves,omitempty"`
 	// PASIDBits is pasid-num-bits of the endpoint that has it.
 	PASIDBits uint8 `json:"pasid_bits"`
+	// PCI has the disks be functions of the PCI bus.
+	PCI bool `json:"pci,omitempty"`
 	// Stage2 has the SMMU show a stage 2 in place of a stage 1.
 	Stage2 bool `json:"stage2,omitempty"`
 	// Stalls has the misbehaving endpoint's DMA stall.

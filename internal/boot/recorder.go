@@ -53,6 +53,12 @@ func (r *recorder) trace() vsmmu.Trace {
 	}
 }
 
+// message notes that an endpoint has sent one, which the ITS has been given.
+func (r *recorder) message(sid smmuv3.StreamID) {
+	e := r.endpoints[sid]
+	e.sent[e.bound.Load()].Add(1)
+}
+
 func (r *recorder) event(e smmuv3.Event, fate vsmmu.Fate) {
 	if fate != vsmmu.Recorded {
 		r.count(r.events, e.Type().String()+" ("+fate.String()+")")
@@ -95,10 +101,8 @@ func (r *recorder) fill(out *report.Report) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out.Commands, out.Events, out.Interrupts = maps.Clone(r.commands), maps.Clone(r.events), maps.Clone(r.interrupts)
-	for _, e := range endpoints {
-		if attached := r.endpoints[e.master.StreamID]; attached != nil {
-			out.Streams = append(out.Streams, attached.report())
-		}
+	for _, sid := range slices.Sorted(maps.Keys(r.endpoints)) {
+		out.Streams = append(out.Streams, r.endpoints[sid].report())
 	}
 	out.Fault.Resumes = slices.Clone(r.resumed)
 	out.Fault.Device = slices.DeleteFunc(slices.Clone(r.kept), func(e report.Event) bool {

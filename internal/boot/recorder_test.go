@@ -56,6 +56,9 @@ func TestRecorderFillsTheReport(t *testing.T) {
 		{Disposition: "abort", Cause: "C_BAD_STE", Error: "refused", Text: "abort with C_BAD_STE"},
 	}, r.Streams[0].Binds)
 	assert.Equal(t, uint32(bridge.Translate), ep.bound.Load(), "a refused stage leaves the one before")
+
+	rec.message(0x32)
+	assert.Equal(t, map[string]uint64{"translate": 1}, ep.report().Messages, "by the stage that is bound")
 }
 
 func TestRecorderIsBounded(t *testing.T) {

@@ -90,8 +90,12 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 	if job.Rebind {
 		role += " " + guest.Rebind
 	}
+	if job.PCI {
+		role += " " + guest.PCI
+	}
 	cmdline := cmdline(job, role)
 	r.Mode = report.ModeOf(cmdline, job.PASIDBits)
+	r.Mode.PCI = job.PCI
 	r.Mode.Stage2 = job.Stage2
 	r.Mode.Stalls = job.Stalls
 	r.Mode.Rebind = job.Rebind
@@ -99,7 +103,7 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 	notes := newRecorder()
 	v, err := newVM(vmm.Config{
 		Kernel: image, Initrd: initrd, Mem: job.Mem, CPUs: job.CPUs, Cmdline: cmdline, Console: console, Control: c,
-	}, job, notes.trace(), t)
+	}, job, notes.trace(), t, notes.message)
 	if err != nil {
 		return nil, err
 	}
@@ -115,14 +119,11 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	mover := newMover(v.smmu, job.Moves, cancel)
-	for _, e := range endpoints {
-		ep := &endpoint{id: e.master.StreamID, serial: e.serial, dma: soft.NewEndpoint(), mover: mover, tap: t.dma}
+	for i, e := range endpoints {
+		master := job.master(i)
+		ep := &endpoint{id: master.StreamID, serial: e.serial, dma: soft.NewEndpoint(), mover: mover, tap: t.dma}
 		notes.endpoints[ep.id] = ep
-		if e.serial == guest.PASID {
-			e.master.PASIDBits = uint32(job.PASIDBits)
-		}
-		e.master.CanStall = job.Stalls && e.serial == guest.Rogue
-		if err := v.addDisk(files[e.serial], diskSize, e.serial, e.master, ep.dma, ep); err != nil {
+		if err := v.addDisk(job.PCI, files[e.serial], diskSize, e.serial, master, ep.dma, ep); err != nil {
 			return nil, err
 		}
 		if e.serial == guest.Rogue {

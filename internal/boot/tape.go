@@ -25,8 +25,8 @@ func (t *tape) device(cfg vsmmu.Config, policy idr.Policy, hosts ...bridge.Capab
 		return vsmmu.New(cfg)
 	}
 	names := map[smmuv3.StreamID]string{}
-	for _, e := range endpoints {
-		names[e.master.StreamID] = e.serial
+	for i, e := range endpoints {
+		names[t.job.master(i).StreamID] = e.serial
 	}
 	r, err := transcript.Record(writer{t.Sink}, cfg, transcript.Options{Title: t.job.Title, Policy: policy, Hosts: hosts, Streams: names})
 	if err != nil {

@@ -37,8 +37,8 @@ func cmdline(job Job, role string) string {
 // maxStalls is how many transactions may stall at a time, where any may.
 const maxStalls = 8
 
-// newVM makes a machine. The caller must close it.
-func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape) (_ *vm, err error) {
+// newVM makes a machine. The caller must close it. sent, unless it is nil, is told of each message of an endpoint.
+func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3.StreamID)) (_ *vm, err error) {
 	v := new(vm)
 	defer func() {
 		if err != nil {
@@ -64,7 +64,17 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape) (_ *vm, err erro
 		ids.Set(smmuv3.StallMax, maxStalls)
 		policy[smmuv3.StallModel] = smmuv3.StallBoth
 	}
-	hosts := soft.Config{Memory: &v.memory, MSI: v.SignalEndpointMSI, IDs: ids}
+	msi := v.SignalEndpointMSI
+	if sent != nil {
+		msi = func(sid smmuv3.StreamID, addr guestmem.GPA, data uint32) error {
+			err := v.SignalEndpointMSI(sid, addr, data)
+			if err == nil {
+				sent(sid)
+			}
+			return err
+		}
+	}
+	hosts := soft.Config{Memory: &v.memory, MSI: msi, IDs: ids}
 	host, err := soft.New(hosts)
 	if err != nil {
 		return nil, err
@@ -88,7 +98,7 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape) (_ *vm, err erro
 }
 
 // addDisk gives the machine a disk whose DMA is the endpoint's, which dma takes it to.
-func (v *vm) addDisk(storage *os.File, size int64, serial string, master vmm.Master, endpoint *soft.Endpoint, dma virtio.DMA) error {
+func (v *vm) addDisk(onPCI bool, storage *os.File, size int64, serial string, master vmm.Master, endpoint *soft.Endpoint, dma virtio.DMA) error {
 	if err := v.smmu.attach(master.StreamID, endpoint); err != nil {
 		return err
 	}
@@ -96,20 +106,10 @@ func (v *vm) addDisk(storage *os.File, size int64, serial string, master vmm.Mas
 	if err != nil {
 		return err
 	}
+	if onPCI {
+		return v.AddPCIDisk(block, dma, uint8(master.PASIDBits))
+	}
 	return v.AddDisk(block, dma, master)
-}
-
-// addPCIDisk is addDisk for one on the PCI bus, where its place is its StreamID.
-func (v *vm) addPCIDisk(storage *os.File, size int64, serial string, endpoint *soft.Endpoint) error {
-	block, err := virtio.NewBlock(storage, size, serial)
-	if err != nil {
-		return err
-	}
-	sid, err := v.AddPCIDisk(block, endpoint)
-	if err != nil {
-		return err
-	}
-	return v.smmu.attach(sid, endpoint)
 }
 
 // close ends the SMMU before what it uses: from then on no endpoint reaches memory, and no interrupt the machine.

@@ -32,7 +32,7 @@ func bench() (r BenchResult, err error) {
 		return r, err
 	}
 	r.Hello = *hello
-	if err := waitForSMMU(); err != nil {
+	if err := waitForSMMU(true); err != nil {
 		return r, err
 	}
 	names, err := waitForDisks(BenchDisk)

@@ -74,7 +74,7 @@ func readBack(f io.ReaderAt, buf []byte, pattern Pattern, size int64) (read, ver
 // groupType is the kind of translation that the kernel chose for the disk: the type of its virtio device's parent's
 // IOMMU group.
 func groupType(disk string) string {
-	dir, err := platformDevice(disk)
+	dir, err := masterOf(disk)
 	if err != nil {
 		return ""
 	}
@@ -85,8 +85,8 @@ func groupType(disk string) string {
 	return strings.TrimSpace(string(kind))
 }
 
-// platformDevice is the directory of a disk's virtio-mmio device, the SMMU's master.
-func platformDevice(disk string) (string, error) {
+// masterOf is the directory of the device that a disk is of its transport's bus, the SMMU's master.
+func masterOf(disk string) (string, error) {
 	// /sys/block/vda/device is the virtio device, whose parent it is.
 	device, err := filepath.EvalSymlinks("/sys/block/" + disk + "/device")
 	return filepath.Dir(device), err

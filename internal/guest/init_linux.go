@@ -59,7 +59,7 @@ func exercise(c *control) error {
 	if err := pid1.LoadModules(); err != nil {
 		return err
 	}
-	if err := waitForSMMU(); err != nil {
+	if err := waitForSMMU(slices.Contains(os.Args, PCI)); err != nil {
 		return err
 	}
 	names, err := waitForDisks(Plain, PASID, Rogue)
@@ -188,16 +188,18 @@ func (c *control) waitDone() error {
 // smmuDriver is the driver's name, and how its lines in the kernel's log begin.
 const smmuDriver = "arm-smmu-v3"
 
-// drivers that a disk needs, the nearest to the machine first, each with where the kernel shows that it has it.
-var drivers = []struct{ name, path string }{
-	{smmuDriver, "/sys/bus/platform/drivers/arm-smmu-v3"},
-	{"virtio_mmio", "/sys/bus/platform/drivers/virtio-mmio"},
-	{"virtio_blk", "/sys/bus/virtio/drivers/virtio_blk"},
-}
+// driver is one that a disk needs, with where the kernel shows that it has it.
+type driver struct{ name, path string }
 
 // waitForSMMU makes sure that the kernel has the drivers, and that its SMMU is up: a disk without would wait for ever.
-func waitForSMMU() error {
-	for _, d := range drivers {
+func waitForSMMU(pci bool) error {
+	transport := driver{"virtio_mmio", "/sys/bus/platform/drivers/virtio-mmio"}
+	if pci {
+		transport = driver{"virtio_pci", "/sys/bus/pci/drivers/virtio-pci"}
+	}
+	for _, d := range []driver{
+		{smmuDriver, "/sys/bus/platform/drivers/arm-smmu-v3"}, transport, {"virtio_blk", "/sys/bus/virtio/drivers/virtio_blk"},
+	} {
 		if _, err := os.Stat(d.path); err != nil {
 			return fmt.Errorf("the kernel has no driver %s, built in or among the modules given (-modules)", d.name)
 		}

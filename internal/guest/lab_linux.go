@@ -77,7 +77,7 @@ func (l *labInit) run() (end string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := waitForSMMU(); err != nil {
+	if err := waitForSMMU(false); err != nil {
 		return "", err
 	}
 	switch boot {

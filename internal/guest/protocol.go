@@ -68,6 +68,9 @@ const InitRole = "guest-init"
 // Rebind is the argument after it by which the disks are taken from their drivers and given back.
 const Rebind = "rebind"
 
+// PCI is the argument by which the disks are looked for on the PCI bus.
+const PCI = "pci"
+
 // ControlDevice is the guest's end of the channel, its second PL011.
 const ControlDevice = "/dev/ttyAMA1"
 

@@ -31,7 +31,7 @@ func (d *Disk) rebind(pattern Pattern) error {
 
 // rebindTo has the disk's group get a domain while it has no driver, which is when Linux allows it.
 func (d *Disk) rebindTo(domain string) error {
-	dir, err := platformDevice(d.Name)
+	dir, err := masterOf(d.Name)
 	if err != nil {
 		return err
 	}

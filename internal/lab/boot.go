@@ -99,8 +99,8 @@ func follow(ctx context.Context, o *Options, bench bool) (*report.Report, error)
 func run(ctx context.Context, o *Options, direct, bench bool, s sink) (*report.Report, error) {
 	s.Stage("the kernels, their modules and the initramfs are read")
 	job := boot.Job{
-		Cmdline: o.Cmdline, Mem: o.Mem, CPUs: guestCPUs, PASIDBits: uint8(o.PASIDBits), Stage2: o.Stage == 2, Stalls: o.Stalls, Rebind: o.Rebind, Moves: int(o.Moves),
-		Record: o.Record != "",
+		Cmdline: o.Cmdline, Mem: o.Mem, CPUs: guestCPUs, PCI: o.pci(), PASIDBits: uint8(o.PASIDBits), Stage2: o.Stage == 2, Stalls: o.Stalls,
+		Rebind: o.Rebind, Moves: int(o.Moves), Record: o.Record != "",
 	}
 	if bench {
 		job.Peer, job.Rounds = o.Peer, int(o.Rounds)

@@ -88,7 +88,7 @@ func options(t *testing.T, mode string) (Options, *bytes.Buffer) {
 	require.NoError(t, err)
 	out := new(bytes.Buffer)
 	return Options{
-		Kernel: kernel, HostKernel: kernel, Agent: kernel, QEMU: exe, Accel: "tcg", Mem: MinMem, PASIDBits: 6, Stage: 1,
+		Kernel: kernel, HostKernel: kernel, Agent: kernel, QEMU: exe, Accel: "tcg", Mem: MinMem, Transport: "mmio", PASIDBits: 6, Stage: 1,
 		Report: filepath.Join(dir, "out", "report.json"), Timeout: time.Minute, Out: out,
 	}, out
 }
@@ -255,6 +255,8 @@ func TestBadInputBootsNothing(t *testing.T) {
 		{"no emulator", func(o *Options) { o.QEMU = "/nonexistent" }, "apt-get install qemu-system-arm"},
 		{"an emulator that cannot be started", func(o *Options) { o.QEMU = o.Kernel }, "permission denied"},
 		{"unknown acceleration", func(o *Options) { o.Accel = "hvf" }, "-accel hvf: not one of [auto kvm tcg]"},
+		{"no such transport", func(o *Options) { o.Transport = "usb" }, "-transport usb: not one of [mmio pci]"},
+		{"a PCI device that stalls", func(o *Options) { o.Transport, o.Stalls = "pci", true }, "may stall"},
 		{"no PASIDs", func(o *Options) { o.PASIDBits = 0 }, "PASIDs of 0 bits"},
 		{"more PASIDs than there are", func(o *Options) { o.PASIDBits = 21 }, "PASIDs of 21 bits: give from 1 to 20"},
 		{"a stage that there is not", func(o *Options) { o.Stage = 3 }, "stage 3: give 1 or 2"},
@@ -306,8 +308,8 @@ func (zeros) Read(p []byte) (int, error) {
 // What a transcript is called tells recordings apart.
 func TestTitleOfATranscript(t *testing.T) {
 	assert.Equal(t, "Image", (&Options{}).title("Image"))
-	assert.Equal(t, "Image iommu.strict=0, by stage 2, with stalls, disks unbound and bound",
-		(&Options{Cmdline: "iommu.strict=0", Stage: 2, Stalls: true, Rebind: true}).title("Image"))
+	assert.Equal(t, "Image iommu.strict=0, disks on the PCI bus, by stage 2, with stalls, disks unbound and bound",
+		(&Options{Cmdline: "iommu.strict=0", Transport: "pci", Stage: 2, Stalls: true, Rebind: true}).title("Image"))
 }
 
 // A transcript comes in pieces, and goes to its file; a full disk ends the boot.

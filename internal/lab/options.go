@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/boot"
@@ -26,6 +27,7 @@ type Options struct {
 	Mem         uint64 // the guest's memory in bytes
 	Peer        string // Bench only: the root below which an arm64 QEMU is, with its libraries
 	Rounds      uint   // Bench only: how often it boots each of the guests
+	Transport   string // of the disks, one of Transports
 	PASIDBits   uint   // pasid-num-bits of the endpoint that has it, 1 to MaxPASIDBits
 	Stage       uint   // the one that the SMMU has, 1 or 2
 	Stalls      bool   // the misbehaving endpoint's DMA stalls
@@ -40,6 +42,9 @@ type Options struct {
 // Accels are the values of Options.Accel: to run on this machine's own KVM if it is an arm64 one that has it, and
 // otherwise, or always, on that of a host that QEMU emulates.
 var Accels = []string{"auto", "kvm", "tcg"}
+
+// Transports are the values of Options.Transport.
+var Transports = []string{"mmio", "pci"}
 
 // MinMem and MaxMem bound Options.Mem.
 const (
@@ -78,6 +83,12 @@ func (o *Options) complete(bench bool) (direct bool, err error) {
 	}
 	if o.Mem < MinMem || o.Mem > MaxMem {
 		return false, fmt.Errorf("the guest cannot have %d MiB of memory: give from %d MiB to %d GiB", o.Mem>>20, MinMem>>20, MaxMem>>30)
+	}
+	if !slices.Contains(Transports, o.Transport) {
+		return false, fmt.Errorf("-transport %s: not one of %v", o.Transport, Transports)
+	}
+	if o.pci() && o.Stalls {
+		return false, errors.New("no DMA of a PCI device may stall (IHI 0070 §3.12.1): give -transport mmio or no -stall")
 	}
 	if o.PASIDBits < 1 || o.PASIDBits > MaxPASIDBits {
 		return false, fmt.Errorf("PASIDs of %d bits: give from 1 to %d", o.PASIDBits, MaxPASIDBits)
@@ -141,6 +152,8 @@ func (o *Options) complete(bench bool) (direct bool, err error) {
 	}
 	return false, nil
 }
+
+func (o *Options) pci() bool { return o.Transport == "pci" }
 
 // chooseAccel reports whether the guest runs on this machine's own KVM.
 func chooseAccel(accel string) (direct bool, err error) {

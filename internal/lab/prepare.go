@@ -24,12 +24,10 @@ const (
 	peerDir    = "peer"
 )
 
-// The drivers that each machine needs beyond what every arm64 kernel has built in. Those named first are what the
-// others usually depend on: naming them spares a second pass over a package.
+// The drivers that each machine needs beyond what every arm64 kernel has built in, and the guest's for its disks' transport.
+// Those named first are what the others usually depend on: naming them spares a second pass over a package.
 var (
-	guestDrivers = []string{"virtio", "virtio_ring", "virtio_mmio", "virtio_blk"}
-	// benchDrivers come on top of the guest's in the benchmark, whose disk is a PCI function.
-	benchDrivers = []string{"virtio_pci"}
+	guestDrivers = []string{"virtio", "virtio_ring", "virtio_blk"}
 	hostDrivers  = []string{"virtio", "virtio_ring", "virtio_mmio", "virtio_console"}
 )
 
@@ -42,11 +40,11 @@ type machine struct {
 
 // prepareGuest gathers the guest's kernel, modules and init.
 func prepareGuest(o *Options, job boot.Job) (machine, error) {
-	drivers := guestDrivers
-	if job.Peer != "" {
-		drivers = slices.Concat(guestDrivers, benchDrivers)
+	transport := "virtio_mmio"
+	if job.PCI {
+		transport = "virtio_pci"
 	}
-	return prepare(boot.Guest, o.Kernel, o.Modules, o.Agent, drivers, nil)
+	return prepare(boot.Guest, o.Kernel, o.Modules, o.Agent, append(slices.Clone(guestDrivers), transport), nil)
 }
 
 // prepareHost gathers the emulated host's, with the guest's parts inside.

@@ -25,6 +25,9 @@ func (s sink) Transcript(p []byte) error {
 // title says what is recorded.
 func (o *Options) title(kernel string) string {
 	title := strings.TrimSpace(kernel + " " + o.Cmdline)
+	if o.pci() {
+		title += ", disks on the PCI bus"
+	}
 	if o.Stage == 2 {
 		title += ", by stage 2"
 	}

@@ -20,6 +20,7 @@ const (
 	byStage1
 	byStage2
 	passedThrough
+	onPCI
 	stalling
 	rebound
 	moved
@@ -35,6 +36,8 @@ func (w when) holds(m Mode) bool {
 		return !m.Passthrough && m.Stage2
 	case passedThrough:
 		return m.Passthrough
+	case onPCI:
+		return m.PCI
 	case stalling:
 		return m.Stalls && !m.Passthrough
 	case rebound:
@@ -102,6 +105,8 @@ var checks = []struct {
 	}},
 	{"plain: every byte moved past stage 1", passedThrough, func(r *Report) (string, bool) { return r.allMoved(guest.Plain) }},
 	{"pasid: every byte moved past stage 1", passedThrough, func(r *Report) (string, bool) { return r.allMoved(guest.PASID) }},
+	{"plain: its interrupts went the way of its data", onPCI, func(r *Report) (string, bool) { return r.messages(guest.Plain) }},
+	{"pasid: its interrupts went the way of its data", onPCI, func(r *Report) (string, bool) { return r.messages(guest.PASID) }},
 	{"plain: unbound from its driver and bound, past stage 1 and back", rebound, func(r *Report) (string, bool) { return r.rebound(guest.Plain) }},
 	{"pasid: unbound from its driver and bound, past stage 1 and back", rebound, func(r *Report) (string, bool) { return r.rebound(guest.PASID) }},
 	{"the SMMU was saved, thrown away and restored in the middle of the disks' requests", moved, func(r *Report) (string, bool) {
@@ -248,16 +253,31 @@ func (r *Report) rebound(serial string) (string, bool) {
 // allMoved: what the disk moved under stages with the disposition of the mode covers what the guest moved, and it moved
 // nothing under any other, but for what it moves past stage 1 while it is bound so.
 func (r *Report) allMoved(serial string) (string, bool) {
-	d, s, want := r.disk(serial), r.stream(serial), r.Mode.disposition()
-	var elsewhere uint64
-	for disposition, n := range s.Moved {
-		if disposition != want && !(r.Mode.Rebind && disposition == bridge.Bypass.String()) {
+	d := r.disk(serial)
+	moved, elsewhere := r.split(r.stream(serial).Moved)
+	return fmt.Sprintf("%s under stages to %s, %d bytes otherwise", size(int64(moved)), r.Mode.disposition(), elsewhere),
+		elsewhere == 0 && moved >= uint64(d.Written+d.Read) && d.Read > 0
+}
+
+// messages: as allMoved, of the interrupts that the disk sent.
+func (r *Report) messages(serial string) (string, bool) {
+	sent, elsewhere := r.split(r.stream(serial).Messages)
+	return fmt.Sprintf("%d messages under stages to %s, %d otherwise", sent, r.Mode.disposition(), elsewhere), elsewhere == 0 && sent > 0
+}
+
+// split is what an endpoint did under stages with the disposition of the mode, and what otherwise, but for what it did past stage 1
+// while it was to be bound so.
+func (r *Report) split(counts map[string]uint64) (expected, elsewhere uint64) {
+	want := r.Mode.disposition()
+	for disposition, n := range counts {
+		switch {
+		case disposition == want:
+			expected += n
+		case !(r.Mode.Rebind && disposition == bridge.Bypass.String()):
 			elsewhere += n
 		}
 	}
-	moved := s.Moved[want]
-	return fmt.Sprintf("%s under stages to %s, %d bytes otherwise", size(int64(moved)), want, elsewhere),
-		elsewhere == 0 && moved >= uint64(d.Written+d.Read) && d.Read > 0
+	return expected, elsewhere
 }
 
 func (r *Report) stream(endpoint string) Stream {

@@ -14,6 +14,8 @@ type Mode struct {
 	Lazy        bool `json:"lazy"`        // invalidations are batched (iommu.strict=0)
 	// PASIDBits is pasid-num-bits of the endpoint that has it.
 	PASIDBits uint8 `json:"pasid_bits"`
+	// PCI says that the endpoints are functions of the PCI bus, with MSI-X.
+	PCI bool `json:"pci,omitempty"`
 	// Stage2 says that the SMMU has a stage 2 in place of a stage 1.
 	Stage2 bool `json:"stage2,omitempty"`
 	// Stalls says that the SMMU has stalls, and the misbehaving endpoint dma-can-stall.

@@ -73,6 +73,8 @@ type Stream struct {
 	BindCalls int    `json:"bind_calls"`
 	// Moved counts the bytes that the endpoint moved, by the disposition of the stage that was bound meanwhile.
 	Moved map[string]uint64 `json:"moved"`
+	// Messages counts the interrupts that it has sent by DMA, in the same way.
+	Messages map[string]uint64 `json:"messages,omitempty"`
 	// Refused counts the accesses that failed.
 	Refused uint64 `json:"refused"`
 }

@@ -249,6 +249,30 @@ func TestJudgeOfDisksBoundAnew(t *testing.T) {
 	}
 }
 
+func TestJudgeOfMessages(t *testing.T) {
+	const check = "plain: its interrupts went the way of its data"
+	for _, tt := range []struct {
+		name   string
+		mode   Mode
+		sent   map[string]uint64
+		failed bool
+	}{
+		{"not on the PCI bus", Mode{}, nil, false},
+		{"translated", Mode{PCI: true}, map[string]uint64{"translate": 5}, false},
+		{"none", Mode{PCI: true}, nil, true},
+		{"past stage 1", Mode{PCI: true}, map[string]uint64{"translate": 5, "bypass": 1}, true},
+		{"past stage 1 while bound so", Mode{PCI: true, Rebind: true}, map[string]uint64{"translate": 5, "bypass": 1}, false},
+		{"past stage 1 only", Mode{PCI: true, Rebind: true}, map[string]uint64{"bypass": 1}, true},
+		{"past stage 1 as asked for", Mode{PCI: true, Passthrough: true}, map[string]uint64{"bypass": 1}, false},
+		{"by stage 2", Mode{PCI: true, Stage2: true}, map[string]uint64{"translate by stage 2": 5}, false},
+	} {
+		r := good()
+		r.Mode, r.Streams[0].Messages = tt.mode, tt.sent
+		r.Judge()
+		assert.Equal(t, tt.failed, slices.Contains(failed(r), check), tt.name)
+	}
+}
+
 func TestJudgeOfMoves(t *testing.T) {
 	const check = "the SMMU was saved, thrown away and restored in the middle of the disks' requests"
 	for _, tt := range []struct {

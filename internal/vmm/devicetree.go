@@ -8,6 +8,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/bridge/iommufd"
 	"github.com/go-vsmmu/vsmmuv3/firmware"
 	"github.com/go-vsmmu/vsmmuv3/internal/fdt"
+	"github.com/go-vsmmu/vsmmuv3/internal/vmm/pci"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -40,6 +41,14 @@ type pciSlot struct {
 	device     int
 	behindPort bool // as device 0 of the bus behind the root port that is there
 	passed     bool // it is the host's
+}
+
+// firstPCIDevice leaves a place before those of all devices.
+const firstPCIDevice = 1
+
+// PCIStreamID is the StreamID of a device of the root bus: of the nth, from 0 on, that a Machine was given.
+func PCIStreamID(n int) smmuv3.StreamID {
+	return smmuv3.StreamID(pci.RootRequester(firstPCIDevice + n))
 }
 
 const (

@@ -147,6 +147,12 @@ func TestDeviceTreeOfPCIDevices(t *testing.T) {
 	assert.NotContains(t, parse(t, hw), "/pcie@3f000000")
 }
 
+// Bits 15 to 8 of a requester ID are the bus, 7 to 3 the device, 2 to 0 the function.
+func TestPCIStreamID(t *testing.T) {
+	assert.EqualValues(t, 0x08, PCIStreamID(0), "00:01.0, behind the host bridge")
+	assert.EqualValues(t, 0x18, PCIStreamID(2), "00:03.0")
+}
+
 func TestDeviceTreeOfTheLargestMachine(t *testing.T) {
 	got := parse(t, hardware{mem: maxMem, cpus: maxCPUs, smmu: true, disks: make([]Master, maxDisks)})
 	assert.Equal(t, cells(0, 0x4000_0000, 0x10, 0), got["/memory@40000000"]["reg"])

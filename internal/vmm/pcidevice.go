@@ -25,9 +25,6 @@ type PCIDevice struct {
 	Log *slog.Logger
 }
 
-// firstPCIDevice leaves a place before those of all devices.
-const firstPCIDevice = 1
-
 // AddRootPort gives the machine a root port with nothing behind it, before all devices: a guest that numbers the buses behind
 // ports in their order gives them other numbers when it does so again. It is called once, also while the machine runs.
 func (m *Machine) AddRootPort() error { return m.pci.AddPort(firstPCIDevice - 1) }
@@ -70,20 +67,17 @@ func (m *Machine) nextPCIDevice() (int, error) {
 	return number, nil
 }
 
-// AddPCIDisk gives the machine a block device on the PCI bus that reaches memory, and interrupts the guest, by dma. What it
-// returns is the StreamID that the guest knows it by.
-func (m *Machine) AddPCIDisk(block *virtio.Block, dma virtio.DMA) (smmuv3.StreamID, error) {
+// AddPCIDisk gives the machine a block device on the root bus that reaches memory, and interrupts the guest, by dma. With pasidBits
+// above 0, at most 20, it has PASIDs of so many bits.
+func (m *Machine) AddPCIDisk(block *virtio.Block, dma virtio.DMA, pasidBits uint8) error {
 	number, err := m.nextPCIDevice()
 	if err != nil {
-		return 0, err
+		return err
 	}
-	disk := virtio.NewFunction(block, dma, m.cfg.Stalls)
+	disk := virtio.NewFunction(block, dma, m.cfg.Stalls, pasidBits)
 	m.pciDisks = append(m.pciDisks, disk)
 	m.pciSlots = append(m.pciSlots, pciSlot{device: number})
-	if err := m.pci.Add(number, false, disk, disk.Connect); err != nil {
-		return 0, err
-	}
-	return smmuv3.StreamID(pci.RootRequester(number)), nil
+	return m.pci.Add(number, false, disk, disk.Connect)
 }
 
 // devicePort is the machine as a device passed through sees it.

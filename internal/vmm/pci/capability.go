@@ -7,6 +7,13 @@ const (
 	CapMSIX    = 0x11
 )
 
+// ExtCapPASID is the ID of the extended capability for Process Address Space IDs (§7.8.8), and ExtCapabilities where the list of
+// those begins.
+const (
+	ExtCapPASID     = 0x001b
+	ExtCapabilities = 0x100
+)
+
 // Capability is an item of the list in the first 256 bytes of a configuration space.
 type Capability struct {
 	ID  uint8

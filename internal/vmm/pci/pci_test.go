@@ -163,7 +163,7 @@ func TestPortHeader(t *testing.T) {
 	assert.Equal(t, uint32(0x000c_1b36), p.Load(0, 4))
 	assert.Equal(t, uint32(0x0604), p.Load(0x0a, 2), "PCI-to-PCI bridge")
 	assert.Equal(t, uint32(1), p.Load(RegHeaderType, 1))
-	assert.Equal(t, []Capability{{CapExpress, 0x40}}, Capabilities(&p.config))
+	assert.Equal(t, []Capability{{CapExpress, 0x40}}, Capabilities((*[256]byte)(p.config[:])))
 	assert.EqualValues(t, 4, binary.LittleEndian.Uint16(p.config[0x42:])>>4&0xf, "root port")
 	assert.Greater(t, p.Load(regMemBase, 2), p.Load(regMemBase+2, 2), "the window is closed")
 

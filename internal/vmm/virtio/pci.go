@@ -15,6 +15,7 @@ type Function struct {
 
 	// Only the host bridge's calls, which come one at a time, use these.
 	slot      *pci.Slot
+	pasidBits uint8
 	space     pci.Space
 	bars      pci.BARs
 	claimed   bool
@@ -30,11 +31,12 @@ type Function struct {
 }
 
 // NewFunction makes model a PCI function. It runs until Close. DMA that waits for what the guest does, as stalled transactions
-// do, is never made on a vCPU's goroutine.
-func NewFunction(model Model, dma DMA, waits bool) *Function {
-	f := &Function{messages: newMessages()}
+// do, is never made on a vCPU's goroutine. With pasidBits above 0, at most 20, the driver is told that the function has PASIDs of so
+// many bits; it uses none.
+func NewFunction(model Model, dma DMA, waits bool, pasidBits uint8) *Function {
+	f := &Function{messages: newMessages(), pasidBits: pasidBits}
 	f.bars.Define(0, barSize, 0)
-	f.space = configSpace(model.DeviceID(), len(model.Config()))
+	f.space = configSpace(model, pasidBits)
 	f.start(model, dma, waits, f)
 	return f
 }
@@ -131,7 +133,7 @@ func (f *Function) SetRequester(_ pci.RequesterID, ok bool) {
 
 // Reset is a pci.Function's.
 func (f *Function) Reset() {
-	f.space = configSpace(f.model.DeviceID(), len(f.model.Config()))
+	f.space = configSpace(f.model, f.pasidBits)
 	f.bars.Reset()
 	f.decode()
 	f.updateMaster()

@@ -33,7 +33,7 @@ const (
 func newPCIDriver(t testing.TB, model Model) *pciDriver {
 	d := &pciDriver{t: t, mem: newMemory()}
 	e, ok := model.(*echo)
-	d.f = NewFunction(model, d.mem, ok && e.hold != nil)
+	d.f = NewFunction(model, d.mem, ok && e.hold != nil, 6)
 	d.stop = sync.OnceFunc(d.f.Close)
 	t.Cleanup(d.stop)
 	w := pci.Window{Base: barAt, Size: 1 << 20}

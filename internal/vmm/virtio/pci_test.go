@@ -32,7 +32,11 @@ func TestFunctionConfigurationSpace(t *testing.T) {
 		{"MSI-X control: 2 vectors", 0x42, 2, 1},
 		{"MSI-X table", 0x44, 4, 0x4000},
 		{"MSI-X pending bits", 0x48, 4, 0x5000},
-		{"no extended capabilities", 0x100, 4, 0},
+		{"PCI Express: version 2, root complex integrated endpoint", 0xaa, 2, 0x92},
+		{"Device Capabilities 2: End-End TLP prefixes, one", 0xcc, 4, 0x60_0000},
+		{"PASID, the only extended capability", 0x100, 4, 0x0001_001b},
+		{"PASID capability: Max PASID Width", 0x104, 2, 0x600},
+		{"PASID control", 0x106, 2, 0},
 	} {
 		assert.Equal(t, tt.want, d.config(tt.off, tt.size), tt.name)
 	}
@@ -44,6 +48,14 @@ func TestFunctionConfigurationSpace(t *testing.T) {
 	assert.EqualValues(t, 0x1040+42, d.config(0x02, 2), "read-only")
 	assert.EqualValues(t, 0xc001, d.config(0x42, 2), "MSI-X control: enable and function mask")
 	assert.EqualValues(t, 0x4000, d.config(0x44, 4), "read-only")
+	d.setConfig(0x104, 4, 0xffff_ffff)
+	assert.EqualValues(t, 0x1_0600, d.config(0x104, 4), "PASID control: PASID Enable")
+}
+
+func TestFunctionWithoutPASIDs(t *testing.T) {
+	f := NewFunction(&echo{}, newMemory(), false, 0)
+	defer f.Close()
+	assert.Zero(t, f.LoadConfig(0x100, 4), "no extended capabilities")
 }
 
 func TestFunctionStructures(t *testing.T) {

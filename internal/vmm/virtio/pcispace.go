@@ -37,6 +37,7 @@ const (
 	isrAt    = 0x74
 	deviceAt = 0x84
 	windowAt = 0x94
+	pcieAt   = 0xa8
 
 	msixControl = msixAt + 0x02
 	windowBAR   = windowAt + 0x04
@@ -54,10 +55,10 @@ const (
 	capWindow = 5
 )
 
-// configSpace is the configuration space in its reset state.
-func configSpace(deviceID uint32, configSize int) pci.Space {
+// configSpace is the configuration space in its reset state. With pasidBits above 0 the function has PASIDs of so many bits.
+func configSpace(model Model, pasidBits uint8) pci.Space {
 	var s pci.Space
-	s.Put(pci.RegVendorID, 4, (pciDevice+deviceID)<<16|pciVendor)
+	s.Put(pci.RegVendorID, 4, (pciDevice+model.DeviceID())<<16|pciVendor)
 	s.Put(pci.RegRevision, 4, classOther<<24|pciRevision)
 	s.Put(pci.RegSubsystem, 4, pciSubsystem<<16|pciVendor)
 	s.Allow(pci.RegCommand, 2, pci.CommandMemory|pci.CommandMaster|pci.CommandINTxDisable)
@@ -73,13 +74,31 @@ func configSpace(deviceID uint32, configSize int) pci.Space {
 	addStructure(&s, commonAt, capCommon, commonRegion, commonSize, 0)
 	addStructure(&s, notifyAt, capNotify, notifyRegion, 2, 4) // notify_off_multiplier 0: one place for all queues
 	addStructure(&s, isrAt, capISR, isrRegion, 1, 0)
-	addStructure(&s, deviceAt, capDevice, configRegion, uint32(configSize), 0)
+	addStructure(&s, deviceAt, capDevice, configRegion, uint32(len(model.Config())), 0)
 	addStructure(&s, windowAt, capWindow, 0, 0, 4) // and the data
 	s.Allow(windowBAR, 1, 0xff)
 	s.Allow(windowOff, 4, 0xffff_ffff)
 	s.Allow(windowLen, 4, 0xffff_ffff)
 	s.Allow(windowData, 4, 0xffff_ffff)
+
+	addExpress(&s)
+	if pasidBits > 0 {
+		// PCI §7.8.8: the header, the capability register and the control register, of which software can write the enable.
+		s.Put(pci.ExtCapabilities, 4, 1<<16|pci.ExtCapPASID)
+		s.Put(pci.ExtCapabilities+0x04, 2, uint32(pasidBits)<<8)
+		s.Allow(pci.ExtCapabilities+0x06, 2, 1<<0)
+	}
 	return s
+}
+
+// addExpress puts a PCI Express capability (PCI §7.5.3), without which there are neither extended capabilities nor PASIDs.
+func addExpress(s *pci.Space) {
+	body := make([]byte, 0x3a)
+	binary.LittleEndian.PutUint16(body[0x00:], 9<<4|2)      // capability version 2, of a root complex integrated endpoint
+	binary.LittleEndian.PutUint32(body[0x02:], 1<<15)       // role-based error reporting
+	binary.LittleEndian.PutUint32(body[0x22:], 1<<22|1<<21) // End-End TLP prefixes, one at most: a PASID is one
+	s.AddCapability(pci.CapExpress, pcieAt, body)
+	s.Allow(pcieAt+0x08, 2, 0x70ef) // error reporting, and sizes
 }
 
 // addStructure puts struct virtio_pci_cap (§4.1.4), and more bytes of zeros behind it: length bytes of BAR 0 from off on are a
