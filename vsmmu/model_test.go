@@ -26,9 +26,10 @@ type model struct {
 	pulses   []Line
 	msis     map[uint64]uint32
 
-	told, waiting []stall        // stalled transactions that the guest knows of, and not yet
-	held          map[stall]bool // by the host
-	answers       []record.Call  // of the host's calls those about stalls and page requests
+	told    map[stall]bool // stalled transactions that the guest knows of; false if of before a migration
+	waiting []stall        // and those that it is yet to be told of
+	held    map[stall]bool // by the host
+	answers []record.Call  // of the host's calls those about stalls and page requests
 
 	last     smmuv3.Event // the event that others may be merged with,
 	lastNext uint32       // and the index after it; ^0 for none
@@ -83,7 +84,7 @@ const (
 
 func newModel(mem *guestmem.Fake, ids smmuv3.IDRegs, f features) *model {
 	return &model{
-		mem: mem, ids: ids.IDR, features: f, held: map[stall]bool{}, reg: map[uint64]uint32{}, streams: map[smmuv3.StreamID]bridge.GuestStage{},
+		mem: mem, ids: ids.IDR, features: f, told: map[stall]bool{}, held: map[stall]bool{}, reg: map[uint64]uint32{}, streams: map[smmuv3.StreamID]bridge.GuestStage{},
 		usedATS: map[smmuv3.StreamID]bool{},
 		records: map[uint64]smmuv3.Event{}, requests: map[uint64]smmuv3.PageRequest{}, msis: map[uint64]uint32{}, lastNext: ^uint32(0),
 	}
@@ -272,8 +273,9 @@ func (m *model) execute(lo, hi uint64) (legal bool) {
 			return false
 		}
 		s := stall{sid, uint16(hi)}
-		if i := slices.Index(m.told, s); i >= 0 {
-			m.told = slices.Delete(m.told, i, i+1)
+		there := m.told[s]
+		delete(m.told, s)
+		if there {
 			how := bridge.TerminateRAZWI
 			if lo>>12&1 != 0 {
 				how = bridge.Retry
@@ -479,7 +481,7 @@ func (m *model) stall(ev smmuv3.Event) {
 		return // SMMUEN ends it
 	}
 	if m.tellable(s) && m.event(ev) {
-		m.told = append(m.told, s)
+		m.told[s] = true
 		return
 	}
 	m.waiting = append(m.waiting, s)
@@ -490,7 +492,8 @@ func (m *model) stall(ev smmuv3.Event) {
 // the event queue is writable.
 func (m *model) tellable(s stall) bool {
 	_, log2, held := m.queue(0xa0, 0x100a8, 0x100ac, 32, 10)
-	return len(m.told) < 2 && !slices.Contains(m.told, s) && m.reg[0x24]&4 != 0 && !m.active(4) && held < 1<<log2
+	_, told := m.told[s]
+	return len(m.told) < 2 && !told && m.reg[0x24]&4 != 0 && !m.active(4) && held < 1<<log2
 }
 
 func (m *model) retry() {
@@ -518,7 +521,7 @@ func (m *model) endStallsOf(sid smmuv3.StreamID) {
 		return
 	}
 	ofStream := func(s stall) bool { return s.sid == sid }
-	m.told = slices.DeleteFunc(m.told, ofStream)
+	maps.DeleteFunc(m.told, func(s stall, _ bool) bool { return ofStream(s) })
 	m.waiting = slices.DeleteFunc(m.waiting, ofStream)
 	m.answers = append(m.answers, record.Call{Op: record.TerminateStalled, StreamID: sid})
 	if m.host != failsAnswers {
@@ -533,9 +536,23 @@ func (m *model) release(sid smmuv3.StreamID) {
 
 // endStalls is SMMUEN becoming 0 (§6.3.9.6), and reset.
 func (m *model) endStalls() {
-	m.told, m.waiting = nil, nil
+	clear(m.told)
+	m.waiting = nil
 	for _, sid := range m.order() {
 		m.endStallsOf(sid)
+	}
+}
+
+// migrate is another SMMU with another host going on: what the old host held of the
+// guest is gone, which the guest is not told of.
+func (m *model) migrate() {
+	m.due, m.waiting, m.held = nil, nil, map[stall]bool{}
+	for s := range m.told {
+		m.told[s] = false
+	}
+	if m.suspect {
+		m.suspect = false
+		m.reconfigure()
 	}
 }
 

@@ -59,14 +59,13 @@ func (r *rig) registers() (all []uint32) {
 // or the embedder sees tells it.
 func TestRestoredDeviceIsTheModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		p := newPair(t, features{})
+		p := newPair(t, anyFeatures.Draw(rt, "features"))
 		defer func() { _ = p.Close() }()
 		step := p.actions()
 		compare := step[""]
 		step[""] = func(rt *rapid.T) {
 			compare(rt)
 			p.migrate(rt)
-			compare(rt)
 		}
 		rt.Repeat(step)
 	})
@@ -85,10 +84,9 @@ func (p *pair) migrate(t *rapid.T) {
 	p.compare(t)
 	_ = p.Close()
 
+	p.host = newHost(p.IDs())
 	m.host = willing
-	p.host = record.New(bridge.Capabilities{IDs: rigIDs})
-	p.host.FailWith(p.fails)
-	d, err := New(Config{IDs: rigIDs, Memory: p.mem, Interrupts: p.irqs})
+	d, err := New(Config{IDs: p.IDs(), Memory: p.mem, Interrupts: p.irqs})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,14 +96,14 @@ func (p *pair) migrate(t *rapid.T) {
 			t.Fatal(err)
 		}
 	}
+	p.host.Forget()
 	if err := p.Restore(state); err != nil {
 		t.Fatal(err)
 	}
-	if m.suspect {
-		m.suspect = false
-		m.reconfigure()
-	}
-	m.due, m.sent, m.host = nil, nil, mood
+	m.migrate()
+	p.compare(t)
+	m.host = mood
+	p.host.FailWith(p.fails)
 	if len(state) > 2048+128*len(m.streams) {
 		t.Fatalf("%d bytes for %d streams", len(state), len(m.streams))
 	}
