@@ -68,9 +68,6 @@ func PCIHostNode(h PCIHost) *dt.Node {
 		dt.PropertyU32("#address-cells", 3),
 		dt.PropertyU32("#size-cells", 2),
 		dt.PropertyU32Array("ranges", pciRanges(h.Windows)),
-		dt.PropertyU32("#interrupt-cells", 1),
-		dt.PropertyU32Array("interrupt-map-mask", []uint32{3 << pciDeviceShift, 0, 0, 7}),
-		dt.PropertyU32Array("interrupt-map", interruptMap(h.GIC, h.INTx)),
 		fdt.Flag("dma-coherent"),
 	))
 	requesters := h.Buses << 8
@@ -80,7 +77,8 @@ func PCIHostNode(h PCIHost) *dt.Node {
 	if h.SMMU != 0 {
 		n.Properties = append(n.Properties, dt.PropertyU32Array("iommu-map", []uint32{0, uint32(h.SMMU), 0, requesters}))
 	}
-	n.Children = pciDeviceNodes(h.Devices)
+	n.Properties = append(n.Properties, interruptMap(h.GIC, h.INTx)...)
+	n.Children = pciDeviceNodes(h.Devices, h.GIC, h.INTx)
 	return n
 }
 
@@ -99,8 +97,10 @@ func pciRanges(windows []PCIWindow) (cells []uint32) {
 	return cells
 }
 
-// interruptMap has a row for each line of four devices: those after them have the same again, by the mask.
-func interruptMap(gic dt.PHandle, intx [4]uint32) (cells []uint32) {
+// interruptMap says where the lines of a bus's devices lead. It has a row for each of four devices: those after them have the
+// same again, by the mask.
+func interruptMap(gic dt.PHandle, intx [4]uint32) []dt.Property {
+	var cells []uint32
 	for device := range uint32(4) {
 		for pin := range uint32(4) {
 			cells = append(cells,
@@ -108,10 +108,23 @@ func interruptMap(gic dt.PHandle, intx [4]uint32) (cells []uint32) {
 				uint32(gic), 0, 0, gicSPI, intx[(device+pin)%4], levelHigh)
 		}
 	}
-	return cells
+	return []dt.Property{
+		dt.PropertyU32("#interrupt-cells", 1),
+		dt.PropertyU32Array("interrupt-map-mask", []uint32{3 << pciDeviceShift, 0, 0, 7}),
+		dt.PropertyU32Array("interrupt-map", cells),
+	}
 }
 
-func pciDeviceNodes(devices []PCIDevice) (nodes []*dt.Node) {
+// behind are the lines of the bus behind a bridge, whose device number they rotate by (PCI-to-PCI Bridge Architecture
+// Specification, 1.2, §9.1).
+func behind(bridge uint8, intx [4]uint32) (lines [4]uint32) {
+	for i := range lines {
+		lines[i] = intx[(i+int(bridge))%4]
+	}
+	return lines
+}
+
+func pciDeviceNodes(devices []PCIDevice, gic dt.PHandle, intx [4]uint32) (nodes []*dt.Node) {
 	for _, d := range devices {
 		name := "device"
 		if len(d.Behind) > 0 {
@@ -137,7 +150,10 @@ func pciDeviceNodes(devices []PCIDevice) (nodes []*dt.Node) {
 				dt.PropertyU32("#address-cells", 3),
 				dt.PropertyU32("#size-cells", 2),
 				fdt.Flag("ranges"))
-			n.Children = pciDeviceNodes(d.Behind)
+			// A bridge with a node has to say so itself: older kernels look for the map there, and no further.
+			lines := behind(d.Number, intx)
+			n.Properties = append(n.Properties, interruptMap(gic, lines)...)
+			n.Children = pciDeviceNodes(d.Behind, gic, lines)
 		}
 		nodes = append(nodes, n)
 	}

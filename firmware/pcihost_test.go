@@ -78,6 +78,10 @@ func TestPCIDeviceNodes(t *testing.T) {
 	port := n.Children[1]
 	assert.Equal(t, "pcie@2,0", port.Name)
 	require.Len(t, port.Children, 1)
+	interrupts := readBack(t, port)["interrupt-map"]
+	require.Len(t, interrupts, 16*10*4)
+	assert.Equal(t, cells(0, 0, 0, 1, 1, 0, 0, 0, 14, 4), interrupts[:40], "INTA# of the device behind it is its own INTA#")
+	assert.Equal(t, cells(0, 0, 0, 3, 1, 0, 0, 0, 12, 4), interrupts[80:120], "INTC#")
 	endpoint := port.Children[0]
 	assert.Equal(t, "device@0,0", endpoint.Name)
 	assert.Equal(t, map[string][]byte{
@@ -86,6 +90,7 @@ func TestPCIDeviceNodes(t *testing.T) {
 	assert.Equal(t, map[string][]byte{
 		"reg": cells(0x1000, 0, 0, 0, 0), "device_type": []byte("pci\x00"),
 		"#address-cells": cells(3), "#size-cells": cells(2), "ranges": {},
+		"#interrupt-cells": cells(1), "interrupt-map-mask": cells(0x1800, 0, 0, 7), "interrupt-map": interrupts,
 	}, readBack(t, port))
 }
 

@@ -17,6 +17,8 @@ type LabMessage struct {
 	Read *LabRead `json:"read,omitempty"`
 	// Moved is sent when the NVMe disk has another requester ID.
 	Moved *LabMove `json:"moved,omitempty"`
+	// Interrupts is how the NVMe disk has interrupted in the step StepINTx.
+	Interrupts *LabInterrupts `json:"interrupts,omitempty"`
 	// Stray is a DMA that the guest has had the NVMe disk make where nothing is mapped.
 	Stray *LabStray `json:"stray,omitempty"`
 	// Reset holds what the kernel has said of the SMMU that it found enabled.
@@ -75,6 +77,7 @@ const (
 	StepRebind    = "after unbinding and binding the driver"
 	StepFLR       = "after a function-level reset"
 	StepRenumber  = "after its bus got another number"
+	StepINTx      = "with INTx in place of messages"
 	StepDomain    = "after a turn past the SMMU"
 	StepStray     = "after a stray DMA"
 	StepReboot    = "after a reboot"
@@ -82,7 +85,7 @@ const (
 )
 
 // LabSteps are all of them, in order.
-var LabSteps = []string{StepFirst, StepRebind, StepFLR, StepRenumber, StepDomain, StepStray, StepReboot, StepTakenOver}
+var LabSteps = []string{StepFirst, StepRebind, StepFLR, StepRenumber, StepINTx, StepDomain, StepStray, StepReboot, StepTakenOver}
 
 // LabSize is how many bytes of each disk a step writes, from the start: the first TestSize, the others less, so that what
 // the first has written can be checked in the end, too.

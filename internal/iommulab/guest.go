@@ -86,6 +86,8 @@ type Guest struct {
 	Reads   []Read         `json:"reads"`
 	// Moved is how the NVMe disk's requester ID has changed, as the guest's kernel sees it.
 	Moved guest.LabMove `json:"moved"`
+	// Interrupts are those of the NVMe disk without messages.
+	Interrupts guest.LabInterrupts `json:"interrupts"`
 	// Stray is the DMA that the guest never mapped, and TakenOver what the kernel said that found the SMMU enabled.
 	Stray     guest.LabStray `json:"stray"`
 	TakenOver []string       `json:"taken_over"`
@@ -139,6 +141,8 @@ func (g *Guest) hear(m *guest.LabMessage) {
 		step.Disks = append(step.Disks, *m.Disk)
 	case m.Moved != nil:
 		g.Moved = *m.Moved
+	case m.Interrupts != nil:
+		g.Interrupts = *m.Interrupts
 	case m.Stray != nil:
 		g.Stray = *m.Stray
 	case m.Reset != nil:

@@ -87,6 +87,10 @@ var checks = []struct {
 		j := slices.IndexFunc(r.Guest.Streams, func(s machine.Stream) bool { return s.StreamID == m.To })
 		return fmt.Sprintf("%#x was detached, %#x attached and bound", m.From, m.To), j >= 0 && translated(r.Guest.Streams[j])
 	}},
+	{"the NVMe disk interrupted by INTx where it was not let send messages", func(r *Report) (string, bool) {
+		n := r.Guest.Interrupts
+		return fmt.Sprintf("%d times, and %d times by messages", n.Line, n.Messages), n.Line > 0 && n.Messages == 0
+	}},
 	{"both were written, read back and verified at every step", func(r *Report) (string, bool) {
 		done := 0
 		for _, name := range guest.LabSteps {

@@ -40,10 +40,11 @@ func good() *Report {
 			}},
 			{Name: guest.ReadBypass, Read: machine.Read{LabRead: guest.LabRead{IOMMU: guest.DomainIdentity, Bytes: 1 << 20, Seconds: 1}}},
 		},
-		Stray:     guest.LabStray{Address: 0x5000, Kernel: []string{"arm-smmu-v3 9050000.iommu: event 0x10 received:"}},
-		Moved:     guest.LabMove{From: 0x100, To: 0x200},
-		TakenOver: []string{"arm-smmu-v3 9050000.iommu: SMMU currently enabled! Resetting..."},
-		NVMe:      guest.TestSize,
+		Stray:      guest.LabStray{Address: 0x5000, Kernel: []string{"arm-smmu-v3 9050000.iommu: event 0x10 received:"}},
+		Moved:      guest.LabMove{From: 0x100, To: 0x200},
+		Interrupts: guest.LabInterrupts{Line: 20},
+		TakenOver:  []string{"arm-smmu-v3 9050000.iommu: SMMU currently enabled! Resetting..."},
+		NVMe:       guest.TestSize,
 		End: machine.End{
 			Streams: []machine.Stream{
 				{StreamID: 0x100, Host: "iommufd", Binds: []string{"abort", "translate s1fmt=linear"}},
@@ -92,6 +93,8 @@ func TestJudge(t *testing.T) {
 		{"another number", func(r *Report) { r.Guest.Moved.To = 0x300 }, "the NVMe disk's StreamID followed the number of its bus"},
 		{"the old one was not detached", func(r *Report) { r.Guest.Places[1].Error = "no" }, "the NVMe disk's StreamID followed the number of its bus"},
 		{"the new one was not attached", func(r *Report) { r.Guest.Places = r.Guest.Places[:2] }, "the NVMe disk's StreamID followed the number of its bus"},
+		{"no interrupts", func(r *Report) { r.Guest.Interrupts.Line = 0 }, "the NVMe disk interrupted by INTx where it was not let send messages"},
+		{"messages", func(r *Report) { r.Guest.Interrupts.Messages = 1 }, "the NVMe disk interrupted by INTx where it was not let send messages"},
 		{"a step is missing", func(r *Report) { r.Guest.Steps = r.Guest.Steps[1:] }, "both were written, read back and verified at every step"},
 		{"a disk failed", func(r *Report) { r.Guest.Steps[3].Disks[1].Error = "EIO" }, "both were written, read back and verified at every step"},
 		{"a disk is missing", func(r *Report) { r.Guest.Steps[3].Disks = r.Guest.Steps[3].Disks[:1] }, "both were written, read back and verified at every step"},
@@ -137,7 +140,7 @@ func TestSummaryNamesWhatWasNotRun(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, r.Summary(&out))
 	assert.Regexp(t, `Tests that were not run\n  TestKernelConformance/Tables/two-level  the host has no IDR0.CD2L`, out.String())
-	assert.Contains(t, out.String(), "\nOK: 24 of 24 checks held; 25 tests passed, 0 failed, 1 not run\n")
+	assert.Contains(t, out.String(), "\nOK: 25 of 25 checks held; 25 tests passed, 0 failed, 1 not run\n")
 }
 
 func TestComplains(t *testing.T) {

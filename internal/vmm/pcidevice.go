@@ -95,5 +95,5 @@ func (p devicePort) ConnectMSI(eventfd int, deviceID, data uint32) (func() error
 }
 
 func (p devicePort) ConnectINTx(trigger, unmask int) (func() error, error) {
-	return p.m.host().router.connectSPI(trigger, unmask, p.spi)
+	return p.m.host().router.connectSPI(trigger, unmask, p.spi, p.m.stop)
 }

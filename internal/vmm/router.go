@@ -28,6 +28,7 @@ type interruptVM interface {
 	Connect(fd int, gsi uint32) error
 	ConnectLevel(fd, resample int, gsi uint32) error
 	Disconnect(fd int, gsi uint32) error
+	SetSPI(spi uint32, level bool) error
 }
 
 // maxMessages bounds how many messages can be connected at once.
@@ -61,15 +62,6 @@ func (r *router) connectMSI(eventfd int, message kvm.MSI) (undo func() error, er
 		r.messages[at] = nil
 		return r.vm.Disconnect(eventfd, gsi)
 	}, nil
-}
-
-// connectSPI has a signal of an eventfd raise a level-triggered interrupt, until the guest has handled it; then unmask is
-// signalled.
-func (r *router) connectSPI(eventfd, unmask int, spi uint32) (undo func() error, err error) {
-	if err := r.vm.ConnectLevel(eventfd, unmask, spi); err != nil {
-		return nil, err
-	}
-	return func() error { return r.vm.Disconnect(eventfd, spi) }, nil
 }
 
 // publish gives KVM all routes.

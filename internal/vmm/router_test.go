@@ -19,7 +19,9 @@ type fakeVM struct {
 	connected map[int]uint32 // eventfds to GSIs
 	pending   map[int]bool   // whether an eventfd was readable when it was connected
 	slots     map[uint32]uint64
-	fail      error
+	raised    chan uint32 // SPIs
+	stuck     error       // of SetSPI
+	fail      error       // of the others
 }
 
 func newFakeVM() *fakeVM {
@@ -39,6 +41,13 @@ func (f *fakeVM) Connect(fd int, gsi uint32) error {
 
 func (f *fakeVM) ConnectLevel(fd, _ int, gsi uint32) error { return f.Connect(fd, gsi) }
 func (f *fakeVM) Disconnect(fd int, _ uint32) error        { delete(f.connected, fd); return nil }
+
+func (f *fakeVM) SetSPI(spi uint32, level bool) error {
+	if level {
+		f.raised <- spi
+	}
+	return f.stuck
+}
 
 func (f *fakeVM) SetMemory(slot uint32, gpa uint64, _ []byte) error {
 	if f.fail != nil {

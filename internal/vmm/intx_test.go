@@ -1,0 +1,61 @@
+//go:build linux && (amd64 || arm64)
+
+package vmm
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func signal(t *testing.T, fd int) {
+	t.Helper()
+	_, err := unix.Write(fd, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	require.NoError(t, err)
+}
+
+// Each signal raises the line, from one on that came before; KVM is connected to the other direction only.
+func TestLineIsRaised(t *testing.T) {
+	vm := newFakeVM()
+	vm.raised = make(chan uint32)
+	r := router{vm: vm}
+	trigger, unmask := newEventfd(t), newEventfd(t)
+	signal(t, trigger)
+	undo, err := r.connectSPI(trigger, unmask, 13, nil)
+	require.NoError(t, err)
+	assert.EqualValues(t, 13, <-vm.raised)
+	signal(t, trigger)
+	assert.EqualValues(t, 13, <-vm.raised)
+	assert.Len(t, vm.connected, 1)
+	assert.NotContains(t, vm.connected, trigger)
+
+	require.NoError(t, undo())
+	assert.Empty(t, vm.connected)
+	signal(t, trigger)
+	assert.True(t, readable(trigger), "it waits for the next connection")
+}
+
+func TestLineThatCannotBeRaisedEndsTheMachine(t *testing.T) {
+	vm := newFakeVM()
+	vm.raised, vm.stuck = make(chan uint32, 1), errFull
+	r := router{vm: vm}
+	trigger := newEventfd(t)
+	stopped := make(chan error, 1)
+	undo, err := r.connectSPI(trigger, newEventfd(t), 13, func(err error) { stopped <- err })
+	require.NoError(t, err)
+	signal(t, trigger)
+	assert.Equal(t, errFull, <-stopped)
+	assert.ErrorIs(t, undo(), errFull)
+}
+
+func TestLineThatCannotBeConnected(t *testing.T) {
+	vm := newFakeVM()
+	vm.fail = errFull
+	r := router{vm: vm}
+	_, err := r.connectSPI(newEventfd(t), newEventfd(t), 13, nil)
+	assert.ErrorIs(t, err, errFull)
+	_, err = r.connectSPI(-1, newEventfd(t), 13, nil)
+	assert.ErrorIs(t, err, unix.EBADF)
+}
