@@ -37,7 +37,7 @@ func TestBadCommandLinesGetOneLineAndStatus2(t *testing.T) {
 		{[]string{"boot", "-pasid-bits", "276"}, "PASIDs of 276 bits"}, // 20, were it cut to eight bits
 		{[]string{"boot", "-cmdline", "a\nb"}, "more than one line"},
 		{[]string{"boot", "-save-restore", "501"}, "give up to 500"},
-		{[]string{"boot", "-save-restore", "1", "-record", "t"}, "give -record or -save-restore"},
+		{[]string{"boot", "-save-restore", "1", "-record", "t"}, "with vsmmu replay -restored"},
 		{[]string{"boot", "-accel", "fast"}, "[auto kvm tcg]"},
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {

@@ -103,7 +103,7 @@ func (o *Options) complete(bench bool) (direct bool, err error) {
 		return false, fmt.Errorf("the SMMU saved and restored %d times: give up to %d", o.Moves, MaxMoves)
 	}
 	if o.Moves > 0 && o.Record != "" {
-		return false, errors.New("a transcript is of one device, which does not outlive being saved: give -record or -save-restore")
+		return false, errors.New("a transcript is of one device, and -save-restore makes others: give -record alone, and save and restore with vsmmu replay -restored")
 	}
 	if bench && o.Rounds < 1 {
 		return false, errors.New("0 rounds: measure at least once")
