@@ -10,6 +10,23 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
+// repeat has goroutines repeat a step, until it says that it is no use or stop is called, which
+// waits for them.
+func repeat(goroutines int, step func() bool) (stop func()) {
+	var wg sync.WaitGroup
+	var stopped atomic.Bool
+	for range goroutines {
+		wg.Go(func() {
+			for !stopped.Load() && step() {
+			}
+		})
+	}
+	return func() {
+		stopped.Store(true)
+		wg.Wait()
+	}
+}
+
 // drained starts a drain and returns what says that it is over.
 func drained(s *Sections) *atomic.Bool {
 	over := new(atomic.Bool)
@@ -135,36 +152,22 @@ func TestDrainIsAGracePeriod(t *testing.T) {
 	var current atomic.Pointer[atomic.Int32]
 	fresh := func() *atomic.Int32 { v := new(atomic.Int32); v.Store(good); return v }
 	current.Store(fresh())
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	for range 3 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				section := s.Enter()
-				v := current.Load()
-				for range 3 {
-					if v.Load() == gone {
-						t.Error("used after the drain")
-						section.Leave()
-						return
-					}
-				}
-				section.Leave()
+	defer repeat(3, func() bool {
+		section := s.Enter()
+		defer section.Leave()
+		v := current.Load()
+		for range 3 {
+			if v.Load() == gone {
+				return assert.Fail(t, "used after the drain")
 			}
-		})
-	}
+		}
+		return true
+	})()
 	for range rounds {
 		old := current.Swap(fresh())
 		s.Drain()
 		old.Store(gone)
 	}
-	close(stop)
-	wg.Wait()
 }
 
 func TestPlacesAreOfOneSectionAtATime(t *testing.T) {
@@ -208,35 +211,18 @@ func TestDrainIsAGracePeriodForWhatIsKept(t *testing.T) {
 	}
 	fresh := func() *atomic.Int32 { v := new(atomic.Int32); v.Store(good); return v }
 	current.Store(fresh())
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	for range 3 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				section := s.Enter()
-				k := &kept[section.Place()]
-				if k.v == nil || k.epoch != section.Epoch() {
-					k.epoch, k.v = section.Epoch(), current.Load()
-				}
-				bad := k.v.Load() == gone
-				section.Leave()
-				if bad {
-					t.Error("used after the drain")
-					return
-				}
-			}
-		})
-	}
+	defer repeat(3, func() bool {
+		section := s.Enter()
+		defer section.Leave()
+		k := &kept[section.Place()]
+		if k.v == nil || k.epoch != section.Epoch() {
+			k.epoch, k.v = section.Epoch(), current.Load()
+		}
+		return k.v.Load() != gone || assert.Fail(t, "used after the drain")
+	})()
 	for range rounds {
 		old := current.Swap(fresh())
 		s.Drain()
 		old.Store(gone)
 	}
-	close(stop)
-	wg.Wait()
 }

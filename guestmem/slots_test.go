@@ -3,7 +3,6 @@ package guestmem
 import (
 	"bytes"
 	"errors"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"unsafe"
@@ -267,19 +266,8 @@ func TestSlices(t *testing.T) {
 func TestConcurrentGuestDevicesAndHotplug(t *testing.T) {
 	const gpa, rounds = GPA(0x1000), 300
 	s := newSlots(t, Slot{GPA: 0, Mem: ram(0x1000, 0)})
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
 	loop := func(body func()) {
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					body()
-				}
-			}
-		})
+		t.Cleanup(repeat(1, func() bool { body(); return true }))
 	}
 	half := func(v uint64) bool { return uint32(v) == uint32(v>>32) }
 	unless := func(err error) { // hot-plugged memory comes and goes
@@ -323,8 +311,6 @@ func TestConcurrentGuestDevicesAndHotplug(t *testing.T) {
 		require.NoError(t, s.Remove(gpa))
 		clear(mem) // plain writes: a race if anyone is still there
 	}
-	close(stop)
-	wg.Wait()
 }
 
 func TestAccessesAllocateNothing(t *testing.T) {

@@ -4,7 +4,8 @@
 # plays a part: to this apt nothing is. So it works for root and for anyone else, for packages of any architecture, and
 # changes nothing. What it takes is verified by apt, with Debian's own keys.
 
-# own_apt DIR ARCH: makes DIR/apt.conf, for apt-get -c, and what it names.
+# own_apt DIR ARCH: makes DIR/apt.conf, for apt-get -c, and what it names. Given on the command line, the file is read last
+# and so overrules the system's.
 own_apt() {
 	mkdir -p "$1/lists/partial" "$1/cache/archives/partial"
 	: >"$1/status"

@@ -3,7 +3,6 @@ package soft_test
 import (
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -297,37 +296,13 @@ func TestNoStaleTranslationAfterInvalidation(t *testing.T) {
 				}
 				leaf := r.map4K(cd4K, 0x5000_0000|pageRW)
 				r.bind(oneCD)
-				var current atomic.Uint64 // count of moves; page is count % pages
-				var wg sync.WaitGroup
-				stop := make(chan struct{})
-				for range 3 {
-					wg.Go(func() {
-						for {
-							select {
-							case <-stop:
-								return
-							default:
-							}
-							before := current.Load()
-							got, err := word(r.ep, 0x10)
-							after := current.Load()
-							// Under way are the moves before+1 to after+1.
-							if !assert.NoError(t, err) || !assert.LessOrEqual(t, (got-before)%pages, after+1-before, "stale") {
-								return
-							}
-						}
-					})
-				}
 				for k := range uint64(pages) {
 					r.guest.SetWords(gpa(0x5000_0010+k<<12), k)
 				}
-				for k := uint64(1); k <= moves; k++ {
+				neverStale(t, pages, moves, func() (uint64, error) { return word(r.ep, 0x10) }, func(k uint64) {
 					r.guest.SetWords(leaf, 0x5000_0000+k%pages<<12|pageRW)
 					r.invalidate(cmd)
-					current.Store(k)
-				}
-				close(stop)
-				wg.Wait()
+				})
 			})
 		}
 	}

@@ -3,6 +3,7 @@ package soft_test
 import (
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -33,7 +34,7 @@ func testConformance(t *testing.T, ids smmuv3.IDRegs) {
 		const ram = 0x4000_0000
 		var mem guestmem.Slots
 		require.NoError(t, mem.Add(guestmem.Slot{GPA: ram, Mem: make([]byte, bridgetest.RAMSize)}))
-		h, err := soft.New(soft.Config{Memory: &mem, IDs: ids})
+		h, err := soft.New(soft.Config{Memory: &mem, IDs: ids, ATCTimeout: time.Hour})
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = h.Close() })
 		ep := soft.NewEndpoint()

@@ -19,13 +19,6 @@ import (
 // access ends, with an outcome that the architecture has; no more than one
 // event a transaction; and the second time, by what is cached, as the first.
 func FuzzTranslate(f *testing.F) {
-	le := func(words ...uint64) []byte {
-		var b []byte
-		for _, w := range words {
-			b = binary.LittleEndian.AppendUint64(b, w)
-		}
-		return b
-	}
 	const attrs48 = 0x0001_6205_c000_0010
 	f.Add(uint64(attrs48), uint64(0x10000), uint64(0), le(0x10003), uint64(0), byte(0))                             // a table that is its own next table
 	f.Add(uint64(attrs48), uint64(0x10000), uint64(0), le(0x1_0000_0001_0003), uint64(0), byte(0))                  // a next table at bit 48: RES0
@@ -45,47 +38,11 @@ func FuzzTranslate(f *testing.F) {
 	f.Add(^uint64(0), ^uint64(0), ^uint64(0), le(^uint64(0)), ^uint64(0), byte(0xff))                               // every bit
 
 	f.Fuzz(func(t *testing.T, cd0, cd1, cd2 uint64, tables []byte, iova uint64, how byte) {
-		const size = 0x4_0000
-		ram := make([]byte, size)
-		copy(ram[cdAt:], le(cd0, cd1, cd2))
-		for i := 0x1_0000; len(tables) > 0 && i < size; i += len(tables) {
-			copy(ram[i:], tables)
-		}
-		var mem guestmem.Slots
-		require.NoError(t, mem.Add(guestmem.Slot{GPA: 0, Mem: ram}))
-
-		h, err := soft.New(soft.Config{Memory: &mem, TLBEntries: 8})
-		require.NoError(t, err)
-		var events []smmuv3.Event
-		h.Events(func(e smmuv3.Event) { events = append(events, e) })
-		ep := soft.NewEndpoint()
-		s, err := h.Attach(sid, ep)
-		require.NoError(t, err)
-		require.NoError(t, s.Bind(oneCD))
-
-		p := ep.With(soft.Attrs{Privileged: how&4 != 0, Instruction: how&8 != 0})
-		n := 8
-		if how&1 != 0 {
-			n = 0x3000 // a few pages, or the end of one and the beginning of the next
-		}
-		if how&2 != 0 {
-			outcome(t, p.WriteAt(make([]byte, n), iova), events)
-			return
-		}
-		first, second := make([]byte, n), make([]byte, n)
-		err1 := p.ReadAt(first, iova)
-		outcome(t, err1, events)
+		g := newFuzzed(t, soft.DefaultIDs(), tables, cd0, cd1, cd2)
+		require.NoError(t, g.stream.Bind(oneCD))
 		// The first access may have updated flags in the tables; the second one has
 		// nothing left to update.
-		before := bytes.Clone(ram)
-		had := len(events)
-		err2 := p.ReadAt(second, iova)
-		if cd0&(1<<43) == 0 {
-			assert.Equal(t, err1, err2)
-			assert.Equal(t, first, second)
-			assert.Equal(t, events[:had], events[had:])
-		}
-		assert.Equal(t, before, ram)
+		g.access(iova, how, cd0&(1<<43) == 0, true)
 	})
 }
 
@@ -93,13 +50,6 @@ func FuzzTranslate(f *testing.F) {
 // any tables that serve both stages. The stage is taken if the STE is legal, and only
 // then; an access ends as in FuzzTranslate.
 func FuzzStage2(f *testing.F) {
-	le := func(words ...uint64) []byte {
-		var b []byte
-		for _, w := range words {
-			b = binary.LittleEndian.AppendUint64(b, w)
-		}
-		return b
-	}
 	const (
 		level1 = 0x040d_0059_0000_0000 // 39 bits, 4 KiB
 		level3 = 0x040d_00e7_0000_0000 // 25 bits, 16 tables at level 3
@@ -119,24 +69,9 @@ func FuzzStage2(f *testing.F) {
 	f.Add(^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0), le(^uint64(0)), ^uint64(0), byte(0xff))                      // every bit
 
 	f.Fuzz(func(t *testing.T, dw1, dw2, dw3, cd0 uint64, tables []byte, iova uint64, how byte) {
-		const size = 0x4_0000
-		ram := make([]byte, size)
-		for i := 0x1_0000; len(tables) > 0 && i < size; i += len(tables) {
-			copy(ram[i:], tables)
-		}
-		copy(ram[cdAt:], le(cd0, 0x10000))
-		var mem guestmem.Slots
-		require.NoError(t, mem.Add(guestmem.Slot{GPA: 0, Mem: ram}))
 		ids := soft.Stage2IDs()
 		ids.Set(smmuv3.VMID16, 0) // a host for 8 bits is made sooner
-		h, err := soft.New(soft.Config{Memory: &mem, TLBEntries: 8, IDs: ids})
-		require.NoError(t, err)
-		var events []smmuv3.Event
-		h.Events(func(e smmuv3.Event) { events = append(events, e) })
-		ep := soft.NewEndpoint()
-		s, err := h.Attach(sid, ep)
-		require.NoError(t, err)
-
+		f := newFuzzed(t, ids, tables, cd0, 0x10000)
 		ste := smmuv3.STE{1 | uint64(smmuv3.ConfigS2)<<1, dw1 & (1 << 25), dw2, dw3}
 		g := bridge.GuestStage{Disposition: bridge.TranslateS2, S2VMID: ste.S2VMID()}
 		if how&16 != 0 {
@@ -144,36 +79,81 @@ func FuzzStage2(f *testing.F) {
 			g.Disposition, g.S1ContextPtr = bridge.TranslateNested, cdAt
 		}
 		g.S2 = ste.Stage2().Effective(&ids, how&16 != 0)
-		err = s.Bind(g)
+		err := f.stream.Bind(g)
 		if ste.Illegal(&ids) != nil {
 			require.ErrorIs(t, err, bridge.ErrRejected)
 			return
 		}
 		require.NoError(t, err)
 
-		p := ep.With(soft.Attrs{Privileged: how&4 != 0, Instruction: how&8 != 0})
-		n := 8
-		if how&1 != 0 {
-			n = 0x3000
-		}
-		if how&2 != 0 {
-			outcome(t, p.WriteAt(make([]byte, n), iova), events)
-			return
-		}
-		first, second := make([]byte, n), make([]byte, n)
-		err1 := p.ReadAt(first, iova)
-		outcome(t, err1, events)
-		before := bytes.Clone(ram)
-		had := len(events)
-		err2 := p.ReadAt(second, iova)
-		// Where flags are updated, tables that serve both stages may tell another way now.
-		if cd0&(1<<43) == 0 && !g.S2.HA {
-			assert.Equal(t, err1, err2)
-			assert.Equal(t, first, second)
-			assert.Equal(t, events[:had], events[had:])
-			assert.Equal(t, before, ram)
-		}
+		// Where flags are updated, tables that serve both stages may tell another way the
+		// next time.
+		unflagged := cd0&(1<<43) == 0 && !g.S2.HA
+		f.access(iova, how, unflagged, unflagged)
 	})
+}
+
+// fuzzed is an endpoint with 256 KiB of memory, the latter three quarters of which are tables.
+type fuzzed struct {
+	t      *testing.T
+	ram    []byte
+	ep     *soft.Endpoint
+	stream bridge.Stream
+	events []smmuv3.Event
+}
+
+// newFuzzed repeats the tables until memory is full of them, and has the CD in what is left.
+func newFuzzed(t *testing.T, ids smmuv3.IDRegs, tables []byte, cd ...uint64) *fuzzed {
+	f := &fuzzed{t: t, ram: make([]byte, 0x4_0000), ep: soft.NewEndpoint()}
+	copy(f.ram[cdAt:], le(cd...))
+	for i := 0x1_0000; len(tables) > 0 && i < len(f.ram); i += len(tables) {
+		copy(f.ram[i:], tables)
+	}
+	var mem guestmem.Slots
+	require.NoError(t, mem.Add(guestmem.Slot{GPA: 0, Mem: f.ram}))
+	h, err := soft.New(soft.Config{Memory: &mem, TLBEntries: 8, IDs: ids})
+	require.NoError(t, err)
+	h.Events(func(e smmuv3.Event) { f.events = append(f.events, e) })
+	f.stream, err = h.Attach(sid, f.ep)
+	require.NoError(t, err)
+	return f
+}
+
+// access makes an access, and if that is a read, another by what is cached: which ends alike, if
+// same, and leaves memory as the first one did, if still. Bits of how: more than a page, a write,
+// privileged, an instruction.
+func (f *fuzzed) access(iova uint64, how byte, same, still bool) {
+	p := f.ep.With(soft.Attrs{Privileged: how&4 != 0, Instruction: how&8 != 0})
+	n := 8
+	if how&1 != 0 {
+		n = 0x3000 // a few pages, or the end of one and the beginning of the next
+	}
+	if how&2 != 0 {
+		outcome(f.t, p.WriteAt(make([]byte, n), iova), f.events)
+		return
+	}
+	first, second := make([]byte, n), make([]byte, n)
+	err1 := p.ReadAt(first, iova)
+	outcome(f.t, err1, f.events)
+	before := bytes.Clone(f.ram)
+	had := len(f.events)
+	err2 := p.ReadAt(second, iova)
+	if same {
+		assert.Equal(f.t, err1, err2)
+		assert.Equal(f.t, first, second)
+		assert.Equal(f.t, f.events[:had], f.events[had:])
+	}
+	if still {
+		assert.Equal(f.t, before, f.ram)
+	}
+}
+
+func le(words ...uint64) []byte {
+	var b []byte
+	for _, w := range words {
+		b = binary.LittleEndian.AppendUint64(b, w)
+	}
+	return b
 }
 
 // outcome checks what an access came to.

@@ -170,31 +170,15 @@ func TestNoAccessToASlotThatHasGone(t *testing.T) {
 	const moves, good, gone = 2000, 0x600d, 0xdead
 	r, mem, _ := slicedRig(t)
 	require.NoError(t, mem.Remove(0x5000_0000))
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
 	var seen atomic.Uint64
-	for range 3 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				got, err := word(r.ep, 0x10)
-				if err != nil {
-					if !assert.ErrorIs(t, err, guestmem.ErrUnmapped) {
-						return
-					}
-					continue
-				}
-				seen.Add(1)
-				if !assert.EqualValues(t, good, got) {
-					return
-				}
-			}
-		})
-	}
+	defer repeat(3, func() bool {
+		got, err := word(r.ep, 0x10)
+		if err != nil {
+			return assert.ErrorIs(t, err, guestmem.ErrUnmapped)
+		}
+		seen.Add(1)
+		return assert.EqualValues(t, good, got)
+	})()
 	for i := 0; i < moves || seen.Load() == 0; i++ {
 		m := new(ram)
 		slot := guestmem.Slot{GPA: 0x5000_0000, Mem: make([]byte, 4096)}
@@ -204,6 +188,4 @@ func TestNoAccessToASlotThatHasGone(t *testing.T) {
 		require.NoError(t, mem.Remove(0x5000_0000))
 		m.SetWords(0x5000_0010, gone)
 	}
-	close(stop)
-	wg.Wait()
 }

@@ -3,9 +3,11 @@ package soft_test
 import (
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
@@ -108,6 +110,41 @@ func gpa(a uint64) guestmem.GPA { return guestmem.GPA(a) }
 
 // sleep lets the others go on; in a synctest bubble it takes no time.
 func sleep() { time.Sleep(time.Millisecond) }
+
+// repeat has goroutines repeat a step, until it says that it is no use or stop is called, which
+// waits for them.
+func repeat(goroutines int, step func() bool) (stop func()) {
+	var wg sync.WaitGroup
+	var stopped atomic.Bool
+	for range goroutines {
+		wg.Go(func() {
+			for !stopped.Load() && step() {
+			}
+		})
+	}
+	return func() {
+		stopped.Store(true)
+		wg.Wait()
+	}
+}
+
+// neverStale has readers read the number of a page while that is moved from page to page: to
+// page k % pages, for k from 1 on. What they read is never of a page that was withdrawn before
+// they began.
+func neverStale(t *testing.T, pages, moves uint64, read func() (uint64, error), move func(k uint64)) {
+	var current atomic.Uint64 // count of moves
+	defer repeat(3, func() bool {
+		before := current.Load()
+		got, err := read()
+		after := current.Load()
+		// Under way are the moves before+1 to after+1.
+		return assert.NoError(t, err) && assert.LessOrEqual(t, (got-before)%pages, after+1-before, "stale")
+	})()
+	for k := uint64(1); k <= moves; k++ {
+		move(k)
+		current.Store(k)
+	}
+}
 
 // word reads eight bytes by DMA.
 func word(d interface {
