@@ -42,8 +42,9 @@ type Mapper interface {
 	Memory
 
 	// Slice is the memory from gpa on: what lies in one piece, of at most n bytes
-	// and at least one, and always all of an aligned word of 8 bytes. It fails
-	// where there is none, and with write where it is read-only. The caller is in a
+	// and at least one, and always all of an aligned word of 8 bytes. Where there is
+	// none it fails with ErrUnmapped, and with write where it is read-only with
+	// ErrReadOnly: as they are, so that to ask costs nothing. The caller is in a
 	// section of Sections, and the slice is good until that ends, and in others of
 	// the same epoch: memory that keeps account of what may be written drains the
 	// sections before it begins a new one. The guest has the slice, too: Load and

@@ -109,16 +109,17 @@ func (s *Slots) Sections() *Sections { return &s.sections }
 
 // Slice is Mapper's.
 func (s *Slots) Slice(gpa GPA, n int, write bool) ([]byte, error) {
-	err := ErrUnmapped
 	table := s.slots()
-	if i := search(table, gpa); i < len(table) && table[i].GPA <= gpa {
-		if sl := &table[i]; !write || !sl.ReadOnly {
-			mem := sl.Mem[gpa-sl.GPA:]
-			return mem[:min(n, len(mem))], nil
-		}
-		err = ErrReadOnly
+	i := search(table, gpa)
+	if i == len(table) || table[i].GPA > gpa {
+		return nil, ErrUnmapped
 	}
-	return nil, &AccessError{opOf(write), gpa, n, err}
+	sl := &table[i]
+	if write && sl.ReadOnly {
+		return nil, ErrReadOnly
+	}
+	mem := sl.Mem[gpa-sl.GPA:]
+	return mem[:min(n, len(mem))], nil
 }
 
 // ReadAt copies guest memory to p.
@@ -141,7 +142,7 @@ func (s *Slots) access(p []byte, gpa GPA, write bool) error {
 	for len(p) > 0 {
 		mem, err := s.Slice(gpa, len(p), write)
 		if err != nil {
-			return &AccessError{opOf(write), gpa, size, errors.Unwrap(err)}
+			return &AccessError{opOf(write), gpa, size, err}
 		}
 		if write {
 			Store(mem, p[:len(mem)])
@@ -176,7 +177,7 @@ func (s *Slots) word(op string, gpa GPA, access func(*uint64)) error {
 	defer section.Leave()
 	mem, err := s.Slice(gpa, wordSize, op != opRead)
 	if err != nil {
-		return &AccessError{op, gpa, wordSize, errors.Unwrap(err)}
+		return &AccessError{op, gpa, wordSize, err}
 	}
 	if gpa%wordSize != 0 {
 		return &AccessError{op, gpa, wordSize, ErrMisaligned}

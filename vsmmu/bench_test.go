@@ -86,6 +86,23 @@ func BenchmarkCommands(b *testing.B) {
 	}
 }
 
+// BenchmarkSyncMSI is a CMD_SYNC whose end the guest is told by a message, to an
+// interrupt controller or to memory: one store that the vCPU sees to the end of.
+func BenchmarkSyncMSI(b *testing.B) {
+	for name, to := range map[string]uint64{"controller": 0x0808_0040, "memory": 0x40_0000} {
+		b.Run(name, func(b *testing.B) {
+			d, ram := newBench(b, 0)
+			d.irq.out = new(lastMSI)
+			require.NoError(b, ram.Store64(benchQueue, 0x1046))
+			require.NoError(b, ram.Store64(benchQueue+8, to))
+			b.ReportAllocs()
+			for i := uint64(0); b.Loop(); i++ {
+				d.Store(smmuv3.RegCMDQProd, 4, (i+1)&1)
+			}
+		})
+	}
+}
+
 // BenchmarkCfgiSTEChanged is a guest that changes an STE, and tells: one store that
 // the vCPU sees to the end of.
 func BenchmarkCfgiSTEChanged(b *testing.B) {

@@ -210,6 +210,64 @@ func TestNoAllocation(t *testing.T) {
 	assert.Zero(t, r.gerror())
 }
 
+// lastMSI is an interrupt controller that keeps the last message.
+type lastMSI struct{ msi [2]uint64 }
+
+func (i *lastMSI) Pulse(Line) error { return nil }
+func (i *lastMSI) SignalMSI(addr guestmem.GPA, data uint32) error {
+	i.msi = [2]uint64{uint64(addr), uint64(data)}
+	return nil
+}
+
+// TestMSIsAllocateNothing_3_18: wherever they go, in memory that can be asked what is
+// there.
+func TestMSIsAllocateNothing_3_18(t *testing.T) {
+	const ramAt, romAt, doorbell = 0x40_0000, 0x100_0000, 0x808_0040
+	for _, tc := range []struct {
+		name      string
+		to        uint64
+		word      uint64    // in memory
+		signalled [2]uint64 // otherwise
+		gerror    uint32
+	}{
+		{"an interrupt controller", doorbell, 0, [2]uint64{doorbell, 0x77}, 0},
+		{"memory", ramAt, 0x77, [2]uint64{}, 0},
+		{"read-only memory", romAt, 0, [2]uint64{}, 1 << 4}, // MSI_CMDQ_ABT_ERR (§7.5)
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			ram, irqs := new(guestmem.Slots), new(lastMSI)
+			require.NoError(t, ram.Add(guestmem.Slot{GPA: 0, Mem: make([]byte, romAt)}))
+			require.NoError(t, ram.Add(guestmem.Slot{GPA: romAt, Mem: make([]byte, 4096), ReadOnly: true}))
+			d, err := New(Config{IDs: rigIDs, Memory: ram, Interrupts: irqs})
+			require.NoError(t, err)
+			defer d.Close()
+			r := &rig{TB: t, Device: d}
+			for i := range guestmem.GPA(32) {
+				require.NoError(t, ram.Store64(cmdqAt+16*i, 0x1046|0x77<<32))
+				require.NoError(t, ram.Store64(cmdqAt+16*i+8, tc.to))
+			}
+			r.w64(cmdqBase, cmdqAt|5)
+			r.enable(smmuv3.CR0CMDQEN)
+			prod := uint32(0)
+			sync := func() {
+				prod = (prod + 1) & 0x3f
+				r.w32(cmdqProd, prod)
+				r.idle()
+			}
+			sync()
+			word, err := ram.Load64(ramAt)
+			require.NoError(t, err)
+			assert.Equal(t, tc.word, word)
+			assert.Equal(t, tc.signalled, irqs.msi)
+			assert.Equal(t, tc.gerror, r.gerror())
+			if tc.gerror == 0 { // an abort is an error, and told once
+				assert.Zero(t, testing.AllocsPerRun(100, sync))
+				assert.Equal(t, prod, r.r32(cmdqCons))
+			}
+		})
+	}
+}
+
 // TestGatheredIsBounded: invalidations without a SYNC are carried out when there
 // are as many as a batch holds.
 func TestGatheredIsBounded(t *testing.T) {

@@ -82,12 +82,27 @@ func (d *Device) send(line Line, addr uint64, data uint32, buf *[4]byte) (ok boo
 	// It may go to memory as well as to an interrupt controller: drivers poll for a
 	// CMD_SYNC that way (§3.18).
 	gpa := guestmem.GPA(addr & d.ids.OutputMask())
-	binary.LittleEndian.PutUint32(buf[:], data)
-	err := d.write(buf[:], gpa)
-	if errors.Is(err, guestmem.ErrUnmapped) {
-		err = d.irq.out.SignalMSI(gpa, data)
+	if !d.elsewhere(gpa) {
+		binary.LittleEndian.PutUint32(buf[:], data)
+		err := d.write(buf[:], gpa)
+		if !errors.Is(err, guestmem.ErrUnmapped) {
+			return err == nil
+		}
 	}
-	return err == nil
+	return d.irq.out.SignalMSI(gpa, data) == nil
+}
+
+// elsewhere reports whether an address is known to be no memory, without the error
+// that a write would fail with, which is made anew each time.
+func (d *Device) elsewhere(gpa guestmem.GPA) bool {
+	m, ok := d.mem.(guestmem.Mapper)
+	if !ok {
+		return false
+	}
+	section := m.Sections().Enter()
+	defer section.Leave()
+	_, err := m.Slice(gpa, 1, true)
+	return errors.Is(err, guestmem.ErrUnmapped)
 }
 
 // storeIRQCtrl acknowledges at once: whatever a source had under way is done
