@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // FindDevice is the device node of the PCI device at an address such as 0000:00:02.0, as Add takes it. The device must be bound
@@ -24,8 +25,12 @@ func findDevice(devices, address string) (string, error) {
 		return filepath.Join("/dev/vfio/devices", nodes[0].Name()), nil
 	}
 	driver := "no driver"
+	override, _ := os.ReadFile(filepath.Join(dir, "driver_override"))
 	if link, err := os.Readlink(filepath.Join(dir, "driver")); err == nil {
 		driver = "the driver " + filepath.Base(link)
+	} else if strings.TrimSpace(string(override)) == "vfio-pci" {
+		return "", fmt.Errorf("iommufd: PCI device %s: vfio-pci is to have it, and does not take it: the kernel's log says why, such as by error -22 for an IOMMU whose accesses are not cache-coherent, which VFIO insists on",
+			address)
 	}
 	return "", fmt.Errorf("iommufd: PCI device %s is bound to %s and has no VFIO device node: write vfio-pci to %s/driver_override and %s to %s, and see that the kernel has CONFIG_VFIO_DEVICE_CDEV",
 		address, driver, dir, address, "/sys/bus/pci/drivers_probe")

@@ -28,6 +28,11 @@ func TestFindDevice(t *testing.T) {
 	assert.ErrorContains(t, err, "the driver nvme")
 	assert.ErrorContains(t, err, "driver_override")
 
+	mkdir("0000:00:05.0")
+	require.NoError(t, os.WriteFile(filepath.Join(devices, "0000:00:05.0", "driver_override"), []byte("vfio-pci\n"), 0o600))
+	_, err = findDevice(devices, "0000:00:05.0")
+	assert.ErrorContains(t, err, "the kernel's log says why")
+
 	_, err = findDevice(devices, "0000:00:04.0")
 	assert.ErrorIs(t, err, fs.ErrNotExist)
 }

@@ -262,7 +262,27 @@ func TestKernelNoPermission(t *testing.T) {
 }
 
 // The machine as its firmware leaves it, which does not say that nothing gets past the caches.
-func TestUnnestedKernel(t *testing.T) {
+func TestUnnestedKernel(t *testing.T) { refused(t, "CANWBS") }
+
+// There is nothing to nest a guest's tables on.
+func TestStage1Kernel(t *testing.T) { refused(t, "IDR0.S1P, IDR0.S2P") }
+
+// There is nothing to carry out a guest's tables with.
+func TestStage2Kernel(t *testing.T) { refused(t, "IDR0.S1P, IDR0.S2P") }
+
+// The SMMU's own accesses get past the caches, and VFIO has nothing to do with that.
+func TestIncoherentKernel(t *testing.T) {
+	if lab == nil {
+		t.Skip("this is not the machine of package iommulab")
+	}
+	_, err := iommufd.FindDevice(lab.Alone()[0])
+	require.ErrorContains(t, err, "cache-coherent")
+	t.Log(err)
+}
+
+// refused has the host refuse the machine's devices, with what to do, and nothing left.
+func refused(t *testing.T, says string) {
+	t.Helper()
 	if lab == nil {
 		t.Skip("this is not the machine of package iommulab")
 	}
@@ -272,7 +292,7 @@ func TestUnnestedKernel(t *testing.T) {
 	require.NoError(t, err)
 	_, err = h.Add(path)
 	require.ErrorIs(t, err, iommufd.ErrUnsupported)
-	assert.ErrorContains(t, err, "CANWBS")
+	assert.ErrorContains(t, err, says)
 	t.Log(err)
 	require.NoError(t, h.Close())
 	assert.Zero(t, h.Stats().Objects)

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// LabInterrupts is how often a device has interrupted since its driver last took it.
+// LabInterrupts is how often a device has interrupted.
 type LabInterrupts struct {
 	Line     uint64 `json:"line"`     // by a level-triggered interrupt, as INTx is
 	Messages uint64 `json:"messages"` // by one that is an edge, as messages are

@@ -10,13 +10,29 @@ func (l *labInit) lines() error {
 	messages := func(allowed string) error {
 		return without(func(dir string) error { return write(dir+"/msi_bus", allowed) })
 	}
-	if err := errors.Join(messages("0"), l.step(StepINTx)); err != nil {
+	if err := messages("0"); err != nil {
 		return err
 	}
-	table, err := os.ReadFile("/proc/interrupts")
+	if _, err := waitForNVMe(); err != nil {
+		return err
+	}
+	before, err := nvmeInterrupts()
 	if err != nil {
 		return err
 	}
-	n := countInterrupts(string(table), "nvme")
+	if err := l.step(StepINTx); err != nil {
+		return err
+	}
+	n, err := nvmeInterrupts()
+	if err != nil {
+		return err
+	}
+	// By which ways it can interrupt does not change meanwhile.
+	n.Line -= before.Line
 	return errors.Join(l.send(LabMessage{Interrupts: &n}), messages("1"))
+}
+
+func nvmeInterrupts() (LabInterrupts, error) {
+	table, err := os.ReadFile("/proc/interrupts")
+	return countInterrupts(string(table), "nvme"), err
 }

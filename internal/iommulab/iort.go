@@ -15,16 +15,29 @@ const (
 
 	nodeLength    = 1
 	nodeHeader    = 16
-	rootComplex   = 2 // node type
+	rootComplex   = 2 // node types
+	smmuV3        = 4
 	rcAccessFlags = nodeHeader + 7
-
-	// canWBS: a device's writes are write-back and cacheable, whatever it or the tables ask for.
-	canWBS = 1 << 2
+	smmuFlags     = nodeHeader + 8
 )
 
-// PatchIORT returns the table with every root complex declared CANWBS: its memory is coherent and write-back for all devices.
-// The OEM revision is raised, without which Linux takes no table in place of the firmware's.
-func PatchIORT(table []byte) ([]byte, error) {
+// IORTChange is of a byte in every node of a type.
+type IORTChange struct {
+	node       byte
+	at         uint64
+	set, clear byte
+}
+
+var (
+	// CanWBS declares root complexes CANWBS: a device's writes are write-back and cacheable, whatever it or the tables ask for.
+	CanWBS = IORTChange{node: rootComplex, at: rcAccessFlags, set: 1 << 2}
+	// Incoherent takes it back that an SMMU's own accesses are coherent (COHACC override).
+	Incoherent = IORTChange{node: smmuV3, at: smmuFlags, clear: 1 << 0}
+)
+
+// PatchIORT returns the table with a change made. The OEM revision is raised, without which Linux takes no table in place of the
+// firmware's.
+func PatchIORT(table []byte, change IORTChange) ([]byte, error) {
 	if len(table) < iortNodes+4 || string(table[:4]) != "IORT" {
 		return nil, errors.New("iommulab: not an IORT")
 	}
@@ -35,11 +48,11 @@ func PatchIORT(table []byte) ([]byte, error) {
 	at := uint64(binary.LittleEndian.Uint32(p[iortNodes:]))
 	found := false
 	for range binary.LittleEndian.Uint32(p[iortNodeCount:]) {
-		if at+nodeHeader+8 > uint64(len(p)) {
+		if at+nodeHeader+9 > uint64(len(p)) {
 			return nil, fmt.Errorf("iommulab: IORT node at %d is cut off", at)
 		}
-		if p[at] == rootComplex {
-			p[at+rcAccessFlags] |= canWBS
+		if p[at] == change.node {
+			p[at+change.at] = p[at+change.at]&^change.clear | change.set
 			found = true
 		}
 		length := uint64(binary.LittleEndian.Uint16(p[at+nodeLength:]))
@@ -49,7 +62,7 @@ func PatchIORT(table []byte) ([]byte, error) {
 		at += length
 	}
 	if !found {
-		return nil, errors.New("iommulab: IORT has no root complex")
+		return nil, fmt.Errorf("iommulab: IORT has no node of type %d", change.node)
 	}
 	binary.LittleEndian.PutUint32(p[iortRevision:], binary.LittleEndian.Uint32(p[iortRevision:])+1)
 	p[iortChecksum] = 0

@@ -6,13 +6,21 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/internal/iommulab/machine"
 )
 
-// base is what all machines of the lab are: EL2, and PCI devices behind an SMMU that has both stages.
-func (l *lab) base(initrd []byte, cmdline string, args ...string) *emulator.Machine {
+// Which stages an SMMU of QEMU's has.
+const (
+	stage1Only = "1"
+	stage2Only = "2"
+	bothStages = "nested"
+)
+
+// base is what all machines of the lab are: EL2, and PCI devices behind an SMMU.
+func (l *lab) base(stages string, initrd []byte, cmdline string, args ...string) *emulator.Machine {
 	return &emulator.Machine{
 		QEMU: l.QEMU,
 		Args: append([]string{
-			"-M", "virt,virtualization=on,gic-version=3,iommu=smmuv3,acpi=on",
-			"-global", "arm-smmuv3.stage=nested",
+			// Later ones give their SMMU both stages, whatever they are asked for.
+			"-M", "virt-9.1,virtualization=on,gic-version=3,iommu=smmuv3,acpi=on",
+			"-global", "arm-smmuv3.stage=" + stages,
 			"-cpu", "max,pauth-impdef=on", // QARMA, the architected pointer authentication, costs much to emulate
 			"-nic", "none", // spares the ROM packages
 			"-bios", l.Firmware, // without it, Linux would have no ACPI
@@ -23,7 +31,7 @@ func (l *lab) base(initrd []byte, cmdline string, args ...string) *emulator.Mach
 }
 
 // testMachine has edu devices, and a program of tests as its user space.
-func (l *lab) testMachine(initrd []byte, cmdline string) *emulator.Machine {
+func (l *lab) testMachine(stages string, initrd []byte, cmdline string) *emulator.Machine {
 	args := []string{
 		// edu takes 100 ms for a DMA. Where time is what instructions take, and nothing runs, that is over at once.
 		"-accel", "tcg,thread=single,tb-size=512",
@@ -34,12 +42,12 @@ func (l *lab) testMachine(initrd []byte, cmdline string) *emulator.Machine {
 	for _, place := range []string{"addr=2", "addr=3", "addr=4.0,multifunction=on", "addr=4.1"} {
 		args = append(args, "-device", "edu,dma_mask=0xffffffffffff,"+place)
 	}
-	return l.base(initrd, cmdline, args...)
+	return l.base(stages, initrd, cmdline, args...)
 }
 
 // guestMachine has an NVMe disk, and a VMM as its user space.
 func (l *lab) guestMachine(initrd []byte, nvme string) *emulator.Machine {
-	return l.base(initrd, machine.VMRole,
+	return l.base(bothStages, initrd, machine.VMRole,
 		"-accel", "tcg,thread=multi,tb-size=1024",
 		"-smp", "2", "-m", "2G",
 		"-drive", "if=none,id=nvme,format=raw,file="+nvme,

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -67,7 +68,9 @@ type lab struct {
 	progress *progress.Progress
 	image    []byte
 	agent    []byte
-	iort     []byte // an initramfs with the table that the kernel takes in place of the firmware's
+	// Initramfs with tables that the kernel takes in place of the firmware's: one with which it nests, and one that takes away
+	// what VFIO insists on.
+	iort, incoherent []byte
 
 	mu     sync.Mutex // guards what lines of consoles change
 	report *Report
@@ -90,8 +93,11 @@ func (l *lab) run(ctx context.Context) error {
 	if err := l.readIORT(ctx, tests); err != nil {
 		return fmt.Errorf("reading the IORT: %w", err)
 	}
+	if err := l.runUnfit(ctx, tests); err != nil {
+		return err
+	}
 	l.progress.Stage("the host's kernel boots")
-	err = l.runTests(ctx, append(l.iort, tests...), "", "^TestKernel", func(m machine.Message) {
+	err = l.runTests(ctx, bothStages, append(l.iort, tests...), "", "^TestKernel", func(m machine.Message) {
 		if m.Hello != nil {
 			l.progress.Stage("bridge/iommufd's tests run on the host's kernel")
 		}
@@ -140,7 +146,7 @@ func initramfs(program []byte, more ...kernel.File) ([]byte, error) {
 // replace it. The tests of what is refused there run by the way.
 func (l *lab) readIORT(ctx context.Context, tests []byte) error {
 	var table []byte
-	err := l.runTests(ctx, tests, machine.DumpIORT, "^TestUnnested", func(m machine.Message) {
+	err := l.runTests(ctx, bothStages, tests, machine.DumpIORT, "^TestUnnested", func(m machine.Message) {
 		if m.IORT != nil {
 			table = m.IORT
 		}
@@ -148,13 +154,36 @@ func (l *lab) readIORT(ctx context.Context, tests []byte) error {
 	if err != nil {
 		return err
 	}
-	l.iort, err = acpiOverride(table)
+	if l.incoherent, err = acpiOverride(table, Incoherent); err != nil {
+		return err
+	}
+	l.iort, err = acpiOverride(table, CanWBS)
 	return err
 }
 
+// runUnfit boots machines whose SMMU cannot be passed on to a guest, for the tests of what is said there.
+func (l *lab) runUnfit(ctx context.Context, tests []byte) error {
+	for _, unfit := range []struct {
+		what, stages string
+		iort         []byte
+		names        string
+	}{
+		{"an SMMU with stage 1 alone", stage1Only, nil, "^TestStage1Kernel"},
+		{"an SMMU with stage 2 alone", stage2Only, nil, "^TestStage2Kernel"},
+		{"an SMMU whose accesses are not coherent", bothStages, l.incoherent, "^TestIncoherentKernel"},
+	} {
+		l.progress.Stage("the host's kernel boots with " + unfit.what)
+		err := l.runTests(ctx, unfit.stages, slices.Concat(unfit.iort, tests), "", unfit.names, func(machine.Message) {})
+		if err != nil {
+			return fmt.Errorf("with %s: %w", unfit.what, err)
+		}
+	}
+	return nil
+}
+
 // acpiOverride is an archive that Linux takes the patched table from. It has to come first, and not be compressed.
-func acpiOverride(iort []byte) ([]byte, error) {
-	patched, err := PatchIORT(iort)
+func acpiOverride(iort []byte, change IORTChange) ([]byte, error) {
+	patched, err := PatchIORT(iort, change)
 	if err != nil {
 		return nil, err
 	}
@@ -175,14 +204,14 @@ func acpiOverride(iort []byte) ([]byte, error) {
 
 // runTests runs those of bridge/iommufd's tests whose names match, on the machine's kernel. Messages of the machine that are not
 // about them are heard.
-func (l *lab) runTests(ctx context.Context, initrd []byte, role, names string, hear func(machine.Message)) error {
+func (l *lab) runTests(ctx context.Context, stages string, initrd []byte, role, names string, hear func(machine.Message)) error {
 	results := newTestLog(func(t Test) {
 		if t.Outcome != Pass || t.depth() < maxDepth {
 			l.progress.Line(programConsole, t.String())
 		}
 	})
 	cmdline := strings.TrimSpace(role + " -test.v=test2json -test.timeout=0 -test.run=" + names)
-	err := l.follow(ctx, l.testMachine(initrd, cmdline), func(m machine.Message) {
+	err := l.follow(ctx, l.testMachine(stages, initrd, cmdline), func(m machine.Message) {
 		switch {
 		case m.Hello != nil:
 			l.report.Kernel = m.Hello.Release
