@@ -68,48 +68,48 @@ func LoadCommand(p []byte) Command {
 // Put writes the command as it lies in memory.
 func (c Command) Put(p *[CommandSize]byte) { putWords(p[:], c[:]) }
 
-func (c Command) Opcode() Opcode { return Opcode(c[0]) }
+func (c *Command) Opcode() Opcode { return Opcode(c[0]) }
 
 // Fields of the configuration, prefetch and ATC commands (§4.2, §4.3, §4.5).
 
-func (c Command) SSec() bool               { return bit(c[0], 10) }
-func (c Command) SSV() bool                { return bit(c[0], 11) }
-func (c Command) SubstreamID() SubstreamID { return SubstreamID(bits(c[0], 12, 20)) }
-func (c Command) StreamID() StreamID       { return StreamID(c[0] >> 32) }
-func (c Command) Leaf() bool               { return bit(c[1], 0) }
+func (c *Command) SSec() bool               { return bit(c[0], 10) }
+func (c *Command) SSV() bool                { return bit(c[0], 11) }
+func (c *Command) SubstreamID() SubstreamID { return SubstreamID(bits(c[0], 12, 20)) }
+func (c *Command) StreamID() StreamID       { return StreamID(c[0] >> 32) }
+func (c *Command) Leaf() bool               { return bit(c[1], 0) }
 
 // Range is CMD_CFGI_STE_RANGE.Range: 2^(Range+1) StreamIDs (§4.3.2).
-func (c Command) Range() uint { return uint(bits(c[1], 0, 5)) }
+func (c *Command) Range() uint { return uint(bits(c[1], 0, 5)) }
 
 // RangeAll is the Range that makes a CFGI_STE_RANGE a CFGI_ALL (§4.3.6).
 const RangeAll = 31
 
 // Global is CMD_ATC_INV.Global (§4.5.1).
-func (c Command) Global() bool { return bit(c[0], 9) }
+func (c *Command) Global() bool { return bit(c[0], 9) }
 
 // ATCSize is CMD_ATC_INV.Size: the span is 4096 * 2^Size bytes (§4.5.1).
-func (c Command) ATCSize() uint { return uint(bits(c[1], 0, 6)) }
+func (c *Command) ATCSize() uint { return uint(bits(c[1], 0, 6)) }
 
 // Fields of the TLB invalidations (§4.4).
 
-func (c Command) VMID() VMID   { return VMID(c[0] >> 32) }
-func (c Command) ASID() ASID   { return ASID(c[0] >> 48) }
-func (c Command) Num() uint    { return uint(bits(c[0], 12, 5)) }
-func (c Command) Scale() uint  { return uint(bits(c[0], 20, 6)) }
-func (c Command) TTL() uint    { return uint(bits(c[1], 8, 2)) }
-func (c Command) TG() uint     { return uint(bits(c[1], 10, 2)) }
-func (c Command) Addr() uint64 { return c[1] &^ 0xfff }
+func (c *Command) VMID() VMID   { return VMID(c[0] >> 32) }
+func (c *Command) ASID() ASID   { return ASID(c[0] >> 48) }
+func (c *Command) Num() uint    { return uint(bits(c[0], 12, 5)) }
+func (c *Command) Scale() uint  { return uint(bits(c[0], 20, 6)) }
+func (c *Command) TTL() uint    { return uint(bits(c[1], 8, 2)) }
+func (c *Command) TG() uint     { return uint(bits(c[1], 10, 2)) }
+func (c *Command) Addr() uint64 { return c[1] &^ 0xfff }
 
 // Fields of CMD_PRI_RESP (§4.5.2).
 
-func (c Command) PRGIndex() uint16 { return uint16(bits(c[1], 0, 9)) }
-func (c Command) Resp() uint8      { return uint8(bits(c[1], 12, 2)) }
+func (c *Command) PRGIndex() uint16 { return uint16(bits(c[1], 0, 9)) }
+func (c *Command) Resp() uint8      { return uint8(bits(c[1], 12, 2)) }
 
 // Fields of CMD_RESUME (§4.7.1).
 
-func (c Command) ResumeRetry() bool { return bit(c[0], 12) } // Ac
-func (c Command) ResumeAbort() bool { return bit(c[0], 13) } // Ab
-func (c Command) STAG() uint16      { return uint16(c[1]) }
+func (c *Command) ResumeRetry() bool { return bit(c[0], 12) } // Ac
+func (c *Command) ResumeAbort() bool { return bit(c[0], 13) } // Ab
+func (c *Command) STAG() uint16      { return uint16(c[1]) }
 
 // Fields of CMD_SYNC (§4.7.3).
 
@@ -123,13 +123,13 @@ const (
 	SignalReserved CompletionSignal = 3
 )
 
-func (c Command) CS() CompletionSignal { return CompletionSignal(bits(c[0], 12, 2)) }
-func (c Command) MSIData() uint32      { return uint32(c[0] >> 32) }
-func (c Command) MSIAddr() uint64      { return c[1] & IRQCfgAddrMask }
+func (c *Command) CS() CompletionSignal { return CompletionSignal(bits(c[0], 12, 2)) }
+func (c *Command) MSIData() uint32      { return uint32(c[0] >> 32) }
+func (c *Command) MSIAddr() uint64      { return c[1] & IRQCfgAddrMask }
 
 // StreamRange is which StreamIDs a CFGI_STE_RANGE means: 2^(Range+1) of them,
 // aligned, or all with CFGI_ALL (§4.3.2, §4.3.6).
-func (c Command) StreamRange() (first, last StreamID) {
+func (c *Command) StreamRange() (first, last StreamID) {
 	low := StreamID(1<<(c.Range()+1) - 1)
 	return c.StreamID() &^ low, c.StreamID() | low
 }

@@ -64,7 +64,8 @@ func TestCommandsInMemory(t *testing.T) {
 	assert.Equal(t, SignalIRQ, sync.CS())
 	assert.Equal(t, uint32(0), sync.MSIData())
 	assert.Equal(t, uint64(0x4123_4564), sync.MSIAddr())
-	assert.Equal(t, SignalSEV, Command{0x0fc0_2046}.CS())
+	sync[0] = 0x0fc0_2046
+	assert.Equal(t, SignalSEV, sync.CS())
 
 	cd := Command{0x0000_0008_0000_5805, 1} // CFGI_CD of stream 8, substream 5
 	assert.Equal(t, OpCfgiCD, cd.Opcode())
@@ -101,7 +102,8 @@ func TestStreamRange(t *testing.T) {
 		{0x1234_5678, RangeAll, 0, 0xffff_ffff},
 	} {
 		// Bits above Range are not part of it.
-		first, last := Command{0x04 | uint64(c.sid)<<32, 0xffff_ffff_ffff_ffe0 | c.r}.StreamRange()
+		cmd := Command{0x04 | uint64(c.sid)<<32, 0xffff_ffff_ffff_ffe0 | c.r}
+		first, last := cmd.StreamRange()
 		assert.Equal(t, [2]StreamID{c.first, c.last}, [2]StreamID{first, last}, "%v range %d", c.sid, c.r)
 	}
 }

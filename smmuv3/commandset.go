@@ -19,11 +19,16 @@ func NewCommandSet(ids IDRegs) *CommandSet {
 	return s
 }
 
-// Illegal is the command's Illegal. It is small enough to be inlined, as most
-// commands are plain.
-func (s *CommandSet) Illegal(c *Command) bool {
+// Plain reports whether the command is legal beyond doubt, as most are. It is small
+// enough to be inlined; of the others Illegal tells.
+func (s *CommandSet) Plain(c *Command) bool {
 	q := &s.quick[uint8(c[0])]
-	return (c[0]&q.look[0] != q.want || c[1]&q.look[1] != 0) && s.checks[uint8(c[0])].fails(c)
+	return c[0]&q.look[0] == q.want && c[1]&q.look[1] == 0
+}
+
+// Illegal is the command's Illegal.
+func (s *CommandSet) Illegal(c *Command) bool {
+	return !s.Plain(c) && s.checks[uint8(c[0])].fails(c)
 }
 
 // rangeKeep masks what an SMMU without a feature has RES0 among the range fields
