@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -332,6 +334,25 @@ func TestRecordRefusesWhatTheDeviceRefuses(t *testing.T) {
 	require.ErrorIs(t, err, vsmmu.ErrConfig)
 	g := newGuest(t, Options{})
 	require.ErrorIs(t, g.Attach(0x10, nil, nil), vsmmu.ErrConfig)
+}
+
+// A file that says little at great length takes no more memory than a transcript may.
+func TestReadIsBounded(t *testing.T) {
+	const entries, size = 100, 5_000 // in all less than a window, which is what file packs
+	note := append([]byte{numbers[reflect.TypeFor[*Note]()], 0}, binary.AppendUvarint(nil, size)...)
+	note = append(note, make([]byte, size)...)
+	bomb := file(t, `{}`, slices.Repeat([][]byte{note}, entries)...)
+	require.Less(t, len(bomb), 10_000)
+
+	tr, err := read(bytes.NewReader(bomb), entries, maxBytes)
+	require.NoError(t, err)
+	assert.Len(t, tr.Entries, entries)
+	tr, err = read(bytes.NewReader(bomb), entries-1, maxBytes)
+	require.ErrorIs(t, err, ErrCorrupt)
+	assert.Len(t, tr.Entries, entries-1)
+	tr, err = read(bytes.NewReader(bomb), entries, 10*size)
+	require.ErrorIs(t, err, ErrCorrupt)
+	assert.Len(t, tr.Entries, 9)
 }
 
 // seeds are the boundaries that the reader has to mind, by name.

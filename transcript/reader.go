@@ -23,6 +23,7 @@ type Reader struct {
 	zstd   *zstd.Decoder
 	frames *bufio.Reader
 	frame  []byte
+	size   uint64 // of all frames so far, in bytes
 	at     time.Duration
 	err    error // of all further calls of Next
 }
@@ -114,6 +115,7 @@ func (r *Reader) next() ([]byte, error) {
 		r.frame = make([]byte, n)
 	}
 	r.frame = r.frame[:n]
+	r.size += n
 	if _, err := io.ReadFull(r.frames, r.frame); err != nil {
 		return nil, r.broken(err)
 	}
@@ -137,12 +139,21 @@ type Transcript struct {
 	Cut string
 }
 
-// maxEntries bounds a Transcript: a boot of Linux has some tens of thousands.
-const maxEntries = 1 << 22
+// What bounds a Transcript. A boot of Linux has some tens of thousands of entries, of
+// 20 bytes on average; but a file of a few MiB may say of itself, compressed, that it
+// has entries of 64 KiB without end.
+const (
+	maxEntries = 1 << 22
+	maxBytes   = 128 << 20 // of its frames
+)
 
-// Read reads a transcript. One that is cut off is read up to there, and says so
-// in Cut; of one that is corrupt, what comes before is returned with the error.
-func Read(r io.Reader) (*Transcript, error) {
+// Read reads a transcript of up to 2^22 entries and 128 MiB, uncompressed; what is
+// longer is for a Reader. One that is cut off is read up to there, and says so
+// in Cut; of one that is corrupt or too long, what comes before is returned with the
+// error, which matches ErrCorrupt.
+func Read(r io.Reader) (*Transcript, error) { return read(r, maxEntries, maxBytes) }
+
+func read(r io.Reader, entries int, bytes uint64) (*Transcript, error) {
 	in, err := NewReader(r)
 	if err != nil {
 		return nil, err
@@ -159,8 +170,10 @@ func Read(r io.Reader) (*Transcript, error) {
 			return t, nil
 		case err != nil:
 			return t, fmt.Errorf("after %d entries: %w", len(t.Entries), err)
-		case len(t.Entries) == maxEntries:
-			return t, fmt.Errorf("%w: more than %d entries", ErrCorrupt, maxEntries)
+		case len(t.Entries) == entries:
+			return t, fmt.Errorf("%w: more than %d entries", ErrCorrupt, entries)
+		case in.size > bytes:
+			return t, fmt.Errorf("%w: more than %d bytes", ErrCorrupt, bytes)
 		}
 		if end, ok := e.Body.(*End); ok {
 			t.Cut = end.Cut
