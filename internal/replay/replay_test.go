@@ -90,6 +90,31 @@ func TestTextIsAsWideAsAskedFor(t *testing.T) {
 	assert.Equal(t, "  a    one two three\n       four\n  bcd  unbreakable-and-long\n  \n", text.String())
 }
 
+// What a transcript has from a guest, or from nobody knows where, gives the terminal no orders, and
+// makes no lines that are not its own.
+func TestTextIsPrintable(t *testing.T) {
+	const evil = "evil\x1b]0;title\a\nOK: replayed"
+	s := Summarize(&transcript.Transcript{
+		Header: transcript.Header{Title: evil, Streams: map[smmuv3.StreamID]string{7: evil}},
+		Entries: []transcript.Entry{
+			{Body: &transcript.Note{Text: evil}},
+			{Body: &transcript.HostBind{StreamID: 7, Err: &transcript.Error{Text: evil}}},
+			{Body: &transcript.Event{}},
+		},
+		Cut: evil,
+	})
+	s.Difference = "evil\x1b[2J"
+	for _, colour := range []bool{false, true} {
+		var text bytes.Buffer
+		require.NoError(t, s.Text(&text, 1000, colour))
+		assert.NotContains(t, text.String(), "\a")
+		assert.NotContains(t, text.String(), "\x1b]")
+		assert.NotContains(t, text.String(), "\x1b[2J")
+		assert.NotContains(t, text.String(), "\nOK")
+		assert.Equal(t, 6, strings.Count(text.String(), "evil"))
+	}
+}
+
 // A transcript of anything, with the least of everything, can be told.
 func TestOddTranscripts(t *testing.T) {
 	odd := &transcript.Transcript{

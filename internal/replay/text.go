@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/lines"
 )
 
 // Text writes the summary for people: in lines that are not wider than width, as far as there are words to break at,
@@ -42,7 +44,9 @@ const (
 	green = "32"
 )
 
+// in is a text in colour. It may be of several lines.
 func (p printer) in(colour, text string) string {
+	text = lines.Printable(text)
 	if !p.colour {
 		return text
 	}
@@ -50,8 +54,11 @@ func (p printer) in(colour, text string) string {
 }
 
 func (p printer) title(format string, args ...any) {
-	fmt.Fprintf(p, "\n%s\n", p.in(bold, fmt.Sprintf(format, args...)))
+	fmt.Fprintf(p, "\n%s\n", p.in(bold, inOneLine(fmt.Sprintf(format, args...))))
 }
+
+// inOneLine is a text that somebody else has written, and who knows who, where there is one line for it.
+func inOneLine(text string) string { return lines.Printable(strings.ReplaceAll(text, "\n", " ")) }
 
 // table aligns the cells of rows. The last of each, which is as long as it likes, is broken into lines below each other.
 func (p printer) table(rows [][]string) {
@@ -70,25 +77,26 @@ func (p printer) table(rows [][]string) {
 		for i, cell := range row[:len(row)-1] {
 			line += fmt.Sprintf("%-*s%s", widths[i], cell, gap)
 		}
-		room := p.width - utf8.RuneCountInString(line)
-		fmt.Fprintf(p, "%s%s\n", line, strings.Join(broken(row[len(row)-1], room), "\n"+strings.Repeat(" ", p.width-room)))
+		indent := utf8.RuneCountInString(line)
+		last := broken(inOneLine(row[len(row)-1]), p.width-indent)
+		fmt.Fprintf(p, "%s%s\n", line, strings.Join(last, "\n"+strings.Repeat(" ", indent)))
 	}
 }
 
 // broken is a text in lines of whole words, of no more than width where words are not longer.
-func broken(text string, width int) (lines []string) {
+func broken(text string, width int) (all []string) {
 	line := ""
 	for word := range strings.SplitSeq(text, " ") {
 		switch {
 		case line == "":
 			line = word
 		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width:
-			lines, line = append(lines, line), word
+			all, line = append(all, line), word
 		default:
 			line += " " + word
 		}
 	}
-	return append(lines, line)
+	return append(all, line)
 }
 
 func (p printer) head(s *Summary) {
@@ -96,14 +104,14 @@ func (p printer) head(s *Summary) {
 	if title == "" {
 		title = "a transcript without a title"
 	}
-	fmt.Fprintf(p, "%s\n", p.in(bold, title))
+	fmt.Fprintf(p, "%s\n", p.in(bold, inOneLine(title)))
 	fmt.Fprintf(p, "  %.1f s of a guest", s.Seconds)
 	if !s.Recorded.IsZero() {
 		fmt.Fprintf(p, ", recorded on %s", s.Recorded.Format("2006-01-02"))
 	}
 	fmt.Fprintf(p, ", in %d entries\n", s.Entries)
 	if s.Cut != "" {
-		fmt.Fprintf(p, "  %s\n", p.in(red, "cut off: "+s.Cut))
+		fmt.Fprintf(p, "  %s\n", p.in(red, inOneLine("cut off: "+s.Cut)))
 	}
 }
 
