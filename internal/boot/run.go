@@ -123,7 +123,7 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 		master := job.master(i)
 		ep := &endpoint{id: master.StreamID, serial: e.serial, dma: soft.NewEndpoint(), mover: mover, tap: t.dma}
 		notes.endpoints[ep.id] = ep
-		if err := v.addDisk(job.PCI, files[e.serial], diskSize, e.serial, master, ep.dma, ep); err != nil {
+		if err := v.addDisk(files[e.serial], diskSize, e.serial, master, ep.dma, ep); err != nil {
 			return nil, err
 		}
 		if e.serial == guest.Rogue {

@@ -22,6 +22,7 @@ import (
 // vm is a virtual machine with an SMMU.
 type vm struct {
 	*vmm.Machine
+	pci    bool       // the disks are functions of the PCI bus
 	ids    idr.Result // as the guest reads them
 	memory guestmem.Slots
 	smmu   *smmu
@@ -39,7 +40,7 @@ const maxStalls = 8
 
 // newVM makes a machine. The caller must close it. sent, unless it is nil, is told of each message of an endpoint.
 func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3.StreamID)) (_ *vm, err error) {
-	v := new(vm)
+	v := &vm{pci: job.PCI}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, v.close())
@@ -98,7 +99,7 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3
 }
 
 // addDisk gives the machine a disk whose DMA is the endpoint's, which dma takes it to.
-func (v *vm) addDisk(onPCI bool, storage *os.File, size int64, serial string, master vmm.Master, endpoint *soft.Endpoint, dma virtio.DMA) error {
+func (v *vm) addDisk(storage *os.File, size int64, serial string, master vmm.Master, endpoint *soft.Endpoint, dma virtio.DMA) error {
 	if err := v.smmu.attach(master.StreamID, endpoint); err != nil {
 		return err
 	}
@@ -106,7 +107,7 @@ func (v *vm) addDisk(onPCI bool, storage *os.File, size int64, serial string, ma
 	if err != nil {
 		return err
 	}
-	if onPCI {
+	if v.pci {
 		return v.AddPCIDisk(block, dma, uint8(master.PASIDBits))
 	}
 	return v.AddDisk(block, dma, master)
