@@ -23,6 +23,8 @@ type LabMessage struct {
 	Stray *LabStray `json:"stray,omitempty"`
 	// Reset holds what the kernel has said of the SMMU that it found enabled.
 	Reset *LabReset `json:"reset,omitempty"`
+	// Lost is what has become of the disks when the host took one.
+	Lost *LabLost `json:"lost,omitempty"`
 	// End is how the boot ends, which follows: an End constant. It is the last message of each boot.
 	End string `json:"end,omitempty"`
 	// Error says why the init gives up. It is the last message of all.
@@ -39,6 +41,8 @@ type LabRead struct {
 // What the VMM can be asked for.
 const (
 	AskPort = "a root port that comes before the one of the NVMe disk"
+	// AskRemoval is answered before it is over.
+	AskRemoval = "the host to take the NVMe disk back"
 )
 
 // LabMove is a change of a PCI function's requester ID, which is its StreamID.
@@ -51,6 +55,13 @@ type LabMove struct {
 type LabStray struct {
 	Address uint64   `json:"address"`
 	Kernel  []string `json:"kernel"` // what the kernel printed about it
+}
+
+// LabLost is how a disk was lost while it was read, and what another was like then.
+type LabLost struct {
+	Bytes  int64  `json:"bytes"` // that were read of it before
+	Error  string `json:"error"` // of the read after those
+	Virtio Disk   `json:"virtio"`
 }
 
 // LabReset holds lines of the kernel's.

@@ -86,7 +86,7 @@ func (l *labInit) run() (end string, err error) {
 	case "2":
 		return EndCrash, l.step(StepReboot)
 	case "3":
-		return EndPowerOff, l.takenOver()
+		return EndPowerOff, errors.Join(l.takenOver(), l.lose())
 	}
 	return "", fmt.Errorf("the VMM said %q instead of the number of the boot", boot)
 }

@@ -73,6 +73,8 @@ func (l *lab) hearGuest(m *machine.Guest) {
 		g.Reads = append(g.Reads, Read{Name: g.begun, Read: *m.Read})
 	case m.End != nil:
 		g.End = *m.End
+	case m.Removed != nil:
+		g.Removed = m.Removed
 	case m.Said != nil:
 		g.hear(m.Said)
 	}
@@ -91,6 +93,9 @@ type Guest struct {
 	// Stray is the DMA that the guest never mapped, and TakenOver what the kernel said that found the SMMU enabled.
 	Stray     guest.LabStray `json:"stray"`
 	TakenOver []string       `json:"taken_over"`
+	// Lost is how the guest lost the NVMe disk, and Removed how the host got it.
+	Lost    guest.LabLost    `json:"lost"`
+	Removed *machine.Removed `json:"removed"`
 	// NVMe is how many bytes of the disk that was passed through are as the guest left them.
 	NVMe int64 `json:"nvme_bytes"`
 	machine.End
@@ -145,6 +150,8 @@ func (g *Guest) hear(m *guest.LabMessage) {
 		g.Interrupts = *m.Interrupts
 	case m.Stray != nil:
 		g.Stray = *m.Stray
+	case m.Lost != nil:
+		g.Lost = *m.Lost
 	case m.Reset != nil:
 		g.TakenOver = m.Reset.Kernel
 	case m.End != "":

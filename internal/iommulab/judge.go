@@ -138,6 +138,16 @@ var checks = []struct {
 		}
 		return r.Guest.TakenOver[i], true
 	}},
+	{"the host took the NVMe disk back in mid-DMA, and nothing else was lost", func(r *Report) (string, bool) {
+		lost, removed := r.Guest.Lost, r.Guest.Removed
+		if removed == nil || removed.Error != "" {
+			return fmt.Sprintf("the host has not got it: %+v", removed), false
+		}
+		last, ok := len(r.Guest.Places)-1, lost.Virtio.Error == "" && lost.Virtio.Verified == guest.LabSize(guest.StepTakenOver)
+		return fmt.Sprintf("%d bytes were read, then: %s; the host waited %.1f s; %d bytes of the emulated disk were written and verified after. %s",
+				lost.Bytes, lost.Error, removed.Seconds, lost.Virtio.Verified, lost.Virtio.Error),
+			ok && lost.Bytes > 0 && lost.Error != "" && last >= 0 && !r.Guest.Places[last].Attached && r.Guest.Places[last].Error == ""
+	}},
 	{"at most 1.1 invalidation ioctls for each CMD_SYNC of the NVMe disk", func(r *Report) (string, bool) {
 		read, ok := r.read(guest.ReadStrict)
 		return fmt.Sprintf("%d ioctls for %d CMD_SYNC with %d commands", read.Ioctls, read.Syncs, read.Commands),

@@ -41,8 +41,12 @@ func good() *Report {
 			}},
 			{Name: guest.ReadBypass, Read: machine.Read{LabRead: guest.LabRead{IOMMU: guest.DomainIdentity, Bytes: 1 << 20, Seconds: 1}}},
 		},
-		Stray:      guest.LabStray{Address: 0x5000, Kernel: []string{"arm-smmu-v3 9050000.iommu: event 0x10 received:"}},
-		Moved:      guest.LabMove{From: 0x100, To: 0x200},
+		Stray: guest.LabStray{Address: 0x5000, Kernel: []string{"arm-smmu-v3 9050000.iommu: event 0x10 received:"}},
+		Moved: guest.LabMove{From: 0x100, To: 0x200},
+		Lost: guest.LabLost{
+			Bytes: 1 << 20, Error: "input/output error", Virtio: guest.Disk{Verified: guest.LabSize(guest.StepTakenOver)},
+		},
+		Removed:    &machine.Removed{Seconds: 0.1},
 		Interrupts: guest.LabInterrupts{Line: 20},
 		TakenOver:  []string{"arm-smmu-v3 9050000.iommu: SMMU currently enabled! Resetting..."},
 		NVMe:       guest.TestSize,
@@ -53,7 +57,7 @@ func good() *Report {
 				{StreamID: 0x2000, Host: "soft", Binds: []string{"translate s1fmt=linear"}},
 			},
 			Events: []machine.Event{{Name: "F_TRANSLATION", StreamID: 0x200, Address: 0x5040}},
-			Places: []machine.Place{{StreamID: 0x100, Attached: true}, {StreamID: 0x100}, {StreamID: 0x200, Attached: true}},
+			Places: []machine.Place{{StreamID: 0x100, Attached: true}, {StreamID: 0x100}, {StreamID: 0x200, Attached: true}, {StreamID: 0x200}},
 			Virtio: guest.TestSize,
 		},
 	}
@@ -106,6 +110,12 @@ func TestJudge(t *testing.T) {
 		{"another event", func(r *Report) { r.Guest.Events[0].Address = 0x7000 }, "a DMA that the guest never mapped was recorded, and its kernel reported it"},
 		{"nothing of the kernel", func(r *Report) { r.Guest.Stray.Kernel = nil }, "a DMA that the guest never mapped was recorded, and its kernel reported it"},
 		{"the SMMU was reset", func(r *Report) { r.Guest.TakenOver = nil }, "a kernel that found the SMMU enabled took it over"},
+		{"the host did not get the disk", func(r *Report) { r.Guest.Removed = nil }, "the host took the NVMe disk back in mid-DMA, and nothing else was lost"},
+		{"the host got it with an error", func(r *Report) { r.Guest.Removed.Error = "no" }, "the host took the NVMe disk back in mid-DMA, and nothing else was lost"},
+		{"its stream is still attached", func(r *Report) { r.Guest.Places = r.Guest.Places[:3] }, "the host took the NVMe disk back in mid-DMA, and nothing else was lost"},
+		{"it was not being read", func(r *Report) { r.Guest.Lost.Bytes = 0 }, "the host took the NVMe disk back in mid-DMA, and nothing else was lost"},
+		{"it was read after", func(r *Report) { r.Guest.Lost.Error = "" }, "the host took the NVMe disk back in mid-DMA, and nothing else was lost"},
+		{"the other disk was lost, too", func(r *Report) { r.Guest.Lost.Virtio.Verified = 0 }, "the host took the NVMe disk back in mid-DMA, and nothing else was lost"},
 		{"too many requests", func(r *Report) { r.Guest.Reads[0].Ioctls = 13 }, "at most 1.1 invalidation ioctls for each CMD_SYNC of the NVMe disk"},
 		{"no more than one command for any SYNC", func(r *Report) { r.Guest.Reads[0].Commands, r.Guest.Reads[2].Commands = 10, 10 }, "none has a single command where the guest gave more"},
 		{"a turn went another way", func(r *Report) { r.Guest.Reads[3].IOMMU = guest.DomainStrict }, "the NVMe disk is at least half as fast as past stage 1"},
@@ -141,7 +151,7 @@ func TestSummaryNamesWhatWasNotRun(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, r.Summary(&out))
 	assert.Regexp(t, `Tests that were not run\n  TestKernelConformance/Tables/two-level  the host has no IDR0.CD2L`, out.String())
-	assert.Contains(t, out.String(), "\nOK: 25 of 25 checks held; 28 tests passed, 0 failed, 1 not run\n")
+	assert.Contains(t, out.String(), "\nOK: 26 of 26 checks held; 28 tests passed, 0 failed, 1 not run\n")
 }
 
 func TestComplains(t *testing.T) {

@@ -9,7 +9,9 @@ type Guest struct {
 	Said  *guest.LabMessage `json:"said,omitempty"`
 	Boot  *Boot             `json:"boot,omitempty"`
 	Read  *Read             `json:"read,omitempty"`
-	End   *End              `json:"end,omitempty"` // the last
+	// Removed is sent when the host's kernel has the NVMe disk back.
+	Removed *Removed `json:"removed,omitempty"`
+	End     *End     `json:"end,omitempty"` // the last, unless the host has not had the disk back by then
 }
 
 // Boot is how a boot of the guest ended.
@@ -17,6 +19,12 @@ type Boot struct {
 	Number int     `json:"number"`
 	End    string  `json:"end"` // a guest.End constant, or what befell it
 	Time   float64 `json:"seconds"`
+}
+
+// Removed is how the host's kernel removed a device.
+type Removed struct {
+	Seconds float64 `json:"seconds"` // that it waited
+	Error   string  `json:"error,omitempty"`
 }
 
 // Read is what a measured read of the guest's cost its SMMU.

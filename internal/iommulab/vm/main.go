@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge/iommufd"
@@ -48,7 +49,7 @@ func run(m *machine.Machine) (err error) {
 	if err != nil {
 		return err
 	}
-	path, err := passNVMe()
+	nvme, path, err := passNVMe()
 	if err != nil {
 		return err
 	}
@@ -78,8 +79,20 @@ func run(m *machine.Machine) (err error) {
 	if err != nil {
 		return err
 	}
-	c.do = v.do
+	// Whoever removes the disk gets it at the latest when the machine is closed.
+	var removing sync.WaitGroup
+	c.do = func(what string) error {
+		switch what {
+		case guest.AskPort:
+			return v.AddRootPort()
+		case guest.AskRemoval:
+			removing.Go(func() { tell(machine.Guest{Removed: removePCI(nvme)}) })
+			return nil
+		}
+		return fmt.Errorf("the guest asked for %.80q", what)
+	}
 	err = errors.Join(boots(v, c, tell), v.close())
+	removing.Wait()
 	figures := machine.Figures(host.Stats())
 	if err := errors.Join(err, m.Send(machine.Message{Figures: &figures})); err != nil {
 		return err
@@ -123,16 +136,28 @@ func boots(v *vm, c *control, tell func(machine.Guest)) error {
 // nvmeID is the PCI vendor and device of QEMU's NVMe disk.
 const nvmeID = "0x1b36:0x0010"
 
-// passNVMe takes the NVMe disk from the kernel, and returns its VFIO device.
-func passNVMe() (path string, err error) {
+// passNVMe takes the NVMe disk from the kernel, and returns its directory in sysfs and its VFIO device.
+func passNVMe() (dir, path string, err error) {
 	dirs := machine.PCIDevices(nvmeID)
 	if len(dirs) != 1 {
-		return "", fmt.Errorf("%d NVMe disks", len(dirs))
+		return "", "", fmt.Errorf("%d NVMe disks", len(dirs))
 	}
 	if err := machine.GiveToVFIO(dirs[0]); err != nil {
-		return "", err
+		return "", "", err
 	}
-	return iommufd.FindDevice(filepath.Base(dirs[0]))
+	path, err = iommufd.FindDevice(filepath.Base(dirs[0]))
+	return dirs[0], path, err
+}
+
+// removePCI takes a PCI device from the host's kernel, as if it was pulled out. The kernel waits for who has it open.
+func removePCI(dir string) *machine.Removed {
+	start := time.Now()
+	removed := new(machine.Removed)
+	if err := os.WriteFile(filepath.Join(dir, "remove"), []byte("1"), 0); err != nil {
+		removed.Error = err.Error()
+	}
+	removed.Seconds = time.Since(start).Seconds()
+	return removed
 }
 
 // newBacking is the storage of the emulated disk.

@@ -4,7 +4,6 @@ package vm
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -110,7 +109,7 @@ func (v *vm) addNVMe(host *counted, device *iommufd.Device, log *slog.Logger) er
 		return err
 	}
 	var at smmuv3.StreamID
-	_, err = v.AddPCIDevice(vmm.PCIDevice{Device: physical, BehindPort: true, Log: log, Stream: func(sid smmuv3.StreamID, ok bool) (err error) {
+	remove, err := v.AddPCIDevice(vmm.PCIDevice{Device: physical, BehindPort: true, Log: log, Stream: func(sid smmuv3.StreamID, ok bool) (err error) {
 		defer func() { host.notes.place(at, ok, err) }()
 		if !ok {
 			return v.smmu.Detach(at)
@@ -118,16 +117,16 @@ func (v *vm) addNVMe(host *counted, device *iommufd.Device, log *slog.Logger) er
 		at = sid
 		return v.smmu.Attach(sid, host, device)
 	}})
-	return err
-}
-
-// do carries out what the guest asks for.
-func (v *vm) do(what string) error {
-	switch what {
-	case guest.AskPort:
-		return v.AddRootPort()
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("the guest asked for %.80q", what)
+	giveBack := func() error { return errors.Join(remove(), device.Close()) }
+	watch, err := watchRemoval(physical.EnableRemoval, giveBack)
+	if err != nil {
+		return err
+	}
+	v.parts = append(v.parts, watch)
+	return nil
 }
 
 // restart readies the machine for the next boot, and the SMMU if that is to begin anew, too.

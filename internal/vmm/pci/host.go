@@ -91,7 +91,7 @@ func (h *Host) Add(device int, behindPort bool, f Function, connect func(*Slot))
 	}
 	s := &Slot{host: h, device: uint8(device), function: f}
 	if behindPort {
-		s.port = newPort()
+		s.port = newPort(f)
 	}
 	h.slots[device] = s
 	if connect != nil {
@@ -117,6 +117,9 @@ func (h *Host) Remove(device int) {
 		s.function.SetRequester(0, false)
 	}
 	s.function = absent{}
+	if s.port != nil {
+		s.port.link(s.function)
+	}
 }
 
 // absent is a function that is not there.
@@ -139,7 +142,7 @@ func (h *Host) Reset() {
 		}
 		s.function.Reset()
 		if s.port != nil {
-			s.port = newPort()
+			s.port = newPort(s.function)
 		}
 	}
 	h.renumber()

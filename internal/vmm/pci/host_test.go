@@ -154,6 +154,7 @@ func TestRemovedFunction(t *testing.T) {
 	ecam.Store(device(0, 2)+regSecondary, 1, 1)
 	f.take()
 	behind.take()
+	assert.EqualValues(t, 0x2011, ecam.Load(device(0, 2)+0x52, 2), "link status: active, x1, 2.5 GT/s")
 
 	h.Remove(1)
 	h.Remove(2)
@@ -163,9 +164,11 @@ func TestRemovedFunction(t *testing.T) {
 	assert.EqualValues(t, 0xffff_ffff, ecam.Load(device(0, 1), 4))
 	assert.EqualValues(t, 0xffff_ffff, ecam.Load(device(1, 0), 4))
 	assert.EqualValues(t, 0x000c_1b36, ecam.Load(device(0, 2), 4), "the port stays")
+	assert.Zero(t, ecam.Load(device(0, 2)+0x52, 2), "its link does not")
 	ecam.Store(device(0, 1), 4, 1)
 	ecam.Store(device(0, 2)+regSecondary, 1, 2)
 	h.Reset()
+	assert.Zero(t, ecam.Load(device(0, 2)+0x52, 2))
 	assert.Empty(t, f.take())
 	assert.Empty(t, behind.take())
 }

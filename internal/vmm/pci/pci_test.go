@@ -159,7 +159,7 @@ func TestMSIXTableAccesses(t *testing.T) {
 }
 
 func TestPortHeader(t *testing.T) {
-	p := newPort()
+	p := newPort(&function{})
 	assert.Equal(t, uint32(0x000c_1b36), p.Load(0, 4))
 	assert.Equal(t, uint32(0x0604), p.Load(0x0a, 2), "PCI-to-PCI bridge")
 	assert.Equal(t, uint32(1), p.Load(RegHeaderType, 1))

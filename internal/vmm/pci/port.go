@@ -9,7 +9,14 @@ type port struct{ Space }
 // expressOff is where a root port has its PCI Express capability.
 const expressOff = headerSize
 
-func newPort() *port {
+// The link status register (§7.5.3.8), and the bit by which it tells that there is somebody at the other end.
+const (
+	regLinkStatus = expressOff + 0x12
+	linkActive    = 1 << 13
+)
+
+// newPort is the port of a function, which may be absent.
+func newPort(f Function) *port {
 	p := &port{}
 	le := binary.LittleEndian
 	// The IDs are those of the root port that needs no driver of its own, known to every guest from QEMU.
@@ -29,7 +36,6 @@ func newPort() *port {
 	le.PutUint16(express[0x02:], 4<<4|2)       // capability version 2, of a root port
 	le.PutUint32(express[0x04:], 1<<15)        // role-based error reporting
 	le.PutUint32(express[0x0c:], 1<<20|1<<4|1) // link: reports that it is active; width x1, 2.5 GT/s
-	le.PutUint16(express[0x12:], 1<<13|1<<4|1) // link status: active
 	le.PutUint32(express[0x2c:], 1<<1)         // supported speeds: 2.5 GT/s
 	for _, w := range []struct {
 		reg  uint32
@@ -50,7 +56,17 @@ func newPort() *port {
 	} {
 		p.Allow(w.reg, w.size, w.mask)
 	}
+	p.link(f)
 	return p
+}
+
+// link has the port tell whether its function is there.
+func (p *port) link(f Function) {
+	status := uint32(linkActive | 1<<4 | 1) // width x1, 2.5 GT/s
+	if f == (absent{}) {
+		status = 0
+	}
+	p.Put(regLinkStatus, 2, status)
 }
 
 // resetting says whether software holds the bus behind the port in reset.
