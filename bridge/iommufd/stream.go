@@ -22,8 +22,6 @@ type stream struct {
 	shared id
 	own    id
 	ste    vSTE
-
-	closing bool
 }
 
 // Bind is bridge.Stream's. Stages that the kernel or the hardware does not take are rejected; the error then names the fields
@@ -40,7 +38,7 @@ func (s *stream) Bind(g bridge.GuestStage) error {
 }
 
 func (s *stream) bind(g bridge.GuestStage) error {
-	if s.closing || s.host.closed {
+	if s.closed() {
 		return bridge.ErrClosed
 	}
 	n := s.host.nest
@@ -131,7 +129,7 @@ func (s *stream) unplug() error {
 }
 
 // Close is bridge.Stream's. The device stays bound, its DMA blocked, and may be attached again. After an error the StreamID
-// stays in use, and another Close tries again.
+// stays in use, and another Close tries again; a device that cannot be detached aborts, if it can be made to.
 func (s *stream) Close() error {
 	s.host.mu.Lock()
 	defer s.host.mu.Unlock()
@@ -142,12 +140,11 @@ func (s *stream) Close() error {
 }
 
 func (s *stream) close() error {
-	if s.dev.stream != s || s.host.closed {
+	if s.closed() {
 		return bridge.ErrClosed
 	}
-	s.closing = true
 	if err := s.unplug(); err != nil {
-		return err
+		return errors.Join(err, s.share(s.host.nest.abort))
 	}
 	if err := s.host.k.destroy(&s.vdevice); err != nil {
 		return err
@@ -156,6 +153,9 @@ func (s *stream) close() error {
 	delete(s.host.streams, s.sid)
 	return nil
 }
+
+// closed reports whether the stream is, by itself or with its host: from then on the device does no DMA for it.
+func (s *stream) closed() bool { return s.dev.stream != s || s.host.closed }
 
 // drop gives back what a Close has not, once the device is unbound and uses none of it.
 func (s *stream) drop() error {

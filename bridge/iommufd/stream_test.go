@@ -194,6 +194,38 @@ func TestAbortDetachesWhereItMust(t *testing.T) {
 	k.fail("", 0, nil)
 }
 
+// A device that cannot be detached is no closed stream: nobody is told that its DMA is over, and it does not go on by the
+// guest's tables.
+func TestCloseThatFails(t *testing.T) {
+	k := newFake(t)
+	_, d, s := attached(t, k)
+	require.NoError(t, s.Bind(translate(0x1000)))
+	k.fail("detach", 0, unix.EIO)
+	assert.ErrorIs(t, s.Close(), unix.EIO)
+	ste, _ := k.attachedSTE(d.FD())
+	assert.EqualValues(t, 0x1, ste[0], "it aborts")
+
+	require.NoError(t, s.Bind(translate(0x1000)))
+	k.spoil = func(name string, _ int) error {
+		if name == "attach" || name == "detach" {
+			return unix.EIO
+		}
+		return nil
+	}
+	assert.ErrorIs(t, s.Close(), unix.EIO)
+	ste, _ = k.attachedSTE(d.FD())
+	assert.EqualValues(t, 0x100b, ste[0], "the kernel would neither")
+	assert.NotErrorIs(t, s.Bind(abort), bridge.ErrClosed, "which would mean that there is no DMA")
+
+	k.fail("", 0, nil)
+	require.NoError(t, s.Bind(abort))
+	ste, _ = k.attachedSTE(d.FD())
+	assert.EqualValues(t, 0x1, ste[0])
+	require.NoError(t, s.Close())
+	assert.ErrorIs(t, s.Bind(abort), bridge.ErrClosed)
+	assert.ErrorIs(t, s.Close(), bridge.ErrClosed)
+}
+
 func TestEqualStagesCostNothing(t *testing.T) {
 	k := newFake(t)
 	h, _, s := attached(t, k)
