@@ -3,6 +3,8 @@ package vsmmu
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -47,8 +49,17 @@ var extents = map[string]func(nth int, c record.Call) bool{
 // if nothing had been. Of answers about stalls and page requests, which no DMA
 // depends on, nothing else depends either.
 func TestEveryCallFails(t *testing.T) {
+	for guest, hypervisor := range map[string]bool{"guest": false, "hypervisor": true} {
+		t.Run(guest, func(t *testing.T) { everyCallFails(t, hypervisor) })
+	}
+}
+
+func everyCallFails(t *testing.T, hypervisor bool) {
 	ops := map[record.Op]int{}
-	calls := newLife(t, func(c record.Call) error { ops[c.Op]++; return nil }).live()
+	calls := newLife(t, hypervisor, func(c record.Call) error { ops[c.Op]++; return nil }).live()
+	if hypervisor {
+		ops[record.Respond] = 2 // no page requests
+	}
 	for _, op := range []record.Op{
 		record.Attach, record.Bind, record.CloseStream, record.Invalidate, record.Respond, record.Resume, record.TerminateStalled,
 	} {
@@ -59,7 +70,7 @@ func TestEveryCallFails(t *testing.T) {
 			for first := range calls {
 				ok := t.Run(fmt.Sprintf("call %d %s, %s", first, kind, extent), func(t *testing.T) {
 					n := -1
-					newLife(t, func(c record.Call) error {
+					newLife(t, hypervisor, func(c record.Call) error {
 						n++
 						if n >= first && fails(n-first, c) {
 							return err
@@ -79,6 +90,10 @@ func TestEveryCallFails(t *testing.T) {
 // calls that they have answered.
 type life struct {
 	*rig
+	// hypervisor is a guest with a stage 2 of its own, and so without ATS and page
+	// requests.
+	hypervisor bool
+
 	hosts  []*failingHost
 	step   string
 	calls  int
@@ -104,8 +119,9 @@ type failingHost struct {
 	gone map[smmuv3.StreamID]bool
 }
 
-func newLife(t *testing.T, fail func(record.Call) error) *life {
-	l := &life{rig: newRig(t, withPRI, withStalls), want: map[smmuv3.StreamID]bridge.GuestStage{}}
+func newLife(t *testing.T, hypervisor bool, fail func(record.Call) error) *life {
+	has := features{pri: !hypervisor, s2: hypervisor, stalls: true}
+	l := &life{rig: newRig(t, has.config), hypervisor: hypervisor, want: map[smmuv3.StreamID]bridge.GuestStage{}}
 	counting := func(c record.Call) (err error) {
 		l.calls++
 		if fail != nil {
@@ -113,7 +129,7 @@ func newLife(t *testing.T, fail func(record.Call) error) *life {
 		}
 		return err
 	}
-	for _, h := range []*record.Host{l.host, record.New(bridge.Capabilities{IDs: l.Device.IDs()})} {
+	for _, h := range []*record.Host{l.host, newHost(l.Device.IDs())} {
 		h.FailWith(counting)
 		l.hosts = append(l.hosts, &failingHost{
 			Host: h, stage: map[smmuv3.StreamID]bridge.GuestStage{}, stale: map[string]bool{},
@@ -125,19 +141,31 @@ func newLife(t *testing.T, fail func(record.Call) error) *life {
 
 // STEs of the guest, and the stages that they mean.
 var (
-	steWords = map[string][]uint64{
+	steWords = map[string][4]uint64{
 		"invalid": {0, 0}, "bypass": {0x9, 0}, "stage 1": {0xb | cdAt, 0},
 		"ATS": {0xb | cdAt, 1 << 28}, "table": {0xb | cdAt | 5<<59, 0},
+		// S2VMID 3, S2T0SZ 24, S2SL0 1, S2PS 44 bits, S2AA64.
+		"stage 2": {0xd, 0, 0x000c_0058_0000_0003, 0x10_0000}, "nested": {0xf | cdAt, 0, 0x000c_0058_0000_0003, 0x10_0000},
 	}
 	steStages = map[string]bridge.GuestStage{
 		"invalid": badSTE, "bypass": {Disposition: bridge.Bypass}, "stage 1": translates,
-		"ATS":   {Disposition: bridge.Translate, S1ContextPtr: cdAt, EATS: smmuv3.EATSFull},
-		"table": {Disposition: bridge.Translate, S1ContextPtr: cdAt, S1CDMax: 5},
+		"ATS":     {Disposition: bridge.Translate, S1ContextPtr: cdAt, EATS: smmuv3.EATSFull},
+		"table":   {Disposition: bridge.Translate, S1ContextPtr: cdAt, S1CDMax: 5},
+		"stage 2": {Disposition: bridge.TranslateS2, S2VMID: 3, S2: steS2},
+		"nested":  {Disposition: bridge.TranslateNested, S1ContextPtr: cdAt, S2VMID: 3, S2: steS2},
 	}
+	steS2 = smmuv3.Stage2{TTB: 0x10_0000, T0SZ: 24, SL0: 1, PS: 4, AA64: true}
+
+	// hypervisors have these in the place of others.
+	hypervisors = map[string]string{"ATS": "nested", "table": "stage 2"}
 )
 
 func (l *life) set(sid smmuv3.StreamID, kind string) {
-	l.ste(sid, steWords[kind]...)
+	if k, ok := hypervisors[kind]; ok && l.hypervisor {
+		kind = k
+	}
+	w := steWords[kind]
+	l.ste(sid, w[:]...)
 	l.want[sid] = steStages[kind]
 }
 
@@ -160,7 +188,13 @@ func (l *life) live() int {
 	l.do("the same STE", func() { l.sync(cmdCfgiSTE(3), cmdCfgiSTE(5)) })
 	l.do("V=0", func() { l.set(3, "invalid"); l.sync(cmdCfgiSTE(3)) })
 	l.do("CFGI_ALL", func() { l.set(3, "ATS"); l.set(5, "bypass"); l.sync(smmuv3.Command{0x04, 31}) })
-	l.do("CD and ATC", func() { l.sync(smmuv3.Command{0x05 | 3<<32, 1}, smmuv3.Command{0x40 | 3<<32, 52}, l.tlbi()) })
+	l.do("CD and ATC or VMID", func() {
+		c := smmuv3.Command{0x40 | 3<<32, 52}
+		if l.hypervisor {
+			c = smmuv3.Command{0x28 | 3<<32}
+		}
+		l.sync(smmuv3.Command{0x05 | 3<<32, 1}, c, l.tlbi())
+	})
 	l.do("stalls", func() {
 		for _, ev := range []smmuv3.Event{stalled(3, 1), stalled(3, 2), stalled(4, 3)} {
 			a.Emit(ev)
@@ -174,6 +208,9 @@ func (l *life) live() int {
 		l.enable(mmu)
 	})
 	l.do("page requests", func() {
+		if l.hypervisor {
+			return
+		}
 		a.Request(request(prLast)) // PRIQEN = 0
 		l.w64(priqBase, priqAt|2)
 		l.enable(mmu | smmuv3.CR0PRIQEN)
@@ -245,6 +282,8 @@ func (l *life) sync(cmds ...smmuv3.Command) {
 			switch op := c.Opcode(); {
 			case op == smmuv3.OpTLBINHASID:
 				h.stale[fmt.Sprint("asid ", c.ASID())] = true
+			case op == smmuv3.OpTLBIS12VMAll:
+				h.stale[fmt.Sprint("vmid ", c.VMID())] = true
 			case op == smmuv3.OpCfgiCD && here:
 				h.stale[fmt.Sprint("cd ", c.StreamID())] = true
 			case op == smmuv3.OpATCInv && here:
@@ -323,12 +362,10 @@ func (h *failingHost) answered(c record.Call) {
 			switch cmd.Opcode() {
 			case smmuv3.OpTLBINHASID:
 				h.dropped("asid", cmd.ASID())
+			case smmuv3.OpTLBIS12VMAll:
+				h.dropped("vmid", cmd.VMID())
 			case smmuv3.OpTLBINSNHAll:
-				for k := range h.stale {
-					if k[:4] == "asid" {
-						delete(h.stale, k)
-					}
-				}
+				maps.DeleteFunc(h.stale, func(k string, _ bool) bool { return isTranslation(k) })
 			case smmuv3.OpCfgiCD, smmuv3.OpCfgiCDAll:
 				h.dropped("cd", cmd.StreamID())
 			case smmuv3.OpATCInv:
@@ -340,9 +377,14 @@ func (h *failingHost) answered(c record.Call) {
 
 func (h *failingHost) dropped(what string, id any) { delete(h.stale, fmt.Sprint(what, " ", id)) }
 
-func (h *failingHost) holdsASID() bool {
+// isTranslation tells what is stale of the TLBs from the rest.
+func isTranslation(stale string) bool {
+	return strings.HasPrefix(stale, "asid") || strings.HasPrefix(stale, "vmid")
+}
+
+func (h *failingHost) holdsTranslations() bool {
 	for k := range h.stale {
-		if k[:4] == "asid" {
+		if isTranslation(k) {
 			return true
 		}
 	}
@@ -373,8 +415,8 @@ func (l *life) check() {
 			}
 			assert.Equalf(l, believed, stage, "%s: what is believed of stream %v", l.step, sid)
 			assert.Equalf(l, l.wanted(sid), stage, "%s: stream %v, stale: %v", l.step, sid, h.stale)
-			if stage.Disposition == bridge.Translate {
-				assert.Falsef(l, h.holdsASID() || h.stale[fmt.Sprint("cd ", sid)], "%s: stream %v translates, stale: %v", l.step, sid, h.stale)
+			if stage.Disposition.Translates() {
+				assert.Falsef(l, h.holdsTranslations() || h.stale[fmt.Sprint("cd ", sid)], "%s: stream %v translates, stale: %v", l.step, sid, h.stale)
 			}
 			if stage.EATS == smmuv3.EATSFull {
 				assert.Falsef(l, h.stale[fmt.Sprint("atc ", sid)], "%s: stream %v uses ATS, stale: %v", l.step, sid, h.stale)

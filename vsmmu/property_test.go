@@ -33,6 +33,7 @@ var (
 	anyCMDQ    = rapid.SampledFrom([]uint64{0x200000, 0x210020, 0x220100})
 	anyEVENTQ  = rapid.SampledFrom([]uint64{0x300000, 0x310020})
 	anyPRIQ    = rapid.SampledFrom([]uint64{0x600000, 0x610020})
+	anyBeyond  = rapid.SampledFrom([]uint64{0, 0, 0, 0x0085_5000_0000_0000}) // above the output size, to which it is cut (§3.4.3)
 	anySID     = rapid.SampledFrom([]smmuv3.StreamID{0, 1, 3, 63, 64, 255, 300, 0x10000})
 	anyMSI     = rapid.SampledFrom([]uint64{0, 0x500000, 0x500004, 0xff00_0000_0050_0008, 0x0080_0000_0050_000c})
 	anyCommand = rapid.Custom(func(t *rapid.T) smmuv3.Command {
@@ -248,14 +249,14 @@ func (p *pair) bases() {
 
 // setUp is what a driver does, in an order that mostly works.
 func (p *pair) setUp(t *rapid.T) {
-	p.store64(0x80, anyBase.Draw(t, "table"))
+	p.store64(0x80, anyBase.Draw(t, "table")|anyBeyond.Draw(t, "beyond"))
 	p.store(0x88, rapid.SampledFrom([]uint32{8, 9, 63, 1<<16 | 8<<6 | 9, 1<<16 | 6<<6 | 16, 1<<16 | 7<<6 | 20, 2<<16 | 4}).Draw(t, "STRTAB_BASE_CFG"))
 	p.store(0x2c, rapid.SampledFrom([]uint32{0, 2}).Draw(t, "CR2"))
-	p.store64(0x90, anyCMDQ.Draw(t, "commands")|uint64(rapid.IntRange(0, 5).Draw(t, "CMDQ size")))
-	p.store64(0xa0, anyEVENTQ.Draw(t, "events")|uint64(rapid.IntRange(0, 4).Draw(t, "EVENTQ size")))
+	p.store64(0x90, anyCMDQ.Draw(t, "commands")|anyBeyond.Draw(t, "beyond")|uint64(rapid.IntRange(0, 5).Draw(t, "CMDQ size")))
+	p.store64(0xa0, anyEVENTQ.Draw(t, "events")|anyBeyond.Draw(t, "beyond")|uint64(rapid.IntRange(0, 4).Draw(t, "EVENTQ size")))
 	p.store(cmdqCons, p.r32(cmdqProd))
 	p.store(eventqProd, p.r32(eventqCons))
-	p.store64(0xc0, anyPRIQ.Draw(t, "requests")|uint64(rapid.IntRange(0, 3).Draw(t, "PRIQ size")))
+	p.store64(0xc0, anyPRIQ.Draw(t, "requests")|anyBeyond.Draw(t, "beyond")|uint64(rapid.IntRange(0, 3).Draw(t, "PRIQ size")))
 	p.store(priqProd, p.r32(priqCons))
 	p.store64(0xd0, anyMSI.Draw(t, "PRIQ MSI"))
 	p.store(0xd8, 0x3333)
@@ -334,7 +335,7 @@ func (p *pair) anySTE(t *rapid.T) {
 
 // anyL1STD makes the start of a stream table one of level-1 descriptors.
 func (p *pair) anyL1STD(t *rapid.T) {
-	l2 := anyBase.Draw(t, "level 2")
+	l2 := anyBase.Draw(t, "level 2") | anyBeyond.Draw(t, "beyond")
 	span := uint64(rapid.IntRange(0, 12).Draw(t, "span"))
 	p.mem.SetWords(guestmem.GPA(anyBase.Draw(t, "table")&^0x3fff+8*uint64(rapid.IntRange(0, 4).Draw(t, "index"))), l2|span)
 }
