@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -17,24 +16,16 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-vsmmu/vsmmuv3/internal/emulator/emulatortest"
 	"github.com/go-vsmmu/vsmmuv3/internal/guest"
 	"github.com/go-vsmmu/vsmmuv3/internal/iommulab/machine"
 	runner "github.com/go-vsmmu/vsmmuv3/internal/lab"
 )
 
-// The test program is also the emulator of its tests: what it does is named by this variable of its environment.
-const fakeQEMU = "VSMMU_TEST_QEMU"
+func TestMain(m *testing.M) { emulatortest.Main(m, actQEMU) }
 
-func TestMain(m *testing.M) {
-	if mode := os.Getenv(fakeQEMU); mode != "" {
-		actQEMU(mode)
-		return
-	}
-	os.Exit(m.Run())
-}
-
-// actQEMU behaves as QEMU with the tests in it: a console on its output, the channel as descriptor 3.
-func actQEMU(mode string) {
+// actQEMU behaves as QEMU with the tests in it.
+func actQEMU(mode string, port *os.File) {
 	if slices.Contains(os.Args, "--version") {
 		switch mode {
 		case "old":
@@ -46,7 +37,7 @@ func actQEMU(mode string) {
 		}
 		return
 	}
-	channel := bufio.NewWriter(os.NewFile(3, "channel"))
+	channel := bufio.NewWriter(port)
 	defer channel.Flush()
 	send := func(m machine.Message) {
 		line, _ := json.Marshal(m)
@@ -95,8 +86,7 @@ func actQEMU(mode string) {
 		fmt.Println("WARNING: CPU: 0 PID: 1 at drivers/iommu/iommufd/main.c:1")
 	case "hangs":
 		channel.Flush()
-		// Longer than any of the tests takes: the end comes from outside.
-		time.Sleep(time.Hour)
+		emulatortest.Hang()
 	}
 	send(machine.Message{Exit: &machine.Exit{}})
 }
@@ -133,32 +123,18 @@ func actVMM(send func(machine.Message)) {
 
 func options(t *testing.T, mode string) (Options, *bytes.Buffer) {
 	t.Helper()
-	t.Setenv(fakeQEMU, mode)
-	t.Setenv("GORACE", "atexit_sleep_ms=0") // the race detector has every process rest a second at its end
-	dir := t.TempDir()
-	t.Setenv("TMPDIR", filepath.Join(dir, "tmp"))
-	require.NoError(t, os.Mkdir(filepath.Join(dir, "tmp"), 0o700))
-	// An arm64 kernel's header is all of it that is looked at.
-	image := make([]byte, 4096)
-	binary.LittleEndian.PutUint64(image[16:], 4096)
-	copy(image[56:], "ARM\x64")
-	kernel := filepath.Join(dir, "Image")
-	require.NoError(t, os.WriteFile(kernel, image, 0o600))
-	exe, err := os.Executable()
-	require.NoError(t, err)
+	rig := emulatortest.New(t, mode)
 	out := new(bytes.Buffer)
 	return Options{
-		Kernel: kernel, Tests: kernel, Agent: kernel, QEMU: exe, Firmware: kernel,
-		Report: filepath.Join(dir, "out", "report.json"), Timeout: time.Minute, Out: out,
+		Kernel: rig.Kernel, Tests: rig.Kernel, Agent: rig.Kernel, QEMU: rig.QEMU, Firmware: rig.Kernel,
+		Report: filepath.Join(rig.Dir, "out", "report.json"), Timeout: time.Minute, Out: out,
 	}, out
 }
 
 // nothingLeft: neither files of the runner nor parts of a report.
 func nothingLeft(t *testing.T, o Options) {
 	t.Helper()
-	tmp, err := os.ReadDir(os.Getenv("TMPDIR"))
-	require.NoError(t, err)
-	assert.Empty(t, tmp)
+	emulatortest.NothingLeft(t)
 	parts, err := filepath.Glob(filepath.Join(filepath.Dir(o.Report), ".*"))
 	require.NoError(t, err)
 	assert.Empty(t, parts)
@@ -233,22 +209,11 @@ func TestRunThatTakesTooLong(t *testing.T) {
 func TestInterruptedRunLeavesNothing(t *testing.T) {
 	o, _ := options(t, "hangs")
 	ctx, cancel := context.WithCancelCause(context.Background())
-	o.Out = writerFunc(func(p []byte) {
-		if strings.Contains(string(p), "TestKernelConformance") {
-			cancel(runner.ErrInterrupted)
-		}
-	})
+	o.Out = emulatortest.When("TestKernelConformance", func() { cancel(runner.ErrInterrupted) })
 	_, err := Run(ctx, o)
 	require.ErrorIs(t, err, runner.ErrInterrupted)
 	assert.NoFileExists(t, o.Report)
 	nothingLeft(t, o)
-}
-
-type writerFunc func([]byte)
-
-func (f writerFunc) Write(p []byte) (int, error) {
-	f(p)
-	return len(p), nil
 }
 
 func TestBadInputRunsNothing(t *testing.T) {

@@ -4,14 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,24 +17,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/boot"
+	"github.com/go-vsmmu/vsmmuv3/internal/emulator/emulatortest"
 	"github.com/go-vsmmu/vsmmuv3/internal/progress"
 	"github.com/go-vsmmu/vsmmuv3/internal/report"
 )
 
-// The test program is also the emulator of its tests: what it does is named by this variable of its environment.
-const fakeQEMU = "VSMMU_TEST_QEMU"
+func TestMain(m *testing.M) { emulatortest.Main(m, actQEMU) }
 
-func TestMain(m *testing.M) {
-	if mode := os.Getenv(fakeQEMU); mode != "" {
-		actQEMU(mode)
-		return
-	}
-	os.Exit(m.Run())
-}
-
-// actQEMU behaves as QEMU with our host in it: a console on its output, the channel as descriptor 3.
-func actQEMU(mode string) {
-	channel := os.NewFile(3, "channel")
+// actQEMU behaves as QEMU with our host in it.
+func actQEMU(mode string, channel *os.File) {
 	s := &sender{w: channel}
 	fmt.Println("Booting Linux\x1b[2J on the host")
 	switch mode {
@@ -63,42 +52,24 @@ func actQEMU(mode string) {
 		word, _ := bufio.NewReader(channel).ReadString('\n')
 		_ = s.send(message{Report: &report.Report{Error: "was told to " + word}})
 	case "hangs":
-		// Longer than any of the tests takes: the end comes from outside.
-		time.Sleep(time.Hour)
+		emulatortest.Hang()
 	}
-}
-
-// image is an arm64 kernel's header, which is all that is looked at before the boot.
-func image() []byte {
-	b := make([]byte, 4096)
-	binary.LittleEndian.PutUint64(b[16:], 4096)
-	copy(b[56:], "ARM\x64")
-	return b
 }
 
 func options(t *testing.T, mode string) (Options, *bytes.Buffer) {
 	t.Helper()
-	t.Setenv(fakeQEMU, mode)
-	dir := t.TempDir()
-	t.Setenv("TMPDIR", filepath.Join(dir, "tmp"))
-	require.NoError(t, os.Mkdir(filepath.Join(dir, "tmp"), 0o700))
-	kernel := filepath.Join(dir, "Image")
-	require.NoError(t, os.WriteFile(kernel, image(), 0o600))
-	exe, err := os.Executable()
-	require.NoError(t, err)
+	rig := emulatortest.New(t, mode)
 	out := new(bytes.Buffer)
 	return Options{
-		Kernel: kernel, HostKernel: kernel, Agent: kernel, QEMU: exe, Accel: "tcg", Mem: MinMem, Transport: "mmio", PASIDBits: 6, Stage: 1,
-		Report: filepath.Join(dir, "out", "report.json"), Timeout: time.Minute, Out: out,
+		Kernel: rig.Kernel, HostKernel: rig.Kernel, Agent: rig.Kernel, QEMU: rig.QEMU, Accel: "tcg", Mem: MinMem, Transport: "mmio", PASIDBits: 6, Stage: 1,
+		Report: filepath.Join(rig.Dir, "out", "report.json"), Timeout: time.Minute, Out: out,
 	}, out
 }
 
 // nothingLeft: neither files of the runner nor parts of a report.
 func nothingLeft(t *testing.T, o Options, reported bool) {
 	t.Helper()
-	tmp, err := os.ReadDir(os.Getenv("TMPDIR"))
-	require.NoError(t, err)
-	assert.Empty(t, tmp)
+	emulatortest.NothingLeft(t)
 	out, _ := os.ReadDir(filepath.Dir(o.Report))
 	var names []string
 	for _, f := range out {
@@ -219,26 +190,10 @@ func TestBadInputMeasuresNothing(t *testing.T) {
 func TestInterruptedBootLeavesNothing(t *testing.T) {
 	o, _ := options(t, "hangs")
 	ctx, cancel := context.WithCancelCause(context.Background())
-	o.Out = &notice{word: "Booting Linux", do: func() { cancel(ErrInterrupted) }}
+	o.Out = emulatortest.When("Booting Linux", func() { cancel(ErrInterrupted) })
 	_, err := Boot(ctx, o)
 	require.ErrorIs(t, err, ErrInterrupted)
 	nothingLeft(t, o, false)
-}
-
-// notice does something when a word is written to it.
-type notice struct {
-	mu   sync.Mutex
-	word string
-	do   func()
-}
-
-func (n *notice) Write(p []byte) (int, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if strings.Contains(string(p), n.word) {
-		n.do()
-	}
-	return len(p), nil
 }
 
 func TestBadInputBootsNothing(t *testing.T) {
@@ -283,7 +238,7 @@ func TestBootRemovesTheReportBefore(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Dir(o.Report), 0o755))
 	require.NoError(t, os.WriteFile(o.Report, []byte(`{"ok":true}`), 0o644))
 	ctx, cancel := context.WithCancelCause(context.Background())
-	o.Out = &notice{word: "Booting Linux", do: func() { cancel(ErrInterrupted) }}
+	o.Out = emulatortest.When("Booting Linux", func() { cancel(ErrInterrupted) })
 	_, err := Boot(ctx, o)
 	require.ErrorIs(t, err, ErrInterrupted)
 	nothingLeft(t, o, false)
