@@ -60,9 +60,9 @@ type Host interface {
 	Invalidate([]smmuv3.Command) error
 
 	// Events says where faults go that the guest is to see: with the guest's
-	// StreamIDs and in the form of the SMMU that the guest was shown. It is called once, before
-	// the first Attach. The sink never blocks, and may be called from any
-	// goroutine, also during calls of the host's other methods.
+	// StreamIDs and in the form of the SMMU that the guest was shown. It is called
+	// once, before the first Attach. The sink never blocks, and may be called from
+	// any goroutine, also during calls of the host's other methods.
 	Events(sink func(smmuv3.Event))
 
 	// Close gives back everything. Streams still open are closed with it.

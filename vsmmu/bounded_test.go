@@ -1,6 +1,7 @@
 package vsmmu
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -13,8 +14,8 @@ import (
 
 // bounded is a rig with a queue of 2^12 commands, whose worker does nothing: what
 // has been done when a store returns, the vCPU has done.
-func bounded(t *testing.T, streams int) *rig {
-	r := newRig(t, func(c *Config) { c.IDs.Set(smmuv3.CMDQS, 12) })
+func bounded(t *testing.T, streams int, change ...func(*Config)) *rig {
+	r := newRig(t, append(change, func(c *Config) { c.IDs.Set(smmuv3.CMDQS, 12) })...)
 	for sid := range smmuv3.StreamID(streams) {
 		require.NoError(t, r.Attach(sid, r.host, sid))
 	}
@@ -146,6 +147,31 @@ func TestRefetchIsBounded(t *testing.T) {
 	assert.True(t, r.pending.Load())
 	r.idle()
 	assert.Len(t, r.host.Forget(), 5)
+}
+
+// TestWatchIsBounded: to find out where the configuration of many streams lies takes as long
+// as to carry out many commands, and for a stream that is none it is not found out.
+func TestWatchIsBounded(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		streams int
+		sid     smmuv3.StreamID
+		used    uint32
+	}{
+		{"few streams", 16, 0, 2},
+		{"some streams", 100, 0, 1},
+		{"more than fit", 200, 0, 0},
+		{"none of them", 200, 201, 256},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := bounded(t, tc.streams, func(c *Config) { c.Watch = func([]guestmem.Range) {} })
+			cmds := slices.Repeat([]smmuv3.Command{cmdCfgiSTE(tc.sid)}, 300)
+			r.w32(cmdqProd, r.put(cmds...))
+			assert.Equal(t, tc.used, r.r32(cmdqCons))
+			r.idle()
+			assert.Equal(t, uint32(300), r.r32(cmdqCons))
+		})
+	}
 }
 
 // TestWorkerDoesTheRest: a full queue is consumed to the end by one store.

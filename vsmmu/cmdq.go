@@ -150,7 +150,14 @@ func (d *Device) answer(c *smmuv3.Command) {
 // cfgi is CFGI_STE for the attached streams from first to last.
 func (d *Device) cfgi(first, last smmuv3.StreamID, b *budget) (done bool) {
 	streams := d.streams.Range(first, last)
-	if !b.spend(costHost * len(streams)) {
+	cost := costHost * len(streams)
+	if cost != 0 && d.watch != nil {
+		cost += len(d.streams.All()) // tellWatch looks at each
+	}
+	switch {
+	case cost == 0:
+		return true
+	case !b.spend(cost):
 		return false
 	}
 	for _, st := range streams {

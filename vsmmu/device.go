@@ -71,7 +71,9 @@ var (
 // commands, no more than two of which may have to wait for a host, or eight
 // signal an interrupt, and at most one batch of invalidations that earlier
 // commands have filled. The rest, and what other stores ask of hosts, is done by a
-// worker goroutine, which Close ends.
+// worker goroutine, which Close ends. Loads and other stores wait for no host; the
+// methods that are the embedder's own, Stage among them, wait for whatever call of a
+// host is under way.
 type Device struct {
 	ids      *smmuv3.IDRegs
 	commands *smmuv3.CommandSet
@@ -124,7 +126,7 @@ type Device struct {
 	done    chan struct{}
 }
 
-// New makes a device in its reset state, with no streams.
+// New makes a device in its reset state, with no streams. The error matches ErrConfig.
 func New(cfg Config) (*Device, error) {
 	switch {
 	case cfg.Memory == nil:

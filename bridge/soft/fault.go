@@ -13,10 +13,9 @@ var ErrFault = errors.New("terminated by the SMMU")
 // Fault says which DMA failed, how far it came, and why.
 //
 // It matches ErrFault if the SMMU terminated it (a translation request has errors of
-// its own), bridge.ErrClosed if the
-// endpoint is not attached to a host, and otherwise what guest memory says of
-// the address that the DMA translates to, guestmem.ErrUnmapped for one: an
-// abort that the SMMU has no part in.
+// its own), bridge.ErrClosed if the endpoint is not attached to a host, and otherwise
+// what guest memory says of the address that the DMA translates to,
+// guestmem.ErrUnmapped for one: an abort that the SMMU has no part in.
 type Fault struct {
 	Op       string // "read", "write", "translate" or "page request"
 	StreamID smmuv3.StreamID
