@@ -20,6 +20,7 @@ const (
 	setIRQFD           = 0x4020ae76
 	run                = 0xae80
 	signalMSI          = 0x4020aea5
+	getOneReg          = 0x4010aeab
 	setOneReg          = 0x4010aeac
 	armVCPUInit        = 0x4020aeae
 	armPreferredTarget = 0x8020aeaf
@@ -85,6 +86,7 @@ const (
 	featurePSCI02   = 1 << 2
 
 	regX0 = 0x6030_0000_0010_0000
+	regLR = 0x6030_0000_0010_003c
 	regPC = 0x6030_0000_0010_0040
 )
 

@@ -21,6 +21,7 @@ func TestRequestsCarryTheSizeOfTheirArgument(t *testing.T) {
 		{"KVM_SET_GSI_ROUTING", setGSIRouting, unsafe.Offsetof(routing{}.entries)},
 		{"KVM_IRQFD", setIRQFD, unsafe.Sizeof(irqfd{})},
 		{"KVM_SIGNAL_MSI", signalMSI, unsafe.Sizeof(msi{})},
+		{"KVM_GET_ONE_REG", getOneReg, unsafe.Sizeof(oneReg{})},
 		{"KVM_SET_ONE_REG", setOneReg, unsafe.Sizeof(oneReg{})},
 		{"KVM_ARM_VCPU_INIT", armVCPUInit, unsafe.Sizeof(vcpuInit{})},
 		{"KVM_ARM_PREFERRED_TARGET", armPreferredTarget, unsafe.Sizeof(vcpuInit{})},

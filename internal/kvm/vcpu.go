@@ -21,6 +21,7 @@ type VCPU struct {
 	run    *runPage
 	thread atomic.Int32
 	stays  bool // Run was interrupted, last time, rather than left
+	exits  uint64
 }
 
 // NewVCPU makes the vCPU with the given index, which is also its MPIDR affinity. The first, 0, is on; the others wait for
@@ -80,6 +81,22 @@ func (c *VCPU) setReg(id, value uint64) error {
 	return err
 }
 
+func (c *VCPU) reg(id uint64) (value uint64, err error) {
+	reg := oneReg{id: id, addr: unsafe.Pointer(&value)}
+	_, err = c.callPtr("KVM_GET_ONE_REG", getOneReg, unsafe.Pointer(&reg))
+	return value, err
+}
+
+// Whereabouts says where the guest is, for those who wonder why it comes to no end. No Run may be under way.
+func (c *VCPU) Whereabouts() string {
+	pc, err := c.reg(regPC)
+	lr, err2 := c.reg(regLR)
+	if err := errors.Join(err, err2); err != nil {
+		return fmt.Sprintf("vCPU %d is nobody knows where: %v", c.index, err)
+	}
+	return fmt.Sprintf("vCPU %d is at %#x, called from %#x, and left the guest %d times", c.index, pc, lr, c.exits)
+}
+
 // Exit says why Run returned.
 type Exit int
 
@@ -108,6 +125,7 @@ func (c *VCPU) Run() (Exit, error) {
 	case err != nil:
 		return 0, fmt.Errorf("kvm: KVM_RUN of vCPU %d: %w", c.index, err)
 	}
+	c.exits++
 	switch c.run.exitReason {
 	case exitMMIO:
 		return MMIO, nil

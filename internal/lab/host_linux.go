@@ -63,7 +63,7 @@ func runJob(s *sender, port io.Reader) error {
 	go func() {
 		word, err := bufio.NewReader(port).ReadString('\n')
 		if err == nil && strings.TrimSpace(word) == stopWord {
-			cancel(errors.New("the runner stopped the boot"))
+			cancel(errors.New("the guest was stopped"))
 		}
 	}()
 	return s.send(message{Report: boot.Run(ctx, job, image, initrd, s)})

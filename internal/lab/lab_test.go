@@ -50,7 +50,7 @@ func actQEMU(mode string, channel *os.File) {
 	case "hangs, but stops":
 		s.Line("guest", "the guest's last line")
 		word, _ := bufio.NewReader(channel).ReadString('\n')
-		_ = s.send(message{Report: &report.Report{Error: "was told to " + word}})
+		_ = s.send(message{Report: &report.Report{Error: "was told to " + strings.TrimSpace(word)}})
 	case "hangs":
 		emulatortest.Hang()
 	}
@@ -124,7 +124,7 @@ func TestBootThatTakesTooLongReportsHowFarItCame(t *testing.T) {
 	o.Timeout = 2 * time.Second
 	r, err := Boot(context.Background(), o)
 	require.NoError(t, err)
-	assert.Equal(t, `the boot did not end within 2s (-timeout), in stage "the host's kernel boots"; last seen of the guest: "the guest's last line"`, r.Error)
+	assert.Equal(t, `the boot did not end within 2s (-timeout): was told to stop, in stage "the host's kernel boots"; last seen of the guest: "the guest's last line"`, r.Error)
 	nothingLeft(t, o, true)
 }
 

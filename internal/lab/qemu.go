@@ -55,7 +55,7 @@ func emulate(ctx context.Context, o *Options, host machine, sink boot.Sink) (*re
 		return nil, context.Cause(ctx)
 	case ctx.Err() != nil && r.Error != "":
 		// Unless the boot has just come to its end by itself, this is what ended it.
-		r.Error = context.Cause(ctx).Error()
+		r.Error = context.Cause(ctx).Error() + ": " + r.Error
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, errors.New("the emulated host went down without a report")
 	}

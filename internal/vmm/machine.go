@@ -214,7 +214,7 @@ func (m *Machine) line(spi uint32) func(level bool) {
 }
 
 // Run boots the guest and returns when it has powered off (nil), reset or crashed (ErrGuestReset, ErrGuestCrash), when ctx
-// ends (its cause), or when the host fails. No vCPU runs after it. It is called once, and once more after each Reset.
+// ends (its cause, and where the guest was), or when the host fails. No vCPU runs after it. It is called once, and once more after each Reset.
 func (m *Machine) Run(ctx context.Context) error {
 	if err := m.load(); err != nil {
 		return err
@@ -240,10 +240,16 @@ func (m *Machine) Run(ctx context.Context) error {
 		})
 	}
 	running.Wait()
-	if err := context.Cause(life.ended); err != errPowerOff {
-		return err
+	err := context.Cause(life.ended)
+	switch {
+	case err == errPowerOff:
+		return nil
+	case ctx.Err() != nil:
+		for _, vcpu := range vcpus {
+			err = fmt.Errorf("%w; %s", err, vcpu.Whereabouts())
+		}
 	}
-	return nil
+	return err
 }
 
 // errPowerOff is why a run ends that ends well.
