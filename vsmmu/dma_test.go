@@ -17,8 +17,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// TestDMAAfterSYNC_4_7_3 has a guest change its tables, and reset the machine now and
-// then, while endpoints do DMA without end, other vCPUs use registers, and an endpoint
+// TestDMAAfterSYNC_4_7_3 has a guest change its tables, and disable the SMMU or reset the
+// machine now and then, while endpoints do DMA without end, other vCPUs use registers, and an endpoint
 // comes and goes: after each SYNC DMA goes where the tables then say.
 func TestDMAAfterSYNC_4_7_3(t *testing.T) {
 	const rounds, pages = 200, 16
@@ -62,6 +62,15 @@ func TestDMAAfterSYNC_4_7_3(t *testing.T) {
 			require.NoError(t, g.Reset())
 			require.NoError(t, disk.ReadAt(word[:], mix.Page), "GBPA bypasses")
 			g.setUp()
+		}
+		if i%50 == 24 { // a CR0ACK, and an Update that is over, are as good as a SYNC (§6.3.9.6, §6.3.14)
+			g.setCR0(dmaQueues)
+			require.NoError(t, disk.ReadAt(word[:], mix.Page), "GBPA bypasses")
+			require.Zero(t, binary.LittleEndian.Uint64(word[:]))
+			g.setGBPA(smmuv3.GBPAAbort)
+			require.ErrorIs(t, disk.ReadAt(word[:], mix.Page), soft.ErrFault, "GBPA aborts")
+			g.setCR0(dmaQueues | smmuv3.CR0SMMUEN)
+			g.setGBPA(0)
 		}
 		page, to := i%pages, i/pages%2
 		g.mapTo(page, to)
@@ -115,14 +124,27 @@ func newDMAGuest(t testing.TB, pages int) *dmaGuest {
 }
 
 func (g *dmaGuest) setUp() {
-	const enable = smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN | smmuv3.CR0SMMUEN
 	g.Store(smmuv3.RegSTRTABBase, 8, mix.StreamTable)
 	g.Store(smmuv3.RegSTRTABCfg, 4, mix.StreamTableLog2Size)
 	g.Store(smmuv3.RegCMDQBase, 8, mix.Queue|4)
 	g.Store(smmuv3.RegEVENTQBase, 8, mix.Queue+0x1000|4)
 	g.prod = 0
-	g.Store(smmuv3.RegCR0, 4, enable)
-	for g.Load(smmuv3.RegCR0ACK, 4) != enable {
+	g.setCR0(dmaQueues | smmuv3.CR0SMMUEN)
+}
+
+// dmaQueues enables the queues that the guest has.
+const dmaQueues = smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN
+
+func (g *dmaGuest) setCR0(v uint64) {
+	g.Store(smmuv3.RegCR0, 4, v)
+	for g.Load(smmuv3.RegCR0ACK, 4) != v {
+		runtime.Gosched()
+	}
+}
+
+func (g *dmaGuest) setGBPA(v smmuv3.GBPA) {
+	g.Store(smmuv3.RegGBPA, 4, uint64(v|smmuv3.GBPAUpdate))
+	for g.Load(smmuv3.RegGBPA, 4)&uint64(smmuv3.GBPAUpdate) != 0 {
 		runtime.Gosched()
 	}
 }

@@ -15,7 +15,8 @@ import (
 
 // TestWherePeersFail has a case for each mistake that is known of other
 // implementations of this device, so far as it is one of registers, queues and
-// stream tables. Those of ID registers are in package idr.
+// stream tables. Those of ID registers are in package idr, of CDs in bridge/soft, and of
+// Linux's interface in bridge/iommufd.
 func TestWherePeersFail(t *testing.T) {
 	ready := func(t *testing.T, change ...func(*Config)) *rig {
 		r := newRig(t, change...)
