@@ -113,6 +113,9 @@ func (d *Device) FD() int { return d.fd }
 
 // Close gives the device back to VFIO. It must not be attached. The embedder's mappings of its regions have to be gone, for
 // they keep it open.
+//
+// Whoever removes the device from the host, or binds it to another driver, waits until it is closed. VFIO tells of that by the
+// interrupt VFIO_PCI_REQ_ERR_IRQ: a VMM that listens to it detaches the stream and closes the device.
 func (d *Device) Close() error {
 	d.host.mu.Lock()
 	defer d.host.mu.Unlock()

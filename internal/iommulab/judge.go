@@ -143,10 +143,13 @@ var checks = []struct {
 		if removed == nil || removed.Error != "" {
 			return fmt.Sprintf("the host has not got it: %+v", removed), false
 		}
-		last, ok := len(r.Guest.Places)-1, lost.Virtio.Error == "" && lost.Virtio.Verified == guest.LabSize(guest.StepTakenOver)
-		return fmt.Sprintf("%d bytes were read, then: %s; the host waited %.1f s; %d bytes of the emulated disk were written and verified after. %s",
-				lost.Bytes, lost.Error, removed.Seconds, lost.Virtio.Verified, lost.Virtio.Error),
-			ok && lost.Bytes > 0 && lost.Error != "" && last >= 0 && !r.Guest.Places[last].Attached && r.Guest.Places[last].Error == ""
+		if lost.Virtio.Error != "" || lost.Virtio.Verified != guest.LabSize(guest.StepTakenOver) {
+			return fmt.Sprintf("the emulated disk: %d bytes verified after, %s", lost.Virtio.Verified, lost.Virtio.Error), false
+		}
+		last := len(r.Guest.Places) - 1
+		detached := last >= 0 && !r.Guest.Places[last].Attached && r.Guest.Places[last].Error == ""
+		return fmt.Sprintf("%d bytes were read, then: %s; the host waited %.1f s; its stream was detached: %v", lost.Bytes, lost.Error, removed.Seconds, detached),
+			lost.Bytes > 0 && lost.Error != "" && detached
 	}},
 	{"at most 1.1 invalidation ioctls for each CMD_SYNC of the NVMe disk", func(r *Report) (string, bool) {
 		read, ok := r.read(guest.ReadStrict)

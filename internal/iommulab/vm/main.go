@@ -1,6 +1,6 @@
 //go:build linux && (amd64 || arm64)
 
-// Package vm is the program of the lab's second machine: a VMM whose guest has two disks behind one virtual SMMU, an NVMe disk
+// Package vm is the program of the lab's last machine: a VMM whose guest has two disks behind one virtual SMMU, an NVMe disk
 // that is passed through, whose stage 1 the host's SMMU carries out, and an emulated one, whose stage 1 is carried out in
 // software.
 package vm
