@@ -79,8 +79,8 @@ type Stream interface {
 
 	// Close detaches the device. Its DMA aborts, or goes wherever the host's
 	// owner sends it; no longer to the guest's memory. Once the stream is closed,
-	// by itself or with its host, Bind and Close fail with ErrClosed. After an error
-	// it is not closed, and either may be tried again.
+	// by itself or with its host, Bind and Close fail with ErrClosed. After any other
+	// error it is not closed, does what it did or aborts, and either may be tried again.
 	Close() error
 }
 

@@ -234,7 +234,8 @@ func (d *Device) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) 
 }
 
 // Detach takes an endpoint from behind the SMMU. The StreamID may be attached
-// again, whatever the error: trap.ErrNotAttached if it was not, or else the host's.
+// again. The error matches trap.ErrNotAttached if it was not; any other is the host's,
+// which may then keep the StreamID and the endpoint, but the device has none any more.
 func (d *Device) Detach(sid smmuv3.StreamID) error {
 	return d.locked(func() error {
 		if d.closed {
