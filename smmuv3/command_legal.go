@@ -90,11 +90,11 @@ func (r *cmdRule) on(ids *IDRegs) cmdCheck {
 	return k
 }
 
-// quick tells most legal commands from the rest, at little cost: those with dw0&look[0] ==
-// want and dw1&look[1] == 0 are legal.
+// quick tells most legal commands from the rest, at little cost: those are legal with
+// dw0&look[0] == want, and dw1&look[1] == 0 or dw0&extent != 0.
 type quick struct {
-	look Command
-	want uint64
+	look         Command
+	want, extent uint64
 }
 
 func (k *cmdCheck) quick() (q quick) {
@@ -104,7 +104,8 @@ func (k *cmdCheck) quick() (q quick) {
 	q.look[0] = k.zero
 	q.look[k.limit.word] |= (k.limit.mask + 1) >> 1 << k.limit.lo // the highest bit of the field
 	if k.extent != 0 {
-		q.look[1] |= 0b11 << 10 // TG
+		q.look[1] |= 0b11 << 10 // TG, which a range makes legal
+		q.extent = k.extent
 	}
 	return q
 }

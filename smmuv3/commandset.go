@@ -23,7 +23,7 @@ func NewCommandSet(ids IDRegs) *CommandSet {
 // enough to be inlined; of the others Illegal tells.
 func (s *CommandSet) Plain(c *Command) bool {
 	q := &s.quick[uint8(c[0])]
-	return c[0]&q.look[0] == q.want && c[1]&q.look[1] == 0
+	return c[0]&q.look[0] == q.want && (c[1]&q.look[1] == 0 || c[0]&q.extent != 0)
 }
 
 // Illegal is the command's Illegal.
