@@ -39,10 +39,11 @@ func (m *Machine) AddPCIDevice(cfg PCIDevice) (remove func() error, err error) {
 		return nil, err
 	}
 	device, err := passthrough.New(passthrough.Config{
-		Physical: cfg.Device,
-		Machine:  devicePort{m, pciSPI + uint32(number%pciLines)},
-		Stream:   func(id pci.RequesterID, ok bool) error { return cfg.Stream(smmuv3.StreamID(id), ok) },
-		Log:      cfg.Log,
+		Physical:   cfg.Device,
+		Machine:    devicePort{m, pciSPI + uint32(number%pciLines)},
+		BehindPort: cfg.BehindPort,
+		Stream:     func(id pci.RequesterID, ok bool) error { return cfg.Stream(smmuv3.StreamID(id), ok) },
+		Log:        cfg.Log,
 	})
 	if err != nil {
 		return nil, err

@@ -45,6 +45,8 @@ type Machine interface {
 type Config struct {
 	Physical Physical
 	Machine  Machine
+	// BehindPort is for a device that will be behind a root port.
+	BehindPort bool
 	// Stream is told the device's requester ID, by which an SMMU knows its DMA, whenever that changes; with ok false, that it
 	// has none. The device's DMA is to reach nothing before, then, and after an error. It must not call back into the device.
 	Stream func(id pci.RequesterID, ok bool) error
@@ -84,14 +86,14 @@ func New(cfg Config) (*Device, error) {
 	if err := d.phys.Reset(); err != nil {
 		return nil, err
 	}
-	if err := d.examine(); err != nil {
+	if err := d.examine(cfg.BehindPort); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }
 
 // examine finds out what the device has.
-func (d *Device) examine() error {
+func (d *Device) examine(behindPort bool) error {
 	var config [256]byte
 	if err := d.phys.ReadRegion(vfio.ConfigSpace, config[:], 0); err != nil {
 		return err
@@ -100,6 +102,9 @@ func (d *Device) examine() error {
 		return fmt.Errorf("%w: header of type %d", ErrDevice, kind)
 	}
 	d.space.build(&config)
+	if behindPort {
+		d.space.putBehindPort(&config)
+	}
 	for i := 0; i < pci.NumBARs; i++ {
 		flags := uint32(config[pci.RegBAR0+4*i])
 		size := d.phys.RegionSize(i)

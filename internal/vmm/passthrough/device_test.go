@@ -77,6 +77,29 @@ func TestGuestWritesConfigurationSpace(t *testing.T) {
 	assert.EqualValues(t, 0x2a, r.load(0x3c, 1), "the interrupt line is the guest's")
 }
 
+// A Root Complex Integrated Endpoint has no link, and no port before it.
+func TestIntegratedEndpointBehindAPort(t *testing.T) {
+	const flags, linkCapabilities, linkControl = 0x82, 0x8c, 0x90
+	for _, tt := range []struct {
+		name       string
+		behindPort bool
+		flags      uint8
+		want       [3]uint64 // flags, link capabilities, link control and status
+	}{
+		{"on the root bus", false, 0x92, [3]uint64{0x0092, 0, 0}},
+		{"behind a port", true, 0x92, [3]uint64{0x0002, 0x11, 0x0011_0000}},
+		{"an endpoint behind a port", true, 0x02, [3]uint64{0x0002, 0, 0}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPhysical()
+			p.behindPort, p.config[flags] = tt.behindPort, tt.flags
+			r := newRig(t, p)
+			got := [3]uint64{r.load(flags, 2), r.load(linkCapabilities, 4), r.load(linkControl, 4)}
+			assert.Equal(t, tt.want, got)
+		})
+	}
+}
+
 // Memory follows the registers, and is not there but for whole pages without MSI-X.
 func TestMemoryFollowsTheBAR(t *testing.T) {
 	r := newRig(t, newPhysical())

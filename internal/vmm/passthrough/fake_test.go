@@ -34,6 +34,8 @@ type physical struct {
 	mapped  int
 	fail    map[string]error // by method
 	writes  []string         // to the configuration space
+
+	behindPort bool // it is to be shown as one that is; its place is on the root bus all the same
 }
 
 // newPhysical is a device with 4 pages of 64-bit memory, an MSI-X table of 3 vectors in the third page and the pending bits in
@@ -187,7 +189,7 @@ func newRig(t *testing.T, p *physical) *rig {
 	t.Helper()
 	before := descriptors(t)
 	r := &rig{physical: p, machine: newMachine()}
-	d, err := New(Config{Physical: p, Machine: r.machine, Stream: func(id pci.RequesterID, ok bool) error {
+	d, err := New(Config{Physical: p, Machine: r.machine, BehindPort: p.behindPort, Stream: func(id pci.RequesterID, ok bool) error {
 		r.streams = append(r.streams, fmt.Sprint(id, " ", ok))
 		return r.refuse
 	}})

@@ -75,6 +75,39 @@ func (s *space) build(config *[256]byte) {
 	}
 }
 
+// Of the PCI Express capability (§7.5.3.2, §7.5.3.6, §7.5.3.8).
+const (
+	expressFlags = 0x02
+	linkCaps     = 0x0c
+	linkStatus   = 0x12
+
+	typeShift      = 4
+	typeMask       = 0xf << typeShift
+	typeIntegrated = 9 << typeShift
+)
+
+// putBehindPort has a Root Complex Integrated Endpoint, whose place is on the root bus, be one that a port can have behind it: with a
+// link, x1 at 2.5 GT/s.
+func (s *space) putBehindPort(config *[256]byte) {
+	if s.express == 0 || config[s.express+expressFlags]&typeMask != typeIntegrated {
+		return
+	}
+	for _, r := range []struct {
+		reg   uint32
+		size  uint32
+		value byte
+	}{
+		{expressFlags, 1, config[s.express+expressFlags] &^ typeMask},
+		{linkCaps, 4, 1<<4 | 1},
+		{linkStatus, 2, 1<<4 | 1},
+	} {
+		for i := range r.size {
+			s.owner[s.express+r.reg+i], s.own[s.express+r.reg+i] = ownConstant, 0
+		}
+		s.own[s.express+r.reg] = r.value
+	}
+}
+
 // reset forgets what the guest has written.
 func (s *space) reset() {
 	s.own[pci.RegIntLine] = 0
