@@ -95,7 +95,7 @@ var anyRequest = rapid.Custom(func(t *rapid.T) smmuv3.PageRequest {
 
 // TestDeviceIsTheModel has a guest, a host and an embedder do anything whatever, and
 // compares the device with the model after each step: every register, every
-// stream, every record and every interrupt.
+// stream, every record, every interrupt, and what the host was told to invalidate.
 func TestDeviceIsTheModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		f := anyFeatures.Draw(rt, "features")
