@@ -39,6 +39,7 @@ lab: build lab-ready ## have a real kernel's iommufd carry out the guest's stage
 
 lab-ready: ## build and fetch what the lab needs beside the kernel
 	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) test -c -trimpath -ldflags='-s -w' -o $(BUILD)/lab/iommufd.test ./bridge/iommufd
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) test -c -trimpath -ldflags='-s -w' -o $(BUILD)/lab/vmm.test ./internal/vmm
 	@scripts/fetch-qemu $(BUILD)/qemu
 
 lab-kernel: ## build the lab's kernel from Debian's source: 25 minutes of CPU time

@@ -43,6 +43,7 @@ func parseLab(args []string, stdout io.Writer) (iommulab.Options, error) {
 	f := flag.NewFlagSet("lab", flag.ContinueOnError)
 	f.StringVar(&o.Kernel, "kernel", "", "the host's kernel, `IMAGE`")
 	f.StringVar(&o.Tests, "tests", "", "bridge/iommufd's tests for linux/arm64, `FILE` (default: the ones built by make lab)")
+	f.StringVar(&o.VMMTests, "vmm-tests", "", "the test VMM's tests for linux/arm64, `FILE` (default: the ones built by make lab)")
 	f.StringVar(&o.Agent, "agent", "", "the build of this program for linux/arm64, `FILE` (default: vsmmu-linux-arm64 beside it)")
 	f.StringVar(&o.QEMU, "qemu", "", "the emulator, QEMU 9.1 or later, `FILE` (default: the one fetched by make lab)")
 	f.StringVar(&o.Firmware, "firmware", "", "QEMU_EFI.fd, `FILE` (default: the one fetched by make lab)")

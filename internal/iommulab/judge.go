@@ -41,6 +41,8 @@ var checks = []struct {
 	{"what cannot be passed through is refused, with what to do", passed("TestKernelRefusals", "TestKernelSharedGroup", "TestKernelNoPermission", "TestUnnestedKernel",
 		"TestStage1Kernel", "TestStage2Kernel", "TestIncoherentKernel")},
 	{"a device that is taken away in mid-DMA harms nobody", passed("TestKernelDeviceVanishes")},
+	{"the test VMM runs guests, and ends them, as its tests say", passed("TestMachineEndsAsTheGuestAsks", "TestMachineEndsWithItsContext",
+		"TestMachineBootsAgainAfterAReset", "TestMachineInterrupts", "TestAccessThatCannotBeEmulatedEndsTheMachine")},
 	{"no test failed", func(r *Report) (string, bool) {
 		n := r.count(Fail)
 		return fmt.Sprintf("%d passed, %d failed, %d not run", r.count(Pass), n, r.count(Skip)), n == 0 && r.count(Pass) > 0
@@ -167,8 +169,8 @@ var checks = []struct {
 			return "it was not measured", false
 		}
 		const mib = 1 << 20
-		ratio := strict.BytesPerSecond() / bypass.BytesPerSecond()
-		return fmt.Sprintf("%.1f MiB/s, and %.1f past it: %.2f times", strict.BytesPerSecond()/mib, bypass.BytesPerSecond()/mib, ratio), ratio >= 0.5
+		through, past := r.quickest(guest.ReadStrict).BytesPerSecond(), r.quickest(guest.ReadBypass).BytesPerSecond()
+		return fmt.Sprintf("%.1f MiB/s, and %.1f past it: %.2f times", through/mib, past/mib, through/past), through/past >= 0.5
 	}},
 	{"neither kernel has anything to complain of", func(r *Report) (string, bool) {
 		if len(r.Warnings) > 0 {
@@ -202,6 +204,16 @@ func (r *Report) read(name string) (sum Read, ok bool) {
 		}
 	}
 	return sum, ok
+}
+
+// quickest is the turn of a name that the least else on the machine was in the way of. There has to be one.
+func (r *Report) quickest(name string) (best Read) {
+	for _, read := range r.Guest.Reads {
+		if read.Name == name && (best.Bytes == 0 || read.BytesPerSecond() > best.BytesPerSecond()) {
+			best = read
+		}
+	}
+	return best
 }
 
 // translated says whether a stream has ever been.

@@ -24,6 +24,8 @@ func good() *Report {
 		"TestKernelWholeDevice", "TestKernelRefusals", "TestKernelSharedGroup", "TestKernelNoPermission", "TestUnnestedKernel",
 		"TestStage1Kernel", "TestStage2Kernel", "TestIncoherentKernel",
 		"TestKernelTranslationsOfNobody", "TestKernelDeviceVanishes",
+		"TestMachineEndsAsTheGuestAsks", "TestMachineEndsWithItsContext", "TestMachineBootsAgainAfterAReset",
+		"TestMachineInterrupts", "TestAccessThatCannotBeEmulatedEndsTheMachine",
 	} {
 		r.Tests = append(r.Tests, Test{Name: name, Outcome: Pass})
 	}
@@ -121,7 +123,7 @@ func TestJudge(t *testing.T) {
 		{"a turn went another way", func(r *Report) { r.Guest.Reads[3].IOMMU = guest.DomainStrict }, "the NVMe disk is at least half as fast as past stage 1"},
 		{"requests of a later turn", func(r *Report) { r.Guest.Reads[2].Ioctls = 13 }, "at most 1.1 invalidation ioctls for each CMD_SYNC of the NVMe disk"},
 		{"lone commands", func(r *Report) { r.Guest.Reads[0].Alone = 1 }, "none has a single command where the guest gave more"},
-		{"too slow", func(r *Report) { r.Guest.Reads[0].Seconds = 2.1 }, "the NVMe disk is at least half as fast as past stage 1"},
+		{"too slow", func(r *Report) { r.Guest.Reads[0].Seconds, r.Guest.Reads[2].Seconds = 2.1, 2.2 }, "the NVMe disk is at least half as fast as past stage 1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := good()
@@ -151,7 +153,7 @@ func TestSummaryNamesWhatWasNotRun(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, r.Summary(&out))
 	assert.Regexp(t, `Tests that were not run\n  TestKernelConformance/Tables/two-level  the host has no IDR0.CD2L`, out.String())
-	assert.Contains(t, out.String(), "\nOK: 26 of 26 checks held; 28 tests passed, 0 failed, 1 not run\n")
+	assert.Contains(t, out.String(), "\nOK: 27 of 27 checks held; 33 tests passed, 0 failed, 1 not run\n")
 }
 
 func TestComplains(t *testing.T) {

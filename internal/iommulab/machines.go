@@ -30,8 +30,8 @@ func (l *lab) base(stages string, initrd []byte, cmdline string, args ...string)
 	}
 }
 
-// testMachine has edu devices, and a program of tests as its user space.
-func (l *lab) testMachine(stages string, initrd []byte, cmdline string) *emulator.Machine {
+// eduMachine has edu devices, and a program of tests as its user space.
+func (l *lab) eduMachine(stages string, initrd []byte, cmdline string) *emulator.Machine {
 	args := []string{
 		// edu takes 100 ms for a DMA. Where time is what instructions take, and nothing runs, that is over at once.
 		"-accel", "tcg,thread=single,tb-size=512",
@@ -43,6 +43,11 @@ func (l *lab) testMachine(stages string, initrd []byte, cmdline string) *emulato
 		args = append(args, "-device", "edu,dma_mask=0xffffffffffff,"+place)
 	}
 	return l.base(stages, initrd, cmdline, args...)
+}
+
+// kvmMachine has nothing but a program of tests, as its user space.
+func (l *lab) kvmMachine(initrd []byte, cmdline string) *emulator.Machine {
+	return l.base(bothStages, initrd, cmdline, "-accel", "tcg,thread=multi,tb-size=512", "-smp", "2", "-m", "1G")
 }
 
 // guestMachine has an NVMe disk, and a VMM as its user space.

@@ -16,6 +16,7 @@ import (
 type Options struct {
 	Kernel   string // arm64 image with iommufd, of host and guest: plain, or in any wrapping that the boot takes
 	Tests    string // bridge/iommufd's tests for linux/arm64
+	VMMTests string // internal/vmm's
 	Agent    string // cmd/vsmmu for linux/arm64, which is the VMM and the guest's init
 	QEMU     string // the emulator's binary
 	Firmware string // QEMU_EFI.fd
@@ -27,6 +28,7 @@ type Options struct {
 // Parts of an installation, beside the program.
 const (
 	testsName    = "lab/iommufd.test"
+	vmmTestsName = "lab/vmm.test"
 	agentName    = "vsmmu-linux-arm64"
 	qemuName     = "qemu/qemu-system-aarch64"
 	firmwareName = "qemu/QEMU_EFI.fd"
@@ -46,6 +48,7 @@ func (o *Options) complete() error {
 		name, flag string
 	}{
 		{&o.Tests, testsName, "-tests"},
+		{&o.VMMTests, vmmTestsName, "-vmm-tests"},
 		{&o.Agent, agentName, "-agent"},
 		{&o.QEMU, qemuName, "-qemu"},
 		{&o.Firmware, firmwareName, "-firmware"},

@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -85,7 +84,7 @@ const (
 
 func (l *lab) run(ctx context.Context) error {
 	l.progress.Stage("the kernel and the programs are read")
-	tests, err := l.read(ctx)
+	tests, vmmTests, err := l.read(ctx)
 	if err != nil {
 		return &runner.InputError{Err: err}
 	}
@@ -97,7 +96,7 @@ func (l *lab) run(ctx context.Context) error {
 		return err
 	}
 	l.progress.Stage("the host's kernel boots")
-	err = l.runTests(ctx, bothStages, append(l.iort, tests...), "", "^TestKernel", func(m machine.Message) {
+	err = l.runTests(ctx, l.eduMachine(bothStages, append(l.iort, tests...), testFlags("^TestKernel")), func(m machine.Message) {
 		if m.Hello != nil {
 			l.progress.Stage("bridge/iommufd's tests run on the host's kernel")
 		}
@@ -105,34 +104,43 @@ func (l *lab) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	l.progress.Stage("the host's kernel boots for the VMM's own tests")
+	if err := l.runTests(ctx, l.kvmMachine(vmmTests, testFlags("^Test")), func(machine.Message) {}); err != nil {
+		return err
+	}
 	return l.runGuest(ctx)
 }
 
 // read takes in what was given, and makes the initramfs of the tests.
-func (l *lab) read(ctx context.Context) (tests []byte, err error) {
+func (l *lab) read(ctx context.Context) (tests, vmmTests []byte, err error) {
 	if l.report.QEMU, err = qemuVersion(ctx, l.QEMU); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	file, raw, err := kernel.Image(l.Kernel)
 	if err != nil {
-		return nil, fmt.Errorf("the kernel: %w", err)
+		return nil, nil, fmt.Errorf("the kernel: %w", err)
 	}
 	image, err := arm64image.Parse(raw)
 	if err != nil {
-		return nil, fmt.Errorf("the kernel: %s: %w", file, err)
+		return nil, nil, fmt.Errorf("the kernel: %s: %w", file, err)
 	}
 	l.image = image.Data
 	if _, err := os.Stat(l.Firmware); err != nil {
-		return nil, fmt.Errorf("the firmware: %w", err)
+		return nil, nil, fmt.Errorf("the firmware: %w", err)
 	}
 	if l.agent, err = os.ReadFile(l.Agent); err != nil {
-		return nil, fmt.Errorf("the VMM: %w", err)
+		return nil, nil, fmt.Errorf("the VMM: %w", err)
 	}
-	program, err := os.ReadFile(l.Tests)
-	if err != nil {
-		return nil, fmt.Errorf("the tests: %w", err)
+	for file, initrd := range map[string]*[]byte{l.Tests: &tests, l.VMMTests: &vmmTests} {
+		program, err := os.ReadFile(file)
+		if err != nil {
+			return nil, nil, fmt.Errorf("the tests: %w", err)
+		}
+		if *initrd, err = initramfs(program); err != nil {
+			return nil, nil, err
+		}
 	}
-	return initramfs(program)
+	return tests, vmmTests, nil
 }
 
 // initramfs has the program as its init, and more files.
@@ -146,7 +154,7 @@ func initramfs(program []byte, more ...kernel.File) ([]byte, error) {
 // replace it. The tests of what is refused there run by the way.
 func (l *lab) readIORT(ctx context.Context, tests []byte) error {
 	var table []byte
-	err := l.runTests(ctx, bothStages, tests, machine.DumpIORT, "^TestUnnested", func(m machine.Message) {
+	err := l.runTests(ctx, l.eduMachine(bothStages, tests, machine.DumpIORT+" "+testFlags("^TestUnnested")), func(m machine.Message) {
 		if m.IORT != nil {
 			table = m.IORT
 		}
@@ -173,7 +181,7 @@ func (l *lab) runUnfit(ctx context.Context, tests []byte) error {
 		{"an SMMU whose accesses are not coherent", bothStages, l.incoherent, "^TestIncoherentKernel"},
 	} {
 		l.progress.Stage("the host's kernel boots with " + unfit.what)
-		err := l.runTests(ctx, unfit.stages, slices.Concat(unfit.iort, tests), "", unfit.names, func(machine.Message) {})
+		err := l.runTests(ctx, l.eduMachine(unfit.stages, slices.Concat(unfit.iort, tests), testFlags(unfit.names)), func(machine.Message) {})
 		if err != nil {
 			return fmt.Errorf("with %s: %w", unfit.what, err)
 		}
@@ -202,16 +210,18 @@ func acpiOverride(iort []byte, change IORTChange) ([]byte, error) {
 	return append(b.Bytes(), make([]byte, -b.Len()&3)...), nil
 }
 
-// runTests runs those of bridge/iommufd's tests whose names match, on the machine's kernel. Messages of the machine that are not
+// testFlags are those of a program of tests: the ones whose names match are run.
+func testFlags(names string) string { return "-test.v=test2json -test.timeout=0 -test.run=" + names }
+
+// runTests runs the tests that a machine is for, on its kernel. Messages of the machine that are not
 // about them are heard.
-func (l *lab) runTests(ctx context.Context, stages string, initrd []byte, role, names string, hear func(machine.Message)) error {
+func (l *lab) runTests(ctx context.Context, m *emulator.Machine, hear func(machine.Message)) error {
 	results := newTestLog(func(t Test) {
 		if t.Outcome != Pass || t.depth() < maxDepth {
 			l.progress.Line(programConsole, t.String())
 		}
 	})
-	cmdline := strings.TrimSpace(role + " -test.v=test2json -test.timeout=0 -test.run=" + names)
-	err := l.follow(ctx, l.testMachine(stages, initrd, cmdline), func(m machine.Message) {
+	err := l.follow(ctx, m, func(m machine.Message) {
 		switch {
 		case m.Hello != nil:
 			l.report.Kernel = m.Hello.Release

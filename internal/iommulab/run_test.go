@@ -126,7 +126,7 @@ func options(t *testing.T, mode string) (Options, *bytes.Buffer) {
 	rig := emulatortest.New(t, mode)
 	out := new(bytes.Buffer)
 	return Options{
-		Kernel: rig.Kernel, Tests: rig.Kernel, Agent: rig.Kernel, QEMU: rig.QEMU, Firmware: rig.Kernel,
+		Kernel: rig.Kernel, Tests: rig.Kernel, VMMTests: rig.Kernel, Agent: rig.Kernel, QEMU: rig.QEMU, Firmware: rig.Kernel,
 		Report: filepath.Join(rig.Dir, "out", "report.json"), Timeout: time.Minute, Out: out,
 	}, out
 }
@@ -155,6 +155,7 @@ func TestRunFollowsTheTestsToTheReport(t *testing.T) {
 		{Name: "TestStage2Kernel", Outcome: Pass, Seconds: 0.5},
 		{Name: "TestIncoherentKernel", Outcome: Pass, Seconds: 0.5},
 		{Name: "TestKernelConformance", Outcome: Pass, Seconds: 1.5},
+		{Name: "Test", Outcome: Pass, Seconds: 0.5},
 	}, r.Tests)
 	assert.Equal(t, Figures{Hosts: 2, Figures: machine.Figures{Ioctls: 42}}, r.Figures)
 	assert.Equal(t, "6.1.0", r.Guest.Release)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/internal/iommulab/machine"
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/arm64image"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
@@ -49,6 +50,11 @@ func program(code ...uint32) []byte {
 		image = le.AppendUint32(image, instruction)
 	}
 	return image
+}
+
+// TestMain makes this test binary the init of the lab's machine, if it is started as one: there is KVM.
+func TestMain(m *testing.M) {
+	machine.Main(func(*machine.Machine) int { return m.Run() })
 }
 
 // newMachine makes a machine to run code, or skips where there is no KVM.
@@ -121,7 +127,7 @@ func TestMachineEndsWithItsContext(t *testing.T) {
 			}()
 			err := m.Run(ctx)
 			assert.ErrorIs(t, err, gone)
-			assert.Regexp(t, `gone; vCPU 0 is at 0x4[0-9a-f]{7}, called from 0x[0-9a-f]+, and left the guest [0-9]+ times$`, err)
+			assert.Regexp(t, `^gone; vCPU 0 is at 0x400000[0-9a-f]{2}, called from 0x0, and left the guest [1-9][0-9]* times; vCPU 1 is at 0x0, .* 0 times$`, err)
 			require.NoError(t, m.Close())
 			_, err = host.Write([]byte("x"))
 			assert.Error(t, err, "the control channel is closed")
