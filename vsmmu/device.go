@@ -210,7 +210,9 @@ func (d *Device) IDs() smmuv3.IDRegs { return *d.ids }
 // something that the guest has been promised (idr.ErrHost, see idr.Satisfies), or if
 // the host refuses the endpoint.
 //
-// Hosts are told apart by ==: h is a pointer, as a rule.
+// Hosts are told apart by ==: h is a pointer, as a rule. The device keeps some 16 KiB
+// for each host that it has met, until it is closed: endpoints that come and go are
+// better attached to a host that stays.
 func (d *Device) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) error {
 	return d.locked(func() error {
 		if d.closed {
