@@ -105,17 +105,19 @@ func BenchmarkHit(b *testing.B) {
 	require.NoError(b, s.Bind(bridge.GuestStage{Disposition: bridge.Bypass}))
 	plain := plainMemory(b)
 	for _, size := range []int{8, 4096} {
-		p, mem := make([]byte, size), mapped(b, 2<<20)
+		p, mem := make([]byte, size), mapped(b, 4<<20)
 		single := func() { guestmem.Load(p, mem[0x5000:]) }
 		i := 0
-		page := func() uint64 { i++; return uint64(i%256) << 12 } // of more than a micro-TLB holds
+		page := func(of int) uint64 { i++; return uint64(i%of) << 12 }
 		for _, c := range []struct {
 			name      string
 			dma, copy func()
 		}{
 			{"read", func() { _ = translated.ReadAt(p, 0x5000) }, single},
 			{"write", func() { _ = translated.WriteAt(p, 0x5000) }, func() { guestmem.Store(mem[0x5000:], p) }},
-			{"read of 256 pages", func() { _ = translated.ReadAt(p, page()) }, func() { guestmem.Load(p, mem[page():]) }},
+			{"read of 256 pages", func() { _ = translated.ReadAt(p, page(256)) }, func() { guestmem.Load(p, mem[page(256):]) }},
+			// More than a micro-TLB holds.
+			{"read of 1024 pages", func() { _ = translated.ReadAt(p, page(1024)) }, func() { guestmem.Load(p, mem[page(1024):]) }},
 			{"bypass", func() { _ = bypass.ReadAt(p, 0x40_5000) }, single},
 			{"without an SMMU", func() { _ = plain.ReadAt(p, 0x40_5000) }, single},
 		} {
