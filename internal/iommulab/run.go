@@ -111,7 +111,7 @@ func (l *lab) run(ctx context.Context) error {
 	return l.runGuest(ctx)
 }
 
-// read takes in what was given, and makes the initramfs of the tests.
+// read takes in what was given, and makes an initramfs of each program of tests.
 func (l *lab) read(ctx context.Context) (tests, vmmTests []byte, err error) {
 	if l.report.QEMU, err = qemuVersion(ctx, l.QEMU); err != nil {
 		return nil, nil, err
@@ -131,16 +131,20 @@ func (l *lab) read(ctx context.Context) (tests, vmmTests []byte, err error) {
 	if l.agent, err = os.ReadFile(l.Agent); err != nil {
 		return nil, nil, fmt.Errorf("the VMM: %w", err)
 	}
-	for file, initrd := range map[string]*[]byte{l.Tests: &tests, l.VMMTests: &vmmTests} {
-		program, err := os.ReadFile(file)
-		if err != nil {
-			return nil, nil, fmt.Errorf("the tests: %w", err)
-		}
-		if *initrd, err = initramfs(program); err != nil {
-			return nil, nil, err
-		}
+	if tests, err = testInitramfs(l.Tests); err != nil {
+		return nil, nil, err
 	}
-	return tests, vmmTests, nil
+	vmmTests, err = testInitramfs(l.VMMTests)
+	return tests, vmmTests, err
+}
+
+// testInitramfs has a program of tests as its init.
+func testInitramfs(file string) ([]byte, error) {
+	program, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("the tests: %w", err)
+	}
+	return initramfs(program)
 }
 
 // initramfs has the program as its init, and more files.

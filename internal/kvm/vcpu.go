@@ -92,7 +92,7 @@ func (c *VCPU) Whereabouts() string {
 	pc, err := c.reg(regPC)
 	lr, err2 := c.reg(regLR)
 	if err := errors.Join(err, err2); err != nil {
-		return fmt.Sprintf("vCPU %d is nobody knows where: %v", c.index, err)
+		return fmt.Sprintf("vCPU %d does not say where it is: %v", c.index, err)
 	}
 	return fmt.Sprintf("vCPU %d is at %#x, called from %#x, and left the guest %d times", c.index, pc, lr, c.exits)
 }
