@@ -9,13 +9,16 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// SMMU says where the VM has its SMMUv3. The four interrupts are shared peripheral interrupts of a GIC with three interrupt
+// SMMU says where the VM has its SMMUv3. The interrupts are shared peripheral interrupts of a GIC with three interrupt
 // cells, counted from 0, and must be the interrupt parent's at the node's place in the tree.
 type SMMU struct {
 	Base    uint64     // guest-physical address of the register file, a multiple of 64 KiB
 	PHandle dt.PHandle // unique in the tree; masters refer to it
 
 	EventQ, PRIQ, CmdSync, GError uint32
+	// NoCmdSync is for an SMMU without the wired interrupt of CMD_SYNC: one that has IDR0.MSI needs none (IHI 0070 §3.18). A
+	// driver that polls memory for the end of a SYNC, as Linux does, would otherwise have it signalled in vain each time.
+	NoCmdSync bool
 
 	// MSI is the ITS that the SMMU's own messages go to, if IDR0.MSI says that it sends any, and DeviceID how the ITS knows
 	// them. 0 for no ITS.
@@ -34,17 +37,22 @@ const (
 // SMMUNode is the node of an SMMUv3, to stand where #address-cells and #size-cells are 2. Its table walks are coherent with
 // the CPUs' caches, for the guest's tables are read from the guest's memory.
 func SMMUNode(s SMMU) *dt.Node {
+	// All of them are edges (IHI 0070 §3.18), in the order of the names.
+	names := []string{"eventq", "gerror", "priq"}
+	interrupts := []uint32{
+		gicSPI, s.EventQ, edgeRising,
+		gicSPI, s.GError, edgeRising,
+		gicSPI, s.PRIQ, edgeRising,
+	}
+	if !s.NoCmdSync {
+		names = append(names, "cmdq-sync")
+		interrupts = append(interrupts, gicSPI, s.CmdSync, edgeRising)
+	}
 	n := dt.NewNode(fmt.Sprintf("iommu@%x", s.Base), dt.WithProperty(
 		dt.PropertyString("compatible", "arm,smmu-v3"),
 		dt.PropertyRegion("reg", s.Base, smmuv3.RegisterSpace),
-		// All four are edges (IHI 0070 §3.18), in the order of interrupt-names.
-		dt.PropertyU32Array("interrupts", []uint32{
-			gicSPI, s.EventQ, edgeRising,
-			gicSPI, s.GError, edgeRising,
-			gicSPI, s.PRIQ, edgeRising,
-			gicSPI, s.CmdSync, edgeRising,
-		}),
-		fdt.StringList("interrupt-names", "eventq", "gerror", "priq", "cmdq-sync"),
+		dt.PropertyU32Array("interrupts", interrupts),
+		fdt.StringList("interrupt-names", names...),
 		fdt.Flag("dma-coherent"),
 		dt.PropertyU32("#iommu-cells", smmuCells),
 		dt.PropertyU32("phandle", uint32(s.PHandle)),

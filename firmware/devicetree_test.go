@@ -49,6 +49,12 @@ func TestSMMUNode(t *testing.T) {
 	}, readBack(t, n))
 }
 
+func TestSMMUNodeWithoutCmdSync(t *testing.T) {
+	got := readBack(t, SMMUNode(SMMU{Base: 0x0905_0000, PHandle: 7, EventQ: 0x4a, PRIQ: 0x4b, GError: 0x4d, NoCmdSync: true}))
+	assert.Equal(t, cells(0, 0x4a, 1, 0, 0x4d, 1, 0, 0x4b, 1), got["interrupts"])
+	assert.Equal(t, []byte("eventq\x00gerror\x00priq\x00"), got["interrupt-names"])
+}
+
 func TestSMMUNodeWithAnITS(t *testing.T) {
 	got := readBack(t, SMMUNode(SMMU{Base: 0x0905_0000, PHandle: 7, MSI: 4, DeviceID: 0x1000}))
 	assert.Equal(t, cells(4, 0x1000), got["msi-parent"])

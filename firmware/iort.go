@@ -241,7 +241,11 @@ func (t *iortBuilder) smmu(s SMMU, identifier int, mappings []mapping) {
 	t.u32(firstSPI + s.EventQ)
 	t.u32(firstSPI + s.PRIQ)
 	t.u32(firstSPI + s.GError)
-	t.u32(firstSPI + s.CmdSync)
+	if s.NoCmdSync {
+		t.u32(0)
+	} else {
+		t.u32(firstSPI + s.CmdSync)
+	}
 	t.u32(0) // proximity domain, not valid
 	t.u32(0) // mapping of its own DeviceID: not valid, for its interrupts are wired
 	t.mappings(mappings)

@@ -75,6 +75,18 @@ func TestIORTWithoutITSMapsNothingToIt(t *testing.T) {
 	assert.Zero(t, binary.LittleEndian.Uint32(table[0x38:]), "mappings")
 }
 
+// An interrupt of 0 is one that there is not (DEN0049, SMMUv3 node).
+func TestIORTWithoutCmdSync(t *testing.T) {
+	for _, tt := range []struct {
+		smmu SMMU
+		want uint32
+	}{{SMMU{CmdSync: 10}, 42}, {SMMU{NoCmdSync: true}, 0}} {
+		table, err := (&IORT{SMMUs: []SMMU{tt.smmu}}).Table()
+		require.NoError(t, err)
+		assert.Equal(t, tt.want, binary.LittleEndian.Uint32(table[0x30+56:]))
+	}
+}
+
 func TestIORTRejects(t *testing.T) {
 	for _, tt := range []struct {
 		name string

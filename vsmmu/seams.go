@@ -29,7 +29,10 @@ func (l Line) String() string {
 // guest, and must not call back into the device.
 type Interrupts interface {
 	// Pulse signals an edge: every source of the SMMU is one, so that nothing
-	// ever holds a level and nothing has to be cleared (§3.18).
+	// ever holds a level and nothing has to be cleared (§3.18). LineCmdSync comes
+	// with every CMD_SYNC that asks for an interrupt, whether it has an MSI or not
+	// (§4.7.3): where IDR0.MSI is 1, a VMM need not wire it (firmware.SMMU.NoCmdSync),
+	// and returns nil for it at once.
 	Pulse(line Line) error
 	// SignalMSI makes the 32-bit write by which a message signalled interrupt
 	// is sent. An error is what the architecture calls an abort of the write.

@@ -22,6 +22,7 @@ type Report struct {
 	SMMU  SMMU   `json:"smmu"`
 	Tests []Test `json:"tests"`
 	Guest Guest  `json:"guest"`
+	Speed Speed  `json:"nvme_speed"`
 	// Figures are those of all hosts together.
 	Figures Figures `json:"figures"`
 	// Warnings are complaints in the kernels' logs.

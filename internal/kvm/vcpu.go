@@ -115,7 +115,9 @@ var systemEvents = map[uint32]Exit{1: PowerOff, 2: Reset, 3: Crash}
 // Run runs the guest until something must be done for it. The caller has locked its goroutine to a thread and calls Run
 // from no other one.
 func (c *VCPU) Run() (Exit, error) {
-	c.thread.Store(int32(unix.Gettid()))
+	if c.thread.Load() == 0 {
+		c.thread.Store(int32(unix.Gettid()))
+	}
 	err := c.enter()
 	switch {
 	case err == unix.EINTR || err == unix.EAGAIN:

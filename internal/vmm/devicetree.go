@@ -107,7 +107,7 @@ func deviceTree(hw hardware) ([]byte, error) {
 	if hw.smmu {
 		root.Children = append(root.Children, firmware.SMMUNode(firmware.SMMU{
 			Base: smmuBase, PHandle: phandleSMMU,
-			EventQ: smmuEventQSPI, PRIQ: smmuPRIQSPI, CmdSync: smmuCmdSyncSPI, GError: smmuGErrorSPI,
+			EventQ: smmuEventQSPI, PRIQ: smmuPRIQSPI, GError: smmuGErrorSPI, NoCmdSync: true,
 			MSI: phandleITS, DeviceID: smmuDeviceID,
 		}))
 	}

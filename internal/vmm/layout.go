@@ -36,10 +36,9 @@ const (
 	consoleSPI = 1
 	controlSPI = 2
 
-	smmuEventQSPI  = 8
-	smmuPRIQSPI    = 9
-	smmuCmdSyncSPI = 10
-	smmuGErrorSPI  = 11
+	smmuEventQSPI = 8
+	smmuPRIQSPI   = 9
+	smmuGErrorSPI = 10
 
 	pciSPI   = 12 // of INTA# of device 0, the other lines behind it
 	pciLines = 4
