@@ -149,6 +149,25 @@ func TestRefetchIsBounded(t *testing.T) {
 	assert.Len(t, r.host.Forget(), 5)
 }
 
+// TestRefetchStarvesNothing: an endpoint that goes on and on with DMA by an STE that cannot be
+// fetched has that STE fetched again each time, which keeps no command waiting, however many
+// streams there are to look at.
+func TestRefetchStarvesNothing(t *testing.T) {
+	r := bounded(t, 100)
+	r.mem.FailReads(guestmem.Range{GPA: strtabAt + 64, Len: 64}, nil)
+	r.GuestWrote(everywhere)
+	r.put(slices.Repeat([]smmuv3.Command{cmdSync}, 100)...)
+	r.host.Emit(smmuv3.NewEvent(smmuv3.FSTEFetch, 1))
+	r.w32(cmdqProd, 100)
+	for range 5 {
+		r.host.Emit(smmuv3.NewEvent(smmuv3.FSTEFetch, 1))
+		r.engine.Lock()
+		r.turn(budget{left: budgetWorker})
+		r.engine.Unlock()
+	}
+	assert.Equal(t, uint32(100), r.r32(cmdqCons))
+}
+
 // TestWatchIsBounded: to find out where the configuration of many streams lies takes as long
 // as to carry out many commands, and for a stream that is none it is not found out.
 func TestWatchIsBounded(t *testing.T) {
@@ -171,6 +190,34 @@ func TestWatchIsBounded(t *testing.T) {
 			r.idle()
 			assert.Equal(t, uint32(300), r.r32(cmdqCons))
 		})
+	}
+}
+
+// TestFullBatchesAreBounded: to carry out a batch that earlier commands have all but filled
+// is a call like others, one for each host; a store makes no more than two of all kinds.
+func TestFullBatchesAreBounded(t *testing.T) {
+	for hosts, calls := range map[int]int{1: 2, 2: 2, 3: 0, 4: 0} {
+		r := bounded(t, 1)
+		all := []*record.Host{r.host}
+		for len(all) < hosts {
+			h := newHost(r.Device.IDs())
+			require.NoError(t, r.Attach(smmuv3.StreamID(len(all)), h, "disk"))
+			all = append(all, h)
+		}
+		r.run(slices.Repeat([]smmuv3.Command{tlbi(1)}, batchMax-1)...)
+		for _, h := range all {
+			for _, c := range h.Forget() {
+				require.NotEqual(t, record.Invalidate, c.Op)
+			}
+		}
+		r.w32(cmdqProd, r.put(tlbi(2), tlbi(3), cmdSync, tlbi(4), cmdSync, tlbi(5), cmdSync))
+		made := 0
+		for _, h := range all {
+			made += len(h.Forget())
+		}
+		assert.Equalf(t, calls, made, "%d hosts", hosts)
+		r.idle()
+		assert.Equal(t, r.r32(cmdqProd), r.r32(cmdqCons))
 	}
 }
 

@@ -22,7 +22,11 @@ func (d *Device) consume(b *budget) (done bool) {
 		if b.spent() {
 			return false
 		}
-		used, code := d.run(cons, min(n, d.cmdq.Contiguous(cons), runMax), b)
+		n = min(n, d.cmdq.Contiguous(cons), runMax)
+		if !b.spend(costHost * d.filled(n)) {
+			return false
+		}
+		used, code := d.run(cons, n, b)
 		cons = d.cmdq.Next(cons, used)
 		if code != smmuv3.CErrorNone {
 			d.stop(cons, code)
@@ -161,7 +165,7 @@ func (d *Device) cfgi(first, last smmuv3.StreamID, b *budget) (done bool) {
 		return false
 	}
 	for _, st := range streams {
-		if d.refresh(st) && d.ids.Has(smmuv3.S1P) {
+		if kept, _ := d.refresh(st); kept && d.ids.Has(smmuv3.S1P) {
 			// Cached CDs go with the STE even if that has not changed (§4.3.1). There are
 			// none without stage 1, nor is there the command.
 			cds := smmuv3.NewCfgiCDAll(st.ID)

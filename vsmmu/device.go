@@ -68,10 +68,8 @@ var (
 // Device is a virtual SMMUv3. All methods may be called from any goroutine.
 //
 // A store to CMDQ_PROD has its caller do a bounded part of the work: up to 256
-// commands, no more than two of which may have to wait for a host, or eight
-// signal an interrupt, and at most one batch of invalidations that earlier
-// commands have filled. The rest, and what other stores ask of hosts, is done by a
-// worker goroutine, which Close ends. Loads and other stores wait for no host; the
+// commands, with no more than two calls of hosts, or eight interrupts. The rest, and
+// what other stores ask of hosts, is done by a worker goroutine, which Close ends. Loads and other stores wait for no host; the
 // methods that are the embedder's own, Stage among them, wait for whatever call of a
 // host is under way.
 type Device struct {
@@ -165,7 +163,7 @@ func New(cfg Config) (*Device, error) {
 		done:     make(chan struct{}),
 	}
 	d.putRegisters(d.reset)
-	d.configure(false)
+	_ = d.configure(false) // of no streams
 	go d.work()
 	return d, nil
 }
@@ -283,9 +281,11 @@ func (d *Device) Stage(sid smmuv3.StreamID) (stage bridge.GuestStage, ok bool) {
 // Reset puts the device into its reset state, as the guest's machine being
 // reset does: every stream does what GBPA says at reset, and no translation of
 // the guest's is left on any host. Streams stay attached, and those that
-// Service Failure Mode cut off are attached again. If a host does not let that
-// come true the device is in Service Failure Mode when Reset returns, and the
-// error matches ErrServiceFailure.
+// Service Failure Mode cut off are attached again. If hosts do not let that come
+// true, the error says so: a stream aborts that was to bypass, or no stream of a host
+// will translate until a later SYNC finds that it has dropped what it held. If it
+// matches ErrServiceFailure not even that could be had, and the device is in Service
+// Failure Mode.
 func (d *Device) Reset() error {
 	return d.locked(func() error {
 		if d.closed {
@@ -305,14 +305,17 @@ func (d *Device) Reset() error {
 		}
 		// Away from the guest's tables first: while a stream still used them,
 		// the host would cache again what it is to drop.
-		d.configure(false)
+		err := d.configure(false)
 		d.endAllStalled()
 		for _, h := range d.hosts {
 			if !d.failed.Load() {
-				d.makeGood(h)
+				err = errors.Join(err, d.makeGood(h))
 			}
 		}
-		return d.failure
+		if d.failed.Load() {
+			return d.failure
+		}
+		return err
 	})
 }
 

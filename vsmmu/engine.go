@@ -154,7 +154,7 @@ func (d *Device) control(b *budget) (done bool) {
 		if !b.spend(costHost * len(d.streams.All())) {
 			return false
 		}
-		d.configure(enabled)
+		_ = d.configure(enabled) // which is reported
 		if was && !enabled {
 			d.endAllStalled()
 		}
@@ -174,13 +174,16 @@ func (d *Device) control(b *budget) (done bool) {
 	return true
 }
 
-// configure has every stream follow the registers.
-func (d *Device) configure(enabled bool) {
+// configure has every stream follow the registers. The error is of the streams that
+// abort instead.
+func (d *Device) configure(enabled bool) (err error) {
 	d.streams.SetRegs(d.trapRegs(enabled))
 	for _, st := range d.streams.All() {
-		d.refresh(st)
+		_, failed := d.refresh(st)
+		err = errors.Join(err, failed)
 	}
 	d.tellWatch()
+	return err
 }
 
 // trapRegs is what the registers say to streams.
@@ -199,16 +202,16 @@ func (d *Device) streamTable() smmuv3.StreamTable {
 }
 
 // refresh moves a stream to where its configuration says, and deals with hosts
-// that fail. It reports whether the stream did already what it has to. In
-// Service Failure Mode nothing is bound, and on a suspect host nothing that
+// that fail. It reports whether the stream did already what it has to, and why it
+// does not if so. In Service Failure Mode nothing is bound, and on a suspect host nothing that
 // translates: makeGood comes back to its streams.
-func (d *Device) refresh(st *trap.Stream) (kept bool) {
+func (d *Device) refresh(st *trap.Stream) (kept bool, err error) {
 	if d.failed.Load() {
-		return false
+		return false, nil
 	}
 	outcome, err := d.streams.Refresh(st, !hostOf(st).suspect)
 	d.settle(st, outcome, err)
-	return outcome == trap.Kept
+	return outcome == trap.Kept, err
 }
 
 // abort has a stream abort that translates, because of its host.
@@ -236,17 +239,29 @@ func (d *Device) settle(st *trap.Stream, outcome trap.Outcome, err error) {
 
 // retryFetches looks again at the streams whose STE could not be fetched: a
 // failed fetch is not cached, and the next transaction tries anew (§3.21.3).
-// Here it is the transaction before that asks for it.
+// Here it is the transaction before that asks for it. An endpoint may do so without end,
+// so that no more of the budget is taken from commands than there are such streams.
 func (d *Device) retryFetches(b *budget) (done bool) {
 	if !d.refetch.Load() {
 		return true
 	}
-	if !b.spend(costHost * len(d.streams.All())) {
+	all := d.streams.All()
+	if !b.spend(len(all)) {
+		return false
+	}
+	unread := func(st *trap.Stream) bool { return st.Stage().Cause == smmuv3.FSTEFetch }
+	cost := 0
+	for _, st := range all {
+		if unread(st) {
+			cost += costHost
+		}
+	}
+	if !b.spend(cost) {
 		return false
 	}
 	d.refetch.Store(false)
-	for _, st := range d.streams.All() {
-		if st.Stage().Cause == smmuv3.FSTEFetch {
+	for _, st := range all {
+		if unread(st) {
 			d.refresh(st)
 		}
 	}

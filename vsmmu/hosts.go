@@ -85,7 +85,7 @@ func (d *Device) enlist(h *host, st *trap.Stream) {
 		d.hosts = append(d.hosts, h)
 	}
 	if h.suspect && !d.failed.Load() {
-		d.makeGood(h) // which refreshes it if it can
+		_ = d.makeGood(h) // which refreshes it if it can
 		if !h.suspect {
 			return
 		}
@@ -125,13 +125,24 @@ func (d *Device) gatherAll(dw0, dw1 uint64) {
 	}
 }
 
+// filled is how many hosts' batches may become full by n commands, and so carried out,
+// without any SYNC that would pay for that.
+func (d *Device) filled(n uint32) (full int) {
+	for _, h := range d.hosts {
+		if h.n+int(n) >= batchMax {
+			full++
+		}
+	}
+	return full
+}
+
 // flush has every host carry out what was gathered for it, and tries again to
 // put right what a host is suspected of: what is owed.
 func (d *Device) flush() {
 	d.owed = false
 	for _, h := range d.hosts {
 		if h.suspect {
-			d.makeGood(h)
+			_ = d.makeGood(h)
 		} else {
 			d.flushHost(h)
 		}
@@ -151,27 +162,27 @@ func (d *Device) flushHost(h *host) {
 		d.atcTimeout = true
 	case err != nil:
 		d.hostFailed("host failed to invalidate; invalidating everything", err)
-		d.makeGood(h)
+		_ = d.makeGood(h) // which is counted
 	}
 }
 
 // makeGood has a host drop all that it may hold of this guest, after an error
 // of which nothing can be believed. If it cannot, its streams that translate abort,
 // until it can at a later SYNC.
-func (d *Device) makeGood(h *host) {
+func (d *Device) makeGood(h *host) error {
 	err := d.invalidateEverything(h)
 	was := h.suspect
 	h.suspect = err != nil
-	switch {
-	case err == nil && was:
-		d.streamsOf(h, func(st *trap.Stream) { d.refresh(st) })
-		d.tellWatch()
-	case err != nil:
+	if err != nil {
 		d.stats.hostErrors.Add(1)
 		d.owed = true
-		why := fmt.Errorf("vsmmu: host may hold stale translations: %w", err)
-		d.streamsOf(h, func(st *trap.Stream) { d.abort(st, why) })
+		err = fmt.Errorf("vsmmu: host may hold stale translations: %w", err)
+		d.streamsOf(h, func(st *trap.Stream) { d.abort(st, err) })
+	} else if was {
+		d.streamsOf(h, func(st *trap.Stream) { d.refresh(st) })
+		d.tellWatch()
 	}
+	return err
 }
 
 // invalidateEverything invalidates what a host may hold of this guest: the

@@ -301,6 +301,40 @@ func TestReset_3_11(t *testing.T) {
 	assert.Zero(t, r.gerror())
 }
 
+// TestResetThatAHostFails: what has not come true of a reset its caller is told, although the
+// device copes: a stream aborts rather than bypass, or a host translates nothing until it has
+// dropped what it held.
+func TestResetThatAHostFails(t *testing.T) {
+	for name, tc := range map[string]struct {
+		fails func(record.Call) bool
+		stage bridge.GuestStage
+	}{
+		"bypass":     {func(c record.Call) bool { return c.Stage == offBypass }, offAbort},
+		"invalidate": {func(c record.Call) bool { return c.Op == record.Invalidate }, offBypass},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.ste(3, 0xb|cdAt)
+			require.NoError(t, r.Attach(3, r.host, "disk"))
+			r.setup()
+			r.host.FailWith(func(c record.Call) error {
+				if tc.fails(c) {
+					return assert.AnError
+				}
+				return nil
+			})
+			err := r.Reset()
+			assert.ErrorIs(t, err, assert.AnError)
+			assert.NotErrorIs(t, err, ErrServiceFailure)
+			assert.Equal(t, tc.stage, r.stage(3))
+			assert.Zero(t, r.gerror())
+			r.host.FailWith(nil)
+			require.NoError(t, r.Reset())
+			assert.Equal(t, offBypass, r.stage(3))
+		})
+	}
+}
+
 // TestClose: streams are detached, hosts are left to those who made them.
 func TestClose(t *testing.T) {
 	r := newRig(t)

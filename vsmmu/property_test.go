@@ -418,9 +418,10 @@ func (p *pair) broken(t *rapid.T) {
 }
 
 func (p *pair) reset(t *rapid.T) {
-	if err := p.Reset(); err != nil {
+	err := p.Reset()
+	p.model.reset()
+	if stale := p.model.host == failsInvalidate && len(p.model.streams) != 0; stale != (err != nil) {
 		t.Fatal(err)
 	}
-	p.model.reset()
 	p.bases()
 }
