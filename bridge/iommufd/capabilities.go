@@ -25,7 +25,11 @@ var fields = []smmuv3.IDField{
 
 // idRegs is what the physical SMMU can carry out for a guest.
 func (h *hardware) idRegs(ats bool) (smmuv3.IDRegs, error) {
-	if h.kind != uapi.HWInfoTypeARMSMMUv3 {
+	switch h.kind {
+	case uapi.HWInfoTypeARMSMMUv3:
+	case uapi.HWInfoTypeNone: // so does the driver of an SMMUv3 that was built without what nesting needs
+		return smmuv3.IDRegs{}, fmt.Errorf("%w: the kernel says nothing of the IOMMU that the device is behind: if that is an SMMUv3, %s", ErrUnsupported, tooOld)
+	default:
 		return smmuv3.IDRegs{}, fmt.Errorf("%w: the device is not behind an SMMUv3 (hw_info type %d)", ErrUnsupported, h.kind)
 	}
 	raw := h.raw()

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"golang.org/x/sys/unix"
 )
 
 // Device is a device that VFIO passes through, bound to a Host. It is the bridge.Endpoint that the host takes.
@@ -41,13 +42,12 @@ func (h *Host) Add(path string) (*Device, error) {
 func (h *Host) AddFD(fd int) (*Device, error) { return h.add(fmt.Sprintf("descriptor %d", fd), fd) }
 
 func (h *Host) add(name string, fd int) (*Device, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	h.plugging.Lock()
+	defer h.plugging.Unlock()
 	d := &Device{host: h, name: name, fd: fd}
 	if err := d.bind(); err != nil {
 		return nil, fmt.Errorf("iommufd: add %s: %w", name, err)
 	}
-	h.devices = append(h.devices, d)
 	return d, nil
 }
 
@@ -83,6 +83,8 @@ func (d *Device) alone() error {
 // join makes what all devices share, with the first of them, or sees that another can share it.
 func (d *Device) join() error {
 	h := d.host
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	hw, err := h.k.hardware(d.id)
 	if err != nil {
 		return err
@@ -90,8 +92,18 @@ func (d *Device) join() error {
 	d.noATS = hw.noATS
 	if h.nest == nil {
 		h.nest, err = newNest(&h.k, d.id, h.ioas, hw, h.ats)
-		return err
+	} else {
+		err = d.fit(hw)
 	}
+	if err == nil {
+		h.devices = append(h.devices, d)
+	}
+	return err
+}
+
+// fit fails for a device that cannot share what those before it do.
+func (d *Device) fit(hw hardware) error {
+	h := d.host
 	ids, err := hw.idRegs(h.ats)
 	if err != nil {
 		return err
@@ -101,10 +113,11 @@ func (d *Device) join() error {
 	}
 	// Two SMMUs may well have the same registers. The kernel makes no table for a device behind another than the vIOMMU's.
 	probe, err := h.k.allocNested(d.id, h.nest.viommu, steAbort)
-	if err != nil {
+	if errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("%w: it is behind another physical SMMU: %w", ErrDiffers, err)
 	}
-	return h.k.destroy(&probe)
+	h.discard(probe)
+	return err
 }
 
 // FD is the device's descriptor, for the requests of VFIO that have nothing to do with DMA: regions, interrupts, reset. It is
@@ -115,24 +128,32 @@ func (d *Device) FD() int { return d.fd }
 // they keep it open.
 //
 // Whoever removes the device from the host, or binds it to another driver, waits until it is closed. VFIO tells of that by the
-// interrupt VFIO_PCI_REQ_ERR_IRQ: a VMM that listens to it detaches the stream and closes the device.
+// interrupt VFIO_PCI_REQ_IRQ_INDEX: a VMM that listens to it detaches the stream and closes the device.
 func (d *Device) Close() error {
-	d.host.mu.Lock()
-	defer d.host.mu.Unlock()
-	if d.closed {
-		return nil
+	d.host.plugging.Lock()
+	defer d.host.plugging.Unlock()
+	left, err := d.leave()
+	if left {
+		err = d.host.k.unbind(d.fd)
 	}
-	if d.stream != nil {
-		return fmt.Errorf("iommufd: close %s: the device is %w, as stream %v", d.name, bridge.ErrInUse, d.stream.sid)
-	}
-	if err := d.unbind(); err != nil {
+	if err != nil {
 		return fmt.Errorf("iommufd: close %s: %w", d.name, err)
 	}
 	return nil
 }
 
-func (d *Device) unbind() error {
+// leave takes the device out of the host, unless it has left already.
+func (d *Device) leave() (left bool, err error) {
+	h := d.host
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case d.closed:
+		return false, nil
+	case d.stream != nil:
+		return false, fmt.Errorf("the device is %w, as stream %v", bridge.ErrInUse, d.stream.sid)
+	}
 	d.closed = true
-	d.host.devices = slices.DeleteFunc(d.host.devices, func(other *Device) bool { return other == d })
-	return d.host.k.unbind(d.fd)
+	h.devices = slices.DeleteFunc(h.devices, func(other *Device) bool { return other == d })
+	return true, nil
 }

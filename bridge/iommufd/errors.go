@@ -59,6 +59,7 @@ const (
 	noCdev   = "is the device bound to vfio-pci, and has the kernel CONFIG_VFIO_DEVICE_CDEV?"
 	tooOld   = "Linux 6.16 or later is needed, with CONFIG_ARM_SMMU_V3_IOMMUFD"
 	noAccess = "let this process's user read and write the file"
+	reserved = "the addresses that the kernel keeps for MSIs or those that stage 2 does not reach"
 )
 
 var meanings = map[answer]meaning{
@@ -82,6 +83,7 @@ var meanings = map[answer]meaning{
 	{opHWInfo, unix.EOPNOTSUPP}: {ErrUnsupported, "the device is not behind an SMMUv3"},
 
 	{opParent, unix.EOPNOTSUPP}: {ErrUnsupported, "the SMMU does not nest: it must have both stages (IDR0.S1P, IDR0.S2P)"},
+	{opParent, unix.EADDRINUSE}: {nil, "a slot of the guest's memory meets " + reserved},
 
 	{opVIOMMU, unix.ENOTTY}: {ErrUnsupported, tooOld},
 	{opVIOMMU, unix.EOPNOTSUPP}: {ErrUnsupported, "nesting needs an SMMU with IDR3.FWB, or a root complex that the IORT declares CANWBS, " +
@@ -98,15 +100,15 @@ var meanings = map[answer]meaning{
 
 	{opVEventQ, unix.ENOTTY}: {ErrUnsupported, tooOld},
 
-	{opAttach, unix.EINVAL}: {bridge.ErrRejected, "the table is not for this device, or the device's IOMMU group is attached to another"},
-	{opAttach, unix.EBUSY}:  {nil, "the device is being reset, or has PASIDs of its own in use"},
-	{opAttach, unix.ENODEV}: {bridge.ErrGone, ""},
-	{opNested, unix.ENODEV}: {bridge.ErrGone, ""},
-	{opDetach, unix.ENODEV}: {bridge.ErrGone, ""},
+	{opAttach, unix.EINVAL}:     {bridge.ErrRejected, "the table is not for this device, or the device's IOMMU group is attached to another"},
+	{opAttach, unix.EBUSY}:      {nil, "the device is being reset, or has PASIDs of its own in use"},
+	{opAttach, unix.EADDRINUSE}: {nil, "a slot of the guest's memory meets " + reserved},
+	{opAttach, unix.ENODEV}:     {bridge.ErrGone, ""},
+	{opNested, unix.ENODEV}:     {bridge.ErrGone, ""},
+	{opDetach, unix.ENODEV}:     {bridge.ErrGone, ""},
 
 	{opMap, unix.ENOMEM}: {nil, "the memory is pinned: RLIMIT_MEMLOCK must leave room for all of it"},
-	{opMap, unix.EINVAL}: {nil, "guest address, host address and size must be multiples of the page size, and the range must not meet " +
-		"the addresses that the kernel keeps for MSIs or those that stage 2 does not reach"},
+	{opMap, unix.EINVAL}: {nil, "guest address, host address and size must be multiples of the page size, and the range must not meet " + reserved},
 	{opMap, unix.EFAULT}: {nil, "the host memory is not mapped, or not writable"},
 }
 

@@ -26,6 +26,7 @@ type fakeKernel struct {
 
 	smmus    map[string]*uapi.HWInfoARMSMMUv3 // by device path; devices with one pointer share a physical SMMU
 	caps     map[string]uint64                // out_capabilities, by device path
+	noHWInfo bool                             // the SMMU's driver was built without what nesting needs
 	groups   map[string][]string
 	next     uint32
 	nextFD   int
@@ -301,6 +302,10 @@ func (k *fakeKernel) ioctl(fd int, request uintptr, p unsafe.Pointer) error {
 		d := k.get(a.DevID, "device")
 		if d == nil {
 			return unix.ENOENT
+		}
+		if k.noHWInfo {
+			a.OutDataType = 0
+			return nil
 		}
 		*(*uapi.HWInfoARMSMMUv3)(a.Data) = *d.smmu
 		a.OutDataType, a.OutCapabilities = uapi.HWInfoTypeARMSMMUv3, k.caps[d.path]

@@ -27,7 +27,8 @@ type Config struct {
 
 // Host is a physical SMMU as one virtual machine sees it: a bridge.Host whose endpoints are *Device.
 //
-// All methods may be called from any goroutine. Map and Unmap, which take long, keep none of the others waiting.
+// All methods may be called from any goroutine. Those which take long, and so may wait for each other, keep none of the others
+// waiting: Map and Unmap; Add, AddFD and Device.Close, for VFIO resets the device.
 type Host struct {
 	k    kernel
 	ats  bool
@@ -39,8 +40,11 @@ type Host struct {
 		slots  map[guestmem.GPA]guestmem.Slot
 	}
 
+	// plugging is held while a device is bound or closed, which is too long for mu: a vCPU may wait for that. It is taken first.
+	plugging sync.Mutex
+
 	mu      sync.Mutex
-	closed  bool
+	closed  bool  // set with plugging held, too
 	nest    *nest // nil before the first device
 	devices []*Device
 	streams map[smmuv3.StreamID]*stream
@@ -142,6 +146,8 @@ func (h *Host) attach(sid smmuv3.StreamID, ep bridge.Endpoint) (*stream, error) 
 // Close is bridge.Host's. The host is closed whatever the error says: what the kernel would not give back, it drops with the
 // descriptor. The embedder's mappings of the devices' regions have to be gone, for they keep the devices open.
 func (h *Host) Close() error {
+	h.plugging.Lock()
+	defer h.plugging.Unlock()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -156,9 +162,11 @@ func (h *Host) Close() error {
 		errs = append(errs, h.events.close())
 		h.nest.events = nil
 	}
-	for _, d := range slices.Clone(h.devices) {
-		errs = append(errs, d.unbind())
+	for _, d := range h.devices {
+		d.closed = true
+		errs = append(errs, h.k.unbind(d.fd))
 	}
+	h.devices = nil
 	// What would not go before must now, with no device left to use it.
 	for _, s := range h.streams {
 		errs = append(errs, s.drop())

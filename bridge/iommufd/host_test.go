@@ -5,6 +5,7 @@ package iommufd
 import (
 	"errors"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -54,6 +55,55 @@ func translated(t *testing.T, k *fakeKernel) *Host {
 	h, _, s := attached(t, k)
 	require.NoError(t, s.Bind(translate(0x1000)))
 	return h
+}
+
+// resetting is a kernel in which it shows whether a host is of use to others while VFIO resets a device: when it is bound, and
+// when it is closed.
+type resetting struct {
+	*fakeKernel
+	during func(what string)
+}
+
+func (k *resetting) ioctl(fd int, request uintptr, p unsafe.Pointer) error {
+	if request == uapi.VFIODeviceBindIOMMUFD {
+		k.during("bind")
+	}
+	return k.fakeKernel.ioctl(fd, request, p)
+}
+
+func (k *resetting) close(fd int) error {
+	if fd > 101 { // /dev/iommu
+		k.during("close")
+	}
+	return k.fakeKernel.close(fd)
+}
+
+// A vCPU may wait for Invalidate, and a reset takes 100 ms at least.
+func TestAddAndCloseOfADeviceKeepNoneWaiting(t *testing.T) {
+	k := &resetting{newFake(t), func(string) {}}
+	h, err := open(Config{}, k)
+	require.NoError(t, err)
+	defer h.Close()
+	d, err := h.Add(dev0)
+	require.NoError(t, err)
+	_, err = h.Attach(0x100, d)
+	require.NoError(t, err)
+
+	var resets []string
+	k.during = func(what string) {
+		resets = append(resets, what)
+		if assert.True(t, h.mu.TryLock(), "%s holds the lock that Invalidate takes", what) {
+			h.mu.Unlock()
+		}
+	}
+	other, err := h.Add(dev1)
+	require.NoError(t, err)
+	require.NoError(t, other.Close())
+	k.smmus[dev1] = labSMMU()
+	_, err = h.Add(dev1)
+	assert.ErrorIs(t, err, ErrDiffers)
+	assert.Equal(t, []string{"bind", "close", "bind", "close"}, resets)
+	k.during = func(string) {}
 }
 
 // The order is that of the thread's states as kernel objects: see docs/states.md.
@@ -265,6 +315,9 @@ func TestWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"a group that is shared", func(k *fakeKernel) { k.groups[dev0] = []string{"0000:00:02.0", "0000:00:02.1"} },
 			ErrUnsupported, "0000:00:02.0, 0000:00:02.1"},
 		{"not an SMMUv3", func(k *fakeKernel) { k.fail("hwinfo", 1, unix.EOPNOTSUPP) }, ErrUnsupported, "SMMUv3"},
+		{"a kernel older than nesting, or built without", func(k *fakeKernel) { k.noHWInfo = true }, ErrUnsupported, "CONFIG_ARM_SMMU_V3_IOMMUFD"},
+		{"a slot beyond stage 2", func(k *fakeKernel) { k.fail("hwpt", 1, unix.EADDRINUSE) }, unix.EADDRINUSE, "slot of the guest's memory"},
+		{"a slot where the doorbells are", func(k *fakeKernel) { k.fail("attach", 1, unix.EADDRINUSE) }, unix.EADDRINUSE, "slot of the guest's memory"},
 		{"an SMMU with one stage", func(k *fakeKernel) { k.fail("hwpt", 1, unix.EOPNOTSUPP) }, ErrUnsupported, "IDR0.S2P"},
 		{"no FWB and no CANWBS", func(k *fakeKernel) { k.fail("viommu", 1, unix.EOPNOTSUPP) }, ErrUnsupported, "CANWBS"},
 		{"a kernel without vIOMMUs", func(k *fakeKernel) { k.fail("viommu", 1, unix.ENOTTY) }, ErrUnsupported, "Linux 6.16"},
@@ -275,7 +328,10 @@ func TestWhatIsWrongAndWhatToDo(t *testing.T) {
 			tt.spoil(k)
 			h, err := open(Config{}, k)
 			if err == nil {
-				_, err = h.Add(dev0)
+				var d *Device
+				if d, err = h.Add(dev0); err == nil {
+					_, err = h.Attach(0x100, d)
+				}
 				assert.NoError(t, h.Close())
 			}
 			assert.ErrorIs(t, err, tt.is)
@@ -296,6 +352,29 @@ func TestDevicesShareOneSMMU(t *testing.T) {
 		_, err = h.Add(dev1)
 		assert.ErrorIs(t, err, ErrDiffers)
 		assert.Equal(t, before, k.kinds())
+	})
+	t.Run("a kernel that fails for other reasons", func(t *testing.T) {
+		k := newFake(t)
+		h := openFake(t, k, Config{})
+		_, err := h.Add(dev0)
+		require.NoError(t, err)
+		k.fail("hwpt", 1, unix.ENOMEM)
+		_, err = h.Add(dev1)
+		assert.ErrorIs(t, err, unix.ENOMEM)
+		assert.NotErrorIs(t, err, ErrDiffers, "the SMMU is the same")
+		_, err = h.Add(dev1)
+		assert.NoError(t, err)
+	})
+	t.Run("what was tried is given back, if not at once", func(t *testing.T) {
+		k := newFake(t)
+		h := openFake(t, k, Config{})
+		_, err := h.Add(dev0)
+		require.NoError(t, err)
+		k.fail("destroy", 1, unix.EBUSY)
+		_, err = h.Add(dev1)
+		require.NoError(t, err)
+		require.NoError(t, h.Close())
+		assert.Zero(t, h.Stats().Objects)
 	})
 	t.Run("other capabilities", func(t *testing.T) {
 		k := newFake(t)

@@ -92,8 +92,11 @@ type HWPTARMSMMUv3 struct {
 	STE [2]uint64
 }
 
-// HWInfoTypeARMSMMUv3 is the OutDataType of an HWInfo that has filled an HWInfoARMSMMUv3.
-const HWInfoTypeARMSMMUv3 = 2
+// Values of HWInfo.OutDataType: the IOMMU's driver tells nothing of it, or has filled an HWInfoARMSMMUv3.
+const (
+	HWInfoTypeNone      = 0
+	HWInfoTypeARMSMMUv3 = 2
+)
 
 // HWCapPCIATSNotSupported is a bit of HWInfo.OutCapabilities. Older kernels do not know it, and say nothing.
 const HWCapPCIATSNotSupported = 1 << 3
