@@ -45,7 +45,7 @@ func (i IRQ) String() string { return [...]string{"INTx", "MSI", "MSI-X", "error
 
 // system is what a Device asks of the machine. Tests have one that fails.
 type system interface {
-	ioctl(fd int, request uintptr, arg unsafe.Pointer) error
+	ioctl(fd int, request uintptr, arg unsafe.Pointer) (int, error)
 	pread(fd int, p []byte, off int64) (int, error)
 	pwrite(fd int, p []byte, off int64) (int, error)
 	mmap(fd int, off int64, size int) ([]byte, error)
@@ -85,8 +85,13 @@ func open(fd int, sys system) (*Device, error) {
 }
 
 func (d *Device) call(name string, request uintptr, arg unsafe.Pointer) error {
-	if err := d.sys.ioctl(d.fd, request, arg); err != nil {
+	n, err := d.sys.ioctl(d.fd, request, arg)
+	if err != nil {
 		return fmt.Errorf("vfio: %s: %w", name, err)
+	}
+	if n != 0 {
+		// Of these requests only VFIO_DEVICE_SET_IRQS has such an answer: it has done nothing, for want of vectors.
+		return fmt.Errorf("vfio: %s: the host has no more than %d to give: %w", name, n, errors.ErrUnsupported)
 	}
 	return nil
 }
@@ -147,7 +152,7 @@ func (d *Device) Unmap(mem []byte) error { return d.sys.munmap(mem) }
 // IRQs is how many interrupts of a kind the device has, 0 if none.
 func (d *Device) IRQs(kind IRQ) int { return int(d.irqs[kind]) }
 
-// EnableMSIX has vector i signal the eventfd fds[i], for all of them; -1 for a vector that signals none.
+// EnableMSIX has vector i signal the eventfd fds[i], for all of them or, after an error, none; -1 for a vector that signals none.
 func (d *Device) EnableMSIX(fds []int32) error {
 	return d.set(MSIX, irqDataEventfd|irqActionTrigger, fds)
 }

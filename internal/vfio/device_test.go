@@ -34,6 +34,7 @@ type fake struct {
 	flags   uint32
 	regions uint32
 	fail    map[uintptr]error
+	few     int       // what VFIO_DEVICE_SET_IRQS answers
 	set     [][]int32 // VFIO_DEVICE_SET_IRQS: argsz, flags, index, start, count, data
 	at      []int64   // of reads and writes
 	short   bool
@@ -43,9 +44,9 @@ func newFake() *fake {
 	return &fake{flags: devicePCI | deviceReset, regions: 9, fail: map[uintptr]error{}}
 }
 
-func (f *fake) ioctl(_ int, request uintptr, arg unsafe.Pointer) error {
+func (f *fake) ioctl(_ int, request uintptr, arg unsafe.Pointer) (int, error) {
 	if err := f.fail[request]; err != nil {
-		return err
+		return 0, err
 	}
 	switch request {
 	case getInfo:
@@ -64,8 +65,9 @@ func (f *fake) ioctl(_ int, request uintptr, arg unsafe.Pointer) error {
 		s := (*irqSet)(arg)
 		words := unsafe.Slice((*int32)(arg), s.argsz/4)
 		f.set = append(f.set, slices.Clone(words))
+		return f.few, nil
 	}
-	return nil
+	return 0, nil
 }
 
 func (f *fake) pread(_ int, p []byte, off int64) (int, error)  { return f.move(p, off) }
@@ -159,6 +161,9 @@ func TestInterrupts(t *testing.T) {
 	}, f.set)
 
 	assert.ErrorIs(t, d.EnableMSIX(make([]int32, 2049)), errors.ErrUnsupported)
+	f.few = 2
+	assert.ErrorContains(t, d.EnableMSIX([]int32{10, 11, 12}), "no more than 2", "it has enabled none")
+	f.few = 0
 	f.fail[setIRQs] = unix.ENOSPC
 	assert.ErrorIs(t, d.EnableINTx(20, 21), unix.ENOSPC)
 	f.fail[reset] = unix.EAGAIN

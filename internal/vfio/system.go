@@ -10,15 +10,15 @@ import (
 
 type linux struct{}
 
-func (linux) ioctl(fd int, request uintptr, arg unsafe.Pointer) error {
+func (linux) ioctl(fd int, request uintptr, arg unsafe.Pointer) (int, error) {
 	for {
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg))
+		n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg))
 		switch errno {
 		case 0:
-			return nil
+			return int(n), nil
 		case unix.EINTR: // the runtime interrupts threads to preempt goroutines
 		default:
-			return errno
+			return 0, errno
 		}
 	}
 }

@@ -77,6 +77,36 @@ func TestGuestWritesConfigurationSpace(t *testing.T) {
 	assert.EqualValues(t, 0x2a, r.load(0x3c, 1), "the interrupt line is the guest's")
 }
 
+// What a capability is taken for must not lay open its neighbour: in the power states of that, the device ends the machine at
+// the guest's next access to its memory.
+func TestCapabilityEndsWhereAnotherBegins(t *testing.T) {
+	for _, tt := range []struct {
+		name       string
+		edit       func(config *[256]byte)
+		last, past uint64 // words of the capability, and behind it
+	}{
+		{"PCI Express, version 1", func(c *[256]byte) {
+			copy(c[0x80:], []byte{0x10, 0xc0, 0x01, 0x00})
+		}, 0x90, 0x94},
+		{"PCI Express with a neighbour", func(c *[256]byte) {
+			copy(c[0x80:], []byte{0x10, 0xa0, 0x02, 0x00})
+			copy(c[0xa0:], []byte{0x01, 0xc0})
+		}, 0x9c, 0xa4},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPhysical()
+			tt.edit(&p.config)
+			r := newRig(t, p)
+			r.store(tt.last, 2, 0x0302)
+			assert.Len(t, r.writes, 1, "the capability is the guest's")
+			r.store(tt.past, 2, 0x0302)
+			assert.Len(t, r.writes, 1, "what is behind it is not")
+			assert.EqualValues(t, 0xc0, r.load(0x81, 1), "the list goes past the neighbour")
+			assert.Zero(t, r.load(0xa0, 1), "which is not seen")
+		})
+	}
+}
+
 // A Root Complex Integrated Endpoint has no link, and no port before it.
 func TestIntegratedEndpointBehindAPort(t *testing.T) {
 	const flags, linkCapabilities, linkControl = 0x82, 0x8c, 0x90

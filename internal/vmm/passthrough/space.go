@@ -29,9 +29,11 @@ const (
 	deviceWrite              // the device's, for the guest to write
 )
 
-// expressSize is the size of a PCI Express capability of version 2 (§7.5.3), and deviceControl a register of it.
+// expressSize is the size of a PCI Express capability of version 2 (§7.5.3), expressSize1 that of one of version 1, and
+// deviceControl a register of it.
 const (
 	expressSize   = 0x3c
+	expressSize1  = 0x14
 	deviceControl = 0x08
 	startFLR      = 1 << 15
 	msixControl   = 0x02
@@ -55,17 +57,22 @@ func (s *space) build(config *[256]byte) {
 	set(pci.RegIntPin+1, 2, deviceRead)
 
 	link := uint32(pci.RegCapPtr)
-	for _, c := range pci.Capabilities(config) {
+	list := pci.Capabilities(config)
+	for _, c := range list {
 		switch c.ID {
 		case pci.CapExpress:
 			s.express = c.Off
-			set(c.Off, expressSize, deviceWrite)
+			size := uint32(expressSize)
+			if config[c.Off+expressFlags]&0xf < 2 {
+				size = expressSize1
+			}
+			set(c.Off, within(list, c.Off, size), deviceWrite)
 		case pci.CapMSIX:
 			s.msix = c.Off
 			set(c.Off, 12, deviceRead)
 			set(c.Off+msixControl, 2, ownConstant) // that is, pci.MSIX's
 		case pci.CapVendor:
-			set(c.Off, uint32(config[c.Off+2]), deviceRead)
+			set(c.Off, within(list, c.Off, uint32(config[c.Off+2])), deviceRead)
 		default:
 			continue
 		}
@@ -73,6 +80,17 @@ func (s *space) build(config *[256]byte) {
 		link = c.Off + 1
 		set(link, 1, ownConstant)
 	}
+}
+
+// within is the size of the capability at off, less what belongs to the one behind it: an integrated endpoint's PCI Express
+// capability may be shorter than others, and how long a vendor's is, is the device's word.
+func within(list []pci.Capability, off, size uint32) uint32 {
+	for _, c := range list {
+		if c.Off > off {
+			size = min(size, c.Off-off)
+		}
+	}
+	return size
 }
 
 // Of the PCI Express capability (§7.5.3.2, §7.5.3.6, §7.5.3.8).
