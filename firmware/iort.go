@@ -94,7 +94,10 @@ type mapping struct {
 const allIDs = 1<<32 - 1
 
 // iortBuilder appends to a table.
-type iortBuilder struct{ b []byte }
+type iortBuilder struct {
+	b     []byte
+	nodes uint32 // so far
+}
 
 func (t *iortBuilder) u8(v uint8)   { t.b = append(t.b, v) }
 func (t *iortBuilder) u16(v uint16) { t.b = binary.LittleEndian.AppendUint16(t.b, v) }
@@ -136,17 +139,17 @@ func (i *IORT) Table() ([]byte, error) {
 	smmus := make([]int, len(i.SMMUs))
 	for n, s := range i.SMMUs {
 		smmus[n] = len(t.b)
-		t.smmu(s, n, i.toITS(its, allIDs, 0))
+		t.smmu(s, i.toITS(its, allIDs, 0))
 	}
-	for n, r := range i.Roots {
+	for _, r := range i.Roots {
 		if r.SMMU == NoSMMU {
-			t.root(r, n, i.toITS(its, r.Requesters-1, uint32(r.StreamBase)))
+			t.root(r, i.toITS(its, r.Requesters-1, uint32(r.StreamBase)))
 		} else {
-			t.root(r, n, []mapping{{last: r.Requesters - 1, output: uint32(r.StreamBase), to: smmus[r.SMMU]}})
+			t.root(r, []mapping{{last: r.Requesters - 1, output: uint32(r.StreamBase), to: smmus[r.SMMU]}})
 		}
 	}
-	for n, r := range i.RMRs {
-		t.rmr(r, n, smmus[r.SMMU])
+	for _, r := range i.RMRs {
+		t.rmr(r, smmus[r.SMMU])
 	}
 
 	binary.LittleEndian.PutUint32(t.b[4:], uint32(len(t.b)))
@@ -196,12 +199,13 @@ func (i *IORT) toITS(at int, last, output uint32) []mapping {
 	return []mapping{{last: last, output: output, to: at}}
 }
 
-// node begins a node, whose fixed part and extra bytes come before its mappings.
-func (t *iortBuilder) node(kind, revision uint8, identifier, fixed, extra int, mappings []mapping) {
+// node begins a node, whose fixed part and extra bytes come before its mappings. Its identifier is its place among all.
+func (t *iortBuilder) node(kind, revision uint8, fixed, extra int, mappings []mapping) {
 	t.u8(kind)
 	t.u16(uint16(fixed + extra + mappingSize*len(mappings)))
 	t.u8(revision)
-	t.u32(uint32(identifier))
+	t.u32(t.nodes)
+	t.nodes++
 	t.u32(uint32(len(mappings)))
 	if len(mappings) == 0 {
 		t.u32(0)
@@ -221,7 +225,7 @@ func (t *iortBuilder) mappings(mappings []mapping) {
 }
 
 func (t *iortBuilder) its(ids []uint32) {
-	t.node(nodeITS, revITS, 0, itsSize, 4*len(ids), nil)
+	t.node(nodeITS, revITS, itsSize, 4*len(ids), nil)
 	t.u32(uint32(len(ids)))
 	for _, id := range ids {
 		t.u32(id)
@@ -231,8 +235,8 @@ func (t *iortBuilder) its(ids []uint32) {
 // firstSPI is the number of SPI 0 among all of a GIC's interrupts, which is what ACPI counts by.
 const firstSPI = 32
 
-func (t *iortBuilder) smmu(s SMMU, identifier int, mappings []mapping) {
-	t.node(nodeSMMU, revSMMU, identifier, smmuNodeSize, 0, mappings)
+func (t *iortBuilder) smmu(s SMMU, mappings []mapping) {
+	t.node(nodeSMMU, revSMMU, smmuNodeSize, 0, mappings)
 	t.u64(s.Base)
 	t.u32(1) // its walks are coherent
 	t.u32(0)
@@ -259,8 +263,8 @@ const (
 	maCANWBS   = 1 << 2 // and no others possible
 )
 
-func (t *iortBuilder) root(r PCIRoot, identifier int, mappings []mapping) {
-	t.node(nodeRoot, revRoot, identifier, rootSize, 0, mappings)
+func (t *iortBuilder) root(r PCIRoot, mappings []mapping) {
+	t.node(nodeRoot, revRoot, rootSize, 0, mappings)
 	t.u32(maCoherent)
 	t.u8(0)
 	t.u16(0)
@@ -281,9 +285,9 @@ func (t *iortBuilder) root(r PCIRoot, identifier int, mappings []mapping) {
 	t.mappings(mappings)
 }
 
-func (t *iortBuilder) rmr(r RMR, identifier, smmu int) {
+func (t *iortBuilder) rmr(r RMR, smmu int) {
 	mappings := []mapping{{last: r.Streams - 1, output: uint32(r.First), to: smmu}}
-	t.node(nodeRMR, revRMR, identifier, rmrSize, rmrDescriptor, mappings)
+	t.node(nodeRMR, revRMR, rmrSize, rmrDescriptor, mappings)
 	t.u32(0) // not to be remapped; Device-nGnRnE memory
 	t.u32(1)
 	t.u32(rmrSize) // the descriptor's offset

@@ -35,20 +35,20 @@ func TestIORTBytes(t *testing.T) {
 		00 1800 01 00000000 00000000 00000000
 		01000000 00000000
 
-		04 5800 04 00000000 01000000 44000000
+		04 5800 04 01000000 01000000 44000000
 		0000050900000000 01000000 00000000 0000000000000000 00000000
 		28000000 29000000 2b000000 2a000000 00000000 00000000
 		00000000 ffffffff 00000000 30000000 00000000
 
-		02 3800 03 00000000 01000000 24000000
+		02 3800 03 02000000 01000000 24000000
 		01000000 00 0000 07 01000000 00000000 30 00 0000
 		00000000 ff0f0000 00000000 48000000 00000000
 
-		02 3800 03 01000000 01000000 24000000
+		02 3800 03 03000000 01000000 24000000
 		01000000 00 0000 03 00000000 01000000 28 00 0000
 		00000000 ff000000 00800000 30000000 00000000
 
-		06 4400 03 00000000 01000000 30000000
+		06 4400 03 04000000 01000000 30000000
 		00000000 01000000 1c000000
 		0000000800000000 0000100000000000 00000000
 		00000000 07000000 08000000 48000000 00000000`
@@ -64,6 +64,20 @@ func TestIORTBytes(t *testing.T) {
 		sum += b
 	}
 	assert.Zero(t, sum, "the checksum makes the sum of all bytes 0")
+}
+
+// From issue E on each node has an identifier of its own, whatever kind it is of.
+func TestIORTNodesHaveIdentifiersOfTheirOwn(t *testing.T) {
+	table, err := testIORT().Table()
+	require.NoError(t, err)
+	var kinds []byte
+	var identifiers []uint32
+	for node := table[0x30:]; len(node) > 0; node = node[binary.LittleEndian.Uint16(node[1:]):] {
+		kinds = append(kinds, node[0])
+		identifiers = append(identifiers, binary.LittleEndian.Uint32(node[4:]))
+	}
+	assert.Equal(t, []byte{nodeITS, nodeSMMU, nodeRoot, nodeRoot, nodeRMR}, kinds)
+	assert.Equal(t, []uint32{0, 1, 2, 3, 4}, identifiers)
 }
 
 func TestIORTWithoutITSMapsNothingToIt(t *testing.T) {
