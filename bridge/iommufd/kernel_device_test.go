@@ -3,6 +3,7 @@
 package iommufd_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"testing"
@@ -87,49 +88,85 @@ func (g *guestDriver) command(cmds ...smmuv3.Command) {
 		"CMDQ_CONS %#x GERROR %#x", g.smmu.Load(smmuv3.RegCMDQCons, 4), g.smmu.Load(smmuv3.RegGERROR, 4))
 }
 
-// A guest's driver, our device, the kernel and a physical SMMU: from registers to DMA and back.
-func TestKernelWholeDevice(t *testing.T) {
+// newGuestDriver attaches the first device to an SMMU of what the host can do.
+func newGuestDriver(t *testing.T) *guestDriver {
+	t.Helper()
 	r := newKernelRig(t)
 	caps, err := r.host.Capabilities()
 	require.NoError(t, err)
 	ids, err := idr.Derive(nil, caps)
 	require.NoError(t, err)
 	t.Logf("the guest's IDR0 to IDR5 %08x AIDR %x", ids.Regs.IDR, ids.Regs.AIDR)
-	smmu, err := vsmmu.New(vsmmu.Config{IDs: ids.Regs, Memory: r, Interrupts: noWires{}})
-	require.NoError(t, err)
-	g := &guestDriver{kernelRig: r, smmu: smmu}
-	require.NoError(t, smmu.Attach(driverID, r.host, r.ends[0]))
-	assert.False(t, g.reaches(pageA), "disabled: bypass, and there is no memory at this address")
+	return attachedGuestDriver(t, r, ids.Regs)
+}
 
+func attachedGuestDriver(t *testing.T, r *kernelRig, ids smmuv3.IDRegs) *guestDriver {
+	t.Helper()
+	smmu, err := vsmmu.New(vsmmu.Config{IDs: ids, Memory: r, Interrupts: noWires{}})
+	require.NoError(t, err)
+	// The host goes after its streams: cleanups run last in, first out, and the rig has left its own already.
+	t.Cleanup(func() { assert.NoError(t, smmu.Close()) })
+	require.NoError(t, smmu.Attach(driverID, r.host, r.ends[0]))
+	return &guestDriver{kernelRig: r, smmu: smmu}
+}
+
+// enable does what a driver's probe does. The device's stage 1 translates from then on.
+func (g *guestDriver) enable() {
+	g.t.Helper()
 	g.put(strtab, make([]uint64, 16*8)...)
 	g.tables()
 	// V, Config 101, S1ContextPtr; S1CIR, S1COR write-back, S1CSH inner.
 	g.put(strtab+driverID*64, 1|5<<1|uint64(cdAt), 1<<2|1<<4|3<<6)
 
-	smmu.Store(smmuv3.RegSTRTABBase, 8, uint64(strtab))
-	smmu.Store(smmuv3.RegSTRTABCfg, 4, 4)
-	smmu.Store(smmuv3.RegCMDQBase, 8, uint64(cmdq)|8)
-	smmu.Store(smmuv3.RegEVENTQBase, 8, uint64(eventq)|8)
-	smmu.Store(smmuv3.RegCR0, 4, smmuv3.CR0CMDQEN|smmuv3.CR0EVENTQEN)
+	g.smmu.Store(smmuv3.RegSTRTABBase, 8, uint64(strtab))
+	g.smmu.Store(smmuv3.RegSTRTABCfg, 4, 4)
+	g.smmu.Store(smmuv3.RegCMDQBase, 8, uint64(cmdq)|8)
+	g.smmu.Store(smmuv3.RegEVENTQBase, 8, uint64(eventq)|8)
+	g.smmu.Store(smmuv3.RegCR0, 4, smmuv3.CR0CMDQEN|smmuv3.CR0EVENTQEN)
 	g.command(smmuv3.Command{0x04, 31}, smmuv3.Command{0x30}) // CFGI_ALL, TLBI_NSNH_ALL
-	smmu.Store(smmuv3.RegCR0, 4, smmuv3.CR0CMDQEN|smmuv3.CR0EVENTQEN|smmuv3.CR0SMMUEN)
-	require.Eventually(t, func() bool { return smmu.Load(smmuv3.RegCR0ACK, 4) == smmu.Load(smmuv3.RegCR0, 4) }, 10*time.Second, time.Millisecond)
+	g.smmu.Store(smmuv3.RegCR0, 4, smmuv3.CR0CMDQEN|smmuv3.CR0EVENTQEN|smmuv3.CR0SMMUEN)
+	require.Eventually(g.t, func() bool { return g.smmu.Load(smmuv3.RegCR0ACK, 4) == g.smmu.Load(smmuv3.RegCR0, 4) },
+		10*time.Second, time.Millisecond)
+}
+
+// remap has iova lead to another page, or to none.
+func (g *guestDriver) remap(page guestmem.GPA) {
+	g.t.Helper()
+	if page == 0 {
+		g.put(ttb+0x2000+1*8, 0)
+	} else {
+		g.leaf(page)
+	}
+	g.command(smmuv3.Command{0x12 | 1<<48, iova | 1}) // TLBI_NH_VA
+}
+
+// faults consumes the event that the device's write to iova, which leads nowhere, has left.
+func (g *guestDriver) faults() smmuv3.Event {
+	g.t.Helper()
+	before := g.smmu.Load(smmuv3.RegEVENTQProd, 4)
+	assert.False(g.t, g.reaches(pageB), "withdrawn")
+	require.Eventually(g.t, func() bool { return g.smmu.Load(smmuv3.RegEVENTQProd, 4) != before }, 10*time.Second, time.Millisecond)
+	var record [smmuv3.EventSize]byte
+	require.NoError(g.t, g.ReadAt(record[:], eventq+guestmem.GPA(before%256*smmuv3.EventSize)))
+	g.smmu.Store(smmuv3.RegEVENTQCons, 4, g.smmu.Load(smmuv3.RegEVENTQProd, 4))
+	e := smmuv3.LoadEvent(&record)
+	g.t.Log(e)
+	return e
+}
+
+// A guest's driver, our device, the kernel and a physical SMMU: from registers to DMA and back.
+func TestKernelWholeDevice(t *testing.T) {
+	g := newGuestDriver(t)
+	assert.False(t, g.reaches(pageA), "disabled: bypass, and there is no memory at this address")
+	g.enable()
 	assert.True(t, g.reaches(pageA))
 
-	g.leaf(pageB)
-	g.command(smmuv3.Command{0x12 | 1<<48, iova | 1}) // TLBI_NH_VA
+	g.remap(pageB)
 	assert.True(t, g.reaches(pageB))
 	assert.False(t, g.reaches(pageA))
 
-	g.put(ttb+0x2000+1*8, 0)
-	g.command(smmuv3.Command{0x12 | 1<<48, iova | 1})
-	before := smmu.Load(smmuv3.RegEVENTQProd, 4)
-	assert.False(t, g.reaches(pageB), "withdrawn")
-	require.Eventually(t, func() bool { return smmu.Load(smmuv3.RegEVENTQProd, 4) != before }, 10*time.Second, time.Millisecond)
-	var record [smmuv3.EventSize]byte
-	require.NoError(t, r.ReadAt(record[:], eventq+guestmem.GPA(before%256*smmuv3.EventSize)))
-	e := smmuv3.LoadEvent(&record)
-	t.Log(e)
+	g.remap(0)
+	e := g.faults()
 	assert.Equal(t, smmuv3.FTranslation, e.Type())
 	assert.EqualValues(t, driverID, e.StreamID())
 	assert.EqualValues(t, iova, e.InputAddr())
@@ -138,5 +175,45 @@ func TestKernelWholeDevice(t *testing.T) {
 	g.put(strtab+driverID*64, 0)
 	g.command(smmuv3.Command{0x03 | driverID<<32, 1}) // CFGI_STE
 	assert.False(t, g.reaches(pageA), "V is 0")
-	require.NoError(t, smmu.Close())
+}
+
+// A guest moves with its device from one host to another: what takes over there has its memory and its SMMU's state, and the
+// guest does nothing for it.
+func TestKernelGuestMoves(t *testing.T) {
+	needsLab(t)
+	var (
+		memory, state []byte
+		prod          uint64
+		tries         int
+	)
+	t.Run("source", func(t *testing.T) {
+		g := newGuestDriver(t)
+		g.enable()
+		require.True(t, g.reaches(pageA))
+		g.remap(0)
+		g.faults()
+		g.remap(pageA)
+		var err error
+		state, err = g.smmu.Save()
+		require.NoError(t, err)
+		memory, prod, tries = bytes.Clone(g.ram[:g.used.Load()]), g.prod, g.tries
+	})
+	t.Run("destination", func(t *testing.T) {
+		require.NotEmpty(t, state)
+		r := newKernelRig(t)
+		require.NoError(t, r.WriteAt(memory, ram))
+		ids, err := vsmmu.SavedIDs(state)
+		require.NoError(t, err)
+		g := attachedGuestDriver(t, r, ids)
+		require.NoError(t, g.smmu.Restore(state))
+		g.prod, g.tries = prod, tries
+		assert.True(t, g.reaches(pageA))
+
+		g.remap(pageB)
+		assert.True(t, g.reaches(pageB))
+		assert.False(t, g.reaches(pageA))
+		g.remap(0)
+		assert.EqualValues(t, iova, g.faults().InputAddr())
+		assert.EqualValues(t, 2, g.smmu.Load(smmuv3.RegEVENTQProd, 4), "the queue goes on where it was")
+	})
 }

@@ -70,11 +70,16 @@ const (
 	readAt                 = patternSize
 )
 
-func newKernelRig(t *testing.T) *kernelRig {
+func needsLab(t *testing.T) {
 	t.Helper()
 	if lab == nil {
 		t.Skip("this is not the machine of package iommulab")
 	}
+}
+
+func newKernelRig(t *testing.T) *kernelRig {
+	t.Helper()
+	needsLab(t)
 	h, err := iommufd.Open(iommufd.Config{})
 	require.NoError(t, err)
 	r := &kernelRig{

@@ -272,9 +272,7 @@ func TestStage2Kernel(t *testing.T) { refused(t, "IDR0.S1P, IDR0.S2P") }
 
 // The SMMU's own accesses get past the caches, and VFIO has nothing to do with that.
 func TestIncoherentKernel(t *testing.T) {
-	if lab == nil {
-		t.Skip("this is not the machine of package iommulab")
-	}
+	needsLab(t)
 	_, err := iommufd.FindDevice(lab.Alone()[0])
 	require.ErrorContains(t, err, "cache-coherent")
 	t.Log(err)
@@ -283,9 +281,7 @@ func TestIncoherentKernel(t *testing.T) {
 // refused has the host refuse the machine's devices, with what to do, and nothing left.
 func refused(t *testing.T, says string) {
 	t.Helper()
-	if lab == nil {
-		t.Skip("this is not the machine of package iommulab")
-	}
+	needsLab(t)
 	h, err := iommufd.Open(iommufd.Config{})
 	require.NoError(t, err)
 	path, err := iommufd.FindDevice(lab.Alone()[0])

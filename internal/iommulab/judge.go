@@ -38,6 +38,7 @@ var checks = []struct {
 	{"faults arrive with the guest's StreamID", passed("TestKernelConformance/Faults", "TestKernelCDOutsideMemory", "TestKernelCountsLostEvents")},
 	{"a batch of commands is one request", passed("TestKernelOneRequestABatch", "TestKernelTakesCommandsOfAnyGuest")},
 	{"the whole device, from the guest's registers to DMA and back", passed("TestKernelWholeDevice")},
+	{"a guest's SMMU is saved, and restored on another host", passed("TestKernelGuestMoves")},
 	{"what cannot be passed through is refused, with what to do", passed("TestKernelRefusals", "TestKernelSharedGroup", "TestKernelNoPermission", "TestUnnestedKernel",
 		"TestStage1Kernel", "TestStage2Kernel", "TestIncoherentKernel")},
 	{"a device that is taken away in mid-DMA harms nobody", passed("TestKernelDeviceVanishes")},
