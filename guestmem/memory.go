@@ -38,6 +38,11 @@ type Swapper interface {
 
 // Mapper is Memory that lies in this process, where it can be used without a
 // copy in between. Memory need not have it.
+//
+// A VMM that keeps account of what devices write, to migrate a running guest,
+// wraps its Slots in a type whose WriteAt, CompareAndSwap, and Slice with write
+// all do so. One that embeds the Slots and has a WriteAt of its own misses the
+// other two.
 type Mapper interface {
 	Memory
 

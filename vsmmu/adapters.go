@@ -22,8 +22,11 @@ func checkAccess(off uint64, size int) error {
 	return nil
 }
 
-// LoadBytes is Load for VMMs that have an access as bytes in the guest's order:
-// it fills p, whose length is the access's size.
+// LoadBytes is Load for VMMs that have an access as bytes in the guest's order: it
+// fills p, whose length is the access's size.
+//
+// The error matches ErrAccess, and p is then zero, as Load would have it. Any guest
+// can bring that about: a VMM goes on, or makes it the vCPU's external abort.
 func (d *Device) LoadBytes(off uint64, p []byte) error {
 	if err := checkAccess(off, len(p)); err != nil {
 		clear(p)
@@ -38,8 +41,8 @@ func (d *Device) LoadBytes(off uint64, p []byte) error {
 	return nil
 }
 
-// StoreBytes is Store for VMMs that have an access as bytes in the guest's
-// order.
+// StoreBytes is Store for VMMs that have an access as bytes in the guest's order. An
+// error matches ErrAccess, and nothing was stored: see LoadBytes.
 func (d *Device) StoreBytes(off uint64, p []byte) error {
 	if err := checkAccess(off, len(p)); err != nil {
 		return err

@@ -6,7 +6,13 @@
 // 128 KiB of registers to Load and Store, and attaches the guest's devices by
 // their StreamIDs to a host: package bridge/iommufd for devices that are passed
 // through, bridge/soft for those that the VMM emulates, or both. The ID
-// registers come from package vsmmu/idr.
+// registers come from package vsmmu/idr. The examples of this package and of
+// bridge/iommufd put it all together.
+//
+// The device calls what it was given (Memory, Interrupts, the functions of Config,
+// hosts) on the goroutine of whoever gave cause, a vCPU or an endpoint, or on its
+// worker's, with locks of its own held. Nothing of that may call a method of the
+// Device.
 //
 // Sections cited as "§6.3.9" are of Arm's specification, IHI 0070.
 package vsmmu
@@ -30,7 +36,8 @@ type Config struct {
 	// IDs are the ID registers that the guest reads, as idr.Derive gives them.
 	// They never change.
 	IDs smmuv3.IDRegs
-	// Memory is the guest's memory, where its tables and queues are.
+	// Memory is the guest's memory, where its tables and queues are. A
+	// guestmem.Slots over the VMM's mappings will do.
 	Memory guestmem.Memory
 	// Interrupts takes the device's interrupts to the guest.
 	Interrupts Interrupts
@@ -41,14 +48,16 @@ type Config struct {
 	AbortAtReset bool
 	// Watch, if not nil, is told where in guest memory the configuration of the
 	// attached streams lies, each time that changes: for VMMs that write-protect
-	// it, and call Device.GuestWrote. It must not call back into the device.
+	// it, and call Device.GuestWrote. It must be quick, not change the slice, and not
+	// call back into the device.
 	Watch func([]guestmem.Range)
 	// Dirty, if not nil, is told of each range of guest memory that the device has
 	// written to, right after the write: records of its queues, and MSIs that go to
-	// memory. For live migration. It is called with locks held, must be quick, and
-	// must not call back into the device.
+	// memory. For live migration. It must be quick, and not call back into the
+	// device. The DMA of endpoints is not among these: see guestmem.Mapper for that of
+	// soft.Endpoints.
 	Dirty func(guestmem.Range)
-	// Trace is told what the device does.
+	// Trace is told what the device does. Device.Stats has counts without it.
 	Trace Trace
 	// Log takes what no caller can be told, at a limited rate. nil for none.
 	Log *slog.Logger
@@ -200,8 +209,9 @@ func (d *Device) seal() {
 func (d *Device) IDs() smmuv3.IDRegs { return *d.ids }
 
 // Attach puts an endpoint of a host behind the SMMU, under the StreamID that
-// the guest knows it by. On return the endpoint does what the guest's
-// configuration says, or aborts if the host does not take that.
+// the guest knows it by: before the guest starts, or at any time when a device is
+// plugged in. On return the endpoint does what the guest's configuration says, or
+// aborts if the host does not take that.
 //
 // It fails, and leaves everything as it was, if the StreamID does not fit
 // IDR1.SIDSIZE, if it or the endpoint is in use (bridge.ErrInUse), if the host lacks
@@ -233,9 +243,11 @@ func (d *Device) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) 
 	})
 }
 
-// Detach takes an endpoint from behind the SMMU. The StreamID may be attached
-// again. The error matches trap.ErrNotAttached if it was not; any other is the host's,
-// which may then keep the StreamID and the endpoint, but the device has none any more.
+// Detach takes an endpoint from behind the SMMU, and waits for its DMA under way: the
+// caller holds nothing that the endpoint needs to finish. The StreamID may be
+// attached again. The error matches trap.ErrNotAttached if it was not; any other is the
+// host's, which may then keep the StreamID and the endpoint, but the device has none
+// any more.
 func (d *Device) Detach(sid smmuv3.StreamID) error {
 	return d.locked(func() error {
 		if d.closed {
@@ -286,6 +298,9 @@ func (d *Device) Stage(sid smmuv3.StreamID) (stage bridge.GuestStage, ok bool) {
 // will translate until a later SYNC finds that it has dropped what it held. If it
 // matches ErrServiceFailure not even that could be had, and the device is in Service
 // Failure Mode.
+//
+// A VMM that resets its machine stops the vCPUs and resets the endpoints first: at
+// reset DMA bypasses stage 1, without Config.AbortAtReset.
 func (d *Device) Reset() error {
 	return d.locked(func() error {
 		if d.closed {
@@ -320,7 +335,8 @@ func (d *Device) Reset() error {
 }
 
 // Close detaches every stream and ends the device, which from then on reads as
-// zero and ignores stores. Hosts are left to those who made them.
+// zero and ignores stores. Hosts are left to those who made them, and closed after
+// the device.
 func (d *Device) Close() error {
 	err := d.locked(func() error {
 		if d.closed {

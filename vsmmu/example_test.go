@@ -28,6 +28,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	defer host.Close()
 	caps, _ := host.Capabilities()
 	ids, err := idr.Derive(idr.Policy{smmuv3.SSIDSIZE: 10}, caps)
 	if err != nil {
@@ -37,7 +38,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer smmu.Close()
+	defer smmu.Close() // before its host
 
 	disk := soft.NewEndpoint()
 	if err := smmu.Attach(0x10, host, disk); err != nil {

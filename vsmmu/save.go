@@ -106,7 +106,8 @@ func (d *Device) save(s *state) {
 
 // Restore puts a device into the state that Save returned. It is for a device on
 // which no guest has run, with the ID registers of the saved one (see SavedIDs) and
-// the same streams attached; the hosts may be others.
+// the same streams attached; the hosts may be others. The guest's memory is in place
+// before.
 //
 // An error that matches ErrState says what does not fit, and nothing has been changed.
 // Any other names the streams, by StreamID, that a host did not take as they were:

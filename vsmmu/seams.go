@@ -34,7 +34,12 @@ type Interrupts interface {
 	// (§4.7.3): where IDR0.MSI is 1, a VMM need not wire it (firmware.SMMU.NoCmdSync),
 	// and returns nil for it at once.
 	Pulse(line Line) error
-	// SignalMSI makes the 32-bit write by which a message signalled interrupt
-	// is sent. An error is what the architecture calls an abort of the write.
+	// SignalMSI makes the 32-bit write by which the SMMU's own message signalled
+	// interrupts are sent (idr.Policy's MSI), to where Memory is unmapped: an
+	// interrupt controller's doorbell, if the guest means well. An ITS knows the
+	// SMMU by the DeviceID that firmware told the guest. An error is what the
+	// architecture calls an abort of the write. Messages to guest memory, which
+	// drivers poll, the device writes there itself; those of endpoints are the
+	// host's: see soft.Config.MSI.
 	SignalMSI(addr guestmem.GPA, data uint32) error
 }

@@ -5,9 +5,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Trace is a set of functions that are told what the device does. Any of them
-// may be nil. They are called on the goroutine that does it, with locks held:
-// they must be quick, and must not call back into the device.
+// Trace is a set of functions that are told what the device does. Any of them may be
+// nil. They are called on the goroutine that does it, at the same time as others,
+// with locks held: they must be quick, and must not call back into the device.
 type Trace struct {
 	// Command: a command was carried out, or found illegal.
 	Command func(smmuv3.Command, smmuv3.CmdqErr)

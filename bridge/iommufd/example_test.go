@@ -7,42 +7,76 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/bridge/iommufd"
+	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// A VMM passes a PCI device through: the host that its vsmmu.Device is to have.
+// wires is the VMM's way to the guest's interrupt controller.
+type wires struct{}
+
+func (wires) Pulse(vsmmu.Line) error               { return nil }
+func (wires) SignalMSI(guestmem.GPA, uint32) error { return nil }
+
+// A VMM passes a PCI device through, and emulates a disk behind the same virtual SMMU.
 func Example() {
-	host, err := iommufd.Open(iommufd.Config{})
+	physical, err := iommufd.Open(iommufd.Config{})
 	if err != nil {
 		log.Fatal(err) // it says what is missing
 	}
-	defer host.Close()
+	defer physical.Close()
 
 	path, err := iommufd.FindDevice("0000:00:02.0")
 	if err != nil {
 		log.Fatal(err)
 	}
-	device, err := host.Add(path)
+	device, err := physical.Add(path)
 	if err != nil {
 		log.Fatal(err)
 	}
-
-	// The guest's memory: for the device's DMA here, for the virtual SMMU in guestmem.Slots.
-	ram, err := unix.Mmap(-1, 0, 1<<30, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		log.Fatal(err)
-	}
-	slot := guestmem.Slot{GPA: 0x4000_0000, Mem: ram}
-	if err := host.Map(slot); err != nil {
-		log.Fatal(err)
-	}
-
-	caps, err := host.Capabilities() // for idr.Derive, and so for vsmmu.New
-	if err != nil {
-		log.Fatal(err)
-	}
-	log.Printf("IDR0 %#x", caps.IDs.IDR[0])
 	log.Printf("regions and interrupts are at descriptor %d", device.FD())
-	// Now smmu.Attach(0x10, host, device).
+
+	// The guest's memory, once for the device's DMA and once for all that is software.
+	mem, err := unix.Mmap(-1, 0, 1<<30, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		log.Fatal(err)
+	}
+	slot := guestmem.Slot{GPA: 0x4000_0000, Mem: mem}
+	if err := physical.Map(slot); err != nil {
+		log.Fatal(err)
+	}
+	ram := new(guestmem.Slots)
+	if err := ram.Add(slot); err != nil {
+		log.Fatal(err)
+	}
+
+	// The guest is told what both hosts can carry out, and the one in software goes by that.
+	caps, err := physical.Capabilities()
+	if err != nil {
+		log.Fatal(err)
+	}
+	ids, err := idr.Derive(nil, caps, bridge.Capabilities{IDs: soft.DefaultIDs()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	emulated, err := soft.New(soft.Config{Memory: ram, IDs: ids.Regs})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer emulated.Close()
+
+	smmu, err := vsmmu.New(vsmmu.Config{IDs: ids.Regs, Memory: ram, Interrupts: wires{}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer smmu.Close() // before its hosts
+	if err := smmu.Attach(0x10, physical, device); err != nil {
+		log.Fatal(err)
+	}
+	if err := smmu.Attach(0x18, emulated, soft.NewEndpoint()); err != nil {
+		log.Fatal(err)
+	}
 }
