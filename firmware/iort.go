@@ -165,6 +165,12 @@ func (i *IORT) check() error {
 	if len(i.OEMID) > 6 || len(i.OEMTableID) > 8 {
 		return fmt.Errorf("OEMID %q, OEMTableID %q: longer than 6 or 8 bytes", i.OEMID, i.OEMTableID)
 	}
+	const granule = 64<<10 - 1
+	for n, s := range i.SMMUs {
+		if s.Base&granule != 0 {
+			return fmt.Errorf("SMMUs[%d] is at %#x: not a multiple of 64 KiB (IHI 0070 §6.1)", n, s.Base)
+		}
+	}
 	for _, r := range i.Roots {
 		switch {
 		case r.Requesters == 0 || r.Requesters > 1<<16:
@@ -175,7 +181,6 @@ func (i *IORT) check() error {
 			return fmt.Errorf("segment %d has %d StreamIDs from %v on: beyond 32 bits", r.Segment, r.Requesters, r.StreamBase)
 		}
 	}
-	const granule = 64<<10 - 1
 	for _, r := range i.RMRs {
 		switch {
 		case !i.has(r.SMMU):

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
@@ -270,4 +271,24 @@ func TestAGuestAnswersAPageRequest(t *testing.T) {
 	}
 	r.run(smmuv3.Command{3<<32 | 0x41, 0b10<<12 | 7})
 	assert.Equal(t, soft.PageResponse{Group: 7, Code: smmuv3.PRGSuccess}, <-answers)
+}
+
+// soft.Config.IDs: beside another host, the one in software takes what the guest is shown.
+func TestASoftHostGoesByWhatTwoHostsHaveInCommon(t *testing.T) {
+	other := bridge.Capabilities{IDs: smmuv3.IDRegs{ // SMMUv3.1 with both stages, 44 bits, no substreams
+		IDR:  [6]uint32{0x0d44101b, 0x02730010, 0, 0x00001414, 0, 0x00000074},
+		AIDR: 1,
+	}}
+	for _, policy := range []idr.Policy{nil, {smmuv3.MSI: 1, smmuv3.CMDQS: 19, smmuv3.SIDSIZE: 32}} {
+		ids, err := idr.Derive(policy, other, bridge.Capabilities{IDs: soft.DefaultIDs()})
+		require.NoError(t, err)
+		ram := new(guestmem.Slots)
+		host, err := soft.New(soft.Config{Memory: ram, IDs: ids.Regs})
+		require.NoError(t, err)
+		defer host.Close()
+		caps, err := host.Capabilities()
+		require.NoError(t, err)
+		assert.EqualValues(t, 4, caps.IDs.Get(smmuv3.OAS), "44 bits")
+		assert.NoError(t, idr.Satisfies(caps, ids.Regs), "and so Attach takes it")
+	}
 }

@@ -39,7 +39,8 @@ Usage:
 Exit status:
   0    every check held
   1    a check did not hold; for replay: the device does otherwise than was recorded; for decode: something is illegal
-  2    nothing was done: a bad flag, a file that is no arm64 kernel or no transcript, something missing
+  2    nothing was done: a bad flag, a file that is no arm64 kernel or no transcript, something missing;
+       or the output could not be written
   3    the guest did not come to its end: it panicked, hung, or ran out of time
   130  interrupted (128 plus the signal's number)
 `
@@ -54,7 +55,17 @@ var commands = map[string]func(args []string, stdout, stderr io.Writer) int{
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
+// run is the whole program. What nobody could read has not succeeded.
 func run(args []string, stdout, stderr io.Writer) int {
+	out := &output{Writer: stdout}
+	code := dispatch(args, out, stderr)
+	if err := out.failure(); code == exitOK && err != nil {
+		return complain(stderr, err)
+	}
+	return code
+}
+
+func dispatch(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		fmt.Fprint(stderr, usage)
 		return exitUsage

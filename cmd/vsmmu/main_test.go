@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -52,6 +53,19 @@ func TestBadCommandLinesGetOneLineAndStatus2(t *testing.T) {
 			assert.Equal(t, 1, strings.Count(stderr.String(), "\n"), "one line, not %q", stderr.String())
 			assert.Empty(t, stdout.String())
 		})
+	}
+}
+
+// fullDisk takes no output.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestOutputThatCannotBeWrittenIsStatus2(t *testing.T) {
+	for _, args := range [][]string{{"help"}, {"boot", "-h"}, {"help", "decode"}, {"decode", "cmd", "46"}, {"replay"}} {
+		var stderr bytes.Buffer
+		assert.Equal(t, 2, run(args, fullDisk{}, &stderr), args)
+		assert.Equal(t, "vsmmu: no space left on device\n", stderr.String(), args)
 	}
 }
 
