@@ -59,10 +59,11 @@ staticcheck: ## staticcheck
 tidy: ## fail if go.mod or go.sum is not tidy
 	$(GO) mod tidy -diff
 
+# The limit of time is there to end a hang; what a starved machine takes is no failure.
 unit: ## the unit tests and the conformance suite, with the race detector
 	@scripts/need compiler
 	@scripts/need iasl || test "$$CI" != true # its test says that it was not run
-	CGO_ENABLED=1 $(GO) test -race ./...
+	CGO_ENABLED=1 $(GO) test -race -timeout 1h ./...
 
 cross: ## build for every platform of the library, without cgo
 	@set -e; for platform in $(LIBRARY_PLATFORMS); do \

@@ -16,6 +16,9 @@ import (
 // counts as a difference. A device that does the same never comes near it.
 const stall = 10 * time.Second
 
+// lookEvery is how soon it is looked again at what changes without anybody being told.
+const lookEvery = time.Millisecond
+
 // Replay does to a new device what was done to the recorded one: it makes the
 // guest's accesses, the host's faults and the embedder's calls, and answers the
 // device's own reads and calls, all as recorded. Each thing that the device does
@@ -213,21 +216,22 @@ func (r *replay) await(i int) {
 func (r *replay) wait(ok func() bool, late func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	deadline := time.Now().Add(r.stall)
+	// Not by the clock: where the whole machine stands still, the device can do nothing, either.
+	var waited time.Duration
 	for tries := 0; r.err == nil && !ok(); tries++ {
 		switch {
 		case tries < 1000: // as a rule it is a matter of microseconds
 			r.mu.Unlock()
 			runtime.Gosched()
 			r.mu.Lock()
-		case time.Now().After(deadline):
+		case waited >= r.stall:
 			late()
 			return
 		default:
-			// Registers change without anybody being told: it is looked again.
-			again := time.AfterFunc(time.Millisecond, func() {
+			again := time.AfterFunc(lookEvery, func() {
 				r.mu.Lock() // not before it is waited for
 				defer r.mu.Unlock()
+				waited += lookEvery
 				r.progress.Broadcast()
 			})
 			r.progress.Wait()

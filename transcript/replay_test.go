@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -288,12 +289,14 @@ func TestReplayTellsTheFirstDifference(t *testing.T) {
 				}
 			}
 			require.True(t, changed)
-			err := replayWithin(t.Context(), &Transcript{Header: tr.Header, Entries: entries}, 200*time.Millisecond, false)
-			var d *Difference
-			require.ErrorAs(t, err, &d)
-			for _, w := range c.words {
-				assert.ErrorContains(t, err, w)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				err := Replay(t.Context(), &Transcript{Header: tr.Header, Entries: entries})
+				var d *Difference
+				require.ErrorAs(t, err, &d)
+				for _, w := range c.words {
+					assert.ErrorContains(t, err, w)
+				}
+			})
 		})
 	}
 }
@@ -336,9 +339,13 @@ func TestReplayOfWhatTheDeviceDoesNotDo(t *testing.T) {
 	tr := recorded(t, func(g *guest) { g.attach(0x10) })
 	i := slices.IndexFunc(tr.Entries, func(e Entry) bool { _, ok := e.Body.(*Return); return ok })
 	tr.Entries = slices.Insert(tr.Entries, i, Entry{At: tr.Entries[i].At, Body: &Pulse{Line: vsmmu.LineEventQ}})
-	err := replayWithin(t.Context(), tr, 50*time.Millisecond, false)
-	assert.ErrorContains(t, err, "pulse of line eventq")
-	assert.ErrorContains(t, err, "nothing came")
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		err := Replay(t.Context(), tr)
+		assert.ErrorContains(t, err, "pulse of line eventq")
+		assert.ErrorContains(t, err, "nothing came")
+		assert.Equal(t, stall, time.Since(began), "in a bubble to wait takes time, and nothing else")
+	})
 }
 
 func TestReplayEndsWithItsContext(t *testing.T) {

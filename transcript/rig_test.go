@@ -78,7 +78,7 @@ func (g *guest) r32(off uint64) uint32    { return uint32(g.Load(off, 4)) }
 
 func (g *guest) poll(what string, ok func() bool) {
 	g.Helper()
-	require.Eventually(g, ok, 10*time.Second, 50*time.Microsecond, what)
+	require.Eventually(g, ok, 2*time.Minute, 50*time.Microsecond, what)
 }
 
 func (g *guest) enable(cr0 uint32) {

@@ -180,7 +180,7 @@ func (r *rig) eventually(ok func() bool, what string) {
 	if ok() {
 		return
 	}
-	require.Eventually(r, ok, 10*time.Second, 50*time.Microsecond, what)
+	require.Eventually(r, ok, 2*time.Minute, 50*time.Microsecond, what)
 }
 
 // put places commands at the end of the queue without telling the device, and

@@ -140,7 +140,7 @@ func testATS(s *suite) {
 			select {
 			case got := <-requests:
 				assert.Equal(r, q, got.Defined())
-			case <-time.After(10 * time.Second):
+			case <-time.After(2 * time.Minute):
 				require.Fail(r, "the request has not come")
 			}
 		}

@@ -157,6 +157,6 @@ func (r *rig) event(t smmuv3.EventType) smmuv3.Event {
 			}
 		}
 		return false
-	}, 10*time.Second, time.Millisecond, "%v has not come", t)
+	}, 2*time.Minute, time.Millisecond, "%v has not come", t)
 	return found
 }

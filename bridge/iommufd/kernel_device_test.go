@@ -84,7 +84,7 @@ func (g *guestDriver) command(cmds ...smmuv3.Command) {
 		g.prod++
 	}
 	g.smmu.Store(smmuv3.RegCMDQProd, 4, g.prod%512)
-	require.Eventually(g.t, func() bool { return g.smmu.Load(smmuv3.RegCMDQCons, 4) == g.prod%512 }, 10*time.Second, time.Millisecond,
+	require.Eventually(g.t, func() bool { return g.smmu.Load(smmuv3.RegCMDQCons, 4) == g.prod%512 }, 2*time.Minute, time.Millisecond,
 		"CMDQ_CONS %#x GERROR %#x", g.smmu.Load(smmuv3.RegCMDQCons, 4), g.smmu.Load(smmuv3.RegGERROR, 4))
 }
 
@@ -126,7 +126,7 @@ func (g *guestDriver) enable() {
 	g.command(smmuv3.Command{0x04, 31}, smmuv3.Command{0x30}) // CFGI_ALL, TLBI_NSNH_ALL
 	g.smmu.Store(smmuv3.RegCR0, 4, smmuv3.CR0CMDQEN|smmuv3.CR0EVENTQEN|smmuv3.CR0SMMUEN)
 	require.Eventually(g.t, func() bool { return g.smmu.Load(smmuv3.RegCR0ACK, 4) == g.smmu.Load(smmuv3.RegCR0, 4) },
-		10*time.Second, time.Millisecond)
+		2*time.Minute, time.Millisecond)
 }
 
 // remap has iova lead to another page, or to none.
@@ -145,7 +145,7 @@ func (g *guestDriver) faults() smmuv3.Event {
 	g.t.Helper()
 	before := g.smmu.Load(smmuv3.RegEVENTQProd, 4)
 	assert.False(g.t, g.reaches(pageB), "withdrawn")
-	require.Eventually(g.t, func() bool { return g.smmu.Load(smmuv3.RegEVENTQProd, 4) != before }, 10*time.Second, time.Millisecond)
+	require.Eventually(g.t, func() bool { return g.smmu.Load(smmuv3.RegEVENTQProd, 4) != before }, 2*time.Minute, time.Millisecond)
 	var record [smmuv3.EventSize]byte
 	require.NoError(g.t, g.ReadAt(record[:], eventq+guestmem.GPA(before%256*smmuv3.EventSize)))
 	g.smmu.Store(smmuv3.RegEVENTQCons, 4, g.smmu.Load(smmuv3.RegEVENTQProd, 4))

@@ -79,7 +79,7 @@ func newSMMURig(t *testing.T) *smmuRig {
 	r.Store(smmuv3.RegCMDQBase, 8, cmdqAt|8)
 	r.Store(smmuv3.RegEVENTQBase, 8, eventqAt|4)
 	r.Store(smmuv3.RegCR0, 4, smmuv3.CR0CMDQEN|smmuv3.CR0EVENTQEN|smmuv3.CR0SMMUEN)
-	require.Eventually(t, func() bool { return r.Load(smmuv3.RegCR0ACK, 4) == 0xd }, 10*time.Second, 50*time.Microsecond)
+	require.Eventually(t, func() bool { return r.Load(smmuv3.RegCR0ACK, 4) == 0xd }, 2*time.Minute, 50*time.Microsecond)
 	return r
 }
 

@@ -85,7 +85,10 @@ const (
 func (l *lab) run(ctx context.Context) error {
 	l.progress.Stage("the kernel and the programs are read")
 	tests, vmmTests, err := l.read(ctx)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
 		return &runner.InputError{Err: err}
 	}
 	l.progress.Stage("the firmware's IORT is read")
