@@ -93,7 +93,8 @@ var (
 	// DMA.
 	ErrGone = errors.New("the device is gone")
 	// ErrATCTimeout: an endpoint did not complete an ATC_INV in time (IHI 0070
-	// §3.9.1.4). Asking again would not help.
+	// §3.9.1.4). Asking again would not help; the host sees to it that what the
+	// endpoint holds is of no use to it.
 	ErrATCTimeout = errors.New("an ATC invalidation timed out")
 	// ErrInUse: the StreamID or the endpoint is attached already.
 	ErrInUse = errors.New("in use")

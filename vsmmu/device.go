@@ -310,7 +310,6 @@ func (d *Device) Reset() error {
 		d.setPRIQueue(false)
 		d.failed.Store(false)
 		d.failure = nil
-		d.atcTimeout = false
 		d.putRegisters(d.reset)
 		d.gbpa = smmuv3.GBPA(d.reset[wGBPA])
 		for _, st := range d.streams.All() {
@@ -327,6 +326,7 @@ func (d *Device) Reset() error {
 				err = errors.Join(err, d.makeGood(h))
 			}
 		}
+		d.atcTimeout = false // the next guest has asked for nothing
 		if d.failed.Load() {
 			return d.failure
 		}

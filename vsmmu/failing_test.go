@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -331,8 +332,8 @@ func (l *life) look() {
 				continue
 			}
 			h.answered(c)
-			if c.Op == record.Invalidate && errors.Is(c.Err, bridge.ErrATCTimeout) && c.Commands[0] != smmuv3.NewTLBINSNHAll() {
-				l.timedOut = true // of the guest's, and not one to make good for another failure
+			if c.Op == record.Invalidate && errors.Is(c.Err, bridge.ErrATCTimeout) {
+				l.timedOut = true
 			}
 			l.failed = l.failed || c.Err != nil
 		}
@@ -502,6 +503,56 @@ func TestSuspectHost(t *testing.T) {
 	r.run(cmdSync)
 	r.idle()
 	assert.Empty(t, r.ops(), "and nothing is owed any more")
+}
+
+// TestADeadEndpointIsItsOwn_3_9_1_4: an endpoint that answers no ATC_INV any more is no reason
+// to suspect its host, which has invalidated all else: the others' streams go on translating,
+// and its own. The guest whose commands were made good for is told at its SYNC; the next one,
+// after Reset, is not.
+func TestADeadEndpointIsItsOwn_3_9_1_4(t *testing.T) {
+	r := newRig(t, withATS)
+	var dropped [][]smmuv3.Command
+	fails := false
+	r.host.FailWith(func(c record.Call) error {
+		switch {
+		case c.Op != record.Invalidate:
+		case fails:
+			fails = false
+			return errAgain
+		case slices.ContainsFunc(c.Commands, func(c smmuv3.Command) bool { return c.Opcode() == smmuv3.OpATCInv && c.StreamID() == 3 }):
+			dropped = append(dropped, c.Commands)
+			return bridge.ErrATCTimeout
+		}
+		return nil
+	})
+	r.ste(3, 0xb|cdAt, 1<<28)
+	r.ste(4, 0xb|cdAt)
+	require.NoError(t, r.Attach(3, r.host, "dead"))
+	require.NoError(t, r.Attach(4, r.host, "disk"))
+	r.setup()
+	translate := func() {
+		for sid := smmuv3.StreamID(3); sid <= 4; sid++ {
+			assert.Equal(t, bridge.Translate, r.stage(sid).Disposition)
+		}
+	}
+
+	fails = true
+	r.run(tlbi(1), cmdSync)
+	r.idle()
+	assert.Equal(t, uint32(1|3<<24), r.r32(cmdqCons), "CERROR_ATC_INV_SYNC")
+	translate()
+	r.w32(gerrorn, 1)
+	r.idle()
+	assert.Equal(t, uint32(2), r.r32(cmdqCons))
+
+	assert.ErrorIs(t, r.Reset(), bridge.ErrATCTimeout)
+	r.setup()
+	r.run(tlbi(1), cmdSync)
+	r.idle()
+	assert.Zero(t, r.gerror())
+	assert.Equal(t, uint32(2), r.r32(cmdqCons))
+	translate()
+	assert.Len(t, dropped, 2, "and is asked again by nobody but the guest")
 }
 
 // TestSuspectHostsBypass_6_3_9_6: streams that bypass, by GBPA or by their STE, make no
@@ -745,8 +796,25 @@ func TestFullBatchFails(t *testing.T) {
 }
 
 // TestInvalidateEverythingOfMany: what makes good for a failure may itself be
-// more than a batch.
+// more than a batch. Of an error in that nothing more is asked, but for an endpoint's.
 func TestInvalidateEverythingOfMany(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		answers []error // of what follows on the failure
+		stage   bridge.Disposition
+		gerror  uint32
+	}{
+		{"it succeeds", []error{nil, nil}, bridge.Translate, 0},
+		{"an endpoint is late", []error{bridge.ErrATCTimeout, nil}, bridge.Translate, 1},
+		{"the last one is", []error{nil, bridge.ErrATCTimeout}, bridge.Translate, 1},
+		{"and then it fails", []error{bridge.ErrATCTimeout, errAgain}, bridge.Abort, 0},
+		{"it fails at once", []error{errAgain}, bridge.Abort, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) { invalidateEverythingOfMany(t, tc.answers, tc.stage, tc.gerror) })
+	}
+}
+
+func invalidateEverythingOfMany(t *testing.T, answers []error, stage bridge.Disposition, gerror uint32) {
 	r := newRig(t, withATS)
 	for sid := range smmuv3.StreamID(400) {
 		r.ste(sid, 0xb|cdAt, 1<<28)
@@ -757,17 +825,23 @@ func TestInvalidateEverythingOfMany(t *testing.T) {
 	r.w64(cmdqBase, cmdqAt|8)
 	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0SMMUEN)
 	r.host.Forget()
-	n := 0
-	r.host.FailWith(func(c record.Call) error {
-		if n++; n == 1 {
-			return errAgain
+	left := append([]error{errAgain}, answers...)
+	r.host.FailWith(func(c record.Call) (err error) {
+		if c.Op == record.Invalidate {
+			err, left = left[0], left[1:]
 		}
-		return nil
+		return err
 	})
 	r.run(tlbi(1), cmdSync)
 	r.idle()
-	calls := r.host.Forget()
-	require.Len(t, calls, 3)
-	assert.Equal(t, []int{1024, 1 + 3*400 - 1024}, []int{len(calls[1].Commands), len(calls[2].Commands)},
+	var sizes []int
+	for _, c := range r.host.Forget() {
+		if c.Op == record.Invalidate {
+			sizes = append(sizes, len(c.Commands))
+		}
+	}
+	assert.Equal(t, []int{1, 1024, 1 + 3*400 - 1024}[:1+len(answers)], sizes,
 		"all translations; of each stream its CDs, and two commands for what it has cached itself")
+	assert.Equal(t, stage, r.stage(399).Disposition)
+	assert.Equal(t, gerror, r.gerror())
 }

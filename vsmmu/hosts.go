@@ -158,12 +158,18 @@ func (d *Device) flushHost(h *host) {
 	h.n = 0
 	switch {
 	case errors.Is(err, bridge.ErrATCTimeout):
-		d.hostFailed("an endpoint may hold translations that the guest withdrew", err)
-		d.atcTimeout = true
+		d.endpointFailed(err)
 	case err != nil:
 		d.hostFailed("host failed to invalidate; invalidating everything", err)
 		_ = d.makeGood(h) // which is counted
 	}
+}
+
+// endpointFailed is for an ATC_INV that timed out. All else has been invalidated, and a
+// SYNC tells the guest.
+func (d *Device) endpointFailed(err error) {
+	d.hostFailed("an endpoint did not drop its translations", err)
+	d.atcTimeout = true
 }
 
 // makeGood has a host drop all that it may hold of this guest, after an error
@@ -171,9 +177,12 @@ func (d *Device) flushHost(h *host) {
 // until it can at a later SYNC.
 func (d *Device) makeGood(h *host) error {
 	err := d.invalidateEverything(h)
-	was := h.suspect
-	h.suspect = err != nil
-	if err != nil {
+	was, late := h.suspect, errors.Is(err, bridge.ErrATCTimeout)
+	h.suspect = err != nil && !late
+	if late {
+		d.endpointFailed(err)
+	}
+	if h.suspect {
 		d.stats.hostErrors.Add(1)
 		d.owed = true
 		err = fmt.Errorf("vsmmu: host may hold stale translations: %w", err)
@@ -187,19 +196,24 @@ func (d *Device) makeGood(h *host) error {
 
 // invalidateEverything invalidates what a host may hold of this guest: the
 // translations, each stream's Context Descriptors, and what the endpoints
-// themselves cache. Whatever had been gathered goes with it.
-func (d *Device) invalidateEverything(h *host) error {
+// themselves cache. Whatever had been gathered goes with it. An endpoint that does not
+// answer keeps nothing else from it, and any other error comes before that one.
+func (d *Device) invalidateEverything(h *host) (err error) {
 	h.n = 0
-	var err error
+	flush := func() {
+		if err == nil || errors.Is(err, bridge.ErrATCTimeout) {
+			if e := h.Invalidate(h.batch[:h.n]); e != nil {
+				err = e
+			}
+		}
+		h.n = 0
+	}
 	add := func(c smmuv3.Command) {
-		if h.n == batchMax && err == nil {
-			err = h.Invalidate(h.batch[:h.n])
-			h.n = 0
+		if h.n == batchMax {
+			flush()
 		}
-		if err == nil {
-			h.batch[h.n] = c
-			h.n++
-		}
+		h.batch[h.n] = c
+		h.n++
 	}
 	add(smmuv3.NewTLBINSNHAll())
 	d.streamsOf(h, func(st *trap.Stream) {
@@ -212,9 +226,6 @@ func (d *Device) invalidateEverything(h *host) error {
 			}
 		}
 	})
-	if err == nil {
-		err = h.Invalidate(h.batch[:h.n])
-	}
-	h.n = 0
+	flush()
 	return err
 }
