@@ -1,0 +1,149 @@
+package vsmmu
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// These are drivers that no test boots, as the stores and loads that they make where they
+// do otherwise than Linux does when it boots.
+
+// TestKdumpKernelKeepsSMMUEN: a kernel that starts in the place of one that has crashed leaves
+// the SMMU enabled, since DMA goes on by tables that it adopts, and replaces the queues, in
+// whatever state they are. No stream sees anything of that.
+func TestKdumpKernelKeepsSMMUEN(t *testing.T) {
+	const cmdqAt2, eventqAt2 = 0x210000, 0x310000
+	r := newRig(t)
+	r.ste(3, 0xb|cdAt)
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	r.setup()
+	r.run(cmdSync, smmuv3.Command{0xff}, tlbi(1), cmdSync) // the crash comes before CMDQ_ERR is acknowledged
+	require.Equal(t, uint32(1), r.gerror())
+	r.host.Emit(fault(1))
+	require.Equal(t, translates, r.stage(3))
+	r.host.Forget()
+	r.irqs.take()
+
+	r.w32(irqCtrl, 0)
+	assert.Zero(t, r.r32(irqAck))
+	r.enable(smmuv3.CR0SMMUEN)
+	r.w32(gerrorn, r.r32(gerror))
+	assert.Zero(t, r.gerror())
+	r.w64(0x80, 0xdead_0000) // STRTAB_BASE stays, as do CR1 and CR2
+	assert.Equal(t, uint64(strtabAt), r.Load(0x80, 8))
+
+	r.w64(cmdqBase, cmdqAt2|7)
+	r.w32(cmdqProd, 0)
+	r.w32(cmdqCons, 0)
+	assert.Zero(t, r.r32(cmdqCons), "ERR has gone with the error")
+	r.enable(smmuv3.CR0SMMUEN | smmuv3.CR0CMDQEN)
+	r.run(smmuv3.Command{0x04, 31}, cmdSync) // CFGI_ALL
+	r.run(smmuv3.Command{0x30}, cmdSync)     // TLBI_NSNH_ALL
+	assert.Equal(t, uint32(4), r.r32(cmdqCons))
+	assert.Equal(t, []smmuv3.Command{{0x06 | 3<<32}, {0x30}}, r.invalidated(), "and no stage is bound")
+
+	r.w64(eventqBase, eventqAt2|4)
+	r.w32(eventqProd, 0)
+	r.w32(eventqCons, 0)
+	r.enable(smmuv3.CR0SMMUEN | smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN)
+	assert.Empty(t, r.irqs.take(), "of what was before")
+	r.w32(irqCtrl, smmuv3.IRQCtrlEVENTQ|smmuv3.IRQCtrlGERROR)
+	r.host.Emit(fault(1)) // the last that the old queue has
+	assert.Equal(t, uint32(1), r.r32(eventqProd), "it is not merged with one in another queue")
+	assert.NotZero(t, r.mem.Words(eventqAt2, 1)[0])
+	assert.Equal(t, []Line{LineEventQ}, r.irqs.take())
+	assert.Equal(t, translates, r.stage(3))
+}
+
+// TestFreeBSD waits for each CMD_SYNC by the word that its MSI overwrites, whatever IDR0.MSI
+// says, reads PROD and CONS in one load, disables nothing but SMMUEN before it begins, and has a
+// new STE's first double-word written last, with a CFGI_STE before and after.
+func TestFreeBSD(t *testing.T) {
+	r := newRig(t) // whose IDR0.MSI is 1
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	r.host.Forget()
+
+	r.w32(cr0, r.r32(cr0)&^1)
+	for _, cfg := range []uint64{0x68, 0xb0} { // GERROR_IRQ_CFG0, EVENTQ_IRQ_CFG0: no MSIs
+		r.w64(cfg, 0)
+		r.w32(cfg+8, 0)
+		r.w32(cfg+12, 0)
+	}
+	for _, v := range []uint32{0, smmuv3.IRQCtrlEVENTQ | smmuv3.IRQCtrlGERROR} {
+		r.w32(irqCtrl, v)
+		assert.Equal(t, v, r.r32(irqAck))
+	}
+	r.w32(0x28, 0xd75)              // CR1: inner shareable, write-back
+	r.w32(0x2c, 0x7)                // CR2: PTM and E2H are RES0
+	r.w64(0x80, 1<<62|strtabAt)     // STRTAB_BASE, RA
+	r.w32(0x88, 8)                  // linear
+	r.w64(cmdqBase, 1<<62|cmdqAt|8) // RA
+	r.w32(cmdqProd, 0)
+	r.w32(cmdqCons, 0)
+	r.enable(smmuv3.CR0CMDQEN)
+	sync := func() {
+		at := guestmem.GPA(cmdqAt + 16*(r.r32(cmdqProd)&0xff))
+		r.run(smmuv3.Command{0x46 | 1<<12 | 3<<22 | 0xf<<24, uint64(at)})
+		assert.Zero(t, uint32(r.mem.Words(at, 1)[0]), "the SYNC's own first word")
+	}
+	cfgi := func() { r.run(smmuv3.Command{0x03 | 3<<32}); sync() }
+	r.run(smmuv3.Command{0x04, 31})
+	sync()
+	r.run(smmuv3.Command{0x30})
+	sync()
+	r.w64(eventqBase, 1<<62|eventqAt|4)
+	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN)
+	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN | smmuv3.CR0SMMUEN)
+	assert.Equal(t, []bridge.GuestStage{badSTE}, r.binds())
+
+	r.mem.SetWords(strtabAt+64*3+8, 1<<28|0xd4, 0, 0, 0, 0, 0, 0) // EATS without ATS, S1CSH, S1COR, S1CIR
+	cfgi()
+	r.mem.SetWords(strtabAt+64*3, 0xb|cdAt)
+	cfgi()
+	r.run(smmuv3.Command{0x05 | 3<<32, 1}) // CFGI_CD
+	cfgi()
+	r.run(smmuv3.Command{0x01 | 3<<32}) // PREFETCH_CONFIG
+	sync()
+	stage := translates
+	stage.S1CIR, stage.S1COR, stage.S1CSH = 1, 1, 3
+	assert.Equal(t, []bridge.GuestStage{stage}, r.binds())
+
+	r.host.Emit(fault(1))
+	assert.Equal(t, uint64(1), r.Load(eventqProd, 8), "PROD 1, CONS 0")
+	r.w32(eventqCons, 1)
+	assert.Equal(t, uint64(1|1<<32), r.Load(eventqProd, 8))
+	assert.Zero(t, r.gerror())
+}
+
+// TestFirmwareHandsOver: firmware aborts all DMA while it knows of no device, translates, and
+// before it leaves disables everything at once and has DMA bypass. It clears errors by a store
+// to GERROR, which is read-only.
+func TestFirmwareHandsOver(t *testing.T) {
+	r := newRig(t)
+	r.ste(3, 0xb|cdAt)
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	set := func(and, or uint32) { // GBPA
+		r.w32(gbpa, r.r32(gbpa)&and|or|1<<31)
+		r.idle()
+		require.Zero(t, r.r32(gbpa)&(1<<31))
+	}
+	set(^uint32(0), 1<<20)
+	assert.Equal(t, offAbort, r.stage(3))
+	r.w32(gerror, r.r32(gerror)&0x1fd)
+	r.setup()
+	assert.Equal(t, translates, r.stage(3))
+	r.run(tlbi(1), smmuv3.Command{0x46 | 2<<12}) // CS = SIG_SEV: the driver reads CONS
+	assert.Equal(t, uint32(2), r.r32(cmdqCons))
+
+	set(^uint32(1<<20), 0)
+	assert.Equal(t, translates, r.stage(3), "it counts while the SMMU is disabled")
+	r.enable(0)
+	assert.Equal(t, offBypass, r.stage(3))
+	assert.Zero(t, r.gerror())
+}
