@@ -54,8 +54,8 @@ func TestKdumpKernelKeepsSMMUEN(t *testing.T) {
 	r.enable(smmuv3.CR0SMMUEN | smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN)
 	assert.Empty(t, r.irqs.take(), "of what was before")
 	r.w32(irqCtrl, smmuv3.IRQCtrlEVENTQ|smmuv3.IRQCtrlGERROR)
-	r.host.Emit(fault(1)) // the last that the old queue has
-	assert.Equal(t, uint32(1), r.r32(eventqProd), "it is not merged with one in another queue")
+	r.host.Emit(fault(1))
+	assert.Equal(t, uint32(1), r.r32(eventqProd))
 	assert.NotZero(t, r.mem.Words(eventqAt2, 1)[0])
 	assert.Equal(t, []Line{LineEventQ}, r.irqs.take())
 	assert.Equal(t, translates, r.stage(3))

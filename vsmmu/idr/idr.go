@@ -29,7 +29,7 @@ import (
 //	STLevel            0, 1         1        two-level stream tables
 //	CMDQS, EVENTQS     0 to 19      8        log2 of the most entries; Linux wants CMDQS of 7 or more
 //	PRIQS              0 to 19      8        the same for page requests, with PRI
-//	MSI                0, 1         0        the device's own interrupts may be messages
+//	MSI                0, 1         0        the device's own interrupts may be messages; FreeBSD wants them
 //	Implementer, Revision, Variant, ProductID  0: nobody's; what drivers choose errata by
 //	OAS                0 to 6       hosts'   encoding of the output address size, the guest's physical one
 //	SSIDSIZE           0 to 20      hosts'   bits of a SubstreamID
