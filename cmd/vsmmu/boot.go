@@ -47,7 +47,7 @@ func bootCommand(args []string, stdout, stderr io.Writer) int {
 }
 
 func parseBoot(args []string, stdout io.Writer) (lab.Options, error) {
-	o := lab.Options{Out: stdout, Timeout: 8 * time.Minute}
+	o := lab.Options{Out: stdout, Timeout: 30 * time.Minute}
 	f := flag.NewFlagSet("boot", flag.ContinueOnError)
 	machineFlags(f, &o, "boot")
 	f.StringVar(&o.Transport, "transport", "mmio", "how the guest reaches the disks, `HOW`: "+strings.Join(lab.Transports, ", ")+"\nas PCI functions they interrupt by messages, which the SMMU translates")

@@ -48,6 +48,6 @@ func parseLab(args []string, stdout io.Writer) (iommulab.Options, error) {
 	f.StringVar(&o.QEMU, "qemu", "", "the emulator, QEMU 9.1 or later, `FILE` (default: the one fetched by make lab)")
 	f.StringVar(&o.Firmware, "firmware", "", "QEMU_EFI.fd, `FILE` (default: the one fetched by make lab)")
 	f.StringVar(&o.Report, "report", filepath.Join("build", "lab", "report.json"), "where the report goes, `FILE`")
-	f.DurationVar(&o.Timeout, "timeout", 10*time.Minute, "the `TIME` after which it is given up")
+	f.DurationVar(&o.Timeout, "timeout", time.Hour, "the `TIME` after which it is given up")
 	return o, parseFlags(f, &o.Timeout, args, labUsage, stdout)
 }

@@ -142,7 +142,7 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 }
 
 // patience is how long the misbehaving endpoint waits for the guest. Emulated machines are slow.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // stray makes the misbehaving endpoint's DMA, and returns when that is over.
 func stray(ctx context.Context, rogue *endpoint, r *report.Report) {

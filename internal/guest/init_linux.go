@@ -16,10 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How long the init waits for what the kernel does on its own. Emulated machines are slow.
+// How long the init waits for what the kernel does on its own. Emulated machines are slow, and starved ones slower.
 const (
-	deviceTimeout = 60 * time.Second
-	faultTimeout  = 20 * time.Second
+	deviceTimeout = 3 * time.Minute
+	faultTimeout  = time.Minute
 )
 
 // Init is the guest's whole user space. It ends with power off.

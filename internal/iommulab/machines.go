@@ -26,7 +26,7 @@ func (l *lab) base(stages string, initrd []byte, cmdline string, args ...string)
 			"-bios", l.Firmware, // without it, Linux would have no ACPI
 		}, args...),
 		Image: l.image, Initrd: initrd,
-		Cmdline: "console=ttyAMA0 acpi=force panic=-1 -- " + cmdline,
+		Cmdline: "console=ttyAMA0 acpi=force panic=-1 " + machine.Patience + " -- " + cmdline,
 	}
 }
 

@@ -24,8 +24,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/arm64image"
 )
 
-// tooQuiet is how long no machine may say anything: on a busy one an emulated machine may need minutes for a test.
-const tooQuiet = 4 * time.Minute
+// tooQuiet is how long no machine may say anything: on a busy one an emulated machine may need minutes for a test. A guest that
+// hangs is to be given up before, by who can tell where it is.
+const tooQuiet = 12 * time.Minute
 
 // Run takes the lab through its parts, prints what happens, and leaves the report. The error is a *lab.InputError if nothing
 // was run, the cause of ctx if that ended, and otherwise why no report could be left: what went wrong is in the report.

@@ -13,9 +13,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/internal/reportfile"
 )
 
-// tooQuiet is how long no machine may say anything. Emulated kernels are slow, and the one of the benchmark says nothing until
-// its init runs, which on a busy machine takes more than a minute.
-const tooQuiet = 4 * time.Minute
+// tooQuiet is how long no machine may say anything. It is there to end a hang: emulated kernels are slow, and on a starved machine
+// much slower, and the one of the benchmark says nothing until its init runs.
+const tooQuiet = 8 * time.Minute
 
 // guestCPUs is how many the guest has.
 const guestCPUs = 2

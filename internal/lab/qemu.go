@@ -17,7 +17,7 @@ const (
 	// the disks' backing files.
 	hostMem = 2560 << 20
 	// stopGrace is how long the host has to report as far as it came once it was told to stop.
-	stopGrace = 10 * time.Second
+	stopGrace = 30 * time.Second
 )
 
 // HostInitRole is the first argument of this program as the emulated host's init.

@@ -9,7 +9,7 @@ import (
 )
 
 // portTimeout is how long the kernel may take to show a port.
-const portTimeout = 30 * time.Second
+const portTimeout = 2 * time.Minute
 
 // OpenPort opens the virtio-serial port with this name.
 func OpenPort(name string) (*os.File, error) {

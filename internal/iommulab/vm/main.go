@@ -36,8 +36,8 @@ const (
 	guestMem  = 256 << 20
 	guestCPUs = 2
 	maxLine   = 4 << 10
-	// bootTimeout is how long a boot of the guest may take.
-	bootTimeout = 3 * time.Minute
+	// bootTimeout is how long a boot of the guest may take: many times what it takes, so that it ends a hang and nothing else.
+	bootTimeout = 10 * time.Minute
 )
 
 func run(m *machine.Machine) (err error) {
@@ -74,7 +74,7 @@ func run(m *machine.Machine) (err error) {
 	c.requests = func() uint64 { return host.Stats().Invalidations }
 	v, err := newVM(vmm.Config{
 		Kernel: image, Initrd: initrd, Mem: guestMem, CPUs: guestCPUs,
-		Cmdline: "console=ttyAMA0 earlycon panic=-1 -- " + guest.LabRole, Console: console, Control: c,
+		Cmdline: "console=ttyAMA0 earlycon panic=-1 " + machine.Patience + " -- " + guest.LabRole, Console: console, Control: c,
 	}, host, path, disk, notes)
 	if err != nil {
 		return err
