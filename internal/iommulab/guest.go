@@ -37,8 +37,22 @@ func (l *lab) runGuest(ctx context.Context) error {
 	if err := os.Truncate(nvme, machine.DiskSize); err != nil {
 		return err
 	}
-	if err := l.follow(ctx, l.guestMachine(append(l.iort, initrd...), nvme), l.hearVMM); err != nil {
+	var said string // the last line of the VMM's, which is why it failed if it did
+	failed := false
+	err = l.follow(ctx, l.guestMachine(append(l.iort, initrd...), nvme), func(m machine.Message) {
+		switch {
+		case m.Line != nil:
+			said = *m.Line
+		case m.Exit != nil:
+			failed = m.Exit.Status != 0
+		}
+		l.hearVMM(m)
+	})
+	switch {
+	case err != nil:
 		return err
+	case failed:
+		return fmt.Errorf("the VMM failed: %s", said)
 	}
 	l.report.Guest.NVMe, err = checkNVMe(nvme)
 	return err

@@ -44,6 +44,12 @@ func actQEMU(mode string, port *os.File) {
 		fmt.Fprintf(channel, "%s\n", line)
 	}
 	if strings.HasSuffix(os.Args[len(os.Args)-1], machine.VMRole) {
+		if mode == "VMM fails" {
+			why := "the guest did not end"
+			send(machine.Message{Line: &why})
+			send(machine.Message{Exit: &machine.Exit{Status: 1}})
+			return
+		}
 		actVMM(send)
 		return
 	}
@@ -176,6 +182,7 @@ func TestRunThatFailsSaysWhatWasLastSeen(t *testing.T) {
 		{"panics", "the machine went down before the program ended"},
 		{"talks nonsense", "the machine sent what is no message"},
 		{"gives up", "no vfio-pci"},
+		{"VMM fails", "the VMM failed: the guest did not end"},
 		{"no IORT", "reading the IORT: iommulab: not an IORT"},
 	} {
 		t.Run(tt.mode, func(t *testing.T) {
