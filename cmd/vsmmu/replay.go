@@ -39,7 +39,7 @@ func replayCommand(args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		return complain(stderr, fmt.Errorf("%w: see vsmmu replay -h", err))
 	case f.NArg() > 1:
-		return complain(stderr, fmt.Errorf("unexpected argument %q: see vsmmu replay -h", f.Arg(1)))
+		return complain(stderr, fmt.Errorf("unexpected argument %q after FILE: see vsmmu replay -h", f.Arg(1)))
 	}
 	t, err := readTranscript(f.Arg(0))
 	if err != nil {

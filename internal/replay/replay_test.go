@@ -115,6 +115,15 @@ func TestTextIsPrintable(t *testing.T) {
 	}
 }
 
+// Without hosts in its header a transcript has no reasons, and no column for their values.
+func TestIDsThatNobodyExplainsAreShownWithoutReasons(t *testing.T) {
+	tr := &transcript.Transcript{}
+	tr.IDs.Set(smmuv3.S1P, 1)
+	var text bytes.Buffer
+	require.NoError(t, Summarize(tr).Text(&text, 100, false))
+	assert.Contains(t, text.String(), "  IDR0  S1P    1      yes\n")
+}
+
 // A transcript of anything, with the least of everything, can be told.
 func TestOddTranscripts(t *testing.T) {
 	odd := &transcript.Transcript{

@@ -116,23 +116,32 @@ func (p printer) head(s *Summary) {
 }
 
 func (p printer) ids(all []ID) {
-	p.title("ID registers: what the host has, what the guest is shown, and why")
-	rows := [][]string{{"", "field", "host", "guest", "meaning, and why"}}
+	// A transcript need not say what they were derived from.
+	derived := slices.ContainsFunc(all, func(f ID) bool { return f.Reason != "" })
+	title, meaning := "ID registers: what the guest is shown", "meaning"
+	if derived {
+		title, meaning = "ID registers: what the host has, what the guest is shown, and why", "meaning, and why"
+	}
+	p.title("%s", title)
+	row := func(register, field, host, guest, why string) []string {
+		if derived {
+			return []string{register, field, host, guest, why}
+		}
+		return []string{register, field, guest, why}
+	}
+	rows := [][]string{row("", "field", "host", "guest", meaning)}
 	hidden := 0
 	for _, f := range all {
 		if f.Host == 0 && f.Guest == 0 {
 			hidden++
 			continue
 		}
-		why := f.Reason
-		if f.Meaning != "" {
-			why = f.Meaning + ": " + why
-		}
-		rows = append(rows, []string{f.Register, f.Field, fmt.Sprint(f.Host), fmt.Sprint(f.Guest), why})
+		why := strings.Join(slices.DeleteFunc([]string{f.Meaning, f.Reason}, func(s string) bool { return s == "" }), ": ")
+		rows = append(rows, row(f.Register, f.Field, fmt.Sprint(f.Host), fmt.Sprint(f.Guest), why))
 	}
 	p.table(rows)
 	if hidden > 0 {
-		fmt.Fprintf(p, "  %s\n", p.in(dim, fmt.Sprintf("and %d fields that are 0 for both (-json has them)", hidden)))
+		fmt.Fprintf(p, "  %s\n", p.in(dim, fmt.Sprintf("and %d fields that are 0 (-json has them)", hidden)))
 	}
 }
 
