@@ -1,8 +1,8 @@
 // Package bridge is the seam between the virtual SMMU and the host that carries
 // out its translations: interfaces and plain values, no behaviour.
 //
-// It is the interface that the 2018 thread "iommu: Introduce bind_guest_stage
-// API" argues out, five states and all:
+// It comes from the 2018 mailing-list thread "iommu: Introduce bind_guest_stage
+// API", with its five states:
 //
 //	state of the thread                    here
 //	(1) default domain, no container       no Stream exists
@@ -48,15 +48,14 @@ type Host interface {
 	// the first Bind its DMA aborts, in silence.
 	Attach(sid smmuv3.StreamID, ep Endpoint) (Stream, error)
 
-	// Invalidate carries out commands in order and returns when they have
-	// taken effect, in-flight DMA included, as if a SYNC had followed. The
-	// commands are legal ones of the kinds TLBI_NH_*, TLBI_NSNH_ALL, CFGI_CD,
-	// CFGI_CD_ALL and ATC_INV, where the guest was shown IDR0.S2P also
-	// TLBI_S12_VMALL and TLBI_S2_IPA, as the guest wrote them; the slice is the
-	// caller's again on return. The faults of the DMA that it waited for have
-	// reached the sink of Events by then. After an error none of the commands
-	// can be relied on to have been carried out, nor not to have been; but
-	// after ErrATCTimeout all that are no ATC_INV have been.
+	// Invalidate carries out commands in order and returns when they have taken effect,
+	// in-flight DMA included, as if a SYNC had followed. The faults of the DMA that it
+	// waited for have reached the sink of Events by then. The commands are as the guest
+	// wrote them, legal, and of the kinds TLBI_NH_*, TLBI_NSNH_ALL, CFGI_CD,
+	// CFGI_CD_ALL and ATC_INV; where the guest was shown IDR0.S2P, also TLBI_S12_VMALL
+	// and TLBI_S2_IPA. The slice is the caller's again on return. After an error each
+	// command may or may not have been carried out; but after ErrATCTimeout all have
+	// been except ATC_INVs.
 	Invalidate([]smmuv3.Command) error
 
 	// Events says where faults go that the guest is to see: with the guest's

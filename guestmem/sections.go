@@ -107,14 +107,13 @@ func home() uint32 {
 
 // Drain returns when all sections have ended that began before. Called from
 // within one it never does.
-//
-// A section may have found an epoch and taken its place only when that had
-// passed. If it did so too late for this drain to see it, then what was
-// withdrawn before the drain was out of its reach; and the next one takes it for
-// older than it is. Hence a section that has its place looks again, for Epoch:
-// what others have kept is not out of its reach. Of the crowd, which has but two
-// parities, such latecomers are waited for first.
 func (s *Sections) Drain() {
+	// A section may have found an epoch and taken its place only when that had
+	// passed. If it did so too late for this drain to see it, then what was
+	// withdrawn before the drain was out of its reach; and the next one takes it for
+	// older than it is. Hence a section that has its place looks again, for Epoch:
+	// what others have kept is not out of its reach. Of the crowd, which has but two
+	// parities, such latecomers are waited for first.
 	s.drain.Lock()
 	defer s.drain.Unlock()
 	old := s.epoch.Load()

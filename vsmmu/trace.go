@@ -13,10 +13,9 @@ type Trace struct {
 	Command func(smmuv3.Command, smmuv3.CmdqErr)
 	// Bind: a host was asked to bind a stage, and answered.
 	Bind func(smmuv3.StreamID, bridge.GuestStage, error)
-	// Event: an event was met, and became of it what Fate says.
+	// Event: an event was met; Fate says what became of it.
 	Event func(smmuv3.Event, Fate)
-	// PageRequest: an endpoint made a page request, and it became of it what Fate
-	// says.
+	// PageRequest: an endpoint made a page request; Fate says what became of it.
 	PageRequest func(smmuv3.PageRequest, Fate)
 	// Interrupt: an interrupt was signalled, by wire or MSI or both.
 	Interrupt func(Line)

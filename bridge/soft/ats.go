@@ -13,14 +13,14 @@ import (
 // ATS is what an endpoint that caches translations, as PCIe functions with an ATC
 // do, carries out for the SMMU (§3.9.1).
 type ATS struct {
-	// Invalidate drops the translations that are in a range, and comes back when no
-	// translated access uses one any more: the guest's CMD_SYNC waits for that. Nor
-	// may a translation be used that was asked for before and comes after, so that
-	// a lock which it takes is best held while one is asked for and kept. It must
-	// not call the host, nor wait for DMA that may stall, for the release of a
-	// Mapping, or for RequestPage. If it takes longer than Config.ATCTimeout the
-	// endpoint is cut off from ATS (§3.9.1.4), until EnableATS is called again. It
-	// may be nil for a device that keeps no translation.
+	// Invalidate drops the translations that are in a range, and returns when no
+	// translated access uses one any more: the guest's CMD_SYNC waits for that. A
+	// translation that was asked for before and arrives after is not to be used either:
+	// the easiest way is to take a lock here, and to hold it from asking for a
+	// translation until it is kept. It must not call the host, nor wait for DMA that
+	// may stall, for the release of a Mapping, or for RequestPage. If it takes longer
+	// than Config.ATCTimeout the endpoint is cut off from ATS (§3.9.1.4), until
+	// EnableATS is called again. It may be nil for a device that keeps no translation.
 	Invalidate func(ATCRange)
 	// Respond takes the answer to a group of page requests. It may be called from
 	// within RequestPage, and must not block. The guest may answer what has been
@@ -190,10 +190,10 @@ func (b *binding) forbid(r *refusal, why error) *Fault {
 	return &Fault{StreamID: b.sid, Event: r.event, Recorded: true, Err: why}
 }
 
-// ReadTranslated reads len(p) bytes from where a translation says. The guest's tables
-// have no part in it any more, and neither has a SubstreamID (IDR3.PASIDTT is 0);
-// its stage has: where that does not allow ATS, the access is aborted. That is so
-// whatever the guest has in CR0.ATSCHK, since to check costs software nothing.
+// ReadTranslated reads len(p) bytes from where a translation says. Neither the guest's
+// tables nor a SubstreamID (IDR3.PASIDTT is 0) have a part in it any more, but the
+// stream's stage has: where that does not allow ATS the access is aborted, whatever the
+// guest has in CR0.ATSCHK, since to check costs software nothing.
 func (e *Endpoint) ReadTranslated(p []byte, addr guestmem.GPA) error {
 	return e.translated(p, addr, false)
 }

@@ -36,8 +36,8 @@ type Attrs struct {
 // ReadAt reads len(p) bytes of guest memory from iova on, as translated for the
 // stream. It fails with a *Fault that says how many bytes have been read.
 //
-// Each part that is translated by itself, a page or a block, is a transaction
-// of its own to the SMMU. Addresses go from the last one on to 0.
+// To the SMMU, each part that is translated by itself, a page or a block, is a
+// transaction of its own. An access that passes the last address goes on at 0.
 func (e *Endpoint) ReadAt(p []byte, iova uint64) error {
 	return e.dma(p, iova, &access{need: unprivRead})
 }

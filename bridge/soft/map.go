@@ -35,10 +35,10 @@ func (m *Mapping) Release() {
 	}
 }
 
-// Map hands out n bytes of guest memory from iova on, to read them where they
-// lie, or with write to write them. It takes memory that is a guestmem.Mapper;
-// other memory makes it fail with errors.ErrUnsupported. Segments are appended to
-// buf, which may be nil.
+// Map hands out n bytes of guest memory from iova on, to be read where they lie or,
+// with write, to be written. It takes memory that is a guestmem.Mapper; other memory
+// makes it fail with errors.ErrUnsupported. Segments are appended to buf, which may be
+// nil.
 //
 // To the SMMU it is one DMA from Map to Release: whatever withdraws a
 // translation, and so the guest's CMD_SYNC, waits for the Release, as does the

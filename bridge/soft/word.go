@@ -7,17 +7,16 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 )
 
-// Load reads a little-endian word of 2, 4 or 8 bytes from iova, a multiple of
-// its size: in one atomic step, which what the goroutine does after it comes
-// after, such as an index of a ring before the entries. It fails with a *Fault.
+// Load reads a little-endian word of 2, 4 or 8 bytes from iova, a multiple of its size,
+// in one atomic step. Whatever the goroutine reads next is read after it: the entries
+// of a ring after their index. It fails with a *Fault.
 func (e *Endpoint) Load(iova uint64, size int) (uint64, error) {
 	return e.With(Attrs{}).Load(iova, size)
 }
 
-// Store writes a word to iova, whose bytes beyond size are not looked at. It is
-// Load's counterpart: what the goroutine did before, such as writing the entries
-// of a ring, others see before they see the word. A word of 4 bytes may be an
-// MSI.
+// Store writes the low size bytes of v to iova, in one atomic step. It is Load's
+// counterpart: what the goroutine wrote before, such as the entries of a ring, others
+// see before they see the word. A word of 4 bytes may be an MSI.
 func (e *Endpoint) Store(iova uint64, size int, v uint64) error {
 	return e.With(Attrs{}).Store(iova, size, v)
 }

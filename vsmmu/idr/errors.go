@@ -7,8 +7,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Errors that those of this package match, with errors.Is. They say who has to
-// change his mind.
+// Errors that those of this package match, with errors.Is. They say what has to change:
+// the policy, or the host.
 var (
 	// ErrPolicy: the policy asks for something beyond the hosts or the device,
 	// out of range, or in contradiction to another field.
