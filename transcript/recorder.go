@@ -92,6 +92,16 @@ func (r *Recorder) Load(off uint64, size int) (v uint64) {
 	return v
 }
 
+// LoadBytes is vsmmu.Device's.
+func (r *Recorder) LoadBytes(off uint64, p []byte) error {
+	return vsmmu.Registers{Device: r}.LoadBytes(off, p)
+}
+
+// StoreBytes is vsmmu.Device's.
+func (r *Recorder) StoreBytes(off uint64, p []byte) error {
+	return vsmmu.Registers{Device: r}.StoreBytes(off, p)
+}
+
 // Store is vsmmu.Device's.
 func (r *Recorder) Store(off uint64, size int, v uint64) {
 	begin := func() {

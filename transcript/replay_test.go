@@ -173,6 +173,26 @@ func TestReplayOfSaveAndRestore(t *testing.T) {
 	assert.ErrorContains(t, d, "checksum")
 }
 
+// Accesses as bytes are the same entries as others, and those that are none leave no entry.
+func TestBytesAreRecorded(t *testing.T) {
+	tr := recorded(t, func(g *guest) {
+		require.NoError(t, g.StoreBytes(0x80, []byte{0xc0, 0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0x40}))
+		p := make([]byte, 4)
+		require.NoError(t, g.LoadBytes(0x80, p))
+		assert.Equal(t, []byte{0xc0, 0x32, 0x54, 0x76}, p)
+		assert.ErrorIs(t, g.LoadBytes(0x82, p), vsmmu.ErrAccess)
+		assert.ErrorIs(t, g.StoreBytes(0x20000, p), vsmmu.ErrAccess)
+	})
+	var accesses []Body
+	for _, e := range tr.Entries {
+		if e.Body.Channel().Name == "registers" {
+			accesses = append(accesses, e.Body)
+		}
+	}
+	assert.Equal(t, []Body{&Store{0x80, 8, 0x40dcba98_765432c0}, &Load{0x80, 4, 0x765432c0, false}}, accesses)
+	require.NoError(t, Replay(t.Context(), tr))
+}
+
 // Two vCPUs submit at once under a lock, as drivers do, and each polls.
 func TestReplayOfConcurrentGuests(t *testing.T) {
 	tr := recorded(t, func(g *guest) {

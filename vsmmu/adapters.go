@@ -27,12 +27,36 @@ func checkAccess(off uint64, size int) error {
 //
 // The error matches ErrAccess, and p is then zero, as Load would have it. Any guest
 // can bring that about: a VMM goes on, or makes it the vCPU's external abort.
-func (d *Device) LoadBytes(off uint64, p []byte) error {
+func (d *Device) LoadBytes(off uint64, p []byte) error { return Registers{d}.LoadBytes(off, p) }
+
+// StoreBytes is Store for VMMs that have an access as bytes in the guest's order. An
+// error matches ErrAccess, and nothing was stored: see LoadBytes.
+func (d *Device) StoreBytes(off uint64, p []byte) error { return Registers{d}.StoreBytes(off, p) }
+
+// RegisterFile is what a vCPU's accesses go to: a Device, or in its place a
+// transcript.Recorder.
+type RegisterFile interface {
+	Load(off uint64, size int) uint64
+	Store(off uint64, size int, v uint64)
+}
+
+// Registers are the other forms in which a register file is accessed: as bytes, and for
+// programs that use package memio, tools and tests that would program a real SMMU's
+// registers the same way.
+type Registers struct{ Device RegisterFile }
+
+var (
+	_ memio.Reader = Registers{}
+	_ memio.Writer = Registers{}
+)
+
+// LoadBytes is Device.LoadBytes.
+func (r Registers) LoadBytes(off uint64, p []byte) error {
 	if err := checkAccess(off, len(p)); err != nil {
 		clear(p)
 		return err
 	}
-	v := d.Load(off, len(p))
+	v := r.Device.Load(off, len(p))
 	if len(p) == 4 {
 		binary.LittleEndian.PutUint32(p, uint32(v))
 	} else {
@@ -41,28 +65,18 @@ func (d *Device) LoadBytes(off uint64, p []byte) error {
 	return nil
 }
 
-// StoreBytes is Store for VMMs that have an access as bytes in the guest's order. An
-// error matches ErrAccess, and nothing was stored: see LoadBytes.
-func (d *Device) StoreBytes(off uint64, p []byte) error {
+// StoreBytes is Device.StoreBytes.
+func (r Registers) StoreBytes(off uint64, p []byte) error {
 	if err := checkAccess(off, len(p)); err != nil {
 		return err
 	}
 	if len(p) == 4 {
-		d.Store(off, 4, uint64(binary.LittleEndian.Uint32(p)))
+		r.Device.Store(off, 4, uint64(binary.LittleEndian.Uint32(p)))
 	} else {
-		d.Store(off, 8, binary.LittleEndian.Uint64(p))
+		r.Device.Store(off, 8, binary.LittleEndian.Uint64(p))
 	}
 	return nil
 }
-
-// Registers is the register file for programs that use package memio: tools
-// and tests that would program a real SMMU's registers the same way.
-type Registers struct{ Device *Device }
-
-var (
-	_ memio.Reader = Registers{}
-	_ memio.Writer = Registers{}
-)
 
 // Read implements memio.Reader for *memio.Uint32 and *memio.Uint64; addr is an
 // offset from the SMMU's base. Other sizes are errors that match ErrAccess.
@@ -76,7 +90,7 @@ func (r Registers) Read(out memio.UintN, addr int64) error {
 	case *memio.Uint64:
 		*out = memio.Uint64(r.Device.Load(uint64(addr), 8))
 	case *memio.ByteSlice:
-		return r.Device.LoadBytes(uint64(addr), *out)
+		return r.LoadBytes(uint64(addr), *out)
 	}
 	return nil
 }
@@ -92,7 +106,7 @@ func (r Registers) Write(in memio.UintN, addr int64) error {
 	case *memio.Uint64:
 		r.Device.Store(uint64(addr), 8, uint64(*in))
 	case *memio.ByteSlice:
-		return r.Device.StoreBytes(uint64(addr), *in)
+		return r.StoreBytes(uint64(addr), *in)
 	}
 	return nil
 }
