@@ -34,7 +34,7 @@ type PCIRoot struct {
 	// IDs.
 	StreamBase  smmuv3.StreamID
 	ATS         bool
-	AddressBits uint8 // width of the addresses that it can send
+	AddressBits uint8 // width of the addresses that it can send, 1 to 64
 	// CanWBS says that all its DMA is cached and cannot be made to bypass the caches, by no-snoop attributes least of all. A
 	// guest needs that to nest guests of its own.
 	CanWBS bool
@@ -175,6 +175,8 @@ func (i *IORT) check() error {
 		switch {
 		case r.Requesters == 0 || r.Requesters > 1<<16:
 			return fmt.Errorf("segment %d has %d requesters: not 1 to 65536", r.Segment, r.Requesters)
+		case r.AddressBits == 0 || r.AddressBits > 64:
+			return fmt.Errorf("segment %d sends addresses of %d bits: not 1 to 64", r.Segment, r.AddressBits)
 		case r.SMMU != NoSMMU && !i.has(r.SMMU):
 			return fmt.Errorf("segment %d is behind SMMUs[%d], and there are %d", r.Segment, r.SMMU, len(i.SMMUs))
 		case uint64(r.StreamBase)+uint64(r.Requesters) > 1<<32:

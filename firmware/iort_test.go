@@ -113,6 +113,8 @@ func TestIORTRejects(t *testing.T) {
 		{"too many requesters", func(i *IORT) { i.Roots[0].Requesters = 1<<16 + 1 }, "requesters"},
 		{"an SMMU that is not there", func(i *IORT) { i.Roots[0].SMMU = 1 }, "SMMUs[1], and there are 1"},
 		{"an SMMU between 64 KiB granules", func(i *IORT) { i.SMMUs[0].Base += 4096 }, "SMMUs[0]"},
+		{"no addresses", func(i *IORT) { i.Roots[0].AddressBits = 0 }, "addresses of 0 bits"},
+		{"addresses too wide", func(i *IORT) { i.Roots[0].AddressBits = 65 }, "addresses of 65 bits"},
 		{"StreamIDs that wrap", func(i *IORT) { i.Roots[0].StreamBase = 0xffff_f001 }, "StreamIDs"},
 		{"a range for no SMMU", func(i *IORT) { i.RMRs[0].SMMU = NoSMMU }, "SMMUs[-1], and there are 1"},
 		{"an empty range", func(i *IORT) { i.RMRs[0].Size = 0 }, "64 KiB"},

@@ -212,6 +212,15 @@ func scenario(k *fakeKernel) {
 	_ = h.Close()
 }
 
+// What a stream could not give back goes once its device has.
+func TestCloseAfterADetachThatFailed(t *testing.T) {
+	k := newFake(t)
+	h := translated(t, k)
+	k.fail("detach", 1, unix.EIO)
+	assert.ErrorIs(t, h.Close(), unix.EIO)
+	assert.Zero(t, h.Stats().Objects)
+}
+
 // A kernel that will not give up anything gets no more asked of it than Close can undo, and Close comes to its end.
 func TestDestroyNeverWorks(t *testing.T) {
 	k := newFake(t)

@@ -76,6 +76,8 @@ func TestCommandsThatAreNoneOfAHosts(t *testing.T) {
 	h := translated(t, k)
 	assert.ErrorContains(t, h.Invalidate([]smmuv3.Command{smmuv3.NewTLBINSNHAll(), {0x03}}), "CFGI_STE")
 	assert.Empty(t, k.commands, "it is seen before anything is sent")
+	require.NoError(t, h.Invalidate(pages(1)))
+	assert.Equal(t, [][]smmuv3.Command{pages(1)}, k.commands, "and what came before it is forgotten")
 }
 
 func pages(n int) []smmuv3.Command {

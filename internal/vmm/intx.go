@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// connectSPI has each signal of the eventfd trigger, which does not block, raise a level-triggered interrupt. When the guest has
-// handled it, it falls, and unmask is signalled. An interrupt that cannot be raised is why stop is called.
+// connectSPI has each signal of the eventfd trigger, which does not block, raise a level-triggered interrupt, which devices may
+// share. When the guest has handled it, it falls, and unmask is signalled. An interrupt that cannot be raised is why stop is called.
 //
 // KVM could take the signals without us, as it does those of messages. But VFIO gives them from the handler of the physical
 // interrupt, where Linux 7.3 may not raise an SPI: it calls the CPUs of all vCPUs for that, and warns that it must not.
@@ -30,6 +30,7 @@ func (r *router) connectSPI(trigger, unmask int, spi uint32, stop func(error)) (
 	if err := r.vm.ConnectLevel(quiet, unmask, spi); err != nil {
 		return nil, errors.Join(err, unix.Close(quiet), signals.Close())
 	}
+	r.join(spi)
 	var raising sync.WaitGroup
 	raising.Go(func() {
 		var count [8]byte
@@ -46,6 +47,24 @@ func (r *router) connectSPI(trigger, unmask int, spi uint32, stop func(error)) (
 	return func() error {
 		err := signals.Close()
 		raising.Wait()
-		return errors.Join(err, r.vm.Disconnect(quiet, spi), r.vm.SetSPI(spi, false), unix.Close(quiet))
+		return errors.Join(err, r.vm.Disconnect(quiet, spi), r.leave(spi), unix.Close(quiet))
 	}, nil
+}
+
+// join has one more device share an interrupt.
+func (r *router) join(spi uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lines[spi]++
+}
+
+// leave undoes join. The interrupt falls with the last device: before, it may be up for another, which would wait for ever, and if
+// it is not, the guest finds nobody who has raised it.
+func (r *router) leave(spi uint32) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lines[spi]--; r.lines[spi] > 0 {
+		return nil
+	}
+	return r.vm.SetSPI(spi, false)
 }

@@ -37,6 +37,24 @@ func TestLineIsRaised(t *testing.T) {
 	assert.True(t, readable(trigger), "it waits for the next connection")
 }
 
+// A guest that turns one device to messages must not lose the interrupt of another, which waits until it is handled.
+func TestLineOfSeveralDevicesFallsWithTheLast(t *testing.T) {
+	vm := newFakeVM()
+	r := router{vm: vm}
+	var undos []func() error
+	for _, spi := range []uint32{13, 14, 13} {
+		undo, err := r.connectSPI(newEventfd(t), newEventfd(t), spi, nil)
+		require.NoError(t, err)
+		undos = append(undos, undo)
+	}
+	require.NoError(t, undos[0]())
+	assert.Empty(t, vm.lowered)
+	require.NoError(t, undos[1]())
+	assert.Equal(t, []uint32{14}, vm.lowered)
+	require.NoError(t, undos[2]())
+	assert.Equal(t, []uint32{14, 13}, vm.lowered)
+}
+
 func TestLineThatCannotBeRaisedEndsTheMachine(t *testing.T) {
 	vm := newFakeVM()
 	vm.raised, vm.stuck = make(chan uint32, 1), errFull

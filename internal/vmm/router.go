@@ -20,6 +20,7 @@ type router struct {
 
 	mu       sync.Mutex
 	messages []*kvm.MSI // by GSI, less the SPIs; nil where one is free
+	lines    [spis]int  // how many devices are connected to each SPI
 }
 
 // interruptVM is what a router needs of a *kvm.VM.

@@ -20,8 +20,9 @@ type fakeVM struct {
 	pending   map[int]bool   // whether an eventfd was readable when it was connected
 	slots     map[uint32]uint64
 	raised    chan uint32 // SPIs
-	stuck     error       // of SetSPI
-	fail      error       // of the others
+	lowered   []uint32
+	stuck     error // of SetSPI
+	fail      error // of the others
 }
 
 func newFakeVM() *fakeVM {
@@ -45,6 +46,8 @@ func (f *fakeVM) Disconnect(fd int, _ uint32) error        { delete(f.connected,
 func (f *fakeVM) SetSPI(spi uint32, level bool) error {
 	if level {
 		f.raised <- spi
+	} else {
+		f.lowered = append(f.lowered, spi)
 	}
 	return f.stuck
 }
