@@ -54,6 +54,15 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// A host that was given no sink empties the kernel's queue all the same.
+func TestEventsThatNobodyAskedFor(t *testing.T) {
+	k := newFake(t)
+	h := translated(t, k)
+	k.events.put(record(0, 0, smmuv3.Event{0x10}))
+	require.NoError(t, h.Invalidate(nil))
+	assert.EqualValues(t, 1, h.Stats().Events)
+}
+
 func FuzzDecode(f *testing.F) {
 	f.Add(record(0, 0, smmuv3.Event{1, 2, 3, 4})) // one record
 	f.Add(record(1, 5))                           // lost, with no record

@@ -209,7 +209,12 @@ func scenario(k *fakeKernel) {
 		}
 	}
 	_ = h.Unmap(0x4000_0000)
-	_ = h.Close()
+	refused := k.refused
+	err = h.Close()
+	if refused {
+		assert.NoError(k.t, err, "what was refused once is given back by the end")
+		assert.Zero(k.t, h.Stats().Objects)
+	}
 }
 
 // What a stream could not give back goes once its device has.

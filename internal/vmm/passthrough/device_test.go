@@ -184,6 +184,26 @@ func (w *watcher) WriteRegion(region int, p []byte, off uint64) error {
 	return w.physical.WriteRegion(region, p, off)
 }
 
+// If the guest reached what is unmapped, it would reach whatever the host maps there next.
+func TestMemoryThatTheGuestKeepsStaysMapped(t *testing.T) {
+	r := newRig(t, newPhysical())
+	r.store(0x10, 4, windowBase)
+	r.store(0x04, 2, pci.CommandMemory)
+	before := map[uint64]int{windowBase: int(2 * page)}
+	require.Equal(t, before, r.machine.memory)
+
+	r.machine.stuck = errBroken
+	r.store(0x10, 4, windowBase+0x10_0000)
+	assert.Equal(t, before, r.machine.memory)
+	assert.ErrorIs(t, r.device.Close(), errBroken)
+	assert.Equal(t, 1, r.physical.mapped)
+
+	r.machine.stuck = nil
+	assert.NoError(t, r.device.Close(), "it is tried again")
+	assert.Zero(t, r.physical.mapped)
+	assert.Empty(t, r.machine.memory)
+}
+
 func TestTrappedMemory(t *testing.T) {
 	r := newRig(t, newPhysical())
 	assert.EqualValues(t, 0xffff_ffff, r.window.Load(0, 4), "nobody answers yet")

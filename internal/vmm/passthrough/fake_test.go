@@ -133,6 +133,7 @@ type machine struct {
 	vectors map[int][2]uint32
 	line    []int
 	fail    error
+	stuck   error // of taking memory away
 }
 
 func newMachine() *machine { return &machine{memory: map[uint64]int{}, vectors: map[int][2]uint32{}} }
@@ -145,7 +146,12 @@ func (m *machine) MapMemory(gpa uint64, mem []byte) (func() error, error) {
 		return nil, errors.New("twice")
 	}
 	m.memory[gpa] = len(mem)
-	return func() error { delete(m.memory, gpa); return nil }, nil
+	return func() error {
+		if m.stuck == nil {
+			delete(m.memory, gpa)
+		}
+		return m.stuck
+	}, nil
 }
 
 func (m *machine) ConnectMSI(eventfd int, deviceID, data uint32) (func() error, error) {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"slices"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/pci"
 )
@@ -45,12 +46,30 @@ func (d *Device) mapBARs() error {
 
 func (d *Device) unmapBARs() (err error) {
 	for bar := range d.memory {
-		for _, a := range d.memory[bar].areas {
+		m := &d.memory[bar]
+		m.areas = slices.DeleteFunc(m.areas, func(a area) bool {
+			// What the guest still reaches must stay: it would reach whatever takes the place.
+			if stuck := a.withdraw(); stuck != nil {
+				err = errors.Join(err, stuck)
+				return false
+			}
 			err = errors.Join(err, d.phys.Unmap(a.mem))
-		}
-		d.memory[bar].areas = nil
+			return true
+		})
 	}
 	return err
+}
+
+// withdraw takes it from the guest. After an error it is there, for another try.
+func (a *area) withdraw() error {
+	if a.undo == nil {
+		return nil
+	}
+	if err := a.undo(); err != nil {
+		return err
+	}
+	a.undo = nil
+	return nil
 }
 
 // span is a part of a region.
@@ -105,6 +124,9 @@ func (d *Device) place(bar int, base, size uint64) {
 	m.claimed, m.at = true, base
 	for i := range m.areas {
 		a := &m.areas[i]
+		if a.undo != nil {
+			continue // it could not be taken from where it was
+		}
 		var err error
 		// Accesses are carried out by the VMM where this fails.
 		if a.undo, err = d.machine.MapMemory(base+a.off, a.mem); err != nil {
@@ -128,14 +150,9 @@ func (d *Device) withdrawBAR(bar int) {
 	m.claimed = false
 	d.slot.Release(bar)
 	for i := range m.areas {
-		a := &m.areas[i]
-		if a.undo == nil {
-			continue
-		}
-		if err := a.undo(); err != nil {
+		if err := m.areas[i].withdraw(); err != nil {
 			d.complain("the device's memory cannot be taken from the guest", err)
 		}
-		a.undo = nil
 	}
 }
 
