@@ -166,6 +166,13 @@ func TestRefetchStarvesNothing(t *testing.T) {
 		r.engine.Unlock()
 	}
 	assert.Equal(t, uint32(100), r.r32(cmdqCons))
+
+	r = bounded(t, 300)
+	r.host.Emit(smmuv3.NewEvent(smmuv3.FSTEFetch, 1))
+	r.w32(cmdqProd, r.put(cmdSync))
+	assert.Zero(t, r.r32(cmdqCons), "to see which streams these are is more than a store's share")
+	r.idle()
+	assert.Equal(t, uint32(1), r.r32(cmdqCons))
 }
 
 // TestWatchIsBounded: to find out where the configuration of many streams lies takes as long
@@ -196,10 +203,15 @@ func TestWatchIsBounded(t *testing.T) {
 // TestFullBatchesAreBounded: to carry out a batch that earlier commands have all but filled
 // is a call like others, one for each host; a store makes no more than two of all kinds.
 func TestFullBatchesAreBounded(t *testing.T) {
-	for hosts, calls := range map[int]int{1: 2, 2: 2, 3: 0, 4: 0} {
+	one := []smmuv3.Command{tlbi(2)}
+	more := []smmuv3.Command{tlbi(2), tlbi(3), cmdSync, tlbi(4), cmdSync, tlbi(5), cmdSync}
+	for _, tc := range []struct {
+		hosts, calls int
+		cmds         []smmuv3.Command
+	}{{1, 1, one}, {2, 2, one}, {3, 0, one}, {1, 2, more}, {2, 2, more}, {3, 0, more}, {4, 0, more}} {
 		r := bounded(t, 1)
 		all := []*record.Host{r.host}
-		for len(all) < hosts {
+		for len(all) < tc.hosts {
 			h := newHost(r.Device.IDs())
 			require.NoError(t, r.Attach(smmuv3.StreamID(len(all)), h, "disk"))
 			all = append(all, h)
@@ -210,12 +222,12 @@ func TestFullBatchesAreBounded(t *testing.T) {
 				require.NotEqual(t, record.Invalidate, c.Op)
 			}
 		}
-		r.w32(cmdqProd, r.put(tlbi(2), tlbi(3), cmdSync, tlbi(4), cmdSync, tlbi(5), cmdSync))
+		r.w32(cmdqProd, r.put(tc.cmds...))
 		made := 0
 		for _, h := range all {
 			made += len(h.Forget())
 		}
-		assert.Equalf(t, calls, made, "%d hosts", hosts)
+		assert.Equalf(t, tc.calls, made, "%d hosts, %d commands", tc.hosts, len(tc.cmds))
 		r.idle()
 		assert.Equal(t, r.r32(cmdqProd), r.r32(cmdqCons))
 	}

@@ -48,7 +48,7 @@ func (d *Device) streamsOf(h *host, f func(*trap.Stream)) {
 
 // admit takes a host in, if it is not in already.
 func (d *Device) admit(b bridge.Host) (*host, error) {
-	if b == nil || !reflect.TypeOf(b).Comparable() {
+	if b == nil || !reflect.ValueOf(b).Comparable() {
 		return nil, fmt.Errorf("%w: a Host of type %T", ErrConfig, b)
 	}
 	if h := d.admitted[b]; h != nil {
@@ -64,14 +64,14 @@ func (d *Device) admit(b bridge.Host) (*host, error) {
 	if err := d.mayStall(b); err != nil {
 		return nil, err
 	}
+	pages, ok := b.(bridge.PageRequester)
+	if d.ids.Has(smmuv3.PRI) && !ok {
+		return nil, fmt.Errorf("%w: a host of type %T has IDR0.PRI and is no PageRequester", ErrConfig, b)
+	}
 	h := &host{Host: b, unstalled: stallsUnasked(caps.IDs, *d.ids)}
 	b.Events(d.hostEvent)
 	if d.ids.Has(smmuv3.PRI) {
-		p, ok := b.(bridge.PageRequester)
-		if !ok {
-			return nil, fmt.Errorf("%w: a host of type %T has IDR0.PRI and is no PageRequester", ErrConfig, b)
-		}
-		p.PageRequests(func(r smmuv3.PageRequest) { d.pageRequest(h, r) })
+		pages.PageRequests(func(r smmuv3.PageRequest) { d.pageRequest(h, r) })
 	}
 	d.admitted[b] = h
 	return h, nil

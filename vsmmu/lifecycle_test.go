@@ -156,6 +156,10 @@ func TestAttach(t *testing.T) {
 			{"endpoint in use", 4, r.host, "disk", bridge.ErrInUse, "0x4"},
 			{"no endpoint", 4, r.host, nil, bridge.ErrEndpoint, "0x4"},
 			{"no host", 4, nil, "nic", ErrConfig, "0x4"},
+			{"a host with a part that has no ==", 4, struct {
+				bridge.Host
+				part any
+			}{part: []int{}}, "nic", ErrConfig, "0x4"},
 			{"a host that cannot be told from others", 4, struct {
 				bridge.Host
 				_ []int

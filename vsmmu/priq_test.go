@@ -336,13 +336,12 @@ func TestPRI_RESP_4_5_2(t *testing.T) {
 }
 
 // TestPRINeedsAPageRequester: a host that has IDR0.PRI and cannot keep it is not
-// taken in.
+// taken in, and is given nothing to keep.
 func TestPRINeedsAPageRequester(t *testing.T) {
 	r := newRig(t, withPRI)
-	err := r.Attach(3, &plainHost{r.host}, "NVMe")
+	h := &countingHost{Host: r.host}
+	err := r.Attach(3, h, "NVMe")
 	assert.ErrorIs(t, err, ErrConfig)
 	assert.ErrorContains(t, err, "PageRequester")
+	assert.Zero(t, h.events)
 }
-
-// plainHost is a host, and nothing besides.
-type plainHost struct{ bridge.Host }

@@ -308,7 +308,7 @@ func TestHostsThatFailWithStalls(t *testing.T) {
 		})
 	}
 	r := newRig(t, withStalls)
-	err := r.Attach(3, &plainHost{r.host}, "GPU")
+	err := r.Attach(3, &countingHost{Host: r.host}, "GPU")
 	assert.ErrorIs(t, err, ErrConfig)
 	assert.ErrorContains(t, err, "Staller")
 }

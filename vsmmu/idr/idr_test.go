@@ -191,6 +191,7 @@ func TestPolicyThatCannotBeMet(t *testing.T) {
 		{"bit 7 of Implementer", idr.Policy{smmuv3.Implementer: 0x80}, fullHost, smmuv3.Implementer, "greatest is 3967"},
 		{"SMMUv4", idr.Policy{smmuv3.ArchMajor: 1}, fullHost, smmuv3.ArchMajor, "not a value"},
 		{"no such field", idr.Policy{200: 0}, fullHost, 200, "no such field"},
+		{"the first that there is not", idr.Policy{smmuv3.ArchMajor + 1: 0}, fullHost, smmuv3.ArchMajor + 1, "no such field"},
 
 		{"no stage 1", idr.Policy{smmuv3.S1P: 0}, fullHost, smmuv3.S1P, "stage 1"},
 		{"no granule", idr.Policy{smmuv3.GRAN4K: 0, smmuv3.GRAN16K: 0, smmuv3.GRAN64K: 0}, fullHost, smmuv3.GRAN4K, "granule"},
@@ -287,6 +288,8 @@ func TestDependenciesLowerDefaults(t *testing.T) {
 	}{
 		{"no HAD, no SMMUv3.1", nil, idr.Policy{smmuv3.HAD: 0},
 			idr.Policy{smmuv3.ArchMinor: 0, smmuv3.PBHA: 0, smmuv3.FWB: 0, smmuv3.VAX: 0, smmuv3.DS: 0, smmuv3.OAS: 5}, smmuv3.ArchMinor, "HAD"},
+		{"a stage 2 without XNX, no SMMUv3.1", idr.Policy{smmuv3.S2P: 1}, idr.Policy{smmuv3.XNX: 0}, idr.Policy{smmuv3.ArchMinor: 0}, smmuv3.ArchMinor, "XNX"},
+		{"a stage 2 in SMMUv3.0", idr.Policy{smmuv3.S2P: 1, smmuv3.ArchMinor: 0}, nil, idr.Policy{smmuv3.XNX: 0}, smmuv3.XNX, "SMMUv3.0"},
 		{"no RIL, no SMMUv3.2", nil, idr.Policy{smmuv3.RIL: 0}, idr.Policy{smmuv3.ArchMinor: 1, smmuv3.FWB: 0, smmuv3.VAX: 1}, smmuv3.ArchMinor, "RIL"},
 		{"no BBML, no SMMUv3.2", nil, idr.Policy{smmuv3.BBML: 0}, idr.Policy{smmuv3.ArchMinor: 1}, smmuv3.ArchMinor, "BBML"},
 		{"BBML level 1 is enough for SMMUv3.4", nil, idr.Policy{smmuv3.BBML: 1}, idr.Policy{smmuv3.ArchMinor: 4}, smmuv3.ArchMinor, "version"},
