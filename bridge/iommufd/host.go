@@ -86,6 +86,9 @@ func open(cfg Config, sys system) (*Host, error) {
 
 // Capabilities is bridge.Host's. They are those of the first device's SMMU, and before that is added the error matches
 // ErrNoDevice. What the kernel does not vouch for in nested translation is left out, whatever the hardware has.
+//
+// A guest's ID registers never change. A VMM whose first device is plugged in while the guest runs decides beforehand what the
+// guest is shown, and vsmmu.Device.Attach says then whether the hardware has it.
 func (h *Host) Capabilities() (bridge.Capabilities, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -1,5 +1,5 @@
-// Command vsmmu boots an arm64 Linux guest behind the virtual SMMUv3 of this module, and shows what the guest's
-// driver made of it.
+// Command vsmmu shows the virtual SMMUv3 of this module at work: it boots arm64 Linux guests behind it, replays what a
+// recorded guest did to it, and explains single structures of the SMMU. vsmmu help lists its commands.
 //
 // The same program is the runner on the machine at hand, the init of the arm64 host that the runner has QEMU emulate
 // where there is none, the VMM in there, and the init of the guest.

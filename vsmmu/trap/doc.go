@@ -6,6 +6,9 @@
 // what the stream has to do (Decide); and the stream moves there, if it is
 // elsewhere (Streams).
 //
+// vsmmu.Device is made of it. Who embeds one needs nothing from here but
+// ErrNotAttached.
+//
 // Nothing here locks: a Streams belongs to one goroutine at a time, and the
 // device sees to that.
 package trap
