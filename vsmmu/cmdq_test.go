@@ -613,6 +613,7 @@ func TestReasonComesWithTheError_7_1(t *testing.T) {
 			default:
 				r.pending.Store(true)
 				r.wakeWorker()
+				runtime.Gosched() // or a single processor is this loop's for 10 ms at a time
 			}
 		}
 	}()
