@@ -26,6 +26,10 @@ type Machine struct {
 // PortName is the name of the virtio-serial port that is the machine's end of the channel.
 const PortName = "org.vsmmu.channel"
 
+// Heard is the line by which a machine is told that its last word has been heard. It powers off no sooner: QEMU ends with what
+// the runner, who may be slow, has not taken from it.
+const Heard = "heard"
+
 // Names of the consoles: the machine's, and QEMU's own complaints.
 const (
 	HostConsole = "host"
@@ -95,6 +99,7 @@ func (m *Machine) Run(ctx context.Context, line func(console, text string), talk
 	select {
 	case err = <-said:
 		if err == nil {
+			_, _ = io.WriteString(ours, Heard+"\n") // to whom may be gone already
 			qemu.waitFor(powerOffGrace)
 		}
 		qemu.kill()

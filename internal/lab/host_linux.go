@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"strings"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/boot"
 	"github.com/go-vsmmu/vsmmuv3/internal/emulator"
@@ -34,13 +32,25 @@ func hostInit() error {
 	}
 	defer port.Close()
 	s := &sender{w: port}
-	if err := runJob(s, port); err != nil {
-		return errors.Join(err, s.send(message{Error: err.Error()}))
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		for words := bufio.NewScanner(port); words.Scan() && words.Text() != emulator.Heard; {
+			if words.Text() == stopWord {
+				cancel(errors.New("the guest was stopped"))
+			}
+		}
+	}()
+	if err = runJob(ctx, s); err != nil {
+		err = errors.Join(err, s.send(message{Error: err.Error()}))
 	}
-	return nil
+	<-heard
+	return err
 }
 
-func runJob(s *sender, port io.Reader) error {
+func runJob(ctx context.Context, s *sender) error {
 	s.Stage("the host prepares the guest")
 	var job boot.Job
 	description, err := os.ReadFile("/" + jobFile)
@@ -58,13 +68,5 @@ func runJob(s *sender, port io.Reader) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(context.Background())
-	defer cancel(nil)
-	go func() {
-		word, err := bufio.NewReader(port).ReadString('\n')
-		if err == nil && strings.TrimSpace(word) == stopWord {
-			cancel(errors.New("the guest was stopped"))
-		}
-	}()
 	return s.send(message{Report: boot.Run(ctx, job, image, initrd, s)})
 }

@@ -33,6 +33,8 @@ func actQEMU(mode string, channel *os.File) {
 		s.Stage("the guest's kernel boots")
 		s.Line("guest", "hello from the guest")
 		_ = s.send(message{Report: &report.Report{Guest: report.Guest{PoweredOff: true}}})
+		word, _ := bufio.NewReader(channel).ReadString('\n')
+		fmt.Printf("was told %q\n", word)
 	case "measures":
 		_ = s.send(message{Report: &report.Report{
 			Guest: report.Guest{PoweredOff: true}, Bench: &report.Bench{Ratio: 1.5, Peer: "QEMU\x1b[2J"},
@@ -92,6 +94,7 @@ func TestBootFollowsTheHostToItsReport(t *testing.T) {
 	assert.Equal(t, "tcg", r.Accel)
 	assert.Contains(t, out.String(), "[host ] Booting Linux.[2J on the host", "no escape sequence of a console may reach the terminal")
 	assert.Contains(t, out.String(), "[guest] hello from the guest")
+	assert.Contains(t, out.String(), `[host ] was told "heard\n"`, "or what it said last might be lost with it")
 	assert.Contains(t, out.String(), "stage: the guest's kernel boots")
 	var phases []string
 	for _, p := range r.Phases {

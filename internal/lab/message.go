@@ -29,7 +29,7 @@ type consoleLine struct {
 }
 
 const (
-	// stopWord is the runner's only word to the host: end the boot, and report as far as it came.
+	// stopWord is the runner's word to the host, before emulator.Heard: end the boot, and report as far as it came.
 	stopWord = "stop"
 	// maxMessage bounds one message; the largest is the report.
 	maxMessage = 16 << 20

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,7 +49,11 @@ func initMain(run func(*Machine) int) error {
 	if err != nil {
 		exit = Exit{Status: max(status, 1), Error: err.Error()}
 	}
-	return m.Send(Message{Exit: &exit})
+	if err := m.Send(Message{Exit: &exit}); err != nil {
+		return err
+	}
+	_, err = bufio.NewReader(port).ReadString('\n') // emulator.Heard: nothing else is said to it
+	return err
 }
 
 func (m *Machine) program(run func(*Machine) int) (status int, err error) {
