@@ -1,6 +1,7 @@
 package guestmem
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,6 +19,7 @@ func repeat(goroutines int, step func() bool) (stop func()) {
 	for range goroutines {
 		wg.Go(func() {
 			for !stopped.Load() && step() {
+				runtime.Gosched() // who waits would get a few processors only every 10 ms
 			}
 		})
 	}
