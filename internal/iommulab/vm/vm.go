@@ -51,29 +51,25 @@ func newVM(cfg vmm.Config, host *iommufd.Host, nvme string, disk *os.File, notes
 	if err := errors.Join(memory.Add(ram), host.Map(ram)); err != nil {
 		return nil, err
 	}
-	software, err := soft.New(soft.Config{Memory: memory})
-	if err != nil {
-		return nil, err
-	}
-	v.parts = append(v.parts, software)
 	device, err := host.Add(nvme)
 	if err != nil {
 		return nil, err
 	}
-	// What both hosts can carry out is what the guest is told.
-	var capabilities []bridge.Capabilities
-	for _, h := range []bridge.Host{host, software} {
-		c, err := h.Capabilities()
-		if err != nil {
-			return nil, err
-		}
-		capabilities = append(capabilities, c)
-	}
-	// With messages of the SMMU's own, Linux looks for the end of a SYNC in memory, and needs no load of a register for that.
-	ids, err := idr.Derive(idr.Policy{smmuv3.MSI: 1}, capabilities...)
+	physical, err := host.Capabilities()
 	if err != nil {
 		return nil, err
 	}
+	// What both hosts can carry out is what the guest is told, and the one in software goes by that.
+	// With messages of the SMMU's own, Linux looks for the end of a SYNC in memory, and needs no load of a register for that.
+	ids, err := idr.Derive(idr.Policy{smmuv3.MSI: 1}, physical, bridge.Capabilities{IDs: soft.DefaultIDs()})
+	if err != nil {
+		return nil, err
+	}
+	software, err := soft.New(soft.Config{Memory: memory, IDs: ids.Regs})
+	if err != nil {
+		return nil, err
+	}
+	v.parts = append(v.parts, software)
 	v.smmu, err = vsmmu.New(vsmmu.Config{
 		IDs: ids.Regs, Memory: memory, Interrupts: v.Machine, AbortAtReset: true, Trace: notes.trace(), Log: log,
 	})
