@@ -5,6 +5,7 @@ package passthrough
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -108,6 +109,30 @@ func TestCapabilityEndsWhereAnotherBegins(t *testing.T) {
 }
 
 // A Root Complex Integrated Endpoint has no link, and no port before it.
+// The list of capabilities may lead to the last word there is, and the device say that it has there what takes three (§7.7.2).
+func TestMSIXCapabilityEndsInTheFirst256Bytes(t *testing.T) {
+	for _, tt := range []struct {
+		at  byte
+		fit bool
+	}{{0xf4, true}, {0xf8, false}, {0xfc, false}} {
+		t.Run(fmt.Sprintf("%#x", tt.at), func(t *testing.T) {
+			p := newPhysical()
+			p.config[0x34] = tt.at
+			copy(p.config[tt.at:], []byte{pci.CapMSIX, 0, 0x02, 0x00})
+			if tt.fit {
+				copy(p.config[tt.at+4:], p.config[0x54:0x5c])
+				r := newRig(t, p)
+				assert.EqualValues(t, tt.at, r.load(pci.RegCapPtr, 1))
+				assert.EqualValues(t, 3*page, r.load(uint64(tt.at)+8, 4))
+				return
+			}
+			_, err := New(Config{Physical: p, Machine: newMachine()})
+			assert.ErrorIs(t, err, ErrDevice)
+			assert.Zero(t, p.mapped)
+		})
+	}
+}
+
 func TestIntegratedEndpointBehindAPort(t *testing.T) {
 	const flags, linkCapabilities, linkControl = 0x82, 0x8c, 0x90
 	for _, tt := range []struct {

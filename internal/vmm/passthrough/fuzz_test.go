@@ -69,3 +69,50 @@ func FuzzGuest(f *testing.F) {
 		}
 	})
 }
+
+// FuzzDevice has a guest configure devices that say anything of themselves. New may refuse them, and nothing may panic or be
+// left behind.
+func FuzzDevice(f *testing.F) {
+	add := func(edit func(p *physical)) {
+		p := newPhysical()
+		edit(p)
+		f.Add(p.config[:], uint8(2), uint8(0))
+	}
+	add(func(*physical) {})
+	add(func(p *physical) { p.config[0x34] = 0xfc; copy(p.config[0xfc:], []byte{pci.CapMSIX, 0, 0x02, 0x00}) })
+	add(func(p *physical) { p.config[0x34] = 0xfc; copy(p.config[0xfc:], []byte{pci.CapExpress, 0, 0x92, 0x00}) })
+	add(func(p *physical) { p.config[0x34] = 0xfc; copy(p.config[0xfc:], []byte{pci.CapVendor, 0, 0xff, 0x00}) })
+	add(func(p *physical) { copy(p.config[0x60:], []byte{pci.CapMSIX, 0x50, 0x02, 0x00}) })            // twice, in a ring
+	add(func(p *physical) { copy(p.config[0x54:], []byte{1, 0, 0, 0, 0xf9, 0xff, 0xff, 0xff}) })       // in other BARs
+	add(func(p *physical) { copy(p.config[0x54:], []byte{7, 0, 0, 0}) })                               // in none
+	add(func(p *physical) { copy(p.config[0x10:], []byte{0x0c, 0, 0, 0, 0x04, 0, 0, 0, 1, 0, 0, 0}) }) // upper half, ports
+	f.Fuzz(func(t *testing.T, config []byte, size0, size1 uint8) {
+		p := newPhysical()
+		copy(p.config[:], config)
+		p.sizes[0], p.sizes[1] = uint64(1)<<(size0%24), uint64(size1)<<8
+		before := descriptors(t)
+		m := newMachine()
+		d, err := New(Config{Physical: p, Machine: m, BehindPort: size0 >= 128, Stream: func(pci.RequesterID, bool) error { return nil }})
+		if err == nil {
+			w := pci.Window{Base: windowBase, Size: 0x1000_0000}
+			h := pci.NewHost(1, w)
+			require.NoError(t, h.Add(0, false, d, d.Connect))
+			for off := uint64(pci.RegBAR0); off < pci.ConfigSize; off += 4 {
+				h.ECAM().Store(off, 4, 0xffff_ffff)
+				h.ECAM().Load(off, 4)
+			}
+			h.ECAM().Store(pci.RegBAR0, 4, windowBase)
+			h.ECAM().Store(pci.RegCommand, 2, pci.CommandMemory)
+			if table := d.intr.msix.table; table != nil {
+				h.ECAM().Store(uint64(d.space.msix)+msixControl, 2, pci.MSIXEnable)
+				h.Memory(w).Store(d.intr.msix.at.off+12, 4, 0)
+				h.Memory(w).Load(d.intr.msix.pending.off, 8)
+			}
+			require.NoError(t, d.Close())
+		}
+		require.Zero(t, p.mapped)
+		require.Empty(t, m.memory)
+		require.Empty(t, m.vectors)
+		require.Equal(t, before, descriptors(t), "open files")
+	})
+}

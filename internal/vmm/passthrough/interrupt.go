@@ -47,6 +47,9 @@ func (d *Device) examineInterrupts(config *[256]byte) error {
 	if d.space.msix == 0 {
 		return nil
 	}
+	if d.space.msix+msixSize > uint32(len(config)) {
+		return fmt.Errorf("%w: MSI-X capability at %#x, of which not all is there", ErrDevice, d.space.msix)
+	}
 	vectors := int(binary.LittleEndian.Uint16(config[d.space.msix+msixControl:])&pci.MSIXTableSize) + 1
 	if have := d.phys.IRQs(vfio.MSIX); have < vectors {
 		return fmt.Errorf("%w: the host has %d of its %d MSI-X vectors", ErrDevice, have, vectors)

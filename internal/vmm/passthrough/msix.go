@@ -20,8 +20,10 @@ type msix struct {
 	isPending  func(vector int) bool
 }
 
-// The registers of the capability that say where the table and the pending bits are (§7.7.2.3, §7.7.2.4).
+// The size of the capability (§7.7.2), and its registers that say where the table and the pending bits are (§7.7.2.3,
+// §7.7.2.4).
 const (
+	msixSize    = 12
 	msixTable   = 0x04
 	msixPending = 0x08
 	msixBIR     = 7

@@ -69,7 +69,7 @@ func (s *space) build(config *[256]byte) {
 			set(c.Off, within(list, c.Off, size), deviceWrite)
 		case pci.CapMSIX:
 			s.msix = c.Off
-			set(c.Off, 12, deviceRead)
+			set(c.Off, msixSize, deviceRead)
 			set(c.Off+msixControl, 2, ownConstant) // that is, pci.MSIX's
 		case pci.CapVendor:
 			set(c.Off, within(list, c.Off, uint32(config[c.Off+2])), deviceRead)
