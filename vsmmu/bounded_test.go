@@ -161,11 +161,27 @@ func TestRefetchStarvesNothing(t *testing.T) {
 	r.w32(cmdqProd, 100)
 	for range 5 {
 		r.host.Emit(smmuv3.NewEvent(smmuv3.FSTEFetch, 1))
-		r.engine.Lock()
-		r.turn(budget{left: budgetWorker})
-		r.engine.Unlock()
+		r.turns(1)
 	}
 	assert.Equal(t, uint32(100), r.r32(cmdqCons))
+
+	r = bounded(t, 256)
+	r.mem.FailReads(guestmem.Range{GPA: strtabAt, Len: 64 * 256}, nil)
+	r.GuestWrote(everywhere)
+	r.put(cmdSync)
+	r.host.Emit(smmuv3.NewEvent(smmuv3.FSTEFetch, 1))
+	r.w32(cmdqProd, 1)
+	r.turns(1)
+	assert.Equal(t, uint32(1), r.r32(cmdqCons), "though no STE can be fetched")
+
+	r = bounded(t, 5000) // of which the table has 256
+	r.mem.FailReads(guestmem.Range{GPA: strtabAt + 64, Len: 64}, nil)
+	r.GuestWrote(everywhere)
+	r.put(cmdSync)
+	r.host.Emit(smmuv3.NewEvent(smmuv3.FSTEFetch, 1))
+	r.w32(cmdqProd, 1)
+	r.turns(1)
+	assert.Equal(t, uint32(1), r.r32(cmdqCons), "though to look at each stream is more than a turn's worth")
 
 	r = bounded(t, 300)
 	r.host.Emit(smmuv3.NewEvent(smmuv3.FSTEFetch, 1))
@@ -230,6 +246,43 @@ func TestFullBatchesAreBounded(t *testing.T) {
 		assert.Equalf(t, tc.calls, made, "%d hosts, %d commands", tc.hosts, len(tc.cmds))
 		r.idle()
 		assert.Equal(t, r.r32(cmdqProd), r.r32(cmdqCons))
+	}
+}
+
+// TestFullBatchesStarveNothing: where there are so many hosts that their batches cost more
+// than a turn of the worker's, the commands that fill them are carried out all the same.
+func TestFullBatchesStarveNothing(t *testing.T) {
+	r := bounded(t, 0)
+	for sid := range smmuv3.StreamID(40) {
+		require.NoError(t, r.Attach(sid, newHost(r.Device.IDs()), sid))
+	}
+	r.w32(cmdqProd, r.put(slices.Repeat([]smmuv3.Command{tlbi(1)}, 2*batchMax)...))
+	r.turns(2 * batchMax / runMax)
+	assert.Equal(t, uint32(2*batchMax), r.r32(cmdqCons))
+}
+
+// TestMakingGoodIsBounded: a SYNC that finds a host well again has each of its streams bound,
+// which is the worker's where they are many.
+func TestMakingGoodIsBounded(t *testing.T) {
+	for _, tc := range []struct{ streams, calls int }{{1, 2}, {2, 0}, {100, 0}} {
+		r := bounded(t, tc.streams)
+		for sid := range smmuv3.StreamID(tc.streams) {
+			r.ste(sid, 0xb|cdAt)
+		}
+		r.host.FailWith(func(c record.Call) error {
+			if c.Op == record.Invalidate {
+				return errAgain
+			}
+			return nil
+		})
+		r.run(smmuv3.Command{0x04, 31}, tlbi(1), cmdSync)
+		r.host.FailWith(nil)
+		r.host.Forget()
+		r.w32(cmdqProd, r.put(cmdSync))
+		assert.Lenf(t, r.host.Forget(), tc.calls, "%d streams", tc.streams)
+		r.idle()
+		assert.Equal(t, r.r32(cmdqProd), r.r32(cmdqCons))
+		assert.Equal(t, translates, r.stage(0))
 	}
 }
 

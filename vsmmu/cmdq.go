@@ -23,7 +23,7 @@ func (d *Device) consume(b *budget) (done bool) {
 			return false
 		}
 		n = min(n, d.cmdq.Contiguous(cons), runMax)
-		if !b.spend(costHost * d.filled(n)) {
+		if !b.spend(min(costHost*d.filled(n), costAhead)) {
 			return false
 		}
 		used, code := d.run(cons, n, b)
@@ -189,7 +189,7 @@ func (d *Device) sync(c *smmuv3.Command, at smmuv3.Index, b *budget) (code smmuv
 		cost = costInterrupt
 	}
 	if waits {
-		cost += costHost * len(d.hosts)
+		cost += costHost * d.due()
 	}
 	if !b.spend(cost) {
 		return smmuv3.CErrorNone, false

@@ -345,11 +345,11 @@ func (d *Device) Close() error {
 		d.closed = true
 		d.setEventQueue(false)
 		d.setPRIQueue(false)
-		d.seal()
 		var errs []error
 		for len(d.streams.All()) != 0 {
 			errs = append(errs, d.detach(d.streams.All()[0].ID))
 		}
+		d.seal() // after the last that may store to GERROR
 		close(d.quit)
 		return errors.Join(errs...)
 	})

@@ -29,8 +29,11 @@ type budget struct {
 
 // The costs are such that a store's share of 256 has room for two calls of hosts, and for
 // what drivers ask for most: a TLBI and a SYNC with an interrupt, where there are two hosts.
+// What comes before commands each time costs the worker no more than costAhead, or with
+// enough streams or hosts it would be all that the worker ever does.
 const (
 	budgetWorker  = 4096
+	costAhead     = budgetWorker / 4
 	costHost      = 110
 	costInterrupt = 31
 )
@@ -246,7 +249,7 @@ func (d *Device) retryFetches(b *budget) (done bool) {
 		return true
 	}
 	all := d.streams.All()
-	if !b.spend(len(all)) {
+	if !b.spend(min(len(all), costAhead)) {
 		return false
 	}
 	unread := func(st *trap.Stream) bool { return st.Stage().Cause == smmuv3.FSTEFetch }
@@ -256,7 +259,7 @@ func (d *Device) retryFetches(b *budget) (done bool) {
 			cost += costHost
 		}
 	}
-	if !b.spend(cost) {
+	if !b.spend(min(cost, costAhead)) {
 		return false
 	}
 	d.refetch.Store(false)

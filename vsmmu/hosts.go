@@ -136,6 +136,18 @@ func (d *Device) filled(n uint32) (full int) {
 	return full
 }
 
+// due is how many calls of hosts flush may take, where none fails: one for each, and if
+// a host is made good for, one for each of its streams.
+func (d *Device) due() (calls int) {
+	for _, h := range d.hosts {
+		calls++
+		if h.suspect {
+			calls += h.streams
+		}
+	}
+	return calls
+}
+
 // flush has every host carry out what was gathered for it, and tries again to
 // put right what a host is suspected of: what is owed.
 func (d *Device) flush() {

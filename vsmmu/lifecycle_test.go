@@ -358,6 +358,22 @@ func TestClose(t *testing.T) {
 	assert.Empty(t, r.events())
 }
 
+// TestCloseThatAHostFails: what a host does not do for a device that is being closed is
+// in no register either.
+func TestCloseThatAHostFails(t *testing.T) {
+	r := newRig(t)
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	r.setup()
+	r.ste(3, 0xb|cdAt)
+	r.run(cmdCfgiSTE(3), tlbi(1))
+	r.host.FailWith(func(record.Call) error { return errAgain })
+	assert.ErrorIs(t, r.Close(), errAgain)
+	assert.Equal(t, uint64(1), r.Stats().ServiceFailures)
+	for off := uint64(0); off < 0x20000; off += 4 {
+		require.Zerof(t, r.r32(off), "%#x", off)
+	}
+}
+
 // TestWatch: the VMM is told where the configuration of streams lies, and what
 // the guest writes there takes effect at once if the VMM says so.
 func TestWatch(t *testing.T) {

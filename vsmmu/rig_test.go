@@ -171,6 +171,15 @@ func (r *rig) idle() {
 	}
 }
 
+// turns does as much as the worker does in so many turns.
+func (r *rig) turns(n int) {
+	r.engine.Lock()
+	defer r.engine.Unlock()
+	for range n {
+		r.turn(budget{left: budgetWorker})
+	}
+}
+
 // everywhere is all of the guest's memory.
 var everywhere = guestmem.Range{Len: 1 << 56}
 
