@@ -8,7 +8,9 @@ import (
 	"io"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -267,6 +269,32 @@ func TestCutFile(t *testing.T) {
 			require.ErrorIs(t, err, ErrCut, "cut at %d", cut)
 		}
 	}
+}
+
+// Entries that were written because there were many of them lie no longer in the compressor than others, even if none follow.
+func TestWhatIsWrittenEarlyIsFlushedInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var file bytes.Buffer
+		l, err := newLog(&file, Header{}, DefaultBuffer)
+		require.NoError(t, err)
+		note := &Note{strings.Repeat("x", maxText)}
+		l.add(note)
+		notes := (drainAt + len(l.buf) - 1) / len(l.buf)
+		for range notes - 1 {
+			l.add(note)
+		}
+		synctest.Wait()
+		l.mu.Lock()
+		require.Empty(t, l.buf, "the last of them had all written")
+		l.mu.Unlock()
+
+		time.Sleep(flushEvery + time.Millisecond)
+		synctest.Wait()
+		tr, err := Read(bytes.NewReader(file.Bytes()))
+		require.NoError(t, err)
+		assert.Equal(t, notes, len(tr.Entries))
+		require.NoError(t, l.end())
+	})
 }
 
 // blocked is a file on a disk that does not answer.

@@ -146,6 +146,7 @@ func (l *log) write(z *zstd.Encoder) {
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
 	var spare []byte
+	flushed := true // the compressor holds nothing back
 	for {
 		flush := false
 		select {
@@ -159,9 +160,12 @@ func (l *log) write(z *zstd.Encoder) {
 		l.mu.Unlock()
 
 		if l.err == nil && len(full) > 0 {
-			if _, l.err = z.Write(full); l.err == nil && flush && !last {
-				l.err = z.Flush()
-			}
+			_, l.err = z.Write(full)
+			flushed = false
+		}
+		if l.err == nil && flush && !flushed && !last {
+			l.err = z.Flush()
+			flushed = true
 		}
 		spare = full
 		if l.err != nil || last {
