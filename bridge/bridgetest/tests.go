@@ -185,48 +185,72 @@ func testInvalidate(s *suite) {
 		r.invalidate()
 	})
 
+	const (
+		plain  = iota
+		ranged // the command has a range, or a level
+		global // the page is of all ASIDs
+	)
 	for _, c := range []struct {
 		name string
-		ril  bool
+		kind int
 		cmd  func(asid smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command
 	}{
-		{"TLBI_NH_ALL", false, func(smmuv3.ASID, uint64, smmuv3.Granule) smmuv3.Command {
+		{"TLBI_NH_ALL", plain, func(smmuv3.ASID, uint64, smmuv3.Granule) smmuv3.Command {
 			return command(smmuv3.OpTLBINHAll, 0, 0)
 		}},
-		{"TLBI_NSNH_ALL", false, func(smmuv3.ASID, uint64, smmuv3.Granule) smmuv3.Command {
+		{"TLBI_NSNH_ALL", plain, func(smmuv3.ASID, uint64, smmuv3.Granule) smmuv3.Command {
 			return command(smmuv3.OpTLBINSNHAll, 0, 0)
 		}},
-		{"TLBI_NH_ASID", false, func(a smmuv3.ASID, _ uint64, _ smmuv3.Granule) smmuv3.Command {
+		{"TLBI_NH_ASID", plain, func(a smmuv3.ASID, _ uint64, _ smmuv3.Granule) smmuv3.Command {
 			return command(smmuv3.OpTLBINHASID, uint64(a)<<48, 0)
 		}},
-		{"TLBI_NH_VA", false, func(a smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
+		{"TLBI_NH_VA", plain, func(a smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
 			return command(smmuv3.OpTLBINHVA, uint64(a)<<48, iova)
 		}},
-		{"TLBI_NH_VA_Leaf", false, func(a smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
+		{"TLBI_NH_VA_Leaf", plain, func(a smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
 			return command(smmuv3.OpTLBINHVA, uint64(a)<<48, iova|1)
 		}},
-		{"TLBI_NH_VAA", false, func(_ smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
+		{"TLBI_NH_VAA", plain, func(_ smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
 			return command(smmuv3.OpTLBINHVAA, 0, iova)
 		}},
-		{"TLBI_NH_VA_Range", true, func(a smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command {
+		{"TLBI_NH_VA_Range", ranged, func(a smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command {
 			// NUM = 1, SCALE = 0, TG: two pages, of which it is the second (§4.4.1.1).
 			tg := (uint64(g) - 10) / 2
 			return command(smmuv3.OpTLBINHVA, uint64(a)<<48|1<<12, iova-1<<g|tg<<10|1)
 		}},
-		{"TLBI_NH_VA_Level", true, func(a smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command {
+		{"TLBI_NH_VA_Level", ranged, func(a smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command {
 			tg := (uint64(g) - 10) / 2
 			return command(smmuv3.OpTLBINHVA, uint64(a)<<48, iova|tg<<10|3<<8|1)
 		}},
+		{"TLBI_NH_VA_LongRange", ranged, func(a smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command {
+			// NUM = 31, SCALE = 3: 256 pages, of which it is the 201st.
+			tg := (uint64(g) - 10) / 2
+			return command(smmuv3.OpTLBINHVA, uint64(a)<<48|3<<20|31<<12, iova-200<<g|tg<<10|1)
+		}},
+		{"TLBI_NH_VAA_Range", ranged, func(_ smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command {
+			tg := (uint64(g) - 10) / 2
+			return command(smmuv3.OpTLBINHVAA, 1<<12, iova-1<<g|tg<<10|1)
+		}},
+		{"TLBI_NH_ALL_Global", global, func(smmuv3.ASID, uint64, smmuv3.Granule) smmuv3.Command {
+			return command(smmuv3.OpTLBINHAll, 0, 0)
+		}},
+		{"TLBI_NH_VA_Global", global, func(a smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
+			return command(smmuv3.OpTLBINHVA, uint64(a)<<48, iova)
+		}},
+		{"TLBI_NH_VAA_Global", global, func(_ smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
+			return command(smmuv3.OpTLBINHVAA, 0, iova)
+		}},
 	} {
 		s.run(c.name, func(r *rig) {
-			if c.ril && !r.ids.Has(smmuv3.RIL) {
+			if c.kind == ranged && !r.ids.Has(smmuv3.RIL) {
 				r.Skip("the host has no IDR3.RIL")
 			}
 			const iova = 0x12_3457_0000
+			attrs := smmuv3.LeafAttrs{Global: c.kind == global}
 			g := r.guest()
 			sp, d, st := g.space(), r.device(0), r.attach()
 			before, after := g.page(), g.page()
-			sp.set(iova, before, smmuv3.LeafAttrs{})
+			sp.set(iova, before, attrs)
 			r.bind(st, sp.stage())
 			withdraw := c.cmd(sp.asid, iova, g.granule)
 			for range 3 {
@@ -236,7 +260,7 @@ func testInvalidate(s *suite) {
 				r.invalidate(withdraw)
 				assert.False(r, r.reaches(d, iova, before), "withdrawn")
 
-				sp.set(iova, after, smmuv3.LeafAttrs{})
+				sp.set(iova, after, attrs)
 				r.invalidate(withdraw)
 				assert.True(r, r.reaches(d, iova, after))
 				assert.False(r, r.reaches(d, iova, before), "moved")

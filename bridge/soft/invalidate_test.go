@@ -146,6 +146,8 @@ func TestInvalidateWhereThereIsNothingToWithdraw(t *testing.T) {
 	r.invalidate(smmuv3.Command{0x42_00001005}, smmuv3.Command{0x42_00000006})
 	err := r.host.Invalidate([]smmuv3.Command{{0x46}, {0x03}})
 	assert.ErrorContains(t, err, "SYNC")
+	err = r.host.Invalidate([]smmuv3.Command{{0x46}, {0x42_00000040}}) // an ATC_INV that succeeds does not make it good
+	assert.ErrorContains(t, err, "SYNC")
 }
 
 // A page that the guest has made writable needs no TLBI for a write to pass: a
@@ -181,6 +183,32 @@ func TestASmallTLB(t *testing.T) {
 			require.Equal(t, i, got)
 		}
 	}
+}
+
+// §4.4.1: without IDR3.RIL the fields for ranges and levels are RES0, and ignored.
+func TestRangesAndLevelsWithoutRIL(t *testing.T) {
+	ids := soft.DefaultIDs()
+	ids.Set(smmuv3.RIL, 0)
+	ids.Set(smmuv3.ArchMinor, 1)
+	r := newRig(t, soft.Config{IDs: ids})
+	leaf := r.map4K(cd4K, 0x5000_0000|pageRW, 0x5000_0000|pageRW)
+	r.bind(oneCD)
+	r.mem.SetWords(0x5000_0000, 0x01d)
+	r.mem.SetWords(0x6000_0000, 0x2e3)
+	read := func(iova uint64) uint64 {
+		got, err := word(r.ep, iova)
+		require.NoError(t, err)
+		return got
+	}
+	for range 2 {
+		require.EqualValues(t, 0x01d, read(0))
+		require.EqualValues(t, 0x01d, read(0x1000))
+	}
+	r.mem.SetWords(leaf, 0x6000_0000|pageRW, 0x6000_0000|pageRW)
+	// NUM = 1, TG = 4 KiB, TTL = 2.
+	r.invalidate(smmuv3.Command{0x12 | 1<<48 | 1<<12, 0b01<<10 | 0b10<<8})
+	assert.EqualValues(t, 0x2e3, read(0), "a page, though TTL says block")
+	assert.EqualValues(t, 0x01d, read(0x1000), "the next one, though NUM says two")
 }
 
 // Without global entries a range that is too long to go through costs its ASID

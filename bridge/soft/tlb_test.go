@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -92,10 +94,37 @@ func TestASetThatIsBeingWrittenIsAMiss(t *testing.T) {
 	set.lock()
 	_, ok = tl.lookup(s, 0, unprivRead)
 	assert.False(t, ok)
-	tl.insert(s, 0x1000, l, 0, &clock) // comes back, whichever set that is
+	other := uint64(0x1000)
+	for tl.set(s.key(other, 12), 1) != set {
+		other += 0x1000
+	}
+	tl.insert(s, other, l, 0, &clock) // does not wait, and lets the writer have the set
+	assert.False(t, set.tryLock())
 	set.unlock()
 	_, ok = tl.lookup(s, 0, unprivRead)
 	assert.True(t, ok)
+	_, ok = tl.lookup(s, other, unprivRead)
+	assert.False(t, ok)
+}
+
+// What a walk finds that begins after an invalidation is held like anything else.
+func TestTranslationsAreHeldAfterAnInvalidation(t *testing.T) {
+	tl := newTLB(8)
+	var clock atomic.Uint64
+	s := space{asid: 1}
+	l := leaf{pa: 0x5000, size: 12, perms: unprivRead}
+	for name, withdraw := range map[string]func(now uint64){
+		"all":   tl.invalidateAll,
+		"ASID":  func(now uint64) { tl.invalidateASID(1, now) },
+		"place": func(now uint64) { tl.invalidatePlace(0, 12, now) },
+	} {
+		withdraw(clock.Add(1))
+		_, ok := tl.lookup(s, 0, unprivRead)
+		require.False(t, ok, name)
+		tl.insert(s, 0, l, clock.Load(), &clock)
+		_, ok = tl.lookup(s, 0, unprivRead)
+		assert.True(t, ok, name)
+	}
 }
 
 // A walk that any invalidation overtook leaves nothing, whatever the
@@ -203,4 +232,43 @@ func TestRangesEndWhereTheyEnd(t *testing.T) {
 			assert.Equal(t, page < r[0] || page > r[1], ok, "page %d of %d to %d", page, r[0], r[1])
 		}
 	}
+}
+
+// A range is over only when its last region is, though the first held nothing.
+func TestARangeGoesOnPastARegionThatHoldsNothing(t *testing.T) {
+	const page = 5<<logRegion + 3
+	for _, global := range []bool{false, true} {
+		tl := newTLB(1024)
+		var clock atomic.Uint64
+		s := space{asid: 1}
+		tl.insert(s, page<<12, leaf{pa: 0x5000, size: 12, perms: unprivRead, global: global}, 0, &clock)
+		_, ok := tl.lookup(s, page<<12, unprivRead)
+		require.True(t, ok)
+		tl.withdrawRange(span{(page - 40) << 12, page << 12, 1 << 12}, 1, false, 1)
+		_, ok = tl.lookup(s, page<<12, unprivRead)
+		assert.False(t, ok, "global: %v", global)
+	}
+}
+
+// TLBs are as many as streams use at a time, whatever VMIDs they have had.
+func TestTLBsOfVMIDsThatAreNoLongerUsedAreUsedAgain(t *testing.T) {
+	h, err := New(Config{Memory: new(guestmem.Fake), IDs: Stage2IDs(), TLBEntries: 8})
+	require.NoError(t, err)
+	st, err := h.Attach(1, NewEndpoint())
+	require.NoError(t, err)
+	s2 := smmuv3.Stage2{T0SZ: 25, SL0: 1, PS: 5, AA64: true, R: true}
+	for vmid := range smmuv3.VMID(100) {
+		for _, g := range []bridge.GuestStage{
+			{Disposition: bridge.Translate},
+			{Disposition: bridge.TranslateS2, S2: s2},
+			{Disposition: bridge.TranslateNested, S2: s2, S1CDMax: 1, S1DSS: smmuv3.S1DSSBypass},
+		} {
+			g.S2VMID = vmid + 1
+			require.NoError(t, st.Bind(g))
+			// One is that of a guest without VMIDs; Bind has the new before the old is given back.
+			assert.LessOrEqual(t, len(h.tlbs.inUse)+len(h.tlbs.spare), 1+2+2)
+		}
+	}
+	require.NoError(t, st.Close())
+	assert.Len(t, h.tlbs.inUse, 1)
 }

@@ -243,9 +243,13 @@ func TestGoldenFaults(t *testing.T) {
 			smmuv3.Event{0x42_00000010, read | in, 0x0100_007f_1234_5ab8}},
 		{"bits [55:48], with TBI", [3]uint64{cd39 | 1<<38, first}, nil, 0, 0x0001_007f_1234_5ab8,
 			smmuv3.Event{0x42_00000010, read | in, 0x0001_007f_1234_5ab8}},
-		{"the upper half, with EPD1", [3]uint64{cd39, first}, nil, 0, 0xffff_ffff_ffff_fff8,
+		{"the upper half, with EPD1: nothing is read, not even at TTB1 = 0", [3]uint64{cd39, first}, words{0: 0x30003}, 0, 0xffff_ffff_ffff_fff8,
 			smmuv3.Event{0x42_00000010, read | in, 0xffff_ffff_ffff_fff8}},
-		{"the lower half, with EPD0", [3]uint64{0x0001_6205_8090_4000, 0, 0x10000}, nil, 0, iova,
+		{"the lower half, with EPD0: nor at TTB0 = 0", [3]uint64{0x0001_6205_8090_4000, 0, 0x10000}, words{0: 0x30003}, 0, iova,
+			smmuv3.Event{0x42_00000010, read | in, iova}},
+		{"EPD1, though all else of the half would translate", [3]uint64{0x0001_6205_c0d6_0010, 0x10000, 0x50000}, words{0x5ffc8: 0x60003, 0x61a28: 0x5001_0c43}, 0, 0xffff_ffff_2345_6ab8,
+			smmuv3.Event{0x42_00000010, read | in, 0xffff_ffff_2345_6ab8}},
+		{"EPD0, though all else of the half would translate", [3]uint64{0x0001_6205_8090_4019, first, 0x10000}, nil, 0, iova,
 			smmuv3.Event{0x42_00000010, read | in, iova}},
 		{"an invalid descriptor at level 1", [3]uint64{cd39, first}, words{0x20fe0: 0x30002}, 0, iova,
 			smmuv3.Event{0x42_00000010, read | in, iova}},
@@ -396,4 +400,16 @@ func TestFaultConfiguration(t *testing.T) {
 			assert.Len(t, r.taken(), 1)
 		})
 	}
+}
+
+// §7.3.13, §13.1.2: a write is data, whatever the transaction says of itself.
+func TestRecordsOfWritesHaveInD0(t *testing.T) {
+	r := newRig(t, soft.Config{})
+	r.map4K(cd4K)
+	r.bind(oneCD)
+	p := r.ep.With(soft.Attrs{Privileged: true, Instruction: true})
+	const iova, pnu, ind, rnw, in = 0x1238, 1 << 33, 1 << 34, 1 << 35, 0b10 << 40
+	require.ErrorIs(t, p.WriteAt([]byte{1}, iova), soft.ErrFault)
+	require.ErrorIs(t, p.ReadAt(make([]byte, 1), iova), soft.ErrFault)
+	assert.Equal(t, []smmuv3.Event{{0x42_00000010, pnu | in, iova}, {0x42_00000010, pnu | ind | rnw | in, iova}}, r.taken())
 }
