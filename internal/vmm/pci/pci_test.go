@@ -80,6 +80,8 @@ func TestBARsThatCannotBe(t *testing.T) {
 		})
 	}
 	var b BARs
+	assert.True(t, b.Define(3, 16, 0), "as small as can be")
+	assert.True(t, b.Define(4, 2<<30, 0), "as large as 32 bits hold")
 	assert.True(t, b.Define(0, 0x1000, BAR64))
 	assert.False(t, b.Define(1, 0x1000, 0), "the upper half of the one before")
 }
@@ -176,4 +178,48 @@ func TestPortHeader(t *testing.T) {
 	assert.EqualValues(t, CapExpress, p.Load(0x40, 1))
 	p.Store(0x100, 4, 1)
 	assert.Zero(t, p.Load(0x100, 4), "no extended capabilities")
+}
+
+// All that a root port has, as raw words (§7.5.1.3, §7.5.3).
+func TestPortRegisters(t *testing.T) {
+	for _, tt := range []struct {
+		name       string
+		reg        uint32
+		reset, all uint32 // in the reset state, and after a store of all ones
+	}{
+		{"command, status", 0x04, 0x0010_0000, 0x0010_0406},
+		{"class, revision", 0x08, 0x0604_0000, 0x0604_0000},
+		{"cache line size, header type", 0x0c, 0x0001_0000, 0x0001_00ff},
+		{"BAR 0", 0x10, 0, 0},
+		{"bus numbers", 0x18, 0, 0x00ff_ffff},
+		{"I/O window: there is none", 0x1c, 0, 0},
+		{"memory window: closed", 0x20, 0x0000_fff0, 0xfff0_fff0},
+		{"prefetchable window: closed, 64 bits", 0x24, 0x0001_fff1, 0xfff1_fff1},
+		{"its upper base", 0x28, 0, 0xffff_ffff},
+		{"its upper limit", 0x2c, 0, 0xffff_ffff},
+		{"capabilities", 0x34, 0x40, 0x40},
+		{"expansion ROM", 0x38, 0, 0},
+		{"bridge control, interrupt line", 0x3c, 0, 0x0043_00ff},
+		{"PCI Express: version 2, root port", 0x40, 0x0042_0010, 0x0042_0010},
+		{"device capabilities: role-based error reporting", 0x44, 0x8000, 0x8000},
+		{"device control", 0x48, 0, 0x70ef},
+		{"link capabilities: tells if it is active; x1, 2.5 GT/s", 0x4c, 0x0010_0011, 0x0010_0011},
+		{"slot capabilities", 0x54, 0, 0},
+		{"supported speeds: 2.5 GT/s", 0x6c, 2, 2},
+		{"link control 2", 0x70, 0, 0},
+	} {
+		p := newPort(&function{})
+		assert.Equal(t, tt.reset, p.Load(tt.reg, 4), tt.name)
+		p.Store(tt.reg, 4, 0xffff_ffff)
+		assert.Equal(t, tt.all, p.Load(tt.reg, 4), tt.name)
+	}
+}
+
+func TestCapabilitiesThatAreAddedFormAList(t *testing.T) {
+	var s Space
+	s.AddCapability(0x11, 0x40, []byte{0xaa, 0xbb})
+	s.AddCapability(0x09, 0x80, []byte{0xcc})
+	for reg, want := range map[uint32]uint32{0x04: 0x0010_0000, 0x34: 0x40, 0x40: 0xbbaa_8011, 0x80: 0x00cc_0009} {
+		assert.Equal(t, want, s.Load(reg, 4), "%#x", reg)
+	}
 }

@@ -301,7 +301,85 @@ func TestQueueRegistersAreFixedWhileItIsReady(t *testing.T) {
 	assert.Zero(t, d.load(0x44))
 	d.mem.offer(1, 8, 0)
 	d.store(0x50, 0)
-	assert.EqualValues(t, 0xf, d.load(0x70), "a queue that is not ready is not looked at")
+	d.dev.serving.Lock()
+	defer d.dev.serving.Unlock()
+	assert.EqualValues(t, 0xf, d.load(0x70))
+	assert.EqualValues(t, 1, d.mem.get16(usedAt+2), "a queue that is not ready is not looked at")
+}
+
+// The interrupt is a level: it is there as long as InterruptStatus is not 0 (§4.2.2).
+func TestTheInterruptFallsWithItsCauses(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		off  uint64
+	}{{"acknowledged", 0x64}, {"reset", 0x70}} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := newDriver(t, &echo{})
+			d.mem.chain(desc{addr: 0x4000, len: 1})
+			d.mem.offer(0, 8, 0)
+			d.start(8)
+			d.mu.Lock()
+			for !d.level {
+				d.cond.Wait()
+			}
+			d.mu.Unlock()
+			d.store(0x64, 2)
+			assert.True(t, d.level, "another cause")
+			d.store(tt.off, uint64(map[uint64]int{0x64: 1, 0x70: 0}[tt.off]))
+			assert.False(t, d.level)
+		})
+	}
+}
+
+// A driver that has reset the device has its rings back, and has to give it others.
+func TestResetForgetsTheQueue(t *testing.T) {
+	model := &echo{}
+	d := newDriver(t, model)
+	d.start(8)
+	d.store(0x70, 0)
+	d.acknowledgeAndDriver()
+	d.acceptFeatures(goodFeatures)
+	d.store(0x70, 0xf)
+	d.mem.chain(desc{addr: 0x4000, len: 1})
+	d.mem.offer(0, 8, 0)
+	d.store(0x50, 0)
+	d.dev.serving.Lock()
+	defer d.dev.serving.Unlock()
+	assert.Zero(t, model.served())
+	assert.EqualValues(t, 0xf, d.load(0x70))
+}
+
+func TestAllOfARingCanBeAvailable(t *testing.T) {
+	model := &echo{}
+	d := newDriver(t, model)
+	d.mem.putDesc(0, desc{addr: 0xffff_ffff_ffff_fff0, len: 16}) // up to the end of the address space
+	for n := range 8 {
+		d.mem.offer(n, 8, 0)
+	}
+	d.start(8)
+	for model.served() < 8 {
+		require.NoError(t, d.dev.Breakage())
+		runtime.Gosched()
+	}
+}
+
+// What is legal, to the last byte (§2.7).
+func TestQueuesThatCanJustBe(t *testing.T) {
+	for _, tt := range []struct {
+		name              string
+		size              uint32
+		desc, avail, used uint64
+	}{
+		{"one descriptor", 1, descAt, availAt, usedAt},
+		{"the largest", 256, descAt, availAt, usedAt},
+		{"from address 0 on", 8, 0, 0, 0},
+		{"table at the end of the address space", 8, 0xffff_ffff_ffff_ff80, availAt, usedAt},
+		{"available ring there", 8, descAt, 0xffff_ffff_ffff_ffec, usedAt},
+		{"used ring there", 8, descAt, availAt, 0xffff_ffff_ffff_ffbc},
+	} {
+		_, err := newRing(newMemory(), tt.size, tt.desc, tt.avail, tt.used)
+		assert.NoError(t, err, tt.name)
+	}
 }
 
 func TestAModelThatCannotGoOnBreaksTheDevice(t *testing.T) {

@@ -268,6 +268,52 @@ func TestWithoutMSIXTheISRStatusTells(t *testing.T) {
 	assert.Zero(t, d.mem.get32(message1))
 }
 
+func TestResetClearsTheISRStatus(t *testing.T) {
+	d := newPCIDriver(t, &echo{})
+	d.start(8)
+	d.setConfig(0x42, 2, 0)
+	d.offer(0)
+	d.wait(func() bool { return d.mem.get16(usedAt+2) == 1 })
+	d.status(0)
+	assert.Zero(t, d.load(0x1000, 1))
+}
+
+// A reset of the function, as that of the machine is, takes away all that the guest has set up (PCI §6.6).
+func TestFunctionReset(t *testing.T) {
+	d := newPCIDriver(t, &echo{})
+	d.start(8)
+	d.setConfig(0x0c, 1, 0x10)
+	d.setConfig(0x3c, 1, 0x55)
+	assert.EqualValues(t, 0x10, d.config(0x0c, 1), "cache line size")
+	assert.EqualValues(t, 0x55, d.config(0x3c, 1), "interrupt line")
+	d.host.Reset()
+	for _, reg := range []uint64{0x04, 0x0c, 0x10, 0x3c} {
+		assert.Zero(t, d.config(reg, 2), "%#x", reg)
+	}
+	assert.EqualValues(t, 1, d.config(0x42, 2), "MSI-X control")
+	assert.EqualValues(t, 0xff, d.load(0x14, 1), "nobody answers where it was")
+	d.place()
+	assert.Zero(t, d.load(0x14, 1))
+	assert.EqualValues(t, 1, d.load(0x401c, 4), "vectors are masked")
+}
+
+// The vCPU that notifies carries out one request; the worker is told of the others.
+func TestANotificationIsOneRequestOfTheVCPUs(t *testing.T) {
+	model := &echo{}
+	d := newPCIDriver(t, model)
+	d.start(8)
+	d.settle()
+	d.mem.putDesc(0, desc{addr: dataAt, len: 16})
+	d.mem.offer(0, 8, 0)
+	d.offer(1)
+	assert.Equal(t, 1, model.served())
+	assert.True(t, d.step())
+	assert.Equal(t, 2, model.served())
+	d.offer(2)
+	assert.Equal(t, 3, model.served())
+	assert.False(t, d.step(), "there is nothing left")
+}
+
 // A vector without a message, and one that cannot be written, harm nobody.
 func TestMessagesThatGoNowhere(t *testing.T) {
 	for _, tt := range []struct {
