@@ -84,6 +84,7 @@ func TestCDIllegal(t *testing.T) {
 		{"HD without HA on HTTU 10", xor(0, 1<<42), full(), false, false},
 		{"HAFT without HA on HTTU 10: RES0", xor(1, 1<<3), full(), false, false},
 		{"HAFT without HA on HTTU 11", xor(1, 1<<3), full(with(HTTU, 3)), false, true},
+		{"HA alone on HTTU 11", xor(0, 1<<43), full(with(HTTU, 3)), false, false},
 		{"HA on HTTU 00 with AA64 = 0: IGNORED", xor(0, 1<<43|1<<41), full(with(HTTU, 0), with(TTF, 3)), false, false},
 
 		{"ASID of 9 bits on ASID16 = 0", xor(0, 1<<56), full(with(ASID16, 0)), false, true},
@@ -113,6 +114,9 @@ func TestCDIllegal(t *testing.T) {
 		{"T0SZ = 12, 4 KiB, DS = 0", tsz(t0sz, 12), full(lpa2...), false, true},
 		{"T0SZ = 12, 4 KiB, DS = 1 without IDR5.DS: RES0", ds(tsz(t0sz, 12)), full(with(VAX, 1)), false, true},
 		{"T1SZ = 12, 4 KiB, with DS", ds(tsz(t1sz, 12)), full(lpa2...), false, false},
+
+		{"TTB0[39] with AA64 = 0", func() CD { c := xor(0, 1<<41); c[1] = 1 << 39; return c }(), full(with(TTF, 3)), false, false},
+		{"TTB0[40] with AA64 = 0", func() CD { c := xor(0, 1<<41); c[1] = 1 << 40; return c }(), full(with(TTF, 3)), false, true},
 
 		{"TG0 = 11, reserved", xor(0, 0xc0), full(), false, true},
 		{"TG0 = 11, EPD0", epd0(xor(0, 0xc0)), full(), false, false},

@@ -116,6 +116,16 @@ func TestCDSetters(t *testing.T) {
 			off[i] = ^off[i]
 		}
 		assert.Equal(t, c.bits, off, c.name)
+		mixed := CD{0: ^uint64(0), 2: ^uint64(0), 4: ^uint64(0)}
+		if c.bits[0]|c.bits[2]|c.bits[4] != 0 {
+			mixed = CD{1: ^uint64(0), 3: ^uint64(0)}
+		}
+		want := mixed
+		for i := range want {
+			want[i] |= c.bits[i]
+		}
+		c.set(&mixed, true)
+		assert.Equal(t, want, mixed, "%s changes its own bits only", c.name)
 	}
 	for g, want := range map[Granule]uint64{
 		Granule4K: 0x80_0000, Granule16K: 0x40_0080, Granule64K: 0xc0_0040, 0: 0xc0,
@@ -205,5 +215,27 @@ func TestCDOutputBits(t *testing.T) {
 		var cd CD
 		cd.SetIPS(c.ips)
 		assert.EqualValues(t, c.out, cd.OutputBits(&ids), "%+v", c)
+	}
+}
+
+// §3.4: descriptors of 64 KiB granules hold 52 bits where IDR5.OAS has them, whatever DS says,
+// and the others' where DS does.
+func TestFormatIsWide_3_4(t *testing.T) {
+	const tg64, ds = 0b01 << 6, 1 << 58
+	for _, tt := range []struct {
+		name string
+		cd   CD
+		s2   Stage2
+		ids  IDRegs
+		want bool
+	}{
+		{"64 KiB, OAS of 48 bits", CD{tg64}, Stage2{TG: 0b01}, ids(OAS, 5), false},
+		{"64 KiB, OAS of 48 bits, DS", CD{0: tg64, 2: ds}, Stage2{TG: 0b01, DS: true}, ids(OAS, 5, DS, 1), false},
+		{"64 KiB, OAS of 52 bits", CD{tg64}, Stage2{TG: 0b01}, ids(OAS, 6), true},
+		{"4 KiB, OAS of 52 bits", CD{}, Stage2{}, ids(OAS, 6, DS, 1), false},
+		{"4 KiB, OAS of 52 bits, DS", CD{2: ds}, Stage2{DS: true}, ids(OAS, 6, DS, 1), true},
+	} {
+		assert.Equal(t, tt.want, tt.cd.Format(0, &tt.ids).Wide, "CD, %s", tt.name)
+		assert.Equal(t, tt.want, tt.s2.Format(&tt.ids).Wide, "stage 2, %s", tt.name)
 	}
 }
