@@ -84,6 +84,8 @@ func TestCDIllegal(t *testing.T) {
 		{"HD without HA on HTTU 10", xor(0, 1<<42), full(), false, false},
 		{"HAFT without HA on HTTU 10: RES0", xor(1, 1<<3), full(), false, false},
 		{"HAFT without HA on HTTU 11", xor(1, 1<<3), full(with(HTTU, 3)), false, true},
+		{"HAFT with HA on HTTU 11", func() CD { c := xor(0, 1<<43); c[1] |= 1 << 3; return c }(), full(with(HTTU, 3)), false, false},
+		{"neither on HTTU 11", legal, full(with(HTTU, 3)), false, false},
 		{"HA alone on HTTU 11", xor(0, 1<<43), full(with(HTTU, 3)), false, false},
 		{"HA on HTTU 00 with AA64 = 0: IGNORED", xor(0, 1<<43|1<<41), full(with(HTTU, 0), with(TTF, 3)), false, false},
 

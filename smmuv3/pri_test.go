@@ -15,6 +15,10 @@ func TestPageRequestLayout_8(t *testing.T) {
 	assert.EqualValues(t, 0xffff_f000, r.Addr())
 	assert.Equal(t, "page request stream 0x12345678 substream 0x9abcd group 511 at 0xfffff000 R Priv Last", r.String())
 
+	beside := PageRequest{^uint64(0xfffff << 32), ^uint64(0x1ff)}
+	assert.Zero(t, beside.SubstreamID())
+	assert.Zero(t, beside.PRGIndex())
+
 	for bit, get := range map[uint]func(PageRequest) bool{
 		58: PageRequest.Priv, 59: PageRequest.X, 60: PageRequest.R, 61: PageRequest.W, 62: PageRequest.Last, 63: PageRequest.SSV,
 	} {
@@ -24,9 +28,9 @@ func TestPageRequestLayout_8(t *testing.T) {
 	for bit, set := range map[uint]func(*PageRequest, bool){
 		58: (*PageRequest).SetPriv, 59: (*PageRequest).SetX, 60: (*PageRequest).SetR, 61: (*PageRequest).SetW, 62: (*PageRequest).SetLast,
 	} {
-		r := PageRequest{}
+		r := PageRequest{0, ^uint64(0)}
 		set(&r, true)
-		assert.Equal(t, PageRequest{1 << bit}, r)
+		assert.Equal(t, PageRequest{1 << bit, ^uint64(0)}, r)
 		r = PageRequest{^uint64(0), ^uint64(0)}
 		set(&r, false)
 		assert.Equal(t, PageRequest{^uint64(1 << bit), ^uint64(0)}, r)
