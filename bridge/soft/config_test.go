@@ -77,6 +77,33 @@ func TestBypassEndsAtTheOutputAddressSize(t *testing.T) {
 	assert.Equal(t, 8, f.Done)
 	assert.EqualValues(t, 1<<48, f.IOVA)
 	assert.Equal(t, smmuv3.FAddrSize, f.Event.Type())
+	assert.NoError(t, r.ep.ReadAt(make([]byte, 1), 1<<48-1), "the last address")
+}
+
+// §5.4: SubstreamIDs that differ in any one bit have CDs of their own, whatever has
+// been used before.
+func TestEachSubstreamHasItsCD(t *testing.T) {
+	m := newRAM(t) // which accesses remember
+	r := newRig(t, soft.Config{Memory: m})
+	const max, cds = 10, 0x8_0000
+	var ssids []smmuv3.SubstreamID
+	for i := range uint64(max) {
+		ssid := smmuv3.SubstreamID(1) << i
+		ssids = append(ssids, ssid)
+		page := 0x5000_0000 + i<<12
+		// A small table of 16 bits, whose first page is this.
+		m.SetWords(gpa(cds+64*uint64(ssid)), 0x0000_6205_c000_0030|(i+1)<<48, 0x40000+i<<12)
+		m.SetWords(gpa(0x40000+i<<12), page|pageRW)
+		m.SetWords(gpa(page), 0x100+i)
+	}
+	r.bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: cds, S1CDMax: max})
+	for range 2 {
+		for i, ssid := range ssids {
+			got, err := word(r.ep.With(soft.Attrs{HasSubstream: true, Substream: ssid}), 0)
+			require.NoError(t, err)
+			assert.EqualValues(t, 0x100+i, got, "SubstreamID %#x", uint32(ssid))
+		}
+	}
 }
 
 // §5.2, S1DSS; §7.3.7; §7.3.9: the whole table. Every CD translates IOVA 0 to a

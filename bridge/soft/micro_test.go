@@ -122,6 +122,15 @@ func TestWhatAccessesMetIsForThoseAlike(t *testing.T) {
 			assert.EqualValues(t, 0xa2, p[8])
 		}
 	})
+	t.Run("what lies behind the end of the memory in the page", func(t *testing.T) {
+		r, mem, leaf := slicedRig(t)
+		require.NoError(t, mem.Add(guestmem.Slot{GPA: 0x7000_0000, Mem: make([]byte, 16)}))
+		mem.SetWords(leaf, 0x7000_0000|pageRW)
+		_, err := word(r.ep, 8)
+		require.NoError(t, err)
+		_, err = word(r.ep, 16)
+		assert.ErrorIs(t, err, guestmem.ErrUnmapped)
+	})
 	t.Run("before and behind in the page", func(t *testing.T) {
 		r, mem, _ := slicedRig(t)
 		for i := range uint64(4) {

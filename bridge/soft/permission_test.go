@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
@@ -384,4 +385,48 @@ func TestAnUpdateThatAborts(t *testing.T) {
 	_, err := word(r.ep, 0x10)
 	assert.ErrorIs(t, err, soft.ErrFault)
 	assert.Equal(t, []smmuv3.Event{{0x42_0000000b, 1<<35 | 1<<40, 0x10, 0x40000}}, r.taken())
+}
+
+// §5.4: fields of features that the SMMU does not have are RES0 or IGNORED.
+func TestFieldsOfFeaturesThatAreNotThere(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		feature       smmuv3.IDField
+		cd0, dw1      uint64
+		level2, leaf  uint64
+		with, without string
+		event         smmuv3.EventType // with it
+	}{
+		{"E0PD0", smmuv3.E0PD, 0, 1 << 2, 0x40003, 0x5000_0c03, "RWX", "RWXx", smmuv3.FTranslation},
+		{"EPAN", smmuv3.EPAN, pan, 1 << 59, 0x40003, 0x5000_0c03, "Xx", "RWXx", smmuv3.FPermission},
+		{"HAD0, APTable read-only", smmuv3.HAD, 0, 1 << 1, 0x4000_0000_0004_0003, 0x5000_0c43, "RWrwx", "RXrx", smmuv3.FPermission},
+	} {
+		for _, has := range []bool{true, false} {
+			ids := soft.DefaultIDs()
+			ids.Set(smmuv3.ArchMinor, 0)
+			want, event := c.with, c.event
+			if !has {
+				ids.Set(c.feature, 0)
+				want, event = c.without, smmuv3.FPermission
+			}
+			r := newRig(t, soft.Config{IDs: ids})
+			r.map4K(cd4K|c.cd0, c.leaf)
+			r.mem.SetWords(0x30000, c.level2)
+			r.mem.SetWords(cdAt+8, 0x10000|c.dw1)
+			r.bind(oneCD)
+			assert.Equal(t, want, permitted(t, r, 0x10, event), "%s: %v", c.name, has)
+		}
+	}
+}
+
+// §5.4, HA and HD: HD alone behaves as neither.
+func TestHDWithoutHA(t *testing.T) {
+	const clean = 1<<51 | 0x5000_0cc3 // DBM, read-only
+	r := newRig(t, soft.Config{})
+	leaf := r.map4K(cd4K|1<<42, clean)
+	r.bind(oneCD)
+	var f *soft.Fault
+	require.ErrorAs(t, r.ep.WriteAt([]byte{1}, 0), &f)
+	assert.Equal(t, smmuv3.FPermission, f.Event.Type())
+	assert.Equal(t, []uint64{clean}, r.mem.Words(leaf, 1))
 }

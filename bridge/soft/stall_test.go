@@ -89,6 +89,7 @@ func TestStalledUntilResumed_3_12_2(t *testing.T) {
 		{"retry", 0, bridge.Retry, 0xfeed, nil},
 		{"abort", 0, bridge.TerminateAbort, 0, soft.ErrFault},
 		{"RAZ/WI", 0, bridge.TerminateRAZWI, 0, nil},
+		{"retry on an SMMU that aborts", 1, bridge.Retry, 0xfeed, nil},
 		{"RAZ/WI of an SMMU that aborts", 1, bridge.TerminateRAZWI, 0, soft.ErrFault},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -11,8 +11,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-vsmmu/vsmmuv3/bridge"
-	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -248,27 +246,4 @@ func TestARangeGoesOnPastARegionThatHoldsNothing(t *testing.T) {
 		_, ok = tl.lookup(s, page<<12, unprivRead)
 		assert.False(t, ok, "global: %v", global)
 	}
-}
-
-// TLBs are as many as streams use at a time, whatever VMIDs they have had.
-func TestTLBsOfVMIDsThatAreNoLongerUsedAreUsedAgain(t *testing.T) {
-	h, err := New(Config{Memory: new(guestmem.Fake), IDs: Stage2IDs(), TLBEntries: 8})
-	require.NoError(t, err)
-	st, err := h.Attach(1, NewEndpoint())
-	require.NoError(t, err)
-	s2 := smmuv3.Stage2{T0SZ: 25, SL0: 1, PS: 5, AA64: true, R: true}
-	for vmid := range smmuv3.VMID(100) {
-		for _, g := range []bridge.GuestStage{
-			{Disposition: bridge.Translate},
-			{Disposition: bridge.TranslateS2, S2: s2},
-			{Disposition: bridge.TranslateNested, S2: s2, S1CDMax: 1, S1DSS: smmuv3.S1DSSBypass},
-		} {
-			g.S2VMID = vmid + 1
-			require.NoError(t, st.Bind(g))
-			// One is that of a guest without VMIDs; Bind has the new before the old is given back.
-			assert.LessOrEqual(t, len(h.tlbs.inUse)+len(h.tlbs.spare), 1+2+2)
-		}
-	}
-	require.NoError(t, st.Close())
-	assert.Len(t, h.tlbs.inUse, 1)
 }
