@@ -132,6 +132,23 @@ func TestIORTRejects(t *testing.T) {
 	}
 }
 
+// What is just within the limits is taken.
+func TestIORTTakesWhatFits(t *testing.T) {
+	for name, edit := range map[string]func(*IORT){
+		"the longest names":              func(i *IORT) { i.OEMID, i.OEMTableID = "SIXTHS", "EIGHTHSX" },
+		"all requester IDs":              func(i *IORT) { i.Roots[0].Requesters = 1 << 16 },
+		"addresses of 64 bits":           func(i *IORT) { i.Roots[0].AddressBits = 64 },
+		"the last StreamIDs":             func(i *IORT) { i.Roots[0].StreamBase = 0xffff_f000 },
+		"a range at the end of memory":   func(i *IORT) { i.RMRs[0].Base, i.RMRs[0].Size = 1<<64-1<<16, 1<<16 },
+		"a range for the last StreamIDs": func(i *IORT) { i.RMRs[0].First = 0xffff_fff8 },
+	} {
+		i := testIORT()
+		edit(i)
+		_, err := i.Table()
+		assert.NoError(t, err, name)
+	}
+}
+
 // ACPI's own disassembler has to find in the table what was put into it.
 func TestIORTDisassembles(t *testing.T) {
 	iasl, err := exec.LookPath("iasl")

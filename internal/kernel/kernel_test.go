@@ -228,6 +228,19 @@ func TestWriteInitramfs(t *testing.T) {
 	}, modes)
 }
 
+// The kernel makes no directory that is not in the archive, before what lies in it.
+func TestInitramfsHasEachDirectoryOnceAndFirst(t *testing.T) {
+	var out bytes.Buffer
+	require.NoError(t, WriteInitramfs(&out, []File{{"a/b/x", 0o644, nil}, {"a/b/y", 0o644, nil}, {"a/z", 0o644, nil}}))
+	records, err := cpio.ReadAllRecords(cpio.Newc.Reader(bytes.NewReader(out.Bytes())))
+	require.NoError(t, err)
+	var names []string
+	for _, r := range records {
+		names = append(names, r.Name)
+	}
+	assert.Equal(t, []string{"dev", "proc", "sys", "tmp", "dev/console", "a", "a/b", "a/b/x", "a/b/y", "a/z"}, names)
+}
+
 func FuzzDependencies(f *testing.F) {
 	f.Add(module(aarch64, "a,b"))
 	f.Add(module(aarch64, "")[:100])

@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/internal/guest"
 	"github.com/go-vsmmu/vsmmuv3/internal/progress"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
@@ -119,6 +121,38 @@ func stage2() *Report {
 	return r
 }
 
+// Whatever the mode, these are asked.
+func TestJudgeAsksInEveryMode(t *testing.T) {
+	always := []string{
+		"the guest reached its user space", "its driver brought the SMMU up",
+		"its disks have the domains that its command line asks for",
+		"plain: written, read back and verified", "pasid: written, read back and verified",
+		"rogue: its DMA to an unmapped address was refused",
+		"its driver complained of nothing else", "nothing else faulted",
+		"commands were consumed and interrupts raised", "the guest powered off",
+	}
+	translated := []string{"rogue: the device recorded F_TRANSLATION", "rogue: the guest's kernel printed the fault"}
+	for _, tt := range []struct {
+		name string
+		r    *Report
+		asks []string
+	}{
+		{"stage 1", good(), slices.Concat(always, translated)},
+		{"stage 2", stage2(), slices.Concat(always, translated)},
+		{"stalls", stalled(), slices.Concat(always, translated)},
+		{"passthrough", passthrough(), always},
+	} {
+		tt.r.Judge()
+		var names []string
+		for _, c := range tt.r.Checks {
+			names = append(names, c.Name)
+		}
+		assert.Subset(t, names, tt.asks, tt.name)
+		tt.r.Judge()
+		assert.Len(t, tt.r.Checks, len(names), "%s, asked again", tt.name)
+	}
+}
+
 func TestJudgeExpectsWhatTheModeMakesOfIt(t *testing.T) {
 	table := func(bits, s1cdmax uint8, s1fmt string) *Report {
 		r := good()
@@ -159,6 +193,7 @@ func TestJudgeExpectsWhatTheModeMakesOfIt(t *testing.T) {
 		{"one VMID", with(stage2(), func(r *Report) { r.Streams[1].Binds[0].S2VMID = 1 }), []string{"plain, pasid: bound to stage 2, each with tables and a VMID of its own"}},
 		{"one set of tables", with(stage2(), func(r *Report) { r.Streams[1].Binds[0].S2.TTB = 0 }), []string{"plain, pasid: bound to stage 2, each with tables and a VMID of its own"}},
 		{"nothing by IPA", with(stage2(), func(r *Report) { r.Commands["TLBI_S2_IPA"] = 0 }), []string{"translations were invalidated by IPA and VMID, and none of stage 1"}},
+		{"no VMID", with(stage2(), func(r *Report) { r.Commands["TLBI_S12_VMALL"] = 0 }), []string{"translations were invalidated by IPA and VMID, and none of stage 1"}},
 		{"stage 2, lazy: nothing by IPA", with(stage2(), func(r *Report) {
 			r.Mode.Lazy, r.Commands["TLBI_S2_IPA"] = true, 0
 			r.Disks[0].IOMMU, r.Disks[1].IOMMU = "DMA-FQ", "DMA-FQ"
@@ -346,6 +381,16 @@ func TestJudgeFindsWhatIsWrong(t *testing.T) {
 		{"bytes unaccounted for", func(r *Report) { r.Streams[1].Moved = map[string]uint64{"translate": 1} }, []string{"pasid: every byte moved through stage 1"}},
 		{"no misbehaviour", func(r *Report) { r.Fault.Made = false }, []string{"rogue: its DMA to an unmapped address was refused"}},
 		{"a breach", func(r *Report) { r.Fault.Error = "" }, []string{"rogue: its DMA to an unmapped address was refused"}},
+		{"one byte unaccounted for", func(r *Report) {
+			r.Streams[1].Moved = map[string]uint64{"translate": 32<<20 - 1}
+		}, []string{"pasid: every byte moved through stage 1"}},
+		{"nothing read, nor moved", func(r *Report) {
+			r.Disks[1].Read, r.Disks[1].Written, r.Streams[1].Moved = 0, 0, nil
+		}, []string{"pasid: written, read back and verified", "pasid: every byte moved through stage 1"}},
+		{"no PASIDs to have a table for", func(r *Report) {
+			r.Mode.PASIDBits, r.Streams[1].Binds[1].S1CDMax = 0, 0
+		}, []string{"pasid: bound to a table of context descriptors"}},
+		{"no CFGI_STE", func(r *Report) { delete(r.Commands, "CFGI_STE") }, []string{"commands were consumed and interrupts raised"}},
 		{"another event", func(r *Report) { r.Fault.Device[0].Type = 0x13 }, []string{"rogue: the device recorded F_TRANSLATION"}},
 		{"another stream's event", func(r *Report) { r.Fault.Device[0].StreamID = 0x10 }, []string{"rogue: the device recorded F_TRANSLATION"}},
 		{"another address", func(r *Report) { r.Fault.Device[0].Address++ }, []string{"rogue: the device recorded F_TRANSLATION"}},
@@ -405,4 +450,23 @@ func TestSummaryShowsEachBind(t *testing.T) {
 	} {
 		assert.Contains(t, out.String(), want)
 	}
+}
+
+func TestBindOfHasWhatTheStageHas(t *testing.T) {
+	stage1 := bridge.GuestStage{
+		Disposition: bridge.Translate, S1ContextPtr: 0x4000, S1CDMax: 6, S1Fmt: smmuv3.S1FmtLinear,
+		S1DSS: smmuv3.S1DSSSubstream0, S1CIR: 1, S1COR: 2, S1CSH: 3, S1STALLD: true, EATS: smmuv3.EATSFull,
+	}
+	assert.Equal(t, Bind{
+		Disposition: "translate", S1ContextPtr: 0x4000, S1CDMax: 6, S1Fmt: "linear", S1DSS: "substream 0",
+		S1CIR: 1, S1COR: 2, S1CSH: 3, S1STALLD: true, EATS: "full", Text: stage1.String(), Error: "refused",
+	}, BindOf(stage1, errors.New("refused")))
+
+	stage2 := bridge.GuestStage{Disposition: bridge.TranslateS2, S2VMID: 7, S2: smmuv3.Stage2{TTB: 0x8000}}
+	assert.Equal(t, Bind{
+		Disposition: "translate by stage 2", S2VMID: 7, S2: &smmuv3.Stage2{TTB: 0x8000}, EATS: "none", Text: stage2.String(),
+	}, BindOf(stage2, nil))
+
+	abort := bridge.GuestStage{Disposition: bridge.Abort, Disabled: true, Cause: smmuv3.CBadSTE}
+	assert.Equal(t, Bind{Disposition: "abort", SMMUDisabled: true, Cause: "C_BAD_STE", Text: abort.String()}, BindOf(abort, nil))
 }

@@ -336,6 +336,44 @@ func TestFunctionLevelReset(t *testing.T) {
 	assert.Equal(t, []string{"00:01.0 true"}, r.streams, "it is where it was")
 }
 
+func TestFunctionLevelResetLeavesINTx(t *testing.T) {
+	r := newRig(t, newPhysical())
+	r.store(0x04, 2, pci.CommandINTxDisable)
+	require.Empty(t, r.mode)
+	r.store(0x88, 2, 1<<15)
+	assert.Equal(t, "INTx", r.mode, "by the command register's reset value")
+}
+
+// A machine that is being reset takes the guest's memory and interrupts away, and what the guest had written counts no more.
+func TestReset(t *testing.T) {
+	r := newRig(t, newPhysical())
+	r.store(0x10, 4, windowBase)
+	r.store(0x04, 2, pci.CommandMemory)
+	r.store(0x52, 2, pci.MSIXEnable)
+	r.vectorOf(0, 1, 0)
+	require.Equal(t, "MSI-X", r.mode)
+	before := r.resets
+
+	r.device.Reset()
+	assert.Equal(t, before+1, r.resets)
+	assert.Empty(t, r.mode)
+	assert.Empty(t, r.vectors)
+	assert.Empty(t, r.machine.memory)
+	r.store(0x10, 4, windowBase)
+	assert.Empty(t, r.machine.memory, "memory is not enabled any more")
+}
+
+// Neither the table nor the pending bits are the guest's, whichever comes first.
+func TestPendingBitsBeforeTheTable(t *testing.T) {
+	p := newPhysical()
+	binary.LittleEndian.PutUint32(p.config[0x54:], uint32(3*page))
+	binary.LittleEndian.PutUint32(p.config[0x58:], uint32(page))
+	r := newRig(t, p)
+	r.store(0x10, 4, windowBase)
+	r.store(0x04, 2, pci.CommandMemory)
+	assert.Equal(t, map[uint64]int{windowBase: int(page), windowBase + 2*page: int(page)}, r.machine.memory)
+}
+
 // The ITS and the SMMU know a device by its requester ID, and both must learn of another one.
 func TestRequesterID(t *testing.T) {
 	r := newRig(t, newPhysical())

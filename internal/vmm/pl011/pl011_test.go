@@ -207,3 +207,43 @@ func TestReceiveIsOffUntilEnabled(t *testing.T) {
 	assert.EqualValues(t, 0x10, u.Load(0x18, 4)&0x10, "UARTFR.RXFE")
 	require.NoError(t, u.Close(), "with a character that nobody takes")
 }
+
+// The receive interrupt is there from half a FIFO on, and the timeout's for as long as there is anything (DDI 0183 §2.8.2).
+func TestReceiveInterruptsTellHowMuchThereIs(t *testing.T) {
+	host, guest := net.Pipe()
+	irq := newLine()
+	u := New(io.Discard, guest, irq.set)
+	u.Store(0x38, 4, 0x10)  // UARTIMSC: RXIM
+	u.Store(0x30, 4, 0x301) // UARTCR: enabled
+	_, err := host.Write(bytes.Repeat([]byte("x"), 32))
+	require.NoError(t, err)
+	irq.wait(true)
+	assert.EqualValues(t, 0x40, u.Load(0x18, 4)&0x50, "UARTFR: RXFF")
+	assert.EqualValues(t, 0x50, u.Load(0x3c, 4)&0x50, "UARTRIS: RTRIS and RXRIS")
+	for range 16 {
+		u.Load(0, 4)
+	}
+	assert.Zero(t, u.Load(0x18, 4)&0x50, "UARTFR: neither full nor empty")
+	assert.True(t, irq.get(), "half full")
+	u.Load(0, 4)
+	assert.False(t, irq.get())
+	assert.EqualValues(t, 0x40, u.Load(0x3c, 4)&0x50, "UARTRIS: RTRIS")
+	require.NoError(t, u.Close())
+}
+
+func TestTransmitInterrupt(t *testing.T) {
+	out := &gate{open: make(chan struct{})}
+	irq := newLine()
+	u := New(out, nil, irq.set)
+	u.Store(0x38, 4, 0x20) // UARTIMSC: TXIM
+	assert.False(t, irq.get(), "nothing was transmitted")
+	u.Store(0, 1, 'x')
+	assert.True(t, irq.get(), "there is room for more")
+	u.Store(0x44, 4, 0x7df) // UARTICR: all others
+	assert.True(t, irq.get())
+	u.Reset()
+	assert.False(t, irq.get())
+	assert.Zero(t, u.Load(0x3c, 4), "UARTRIS")
+	close(out.open)
+	require.NoError(t, u.Close())
+}
