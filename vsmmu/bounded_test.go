@@ -286,6 +286,18 @@ func TestMakingGoodIsBounded(t *testing.T) {
 	}
 }
 
+// TestWorkersTurnIsBounded: the worker lets others in after as many commands as its turn has
+// room for, and one.
+func TestWorkersTurnIsBounded(t *testing.T) {
+	r := bounded(t, 1)
+	r.put(slices.Repeat([]smmuv3.Command{cmdCfgiSTE(0)}, 4096)...)
+	r.w32(cmdqProd, 4096)
+	require.Equal(t, uint32(2), r.r32(cmdqCons))
+	r.turns(1)
+	assert.LessOrEqual(t, r.r32(cmdqCons), uint32(2+budgetWorker/costHost+1))
+	assert.True(t, r.pending.Load())
+}
+
 // TestWorkerDoesTheRest: a full queue is consumed to the end by one store.
 func TestWorkerDoesTheRest(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.IDs.Set(smmuv3.CMDQS, 14) })

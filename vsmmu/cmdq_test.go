@@ -631,3 +631,17 @@ func TestReasonComesWithTheError_7_1(t *testing.T) {
 	close(quit)
 	<-awake
 }
+
+// TestReasonStaysWithTheError_6_3_20: acknowledging another error leaves CMDQ_CONS.ERR alone.
+func TestReasonStaysWithTheError_6_3_20(t *testing.T) {
+	r := newRig(t)
+	r.setup()
+	r.run(smmuv3.Command{0xff})
+	require.Equal(t, uint32(0x0100_0000), r.r32(cmdqCons), "CERROR_ILL")
+	r.w32(gerrorn, 1<<2)
+	assert.Equal(t, uint32(0x0100_0000), r.r32(cmdqCons))
+	r.mem.SetWords(cmdqAt, 0x46)
+	r.w32(gerrorn, 1)
+	r.idle()
+	assert.Equal(t, uint32(1), r.r32(cmdqCons))
+}

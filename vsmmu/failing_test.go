@@ -481,6 +481,7 @@ func TestSuspectHost(t *testing.T) {
 	r.run(tlbi(1), cmdSync)
 	r.idle()
 	assert.Equal(t, badSTE, r.stage(3))
+	assert.Equal(t, uint64(2), r.Stats().HostErrors, "of the batch, and of all")
 	stage, _ := other.Stage(4)
 	assert.Equal(t, translates, stage)
 	assert.Equal(t, uint32(2), r.r32(cmdqCons), "the SYNC is complete: no DMA uses what was withdrawn")

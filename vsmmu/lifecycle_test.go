@@ -398,6 +398,52 @@ func TestWatch(t *testing.T) {
 	assert.Empty(t, told[1])
 }
 
+// TestWatchFollowsTheTable: whatever has the device look at a stream's configuration again,
+// the VMM is told where that is now; here a level-1 descriptor points elsewhere.
+func TestWatchFollowsTheTable(t *testing.T) {
+	failing := func(c record.Call) error {
+		if c.Op == record.Invalidate {
+			return errAgain
+		}
+		return nil
+	}
+	for _, tc := range []struct {
+		name         string
+		before, then func(*rig)
+	}{
+		{"CFGI_STE", func(*rig) {}, func(r *rig) { r.run(cmdCfgiSTE(3)) }},
+		{"a write", func(*rig) {}, func(r *rig) { r.GuestWrote(guestmem.Range{GPA: 0x7000_0000, Len: 8}) }},
+		{"a transaction, where the STE could not be fetched",
+			func(r *rig) {
+				r.mem.FailReads(guestmem.Range{GPA: 0x7100_0000, Len: 0x4000}, nil)
+				r.GuestWrote(everywhere)
+			},
+			func(r *rig) { r.host.Emit(smmuv3.NewEvent(smmuv3.FSTEFetch, 3)) }},
+		{"a host that is well again",
+			func(r *rig) { r.host.FailWith(failing); r.run(tlbi(1), cmdSync) },
+			func(r *rig) { r.host.FailWith(nil); r.run(cmdSync) }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var told []guestmem.Range
+			r := newRig(t, func(c *Config) { c.Watch = func(w []guestmem.Range) { told = w } })
+			require.NoError(t, r.Attach(3, r.host, "disk"))
+			r.w64(0x80, 0x7000_0000)
+			r.w32(0x88, 0x1<<16|8<<6|16)
+			r.w64(cmdqBase, cmdqAt|8)
+			r.mem.SetWords(0x7000_0000, 0x7100_0000|9)
+			r.mem.SetWords(0x7100_00c0, 0xb|cdAt)
+			r.mem.SetWords(0x7200_00c0, 0xb|cdAt)
+			r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0SMMUEN)
+			tc.before(r)
+			r.mem.SetWords(0x7000_0000, 0x7200_0000|9)
+			tc.then(r)
+			r.idle()
+			assert.Equal(t, translates, r.stage(3))
+			assert.Equal(t, []guestmem.Range{{GPA: 0x7000_0000, Len: 8}, {GPA: 0x7200_00c0, Len: 64}}, told)
+		})
+	}
+}
+
 // TestConfig: New says what it cannot work with.
 func TestConfig(t *testing.T) {
 	good := Config{IDs: rigIDs, Memory: new(guestmem.Fake), Interrupts: new(irqs)}
