@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -469,4 +470,18 @@ func TestBindOfHasWhatTheStageHas(t *testing.T) {
 
 	abort := bridge.GuestStage{Disposition: bridge.Abort, Disabled: true, Cause: smmuv3.CBadSTE}
 	assert.Equal(t, Bind{Disposition: "abort", SMMUDisabled: true, Cause: "C_BAD_STE", Text: abort.String()}, BindOf(abort, nil))
+}
+
+func TestReportsEndWithTheVerdict(t *testing.T) {
+	checks := []Check{{"one", true, "seen"}, {"other", false, "not seen"}}
+	phases := []progress.Phase{{Name: "it boots", Seconds: 12.5}}
+	for _, tt := range []struct {
+		ok   bool
+		want string
+	}{{true, "OK"}, {false, "NOT OK"}} {
+		var out strings.Builder
+		WriteEnd(&out, tt.ok, checks, phases, 13, ", by far")
+		assert.Equal(t, "\nTime\n    12.5 s\tit boots\n    13.0 s\tin all\n"+
+			"\nChecks\n  ok\tone\tseen\n  FAILED\tother\tnot seen\n\n"+tt.want+": 1 of 2 checks held, by far\n", out.String())
+	}
 }

@@ -46,6 +46,9 @@ func TestBARsOf32Bits(t *testing.T) {
 	assert.Zero(t, b.Load(1), "a register that is not there")
 	b.Reset()
 	assert.Zero(t, b.Base(0))
+
+	assert.True(t, b.Define(1, 0x1000, 0xfff8))
+	assert.Equal(t, uint32(0x8), b.Load(1), "what the device has there of an address does not count")
 }
 
 func TestBARsOf64Bits(t *testing.T) {
