@@ -595,3 +595,67 @@ func TestEveryCallOfRestoreFails(t *testing.T) {
 		}
 	}
 }
+
+// TestRestoreFromASuspectHost: the new host owes nothing, and so a stream that aborted because of
+// the old one follows its configuration; not so in Service Failure Mode.
+func TestRestoreFromASuspectHost(t *testing.T) {
+	for _, failed := range []bool{false, true} {
+		r := newRig(t)
+		require.NoError(t, r.Attach(3, r.host, "disk"))
+		r.setup()
+		r.ste(3, 0xb|cdAt)
+		r.host.FailWith(func(c record.Call) error {
+			if c.Op == record.Invalidate {
+				return errAgain
+			}
+			return nil
+		})
+		r.run(cmdCfgiSTE(3), tlbi(1), cmdSync)
+		require.Equal(t, badSTE, r.stage(3))
+		s, err := decodeState(r.save())
+		require.NoError(t, err)
+		want := translates
+		if failed {
+			s.Flags |= stateFailed
+			want = bridge.GuestStage{}
+		}
+		n := r.fresh(3)
+		require.NoError(t, n.Restore(s.encode()))
+		assert.Equal(t, want, n.stage(3))
+	}
+}
+
+// TestRestoreFetchesAgain_3_21_3: an STE that was to be fetched again is.
+func TestRestoreFetchesAgain_3_21_3(t *testing.T) {
+	r := newRig(t)
+	require.NoError(t, r.Attach(3, r.host, "disk"))
+	r.ste(3, 0xb|cdAt)
+	r.mem.FailReads(guestmem.Range{GPA: strtabAt, Len: 1 << 14}, nil)
+	r.setup()
+	s, err := decodeState(r.save())
+	require.NoError(t, err)
+	r.mem.Heal()
+	for flag, want := range map[uint32]bridge.Disposition{0: bridge.Abort, stateRefetch: bridge.Translate} {
+		s.Flags = flag
+		n := r.fresh(3)
+		require.NoError(t, n.Restore(s.encode()))
+		n.idle()
+		assert.Equal(t, want, n.stage(3).Disposition)
+	}
+}
+
+// TestRestoredPRIQueueIsEnabledByBoth_6_3_9_5: by PRIQEN and by SMMUEN.
+func TestRestoredPRIQueueIsEnabledByBoth_6_3_9_5(t *testing.T) {
+	for cr0, want := range map[uint32]Fate{
+		smmuv3.CR0SMMUEN: Discarded, smmuv3.CR0PRIQEN: Discarded, smmuv3.CR0SMMUEN | smmuv3.CR0PRIQEN: Recorded,
+	} {
+		r := newRig(t, withPRI)
+		require.NoError(t, r.Attach(3, r.host, "disk"))
+		r.w64(smmuv3.RegPRIQBase, 0x500000|4)
+		r.enable(cr0)
+		n := r.fresh(3)
+		require.NoError(t, n.Restore(r.save()))
+		n.host.Request(smmuv3.PageRequest{3 | 1<<60 | 1<<62, 0x1000})
+		assert.Equalf(t, uint64(1), n.Stats().PageRequests[want], "CR0 = %#x", cr0)
+	}
+}
