@@ -83,6 +83,18 @@ func TestMapHandsOutGuestMemory(t *testing.T) {
 	}))
 }
 
+func TestAMappingUpToTheEndOfASlotIsOneSegment(t *testing.T) {
+	m := newRAM(t)
+	r := newRig(t, soft.Config{Memory: m})
+	r.guest = m
+	r.map4K(cd4K, 0x500f_e000|pageRW, 0x500f_f000|pageRW)
+	r.bind(oneCD)
+	got, err := r.ep.Map(0, 0x2000, false, nil)
+	require.NoError(t, err)
+	defer got.Release()
+	assert.Len(t, got.Segments, 1)
+}
+
 func TestMapFails(t *testing.T) {
 	r, _ := newMappedRig(t, soft.Config{})
 	r.map4K(cd4K, 0x5000_0000|pageRW, 0x5000_1cc3, 0x7000_0000|pageRW)
