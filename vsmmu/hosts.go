@@ -169,9 +169,10 @@ func (d *Device) flushHost(h *host) {
 	err := h.Invalidate(h.batch[:h.n])
 	h.n = 0
 	switch {
+	case err == nil:
 	case errors.Is(err, bridge.ErrATCTimeout):
 		d.endpointFailed(err)
-	case err != nil:
+	default:
 		d.hostFailed("host failed to invalidate; invalidating everything", err)
 		_ = d.makeGood(h) // which is counted
 	}
