@@ -207,6 +207,7 @@ func TestPortRegisters(t *testing.T) {
 		{"device capabilities: role-based error reporting", 0x44, 0x8000, 0x8000},
 		{"device control", 0x48, 0, 0x70ef},
 		{"link capabilities: tells if it is active; x1, 2.5 GT/s", 0x4c, 0x0010_0011, 0x0010_0011},
+		{"link control, in which Retrain Link reads as 0; link status: x1, 2.5 GT/s, active", 0x50, 0x2011_0000, 0x2011_0fd3},
 		{"slot capabilities", 0x54, 0, 0},
 		{"supported speeds: 2.5 GT/s", 0x6c, 2, 2},
 		{"link control 2", 0x70, 0, 0},

@@ -52,7 +52,7 @@ func newPort(f Function) *port {
 		{RegIntLine, 0xff, 1},
 		{regBridgeControl, 0x03 | secondaryReset, 2}, // and parity, SERR
 		{expressOff + 0x08, 0x70ef, 2},
-		{expressOff + 0x10, 0x0ff3, 2},
+		{expressOff + 0x10, 0x0fd3, 2}, // Retrain Link reads as 0 (PCI Express §7.5.3.7)
 	} {
 		p.Allow(w.reg, w.size, w.mask)
 	}
