@@ -361,9 +361,16 @@ func TestATCInvalidation_4_5_1(t *testing.T) {
 		r := newATSRig(t, soft.Config{})
 		var got []soft.ATCRange
 		r.ep.EnableATS(soft.ATS{Invalidate: func(a soft.ATCRange) { got = append(got, a) }})
-		r.invalidate(c.cmd, smmuv3.Command{0x10}, smmuv3.Command{0x43_00000040, 52})
-		assert.Equal(t, []soft.ATCRange{c.want}, got, "%#x; the other stream is not there", c.cmd)
+		// Of the same stream, but nothing to its ATC; for all of them; of a stream that is not there.
+		r.invalidate(smmuv3.Command{0x42_00000006}, c.cmd, smmuv3.Command{0x10}, smmuv3.Command{0x43_00000040, 52})
+		assert.Equal(t, []soft.ATCRange{c.want}, got, "%#x", c.cmd)
 	}
+}
+
+func TestATCInvalidationOfAnEndpointThatKeepsNothing(t *testing.T) {
+	r := newATSRig(t, soft.Config{})
+	r.ep.EnableATS(soft.ATS{})
+	r.invalidate(smmuv3.Command{0x42_00000040, 52})
 }
 
 func TestATCRangeReaches(t *testing.T) {

@@ -51,6 +51,27 @@ func TestAFaultSaysHowFarTheDMACame(t *testing.T) {
 	assert.Contains(t, err.Error(), "write at 0x2000, stream 0x42, after 4112 bytes")
 }
 
+// Nobody would resume what nobody was told of.
+func TestAFaultOfAHostWithoutASink(t *testing.T) {
+	for _, cd0 := range []uint64{cd4K, cdStalls} {
+		r := newRig(t, soft.Config{IDs: stalling(8)})
+		r.host.Events(nil)
+		r.ep.AllowStalls(t.Context())
+		r.map4K(cd0, 0)
+		r.bind(oneCD)
+		_, err := word(r.ep, 0)
+		assert.ErrorIs(t, err, soft.ErrFault)
+	}
+}
+
+func TestAttachTakesEndpointsOnly(t *testing.T) {
+	r := newRig(t, soft.Config{})
+	for _, ep := range []bridge.Endpoint{nil, "disk", (*soft.Endpoint)(nil)} {
+		_, err := r.host.Attach(sid+1, ep)
+		assert.ErrorIs(t, err, bridge.ErrEndpoint, "%T", ep)
+	}
+}
+
 func TestDMAThatMeetsNoMemoryIsNoFaultOfTheSMMU(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.map4K(cd4K, 0x5000_0000|pageRW)
