@@ -153,33 +153,30 @@ func TestRefetchIsBounded(t *testing.T) {
 // fetched has that STE fetched again each time, which keeps no command waiting, however many
 // streams there are to look at.
 func TestRefetchStarvesNothing(t *testing.T) {
-	r := bounded(t, 100)
-	r.mem.FailReads(guestmem.Range{GPA: strtabAt + 64, Len: 64}, nil)
-	r.GuestWrote(everywhere)
-	r.put(slices.Repeat([]smmuv3.Command{cmdSync}, 100)...)
-	r.host.Emit(smmuv3.NewEvent(smmuv3.FSTEFetch, 1))
-	r.w32(cmdqProd, 100)
+	// unread has commands wait while an endpoint meets STEs that cannot be fetched.
+	unread := func(streams int, stes guestmem.Range, cmds ...smmuv3.Command) *rig {
+		r := bounded(t, streams)
+		r.mem.FailReads(stes, nil)
+		r.GuestWrote(everywhere)
+		prod := r.put(cmds...)
+		r.host.Emit(smmuv3.NewEvent(smmuv3.FSTEFetch, 1))
+		r.w32(cmdqProd, prod)
+		return r
+	}
+	one := guestmem.Range{GPA: strtabAt + 64, Len: 64}
+
+	r := unread(100, one, slices.Repeat([]smmuv3.Command{cmdSync}, 100)...)
 	for range 5 {
 		r.host.Emit(smmuv3.NewEvent(smmuv3.FSTEFetch, 1))
 		r.turns(1)
 	}
 	assert.Equal(t, uint32(100), r.r32(cmdqCons))
 
-	r = bounded(t, 256)
-	r.mem.FailReads(guestmem.Range{GPA: strtabAt, Len: 64 * 256}, nil)
-	r.GuestWrote(everywhere)
-	r.put(cmdSync)
-	r.host.Emit(smmuv3.NewEvent(smmuv3.FSTEFetch, 1))
-	r.w32(cmdqProd, 1)
+	r = unread(256, guestmem.Range{GPA: strtabAt, Len: 64 * 256}, cmdSync)
 	r.turns(1)
 	assert.Equal(t, uint32(1), r.r32(cmdqCons), "though no STE can be fetched")
 
-	r = bounded(t, 5000) // of which the table has 256
-	r.mem.FailReads(guestmem.Range{GPA: strtabAt + 64, Len: 64}, nil)
-	r.GuestWrote(everywhere)
-	r.put(cmdSync)
-	r.host.Emit(smmuv3.NewEvent(smmuv3.FSTEFetch, 1))
-	r.w32(cmdqProd, 1)
+	r = unread(5000, one, cmdSync) // of which the table has 256
 	r.turns(1)
 	assert.Equal(t, uint32(1), r.r32(cmdqCons), "though to look at each stream is more than a turn's worth")
 

@@ -77,10 +77,11 @@ var (
 // Device is a virtual SMMUv3. All methods may be called from any goroutine.
 //
 // A store to CMDQ_PROD has its caller do a bounded part of the work: up to 256
-// commands, with no more than two calls of hosts, or eight interrupts. The rest, and
-// what other stores ask of hosts, is done by a worker goroutine, which Close ends. Loads and other stores wait for no host; the
-// methods that are the embedder's own, Stage among them, wait for whatever call of a
-// host is under way.
+// commands, with no more than two calls of hosts, or eight interrupts; only a host that
+// fails costs more. The rest, and what other stores ask of hosts, is done by a worker
+// goroutine, which Close ends. Loads and other stores wait for no host; the methods that
+// are the embedder's own, Stage among them, wait for whatever call of a host is under
+// way.
 type Device struct {
 	ids      *smmuv3.IDRegs
 	commands *smmuv3.CommandSet

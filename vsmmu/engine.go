@@ -205,8 +205,8 @@ func (d *Device) streamTable() smmuv3.StreamTable {
 }
 
 // refresh moves a stream to where its configuration says, and deals with hosts
-// that fail. It reports whether the stream did already what it has to, and why it
-// does not if so. In Service Failure Mode nothing is bound, and on a suspect host nothing that
+// that fail. It reports whether the stream did already what it has to, or why it does
+// not now. In Service Failure Mode nothing is bound, and on a suspect host nothing that
 // translates: makeGood comes back to its streams.
 func (d *Device) refresh(st *trap.Stream) (kept bool, err error) {
 	if d.failed.Load() {

@@ -254,12 +254,19 @@ func TestResetForgetsPendingMessages(t *testing.T) {
 	assert.Zero(t, d.load(0x5000, 8))
 }
 
-func TestWithoutMSIXTheISRStatusTells(t *testing.T) {
+// usedByLine is a driver that does without MSI-X, and one of whose buffers has been used.
+func usedByLine(t *testing.T) *pciDriver {
+	t.Helper()
 	d := newPCIDriver(t, &echo{})
 	d.start(8)
 	d.setConfig(0x42, 2, 0)
 	d.offer(0)
 	d.wait(func() bool { return d.mem.get16(usedAt+2) == 1 })
+	return d
+}
+
+func TestWithoutMSIXTheISRStatusTells(t *testing.T) {
+	d := usedByLine(t)
 	d.f.serving.Lock() // the request is over
 	defer d.f.serving.Unlock()
 	assert.Zero(t, d.load(0x1000, 4), "it has 8 bits")
@@ -269,11 +276,7 @@ func TestWithoutMSIXTheISRStatusTells(t *testing.T) {
 }
 
 func TestResetClearsTheISRStatus(t *testing.T) {
-	d := newPCIDriver(t, &echo{})
-	d.start(8)
-	d.setConfig(0x42, 2, 0)
-	d.offer(0)
-	d.wait(func() bool { return d.mem.get16(usedAt+2) == 1 })
+	d := usedByLine(t)
 	d.status(0)
 	assert.Zero(t, d.load(0x1000, 1))
 }
