@@ -91,13 +91,13 @@ func (t EventType) Words() string {
 
 func (e CmdqErr) String() string {
 	switch e {
-	case CErrorNone:
+	case CERROR_NONE:
 		return "CERROR_NONE"
-	case CErrorIll:
+	case CERROR_ILL:
 		return "CERROR_ILL"
-	case CErrorAbt:
+	case CERROR_ABT:
 		return "CERROR_ABT"
-	case CErrorATCInvSync:
+	case CERROR_ATC_INV_SYNC:
 		return "CERROR_ATC_INV_SYNC"
 	}
 	return fmt.Sprintf("CERROR(%d)", uint32(e))

@@ -4,15 +4,15 @@ package smmuv3
 type GBPA uint32
 
 const (
-	// GBPAAbort makes transactions abort; otherwise they bypass.
-	GBPAAbort GBPA = 1 << 20
-	// GBPAUpdate is set by software with a new value, and cleared by the SMMU
+	// GBPA_ABORT makes transactions abort; otherwise they bypass.
+	GBPA_ABORT GBPA = 1 << 20
+	// GBPA_Update is set by software with a new value, and cleared by the SMMU
 	// when that value has taken effect.
-	GBPAUpdate GBPA = 1 << 31
-	// GBPAMask holds every field: MemAttr, MTCFG, ALLOCCFG, SHCFG, PRIVCFG,
+	GBPA_Update GBPA = 1 << 31
+	// GBPA_Mask holds every field: MemAttr, MTCFG, ALLOCCFG, SHCFG, PRIVCFG,
 	// INSTCFG, ABORT and Update.
-	GBPAMask = GBPAUpdate | GBPAAbort | 0xf3f1f
+	GBPA_Mask = GBPA_Update | GBPA_ABORT | 0xf3f1f
 )
 
 // Abort reports GBPA.ABORT.
-func (g GBPA) Abort() bool { return g&GBPAAbort != 0 }
+func (g GBPA) Abort() bool { return g&GBPA_ABORT != 0 }

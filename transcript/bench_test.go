@@ -28,13 +28,13 @@ func BenchmarkAccess(b *testing.B) {
 		b.Run(name+"/load", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				d.Load(smmuv3.RegCMDQCons, 4)
+				d.Load(smmuv3.RegCMDQ_CONS, 4)
 			}
 		})
 		b.Run(name+"/store", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				d.Store(smmuv3.RegGErrorIRQ1, 4, 5)
+				d.Store(smmuv3.RegGERROR_IRQ_CFG1, 4, 5)
 			}
 		})
 	}

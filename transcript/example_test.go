@@ -35,7 +35,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	var file bytes.Buffer // a file, as a rule
-	smmu, err := transcript.Record(&file, vsmmu.Config{IDs: ids.Regs, Memory: ram, Interrupts: wires{}},
+	smmu, err := transcript.Record(&file, vsmmu.Config{IDs: ids.IDs, Memory: ram, Interrupts: wires{}},
 		transcript.Options{Title: "an example", Streams: map[smmuv3.StreamID]string{0x10: "disk"}})
 	if err != nil {
 		log.Fatal(err)

@@ -38,7 +38,7 @@ func newFeed(d *vsmmu.Device) *feed {
 // feeds reports whether a store decides on what becomes of events.
 func feeds(off uint64) bool {
 	switch word(off) {
-	case smmuv3.RegEVENTQProd, smmuv3.RegEVENTQCons, smmuv3.RegPRIQProd, smmuv3.RegPRIQCons, smmuv3.RegIRQCtrl:
+	case smmuv3.RegEVENTQ_PROD, smmuv3.RegEVENTQ_CONS, smmuv3.RegPRIQ_PROD, smmuv3.RegPRIQ_CONS, smmuv3.RegIRQ_CTRL:
 		return true
 	}
 	return false
@@ -47,7 +47,7 @@ func feeds(off uint64) bool {
 // store makes a store. begin is called first, in order with the faults.
 func (f *feed) store(off uint64, size int, v uint64, begin, store func()) {
 	s := &feedStore{word(off), uint32(v)}
-	if size == 8 && s.off != smmuv3.RegIRQCtrl {
+	if size == 8 && s.off != smmuv3.RegIRQ_CTRL {
 		s = &feedStore{word(off + 4), uint32(v >> 32)} // CONS, which comes after PROD
 	}
 	f.mu.Lock()
@@ -90,11 +90,11 @@ func (f *feed) fault(begin, deliver func()) {
 // far as these take them. f.mu is held.
 func (f *feed) landed() bool {
 	for s := range f.stores {
-		mask := uint32(smmuv3.IRQCtrlGERROR | smmuv3.IRQCtrlEVENTQ)
+		mask := uint32(smmuv3.IRQ_CTRL_GERROR_IRQEN | smmuv3.IRQ_CTRL_EVENTQ_IRQEN)
 		switch s.off {
-		case smmuv3.RegEVENTQCons:
+		case smmuv3.RegEVENTQ_CONS:
 			mask = smmuv3.OverflowFlag | 1<<(f.dev.IDs().Get(smmuv3.EVENTQS)+1) - 1
-		case smmuv3.RegEVENTQProd, smmuv3.RegPRIQProd, smmuv3.RegPRIQCons:
+		case smmuv3.RegEVENTQ_PROD, smmuv3.RegPRIQ_PROD, smmuv3.RegPRIQ_CONS:
 			return false // they may be ignored; but they return at once, and are done then
 		}
 		if (uint32(f.dev.Load(s.off, 4))^s.v)&mask != 0 {

@@ -65,7 +65,7 @@ func TestWireForm(t *testing.T) {
 		want Body
 	}{
 		{[]byte{1, 5, 0x20, 4, 0x0d, 1}, &Load{smmuv3.RegCR0, 4, 0x0d, true}},
-		{[]byte{2, 5, 0xac, 0x81, 0x04, 4, 3}, &Store{smmuv3.RegEVENTQCons, 4, 3}},
+		{[]byte{2, 5, 0xac, 0x81, 0x04, 4, 3}, &Store{smmuv3.RegEVENTQ_CONS, 4, 3}},
 		{[]byte{3, 5, 0, 0x10, 1, 0, 0}, &Call{Op: OpAttach, StreamID: 0x10, Host: 1}},
 		{[]byte{3, 5, 3, 0, 0, 0x80, 0x20, 0x40}, &Call{Op: OpGuestWrote, Range: guestmem.Range{GPA: 0x1000, Len: 64}}},
 		{[]byte{4, 5, 1, 0x10, 1, 2, 'n', 'o'}, &Return{OpDetach, 0x10, true, "no"}},
@@ -95,7 +95,7 @@ func TestWireForm(t *testing.T) {
 		{[]byte{12, 5, 1, 2, 0x30, 0, 0x10, 1, 9, 0}, &HostInvalidate{1, []smmuv3.Command{{0x30, 0}, {0x10, 1}}, 9 * time.Microsecond, nil}},
 		{[]byte{13, 5, 2, 0}, &Pulse{vsmmu.LineCmdSync, nil}},
 		{[]byte{14, 5, 0x40, 7, 1, 64, 1, 'x'}, &MSI{0x40, 7, &Error{"x", 64}}},
-		{[]byte{15, 5, 0x46, 0, 1}, &Command{smmuv3.Command{0x46}, smmuv3.CErrorIll}},
+		{[]byte{15, 5, 0x46, 0, 1}, &Command{smmuv3.Command{0x46}, smmuv3.CERROR_ILL}},
 		{[]byte{16, 5, 0x10, 2, 3, 4, 3}, &Event{smmuv3.Event{0x10, 2, 3, 4}, vsmmu.Overflowed}},
 		{[]byte{17, 5, 0x10, 1, 0x40, 8, 0}, &DMA{0x10, true, 0x40, 8, nil}},
 		{[]byte{18, 5, 2, 'u', 'p'}, &Note{"up"}},
@@ -312,7 +312,7 @@ func TestASlowFileCutsTheTranscriptAndNotTheGuest(t *testing.T) {
 	r, err := Record(disk, vsmmu.Config{IDs: guestIDs, Memory: new(guestmem.Fake), Interrupts: wires{}}, Options{Buffer: 64 << 10})
 	require.NoError(t, err)
 	for i := range uint64(100_000) {
-		r.Store(smmuv3.RegGErrorIRQ1, 4, i*0x9e3779b97f4a7c15)
+		r.Store(smmuv3.RegGERROR_IRQ_CFG1, 4, i*0x9e3779b97f4a7c15)
 	}
 	r.log.mu.Lock()
 	assert.NotEmpty(t, r.log.cut)
@@ -355,7 +355,7 @@ func TestAFullDisk(t *testing.T) {
 	r, err := Record(&full{1000}, cfg, Options{})
 	require.NoError(t, err)
 	for i := range uint64(10_000) {
-		r.Store(smmuv3.RegGErrorIRQ1, 4, i*0x9e3779b97f4a7c15>>32)
+		r.Store(smmuv3.RegGERROR_IRQ_CFG1, 4, i*0x9e3779b97f4a7c15>>32)
 	}
 	require.ErrorIs(t, r.Close(), errFull)
 }

@@ -23,7 +23,7 @@ type seen struct {
 // names of those that have two.
 func word(off uint64) uint64 {
 	switch off &^= 3; off {
-	case smmuv3.RegEVENTQProd & 0xff, smmuv3.RegEVENTQCons & 0xff, smmuv3.RegPRIQProd & 0xff, smmuv3.RegPRIQCons & 0xff:
+	case smmuv3.RegEVENTQ_PROD & 0xff, smmuv3.RegEVENTQ_CONS & 0xff, smmuv3.RegPRIQ_PROD & 0xff, smmuv3.RegPRIQ_CONS & 0xff:
 		return off | 0x10000
 	}
 	return off
@@ -31,7 +31,7 @@ func word(off uint64) uint64 {
 
 func isMoving(off uint64) bool {
 	switch off {
-	case smmuv3.RegCR0ACK, smmuv3.RegGBPA, smmuv3.RegGERROR, smmuv3.RegCMDQCons, smmuv3.RegEVENTQProd, smmuv3.RegPRIQProd:
+	case smmuv3.RegCR0ACK, smmuv3.RegGBPA, smmuv3.RegGERROR, smmuv3.RegCMDQ_CONS, smmuv3.RegEVENTQ_PROD, smmuv3.RegPRIQ_PROD:
 		return true
 	}
 	return false
@@ -69,7 +69,7 @@ func (m moving) fits(d *vsmmu.Device, want *Load, now, executed uint64, ahead bo
 	for off, was := range halves(want.Offset, want.Size, want.Value) {
 		switch {
 		case was == is[off]:
-		case !isMoving(off), off == smmuv3.RegEVENTQProd && !ahead, !m.onTheWay(d, off, was, is[off], executed):
+		case !isMoving(off), off == smmuv3.RegEVENTQ_PROD && !ahead, !m.onTheWay(d, off, was, is[off], executed):
 			return false
 		}
 	}
@@ -85,16 +85,16 @@ func (m moving) onTheWay(d *vsmmu.Device, off uint64, v, now uint32, executed ui
 		if (now^last.value)&(now^uint32(d.Load(smmuv3.RegCR0, 4))) != 0 {
 			return false // it has gone where nobody sent it
 		}
-	case smmuv3.RegCMDQCons:
+	case smmuv3.RegCMDQ_CONS:
 		q, _ := commandQueue(d)
 		index = uint32(q.Mask())
 		if executed-last.executed > uint64(index) {
 			last.value = last.value&^index | (now+1)&index // once around: anything
 		}
-	case smmuv3.RegEVENTQProd:
-		index = uint32(queueMask(d, smmuv3.RegEVENTQBase, smmuv3.EventSize, smmuv3.EVENTQS))
-	case smmuv3.RegPRIQProd:
-		index = uint32(queueMask(d, smmuv3.RegPRIQBase, smmuv3.PageReqSize, smmuv3.PRIQS))
+	case smmuv3.RegEVENTQ_PROD:
+		index = uint32(queueMask(d, smmuv3.RegEVENTQ_BASE, smmuv3.EventSize, smmuv3.EVENTQS))
+	case smmuv3.RegPRIQ_PROD:
+		index = uint32(queueMask(d, smmuv3.RegPRIQ_BASE, smmuv3.PageReqSize, smmuv3.PRIQS))
 	}
 	if (v-last.value)&index > (now-last.value)&index {
 		return false
@@ -122,10 +122,10 @@ func (m moving) stored(d *vsmmu.Device, s *Store) {
 	for off, v := range halves(s.Offset, s.Size, s.Value) {
 		switch now := uint32(d.Load(off, 4)); off {
 		case smmuv3.RegGBPA:
-			if smmuv3.GBPA(v)&smmuv3.GBPAUpdate != 0 { // otherwise it is ignored (§6.3.14.1)
+			if smmuv3.GBPA(v)&smmuv3.GBPA_Update != 0 { // otherwise it is ignored (§6.3.14.1)
 				m[off] = seen{value: v}
 			}
-		case smmuv3.RegCMDQCons, smmuv3.RegEVENTQProd, smmuv3.RegPRIQProd:
+		case smmuv3.RegCMDQ_CONS, smmuv3.RegEVENTQ_PROD, smmuv3.RegPRIQ_PROD:
 			if now == v {
 				m[off] = seen{v, m[off].executed}
 			}

@@ -101,17 +101,17 @@ func TestReplayOfPageRequestsAndStalls(t *testing.T) {
 	}
 	g := newGuestOf(t, ids, Options{})
 	g.attach(0x10)
-	g.w64(smmuv3.RegPRIQBase, 0x500000|4)
+	g.w64(smmuv3.RegPRIQ_BASE, 0x500000|4)
 	g.up()
-	const all = smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN | smmuv3.CR0SMMUEN | smmuv3.CR0PRIQEN
+	const all = smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN | smmuv3.CR0_SMMUEN | smmuv3.CR0_PRIQEN
 	g.enable(all)
 	g.ste(0x10, 0x40000b, 1<<28)
 	g.run(cfgiSTE(0x10), cmdSync)
 	for i := range uint64(20) { // overflows the queue: the device answers
 		g.host.Request(smmuv3.PageRequest{0x10 | 1<<62 | 1<<60, i<<12 | i})
 	}
-	g.r32(smmuv3.RegPRIQProd)
-	g.w32(smmuv3.RegPRIQCons, g.r32(smmuv3.RegPRIQProd))
+	g.r32(smmuv3.RegPRIQ_PROD)
+	g.w32(smmuv3.RegPRIQ_CONS, g.r32(smmuv3.RegPRIQ_PROD))
 	g.run(smmuv3.Command{0x41 | 0x10<<32, 3 | 2<<12}, cmdSync) // PRI_RESP
 	for stag := range uint64(4) {                              // two more than the guest can be told of
 		g.host.Emit(smmuv3.Event{0x10 | 0x10<<32, 0x208_8000_0000 | stag, stag << 12})
@@ -153,7 +153,7 @@ func TestReplayOfSaveAndRestore(t *testing.T) {
 		require.Error(t, g.Restore(state[1:]))
 		g.attach(0x10)
 		require.NoError(t, g.Restore(state))
-		assert.Equal(t, uint32(1), g.r32(smmuv3.RegEVENTQProd))
+		assert.Equal(t, uint32(1), g.r32(smmuv3.RegEVENTQ_PROD))
 		g.host.Emit(translation(0x10, 0x5bad0040)) // is merged
 		g.takeEvents()
 		g.run(smmuv3.Command{0x12, 0x2000}, cmdSync)
@@ -207,9 +207,9 @@ func TestReplayOfConcurrentGuests(t *testing.T) {
 					prod := g.submit(smmuv3.Command{0x12 | cpu<<48, i << 12}, cmdSync)
 					queue.Unlock()
 					for done := false; !done; {
-						cons := g.r32(smmuv3.RegCMDQCons)
+						cons := g.r32(smmuv3.RegCMDQ_CONS)
 						// Whoever sleeps for long finds the queue gone round, and empty at the end.
-						done = (cons-prod)&0x1ff < 256 || cons == g.r32(smmuv3.RegCMDQProd)
+						done = (cons-prod)&0x1ff < 256 || cons == g.r32(smmuv3.RegCMDQ_PROD)
 					}
 					if cpu == 0 && i%8 == 0 {
 						g.host.Emit(translation(0x10, i<<12))
@@ -243,7 +243,7 @@ func TestReplayTellsTheFirstDifference(t *testing.T) {
 		"another index of the event queue": {
 			func(b Body) bool {
 				l, ok := b.(*Load)
-				if ok = ok && l.Offset == smmuv3.RegEVENTQProd; ok {
+				if ok = ok && l.Offset == smmuv3.RegEVENTQ_PROD; ok {
 					l.Value++
 				}
 				return ok
@@ -283,8 +283,8 @@ func TestReplayTellsTheFirstDifference(t *testing.T) {
 		"another fate of a command": {
 			func(b Body) bool {
 				h, ok := b.(*Command)
-				if ok = ok && h.Code == smmuv3.CErrorIll; ok {
-					h.Code = smmuv3.CErrorNone
+				if ok = ok && h.Code == smmuv3.CERROR_ILL; ok {
+					h.Code = smmuv3.CERROR_NONE
 				}
 				return ok
 			},
@@ -526,10 +526,10 @@ func TestRecordingDoesNotLockUp(t *testing.T) {
 		var all sync.WaitGroup
 		for range 2 {
 			all.Go(g.takeEvents)
-			all.Go(func() { g.Store(smmuv3.RegEVENTQProd, 8, g.Load(smmuv3.RegEVENTQProd, 8)) })
+			all.Go(func() { g.Store(smmuv3.RegEVENTQ_PROD, 8, g.Load(smmuv3.RegEVENTQ_PROD, 8)) })
 		}
 		all.Wait()
-		g.poll("the commands are consumed", func() bool { return g.r32(smmuv3.RegCMDQCons)&0xfffff == prod })
+		g.poll("the commands are consumed", func() bool { return g.r32(smmuv3.RegCMDQ_CONS)&0xfffff == prod })
 	}
 	tr, err := Read(bytes.NewReader(g.closed()))
 	require.NoError(t, err)

@@ -93,26 +93,26 @@ func (g *guest) up() {
 		g.r32(off)
 	}
 	g.enable(0)
-	g.w64(smmuv3.RegSTRTABBase, strtabAt)
-	g.w32(smmuv3.RegSTRTABCfg, 8)
-	g.w64(smmuv3.RegCMDQBase, cmdqAt|8)
-	g.w64(smmuv3.RegEVENTQBase, eventqAt|4)
-	g.w32(smmuv3.RegIRQCtrl, smmuv3.IRQCtrlGERROR|smmuv3.IRQCtrlEVENTQ)
-	g.enable(smmuv3.CR0CMDQEN)
+	g.w64(smmuv3.RegSTRTAB_BASE, strtabAt)
+	g.w32(smmuv3.RegSTRTAB_BASE_CFG, 8)
+	g.w64(smmuv3.RegCMDQ_BASE, cmdqAt|8)
+	g.w64(smmuv3.RegEVENTQ_BASE, eventqAt|4)
+	g.w32(smmuv3.RegIRQ_CTRL, smmuv3.IRQ_CTRL_GERROR_IRQEN|smmuv3.IRQ_CTRL_EVENTQ_IRQEN)
+	g.enable(smmuv3.CR0_CMDQEN)
 	g.run(smmuv3.Command{0x04, 31}, smmuv3.Command{0x30}, smmuv3.Command{0x46})
-	g.enable(smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN)
-	g.enable(smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN | smmuv3.CR0SMMUEN)
+	g.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN)
+	g.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN | smmuv3.CR0_SMMUEN)
 }
 
 // submit puts commands in the queue and tells the device.
 func (g *guest) submit(cmds ...smmuv3.Command) (prod uint32) {
 	q := smmuv3.QueueBase(cmdqAt|8).Queue(smmuv3.CommandSize, 19, 1<<44-1)
-	at := smmuv3.Index(g.r32(smmuv3.RegCMDQProd))
+	at := smmuv3.Index(g.r32(smmuv3.RegCMDQ_PROD))
 	for _, c := range cmds {
 		g.mem.SetWords(guestmem.GPA(q.Entry(at)), c[0], c[1])
 		at = q.Next(at, 1)
 	}
-	g.w32(smmuv3.RegCMDQProd, uint32(at))
+	g.w32(smmuv3.RegCMDQ_PROD, uint32(at))
 	return uint32(at)
 }
 
@@ -121,7 +121,7 @@ func (g *guest) run(cmds ...smmuv3.Command) {
 	g.Helper()
 	prod := g.submit(cmds...)
 	g.poll("the commands are consumed", func() bool {
-		return g.r32(smmuv3.RegCMDQCons)&0xfffff == prod || g.errors() != 0
+		return g.r32(smmuv3.RegCMDQ_CONS)&0xfffff == prod || g.errors() != 0
 	})
 }
 
@@ -149,8 +149,8 @@ func translation(sid uint64, addr uint64) smmuv3.Event {
 
 // takeEvents does what a driver does with its queue.
 func (g *guest) takeEvents() {
-	prod := g.r32(smmuv3.RegEVENTQProd)
-	g.w32(smmuv3.RegEVENTQCons, prod)
+	prod := g.r32(smmuv3.RegEVENTQ_PROD)
+	g.w32(smmuv3.RegEVENTQ_CONS, prod)
 }
 
 // closed ends the recording and returns it as bytes.
@@ -186,7 +186,7 @@ func session(g *guest) {
 	g.run(cfgiSTE(0x10), cmdSync)
 	g.run(smmuv3.Command{0x99}) // reserved: stops the queue
 	q := smmuv3.QueueBase(cmdqAt|8).Queue(smmuv3.CommandSize, 19, 1<<44-1)
-	g.mem.SetWords(guestmem.GPA(q.Entry(smmuv3.Index(g.r32(smmuv3.RegCMDQCons)&0x1ff))), cmdSync[0], 0) // as Linux does
+	g.mem.SetWords(guestmem.GPA(q.Entry(smmuv3.Index(g.r32(smmuv3.RegCMDQ_CONS)&0x1ff))), cmdSync[0], 0) // as Linux does
 	g.w32(smmuv3.RegGERRORN, g.r32(smmuv3.RegGERROR))
 	g.run(cmdSync)
 	g.Note("the guest resets")

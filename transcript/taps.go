@@ -46,9 +46,9 @@ func fetchesCommands(d *vsmmu.Device, gpa guestmem.GPA, n int) bool {
 // commandQueue is where the device consumes commands.
 func commandQueue(d *vsmmu.Device) (smmuv3.Queue, smmuv3.Index) {
 	ids := d.IDs()
-	q := smmuv3.QueueBase(d.Load(smmuv3.RegCMDQBase, 8)).Queue(
+	q := smmuv3.QueueBase(d.Load(smmuv3.RegCMDQ_BASE, 8)).Queue(
 		smmuv3.CommandSize, ids.Get(smmuv3.CMDQS), ids.OutputMask())
-	return q, smmuv3.Index(d.Load(smmuv3.RegCMDQCons, 4)) & q.Mask()
+	return q, smmuv3.Index(d.Load(smmuv3.RegCMDQ_CONS, 4)) & q.Mask()
 }
 
 type tappedInterrupts struct {

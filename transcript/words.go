@@ -110,7 +110,7 @@ func (b *MSI) String() string {
 }
 
 func (b *Command) String() string {
-	if b.Code != smmuv3.CErrorNone {
+	if b.Code != smmuv3.CERROR_NONE {
 		return fmt.Sprintf("%v: %v", b.Command, b.Code)
 	}
 	return b.Command.String()

@@ -50,17 +50,17 @@ func benchmarkFullQueue(b *testing.B, run []smmuv3.Command) {
 		require.NoError(b, mem.Store64(benchSTE+smmuv3.STESize*guestmem.GPA(i), 0xb|0x40000))
 	}
 	require.NoError(b, mem.WriteAt(mix.Mix{Commands: run}.Fill(), benchQueue))
-	d.Store(smmuv3.RegSTRTABBase, 8, benchTable)
-	d.Store(smmuv3.RegSTRTABCfg, 4, 8)
-	d.Store(smmuv3.RegCMDQBase, 8, benchQueue|mix.Log2Size)
-	const enable = smmuv3.CR0CMDQEN | smmuv3.CR0SMMUEN
+	d.Store(smmuv3.RegSTRTAB_BASE, 8, benchTable)
+	d.Store(smmuv3.RegSTRTAB_BASE_CFG, 4, 8)
+	d.Store(smmuv3.RegCMDQ_BASE, 8, benchQueue|mix.Log2Size)
+	const enable = smmuv3.CR0_CMDQEN | smmuv3.CR0_SMMUEN
 	d.Store(smmuv3.RegCR0, 4, enable)
 	for d.Load(smmuv3.RegCR0ACK, 4) != enable {
 		time.Sleep(10 * time.Microsecond)
 	}
 	others := []struct{ off, v uint64 }{
-		{smmuv3.RegCR0, enable}, {smmuv3.RegIRQCtrl, 5}, {smmuv3.RegGERRORN, 0}, {smmuv3.RegGBPA, 0},
-		{smmuv3.RegEVENTQCons, 0}, {smmuv3.RegCMDQBase, 0}, {smmuv3.RegGErrorIRQ1, 1},
+		{smmuv3.RegCR0, enable}, {smmuv3.RegIRQ_CTRL, 5}, {smmuv3.RegGERRORN, 0}, {smmuv3.RegGBPA, 0},
+		{smmuv3.RegEVENTQ_CONS, 0}, {smmuv3.RegCMDQ_BASE, 0}, {smmuv3.RegGERROR_IRQ_CFG1, 1},
 	}
 
 	var prods, loads, stores latencies
@@ -68,11 +68,11 @@ func benchmarkFullQueue(b *testing.B, run []smmuv3.Command) {
 	b.ResetTimer()
 	cons := uint64(0)
 	for done, i := 0, 0; done < b.N; i++ {
-		prods.of(func() { d.Store(smmuv3.RegCMDQProd, 4, (cons+full)&mask) })
+		prods.of(func() { d.Store(smmuv3.RegCMDQ_PROD, 4, (cons+full)&mask) })
 		o := others[i%len(others)]
 		stores.of(func() { d.Store(o.off, 4, o.v) })
 		was := cons
-		loads.of(func() { cons = d.Load(smmuv3.RegCMDQCons, 4) })
+		loads.of(func() { cons = d.Load(smmuv3.RegCMDQ_CONS, 4) })
 		done += int((cons - was) & mask)
 	}
 	b.StopTimer()

@@ -50,16 +50,16 @@ func benchmarkSoft(b *testing.B, held int, m mix.Mix) {
 	require.NoError(b, err)
 	ids, err := idr.Derive(idr.Policy{smmuv3.CMDQS: mix.Log2Size}, caps)
 	require.NoError(b, err)
-	d, err := vsmmu.New(vsmmu.Config{IDs: ids.Regs, Memory: ram, Interrupts: noInterrupts{}})
+	d, err := vsmmu.New(vsmmu.Config{IDs: ids.IDs, Memory: ram, Interrupts: noInterrupts{}})
 	require.NoError(b, err)
 	defer d.Close()
 	endpoint := soft.NewEndpoint()
 	require.NoError(b, d.Attach(mix.StreamID, host, endpoint))
-	d.Store(smmuv3.RegSTRTABBase, 8, mix.StreamTable)
-	d.Store(smmuv3.RegSTRTABCfg, 4, mix.StreamTableLog2Size)
-	d.Store(smmuv3.RegCMDQBase, 8, mix.Queue|mix.Log2Size)
-	d.Store(smmuv3.RegCR0, 4, smmuv3.CR0CMDQEN|smmuv3.CR0SMMUEN)
-	for d.Load(smmuv3.RegCR0ACK, 4) != smmuv3.CR0CMDQEN|smmuv3.CR0SMMUEN {
+	d.Store(smmuv3.RegSTRTAB_BASE, 8, mix.StreamTable)
+	d.Store(smmuv3.RegSTRTAB_BASE_CFG, 4, mix.StreamTableLog2Size)
+	d.Store(smmuv3.RegCMDQ_BASE, 8, mix.Queue|mix.Log2Size)
+	d.Store(smmuv3.RegCR0, 4, smmuv3.CR0_CMDQEN|smmuv3.CR0_SMMUEN)
+	for d.Load(smmuv3.RegCR0ACK, 4) != smmuv3.CR0_CMDQEN|smmuv3.CR0_SMMUEN {
 		runtime.Gosched()
 	}
 	var word [8]byte
@@ -73,8 +73,8 @@ func benchmarkSoft(b *testing.B, held int, m mix.Mix) {
 	for done := 0; done < b.N; {
 		n := min(b.N-done, 1<<mix.Log2Size)
 		prod = (prod + uint64(n)) & (1<<(mix.Log2Size+1) - 1)
-		d.Store(smmuv3.RegCMDQProd, 4, prod)
-		for d.Load(smmuv3.RegCMDQCons, 4) != prod {
+		d.Store(smmuv3.RegCMDQ_PROD, 4, prod)
+		for d.Load(smmuv3.RegCMDQ_CONS, 4) != prod {
 			time.Sleep(10 * time.Microsecond)
 		}
 		done += n

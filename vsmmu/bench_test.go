@@ -47,11 +47,11 @@ func newBench(b *testing.B, shift uint64) (*Device, *guestmem.Slots) {
 	b.Cleanup(func() { _ = d.Close() })
 	require.NoError(b, d.Attach(mix.StreamID, nullHost{}, "disk"))
 	require.NoError(b, ram.Store64(benchSTE, 0xb|0x40000))
-	d.Store(smmuv3.RegSTRTABBase, 8, benchTable)
-	d.Store(smmuv3.RegSTRTABCfg, 4, 8)
-	d.Store(smmuv3.RegCMDQBase, 8, benchQueue|shift)
-	d.Store(smmuv3.RegEVENTQBase, 8, benchEvents|10)
-	d.Store(smmuv3.RegCR0, 4, smmuv3.CR0CMDQEN|smmuv3.CR0EVENTQEN|smmuv3.CR0SMMUEN)
+	d.Store(smmuv3.RegSTRTAB_BASE, 8, benchTable)
+	d.Store(smmuv3.RegSTRTAB_BASE_CFG, 4, 8)
+	d.Store(smmuv3.RegCMDQ_BASE, 8, benchQueue|shift)
+	d.Store(smmuv3.RegEVENTQ_BASE, 8, benchEvents|10)
+	d.Store(smmuv3.RegCR0, 4, smmuv3.CR0_CMDQEN|smmuv3.CR0_EVENTQEN|smmuv3.CR0_SMMUEN)
 	return d, ram
 }
 
@@ -76,8 +76,8 @@ func BenchmarkCommands(b *testing.B) {
 			for done := 0; done < b.N; {
 				n := min(b.N-done, 1<<shift)
 				prod = (prod + uint64(n)) & (1<<(shift+1) - 1)
-				d.Store(smmuv3.RegCMDQProd, 4, prod)
-				for d.Load(smmuv3.RegCMDQCons, 4) != prod {
+				d.Store(smmuv3.RegCMDQ_PROD, 4, prod)
+				for d.Load(smmuv3.RegCMDQ_CONS, 4) != prod {
 					time.Sleep(10 * time.Microsecond)
 				}
 				done += n
@@ -97,7 +97,7 @@ func BenchmarkSyncMSI(b *testing.B) {
 			require.NoError(b, ram.Store64(benchQueue+8, to))
 			b.ReportAllocs()
 			for i := uint64(0); b.Loop(); i++ {
-				d.Store(smmuv3.RegCMDQProd, 4, (i+1)&1)
+				d.Store(smmuv3.RegCMDQ_PROD, 4, (i+1)&1)
 			}
 		})
 	}
@@ -111,21 +111,21 @@ func BenchmarkCfgiSTEChanged(b *testing.B) {
 	b.ReportAllocs()
 	for i := uint64(0); b.Loop(); i++ {
 		_ = ram.Store64(benchSTE, 0xb|0x40000|i&1<<20)
-		d.Store(smmuv3.RegCMDQProd, 4, (i+1)&1)
+		d.Store(smmuv3.RegCMDQ_PROD, 4, (i+1)&1)
 	}
 }
 
 func BenchmarkLoad(b *testing.B) {
 	d, _ := newBench(b, 0)
 	for b.Loop() {
-		d.Load(smmuv3.RegCMDQCons, 4)
+		d.Load(smmuv3.RegCMDQ_CONS, 4)
 	}
 }
 
 func BenchmarkStore(b *testing.B) {
 	d, _ := newBench(b, 0)
 	for b.Loop() {
-		d.Store(smmuv3.RegEVENTQCons, 4, 1)
+		d.Store(smmuv3.RegEVENTQ_CONS, 4, 1)
 	}
 }
 
@@ -137,6 +137,6 @@ func BenchmarkEvent(b *testing.B) {
 	for b.Loop() {
 		ev.SetInputAddr(ev.InputAddr() + 0x1000)
 		d.hostEvent(ev)
-		d.Store(smmuv3.RegEVENTQCons, 4, d.Load(smmuv3.RegEVENTQProd, 4))
+		d.Store(smmuv3.RegEVENTQ_CONS, 4, d.Load(smmuv3.RegEVENTQ_PROD, 4))
 	}
 }

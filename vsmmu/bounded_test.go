@@ -22,7 +22,7 @@ func bounded(t *testing.T, streams int, change ...func(*Config)) *rig {
 	r.w64(0x80, strtabAt)
 	r.w32(0x88, 8)
 	r.w64(cmdqBase, cmdqAt|12)
-	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0SMMUEN)
+	r.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_SMMUEN)
 	r.host.Forget()
 	close(r.quit)
 	<-r.done
@@ -105,11 +105,11 @@ func make63() (cmds []smmuv3.Command) {
 // acknowledged at once.
 func TestOtherStoresWaitForNoHost(t *testing.T) {
 	r := bounded(t, 1)
-	r.w32(cr0, smmuv3.CR0CMDQEN)
-	assert.Equal(t, uint32(smmuv3.CR0CMDQEN|smmuv3.CR0SMMUEN), r.r32(cr0ack))
+	r.w32(cr0, smmuv3.CR0_CMDQEN)
+	assert.Equal(t, uint32(smmuv3.CR0_CMDQEN|smmuv3.CR0_SMMUEN), r.r32(cr0ack))
 	assert.Empty(t, r.host.Calls())
 	r.idle()
-	assert.Equal(t, uint32(smmuv3.CR0CMDQEN), r.r32(cr0ack))
+	assert.Equal(t, uint32(smmuv3.CR0_CMDQEN), r.r32(cr0ack))
 	r.host.Forget()
 
 	r.w32(gbpa, 0x80100000)
@@ -122,8 +122,8 @@ func TestOtherStoresWaitForNoHost(t *testing.T) {
 	r.w32(cr0, 0)
 	assert.Zero(t, r.r32(cr0ack))
 	r.w32(cmdqProd, r.put(tlbi(1), cmdSync, smmuv3.Command{0xff}, cmdSync))
-	r.w32(cr0, smmuv3.CR0CMDQEN)
-	assert.Equal(t, uint32(smmuv3.CR0CMDQEN), r.r32(cr0ack))
+	r.w32(cr0, smmuv3.CR0_CMDQEN)
+	assert.Equal(t, uint32(smmuv3.CR0_CMDQEN), r.r32(cr0ack))
 	assert.Zero(t, r.r32(cmdqCons))
 	r.idle()
 	assert.Equal(t, uint32(0x01000002), r.r32(cmdqCons), "CERROR_ILL")
@@ -300,7 +300,7 @@ func TestWorkerDoesTheRest(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.IDs.Set(smmuv3.CMDQS, 14) })
 	require.NoError(t, r.Attach(3, r.host, "disk"))
 	r.w64(cmdqBase, cmdqAt|14)
-	r.enable(smmuv3.CR0CMDQEN)
+	r.enable(smmuv3.CR0_CMDQEN)
 	r.host.Forget()
 	cmds := make([]smmuv3.Command, 1<<14)
 	for i := range cmds {
@@ -394,7 +394,7 @@ func TestMSIsAllocateNothing_3_18(t *testing.T) {
 				require.NoError(t, ram.Store64(cmdqAt+16*i+8, tc.to))
 			}
 			r.w64(cmdqBase, cmdqAt|5)
-			r.enable(smmuv3.CR0CMDQEN)
+			r.enable(smmuv3.CR0_CMDQEN)
 			prod := uint32(0)
 			sync := func() {
 				prod = (prod + 1) & 0x3f

@@ -28,7 +28,7 @@ func (d *Device) consume(b *budget) (done bool) {
 		}
 		used, code := d.run(cons, n, b)
 		cons = d.cmdq.Next(cons, used)
-		if code != smmuv3.CErrorNone {
+		if code != smmuv3.CERROR_NONE {
 			d.stop(cons, code)
 			return true
 		}
@@ -40,8 +40,8 @@ func (d *Device) consume(b *budget) (done bool) {
 // while the queue is disabled or an error stands, and for indices that make no
 // sense (§3.5.1: doing nothing is one of the choices).
 func (d *Device) waiting() (cons smmuv3.Index, n uint32) {
-	if d.regs.get(wCR0)&d.regs.get(wCR0ACK)&smmuv3.CR0CMDQEN == 0 ||
-		d.active(smmuv3.GErrorCMDQ) || d.failed.Load() {
+	if d.regs.get(wCR0)&d.regs.get(wCR0ACK)&smmuv3.CR0_CMDQEN == 0 ||
+		d.active(smmuv3.GERROR_CMDQ_ERR) || d.failed.Load() {
 		return 0, 0
 	}
 	prod := smmuv3.Index(d.regs.get(wCMDQProd)) & d.cmdq.Mask()
@@ -72,7 +72,7 @@ func (d *Device) fetch(cons smmuv3.Index, n uint32) *buffer.View {
 func (d *Device) run(cons smmuv3.Index, n uint32, b *budget) (used uint32, code smmuv3.CmdqErr) {
 	snap := d.fetch(cons, n)
 	if snap == nil {
-		return 0, smmuv3.CErrorAbt
+		return 0, smmuv3.CERROR_ABT
 	}
 	defer snap.Release()
 	for words := guestmem.Words(snap); len(words) != 0 && b.spend(1); words = words[2:] {
@@ -82,19 +82,19 @@ func (d *Device) run(cons smmuv3.Index, n uint32, b *budget) (used uint32, code 
 			break // what it asked for has not been done: it stays in the queue
 		}
 		d.trace.command(c, code)
-		if code != smmuv3.CErrorNone {
+		if code != smmuv3.CERROR_NONE {
 			return used, code
 		}
 		used++
 	}
-	return used, smmuv3.CErrorNone
+	return used, smmuv3.CERROR_NONE
 }
 
 // stop records a command error: CONS and its reason first, so that nobody sees
 // the error without them (§7.1).
 func (d *Device) stop(cons smmuv3.Index, code smmuv3.CmdqErr) {
 	d.regs.set(wCMDQCons, uint32(cons)|uint32(code)<<smmuv3.CmdqConsErrShift)
-	d.activate(smmuv3.GErrorCMDQ)
+	d.activate(smmuv3.GERROR_CMDQ_ERR)
 }
 
 // execute carries out one command, which stands at an index of the queue. done is
@@ -102,7 +102,7 @@ func (d *Device) stop(cons smmuv3.Index, code smmuv3.CmdqErr) {
 func (d *Device) execute(c *smmuv3.Command, at smmuv3.Index, b *budget) (code smmuv3.CmdqErr, done bool) {
 	// Being illegal takes precedence over being ignored (§4.1.3).
 	if !d.commands.Plain(c) && d.commands.Illegal(c) {
-		return smmuv3.CErrorIll, true
+		return smmuv3.CERROR_ILL, true
 	}
 	switch c.Opcode() {
 	case smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINSNHAll, smmuv3.OpTLBIS12VMAll:
@@ -116,25 +116,25 @@ func (d *Device) execute(c *smmuv3.Command, at smmuv3.Index, b *budget) (code sm
 		}
 	case smmuv3.OpATCInv:
 		// Ignored while the SMMU is disabled (§6.3.9.6).
-		if st := d.streams.Get(c.StreamID()); st != nil && d.regs.get(wCR0ACK)&smmuv3.CR0SMMUEN != 0 {
+		if st := d.streams.Get(c.StreamID()); st != nil && d.regs.get(wCR0ACK)&smmuv3.CR0_SMMUEN != 0 {
 			d.gather(hostOf(st), c[0], c[1])
 		}
 	case smmuv3.OpSync:
 		return d.sync(c, at, b)
 	case smmuv3.OpCfgiSTE:
-		return smmuv3.CErrorNone, d.cfgi(c.StreamID(), c.StreamID(), b)
+		return smmuv3.CERROR_NONE, d.cfgi(c.StreamID(), c.StreamID(), b)
 	case smmuv3.OpCfgiSTERange:
 		first, last := c.StreamRange()
-		return smmuv3.CErrorNone, d.cfgi(first, last, b)
+		return smmuv3.CERROR_NONE, d.cfgi(first, last, b)
 	case smmuv3.OpPRIResp, smmuv3.OpResume, smmuv3.OpStallTerm:
 		if !b.spend(costHost) {
-			return smmuv3.CErrorNone, false
+			return smmuv3.CERROR_NONE, false
 		}
 		d.answer(c)
 	}
 	// What is left is legal and has nothing to do here: prefetches are hints
 	// (§4.2).
-	return smmuv3.CErrorNone, true
+	return smmuv3.CERROR_NONE, true
 }
 
 // answer carries out a command about a transaction or a request that a host holds.
@@ -182,7 +182,7 @@ func (d *Device) cfgi(first, last smmuv3.StreamID, b *budget) (done bool) {
 func (d *Device) sync(c *smmuv3.Command, at smmuv3.Index, b *budget) (code smmuv3.CmdqErr, done bool) {
 	signal, waits := c.CS() == smmuv3.SignalIRQ, d.owed
 	if !signal && !waits && !d.atcTimeout {
-		return smmuv3.CErrorNone, true // there is nothing to wait for, and nobody to tell
+		return smmuv3.CERROR_NONE, true // there is nothing to wait for, and nobody to tell
 	}
 	cost := 0
 	if signal {
@@ -192,17 +192,17 @@ func (d *Device) sync(c *smmuv3.Command, at smmuv3.Index, b *budget) (code smmuv
 		cost += costHost * d.due()
 	}
 	if !b.spend(cost) {
-		return smmuv3.CErrorNone, false
+		return smmuv3.CERROR_NONE, false
 	}
 	if waits {
 		d.flush()
 	}
 	switch {
 	case d.failed.Load():
-		return smmuv3.CErrorNone, false
+		return smmuv3.CERROR_NONE, false
 	case d.atcTimeout:
 		d.atcTimeout = false
-		return smmuv3.CErrorATCInvSync, true
+		return smmuv3.CERROR_ATC_INV_SYNC, true
 	}
 	if signal || waits {
 		// CONS has to be seen past the SYNC before the interrupt is (§3.18),
@@ -212,5 +212,5 @@ func (d *Device) sync(c *smmuv3.Command, at smmuv3.Index, b *budget) (code smmuv
 			d.raiseSync(c)
 		}
 	}
-	return smmuv3.CErrorNone, true
+	return smmuv3.CERROR_NONE, true
 }

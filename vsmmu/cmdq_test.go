@@ -174,7 +174,7 @@ func TestInvalidations_4(t *testing.T) {
 			r.host.Forget()
 			r.run(tc.c, cmdSync)
 			assert.Equal(t, tc.want, r.invalidated())
-			r.enable(smmuv3.CR0CMDQEN)
+			r.enable(smmuv3.CR0_CMDQEN)
 			r.host.Forget()
 			r.run(tc.c, cmdSync)
 			assert.Equal(t, tc.smmuOff, r.invalidated(), "SMMUEN=0")
@@ -210,7 +210,7 @@ func TestEveryRange_4_4_1_1(t *testing.T) {
 		})
 		require.NoError(t, r.Attach(3, r.host, "disk"))
 		r.w64(cmdqBase, cmdqAt|12)
-		r.enable(smmuv3.CR0CMDQEN)
+		r.enable(smmuv3.CR0_CMDQEN)
 		var legal, illegal, want []smmuv3.Command
 		for i := range uint64(1 << 15) {
 			num, scale, tg, ttl := i&31, i>>5&63, i>>11&3, i>>13&3
@@ -409,7 +409,7 @@ func TestSenselessIndices_3_5_1(t *testing.T) {
 			r.w64(cmdqBase, cmdqAt|8)
 			r.w32(cmdqCons, tc.cons)
 			r.w32(cmdqProd, tc.prod)
-			r.enable(smmuv3.CR0CMDQEN)
+			r.enable(smmuv3.CR0_CMDQEN)
 			reads := r.mem.Reads()
 			r.w32(cmdqProd, tc.prod)
 			r.idle()
@@ -437,7 +437,7 @@ func TestQueueSizes_3_5_1(t *testing.T) {
 			start := (size - 1) | size // the last entry, in the second lap
 			r.w32(cmdqCons, start)
 			r.w32(cmdqProd, start)
-			r.enable(smmuv3.CR0CMDQEN)
+			r.enable(smmuv3.CR0_CMDQEN)
 
 			index, n := start, 0
 			for n < 3*int(min(size, 40)) {
@@ -473,7 +473,7 @@ func TestQueueSizeIsCapped_6_3_26(t *testing.T) {
 	for i := range 4 {
 		r.mem.SetWords(0x8000_0000+guestmem.GPA(16*i), 0x11|uint64(i)<<48, 0)
 	}
-	r.enable(smmuv3.CR0CMDQEN)
+	r.enable(smmuv3.CR0_CMDQEN)
 	r.idle()
 	assert.Equal(t, uint32(7), r.r32(cmdqCons), "a full queue of four, from 64-byte alignment")
 	assert.Zero(t, r.gerror())
@@ -497,7 +497,7 @@ func TestCMDQEN_6_3_9_3(t *testing.T) {
 	r.w64(cmdqBase, 0x9000_0000|1)
 	r.w32(cmdqCons, 1)
 	r.mem.SetWords(0x9000_0010, 0x46, 0)
-	r.enable(smmuv3.CR0CMDQEN)
+	r.enable(smmuv3.CR0_CMDQEN)
 	r.idle()
 	assert.Equal(t, uint32(2), r.r32(cmdqCons))
 	assert.Empty(t, r.host.Calls(), "what lies in the old queue was not consumed")
@@ -507,7 +507,7 @@ func TestCMDQEN_6_3_9_3(t *testing.T) {
 	r.idle()
 	require.Equal(t, uint32(1), r.gerror())
 	r.enable(0)
-	r.enable(smmuv3.CR0CMDQEN)
+	r.enable(smmuv3.CR0_CMDQEN)
 	r.idle()
 	assert.Equal(t, uint32(1), r.gerror(), "CMDQEN acknowledges no error")
 	assert.Equal(t, uint32(2|1<<24), r.r32(cmdqCons))

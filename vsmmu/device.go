@@ -150,7 +150,7 @@ func New(cfg Config) (*Device, error) {
 	ids := cfg.IDs
 	var gbpa smmuv3.GBPA
 	if cfg.AbortAtReset {
-		gbpa = smmuv3.GBPAAbort
+		gbpa = smmuv3.GBPA_ABORT
 	}
 	d := &Device{
 		ids:      &ids,

@@ -51,8 +51,8 @@ func TestDMAAfterSYNC_4_7_3(t *testing.T) {
 		}
 	})
 	during(func(i uint64) {
-		g.Store(smmuv3.RegEVENTQCons, 4, g.Load(smmuv3.RegEVENTQProd, 4))
-		g.Store(smmuv3.RegIRQCtrl, 4, i&5)
+		g.Store(smmuv3.RegEVENTQ_CONS, 4, g.Load(smmuv3.RegEVENTQ_PROD, 4))
+		g.Store(smmuv3.RegIRQ_CTRL, 4, i&5)
 		g.Store(smmuv3.RegGERRORN, 4, g.Load(smmuv3.RegGERROR, 4))
 		runtime.Gosched()
 	})
@@ -67,9 +67,9 @@ func TestDMAAfterSYNC_4_7_3(t *testing.T) {
 			g.setCR0(dmaQueues)
 			require.NoError(t, disk.ReadAt(word[:], mix.Page), "GBPA bypasses")
 			require.Zero(t, binary.LittleEndian.Uint64(word[:]))
-			g.setGBPA(smmuv3.GBPAAbort)
+			g.setGBPA(smmuv3.GBPA_ABORT)
 			require.ErrorIs(t, disk.ReadAt(word[:], mix.Page), soft.ErrFault, "GBPA aborts")
-			g.setCR0(dmaQueues | smmuv3.CR0SMMUEN)
+			g.setCR0(dmaQueues | smmuv3.CR0_SMMUEN)
 			g.setGBPA(0)
 		}
 		page, to := i%pages, i/pages%2
@@ -117,23 +117,23 @@ func newDMAGuest(t testing.TB, pages int) *dmaGuest {
 	require.NoError(t, err)
 	ids, err := idr.Derive(idr.Policy{}, caps)
 	require.NoError(t, err)
-	g.Device, err = vsmmu.New(vsmmu.Config{IDs: ids.Regs, Memory: g.ram, Interrupts: noInterrupts{}})
+	g.Device, err = vsmmu.New(vsmmu.Config{IDs: ids.IDs, Memory: g.ram, Interrupts: noInterrupts{}})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = g.Device.Close() })
 	return g
 }
 
 func (g *dmaGuest) setUp() {
-	g.Store(smmuv3.RegSTRTABBase, 8, mix.StreamTable)
-	g.Store(smmuv3.RegSTRTABCfg, 4, mix.StreamTableLog2Size)
-	g.Store(smmuv3.RegCMDQBase, 8, mix.Queue|4)
-	g.Store(smmuv3.RegEVENTQBase, 8, mix.Queue+0x1000|4)
+	g.Store(smmuv3.RegSTRTAB_BASE, 8, mix.StreamTable)
+	g.Store(smmuv3.RegSTRTAB_BASE_CFG, 4, mix.StreamTableLog2Size)
+	g.Store(smmuv3.RegCMDQ_BASE, 8, mix.Queue|4)
+	g.Store(smmuv3.RegEVENTQ_BASE, 8, mix.Queue+0x1000|4)
 	g.prod = 0
-	g.setCR0(dmaQueues | smmuv3.CR0SMMUEN)
+	g.setCR0(dmaQueues | smmuv3.CR0_SMMUEN)
 }
 
 // dmaQueues enables the queues that the guest has.
-const dmaQueues = smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN
+const dmaQueues = smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN
 
 func (g *dmaGuest) setCR0(v uint64) {
 	g.Store(smmuv3.RegCR0, 4, v)
@@ -143,8 +143,8 @@ func (g *dmaGuest) setCR0(v uint64) {
 }
 
 func (g *dmaGuest) setGBPA(v smmuv3.GBPA) {
-	g.Store(smmuv3.RegGBPA, 4, uint64(v|smmuv3.GBPAUpdate))
-	for g.Load(smmuv3.RegGBPA, 4)&uint64(smmuv3.GBPAUpdate) != 0 {
+	g.Store(smmuv3.RegGBPA, 4, uint64(v|smmuv3.GBPA_Update))
+	for g.Load(smmuv3.RegGBPA, 4)&uint64(smmuv3.GBPA_Update) != 0 {
 		runtime.Gosched()
 	}
 }
@@ -161,8 +161,8 @@ func (g *dmaGuest) run(cmds ...smmuv3.Command) {
 		require.NoError(g, g.ram.WriteAt(p[:], mix.Queue+guestmem.GPA(g.prod&15)*smmuv3.CommandSize))
 		g.prod = (g.prod + 1) & 31
 	}
-	g.Store(smmuv3.RegCMDQProd, 4, g.prod)
-	for g.Load(smmuv3.RegCMDQCons, 4) != g.prod {
+	g.Store(smmuv3.RegCMDQ_PROD, 4, g.prod)
+	for g.Load(smmuv3.RegCMDQ_CONS, 4) != g.prod {
 		runtime.Gosched()
 	}
 }

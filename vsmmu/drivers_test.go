@@ -32,7 +32,7 @@ func TestKdumpKernelKeepsSMMUEN(t *testing.T) {
 
 	r.w32(irqCtrl, 0)
 	assert.Zero(t, r.r32(irqAck))
-	r.enable(smmuv3.CR0SMMUEN)
+	r.enable(smmuv3.CR0_SMMUEN)
 	r.w32(gerrorn, r.r32(gerror))
 	assert.Zero(t, r.gerror())
 	r.w64(0x80, 0xdead_0000) // STRTAB_BASE stays, as do CR1 and CR2
@@ -42,7 +42,7 @@ func TestKdumpKernelKeepsSMMUEN(t *testing.T) {
 	r.w32(cmdqProd, 0)
 	r.w32(cmdqCons, 0)
 	assert.Zero(t, r.r32(cmdqCons), "ERR has gone with the error")
-	r.enable(smmuv3.CR0SMMUEN | smmuv3.CR0CMDQEN)
+	r.enable(smmuv3.CR0_SMMUEN | smmuv3.CR0_CMDQEN)
 	r.run(smmuv3.Command{0x04, 31}, cmdSync) // CFGI_ALL
 	r.run(smmuv3.Command{0x30}, cmdSync)     // TLBI_NSNH_ALL
 	assert.Equal(t, uint32(4), r.r32(cmdqCons))
@@ -51,9 +51,9 @@ func TestKdumpKernelKeepsSMMUEN(t *testing.T) {
 	r.w64(eventqBase, eventqAt2|4)
 	r.w32(eventqProd, 0)
 	r.w32(eventqCons, 0)
-	r.enable(smmuv3.CR0SMMUEN | smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN)
+	r.enable(smmuv3.CR0_SMMUEN | smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN)
 	assert.Empty(t, r.irqs.take(), "of what was before")
-	r.w32(irqCtrl, smmuv3.IRQCtrlEVENTQ|smmuv3.IRQCtrlGERROR)
+	r.w32(irqCtrl, smmuv3.IRQ_CTRL_EVENTQ_IRQEN|smmuv3.IRQ_CTRL_GERROR_IRQEN)
 	r.host.Emit(fault(1))
 	assert.Equal(t, uint32(1), r.r32(eventqProd))
 	assert.NotZero(t, r.mem.Words(eventqAt2, 1)[0])
@@ -75,7 +75,7 @@ func TestFreeBSD(t *testing.T) {
 		r.w32(cfg+8, 0)
 		r.w32(cfg+12, 0)
 	}
-	for _, v := range []uint32{0, smmuv3.IRQCtrlEVENTQ | smmuv3.IRQCtrlGERROR} {
+	for _, v := range []uint32{0, smmuv3.IRQ_CTRL_EVENTQ_IRQEN | smmuv3.IRQ_CTRL_GERROR_IRQEN} {
 		r.w32(irqCtrl, v)
 		assert.Equal(t, v, r.r32(irqAck))
 	}
@@ -86,7 +86,7 @@ func TestFreeBSD(t *testing.T) {
 	r.w64(cmdqBase, 1<<62|cmdqAt|8) // RA
 	r.w32(cmdqProd, 0)
 	r.w32(cmdqCons, 0)
-	r.enable(smmuv3.CR0CMDQEN)
+	r.enable(smmuv3.CR0_CMDQEN)
 	sync := func() {
 		at := guestmem.GPA(cmdqAt + 16*(r.r32(cmdqProd)&0xff))
 		r.run(smmuv3.Command{0x46 | 1<<12 | 3<<22 | 0xf<<24, uint64(at)})
@@ -98,8 +98,8 @@ func TestFreeBSD(t *testing.T) {
 	r.run(smmuv3.Command{0x30})
 	sync()
 	r.w64(eventqBase, 1<<62|eventqAt|4)
-	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN)
-	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN | smmuv3.CR0SMMUEN)
+	r.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN)
+	r.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN | smmuv3.CR0_SMMUEN)
 	assert.Equal(t, []bridge.GuestStage{badSTE}, r.binds())
 
 	r.mem.SetWords(strtabAt+64*3+8, 1<<28|0xd4, 0, 0, 0, 0, 0, 0) // EATS without ATS, S1CSH, S1COR, S1CIR

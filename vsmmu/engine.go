@@ -145,15 +145,15 @@ func (d *Device) turn(b budget) {
 func (d *Device) control(b *budget) (done bool) {
 	cr0, ack := d.regs.get(wCR0), d.regs.get(wCR0ACK)
 	gbpa := smmuv3.GBPA(d.regs.get(wGBPA))
-	update := gbpa&smmuv3.GBPAUpdate != 0
+	update := gbpa&smmuv3.GBPA_Update != 0
 	if cr0 == ack && !update {
 		return true
 	}
 	if update {
-		d.gbpa = gbpa &^ smmuv3.GBPAUpdate
+		d.gbpa = gbpa &^ smmuv3.GBPA_Update
 	}
-	enabled := cr0&smmuv3.CR0SMMUEN != 0
-	if was := ack&smmuv3.CR0SMMUEN != 0; enabled != was || update && !enabled {
+	enabled := cr0&smmuv3.CR0_SMMUEN != 0
+	if was := ack&smmuv3.CR0_SMMUEN != 0; enabled != was || update && !enabled {
 		if !b.spend(costHost * len(d.streams.All())) {
 			return false
 		}
@@ -162,11 +162,11 @@ func (d *Device) control(b *budget) (done bool) {
 			d.endAllStalled()
 		}
 	}
-	if cr0&^ack&smmuv3.CR0CMDQEN != 0 {
+	if cr0&^ack&smmuv3.CR0_CMDQEN != 0 {
 		d.cmdq = d.queueAt(wCMDQBase, smmuv3.CommandSize, smmuv3.CMDQS)
 	}
-	d.setEventQueue(cr0&smmuv3.CR0EVENTQEN != 0)
-	d.setPRIQueue(enabled && cr0&smmuv3.CR0PRIQEN != 0)
+	d.setEventQueue(cr0&smmuv3.CR0_EVENTQEN != 0)
+	d.setPRIQueue(enabled && cr0&smmuv3.CR0_PRIQEN != 0)
 
 	d.regMu.Lock()
 	defer d.regMu.Unlock()
@@ -193,7 +193,7 @@ func (d *Device) configure(enabled bool) (err error) {
 func (d *Device) trapRegs(enabled bool) trap.Regs {
 	r := trap.Regs{Enabled: enabled, GBPA: d.gbpa}
 	if enabled {
-		r.RecInvSID = d.regs.get(wCR2)&smmuv3.CR2RECINVSID != 0
+		r.RecInvSID = d.regs.get(wCR2)&smmuv3.CR2_RECINVSID != 0
 		r.Table = d.streamTable()
 	}
 	return r
@@ -318,7 +318,7 @@ func (d *Device) fail(why error) {
 		}
 	}
 	d.endAllStalled() // the guest cannot any more
-	d.activate(smmuv3.GErrorSFM)
+	d.activate(smmuv3.GERROR_SFM_ERR)
 }
 
 // hostEvent takes a fault in from a host.

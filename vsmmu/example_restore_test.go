@@ -27,7 +27,7 @@ func ExampleDevice_Restore() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	there, err := vsmmu.New(vsmmu.Config{IDs: ids.Regs, Memory: ram, Interrupts: wires{}})
+	there, err := vsmmu.New(vsmmu.Config{IDs: ids.IDs, Memory: ram, Interrupts: wires{}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func ExampleDevice_Restore() {
 	if err := there.Attach(0x10, host, disk); err != nil {
 		log.Fatal(err)
 	}
-	there.Store(smmuv3.RegSTRTABBase, 8, 0x4001_0000)
+	there.Store(smmuv3.RegSTRTAB_BASE, 8, 0x4001_0000)
 
 	state, err := there.Save()
 	if err != nil {
@@ -62,7 +62,7 @@ func ExampleDevice_Restore() {
 	if err := here.Restore(state); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("STRTAB_BASE: %#x\n", here.Load(smmuv3.RegSTRTABBase, 8))
+	fmt.Printf("STRTAB_BASE: %#x\n", here.Load(smmuv3.RegSTRTAB_BASE, 8))
 	// Output:
 	// STRTAB_BASE: 0x40010000
 }

@@ -34,7 +34,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	smmu, err := vsmmu.New(vsmmu.Config{IDs: ids.Regs, Memory: ram, Interrupts: wires{}})
+	smmu, err := vsmmu.New(vsmmu.Config{IDs: ids.IDs, Memory: ram, Interrupts: wires{}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -47,8 +47,8 @@ func Example() {
 
 	// The guest's accesses to the SMMU's 128 KiB of registers go here ...
 	idr0 := smmu.Load(smmuv3.RegIDR0, 4)
-	smmu.Store(smmuv3.RegGBPA, 4, uint64(smmuv3.GBPAUpdate|smmuv3.GBPAAbort))
-	for smmu.Load(smmuv3.RegGBPA, 4)&uint64(smmuv3.GBPAUpdate) != 0 {
+	smmu.Store(smmuv3.RegGBPA, 4, uint64(smmuv3.GBPA_Update|smmuv3.GBPA_ABORT))
+	for smmu.Load(smmuv3.RegGBPA, 4)&uint64(smmuv3.GBPA_Update) != 0 {
 		runtime.Gosched() // until it has taken effect
 	}
 	// ... and what the disk's model reads and writes goes through its endpoint.
@@ -75,7 +75,7 @@ func Example_stage2() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	smmu, err := vsmmu.New(vsmmu.Config{IDs: ids.Regs, Memory: ram, Interrupts: wires{}})
+	smmu, err := vsmmu.New(vsmmu.Config{IDs: ids.IDs, Memory: ram, Interrupts: wires{}})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -172,7 +172,7 @@ func (l *life) set(sid smmuv3.StreamID, kind string) {
 
 // live is that life. It returns how many calls it took.
 func (l *life) live() int {
-	const mmu = smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN | smmuv3.CR0SMMUEN
+	const mmu = smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN | smmuv3.CR0_SMMUEN
 	a, b := l.hosts[0].Host, l.hosts[1].Host
 	l.set(3, "ATS")
 	l.set(4, "bypass")
@@ -204,7 +204,7 @@ func (l *life) live() int {
 		l.sync(cmdResume(3, 1, 0b10), smmuv3.Command{0x45 | 3<<32}, cmdResume(5, 4, 1), cmdResume(3, 4, 1))
 	})
 	l.do("a stall that finds no room", func() {
-		l.enable(mmu &^ smmuv3.CR0EVENTQEN)
+		l.enable(mmu &^ smmuv3.CR0_EVENTQEN)
 		a.Emit(stalled(3, 5))
 		l.enable(mmu)
 	})
@@ -214,14 +214,14 @@ func (l *life) live() int {
 		}
 		a.Request(request(prLast)) // PRIQEN = 0
 		l.w64(priqBase, priqAt|2)
-		l.enable(mmu | smmuv3.CR0PRIQEN)
+		l.enable(mmu | smmuv3.CR0_PRIQEN)
 		for range 6 {
 			a.Request(request(prLast)) // two too many
 		}
 		l.sync(smmuv3.Command{0x41 | 3<<32, 5 | 2<<12}, smmuv3.Command{0x41 | 5<<32, 5})
 		l.w32(priqCons, l.r32(priqProd))
 	})
-	l.do("SMMUEN=0", func() { l.enable(mmu &^ smmuv3.CR0SMMUEN) })
+	l.do("SMMUEN=0", func() { l.enable(mmu &^ smmuv3.CR0_SMMUEN) })
 	l.do("GBPA.ABORT", func() { l.w32(gbpa, 0x80100000); l.idle() })
 	l.do("SMMUEN=1", func() { l.enable(mmu) })
 	l.do("detach", func() {
@@ -297,12 +297,12 @@ func (l *life) sync(cmds ...smmuv3.Command) {
 	// The guest is told of an ATC_INV that timed out, which is all that is wrong then,
 	// and goes on (§3.9.1.4, §7.1).
 	l.look()
-	if sfm := l.gerror()&smmuv3.GErrorSFM != 0; !sfm {
-		require.Equal(l, l.timedOut, l.gerror()&smmuv3.GErrorCMDQ != 0, l.step)
+	if sfm := l.gerror()&smmuv3.GERROR_SFM_ERR != 0; !sfm {
+		require.Equal(l, l.timedOut, l.gerror()&smmuv3.GERROR_CMDQ_ERR != 0, l.step)
 	}
-	if l.gerror()&smmuv3.GErrorCMDQ != 0 {
+	if l.gerror()&smmuv3.GERROR_CMDQ_ERR != 0 {
 		require.Equal(l, uint32(3), l.r32(cmdqCons)>>24, l.step)
-		l.w32(gerrorn, l.r32(gerrorn)^smmuv3.GErrorCMDQ)
+		l.w32(gerrorn, l.r32(gerrorn)^smmuv3.GERROR_CMDQ_ERR)
 		l.idle()
 	}
 	l.timedOut = false
@@ -395,8 +395,8 @@ func (h *failingHost) holdsTranslations() bool {
 // check is invariant 1.
 func (l *life) check() {
 	l.Helper()
-	sfm := l.gerror()&smmuv3.GErrorSFM != 0
-	require.Zero(l, l.gerror()&^smmuv3.GErrorSFM, l.step)
+	sfm := l.gerror()&smmuv3.GERROR_SFM_ERR != 0
+	require.Zero(l, l.gerror()&^smmuv3.GERROR_SFM_ERR, l.step)
 	require.False(l, sfm && !l.failed, l.step)
 	if !sfm {
 		require.Equal(l, l.r32(cmdqProd), l.r32(cmdqCons), "%s: all commands are consumed", l.step)
@@ -578,11 +578,11 @@ func TestSuspectHostsBypass_6_3_9_6(t *testing.T) {
 	assert.Equal(t, badSTE, r.stage(3))
 	assert.Equal(t, bypass, r.stage(4))
 
-	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN)
+	r.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN)
 	assert.Equal(t, offBypass, r.stage(3))
 	assert.Equal(t, offBypass, r.stage(4))
 	r.events()
-	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN | smmuv3.CR0SMMUEN)
+	r.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN | smmuv3.CR0_SMMUEN)
 	assert.Equal(t, badSTE, r.stage(3))
 	assert.Equal(t, bypass, r.stage(4))
 	assert.Equal(t, []smmuv3.Event{{4 | 3<<32}}, r.events())
@@ -703,8 +703,8 @@ func TestServiceFailureMode_12_3(t *testing.T) {
 	assert.Equal(t, uint32(1), r.r32(cmdqCons), "commands are not processed")
 	r.host.Emit(fault(1))
 	assert.Zero(t, r.r32(eventqProd), "events are not recorded")
-	r.enable(smmuv3.CR0CMDQEN)
-	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0SMMUEN)
+	r.enable(smmuv3.CR0_CMDQEN)
+	r.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_SMMUEN)
 	r.GuestWrote(everywhere)
 	require.NoError(t, r.Attach(7, r.host, "late"))
 	assert.Equal(t, []record.Op{record.Attach}, r.ops(), "nothing is bound")
@@ -773,7 +773,7 @@ func TestFullBatchFails(t *testing.T) {
 	r.w64(cmdqBase, cmdqAt|12)
 	r.w64(0x80, strtabAt)
 	r.w32(0x88, 8)
-	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0SMMUEN)
+	r.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_SMMUEN)
 	r.host.Forget()
 	n := 0
 	r.host.FailWith(func(c record.Call) error {
@@ -824,7 +824,7 @@ func invalidateEverythingOfMany(t *testing.T, answers []error, stage bridge.Disp
 	r.w64(0x80, strtabAt)
 	r.w32(0x88, 9)
 	r.w64(cmdqBase, cmdqAt|8)
-	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0SMMUEN)
+	r.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_SMMUEN)
 	r.host.Forget()
 	left := append([]error{errAgain}, answers...)
 	r.host.FailWith(func(c record.Call) (err error) {

@@ -26,9 +26,9 @@ var sources = [...]struct {
 	cfg    word   // IRQ_CFG0: the MSI's address; CFG1, its data, comes after it
 	abort  uint32 // of GERROR
 }{
-	srcEVENTQ: {LineEventQ, smmuv3.IRQCtrlEVENTQ, smmuv3.RegEventQIRQ0 / 4, smmuv3.GErrorMSIEVENTQAbt},
-	srcPRIQ:   {LinePRIQ, smmuv3.IRQCtrlPRIQ, smmuv3.RegPRIQIRQ0 / 4, smmuv3.GErrorMSIPRIQAbt},
-	srcGERROR: {LineGError, smmuv3.IRQCtrlGERROR, smmuv3.RegGErrorIRQ0 / 4, smmuv3.GErrorMSIGERRORAbt},
+	srcEVENTQ: {LineEventQ, smmuv3.IRQ_CTRL_EVENTQ_IRQEN, smmuv3.RegEVENTQ_IRQ_CFG0 / 4, smmuv3.GERROR_MSI_EVENTQ_ABT_ERR},
+	srcPRIQ:   {LinePRIQ, smmuv3.IRQ_CTRL_PRIQ_IRQEN, smmuv3.RegPRIQ_IRQ_CFG0 / 4, smmuv3.GERROR_MSI_PRIQ_ABT_ERR},
+	srcGERROR: {LineGError, smmuv3.IRQ_CTRL_GERROR_IRQEN, smmuv3.RegGERROR_IRQ_CFG0 / 4, smmuv3.GERROR_MSI_GERROR_ABT_ERR},
 }
 
 // interrupts sends them. Its lock makes one step of what is signalled and its
@@ -64,7 +64,7 @@ func (d *Device) raise(s source) {
 // configuration and needs no enable (§4.7.3).
 func (d *Device) raiseSync(c *smmuv3.Command) {
 	if !d.send(LineCmdSync, c.MSIAddr(), c.MSIData(), &d.irq.syncMSI) {
-		d.activate(smmuv3.GErrorMSICMDQAbt)
+		d.activate(smmuv3.GERROR_MSI_CMDQ_ABT_ERR)
 	}
 }
 
@@ -134,7 +134,7 @@ func (d *Device) setError(errs uint32) bool {
 func storeGERRORN(d *Device, _, v uint32) uint32 {
 	d.irq.mu.Lock()
 	defer d.irq.mu.Unlock()
-	if d.active(smmuv3.GErrorCMDQ) && (d.regs.get(wGERROR)^v)&smmuv3.GErrorCMDQ == 0 {
+	if d.active(smmuv3.GERROR_CMDQ_ERR) && (d.regs.get(wGERROR)^v)&smmuv3.GERROR_CMDQ_ERR == 0 {
 		// The reason goes with the error, and before it: once the error is gone
 		// the engine may stop anew for another. It may be storing CONS even now,
 		// if the error was one that the guest itself had made look active.

@@ -52,15 +52,15 @@ func TestGBPAAndSMMUEN_6_3_9_6(t *testing.T) {
 	assert.Equal(t, uint32(0x00100000), r.r32(gbpa))
 	assert.Empty(t, r.host.Calls(), "while the SMMU is enabled GBPA moves nobody")
 
-	r.enable(smmuv3.CR0CMDQEN)
+	r.enable(smmuv3.CR0_CMDQEN)
 	assert.Equal(t, offAbort, r.stage(3), "but counts from when it is disabled")
-	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0SMMUEN)
+	r.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_SMMUEN)
 	assert.Equal(t, translates, r.stage(3))
 
 	// Both in one step.
 	r.engine.Lock()
 	r.w32(gbpa, 0x80000000)
-	r.w32(cr0, smmuv3.CR0CMDQEN)
+	r.w32(cr0, smmuv3.CR0_CMDQEN)
 	r.engine.Unlock()
 	r.idle()
 	assert.Equal(t, offBypass, r.stage(3))
@@ -79,18 +79,18 @@ func TestSTRTAB_6_3_24(t *testing.T) {
 	r.idle()
 	assert.Equal(t, translates, r.stage(3), "writes while enabled are ignored")
 
-	r.enable(smmuv3.CR0CMDQEN)
+	r.enable(smmuv3.CR0_CMDQEN)
 	r.w64(0x80, 0x7000_0000)
 	r.w32(0x88, 0x1<<16|8<<6|16) // two levels
 	r.mem.SetWords(0x7000_0000, 0x7100_0000|9)
 	r.mem.SetWords(0x7100_0000+64*3, 0x9)
-	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0SMMUEN)
+	r.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_SMMUEN)
 	assert.Equal(t, bridge.GuestStage{Disposition: bridge.Bypass}, r.stage(3))
 
-	r.enable(smmuv3.CR0CMDQEN)
+	r.enable(smmuv3.CR0_CMDQEN)
 	r.w64(0x80, strtabAt)
 	r.w32(0x88, 8) // linear again
-	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0SMMUEN)
+	r.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_SMMUEN)
 	assert.Equal(t, translates, r.stage(3))
 }
 
@@ -433,7 +433,7 @@ func TestWatchFollowsTheTable(t *testing.T) {
 			r.mem.SetWords(0x7000_0000, 0x7100_0000|9)
 			r.mem.SetWords(0x7100_00c0, 0xb|cdAt)
 			r.mem.SetWords(0x7200_00c0, 0xb|cdAt)
-			r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0SMMUEN)
+			r.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_SMMUEN)
 			tc.before(r)
 			r.mem.SetWords(0x7000_0000, 0x7200_0000|9)
 			tc.then(r)
@@ -488,7 +488,7 @@ func TestTrace(t *testing.T) {
 	r.idle()
 	r.host.Emit(fault(1))
 	assert.Equal(t, []smmuv3.Opcode{smmuv3.OpTLBINHASID, smmuv3.OpSync, 0xff}, cmds)
-	assert.Equal(t, []smmuv3.CmdqErr{0, 0, smmuv3.CErrorIll}, codes)
+	assert.Equal(t, []smmuv3.CmdqErr{0, 0, smmuv3.CERROR_ILL}, codes)
 	assert.Equal(t, []bridge.GuestStage{offBypass, badSTE}, binds)
 	assert.Equal(t, []Fate{Recorded}, fates)
 	assert.Equal(t, []string{"cmdq-sync", "gerror", "eventq"}, lines)

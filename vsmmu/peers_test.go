@@ -55,7 +55,7 @@ func TestWherePeersFail(t *testing.T) {
 		r := newRig(t)
 		r.w64(cmdqBase, cmdqAt|8)
 		r.w32(cmdqCons, 1)
-		r.enable(smmuv3.CR0CMDQEN)
+		r.enable(smmuv3.CR0_CMDQEN)
 		reads := r.mem.Reads()
 		r.w32(cmdqProd, 0)
 		r.idle()
@@ -107,7 +107,7 @@ func TestWherePeersFail(t *testing.T) {
 	t.Run("fetches from a misaligned CMDQ_BASE", func(t *testing.T) {
 		r := newRig(t)
 		r.w64(cmdqBase, cmdqAt|0x20|8)
-		r.enable(smmuv3.CR0CMDQEN)
+		r.enable(smmuv3.CR0_CMDQEN)
 		r.mem.SetWords(cmdqAt, 0x46)
 		r.mem.SetWords(cmdqAt+0x20, 0xff)
 		r.w32(cmdqProd, 1)
@@ -158,7 +158,7 @@ func TestWherePeersFail(t *testing.T) {
 	})
 	t.Run("raises an error for an event while EVENTQEN is 0", func(t *testing.T) {
 		r := ready(t)
-		r.enable(smmuv3.CR0CMDQEN)
+		r.enable(smmuv3.CR0_CMDQEN)
 		r.host.Emit(fault(1))
 		assert.Zero(t, r.gerror())
 		assert.Zero(t, r.r32(eventqProd))
@@ -200,7 +200,7 @@ func TestWherePeersFail(t *testing.T) {
 		r.host.FailWith(func(record.Call) error { return errors.New("no") })
 		r.run(cmdCfgiSTE(3))
 		r.idle()
-		assert.Equal(t, uint32(smmuv3.GErrorSFM), r.gerror())
+		assert.Equal(t, uint32(smmuv3.GERROR_SFM_ERR), r.gerror())
 	})
 	t.Run("tells the guest CERROR_ILL for what the host rejects, and floods the log", func(t *testing.T) {
 		log := newLog()

@@ -113,7 +113,7 @@ func (d *Device) ppar(sid smmuv3.StreamID) (v, ok bool) {
 // Without substreams SSV is taken for 0.
 func (d *Device) priResp(c *smmuv3.Command) {
 	st := d.streams.Get(c.StreamID())
-	if st == nil || d.regs.get(wCR0ACK)&smmuv3.CR0SMMUEN == 0 {
+	if st == nil || d.regs.get(wCR0ACK)&smmuv3.CR0_SMMUEN == 0 {
 		return
 	}
 	ssv := c.SSV() && d.ids.Has(smmuv3.SSIDSIZE)

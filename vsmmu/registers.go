@@ -23,22 +23,22 @@ const (
 	wCR0ACK     word = smmuv3.RegCR0ACK / 4
 	wCR2        word = smmuv3.RegCR2 / 4
 	wGBPA       word = smmuv3.RegGBPA / 4
-	wIRQCtrl    word = smmuv3.RegIRQCtrl / 4
-	wIRQCtrlAck word = smmuv3.RegIRQCtrlAck / 4
+	wIRQCtrl    word = smmuv3.RegIRQ_CTRL / 4
+	wIRQCtrlAck word = smmuv3.RegIRQ_CTRLACK / 4
 	wGERROR     word = smmuv3.RegGERROR / 4
 	wGERRORN    word = smmuv3.RegGERRORN / 4
-	wSTRTABBase word = smmuv3.RegSTRTABBase / 4
-	wSTRTABCfg  word = smmuv3.RegSTRTABCfg / 4
-	wCMDQBase   word = smmuv3.RegCMDQBase / 4
-	wCMDQProd   word = smmuv3.RegCMDQProd / 4
-	wCMDQCons   word = smmuv3.RegCMDQCons / 4
-	wEVENTQBase word = smmuv3.RegEVENTQBase / 4
-	wEVENTQProd word = smmuv3.RegEVENTQProd & 0xff / 4
-	wEVENTQCons word = smmuv3.RegEVENTQCons & 0xff / 4
-	wPRIQBase   word = smmuv3.RegPRIQBase / 4
-	wPRIQProd   word = smmuv3.RegPRIQProd & 0xff / 4
-	wPRIQCons   word = smmuv3.RegPRIQCons & 0xff / 4
-	wPRIQIRQ2   word = smmuv3.RegPRIQIRQ2 / 4
+	wSTRTABBase word = smmuv3.RegSTRTAB_BASE / 4
+	wSTRTABCfg  word = smmuv3.RegSTRTAB_BASE_CFG / 4
+	wCMDQBase   word = smmuv3.RegCMDQ_BASE / 4
+	wCMDQProd   word = smmuv3.RegCMDQ_PROD / 4
+	wCMDQCons   word = smmuv3.RegCMDQ_CONS / 4
+	wEVENTQBase word = smmuv3.RegEVENTQ_BASE / 4
+	wEVENTQProd word = smmuv3.RegEVENTQ_PROD & 0xff / 4
+	wEVENTQCons word = smmuv3.RegEVENTQ_CONS & 0xff / 4
+	wPRIQBase   word = smmuv3.RegPRIQ_BASE / 4
+	wPRIQProd   word = smmuv3.RegPRIQ_PROD & 0xff / 4
+	wPRIQCons   word = smmuv3.RegPRIQ_CONS & 0xff / 4
+	wPRIQIRQ2   word = smmuv3.RegPRIQ_IRQ_CFG2 / 4
 )
 
 // wordAt finds the word at an offset; ok is false where there is no register
@@ -47,8 +47,8 @@ func wordAt(off uint64) (w word, ok bool) {
 	switch off &^ 0xff {
 	case 0:
 		return word(off / 4), true
-	case smmuv3.RegIDRegs &^ 0xff:
-		return wIDRegs + word(off-smmuv3.RegIDRegs)/4, off >= smmuv3.RegIDRegs
+	case smmuv3.RegID_REGS &^ 0xff:
+		return wIDRegs + word(off-smmuv3.RegID_REGS)/4, off >= smmuv3.RegID_REGS
 	case 0x10000:
 		w := word(off & 0xff / 4)
 		return w, w == wEVENTQProd || w == wEVENTQCons || w == wPRIQProd || w == wPRIQCons
@@ -76,17 +76,17 @@ type guard struct {
 	irq uint32 // of IRQ_CTRL and IRQ_CTRLACK
 }
 
-const queueEnables = smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN | smmuv3.CR0PRIQEN
+const queueEnables = smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN | smmuv3.CR0_PRIQEN
 
 var (
-	whileEnabled  = guard{cr0: smmuv3.CR0SMMUEN}
+	whileEnabled  = guard{cr0: smmuv3.CR0_SMMUEN}
 	whileQueues   = guard{cr0: queueEnables}
-	whileCMDQ     = guard{cr0: smmuv3.CR0CMDQEN}
-	whileEVENTQ   = guard{cr0: smmuv3.CR0EVENTQEN}
-	whilePRIQ     = guard{cr0: smmuv3.CR0PRIQEN}
-	whileGERRIRQ  = guard{irq: smmuv3.IRQCtrlGERROR}
-	whileEventIRQ = guard{irq: smmuv3.IRQCtrlEVENTQ}
-	whilePRIIRQ   = guard{irq: smmuv3.IRQCtrlPRIQ}
+	whileCMDQ     = guard{cr0: smmuv3.CR0_CMDQEN}
+	whileEVENTQ   = guard{cr0: smmuv3.CR0_EVENTQEN}
+	whilePRIQ     = guard{cr0: smmuv3.CR0_PRIQEN}
+	whileGERRIRQ  = guard{irq: smmuv3.IRQ_CTRL_GERROR_IRQEN}
+	whileEventIRQ = guard{irq: smmuv3.IRQ_CTRL_EVENTQ_IRQEN}
+	whilePRIIRQ   = guard{irq: smmuv3.IRQ_CTRL_PRIQ_IRQEN}
 )
 
 // register is a row of the register map: what the guest may write, when, and
@@ -107,45 +107,45 @@ type register struct {
 // A register with fields under different guards has a row for each. Whatever
 // has no row is RES0: the device lacks the feature that it belongs to.
 var registerMap = []register{
-	{offset: smmuv3.RegIDR0, width: 32},                                                                          // §6.3.1
-	{offset: smmuv3.RegIDR1, width: 32},                                                                          // §6.3.2
-	{offset: smmuv3.RegIDR2, width: 32},                                                                          // §6.3.3
-	{offset: smmuv3.RegIDR3, width: 32},                                                                          // §6.3.4
-	{offset: smmuv3.RegIDR4, width: 32},                                                                          // §6.3.5
-	{offset: smmuv3.RegIDR5, width: 32},                                                                          // §6.3.6
-	{offset: smmuv3.RegIIDR, width: 32},                                                                          // §6.3.7
-	{offset: smmuv3.RegAIDR, width: 32},                                                                          // §6.3.8
-	{offset: smmuv3.RegCR0, width: 32, mask: cr0Mask, store: storeCR0, kick: anyway},                             // §6.3.9
-	{offset: smmuv3.RegCR0ACK, width: 32},                                                                        // §6.3.10
-	{offset: smmuv3.RegCR1, width: 32, mask: bits(smmuv3.CR1QueueMask), guard: whileQueues},                      // §6.3.11
-	{offset: smmuv3.RegCR1, width: 32, mask: bits(smmuv3.CR1TableMask), guard: whileEnabled},                     // §6.3.11
-	{offset: smmuv3.RegCR2, width: 32, mask: bits(smmuv3.CR2RECINVSID), guard: whileEnabled},                     // §6.3.12
-	{offset: smmuv3.RegSTATUSR, width: 32},                                                                       // §6.3.13: DORMANT is RES0 without IDR0.DORMHINT
-	{offset: smmuv3.RegGBPA, width: 32, mask: bits(uint64(smmuv3.GBPAMask)), store: storeGBPA, kick: anyway},     // §6.3.14
-	{offset: smmuv3.RegIRQCtrl, width: 32, mask: irqCtrlMask, store: storeIRQCtrl},                               // §6.3.16
-	{offset: smmuv3.RegIRQCtrlAck, width: 32},                                                                    // §6.3.18
-	{offset: smmuv3.RegGERROR, width: 32},                                                                        // §6.3.19
-	{offset: smmuv3.RegGERRORN, width: 32, mask: gerrorMask, store: storeGERRORN, kick: anyway},                  // §6.3.20
-	{offset: smmuv3.RegGErrorIRQ0, width: 64, mask: ifMSI(smmuv3.IRQCfgAddrMask), guard: whileGERRIRQ},           // §6.3.21
-	{offset: smmuv3.RegGErrorIRQ1, width: 32, mask: ifMSI(0xffffffff), guard: whileGERRIRQ},                      // §6.3.22
-	{offset: smmuv3.RegGErrorIRQ2, width: 32, mask: ifMSI(0x3f), guard: whileGERRIRQ},                            // §6.3.23
-	{offset: smmuv3.RegSTRTABBase, width: 64, mask: bits(smmuv3.STRTABBaseMask), guard: whileEnabled},            // §6.3.24
-	{offset: smmuv3.RegSTRTABCfg, width: 32, mask: strtabCfgMask, guard: whileEnabled},                           // §6.3.25
-	{offset: smmuv3.RegCMDQBase, width: 64, mask: bits(smmuv3.QueueBaseMask), guard: whileCMDQ},                  // §6.3.26
-	{offset: smmuv3.RegCMDQProd, width: 32, mask: indexMask(smmuv3.CMDQS), kick: forCommands},                    // §6.3.27
-	{offset: smmuv3.RegCMDQCons, width: 32, mask: indexMask(smmuv3.CMDQS), guard: whileCMDQ},                     // §6.3.28: ERR ignores writes
-	{offset: smmuv3.RegEVENTQBase, width: 64, mask: bits(smmuv3.QueueBaseMask), guard: whileEVENTQ},              // §6.3.29
-	{offset: smmuv3.RegEventQIRQ0, width: 64, mask: ifMSI(smmuv3.IRQCfgAddrMask), guard: whileEventIRQ},          // §6.3.30
-	{offset: smmuv3.RegEventQIRQ1, width: 32, mask: ifMSI(0xffffffff), guard: whileEventIRQ},                     // §6.3.31
-	{offset: smmuv3.RegEventQIRQ2, width: 32, mask: ifMSI(0x3f), guard: whileEventIRQ},                           // §6.3.32
-	{offset: smmuv3.RegEVENTQProd, width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS)), guard: whileEVENTQ},  // §6.3.95
-	{offset: smmuv3.RegEVENTQCons, width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS)), kick: ifStalls},      // §6.3.96
-	{offset: smmuv3.RegPRIQBase, width: 64, mask: ifPRI(bits(smmuv3.QueueBaseMask)), guard: whilePRIQ},           // §6.3.33
-	{offset: smmuv3.RegPRIQIRQ0, width: 64, mask: ifPRI(ifMSI(smmuv3.IRQCfgAddrMask)), guard: whilePRIIRQ},       // §6.3.34
-	{offset: smmuv3.RegPRIQIRQ1, width: 32, mask: ifPRI(ifMSI(0xffffffff)), guard: whilePRIIRQ},                  // §6.3.35
-	{offset: smmuv3.RegPRIQIRQ2, width: 32, mask: ifPRI(ifMSI(smmuv3.PRIQLastOnly | 0x3f)), guard: whilePRIIRQ},  // §6.3.36
-	{offset: smmuv3.RegPRIQProd, width: 32, mask: ifPRI(overflowAnd(indexMask(smmuv3.PRIQS))), guard: whilePRIQ}, // §6.3.97
-	{offset: smmuv3.RegPRIQCons, width: 32, mask: ifPRI(overflowAnd(indexMask(smmuv3.PRIQS)))},                   // §6.3.98
+	{offset: smmuv3.RegIDR0, width: 32},                                                                              // §6.3.1
+	{offset: smmuv3.RegIDR1, width: 32},                                                                              // §6.3.2
+	{offset: smmuv3.RegIDR2, width: 32},                                                                              // §6.3.3
+	{offset: smmuv3.RegIDR3, width: 32},                                                                              // §6.3.4
+	{offset: smmuv3.RegIDR4, width: 32},                                                                              // §6.3.5
+	{offset: smmuv3.RegIDR5, width: 32},                                                                              // §6.3.6
+	{offset: smmuv3.RegIIDR, width: 32},                                                                              // §6.3.7
+	{offset: smmuv3.RegAIDR, width: 32},                                                                              // §6.3.8
+	{offset: smmuv3.RegCR0, width: 32, mask: cr0Mask, store: storeCR0, kick: anyway},                                 // §6.3.9
+	{offset: smmuv3.RegCR0ACK, width: 32},                                                                            // §6.3.10
+	{offset: smmuv3.RegCR1, width: 32, mask: bits(smmuv3.CR1_QUEUE_Mask), guard: whileQueues},                        // §6.3.11
+	{offset: smmuv3.RegCR1, width: 32, mask: bits(smmuv3.CR1_TABLE_Mask), guard: whileEnabled},                       // §6.3.11
+	{offset: smmuv3.RegCR2, width: 32, mask: bits(smmuv3.CR2_RECINVSID), guard: whileEnabled},                        // §6.3.12
+	{offset: smmuv3.RegSTATUSR, width: 32},                                                                           // §6.3.13: DORMANT is RES0 without IDR0.DORMHINT
+	{offset: smmuv3.RegGBPA, width: 32, mask: bits(uint64(smmuv3.GBPA_Mask)), store: storeGBPA, kick: anyway},        // §6.3.14
+	{offset: smmuv3.RegIRQ_CTRL, width: 32, mask: irqCtrlMask, store: storeIRQCtrl},                                  // §6.3.16
+	{offset: smmuv3.RegIRQ_CTRLACK, width: 32},                                                                       // §6.3.18
+	{offset: smmuv3.RegGERROR, width: 32},                                                                            // §6.3.19
+	{offset: smmuv3.RegGERRORN, width: 32, mask: gerrorMask, store: storeGERRORN, kick: anyway},                      // §6.3.20
+	{offset: smmuv3.RegGERROR_IRQ_CFG0, width: 64, mask: ifMSI(smmuv3.IRQCfgAddrMask), guard: whileGERRIRQ},          // §6.3.21
+	{offset: smmuv3.RegGERROR_IRQ_CFG1, width: 32, mask: ifMSI(0xffffffff), guard: whileGERRIRQ},                     // §6.3.22
+	{offset: smmuv3.RegGERROR_IRQ_CFG2, width: 32, mask: ifMSI(0x3f), guard: whileGERRIRQ},                           // §6.3.23
+	{offset: smmuv3.RegSTRTAB_BASE, width: 64, mask: bits(smmuv3.STRTABBaseMask), guard: whileEnabled},               // §6.3.24
+	{offset: smmuv3.RegSTRTAB_BASE_CFG, width: 32, mask: strtabCfgMask, guard: whileEnabled},                         // §6.3.25
+	{offset: smmuv3.RegCMDQ_BASE, width: 64, mask: bits(smmuv3.QueueBaseMask), guard: whileCMDQ},                     // §6.3.26
+	{offset: smmuv3.RegCMDQ_PROD, width: 32, mask: indexMask(smmuv3.CMDQS), kick: forCommands},                       // §6.3.27
+	{offset: smmuv3.RegCMDQ_CONS, width: 32, mask: indexMask(smmuv3.CMDQS), guard: whileCMDQ},                        // §6.3.28: ERR ignores writes
+	{offset: smmuv3.RegEVENTQ_BASE, width: 64, mask: bits(smmuv3.QueueBaseMask), guard: whileEVENTQ},                 // §6.3.29
+	{offset: smmuv3.RegEVENTQ_IRQ_CFG0, width: 64, mask: ifMSI(smmuv3.IRQCfgAddrMask), guard: whileEventIRQ},         // §6.3.30
+	{offset: smmuv3.RegEVENTQ_IRQ_CFG1, width: 32, mask: ifMSI(0xffffffff), guard: whileEventIRQ},                    // §6.3.31
+	{offset: smmuv3.RegEVENTQ_IRQ_CFG2, width: 32, mask: ifMSI(0x3f), guard: whileEventIRQ},                          // §6.3.32
+	{offset: smmuv3.RegEVENTQ_PROD, width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS)), guard: whileEVENTQ},     // §6.3.95
+	{offset: smmuv3.RegEVENTQ_CONS, width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS)), kick: ifStalls},         // §6.3.96
+	{offset: smmuv3.RegPRIQ_BASE, width: 64, mask: ifPRI(bits(smmuv3.QueueBaseMask)), guard: whilePRIQ},              // §6.3.33
+	{offset: smmuv3.RegPRIQ_IRQ_CFG0, width: 64, mask: ifPRI(ifMSI(smmuv3.IRQCfgAddrMask)), guard: whilePRIIRQ},      // §6.3.34
+	{offset: smmuv3.RegPRIQ_IRQ_CFG1, width: 32, mask: ifPRI(ifMSI(0xffffffff)), guard: whilePRIIRQ},                 // §6.3.35
+	{offset: smmuv3.RegPRIQ_IRQ_CFG2, width: 32, mask: ifPRI(ifMSI(smmuv3.PRIQLastOnly | 0x3f)), guard: whilePRIIRQ}, // §6.3.36
+	{offset: smmuv3.RegPRIQ_PROD, width: 32, mask: ifPRI(overflowAnd(indexMask(smmuv3.PRIQS))), guard: whilePRIQ},    // §6.3.97
+	{offset: smmuv3.RegPRIQ_CONS, width: 32, mask: ifPRI(overflowAnd(indexMask(smmuv3.PRIQS)))},                      // §6.3.98
 }
 
 func bits(mask uint64) func(*smmuv3.IDRegs) uint64 {
@@ -195,20 +195,20 @@ func overflowAnd(mask func(*smmuv3.IDRegs) uint64) func(*smmuv3.IDRegs) uint64 {
 }
 
 func cr0Mask(ids *smmuv3.IDRegs) uint64 {
-	m := uint64(smmuv3.CR0SMMUEN | smmuv3.CR0EVENTQEN | smmuv3.CR0CMDQEN)
+	m := uint64(smmuv3.CR0_SMMUEN | smmuv3.CR0_EVENTQEN | smmuv3.CR0_CMDQEN)
 	if ids.Has(smmuv3.ATS) {
-		m |= smmuv3.CR0ATSCHK
+		m |= smmuv3.CR0_ATSCHK
 	}
 	if ids.Has(smmuv3.PRI) {
-		m |= smmuv3.CR0PRIQEN
+		m |= smmuv3.CR0_PRIQEN
 	}
 	return m
 }
 
 func irqCtrlMask(ids *smmuv3.IDRegs) uint64 {
-	m := uint64(smmuv3.IRQCtrlGERROR | smmuv3.IRQCtrlEVENTQ)
+	m := uint64(smmuv3.IRQ_CTRL_GERROR_IRQEN | smmuv3.IRQ_CTRL_EVENTQ_IRQEN)
 	if ids.Has(smmuv3.PRI) {
-		m |= smmuv3.IRQCtrlPRIQ
+		m |= smmuv3.IRQ_CTRL_PRIQ_IRQEN
 	}
 	return m
 }
@@ -216,14 +216,14 @@ func irqCtrlMask(ids *smmuv3.IDRegs) uint64 {
 // gerrorMask: errors of what the SMMU does not have are RES0, and so can never
 // be made to look active (§6.3.19).
 func gerrorMask(ids *smmuv3.IDRegs) uint64 {
-	m := uint64(smmuv3.GErrorCMDQ | smmuv3.GErrorEVENTQAbt | smmuv3.GErrorSFM)
+	m := uint64(smmuv3.GERROR_CMDQ_ERR | smmuv3.GERROR_EVENTQ_ABT_ERR | smmuv3.GERROR_SFM_ERR)
 	if ids.Has(smmuv3.MSI) {
-		m |= smmuv3.GErrorMSICMDQAbt | smmuv3.GErrorMSIEVENTQAbt | smmuv3.GErrorMSIGERRORAbt
+		m |= smmuv3.GERROR_MSI_CMDQ_ABT_ERR | smmuv3.GERROR_MSI_EVENTQ_ABT_ERR | smmuv3.GERROR_MSI_GERROR_ABT_ERR
 	}
 	if ids.Has(smmuv3.PRI) {
-		m |= smmuv3.GErrorPRIQAbt
+		m |= smmuv3.GERROR_PRIQ_ABT_ERR
 		if ids.Has(smmuv3.MSI) {
-			m |= smmuv3.GErrorMSIPRIQAbt
+			m |= smmuv3.GERROR_MSI_PRIQ_ABT_ERR
 		}
 	}
 	return m
@@ -373,14 +373,14 @@ func storeCR0(d *Device, old, v uint32) uint32 {
 
 // storeGBPA ignores what does not follow the update procedure (§6.3.14.1).
 func storeGBPA(_ *Device, old, v uint32) uint32 {
-	if old&uint32(smmuv3.GBPAUpdate) != 0 || v&uint32(smmuv3.GBPAUpdate) == 0 {
+	if old&uint32(smmuv3.GBPA_Update) != 0 || v&uint32(smmuv3.GBPA_Update) == 0 {
 		return old
 	}
 	return v
 }
 
 // numIDRegs is how many CoreSight identification registers there are from
-// RegIDRegs on: PIDR4 to PIDR7, PIDR0 to PIDR3, CIDR0 to CIDR3 (§6.3.170).
+// RegID_REGS on: PIDR4 to PIDR7, PIDR0 to PIDR3, CIDR0 to CIDR3 (§6.3.170).
 const numIDRegs = 12
 
 // identification is their values, which name the part that IIDR names.

@@ -144,14 +144,14 @@ func (r *rig) w64(off uint64, v uint64) { r.Store(off, 8, v) }
 // setup brings the device up as a driver does (§3.11): tables, queues, then the
 // enables one after the other, each acknowledged.
 func (r *rig) setup() {
-	r.w64(smmuv3.RegSTRTABBase, strtabAt)
-	r.w32(smmuv3.RegSTRTABCfg, 8)
-	r.w64(smmuv3.RegCMDQBase, cmdqAt|8)
-	r.w64(smmuv3.RegEVENTQBase, eventqAt|4)
-	r.w32(smmuv3.RegIRQCtrl, smmuv3.IRQCtrlGERROR|smmuv3.IRQCtrlEVENTQ)
-	r.enable(smmuv3.CR0CMDQEN)
-	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN)
-	r.enable(smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN | smmuv3.CR0SMMUEN)
+	r.w64(smmuv3.RegSTRTAB_BASE, strtabAt)
+	r.w32(smmuv3.RegSTRTAB_BASE_CFG, 8)
+	r.w64(smmuv3.RegCMDQ_BASE, cmdqAt|8)
+	r.w64(smmuv3.RegEVENTQ_BASE, eventqAt|4)
+	r.w32(smmuv3.RegIRQ_CTRL, smmuv3.IRQ_CTRL_GERROR_IRQEN|smmuv3.IRQ_CTRL_EVENTQ_IRQEN)
+	r.enable(smmuv3.CR0_CMDQEN)
+	r.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN)
+	r.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN | smmuv3.CR0_SMMUEN)
 }
 
 // enable writes CR0 and waits for the acknowledgement.
@@ -195,8 +195,8 @@ func (r *rig) eventually(ok func() bool, what string) {
 // put places commands at the end of the queue without telling the device, and
 // returns the PROD that would.
 func (r *rig) put(cmds ...smmuv3.Command) uint32 {
-	q := smmuv3.QueueBase(r.Load(smmuv3.RegCMDQBase, 8)).Queue(16, 19, 1<<44-1)
-	prod := smmuv3.Index(r.r32(smmuv3.RegCMDQProd))
+	q := smmuv3.QueueBase(r.Load(smmuv3.RegCMDQ_BASE, 8)).Queue(16, 19, 1<<44-1)
+	prod := smmuv3.Index(r.r32(smmuv3.RegCMDQ_PROD))
 	for _, c := range cmds {
 		r.mem.SetWords(guestmem.GPA(q.Entry(prod)), c[0], c[1])
 		prod = q.Next(prod, 1)
@@ -209,10 +209,10 @@ func (r *rig) put(cmds ...smmuv3.Command) uint32 {
 func (r *rig) run(cmds ...smmuv3.Command) {
 	r.Helper()
 	prod := r.put(cmds...)
-	r.w32(smmuv3.RegCMDQProd, prod)
+	r.w32(smmuv3.RegCMDQ_PROD, prod)
 	r.idle()
 	r.eventually(func() bool {
-		return r.r32(smmuv3.RegCMDQCons)&0xfffff == prod || r.gerror()&1 != 0 || r.gerror()&smmuv3.GErrorSFM != 0
+		return r.r32(smmuv3.RegCMDQ_CONS)&0xfffff == prod || r.gerror()&1 != 0 || r.gerror()&smmuv3.GERROR_SFM_ERR != 0
 	}, "the queue is consumed")
 }
 
@@ -225,12 +225,12 @@ func (r *rig) ste(sid smmuv3.StreamID, words ...uint64) {
 
 // events are the records in the queue, which they leave.
 func (r *rig) events() (all []smmuv3.Event) {
-	cons, prod := r.r32(smmuv3.RegEVENTQCons), r.r32(smmuv3.RegEVENTQProd)
+	cons, prod := r.r32(smmuv3.RegEVENTQ_CONS), r.r32(smmuv3.RegEVENTQ_PROD)
 	for ; cons&0x1f != prod&0x1f; cons++ {
 		w := r.mem.Words(eventqAt+32*guestmem.GPA(cons&0xf), 4)
 		all = append(all, smmuv3.Event(w))
 	}
-	r.w32(smmuv3.RegEVENTQCons, prod&(1<<31)|cons&0x1f)
+	r.w32(smmuv3.RegEVENTQ_CONS, prod&(1<<31)|cons&0x1f)
 	return all
 }
 

@@ -149,10 +149,10 @@ func (d *Device) restore(s *state) error {
 
 	// What the acknowledgements say is in effect. The rest the worker will find.
 	ack := values[wCR0ACK]
-	enabled := ack&smmuv3.CR0SMMUEN != 0
+	enabled := ack&smmuv3.CR0_SMMUEN != 0
 	d.cmdq = d.queueAt(wCMDQBase, smmuv3.CommandSize, smmuv3.CMDQS)
-	d.setEventQueue(ack&smmuv3.CR0EVENTQEN != 0)
-	d.setPRIQueue(enabled && ack&smmuv3.CR0PRIQEN != 0)
+	d.setEventQueue(ack&smmuv3.CR0_EVENTQEN != 0)
+	d.setPRIQueue(enabled && ack&smmuv3.CR0_PRIQEN != 0)
 	d.restoreEvents(s)
 
 	d.streams.SetRegs(d.trapRegs(enabled))

@@ -232,7 +232,7 @@ func TestRestore(t *testing.T) {
 		r.host.FailWith(func(record.Call) error { return errAgain })
 		r.ste(3, 0)
 		r.run(cmdCfgiSTE(3))
-		require.Equal(t, uint32(smmuv3.GErrorSFM), r.gerror())
+		require.Equal(t, uint32(smmuv3.GERROR_SFM_ERR), r.gerror())
 		n := r.fresh(3, 4)
 		require.NoError(t, n.Restore(r.save()))
 		assert.Equal(t, bridge.Abort, n.stage(4).Disposition)
@@ -260,8 +260,8 @@ func TestSaveLeavesTheDeviceAtRest(t *testing.T) {
 	// be carried out a second time.
 	prod := r.put(cmds...)
 	self := uint64(cmdqAt + 16*prod)
-	r.w32(smmuv3.RegCMDQProd, prod)
-	r.w32(smmuv3.RegCMDQProd, r.put(smmuv3.Command{0x1046, self}))
+	r.w32(smmuv3.RegCMDQ_PROD, prod)
+	r.w32(smmuv3.RegCMDQ_PROD, r.put(smmuv3.Command{0x1046, self}))
 	state := r.save()
 	done := len(r.invalidated())
 	assert.Equal(t, []uint64{0}, r.mem.Words(guestmem.GPA(self), 1))
@@ -585,7 +585,7 @@ func TestEveryCallOfRestoreFails(t *testing.T) {
 							continue
 						}
 						assert.NotEqual(t, bridge.Translate, got.Disposition)
-						if n.gerror()&smmuv3.GErrorSFM == 0 && !errors.Is(fail, bridge.ErrGone) && !errors.Is(fail, bridge.ErrClosed) {
+						if n.gerror()&smmuv3.GERROR_SFM_ERR == 0 && !errors.Is(fail, bridge.ErrGone) && !errors.Is(fail, bridge.ErrClosed) {
 							assert.Equal(t, bridge.Abort, got.Disposition)
 							assert.ErrorContains(t, err, "stream "+sid.String())
 						}
@@ -647,11 +647,11 @@ func TestRestoreFetchesAgain_3_21_3(t *testing.T) {
 // TestRestoredPRIQueueIsEnabledByBoth_6_3_9_5: by PRIQEN and by SMMUEN.
 func TestRestoredPRIQueueIsEnabledByBoth_6_3_9_5(t *testing.T) {
 	for cr0, want := range map[uint32]Fate{
-		smmuv3.CR0SMMUEN: Discarded, smmuv3.CR0PRIQEN: Discarded, smmuv3.CR0SMMUEN | smmuv3.CR0PRIQEN: Recorded,
+		smmuv3.CR0_SMMUEN: Discarded, smmuv3.CR0_PRIQEN: Discarded, smmuv3.CR0_SMMUEN | smmuv3.CR0_PRIQEN: Recorded,
 	} {
 		r := newRig(t, withPRI)
 		require.NoError(t, r.Attach(3, r.host, "disk"))
-		r.w64(smmuv3.RegPRIQBase, 0x500000|4)
+		r.w64(smmuv3.RegPRIQ_BASE, 0x500000|4)
 		r.enable(cr0)
 		n := r.fresh(3)
 		require.NoError(t, n.Restore(r.save()))

@@ -67,15 +67,15 @@ func (r *softRig) boot(ids smmuv3.IDRegs, policy idr.Policy) {
 	require.NoError(r, err)
 	derived, err := idr.Derive(policy, caps)
 	require.NoError(r, err)
-	r.Device, err = vsmmu.New(vsmmu.Config{IDs: derived.Regs, Memory: r.ram, Interrupts: noInterrupts{}})
+	r.Device, err = vsmmu.New(vsmmu.Config{IDs: derived.IDs, Memory: r.ram, Interrupts: noInterrupts{}})
 	require.NoError(r, err)
 	device := r.Device
 	r.Cleanup(func() { _ = device.Close() })
 	require.NoError(r, r.Attach(3, r.host, r.ep))
-	r.Store(smmuv3.RegSTRTABBase, 8, 0x10_0000)
-	r.Store(smmuv3.RegSTRTABCfg, 4, 4)
-	r.Store(smmuv3.RegCMDQBase, 8, 0x20_0000|4)
-	r.Store(smmuv3.RegEVENTQBase, 8, 0x30_0000|2)
+	r.Store(smmuv3.RegSTRTAB_BASE, 8, 0x10_0000)
+	r.Store(smmuv3.RegSTRTAB_BASE_CFG, 4, 4)
+	r.Store(smmuv3.RegCMDQ_BASE, 8, 0x20_0000|4)
+	r.Store(smmuv3.RegEVENTQ_BASE, 8, 0x30_0000|2)
 	r.enable(0xd) // CMDQEN, EVENTQEN, SMMUEN
 }
 
@@ -99,26 +99,26 @@ func (r *softRig) enable(cr0 uint64) {
 // run has commands consumed.
 func (r *softRig) run(cmds ...smmuv3.Command) {
 	r.Helper()
-	prod := r.Load(smmuv3.RegCMDQProd, 4)
+	prod := r.Load(smmuv3.RegCMDQ_PROD, 4)
 	for _, c := range cmds {
 		r.words(guestmem.GPA(0x20_0000+prod%16*16), c[0], c[1])
 		prod = (prod + 1) % 32
 	}
-	r.Store(smmuv3.RegCMDQProd, 4, prod)
-	r.eventually(func() bool { return r.Load(smmuv3.RegCMDQCons, 4) == prod })
+	r.Store(smmuv3.RegCMDQ_PROD, 4, prod)
+	r.eventually(func() bool { return r.Load(smmuv3.RegCMDQ_CONS, 4) == prod })
 }
 
 // event waits for a record, and consumes it.
 func (r *softRig) event() (e smmuv3.Event) {
 	r.Helper()
-	cons := r.Load(smmuv3.RegEVENTQCons, 4)
-	r.eventually(func() bool { return r.Load(smmuv3.RegEVENTQProd, 4) != cons })
+	cons := r.Load(smmuv3.RegEVENTQ_CONS, 4)
+	r.eventually(func() bool { return r.Load(smmuv3.RegEVENTQ_PROD, 4) != cons })
 	for i := range e {
 		var err error
 		e[i], err = r.ram.Load64(guestmem.GPA(0x30_0000 + cons%4*32 + uint64(8*i)))
 		require.NoError(r, err)
 	}
-	r.Store(smmuv3.RegEVENTQCons, 4, (cons+1)%8)
+	r.Store(smmuv3.RegEVENTQ_CONS, 4, (cons+1)%8)
 	return e
 }
 
@@ -244,13 +244,13 @@ func TestAGuestWhoseDeviceDoesNotAnswer(t *testing.T) {
 		r.ep.EnableATS(soft.ATS{Invalidate: func(soft.ATCRange) { <-stuck }})
 		r.words(0x20_0000, 3<<32|0x40, 52)
 		r.words(0x20_0010, 0x46, 0)
-		r.Store(smmuv3.RegCMDQProd, 4, 2)
+		r.Store(smmuv3.RegCMDQ_PROD, 4, 2)
 		time.Sleep(atcTimeout)
 		synctest.Wait()
 		require.EqualValues(t, 1, r.Load(smmuv3.RegGERROR, 4))
-		assert.EqualValues(t, 3<<24|1, r.Load(smmuv3.RegCMDQCons, 4), "CERROR_ATC_INV_SYNC, at the SYNC")
+		assert.EqualValues(t, 3<<24|1, r.Load(smmuv3.RegCMDQ_CONS, 4), "CERROR_ATC_INV_SYNC, at the SYNC")
 		r.Store(smmuv3.RegGERRORN, 4, 1)
-		r.eventually(func() bool { return r.Load(smmuv3.RegCMDQCons, 4)&0xff == 2 })
+		r.eventually(func() bool { return r.Load(smmuv3.RegCMDQ_CONS, 4)&0xff == 2 })
 		assert.ErrorIs(t, r.ep.ReadTranslated(make([]byte, 8), page), soft.ErrFault)
 	})
 }
@@ -260,7 +260,7 @@ func TestAGuestAnswersAPageRequest(t *testing.T) {
 	r := newSoftRig(t, shown)
 	answers := make(chan soft.PageResponse, 2)
 	r.ep.EnableATS(soft.ATS{Respond: func(a soft.PageResponse) { answers <- a }})
-	r.Store(smmuv3.RegPRIQBase, 8, 0x70_0000|2)
+	r.Store(smmuv3.RegPRIQ_BASE, 8, 0x70_0000|2)
 	var q smmuv3.PageRequest
 	q.SetAddr(0x5000)
 	q.SetW(true)
@@ -271,7 +271,7 @@ func TestAGuestAnswersAPageRequest(t *testing.T) {
 
 	r.enable(0xf)
 	require.NoError(t, r.ep.RequestPage(q))
-	require.EqualValues(t, 1, r.Load(smmuv3.RegPRIQProd, 4))
+	require.EqualValues(t, 1, r.Load(smmuv3.RegPRIQ_PROD, 4))
 	for i, want := range []uint64{1<<62 | 1<<61 | 3, 0x5007} {
 		got, err := r.ram.Load64(guestmem.GPA(0x70_0000 + 8*i))
 		require.NoError(t, err)
@@ -291,12 +291,12 @@ func TestASoftHostGoesByWhatTwoHostsHaveInCommon(t *testing.T) {
 		ids, err := idr.Derive(policy, other, bridge.Capabilities{IDs: soft.DefaultIDs()})
 		require.NoError(t, err)
 		ram := new(guestmem.Slots)
-		host, err := soft.New(soft.Config{Memory: ram, IDs: ids.Regs})
+		host, err := soft.New(soft.Config{Memory: ram, IDs: ids.IDs})
 		require.NoError(t, err)
 		defer host.Close()
 		caps, err := host.Capabilities()
 		require.NoError(t, err)
 		assert.EqualValues(t, 4, caps.IDs.Get(smmuv3.OAS), "44 bits")
-		assert.NoError(t, idr.Satisfies(caps, ids.Regs), "and so Attach takes it")
+		assert.NoError(t, idr.Satisfies(caps, ids.IDs), "and so Attach takes it")
 	}
 }

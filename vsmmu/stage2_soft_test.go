@@ -63,11 +63,11 @@ func TestNoStage2UnlessAskedFor(t *testing.T) {
 		require.ErrorIs(t, err, soft.ErrFault)
 		assert.Equal(t, smmuv3.Event{0x3_0000_0004}, r.event(), "C_BAD_STE")
 	}
-	cons := r.Load(smmuv3.RegCMDQProd, 4)
+	cons := r.Load(smmuv3.RegCMDQ_PROD, 4)
 	r.words(guestmem.GPA(0x20_0000+cons%16*16), 0x28|vmid, 0)
-	r.Store(smmuv3.RegCMDQProd, 4, (cons+1)%32)
+	r.Store(smmuv3.RegCMDQ_PROD, 4, (cons+1)%32)
 	r.eventually(func() bool { return r.Load(smmuv3.RegGERROR, 4)&1 != 0 })
-	assert.Equal(t, cons|1<<24, r.Load(smmuv3.RegCMDQCons, 4), "CERROR_ILL")
+	assert.Equal(t, cons|1<<24, r.Load(smmuv3.RegCMDQ_CONS, 4), "CERROR_ILL")
 }
 
 // A guest that is a hypervisor: STEs, commands and records as words.

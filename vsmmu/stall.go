@@ -49,7 +49,7 @@ func (d *Device) recordStall(ev smmuv3.Event) Fate {
 	b := &d.eventq.stalls
 	s := stall{ev.StreamID(), ev.STAG()}
 	// While SMMUEN goes to 1 streams translate before that is acknowledged.
-	if (d.regs.get(wCR0)|d.regs.get(wCR0ACK))&smmuv3.CR0SMMUEN == 0 || len(b.waiting) == waitingMax {
+	if (d.regs.get(wCR0)|d.regs.get(wCR0ACK))&smmuv3.CR0_SMMUEN == 0 || len(b.waiting) == waitingMax {
 		return Discarded // SMMUEN has ended it, or ends it; or the host knows no bounds
 	}
 	if d.tellable(s) && d.recordEvent(ev) == Recorded {

@@ -174,7 +174,7 @@ func (d *Device) check(s *state) error {
 	if s.Regs[wIRQCtrl] != s.Regs[wIRQCtrlAck] {
 		return fmt.Errorf("%w: IRQ_CTRL is acknowledged at once", ErrState)
 	}
-	if s.Flags&^stateFlags != 0 || s.GBPA&^uint32(smmuv3.GBPAMask&^smmuv3.GBPAUpdate) != 0 {
+	if s.Flags&^stateFlags != 0 || s.GBPA&^uint32(smmuv3.GBPA_Mask&^smmuv3.GBPA_Update) != 0 {
 		return fmt.Errorf("%w: bits without a meaning", ErrState)
 	}
 	if len(s.stalled) > d.eventq.stalls.most {

@@ -62,13 +62,13 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	emulated, err := soft.New(soft.Config{Memory: ram, IDs: ids.Regs})
+	emulated, err := soft.New(soft.Config{Memory: ram, IDs: ids.IDs})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer emulated.Close()
 
-	smmu, err := vsmmu.New(vsmmu.Config{IDs: ids.Regs, Memory: ram, Interrupts: wires{}})
+	smmu, err := vsmmu.New(vsmmu.Config{IDs: ids.IDs, Memory: ram, Interrupts: wires{}})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -83,9 +83,9 @@ func (g *guestDriver) command(cmds ...smmuv3.Command) {
 		g.put(cmdq+guestmem.GPA(g.prod%256*16), c[0], c[1])
 		g.prod++
 	}
-	g.smmu.Store(smmuv3.RegCMDQProd, 4, g.prod%512)
-	require.Eventually(g.t, func() bool { return g.smmu.Load(smmuv3.RegCMDQCons, 4) == g.prod%512 }, 2*time.Minute, time.Millisecond,
-		"CMDQ_CONS %#x GERROR %#x", g.smmu.Load(smmuv3.RegCMDQCons, 4), g.smmu.Load(smmuv3.RegGERROR, 4))
+	g.smmu.Store(smmuv3.RegCMDQ_PROD, 4, g.prod%512)
+	require.Eventually(g.t, func() bool { return g.smmu.Load(smmuv3.RegCMDQ_CONS, 4) == g.prod%512 }, 2*time.Minute, time.Millisecond,
+		"CMDQ_CONS %#x GERROR %#x", g.smmu.Load(smmuv3.RegCMDQ_CONS, 4), g.smmu.Load(smmuv3.RegGERROR, 4))
 }
 
 // newGuestDriver attaches the first device to an SMMU of what the host can do.
@@ -96,8 +96,8 @@ func newGuestDriver(t *testing.T) *guestDriver {
 	require.NoError(t, err)
 	ids, err := idr.Derive(nil, caps)
 	require.NoError(t, err)
-	t.Logf("the guest's IDR0 to IDR5 %08x AIDR %x", ids.Regs.IDR, ids.Regs.AIDR)
-	return attachedGuestDriver(t, r, ids.Regs)
+	t.Logf("the guest's IDR0 to IDR5 %08x AIDR %x", ids.IDs.IDR, ids.IDs.AIDR)
+	return attachedGuestDriver(t, r, ids.IDs)
 }
 
 func attachedGuestDriver(t *testing.T, r *kernelRig, ids smmuv3.IDRegs) *guestDriver {
@@ -118,13 +118,13 @@ func (g *guestDriver) enable() {
 	// V, Config 101, S1ContextPtr; S1CIR, S1COR write-back, S1CSH inner.
 	g.put(strtab+driverID*64, 1|5<<1|uint64(cdAt), 1<<2|1<<4|3<<6)
 
-	g.smmu.Store(smmuv3.RegSTRTABBase, 8, uint64(strtab))
-	g.smmu.Store(smmuv3.RegSTRTABCfg, 4, 4)
-	g.smmu.Store(smmuv3.RegCMDQBase, 8, uint64(cmdq)|8)
-	g.smmu.Store(smmuv3.RegEVENTQBase, 8, uint64(eventq)|8)
-	g.smmu.Store(smmuv3.RegCR0, 4, smmuv3.CR0CMDQEN|smmuv3.CR0EVENTQEN)
+	g.smmu.Store(smmuv3.RegSTRTAB_BASE, 8, uint64(strtab))
+	g.smmu.Store(smmuv3.RegSTRTAB_BASE_CFG, 4, 4)
+	g.smmu.Store(smmuv3.RegCMDQ_BASE, 8, uint64(cmdq)|8)
+	g.smmu.Store(smmuv3.RegEVENTQ_BASE, 8, uint64(eventq)|8)
+	g.smmu.Store(smmuv3.RegCR0, 4, smmuv3.CR0_CMDQEN|smmuv3.CR0_EVENTQEN)
 	g.command(smmuv3.Command{0x04, 31}, smmuv3.Command{0x30}) // CFGI_ALL, TLBI_NSNH_ALL
-	g.smmu.Store(smmuv3.RegCR0, 4, smmuv3.CR0CMDQEN|smmuv3.CR0EVENTQEN|smmuv3.CR0SMMUEN)
+	g.smmu.Store(smmuv3.RegCR0, 4, smmuv3.CR0_CMDQEN|smmuv3.CR0_EVENTQEN|smmuv3.CR0_SMMUEN)
 	require.Eventually(g.t, func() bool { return g.smmu.Load(smmuv3.RegCR0ACK, 4) == g.smmu.Load(smmuv3.RegCR0, 4) },
 		2*time.Minute, time.Millisecond)
 }
@@ -143,12 +143,12 @@ func (g *guestDriver) remap(page guestmem.GPA) {
 // faults consumes the event that the device's write to iova, which leads nowhere, has left.
 func (g *guestDriver) faults() smmuv3.Event {
 	g.t.Helper()
-	before := g.smmu.Load(smmuv3.RegEVENTQProd, 4)
+	before := g.smmu.Load(smmuv3.RegEVENTQ_PROD, 4)
 	assert.False(g.t, g.reaches(pageB), "withdrawn")
-	require.Eventually(g.t, func() bool { return g.smmu.Load(smmuv3.RegEVENTQProd, 4) != before }, 2*time.Minute, time.Millisecond)
+	require.Eventually(g.t, func() bool { return g.smmu.Load(smmuv3.RegEVENTQ_PROD, 4) != before }, 2*time.Minute, time.Millisecond)
 	var record [smmuv3.EventSize]byte
 	require.NoError(g.t, g.ReadAt(record[:], eventq+guestmem.GPA(before%256*smmuv3.EventSize)))
-	g.smmu.Store(smmuv3.RegEVENTQCons, 4, g.smmu.Load(smmuv3.RegEVENTQProd, 4))
+	g.smmu.Store(smmuv3.RegEVENTQ_CONS, 4, g.smmu.Load(smmuv3.RegEVENTQ_PROD, 4))
 	e := smmuv3.LoadEvent(&record)
 	g.t.Log(e)
 	return e
@@ -214,6 +214,6 @@ func TestKernelGuestMoves(t *testing.T) {
 		assert.False(t, g.reaches(pageA))
 		g.remap(0)
 		assert.EqualValues(t, iova, g.faults().InputAddr())
-		assert.EqualValues(t, 2, g.smmu.Load(smmuv3.RegEVENTQProd, 4), "the queue goes on where it was")
+		assert.EqualValues(t, 2, g.smmu.Load(smmuv3.RegEVENTQ_PROD, 4), "the queue goes on where it was")
 	})
 }

@@ -29,7 +29,7 @@ type Config struct {
 	// IDs are the ID registers that guest structures are judged by. Zero means
 	// DefaultIDs, of which the guest is shown all that it can be if this host is the
 	// only one. Beside others it is shown less, and what idr.Derive made of them and
-	// DefaultIDs has this host judge as the others do: Result.Regs.
+	// DefaultIDs has this host judge as the others do: Result.IDs.
 	IDs smmuv3.IDRegs
 	// TLBEntries is how many translations are held, rounded up to a power of two
 	// and cut to MaxTLBEntries. 0 means 8192. An entry takes 33 bytes. With a stage 2

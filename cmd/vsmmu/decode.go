@@ -161,7 +161,7 @@ func aligned(fields []row) string {
 func judgeBy(list string) (smmuv3.IDRegs, error) {
 	if list == "" {
 		r, err := idr.Derive(nil, bridge.Capabilities{IDs: soft.DefaultIDs()})
-		return r.Regs, err
+		return r.IDs, err
 	}
 	w, err := parseWords(strings.Split(list, ","), 8, 32)
 	if err != nil {

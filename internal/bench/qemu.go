@@ -118,11 +118,11 @@ func (p *peer) setUp() {
 	for _, block := range mix.Guest(ramBase, peerTLB) {
 		p.write(uint64(block.At), block.Data)
 	}
-	p.writeq(smmuBase+smmuv3.RegSTRTABBase, ramBase+mix.StreamTable)
-	p.writel(smmuBase+smmuv3.RegSTRTABCfg, mix.StreamTableLog2Size)
-	p.writeq(smmuBase+smmuv3.RegCMDQBase, ramBase+mix.Queue|mix.Log2Size)
-	p.writeq(smmuBase+smmuv3.RegEVENTQBase, peerEvents)
-	const enable = smmuv3.CR0CMDQEN | smmuv3.CR0EVENTQEN | smmuv3.CR0SMMUEN
+	p.writeq(smmuBase+smmuv3.RegSTRTAB_BASE, ramBase+mix.StreamTable)
+	p.writel(smmuBase+smmuv3.RegSTRTAB_BASE_CFG, mix.StreamTableLog2Size)
+	p.writeq(smmuBase+smmuv3.RegCMDQ_BASE, ramBase+mix.Queue|mix.Log2Size)
+	p.writeq(smmuBase+smmuv3.RegEVENTQ_BASE, peerEvents)
+	const enable = smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN | smmuv3.CR0_SMMUEN
 	p.writel(smmuBase+smmuv3.RegCR0, enable)
 	p.expect("CR0ACK", uint64(p.readl(smmuBase+smmuv3.RegCR0ACK)), enable)
 }
@@ -155,9 +155,9 @@ func (p *peer) consume(n uint32) (ns float64) {
 	p.prod = peerQueue.Next(p.prod, n)
 	start := time.Now()
 	// QEMU consumes them before it answers.
-	p.writel(smmuBase+smmuv3.RegCMDQProd, uint32(p.prod))
+	p.writel(smmuBase+smmuv3.RegCMDQ_PROD, uint32(p.prod))
 	took := time.Since(start)
-	p.expect("CMDQ_CONS", uint64(p.readl(smmuBase+smmuv3.RegCMDQCons)), uint64(p.prod))
+	p.expect("CMDQ_CONS", uint64(p.readl(smmuBase+smmuv3.RegCMDQ_CONS)), uint64(p.prod))
 	p.expect("GERROR", uint64(p.readl(smmuBase+smmuv3.RegGERROR)), 0)
 	return float64(took.Nanoseconds()) / float64(n)
 }
@@ -194,7 +194,7 @@ func (p *peer) hold(pages int) {
 	}
 	p.transfer(eduBuffer, 8, eduToMemory)
 	p.expect("what DMA left in memory", p.readq(ramBase+mix.Page+8), mark)
-	p.expect("EVENTQ_PROD", uint64(p.readl(smmuBase+smmuv3.RegEVENTQProd)), 0)
+	p.expect("EVENTQ_PROD", uint64(p.readl(smmuBase+smmuv3.RegEVENTQ_PROD)), 0)
 }
 
 func (p *peer) transfer(source, destination, command uint64) {

@@ -42,7 +42,7 @@ func newMachine(t *testing.T) *machine {
 	require.NoError(t, err)
 	ids, err := idr.Derive(idr.Policy{smmuv3.CMDQS: mix.Log2Size}, caps)
 	require.NoError(t, err)
-	m.smmu, err = vsmmu.New(vsmmu.Config{IDs: ids.Regs, Memory: m.ram, Interrupts: silence{}})
+	m.smmu, err = vsmmu.New(vsmmu.Config{IDs: ids.IDs, Memory: m.ram, Interrupts: silence{}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, m.smmu.Close()) })
 	require.NoError(t, m.smmu.Attach(mix.StreamID, host, m.dma))
@@ -95,7 +95,7 @@ func (m *machine) store(addr uint64, size int, v uint64) {
 		for m.smmu.Load(smmuv3.RegCR0, 4) != m.smmu.Load(smmuv3.RegCR0ACK, 4) {
 			runtime.Gosched()
 		}
-		for m.smmu.Load(smmuv3.RegCMDQProd, 4) != m.smmu.Load(smmuv3.RegCMDQCons, 4) && m.smmu.Load(smmuv3.RegGERROR, 4) == 0 {
+		for m.smmu.Load(smmuv3.RegCMDQ_PROD, 4) != m.smmu.Load(smmuv3.RegCMDQ_CONS, 4) && m.smmu.Load(smmuv3.RegGERROR, 4) == 0 {
 			runtime.Gosched()
 		}
 	case addr >= eduSource && addr <= eduCommand:

@@ -55,7 +55,7 @@ func newSMMURig(t *testing.T) *smmuRig {
 	require.NoError(t, err)
 	ids, err := idr.Derive(nil, caps)
 	require.NoError(t, err)
-	cfg := vsmmu.Config{IDs: ids.Regs, Memory: r.mem, Interrupts: noWires{}, AbortAtReset: true, Trace: vsmmu.Trace{
+	cfg := vsmmu.Config{IDs: ids.IDs, Memory: r.mem, Interrupts: noWires{}, AbortAtReset: true, Trace: vsmmu.Trace{
 		Bind: func(smmuv3.StreamID, bridge.GuestStage, error) {
 			assert.False(t, r.moving.Load(), "it is none of the guest's")
 		},
@@ -74,11 +74,11 @@ func newSMMURig(t *testing.T) *smmuRig {
 	for i := range uint64(512) {
 		r.word(pagesAt+8*i, i<<21|1<<10|3<<8|1<<6|1) // AF, inner shareable, EL0, a block
 	}
-	r.Store(smmuv3.RegSTRTABBase, 8, strtabAt)
-	r.Store(smmuv3.RegSTRTABCfg, 4, 6)
-	r.Store(smmuv3.RegCMDQBase, 8, cmdqAt|8)
-	r.Store(smmuv3.RegEVENTQBase, 8, eventqAt|4)
-	r.Store(smmuv3.RegCR0, 4, smmuv3.CR0CMDQEN|smmuv3.CR0EVENTQEN|smmuv3.CR0SMMUEN)
+	r.Store(smmuv3.RegSTRTAB_BASE, 8, strtabAt)
+	r.Store(smmuv3.RegSTRTAB_BASE_CFG, 4, 6)
+	r.Store(smmuv3.RegCMDQ_BASE, 8, cmdqAt|8)
+	r.Store(smmuv3.RegEVENTQ_BASE, 8, eventqAt|4)
+	r.Store(smmuv3.RegCR0, 4, smmuv3.CR0_CMDQEN|smmuv3.CR0_EVENTQEN|smmuv3.CR0_SMMUEN)
 	require.Eventually(t, func() bool { return r.Load(smmuv3.RegCR0ACK, 4) == 0xd }, 2*time.Minute, 50*time.Microsecond)
 	return r
 }
@@ -100,8 +100,8 @@ func (r *smmuRig) run(cmds ...smmuv3.Command) {
 		r.word(at+8, c[1])
 		r.prod = (r.prod + 1) & 0x1ff
 	}
-	r.Store(smmuv3.RegCMDQProd, 4, uint64(r.prod))
-	for uint32(r.Load(smmuv3.RegCMDQCons, 4)) != r.prod {
+	r.Store(smmuv3.RegCMDQ_PROD, 4, uint64(r.prod))
+	for uint32(r.Load(smmuv3.RegCMDQ_CONS, 4)) != r.prod {
 		if r.Load(smmuv3.RegGERROR, 4) != 0 {
 			r.Fatal("a command error")
 		}
@@ -163,7 +163,7 @@ func TestMovesUnderLoad(t *testing.T) {
 	}
 	assert.LessOrEqual(t, out.Moves.StateBytes, 2048+2*128)
 	assert.NotSame(t, first, r.device)
-	assert.Zero(t, r.Load(smmuv3.RegEVENTQProd, 4), "nothing has faulted")
+	assert.Zero(t, r.Load(smmuv3.RegEVENTQ_PROD, 4), "nothing has faulted")
 }
 
 // Nothing is stopped: the vCPU queues commands, an endpoint makes DMA, and now and then a fault. Each state is one that a
@@ -195,7 +195,7 @@ func TestSaveWhileAllGoesOn(t *testing.T) {
 				return
 			default:
 				r.run(smmuv3.Command{0x11 | 1<<48}, smmuv3.Command{0x03 | 0x10<<32, 1})
-				r.Store(smmuv3.RegEVENTQCons, 4, r.Load(smmuv3.RegEVENTQProd, 4))
+				r.Store(smmuv3.RegEVENTQ_CONS, 4, r.Load(smmuv3.RegEVENTQ_PROD, 4))
 			}
 		}
 	})
@@ -228,7 +228,7 @@ func TestMoveKeepsWhatTheGuestHasToSee(t *testing.T) {
 	size, err := r.move()
 	require.NoError(t, err)
 	assert.Positive(t, size)
-	assert.Equal(t, uint64(1), r.Load(smmuv3.RegEVENTQProd, 4))
+	assert.Equal(t, uint64(1), r.Load(smmuv3.RegEVENTQ_PROD, 4))
 	require.NoError(t, e.ReadAt(make([]byte, 64), dataAt))
 }
 

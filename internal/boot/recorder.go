@@ -39,7 +39,7 @@ func (r *recorder) trace() vsmmu.Trace {
 	return vsmmu.Trace{
 		Command: func(c smmuv3.Command, code smmuv3.CmdqErr) {
 			name := c.Opcode().String()
-			if code != smmuv3.CErrorNone {
+			if code != smmuv3.CERROR_NONE {
 				name += " (error)"
 			}
 			r.count(r.commands, name)

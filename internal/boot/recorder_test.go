@@ -19,11 +19,11 @@ func TestRecorderFillsTheReport(t *testing.T) {
 	rec.endpoints[0x32] = ep
 	trace := rec.trace()
 
-	trace.Command(smmuv3.Command{0x46}, smmuv3.CErrorNone) // CMD_SYNC, §4.7.3
-	trace.Command(smmuv3.Command{0x46}, smmuv3.CErrorNone)
-	trace.Command(smmuv3.Command{0xff}, smmuv3.CErrorIll)
+	trace.Command(smmuv3.Command{0x46}, smmuv3.CERROR_NONE) // CMD_SYNC, §4.7.3
+	trace.Command(smmuv3.Command{0x46}, smmuv3.CERROR_NONE)
+	trace.Command(smmuv3.Command{0xff}, smmuv3.CERROR_ILL)
 	for _, acAb := range []uint64{0b00, 0b01, 0b10} { // CMD_RESUME, §4.7.1
-		trace.Command(smmuv3.Command{0x44 | acAb<<12 | 0x32<<32, 0x1234}, smmuv3.CErrorNone)
+		trace.Command(smmuv3.Command{0x44 | acAb<<12 | 0x32<<32, 0x1234}, smmuv3.CERROR_NONE)
 	}
 	trace.Interrupt(vsmmu.LineEventQ)
 	trace.Event(smmuv3.Event{0x10 | 0x32<<32, 1<<31 | 0x1234, 0xabc000}, vsmmu.Recorded)
@@ -68,8 +68,8 @@ func TestRecorderIsBounded(t *testing.T) {
 	for i := range 10000 {
 		trace.Bind(0x10, bridge.GuestStage{}, nil)
 		trace.Event(smmuv3.Event{uint64(i)}, vsmmu.Recorded)
-		trace.Command(smmuv3.Command{uint64(i)}, smmuv3.CErrorIll)
-		trace.Command(smmuv3.Command{0x44}, smmuv3.CErrorNone)
+		trace.Command(smmuv3.Command{uint64(i)}, smmuv3.CERROR_ILL)
+		trace.Command(smmuv3.Command{0x44}, smmuv3.CERROR_NONE)
 	}
 	r := &report.Report{}
 	rec.fill(r)

@@ -88,7 +88,7 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3
 		return nil, err
 	}
 	device := vsmmu.Config{
-		IDs: v.ids.Regs, Memory: &v.memory, Interrupts: v.Machine, AbortAtReset: true, Trace: trace,
+		IDs: v.ids.IDs, Memory: &v.memory, Interrupts: v.Machine, AbortAtReset: true, Trace: trace,
 	}
 	v.smmu, err = newSMMU(device, hosts, host, func(cfg vsmmu.Config) (smmuDevice, error) { return t.device(cfg, policy, capabilities) })
 	if err != nil {

@@ -140,7 +140,7 @@ func Summarize(t *transcript.Transcript) *Summary {
 			s.Stores++
 		case *transcript.Command:
 			name := b.Command.Opcode().String()
-			if b.Code != smmuv3.CErrorNone {
+			if b.Code != smmuv3.CERROR_NONE {
 				name += " (" + b.Code.String() + ")"
 			}
 			s.Commands[name]++

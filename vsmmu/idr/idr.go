@@ -60,8 +60,8 @@ type Field struct {
 
 // Result is what Derive made.
 type Result struct {
-	// Regs are the registers for the guest.
-	Regs smmuv3.IDRegs
+	// IDs are the registers for the guest.
+	IDs smmuv3.IDRegs
 	// Fields explain them, one for each of smmuv3.IDFields and in that order.
 	Fields []Field
 }
@@ -87,7 +87,7 @@ func Derive(p Policy, hosts ...bridge.Capabilities) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	return Result{Regs: guest, Fields: p.explain(host, guest, lowered)}, nil
+	return Result{IDs: guest, Fields: p.explain(host, guest, lowered)}, nil
 }
 
 // apply puts the policy's values in place of those that the hosts and the

@@ -103,7 +103,7 @@ func TestDerivePinsTheRegistersOfKnownHosts(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := idr.Derive(tc.policy, caps(tc.hosts...)...)
 			require.NoError(t, err)
-			assert.Equal(t, tc.want, got.Regs, "want %#x\n%s", tc.want, got.Table())
+			assert.Equal(t, tc.want, got.IDs, "want %#x\n%s", tc.want, got.Table())
 		})
 	}
 }
@@ -116,7 +116,7 @@ func TestEveryFieldIsExplained(t *testing.T) {
 		row := r.Fields[i]
 		assert.Equal(t, f, row.Field)
 		assert.Equal(t, fullHost.Get(f), row.Host, "%v", f)
-		assert.Equal(t, r.Regs.Get(f), row.Guest, "%v", f)
+		assert.Equal(t, r.IDs.Get(f), row.Guest, "%v", f)
 		assert.NotEmpty(t, row.Reason, "%v", f)
 	}
 	assert.Len(t, strings.Split(strings.TrimSpace(r.Table()), "\n"), 1+len(r.Fields))
@@ -134,7 +134,7 @@ func TestNeverShown(t *testing.T) {
 		t.Run(f.String(), func(t *testing.T) {
 			r, err := idr.Derive(idr.Policy{f: 0}, caps(with(fullHost, idr.Policy{f: 1}))...)
 			require.NoError(t, err)
-			assert.Zero(t, r.Regs.Get(f))
+			assert.Zero(t, r.IDs.Get(f))
 			_, err = idr.Derive(idr.Policy{f: 1}, caps(with(fullHost, idr.Policy{f: 1}))...)
 			requireFieldError(t, err, idr.ErrPolicy, f)
 		})
@@ -268,13 +268,13 @@ func TestHostsDoNotDecideTheDevicesOwnFields(t *testing.T) {
 		smmuv3.Implementer: 0xfff, smmuv3.Revision: 15, smmuv3.Variant: 15, smmuv3.ProductID: 0xfff,
 	}))...)
 	require.NoError(t, err)
-	assert.Equal(t, want.Regs, got.Regs)
+	assert.Equal(t, want.IDs, got.IDs)
 }
 
 func TestALaterVersionOfTheHostIsTheLatestKnown(t *testing.T) {
 	r, err := idr.Derive(nil, caps(with(fullHost, idr.Policy{smmuv3.ArchMinor: 9}))...)
 	require.NoError(t, err)
-	assert.Equal(t, uint32(4), r.Regs.Version())
+	assert.Equal(t, uint32(4), r.IDs.Version())
 }
 
 func TestDependenciesLowerDefaults(t *testing.T) {
@@ -313,7 +313,7 @@ func TestDependenciesLowerDefaults(t *testing.T) {
 			r, err := idr.Derive(tc.policy, caps(with(fullHost, tc.lack))...)
 			require.NoError(t, err)
 			for f, v := range tc.want {
-				assert.Equal(t, v, r.Regs.Get(f), "%v", f)
+				assert.Equal(t, v, r.IDs.Get(f), "%v", f)
 			}
 			assert.Contains(t, field(t, r, tc.why).Reason, tc.text)
 		})
@@ -332,7 +332,7 @@ func TestSatisfies(t *testing.T) {
 	guest := func(p idr.Policy, host smmuv3.IDRegs) smmuv3.IDRegs {
 		r, err := idr.Derive(p, caps(host)...)
 		require.NoError(t, err)
-		return r.Regs
+		return r.IDs
 	}
 	assert.NoError(t, idr.Satisfies(bridge.Capabilities{IDs: labHost}, guest(nil, labHost)))
 	assert.NoError(t, idr.Satisfies(bridge.Capabilities{IDs: fullHost}, guest(nil, labHost)), "a better host")
@@ -398,9 +398,9 @@ func TestPageRequestsAndStalls(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			r, err := idr.Derive(tc.p, caps(tc.hosts...)...)
 			require.NoError(t, err)
-			require.NoError(t, idr.Check(r.Regs))
+			require.NoError(t, idr.Check(r.IDs))
 			for f, v := range tc.want {
-				assert.Equal(t, v, r.Regs.Get(f), "%v", f)
+				assert.Equal(t, v, r.IDs.Get(f), "%v", f)
 			}
 		})
 	}

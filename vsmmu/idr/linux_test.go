@@ -17,7 +17,7 @@ func TestLinuxAcceptsTheDefaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r, err := idr.Derive(nil, caps(host)...)
 			require.NoError(t, err)
-			idr0, idr1, idr5 := r.Regs.IDR[0], r.Regs.IDR[1], r.Regs.IDR[5]
+			idr0, idr1, idr5 := r.IDs.IDR[0], r.IDs.IDR[1], r.IDs.IDR[5]
 
 			assert.Contains(t, []uint32{0, 2}, idr0>>21&3, "table walks are little-endian, or either")
 			assert.NotZero(t, idr0&0x3, "there is a stage")
@@ -31,7 +31,7 @@ func TestLinuxAcceptsTheDefaults(t *testing.T) {
 			assert.NotZero(t, idr5&0x70, "a page size")
 			assert.LessOrEqual(t, idr5&7, uint32(6), "an output address size that it knows")
 			assert.Zero(t, idr0&(1<<14), "it would wait in WFE for a SYNC")
-			assert.NotEqual(t, uint32(0x43b), r.Regs.IIDR&0xfff, "no Arm part's errata")
+			assert.NotEqual(t, uint32(0x43b), r.IDs.IIDR&0xfff, "no Arm part's errata")
 		})
 	}
 }

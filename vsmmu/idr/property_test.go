@@ -143,7 +143,7 @@ func TestDeriveProperties(t *testing.T) {
 		if r, err := idr.Derive(nil, caps(hosts...)...); err == nil && rapid.IntRange(0, 3).Draw(t, "tame") > 0 {
 			maps.DeleteFunc(policy, func(f smmuv3.IDField, _ uint32) bool { return int(f) >= len(r.Fields) })
 			for f, v := range policy {
-				policy[f] = v % (r.Regs.Get(f) + 1)
+				policy[f] = v % (r.IDs.Get(f) + 1)
 			}
 			if rapid.Bool().Draw(t, "S2P") {
 				policy[smmuv3.S2P] = 1
@@ -160,13 +160,13 @@ func TestDeriveProperties(t *testing.T) {
 			}
 			return
 		}
-		assert.Empty(t, illegal(r.Regs), "\n%s", r.Table())
+		assert.Empty(t, illegal(r.IDs), "\n%s", r.Table())
 		for f, v := range policy {
-			assert.Equal(t, v, r.Regs.Get(f), "the policy's %v", f)
+			assert.Equal(t, v, r.IDs.Get(f), "the policy's %v", f)
 		}
 		for i, h := range caps(hosts...) {
-			assert.Empty(t, exceeds(r.Regs, h.IDs), "host %d", i)
-			assert.NoError(t, idr.Satisfies(h, r.Regs), "host %d", i)
+			assert.Empty(t, exceeds(r.IDs, h.IDs), "host %d", i)
+			assert.NoError(t, idr.Satisfies(h, r.IDs), "host %d", i)
 		}
 	})
 }
@@ -179,8 +179,8 @@ func TestSatisfiesIsSound(t *testing.T) {
 			t.Skip()
 		}
 		later := genHost.Draw(t, "later")
-		if err := idr.Satisfies(caps(later)[0], r.Regs); err == nil {
-			assert.Empty(t, exceeds(r.Regs, later))
+		if err := idr.Satisfies(caps(later)[0], r.IDs); err == nil {
+			assert.Empty(t, exceeds(r.IDs, later))
 		}
 	})
 }

@@ -119,7 +119,7 @@ func TestStatesOfTheThread(t *testing.T) {
 		{"STE: another stage 1", func(r *rig) { r.ste(steTable, 0); _, _ = r.refresh() }, all(bound)},
 		{"SMMUEN=0, GBPA bypasses", func(r *rig) { r.enable(false); _, _ = r.refresh() }, all(bypassing)},
 		{"SMMUEN=0, GBPA.ABORT", func(r *rig) {
-			r.streams.SetRegs(Regs{GBPA: smmuv3.GBPAAbort})
+			r.streams.SetRegs(Regs{GBPA: smmuv3.GBPA_ABORT})
 			_, _ = r.refresh()
 		}, all(aborting)},
 		{"STE changed, no CFGI", func(r *rig) { r.ste(steS1+0x1000, 0) },

@@ -59,7 +59,7 @@ func (n *notes) command(c smmuv3.Command, code smmuv3.CmdqErr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	failed := 0
-	if code != smmuv3.CErrorNone {
+	if code != smmuv3.CERROR_NONE {
 		failed = 1
 	}
 	n.commands[failed][c.Opcode()]++

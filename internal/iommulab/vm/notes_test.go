@@ -40,12 +40,12 @@ func TestCommandsAloneCountWhereTheGuestGaveMore(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			n := newNotes()
 			for _, c := range tt.commands {
-				n.command(c, smmuv3.CErrorNone)
+				n.command(c, smmuv3.CERROR_NONE)
 			}
 			for _, size := range tt.batches {
 				n.batch(size)
 			}
-			n.command(done, smmuv3.CErrorNone)
+			n.command(done, smmuv3.CERROR_NONE)
 			assert.Equal(t, tt.want, n.spent())
 		})
 	}
@@ -59,7 +59,7 @@ func TestNotesAreBounded(t *testing.T) {
 		n.event(smmuv3.Event{0x10}, vsmmu.Recorded)
 		n.place(smmuv3.StreamID(i), true, errors.New("no"))
 	}
-	n.command(smmuv3.Command{0xff}, smmuv3.CErrorIll)
+	n.command(smmuv3.Command{0xff}, smmuv3.CERROR_ILL)
 	end := n.end()
 	assert.Len(t, end.Events, maxEvents)
 	assert.Len(t, end.Streams, maxStreams)
@@ -112,8 +112,8 @@ func TestControl(t *testing.T) {
 
 	say(`{"begin":"a read"}`)
 	asked += 3
-	n.command(tlbi, smmuv3.CErrorNone)
-	n.command(done, smmuv3.CErrorNone)
+	n.command(tlbi, smmuv3.CERROR_NONE)
+	n.command(done, smmuv3.CERROR_NONE)
 	say(`{"read":{"iommu_type":"DMA","bytes":8,"seconds":2}}`)
 	assert.Equal(t, &machine.Read{
 		LabRead: guest.LabRead{IOMMU: "DMA", Bytes: 8, Seconds: 2}, Syncs: 1, Commands: 1, Ioctls: 3,

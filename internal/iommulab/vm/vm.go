@@ -65,13 +65,13 @@ func newVM(cfg vmm.Config, host *iommufd.Host, nvme string, disk *os.File, notes
 	if err != nil {
 		return nil, err
 	}
-	software, err := soft.New(soft.Config{Memory: memory, IDs: ids.Regs})
+	software, err := soft.New(soft.Config{Memory: memory, IDs: ids.IDs})
 	if err != nil {
 		return nil, err
 	}
 	v.parts = append(v.parts, software)
 	v.smmu, err = vsmmu.New(vsmmu.Config{
-		IDs: ids.Regs, Memory: memory, Interrupts: v.Machine, AbortAtReset: true, Trace: notes.trace(), Log: log,
+		IDs: ids.IDs, Memory: memory, Interrupts: v.Machine, AbortAtReset: true, Trace: notes.trace(), Log: log,
 	})
 	if err != nil {
 		return nil, err
