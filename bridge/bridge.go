@@ -58,11 +58,21 @@ type Host interface {
 	// been except ATC_INVs.
 	Invalidate([]smmuv3.Command) error
 
-	// Events says where faults go that the guest is to see: with the guest's
-	// StreamIDs and in the form of the SMMU that the guest was shown. It is called
-	// once, before the first Attach. The sink never blocks, and may be called from
-	// any goroutine, also during calls of the host's other methods.
-	Events(sink func(smmuv3.Event))
+	// Events claims the host for a device and registers the sink for faults that the
+	// guest must see: with the guest's StreamIDs and in the form of the SMMU that the
+	// guest was shown. It is called before the first Attach. A host belongs to one
+	// device: Events fails with ErrInUse if a sink is registered. Events(nil) removes the
+	// sink and releases the host, after the last stream is closed; it never fails on a
+	// host without a sink. The sink never blocks. The host may call it from any
+	// goroutine, also during calls of its other methods.
+	Events(sink func(smmuv3.Event)) error
+
+	// SetGuestIDs tells the host which ID registers the guest reads. It is called after
+	// Events and before the first Attach. A host that executes in software for the guest
+	// must not offer what these registers do not show. A host must read the guest's
+	// commands as an SMMU with these registers does: TTL hints depend on IDR5.DS, for
+	// example.
+	SetGuestIDs(smmuv3.IDRegs) error
 
 	// Close gives back everything. Streams still open are closed with it.
 	Close() error

@@ -12,10 +12,18 @@ type PageRequester interface {
 	// PageRequests says where requests go, as Events does for faults: with the
 	// guest's StreamIDs, each group's last request after its others. The sink
 	// never blocks, and may answer with Respond before it returns.
-	PageRequests(sink func(smmuv3.PageRequest))
-	// Respond answers the group that the request belongs to. A response has the
-	// group's SubstreamID if ssv; an answer to no group has no effect.
-	Respond(sid smmuv3.StreamID, ssid smmuv3.SubstreamID, ssv bool, group uint16, r smmuv3.PRGResponse) error
+	PageRequests(sink func(smmuv3.PageRequest)) error
+	// Respond answers a group of page requests. An answer to no group has no effect.
+	Respond(PageResponse) error
+}
+
+// PageResponse answers a page request group (CMD_PRI_RESP, IHI 0070 §4.5.2).
+type PageResponse struct {
+	StreamID    smmuv3.StreamID
+	SSV         bool               // SubstreamID is valid
+	SubstreamID smmuv3.SubstreamID // the group's, if SSV
+	PRGIndex    uint16             // the group, 0 to 511
+	Response    smmuv3.PRGResponse
 }
 
 // Staller is a Host in which transactions that fault may stall until software

@@ -28,10 +28,13 @@ var (
 	_ bridge.Staller       = (*replayHost)(nil)
 )
 
-func (h *replayHost) PageRequests(sink func(smmuv3.PageRequest)) { h.pages = sink }
+func (h *replayHost) PageRequests(sink func(smmuv3.PageRequest)) error {
+	h.pages = sink
+	return nil
+}
 
-func (h *replayHost) Respond(sid smmuv3.StreamID, ssid smmuv3.SubstreamID, ssv bool, group uint16, code smmuv3.PRGResponse) error {
-	q := &HostRespond{StreamID: sid, SubstreamID: ssid, HasSubstream: ssv, Group: group, Response: code}
+func (h *replayHost) Respond(r bridge.PageResponse) error {
+	q := &HostRespond{StreamID: r.StreamID, SubstreamID: r.SubstreamID, HasSubstream: r.SSV, Group: r.PRGIndex, Response: r.Response}
 	if b, ok := h.r.answer(q).(*HostRespond); ok {
 		return b.Err.err()
 	}
@@ -86,7 +89,12 @@ func (h *replayHost) Invalidate(cmds []smmuv3.Command) error {
 	return nil
 }
 
-func (h *replayHost) Events(sink func(smmuv3.Event)) { h.sink = sink }
+func (h *replayHost) Events(sink func(smmuv3.Event)) error {
+	h.sink = sink
+	return nil
+}
+
+func (h *replayHost) SetGuestIDs(smmuv3.IDRegs) error { return nil }
 
 func (h *replayHost) Close() error { return nil }
 

@@ -542,9 +542,12 @@ type pager struct {
 	sink func(smmuv3.PageRequest)
 }
 
-func (p *pager) PageRequests(sink func(smmuv3.PageRequest)) { p.sink = sink }
+func (p *pager) PageRequests(sink func(smmuv3.PageRequest)) error {
+	p.sink = sink
+	return nil
+}
 
-func (p *pager) Respond(smmuv3.StreamID, smmuv3.SubstreamID, bool, uint16, smmuv3.PRGResponse) error {
+func (p *pager) Respond(bridge.PageResponse) error {
 	return nil
 }
 func (p *pager) Resume(smmuv3.StreamID, uint16, bridge.Resumption) error { return bridge.ErrGone }
@@ -568,7 +571,7 @@ func TestTapsAreWhatHostsAre(t *testing.T) {
 	both.(bridge.PageRequester).PageRequests(func(q smmuv3.PageRequest) { met = q })
 	h.sink(smmuv3.PageRequest{1, 2})
 	assert.Equal(t, smmuv3.PageRequest{1, 2}, met)
-	require.NoError(t, both.(bridge.PageRequester).Respond(1, 2, true, 3, 1))
+	require.NoError(t, both.(bridge.PageRequester).Respond(bridge.PageResponse{StreamID: 1, SubstreamID: 2, SSV: true, PRGIndex: 3, Response: 1}))
 	require.ErrorIs(t, both.(bridge.Staller).Resume(1, 2, bridge.TerminateAbort), bridge.ErrGone)
 	require.NoError(t, both.(bridge.Staller).TerminateStalled(1))
 

@@ -139,16 +139,19 @@ func (r *Recorder) tap(h bridge.Host) (bridge.Host, uint32) {
 
 func (h *tappedHost) no() uint32 { return h.number }
 
-func (h tappedPages) PageRequests(sink func(smmuv3.PageRequest)) {
-	h.host.(bridge.PageRequester).PageRequests(func(q smmuv3.PageRequest) {
+func (h tappedPages) PageRequests(sink func(smmuv3.PageRequest)) error {
+	if sink == nil {
+		return h.host.(bridge.PageRequester).PageRequests(nil)
+	}
+	return h.host.(bridge.PageRequester).PageRequests(func(q smmuv3.PageRequest) {
 		h.r.log.add(&PageFault{h.number, q})
 		sink(q)
 	})
 }
 
-func (h tappedPages) Respond(sid smmuv3.StreamID, ssid smmuv3.SubstreamID, ssv bool, group uint16, code smmuv3.PRGResponse) error {
-	err := h.host.(bridge.PageRequester).Respond(sid, ssid, ssv, group, code)
-	h.r.log.add(&HostRespond{sid, ssid, ssv, group, code, newError(err)})
+func (h tappedPages) Respond(r bridge.PageResponse) error {
+	err := h.host.(bridge.PageRequester).Respond(r)
+	h.r.log.add(&HostRespond{r.StreamID, r.SubstreamID, r.SSV, r.PRGIndex, r.Response, newError(err)})
 	return err
 }
 
@@ -187,8 +190,13 @@ func (h *tappedHost) Invalidate(cmds []smmuv3.Command) error {
 	return err
 }
 
-func (h *tappedHost) Events(sink func(smmuv3.Event)) {
-	h.host.Events(func(ev smmuv3.Event) {
+func (h *tappedHost) SetGuestIDs(ids smmuv3.IDRegs) error { return h.host.SetGuestIDs(ids) }
+
+func (h *tappedHost) Events(sink func(smmuv3.Event)) error {
+	if sink == nil {
+		return h.host.Events(nil)
+	}
+	return h.host.Events(func(ev smmuv3.Event) {
 		h.r.feed.fault(func() { h.r.log.add(&Fault{h.number, ev}) }, func() { sink(ev) })
 	})
 }

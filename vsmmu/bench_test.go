@@ -22,7 +22,8 @@ func (nullHost) Attach(smmuv3.StreamID, bridge.Endpoint) (bridge.Stream, error) 
 	return nullStream{}, nil
 }
 func (nullHost) Invalidate([]smmuv3.Command) error { return nil }
-func (nullHost) Events(func(smmuv3.Event))         {}
+func (nullHost) Events(func(smmuv3.Event)) error   { return nil }
+func (nullHost) SetGuestIDs(smmuv3.IDRegs) error   { return nil }
 func (nullHost) Close() error                      { return nil }
 
 type nullStream struct{}

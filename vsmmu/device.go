@@ -69,6 +69,8 @@ var (
 	ErrConfig = errors.New("vsmmu: configuration")
 	// ErrClosed: the device has been closed.
 	ErrClosed = errors.New("vsmmu: device is closed")
+	// ErrNotAttached: no endpoint has the StreamID.
+	ErrNotAttached = trap.ErrNotAttached
 	// ErrServiceFailure: the device is in Service Failure Mode (IHI 0070
 	// §12.3), as a host takes neither a stage nor an abort.
 	ErrServiceFailure = errors.New("vsmmu: service failure mode")
@@ -246,7 +248,7 @@ func (d *Device) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) 
 
 // Detach takes an endpoint from behind the SMMU, and waits for its DMA under way: the
 // caller holds nothing that the endpoint needs to finish. The StreamID may be
-// attached again. The error matches trap.ErrNotAttached if it was not; any other is the
+// attached again. The error matches ErrNotAttached if it was not; any other is the
 // host's, which may then keep the StreamID and the endpoint, but the device has none
 // any more.
 func (d *Device) Detach(sid smmuv3.StreamID) error {
@@ -349,6 +351,9 @@ func (d *Device) Close() error {
 		var errs []error
 		for len(d.streams.All()) != 0 {
 			errs = append(errs, d.detach(d.streams.All()[0].ID))
+		}
+		for _, h := range d.admitted {
+			errs = append(errs, d.release(h))
 		}
 		d.seal() // after the last that may store to GERROR
 		close(d.quit)

@@ -69,12 +69,36 @@ func (d *Device) admit(b bridge.Host) (*host, error) {
 		return nil, fmt.Errorf("%w: a host of type %T has IDR0.PRI and is no PageRequester", ErrConfig, b)
 	}
 	h := &host{Host: b, unstalled: stallsUnasked(caps.IDs, *d.ids)}
-	b.Events(d.hostEvent)
-	if d.ids.Has(smmuv3.PRI) {
-		pages.PageRequests(func(r smmuv3.PageRequest) { d.pageRequest(h, r) })
+	if err := d.claim(h, pages); err != nil {
+		return nil, err
 	}
 	d.admitted[b] = h
 	return h, nil
+}
+
+// claim makes the host this device's. A host of another device is refused with
+// bridge.ErrInUse.
+func (d *Device) claim(h *host, pages bridge.PageRequester) error {
+	if err := h.Events(d.hostEvent); err != nil {
+		return fmt.Errorf("host: %w", err)
+	}
+	err := h.SetGuestIDs(*d.ids)
+	if err == nil && d.ids.Has(smmuv3.PRI) {
+		err = pages.PageRequests(func(r smmuv3.PageRequest) { d.pageRequest(h, r) })
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("host: %w", err), h.Events(nil))
+	}
+	return nil
+}
+
+// release gives the host back, for another device to claim.
+func (d *Device) release(h *host) error {
+	err := h.Events(nil)
+	if d.ids.Has(smmuv3.PRI) {
+		err = errors.Join(err, h.Host.(bridge.PageRequester).PageRequests(nil))
+	}
+	return err
 }
 
 // enlist counts a stream of a host that has just been attached, and moves the

@@ -211,9 +211,9 @@ type countingHost struct {
 	events int
 }
 
-func (h *countingHost) Events(sink func(smmuv3.Event)) {
+func (h *countingHost) Events(sink func(smmuv3.Event)) error {
 	h.events++
-	h.Host.Events(sink)
+	return h.Host.Events(sink)
 }
 
 // TestDetach: what had been gathered is carried out while the host still knows

@@ -558,7 +558,7 @@ func (m *model) migrate() {
 
 // respond is an answer to a group of page requests.
 func (m *model) respond(sid smmuv3.StreamID, ssv bool, ssid smmuv3.SubstreamID, group uint16, code smmuv3.PRGResponse) {
-	r := record.Response{Group: group, Code: code}
+	r := bridge.PageResponse{StreamID: sid, PRGIndex: group, Response: code}
 	if ssv {
 		r.SSV, r.SubstreamID = true, ssid
 	}

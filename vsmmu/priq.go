@@ -126,7 +126,9 @@ func (d *Device) respond(h *host, sid smmuv3.StreamID, ssid smmuv3.SubstreamID, 
 	if !ssv {
 		ssid = 0
 	}
-	if err := h.Host.(bridge.PageRequester).Respond(sid, ssid, ssv, group, code); err != nil {
+	if err := h.Host.(bridge.PageRequester).Respond(bridge.PageResponse{
+		StreamID: sid, SSV: ssv, SubstreamID: ssid, PRGIndex: group, Response: code,
+	}); err != nil {
 		d.hostFailed("host failed to answer a page request", err)
 	}
 }

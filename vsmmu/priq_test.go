@@ -61,7 +61,7 @@ func request(dw0 uint64) smmuv3.PageRequest { return smmuv3.PageRequest{dw0, 0x7
 
 // responses are the answers that the host was given since the record was last
 // emptied.
-func (r *rig) responses() (all []record.Response) {
+func (r *rig) responses() (all []bridge.PageResponse) {
 	for _, c := range r.host.Forget() {
 		if c.Op == record.Respond {
 			all = append(all, c.Response)
@@ -72,9 +72,9 @@ func (r *rig) responses() (all []record.Response) {
 
 // Answers to group 5.
 var (
-	failure      = record.Response{Group: 5, Code: 0}
-	success      = record.Response{Group: 5, Code: 2}
-	successPASID = record.Response{SubstreamID: 0xabc, SSV: true, Group: 5, Code: 2}
+	failure      = bridge.PageResponse{StreamID: 3, PRGIndex: 5, Response: 0}
+	success      = bridge.PageResponse{StreamID: 3, PRGIndex: 5, Response: 2}
+	successPASID = bridge.PageResponse{StreamID: 3, SubstreamID: 0xabc, SSV: true, PRGIndex: 5, Response: 2}
 )
 
 // fill fills the queue.
@@ -113,7 +113,7 @@ func TestPageRequestsWithoutSubstreams_8(t *testing.T) {
 	r.host.Request(request(prLast | prPASID | 1<<59))
 	assert.Equal(t, []uint64{prLast, 0x7005}, r.mem.Words(priqAt, 2))
 	r.run(smmuv3.Command{0x41 | 1<<11 | 0xabc<<12 | 3<<32, 5 | 2<<12})
-	assert.Equal(t, []record.Response{success}, r.responses(), "§4.5.2: as though SSV were 0")
+	assert.Equal(t, []bridge.PageResponse{success}, r.responses(), "§4.5.2: as though SSV were 0")
 }
 
 // TestAutoResponses_8_1_8_2 has every reason for one, with each kind of message.
@@ -125,22 +125,22 @@ func TestAutoResponses_8_1_8_2(t *testing.T) {
 		name                  string
 		ids                   func(*Config)
 		before                func(*rig)
-		first, last, withSSID []record.Response
+		first, last, withSSID []bridge.PageResponse
 		fate                  Fate
 	}{
-		{"§8.2 PRIQEN=0", withPRI, disabled(0xd), []record.Response{failure}, []record.Response{failure}, []record.Response{failure}, Discarded},
-		{"§8.2 SMMUEN=0", withPRI, disabled(0xe), []record.Response{failure}, []record.Response{failure}, []record.Response{failure}, Discarded},
-		{"§8.2 the write is aborted, and PRIQ_ABT_ERR then", withPRI, aborts, []record.Response{failure}, []record.Response{failure}, []record.Response{failure}, Aborted},
-		{"§8.1 overflow, PPAR=0", withPRI, (*rig).fill, nil, []record.Response{success}, []record.Response{success}, Overflowed},
-		{"§8.1 overflow, PPAR=1", withPRI, func(r *rig) { r.fill(); ppar(r) }, nil, []record.Response{success}, []record.Response{successPASID}, Overflowed},
-		{"§8.1 overflow, PPS=1", withPPS, (*rig).fill, nil, []record.Response{success}, []record.Response{successPASID}, Overflowed},
-		{"§8.1 overflow, illegal STE", withPRI, func(r *rig) { r.fill(); r.ste(3, 0) }, nil, []record.Response{success}, []record.Response{failure}, Overflowed},
-		{"§8.1 overflow, illegal STE, PPS=1", withPPS, func(r *rig) { r.fill(); r.ste(3, 0) }, nil, []record.Response{success}, []record.Response{successPASID}, Overflowed},
-		{"§8.1 overflow, no STE", withPRI, func(r *rig) { r.fill(); r.mem.FailReads(everywhere, nil) }, nil, []record.Response{success}, []record.Response{failure}, Overflowed},
-		{"§8.1 overflow without substreams", withoutPASID, (*rig).fill, nil, []record.Response{success}, []record.Response{success}, Overflowed},
+		{"§8.2 PRIQEN=0", withPRI, disabled(0xd), []bridge.PageResponse{failure}, []bridge.PageResponse{failure}, []bridge.PageResponse{failure}, Discarded},
+		{"§8.2 SMMUEN=0", withPRI, disabled(0xe), []bridge.PageResponse{failure}, []bridge.PageResponse{failure}, []bridge.PageResponse{failure}, Discarded},
+		{"§8.2 the write is aborted, and PRIQ_ABT_ERR then", withPRI, aborts, []bridge.PageResponse{failure}, []bridge.PageResponse{failure}, []bridge.PageResponse{failure}, Aborted},
+		{"§8.1 overflow, PPAR=0", withPRI, (*rig).fill, nil, []bridge.PageResponse{success}, []bridge.PageResponse{success}, Overflowed},
+		{"§8.1 overflow, PPAR=1", withPRI, func(r *rig) { r.fill(); ppar(r) }, nil, []bridge.PageResponse{success}, []bridge.PageResponse{successPASID}, Overflowed},
+		{"§8.1 overflow, PPS=1", withPPS, (*rig).fill, nil, []bridge.PageResponse{success}, []bridge.PageResponse{successPASID}, Overflowed},
+		{"§8.1 overflow, illegal STE", withPRI, func(r *rig) { r.fill(); r.ste(3, 0) }, nil, []bridge.PageResponse{success}, []bridge.PageResponse{failure}, Overflowed},
+		{"§8.1 overflow, illegal STE, PPS=1", withPPS, func(r *rig) { r.fill(); r.ste(3, 0) }, nil, []bridge.PageResponse{success}, []bridge.PageResponse{successPASID}, Overflowed},
+		{"§8.1 overflow, no STE", withPRI, func(r *rig) { r.fill(); r.mem.FailReads(everywhere, nil) }, nil, []bridge.PageResponse{success}, []bridge.PageResponse{failure}, Overflowed},
+		{"§8.1 overflow without substreams", withoutPASID, (*rig).fill, nil, []bridge.PageResponse{success}, []bridge.PageResponse{success}, Overflowed},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			for dw0, want := range map[uint64][]record.Response{
+			for dw0, want := range map[uint64][]bridge.PageResponse{
 				prFirst: tc.first, prLast: tc.last, prFirst | prPASID: tc.first, prLast | prPASID: tc.withSSID, prStop: nil,
 			} {
 				r := newPRIRig(t, tc.ids)
@@ -196,7 +196,7 @@ func TestPRIQ_ABT_8_2(t *testing.T) {
 	r.mem.Heal()
 	r.host.Request(request(prFirst))
 	assert.Zero(t, r.r32(priqProd))
-	assert.Equal(t, []record.Response{failure, failure}, r.responses())
+	assert.Equal(t, []bridge.PageResponse{failure, failure}, r.responses())
 	r.w32(gerrorn, 1<<3)
 	r.host.Request(request(prLast))
 	assert.Equal(t, uint32(1), r.r32(priqProd))
@@ -296,7 +296,7 @@ func TestPRIQENFollowsSMMUEN_6_3_9_5(t *testing.T) {
 	r := newPRIRig(t, withPRI)
 	r.enable(0xe)
 	r.host.Request(request(prLast))
-	assert.Equal(t, []record.Response{failure}, r.responses())
+	assert.Equal(t, []bridge.PageResponse{failure}, r.responses())
 	r.w32(priqProd, 3)
 	assert.Zero(t, r.r32(priqProd), "guarded by the bit itself")
 	r.enable(0xf)
@@ -305,7 +305,7 @@ func TestPRIQENFollowsSMMUEN_6_3_9_5(t *testing.T) {
 	require.NoError(t, r.Reset())
 	r.host.Forget()
 	r.host.Request(request(prLast))
-	assert.Equal(t, []record.Response{failure}, r.responses(), "after reset")
+	assert.Equal(t, []bridge.PageResponse{failure}, r.responses(), "after reset")
 }
 
 // TestPRI_RESP_4_5_2: the codes, and when there is no effect.
@@ -315,7 +315,7 @@ func TestPRI_RESP_4_5_2(t *testing.T) {
 		smmuv3.Command{0x41 | 1<<11 | 0xabc<<12 | 3<<32, 5 | 2<<12}, smmuv3.Command{0x41 | 0xabc<<12 | 3<<32, 5 | 2<<12},
 		smmuv3.Command{0x41 | 4<<32, 5}) // not attached
 	r.idle()
-	assert.Equal(t, []record.Response{{Group: 0x1ff, Code: 0}, {Group: 5, Code: 1}, successPASID, success}, r.responses())
+	assert.Equal(t, []bridge.PageResponse{{StreamID: 3, PRGIndex: 0x1ff, Response: 0}, {StreamID: 3, PRGIndex: 5, Response: 1}, successPASID, success}, r.responses())
 
 	r.host.FailWith(func(record.Call) error { return bridge.ErrGone })
 	r.run(smmuv3.Command{0x41 | 3<<32, 5})

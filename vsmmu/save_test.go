@@ -209,7 +209,7 @@ func TestRestore(t *testing.T) {
 		require.NoError(t, n.Restore(r.save()))
 		n.host.Forget()
 		n.host.Request(request(prLast))
-		assert.Equal(t, []record.Response{success}, n.responses(), "the overflow still blocks")
+		assert.Equal(t, []bridge.PageResponse{success}, n.responses(), "the overflow still blocks")
 		n.w32(priqCons, 1<<31|4)
 		n.host.Request(request(prLast))
 		assert.Equal(t, uint32(1<<31|5), n.r32(priqProd))

@@ -258,8 +258,8 @@ func TestAGuestWhoseDeviceDoesNotAnswer(t *testing.T) {
 // A device asks for a page, and the guest says that there is one (Chapter 8, §4.5.2).
 func TestAGuestAnswersAPageRequest(t *testing.T) {
 	r := newSoftRig(t, shown)
-	answers := make(chan soft.PageResponse, 2)
-	r.ep.EnableATS(soft.ATS{Respond: func(a soft.PageResponse) { answers <- a }})
+	answers := make(chan bridge.PageResponse, 2)
+	r.ep.EnableATS(soft.ATS{Respond: func(a bridge.PageResponse) { answers <- a }})
 	r.Store(smmuv3.RegPRIQ_BASE, 8, 0x70_0000|2)
 	var q smmuv3.PageRequest
 	q.SetAddr(0x5000)
@@ -267,7 +267,7 @@ func TestAGuestAnswersAPageRequest(t *testing.T) {
 	q.SetLast(true)
 	q.SetPRGIndex(7)
 	require.NoError(t, r.ep.RequestPage(q))
-	assert.Equal(t, soft.PageResponse{Group: 7, Code: smmuv3.PRGFailure}, <-answers, "§8.2: PRIQEN is 0")
+	assert.Equal(t, bridge.PageResponse{StreamID: 3, PRGIndex: 7, Response: smmuv3.PRGFailure}, <-answers, "§8.2: PRIQEN is 0")
 
 	r.enable(0xf)
 	require.NoError(t, r.ep.RequestPage(q))
@@ -278,7 +278,7 @@ func TestAGuestAnswersAPageRequest(t *testing.T) {
 		assert.Equal(t, want, got)
 	}
 	r.run(smmuv3.Command{3<<32 | 0x41, 0b10<<12 | 7})
-	assert.Equal(t, soft.PageResponse{Group: 7, Code: smmuv3.PRGSuccess}, <-answers)
+	assert.Equal(t, bridge.PageResponse{StreamID: 3, PRGIndex: 7, Response: smmuv3.PRGSuccess}, <-answers)
 }
 
 // soft.Config.IDs: beside another host, the one in software takes what the guest is shown.

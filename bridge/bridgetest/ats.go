@@ -144,8 +144,8 @@ func testATS(s *suite) {
 				require.Fail(r, "the request has not come")
 			}
 		}
-		require.NoError(r, host.Respond(sid+1, 0, false, 6, smmuv3.PRGFailure), "to nobody")
-		require.NoError(r, host.Respond(sid, 0, false, 5, smmuv3.PRGSuccess))
+		require.NoError(r, host.Respond(bridge.PageResponse{StreamID: sid + 1, PRGIndex: 6, Response: smmuv3.PRGFailure}), "to nobody")
+		require.NoError(r, host.Respond(bridge.PageResponse{StreamID: sid, PRGIndex: 5, Response: smmuv3.PRGSuccess}))
 		group, code := ats.Response()
 		assert.EqualValues(r, 5, group)
 		assert.Equal(r, smmuv3.PRGSuccess, code)

@@ -99,11 +99,18 @@ func (h *Host) Capabilities() (bridge.Capabilities, error) {
 }
 
 // Events is bridge.Host's.
-func (h *Host) Events(sink func(smmuv3.Event)) {
+func (h *Host) Events(sink func(smmuv3.Event)) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if sink != nil && h.sink != nil {
+		return fmt.Errorf("iommufd: events: %w", bridge.ErrInUse)
+	}
 	h.sink = sink
+	return nil
 }
+
+// SetGuestIDs is bridge.Host's.
+func (h *Host) SetGuestIDs(smmuv3.IDRegs) error { return nil }
 
 // Attach is bridge.Host's. ep is a *Device of this host.
 func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, error) {

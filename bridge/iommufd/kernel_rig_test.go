@@ -241,7 +241,10 @@ func (h *settled) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream
 }
 
 // Events comes after the rig has used the host, and so after its first Attach.
-func (h *settled) Events(sink func(smmuv3.Event)) { h.sink.Store(&sink) }
+func (h *settled) Events(sink func(smmuv3.Event)) error {
+	h.sink.Store(&sink)
+	return nil
+}
 
 func (h *settled) Invalidate(cmds []smmuv3.Command) error {
 	return h.settle(true, h.Host.Invalidate(cmds))

@@ -33,22 +33,14 @@ const (
 // Call is a call that was made.
 type Call struct {
 	Op       Op
-	StreamID smmuv3.StreamID   // of all but Invalidate and CloseHost
-	Endpoint bridge.Endpoint   // of Attach
-	Stage    bridge.GuestStage // of Bind
-	Commands []smmuv3.Command  // of Invalidate
-	Response Response          // of Respond
-	STAG     uint16            // of Resume
-	How      bridge.Resumption // of Resume
-	Err      error             // what it returned
-}
-
-// Response is an answer to a group of page requests.
-type Response struct {
-	SubstreamID smmuv3.SubstreamID
-	SSV         bool
-	Group       uint16
-	Code        smmuv3.PRGResponse
+	StreamID smmuv3.StreamID     // of all but Invalidate and CloseHost
+	Endpoint bridge.Endpoint     // of Attach
+	Stage    bridge.GuestStage   // of Bind
+	Commands []smmuv3.Command    // of Invalidate
+	Response bridge.PageResponse // of Respond
+	STAG     uint16              // of Resume
+	How      bridge.Resumption   // of Resume
+	Err      error               // what it returned
 }
 
 // String is the call on one line.
@@ -58,7 +50,7 @@ func (c Call) String() string {
 	case Attach, CloseStream, TerminateStalled:
 		s += " " + c.StreamID.String()
 	case Respond:
-		s += fmt.Sprintf(" %v group %d: %v", c.StreamID, c.Response.Group, c.Response.Code)
+		s += fmt.Sprintf(" %v group %d: %v", c.StreamID, c.Response.PRGIndex, c.Response.Response)
 	case Resume:
 		s += fmt.Sprintf(" %v STAG %#x: %v", c.StreamID, c.STAG, c.How)
 	case Bind:
@@ -79,6 +71,7 @@ func (c Call) String() string {
 type Host struct {
 	mu       sync.Mutex
 	caps     bridge.Capabilities
+	guest    smmuv3.IDRegs
 	calls    []Call
 	fail     func(Call) error
 	sink     func(smmuv3.Event)
@@ -216,24 +209,47 @@ func (h *Host) Invalidate(cmds []smmuv3.Command) error {
 }
 
 // Events implements bridge.Host.
-func (h *Host) Events(sink func(smmuv3.Event)) {
+func (h *Host) Events(sink func(smmuv3.Event)) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if sink != nil && h.sink != nil {
+		return bridge.ErrInUse
+	}
 	h.sink = sink
+	return nil
+}
+
+// SetGuestIDs implements bridge.Host.
+func (h *Host) SetGuestIDs(ids smmuv3.IDRegs) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.guest = ids
+	return nil
+}
+
+// GuestIDs returns the ID registers that the guest was shown.
+func (h *Host) GuestIDs() smmuv3.IDRegs {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.guest
 }
 
 // PageRequests implements bridge.PageRequester.
-func (h *Host) PageRequests(sink func(smmuv3.PageRequest)) {
+func (h *Host) PageRequests(sink func(smmuv3.PageRequest)) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if sink != nil && h.requests != nil {
+		return bridge.ErrInUse
+	}
 	h.requests = sink
+	return nil
 }
 
 // Respond implements bridge.PageRequester.
-func (h *Host) Respond(sid smmuv3.StreamID, ssid smmuv3.SubstreamID, ssv bool, group uint16, r smmuv3.PRGResponse) error {
+func (h *Host) Respond(r bridge.PageResponse) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.do(Call{Op: Respond, StreamID: sid, Response: Response{ssid, ssv, group, r}}, h.open)
+	return h.do(Call{Op: Respond, StreamID: r.StreamID, Response: r}, h.open)
 }
 
 // Resume implements bridge.Staller.

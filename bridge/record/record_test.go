@@ -35,7 +35,7 @@ func TestCallsAreRemembered(t *testing.T) {
 	cmds := []smmuv3.Command{{0x10}, {0x30}}
 	require.NoError(t, h.Invalidate(cmds))
 	cmds[0] = smmuv3.Command{} // the caller's again
-	require.NoError(t, h.Respond(3, 9, true, 5, smmuv3.PRGSuccess))
+	require.NoError(t, h.Respond(bridge.PageResponse{StreamID: 3, SubstreamID: 9, SSV: true, PRGIndex: 5, Response: smmuv3.PRGSuccess}))
 	require.NoError(t, h.Resume(3, 7, bridge.TerminateRAZWI))
 	require.NoError(t, h.TerminateStalled(3))
 	require.NoError(t, s.Close())
@@ -50,7 +50,7 @@ func TestCallsAreRemembered(t *testing.T) {
 		"attach 0x3", "bind 0x3: bypass", "invalidate TLBI_NH_ALL TLBI_NSNH_ALL", "respond 0x3 group 5: success",
 		"resume 0x3 STAG 0x7: RAZ/WI", "terminate stalled 0x3", "close stream 0x3", "close host", "close host -> closed",
 	}, lines)
-	assert.Equal(t, Response{SubstreamID: 9, SSV: true, Group: 5, Code: smmuv3.PRGSuccess}, h.Calls()[3].Response)
+	assert.Equal(t, bridge.PageResponse{StreamID: 3, SubstreamID: 9, SSV: true, PRGIndex: 5, Response: smmuv3.PRGSuccess}, h.Calls()[3].Response)
 	assert.Len(t, h.Forget(), 9)
 	assert.Empty(t, h.Calls())
 }
@@ -82,7 +82,7 @@ func TestRulesOfPackageBridge(t *testing.T) {
 	require.NoError(t, h.Close())
 	for name, err := range map[string]error{
 		"Bind": again.Bind(bridge.GuestStage{}), "Invalidate": h.Invalidate(nil), "Resume": h.Resume(3, 1, bridge.Retry),
-		"Respond": h.Respond(3, 0, false, 1, smmuv3.PRGFailure), "TerminateStalled": h.TerminateStalled(3),
+		"Respond": h.Respond(bridge.PageResponse{StreamID: 3, SubstreamID: 0, SSV: false, PRGIndex: 1, Response: smmuv3.PRGFailure}), "TerminateStalled": h.TerminateStalled(3),
 	} {
 		assert.ErrorIs(t, err, bridge.ErrClosed, name)
 	}

@@ -25,7 +25,7 @@ type ATS struct {
 	// Respond takes the answer to a group of page requests. It may be called from
 	// within RequestPage, and must not block. The guest may answer what has been
 	// answered, or never was asked. It may be nil.
-	Respond func(PageResponse)
+	Respond func(bridge.PageResponse)
 }
 
 // atc is an endpoint's ATS from one EnableATS to the next.

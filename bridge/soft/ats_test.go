@@ -494,36 +494,36 @@ func TestPageRequests_8(t *testing.T) {
 	p.SetLast(true)
 	assert.ErrorIs(t, r.ep.RequestPage(p), errors.ErrUnsupported, "there is no one to ask")
 
-	var got []soft.PageResponse
-	r.ep.EnableATS(soft.ATS{Respond: func(a soft.PageResponse) { got = append(got, a) }})
-	r.host.PageRequests(func(q smmuv3.PageRequest) {
+	var got []bridge.PageResponse
+	r.ep.EnableATS(soft.ATS{Respond: func(a bridge.PageResponse) { got = append(got, a) }})
+	require.NoError(t, r.host.PageRequests(func(q smmuv3.PageRequest) {
 		assert.Equal(t, smmuv3.PageRequest{0x4000_0000_0000_0042, 0x1009}, q)
-		assert.NoError(t, r.host.Respond(q.StreamID(), 5, true, q.PRGIndex(), smmuv3.PRGInvalid))
-	})
+		assert.NoError(t, r.host.Respond(bridge.PageResponse{StreamID: q.StreamID(), SubstreamID: 5, SSV: true, PRGIndex: q.PRGIndex(), Response: smmuv3.PRGInvalid}))
+	}))
 	require.NoError(t, r.ep.RequestPage(p))
-	require.NoError(t, r.host.Respond(sid, 0, false, 3, smmuv3.PRGSuccess))
-	require.NoError(t, r.host.Respond(sid+1, 0, false, 3, smmuv3.PRGSuccess))
-	want := []soft.PageResponse{
-		{Substream: 5, HasSubstream: true, Group: 9, Code: smmuv3.PRGInvalid},
-		{Group: 3, Code: smmuv3.PRGSuccess},
+	require.NoError(t, r.host.Respond(bridge.PageResponse{StreamID: sid, PRGIndex: 3, Response: smmuv3.PRGSuccess}))
+	require.NoError(t, r.host.Respond(bridge.PageResponse{StreamID: sid + 1, PRGIndex: 3, Response: smmuv3.PRGSuccess}))
+	want := []bridge.PageResponse{
+		{StreamID: sid, SubstreamID: 5, SSV: true, PRGIndex: 9, Response: smmuv3.PRGInvalid},
+		{StreamID: sid, PRGIndex: 3, Response: smmuv3.PRGSuccess},
 	}
 	assert.Equal(t, want, got)
 	require.NoError(t, r.stream.Close())
-	require.NoError(t, r.host.Respond(sid, 0, false, 3, smmuv3.PRGSuccess))
+	require.NoError(t, r.host.Respond(bridge.PageResponse{StreamID: sid, PRGIndex: 3, Response: smmuv3.PRGSuccess}))
 	assert.Equal(t, want, got)
 	assert.ErrorIs(t, r.ep.RequestPage(p), bridge.ErrClosed)
 
 	_, err := r.host.Attach(sid, r.ep)
 	require.NoError(t, err)
 	require.NoError(t, r.host.Close())
-	require.NoError(t, r.host.Respond(sid, 0, false, 3, smmuv3.PRGSuccess))
+	require.NoError(t, r.host.Respond(bridge.PageResponse{StreamID: sid, PRGIndex: 3, Response: smmuv3.PRGSuccess}))
 	assert.Equal(t, want, got)
 
 	ids := withATS()
 	ids.Set(smmuv3.PRI, 0)
 	r = newRig(t, soft.Config{IDs: ids})
 	r.ep.EnableATS(soft.ATS{})
-	r.host.PageRequests(func(smmuv3.PageRequest) { t.Error("the host has no PRI") })
+	require.NoError(t, r.host.PageRequests(func(smmuv3.PageRequest) { t.Error("the host has no PRI") }))
 	assert.ErrorIs(t, r.ep.RequestPage(p), errors.ErrUnsupported)
 }
 

@@ -58,14 +58,14 @@ func testConformance(t *testing.T, ids smmuv3.IDRegs) {
 func enableATS(ep *soft.Endpoint) bridgetest.ATS {
 	var mu sync.Mutex
 	var told [][2]uint64
-	answers := make(chan soft.PageResponse, 4)
+	answers := make(chan bridge.PageResponse, 4)
 	ep.EnableATS(soft.ATS{
 		Invalidate: func(r soft.ATCRange) {
 			mu.Lock()
 			defer mu.Unlock()
 			told = append(told, [2]uint64{r.First, r.Last})
 		},
-		Respond: func(r soft.PageResponse) { answers <- r },
+		Respond: func(r bridge.PageResponse) { answers <- r },
 	})
 	return bridgetest.ATS{
 		Translate: func(iova uint64, write bool) (addr guestmem.GPA, mayRead, mayWrite bool, err error) {
@@ -87,7 +87,7 @@ func enableATS(ep *soft.Endpoint) bridgetest.ATS {
 		RequestPage: ep.RequestPage,
 		Response: func() (uint16, smmuv3.PRGResponse) {
 			r := <-answers
-			return r.Group, r.Code
+			return r.PRGIndex, r.Response
 		},
 	}
 }

@@ -131,7 +131,16 @@ func (h *Host) Capabilities() (bridge.Capabilities, error) {
 
 // Events is bridge.Host's. The sink is called while the transaction that the
 // event is about counts as under way; it must not call the host.
-func (h *Host) Events(sink func(smmuv3.Event)) { h.sink = sink }
+func (h *Host) Events(sink func(smmuv3.Event)) error {
+	if sink != nil && h.sink != nil {
+		return fmt.Errorf("soft: events: %w", bridge.ErrInUse)
+	}
+	h.sink = sink
+	return nil
+}
+
+// SetGuestIDs is bridge.Host's.
+func (h *Host) SetGuestIDs(smmuv3.IDRegs) error { return nil }
 
 // Attach is bridge.Host's. ep is an *Endpoint.
 func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, error) {

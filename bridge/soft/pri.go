@@ -4,16 +4,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
-
-// PageResponse is an answer to a group of page requests (§4.5.2).
-type PageResponse struct {
-	Substream    smmuv3.SubstreamID
-	HasSubstream bool
-	Group        uint16
-	Code         smmuv3.PRGResponse
-}
 
 // RequestPage sends a page request (PRI, Chapter 8), with the endpoint's StreamID in
 // place of whatever it has. It fails if the endpoint is not attached, or its host has
@@ -34,14 +27,20 @@ func (e *Endpoint) RequestPage(r smmuv3.PageRequest) error {
 }
 
 // PageRequests is bridge.PageRequester's.
-func (h *Host) PageRequests(sink func(smmuv3.PageRequest)) { h.requests = sink }
+func (h *Host) PageRequests(sink func(smmuv3.PageRequest)) error {
+	if sink != nil && h.requests != nil {
+		return fmt.Errorf("soft: page requests: %w", bridge.ErrInUse)
+	}
+	h.requests = sink
+	return nil
+}
 
 // Respond is bridge.PageRequester's. It waits for nothing that Invalidate holds.
-func (h *Host) Respond(sid smmuv3.StreamID, ssid smmuv3.SubstreamID, ssv bool, group uint16, r smmuv3.PRGResponse) error {
-	ep, _ := h.endpoints.Load(sid)
+func (h *Host) Respond(r bridge.PageResponse) error {
+	ep, _ := h.endpoints.Load(r.StreamID)
 	if e, ok := ep.(*Endpoint); ok {
 		if a := e.ats.Load(); a != nil && a.Respond != nil {
-			a.Respond(PageResponse{Substream: ssid, HasSubstream: ssv, Group: group, Code: r})
+			a.Respond(r)
 		}
 	}
 	return nil

@@ -26,7 +26,7 @@ const (
 )
 
 // ErrNotAttached is matched by the error of Detach for a StreamID that no endpoint has.
-var ErrNotAttached = errors.New("trap: the StreamID is not attached")
+var ErrNotAttached = errors.New("StreamID not attached")
 
 var errStale = errors.New("the host may hold stale translations")
 
