@@ -162,7 +162,9 @@ func rangeOf(c *smmuv3.Command, ids *smmuv3.IDRegs) span {
 	}
 	bytes := uint64(c.Num()+1) << (scale + uint(g))
 	s := span{first: va, last: min(va+bytes-1, vaMask)} // it does not wrap
-	if level := int(c.TTL()); level != 0 && !(level == 1 && noLevel1) {
+	// TTL counts with Leaf = 1 only. Linux 5.8 to 6.4 sends Leaf = 0 and TTL = 3 for whole
+	// tables that hold blocks.
+	if level := int(c.TTL()); c.Leaf() && level != 0 && !(level == 1 && noLevel1) {
 		s.sizes = 1 << g.LevelShift(level)
 		return s
 	}

@@ -52,9 +52,9 @@ func TestWhatEachCommandWithdraws(t *testing.T) {
 		{"range of another granule", smmuv3.Command{0x12 | asid1 | 1<<12, tg16K}, ""},
 		{"range for all ASIDs", smmuv3.Command{0x13 | 1<<12, tg4K}, "1.p 1.q 2.p 2.q"},
 		{"level hint: 3", smmuv3.Command{0x12 | asid1 | 1<<12, tg4K | 0b11<<8}, "1.p 1.q"},
-		{"level hint: 2, a block", smmuv3.Command{0x12 | asid1, tg4K | 0b10<<8 | 0x20_0000}, "1.b"},
-		{"level hint: 2, where there are pages", smmuv3.Command{0x12 | asid1, tg4K | 0b10<<8}, ""},
-		{"range that reaches the block", smmuv3.Command{0x12 | asid1 | 1<<12 | 9<<20, tg4K | 0b10<<8}, "1.b"},
+		{"level hint: 2, a block", smmuv3.Command{0x12 | asid1, tg4K | 0b10<<8 | 1 | 0x20_0000}, "1.b"},
+		{"level hint: 2, where there are pages", smmuv3.Command{0x12 | asid1, tg4K | 0b10<<8 | 1}, ""},
+		{"range that reaches the block", smmuv3.Command{0x12 | asid1 | 1<<12 | 9<<20, tg4K | 0b10<<8 | 1}, "1.b"},
 		{"a range too long to go through it: all, as there are global ones", smmuv3.Command{0x12 | asid1 | 31<<12 | 31<<20, tg4K}, all},
 		{"a range that would pass the end", smmuv3.Command{0x12 | asid1 | 1<<12, tg4K | 0xffff_ffff_ffff_f000}, ""},
 		{"CFGI_CD: no translations", smmuv3.Command{0x42_00001005}, ""},
@@ -206,7 +206,7 @@ func TestRangesAndLevelsWithoutRIL(t *testing.T) {
 	}
 	r.mem.SetWords(leaf, 0x6000_0000|pageRW, 0x6000_0000|pageRW)
 	// NUM = 1, TG = 4 KiB, TTL = 2.
-	r.invalidate(smmuv3.Command{0x12 | 1<<48 | 1<<12, 0b01<<10 | 0b10<<8})
+	r.invalidate(smmuv3.Command{0x12 | 1<<48 | 1<<12, 0b01<<10 | 0b10<<8 | 1})
 	assert.EqualValues(t, 0x2e3, read(0), "a page, though TTL says block")
 	assert.EqualValues(t, 0x01d, read(0x1000), "the next one, though NUM says two")
 }
@@ -257,7 +257,7 @@ func TestLevel1Of16KiBIsNoHint(t *testing.T) {
 	got, err := word(r.ep, 0)
 	require.NoError(t, err)
 	require.EqualValues(t, 0x01d, got)
-	r.invalidate(smmuv3.Command{0x12 | 1<<48 | 1<<12, 0b10<<10 | 0b01<<8})
+	r.invalidate(smmuv3.Command{0x12 | 1<<48 | 1<<12, 0b10<<10 | 0b01<<8 | 1})
 	got, err = word(r.ep, 0)
 	require.NoError(t, err)
 	assert.EqualValues(t, 0x2e3, got)
@@ -275,11 +275,11 @@ func TestRangesWithDS(t *testing.T) {
 		withdraw bool
 	}{
 		{"TTL = 1, 16 KiB: its blocks", 0x0001_6206_c000_0091, 0xc41, smmuv3.Command{0x12 | asid, tg16K | 0b01<<8}, true},
-		{"TTL = 2, 16 KiB: not those", 0x0001_6206_c000_0091, 0xc41, smmuv3.Command{0x12 | asid, tg16K | 0b10<<8}, false},
+		{"TTL = 2, 16 KiB: not those", 0x0001_6206_c000_0091, 0xc41, smmuv3.Command{0x12 | asid, tg16K | 0b10<<8 | 1}, false},
 		{"a range, 16 KiB", 0x0001_6206_c000_0091, 0xc41, smmuv3.Command{0x12 | asid | 1<<12, tg16K}, true},
 		{"a range, 4 KiB: blocks at level 0", 0x0001_6206_c000_0010, 0xc41, smmuv3.Command{0x12 | asid | 1<<12, tg4K}, true},
-		{"TTL = 1, 4 KiB: not those", 0x0001_6206_c000_0010, 0xc41, smmuv3.Command{0x12 | asid | 1<<12, tg4K | 0b01<<8}, false},
-		{"SCALE = 32", 0x0001_6206_c000_0010, 0xc41, smmuv3.Command{0x12 | asid | 32<<20, tg4K | 0b11<<8}, false},
+		{"TTL = 1, 4 KiB: not those", 0x0001_6206_c000_0010, 0xc41, smmuv3.Command{0x12 | asid | 1<<12, tg4K | 0b01<<8 | 1}, false},
+		{"SCALE = 32", 0x0001_6206_c000_0010, 0xc41, smmuv3.Command{0x12 | asid | 32<<20, tg4K | 0b11<<8 | 1}, false},
 		{"SCALE = 32, any level", 0x0001_6206_c000_0010, 0xc41, smmuv3.Command{0x12 | asid | 32<<20, tg4K}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
