@@ -51,7 +51,7 @@ func (h *hardware) idRegs(ats bool) (smmuv3.IDRegs, error) {
 	if ids.Version() >= 1 {
 		ids.Set(smmuv3.HAD, 1)
 	}
-	if ats {
+	if ats && raw.Has(smmuv3.ATS) {
 		ids.Set(smmuv3.ATS, 1)
 	}
 	return ids, nil

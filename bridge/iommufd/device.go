@@ -9,13 +9,14 @@ import (
 	"strings"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"golang.org/x/sys/unix"
 )
 
-// Device is a device that VFIO passes through, bound to a Host. It is the bridge.Endpoint that the host takes.
+// Device is a VFIO device that is bound to a Host. It is the bridge.Endpoint that the host accepts.
 //
-// Attached or not, its DMA reaches nothing but what the guest's configuration and memory give it: before Attach, and after
-// the Stream's Close, it is blocked.
+// Its DMA only reaches what the guest's configuration and memory allow. Before Attach and after the
+// Stream's Close, its DMA is blocked.
 type Device struct {
 	host   *Host
 	name   string
@@ -24,11 +25,16 @@ type Device struct {
 	noATS  bool
 	stream *stream // nil unless attached
 	closed bool
+
+	// vdevice gives the device the StreamID virtID. It outlives its stream if the kernel does not
+	// destroy it. The kernel allows one vDEVICE for each device.
+	vdevice id
+	virtID  smmuv3.StreamID
 }
 
-// Add binds the VFIO device with this device node, such as /dev/vfio/devices/vfio0: see FindDevice. The first device decides
-// what the host's Capabilities are. One that comes later must be behind the same physical SMMU, and the error matches
-// ErrDiffers if it is not.
+// Add binds the VFIO device with the given device node, such as /dev/vfio/devices/vfio0; FindDevice
+// returns the node of a PCI device. The first device determines the host's Capabilities. A later
+// device must be behind the same physical SMMU; otherwise the error matches ErrDiffers.
 func (h *Host) Add(path string) (*Device, error) {
 	fd, err := h.k.sys.open(path)
 	if err != nil {
@@ -37,9 +43,14 @@ func (h *Host) Add(path string) (*Device, error) {
 	return h.add(path, fd)
 }
 
-// AddFD is Add for a VFIO device that somebody else has opened and not bound. The descriptor is the Device's from now on,
-// and is closed if there is an error.
-func (h *Host) AddFD(fd int) (*Device, error) { return h.add(fmt.Sprintf("descriptor %d", fd), fd) }
+// AddFD is like Add for a VFIO device that is already open and not bound. The Device owns the
+// descriptor. AddFD closes it if it fails.
+func (h *Host) AddFD(fd int) (*Device, error) {
+	if fd < 0 {
+		return nil, fmt.Errorf("iommufd: add descriptor %d: a descriptor is not negative", fd)
+	}
+	return h.add(fmt.Sprintf("descriptor %d", fd), fd)
+}
 
 func (h *Host) add(name string, fd int) (*Device, error) {
 	h.plugging.Lock()
@@ -51,10 +62,10 @@ func (h *Host) add(name string, fd int) (*Device, error) {
 	return d, nil
 }
 
-// bind makes the device one of the host's, or closes its descriptor.
+// bind adds the device to the host. It closes the descriptor if it fails.
 func (d *Device) bind() (err error) {
 	h := d.host
-	if err := d.alone(); err != nil {
+	if err := d.checkGroup(); err != nil {
 		return errors.Join(err, h.k.sys.close(d.fd))
 	}
 	if d.id, err = h.k.bind(d.fd); err != nil {
@@ -66,32 +77,35 @@ func (d *Device) bind() (err error) {
 	return nil
 }
 
-// alone refuses a device that cannot have tables of its own. The kernel attaches whole IOMMU groups, and would refuse, too,
-// but only once the guest comes with its first table.
-func (d *Device) alone() error {
+// checkGroup refuses a device that shares its IOMMU group. The kernel attaches whole groups, and would
+// only refuse the device when the guest configures its first table.
+func (d *Device) checkGroup() error {
 	if d.host.closed {
 		return bridge.ErrClosed
 	}
-	// Without sysfs it cannot be told.
+	// Without sysfs the group is unknown.
 	if group, err := d.host.k.sys.group(d.fd); err == nil && len(group) > 1 {
-		return fmt.Errorf("%w: its IOMMU group is shared (%s): nested translation needs a device that is isolated by itself, such as by PCIe ACS",
+		return fmt.Errorf("%w: it shares its IOMMU group (%s); nested translation needs a device that is isolated by itself, such as by PCIe ACS",
 			ErrUnsupported, strings.Join(group, ", "))
 	}
 	return nil
 }
 
-// join makes what all devices share, with the first of them, or sees that another can share it.
+// join creates the objects that all devices share, or checks that the device can share them.
 func (d *Device) join() error {
 	h := d.host
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if err := h.destroyLeftovers(); err != nil {
+		return err
+	}
 	hw, err := h.k.hardware(d.id)
 	if err != nil {
 		return err
 	}
 	d.noATS = hw.noATS
 	if h.nest == nil {
-		h.nest, err = newNest(&h.k, d.id, h.ioas, hw, h.ats)
+		err = h.newNest(d.id, hw)
 	} else {
 		err = d.fit(hw)
 	}
@@ -101,7 +115,7 @@ func (d *Device) join() error {
 	return err
 }
 
-// fit fails for a device that cannot share what those before it do.
+// fit fails if the device cannot share the objects of earlier devices.
 func (d *Device) fit(hw hardware) error {
 	h := d.host
 	ids, err := hw.idRegs(h.ats)
@@ -109,9 +123,10 @@ func (d *Device) fit(hw hardware) error {
 		return err
 	}
 	if ids != h.nest.ids || hw.stalls() != h.nest.stalls || hw.repeats() != h.nest.repeats {
-		return fmt.Errorf("%w: its SMMU has IDR0 to IDR5 %08x, and that of the others %08x", ErrDiffers, hw.regs.IDR, h.nest.regs)
+		return fmt.Errorf("%w: its SMMU has IDR0 to IDR5 %08x, that of earlier devices %08x", ErrDiffers, hw.regs.IDR, h.nest.regs)
 	}
-	// Two SMMUs may well have the same registers. The kernel makes no table for a device behind another than the vIOMMU's.
+	// Two SMMUs can have the same registers. The kernel refuses a table for a device that is not behind
+	// the vIOMMU's SMMU.
 	probe, err := h.k.allocNested(d.id, h.nest.viommu, steAbort)
 	if errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("%w: it is behind another physical SMMU: %w", ErrDiffers, err)
@@ -120,20 +135,38 @@ func (d *Device) fit(hw hardware) error {
 	return err
 }
 
-// FD is the device's descriptor, for the requests of VFIO that have nothing to do with DMA: regions, interrupts, reset. It is
-// valid until Close.
+// newVDevice gives the device a vDEVICE with the StreamID. A vDEVICE that an earlier attempt could not
+// destroy is used again, or destroyed if it is in the way.
+func (h *Host) newVDevice(d *Device, sid smmuv3.StreamID) (err error) {
+	if d.vdevice != 0 && d.virtID == sid {
+		return nil
+	}
+	for _, other := range h.devices {
+		if other == d || other.virtID == sid && other.stream == nil {
+			if err := h.k.destroy(&other.vdevice); err != nil {
+				return fmt.Errorf("vDEVICE of an earlier StreamID %v: %w", other.virtID, err)
+			}
+		}
+	}
+	d.vdevice, err = h.k.allocVDevice(d.id, h.nest.viommu, sid)
+	d.virtID = sid
+	return err
+}
+
+// FD returns the device's descriptor, for the VFIO requests that do not concern DMA: regions,
+// interrupts, reset. It is valid until Close.
 func (d *Device) FD() int { return d.fd }
 
-// Close gives the device back to VFIO. It must not be attached. The embedder's mappings of its regions have to be gone, for
-// they keep it open.
+// Close unbinds the device. It fails if the device is attached. The caller unmaps the device's regions
+// first, since a mapping keeps the device open.
 //
-// Whoever removes the device from the host, or binds it to another driver, waits until it is closed. VFIO tells of that by the
-// interrupt VFIO_PCI_REQ_IRQ_INDEX: a VMM that listens to it detaches the stream and closes the device.
+// The kernel waits for Close if someone removes the device or binds it to another driver. VFIO reports
+// that by the interrupt VFIO_PCI_REQ_IRQ_INDEX: the VMM then detaches the stream and closes the device.
 func (d *Device) Close() error {
 	d.host.plugging.Lock()
 	defer d.host.plugging.Unlock()
-	left, err := d.leave()
-	if left {
+	err := d.leave()
+	if err == nil {
 		err = d.host.k.unbind(d.fd)
 	}
 	if err != nil {
@@ -142,18 +175,21 @@ func (d *Device) Close() error {
 	return nil
 }
 
-// leave takes the device out of the host, unless it has left already.
-func (d *Device) leave() (left bool, err error) {
+// leave removes the device from the host.
+func (d *Device) leave() error {
 	h := d.host
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case d.closed:
-		return false, nil
+		return bridge.ErrClosed
 	case d.stream != nil:
-		return false, fmt.Errorf("the device is %w, as stream %v", bridge.ErrInUse, d.stream.sid)
+		return fmt.Errorf("device %w as stream %v", bridge.ErrInUse, d.stream.sid)
+	}
+	if err := h.k.destroy(&d.vdevice); err != nil {
+		return err
 	}
 	d.closed = true
 	h.devices = slices.DeleteFunc(h.devices, func(other *Device) bool { return other == d })
-	return true, nil
+	return nil
 }

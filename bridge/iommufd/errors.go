@@ -134,11 +134,11 @@ func failed(o op, err error) error {
 
 func (e *callError) Error() string {
 	s := fmt.Sprintf("%s: %v", e.op, e.errno)
-	if e.is != nil {
+	switch {
+	case e.advice != "":
+		s += fmt.Sprintf(" (%s)", e.advice)
+	case e.is != nil:
 		s += fmt.Sprintf(" (%v)", e.is)
-	}
-	if e.advice != "" {
-		s += ": " + e.advice
 	}
 	return s
 }

@@ -11,58 +11,73 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Sizes of what a vEVENTQ holds.
 const (
-	headerSize = 8
-	recordSize = headerSize + smmuv3.EventSize
-	// readRecords is how many events are read at once.
-	readRecords = 64
+	headerSize  = 8 // of struct iommufd_vevent_header
+	recordSize  = headerSize + smmuv3.EventSize
+	readRecords = 64 // events in one read
 )
 
-// queue is a vEVENTQ, by its descriptor.
+// queue is the descriptor of a vEVENTQ.
 type queue interface {
-	// Wait returns when there may be something to read, or an error once the queue is closed.
+	// Wait waits until there may be something to read. It fails when the queue is closed.
 	Wait() error
-	// Read takes what there is and does not wait: 0 means that the queue is empty.
+	// Read reads whole records and does not wait. It returns 0 if the queue is empty.
 	Read(p []byte) (n int, err error)
 	Close() error
 }
 
-// eventReader carries events from the kernel to the guest until it is closed.
+// claim is the sink of the device that the host belongs to.
+type claim struct {
+	mu   sync.Mutex // held while faults are read and delivered
+	sink func(smmuv3.Event)
+}
+
+func (c *claim) taken() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sink != nil
+}
+
+func (c *claim) take(sink func(smmuv3.Event)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sink = sink
+}
+
+// release removes the sink. On return, no call of it is in flight.
+func (c *claim) release() { c.take(nil) }
+
+// eventReader delivers the kernel's events to the sink until it is closed.
 type eventReader struct {
 	queue  queue
-	sink   func(smmuv3.Event)
+	claim  *claim
 	counts *counters
 	ended  chan struct{}
 	over   sync.WaitGroup
 
-	mu      sync.Mutex // held from a read until all that it brought has been delivered
+	// Guarded by claim.mu.
 	decoder decoder
 	buf     [readRecords * recordSize]byte
 }
 
-// startEvents starts the reader, with the first stream: before it there are no events, and the sink may not be known.
+// startEvents starts the reader with the first stream: no device reports faults earlier.
 func (h *Host) startEvents() {
 	if h.events != nil {
 		return
 	}
-	sink := h.sink
-	if sink == nil {
-		sink = func(smmuv3.Event) {}
-	}
-	h.events = &eventReader{queue: h.nest.events, sink: sink, counts: &h.counts, ended: make(chan struct{})}
+	h.events = &eventReader{queue: h.nest.events, claim: &h.claim, counts: &h.counts, ended: make(chan struct{})}
 	h.events.over.Go(h.events.run)
 }
 
-// settle has the sink called for all faults that the kernel has told of so far.
-func (h *Host) settle() {
+// deliverFaults delivers all faults that the kernel has reported.
+func (h *Host) deliverFaults() {
 	if h.events != nil {
-		// What could not be read now is left to the reader, which counts that, and tries again.
+		// If the queue cannot be read now, the reader counts the error and tries again.
 		_ = h.events.drain()
 	}
 }
 
-// close returns when the sink is called no more.
+// close stops the reader. On return, no call of the sink is in flight.
 func (r *eventReader) close() error {
 	close(r.ended)
 	err := r.queue.Close()
@@ -70,7 +85,7 @@ func (r *eventReader) close() error {
 	return err
 }
 
-// retryEvents is how long a queue is left alone that could not be read: the kernel may have been out of memory.
+// retryEvents is the pause after an error of the queue: the kernel may be out of memory.
 const retryEvents = 100 * time.Millisecond
 
 func (r *eventReader) run() {
@@ -96,11 +111,11 @@ func (r *eventReader) run() {
 	}
 }
 
-// drain delivers what the queue holds, and returns when that has been done, by whichever goroutine. It takes no more than the
-// queue can have held at first: a device gone wild may fill it as fast as it is read.
+// drain delivers the events in the queue. On return no other goroutine is still delivering one. It
+// reads at most eventDepth events, since a device can fill the queue as fast as drain reads it.
 func (r *eventReader) drain() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.claim.mu.Lock()
+	defer r.claim.mu.Unlock()
 	for range eventDepth / readRecords {
 		n, err := r.queue.Read(r.buf[:])
 		if n == 0 || err != nil {
@@ -113,23 +128,27 @@ func (r *eventReader) drain() error {
 
 func (r *eventReader) deliver(p []byte) {
 	lost := r.decoder.decode(p, func(e smmuv3.Event) {
-		if e, ok := guestView(e); ok {
-			r.counts.events.Add(1)
-			r.sink(e)
-		} else {
+		e, ok := guestView(e)
+		if !ok {
 			r.counts.withheld.Add(1)
+			return
+		}
+		r.counts.events.Add(1)
+		if r.claim.sink != nil {
+			r.claim.sink(e)
 		}
 	})
 	r.counts.lost.Add(lost)
 }
 
-// decoder takes apart what is read from a vEVENTQ: headers with sequence numbers, each followed by a record unless it stands
-// for events lost.
+// decoder decodes the contents of a vEVENTQ: headers with sequence numbers, each followed by an event
+// record unless the header reports lost events.
 type decoder struct {
-	next uint32 // the sequence number to come
+	next uint32 // the next sequence number
 }
 
-// decode calls emit for each record, and returns how many events are missing, as the sequence numbers tell.
+// decode calls emit for each record. It returns the number of missing events, which follows from the
+// sequence numbers.
 func (d *decoder) decode(p []byte, emit func(smmuv3.Event)) (lost uint64) {
 	for len(p) >= headerSize {
 		flags, sequence := binary.NativeEndian.Uint32(p), binary.NativeEndian.Uint32(p[4:])
@@ -137,7 +156,7 @@ func (d *decoder) decode(p []byte, emit func(smmuv3.Event)) (lost uint64) {
 		d.next = (sequence + 1) & uapi.MaxVEventSequence
 		p = p[headerSize:]
 		if flags&uapi.VEventFlagLostEvents != 0 {
-			lost++ // the number is that of the last one
+			lost++ // the sequence number is that of the last lost event
 			continue
 		}
 		if len(p) < smmuv3.EventSize {

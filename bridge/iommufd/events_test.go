@@ -162,7 +162,7 @@ func TestQueueThatCannotBeReadIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := brokenQueue{make(chan struct{}), make(chan struct{})}
 		var n counters
-		r := &eventReader{queue: q, counts: &n, ended: make(chan struct{})}
+		r := &eventReader{queue: q, claim: new(claim), counts: &n, ended: make(chan struct{})}
 		r.over.Go(r.run)
 		<-q.reads
 		<-q.reads
@@ -215,7 +215,7 @@ func TestFaultsReachTheSinkBeforeTheCallReturns(t *testing.T) {
 // A device gone wild fills its queue as fast as it is read, and must not hold the vCPU that waits for a SYNC.
 func TestDrainIsBounded(t *testing.T) {
 	delivered := 0
-	r := &eventReader{queue: wildQueue{}, counts: new(counters), sink: func(smmuv3.Event) { delivered++ }}
+	r := &eventReader{queue: wildQueue{}, counts: new(counters), claim: &claim{sink: func(smmuv3.Event) { delivered++ }}}
 	require.NoError(t, r.drain())
 	assert.Equal(t, eventDepth, delivered)
 }

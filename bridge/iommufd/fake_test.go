@@ -35,8 +35,10 @@ type fakeKernel struct {
 	devices  map[int]*object // by descriptor
 	maps     map[uint64]uint64
 	commands [][]smmuv3.Command // as they came, a request each
-	log      []string           // what was done, in order
-	events   *fakeQueue
+	// handled returns the entry_num of a request that succeeds, by the length of commands; nil for the true one.
+	handled func(request int, n uint32) uint32
+	log     []string // what was done, in order
+	events  *fakeQueue
 
 	// spoil is asked before each request, with its name and how many there have been of this name; other than nil is the
 	// answer.
@@ -171,7 +173,7 @@ func (k *fakeKernel) close(fd int) error {
 	delete(k.fds, fd)
 	if d := k.devices[fd]; d != nil {
 		k.detach(d)
-		if v := d.vdevice; v != nil {
+		if v := d.vdevice; v != nil && !k.refused {
 			assert.Fail(k.t, "a device was closed before its vDEVICE was destroyed, which leaks the id")
 		}
 		delete(k.devices, fd)
@@ -382,11 +384,92 @@ func (k *fakeKernel) ioctl(fd int, request uintptr, p unsafe.Pointer) error {
 		if k.get(a.HWPTID, "viommu") == nil || a.DataType != uapi.InvalidateDataARMSMMUv3 || a.EntryLen != 16 {
 			return unix.EINVAL
 		}
-		k.commands = append(k.commands, slices.Clone(unsafe.Slice((*smmuv3.Command)(a.Data), a.EntryNum)))
+		cmds := slices.Clone(unsafe.Slice((*smmuv3.Command)(a.Data), a.EntryNum))
+		k.commands = append(k.commands, cmds)
 		k.log = append(k.log, "invalidate")
+		if k.handled != nil {
+			a.EntryNum = k.handled(len(k.commands), a.EntryNum)
+			return nil
+		}
+		for i, c := range cmds {
+			if !k.accepts(k.get(a.HWPTID, "viommu").smmu, c) {
+				a.EntryNum = uint32(i)
+				return unix.EIO
+			}
+		}
 		return nil
 	}
 	return unix.ENOTTY
+}
+
+// accepts reports whether the kernel issues the command, as the newest kernels decide it: no unknown StreamID, no
+// reserved bit, and no combination of fields that would be CERROR_ILL on this SMMU. Bits are those of §4.3 to §4.5.
+func (k *fakeKernel) accepts(smmu *uapi.HWInfoARMSMMUv3, c smmuv3.Command) bool {
+	const (
+		vmid, sid, ssid, scale5 = 0xffff << 32, 0xffff_ffff << 32, 0xf_ffff << 12, 1 << 25
+		addr                    = 0xffff_ffff_ffff_f000
+	)
+	asid := uint64(0xff) << 48
+	if smmu.IDR[0]>>12&1 != 0 { // ASID16
+		asid = 0xffff << 48
+	}
+	ril, ds, substreams := smmu.IDR[3]>>10&1 != 0, smmu.IDR[5]>>7&1 != 0, smmu.IDR[1]>>6&31 != 0
+	known := func() bool {
+		for _, o := range k.objects {
+			if o.kind == "vdevice" && o.virtID == c[0]>>32 {
+				return true
+			}
+		}
+		return false
+	}
+	keep := [2]uint64{0xff}
+	switch c[0] & 0xff {
+	case 0x30:
+	case 0x10:
+		keep[0] |= vmid
+	case 0x11:
+		keep[0] |= vmid | asid
+	case 0x12, 0x13:
+		keep[0] |= vmid
+		if c[0]&0xff == 0x12 {
+			keep[0] |= asid
+		}
+		keep[1] |= addr | 1
+		if ril {
+			extent, tg, ttl := c[0]&(0x1f<<12|0x3f<<20), c[1]>>10&3, c[1]>>8&3
+			if tg == 0 && (extent != 0 || ttl != 0) || tg == 2 && ttl == 1 && !ds || tg != 0 && extent == 0 && ttl == 0 {
+				return false
+			}
+			keep[0] |= 0x1f<<12 | 0x3f<<20
+			keep[1] |= 0xf << 8
+			if !ds {
+				keep[0] &^= scale5
+			}
+		}
+	case 0x05, 0x06:
+		keep[0] |= sid
+		if c[0]&0xff == 0x05 {
+			keep[1] |= 1
+			if substreams {
+				keep[0] |= ssid
+			}
+		}
+		if !known() {
+			return false
+		}
+	case 0x40:
+		if smmu.IDR[0]>>10&1 == 0 || c[1]&0x3f > 52 || !known() {
+			return false
+		}
+		keep[0] |= sid
+		keep[1] |= addr | 0x3f
+		if substreams {
+			keep[0] |= ssid | 1<<11 | 1<<9
+		}
+	default:
+		return false
+	}
+	return c[0]&^keep[0] == 0 && c[1]&^keep[1] == 0
 }
 
 func (k *fakeKernel) hwpt(a *uapi.HWPTAlloc) error {

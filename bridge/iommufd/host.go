@@ -13,22 +13,24 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// DefaultPath is where Linux has iommufd.
+// DefaultPath is the device node of iommufd on Linux.
 const DefaultPath = "/dev/iommu"
 
-// Config is what a Host is made of. The zero value will do.
+// Config configures a Host. The zero value is valid.
 type Config struct {
-	// Path is the device node of iommufd; DefaultPath if empty.
+	// Path is the device node of iommufd. It defaults to DefaultPath.
 	Path string
-	// ATS offers the guest PCIe ATS. It is for a VMM that shows its guest devices with an ATS capability, and lets it
-	// reach the device's own switch: the kernel leaves it to the VMM to say so.
+	// ATS offers PCIe ATS to the guest if the physical SMMU has IDR0.ATS. Set it if the VMM shows the
+	// guest devices with an ATS capability and forwards writes of its enable bit: the kernel leaves that
+	// to the VMM.
 	ATS bool
 }
 
-// Host is a physical SMMU as one virtual machine sees it: a bridge.Host whose endpoints are *Device.
+// Host is a physical SMMU as one virtual machine sees it. It is a bridge.Host whose endpoints are
+// *Device.
 //
-// All methods may be called from any goroutine. Those which take long, and so may wait for each other, keep none of the others
-// waiting: Map and Unmap; Add, AddFD and Device.Close, for VFIO resets the device.
+// All methods can be called from any goroutine. Map and Unmap wait for each other, and so do Add,
+// AddFD and Device.Close, in which VFIO resets the device. None of them delays the other methods.
 type Host struct {
 	k    kernel
 	ats  bool
@@ -40,30 +42,33 @@ type Host struct {
 		slots  map[guestmem.GPA]guestmem.Slot
 	}
 
-	// plugging is held while a device is bound or closed, which is too long for mu: a vCPU may wait for that. It is taken first.
+	// plugging is held while a device is bound or closed. That takes too long for mu, which a vCPU may
+	// wait for. It is locked before mu.
 	plugging sync.Mutex
 
+	// mu guards all following fields.
 	mu      sync.Mutex
-	closed  bool  // set with plugging held, too
+	closed  bool  // written with plugging held as well
 	nest    *nest // nil before the first device
 	devices []*Device
 	streams map[smmuv3.StreamID]*stream
-	sink    func(smmuv3.Event)
-	events  *eventReader // nil before the first stream
-	// stale are tables that are in use no more and that the kernel would not destroy.
-	stale []id
-	batch batch
-	// translating is how many streams the guest's stage 1 translates for, and missed whether it has invalidated translations
-	// while that was 0.
+	guest   *smmuv3.IDRegs // nil before SetGuestIDs
+	events  *eventReader   // nil before the first stream
+	// leftovers are unused objects that the kernel would not destroy, users before what they use.
+	leftovers []id
+	batch     batch
+	// translating is the number of streams that stage 1 translates for. missed is set if the guest
+	// invalidated translations while that was 0.
 	translating int
 	missed      bool
 
+	claim  claim // has its own lock
 	counts counters
 }
 
 var _ bridge.Host = (*Host)(nil)
 
-// Open makes a host that has neither memory nor devices.
+// Open returns a host without memory and devices.
 func Open(cfg Config) (*Host, error) { return open(cfg, linux{}) }
 
 func open(cfg Config, sys system) (*Host, error) {
@@ -73,52 +78,83 @@ func open(cfg Config, sys system) (*Host, error) {
 	}
 	fd, err := sys.open(path)
 	if err != nil {
-		return nil, fmt.Errorf("iommufd: %s: %w", path, failed(opOpenIOMMU, err))
+		return nil, fmt.Errorf("iommufd: open %s: %w", path, failed(opOpenIOMMU, err))
 	}
 	h := &Host{ats: cfg.ATS, streams: make(map[smmuv3.StreamID]*stream)}
 	h.k.sys, h.k.fd = sys, fd
 	h.memory.slots = make(map[guestmem.GPA]guestmem.Slot)
 	if h.ioas, err = h.k.allocIOAS(); err != nil {
-		return nil, errors.Join(fmt.Errorf("iommufd: %s: %w", path, err), sys.close(fd))
+		return nil, errors.Join(fmt.Errorf("iommufd: open %s: %w", path, err), sys.close(fd))
 	}
 	return h, nil
 }
 
-// Capabilities is bridge.Host's. They are those of the first device's SMMU, and before that is added the error matches
-// ErrNoDevice. What the kernel does not vouch for in nested translation is left out, whatever the hardware has.
+// Capabilities implements bridge.Host. It returns those of the first device's SMMU. Before the first
+// Add the error matches ErrNoDevice. Features that the kernel does not support in nested translation
+// are left out.
 //
-// A guest's ID registers never change. A VMM whose first device is plugged in while the guest runs decides beforehand what the
-// guest is shown, and vsmmu.Device.Attach says then whether the hardware has it.
+// A guest's ID registers never change. If the VMM adds the first device while the guest runs, it
+// chooses the guest's ID registers without it, and vsmmu.Device.Attach checks that the hardware has
+// them.
 func (h *Host) Capabilities() (bridge.Capabilities, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.nest == nil {
-		return bridge.Capabilities{}, fmt.Errorf("iommufd: capabilities: %w", ErrNoDevice)
+		return bridge.Capabilities{}, ErrNoDevice
 	}
 	return bridge.Capabilities{IDs: h.nest.ids}, nil
 }
 
-// Events is bridge.Host's.
+// Events implements bridge.Host. Faults that the kernel reported for an earlier sink never reach a
+// later one.
 func (h *Host) Events(sink func(smmuv3.Event)) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if sink != nil && h.sink != nil {
-		return fmt.Errorf("iommufd: events: %w", bridge.ErrInUse)
+	if sink == nil {
+		h.claim.release()
+		h.deliverFaults() // to nobody
+		h.guest = nil
+		if h.nest != nil {
+			return h.nest.show(nil)
+		}
+		return nil
 	}
-	h.sink = sink
+	if h.closed {
+		return bridge.ErrClosed
+	}
+	if h.claim.taken() {
+		return bridge.ErrInUse
+	}
+	h.deliverFaults()
+	h.claim.take(sink)
 	return nil
 }
 
-// SetGuestIDs is bridge.Host's.
-func (h *Host) SetGuestIDs(smmuv3.IDRegs) error { return nil }
+// SetGuestIDs implements bridge.Host. It fails if the registers show ATS, ASID16, CD2L, SSIDSIZE, RIL
+// or DS beyond the Capabilities: the hardware would not execute the guest's commands as the guest
+// means them.
+func (h *Host) SetGuestIDs(ids smmuv3.IDRegs) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return bridge.ErrClosed
+	}
+	if h.nest != nil {
+		if err := h.nest.show(&ids); err != nil {
+			return err
+		}
+	}
+	h.guest = &ids
+	return nil
+}
 
-// Attach is bridge.Host's. ep is a *Device of this host.
+// Attach implements bridge.Host. The endpoint is a *Device of this host.
 func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s, err := h.attach(sid, ep)
 	if err != nil {
-		return nil, fmt.Errorf("iommufd: attach stream %v: %w", sid, err)
+		return nil, err
 	}
 	return s, nil
 }
@@ -127,46 +163,53 @@ func (h *Host) attach(sid smmuv3.StreamID, ep bridge.Endpoint) (*stream, error) 
 	d, ok := ep.(*Device)
 	switch {
 	case !ok || d == nil:
-		return nil, fmt.Errorf("%w: %T", bridge.ErrEndpoint, ep)
+		return nil, fmt.Errorf("%w: %T (want a *iommufd.Device)", bridge.ErrEndpoint, ep)
 	case d.host != h:
-		return nil, fmt.Errorf("%w: it is another host's", bridge.ErrEndpoint)
+		return nil, fmt.Errorf("%w: the device belongs to another host", bridge.ErrEndpoint)
 	case h.closed || d.closed:
 		return nil, bridge.ErrClosed
 	case h.streams[sid] != nil:
-		return nil, fmt.Errorf("the StreamID is %w", bridge.ErrInUse)
+		return nil, fmt.Errorf("StreamID %w", bridge.ErrInUse)
 	case d.stream != nil:
-		return nil, fmt.Errorf("the device is %w, as stream %v", bridge.ErrInUse, d.stream.sid)
+		return nil, fmt.Errorf("device %w as stream %v", bridge.ErrInUse, d.stream.sid)
+	}
+	if err := h.destroyLeftovers(); err != nil {
+		return nil, err
 	}
 	h.startEvents()
-	s := &stream{host: h, dev: d, sid: sid}
-	// The vDEVICE comes first: without one the kernel reports no faults, and has no StreamID for CFGI_CD and ATC_INV.
-	var err error
-	if s.vdevice, err = h.k.allocVDevice(d.id, h.nest.viommu, sid); err != nil {
+	// Without a vDEVICE the kernel reports no faults and does not know the StreamID in CFGI_CD and
+	// ATC_INV.
+	if err := h.newVDevice(d, sid); err != nil {
 		return nil, err
 	}
 	if err := h.k.attach(d.fd, h.nest.abort); err != nil {
-		return nil, errors.Join(err, h.k.destroy(&s.vdevice))
+		_ = h.k.destroy(&d.vdevice) // the next Attach or Close tries again
+		return nil, err
 	}
-	s.shared = h.nest.abort
+	s := &stream{host: h, dev: d, sid: sid, shared: h.nest.abort}
 	h.streams[sid] = s
 	d.stream = s
 	return s, nil
 }
 
-// Close is bridge.Host's. The host is closed whatever the error says: what the kernel would not give back, it drops with the
-// descriptor. The embedder's mappings of the devices' regions have to be gone, for they keep the devices open.
+// Close destroys everything. The host is closed even if there is an error: the kernel frees the rest
+// when it closes the descriptor. The caller unmaps the devices' regions first, since a mapping keeps
+// the device open. Calls after the first return bridge.ErrClosed.
 func (h *Host) Close() error {
 	h.plugging.Lock()
 	defer h.plugging.Unlock()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		return nil
+		return fmt.Errorf("iommufd: close: %w", bridge.ErrClosed)
 	}
 	h.closed = true
 	var errs []error
 	for _, s := range h.streams {
-		errs = append(errs, s.unplug(), h.k.destroy(&s.vdevice))
+		errs = append(errs, s.detach())
+	}
+	for _, d := range h.devices {
+		_ = h.k.destroy(&d.vdevice) // tried again below
 	}
 	if h.events != nil {
 		errs = append(errs, h.events.close())
@@ -176,14 +219,22 @@ func (h *Host) Close() error {
 		d.closed = true
 		errs = append(errs, h.k.unbind(d.fd))
 	}
-	h.devices = nil
-	// What would not go before must now, with no device left to use it.
+	// No device uses the rest any more.
 	for _, s := range h.streams {
-		errs = append(errs, s.drop())
+		s.replaceTable(0, 0, vSTE{})
 	}
-	errs = append(errs, h.sweep())
+	for _, d := range h.devices {
+		errs = append(errs, h.k.destroy(&d.vdevice))
+	}
+	h.devices = nil
+	errs = append(errs, h.destroyLeftovers())
 	if h.nest != nil {
-		errs = append(errs, h.nest.destroy(&h.k))
+		if h.nest.events != nil {
+			errs = append(errs, h.nest.events.Close())
+		}
+		for _, object := range h.nest.objects() {
+			errs = append(errs, h.k.destroy(object))
+		}
 	}
 	errs = append(errs, h.closeMemory(), h.k.sys.close(h.k.fd))
 	if err := errors.Join(errs...); err != nil {
@@ -192,26 +243,26 @@ func (h *Host) Close() error {
 	return nil
 }
 
-// discard gives back a table that is not attached. If the kernel will not have it, that is no matter of what is attached now,
-// and is tried again later.
-func (h *Host) discard(table id) {
-	if h.k.destroy(&table) != nil {
-		h.stale = append(h.stale, table)
+// discard destroys an object that is not in use. If the kernel refuses, the object joins the
+// leftovers.
+func (h *Host) discard(object id) {
+	if h.k.destroy(&object) != nil {
+		h.leftovers = append(h.leftovers, object)
 	}
 }
 
-// maxStale is how many tables may wait for the kernel to destroy them. A guest could have them pile up otherwise.
-const maxStale = 16
+// maxLeftovers limits the leftovers, since a guest could add one with each new STE.
+const maxLeftovers = 16
 
-// sweep tries again what discard could not do. It fails if too many are left.
-func (h *Host) sweep() error {
+// destroyLeftovers tries again to destroy the leftovers. It fails if too many remain.
+func (h *Host) destroyLeftovers() error {
 	var errs []error
-	h.stale = slices.DeleteFunc(h.stale, func(table id) bool {
-		err := h.k.destroy(&table)
+	h.leftovers = slices.DeleteFunc(h.leftovers, func(object id) bool {
+		err := h.k.destroy(&object)
 		errs = append(errs, err)
 		return err == nil
 	})
-	if len(h.stale) >= maxStale || h.closed {
+	if len(h.leftovers) >= maxLeftovers || h.closed {
 		return errors.Join(errs...)
 	}
 	return nil

@@ -11,53 +11,65 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// maxBatch is how many commands are sent in one request. The kernel takes more, but copies them to memory that it wants in one
-// piece, and up to 32 KiB it is sure to find that.
+// maxBatch limits the commands of one request. Older kernels copy them to one piece of memory, and
+// an allocation of 32 KiB does not fail.
 const maxBatch = 2048
 
-// batch is a request under way. It is kept, so that none has to be allocated.
+// batch holds the commands of the next requests. It belongs to the host so that Invalidate
+// allocates nothing.
 type batch struct {
 	arg  uapi.HWPTInvalidate
 	n    int
 	cmds [maxBatch]smmuv3.Command
 }
 
-// Invalidate is bridge.Host's. All commands go to the kernel in one request, unless there are more than 2048 or a hardware
-// erratum has them repeated. What a command has in reserved fields is left out, and so are commands that have nothing to do:
-// those for streams that are not attached, and, while stage 1 translates for no stream, those for translations.
+// Invalidate implements bridge.Host. The commands go to the kernel in order. A request holds up to
+// 2048 commands, and either ATC_INVs or others: the kernel ends each request with a SYNC, and a TLBI
+// must complete before the ATC_INV that follows it (§4.5.1). A hardware erratum makes the host send
+// TLBI and CFGI commands twice.
 //
-// All faults that the kernel has told of by then have reached the sink of Events. Between the hardware's event queue and the
-// kernel's there is a thread of the kernel's own, and no request tells whether it has caught up: a fault may still come late.
+// Invalidate clears reserved fields and reads the others as an SMMU with the ID registers of
+// SetGuestIDs does. It drops commands without effect: CFGI_CD, CFGI_CD_ALL and ATC_INV for streams
+// that do not use CDs or ATS, and TLBIs while stage 1 translates for no stream.
 //
-// An error is one of all commands: how many the kernel says to have handled means nothing then, as it has converted them in
-// blocks and issued fewer. None is bridge.ErrATCTimeout: where an endpoint does not complete an ATC_INV in time, the kernel tries
-// the SYNC again, which then completes, and tells nobody but its log; one that never completes is ETIMEDOUT, whatever it
-// waits for.
+// All faults that the kernel has reported by then have reached the sink of Events. The kernel moves
+// faults from the hardware's event queue in a thread of its own, and no request waits for that
+// thread. So a fault may still come late.
+//
+// After an error, any of the commands may have been executed or not. The kernel's count of handled
+// commands is not exact, so the host does not rely on it. No error is bridge.ErrATCTimeout: if an
+// endpoint does not complete an ATC_INV in time, the kernel logs it and the request succeeds.
 func (h *Host) Invalidate(cmds []smmuv3.Command) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		return fmt.Errorf("iommufd: invalidate: %w", bridge.ErrClosed)
+		return bridge.ErrClosed
 	}
 	if h.nest == nil {
-		return nil // nothing has been translated yet
+		return nil // no device, so no translation
 	}
 	err := h.send(cmds...)
-	h.settle()
-	if err != nil {
-		return fmt.Errorf("iommufd: invalidate: %w", err)
-	}
-	return nil
+	h.deliverFaults()
+	return err
 }
 
+// send executes the commands. It sends none if a host does not execute one of them.
 func (h *Host) send(cmds ...smmuv3.Command) error {
+	set := h.nest.commands
+	if len(cmds) > maxBatch { // otherwise the loop below sees all commands before it sends one
+		for i := range cmds {
+			if !set.executes(&cmds[i]) {
+				return notExecuted(cmds[i])
+			}
+		}
+	}
 	h.batch.n = 0
 	for _, c := range cmds {
-		c, ok := h.nest.commands.physical(c)
+		c, ok := set.physical(c)
 		if !ok {
-			return fmt.Errorf("%v is none of a host's commands", c.Opcode())
+			return notExecuted(c)
 		}
-		if !h.concerns(c) {
+		if !h.hasEffect(c) {
 			continue
 		}
 		h.batch.cmds[h.batch.n] = c
@@ -71,29 +83,33 @@ func (h *Host) send(cmds ...smmuv3.Command) error {
 	return h.flush()
 }
 
-// concerns reports whether a command has anything to do here. The kernel answers one for a StreamID that it does not know with
-// an error, where the architecture has it do nothing (§4.1.7).
-func (h *Host) concerns(c smmuv3.Command) bool {
+func notExecuted(c smmuv3.Command) error {
+	return fmt.Errorf("%v is not a command a host executes", c.Opcode())
+}
+
+// hasEffect reports whether the command can invalidate something. The kernel answers a command for an
+// unknown StreamID with an error, but the architecture lets it have no effect (§4.1.7).
+func (h *Host) hasEffect(c smmuv3.Command) bool {
 	switch c.Opcode() {
 	case smmuv3.OpCfgiCD, smmuv3.OpCfgiCDAll:
-		// A stream that does not translate has no CD. Those it had went with its STE (§4.3.1).
+		// A stream that does not translate has no CD: a change of its STE dropped them (§4.3.1).
 		s := h.streams[c.StreamID()]
 		return s != nil && s.own != 0
 	case smmuv3.OpATCInv:
-		// An SMMU without ATS takes the command for an error, and a device without it caches nothing.
+		// The kernel enables ATS only for streams with EATS, and drops the endpoint's translations
+		// when it disables ATS. An SMMU without ATS raises CERROR_ILL.
 		s := h.streams[c.StreamID()]
-		return s != nil && h.nest.ids.Has(smmuv3.ATS) && !s.dev.noATS
+		return s != nil && s.usesATS()
 	}
-	// TLBI. Stale translations that nothing uses may stay, until something does: see catchUp.
 	if h.translating == 0 {
-		h.missed = true
+		h.missed = true // stale translations stay until a stream can use them: see catchUp
 		return false
 	}
 	return true
 }
 
-// catchUp makes up for what was not invalidated while stage 1 translated for no stream, before it does for one again: a change of
-// the STE leaves translations where they are (§4.3.1), and the VMID by which the hardware knows them stays the guest's.
+// catchUp invalidates all translations if TLBIs were dropped while stage 1 translated for no stream.
+// A change of the STE keeps translations (§4.3.1), and the guest keeps its VMID.
 func (h *Host) catchUp() error {
 	if !h.missed {
 		return nil
@@ -104,34 +120,50 @@ func (h *Host) catchUp() error {
 	return err
 }
 
+// flush sends the batch, as one request for each run of ATC_INVs or other commands.
 func (h *Host) flush() error {
-	n := h.batch.n
-	h.batch.n = 0
-	if n == 0 {
-		return nil
+	b := &h.batch
+	cmds := b.cmds[:b.n]
+	b.n = 0
+	for len(cmds) > 0 {
+		atc, n := isATC(cmds[0]), 1
+		for n < len(cmds) && isATC(cmds[n]) == atc {
+			n++
+		}
+		if err := h.request(cmds[:n]); err != nil {
+			return err
+		}
+		// T264-SMMU-3: a TLBI or CFGI may fail to take effect unless it and its SYNC are repeated.
+		if h.nest.repeats && !atc {
+			if err := h.request(cmds[:n]); err != nil {
+				return err
+			}
+		}
+		cmds = cmds[n:]
 	}
-	times := 1
-	if h.nest.repeats {
-		// Each time with the SYNC that the kernel adds. ATC_INV goes along: it must come after a TLBI that has worked.
-		times = 2
+	return nil
+}
+
+func isATC(c smmuv3.Command) bool { return c.Opcode() == smmuv3.OpATCInv }
+
+// request sends commands of the batch in one request.
+func (h *Host) request(cmds []smmuv3.Command) error {
+	n := uint32(len(cmds))
+	h.batch.arg = uapi.HWPTInvalidate{
+		Size:     uapi.SizeOf[uapi.HWPTInvalidate](),
+		HWPTID:   uint32(h.nest.viommu),
+		Data:     unsafe.Pointer(unsafe.SliceData(cmds)),
+		DataType: uapi.InvalidateDataARMSMMUv3,
+		EntryLen: smmuv3.CommandSize,
+		EntryNum: n,
 	}
-	for range times {
-		h.batch.arg = uapi.HWPTInvalidate{
-			Size:     uapi.SizeOf[uapi.HWPTInvalidate](),
-			HWPTID:   uint32(h.nest.viommu),
-			Data:     unsafe.Pointer(&h.batch.cmds),
-			DataType: uapi.InvalidateDataARMSMMUv3,
-			EntryLen: smmuv3.CommandSize,
-			EntryNum: uint32(n),
-		}
-		h.counts.requests.Add(1)
-		h.counts.commands.Add(uint64(n))
-		if err := h.k.invalidate(&h.batch.arg); err != nil {
-			return fmt.Errorf("%d commands: %w", n, err)
-		}
-		if done := h.batch.arg.EntryNum; done != uint32(n) {
-			return fmt.Errorf("%s: %d commands handled of %d", opInvalidate, done, n)
-		}
+	h.counts.requests.Add(1)
+	h.counts.commands.Add(uint64(n))
+	if err := h.k.invalidate(&h.batch.arg); err != nil {
+		return fmt.Errorf("%d commands: %w", n, err)
+	}
+	if done := h.batch.arg.EntryNum; done != n {
+		return fmt.Errorf("%s: the kernel handled %d of %d commands", opInvalidate, done, n)
 	}
 	return nil
 }

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
-	"github.com/go-vsmmu/vsmmuv3/bridge/iommufd/internal/uapi"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -41,10 +40,12 @@ func TestReservedFieldsAreLeftOut(t *testing.T) {
 		{"TLBI_NH_VAA", ril, c{0x13 | high, ones}, c{0x0000_ffff_01f1_f013, 0xffff_ffff_ffff_ff01}},
 		{"§4.4.1.1 no range where TG is 0", ril, c{0x12 | 0x1f<<12 | 0x1f<<20, 0x1301}, c{0x12, 0x1001}},
 		{"§4.4.1.1 a range", ril, c{0x12 | 3<<12 | 2<<20, 0x1000 | 1<<10}, c{0x12 | 3<<12 | 2<<20, 0x1000 | 1<<10}},
-		{"§4.4.1.1 a level and no range", ril, c{0x12, 0x1000 | 1<<10 | 3<<8}, c{0x12, 0x1000 | 1<<10 | 3<<8}},
+		{"§4.4.1.1 a level and no range", ril, c{0x12, 0x1000 | 1<<10 | 3<<8 | 1}, c{0x12, 0x1000 | 1<<10 | 3<<8 | 1}},
+		{"§4.4.1.1 Leaf=0 drops the level", ril, c{0x12, 0x1000 | 1<<10 | 3<<8}, c{0x12, 0x1000}},
+		{"§4.4.1.1 Leaf=0 drops the level and keeps the range", ril, c{0x12 | 3<<12, 0x1000 | 1<<10 | 3<<8}, c{0x12 | 3<<12, 0x1000 | 1<<10}},
 		{"§4.4.1.1 TG and nothing else is reserved", ril, c{0x12, 0x1000 | 1<<10}, c{0x12, 0x1000}},
-		{"§4.4.1.1 16 KiB at level 1 is no level", ril, c{0x12, 0x4000 | 2<<10 | 1<<8}, c{0x12, 0x4000}},
-		{"§4.4.1.1 16 KiB at level 1 with DS", ds, c{0x12, 0x4000 | 2<<10 | 1<<8}, c{0x12, 0x4000 | 2<<10 | 1<<8}},
+		{"§4.4.1.1 16 KiB at level 1 is no level", ril, c{0x12, 0x4000 | 2<<10 | 1<<8 | 1}, c{0x12, 0x4000 | 1}},
+		{"§4.4.1.1 16 KiB at level 1 with DS", ds, c{0x12, 0x4000 | 2<<10 | 1<<8 | 1}, c{0x12, 0x4000 | 2<<10 | 1<<8 | 1}},
 		{"§4.4.1.1 Scale has five bits without DS", ril, c{0x12 | 0x20<<20, 0x1000 | 1<<10}, c{0x12, 0x1000}},
 		{"CFGI_CD has no SSV", ril, c{0x05 | high, ones}, c{0xffff_ffff_ffff_f005, 1}},
 		{"CFGI_CD without SubstreamIDs", small, c{0x05 | high, ones}, c{0xffff_ffff_0000_0005, 1}},
@@ -107,16 +108,6 @@ func TestOneRequestABatch(t *testing.T) {
 	k.commands = nil
 	require.NoError(t, h.Invalidate(nil))
 	assert.Empty(t, k.commands)
-}
-
-// T264-SMMU-3: TLBI and CFGI with the SYNC after them are issued twice, and ATC_INV has to come after the second TLBI.
-func TestErratumRepeats(t *testing.T) {
-	k := newFake(t)
-	k.smmus[dev0].Flags = uapi.HWInfoErrataRepeatTLBICFGI
-	h := translated(t, k)
-	cmds := pages(3)
-	require.NoError(t, h.Invalidate(cmds))
-	assert.Equal(t, [][]smmuv3.Command{cmds, cmds}, k.commands)
 }
 
 // The kernel converts entries in order and issues them in blocks of 63: how many it says to have handled is not how many have
@@ -192,21 +183,6 @@ func TestTranslationsOfNobodyAreInvalidatedLater(t *testing.T) {
 	assert.EqualValues(t, 0x9, ste[0], "the stage before stands")
 	require.NoError(t, s.Bind(translate(0x1000)))
 	assert.Equal(t, everything, took(), "it is still owed")
-}
-
-func TestATCInvGoesToDevicesWithATS(t *testing.T) {
-	k := newFake(t)
-	k.caps[dev1] = uapi.HWCapPCIATSNotSupported
-	h := openFake(t, k, Config{ATS: true})
-	for i, path := range []string{dev0, dev1} {
-		d, err := h.Add(path)
-		require.NoError(t, err)
-		_, err = h.Attach(smmuv3.StreamID(i), d)
-		require.NoError(t, err)
-	}
-	with, without := smmuv3.Command{0x40, 52}, smmuv3.Command{0x1_0000_0040, 52}
-	require.NoError(t, h.Invalidate([]smmuv3.Command{with, without}))
-	assert.Equal(t, [][]smmuv3.Command{{with}}, k.commands)
 }
 
 func TestInvalidateAllocatesNothing(t *testing.T) {

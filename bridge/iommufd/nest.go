@@ -3,44 +3,56 @@
 package iommufd
 
 import (
-	"errors"
+	"fmt"
 
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// eventDepth is how many events the kernel keeps until they are read. More than that come only of a device gone wild, and
-// losing those is what the limit is for.
+// eventDepth is the number of events that the kernel keeps until they are read. A device that faults
+// faster loses events.
 const eventDepth = 1024
 
-// nest is what all devices of a host share. It is made with the first of them and stays until the host is closed: what the
-// guest has been shown must hold for a device that comes after the last has left.
+// nest holds the kernel objects that all devices of a host share. The first device creates it, and it
+// stays until the host is closed: a device that comes after the last one has left must have what the
+// guest was shown.
 type nest struct {
-	ids     smmuv3.IDRegs
-	stalls  bool // a faulting transaction could stall
-	repeats bool // invalidations are issued twice
-	regs    [6]uint32
-	// commands are those that may be sent.
-	commands *commandSet
+	ids     smmuv3.IDRegs // Capabilities
+	stalls  bool          // the hardware can stall
+	repeats bool          // TLBI and CFGI commands are sent twice
+	regs    [6]uint32     // IDR0 to IDR5 of the hardware
+
+	guest    smmuv3.IDRegs // the ID registers that the guest reads; ids if unknown
+	commands *commandSet   // of guest
 
 	parent id // stage 2
 	viommu id
 	abort  id
 	bypass id
 	queue  id
-	events queue // by its descriptor, with which the kernel keeps it until that is closed
+	events queue // holds the vEVENTQ object until it is closed
 }
 
-// newNest makes everything, or leaves nothing.
-func newNest(k *kernel, device, ioas id, hw hardware, ats bool) (*nest, error) {
-	ids, err := hw.idRegs(ats)
+// newNest creates the shared objects. After an error none is left, except in h.leftovers.
+func (h *Host) newNest(device id, hw hardware) error {
+	ids, err := hw.idRegs(h.ats)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	n := &nest{ids: ids, stalls: hw.stalls(), repeats: hw.repeats(), regs: hw.regs.IDR, commands: newCommandSet(&ids)}
-	if err := n.make(k, device, ioas); err != nil {
-		return nil, errors.Join(err, n.destroy(k))
+	n := &nest{ids: ids, stalls: hw.stalls(), repeats: hw.repeats(), regs: hw.regs.IDR}
+	if err := n.show(h.guest); err != nil {
+		return err
 	}
-	return n, nil
+	if err := n.make(&h.k, device, h.ioas); err != nil {
+		if n.events != nil {
+			_ = n.events.Close()
+		}
+		for _, object := range n.objects() {
+			h.discard(*object)
+		}
+		return err
+	}
+	h.nest = n
+	return nil
 }
 
 func (n *nest) make(k *kernel, device, ioas id) (err error) {
@@ -65,15 +77,23 @@ func (n *nest) make(k *kernel, device, ioas id) (err error) {
 	return failed(opQueue, err)
 }
 
-// destroy takes down what there is, users before what they use. An error does not stop it, and what could not be destroyed
-// keeps its id.
-func (n *nest) destroy(k *kernel) error {
-	var errs []error
-	if n.events != nil {
-		errs = append(errs, n.events.Close())
+// objects returns the objects, users before what they use.
+func (n *nest) objects() []*id {
+	return []*id{&n.bypass, &n.abort, &n.queue, &n.viommu, &n.parent}
+}
+
+// show records the ID registers that the guest reads; nil stands for all that the host offers. It
+// fails if they show a feature on which commands or STEs depend and which the host does not offer.
+func (n *nest) show(guest *smmuv3.IDRegs) error {
+	if guest == nil {
+		guest = &n.ids
 	}
-	for _, object := range []*id{&n.bypass, &n.abort, &n.queue, &n.viommu, &n.parent} {
-		errs = append(errs, k.destroy(object))
+	for _, f := range []smmuv3.IDField{smmuv3.ATS, smmuv3.ASID16, smmuv3.CD2L, smmuv3.SSIDSIZE, smmuv3.RIL, smmuv3.DS} {
+		if shown, has := guest.Get(f), n.ids.Get(f); shown > has {
+			return fmt.Errorf("%w: the guest was shown %v = %d but the host offers %d", ErrUnsupported, f, shown, has)
+		}
 	}
-	return errors.Join(errs...)
+	n.guest = *guest
+	n.commands = newCommandSet(guest)
+	return nil
 }

@@ -10,31 +10,28 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// stream is an attached device. Bind and Close take the host's lock, and the other methods hold it.
+// stream is an attached device. Bind and Close take the host's lock. The other methods need it held.
 type stream struct {
-	host    *Host
-	dev     *Device
-	sid     smmuv3.StreamID
-	vdevice id
+	host *Host
+	dev  *Device
+	sid  smmuv3.StreamID
 
-	// One of these is attached: a table that all streams share, or the stream's own with the vSTE that it was made from.
-	// With neither, the device is detached and its DMA blocked.
+	// The table that the device is attached to: one that all streams share, or the stream's own, which
+	// was made from ste. If both are zero, the device is detached and its DMA is blocked.
 	shared id
 	own    id
 	ste    vSTE
 }
 
-// Bind is bridge.Stream's. Stages that the kernel or the hardware does not take are rejected; the error then names the fields
-// or holds the errno. A device that cannot be made to abort by its table is detached, which blocks its DMA as well.
+// Bind implements bridge.Stream. It rejects a stage that the kernel or the hardware does not accept;
+// the error names the field or holds the errno. If the kernel cannot attach the table that aborts,
+// Bind detaches the device, which also blocks its DMA.
 func (s *stream) Bind(g bridge.GuestStage) error {
 	s.host.mu.Lock()
 	defer s.host.mu.Unlock()
 	err := s.bind(g)
-	s.host.settle()
-	if err != nil {
-		return fmt.Errorf("iommufd: bind stream %v to %v: %w", s.sid, g, err)
-	}
-	return nil
+	s.host.deliverFaults()
+	return err
 }
 
 func (s *stream) bind(g bridge.GuestStage) error {
@@ -44,42 +41,42 @@ func (s *stream) bind(g bridge.GuestStage) error {
 	n := s.host.nest
 	switch g.Disposition {
 	case bridge.Abort:
-		err := s.share(n.abort)
-		if err != nil && s.unplug() == nil {
+		err := s.attachShared(n.abort)
+		if err != nil && s.detach() == nil {
 			return nil
 		}
 		return err
 	case bridge.Bypass:
-		return s.share(n.bypass)
+		return s.attachShared(n.bypass)
 	case bridge.Translate:
-		ste, err := steOf(g, &n.ids, n.stalls)
+		ste, err := steOf(g, &n.guest, n.stalls)
 		if err != nil {
 			return err
 		}
 		return s.translate(ste)
 	}
-	return fmt.Errorf("%w: disposition %d", bridge.ErrRejected, g.Disposition)
+	return fmt.Errorf("%w: disposition %d", bridge.ErrRejected, uint8(g.Disposition))
 }
 
-// share attaches a table that is not the stream's own.
-func (s *stream) share(table id) error {
+// attachShared attaches the device to a table that all streams share.
+func (s *stream) attachShared(table id) error {
 	if s.shared == table {
 		return nil
 	}
 	if err := s.host.k.attach(s.dev.fd, table); err != nil {
 		return err
 	}
-	s.stands(table, 0, vSTE{})
+	s.replaceTable(table, 0, vSTE{})
 	return nil
 }
 
-// translate attaches a table made from the vSTE.
+// translate attaches the device to a table made from the vSTE.
 func (s *stream) translate(ste vSTE) error {
 	k := &s.host.k
 	if s.own != 0 {
-		// The kernel does not touch the hardware, and so leaves cached CDs where they are, if the physical STE comes out the
-		// same: two stages may differ only in what it does not carry out, such as EATS. CDs that the old stage caches from
-		// now on are those that the new one would.
+		// If the physical STE does not change, the kernel does not invalidate anything, and cached CDs
+		// stay. Two stages may differ only in EATS, for example, which the kernel may ignore. The old and
+		// the new stage have the same CD table then, so CDs cached after this command are current.
 		if err := s.host.send(smmuv3.NewCfgiCDAll(s.sid)); err != nil {
 			return err
 		}
@@ -89,7 +86,7 @@ func (s *stream) translate(ste vSTE) error {
 	} else if err := s.host.catchUp(); err != nil {
 		return err
 	}
-	if err := s.host.sweep(); err != nil {
+	if err := s.host.destroyLeftovers(); err != nil {
 		return err
 	}
 	table, err := k.allocNested(s.dev.id, s.host.nest.viommu, ste)
@@ -100,12 +97,12 @@ func (s *stream) translate(ste vSTE) error {
 		s.host.discard(table)
 		return err
 	}
-	s.stands(0, table, ste)
+	s.replaceTable(0, table, ste)
 	return nil
 }
 
-// stands notes what is attached, and gives back the table that it has replaced.
-func (s *stream) stands(shared, own id, ste vSTE) {
+// replaceTable records the table that is attached and destroys the stream's previous own table.
+func (s *stream) replaceTable(shared, own id, ste vSTE) {
 	replaced := s.own
 	s.shared, s.own, s.ste = shared, own, ste
 	if own != 0 {
@@ -117,36 +114,42 @@ func (s *stream) stands(shared, own id, ste vSTE) {
 	s.host.discard(replaced)
 }
 
-// unplug leaves the device without a table.
-func (s *stream) unplug() error {
+// usesATS reports whether the kernel enabled ATS for the stream: its table translates and has EATS,
+// and the device supports ATS.
+func (s *stream) usesATS() bool {
+	return s.own != 0 && s.ste.eats() == smmuv3.EATSFull && !s.dev.noATS
+}
+
+// detach detaches the device from its table, which blocks its DMA.
+func (s *stream) detach() error {
 	err := s.host.k.detach(s.dev.fd)
-	// A device that is gone has none.
-	if err != nil && !errors.Is(err, bridge.ErrGone) {
+	if err != nil && !errors.Is(err, bridge.ErrGone) { // a device that is gone has no table
 		return err
 	}
-	s.stands(0, 0, vSTE{})
+	s.replaceTable(0, 0, vSTE{})
 	return nil
 }
 
-// Close is bridge.Stream's. The device stays bound, its DMA blocked, and may be attached again. After an error the StreamID
-// stays in use, and another Close tries again; a device that cannot be detached aborts, if it can be made to.
+// Close implements bridge.Stream. The device stays bound with its DMA blocked, and can be attached
+// again. After an error the StreamID is still in use and Close can be called again; a device that the
+// kernel cannot detach aborts if possible.
 func (s *stream) Close() error {
 	s.host.mu.Lock()
 	defer s.host.mu.Unlock()
-	if err := s.close(); err != nil {
-		return fmt.Errorf("iommufd: close stream %v: %w", s.sid, err)
-	}
-	return nil
+	return s.close()
 }
 
 func (s *stream) close() error {
 	if s.closed() {
 		return bridge.ErrClosed
 	}
-	if err := s.unplug(); err != nil {
-		return errors.Join(err, s.share(s.host.nest.abort))
+	if err := s.detach(); err != nil {
+		if aborts := s.attachShared(s.host.nest.abort); aborts != nil {
+			return fmt.Errorf("%w; the stream does not abort either: %w", err, aborts)
+		}
+		return err
 	}
-	if err := s.host.k.destroy(&s.vdevice); err != nil {
+	if err := s.host.k.destroy(&s.dev.vdevice); err != nil {
 		return err
 	}
 	s.dev.stream = nil
@@ -154,11 +157,5 @@ func (s *stream) close() error {
 	return nil
 }
 
-// closed reports whether the stream is, by itself or with its host: from then on the device does no DMA for it.
+// closed reports whether the stream or its host is closed. The device makes no DMA for it then.
 func (s *stream) closed() bool { return s.dev.stream != s || s.host.closed }
-
-// drop gives back what a Close has not, once the device is unbound and uses none of it.
-func (s *stream) drop() error {
-	s.stands(0, 0, vSTE{})
-	return s.host.k.destroy(&s.vdevice)
-}
