@@ -1,0 +1,33 @@
+// Package vsmmutest plays the guest's SMMU driver in tests: it writes the structures that a
+// driver writes, gives the SMMU commands and reads the events that come back.
+//
+// It has two layers:
+//
+//   - RAM hands out guest memory. NewStage1, NewStage2, NewCDTable and NewStreamTable build the
+//     architecture's structures in it. This layer needs nothing but a guestmem.Memory, so it serves
+//     tests of a bridge.Host too.
+//   - Guest adds the driver: it enables an SMMU through its registers, maps and unmaps, runs
+//     commands and waits for them. It needs a RegisterFile: a vsmmu.Device, a transcript.Recorder,
+//     or an adapter that sends accesses through a VMM's own bus.
+//
+// A test of an embedding looks like this:
+//
+//	g := vsmmutest.NewGuest(ram, guestmem.Range{GPA: 0x4000_0000, Len: 16 << 20}, smmu)
+//	err := g.Enable()                                  // tables, queues, CR0
+//	err = g.MapStage1(sid, 0x1_0000, page, 0x1000)     // CD, page tables, STE, CFGI_STE, SYNC
+//	// … DMA by the device at IOVA 0x1_0000 …
+//	err = g.Unmap(sid, 0x1_0000, 0x1000)               // TLBI, SYNC
+//	ev, ok, err := g.Event()                           // what the SMMU reported
+//
+// Everything returns errors and nothing depends on package testing, so any test framework can use
+// it. Errors of a Guest that waits in vain match ErrTimeout. A command that stops the queue is a
+// *CommandError.
+//
+// Structures are what Linux's driver writes: inner shareable write-back tables, faults recorded and
+// aborted. A test that needs something else changes the words: tables tell where each entry lies
+// (Stage1.Entry, CDTable.Entry, StreamTable.Entry), and RAM.Store writes there. Sections such as
+// §5.2 are those of Arm's specification, IHI 0070; those with a letter are of the Arm Architecture
+// Reference Manual, DDI 0487.
+//
+// None of the types may be used by two goroutines at a time.
+package vsmmutest

@@ -1,0 +1,59 @@
+package vsmmutest_test
+
+import (
+	"errors"
+	"fmt"
+	"log"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
+	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
+)
+
+// A VMM tests how it embeds the device: the guest maps a page for a device, the device uses it, and
+// the guest takes it back. In a VMM the register file is an adapter that sends accesses through the
+// VMM's own MMIO bus.
+func Example() {
+	check := func(err error) {
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+	const ram, sid, page, iova = 0x4000_0000, 0x10, 0x4080_0000, 0xdead_0000
+
+	// The VMM: memory, a device, an endpoint.
+	var mem guestmem.Slots
+	check(mem.Add(guestmem.Slot{GPA: ram, Mem: make([]byte, 16<<20)}))
+	host, err := soft.New(soft.Config{Memory: &mem})
+	check(err)
+	caps, err := host.Capabilities()
+	check(err)
+	ids, err := idr.Derive(nil, caps)
+	check(err)
+	dev, err := vsmmu.New(vsmmu.Config{IDs: ids.IDs, Memory: &mem, Interrupts: noInterrupts{}})
+	check(err)
+	defer dev.Close()
+	nic := soft.NewEndpoint()
+	check(dev.Attach(sid, host, nic))
+
+	// The guest.
+	g := vsmmutest.NewGuest(&mem, guestmem.Range{GPA: ram, Len: 8 << 20}, dev)
+	check(g.Enable())
+	check(g.MapStage1(sid, iova, page, 0x1000))
+	fmt.Println("mapped:", nic.WriteAt([]byte("hello"), iova))
+	var p [5]byte
+	check(mem.ReadAt(p[:], page))
+	fmt.Printf("in memory: %s\n", p)
+	check(g.Unmap(sid, iova, 0x1000))
+	fmt.Println("unmapped:", errors.Is(nic.WriteAt([]byte("again"), iova), soft.ErrFault))
+	ev, err := g.WaitEvent()
+	check(err)
+	fmt.Println("event:", ev)
+	// Output:
+	// mapped: <nil>
+	// in memory: hello
+	// unmapped: true
+	// event: F_TRANSLATION stream 0x10 write at 0xdead0000
+}

@@ -1,0 +1,221 @@
+package vsmmutest
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// RegisterFile is an SMMU's registers as a vCPU accesses them: off is from the SMMU's base, size is
+// 4 or 8 bytes. A vsmmu.Device is one.
+type RegisterFile interface {
+	Load(off uint64, size int) uint64
+	Store(off uint64, size int, v uint64)
+}
+
+// Queue is the place of a queue in guest memory. Enable replaces the zero value by a queue that it
+// allocates.
+type Queue struct {
+	At       guestmem.GPA
+	Log2Size uint // log2 of the number of entries
+}
+
+// Guest is a guest's driver for one SMMU.
+//
+// The exported fields may be changed before the first Enable, which fills in those that are zero.
+type Guest struct {
+	*RAM
+	SMMU RegisterFile
+
+	Streams                                    *StreamTable
+	CommandQueue, EventQueue, PageRequestQueue Queue
+	// Layout is the shape of the tables that MapStage1 and MapStage2 make.
+	Layout Layout
+	// CR2 is the value that Enable writes to CR2, such as smmuv3.CR2_RECINVSID.
+	CR2 uint32
+	// NoInterrupts makes Enable leave IRQ_CTRL at 0.
+	NoInterrupts bool
+	// Timeout is how long the guest waits for the SMMU before it fails with ErrTimeout.
+	Timeout time.Duration
+	// Poll is called between two looks at a register that the guest waits for. The default sleeps
+	// for a moment.
+	Poll func()
+
+	ids     smmuv3.IDRegs
+	asid    smmuv3.ASID // the last one given out
+	vmid    smmuv3.VMID // the last one given out
+	streams map[smmuv3.StreamID]*stream
+	lost    bool // the event queue has overflowed
+}
+
+// Sizes and times that a Guest chooses.
+const (
+	log2Streams  = 8
+	log2Commands = 8
+	log2Events   = 7
+	log2Requests = 7
+
+	defaultTimeout = 30 * time.Second
+	pollInterval   = 50 * time.Microsecond
+)
+
+// ErrTimeout is matched by errors of a Guest that waited in vain.
+var ErrTimeout = errors.New("timed out")
+
+// NewGuest returns the driver of a guest whose SMMU has these registers. It uses the area of memory
+// and touches nothing until Enable.
+func NewGuest(mem guestmem.Memory, area guestmem.Range, smmu RegisterFile) *Guest {
+	return &Guest{
+		RAM: NewRAM(mem, area), SMMU: smmu,
+		Timeout: defaultTimeout,
+		Poll:    func() { time.Sleep(pollInterval) },
+		streams: map[smmuv3.StreamID]*stream{},
+	}
+}
+
+func (g *Guest) r32(off uint64) uint32    { return uint32(g.SMMU.Load(off, 4)) }
+func (g *Guest) w32(off uint64, v uint32) { g.SMMU.Store(off, 4, uint64(v)) }
+func (g *Guest) w64(off uint64, v uint64) { g.SMMU.Store(off, 8, v) }
+
+// ReadIDs reads the ID registers, as a driver does when it probes.
+func (g *Guest) ReadIDs() (ids smmuv3.IDRegs) {
+	for i := range ids.IDR {
+		ids.IDR[i] = g.r32(smmuv3.RegIDR0 + 4*uint64(i))
+	}
+	ids.IIDR, ids.AIDR = g.r32(smmuv3.RegIIDR), g.r32(smmuv3.RegAIDR)
+	return ids
+}
+
+// wait polls until ok returns true.
+func (g *Guest) wait(what string, ok func() bool) error {
+	if ok() {
+		return nil
+	}
+	for deadline := time.Now().Add(g.Timeout); time.Now().Before(deadline); {
+		g.Poll()
+		if ok() {
+			return nil
+		}
+	}
+	if ok() {
+		return nil
+	}
+	return fmt.Errorf("%s: %w after %v", what, ErrTimeout, g.Timeout)
+}
+
+// SetCR0 writes CR0 and waits until CR0ACK is equal.
+func (g *Guest) SetCR0(cr0 uint32) error {
+	g.w32(smmuv3.RegCR0, cr0)
+	what := fmt.Sprintf("vsmmutest: write CR0 %#x: CR0ACK", cr0)
+	return g.wait(what, func() bool { return g.r32(smmuv3.RegCR0ACK) == cr0 })
+}
+
+// SetGBPA makes all transactions bypass or abort while the SMMU is disabled (§6.3.14).
+func (g *Guest) SetGBPA(abort bool) error {
+	v := uint32(smmuv3.GBPA_Update)
+	if abort {
+		v |= uint32(smmuv3.GBPA_ABORT)
+	}
+	g.w32(smmuv3.RegGBPA, v)
+	return g.wait("vsmmutest: write GBPA: Update", func() bool { return g.r32(smmuv3.RegGBPA)&uint32(smmuv3.GBPA_Update) == 0 })
+}
+
+// Enable brings the SMMU up in the order of Linux's driver (§3.11): it disables it, allocates what is
+// not there yet, sets up table and queues, invalidates everything, and enables it. It can be called
+// again after Disable or a reset of the SMMU; streams keep their STEs.
+func (g *Guest) Enable() error {
+	if g.SMMU == nil {
+		return errors.New("vsmmutest: enable the SMMU: Guest.SMMU is nil")
+	}
+	g.ids = g.ReadIDs()
+	if err := g.SetCR0(0); err != nil {
+		return err
+	}
+	if err := g.allocate(); err != nil {
+		return err
+	}
+	g.w32(smmuv3.RegCR2, g.CR2)
+	g.w64(smmuv3.RegSTRTAB_BASE, g.Streams.Base())
+	g.w32(smmuv3.RegSTRTAB_BASE_CFG, g.Streams.Config())
+	g.place(g.CommandQueue, smmuv3.RegCMDQ_BASE, smmuv3.RegCMDQ_PROD, smmuv3.RegCMDQ_CONS)
+	cr0 := uint32(smmuv3.CR0_CMDQEN)
+	if err := g.SetCR0(cr0); err != nil {
+		return err
+	}
+	if err := g.Run(cfgiAll(), smmuv3.NewTLBINSNHAll()); err != nil {
+		return err
+	}
+	g.place(g.EventQueue, smmuv3.RegEVENTQ_BASE, smmuv3.RegEVENTQ_PROD, smmuv3.RegEVENTQ_CONS)
+	irqs := uint32(smmuv3.IRQ_CTRL_GERROR_IRQEN | smmuv3.IRQ_CTRL_EVENTQ_IRQEN)
+	cr0 |= smmuv3.CR0_EVENTQEN
+	if g.ids.Has(smmuv3.PRI) {
+		g.place(g.PageRequestQueue, smmuv3.RegPRIQ_BASE, smmuv3.RegPRIQ_PROD, smmuv3.RegPRIQ_CONS)
+		cr0 |= smmuv3.CR0_PRIQEN
+		irqs |= smmuv3.IRQ_CTRL_PRIQ_IRQEN
+	}
+	if g.ids.Has(smmuv3.ATS) {
+		cr0 |= smmuv3.CR0_ATSCHK
+	}
+	if err := g.SetCR0(cr0); err != nil {
+		return err
+	}
+	if !g.NoInterrupts {
+		g.w32(smmuv3.RegIRQ_CTRL, irqs)
+		if err := g.wait("vsmmutest: write IRQ_CTRL: IRQ_CTRLACK", func() bool { return g.r32(smmuv3.RegIRQ_CTRLACK) == irqs }); err != nil {
+			return err
+		}
+	}
+	return g.SetCR0(cr0 | smmuv3.CR0_SMMUEN)
+}
+
+// place writes a queue's base, and its indices, which are 0.
+func (g *Guest) place(q Queue, base, prod, cons uint64) {
+	g.w64(base, q.base())
+	g.w32(prod, 0)
+	g.w32(cons, 0)
+}
+
+// base is the value of the queue's base register (§6.3.26): ADDR and LOG2SIZE.
+func (q Queue) base() uint64 { return uint64(q.At) | uint64(q.Log2Size) }
+
+// ring is the queue in the form that knows about indices.
+func (q Queue) ring(entrySize uint64) smmuv3.Queue {
+	return smmuv3.QueueBase(q.base()).Queue(entrySize, smmuv3.MaxQueueShift, smmuv3.BaseAddrMask)
+}
+
+// allocate makes the table and the queues that the test did not choose.
+func (g *Guest) allocate() (err error) {
+	if g.Streams == nil {
+		log2 := min(log2Streams, uint(g.ids.Get(smmuv3.SIDSIZE)))
+		if g.Streams, err = NewStreamTable(g.RAM, log2, 0); err != nil {
+			return err
+		}
+	}
+	for _, q := range []struct {
+		*Queue
+		field     smmuv3.IDField
+		log2      uint
+		entrySize uint64
+	}{
+		{&g.CommandQueue, smmuv3.CMDQS, log2Commands, smmuv3.CommandSize},
+		{&g.EventQueue, smmuv3.EVENTQS, log2Events, smmuv3.EventSize},
+		{&g.PageRequestQueue, smmuv3.PRIQS, log2Requests, smmuv3.PageReqSize},
+	} {
+		if q.At != 0 || q.field == smmuv3.PRIQS && !g.ids.Has(smmuv3.PRI) {
+			continue
+		}
+		if q.Log2Size == 0 {
+			q.Log2Size = min(q.log2, uint(g.ids.Get(q.field)))
+		}
+		if q.At, err = g.Alloc(q.entrySize << q.Log2Size); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Disable disables the SMMU and its queues. GBPA then decides what transactions do.
+func (g *Guest) Disable() error { return g.SetCR0(0) }
