@@ -2,31 +2,32 @@ package transcript
 
 import (
 	"errors"
+	"strings"
+	"unsafe"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 )
 
-// sentinels are the errors that a device, or whoever reads a transcript, tells
-// apart. A transcript has them as bits, so that their order is part of the
-// format: new ones go to the end.
+// sentinels are the errors that devices and readers of a transcript distinguish. A transcript stores
+// them as bits in this order, so new ones go to the end.
 var sentinels = []error{
 	guestmem.ErrUnmapped, guestmem.ErrReadOnly,
 	bridge.ErrRejected, bridge.ErrGone, bridge.ErrInUse, bridge.ErrEndpoint, bridge.ErrClosed,
 	bridge.ErrATCTimeout,
 }
 
-// maxText bounds the text of an error, a note or a reason, in bytes.
+// maxText bounds the text of an error, a note or a title, in bytes.
 const maxText = 1 << 10
 
-// Error is an error that a recorded call returned: its text, and which of the
-// errors of packages guestmem and bridge it matched.
+// Error is the error of a recorded call: its text, and which errors of packages guestmem and bridge it
+// matched.
 type Error struct {
 	Text    string
 	matches uint32 // bits, by sentinels
 }
 
-// newError is what is recorded of an error. nil stays nil.
+// newError returns err as it is recorded, nil for nil.
 func newError(err error) *Error {
 	if err == nil {
 		return nil
@@ -40,7 +41,13 @@ func newError(err error) *Error {
 	return e
 }
 
-func short(s string) string { return s[:min(len(s), maxText)] }
+// short cuts s at maxText bytes.
+func short(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxText], "") // without half a rune at the end
+}
 
 func (e *Error) Error() string { return e.Text }
 
@@ -54,7 +61,7 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
-// err is the error as an interface, which is nil where there was none.
+// err returns e as an error, nil for nil.
 func (e *Error) err() error {
 	if e == nil {
 		return nil
@@ -71,6 +78,7 @@ func (c *coder) error(v **Error) {
 	}
 	if c.decode {
 		*v = new(Error)
+		c.kept += uint64(unsafe.Sizeof(Error{}))
 	}
 	num(c, &(*v).matches)
 	c.text(&(*v).Text)

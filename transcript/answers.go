@@ -9,33 +9,37 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// errOver is what the device is told when the recorded one was told nothing:
-// after a cut, and after a difference.
+// errOver is the answer where the transcript has none: after a cut, and after a difference.
 var errOver = errors.New("not in the transcript")
 
 // replayHost answers as the recorded host did.
 type replayHost struct {
-	r      *replay
-	number uint32
-	caps   bridge.Capabilities // as the device was last told
-	sink   func(smmuv3.Event)
-	pages  func(smmuv3.PageRequest)
+	r       *replay
+	number  uint32
+	caps    bridge.Capabilities // the last answer
+	claimed bool                // by the device
+	sink    func(smmuv3.Event)
+	pages   func(smmuv3.PageRequest)
 }
 
-// The device asks for these only if the guest was shown page requests, or stalls.
+// The device uses these interfaces only if the guest was shown page requests or stalls.
 var (
 	_ bridge.PageRequester = (*replayHost)(nil)
 	_ bridge.Staller       = (*replayHost)(nil)
 )
 
+// PageRequests keeps the sink when it is released: a request that the recorded host had begun to
+// report went to the device after that, too.
 func (h *replayHost) PageRequests(sink func(smmuv3.PageRequest)) error {
+	if sink == nil {
+		return h.r.claimed(h.number, ReleasePageRequests)
+	}
 	h.pages = sink
-	return nil
+	return h.r.claimed(h.number, ClaimPageRequests)
 }
 
 func (h *replayHost) Respond(r bridge.PageResponse) error {
-	q := &HostRespond{StreamID: r.StreamID, SubstreamID: r.SubstreamID, HasSubstream: r.SSV, Group: r.PRGIndex, Response: r.Response}
-	if b, ok := h.r.answer(q).(*HostRespond); ok {
+	if b, ok := h.r.answer(&HostRespond{Response: r}).(*HostRespond); ok {
 		return b.Err.err()
 	}
 	return nil
@@ -89,12 +93,19 @@ func (h *replayHost) Invalidate(cmds []smmuv3.Command) error {
 	return nil
 }
 
+// Events keeps the sink when it is released, as PageRequests does.
 func (h *replayHost) Events(sink func(smmuv3.Event)) error {
+	if sink == nil {
+		h.claimed = h.r.isBetween()
+		return h.r.claimed(h.number, ReleaseEvents)
+	}
 	h.sink = sink
-	return nil
+	err := h.r.claimed(h.number, ClaimEvents)
+	h.claimed = err == nil
+	return err
 }
 
-func (h *replayHost) SetGuestIDs(smmuv3.IDRegs) error { return nil }
+func (h *replayHost) SetGuestIDs(smmuv3.IDRegs) error { return h.r.claimed(h.number, ClaimGuestIDs) }
 
 func (h *replayHost) Close() error { return nil }
 
@@ -133,7 +144,7 @@ func (i replayInterrupts) SignalMSI(addr guestmem.GPA, data uint32) error {
 	return nil
 }
 
-// replayMemory is the guest's memory as the recorded device saw it.
+// replayMemory is guest memory as the recorded device saw it.
 type replayMemory struct{ r *replay }
 
 func (m replayMemory) WriteAt(p []byte, gpa guestmem.GPA) error {

@@ -4,20 +4,22 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// coder carries fields to their wire form, or from it: every type lists its
-// fields once, for both ways.
+// coder converts fields to their wire form or back. Every type lists its fields once, for both ways.
 type coder struct {
-	b      []byte // what has been written, or what is left to be read
+	b      []byte // encoding: what is written so far; decoding: what is left to read
 	decode bool
-	v1     bool  // what is decoded is of version 1, whose stages know of no stage 2
-	err    error // of decoding; everything after it reads as zero
+	v1     bool   // decoding version 1, whose stages have no stage 2
+	kept   uint64 // decoding: bytes of memory that the slices and strings of the entry take
+	err    error  // of decoding; all later fields read as zero
 }
 
-var errShort = errors.New("an entry ends early")
+var errShort = errors.New("entry ends early")
 
-// num is an unsigned number: a varint, so that what is usually small is short.
+// num is an unsigned number. It is a varint, since most values are small.
 func num[T ~uint8 | ~uint16 | ~uint32 | ~uint64](c *coder, v *T) {
 	if !c.decode {
 		c.b = binary.AppendUvarint(c.b, uint64(*v))
@@ -25,7 +27,7 @@ func num[T ~uint8 | ~uint16 | ~uint32 | ~uint64](c *coder, v *T) {
 	}
 	u := c.uvarint()
 	if *v = T(u); uint64(*v) != u {
-		c.fail(fmt.Errorf("a field of %T is %#x", *v, u))
+		c.fail(fmt.Errorf("value %#x does not fit a %T", u, *v))
 		*v = 0
 	}
 }
@@ -56,48 +58,58 @@ func (c *coder) bool(v *bool) {
 	*v = u != 0
 }
 
-// bytes is a length and as many bytes. What is decoded is a copy.
+// bytes is a length and that many bytes. Decoding copies them.
 func (c *coder) bytes(v *[]byte) {
 	if !c.decode {
 		c.b = binary.AppendUvarint(c.b, uint64(len(*v)))
 		c.b = append(c.b, *v...)
 		return
 	}
-	n := c.uvarint()
-	if n > uint64(len(c.b)) {
-		c.fail(errShort)
-		*v = nil
-		return
-	}
-	*v = append([]byte(nil), c.b[:n]...)
-	c.b = c.b[n:]
+	*v = append([]byte(nil), c.raw()...)
 }
 
 func (c *coder) text(v *string) {
-	b := []byte(*v)
-	c.bytes(&b)
-	*v = string(b)
+	if !c.decode {
+		c.b = binary.AppendUvarint(c.b, uint64(len(*v)))
+		c.b = append(c.b, *v...)
+		return
+	}
+	*v = string(c.raw())
 }
 
-// words are numbers one after the other.
+// raw decodes a length and returns that many bytes, in place.
+func (c *coder) raw() []byte {
+	n := c.uvarint()
+	if n > uint64(len(c.b)) {
+		c.fail(errShort)
+		return nil
+	}
+	p := c.b[:n]
+	c.b = c.b[n:]
+	c.kept += n
+	return p
+}
+
+// words is a fixed number of numbers.
 func words[T ~uint32 | ~uint64](c *coder, v []T) {
 	for i := range v {
 		num(c, &v[i])
 	}
 }
 
-// list is a length and as many elements, each of which takes at least one byte.
-func list[T any](c *coder, v *[]T, element func(*T)) {
+// commands is a length and that many commands, each of at least two bytes.
+func (c *coder) commands(v *[]smmuv3.Command) {
 	n := uint64(len(*v))
 	num(c, &n)
 	if c.decode {
-		if n > uint64(len(c.b)) {
+		if n > uint64(len(c.b))/2 {
 			c.fail(errShort)
 			return
 		}
-		*v = make([]T, n)
+		*v = make([]smmuv3.Command, n)
+		c.kept += n * smmuv3.CommandSize
 	}
 	for i := range *v {
-		element(&(*v)[i])
+		words(c, (*v)[i][:])
 	}
 }

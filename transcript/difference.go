@@ -7,29 +7,32 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Difference says what a device did otherwise than the recorded one.
+// Difference is the error of a replay whose device differs from the recorded one.
 type Difference struct {
 	Entry int           // its number in the transcript
-	At    time.Duration // when it was recorded
-	Stage string        // what the embedder last noted: where in its boot the guest was
-	Want  Body          // nil if there was nothing more
-	Got   Body          // nil if nothing came
-	// Command is the command that the device was to carry out, if it was at one,
-	// and STE the stream's entry, if the difference is in a stream.
+	At    time.Duration // the time of the entry
+	Stage string        // the last Note: the stage of the boot
+	Want  Body          // what was recorded; nil if the recorded device did nothing more
+	Got   Body          // what the device did; nil if it did nothing
+	// Command is the command that the device was executing, if any. STE is what the device read last,
+	// if the difference is in a bind.
 	Command *smmuv3.Command
 	STE     *smmuv3.STE
 	ids     smmuv3.IDRegs
 }
 
-// Channel is where it is.
+// Channel returns the channel in which the devices differ.
 func (d *Difference) Channel() Channel {
-	if d.Want != nil {
+	switch {
+	case d.Want != nil:
 		return d.Want.Channel()
+	case d.Got != nil:
+		return d.Got.Channel()
 	}
-	return d.Got.Channel()
+	return Channel{}
 }
 
-// explain adds what the device had before it.
+// explain adds the command and the STE that the device acted on.
 func (d *Difference) explain(reads *reads, executed uint64, ids smmuv3.IDRegs) {
 	d.ids = ids
 	at := d.Want
@@ -50,22 +53,27 @@ func (d *Difference) explain(reads *reads, executed uint64, ids smmuv3.IDRegs) {
 	}
 }
 
-func (d *Difference) Error() string {
-	where := fmt.Sprintf("entry %d, %.3f s after the beginning", d.Entry, d.At.Seconds())
+// Error returns the text of String, after the name of the package and the operation.
+func (d *Difference) Error() string { return "transcript: replay: " + d.String() }
+
+// String describes the difference in several lines: what was recorded, what the device did, and
+// the command and the STE that it acted on.
+func (d *Difference) String() string {
+	where := fmt.Sprintf("entry %d, %.3f s after the start", d.Entry, d.At.Seconds())
 	if d.Stage != "" {
-		where += fmt.Sprintf(", while: %s", d.Stage)
+		where += fmt.Sprintf(", stage: %s", d.Stage)
 	}
-	s := fmt.Sprintf("the device does otherwise than was recorded, at %v (%s)\n", d.Channel(), where)
+	s := fmt.Sprintf("the device differs from the recording at %v (%s)\n", d.Channel(), where)
 	s += "  recorded: " + inWords(d.Want, "nothing more") + "\n"
-	s += "  now:      " + inWords(d.Got, "nothing came")
+	s += "  now:      " + inWords(d.Got, "nothing")
 	if d.Command != nil {
-		s += "\n  the command it was at: " + d.Command.String()
+		s += "\n  current command: " + d.Command.String()
 		if rule := d.Command.IllegalBy(&d.ids); rule != nil {
 			s += ": illegal, " + rule.String()
 		}
 	}
 	if d.STE != nil {
-		s += "\n  the STE it had read:"
+		s += "\n  last STE read:"
 		for _, f := range d.STE.Fields() {
 			if f.Value != 0 {
 				s += fmt.Sprintf(" %s=%#x", f.Name, f.Value)

@@ -93,6 +93,7 @@ var kinds = [...]func() Body{
 	23: func() Body { return new(HostResume) },
 	24: func() Body { return new(HostTerminate) },
 	25: func() Body { return new(Restore) },
+	26: func() Body { return new(HostClaim) },
 }
 
 // numbers are the kinds the other way round.
@@ -104,6 +105,16 @@ var numbers = func() map[reflect.Type]uint8 {
 		}
 	}
 	return m
+}()
+
+// sizes are the bytes of memory that an entry of each kind takes, without its slices and strings.
+var sizes = func() (s [len(kinds)]uint64) {
+	for i, make := range kinds {
+		if make != nil {
+			s[i] = uint64(reflect.TypeFor[Entry]().Size() + reflect.TypeOf(make()).Elem().Size())
+		}
+	}
+	return s
 }()
 
 // Load is a read of a register, with the value that the guest got.
@@ -262,12 +273,8 @@ type PageRequest struct {
 
 // HostRespond is the device answering page requests.
 type HostRespond struct {
-	StreamID     smmuv3.StreamID
-	SubstreamID  smmuv3.SubstreamID
-	HasSubstream bool
-	Group        uint16
-	Response     smmuv3.PRGResponse
-	Err          *Error
+	Response bridge.PageResponse
+	Err      *Error
 }
 
 // HostResume is the device having a stalled transaction resumed.
@@ -282,6 +289,31 @@ type HostResume struct {
 type HostTerminate struct {
 	StreamID smmuv3.StreamID
 	Err      *Error
+}
+
+// ClaimStep is a step in which a device claims a host, or releases it.
+type ClaimStep uint8
+
+const (
+	ClaimEvents         ClaimStep = iota // Host.Events with a sink
+	ClaimGuestIDs                        // Host.SetGuestIDs
+	ClaimPageRequests                    // PageRequester.PageRequests with a sink
+	ReleaseEvents                        // Host.Events(nil)
+	ReleasePageRequests                  // PageRequester.PageRequests(nil)
+)
+
+func (s ClaimStep) String() string {
+	if names := [...]string{"claim events", "set guest IDs", "claim page requests", "release events", "release page requests"}; int(s) < len(names) {
+		return names[s]
+	}
+	return fmt.Sprintf("ClaimStep(%d)", uint8(s))
+}
+
+// HostClaim is a host that refuses to be claimed or released. A step that succeeds has no entry.
+type HostClaim struct {
+	Host uint32
+	Step ClaimStep
+	Err  *Error
 }
 
 // DMA is an access that an endpoint made. The device has no part in it.
@@ -349,7 +381,7 @@ func (b *HostDetach) answer(c *coder)   { c.took(&b.Took); c.error(&b.Err) }
 
 func (b *HostInvalidate) question(c *coder) {
 	num(c, &b.Host)
-	list(c, &b.Commands, func(cmd *smmuv3.Command) { words(c, cmd[:]) })
+	c.commands(&b.Commands)
 }
 func (b *HostInvalidate) answer(c *coder) { c.took(&b.Took); c.error(&b.Err) }
 
@@ -389,11 +421,11 @@ func (b *PageRequest) question(c *coder) { words(c, b.Request[:]); c.fate(&b.Fat
 func (b *PageRequest) answer(*coder)     {}
 
 func (b *HostRespond) question(c *coder) {
-	num(c, &b.StreamID)
-	num(c, &b.SubstreamID)
-	c.bool(&b.HasSubstream)
-	num(c, &b.Group)
-	num(c, &b.Response)
+	num(c, &b.Response.StreamID)
+	num(c, &b.Response.SubstreamID)
+	c.bool(&b.Response.SSV)
+	num(c, &b.Response.PRGIndex)
+	num(c, &b.Response.Response)
 }
 func (b *HostRespond) answer(c *coder) { c.error(&b.Err) }
 
@@ -405,6 +437,9 @@ func (b *Restore) answer(*coder)     {}
 
 func (b *HostTerminate) question(c *coder) { num(c, &b.StreamID) }
 func (b *HostTerminate) answer(c *coder)   { c.error(&b.Err) }
+
+func (b *HostClaim) question(c *coder) { num(c, &b.Host); num(c, &b.Step) }
+func (b *HostClaim) answer(c *coder)   { c.error(&b.Err) }
 
 func (c *coder) fate(f *vsmmu.Fate) {
 	num(c, f)
@@ -510,6 +545,7 @@ func (b *End) Channel() Channel              { return Channel{Name: chNotes} }
 
 func (b *PageFault) Channel() Channel     { return Channel{Name: chRequests} }
 func (b *PageRequest) Channel() Channel   { return Channel{Name: chRequests} }
-func (b *HostRespond) Channel() Channel   { return Channel{chStream, uint64(b.StreamID)} }
+func (b *HostRespond) Channel() Channel   { return Channel{chStream, uint64(b.Response.StreamID)} }
 func (b *HostResume) Channel() Channel    { return Channel{chStream, uint64(b.StreamID)} }
 func (b *HostTerminate) Channel() Channel { return Channel{chStream, uint64(b.StreamID)} }
+func (b *HostClaim) Channel() Channel     { return Channel{chHost, uint64(b.Host)} }

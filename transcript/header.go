@@ -12,50 +12,46 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// magic opens every transcript, and Version follows it: two bytes, the low one
-// first. What comes after is a zstd stream of frames, each a length as a varint
-// and as many bytes.
+// magic starts every transcript. The version follows in two bytes, the low one first; the rest is a
+// zstd stream of frames, each a length as a varint and that many bytes.
 const magic = "vsmmu-tr"
 
-// Version of the format. A reader takes its own and those before.
+// Version is the version of the format that a Recorder writes. A Reader reads it and all earlier ones.
 const Version = 2
 
-// maxFrame bounds a frame, in bytes. The largest are a batch of invalidations,
-// and headers.
+// maxFrame bounds a frame, in bytes. The largest frames are headers and batches of invalidations.
 const maxFrame = 64 << 10
 
-// Errors of reading.
+// Errors of reading and recording.
 var (
-	// ErrForeign: it is no transcript.
+	// ErrForeign says that the input is not a transcript.
 	ErrForeign = errors.New("not a transcript of a vsmmu device")
-	// ErrNewer: a newer version of this module has written it.
-	ErrNewer = errors.New("the transcript is of a newer version of the format")
-	// ErrCut: the transcript ends before its last entry. What came before is as
-	// good as in one that does not.
-	ErrCut = errors.New("the transcript is cut off")
-	// ErrCorrupt: something in it cannot be.
-	ErrCorrupt = errors.New("the transcript is corrupt")
+	// ErrNewer says that a newer version of this module wrote the transcript.
+	ErrNewer = errors.New("newer version of the transcript format")
+	// ErrCut says that the transcript has no last entry. All entries before the cut are valid.
+	ErrCut = errors.New("transcript cut off")
+	// ErrCorrupt says that the transcript holds something invalid.
+	ErrCorrupt = errors.New("corrupt transcript")
 )
 
-// Header is what a transcript says of the device before anything happens.
+// Header is what a transcript says about the device before its first entry.
 type Header struct {
-	// Title says what was recorded.
+	// Title names the recording.
 	Title string `json:"title,omitempty"`
-	// Recorded is when.
+	// Recorded is the time of the recording.
 	Recorded time.Time `json:"recorded,omitzero"`
 	// IDs are the ID registers that the guest reads.
 	IDs smmuv3.IDRegs `json:"ids"`
-	// AbortAtReset is that of vsmmu.Config.
+	// AbortAtReset is vsmmu.Config.AbortAtReset.
 	AbortAtReset bool `json:"abort_at_reset,omitempty"`
-	// Policy and Hosts are what the ID registers were derived from, for those who
-	// want to know why; empty if the embedder did not say.
+	// Policy and Hosts are what the ID registers were derived from; empty if the embedder did not say.
 	Policy Policy                `json:"policy,omitempty"`
 	Hosts  []bridge.Capabilities `json:"hosts,omitempty"`
-	// Streams are names for StreamIDs, for people.
+	// Streams are names of StreamIDs, for readers of the transcript.
 	Streams map[smmuv3.StreamID]string `json:"streams,omitempty"`
 }
 
-// Policy is an idr.Policy, which JSON has by the names of the fields.
+// Policy is an idr.Policy. Its JSON form has the names of the fields.
 type Policy idr.Policy
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -72,35 +68,34 @@ func (p *Policy) UnmarshalJSON(b []byte) error {
 		}
 	}
 	for name := range named {
-		return fmt.Errorf("no field of the ID registers is called %q", name)
+		return fmt.Errorf("policy: no field %q in the ID registers", name)
 	}
 	return nil
 }
 
-// preamble is what stands before the compressed part.
+// preamble returns the bytes before the compressed part.
 func preamble() []byte {
 	return append([]byte(magic), Version&0xff, Version>>8)
 }
 
-// readPreamble finds out whether r has a transcript that this version reads, and of
-// which version it is.
-func readPreamble(r io.Reader) (version int, err error) {
+// readPreamble reads the bytes before the compressed part and returns the version.
+func readPreamble(r *source) (version int, err error) {
 	p := make([]byte, len(magic)+2)
 	n, err := io.ReadFull(r, p)
 	m := min(n, len(magic))
 	switch {
+	case r.err != nil:
+		return 0, r.err
 	case string(p[:m]) != magic[:m] || n == 0:
 		return 0, ErrForeign
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return 0, ErrCut
 	case err != nil:
-		return 0, err
+		return 0, ErrCut
 	}
 	version = int(p[len(magic)]) | int(p[len(magic)+1])<<8
 	if version == 0 {
 		return 0, ErrForeign
 	} else if version > Version {
-		return 0, fmt.Errorf("%w: %d, and this program reads up to %d", ErrNewer, version, Version)
+		return 0, fmt.Errorf("%w: version %d (this program reads up to %d)", ErrNewer, version, Version)
 	}
 	return version, nil
 }

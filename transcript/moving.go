@@ -5,22 +5,19 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// moving are the registers that a device changes while the guest looks: CR0ACK,
-// CMDQ_CONS and the like. A guest that polls one may have seen it before the
-// device was done, and the device at hand may be done sooner; so a value that
-// was recorded fits if the register has it now, or has had it on its way here
-// from the value that the guest saw last. All other registers have to be equal.
-//
-// It is a register's last recorded value, by its offset.
+// moving holds the registers that a device changes while the guest polls them, such as CR0ACK and
+// CMDQ_CONS, with the value that the guest saw last, by offset. A device may change them earlier than
+// the recorded one did. So a recorded value fits if the register has it now, or has had it since the
+// guest saw it last. All other registers have to be equal.
 type moving map[uint64]seen
 
 type seen struct {
 	value    uint32
-	executed uint64 // commands at that time
+	executed uint64 // commands by then
 }
 
-// word is the offset of the 32-bit register at an offset, the same for both
-// names of those that have two.
+// word returns the offset of the 32-bit register at an offset: that on page 1 for the registers that
+// have an alias on page 0.
 func word(off uint64) uint64 {
 	switch off &^= 3; off {
 	case smmuv3.RegEVENTQ_PROD & 0xff, smmuv3.RegEVENTQ_CONS & 0xff, smmuv3.RegPRIQ_PROD & 0xff, smmuv3.RegPRIQ_CONS & 0xff:
@@ -37,7 +34,7 @@ func isMoving(off uint64) bool {
 	return false
 }
 
-// halves are the words of an access and where they stand.
+// halves returns the words of an access by their offsets.
 func halves(off uint64, size uint8, v uint64) map[uint64]uint32 {
 	m := map[uint64]uint32{word(off): uint32(v)}
 	if size == 8 {
@@ -46,7 +43,7 @@ func halves(off uint64, size uint8, v uint64) map[uint64]uint32 {
 	return m
 }
 
-// has reports whether a load has a register that moves.
+// has reports whether a load reads a moving register.
 func (m moving) has(l *Load) bool {
 	for off := range halves(l.Offset, l.Size, 0) {
 		if isMoving(off) {
@@ -56,11 +53,11 @@ func (m moving) has(l *Load) bool {
 	return false
 }
 
-// fits reports whether the recorded value of a load fits to what the device has
-// now, after so many commands.
+// fits reports whether the recorded value of a load fits a device whose register reads now, after
+// executed commands.
 //
-// ahead says that the device has met events that the recorded one had yet to
-// meet. Otherwise EVENTQ_PROD has moved as far as it had then.
+// ahead says that the device has met events that the recorded device met after the load. Otherwise
+// EVENTQ_PROD has to be equal.
 func (m moving) fits(d *vsmmu.Device, want *Load, now, executed uint64, ahead bool) bool {
 	if want.Value == now || want.Racing {
 		return true
@@ -76,20 +73,19 @@ func (m moving) fits(d *vsmmu.Device, want *Load, now, executed uint64, ahead bo
 	return true
 }
 
-// onTheWay reports whether a register has had a value since the guest saw it
-// last.
+// onTheWay reports whether a register may have had the value v since the guest saw it last.
 func (m moving) onTheWay(d *vsmmu.Device, off uint64, v, now uint32, executed uint64) bool {
 	last, index := m[off], uint32(0)
 	switch off {
 	case smmuv3.RegCR0ACK:
 		if (now^last.value)&(now^uint32(d.Load(smmuv3.RegCR0, 4))) != 0 {
-			return false // it has gone where nobody sent it
+			return false // it changed without a store to CR0
 		}
 	case smmuv3.RegCMDQ_CONS:
 		q, _ := commandQueue(d)
 		index = uint32(q.Mask())
 		if executed-last.executed > uint64(index) {
-			last.value = last.value&^index | (now+1)&index // once around: anything
+			last.value = last.value&^index | (now+1)&index // the queue has wrapped: any index
 		}
 	case smmuv3.RegEVENTQ_PROD:
 		index = uint32(queueMask(d, smmuv3.RegEVENTQ_BASE, smmuv3.EventSize, smmuv3.EVENTQS))
@@ -99,16 +95,16 @@ func (m moving) onTheWay(d *vsmmu.Device, off uint64, v, now uint32, executed ui
 	if (v-last.value)&index > (now-last.value)&index {
 		return false
 	}
-	// Of flags, each by itself.
+	// Each flag by itself.
 	return (v^now)&(v^last.value)&^index == 0
 }
 
-// queueMask covers the indices of a queue that the device writes.
+// queueMask returns the index bits of a queue that the device writes.
 func queueMask(d *vsmmu.Device, base uint64, entry uint64, size smmuv3.IDField) smmuv3.Index {
 	return smmuv3.QueueBase(d.Load(base, 8)).Queue(entry, d.IDs().Get(size), 0).Mask()
 }
 
-// loaded notes what the guest saw.
+// loaded keeps the values that the guest saw.
 func (m moving) loaded(l *Load, executed uint64) {
 	for off, v := range halves(l.Offset, l.Size, l.Value) {
 		if isMoving(off) {
@@ -117,7 +113,7 @@ func (m moving) loaded(l *Load, executed uint64) {
 	}
 }
 
-// stored notes what the guest put there itself, if the device took it.
+// stored keeps the values that the guest stored itself, unless the device ignored them.
 func (m moving) stored(d *vsmmu.Device, s *Store) {
 	for off, v := range halves(s.Offset, s.Size, s.Value) {
 		switch now := uint32(d.Load(off, 4)); off {
@@ -133,5 +129,5 @@ func (m moving) stored(d *vsmmu.Device, s *Store) {
 	}
 }
 
-// forget notes that the registers have been reset.
+// forget drops all values, after a reset.
 func (m moving) forget() { clear(m) }

@@ -12,69 +12,98 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// window bounds what decompression keeps, in bytes.
+// window bounds the history that decompression keeps, in bytes.
 const window = 1 << 20
 
-// Reader reads a transcript entry by entry, in memory that does not depend on
-// its length.
+// Reader reads a transcript entry by entry. Its memory does not depend on the length of the
+// transcript.
 type Reader struct {
 	header Header
 	v1     bool
+	source *source
 	zstd   *zstd.Decoder
 	frames *bufio.Reader
 	frame  []byte
-	size   uint64 // of all frames so far, in bytes
+	n      int    // entries so far
+	kept   uint64 // bytes of memory that all entries so far take
 	at     time.Duration
 	err    error // of all further calls of Next
 }
 
-// NewReader reads the header. Its error matches ErrForeign, ErrNewer, ErrCut or
-// ErrCorrupt, or is r's.
+// source keeps the error of a reader, which is no fault of the transcript.
+type source struct {
+	r   io.Reader
+	err error // other than io.EOF
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
+
+// NewReader returns a reader of the transcript in r, after it has read the header. Its error matches
+// ErrForeign, ErrNewer, ErrCut or ErrCorrupt, or wraps the error of r. Close releases the reader.
 func NewReader(r io.Reader) (*Reader, error) {
-	version, err := readPreamble(r)
-	if err != nil {
-		return nil, err
+	if isNil(r) {
+		return nil, fmt.Errorf("transcript: read header: nil reader of type %T", r)
 	}
-	d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(window))
+	t, err := newReader(&source{r: r})
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	t := &Reader{v1: version == 1, zstd: d, frames: bufio.NewReader(d)}
-	b, err := t.next()
-	if err != nil {
-		d.Close()
-		return nil, err
-	}
-	if err := json.Unmarshal(b, &t.header); err != nil {
-		d.Close()
-		return nil, fmt.Errorf("%w: its header: %w", ErrCorrupt, err)
+		return nil, fmt.Errorf("transcript: read header: %w", err)
 	}
 	return t, nil
 }
 
-// Header is what the transcript says of the device.
+func newReader(s *source) (*Reader, error) {
+	version, err := readPreamble(s)
+	if err != nil {
+		return nil, err
+	}
+	d, err := zstd.NewReader(s, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(window))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	t := &Reader{v1: version == 1, source: s, zstd: d, frames: bufio.NewReader(d)}
+	b, err := t.next()
+	if err == nil {
+		if err = json.Unmarshal(b, &t.header); err != nil {
+			err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+	}
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// Header returns what the transcript says about the device.
 func (r *Reader) Header() Header { return r.header }
 
-// Close gives back what reading took. It does not close the reader below.
+// Close releases the memory of the decompressor. It does not close the underlying reader.
 func (r *Reader) Close() { r.zstd.Close() }
 
-// Next returns the next entry. After End it returns io.EOF; before it an error
-// that matches ErrCut where the transcript simply ends.
+// Next returns the next entry. After an End it returns io.EOF. Its error matches ErrCut if the
+// transcript ends without an End, and ErrCorrupt if an entry is invalid; it wraps any error of the
+// underlying reader. Every later call returns the same error.
 func (r *Reader) Next() (Entry, error) {
 	if r.err != nil {
 		return Entry{}, r.err
 	}
 	e, err := r.entry()
-	switch {
-	case err != nil:
-		r.err = err
-	default:
-		if _, ok := e.Body.(*End); ok {
-			r.err = io.EOF
-		}
+	if err != nil {
+		r.err = fmt.Errorf("transcript: read entry %d: %w", r.n, err)
+		return Entry{}, r.err
 	}
-	return e, err
+	r.n++
+	if _, ok := e.Body.(*End); ok {
+		r.err = io.EOF
+	}
+	return e, nil
 }
 
 func (r *Reader) entry() (Entry, error) {
@@ -82,8 +111,11 @@ func (r *Reader) entry() (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	if len(b) == 0 || int(b[0]) >= len(kinds) || kinds[b[0]] == nil {
-		return Entry{}, fmt.Errorf("%w: an entry of an unknown kind", ErrCorrupt)
+	if len(b) == 0 {
+		return Entry{}, fmt.Errorf("%w: empty entry", ErrCorrupt)
+	}
+	if int(b[0]) >= len(kinds) || kinds[b[0]] == nil {
+		return Entry{}, fmt.Errorf("%w: unknown kind %d", ErrCorrupt, b[0])
 	}
 	body := kinds[b[0]]()
 	c := &coder{b: b[1:], decode: true, v1: r.v1}
@@ -91,14 +123,15 @@ func (r *Reader) entry() (Entry, error) {
 	body.question(c)
 	body.answer(c)
 	if c.err == nil && len(c.b) != 0 {
-		c.err = errors.New("an entry ends late")
+		c.err = errors.New("entry ends late")
 	}
 	if c.err != nil {
 		return Entry{}, fmt.Errorf("%w: %w", ErrCorrupt, c.err)
 	}
 	if r.at += later; r.at < 0 {
-		return Entry{}, fmt.Errorf("%w: it lasts for centuries", ErrCorrupt)
+		return Entry{}, fmt.Errorf("%w: time out of range", ErrCorrupt)
 	}
+	r.kept += sizes[b[0]] + c.kept
 	return Entry{At: r.at, Body: body}, nil
 }
 
@@ -109,22 +142,24 @@ func (r *Reader) next() ([]byte, error) {
 		return nil, r.broken(err)
 	}
 	if n > maxFrame {
-		return nil, fmt.Errorf("%w: a frame of %d bytes", ErrCorrupt, n)
+		return nil, fmt.Errorf("%w: frame of %d bytes", ErrCorrupt, n)
 	}
 	if uint64(cap(r.frame)) < n {
 		r.frame = make([]byte, n)
 	}
 	r.frame = r.frame[:n]
-	r.size += n
 	if _, err := io.ReadFull(r.frames, r.frame); err != nil {
 		return nil, r.broken(err)
 	}
 	return r.frame, nil
 }
 
-// broken tells a transcript that ends too early from one that is wrong.
+// broken distinguishes a reader that fails, a transcript that ends early, and one that is invalid.
 func (r *Reader) broken(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	switch {
+	case r.source.err != nil:
+		return r.source.err
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return ErrCut
 	}
 	return fmt.Errorf("%w: %w", ErrCorrupt, err)
@@ -134,26 +169,24 @@ func (r *Reader) broken(err error) error {
 type Transcript struct {
 	Header
 	Entries []Entry
-	// Cut says why the transcript ends before the device did; empty if it does
-	// not.
+	// Cut says why the transcript ends before the device; it is empty if it does not.
 	Cut string
 }
 
-// What bounds a Transcript. A boot of Linux has some tens of thousands of entries, of
-// 20 bytes on average; but a file of a few MiB may say of itself, compressed, that it
-// has entries of 64 KiB without end.
+// Bounds of a Transcript. A boot of Linux has some tens of thousands of entries of about 100 bytes.
+// Without bounds, a compressed file of a few MiB could claim any amount of memory.
 const (
 	maxEntries = 1 << 22
-	maxBytes   = 128 << 20 // of its frames
+	maxMemory  = 512 << 20
 )
 
-// Read reads a transcript of up to 2^22 entries and 128 MiB, uncompressed; what is
-// longer is for a Reader. One that is cut off is read up to there, and says so
-// in Cut; of one that is corrupt or too long, what comes before is returned with the
-// error, which matches ErrCorrupt.
-func Read(r io.Reader) (*Transcript, error) { return read(r, maxEntries, maxBytes) }
+// Read returns the transcript in r. It reads up to 2^22 entries that take up to 512 MiB of memory; a
+// Reader has no such limits. Of a transcript that is cut off, Read returns what is there and sets Cut.
+// If the transcript is invalid or too long, or r fails, Read returns the entries before that with the
+// error. The errors are those of NewReader and Reader.Next; one that is too long matches ErrCorrupt.
+func Read(r io.Reader) (*Transcript, error) { return read(r, maxEntries, maxMemory) }
 
-func read(r io.Reader, entries int, bytes uint64) (*Transcript, error) {
+func read(r io.Reader, entries int, memory uint64) (*Transcript, error) {
 	in, err := NewReader(r)
 	if err != nil {
 		return nil, err
@@ -169,11 +202,11 @@ func read(r io.Reader, entries int, bytes uint64) (*Transcript, error) {
 			t.Cut = "the file ends"
 			return t, nil
 		case err != nil:
-			return t, fmt.Errorf("after %d entries: %w", len(t.Entries), err)
+			return t, err
 		case len(t.Entries) == entries:
-			return t, fmt.Errorf("%w: more than %d entries", ErrCorrupt, entries)
-		case in.size > bytes:
-			return t, fmt.Errorf("%w: more than %d bytes", ErrCorrupt, bytes)
+			return t, fmt.Errorf("transcript: read: %w: more than %d entries", ErrCorrupt, entries)
+		case in.kept > memory:
+			return t, fmt.Errorf("transcript: read: %w: more than %d bytes of memory", ErrCorrupt, memory)
 		}
 		if end, ok := e.Body.(*End); ok {
 			t.Cut = end.Cut
@@ -182,10 +215,10 @@ func read(r io.Reader, entries int, bytes uint64) (*Transcript, error) {
 	}
 }
 
-// Complete reports whether the transcript goes to the device's end.
+// Complete reports whether the transcript lasts until the device ends.
 func (t *Transcript) Complete() bool { return t.Cut == "" }
 
-// Lasted is the time of the last entry.
+// Lasted returns the time of the last entry.
 func (t *Transcript) Lasted() time.Duration {
 	if n := len(t.Entries); n > 0 {
 		return t.Entries[n-1].At

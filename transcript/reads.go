@@ -5,19 +5,17 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// reads is what the recorded device read, in a form that does not depend on when
-// it did.
+// reads holds what the recorded device read, in a form that does not depend on the time of the reads.
 //
-// How many commands a device fetches at once depends on how far the guest has
-// come meanwhile, so that commands are numbered through: the one that is
-// carried out as number n has the words that were last fetched for n. A look
-// into the stream table belongs to the command that made it, and is found by
-// its address and the number of that command.
+// How many commands a device fetches at once depends on how many the guest has queued by then. So
+// commands are numbered: command n is the one that was fetched last for position n. A read of the
+// stream table belongs to the command during which it was made. It is found by its address and the
+// number of that command.
 type reads struct {
 	commands []command
-	failed   map[uint64]int // fetches of this one command that aborted
+	failed   map[uint64]int // by command: aborted fetches of this command alone
 	looks    map[place]*looks
-	ste      *smmuv3.STE // read last
+	ste      *smmuv3.STE // the last one read
 }
 
 type command struct {
@@ -38,7 +36,7 @@ type looks struct {
 
 type look struct {
 	entry    int
-	executed uint64 // commands before it
+	executed uint64 // commands before the read
 	data     []byte
 	err      *Error
 }
@@ -67,7 +65,7 @@ func (r *reads) learn(entries []Entry) {
 	}
 }
 
-// fetched takes commands in, from number n on.
+// fetched adds commands from number n on.
 func (r *reads) fetched(n uint64, p []byte) {
 	for ; len(p) >= smmuv3.CommandSize; p, n = p[smmuv3.CommandSize:], n+1 {
 		for uint64(len(r.commands)) <= n {
@@ -77,7 +75,7 @@ func (r *reads) fetched(n uint64, p []byte) {
 	}
 }
 
-// command is the command with a number.
+// command returns command n, if the recorded device fetched it.
 func (r *reads) command(n uint64) (smmuv3.Command, bool) {
 	if n >= uint64(len(r.commands)) {
 		return smmuv3.Command{}, false
@@ -85,8 +83,8 @@ func (r *reads) command(n uint64) (smmuv3.Command, bool) {
 	return r.commands[n].Command, r.commands[n].known
 }
 
-// fetch fills p with the commands from number n on. known is false if the
-// recorded device never had them.
+// fetch fills p with the commands from number n on. known is false if the recorded device did not
+// fetch them.
 func (r *reads) fetch(p []byte, n uint64) (known bool, err error) {
 	one := len(p) == smmuv3.CommandSize
 	for ; len(p) >= smmuv3.CommandSize; p, n = p[smmuv3.CommandSize:], n+1 {
@@ -105,9 +103,8 @@ func (r *reads) fetch(p []byte, n uint64) (known bool, err error) {
 	return true, nil
 }
 
-// look fills p with what was read there when as many commands had been carried
-// out, and says which entry that is. Where the recorded device did not look once
-// more, it is what it saw last.
+// look fills p with what the recorded device read at gpa after that many commands, and returns the
+// entry of that read. If there is no later read, it is the last one.
 func (r *reads) look(p []byte, gpa guestmem.GPA, executed uint64) (entry int, known bool, err error) {
 	l := r.looks[place{gpa, len(p)}]
 	if l == nil {

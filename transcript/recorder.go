@@ -1,7 +1,7 @@
 package transcript
 
 import (
-	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -13,51 +13,65 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// Options say what a transcript tells of itself. The zero value is enough.
+// Options describe a recording. The zero value is valid.
 type Options struct {
+	// Title names the recording. It is cut at 1 KiB.
 	Title string
-	// Policy and Hosts are what the ID registers were derived from, for those who
-	// want to know why they are as they are.
+	// Policy and Hosts are what the ID registers were derived from. Replay shows them as the reason
+	// for each field; they are optional.
 	Policy idr.Policy
 	Hosts  []bridge.Capabilities
-	// Streams are names for StreamIDs, for people.
+	// Streams are names of StreamIDs, for readers of the transcript.
 	Streams map[smmuv3.StreamID]string
-	// Buffer is how much is kept in memory while the writer is slow, in bytes; 0
-	// means DefaultBuffer. When it is full the transcript ends, and nobody waits.
+	// Buffer bounds the memory, in bytes, that is used while the writer is slow; 0 means
+	// DefaultBuffer. The transcript ends when the buffer is full. The guest never waits.
 	Buffer int
 }
 
-// Recorder is a vsmmu.Device that is recorded: a VMM uses it in the device's
-// place. What it does not have of a device's methods has no effect on the guest,
-// and is on Device. All methods may be called from any goroutine.
+// maxHosts bounds the hosts of a transcript. Replay keeps memory for each of them.
+const maxHosts = 1024
+
+// Recorder is a vsmmu.Device that is recorded. A VMM uses it in place of the device. Methods of
+// the device that have no effect on the guest are reached through Device. All methods may be called
+// from any goroutine.
 type Recorder struct {
 	dev *vsmmu.Device
 	log *log
 
 	feed *feed
 
-	// stores counts those under way, by the register. Of log.mu.
+	// stores counts the stores in progress by register. log.mu guards it.
 	stores map[uint64]int
 
-	mu    sync.Mutex
-	hosts map[bridge.Host]bridge.Host
+	mu     sync.Mutex
+	closed bool
+	hosts  map[bridge.Host]bridge.Host // at most maxHosts
 }
 
-// Record makes a device whose doings are written to w, in the background. The
-// device is like vsmmu.New's; it ends, and the transcript with it, at Close.
+// Record returns a new device and records it to w in the background. The device is the one that
+// vsmmu.New(cfg) returns. It ends at Close, and the transcript ends with it.
+//
+// Record writes the header before it returns. If that fails, the error matches ErrCut and wraps the
+// error of w. A later error of w ends the transcript and is returned by Close; the device goes on.
 func Record(w io.Writer, cfg vsmmu.Config, o Options) (*Recorder, error) {
+	switch {
+	case isNil(w):
+		return nil, fmt.Errorf("transcript: record: nil writer of type %T", w)
+	case o.Buffer < 0:
+		return nil, fmt.Errorf("transcript: record: Options.Buffer is %d: must not be negative", o.Buffer)
+	}
 	limit := o.Buffer
-	if limit <= 0 {
+	if limit == 0 {
 		limit = DefaultBuffer
 	}
 	r := &Recorder{hosts: map[bridge.Host]bridge.Host{}, stores: map[uint64]int{}}
-	// The taps have nothing to do before the device is there; if it never is, the
-	// file is none of ours.
+	// The device goes first: if New refuses the configuration, nothing is written to w. No tap is
+	// used until the device is shared with the caller.
 	tapped := cfg
-	if cfg.Memory != nil {
+	if !isNil(cfg.Memory) {
 		tapped.Memory = tappedMemory{r, cfg.Memory}
 	}
-	if cfg.Interrupts != nil {
+	if !isNil(cfg.Interrupts) {
 		tapped.Interrupts = tappedInterrupts{r, cfg.Interrupts}
 	}
 	tapped.Trace = r.tapTrace(cfg.Trace)
@@ -72,42 +86,57 @@ func Record(w io.Writer, cfg vsmmu.Config, o Options) (*Recorder, error) {
 		Policy: Policy(o.Policy), Hosts: o.Hosts, Streams: o.Streams,
 	}, limit)
 	if err != nil {
-		return nil, errors.Join(err, dev.Close())
+		return nil, both(fmt.Errorf("transcript: record: %w", err), dev.Close())
 	}
 	return r, nil
 }
 
-// Device is the device that is recorded. What is done to it directly is not.
+// both returns an error that matches a and b, on one line.
+func both(a, b error) error {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	return fmt.Errorf("%w; %w", a, b)
+}
+
+// Device returns the recorded device. Calls of its methods are not recorded.
 func (r *Recorder) Device() *vsmmu.Device { return r.dev }
 
-// Load is vsmmu.Device's.
+// Load is Device.Load, recorded.
 func (r *Recorder) Load(off uint64, size int) (v uint64) {
-	// In one step, so that of two vCPUs' loads the one that saw more is the later
+	// The load and its entry are one step: of two vCPUs' loads, the one that saw more is the later
 	// entry.
 	r.log.addLater(func() Body {
 		v = r.dev.Load(off, size)
-		racing := r.stores[word(off)] > 0 || size == 8 && r.stores[word(off+4)] > 0
-		return &Load{off, uint8(size), v, racing}
+		words, n := accessed(off, size)
+		racing := false
+		for _, w := range words[:n] {
+			racing = racing || r.stores[w] > 0
+		}
+		return &Load{off, accessSize(size), v, racing}
 	})
 	return v
 }
 
-// LoadBytes is vsmmu.Device's.
+// LoadBytes is Registers.LoadBytes of package vsmmu, recorded.
 func (r *Recorder) LoadBytes(off uint64, p []byte) error {
 	return vsmmu.Registers{Device: r}.LoadBytes(off, p)
 }
 
-// StoreBytes is vsmmu.Device's.
+// StoreBytes is Registers.StoreBytes of package vsmmu, recorded.
 func (r *Recorder) StoreBytes(off uint64, p []byte) error {
 	return vsmmu.Registers{Device: r}.StoreBytes(off, p)
 }
 
-// Store is vsmmu.Device's.
+// Store is Device.Store, recorded.
 func (r *Recorder) Store(off uint64, size int, v uint64) {
 	begin := func() {
 		r.log.addLater(func() Body {
-			r.underWay(off, size, 1)
-			return &Store{off, uint8(size), v}
+			r.countStore(off, size, 1)
+			return &Store{off, accessSize(size), v}
 		})
 	}
 	store := func() { r.dev.Store(off, size, v) }
@@ -119,40 +148,62 @@ func (r *Recorder) Store(off uint64, size int, v uint64) {
 	}
 	r.log.mu.Lock()
 	defer r.log.mu.Unlock()
-	r.underWay(off, size, -1)
+	r.countStore(off, size, -1)
 }
 
-// underWay counts a store as under way, or no longer. r.log.mu is held.
-func (r *Recorder) underWay(off uint64, size int, n int) {
-	for ; size > 0; off, size = off+4, size-4 {
-		if r.stores[word(off)] += n; r.stores[word(off)] == 0 {
-			delete(r.stores, word(off))
+// countStore adds n to the stores in progress. r.log.mu is held.
+func (r *Recorder) countStore(off uint64, size, n int) {
+	words, count := accessed(off, size)
+	for _, w := range words[:count] {
+		if r.stores[w] += n; r.stores[w] == 0 {
+			delete(r.stores, w)
 		}
 	}
 }
 
-// Attach is vsmmu.Device's.
+// accessSize returns a size as it is recorded: 0 for one that does not fit, which the device
+// ignores like any other size that it does not support.
+func accessSize(size int) uint8 {
+	if size < 0 || size > 255 {
+		return 0
+	}
+	return uint8(size)
+}
+
+// accessed returns the n 32-bit registers that an access reaches. Sizes other than 4 and 8 reach none
+// (§6.2).
+func accessed(off uint64, size int) (words [2]uint64, n int) {
+	switch size {
+	case 4:
+		n = 1
+	case 8:
+		n = 2
+	}
+	return [2]uint64{word(off), word(off + 4)}, n
+}
+
+// Attach is Device.Attach, recorded. A transcript ends at its 1025th host; the device goes on.
 func (r *Recorder) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) error {
 	tapped, number := r.tap(h)
 	if tapped == nil {
-		return r.dev.Attach(sid, h, ep) // which refuses it
+		return r.dev.Attach(sid, h, ep)
 	}
 	return r.call(Call{Op: OpAttach, StreamID: sid, Host: number}, func() error {
 		return r.dev.Attach(sid, tapped, ep)
 	})
 }
 
-// Detach is vsmmu.Device's.
+// Detach is Device.Detach, recorded.
 func (r *Recorder) Detach(sid smmuv3.StreamID) error {
 	return r.call(Call{Op: OpDetach, StreamID: sid}, func() error { return r.dev.Detach(sid) })
 }
 
-// Reset is vsmmu.Device's.
+// Reset is Device.Reset, recorded.
 func (r *Recorder) Reset() error {
 	return r.call(Call{Op: OpReset}, r.dev.Reset)
 }
 
-// GuestWrote is vsmmu.Device's.
+// GuestWrote is Device.GuestWrote, recorded.
 func (r *Recorder) GuestWrote(g guestmem.Range) {
 	_ = r.call(Call{Op: OpGuestWrote, Range: g}, func() error {
 		r.dev.GuestWrote(g)
@@ -160,7 +211,7 @@ func (r *Recorder) GuestWrote(g guestmem.Range) {
 	})
 }
 
-// Save is vsmmu.Device's.
+// Save is Device.Save, recorded.
 func (r *Recorder) Save() (state []byte, err error) {
 	err = r.call(Call{Op: OpSave}, func() (err error) {
 		state, err = r.dev.Save()
@@ -169,22 +220,35 @@ func (r *Recorder) Save() (state []byte, err error) {
 	return state, err
 }
 
-// Restore is vsmmu.Device's. The state becomes part of the transcript.
+// Restore is Device.Restore, recorded with the state.
 func (r *Recorder) Restore(state []byte) error {
 	return r.made(OpRestore, 0, &Restore{state}, func() error { return r.dev.Restore(state) })
 }
 
-// Close ends the device, as vsmmu.Device's does, and the transcript. It returns
-// when that is written. The error matches ErrCut if the transcript ended before
-// the device did.
+// Close ends the device, as Device.Close does, and the transcript. It returns when the transcript
+// is written.
+//
+// The error matches ErrCut if the transcript is incomplete: because of an error of the writer, which
+// it wraps, a full buffer, or an entry that is too large. What was written until then can be read
+// and replayed. Any later Close has no effect and returns an error that matches bridge.ErrClosed.
 func (r *Recorder) Close() error {
+	r.mu.Lock()
+	closed := r.closed
+	r.closed = true
+	r.mu.Unlock()
+	if closed {
+		return fmt.Errorf("transcript: close recorder: %w", bridge.ErrClosed)
+	}
 	err := r.call(Call{Op: OpClose}, r.dev.Close)
-	return errors.Join(err, r.log.end())
+	if cut := r.log.end(); cut != nil {
+		err = both(err, fmt.Errorf("transcript: close recorder: %w", cut))
+	}
+	return err
 }
 
 func (r *Recorder) call(c Call, f func() error) error { return r.made(c.Op, c.StreamID, &c, f) }
 
-// made records a call of the embedder's that f makes, and what comes of it.
+// made records a call by the embedder, makes it by calling f, and records the result.
 func (r *Recorder) made(op Op, sid smmuv3.StreamID, call Body, f func() error) error {
 	r.log.add(call)
 	err := f()
@@ -196,11 +260,12 @@ func (r *Recorder) made(op Op, sid smmuv3.StreamID, call Body, f func() error) e
 	return err
 }
 
-// Note records a remark: the stage of its boot that the guest has come to.
+// Note records a remark, such as the stage of the boot that the guest has reached. It is cut at
+// 1 KiB.
 func (r *Recorder) Note(text string) { r.log.add(&Note{short(text)}) }
 
-// DMA records an access of an endpoint, of n bytes at iova, with its outcome.
-// Endpoints are not the device's, so that those who have them call this.
+// DMA records an access of n bytes at iova by an endpoint, with its outcome. The device sees no
+// DMA, so the owner of the endpoint calls DMA.
 func (r *Recorder) DMA(sid smmuv3.StreamID, write bool, iova, n uint64, err error) {
 	r.log.add(&DMA{sid, write, iova, n, newError(err)})
 }

@@ -11,42 +11,44 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// ReplayRestored is Replay with the device saved, thrown away, and restored into a
-// new one after each access of the guest, fault of a host and call of the embedder:
-// at every step, since Save has a device finish what it is at. The guest's side cannot
-// tell; a host may be given a batch of invalidations in parts.
+// ReplayRestored is Replay with a new device at every step: after each access by the guest, fault of
+// a host and call by the embedder, the device is saved, closed, and restored into a new one. Save makes
+// a device finish what it is doing. The guest cannot tell the difference; a host may receive a batch
+// of invalidations in parts. The device is kept while one of its hosts has no stream.
 //
-// What the architecture's own state does not hold is lost each time, so that two
-// things are not compared, or may differ: stalled transactions are not resumed, as
-// they have gone with the host; and a host that failed to invalidate, or took no
-// abort, is not held against the next.
+// State that Save does not keep is lost each time. So two things are not compared: stalled
+// transactions are not resumed, since the host that held them is gone; and a new device does not
+// know that a host failed to invalidate or to abort.
 func ReplayRestored(ctx context.Context, t *Transcript) error {
 	return replayWithin(ctx, t, stall, true)
 }
 
-// renewals are what a replay needs to know to put a device in the place of another.
+// renewals is the state that a replay needs to replace its device.
 type renewals struct {
 	renewing bool
-	attached map[smmuv3.StreamID]uint32 // to which host
-	given    map[Channel]int            // of the batch that is next, how many commands the host has been given
-	between  bool                       // one device is being replaced by the next; of replay.mu
+	attached map[smmuv3.StreamID]uint32 // the host of each stream
+	given    map[Channel]int            // of the next batch: the commands that the host has received
+	between  bool                       // the device is being replaced; replay.mu guards it
 }
 
 func newRenewals(renewing bool) renewals {
 	return renewals{renewing: renewing, attached: map[smmuv3.StreamID]uint32{}, given: map[Channel]int{}}
 }
 
-// lost reports whether an entry is not to be expected of a restored device.
+// lost reports whether a restored device does not do what an entry says.
 func (r *renewals) lost(b Body) bool {
 	_, resume := b.(*HostResume)
 	return r.renewing && resume
 }
 
-// renew goes on with another device, if an entry is something that was done to it.
+// renew replaces the device if an entry is an input to it.
 func (r *replay) renew(after Body) {
 	switch after.(type) {
 	case *Load, *Store, *Call, *Restore, *Fault, *PageFault:
 	default:
+		return
+	}
+	if r.idleHost() {
 		return
 	}
 	state, err := r.dev.Save()
@@ -65,9 +67,24 @@ func (r *replay) renew(after Body) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if r.err == nil {
-			r.err = fmt.Errorf("after entry %d, %v, the device could not be restored: %w", r.at, after, err)
+			r.err = fmt.Errorf("restore after entry %d (%v): %w", r.at, after, err)
 		}
 	}
+}
+
+// idleHost reports whether the device has a host without a stream. It remembers that such a host may
+// hold stale translations, which a new device cannot know.
+func (r *replay) idleHost() bool {
+	busy := map[uint32]bool{}
+	for _, n := range r.attached {
+		busy[n] = true
+	}
+	for n, h := range r.hosts {
+		if h.claimed && !busy[n] {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *replay) restore(state []byte) error {
@@ -96,8 +113,7 @@ func (r *replay) isBetween() bool {
 	return r.between
 }
 
-// invalidate compares invalidations command by command: Save has the hosts carry out
-// what has been gathered by then.
+// invalidate compares invalidations command by command, since Save flushes the batches of a device.
 func (r *replay) invalidate(got *HostInvalidate) (err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -3,6 +3,8 @@ package transcript
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"reflect"
 	"runtime"
 	"sync"
@@ -12,28 +14,60 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// stall is how long a device may do nothing of what it is to do before that
-// counts as a difference. A device that does the same never comes near it.
+// stall bounds the time in which a device does nothing that it is expected to do. A device that does
+// the same as the recorded one stays far below it.
 const stall = 10 * time.Second
 
-// lookEvery is how soon it is looked again at what changes without anybody being told.
+// lookEvery is the interval of polling for changes that nothing signals.
 const lookEvery = time.Millisecond
 
-// Replay does to a new device what was done to the recorded one: it makes the
-// guest's accesses, the host's faults and the embedder's calls, and answers the
-// device's own reads and calls, all as recorded. Each thing that the device does
-// is compared with what the recorded one did, in the order of its Channel.
+// Replay repeats a recording on a new device. It makes the accesses of the guest, the faults of the
+// hosts and the calls of the embedder, and answers the device's own reads and calls, all as recorded.
+// Everything that the device does is compared with the recording, in the order of its Channel.
 //
-// An entry is taken when all that the recorded device had done before it has
-// been done. What the device does sooner than that is looked for ahead.
+// Replay waits at each entry until the device has done what the recorded device had done by then. A
+// device may do things earlier than the recorded one.
 //
-// The first difference ends it, with a *Difference. A transcript that is cut off
-// is replayed up to there.
+// Replay stops at the first difference and returns a *Difference. It replays a transcript that is cut
+// off up to the cut. If ctx ends, the error wraps its cause. A transcript that could not have been
+// recorded, by the number of its hosts, say, is refused with an error that matches ErrCorrupt.
 func Replay(ctx context.Context, t *Transcript) error { return replayWithin(ctx, t, stall, false) }
 
 func replayWithin(ctx context.Context, t *Transcript, stall time.Duration, renewing bool) error {
-	r := newReplay(t, stall, renewing)
-	var err error
+	err := check(ctx, t)
+	if err == nil {
+		err = newReplay(t, stall, renewing).all(ctx)
+	}
+	if err == nil || errors.As(err, new(*Difference)) {
+		return err
+	}
+	return fmt.Errorf("transcript: replay: %w", err)
+}
+
+// check reports what makes a transcript impossible to replay.
+func check(ctx context.Context, t *Transcript) error {
+	if ctx == nil {
+		return errors.New("nil context")
+	}
+	if t == nil {
+		return errors.New("nil transcript")
+	}
+	hosts := map[uint32]bool{}
+	for i, e := range t.Entries {
+		if isNil(e.Body) {
+			return fmt.Errorf("entry %d: nil body", i)
+		}
+		if c, ok := e.Body.(*Call); ok && c.Op == OpAttach {
+			hosts[c.Host] = true
+		}
+		if len(hosts) > maxHosts {
+			return fmt.Errorf("entry %d: %w: more than %d hosts", i, ErrCorrupt, maxHosts)
+		}
+	}
+	return nil
+}
+
+func (r *replay) all(ctx context.Context) (err error) {
 	if r.dev, err = r.device(); err != nil {
 		return err
 	}
@@ -42,7 +76,7 @@ func replayWithin(ctx context.Context, t *Transcript, stall time.Duration, renew
 	return r.run(ctx)
 }
 
-// replay is one under way.
+// replay is a replay in progress.
 type replay struct {
 	t     *Transcript
 	dev   *vsmmu.Device
@@ -50,23 +84,24 @@ type replay struct {
 
 	moving moving // registers that the device changes
 	hosts  map[uint32]*replayHost
+	claims map[uint32][]int // by host: the entries of failed claims that are to come
 	renewals
 
 	mu       sync.Mutex
 	progress sync.Cond
-	expected map[Channel][]int // the entries that the device has not come to yet
+	expected map[Channel][]int // the entries that the device has yet to do
 	done     []bool            // by entry: the device has done it
 	reads    reads
-	executed uint64 // commands that the device has carried out
+	executed uint64 // commands that the device has executed
 	stage    string // of the guest's boot: the last note
-	at       int    // the entry that is under way
-	event    int    // the last entry of an event that the device has met
-	released bool   // nothing that the device does is compared any more
+	at       int    // the current entry
+	event    int    // the entry of the last event
+	released bool   // comparing has ended
 	err      error  // the first difference
 }
 
-// byDevice reports whether an entry is something that the device did, to be
-// compared and in part to be answered.
+// byDevice reports whether an entry is an action of the device, which is compared and, if it is a
+// call, answered.
 func byDevice(b Body) bool {
 	switch b.(type) {
 	case *Return, *MemWrite, *HostCapabilities, *HostAttach, *HostBind, *HostDetach, *HostInvalidate,
@@ -79,11 +114,14 @@ func byDevice(b Body) bool {
 func newReplay(t *Transcript, stall time.Duration, renewing bool) *replay {
 	r := &replay{
 		t: t, stall: stall, expected: map[Channel][]int{}, done: make([]bool, len(t.Entries)),
-		hosts: map[uint32]*replayHost{}, moving: moving{}, renewals: newRenewals(renewing),
+		hosts: map[uint32]*replayHost{}, claims: map[uint32][]int{}, moving: moving{}, renewals: newRenewals(renewing),
 	}
 	r.progress.L = &r.mu
 	r.reads.learn(t.Entries)
 	for i, e := range t.Entries {
+		if c, ok := e.Body.(*HostClaim); ok {
+			r.claims[c.Host] = append(r.claims[c.Host], i)
+		}
 		switch {
 		case !byDevice(e.Body):
 		case r.lost(e.Body):
@@ -96,7 +134,7 @@ func newReplay(t *Transcript, stall time.Duration, renewing bool) *replay {
 	return r
 }
 
-// device makes a device whose doings are compared.
+// device returns a new device whose actions are compared.
 func (r *replay) device() (*vsmmu.Device, error) {
 	return vsmmu.New(vsmmu.Config{
 		IDs: r.t.IDs, AbortAtReset: r.t.AbortAtReset, Memory: replayMemory{r}, Interrupts: replayInterrupts{r},
@@ -108,7 +146,7 @@ func (r *replay) device() (*vsmmu.Device, error) {
 	})
 }
 
-// run walks through the transcript.
+// run replays the entries in order.
 func (r *replay) run(ctx context.Context) error {
 	for i, e := range r.t.Entries {
 		r.mu.Lock()
@@ -132,9 +170,13 @@ func (r *replay) run(ctx context.Context) error {
 			r.returned(OpRestore, 0, r.dev.Restore(b.State))
 			r.moving.forget()
 		case *Fault:
-			r.host(b.Host).sink(b.Event)
+			if h := r.hosts[b.Host]; h != nil {
+				h.sink(b.Event)
+			}
 		case *PageFault:
-			r.host(b.Host).pages(b.Request)
+			if h := r.hosts[b.Host]; h != nil {
+				h.pages(b.Request)
+			}
 		case *MemRead:
 			if !b.Command {
 				r.await(i)
@@ -157,7 +199,7 @@ func (r *replay) run(ctx context.Context) error {
 	return r.err
 }
 
-// call makes a call of the embedder's. What it returns is an entry of its own.
+// call makes a call of the embedder. Its result is an entry of its own.
 func (r *replay) call(c *Call) (err error) {
 	switch c.Op {
 	case OpAttach:
@@ -189,8 +231,8 @@ func (r *replay) returned(op Op, sid smmuv3.StreamID, err error) {
 	r.answer(ret)
 }
 
-// load makes a load of the guest's and compares the value. The device may have
-// to be waited for until it has one that fits.
+// load makes a load of the guest and compares the value. It waits for the device if the value does
+// not fit yet.
 func (r *replay) load(want *Load) {
 	got := *want
 	fits := func() bool {
@@ -206,21 +248,21 @@ func (r *replay) load(want *Load) {
 	r.moving.loaded(want, r.executed)
 }
 
-// await waits until the device has done what an entry says.
+// await waits until the device has done an entry.
 func (r *replay) await(i int) {
 	r.wait(func() bool { return r.done[i] }, func() { r.differ(r.t.Entries[i].Body, nil) })
 }
 
-// wait waits until ok holds. If the device does nothing for long, late is called
-// instead. Both are called with r.mu held.
+// wait waits until ok returns true. It calls late instead if the device does nothing for r.stall.
+// r.mu is held during both calls.
 func (r *replay) wait(ok func() bool, late func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// Not by the clock: where the whole machine stands still, the device can do nothing, either.
+	// Counted in polls and not by the clock, which goes on while the whole machine stands still.
 	var waited time.Duration
 	for tries := 0; r.err == nil && !ok(); tries++ {
 		switch {
-		case tries < 1000: // as a rule it is a matter of microseconds
+		case tries < 1000: // most waits take microseconds
 			r.mu.Unlock()
 			runtime.Gosched()
 			r.mu.Lock()
@@ -229,7 +271,7 @@ func (r *replay) wait(ok func() bool, late func()) {
 			return
 		default:
 			again := time.AfterFunc(lookEvery, func() {
-				r.mu.Lock() // not before it is waited for
+				r.mu.Lock() // after Wait has begun
 				defer r.mu.Unlock()
 				waited += lookEvery
 				r.progress.Broadcast()
@@ -240,9 +282,8 @@ func (r *replay) wait(ok func() bool, late func()) {
 	}
 }
 
-// answer compares something that the device does with what comes next in its
-// channel, and returns that, with the answer that was given. It returns nil
-// where there is none: after a difference, and after a cut.
+// answer compares an action of the device with the next entry of its channel, and returns that entry,
+// which holds the recorded answer. It returns nil if there is none: after a difference or a cut.
 func (r *replay) answer(got Body) Body {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -271,6 +312,37 @@ func (r *replay) answer(got Body) Body {
 	return want
 }
 
+// claimed answers a step of claiming or releasing a host: with the recorded error, if that is an entry
+// between the current call and its return. It is called on the goroutine of run.
+func (r *replay) claimed(host uint32, step ClaimStep) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next := r.claims[host]
+	if r.released || r.between || r.err != nil || len(next) == 0 {
+		return nil
+	}
+	claim := r.t.Entries[next[0]].Body.(*HostClaim)
+	if claim.Step != step || !r.within(next[0]) {
+		return nil
+	}
+	r.claims[host] = next[1:]
+	return claim.Err.err()
+}
+
+// within reports whether an entry lies between the current call and its return. r.mu is held.
+func (r *replay) within(entry int) bool {
+	call, ok := r.t.Entries[r.at].Body.(*Call)
+	if !ok || entry < r.at {
+		return false
+	}
+	for _, e := range r.t.Entries[r.at:entry] {
+		if ret, ok := e.Body.(*Return); ok && ret.Op == call.Op && ret.StreamID == call.StreamID {
+			return false
+		}
+	}
+	return true
+}
+
 // did notes that the device has done an entry. r.mu is held.
 func (r *replay) did(i int) {
 	r.done[i] = true
@@ -284,7 +356,7 @@ func (r *replay) command(c *Command) {
 	r.mu.Unlock()
 }
 
-// same reports whether two entries are of one kind and ask the same.
+// same reports whether two entries are of one kind and equal in what is compared.
 func same(a, b Body) bool {
 	if reflect.TypeOf(a) != reflect.TypeOf(b) {
 		return false
@@ -295,7 +367,7 @@ func same(a, b Body) bool {
 	return bytes.Equal(x.b, y.b)
 }
 
-// differ ends the replay. r.mu is held.
+// differ ends the replay with a difference. r.mu is held.
 func (r *replay) differ(want, got Body) {
 	if r.err != nil || r.released {
 		return
@@ -306,7 +378,7 @@ func (r *replay) differ(want, got Body) {
 	r.progress.Broadcast()
 }
 
-// release has nothing compared any more, so that the device may be closed.
+// release ends comparing, so that the device can be closed.
 func (r *replay) release() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

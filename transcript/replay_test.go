@@ -238,7 +238,7 @@ func TestReplayTellsTheFirstDifference(t *testing.T) {
 				}
 				return ok
 			},
-			[]string{"at registers", "while: the driver probes", "load of IDR5 reads 0x64", "load of IDR5 reads 0x74"},
+			[]string{"at registers", "stage: the driver probes", "load of IDR5 reads 0x64", "load of IDR5 reads 0x74"},
 		},
 		"another index of the event queue": {
 			func(b Body) bool {
@@ -268,7 +268,7 @@ func TestReplayTellsTheFirstDifference(t *testing.T) {
 				}
 				return ok
 			},
-			[]string{"at stream 0x10", "while: streams are bound", "translate", "the command it was at: CFGI_STE StreamID=0x10", "the STE it had read: V=0x1 Config=0x5 S1ContextPtr=0x400000"},
+			[]string{"at stream 0x10", "stage: streams are bound", "translate", "current command: CFGI_STE StreamID=0x10", "last STE read: V=0x1 Config=0x5 S1ContextPtr=0x400000"},
 		},
 		"another invalidation": {
 			func(b Body) bool {
@@ -278,7 +278,7 @@ func TestReplayTellsTheFirstDifference(t *testing.T) {
 				}
 				return ok
 			},
-			[]string{"at host 0", "TLBI_NH_VA ASID=0x5 Addr=0x1000", "the command it was at: SYNC"},
+			[]string{"at host 0", "TLBI_NH_VA ASID=0x5 Addr=0x1000", "current command: SYNC"},
 		},
 		"another fate of a command": {
 			func(b Body) bool {
@@ -363,7 +363,7 @@ func TestReplayOfWhatTheDeviceDoesNotDo(t *testing.T) {
 		began := time.Now()
 		err := Replay(t.Context(), tr)
 		assert.ErrorContains(t, err, "pulse of line eventq")
-		assert.ErrorContains(t, err, "nothing came")
+		assert.ErrorContains(t, err, "now:      nothing")
 		assert.Equal(t, stall, time.Since(began), "in a bubble to wait takes time, and nothing else")
 	})
 }
@@ -582,7 +582,7 @@ func TestTapsAreWhatHostsAre(t *testing.T) {
 		got = append(got, e.Body)
 	}
 	assert.Equal(t, []Body{
-		&PageFault{1, smmuv3.PageRequest{1, 2}}, &HostRespond{1, 2, true, 3, 1, nil},
+		&PageFault{1, smmuv3.PageRequest{1, 2}}, &HostRespond{bridge.PageResponse{StreamID: 1, SubstreamID: 2, SSV: true, PRGIndex: 3, Response: 1}, nil},
 		&HostResume{1, 2, bridge.TerminateAbort, &Error{bridge.ErrGone.Error(), 1 << 3}}, &HostTerminate{1, nil},
 	}, got)
 }

@@ -1,6 +1,7 @@
 package transcript
 
 import (
+	"fmt"
 	"reflect"
 	"time"
 
@@ -32,9 +33,9 @@ func (m tappedMemory) WriteAt(p []byte, gpa guestmem.GPA) error {
 	return err
 }
 
-// fetchesCommands tells a fetch of commands from a look into the stream table:
-// it begins where the device consumes. A guest could have both in one place,
-// and would then have its transcript misunderstood.
+// fetchesCommands reports whether a read fetches commands, rather than a part of the stream table: a
+// fetch starts at the entry that the device consumes next. A guest that keeps both at one address
+// makes its own transcript ambiguous.
 func fetchesCommands(d *vsmmu.Device, gpa guestmem.GPA, n int) bool {
 	if n%smmuv3.CommandSize != 0 {
 		return false
@@ -43,7 +44,7 @@ func fetchesCommands(d *vsmmu.Device, gpa guestmem.GPA, n int) bool {
 	return gpa == guestmem.GPA(q.Entry(cons))
 }
 
-// commandQueue is where the device consumes commands.
+// commandQueue returns the command queue and the index of the next command.
 func commandQueue(d *vsmmu.Device) (smmuv3.Queue, smmuv3.Index) {
 	ids := d.IDs()
 	q := smmuv3.QueueBase(d.Load(smmuv3.RegCMDQ_BASE, 8)).Queue(
@@ -68,7 +69,7 @@ func (i tappedInterrupts) SignalMSI(addr guestmem.GPA, data uint32) error {
 	return err
 }
 
-// tapTrace records what the device tells of itself, and passes it on.
+// tapTrace returns t with each call recorded and forwarded.
 func (r *Recorder) tapTrace(t vsmmu.Trace) vsmmu.Trace {
 	command, event, request := t.Command, t.Event, t.PageRequest
 	t.Command = func(c smmuv3.Command, code smmuv3.CmdqErr) {
@@ -98,7 +99,7 @@ type tappedHost struct {
 	number uint32
 }
 
-// Hosts are what else they can be, each with a tap of its own.
+// A tap implements the optional interfaces that its host implements, and no others.
 type (
 	tappedPages  struct{ *tappedHost }
 	tappedStalls struct{ *tappedHost }
@@ -109,15 +110,19 @@ type (
 	}
 )
 
-// tap returns the tap of a host, always the same, and its number; nil for what a
-// device does not take as a host.
+// tap returns the tap of a host, always the same one, and the host's number. It returns nil for a
+// value that a device refuses as a host, and for hosts beyond maxHosts.
 func (r *Recorder) tap(h bridge.Host) (bridge.Host, uint32) {
-	if h == nil || !reflect.TypeOf(h).Comparable() {
+	if isNil(h) || !reflect.ValueOf(h).Comparable() {
 		return nil, 0
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.hosts[h]
+	if t == nil && len(r.hosts) == maxHosts {
+		r.log.cutOff(fmt.Sprintf("more than %d hosts", maxHosts))
+		return nil, 0
+	}
 	if t == nil {
 		base := &tappedHost{r: r, host: h, number: uint32(len(r.hosts))}
 		_, pages := h.(bridge.PageRequester)
@@ -140,18 +145,19 @@ func (r *Recorder) tap(h bridge.Host) (bridge.Host, uint32) {
 func (h *tappedHost) no() uint32 { return h.number }
 
 func (h tappedPages) PageRequests(sink func(smmuv3.PageRequest)) error {
+	host := h.host.(bridge.PageRequester)
 	if sink == nil {
-		return h.host.(bridge.PageRequester).PageRequests(nil)
+		return h.claimed(ReleasePageRequests, host.PageRequests(nil))
 	}
-	return h.host.(bridge.PageRequester).PageRequests(func(q smmuv3.PageRequest) {
+	return h.claimed(ClaimPageRequests, host.PageRequests(func(q smmuv3.PageRequest) {
 		h.r.log.add(&PageFault{h.number, q})
 		sink(q)
-	})
+	}))
 }
 
 func (h tappedPages) Respond(r bridge.PageResponse) error {
 	err := h.host.(bridge.PageRequester).Respond(r)
-	h.r.log.add(&HostRespond{r.StreamID, r.SubstreamID, r.SSV, r.PRGIndex, r.Response, newError(err)})
+	h.r.log.add(&HostRespond{r, newError(err)})
 	return err
 }
 
@@ -190,15 +196,25 @@ func (h *tappedHost) Invalidate(cmds []smmuv3.Command) error {
 	return err
 }
 
-func (h *tappedHost) SetGuestIDs(ids smmuv3.IDRegs) error { return h.host.SetGuestIDs(ids) }
+func (h *tappedHost) SetGuestIDs(ids smmuv3.IDRegs) error {
+	return h.claimed(ClaimGuestIDs, h.host.SetGuestIDs(ids))
+}
 
 func (h *tappedHost) Events(sink func(smmuv3.Event)) error {
 	if sink == nil {
-		return h.host.Events(nil)
+		return h.claimed(ReleaseEvents, h.host.Events(nil))
 	}
-	return h.host.Events(func(ev smmuv3.Event) {
+	return h.claimed(ClaimEvents, h.host.Events(func(ev smmuv3.Event) {
 		h.r.feed.fault(func() { h.r.log.add(&Fault{h.number, ev}) }, func() { sink(ev) })
-	})
+	}))
+}
+
+// claimed records a failure to claim or release the host, and returns err.
+func (h *tappedHost) claimed(step ClaimStep, err error) error {
+	if err != nil {
+		h.r.log.add(&HostClaim{h.number, step, newError(err)})
+	}
+	return err
 }
 
 func (h *tappedHost) Close() error { return h.host.Close() }

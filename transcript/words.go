@@ -148,7 +148,12 @@ func request(r smmuv3.PageRequest) string {
 }
 
 func (b *HostRespond) String() string {
-	return fmt.Sprintf("answer stream %v, page request group %d: %d", b.StreamID, b.Group, b.Response) + answered(b.Err)
+	r := b.Response
+	return fmt.Sprintf("answer stream %v, page request group %d: %d", r.StreamID, r.PRGIndex, r.Response) + answered(b.Err)
+}
+
+func (b *HostClaim) String() string {
+	return fmt.Sprintf("host %d: %v", b.Host, b.Step) + answered(b.Err)
 }
 
 func (b *HostResume) String() string {

@@ -12,19 +12,36 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// DefaultBuffer is how much a Recorder keeps in memory, in bytes, while its
-// writer is slow.
+// DefaultBuffer is the number of bytes that a Recorder keeps in memory while its writer is slow.
 const DefaultBuffer = 16 << 20
 
-// flushEvery is how old what has not been written may become.
+// flushEvery bounds the age of entries that are not written yet.
 const flushEvery = 250 * time.Millisecond
 
-// drainAt is how much is worth being compressed before that, in bytes.
+// drainAt is the number of buffered bytes at which the writer starts before the next flush.
 const drainAt = 256 << 10
 
-// log takes entries in order and writes them in the background. Whoever makes
-// an entry waits for a lock that is held while another entry is encoded, and for
-// nothing else: when the writer cannot keep up, the transcript ends.
+// sink is the writer of a transcript, held to the contract of io.Writer. It keeps the first error
+// and writes nothing after it: a transcript has no gaps, even if the writer recovers.
+type sink struct {
+	w   io.Writer
+	err error
+}
+
+func (s *sink) Write(p []byte) (n int, err error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	n, s.err = s.w.Write(p)
+	if s.err == nil && n != len(p) {
+		s.err = io.ErrShortWrite
+	}
+	return min(max(n, 0), len(p)), s.err
+}
+
+// log takes entries in order and writes them in the background. Adding an entry waits for a lock
+// that is held while another entry is encoded, and for nothing else. The transcript ends early if
+// the writer cannot keep up or fails.
 type log struct {
 	begun time.Time
 	limit int
@@ -32,29 +49,29 @@ type log struct {
 	mu    sync.Mutex
 	coder coder // of one entry
 	last  time.Duration
-	buf   []byte // entries that wait to be written
-	cut   string // why nothing is taken any more
+	buf   []byte // entries that wait for the writer
+	cut   string // why entries are dropped; empty if they are not
 	ended bool
 
 	drain chan struct{}
 	done  chan struct{}
-	err   error // of writing; valid once done is closed
+	err   error // the first error of writing; valid once done is closed
 }
 
-// newLog writes the header, so that a place that cannot be written to is known
-// from the beginning.
+// newLog writes the header, so that Record reports a writer that fails from the start.
 func newLog(w io.Writer, h Header, limit int) (*log, error) {
 	head, err := json.Marshal(h)
 	if err != nil {
 		return nil, err
 	}
 	if len(head) > maxFrame {
-		return nil, fmt.Errorf("transcript: a header of %d bytes", len(head))
+		return nil, fmt.Errorf("header of %d bytes: the maximum is %d", len(head), maxFrame)
 	}
-	if _, err := w.Write(preamble()); err != nil {
-		return nil, err
+	s := &sink{w: w}
+	if _, err := s.Write(preamble()); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCut, err)
 	}
-	z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window), zstd.WithLowerEncoderMem(true))
+	z, err := zstd.NewWriter(s, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		return nil, err
 	}
@@ -62,18 +79,18 @@ func newLog(w io.Writer, h Header, limit int) (*log, error) {
 		err = z.Flush()
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrCut, err)
 	}
 	l := &log{begun: time.Now(), limit: limit, drain: make(chan struct{}, 1), done: make(chan struct{})}
-	go l.write(z)
+	go l.write(z, s)
 	return l, nil
 }
 
 // add takes an entry.
 func (l *log) add(b Body) { l.addLater(func() Body { return b }) }
 
-// addLater takes the entry that make returns, which is called when the entries
-// before have been taken, and before any after.
+// addLater takes the entry that make returns. make runs after all earlier entries are taken and
+// before any later one.
 func (l *log) addLater(make func() Body) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,15 +115,25 @@ func (l *log) put(b Body) {
 	l.coder.b = binary.AppendUvarint(l.coder.b, uint64((now-l.last)/time.Microsecond))
 	b.question(&l.coder)
 	b.answer(&l.coder)
-	if len(l.coder.b) > maxFrame {
-		l.stop(fmt.Sprintf("an entry of %d bytes", len(l.coder.b)))
+	if size := len(l.coder.b); size > maxFrame {
+		l.coder.b = nil
+		l.stop(fmt.Sprintf("an entry of %d bytes: the maximum is %d", size, maxFrame))
 		return
 	}
 	l.last = now
 	l.buf = append(binary.AppendUvarint(l.buf, uint64(len(l.coder.b))), l.coder.b...)
 }
 
-// stop ends the transcript before its time. l.mu is held.
+// cutOff ends the transcript before the device ends, unless it has ended.
+func (l *log) cutOff(why string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.ended && l.cut == "" {
+		l.stop(why)
+	}
+}
+
+// stop ends the transcript before the device ends. l.mu is held.
 func (l *log) stop(why string) {
 	l.cut = why
 	l.put(&End{Cut: why})
@@ -120,7 +147,7 @@ func (l *log) wake() {
 	}
 }
 
-// end puts the last entry and waits until everything is written.
+// end adds the last entry and waits until everything is written.
 func (l *log) end() error {
 	l.mu.Lock()
 	if !l.ended && l.cut == "" {
@@ -132,22 +159,26 @@ func (l *log) end() error {
 	l.wake()
 	<-l.done
 	switch {
-	case l.err != nil:
-		return fmt.Errorf("transcript: %w", l.err)
+	case cut != "" && l.err != nil:
+		return fmt.Errorf("%w: %s: %w", ErrCut, cut, l.err)
 	case cut != "":
 		return fmt.Errorf("%w: %s", ErrCut, cut)
+	case l.err != nil:
+		return fmt.Errorf("%w: %w", ErrCut, l.err)
 	}
 	return nil
 }
 
-// write is the goroutine that has the file to itself.
-func (l *log) write(z *zstd.Encoder) {
+// write runs in the goroutine that owns the writer. It returns after the last entry or the first
+// error.
+func (l *log) write(z *zstd.Encoder, s *sink) {
 	defer close(l.done)
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
 	var spare []byte
+	var err error
 	flushed := true // the compressor holds nothing back
-	for {
+	for last := false; err == nil && !last; {
 		flush := false
 		select {
 		case <-tick.C:
@@ -155,28 +186,29 @@ func (l *log) write(z *zstd.Encoder) {
 		case <-l.drain:
 		}
 		l.mu.Lock()
-		full, last := l.buf, l.ended || l.cut != ""
+		full := l.buf
+		last = l.ended || l.cut != ""
 		l.buf = spare[:0]
 		l.mu.Unlock()
 
-		if l.err == nil && len(full) > 0 {
-			_, l.err = z.Write(full)
+		if len(full) > 0 {
+			_, err = z.Write(full)
 			flushed = false
 		}
-		if l.err == nil && flush && !flushed && !last {
-			l.err = z.Flush()
+		if err == nil && flush && !flushed && !last {
+			err = z.Flush()
 			flushed = true
 		}
 		spare = full
-		if l.err != nil || last {
-			break
-		}
 	}
-	if err := z.Close(); l.err == nil {
-		l.err = err
+	if e := z.Close(); err == nil {
+		err = e
 	}
-	// Nobody reads the buffer any more.
+	if s.err != nil {
+		err = s.err // without what the compressor adds
+	}
 	l.mu.Lock()
-	l.ended = true
-	l.mu.Unlock()
+	defer l.mu.Unlock()
+	// Nothing reads the buffers any more.
+	l.err, l.ended, l.buf, l.coder.b = err, true, nil, nil
 }

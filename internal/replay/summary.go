@@ -108,7 +108,11 @@ func Run(ctx context.Context, t *transcript.Transcript, restored bool) (*Summary
 	s := Summarize(t)
 	s.Restored = restored
 	s.ReplaySeconds = time.Since(began).Seconds()
-	if s.OK = err == nil; !s.OK {
+	var d *transcript.Difference
+	switch s.OK = err == nil; {
+	case errors.As(err, &d):
+		s.Difference = d.String()
+	case err != nil:
 		s.Difference = err.Error()
 	}
 	return s, nil
