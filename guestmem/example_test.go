@@ -48,3 +48,48 @@ func ExampleSnapshot() {
 	// Output:
 	// 0xcafe
 }
+
+// A VMM moves a guest whose devices go on writing. The hypervisor's log of the vCPUs' stores is
+// read along with each account; this example has none.
+func ExampleTracked() {
+	const base, size = 0x4000_0000, 1 << 20
+	var slots guestmem.Slots
+	if err := slots.Add(guestmem.Slot{GPA: base, Mem: make([]byte, size)}); err != nil {
+		fmt.Println(err)
+	}
+	mem, err := guestmem.NewTracked(&slots)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	// soft.Config.Memory and vsmmu.Config.Memory are mem.
+
+	destination := make([]byte, size)
+	send := func(r guestmem.Range) {
+		if err := mem.ReadAt(destination[r.GPA-base:][:r.Len], r.GPA); err != nil {
+			fmt.Println(err)
+		}
+	}
+
+	mem.NewAccount() // round 0: all of it
+	send(guestmem.Range{GPA: base, Len: size})
+	_ = mem.WriteAt([]byte("a block of the disk"), 0x4000_1ff8)
+
+	for r := range mem.NewAccount().Ranges() { // round 1, and others until little is left
+		fmt.Println("round 1:", r)
+		send(r)
+	}
+	_ = mem.WriteAt([]byte("an event record"), 0x4008_0000)
+
+	// The last round: the vCPUs and the endpoints stand still, and vsmmu.Device.Save has returned.
+	for r := range mem.Stop().Ranges() {
+		fmt.Println("last round:", r)
+		send(r)
+	}
+	fmt.Printf("%s, %s\n", destination[0x1ff8:][:19], destination[0x80000:][:15])
+
+	// Output:
+	// round 1: 0x40001000 to 0x40002fff
+	// last round: 0x40080000 to 0x40080fff
+	// a block of the disk, an event record
+}

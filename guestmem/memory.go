@@ -36,28 +36,28 @@ type Swapper interface {
 	CompareAndSwap(gpa GPA, old, new uint64) (swapped bool, err error)
 }
 
-// Mapper is Memory that lies in this process, where it can be used without a
-// copy in between. Memory need not have it.
+// Mapper is Memory that lies in this process, where it can be used without a copy. Memory need not
+// have it.
 //
-// A VMM that keeps account of what devices write, to migrate a running guest,
-// wraps its Slots in a type whose WriteAt, CompareAndSwap, and Slice with write
-// all do so. One that embeds the Slots and has a WriteAt of its own misses the
-// other two.
+// A VMM that needs a log of what devices write, to migrate a running guest, wraps its Mapper in a
+// Tracked.
 type Mapper interface {
 	Memory
 
-	// Slice is the memory from gpa on: what lies in one piece, of at most n bytes
-	// and at least one, and always all of an aligned word of 8 bytes. Where there is
-	// none it fails with ErrUnmapped, and with write where it is read-only with
-	// ErrReadOnly: as they are, so that to ask costs nothing. The caller is in a
-	// section of Sections, and the slice is good until that ends, and in others of
-	// the same epoch: memory that keeps account of what may be written drains the
-	// sections before it begins a new one. The guest has the slice, too: Load and
-	// Store keep the promises of Memory.
+	// Slice returns the memory from gpa on: contiguous in this process, at most n bytes and at
+	// least one, and always all of an aligned word of 8 bytes. The host address and gpa are equal
+	// modulo 8. Slice fails with ErrUnmapped where there is no memory, and with write where the
+	// memory is read-only with ErrReadOnly. It returns these errors as they are, and allocates
+	// nothing.
+	//
+	// The caller is in a read-side critical section of Sections. The slice is good until that
+	// ends, and in other sections of the same epoch (Section.Epoch). A holder without write must
+	// not write to the slice. The guest accesses the memory too: Load and Store keep the promises
+	// of Memory.
 	Slice(gpa GPA, n int, write bool) ([]byte, error)
 
-	// Sections are what the memory waits for before a part of it goes away. It
-	// returns the same each time.
+	// Sections returns what the memory waits for before a part of it goes away: the same each
+	// time.
 	Sections() *Sections
 }
 
@@ -74,7 +74,7 @@ var ErrMisaligned = errors.New("misaligned access")
 
 // AccessError says which access failed, where, and why.
 type AccessError struct {
-	Op  string // "read", "write" or "swap"
+	Op  string // "read", "write", "swap" or "mark"
 	GPA GPA    // the first address that could not be reached
 	Len int    // bytes of the whole access
 	Err error  // ErrUnmapped, ErrReadOnly or what the backing store said
@@ -90,6 +90,7 @@ const (
 	opRead  = "read"
 	opWrite = "write"
 	opSwap  = "swap"
+	opMark  = "mark"
 )
 
 func opOf(write bool) string {

@@ -51,11 +51,10 @@ type Config struct {
 	// it, and call Device.GuestWrote. It must be quick, not change the slice, and not
 	// call back into the device.
 	Watch func([]guestmem.Range)
-	// Dirty, if not nil, is told of each range of guest memory that the device has
-	// written to, right after the write: records of its queues, and MSIs that go to
-	// memory. For live migration. It must be quick, and not call back into the
-	// device. The DMA of endpoints is not among these: see guestmem.Mapper for that of
-	// soft.Endpoints.
+	// Dirty, if not nil, is called for each range of guest memory that the device has written to,
+	// right after the write: records of its queues, and MSIs that go to memory. It must be quick,
+	// and not call back into the device. A VMM whose Memory is a guestmem.Tracked, for live
+	// migration, needs no Dirty: the Tracked has these writes and the DMA of soft.Endpoints.
 	Dirty func(guestmem.Range)
 	// Trace is told what the device does. Device.Stats has counts without it.
 	Trace Trace
