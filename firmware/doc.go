@@ -1,7 +1,14 @@
-// Package firmware tells a guest about the device: what the drivers of the SMMU and of the devices behind it look for, in a
-// device tree or in ACPI.
+// Package firmware describes a virtual SMMUv3, and the devices behind it, to the guest.
 //
-// Nodes and properties of a device tree are values of u-root's pkg/dt, for the embedder to put into its own tree: SMMUNode,
-// MasterProperties for platform devices, PCIHostNode, and ReservedMemoryNode for what devices that are passed through need to
-// send messages. The ACPI table, IORT, comes whole.
+// A guest finds its SMMU in a device tree or in ACPI's IORT. This package makes both:
+//
+//   - SMMUNode, PCIHostNode and ReservedMemoryNode return device tree nodes. MasterProperties
+//     returns the properties that put a platform device behind an SMMU.
+//   - IORT.Table returns the IORT, ready to install.
+//
+// Nodes and properties are plain data: a Node has a name, Props and Children, and a Prop has a name
+// and bytes. The bytes are those of a flattened device tree, so that any FDT library can take them
+// over. Package firmware/urootdt converts them for github.com/u-root/u-root/pkg/dt.
+//
+// Every function checks its argument. An error names the field that is wrong.
 package firmware

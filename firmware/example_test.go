@@ -3,61 +3,82 @@ package firmware_test
 import (
 	"fmt"
 
-	"github.com/u-root/u-root/pkg/dt"
-
 	"github.com/go-vsmmu/vsmmuv3/firmware"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// A VMM's device tree gets an SMMU, and a disk behind it whose StreamID is 0x10.
+// A VMM's device tree gets an SMMU, and a disk behind it with StreamID 0x10.
 func Example() {
-	const gic, smmu dt.PHandle = 1, 2
-	disk := dt.NewNode("virtio_mmio@a000000", dt.WithProperty(
-		dt.PropertyString("compatible", "virtio,mmio"),
-		dt.PropertyRegion("reg", 0x0a00_0000, 0x200),
-	))
-	disk.Properties = append(disk.Properties, firmware.MasterProperties(firmware.Master{
-		SMMU: smmu, StreamIDs: []smmuv3.StreamID{0x10},
-	})...)
-	root := dt.NewNode("",
-		dt.WithProperty(
-			dt.PropertyU32("#address-cells", 2),
-			dt.PropertyU32("#size-cells", 2),
-			dt.PropertyU32("interrupt-parent", uint32(gic)), // its node has 3 interrupt cells
-		),
-		dt.WithChildren(disk, firmware.SMMUNode(firmware.SMMU{
-			Base: 0x0905_0000, PHandle: smmu,
-			EventQ: 74, PRIQ: 75, CmdSync: 76, GError: 77, // where vsmmu.Interrupts.Pulse leads
-		})),
-	)
-	for _, n := range root.Children {
+	const gic, smmu firmware.PHandle = 1, 2
+	iommu, err := firmware.SMMUNode(firmware.SMMU{
+		Base: 0x0905_0000, PHandle: smmu, InterruptParent: gic,
+		EventQ: 74, PRIQ: 75, CmdSync: 76, GError: 77, // where vsmmu.Interrupts.Pulse leads
+	})
+	if err != nil {
+		panic(err)
+	}
+	master, err := firmware.MasterProperties(firmware.Master{SMMU: smmu, StreamIDs: []smmuv3.StreamID{0x10}})
+	if err != nil {
+		panic(err)
+	}
+	disk := firmware.Node{
+		Name:  "virtio_mmio@a000000",
+		Props: append([]firmware.Prop{firmware.Strings("compatible", "virtio,mmio"), firmware.Reg(0x0a00_0000, 0x200)}, master...),
+	}
+	for _, n := range []firmware.Node{iommu, disk} {
 		fmt.Println(n.Name)
-		for _, p := range n.Properties {
+		for _, p := range n.Props {
 			fmt.Printf("  %s\n", p.Name)
 		}
 	}
 	// Output:
-	// virtio_mmio@a000000
-	//   compatible
-	//   reg
-	//   iommus
 	// iommu@9050000
 	//   compatible
 	//   reg
+	//   interrupt-parent
 	//   interrupts
 	//   interrupt-names
 	//   dma-coherent
 	//   #iommu-cells
 	//   phandle
+	// virtio_mmio@a000000
+	//   compatible
+	//   reg
+	//   iommus
+	//   dma-coherent
 }
 
-// The same for a guest that boots by ACPI: the IORT of an SMMU and the PCI root complex
-// behind it. StreamIDs are the requester IDs.
+// A PCI host bridge whose functions are behind an SMMU, with ATS.
+func ExamplePCIHostNode() {
+	n, err := firmware.PCIHostNode(firmware.PCIHost{
+		ECAM: 0x3f00_0000, Buses: 16,
+		Windows: []firmware.PCIWindow{{Base: 0x1000_0000, Size: 0x2f00_0000}},
+		GIC:     1, INTx: [4]uint32{12, 13, 14, 15},
+		SMMU: 2, MSI: 3, ATS: true,
+	})
+	if err != nil {
+		panic(err)
+	}
+	for _, p := range n.Props {
+		switch p.Name {
+		case "iommu-map", "msi-map", "ats-supported", "dma-coherent":
+			fmt.Printf("%s: %d bytes\n", p.Name, len(p.Value))
+		}
+	}
+	// Output:
+	// dma-coherent: 0 bytes
+	// msi-map: 16 bytes
+	// iommu-map: 16 bytes
+	// ats-supported: 0 bytes
+}
+
+// The table of an SMMU and the PCI root complex behind it. StreamIDs are the requester IDs.
 func ExampleIORT() {
 	iort := firmware.IORT{
 		OEMID: "ACME", OEMTableID: "VMM",
+		ITS:   []uint32{0},
 		SMMUs: []firmware.SMMU{{Base: 0x0905_0000, EventQ: 74, PRIQ: 75, CmdSync: 76, GError: 77}},
-		Roots: []firmware.PCIRoot{{Requesters: 65536, SMMU: 0, AddressBits: 48}},
+		Roots: []firmware.PCIRoot{{Requesters: 65536, SMMU: 0, AddressBits: 48, ATS: true}},
 	}
 	table, err := iort.Table()
 	fmt.Println(string(table[:4]), len(table), "bytes", err)
@@ -65,6 +86,6 @@ func ExampleIORT() {
 	_, err = iort.Table()
 	fmt.Println(err)
 	// Output:
-	// IORT 172 bytes <nil>
-	// firmware: IORT: segment 0 is behind SMMUs[1], and there are 1
+	// IORT 216 bytes <nil>
+	// firmware: IORT: Roots[0]: SMMU 1: the table has 1
 }

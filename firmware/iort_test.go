@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
 func testIORT() *IORT {
@@ -26,17 +28,17 @@ func testIORT() *IORT {
 	}
 }
 
-// The bytes are those that the tables of DEN 0049E.d say, written out.
+// The bytes are those that the tables of DEN 0049E.e give, written out.
 func TestIORTBytes(t *testing.T) {
 	want := `
-		494f5254 54010000 05 xx 56534d4d5500 5445535400000000 03000000 56534d55 01000000
+		494f5254 54010000 06 xx 56534d4d5500 5445535400000000 03000000 56534d55 01000000
 		05000000 30000000 00000000
 
 		00 1800 01 00000000 00000000 00000000
 		01000000 00000000
 
-		04 5800 04 01000000 01000000 44000000
-		0000050900000000 01000000 00000000 0000000000000000 00000000
+		04 5800 05 01000000 01000000 44000000
+		0000050900000000 05000000 00000000 0000000000000000 00000000
 		28000000 29000000 2b000000 2a000000 00000000 00000000
 		00000000 ffffffff 00000000 30000000 00000000
 
@@ -89,38 +91,77 @@ func TestIORTWithoutITSMapsNothingToIt(t *testing.T) {
 	assert.Zero(t, binary.LittleEndian.Uint32(table[0x38:]), "mappings")
 }
 
-// An interrupt of 0 is one that there is not (DEN0049, SMMUv3 node).
-func TestIORTWithoutCmdSync(t *testing.T) {
-	for _, tt := range []struct {
-		smmu SMMU
-		want uint32
-	}{{SMMU{CmdSync: 10}, 42}, {SMMU{NoCmdSync: true}, 0}} {
-		table, err := (&IORT{SMMUs: []SMMU{tt.smmu}}).Table()
-		require.NoError(t, err)
-		assert.Equal(t, tt.want, binary.LittleEndian.Uint32(table[0x30+56:]))
-	}
+func TestIORTNamesAreNeverEmpty(t *testing.T) {
+	table, err := (&IORT{}).Table()
+	require.NoError(t, err)
+	assert.Equal(t, "VSMMU\x00VSMMUV3\x00", string(table[10:24]))
 }
 
 func TestIORTRejects(t *testing.T) {
+	second := func(i *IORT, r PCIRoot) {
+		r.AddressBits = 48
+		i.Roots[1] = r
+	}
 	for _, tt := range []struct {
 		name string
 		edit func(*IORT)
 		says string
 	}{
-		{"a long OEM ID", func(i *IORT) { i.OEMID = "SEVENTH" }, "longer"},
-		{"a long table ID", func(i *IORT) { i.OEMTableID = "NINECHARS" }, "longer"},
-		{"no requesters", func(i *IORT) { i.Roots[0].Requesters = 0 }, "segment 0 has 0 requesters"},
-		{"too many requesters", func(i *IORT) { i.Roots[0].Requesters = 1<<16 + 1 }, "requesters"},
-		{"an SMMU that is not there", func(i *IORT) { i.Roots[0].SMMU = 1 }, "SMMUs[1], and there are 1"},
-		{"an SMMU between 64 KiB granules", func(i *IORT) { i.SMMUs[0].Base += 4096 }, "SMMUs[0]"},
-		{"no addresses", func(i *IORT) { i.Roots[0].AddressBits = 0 }, "addresses of 0 bits"},
-		{"addresses too wide", func(i *IORT) { i.Roots[0].AddressBits = 65 }, "addresses of 65 bits"},
-		{"StreamIDs that wrap", func(i *IORT) { i.Roots[0].StreamBase = 0xffff_f001 }, "StreamIDs"},
-		{"a range for no SMMU", func(i *IORT) { i.RMRs[0].SMMU = NoSMMU }, "SMMUs[-1], and there are 1"},
-		{"an empty range", func(i *IORT) { i.RMRs[0].Size = 0 }, "64 KiB"},
-		{"a range of 4 KiB", func(i *IORT) { i.RMRs[0].Size = 4096 }, "64 KiB"},
-		{"a range that wraps", func(i *IORT) { i.RMRs[0].Base, i.RMRs[0].Size = 1<<64-1<<16, 2<<16 }, "64 KiB"},
-		{"a range for no stream", func(i *IORT) { i.RMRs[0].Streams = 0 }, "0 streams"},
+		{"OEM ID of 7 bytes", func(i *IORT) { i.OEMID = "SEVENTH" }, "OEMID"},
+		{"table ID of 9 bytes", func(i *IORT) { i.OEMTableID = "NINECHARS" }, "OEMTableID"},
+		{"one ITS twice", func(i *IORT) { i.ITS = []uint32{1, 0, 1} }, "ITS[2] 1"},
+
+		{"SMMU between 64 KiB granules", func(i *IORT) { i.SMMUs[0].Base += 4096 }, "SMMUs[0]: Base 0x9051000"},
+		{"SMMU at the end of memory", func(i *IORT) { i.SMMUs[0].Base = 1<<64 - 1<<16 }, "SMMUs[0]: Base"},
+		{"SMMUs that overlap", func(i *IORT) { i.SMMUs = append(i.SMMUs, SMMU{Base: 0x0906_0000}) }, "SMMUs[1]: Base"},
+		{"EventQ that is no SPI", func(i *IORT) { i.SMMUs[0].EventQ = 988 }, "SMMUs[0]: EventQ 988"},
+		{"PRIQ that is no SPI", func(i *IORT) { i.SMMUs[0].PRIQ = 988 }, "SMMUs[0]: PRIQ 988"},
+		{"CmdSync that is no SPI", func(i *IORT) { i.SMMUs[0].CmdSync = 988 }, "SMMUs[0]: CmdSync 988"},
+		{"GError that is no SPI", func(i *IORT) { i.SMMUs[0].GError = 1<<32 - 32 }, "SMMUs[0]: GError"},
+		{"messages from the DeviceID of a function", func(i *IORT) {
+			i.SMMUs[0].IDs.Set(smmuv3.MSI, 1)
+			i.SMMUs[0].DeviceID = 0xfff
+		}, "SMMUs[0]: DeviceID 0xfff: one of Roots[0]"},
+		{"messages from the DeviceID of a function without an SMMU", func(i *IORT) {
+			i.SMMUs[0].IDs.Set(smmuv3.MSI, 1)
+			i.SMMUs[0].DeviceID = 0x8000
+		}, "SMMUs[0]: DeviceID 0x8000: one of Roots[1]"},
+		{"messages from the DeviceID of another SMMU", func(i *IORT) {
+			i.SMMUs[0].IDs.Set(smmuv3.MSI, 1)
+			i.SMMUs[0].DeviceID = 0x1_0000
+			i.SMMUs = append(i.SMMUs, i.SMMUs[0])
+			i.SMMUs[1].Base = 0x0a00_0000
+		}, "SMMUs[1]: DeviceID 0x10000"},
+
+		{"no requesters", func(i *IORT) { i.Roots[0].Requesters = 0 }, "Roots[0]: Requesters 0"},
+		{"too many requesters", func(i *IORT) { i.Roots[0].Requesters = 1<<16 + 1 }, "Roots[0]: Requesters 65537"},
+		{"root behind an SMMU that is not there", func(i *IORT) { i.Roots[0].SMMU = 1 }, "Roots[0]: SMMU 1: the table has 1"},
+		{"root behind SMMU -2", func(i *IORT) { i.Roots[0].SMMU = -2 }, "Roots[0]: SMMU -2"},
+		{"addresses of no bits", func(i *IORT) { i.Roots[0].AddressBits = 0 }, "Roots[0]: AddressBits 0"},
+		{"addresses of 65 bits", func(i *IORT) { i.Roots[0].AddressBits = 65 }, "Roots[0]: AddressBits 65"},
+		{"StreamIDs beyond 32 bits", func(i *IORT) { i.Roots[0].StreamBase = 0xffff_f001 }, "Roots[0]: StreamBase"},
+		{"DeviceIDs beyond 32 bits", func(i *IORT) { i.SMMUs[0].DeviceBase = 0xffff_f001 }, "Roots[0]: StreamBase"},
+		{"DMA that is always and never cached", func(i *IORT) { i.Roots[0].NonCoherent = true }, "Roots[0]: CanWBS"},
+		{"two roots of one segment", func(i *IORT) { i.Roots[1].Segment = 0 }, "Roots[1]: Segment 0"},
+		{"StreamIDs of another root", func(i *IORT) {
+			second(i, PCIRoot{Segment: 1, Requesters: 1, StreamBase: 0xfff})
+		}, "Roots[1]: StreamBase"},
+		{"StreamIDs around those of another root", func(i *IORT) {
+			i.Roots[0].StreamBase = 0x100
+			second(i, PCIRoot{Segment: 1, Requesters: 0x1_0000})
+		}, "Roots[1]: StreamBase"},
+		{"DeviceIDs of another root, both without an SMMU", func(i *IORT) {
+			i.Roots[0].SMMU = NoSMMU
+			second(i, PCIRoot{Segment: 1, Requesters: 1, SMMU: NoSMMU, StreamBase: 0xfff})
+		}, "Roots[1]: StreamBase"},
+
+		{"RMR for no SMMU", func(i *IORT) { i.RMRs[0].SMMU = NoSMMU }, "RMRs[0]: SMMU -1: the table has 1"},
+		{"empty RMR", func(i *IORT) { i.RMRs[0].Size = 0 }, "RMRs[0]: Size 0x0"},
+		{"RMR of 4 KiB", func(i *IORT) { i.RMRs[0].Size = 4096 }, "RMRs[0]: Size 0x1000"},
+		{"RMR between 64 KiB granules", func(i *IORT) { i.RMRs[0].Base = 4096 }, "RMRs[0]: Base 0x1000"},
+		{"RMR that wraps", func(i *IORT) { i.RMRs[0].Base, i.RMRs[0].Size = 1<<64-1<<16, 2<<16 }, "RMRs[0]: Size"},
+		{"RMR for no stream", func(i *IORT) { i.RMRs[0].Streams = 0 }, "RMRs[0]: Streams 0"},
+		{"RMR for streams beyond 32 bits", func(i *IORT) { i.RMRs[0].First = 0xffff_fff9 }, "RMRs[0]: Streams 8"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			i := testIORT()
@@ -132,15 +173,23 @@ func TestIORTRejects(t *testing.T) {
 	}
 }
 
-// What is just within the limits is taken.
 func TestIORTTakesWhatFits(t *testing.T) {
 	for name, edit := range map[string]func(*IORT){
-		"the longest names":              func(i *IORT) { i.OEMID, i.OEMTableID = "SIXTHS", "EIGHTHSX" },
-		"all requester IDs":              func(i *IORT) { i.Roots[0].Requesters = 1 << 16 },
-		"addresses of 64 bits":           func(i *IORT) { i.Roots[0].AddressBits = 64 },
-		"the last StreamIDs":             func(i *IORT) { i.Roots[0].StreamBase = 0xffff_f000 },
-		"a range at the end of memory":   func(i *IORT) { i.RMRs[0].Base, i.RMRs[0].Size = 1<<64-1<<16, 1<<16 },
-		"a range for the last StreamIDs": func(i *IORT) { i.RMRs[0].First = 0xffff_fff8 },
+		"longest names":                      func(i *IORT) { i.OEMID, i.OEMTableID = "SIXTHS", "EIGHTHSX" },
+		"last SPI":                           func(i *IORT) { i.SMMUs[0].EventQ = 987 },
+		"number of a wire that is not there": func(i *IORT) { i.SMMUs[0].NoCmdSync, i.SMMUs[0].CmdSync = true, 1<<32-1 },
+		"SMMUs side by side":                 func(i *IORT) { i.SMMUs = append(i.SMMUs, SMMU{Base: 0x0907_0000}) },
+		"all requester IDs":                  func(i *IORT) { i.Roots[0].Requesters, i.Roots[1].StreamBase = 1<<16, 1<<16 },
+		"addresses of 64 bits":               func(i *IORT) { i.Roots[0].AddressBits = 64 },
+		"last StreamIDs":                     func(i *IORT) { i.Roots[0].StreamBase = 0xffff_f000 },
+		"last DeviceIDs":                     func(i *IORT) { i.SMMUs[0].DeviceBase = 0xffff_f000 },
+		"StreamIDs side by side":             func(i *IORT) { i.Roots[1].SMMU, i.Roots[1].StreamBase = 0, 0x1000 },
+		"RMR at the end of memory":           func(i *IORT) { i.RMRs[0].Base, i.RMRs[0].Size = 1<<64-1<<16, 1<<16 },
+		"RMR for the last StreamIDs":         func(i *IORT) { i.RMRs[0].First = 0xffff_fff8 },
+		"the same StreamIDs behind two SMMUs": func(i *IORT) {
+			i.SMMUs = append(i.SMMUs, SMMU{Base: 0x0907_0000, DeviceBase: 0x1_0000})
+			i.Roots[1].SMMU, i.Roots[1].StreamBase = 1, 0
+		},
 	} {
 		i := testIORT()
 		edit(i)

@@ -1,46 +1,50 @@
 package firmware
 
-import (
-	"fmt"
+import "fmt"
 
-	"github.com/u-root/u-root/pkg/dt"
-
-	"github.com/go-vsmmu/vsmmuv3/internal/fdt"
-)
-
-// PCIHost says where the VM has a PCI Express host bridge with an ECAM, and what is behind it.
-//
-// Its interrupt parent is a GIC whose node has 2 #address-cells and 3 #interrupt-cells, as one with an ITS in it has.
+// PCIHost describes a PCI Express host bridge with an ECAM, and the devices behind it.
 type PCIHost struct {
-	ECAM    uint64 // guest-physical address of the configuration space
-	Buses   uint32 // from bus 0 on, 1 MiB of ECAM each
+	// ECAM is the guest-physical address of the configuration space, a multiple of 1 MiB.
+	ECAM    uint64
+	Buses   uint32 // from bus 0 on, 1 MiB of ECAM each; 1 to 256
 	Windows []PCIWindow
 
-	GIC  dt.PHandle
-	INTx [4]uint32 // shared peripheral interrupts, from 0, of INTA# of devices 0 to 3; the other lines rotate by one
+	// GIC receives INTx. Its node has 2 #address-cells and 3 #interrupt-cells, as that of a GIC
+	// with an ITS. 0 omits INTx.
+	GIC PHandle
+	// INTx are the SPIs, counted from 0, of INTA# of devices 0 to 3. The other lines rotate by one.
+	INTx [4]uint32
 
-	// MSI is the ITS, which knows functions by their requester IDs; 0 for none.
-	MSI dt.PHandle
-	// SMMU translates the DMA of all functions, with their requester IDs as StreamIDs; 0 for none.
-	SMMU dt.PHandle
+	// MSI is the ITS, which identifies functions by their requester IDs. 0 means none.
+	MSI PHandle
+	// SMMU translates the DMA of all functions, with their requester IDs as StreamIDs. 0 means
+	// none.
+	SMMU PHandle
+	// ATS lets functions use ATS. Linux 6.11 and later enable it for no function behind a host
+	// bridge that does not say so.
+	ATS bool
+	// NonCoherent omits dma-coherent: DMA does not snoop the CPUs' caches. That of emulated
+	// functions, and of functions that iommufd passes through, always does.
+	NonCoherent bool
 
 	Devices []PCIDevice
 }
 
-// PCIWindow is memory that the guest may place base address registers in. It has the same addresses on the bus.
+// PCIWindow is memory for base address registers. It has the same addresses on the bus and on the
+// CPUs' side.
 type PCIWindow struct {
 	Base, Size uint64
-	// Is64 is for a window above 4 GiB, which only registers of 64 bits reach; it may be prefetched from.
+	// Is64 is for a prefetchable window of 64-bit addresses. Any other window lies below 4 GiB.
 	Is64 bool
 }
 
-// PCIDevice is a device that there is something to tell of beside what a guest finds out by itself.
+// PCIDevice describes a function that needs a node of its own. A guest finds all others by itself.
 type PCIDevice struct {
-	Number  uint8      // its device number on the bus
-	PHandle dt.PHandle // unique in the tree
-	// Regions are of reserved memory: see ReservedMemoryNode.
-	Regions []dt.PHandle
-	// Behind are the devices of the bus behind it, if it is a bridge.
+	Number  uint8   // the device number on its bus, 0 to 31
+	PHandle PHandle // the node's own; 0 for none
+	// Regions are the phandles of reserved memory (see Identity).
+	Regions []PHandle
+	// Behind are the devices on the bus behind it, if it is a bridge.
 	Behind []PCIDevice
 }
 
@@ -52,34 +56,94 @@ const (
 	pciDeviceShift = 11
 )
 
-const levelHigh = 4
+const (
+	ecamBus    = 1 << 20 // of each bus in the ECAM
+	maxBuses   = 256
+	pciDevices = 32 // of a bus
+)
 
-// ecamBus is what a bus has in the ECAM.
-const ecamBus = 1 << 20
+func (h *PCIHost) check() error {
+	switch {
+	case h.Buses == 0 || h.Buses > maxBuses:
+		return fmt.Errorf("Buses %d: a host bridge has 1 to %d", h.Buses, maxBuses)
+	case h.ECAM%ecamBus != 0:
+		return fmt.Errorf("ECAM %#x: not a multiple of 1 MiB", h.ECAM)
+	case h.ECAM+uint64(h.Buses)*ecamBus < h.ECAM:
+		return fmt.Errorf("ECAM %#x: ends beyond 64 bits", h.ECAM)
+	}
+	for i, w := range h.Windows {
+		end := w.Base + w.Size
+		switch {
+		case w.Size == 0 || end < w.Base:
+			return fmt.Errorf("Windows[%d]: %#x bytes at %#x", i, w.Size, w.Base)
+		case !w.Is64 && end > 1<<32:
+			return fmt.Errorf("Windows[%d]: ends at %#x, above 4 GiB (set Is64)", i, end)
+		}
+	}
+	for pin, spi := range h.INTx {
+		if h.GIC != 0 && spi > maxSPI {
+			return fmt.Errorf("INTx[%d] %d: SPIs are 0 to %d", pin, spi, maxSPI)
+		}
+	}
+	return checkDevices(h.Devices, "Devices")
+}
 
-// PCIHostNode is the node of a host bridge, to stand where #address-cells and #size-cells are 2. Its DMA is coherent with the
-// CPUs' caches.
-func PCIHostNode(h PCIHost) *dt.Node {
-	n := dt.NewNode(fmt.Sprintf("pcie@%x", h.ECAM), dt.WithProperty(
-		dt.PropertyString("compatible", "pci-host-ecam-generic"),
-		dt.PropertyString("device_type", "pci"),
-		dt.PropertyRegion("reg", h.ECAM, uint64(h.Buses)*ecamBus),
-		dt.PropertyU32Array("bus-range", []uint32{0, h.Buses - 1}),
-		dt.PropertyU32("#address-cells", 3),
-		dt.PropertyU32("#size-cells", 2),
-		dt.PropertyU32Array("ranges", pciRanges(h.Windows)),
-		fdt.Flag("dma-coherent"),
-	))
+func checkDevices(devices []PCIDevice, path string) error {
+	seen := map[uint8]bool{}
+	for i, d := range devices {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		switch {
+		case d.Number >= pciDevices:
+			return fmt.Errorf("%s.Number %d: device numbers are 0 to %d", at, d.Number, pciDevices-1)
+		case seen[d.Number]:
+			return fmt.Errorf("%s.Number %d: twice on one bus", at, d.Number)
+		}
+		seen[d.Number] = true
+		for k, r := range d.Regions {
+			if r == 0 {
+				return fmt.Errorf("%s.Regions[%d]: phandle 0", at, k)
+			}
+		}
+		if err := checkDevices(d.Behind, at+".Behind"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PCIHostNode returns the node of a host bridge, for a parent with 2 #address-cells and 2
+// #size-cells.
+func PCIHostNode(h PCIHost) (Node, error) {
+	if err := h.check(); err != nil {
+		return Node{}, fmt.Errorf("firmware: PCIHostNode: %w", err)
+	}
+	n := Node{Name: fmt.Sprintf("pcie@%x", h.ECAM), Props: []Prop{
+		Strings("compatible", "pci-host-ecam-generic"),
+		Strings("device_type", "pci"),
+		Reg(h.ECAM, uint64(h.Buses)*ecamBus),
+		Cells("bus-range", 0, h.Buses-1),
+		Cells("#address-cells", 3),
+		Cells("#size-cells", 2),
+	}}
+	if len(h.Windows) > 0 { // an empty property would mean that all addresses are the same
+		n.Props = append(n.Props, Cells("ranges", pciRanges(h.Windows)...))
+	}
+	if !h.NonCoherent {
+		n.Props = append(n.Props, Flag("dma-coherent"))
+	}
 	requesters := h.Buses << 8
 	if h.MSI != 0 {
-		n.Properties = append(n.Properties, dt.PropertyU32Array("msi-map", []uint32{0, uint32(h.MSI), 0, requesters}))
+		n.Props = append(n.Props, Cells("msi-map", 0, uint32(h.MSI), 0, requesters))
 	}
 	if h.SMMU != 0 {
-		n.Properties = append(n.Properties, dt.PropertyU32Array("iommu-map", []uint32{0, uint32(h.SMMU), 0, requesters}))
+		n.Props = append(n.Props, Cells("iommu-map", 0, uint32(h.SMMU), 0, requesters))
 	}
-	n.Properties = append(n.Properties, interruptMap(h.GIC, h.INTx)...)
+	if h.ATS {
+		n.Props = append(n.Props, Flag("ats-supported"))
+	}
+	n.Props = append(n.Props, interruptMap(h.GIC, h.INTx)...)
 	n.Children = pciDeviceNodes(h.Devices, h.GIC, h.INTx)
-	return n
+	return n, nil
 }
 
 func pciRanges(windows []PCIWindow) (cells []uint32) {
@@ -88,18 +152,20 @@ func pciRanges(windows []PCIWindow) (cells []uint32) {
 		if w.Is64 {
 			space = pciMem64 | pciPrefetch
 		}
-		base := []uint32{uint32(w.Base >> 32), uint32(w.Base)}
 		cells = append(cells, space)
-		cells = append(cells, base...)
-		cells = append(cells, base...)
-		cells = append(cells, uint32(w.Size>>32), uint32(w.Size))
+		cells = append(cells, cells64(w.Base)...)
+		cells = append(cells, cells64(w.Base)...)
+		cells = append(cells, cells64(w.Size)...)
 	}
 	return cells
 }
 
-// interruptMap says where the lines of a bus's devices lead. It has a row for each of four devices: those after them have the
-// same again, by the mask.
-func interruptMap(gic dt.PHandle, intx [4]uint32) []dt.Property {
+// interruptMap routes the lines of a bus's devices to the GIC. Four rows are enough: the mask makes
+// device 4 share the row of device 0, and so on.
+func interruptMap(gic PHandle, intx [4]uint32) []Prop {
+	if gic == 0 {
+		return nil
+	}
 	var cells []uint32
 	for device := range uint32(4) {
 		for pin := range uint32(4) {
@@ -108,15 +174,15 @@ func interruptMap(gic dt.PHandle, intx [4]uint32) []dt.Property {
 				uint32(gic), 0, 0, gicSPI, intx[(device+pin)%4], levelHigh)
 		}
 	}
-	return []dt.Property{
-		dt.PropertyU32("#interrupt-cells", 1),
-		dt.PropertyU32Array("interrupt-map-mask", []uint32{3 << pciDeviceShift, 0, 0, 7}),
-		dt.PropertyU32Array("interrupt-map", cells),
+	return []Prop{
+		Cells("#interrupt-cells", 1),
+		Cells("interrupt-map-mask", 3<<pciDeviceShift, 0, 0, 7),
+		Cells("interrupt-map", cells...),
 	}
 }
 
-// behind are the lines of the bus behind a bridge, whose device number they rotate by (PCI-to-PCI Bridge Architecture
-// Specification, 1.2, §9.1).
+// behind returns the lines of the bus behind a bridge: those of the bridge's bus, rotated by its
+// device number (PCI-to-PCI Bridge Architecture Specification 1.2, §9.1).
 func behind(bridge uint8, intx [4]uint32) (lines [4]uint32) {
 	for i := range lines {
 		lines[i] = intx[(i+int(bridge))%4]
@@ -124,35 +190,36 @@ func behind(bridge uint8, intx [4]uint32) (lines [4]uint32) {
 	return lines
 }
 
-func pciDeviceNodes(devices []PCIDevice, gic dt.PHandle, intx [4]uint32) (nodes []*dt.Node) {
+func pciDeviceNodes(devices []PCIDevice, gic PHandle, intx [4]uint32) (nodes []Node) {
 	for _, d := range devices {
 		name := "device"
 		if len(d.Behind) > 0 {
 			name = "pcie"
 		}
-		n := dt.NewNode(fmt.Sprintf("%s@%x,0", name, d.Number), dt.WithProperty(
-			// The bus number is not looked at, as the guest gives it.
-			dt.PropertyU32Array("reg", []uint32{uint32(d.Number) << pciDeviceShift, 0, 0, 0, 0}),
-		))
+		n := Node{Name: fmt.Sprintf("%s@%x,0", name, d.Number), Props: []Prop{
+			// The guest assigns the bus number, and ignores the one here.
+			Cells("reg", uint32(d.Number)<<pciDeviceShift, 0, 0, 0, 0),
+		}}
 		if d.PHandle != 0 {
-			n.Properties = append(n.Properties, dt.PropertyU32("phandle", uint32(d.PHandle)))
+			n.Props = append(n.Props, phandle(d.PHandle))
 		}
 		if len(d.Regions) > 0 {
 			regions := make([]uint32, len(d.Regions))
 			for i, r := range d.Regions {
 				regions[i] = uint32(r)
 			}
-			n.Properties = append(n.Properties, dt.PropertyU32Array("memory-region", regions))
+			n.Props = append(n.Props, Cells("memory-region", regions...))
 		}
 		if len(d.Behind) > 0 {
-			n.Properties = append(n.Properties,
-				dt.PropertyString("device_type", "pci"),
-				dt.PropertyU32("#address-cells", 3),
-				dt.PropertyU32("#size-cells", 2),
-				fdt.Flag("ranges"))
-			// A bridge with a node has to say so itself: older kernels look for the map there, and no further.
+			n.Props = append(n.Props,
+				Strings("device_type", "pci"),
+				Cells("#address-cells", 3),
+				Cells("#size-cells", 2),
+				Flag("ranges"))
+			// Older kernels look for the interrupt map in the first bridge that has a node, and no
+			// further up.
 			lines := behind(d.Number, intx)
-			n.Properties = append(n.Properties, interruptMap(gic, lines)...)
+			n.Props = append(n.Props, interruptMap(gic, lines)...)
 			n.Children = pciDeviceNodes(d.Behind, gic, lines)
 		}
 		nodes = append(nodes, n)

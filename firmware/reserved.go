@@ -1,45 +1,52 @@
 package firmware
 
-import (
-	"fmt"
+import "fmt"
 
-	"github.com/u-root/u-root/pkg/dt"
-
-	"github.com/go-vsmmu/vsmmuv3/internal/fdt"
-)
-
-// Identity is a range of DMA addresses that the guest is to map, in stage 1, to the same guest-physical addresses: that of the
-// doorbells to which devices that are passed through write their messages, for example (iommufd.MSIBase).
+// Identity is a range of DMA addresses that the guest maps, in stage 1, to the same guest-physical
+// addresses. An example is the doorbell to which a device that is passed through writes its
+// messages (iommufd.MSIBase).
 type Identity struct {
 	Base, Size uint64
-	PHandle    dt.PHandle   // unique in the tree; also for PCIDevice.Regions
-	Devices    []dt.PHandle // the PCI devices whose DMA it is for
+	PHandle    PHandle   // the node's own, for PCIDevice.Regions
+	Devices    []PHandle // the PCI functions that use the range
 }
 
-// ReservedMemoryNode is the node that holds identity mapped ranges, to stand in the root, where #address-cells and #size-cells
-// are 2. Linux maps them from 6.3 on, as the binding reserved-memory says of iommu-addresses.
-func ReservedMemoryNode(ranges ...Identity) *dt.Node {
-	n := dt.NewNode("reserved-memory", dt.WithProperty(
-		dt.PropertyU32("#address-cells", 2),
-		dt.PropertyU32("#size-cells", 2),
-		fdt.Flag("ranges"),
-	))
-	for _, r := range ranges {
-		base := []uint32{uint32(r.Base >> 32), uint32(r.Base)}
-		size := []uint32{uint32(r.Size >> 32), uint32(r.Size)}
-		var addresses []uint32
-		for _, d := range r.Devices {
-			// In the cells of the device's bus, which for PCI has one more.
-			addresses = append(addresses, uint32(d), pciMem32)
-			addresses = append(addresses, base...)
-			addresses = append(addresses, size...)
+// ReservedMemoryNode returns the node of identity-mapped ranges, a child of the root, which has 2
+// #address-cells and 2 #size-cells. Linux 6.3 and later map the ranges, by the property
+// iommu-addresses.
+func ReservedMemoryNode(ranges ...Identity) (Node, error) {
+	n := Node{Name: "reserved-memory", Props: []Prop{
+		Cells("#address-cells", 2),
+		Cells("#size-cells", 2),
+		Flag("ranges"),
+	}}
+	for i, r := range ranges {
+		switch {
+		case r.Size == 0 || r.Base+r.Size-1 < r.Base:
+			return Node{}, fmt.Errorf("firmware: ReservedMemoryNode: range %d: %#x bytes at %#x", i, r.Size, r.Base)
+		case (r.Base|r.Size)%4096 != 0:
+			return Node{}, fmt.Errorf("firmware: ReservedMemoryNode: range %d: %#x bytes at %#x: not whole pages", i, r.Size, r.Base)
+		case r.PHandle == 0:
+			return Node{}, fmt.Errorf("firmware: ReservedMemoryNode: range %d: PHandle 0: functions have nothing to refer to", i)
+		case len(r.Devices) == 0:
+			return Node{}, fmt.Errorf("firmware: ReservedMemoryNode: range %d: Devices: none", i)
 		}
-		n.Children = append(n.Children, dt.NewNode(fmt.Sprintf("identity@%x", r.Base), dt.WithProperty(
-			dt.PropertyRegion("reg", r.Base, r.Size),
-			fdt.Flag("no-map"),
-			dt.PropertyU32Array("iommu-addresses", addresses),
-			dt.PropertyU32("phandle", uint32(r.PHandle)),
-		)))
+		var addresses []uint32
+		for k, d := range r.Devices {
+			if d == 0 {
+				return Node{}, fmt.Errorf("firmware: ReservedMemoryNode: range %d: Devices[%d]: phandle 0", i, k)
+			}
+			// The cells are those of the device's bus: PCI has one more for an address.
+			addresses = append(addresses, uint32(d), pciMem32)
+			addresses = append(addresses, cells64(r.Base)...)
+			addresses = append(addresses, cells64(r.Size)...)
+		}
+		n.Children = append(n.Children, Node{Name: fmt.Sprintf("identity@%x", r.Base), Props: []Prop{
+			Reg(r.Base, r.Size),
+			Flag("no-map"),
+			Cells("iommu-addresses", addresses...),
+			phandle(r.PHandle),
+		}})
 	}
-	return n
+	return n, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-vsmmu/vsmmuv3/bridge/iommufd"
 	"github.com/go-vsmmu/vsmmuv3/firmware"
+	"github.com/go-vsmmu/vsmmuv3/firmware/urootdt"
 	"github.com/go-vsmmu/vsmmuv3/internal/fdt"
 	"github.com/go-vsmmu/vsmmuv3/internal/vmm/pci"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
@@ -52,12 +53,12 @@ func PCIStreamID(n int) smmuv3.StreamID {
 }
 
 const (
-	phandleGIC      dt.PHandle = 1
-	phandleClock    dt.PHandle = 2
-	phandleSMMU     dt.PHandle = 3
-	phandleITS      dt.PHandle = 4
-	phandleDoorbell dt.PHandle = 5
-	phandlePCI      dt.PHandle = 16 // of device 0, the others behind it
+	phandleGIC      firmware.PHandle = 1
+	phandleClock    firmware.PHandle = 2
+	phandleSMMU     firmware.PHandle = 3
+	phandleITS      firmware.PHandle = 4
+	phandleDoorbell firmware.PHandle = 5
+	phandlePCI      firmware.PHandle = 16 // of device 0, the others behind it
 )
 
 // From the GICv3 binding.
@@ -105,17 +106,29 @@ func deviceTree(hw hardware) ([]byte, error) {
 		uartNode(controlBase, controlSPI),
 	))
 	if hw.smmu {
-		root.Children = append(root.Children, firmware.SMMUNode(firmware.SMMU{
+		n, err := firmware.SMMUNode(firmware.SMMU{
 			Base: smmuBase, PHandle: phandleSMMU,
 			EventQ: smmuEventQSPI, PRIQ: smmuPRIQSPI, GError: smmuGErrorSPI, NoCmdSync: true,
 			MSI: phandleITS, DeviceID: smmuDeviceID,
-		}))
+		})
+		if err != nil {
+			return nil, fmt.Errorf("vmm: device tree: %w", err)
+		}
+		root.Children = append(root.Children, urootdt.Node(n))
 	}
 	for slot, disk := range hw.disks {
-		root.Children = append(root.Children, virtioNode(slot, hw.smmu, disk))
+		n, err := virtioNode(slot, hw.smmu, disk)
+		if err != nil {
+			return nil, fmt.Errorf("vmm: device tree: %w", err)
+		}
+		root.Children = append(root.Children, n)
 	}
 	if len(hw.pci) > 0 {
-		root.Children = append(root.Children, pciNodes(hw.pci, hw.smmu)...)
+		nodes, err := pciNodes(hw.pci, hw.smmu)
+		if err != nil {
+			return nil, fmt.Errorf("vmm: device tree: %w", err)
+		}
+		root.Children = append(root.Children, urootdt.Nodes(nodes)...)
 	}
 	blob, err := fdt.Blob(root)
 	if err != nil {
@@ -192,7 +205,7 @@ func gicNode(cpus int) *dt.Node {
 }
 
 // pciNodes are the host bridge and, with an SMMU, what the devices' DMA needs of the guest.
-func pciNodes(slots []pciSlot, smmu bool) []*dt.Node {
+func pciNodes(slots []pciSlot, smmu bool) ([]firmware.Node, error) {
 	host := firmware.PCIHost{
 		ECAM: pciECAMBase, Buses: pciBuses,
 		Windows: []firmware.PCIWindow{
@@ -203,7 +216,8 @@ func pciNodes(slots []pciSlot, smmu bool) []*dt.Node {
 		MSI: phandleITS,
 	}
 	if !smmu {
-		return []*dt.Node{firmware.PCIHostNode(host)}
+		n, err := firmware.PCIHostNode(host)
+		return []firmware.Node{n}, err
 	}
 	host.SMMU = phandleSMMU
 	// The messages of a device that is passed through do not go where the guest's tables say. Those of an emulated one do.
@@ -212,7 +226,7 @@ func pciNodes(slots []pciSlot, smmu bool) []*dt.Node {
 		if !s.passed {
 			continue
 		}
-		endpoint := firmware.PCIDevice{PHandle: phandlePCI + dt.PHandle(s.device), Regions: []dt.PHandle{phandleDoorbell}}
+		endpoint := firmware.PCIDevice{PHandle: phandlePCI + firmware.PHandle(s.device), Regions: []firmware.PHandle{phandleDoorbell}}
 		doorbells.Devices = append(doorbells.Devices, endpoint.PHandle)
 		if s.behindPort {
 			endpoint = firmware.PCIDevice{Behind: []firmware.PCIDevice{endpoint}}
@@ -220,10 +234,12 @@ func pciNodes(slots []pciSlot, smmu bool) []*dt.Node {
 		endpoint.Number = uint8(s.device)
 		host.Devices = append(host.Devices, endpoint)
 	}
-	if len(doorbells.Devices) == 0 {
-		return []*dt.Node{firmware.PCIHostNode(host)}
+	bridge, err := firmware.PCIHostNode(host)
+	if err != nil || len(doorbells.Devices) == 0 {
+		return []firmware.Node{bridge}, err
 	}
-	return []*dt.Node{firmware.ReservedMemoryNode(doorbells), firmware.PCIHostNode(host)}
+	reserved, err := firmware.ReservedMemoryNode(doorbells)
+	return []firmware.Node{reserved, bridge}, err
 }
 
 func uartName(base uint64) string { return fmt.Sprintf("serial@%x", base) }
@@ -238,20 +254,22 @@ func uartNode(base uint64, spi uint32) *dt.Node {
 	))
 }
 
-func virtioNode(slot int, smmu bool, disk Master) *dt.Node {
+func virtioNode(slot int, smmu bool, disk Master) (*dt.Node, error) {
 	base := virtioSlot(slot)
 	n := dt.NewNode(fmt.Sprintf("virtio_mmio@%x", base), dt.WithProperty(
 		dt.PropertyString("compatible", "virtio,mmio"),
 		dt.PropertyRegion("reg", base, virtioSize),
 		dt.PropertyU32Array("interrupts", []uint32{gicSPI, virtioSPI + uint32(slot), levelHigh}),
-		fdt.Flag("dma-coherent"),
 	))
-	if smmu {
-		n.Properties = append(n.Properties, firmware.MasterProperties(firmware.Master{
-			SMMU: phandleSMMU, StreamIDs: []smmuv3.StreamID{disk.StreamID}, PASIDBits: disk.PASIDBits, CanStall: disk.CanStall,
-		})...)
+	if !smmu {
+		n.Properties = append(n.Properties, fdt.Flag("dma-coherent"))
+		return n, nil
 	}
-	return n
+	props, err := firmware.MasterProperties(firmware.Master{
+		SMMU: phandleSMMU, StreamIDs: []smmuv3.StreamID{disk.StreamID}, PASIDBits: disk.PASIDBits, CanStall: disk.CanStall,
+	})
+	n.Properties = append(n.Properties, urootdt.Properties(props)...)
+	return n, err
 }
 
 func virtioSlot(slot int) uint64 { return virtioBase + virtioSize*uint64(slot) }

@@ -1,0 +1,54 @@
+package firmware
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// Master describes how a platform device is placed behind an SMMU.
+type Master struct {
+	SMMU      PHandle
+	StreamIDs []smmuv3.StreamID
+	PASIDBits uint32 // width of the SubstreamIDs that the device can use, up to 20; 0 for none
+	CanStall  bool   // the device waits while a fault is resolved, if the SMMU stalls it
+	// NonCoherent omits dma-coherent: the device's DMA does not snoop the CPUs' caches. That of an
+	// emulated device always does.
+	NonCoherent bool
+}
+
+// MasterProperties returns the properties that a device's node needs for the SMMU in front of it.
+func MasterProperties(m Master) ([]Prop, error) {
+	switch {
+	case m.SMMU == 0:
+		return nil, errors.New("firmware: MasterProperties: SMMU 0: no phandle of an SMMU")
+	case len(m.StreamIDs) == 0:
+		return nil, errors.New("firmware: MasterProperties: StreamIDs: none")
+	case m.PASIDBits > maxPASIDBits:
+		return nil, fmt.Errorf("firmware: MasterProperties: PASIDBits %d: SubstreamIDs have up to %d", m.PASIDBits, maxPASIDBits)
+	}
+	var iommus []uint32
+	seen := map[smmuv3.StreamID]bool{}
+	for _, sid := range m.StreamIDs {
+		if seen[sid] {
+			return nil, fmt.Errorf("firmware: MasterProperties: StreamIDs: %v twice", sid)
+		}
+		seen[sid] = true
+		iommus = append(iommus, uint32(m.SMMU), uint32(sid))
+	}
+	props := []Prop{Cells("iommus", iommus...)}
+	if !m.NonCoherent {
+		props = append(props, Flag("dma-coherent"))
+	}
+	if m.PASIDBits > 0 {
+		props = append(props, Cells("pasid-num-bits", m.PASIDBits))
+	}
+	if m.CanStall {
+		props = append(props, Flag("dma-can-stall"))
+	}
+	return props, nil
+}
+
+// maxPASIDBits is the width of a SubstreamID (IHI 0070 §3.2).
+const maxPASIDBits = 20
