@@ -19,7 +19,7 @@ func BenchmarkCommandIllegal(b *testing.B) {
 		b.Run(c.Opcode().String(), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if c.Illegal(&r) {
+				if c.Illegal(&r) != nil {
 					b.Fatal("illegal")
 				}
 			}

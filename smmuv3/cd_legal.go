@@ -18,18 +18,18 @@ func half(broken func(c *CD, x uint, ids *IDRegs) bool) func(*CD, *IDRegs) bool 
 // indirection (IDR3.S1PI) nor 128-bit descriptors (IDR5.D128), in the
 // specification's order. The one that needs the STE is in Illegal.
 var cdRules = []cdRule{
-	{Rule{"5.4.2", "A asks for RAZ/WI termination, which the SMMU does not have"},
+	{Rule{Section: "5.4.2", Text: "A asks for RAZ/WI termination, which the SMMU does not have"},
 		func(c *CD, ids *IDRegs) bool { return ids.Has(TermModel) && !c.A() }},
-	{Rule{"5.4.2", "S asks for stalls, which the SMMU does not have"},
+	{Rule{Section: "5.4.2", Text: "S asks for stalls, which the SMMU does not have"},
 		func(c *CD, ids *IDRegs) bool { return ids.Get(StallModel) == StallTerminate && c.S() }},
-	{Rule{"5.4.2", "S asks for termination on an SMMU that always stalls"},
+	{Rule{Section: "5.4.2", Text: "S asks for termination on an SMMU that always stalls"},
 		func(c *CD, ids *IDRegs) bool { return ids.Get(StallModel) == StallForced && !c.S() }},
-	{Rule{"5.4.2", "ENDI is an endianness of tables that the SMMU does not have"},
+	{Rule{Section: "5.4.2", Text: "ENDI is an endianness of tables that the SMMU does not have"},
 		half(func(c *CD, _ uint, ids *IDRegs) bool {
 			e := ids.Get(TTENDIAN)
 			return e == TTENDIANLittle && c.ENDI() || e == TTENDIANBig && !c.ENDI()
 		})},
-	{Rule{"5.4.2", "AA64 is a table format that the SMMU does not have"},
+	{Rule{Section: "5.4.2", Text: "AA64 is a table format that the SMMU does not have"},
 		func(c *CD, ids *IDRegs) bool {
 			need := uint32(TTFAArch32)
 			if c.AA64() {
@@ -37,7 +37,7 @@ var cdRules = []cdRule{
 			}
 			return ids.Get(TTF)&need == 0
 		}},
-	{Rule{"5.4.2", "HA, HD or HAFT asks for updates that the SMMU does not do"},
+	{Rule{Section: "5.4.2", Text: "HA, HD or HAFT asks for updates that the SMMU does not do"},
 		func(c *CD, ids *IDRegs) bool {
 			if !c.AA64() {
 				return false // IGNORED
@@ -52,9 +52,9 @@ var cdRules = []cdRule{
 			}
 			return false
 		}},
-	{Rule{"5.4.2", "ASID does not fit into eight bits"},
+	{Rule{Section: "5.4.2", Text: "ASID does not fit into eight bits"},
 		func(c *CD, ids *IDRegs) bool { return !ids.Has(ASID16) && c.ASID()>>8 != 0 }},
-	{Rule{"5.4.2", "TxSZ is out of range"},
+	{Rule{Section: "5.4.2", Text: "TxSZ is out of range"},
 		half(func(c *CD, x uint, ids *IDRegs) bool {
 			if !c.AA64() {
 				return false // three bits, all valid
@@ -62,11 +62,11 @@ var cdRules = []cdRule{
 			least, most := tszRange(c.Format(x, ids), ids)
 			return c.TxSZ(x) < least || c.TxSZ(x) > most
 		})},
-	{Rule{"5.4.2", "TGx is a granule that the SMMU does not have"},
+	{Rule{Section: "5.4.2", Text: "TGx is a granule that the SMMU does not have"},
 		half(func(c *CD, x uint, ids *IDRegs) bool {
 			return c.AA64() && !ids.HasGranule(c.TGx(x))
 		})},
-	{Rule{"5.4.2", "TTBx is beyond the effective output address size"},
+	{Rule{Section: "5.4.2", Text: "TTBx is beyond the effective output address size"},
 		half(func(c *CD, x uint, ids *IDRegs) bool {
 			size := uint(40)
 			if c.AA64() {
@@ -97,8 +97,8 @@ func tszRange(f Format, ids *IDRegs) (least, most uint) {
 }
 
 var (
-	cdInvalid = Rule{"5.4.2", "V is 0"}
-	cdStalls  = Rule{"5.4.2", "S asks for stalls, which the STE forbids by S1STALLD"}
+	cdInvalid = Rule{Section: "5.4.2", Text: "V is 0"}
+	cdStalls  = Rule{Section: "5.4.2", Text: "S asks for stalls, which the STE forbids by S1STALLD"}
 )
 
 // Illegal returns the rule that makes the CD ILLEGAL on an SMMU with these ID

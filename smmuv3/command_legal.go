@@ -1,131 +1,193 @@
 package smmuv3
 
-// cmdRule says when a command of the Non-secure queue is CERROR_ILL. The zero
-// rule always is.
-type cmdRule struct {
-	known bool
-	// needs is a field of the ID registers that must be other than zero.
+import "fmt"
+
+// command is a row of the command set: what is to be known of an opcode.
+type command struct {
+	name   string  // the specification's, without CMD_
+	fields [][]row // besides the opcode
+	// other says that the command belongs to another queue than the Non-secure one.
+	other bool
+	// needs is a field of the ID registers that must be other than 0.
 	needs    IDField
 	hasNeeds bool
-	stalls   bool // needs a STALL_MODEL with stalls
-	secure   bool // SSec must be 0 on the Non-secure queue
-	ranged   bool // has the fields for range invalidation
-	limit    fieldLimit
+	// stalls says that the command needs a STALL_MODEL with stalls.
+	stalls bool
+	limit  fieldLimit
 }
 
-// fieldLimit is the greatest value that a field of a command may have. The zero
-// limit is none.
+// fieldLimit is the greatest value of a field that is legal. The zero limit is none.
 type fieldLimit struct {
-	word, lo uint
-	mask     uint64
-	most     uint64 // with the field's highest bit
+	place
+	most uint64 // with the field's highest bit set
+	rule *Rule
 }
 
-// cmdRules holds the Non-secure command set (§4.1.1); an opcode without a row
-// is reserved and so illegal (§4.1.3). IMPLEMENTATION DEFINED opcodes and
-// non-zero reserved fields are a choice (§4.1.5): the former are illegal here,
-// the latter ignored.
-var cmdRules = func() (t [256]cmdRule) {
-	always := cmdRule{known: true}
-	needs := func(f IDField) cmdRule { return cmdRule{known: true, needs: f, hasNeeds: true} }
-	secure := func(r cmdRule) cmdRule { r.secure = true; return r }
-	stalls := func(r cmdRule) cmdRule { r.stalls = true; return r }
-	ranged := func(r cmdRule) cmdRule { r.ranged = true; return r }
-	limit := func(r cmdRule, l fieldLimit) cmdRule { r.limit = l; return r }
+// commands is the command set (§4.1.1). An opcode without a row is reserved.
+var commands = func() (t [256]command) {
+	type rows = [][]row
+	add := func(op Opcode, name string, fields ...[]row) *command {
+		t[op] = command{name: name, fields: fields}
+		return &t[op]
+	}
+	need := func(c *command, f IDField) *command { c.needs, c.hasNeeds = f, true; return c }
 
-	t[OpPrefetchConfig] = secure(always)
-	t[OpPrefetchAddr] = secure(always)
-	t[OpCfgiSTE] = secure(always)
-	t[OpCfgiSTERange] = secure(always)
-	t[OpCfgiCD] = secure(needs(S1P))
-	t[OpCfgiCDAll] = secure(needs(S1P))
-	t[OpCfgiVMSPIDM] = secure(needs(MPAM))
-	t[OpTLBINHAll] = needs(S1P)
-	t[OpTLBINHASID] = needs(S1P)
-	t[OpTLBINHVA] = ranged(needs(S1P))
-	t[OpTLBINHVAA] = ranged(needs(S1P))
-	t[OpTLBIEL2All] = needs(Hyp)
-	t[OpTLBIEL2ASID] = needs(Hyp)
-	t[OpTLBIEL2VA] = ranged(needs(Hyp))
-	t[OpTLBIEL2VAA] = ranged(needs(Hyp))
-	t[OpTLBIS12VMAll] = needs(S2P)
-	t[OpTLBIS2IPA] = ranged(needs(S2P))
-	t[OpTLBINSNHAll] = always
-	t[OpATCInv] = limit(needs(ATS), fieldLimit{word: 1, lo: 0, mask: 0x3f, most: 52})           // Size (§4.5.1)
-	t[OpPRIResp] = limit(needs(PRI), fieldLimit{word: 1, lo: 12, mask: 0b11, most: 0b10})       // Resp (§4.5.2)
-	t[OpResume] = secure(stalls(always))                                                        // §4.7.1
-	t[OpStallTerm] = secure(stalls(always))                                                     // §4.7.2
-	t[OpSync] = limit(always, fieldLimit{word: 0, lo: 12, mask: 0b11, most: uint64(SignalSEV)}) // CS (§4.7.3)
+	add(OpPrefetchConfig, "PREFETCH_CONFIG", cmdRowSSec, cmdRowStream, cmdRowsSub)
+	add(OpPrefetchAddr, "PREFETCH_ADDR", cmdRowSSec, cmdRowStream, cmdRowsSub, cmdRowAddr, cmdRowsPrefetch)
+	add(OpCfgiSTE, "CFGI_STE", cmdRowSSec, cmdRowStream, cmdRowLeaf)
+	add(OpCfgiSTERange, "CFGI_STE_RANGE", cmdRowSSec, cmdRowStream, cmdRowRange)
+	need(add(OpCfgiCD, "CFGI_CD", cmdRowSSec, cmdRowStream, cmdRowSub, cmdRowLeaf), S1P)
+	need(add(OpCfgiCDAll, "CFGI_CD_ALL", cmdRowSSec, cmdRowStream), S1P)
+	need(add(OpCfgiVMSPIDM, "CFGI_VMS_PIDM", cmdRowSSec, cmdRowVMID), MPAM)
+
+	need(add(OpTLBINHAll, "TLBI_NH_ALL", cmdRowVMID), S1P)
+	need(add(OpTLBINHASID, "TLBI_NH_ASID", cmdRowVMID, cmdRowASID), S1P)
+	need(add(OpTLBINHVA, "TLBI_NH_VA", cmdRowVMID, cmdRowASID, cmdRowAddr, cmdRowLeaf, cmdRowsTLBIRange), S1P)
+	need(add(OpTLBINHVAA, "TLBI_NH_VAA", cmdRowVMID, cmdRowAddr, cmdRowLeaf, cmdRowsTLBIRange), S1P)
+	need(add(OpTLBIEL2All, "TLBI_EL2_ALL"), Hyp)
+	need(add(OpTLBIEL2ASID, "TLBI_EL2_ASID", cmdRowASID), Hyp)
+	need(add(OpTLBIEL2VA, "TLBI_EL2_VA", cmdRowASID, cmdRowAddr, cmdRowLeaf, cmdRowsTLBIRange), Hyp)
+	need(add(OpTLBIEL2VAA, "TLBI_EL2_VAA", cmdRowAddr, cmdRowLeaf, cmdRowsTLBIRange), Hyp)
+	need(add(OpTLBIS12VMAll, "TLBI_S12_VMALL", cmdRowVMID), S2P)
+	need(add(OpTLBIS2IPA, "TLBI_S2_IPA", cmdRowVMID, cmdRowAddr, cmdRowLeaf, cmdRowsTLBIRange), S2P)
+	add(OpTLBINSNHAll, "TLBI_NSNH_ALL")
+
+	need(add(OpATCInv, "ATC_INV", cmdRowStream, cmdRowsSub, cmdRowAddr, cmdRowsATC), ATS).
+		limit = fieldLimit{cmdATCSize, ATCSizeAll, &atcSizeRule}
+	need(add(OpPRIResp, "PRI_RESP", cmdRowStream, cmdRowsSub, cmdRowsPRI), PRI).
+		limit = fieldLimit{cmdResp, uint64(PRGSuccess), &respRule}
+	add(OpResume, "RESUME", cmdRowSSec, cmdRowStream, cmdRowsResume).stalls = true
+	add(OpStallTerm, "STALL_TERM", cmdRowSSec, cmdRowStream).stalls = true
+	add(OpSync, "SYNC", cmdRowsSync).limit = fieldLimit{cmdCS, uint64(SignalSEV), &signalRule}
+	need(add(OpDPTIAll, "DPTI_ALL"), DPT)
+	need(add(OpDPTIPA, "DPTI_PA"), DPT)
+
+	for op, name := range map[Opcode]string{
+		OpTLBIEL3All: "TLBI_EL3_ALL", OpTLBIEL3VA: "TLBI_EL3_VA",
+		OpTLBISEL2All: "TLBI_S_EL2_ALL", OpTLBISEL2ASID: "TLBI_S_EL2_ASID", OpTLBISEL2VA: "TLBI_S_EL2_VA",
+		OpTLBISEL2VAA: "TLBI_S_EL2_VAA", OpTLBISS12VMAll: "TLBI_S_S12_VMALL", OpTLBISS2IPA: "TLBI_S_S2_IPA",
+		OpTLBISNHAll: "TLBI_SNH_ALL",
+	} {
+		add(op, name).other = true
+	}
 	return t
 }()
 
-// cmdCheck is a rule as it is for one SMMU.
-type cmdCheck struct {
-	illegal bool
-	zero    uint64 // bits of dw0 that must be 0
-	limit   fieldLimit
-	// extent is NUM and SCALE in dw0, where there are range fields; noLevel1 says
-	// that TTL = 1 means nothing with a granule of 16 KiB.
+// The rules of commands.
+var (
+	reservedRule   = Rule{Section: "4.1.1", Text: "the opcode is reserved"}
+	otherQueueRule = Rule{Section: "4.1.1", Text: "the command is not one of the Non-secure queue"}
+	impdefRule     = Rule{Section: "4.1.1", Text: "the opcode is IMPLEMENTATION DEFINED", Choice: true}
+	ssecRule       = Rule{Section: "4.1.6", Text: "SSec is 1 on the Non-secure queue"}
+	rangeRule      = Rule{Section: "4.4.1.1", Text: "TG is a granule, but NUM, SCALE and TTL are neither a range nor a level"}
+	atcSizeRule    = Rule{Section: "4.5.1", Text: "Size is greater than 52", Choice: true}
+	respRule       = Rule{Section: "4.5.2", Text: "Resp is reserved"}
+	stallRule      = Rule{Section: "4.7.1", Text: "the SMMU has no stalled transactions"}
+	signalRule     = Rule{Section: "4.7.3", Text: "CS is reserved"}
+
+	// needRules has the rule of a command that needs an ID field.
+	needRules = func() (r [numIDFields]Rule) {
+		for f := range numIDFields {
+			r[f] = Rule{Section: "4.1.3", Text: fmt.Sprintf("the SMMU does not have %s.%v", f.Register(), f)}
+		}
+		return r
+	}()
+)
+
+// commandCheck is the legality of an opcode's commands on one SMMU.
+type commandCheck struct {
+	never *Rule  // the rule that makes all of them illegal, or nil
+	zero  uint64 // bits of dw0 that must be 0
+	limit fieldLimit
+	// extent is NUM and SCALE in dw0 for commands with a range, otherwise 0. noLevel1 says that
+	// TTL = 1 is reserved with a granule of 16 KiB.
 	extent   uint64
 	noLevel1 bool
 }
 
-// on is the rule for an SMMU with these ID registers.
-func (r *cmdRule) on(ids *IDRegs) cmdCheck {
-	k := cmdCheck{
-		illegal: !r.known || r.hasNeeds && !ids.Has(r.needs) || r.stalls && ids.Get(StallModel) == StallTerminate,
-		limit:   r.limit,
+// check returns the legality of an opcode's commands on an SMMU with these ID registers.
+func (o Opcode) check(ids *IDRegs) commandCheck {
+	c := &commands[o]
+	k := commandCheck{limit: c.limit}
+	switch {
+	case c.name == "" && o >= 0x80 && o <= 0x8f:
+		k.never = &impdefRule
+	case c.name == "":
+		k.never = &reservedRule
+	case c.other:
+		k.never = &otherQueueRule
+	case c.hasNeeds && !ids.Has(c.needs):
+		k.never = &needRules[c.needs]
+	case c.stalls && ids.Get(StallModel) == StallTerminate:
+		k.never = &stallRule
 	}
-	if r.secure {
-		k.zero = 1 << 10 // SSec
-	}
-	if r.ranged && ids.Has(RIL) {
-		// The sixth bit of SCALE, and level-1 blocks of 16 KiB pages, come with
-		// 52-bit addresses (§4.4.1.1).
-		k.extent, k.noLevel1 = 0x1f<<12|0x1f<<20, true
-		if ids.Has(DS) {
-			k.extent, k.noLevel1 = 0x1f<<12|0x3f<<20, false
+	for _, rows := range c.fields {
+		switch &rows[0] {
+		case &cmdRowSSec[0]:
+			k.zero = place(cmdSSec).mask()
+		case &cmdRowsTLBIRange[0]:
+			for i := range rows {
+				if r := &rows[i]; r.place == cmdNUM || r.place == cmdSCALE {
+					k.extent |= r.definedMask(ids)
+				}
+			}
+			k.noLevel1 = !ids.Has(DS)
 		}
 	}
 	return k
 }
 
-// quick tells most legal commands from the rest, at little cost: those are legal with
+// broken returns the rule that makes the command illegal, or nil.
+func (k *commandCheck) broken(c *Command) *Rule {
+	switch l := &k.limit; {
+	case k.never != nil:
+		return k.never
+	case c[0]&k.zero != 0:
+		return &ssecRule
+	case l.rule != nil && c.get(l.place) > l.most:
+		return l.rule
+	case k.extent != 0 && c.TG() != 0 && c[0]&k.extent == 0 && k.noLevel(c):
+		return &rangeRule
+	}
+	return nil
+}
+
+// noLevel reports whether a command with a granule and no range has no level either, which is the
+// one reserved combination of these fields (§4.4.1.1).
+func (k *commandCheck) noLevel(c *Command) bool {
+	return c.TTL() == 0 || k.noLevel1 && c.TG() == 0b10 && c.TTL() == 1
+}
+
+// quick tells most legal commands from the rest at little cost: a command is legal if
 // dw0&look[0] == want, and dw1&look[1] == 0 or dw0&extent != 0.
 type quick struct {
 	look         Command
 	want, extent uint64
 }
 
-func (k *cmdCheck) quick() (q quick) {
-	if k.illegal {
-		return quick{want: 1} // which no command is
+func (k *commandCheck) quick() (q quick) {
+	if k.never != nil {
+		return quick{want: 1} // which no command meets
 	}
 	q.look[0] = k.zero
-	q.look[k.limit.word] |= (k.limit.mask + 1) >> 1 << k.limit.lo // the highest bit of the field
+	if l := &k.limit; l.rule != nil {
+		q.look[l.dw()] |= 1 << (l.hi() % 64) // the field's highest bit
+	}
 	if k.extent != 0 {
-		q.look[1] |= 0b11 << 10 // TG, which a range makes legal
+		q.look[1] |= place(cmdTG).mask() // with a granule, a range makes it legal
 		q.extent = k.extent
 	}
 	return q
 }
 
-func (k *cmdCheck) fails(c *Command) bool {
-	l := &k.limit
-	return k.illegal || c[0]&k.zero != 0 || c[l.word&1]>>(l.lo&63)&l.mask > l.most ||
-		k.extent != 0 && c.TG() != 0 && c[0]&k.extent == 0 && k.noLevel(c)
-}
-
-// noLevel completes the one illegal combination of the range fields: a granule, but
-// neither a range nor a level (§4.4.1.1).
-func (k *cmdCheck) noLevel(c *Command) bool {
-	return c.TTL() == 0 || k.noLevel1 && c.TG() == 0b10 && c.TTL() == 1
-}
-
-// Illegal reports whether the command raises CERROR_ILL on the Non-secure
-// command queue of an SMMU with these ID registers (§4.1.3). That takes
-// precedence over a command's being ignored.
-func (c Command) Illegal(ids *IDRegs) bool {
-	k := cmdRules[c.Opcode()].on(ids)
-	return k.fails(&c)
+// Illegal returns the rule that makes the command raise CERROR_ILL on the Non-secure command queue
+// of an SMMU with these ID registers (§4.1.3), or nil if it is legal. A command may be legal and
+// still be ignored.
+//
+// The architecture leaves some cases to the implementation; there the rule's Choice is set.
+// Reserved fields that are not 0 are such a choice, too, and never make a command illegal here
+// (§4.1.5).
+func (c Command) Illegal(ids *IDRegs) *Rule {
+	k := c.Opcode().check(ids)
+	return k.broken(&c)
 }

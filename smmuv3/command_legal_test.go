@@ -26,24 +26,25 @@ func TestCommandIllegalByOpcode(t *testing.T) {
 		0x40: {ATS, 1}, 0x41: {PRI, 1},
 		0x44: {}, 0x45: {}, // and a stall model other than 01
 		0x46: {},
+		0x70: {DPT, 1}, 0x73: {DPT, 1},
 	}
 	all := IDRegs{}
-	for _, f := range []IDField{S1P, S2P, Hyp, MPAM, ATS, PRI, RIL, DS} {
+	for _, f := range []IDField{S1P, S2P, Hyp, MPAM, ATS, PRI, RIL, DS, DPT} {
 		all.Set(f, 1)
 	}
 	for op := range 256 {
 		t.Run(fmt.Sprintf("%#02x", op), func(t *testing.T) {
 			need, known := needs[op]
-			assert.Equal(t, !known, plain(op).Illegal(&all), "with every feature")
+			assert.Equal(t, !known, plain(op).Illegal(&all) != nil, "with every feature")
 			if !known {
 				return
 			}
 			least := ids(need...)
-			assert.False(t, plain(op).Illegal(&least), "with what it needs")
+			assert.Nil(t, plain(op).Illegal(&least), "with what it needs")
 			if len(need) != 0 {
 				without := all
 				without.Set(need[0].(IDField), 0)
-				assert.True(t, plain(op).Illegal(&without), "without %v", need[0])
+				assert.NotNil(t, plain(op).Illegal(&without), "without %v", need[0])
 			}
 		})
 	}
@@ -55,9 +56,9 @@ func TestCommandSSec(t *testing.T) {
 	r := ids(S1P, 1, S2P, 1, Hyp, 1, MPAM, 1, ATS, 1, PRI, 1)
 	has := map[int]bool{0x01: true, 0x02: true, 0x03: true, 0x04: true, 0x05: true, 0x06: true, 0x07: true, 0x44: true, 0x45: true}
 	for op := range 256 {
-		if c := plain(op); !c.Illegal(&r) {
+		if c := plain(op); c.Illegal(&r) == nil {
 			c[0] |= 1 << 10
-			assert.Equal(t, has[op], c.Illegal(&r), "%v", Opcode(op))
+			assert.Equal(t, has[op], c.Illegal(&r) != nil, "%v", Opcode(op))
 		}
 	}
 }
@@ -66,8 +67,8 @@ func TestCommandSSec(t *testing.T) {
 func TestStallCommandsNeedStalls(t *testing.T) {
 	for model, want := range map[int]bool{StallBoth: false, StallTerminate: true, StallForced: false} {
 		r := ids(StallModel, model)
-		assert.Equal(t, want, plain(0x44).Illegal(&r), "RESUME, STALL_MODEL %d", model)
-		assert.Equal(t, want, plain(0x45).Illegal(&r), "STALL_TERM, STALL_MODEL %d", model)
+		assert.Equal(t, want, plain(0x44).Illegal(&r) != nil, "RESUME, STALL_MODEL %d", model)
+		assert.Equal(t, want, plain(0x45).Illegal(&r) != nil, "STALL_TERM, STALL_MODEL %d", model)
 	}
 }
 
@@ -97,7 +98,7 @@ func TestCommandIllegalByParameter(t *testing.T) {
 		{"VMID without stage 2 is no error (§4.4.2)", Command{0x0000_ffff_0000_0010}, false},
 		{"reserved fields are ignored (§4.1.5)", Command{0xffff_ffff_ffff_fb30, ^uint64(0)}, false},
 	} {
-		t.Run(c.name, func(t *testing.T) { assert.Equal(t, c.want, c.cmd.Illegal(&r)) })
+		t.Run(c.name, func(t *testing.T) { assert.Equal(t, c.want, c.cmd.Illegal(&r) != nil) })
 	}
 }
 
@@ -137,11 +138,11 @@ func TestRangeInvalidation(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			for _, op := range []uint64{0x12, 0x13, 0x22, 0x23, 0x2a} { // those with an address
 				cmd := Command{op | c.qw0, c.tg<<10 | c.ttl<<8}
-				assert.Equal(t, c.want, cmd.Illegal(&c.ids), "%v", Opcode(op))
+				assert.Equal(t, c.want, cmd.Illegal(&c.ids) != nil, "%v", Opcode(op))
 			}
 			for _, op := range []uint64{0x10, 0x11, 0x20, 0x21, 0x28, 0x30} { // those without
 				cmd := Command{op | c.qw0, c.tg<<10 | c.ttl<<8}
-				assert.False(t, cmd.Illegal(&c.ids), "%v has no range", Opcode(op))
+				assert.Nil(t, cmd.Illegal(&c.ids), "%v has no range", Opcode(op))
 			}
 		})
 	}

@@ -1,57 +1,60 @@
 package smmuv3
 
-// CommandSet is the command set of one SMMU: Command.Illegal, with what depends
-// on nothing but the opcode and the ID registers worked out beforehand. It does
-// not change, and may be used by any goroutine.
+// CommandSet is the command set of one SMMU. It answers as Command.Illegal does, with everything
+// precomputed that depends only on the opcode and the ID registers. It is immutable and safe for
+// concurrent use.
 type CommandSet struct {
-	quick  [256]quick
-	checks [256]cmdCheck
-	keep   Command // of a TLB invalidation by address: what is not RES0
+	quick   [256]quick
+	checks  [256]commandCheck
+	defined [256]Command // by opcode: the bits of fields that are not RES0
+	ranged  Command      // all bits but those of range fields that are RES0
 }
 
 // NewCommandSet returns the command set of an SMMU with these ID registers.
 func NewCommandSet(ids IDRegs) *CommandSet {
-	s := &CommandSet{keep: rangeKeep(&ids)}
+	s := &CommandSet{ranged: Command{^uint64(0), ^uint64(0)}}
 	for op := range s.checks {
-		s.checks[op] = cmdRules[op].on(&ids)
+		s.checks[op] = Opcode(op).check(&ids)
 		s.quick[op] = s.checks[op].quick()
+		s.defined[op][0] = place(cmdOpcode).mask()
+		for _, rows := range commands[op].fields {
+			for i := range rows {
+				s.defined[op][rows[i].dw()] |= rows[i].definedMask(&ids)
+			}
+		}
+	}
+	for i := range cmdRowsTLBIRange {
+		r := &cmdRowsTLBIRange[i]
+		s.ranged[r.dw()] &^= r.mask() &^ r.definedMask(&ids)
 	}
 	return s
 }
 
-// Plain reports whether the command is legal beyond doubt, as most are. It is small
-// enough to be inlined; of the others Illegal tells.
+// Plain reports whether the command is certainly legal, as most are. It is small enough to be
+// inlined. Illegal decides about the others.
 func (s *CommandSet) Plain(c *Command) bool {
 	q := &s.quick[uint8(c[0])]
 	return c[0]&q.look[0] == q.want && (c[1]&q.look[1] == 0 || c[0]&q.extent != 0)
 }
 
-// Illegal is the command's Illegal.
-func (s *CommandSet) Illegal(c *Command) bool {
-	return !s.Plain(c) && s.checks[uint8(c[0])].fails(c)
+// Illegal returns what Command.Illegal returns.
+func (s *CommandSet) Illegal(c *Command) *Rule {
+	if s.Plain(c) {
+		return nil
+	}
+	return s.checks[uint8(c[0])].broken(c)
 }
 
-// rangeKeep masks what an SMMU without a feature has RES0 among the range fields
-// (§4.4.1.1): NUM, SCALE, TG, TTL and TTL128 come with IDR3.RIL, the sixth bit of
-// SCALE with IDR5.DS, TTL128 with IDR5.D128.
-func rangeKeep(ids *IDRegs) Command {
-	const num, scale, scale5 = 0x1f << 12, 0x3f << 20, 1 << 25
-	const ttl128, ttl, tg = 1 << 7, 3 << 8, 3 << 10
-	var res0 Command
-	if !ids.Has(RIL) {
-		res0 = Command{num | scale, ttl128 | ttl | tg}
-	}
-	if !ids.Has(DS) {
-		res0[0] |= scale5
-	}
-	if !ids.Has(D128) {
-		res0[1] |= ttl128
-	}
-	return Command{^res0[0], ^res0[1]}
+// Defined returns the command without its reserved bits: those in no field of the opcode, and those
+// of fields, or parts of fields, that are RES0 on this SMMU. A command with a reserved opcode has
+// its opcode left.
+func (s *CommandSet) Defined(c *Command) Command {
+	d := &s.defined[uint8(c[0])]
+	return Command{c[0] & d[0], c[1] & d[1]}
 }
 
-// Ranged is the words of a TLB invalidation by address, less the range fields that
-// are RES0 for this SMMU: to be carried out by one that may have them.
+// Ranged returns the words of a TLB invalidation by address without the range fields that are RES0
+// on this SMMU (§4.4.1.1). An SMMU that has these fields may then execute it.
 func (s *CommandSet) Ranged(c *Command) (dw0, dw1 uint64) {
-	return c[0] & s.keep[0], c[1] & s.keep[1]
+	return c[0] & s.ranged[0], c[1] & s.ranged[1]
 }

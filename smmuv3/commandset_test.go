@@ -24,7 +24,7 @@ func TestCommandSetIsCommandIllegal(t *testing.T) {
 				if dice.IntN(2) == 0 {
 					c[0] &= 0xffff_ffff_0000_03ff // no SSec, no range
 				}
-				assert.Equalf(t, c.Illegal(&ids), set.Illegal(&c), "%#x with %+v", c, ids)
+				assert.Samef(t, c.Illegal(&ids), set.Illegal(&c), "%#x with %+v", c, ids)
 			}
 		}
 	}

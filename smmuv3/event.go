@@ -2,9 +2,10 @@ package smmuv3
 
 import "fmt"
 
-// EventType is the number of an event record (§7.3).
+// EventType identifies the kind of an event record (§7.3).
 type EventType uint8
 
+// The types of event records. Their names are the specification's.
 const (
 	FUUT             EventType = 0x01
 	CBadStreamID     EventType = 0x02
@@ -27,102 +28,279 @@ const (
 	FVMSFetch        EventType = 0x25
 )
 
-var eventNames = map[EventType]string{
-	FUUT: "F_UUT", CBadStreamID: "C_BAD_STREAMID", FSTEFetch: "F_STE_FETCH", CBadSTE: "C_BAD_STE",
-	FBadATSTReq: "F_BAD_ATS_TREQ", FStreamDisabled: "F_STREAM_DISABLED",
-	FTranslForbidden: "F_TRANSL_FORBIDDEN", CBadSubstreamID: "C_BAD_SUBSTREAMID",
-	FCDFetch: "F_CD_FETCH", CBadCD: "C_BAD_CD", FWalkEABT: "F_WALK_EABT",
-	FTranslation: "F_TRANSLATION", FAddrSize: "F_ADDR_SIZE", FAccess: "F_ACCESS",
-	FPermission: "F_PERMISSION", FTLBConflict: "F_TLB_CONFLICT", FCfgConflict: "F_CFG_CONFLICT",
-	EPageRequest: "E_PAGE_REQUEST", FVMSFetch: "F_VMS_FETCH",
-}
-
-// String is the specification's name.
-func (t EventType) String() string {
-	if n, ok := eventNames[t]; ok {
-		return n
-	}
-	return fmt.Sprintf("event %#02x", uint8(t))
-}
-
-// Event is a record of the event queue (§7.3): four double-words, of which
-// every type uses a part.
+// Event is a record of the event queue (§7.3). The type says which fields it has:
 //
-//	dw0  type [7:0]  SSV [11]  SubstreamID [31:12]  StreamID [63:32]
-//	dw1  STAG or Reason [15:0], for F_UUT Reason [31:16]  Stall [31]  PnU [33]  InD [34]  RnW [35]
-//	     NSIPA [38]  S2 [39]  CLASS [41:40]  TTRnW [44]
-//	dw2  InputAddr
-//	dw3  IPA [55:12] or FetchAddr [55:3]
+//	 63       56 55                        12 11        3 2  0
+//	+-----------+----------------------------+-----------+----+
+//	|           |         IPA[55:12]         |           |    |  dw3: translation faults
+//	|           |              FetchAddr[55:3]           |    |       F_*_FETCH, F_WALK_EABT
+//	+-----------+----------------------------+-----------+----+
+//	|                        InputAddr                        |  dw2
+//	+---------------------------------------------------------+
+//	 63    45 44    41 40 39 38 35  34  33   31    16 15     0
+//	+--------+-----+-----+--+--+---+---+---+-+-----+----------+
+//	|        |TTRnW|CLASS|S2|NS|RnW|InD|PnU| |Stall|   STAG   |  dw1: translation faults
+//	|        |     |CLASS|S2|  |RnW|InD|PnU| |     |  Reason  |       F_WALK_EABT
+//	+--------+-----+-----+--+--+---+---+---+-+-----+----------+
+//	 63                   32 31          12 11  10  8 7      0
+//	+-----------------------+--------------+---+-----+--------+
+//	|       StreamID        | SubstreamID  |SSV|     |  type  |  dw0
+//	+-----------------------+--------------+---+-----+--------+
 type Event [4]uint64
 
-// NewEvent is a record with a type, a StreamID and nothing else.
-func NewEvent(t EventType, sid StreamID) Event {
-	return Event{uint64(t) | uint64(sid)<<32}
-}
+// EventSize is the size of an event record in bytes.
+const EventSize = 32
 
-// LoadEvent reads a record from its 32 bytes.
+// The places of the fields.
+const (
+	evtType        = 0 + 8*wide
+	evtSSV         = 11 + wide
+	evtSubstreamID = 12 + 20*wide
+	evtStreamID    = 32 + 32*wide
+
+	evtSTAG      = dw1 + 0 + 16*wide
+	evtReason    = dw1 + 0 + 16*wide
+	evtUUTReason = dw1 + 16 + 16*wide
+	evtGPCF      = dw1 + 16 + wide
+	evtStall     = dw1 + 31 + wide
+	evtPnU       = dw1 + 33 + wide
+	evtInD       = dw1 + 34 + wide
+	evtRnW       = dw1 + 35 + wide
+	evtNSIPA     = dw1 + 38 + wide
+	evtS2        = dw1 + 39 + wide
+	evtCLASS     = dw1 + 40 + 2*wide
+	evtTTRnW     = dw1 + 44 + wide
+
+	evtInputAddr = dw2 + 0 + 64*wide
+	evtIPA       = dw3 + 12 + 44*wide + address
+	evtFetchAddr = dw3 + 3 + 53*wide + address
+)
+
+// LoadEvent reads a record from its memory format.
 func LoadEvent(p *[EventSize]byte) (e Event) {
 	loadWords(e[:], p[:])
 	return e
 }
 
-// Put writes the record as it lies in memory.
+// Put writes the record in its memory format.
 func (e Event) Put(p *[EventSize]byte) { putWords(p[:], e[:]) }
 
-// Class is CLASS: what the access was for that met the fault.
+func (e *Event) get(p place) uint64 { return p.of(e[p.dw()&3]) }
+
+func (e *Event) set(p place, v uint64) {
+	w := &e[p.dw()&3]
+	*w = p.in(*w, v)
+}
+
+// Class is CLASS: the access that faulted.
 type Class uint8
 
 const (
-	ClassCD Class = 0b00 // fetching a Context Descriptor
-	ClassTT Class = 0b01 // walking a translation table
-	ClassIN Class = 0b10 // the input address itself
+	ClassCD Class = 0b00 // the fetch of a Context Descriptor
+	ClassTT Class = 0b01 // a walk of translation tables
+	ClassIN Class = 0b10 // the transaction itself
 )
 
-func (e Event) Type() EventType          { return EventType(e[0]) }
-func (e Event) SSV() bool                { return bit(e[0], 11) }
-func (e Event) SubstreamID() SubstreamID { return SubstreamID(bits(e[0], 12, 20)) }
-func (e Event) StreamID() StreamID       { return StreamID(e[0] >> 32) }
-func (e Event) STAG() uint16             { return uint16(e[1]) }
-func (e Event) Stall() bool              { return bit(e[1], 31) }
-func (e Event) PnU() bool                { return bit(e[1], 33) }
-func (e Event) InD() bool                { return bit(e[1], 34) }
-func (e Event) RnW() bool                { return bit(e[1], 35) }
-func (e Event) S2() bool                 { return bit(e[1], 39) }
-func (e Event) Class() Class             { return Class(bits(e[1], 40, 2)) }
-func (e Event) TTRnW() bool              { return bit(e[1], 44) }
-func (e Event) InputAddr() uint64        { return e[2] }
-func (e Event) FetchAddr() uint64        { return e[3] & BaseAddrMask &^ 7 }
-func (e Event) IPA() uint64              { return e[3] & BaseAddrMask &^ 0xfff }
+// String describes the access that faulted.
+func (c Class) String() string {
+	return [4]string{"a Context Descriptor fetch", "a translation table walk", "the input address", "reserved"}[c&3]
+}
 
-func (e *Event) SetType(t EventType)    { e[0] = setBits(e[0], 0, 8, uint64(t)) }
-func (e *Event) SetStreamID(s StreamID) { e[0] = setBits(e[0], 32, 32, uint64(s)) }
-func (e *Event) SetStall(stag uint16)   { e[1] = setBits(e[1], 0, 16, uint64(stag)) | 1<<31 }
-func (e *Event) SetPnU(v bool)          { e[1] = setBit(e[1], 33, v) }
-func (e *Event) SetInD(v bool)          { e[1] = setBit(e[1], 34, v) }
-func (e *Event) SetRnW(v bool)          { e[1] = setBit(e[1], 35, v) }
-func (e *Event) SetS2(v bool)           { e[1] = setBit(e[1], 39, v) }
-func (e *Event) SetClass(c Class)       { e[1] = setBits(e[1], 40, 2, uint64(c)) }
-func (e *Event) SetTTRnW(v bool)        { e[1] = setBit(e[1], 44, v) }
-func (e *Event) SetInputAddr(a uint64)  { e[2] = a }
-func (e *Event) SetFetchAddr(a uint64)  { e[3] = a & BaseAddrMask &^ 7 }
-func (e *Event) SetIPA(a uint64)        { e[3] = a & BaseAddrMask &^ 0xfff }
+// Type returns the record's type.
+func (e Event) Type() EventType { return EventType(e[0]) }
 
-// SetSubstream gives the record a valid SubstreamID: SSV is set.
+// SSV reports whether SubstreamID is valid. C_BAD_SUBSTREAMID has no SSV.
+func (e Event) SSV() bool { return e.get(evtSSV) != 0 }
+
+// SubstreamID returns the transaction's SubstreamID.
+func (e Event) SubstreamID() SubstreamID { return SubstreamID(e.get(evtSubstreamID)) }
+
+// StreamID returns the transaction's StreamID.
+func (e Event) StreamID() StreamID { return StreamID(e.get(evtStreamID)) }
+
+// STAG returns the token of a stalled transaction.
+func (e Event) STAG() uint16 { return uint16(e.get(evtSTAG)) }
+
+// Reason returns the IMPLEMENTATION DEFINED cause of a failed fetch.
+func (e Event) Reason() uint16 { return uint16(e.get(evtReason)) }
+
+// Stall reports whether the transaction stalls until a RESUME.
+func (e Event) Stall() bool { return e.get(evtStall) != 0 }
+
+// PnU reports whether the transaction is privileged.
+func (e Event) PnU() bool { return e.get(evtPnU) != 0 }
+
+// InD reports whether the transaction is an instruction fetch.
+func (e Event) InD() bool { return e.get(evtInD) != 0 }
+
+// RnW reports whether the transaction is a read.
+func (e Event) RnW() bool { return e.get(evtRnW) != 0 }
+
+// S2 reports whether stage 2 faulted.
+func (e Event) S2() bool { return e.get(evtS2) != 0 }
+
+// Class returns the access that faulted.
+func (e Event) Class() Class { return Class(e.get(evtCLASS)) }
+
+// TTRnW reports whether the access of a table walk that faulted at stage 2 is a read.
+func (e Event) TTRnW() bool { return e.get(evtTTRnW) != 0 }
+
+// InputAddr returns the transaction's address.
+func (e Event) InputAddr() uint64 { return e.get(evtInputAddr) }
+
+// FetchAddr returns the address of a failed fetch.
+func (e Event) FetchAddr() uint64 { return e.get(evtFetchAddr) }
+
+// IPA returns the address that stage 2 could not translate.
+func (e Event) IPA() uint64 { return e.get(evtIPA) }
+
+// SetType sets the record's type.
+func (e *Event) SetType(t EventType) { e.set(evtType, uint64(t)) }
+
+// SetStreamID sets the transaction's StreamID.
+func (e *Event) SetStreamID(s StreamID) { e.set(evtStreamID, uint64(s)) }
+
+// SetStall makes the record one of a stalled transaction.
+func (e *Event) SetStall(stag uint16) {
+	e.set(evtSTAG, uint64(stag))
+	e.set(evtStall, 1)
+}
+
+// SetPnU says whether the transaction is privileged.
+func (e *Event) SetPnU(v bool) { e.set(evtPnU, b2u(v)) }
+
+// SetInD says whether the transaction is an instruction fetch.
+func (e *Event) SetInD(v bool) { e.set(evtInD, b2u(v)) }
+
+// SetRnW says whether the transaction is a read.
+func (e *Event) SetRnW(v bool) { e.set(evtRnW, b2u(v)) }
+
+// SetS2 says whether stage 2 faulted.
+func (e *Event) SetS2(v bool) { e.set(evtS2, b2u(v)) }
+
+// SetClass sets the access that faulted.
+func (e *Event) SetClass(c Class) { e.set(evtCLASS, uint64(c)) }
+
+// SetTTRnW says whether the access of a table walk that faulted at stage 2 is a read.
+func (e *Event) SetTTRnW(v bool) { e.set(evtTTRnW, b2u(v)) }
+
+// SetInputAddr sets the transaction's address.
+func (e *Event) SetInputAddr(a uint64) { e.set(evtInputAddr, a) }
+
+// SetFetchAddr sets the address of a failed fetch, and clears the rest of its double-word.
+func (e *Event) SetFetchAddr(a uint64) { e[3] = place(evtFetchAddr).in(0, a) }
+
+// SetIPA sets the address that stage 2 could not translate, and clears the rest of its double-word.
+func (e *Event) SetIPA(a uint64) { e[3] = place(evtIPA).in(0, a) }
+
+// SetSubstream gives the record a valid SubstreamID: it sets SSV.
 func (e *Event) SetSubstream(s SubstreamID) {
-	e[0] = setBits(e[0], 12, 20, uint64(s)) | 1<<11
+	e.set(evtSSV, 1)
+	e.set(evtSubstreamID, uint64(s))
 }
 
-// SetSubstreamOnly sets the SubstreamID of a record that has no SSV bit, as
-// C_BAD_SUBSTREAMID (§7.3.9).
-func (e *Event) SetSubstreamOnly(s SubstreamID) {
-	e[0] = setBits(e[0], 12, 20, uint64(s))
+// SetSubstreamOnly sets the SubstreamID of a record without SSV, as C_BAD_SUBSTREAMID is (§7.3.9).
+func (e *Event) SetSubstreamOnly(s SubstreamID) { e.set(evtSubstreamID, uint64(s)) }
+
+// The rows of event records (§7.3).
+var (
+	evtRows = []row{
+		{name: "type", place: evtType, mean: stringOf[EventType]},
+		{name: "StreamID", place: evtStreamID},
+	}
+	evtRowsSSV       = []row{{name: "SSV", place: evtSSV, mean: oneOf("without a SubstreamID", "with a SubstreamID")}}
+	evtRowsSubstream = []row{{name: "SubstreamID", place: evtSubstreamID}}
+	evtRowsReason    = []row{{name: "Reason", place: evtReason}}
+	evtRowsGPCF      = []row{{name: "GPCF", place: evtGPCF, mean: oneOf("", "a Granule Protection Check fault")}}
+	evtRowsUUT       = []row{{name: "Reason", place: evtUUTReason}}
+	evtRowsStall     = []row{
+		{name: "STAG", place: evtSTAG},
+		{name: "Stall", place: evtStall, mean: oneOf("terminated", "stalled: waits for CMD_RESUME")},
+	}
+	evtRowsAccess = []row{
+		{name: "PnU", place: evtPnU, mean: oneOf("unprivileged", "privileged")},
+		{name: "InD", place: evtInD, mean: oneOf("data", "instruction")},
+	}
+	evtRowsRnW   = []row{{name: "RnW", place: evtRnW, mean: oneOf("write", "read")}}
+	evtRowsNSIPA = []row{{name: "NSIPA", place: evtNSIPA}}
+	evtRowsStage = []row{
+		{name: "S2", place: evtS2, mean: oneOf("stage 1 faulted", "stage 2 faulted")},
+		{name: "CLASS", place: evtCLASS, mean: func(v uint64) string { return "the fault is of " + Class(v).String() }},
+	}
+	evtRowsTTRnW = []row{{name: "TTRnW", place: evtTTRnW, mean: oneOf("write", "read")}}
+	evtRowsInput = []row{{name: "InputAddr", place: evtInputAddr}}
+	evtRowsIPA   = []row{{name: "IPA", place: evtIPA}}
+	evtRowsFetch = []row{{name: "FetchAddr", place: evtFetchAddr}}
+)
+
+// event is what is to be known of a type of event.
+type event struct {
+	name   string // the specification's
+	means  string
+	fields [][]row // besides the type and the StreamID
 }
 
-// String names the event and who met it where.
+// events are the types of event records by their number (§7.3.2 to §7.3.20). A number without a row
+// is reserved or IMPLEMENTATION DEFINED.
+var events = func() (t [256]event) {
+	add := func(typ EventType, name, means string, fields ...[]row) {
+		t[typ] = event{name, means, fields}
+	}
+	sub := func(more ...[]row) [][]row { return append([][]row{evtRowsSSV, evtRowsSubstream}, more...) }
+	fault := func(more ...[]row) [][]row {
+		return append(sub(evtRowsStall, evtRowsAccess, evtRowsRnW, evtRowsNSIPA, evtRowsStage, evtRowsInput, evtRowsIPA), more...)
+	}
+
+	add(FUUT, "F_UUT", "the transaction is unsupported", sub(evtRowsUUT, evtRowsAccess, evtRowsRnW, evtRowsInput)...)
+	add(CBadStreamID, "C_BAD_STREAMID", "the StreamID is not in the Stream table", sub()...)
+	add(FSTEFetch, "F_STE_FETCH", "the STE could not be read", sub(evtRowsReason, evtRowsGPCF, evtRowsFetch)...)
+	add(CBadSTE, "C_BAD_STE", "the STE is illegal", sub()...)
+	add(FBadATSTReq, "F_BAD_ATS_TREQ", "the stream does not allow ATS Translation Requests", sub(evtRowsInput)...)
+	add(FStreamDisabled, "F_STREAM_DISABLED", "the stream terminates transactions without a SubstreamID, or with SubstreamID 0")
+	add(FTranslForbidden, "F_TRANSL_FORBIDDEN", "the stream does not allow Translated transactions", sub(evtRowsRnW, evtRowsInput)...)
+	add(CBadSubstreamID, "C_BAD_SUBSTREAMID", "the SubstreamID has no Context Descriptor", evtRowsSubstream)
+	add(FCDFetch, "F_CD_FETCH", "the Context Descriptor could not be read", sub(evtRowsReason, evtRowsGPCF, evtRowsFetch)...)
+	add(CBadCD, "C_BAD_CD", "the Context Descriptor is illegal", sub()...)
+	add(FWalkEABT, "F_WALK_EABT", "a translation table descriptor could not be read or updated",
+		sub(evtRowsReason, evtRowsAccess, evtRowsRnW, evtRowsStage, evtRowsInput, evtRowsFetch)...)
+	add(FTranslation, "F_TRANSLATION", "the address is not mapped", fault()...)
+	add(FAddrSize, "F_ADDR_SIZE", "the output address is out of range", fault()...)
+	add(FAccess, "F_ACCESS", "the Access flag is clear", fault()...)
+	add(FPermission, "F_PERMISSION", "the mapping does not allow the access", fault(evtRowsTTRnW)...)
+	add(FTLBConflict, "F_TLB_CONFLICT", "the TLB holds conflicting translations",
+		sub(evtRowsReason, evtRowsAccess, evtRowsRnW, evtRowsInput)...)
+	add(FCfgConflict, "F_CFG_CONFLICT", "the configuration cache holds conflicting entries", sub(evtRowsReason)...)
+	add(EPageRequest, "E_PAGE_REQUEST", "the device will access the pages soon", sub(evtRowsInput)...)
+	add(FVMSFetch, "F_VMS_FETCH", "the VMS could not be read", sub(evtRowsReason, evtRowsGPCF, evtRowsFetch)...)
+	return t
+}()
+
+// String returns the specification's name.
+func (t EventType) String() string {
+	if name := events[t].name; name != "" {
+		return name
+	}
+	return fmt.Sprintf("event %#02x", uint8(t))
+}
+
+// Words says what an event of the type reports.
+func (t EventType) Words() string {
+	if means := events[t].means; means != "" {
+		return means
+	}
+	return "a reserved or IMPLEMENTATION DEFINED type"
+}
+
+// Fields explains the record field by field. The type comes first.
+func (e Event) Fields() []Field {
+	return explain(e[:], append([][]row{evtRows}, events[e.Type()].fields...)...)
+}
+
+// String returns the type, the stream and the address.
 func (e Event) String() string {
 	s := fmt.Sprintf("%v stream %v", e.Type(), e.StreamID())
 	if e.SSV() || e.Type() == CBadSubstreamID {
-		s += fmt.Sprintf(" substream %#x", uint32(e.SubstreamID()))
+		s += fmt.Sprintf(" substream %v", e.SubstreamID())
 	}
 	switch e.Type() {
 	case FTranslation, FAddrSize, FAccess, FPermission, FWalkEABT:

@@ -43,6 +43,6 @@ func (f IDField) Meaning(v uint32) string {
 
 // Bits is where the field stands in its register: from Lo to Hi.
 func (f IDField) Bits() (hi, lo uint) {
-	d := &idFields[f]
-	return uint(d.lo) + uint(d.wide) - 1, uint(d.lo)
+	d := f.row()
+	return uint(max(1, d.wide)) + uint(d.lo) - 1, uint(d.lo)
 }

@@ -1,22 +1,60 @@
 package smmuv3
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
-// StreamID names the device that a transaction comes from (§3.2). It is an
-// index into the Stream table, 0 to 32 bits wide: see IDR1.SIDSIZE.
+// StreamID identifies the device that a transaction comes from (§3.2). It indexes the Stream table
+// and is up to 32 bits wide: see IDR1.SIDSIZE.
 type StreamID uint32
 
-func (s StreamID) String() string { return fmt.Sprintf("%#x", uint32(s)) }
-
-// SubstreamID names one of a device's address spaces, the PASID of PCIe
-// (§3.2). It is an index into the Context Descriptor table, 0 to 20 bits wide:
-// see IDR1.SSIDSIZE.
+// SubstreamID identifies one of a device's address spaces; it is the PASID of PCIe (§3.2). It
+// indexes the Context Descriptor table and is up to 20 bits wide: see IDR1.SSIDSIZE.
 type SubstreamID uint32
 
-// ASID tags translations with the address space they belong to (§3.6). Eight
-// bits, or sixteen with IDR0.ASID16. It belongs to the guest's CD, and so
-// never travels with a guest stage.
+// ASID tags translations with their address space (§3.6). It has 16 bits with IDR0.ASID16,
+// otherwise eight. The guest chooses it in a CD.
 type ASID uint16
 
-// VMID tags translations with the virtual machine they belong to (§3.6).
+// VMID tags translations with their virtual machine (§3.6). It has 16 bits with IDR0.VMID16,
+// otherwise eight.
 type VMID uint16
+
+// String returns the identifier in hexadecimal, as in "0x20".
+func (s StreamID) String() string { return fmt.Sprintf("%#x", uint32(s)) }
+
+// String returns the identifier in hexadecimal, as in "0x20".
+func (s SubstreamID) String() string { return fmt.Sprintf("%#x", uint32(s)) }
+
+// String returns the identifier in hexadecimal, as in "0x20".
+func (a ASID) String() string { return fmt.Sprintf("%#x", uint16(a)) }
+
+// String returns the identifier in hexadecimal, as in "0x20".
+func (v VMID) String() string { return fmt.Sprintf("%#x", uint16(v)) }
+
+// Format implements fmt.Formatter: %v and %s print what String returns, other verbs print the
+// number.
+func (s StreamID) Format(f fmt.State, verb rune) { formatID(f, verb, uint32(s)) }
+
+// Format implements fmt.Formatter: %v and %s print what String returns, other verbs print the
+// number.
+func (s SubstreamID) Format(f fmt.State, verb rune) { formatID(f, verb, uint32(s)) }
+
+// Format implements fmt.Formatter: %v and %s print what String returns, other verbs print the
+// number.
+func (a ASID) Format(f fmt.State, verb rune) { formatID(f, verb, uint32(a)) }
+
+// Format implements fmt.Formatter: %v and %s print what String returns, other verbs print the
+// number.
+func (v VMID) Format(f fmt.State, verb rune) { formatID(f, verb, uint32(v)) }
+
+// formatID prints %v and %s as %#x, with the same width and precision.
+func formatID(f fmt.State, verb rune, id uint32) {
+	format := fmt.FormatString(f, verb)
+	if verb == 'v' || verb == 's' {
+		rest := strings.Trim(format, "%vs")
+		format = "%#" + strings.NewReplacer("#", "", "+", "", " ", "").Replace(rest) + "x"
+	}
+	fmt.Fprintf(f, format, id)
+}

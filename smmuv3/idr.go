@@ -110,10 +110,12 @@ const (
 	regAIDR = 7
 )
 
-var idFields = [numIDFields]struct {
+type idRow struct {
 	name          string
 	reg, lo, wide uint8
-}{
+}
+
+var idFields = [numIDFields]idRow{
 	S2P: {"S2P", 0, 0, 1}, S1P: {"S1P", 0, 1, 1}, TTF: {"TTF", 0, 2, 2}, COHACC: {"COHACC", 0, 4, 1},
 	BTM: {"BTM", 0, 5, 1}, HTTU: {"HTTU", 0, 6, 2}, DORMHINT: {"DORMHINT", 0, 8, 1}, Hyp: {"Hyp", 0, 9, 1},
 	ATS: {"ATS", 0, 10, 1}, NS1ATS: {"NS1ATS", 0, 11, 1}, ASID16: {"ASID16", 0, 12, 1}, MSI: {"MSI", 0, 13, 1},
@@ -153,6 +155,16 @@ func IDFields() []IDField {
 	return all
 }
 
+// row returns the field's row. A value that is no field has no bits.
+func (f IDField) row() *idRow {
+	if f >= numIDFields {
+		return &noField
+	}
+	return &idFields[f]
+}
+
+var noField idRow
+
 // String is the specification's name of the field, without its register.
 func (f IDField) String() string {
 	if f >= numIDFields {
@@ -164,7 +176,7 @@ func (f IDField) String() string {
 // Register names the register that the field stands in: "IDR0" to "IDR5",
 // "IIDR" or "AIDR".
 func (f IDField) Register() string {
-	switch r := idFields[f].reg; r {
+	switch r := f.row().reg; r {
 	case regIIDR:
 		return "IIDR"
 	case regAIDR:
@@ -175,10 +187,10 @@ func (f IDField) Register() string {
 }
 
 // Max is the largest value that fits into the field.
-func (f IDField) Max() uint32 { return 1<<idFields[f].wide - 1 }
+func (f IDField) Max() uint32 { return 1<<f.row().wide - 1 }
 
 func (r *IDRegs) word(f IDField) *uint32 {
-	switch reg := idFields[f].reg; reg {
+	switch reg := f.row().reg; reg {
 	case regIIDR:
 		return &r.IIDR
 	case regAIDR:
@@ -190,7 +202,7 @@ func (r *IDRegs) word(f IDField) *uint32 {
 
 // Get returns the value of a field.
 func (r IDRegs) Get(f IDField) uint32 {
-	d := &idFields[f]
+	d := f.row()
 	return uint32(bits(uint64(*r.word(f)), uint(d.lo), uint(d.wide)))
 }
 
@@ -199,7 +211,7 @@ func (r IDRegs) Has(f IDField) bool { return r.Get(f) != 0 }
 
 // Set replaces the value of a field, cut to the field's width.
 func (r *IDRegs) Set(f IDField, v uint32) {
-	d, w := &idFields[f], r.word(f)
+	d, w := f.row(), r.word(f)
 	*w = uint32(setBits(uint64(*w), uint(d.lo), uint(d.wide), uint64(v)))
 }
 

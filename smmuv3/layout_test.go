@@ -52,10 +52,3 @@ func testLayout[S interface {
 		})
 	}
 }
-
-func b2u(b bool) uint64 {
-	if b {
-		return 1
-	}
-	return 0
-}

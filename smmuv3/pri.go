@@ -2,67 +2,198 @@ package smmuv3
 
 import "fmt"
 
-// PageRequest is a record of the PRI queue (Chapter 8), in the form in which an
-// endpoint's PCIe message arrives there.
+// PageRequest is a record of the PRI queue (Chapter 8). It is also the form in which an endpoint's
+// PCIe Page Request message arrives.
 //
-//	dw0  StreamID [31:0]  SubstreamID [51:32]  Priv [58]  X [59]  R [60]  W [61]  Last [62]  SSV [63]
-//	dw1  PRGIndex [8:0]  page address [63:12]
+//	 63  62   61 60 59  58   57   52 51         32 31          0
+//	+---+----+--+--+--+----+--------+-------------+-------------+
+//	|SSV|Last| W| R| X|Priv|  RES0  | SubstreamID |  StreamID   |  dw0
+//	+---+----+--+--+--+----+--------+-------------+-------------+
+//	 63                                 12 11   9 8             0
+//	+-------------------------------------+------+--------------+
+//	|           page address[63:12]       | RES0 |   PRGIndex   |  dw1
+//	+-------------------------------------+------+--------------+
 type PageRequest [2]uint64
 
-// Put writes the record as it lies in memory.
-func (r PageRequest) Put(p *[PageReqSize]byte) { putWords(p[:], r[:]) }
+// PageReqSize is the size of a PRI queue record in bytes.
+const PageReqSize = 16
 
-func (r PageRequest) StreamID() StreamID       { return StreamID(r[0]) }
-func (r PageRequest) SubstreamID() SubstreamID { return SubstreamID(bits(r[0], 32, 20)) }
-func (r PageRequest) Priv() bool               { return bit(r[0], 58) }
-func (r PageRequest) X() bool                  { return bit(r[0], 59) }
-func (r PageRequest) R() bool                  { return bit(r[0], 60) }
-func (r PageRequest) W() bool                  { return bit(r[0], 61) }
-func (r PageRequest) Last() bool               { return bit(r[0], 62) }
-func (r PageRequest) SSV() bool                { return bit(r[0], 63) }
-func (r PageRequest) PRGIndex() uint16         { return uint16(bits(r[1], 0, 9)) }
-func (r PageRequest) Addr() uint64             { return r[1] &^ 0xfff }
+// The places of the fields.
+const (
+	priStreamID    = 0 + 32*wide
+	priSubstreamID = 32 + 20*wide
+	priPriv        = 58 + wide
+	priX           = 59 + wide
+	priR           = 60 + wide
+	priW           = 61 + wide
+	priLast        = 62 + wide
+	priSSV         = 63 + wide
+	priPRGIndex    = dw1 + 0 + 9*wide
+	priAddr        = dw1 + 12 + 52*wide + address
+)
 
-func (r *PageRequest) SetStreamID(s StreamID)   { r[0] = setBits(r[0], 0, 32, uint64(s)) }
-func (r *PageRequest) SetPriv(v bool)           { r[0] = setBit(r[0], 58, v) }
-func (r *PageRequest) SetX(v bool)              { r[0] = setBit(r[0], 59, v) }
-func (r *PageRequest) SetR(v bool)              { r[0] = setBit(r[0], 60, v) }
-func (r *PageRequest) SetW(v bool)              { r[0] = setBit(r[0], 61, v) }
-func (r *PageRequest) SetLast(v bool)           { r[0] = setBit(r[0], 62, v) }
-func (r *PageRequest) SetPRGIndex(group uint16) { r[1] = setBits(r[1], 0, 9, uint64(group)) }
-func (r *PageRequest) SetAddr(a uint64)         { r[1] = r[1]&0xfff | a&^0xfff }
-
-// SetSubstream gives the request a SubstreamID: SSV is set.
-func (r *PageRequest) SetSubstream(s SubstreamID) {
-	r[0] = setBits(r[0], 32, 20, uint64(s)) | 1<<63
+// priRows are the fields of Chapter 8.
+var priRows = []row{
+	{name: "StreamID", place: priStreamID},
+	{name: "SSV", place: priSSV, mean: oneOf("without a SubstreamID", "with a SubstreamID")},
+	{name: "SubstreamID", place: priSubstreamID},
+	{name: "Last", place: priLast, mean: oneOf("", "the last request of its group")},
+	{name: "R", place: priR},
+	{name: "W", place: priW},
+	{name: "X", place: priX},
+	{name: "Priv", place: priPriv, mean: oneOf("unprivileged", "privileged")},
+	{name: "PRGIndex", place: priPRGIndex},
+	{name: "Address", place: priAddr},
 }
 
-// StopMarker reports whether the message is a Stop PASID marker, which delimits
-// groups and is never answered (Chapter 8): it has a SubstreamID and LWR = 100.
+// Fields explains the record field by field.
+func (r PageRequest) Fields() []Field { return explain(r[:], priRows) }
+
+// PageAccess is the access that a page request asks for.
+type PageAccess struct {
+	Read, Write, Exec, Privileged bool
+}
+
+// NewPageRequest returns a request of a group for access to the page at addr. Execute and privileged
+// access need a SubstreamID: see WithSubstream. The last request of a group sets Last.
+func NewPageRequest(s StreamID, group uint16, addr uint64, a PageAccess, last bool) PageRequest {
+	var r PageRequest
+	r.SetStreamID(s)
+	r.SetPRGIndex(group)
+	r.SetAddr(addr)
+	r.SetR(a.Read)
+	r.SetW(a.Write)
+	r.SetX(a.Exec)
+	r.SetPriv(a.Privileged)
+	r.SetLast(last)
+	return r
+}
+
+// NewStopMarker returns a Stop PASID marker: no request of an earlier group with the SubstreamID
+// follows it (Chapter 8).
+func NewStopMarker(s StreamID, sub SubstreamID) PageRequest {
+	return NewPageRequest(s, 0, 0, PageAccess{}, true).WithSubstream(sub)
+}
+
+// WithSubstream returns the request with a SubstreamID: it sets SSV.
+func (r PageRequest) WithSubstream(s SubstreamID) PageRequest {
+	r.SetSubstream(s)
+	return r
+}
+
+// LoadPageRequest reads a record from its memory format.
+func LoadPageRequest(p *[PageReqSize]byte) (r PageRequest) {
+	loadWords(r[:], p[:])
+	return r
+}
+
+// Put writes the record in its memory format.
+func (r PageRequest) Put(p *[PageReqSize]byte) { putWords(p[:], r[:]) }
+
+func (r *PageRequest) get(p place) uint64 { return p.of(r[p.dw()&1]) }
+
+func (r *PageRequest) set(p place, v uint64) {
+	w := &r[p.dw()&1]
+	*w = p.in(*w, v)
+}
+
+// StreamID returns the endpoint's StreamID.
+func (r PageRequest) StreamID() StreamID { return StreamID(r.get(priStreamID)) }
+
+// SubstreamID returns the request's PASID.
+func (r PageRequest) SubstreamID() SubstreamID { return SubstreamID(r.get(priSubstreamID)) }
+
+// Priv reports whether the request is for privileged access.
+func (r PageRequest) Priv() bool { return r.get(priPriv) != 0 }
+
+// X reports whether the request is for execute access.
+func (r PageRequest) X() bool { return r.get(priX) != 0 }
+
+// R reports whether the request is for read access.
+func (r PageRequest) R() bool { return r.get(priR) != 0 }
+
+// W reports whether the request is for write access.
+func (r PageRequest) W() bool { return r.get(priW) != 0 }
+
+// Last reports whether the request is the last of its group.
+func (r PageRequest) Last() bool { return r.get(priLast) != 0 }
+
+// SSV reports whether SubstreamID is valid.
+func (r PageRequest) SSV() bool { return r.get(priSSV) != 0 }
+
+// PRGIndex returns the request's Page Request Group.
+func (r PageRequest) PRGIndex() uint16 { return uint16(r.get(priPRGIndex)) }
+
+// Addr returns the address of the page.
+func (r PageRequest) Addr() uint64 { return r.get(priAddr) }
+
+// SetStreamID sets the endpoint's StreamID.
+func (r *PageRequest) SetStreamID(s StreamID) { r.set(priStreamID, uint64(s)) }
+
+// SetPriv says whether the request is for privileged access.
+func (r *PageRequest) SetPriv(v bool) { r.set(priPriv, b2u(v)) }
+
+// SetX says whether the request is for execute access.
+func (r *PageRequest) SetX(v bool) { r.set(priX, b2u(v)) }
+
+// SetR says whether the request is for read access.
+func (r *PageRequest) SetR(v bool) { r.set(priR, b2u(v)) }
+
+// SetW says whether the request is for write access.
+func (r *PageRequest) SetW(v bool) { r.set(priW, b2u(v)) }
+
+// SetLast says whether the request is the last of its group.
+func (r *PageRequest) SetLast(v bool) { r.set(priLast, b2u(v)) }
+
+// SetPRGIndex sets the request's Page Request Group.
+func (r *PageRequest) SetPRGIndex(group uint16) { r.set(priPRGIndex, uint64(group)) }
+
+// SetAddr sets the address of the page.
+func (r *PageRequest) SetAddr(a uint64) { r.set(priAddr, a) }
+
+// SetSubstream gives the request a SubstreamID: it sets SSV.
+func (r *PageRequest) SetSubstream(s SubstreamID) {
+	r.set(priSSV, 1)
+	r.set(priSubstreamID, uint64(s))
+}
+
+// StopMarker reports whether the record is a Stop PASID marker, which is never answered: it has a
+// SubstreamID, Last = 1, W = 0 and R = 0 (Chapter 8).
 func (r PageRequest) StopMarker() bool { return r.SSV() && r.Last() && !r.W() && !r.R() }
 
-// Defined is the record less its reserved bits, and less the SubstreamID, X and
-// Priv where SSV says that there are none.
+// Defined returns the record without its reserved bits and, with SSV = 0, without SubstreamID, X and
+// Priv.
 func (r PageRequest) Defined() PageRequest {
-	r[0] &^= 0x3f << 52
-	r[1] &^= 7 << 9
+	for i := range r {
+		r[i] &= priDefined[i]
+	}
 	if !r.SSV() {
 		return r.WithoutSubstream()
 	}
 	return r
 }
 
-// WithoutSubstream is the record as an SMMU without substreams has it.
+// priDefined are the bits of fields.
+var priDefined = func() (d PageRequest) {
+	for i := range priRows {
+		d[priRows[i].dw()] |= priRows[i].mask()
+	}
+	return d
+}()
+
+// WithoutSubstream returns the record as an SMMU without substreams has it.
 func (r PageRequest) WithoutSubstream() PageRequest {
-	r[0] &^= 1<<63 | 1<<59 | 1<<58 | 0xfffff<<32 // SSV, X, Priv, SubstreamID
+	for _, p := range []place{priSSV, priX, priPriv, priSubstreamID} {
+		r.set(p, 0)
+	}
 	return r
 }
 
-// String names who asks for which page, and how.
+// String returns the stream, the group, the page and the access.
 func (r PageRequest) String() string {
 	s := fmt.Sprintf("page request stream %v", r.StreamID())
 	if r.SSV() {
-		s += fmt.Sprintf(" substream %#x", uint32(r.SubstreamID()))
+		s += fmt.Sprintf(" substream %v", r.SubstreamID())
 	}
 	if r.StopMarker() {
 		return s + " stop marker"
@@ -79,16 +210,16 @@ func (r PageRequest) String() string {
 	return fmt.Sprintf("%s group %d at %#x%s", s, r.PRGIndex(), r.Addr(), access)
 }
 
-// PRGResponse is the answer to a group of page requests, as CMD_PRI_RESP.Resp
-// has it (§4.5.2, §8.3).
+// PRGResponse is the answer to a Page Request Group: CMD_PRI_RESP.Resp (§4.5.2, §8.3).
 type PRGResponse uint8
 
 const (
 	PRGFailure PRGResponse = 0b00 // a permanent error, such as ATS being disabled
-	PRGInvalid PRGResponse = 0b01 // a page could not be brought in
+	PRGInvalid PRGResponse = 0b01 // a page does not exist or forbids the access
 	PRGSuccess PRGResponse = 0b10
 )
 
+// String describes the response.
 func (r PRGResponse) String() string {
 	return [4]string{"failure", "invalid request", "success", "reserved"}[r&3]
 }

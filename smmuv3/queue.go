@@ -1,12 +1,5 @@
 package smmuv3
 
-// Sizes of the entries of the queues, in bytes (§3.5).
-const (
-	CommandSize = 16
-	EventSize   = 32
-	PageReqSize = 16
-)
-
 // MaxQueueShift is log2 of the most entries that a queue may have (§6.3.2).
 const MaxQueueShift = 19
 

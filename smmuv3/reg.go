@@ -1,5 +1,7 @@
 package smmuv3
 
+import "fmt"
+
 // Offsets of the Non-secure registers from the SMMU's base, in bytes (§6.2.1).
 // The EVENTQ and PRIQ indices are on register page 1.
 const (
@@ -148,6 +150,21 @@ const (
 	CERROR_ABT          CmdqErr = 2 // an abort while fetching commands
 	CERROR_ATC_INV_SYNC CmdqErr = 3 // a SYNC after an ATC_INV that timed out
 )
+
+// String returns the code's name.
+func (e CmdqErr) String() string {
+	switch e {
+	case CERROR_NONE:
+		return "CERROR_NONE"
+	case CERROR_ILL:
+		return "CERROR_ILL"
+	case CERROR_ABT:
+		return "CERROR_ABT"
+	case CERROR_ATC_INV_SYNC:
+		return "CERROR_ATC_INV_SYNC"
+	}
+	return fmt.Sprintf("CERROR(%d)", uint32(e))
+}
 
 // CMDQ_CONS.ERR's place (§6.3.28).
 const (

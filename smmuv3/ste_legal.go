@@ -1,14 +1,22 @@
 package smmuv3
 
-// Rule is one of the architecture's conditions that make a structure ILLEGAL.
-// Rules compare by identity.
+// Rule is one of the architecture's conditions that make a structure or a command illegal. Rules
+// compare by identity.
 type Rule struct {
 	Section string // of IHI 0070, such as "5.2.2"
 	Text    string
+	// Choice says that the architecture leaves the case to the implementation: another SMMU with the
+	// same ID registers may accept it.
+	Choice bool
 }
 
-// String is the rule's text with its section.
-func (r *Rule) String() string { return r.Text + " (§" + r.Section + ")" }
+// String returns the rule's text and its section. That of nil is "legal".
+func (r *Rule) String() string {
+	if r == nil {
+		return "legal"
+	}
+	return r.Text + " (§" + r.Section + ")"
+}
 
 type steRule struct {
 	Rule
@@ -21,57 +29,57 @@ type steRule struct {
 // ignored: Chapter 5 leaves the choice, and drivers that write features newer
 // than the device rely on this one.
 var steRules = []steRule{
-	{Rule{"5.2.2", "Config needs a stage 1 that the SMMU does not have"},
+	{Rule{Section: "5.2.2", Text: "Config needs a stage 1 that the SMMU does not have"},
 		func(s *STE, ids *IDRegs) bool { return s.Config().Stage1() && !ids.Has(S1P) }},
-	{Rule{"5.2.2", "Config needs a stage 2 that the SMMU does not have"},
+	{Rule{Section: "5.2.2", Text: "Config needs a stage 2 that the SMMU does not have"},
 		func(s *STE, ids *IDRegs) bool { return s.Config().Stage2() && !ids.Has(S2P) }},
-	{Rule{"5.2.2", "EATS asks for split-stage ATS outside nested translation"},
+	{Rule{Section: "5.2.2", Text: "EATS asks for split-stage ATS outside nested translation"},
 		func(s *STE, ids *IDRegs) bool {
 			c := s.Config()
 			return ids.Has(ATS) && c&0b011 != 0 && s.EATS() == EATSSplit &&
 				!(c == ConfigNested && !s.Stage2().S && !ids.Has(NS1ATS))
 		}},
-	{Rule{"5.2.2", "EATS allows ATS where faults of stage 2 stall"},
+	{Rule{Section: "5.2.2", Text: "EATS allows ATS where faults of stage 2 stall"},
 		func(s *STE, ids *IDRegs) bool {
 			return ids.Has(ATS) && s.Config().Stage2() && s.EATS() == EATSFull && s.Stage2().S
 		}},
-	{Rule{"5.2.2", "EATS asks for DPT checks outside the EL1 StreamWorld"},
+	{Rule{Section: "5.2.2", Text: "EATS asks for DPT checks outside the EL1 StreamWorld"},
 		func(s *STE, ids *IDRegs) bool {
 			return ids.Has(ATS) && ids.Has(DPT) && s.EATS() == EATSDPT && s.usesSTRW(ids) && s.STRW() != 0
 		}},
-	{Rule{"5.2.2", "STRW is a reserved StreamWorld"},
+	{Rule{Section: "5.2.2", Text: "STRW is a reserved StreamWorld"},
 		func(s *STE, ids *IDRegs) bool { return s.usesSTRW(ids) && s.STRW()&1 != 0 }},
-	{Rule{"5.2.2", "S1STALLD on an SMMU whose stall model leaves no choice"},
+	{Rule{Section: "5.2.2", Text: "S1STALLD on an SMMU whose stall model leaves no choice"},
 		func(s *STE, ids *IDRegs) bool {
 			return s.Config().Stage1() && s.S1STALLD() && ids.Get(StallModel) != StallBoth
 		}},
-	{Rule{"5.2.2", "S1CDMax is greater than IDR1.SSIDSIZE"},
+	{Rule{Section: "5.2.2", Text: "S1CDMax is greater than IDR1.SSIDSIZE"},
 		func(s *STE, ids *IDRegs) bool {
 			return s.Config().Stage1() && ids.Has(SSIDSIZE) && uint32(s.S1CDMax()) > ids.Get(SSIDSIZE)
 		}},
-	{Rule{"5.2.2", "S1Fmt is a two-level table on an SMMU without IDR0.CD2L"},
+	{Rule{Section: "5.2.2", Text: "S1Fmt is a two-level table on an SMMU without IDR0.CD2L"},
 		func(s *STE, ids *IDRegs) bool {
 			f := s.S1Fmt()
 			return s.Config().Stage1() && ids.Has(SSIDSIZE) && s.S1CDMax() != 0 &&
 				!ids.Has(CD2L) && (f == S1Fmt4K || f == S1Fmt64K)
 		}},
-	{Rule{"3.4.3", "S1ContextPtr is beyond the output address size"},
+	{Rule{Section: "3.4.3", Text: "S1ContextPtr is beyond the output address size"},
 		func(s *STE, ids *IDRegs) bool {
 			return s.Config() == ConfigS1 && s.S1ContextPtr()>>ids.OutputBits() != 0
 		}},
-	{Rule{"3.4.3", "S1ContextPtr is beyond the intermediate address size"},
+	{Rule{Section: "3.4.3", Text: "S1ContextPtr is beyond the intermediate address size"},
 		func(s *STE, ids *IDRegs) bool {
 			return s.Config() == ConfigNested && s.S1ContextPtr()>>ids.IPABits() != 0
 		}},
-	{Rule{"5.2.2", "S2FWB, S2HA or S2HD with AArch32 tables"},
+	{Rule{Section: "5.2.2", Text: "S2FWB, S2HA or S2HD with AArch32 tables"},
 		stage2(func(t *Stage2, ids *IDRegs) bool {
 			return !t.AA64 && (t.FWB && ids.Has(FWB) || t.HA || t.HD)
 		})},
-	{Rule{"5.2.2", "S2S asks for stalls, which the SMMU does not have"},
+	{Rule{Section: "5.2.2", Text: "S2S asks for stalls, which the SMMU does not have"},
 		stage2(func(t *Stage2, ids *IDRegs) bool { return ids.Get(StallModel) == StallTerminate && t.S })},
-	{Rule{"5.2.2", "S2S asks for termination on an SMMU that always stalls"},
+	{Rule{Section: "5.2.2", Text: "S2S asks for termination on an SMMU that always stalls"},
 		stage2(func(t *Stage2, ids *IDRegs) bool { return ids.Get(StallModel) == StallForced && !t.S })},
-	{Rule{"5.2.2", "S2AA64 is a table format that the SMMU does not have"},
+	{Rule{Section: "5.2.2", Text: "S2AA64 is a table format that the SMMU does not have"},
 		stage2(func(t *Stage2, ids *IDRegs) bool {
 			need := uint32(TTFAArch32)
 			if t.AA64 {
@@ -79,7 +87,7 @@ var steRules = []steRule{
 			}
 			return ids.Get(TTF)&need == 0
 		})},
-	{Rule{"5.2.2", "S2HA, S2HD or S2HAFT asks for updates that the SMMU does not do"},
+	{Rule{Section: "5.2.2", Text: "S2HA, S2HD or S2HAFT asks for updates that the SMMU does not do"},
 		stage2(func(t *Stage2, ids *IDRegs) bool {
 			switch ids.Get(HTTU) {
 			case 0b00:
@@ -91,9 +99,9 @@ var steRules = []steRule{
 			}
 			return false
 		})},
-	{Rule{"5.2.2", "S2TG is a granule that the SMMU does not have"},
+	{Rule{Section: "5.2.2", Text: "S2TG is a granule that the SMMU does not have"},
 		stage2AA64(func(t *Stage2, ids *IDRegs) bool { return !ids.HasGranule(t.Granule()) })},
-	{Rule{"5.2.2", "S2TTB is beyond the effective output address size"},
+	{Rule{Section: "5.2.2", Text: "S2TTB is beyond the effective output address size"},
 		stage2AA64(func(t *Stage2, ids *IDRegs) bool {
 			size := t.OutputBits(ids)
 			if f := t.Format(ids); f.Granule != Granule64K && !f.Wide {
@@ -101,22 +109,22 @@ var steRules = []steRule{
 			}
 			return t.TTB&ids.tableMask()>>size != 0
 		})},
-	{Rule{"5.2.2", "S2T0SZ is out of range"},
+	{Rule{Section: "5.2.2", Text: "S2T0SZ is out of range"},
 		stage2AA64(func(t *Stage2, ids *IDRegs) bool {
 			least, most := s2t0szRange(t.Format(ids), ids)
 			return uint(t.T0SZ) < least || uint(t.T0SZ) > most
 		})},
-	{Rule{"5.2.2", "S2SL0 is inconsistent with S2T0SZ and S2TG"},
+	{Rule{Section: "5.2.2", Text: "S2SL0 is inconsistent with S2T0SZ and S2TG"},
 		stage2AA64(func(t *Stage2, ids *IDRegs) bool {
 			_, ok := t.StartLevel(ids)
 			return !ok
 		})},
-	{Rule{"5.2.2", "S2ENDI is an endianness of tables that the SMMU does not have"},
+	{Rule{Section: "5.2.2", Text: "S2ENDI is an endianness of tables that the SMMU does not have"},
 		stage2(func(t *Stage2, ids *IDRegs) bool {
 			e := ids.Get(TTENDIAN)
 			return e == TTENDIANLittle && t.ENDI || e == TTENDIANBig && !t.ENDI
 		})},
-	{Rule{"5.2.2", "S2VMID does not fit into eight bits"},
+	{Rule{Section: "5.2.2", Text: "S2VMID does not fit into eight bits"},
 		func(s *STE, ids *IDRegs) bool {
 			ignored := !ids.Has(S2P) || s.Config() == ConfigBypass || s.usesSTRW(ids) && s.STRW() != 0
 			return !ignored && !ids.Has(VMID16) && s.S2VMID()>>8 != 0
@@ -154,7 +162,7 @@ func (s *STE) usesSTRW(ids *IDRegs) bool {
 	return ids.Has(S1P) && ids.Has(Hyp) && s.Config() == ConfigS1
 }
 
-var steInvalid = Rule{"5.2.2", "V is 0"}
+var steInvalid = Rule{Section: "5.2.2", Text: "V is 0"}
 
 // Illegal returns the rule that makes the STE ILLEGAL on an SMMU with these ID
 // registers, which is reported as C_BAD_STE (§7.3.5), or nil. With Config 0xx

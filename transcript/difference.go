@@ -68,7 +68,7 @@ func (d *Difference) String() string {
 	s += "  now:      " + inWords(d.Got, "nothing")
 	if d.Command != nil {
 		s += "\n  current command: " + d.Command.String()
-		if rule := d.Command.IllegalBy(&d.ids); rule != nil {
+		if rule := d.Command.Illegal(&d.ids); rule != nil {
 			s += ": illegal, " + rule.String()
 		}
 	}

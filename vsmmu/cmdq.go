@@ -101,7 +101,7 @@ func (d *Device) stop(cons smmuv3.Index, code smmuv3.CmdqErr) {
 // false if the budget did not allow what the command costs beyond 1.
 func (d *Device) execute(c *smmuv3.Command, at smmuv3.Index, b *budget) (code smmuv3.CmdqErr, done bool) {
 	// Being illegal takes precedence over being ignored (§4.1.3).
-	if !d.commands.Plain(c) && d.commands.Illegal(c) {
+	if !d.commands.Plain(c) && d.commands.Illegal(c) != nil {
 		return smmuv3.CERROR_ILL, true
 	}
 	switch c.Opcode() {

@@ -83,7 +83,7 @@ func FuzzCommands(f *testing.F) {
 		for ; len(p) >= 16 && len(cmds) < 256; p = p[16:] {
 			c := smmuv3.LoadCommand(p)
 			ids := r.Device.IDs()
-			if illegal < 0 && c.Illegal(&ids) {
+			if illegal < 0 && c.Illegal(&ids) != nil {
 				illegal = len(cmds)
 			}
 			if c.Opcode() == smmuv3.OpSync {
@@ -103,7 +103,7 @@ func FuzzCommands(f *testing.F) {
 		for _, call := range r.host.Forget() {
 			for _, c := range call.Commands {
 				ids := r.Device.IDs()
-				assert.False(t, c.Illegal(&ids))
+				assert.Nil(t, c.Illegal(&ids))
 				assert.Contains(t, []smmuv3.Opcode{0x05, 0x06, 0x10, 0x11, 0x12, 0x13, 0x28, 0x2a, 0x30, 0x40}, c.Opcode())
 				if c.Opcode() < 0x10 || c.Opcode() == 0x40 {
 					assert.Contains(t, []smmuv3.StreamID{3, 200}, c.StreamID())

@@ -42,7 +42,7 @@ var structures = map[string]struct {
 	}},
 	"cmd": {2, 64, func(w []uint64, _ int, ids *smmuv3.IDRegs) ([]row, string) {
 		c := smmuv3.Command(w)
-		return rows(c.Fields()), broken(c.IllegalBy(ids), "CERROR_ILL")
+		return rows(c.Fields()), broken(c.Illegal(ids), "CERROR_ILL")
 	}},
 	"event": {4, 64, func(w []uint64, _ int, _ *smmuv3.IDRegs) ([]row, string) {
 		e := smmuv3.Event(w)
