@@ -1,30 +1,22 @@
 module github.com/go-vsmmu/vsmmuv3
 
-go 1.26.3
+go 1.25.0
 
 require (
-	github.com/klauspost/compress v1.20.3
-	github.com/stretchr/testify v1.12.1
-	github.com/u-root/u-root v0.16.0
-	github.com/ulikunitz/xz v0.5.17
-	golang.org/x/sys v0.49.0
-	gvisor.dev/gvisor v0.0.0-20260905035102-160fafc42237
-	pgregory.net/rapid v1.3.0
+	github.com/klauspost/compress v1.17.4
+	github.com/stretchr/testify v1.8.0
+	github.com/u-root/u-root v0.15.0
+	golang.org/x/sys v0.31.0
+	gvisor.dev/gvisor v0.0.0-20240916094835-a174eb65023f
+	pgregory.net/rapid v1.1.0
 )
 
 require (
-	github.com/BurntSushi/toml v1.4.1-0.20240526193622-a339e1f7089c // indirect
-	github.com/dustin/go-humanize v1.0.1 // indirect
+	github.com/davecgh/go-spew v1.1.1 // indirect
 	github.com/pierrec/lz4/v4 v4.1.22 // indirect
+	github.com/pmezard/go-difflib v1.0.0 // indirect
 	github.com/u-root/uio v0.0.0-20240224005618-d2acac8f3701 // indirect
-	go.yaml.in/yaml/v3 v3.0.5 // indirect
-	golang.org/x/exp v0.0.0-20250711185948-6ae5c78190dc // indirect
-	golang.org/x/exp/typeparams v0.0.0-20231108232855-2478ac86f678 // indirect
-	golang.org/x/mod v0.41.0 // indirect
-	golang.org/x/sync v0.23.0 // indirect
-	golang.org/x/time v0.15.0 // indirect
-	golang.org/x/tools v0.51.0 // indirect
-	honnef.co/go/tools v0.8.2 // indirect
+	golang.org/x/exp v0.0.0-20250305212735-054e65f0b394 // indirect
+	golang.org/x/time v0.5.0 // indirect
+	gopkg.in/yaml.v3 v3.0.1 // indirect
 )
-
-tool honnef.co/go/tools/cmd/staticcheck

@@ -9,7 +9,7 @@ import (
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
-	"github.com/go-vsmmu/vsmmuv3/internal/bench/mix"
+	"github.com/go-vsmmu/vsmmuv3/internal/mix"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 

@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
-	"github.com/go-vsmmu/vsmmuv3/internal/bench/mix"
+	"github.com/go-vsmmu/vsmmuv3/internal/mix"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"

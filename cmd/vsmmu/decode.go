@@ -11,6 +11,8 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/go-vsmmu/vsmmuv3/internal/cli"
+
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
@@ -113,7 +115,7 @@ func decodeCommand(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stdout, decodeUsage)
 		f.SetOutput(stdout)
 		f.PrintDefaults()
-		return exitOK
+		return cli.OK
 	case err != nil:
 		return complain(stderr, fmt.Errorf("%w: see vsmmu decode -h", err))
 	}
@@ -140,9 +142,9 @@ func decodeCommand(args []string, stdout, stderr io.Writer) int {
 	}
 	if wrong != "" {
 		fmt.Fprintln(stdout, "ILLEGAL:", wrong)
-		return exitFailed
+		return cli.Failed
 	}
-	return exitOK
+	return cli.OK
 }
 
 // aligned is the fields as a table.

@@ -2,15 +2,12 @@ package main
 
 import (
 	"bytes"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 )
 
 func TestBadCommandLinesGetOneLineAndStatus2(t *testing.T) {
@@ -20,34 +17,12 @@ func TestBadCommandLinesGetOneLineAndStatus2(t *testing.T) {
 	}{
 		{[]string{"bot"}, `unknown command "bot": see vsmmu help`},
 		{[]string{"help", "bot"}, `unknown command "bot": see vsmmu help`},
-		{[]string{"boot", "-nosuch"}, "-nosuch: see vsmmu boot -h"},
-		{[]string{"bench-boot", "-nosuch"}, "-nosuch: see vsmmu bench-boot -h"},
-		{[]string{"bench-boot", "-rounds", "0"}, "measure at least once"},
-		{[]string{"lab", "-nosuch"}, "-nosuch: see vsmmu lab -h"},
-		{[]string{"lab", "-timeout", "0s"}, "not a time to wait"},
-		{[]string{"lab", "-kernel", ""}, "make lab-kernel builds one"},
-		{[]string{"boot", "extra"}, `unexpected argument "extra"`},
-		{[]string{"boot", "-timeout", "soon"}, "-timeout"},
-		{[]string{"boot", "-timeout", "-1s"}, "not a time to wait"},
-		{[]string{"boot", "-mem", "512"}, "suffix M or G"},
-		{[]string{"boot", "-mem", ""}, "suffix M or G"},
-		{[]string{"boot", "-mem", "-1G"}, "suffix M or G"},
-		{[]string{"boot", "-mem", "99999999999999999999G"}, "suffix M or G"},
-		{[]string{"boot", "-mem", "17179869184G"}, "suffix M or G"}, // 2^64 bytes
-		{[]string{"boot", "-mem", "1M"}, "1 MiB of memory"},
-		{[]string{"boot", "-pasid-bits", "-1"}, "-pasid-bits"},
-		{[]string{"boot", "-pasid-bits", "276"}, "PASIDs of 276 bits"}, // 20, were it cut to eight bits
-		{[]string{"boot", "-cmdline", "a\nb"}, "more than one line"},
-		{[]string{"boot", "-save-restore", "501"}, "give up to 500"},
-		{[]string{"boot", "-save-restore", "1", "-record", "t"}, "with vsmmu replay -restored"},
-		{[]string{"boot", "-accel", "fast"}, "[auto kvm tcg]"},
+		{[]string{"replay", "-nosuch"}, "-nosuch: see vsmmu replay -h"},
+		{[]string{"decode", "-nosuch"}, "-nosuch: see vsmmu decode -h"},
+		{[]string{"replay", "a", "b"}, `unexpected argument "b" after FILE`},
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			args := tt.args
-			if _, ok := commands[args[0]]; ok {
-				// A bad command line must not get as far as to make this.
-				args = append([]string{args[0], "-report", filepath.Join(t.TempDir(), "report.json")}, args[1:]...)
-			}
 			var stdout, stderr bytes.Buffer
 			assert.Equal(t, 2, run(args, &stdout, &stderr))
 			assert.Contains(t, stderr.String(), tt.want)
@@ -63,7 +38,7 @@ type fullDisk struct{}
 func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
 func TestOutputThatCannotBeWrittenIsStatus2(t *testing.T) {
-	for _, args := range [][]string{{"help"}, {"boot", "-h"}, {"help", "decode"}, {"decode", "cmd", "46"}, {"replay"}} {
+	for _, args := range [][]string{{"help"}, {"replay", "-h"}, {"help", "decode"}, {"decode", "cmd", "46"}, {"replay"}} {
 		var stderr bytes.Buffer
 		assert.Equal(t, 2, run(args, fullDisk{}, &stderr), args)
 		assert.Equal(t, "vsmmu: no space left on device\n", stderr.String(), args)
@@ -71,13 +46,13 @@ func TestOutputThatCannotBeWrittenIsStatus2(t *testing.T) {
 }
 
 func TestHelpGoesToStandardOutput(t *testing.T) {
-	for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}, {"boot", "-h"}, {"boot", "--help"}} {
+	for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}, {"replay", "-h"}, {"replay", "--help"}} {
 		var stdout, stderr bytes.Buffer
 		assert.Equal(t, 0, run(args, &stdout, &stderr), args)
 		assert.Contains(t, stdout.String(), "Usage:")
 		assert.Empty(t, stderr.String())
 	}
-	for name := range commands {
+	for name := range program.Commands {
 		var asked, flagged, stderr bytes.Buffer
 		assert.Equal(t, 0, run([]string{"help", name}, &asked, &stderr), name)
 		assert.Equal(t, 0, run([]string{name, "-h"}, &flagged, &stderr), name)
@@ -89,48 +64,6 @@ func TestHelpGoesToStandardOutput(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	assert.Equal(t, 2, run(nil, &stdout, &stderr), "no command is a mistake")
 	assert.Contains(t, stderr.String(), "Usage:")
-}
-
-func TestBenchBootFlags(t *testing.T) {
-	o, err := parseBenchBoot(nil, nil)
-	require.NoError(t, err)
-	assert.Equal(t, "build/bench-boot/report.json", filepath.ToSlash(o.Report))
-	assert.Equal(t, uint(2), o.Rounds)
-	assert.Equal(t, "pci", o.Transport)
-	assert.Equal(t, 20*time.Minute, o.Timeout)
-
-	o, err = parseBenchBoot([]string{"-peer", "p", "-rounds", "3", "-kernel", "k"}, nil)
-	require.NoError(t, err)
-	assert.Equal(t, []string{"p", "k"}, []string{o.Peer, o.Kernel})
-	assert.Equal(t, uint(3), o.Rounds)
-}
-
-func TestBootFlags(t *testing.T) {
-	o, err := parseBoot(nil, nil)
-	require.NoError(t, err)
-	assert.Equal(t, uint64(512<<20), o.Mem)
-	assert.Equal(t, "build/boot/report.json", filepath.ToSlash(o.Report))
-	assert.Equal(t, "auto", o.Accel)
-	assert.Equal(t, "mmio", o.Transport)
-	assert.Equal(t, uint(6), o.PASIDBits)
-	assert.False(t, o.Stalls)
-	assert.Equal(t, uint(1), o.Stage)
-
-	o, err = parseBoot([]string{
-		"-kernel", "k", "-modules", "m", "-host-kernel", "hk", "-host-modules", "hm", "-cmdline", "iommu.strict=0",
-		"-report", "r", "-timeout", "90s", "-accel", "tcg", "-mem", "1g", "-pasid-bits", "11", "-save-restore", "12", "-agent", "a", "-qemu", "q", "-stall", "-rebind", "-stage", "2", "-transport", "pci",
-	}, nil)
-	require.NoError(t, err)
-	assert.Equal(t, []string{"k", "m", "hk", "hm", "iommu.strict=0", "r", "tcg", "a", "q"},
-		[]string{o.Kernel, o.Modules, o.HostKernel, o.HostModules, o.Cmdline, o.Report, o.Accel, o.Agent, o.QEMU})
-	assert.Equal(t, 90*time.Second, o.Timeout)
-	assert.Equal(t, uint64(1<<30), o.Mem)
-	assert.Equal(t, uint(11), o.PASIDBits)
-	assert.Equal(t, uint(2), o.Stage)
-	assert.True(t, o.Stalls)
-	assert.Equal(t, uint(12), o.Moves)
-	assert.True(t, o.Rebind)
-	assert.Equal(t, "pci", o.Transport)
 }
 
 // No word too many is taken, and none that is too wide or no number.

@@ -10,6 +10,8 @@ import (
 	"io"
 	"os"
 
+	"github.com/go-vsmmu/vsmmuv3/internal/cli"
+
 	"github.com/go-vsmmu/vsmmuv3/internal/replay"
 	"github.com/go-vsmmu/vsmmuv3/transcript"
 )
@@ -17,8 +19,8 @@ import (
 const replayUsage = `Usage: vsmmu replay [flags] [FILE]
 
 Does to a virtual SMMUv3 again what the guest in a transcript did to one, checks that it does the same, and shows what
-that was. Without a FILE it is a stock Debian kernel that brings the SMMU up and drives its disks. vsmmu boot -record
-FILE makes transcripts.
+that was. Without a FILE it is a stock Debian kernel that brings the SMMU up and drives its disks. The testbed's boot
+-record FILE makes transcripts.
 
 Flags:
 `
@@ -35,7 +37,7 @@ func replayCommand(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stdout, replayUsage)
 		f.SetOutput(stdout)
 		f.PrintDefaults()
-		return exitOK
+		return cli.OK
 	case err != nil:
 		return complain(stderr, fmt.Errorf("%w: see vsmmu replay -h", err))
 	case f.NArg() > 1:
@@ -60,15 +62,15 @@ func replayCommand(args []string, stdout, stderr io.Writer) int {
 		encoder.SetIndent("", "  ")
 		err = encoder.Encode(s)
 	} else {
-		err = s.Text(stdout, columns(stdout), coloured(stdout))
+		err = s.Text(stdout, cli.Columns(stdout), cli.Coloured(stdout))
 	}
 	switch {
 	case err != nil:
 		return complain(stderr, err)
 	case !s.OK:
-		return exitFailed
+		return cli.Failed
 	}
-	return exitOK
+	return cli.OK
 }
 
 // readTranscript reads a file, or without a name the transcript that comes with the program.

@@ -1,3 +1,3 @@
-// Package floors has no code: its test holds the table of packages in
-// docs/architecture.md against what the packages import.
+// Package floors has no code. Its test compares the table of packages in docs/architecture.md with
+// what the packages of both modules import.
 package floors

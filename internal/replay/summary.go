@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/go-vsmmu/vsmmuv3/internal/report"
+	"github.com/go-vsmmu/vsmmuv3/internal/asjson"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/transcript"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
@@ -48,7 +48,7 @@ type Summary struct {
 
 // ID is a field of the ID registers.
 type ID struct {
-	report.ID
+	asjson.ID
 	Meaning string `json:"meaning,omitempty"` // of the guest's value
 }
 
@@ -70,7 +70,7 @@ type Stream struct {
 // Bind is one bind-guest-stage call.
 type Bind struct {
 	Seconds float64 `json:"at"`
-	report.Bind
+	asjson.Bind
 }
 
 // Fault is an event that the guest was to see.
@@ -156,7 +156,7 @@ func Summarize(t *transcript.Transcript) *Summary {
 			if b.Err != nil {
 				err = b.Err
 			}
-			to.Binds = append(to.Binds, Bind{at, report.BindOf(b.Stage, err)})
+			to.Binds = append(to.Binds, Bind{at, asjson.BindOf(b.Stage, err)})
 		case *transcript.HostInvalidate:
 			s.Invalidations++
 		case *transcript.Pulse:
@@ -208,7 +208,7 @@ func ids(h transcript.Header) []ID {
 	all := make([]ID, 0, len(smmuv3.IDFields()))
 	for i, f := range smmuv3.IDFields() {
 		v := h.IDs.Get(f)
-		id := ID{report.ID{Register: f.Register(), Field: f.String(), Guest: v}, f.Meaning(v)}
+		id := ID{asjson.ID{Register: f.Register(), Field: f.String(), Guest: v}, f.Meaning(v)}
 		if err == nil {
 			d := derived.Fields[i]
 			id.Host, id.Reason = d.Host, d.Reason

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/go-vsmmu/vsmmuv3/internal/lines"
+	"github.com/go-vsmmu/vsmmuv3/internal/cli"
 )
 
 // Text writes the summary for people: in lines that are not wider than width, as far as there are words to break at,
@@ -46,7 +46,7 @@ const (
 
 // in is a text in colour. It may be of several lines.
 func (p printer) in(colour, text string) string {
-	text = lines.Printable(text)
+	text = cli.Printable(text)
 	if !p.colour {
 		return text
 	}
@@ -58,7 +58,7 @@ func (p printer) title(format string, args ...any) {
 }
 
 // inOneLine is a text that somebody else has written, and who knows who, where there is one line for it.
-func inOneLine(text string) string { return lines.Printable(strings.ReplaceAll(text, "\n", " ")) }
+func inOneLine(text string) string { return cli.Printable(strings.ReplaceAll(text, "\n", " ")) }
 
 // table aligns the cells of rows. The last of each, which is as long as it likes, is broken into lines below each other.
 func (p printer) table(rows [][]string) {

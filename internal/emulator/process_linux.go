@@ -1,7 +1,0 @@
-package emulator
-
-import "syscall"
-
-func processAttributes() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-}

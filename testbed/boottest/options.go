@@ -1,0 +1,193 @@
+package boottest
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/go-vsmmu/vsmmuv3/testbed/boottest/vm"
+)
+
+// Options say what to boot, and how. Empty paths stand for what make puts beside the program.
+type Options struct {
+	Kernel      string // the guest's: an image, a Debian package, or a directory that holds either
+	Modules     string // the guest's: a directory or a Debian package; empty: where Kernel is from
+	HostKernel  string // the emulated host's, as Kernel
+	HostModules string // as Modules
+	Agent       string // the build of this program for linux/arm64
+	QEMU        string // the emulator's binary
+	Cmdline     string // appended to the guest's command line
+	Accel       string // one of Accels
+	Mem         uint64 // the guest's memory in bytes
+	Peer        string // Bench only: the root below which an arm64 QEMU is, with its libraries
+	Rounds      uint   // Bench only: how often it boots each of the guests
+	Transport   string // of the disks, one of Transports
+	PASIDBits   uint   // pasid-num-bits of the endpoint that has it, 1 to MaxPASIDBits
+	Stage       uint   // the one that the SMMU has, 1 or 2
+	Stalls      bool   // the misbehaving endpoint's DMA stalls
+	Report      string // where the report goes
+	Record      string // where a transcript of what the guest does to the SMMU goes; empty for none
+	Rebind      bool   // the guest takes the disks from their driver and gives them back
+	Moves       uint   // how often the SMMU is saved, thrown away and restored; up to MaxMoves
+	Timeout     time.Duration
+	Out         io.Writer // the consoles, the stages and the summary
+}
+
+// Accels are the values of Options.Accel: to run on this machine's own KVM if it is an arm64 one that has it, and
+// otherwise, or always, on that of a host that QEMU emulates.
+var Accels = []string{"auto", "kvm", "tcg"}
+
+// Transports are the values of Options.Transport.
+var Transports = []string{"mmio", "pci"}
+
+// MinMem and MaxMem bound Options.Mem.
+const (
+	MinMem = 128 << 20
+	MaxMem = 32 << 30
+)
+
+// MaxPASIDBits bounds Options.PASIDBits: a SubstreamID has no more.
+const MaxPASIDBits = 20
+
+// MaxMoves bounds Options.Moves: there is one for each piece of the disks' DMA at most.
+const MaxMoves = 500
+
+// InputError says that nothing was booted, since what was given, or what the machine has, does not allow it.
+type InputError struct{ Err error }
+
+func (e *InputError) Error() string { return e.Err.Error() }
+func (e *InputError) Unwrap() error { return e.Err }
+
+// Parts of an installation, beside the program.
+const (
+	kernelDir = "kernel"
+	peerName  = "peer"
+	agentName = "testbed-linux-arm64"
+)
+
+// complete fills in the defaults and finds out whether this machine's own KVM is used.
+func (o *Options) complete(bench bool) (direct bool, err error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return false, err
+	}
+	beside := filepath.Dir(exe)
+	if direct, err = chooseAccel(o.Accel); err != nil {
+		return false, err
+	}
+	if o.Mem < MinMem || o.Mem > MaxMem {
+		return false, fmt.Errorf("the guest cannot have %d MiB of memory: give from %d MiB to %d GiB", o.Mem>>20, MinMem>>20, MaxMem>>30)
+	}
+	if !slices.Contains(Transports, o.Transport) {
+		return false, fmt.Errorf("-transport %s: not one of %v", o.Transport, Transports)
+	}
+	if o.pci() && o.Stalls {
+		return false, errors.New("no DMA of a PCI device may stall (IHI 0070 §3.12.1): give -transport mmio or no -stall")
+	}
+	if o.PASIDBits < 1 || o.PASIDBits > MaxPASIDBits {
+		return false, fmt.Errorf("PASIDs of %d bits: give from 1 to %d", o.PASIDBits, MaxPASIDBits)
+	}
+	if o.Stage < 1 || o.Stage > 2 {
+		return false, fmt.Errorf("stage %d: give 1 or 2", o.Stage)
+	}
+	if o.Stage == 2 && o.Stalls {
+		return false, errors.New("no fault of stage 2 stalls with Linux: give -stage 2 or -stall")
+	}
+	if o.Moves > MaxMoves {
+		return false, fmt.Errorf("the SMMU saved and restored %d times: give up to %d", o.Moves, MaxMoves)
+	}
+	if o.Moves > 0 && o.Record != "" {
+		return false, errors.New("a transcript is of one device, and -save-restore makes others: give -record alone, and save and restore with vsmmu replay -restored")
+	}
+	if bench && o.Rounds < 1 {
+		return false, errors.New("0 rounds: measure at least once")
+	}
+	if o.Agent == "" {
+		o.Agent = filepath.Join(beside, agentName)
+		if !exists(o.Agent) && runtime.GOOS == "linux" && runtime.GOARCH == "arm64" {
+			o.Agent = exe
+		}
+	}
+	if !exists(o.Agent) {
+		return false, fmt.Errorf("no build of this program for linux/arm64 at %s: run make, or give one with -agent FILE", o.Agent)
+	}
+	fetched := filepath.Join(beside, kernelDir)
+	if o.Kernel, err = orFetched(o.Kernel, fetched, "-kernel"); err != nil {
+		return false, err
+	}
+	if o.Modules == "" && holdsModules(o.Kernel) {
+		o.Modules = o.Kernel
+	}
+	if bench {
+		if o.Peer == "" {
+			o.Peer = filepath.Join(beside, peerName)
+		}
+		if o.Peer, err = filepath.Abs(o.Peer); err != nil {
+			return false, err
+		}
+		if !exists(o.Peer) {
+			return false, fmt.Errorf("no arm64 QEMU to compare with at %s: run make bench-boot, or give one with -peer DIR", o.Peer)
+		}
+	}
+	if direct {
+		return true, nil
+	}
+	if o.HostKernel, err = orFetched(o.HostKernel, fetched, "-host-kernel"); err != nil {
+		return false, err
+	}
+	if o.HostModules == "" && holdsModules(o.HostKernel) {
+		o.HostModules = o.HostKernel
+	}
+	if o.QEMU == "" {
+		o.QEMU = "qemu-system-aarch64"
+	}
+	if o.QEMU, err = exec.LookPath(o.QEMU); err != nil {
+		return false, fmt.Errorf("%w: install it (Debian: apt-get install qemu-system-arm), give it with -qemu FILE, or run on an arm64 machine with /dev/kvm", err)
+	}
+	return false, nil
+}
+
+func (o *Options) pci() bool { return o.Transport == "pci" }
+
+// chooseAccel reports whether the guest runs on this machine's own KVM.
+func chooseAccel(accel string) (direct bool, err error) {
+	switch accel {
+	case "tcg":
+		return false, nil
+	case "auto":
+		return vm.Available() == nil, nil
+	case "kvm":
+		if err := vm.Available(); err != nil {
+			return false, fmt.Errorf("-accel kvm: %w", err)
+		}
+		return true, nil
+	}
+	return false, fmt.Errorf("-accel %s: not one of %v", accel, Accels)
+}
+
+func orFetched(path, fetched, flag string) (string, error) {
+	if path != "" {
+		return path, nil
+	}
+	if !exists(fetched) {
+		return "", fmt.Errorf("no kernel has been fetched to %s: run make boot, or give an arm64 one with %s FILE", fetched, flag)
+	}
+	return fetched, nil
+}
+
+// holdsModules reports whether modules may be where the kernel is: not so beside a plain image.
+func holdsModules(kernel string) bool {
+	info, err := os.Stat(kernel)
+	return err == nil && (info.IsDir() || filepath.Ext(kernel) == ".deb")
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, os.ErrNotExist)
+}

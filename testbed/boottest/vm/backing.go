@@ -1,0 +1,43 @@
+package vm
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/go-vsmmu/vsmmuv3/testbed/guest"
+)
+
+// diskSize is the size of each disk's backing file.
+const diskSize = 32 << 20
+
+// newBacking makes a file of zeros that no name leads to, so that none is left behind however this process ends.
+func newBacking() (*os.File, error) {
+	f, err := os.CreateTemp("", "vsmmu-disk-")
+	if err != nil {
+		return nil, fmt.Errorf("a disk's backing file: %w", err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("a disk's backing file: %w", err)
+	}
+	if err := f.Truncate(diskSize); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("a disk's backing file: %w", err)
+	}
+	return f, nil
+}
+
+// verify says how many bytes from the start of a backing file are what the guest was to write.
+func verify(f *os.File, serial string) (int64, error) {
+	const chunk = 1 << 20
+	pattern, buf := guest.PatternFor(serial), make([]byte, chunk)
+	for off := int64(0); off < guest.TestSize; off += chunk {
+		if _, err := f.ReadAt(buf, off); err != nil {
+			return off, fmt.Errorf("the backing file: %w", err)
+		}
+		if err := pattern.Check(buf, off); err != nil {
+			return off, fmt.Errorf("the backing file: %w", err)
+		}
+	}
+	return guest.TestSize, nil
+}

@@ -1,0 +1,160 @@
+//go:build linux && (amd64 || arm64)
+
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/asjson"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
+	"github.com/go-vsmmu/vsmmuv3/testbed/guest"
+	"github.com/go-vsmmu/vsmmuv3/testbed/host/console"
+	"github.com/go-vsmmu/vsmmuv3/testbed/report"
+	"github.com/go-vsmmu/vsmmuv3/testbed/vmm"
+)
+
+// maxLine bounds a line of the guest's console.
+const maxLine = 4 << 10
+
+// Available says what keeps this machine from running the guest itself.
+func Available() error {
+	if runtime.GOARCH != "arm64" {
+		return fmt.Errorf("a linux/arm64 machine can run the guest itself, this is linux/%s", runtime.GOARCH)
+	}
+	kvm, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return kvm.Close()
+}
+
+// Run boots the guest, or runs the benchmark, and follows it to its end, or to that of ctx. What went wrong is in the report, which is not judged.
+func Run(ctx context.Context, job Job, image, initrd []byte, sink Sink) *report.Report {
+	r := &report.Report{}
+	var err error
+	if job.Peer != "" {
+		r.Bench, err = runBench(ctx, job, image, initrd, sink)
+	} else {
+		err = run(ctx, job, image, initrd, sink, r)
+	}
+	// An error that is there already was met first, and is nearer to the cause.
+	if err != nil && r.Error == "" {
+		r.Error = err.Error()
+	}
+	return r
+}
+
+func run(ctx context.Context, job Job, image, initrd []byte, sink Sink, r *report.Report) error {
+	files := map[string]*os.File{}
+	for _, e := range endpoints {
+		f, err := newBacking()
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		files[e.serial] = f
+	}
+	c, err := runGuest(ctx, job, image, initrd, files, sink, r)
+	if err != nil {
+		return err
+	}
+	r.Guest.PoweredOff = true
+	switch {
+	case r.Error != "":
+		return nil
+	case !c.through:
+		return errors.New("the guest powered off before its tests were through")
+	}
+	sink.Stage("the backing files are compared")
+	for i := range r.Disks {
+		d := &r.Disks[i]
+		if d.Backing, err = verify(files[d.Serial], d.Serial); err != nil && d.Error == "" {
+			d.Error = err.Error()
+		}
+	}
+	return nil
+}
+
+// runGuest returns when the guest has powered off and nothing of the machine is left.
+func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[string]*os.File, sink Sink, r *report.Report) (c *control, err error) {
+	var rogue *endpoint
+	t := &tape{Sink: sink, job: job}
+	c = newControl(t, r, func() { stray(ctx, rogue, r) })
+	out := &console.Writer{Max: maxLine, Emit: func(line string) { sink.Line(Guest, line) }}
+	defer out.Flush()
+	role := guest.InitRole
+	if job.Rebind {
+		role += " " + guest.Rebind
+	}
+	if job.PCI {
+		role += " " + guest.PCI
+	}
+	cmdline := cmdline(job, role)
+	r.Mode = report.ModeOf(cmdline, job.PASIDBits)
+	r.Mode.PCI = job.PCI
+	r.Mode.Stage2 = job.Stage2
+	r.Mode.Stalls = job.Stalls
+	r.Mode.Rebind = job.Rebind
+	r.Mode.Moves = job.Moves
+	notes := newRecorder()
+	v, err := newVM(vmm.Config{
+		Kernel: image, Initrd: initrd, Mem: job.Mem, CPUs: job.CPUs, Cmdline: cmdline, Console: out, Control: c,
+	}, job, notes.trace(), t, notes.message)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		err = errors.Join(err, v.close())
+		c.rogueRun.Wait() // what it does is over with the SMMU
+	}()
+	for _, f := range v.ids.Fields {
+		r.IDs = append(r.IDs, asjson.ID{
+			Register: f.Field.Register(), Field: f.Field.String(), Host: f.Host, Guest: f.Guest, Reason: f.Reason,
+		})
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	mover := newMover(v.smmu, job.Moves, cancel)
+	for i, e := range endpoints {
+		master := job.master(i)
+		ep := &endpoint{id: master.StreamID, serial: e.serial, dma: soft.NewEndpoint(), mover: mover, tap: t.dma}
+		notes.endpoints[ep.id] = ep
+		if err := v.addDisk(files[e.serial], diskSize, e.serial, master, ep.dma, ep); err != nil {
+			return nil, err
+		}
+		if e.serial == guest.Rogue {
+			rogue = ep
+			r.Fault.StreamID, r.Fault.Address = uint32(ep.id), strayAddress
+			continue
+		}
+		r.Disks = append(r.Disks, report.Disk{Serial: e.serial, StreamID: uint32(ep.id), Error: "the guest did not test it"})
+	}
+
+	t.Stage("the guest's kernel boots")
+	err = v.Run(ctx)
+	notes.fill(r)
+	mover.fill(r)
+	return c, err
+}
+
+// patience is how long the misbehaving endpoint waits for the guest. Emulated machines are slow.
+const patience = 3 * time.Minute
+
+// stray makes the misbehaving endpoint's DMA, and returns when that is over.
+func stray(ctx context.Context, rogue *endpoint, r *report.Report) {
+	r.Fault.Made = true
+	if r.Mode.Stalls {
+		ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("the guest did not resume it within %v", patience))
+		defer cancel()
+		rogue.dma.AllowStalls(ctx)
+	}
+	if err := rogue.ReadAt(make([]byte, 64), strayAddress); err != nil {
+		r.Fault.Error = err.Error()
+	}
+}

@@ -1,0 +1,125 @@
+package vm
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+)
+
+// smmuDevice is a vsmmu.Device, or one that is recorded.
+type smmuDevice interface {
+	io.Closer
+	Load(off uint64, size int) uint64
+	Store(off uint64, size int, v uint64)
+	Attach(smmuv3.StreamID, bridge.Host, bridge.Endpoint) error
+	Save() ([]byte, error)
+}
+
+// smmu is the SMMU of a machine: a device, and the host that its endpoints are behind. It can be moved: saved, thrown away,
+// and restored into another device with another host, under a guest that runs. Its methods may be called from any goroutine.
+type smmu struct {
+	cfg   vsmmu.Config
+	hosts soft.Config
+
+	// dma is held, shared, by what endpoints do, and accesses by the guest's loads and stores. A move has both to itself, as
+	// if the endpoints and the vCPUs had been stopped: in this order, since DMA may be stalled until the guest does something.
+	dma, accesses sync.RWMutex
+	moving        atomic.Bool
+	device        smmuDevice
+	host          *soft.Host
+	attached      []attached
+}
+
+type attached struct {
+	sid      smmuv3.StreamID
+	endpoint *soft.Endpoint
+}
+
+// newSMMU makes the first device, and takes the first host. cfg and hosts are what those that follow are made of.
+func newSMMU(cfg vsmmu.Config, hosts soft.Config, host *soft.Host, make func(vsmmu.Config) (smmuDevice, error)) (*smmu, error) {
+	s := &smmu{cfg: cfg, hosts: hosts, host: host}
+	if bound := cfg.Trace.Bind; bound != nil {
+		s.cfg.Trace.Bind = func(sid smmuv3.StreamID, g bridge.GuestStage, err error) {
+			if !s.moving.Load() { // or else it is none of the guest's
+				bound(sid, g, err)
+			}
+		}
+	}
+	var err error
+	s.device, err = make(s.cfg)
+	return s, err
+}
+
+// Load and Store are those of the device.
+func (s *smmu) Load(off uint64, size int) uint64 {
+	s.accesses.RLock()
+	defer s.accesses.RUnlock()
+	return s.device.Load(off, size)
+}
+
+func (s *smmu) Store(off uint64, size int, v uint64) {
+	s.accesses.RLock()
+	defer s.accesses.RUnlock()
+	s.device.Store(off, size, v)
+}
+
+// attach puts an endpoint behind it.
+func (s *smmu) attach(sid smmuv3.StreamID, endpoint *soft.Endpoint) error {
+	s.accesses.Lock()
+	defer s.accesses.Unlock()
+	if err := s.device.Attach(sid, s.host, endpoint); err != nil {
+		return err
+	}
+	s.attached = append(s.attached, attached{sid, endpoint})
+	return nil
+}
+
+// move returns the size of the state. After an error the guest has an SMMU that is of no use.
+func (s *smmu) move() (size int, err error) {
+	s.dma.Lock()
+	defer s.dma.Unlock()
+	s.accesses.Lock()
+	defer s.accesses.Unlock()
+	s.moving.Store(true)
+	defer s.moving.Store(false)
+
+	state, err := s.device.Save()
+	if err != nil {
+		return 0, err
+	}
+	if err := errors.Join(s.device.Close(), s.host.Close()); err != nil {
+		return 0, fmt.Errorf("the SMMU that was saved: %w", err)
+	}
+	if s.cfg.IDs, err = vsmmu.SavedIDs(state); err != nil {
+		return 0, err
+	}
+	host, err := soft.New(s.hosts)
+	if err != nil {
+		return 0, err
+	}
+	next, err := vsmmu.New(s.cfg)
+	if err != nil {
+		return 0, err
+	}
+	s.device, s.host = next, host
+	for _, a := range s.attached {
+		if err := next.Attach(a.sid, host, a.endpoint); err != nil {
+			return 0, err
+		}
+	}
+	return len(state), next.Restore(state)
+}
+
+// Close ends the device, and then the host: from then on no endpoint reaches memory, and no interrupt the machine.
+func (s *smmu) Close() error {
+	s.accesses.Lock()
+	defer s.accesses.Unlock()
+	return errors.Join(s.device.Close(), s.host.Close())
+}

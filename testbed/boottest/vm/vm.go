@@ -1,0 +1,122 @@
+//go:build linux && (amd64 || arm64)
+
+package vm
+
+import (
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/testbed/report"
+	"github.com/go-vsmmu/vsmmuv3/testbed/vmm"
+	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/virtio"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
+)
+
+// vm is a virtual machine with an SMMU.
+type vm struct {
+	*vmm.Machine
+	pci    bool       // the disks are functions of the PCI bus
+	ids    idr.Result // as the guest reads them
+	memory guestmem.Slots
+	smmu   *smmu
+
+	parts []io.Closer // in the order in which they were made
+}
+
+// cmdline is the guest's command line.
+func cmdline(job Job, role string) string {
+	return strings.Join([]string{"console=ttyAMA0 earlycon panic=-1", report.DefaultCmdline, job.Cmdline, "--", role}, " ")
+}
+
+// maxStalls is how many transactions may stall at a time, where any may.
+const maxStalls = 8
+
+// newVM makes a machine. The caller must close it. sent, unless it is nil, is told of each message of an endpoint.
+func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3.StreamID)) (_ *vm, err error) {
+	v := &vm{pci: job.PCI}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, v.close())
+		}
+	}()
+	cfg.Stalls = job.Stalls
+	if v.Machine, err = vmm.New(cfg); err != nil {
+		return nil, err
+	}
+	v.parts = append(v.parts, v.Machine)
+	if err := v.memory.Add(guestmem.Slot{GPA: vmm.RAMBase, Mem: v.Memory()}); err != nil {
+		return nil, err
+	}
+	// Drivers see by an MSI to memory that a CMD_SYNC is done: a load less that leaves the guest.
+	ids, policy := soft.DefaultIDs(), idr.Policy{smmuv3.MSI: 1}
+	if job.Stage2 {
+		ids = soft.Stage2IDs()
+		policy[smmuv3.S1P], policy[smmuv3.S2P] = 0, 1
+	}
+	if job.Stalls {
+		ids.Set(smmuv3.StallModel, smmuv3.StallBoth)
+		ids.Set(smmuv3.StallMax, maxStalls)
+		policy[smmuv3.StallModel] = smmuv3.StallBoth
+	}
+	msi := v.SignalEndpointMSI
+	if sent != nil {
+		msi = func(sid smmuv3.StreamID, addr guestmem.GPA, data uint32) error {
+			err := v.SignalEndpointMSI(sid, addr, data)
+			if err == nil {
+				sent(sid)
+			}
+			return err
+		}
+	}
+	hosts := soft.Config{Memory: &v.memory, MSI: msi, IDs: ids}
+	host, err := soft.New(hosts)
+	if err != nil {
+		return nil, err
+	}
+	capabilities, err := host.Capabilities()
+	if err != nil {
+		return nil, err
+	}
+	if v.ids, err = idr.Derive(policy, capabilities); err != nil {
+		return nil, err
+	}
+	device := vsmmu.Config{
+		IDs: v.ids.IDs, Memory: &v.memory, Interrupts: v.Machine, AbortAtReset: true, Trace: trace,
+	}
+	v.smmu, err = newSMMU(device, hosts, host, func(cfg vsmmu.Config) (smmuDevice, error) { return t.device(cfg, policy, capabilities) })
+	if err != nil {
+		return nil, err
+	}
+	v.parts = append(v.parts, v.smmu)
+	return v, v.AddSMMU(v.smmu)
+}
+
+// addDisk gives the machine a disk whose DMA is the endpoint's, which dma takes it to.
+func (v *vm) addDisk(storage *os.File, size int64, serial string, master vmm.Master, endpoint *soft.Endpoint, dma virtio.DMA) error {
+	if err := v.smmu.attach(master.StreamID, endpoint); err != nil {
+		return err
+	}
+	block, err := virtio.NewBlock(storage, size, serial)
+	if err != nil {
+		return err
+	}
+	if v.pci {
+		return v.AddPCIDisk(block, dma, uint8(master.PASIDBits))
+	}
+	return v.AddDisk(block, dma, master)
+}
+
+// close ends the SMMU before what it uses: from then on no endpoint reaches memory, and no interrupt the machine.
+func (v *vm) close() (err error) {
+	for _, part := range slices.Backward(v.parts) {
+		err = errors.Join(err, part.Close())
+	}
+	return err
+}

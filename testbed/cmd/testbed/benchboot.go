@@ -1,0 +1,43 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"io"
+	"time"
+
+	"github.com/go-vsmmu/vsmmuv3/testbed/boottest"
+)
+
+const benchBootUsage = `Usage: testbed bench-boot [flags]
+
+Has the same arm64 Linux guest read the same disk through the SMMU, with strict invalidation, in the VMM of the test boot,
+and in QEMU with its own SMMUv3 and a virtio-blk disk behind it. Both run by turns on the same KVM, which is that of the
+emulated host unless this machine is an arm64 one. Shows bytes per second by the guest's own clock, the best of several
+reads of each block size, and the ratio: above 1 ours is faster.
+
+Flags:
+`
+
+func benchBootCommand(args []string, stdout, stderr io.Writer) int {
+	o, err := parseBenchBoot(args, stdout)
+	if code, done := program.Parsed(err, "bench-boot", stderr); done {
+		return code
+	}
+	return follow(stdout, stderr, o.Report, func(ctx context.Context) (failure string, err error) {
+		b, err := boottest.Bench(ctx, o)
+		if err != nil {
+			return "", err
+		}
+		return b.Error, nil
+	})
+}
+
+func parseBenchBoot(args []string, stdout io.Writer) (boottest.Options, error) {
+	o := boottest.Options{Out: stdout, Transport: "pci", PASIDBits: defaultPASIDBits, Stage: 1, Timeout: 20 * time.Minute}
+	f := flag.NewFlagSet("bench-boot", flag.ContinueOnError)
+	machineFlags(f, &o, "bench-boot")
+	f.StringVar(&o.Peer, "peer", "", "the QEMU to compare with: the root, `DIR`, of an arm64 system that has it\n(default: the one fetched by make bench-boot)")
+	f.UintVar(&o.Rounds, "rounds", 2, "boot each of the guests `N` times")
+	return o, parse(f, &o, args, benchBootUsage, stdout)
+}

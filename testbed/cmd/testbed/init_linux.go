@@ -1,0 +1,25 @@
+package main
+
+import (
+	"github.com/go-vsmmu/vsmmuv3/testbed/boottest"
+	"github.com/go-vsmmu/vsmmuv3/testbed/guest"
+	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
+	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/vm"
+)
+
+// runInit is the program as the init of either machine, which the kernel's command line asks for.
+func runInit(role string) (isInit bool, err error) {
+	switch role {
+	case boottest.HostInitRole:
+		return true, boottest.Init()
+	case guest.InitRole:
+		return true, guest.Init()
+	case guest.BenchRole:
+		return true, guest.Bench()
+	case guest.LabRole:
+		return true, guest.Lab()
+	case machine.VMRole:
+		vm.Main()
+	}
+	return false, nil
+}

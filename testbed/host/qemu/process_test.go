@@ -1,0 +1,17 @@
+package qemu
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestProcessDoesNotOutliveKill(t *testing.T) {
+	p, err := startProcess(exec.Command("sleep", "3600"))
+	require.NoError(t, err)
+	p.kill()
+	assert.Error(t, p.cmd.Process.Signal(os.Interrupt), "it is gone")
+}

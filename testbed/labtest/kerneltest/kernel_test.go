@@ -1,0 +1,389 @@
+//go:build linux && (amd64 || arm64)
+
+package kerneltest
+
+import (
+	"errors"
+	"math"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/bridgetest"
+	"github.com/go-vsmmu/vsmmuv3/bridge/iommufd"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/edu"
+	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
+)
+
+var bypass = bridge.GuestStage{Disposition: bridge.Bypass}
+
+const sid smmuv3.StreamID = 0x1234
+
+// beyondQEMU are tests of the suite that the SMMU of QEMU 10.0 does not pass, whoever drives it.
+var beyondQEMU = map[string]string{
+	"Granules/16KiB":         "it takes a table for one piece of memory behind stage 2, whose pages are of 4 KiB here",
+	"Granules/64KiB":         "it takes a table for one piece of memory behind stage 2, whose pages are of 4 KiB here",
+	"Permissions/Privileged": "it does not look at AP[1]",
+}
+
+func TestKernelConformance(t *testing.T) {
+	bridgetest.Run(t, func(t *testing.T) bridgetest.Rig {
+		if why, ok := beyondQEMU[strings.TrimPrefix(t.Name(), "TestKernelConformance/")]; ok {
+			t.Skip("QEMU: " + why)
+		}
+		r := newKernelRig(t)
+		return bridgetest.Rig{Host: r.host, Endpoints: r.ends, Memory: r, RAM: ram, DMA: r.dma}
+	})
+}
+
+// Every layout of a CD table: the kernel takes those that the host says it has, and the others are refused with the reason.
+func TestKernelTakesWhatTheHostOffers(t *testing.T) {
+	r := newKernelRig(t)
+	caps, err := r.host.Capabilities()
+	require.NoError(t, err)
+	require.NoError(t, lab.Send(machine.Message{SMMU: &machine.SMMU{IDR: caps.IDs.IDR, IIDR: caps.IDs.IIDR, AIDR: caps.IDs.AIDR}}))
+	st, err := r.host.Attach(sid, r.ends[0])
+	require.NoError(t, err)
+	taken, refused := 0, 0
+	for max := range uint8(32) {
+		for _, f := range []smmuv3.S1Fmt{smmuv3.S1FmtLinear, smmuv3.S1Fmt4K, smmuv3.S1Fmt64K} {
+			for _, dss := range []smmuv3.S1DSS{smmuv3.S1DSSTerminate, smmuv3.S1DSSBypass, smmuv3.S1DSSSubstream0} {
+				g := bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: ram, S1CDMax: max, S1Fmt: f, S1DSS: dss}
+				has := uint32(max) <= caps.IDs.Get(smmuv3.SSIDSIZE) && (max == 0 || f == smmuv3.S1FmtLinear || caps.IDs.Has(smmuv3.CD2L))
+				err := st.Bind(g)
+				if has {
+					assert.NoError(t, err, "%v", g)
+					taken++
+				} else {
+					assert.ErrorIs(t, err, bridge.ErrRejected, "%v", g)
+					refused++
+				}
+			}
+		}
+	}
+	t.Logf("%d taken, %d refused, such as: %v", taken, refused, st.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1CDMax: 31}))
+}
+
+// translated is a stream whose stage 1 translates, without which no invalidation gets to the kernel.
+func (r *kernelRig) translated() bridge.Stream {
+	r.t.Helper()
+	st, err := r.host.Attach(sid, r.ends[0])
+	require.NoError(r.t, err)
+	require.NoError(r.t, st.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: ram}))
+	return st
+}
+
+// The kernel answers EIO to a command with a bit set that it does not know. Whatever a guest writes, none gets there.
+func TestKernelTakesCommandsOfAnyGuest(t *testing.T) {
+	r := newKernelRig(t)
+	r.translated()
+	for _, op := range []smmuv3.Opcode{smmuv3.OpTLBINSNHAll, smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINHVA,
+		smmuv3.OpTLBINHVAA, smmuv3.OpCfgiCD, smmuv3.OpCfgiCDAll, smmuv3.OpATCInv} {
+		for _, high := range []uint64{0, math.MaxUint64 &^ 0xff, 0x5555_5555_5555_5500, 0xaaaa_aaaa_aaaa_aa00} {
+			for _, dw1 := range []uint64{0, math.MaxUint64, 1 << 10, 2<<10 | 1<<8, 0x5555_5555_5555_5555 &^ 0x30} {
+				c := smmuv3.Command{uint64(op) | high, dw1}
+				switch op {
+				case smmuv3.OpCfgiCD, smmuv3.OpCfgiCDAll:
+					c[0] = c[0]&0xffff_ffff | uint64(sid)<<32
+				case smmuv3.OpATCInv:
+					c[1] &^= 0x3f
+				}
+				assert.NoError(t, r.host.Invalidate([]smmuv3.Command{c}), "%#x", c)
+			}
+		}
+	}
+}
+
+// A guest that invalidates 512 pages costs one request.
+func TestKernelOneRequestABatch(t *testing.T) {
+	r := newKernelRig(t)
+	r.translated()
+	var cmds []smmuv3.Command
+	for i := range uint64(512) {
+		cmds = append(cmds, smmuv3.Command{uint64(smmuv3.OpTLBINHVA) | 1<<48, i<<12 | 1})
+	}
+	before := r.host.Stats()
+	start := time.Now()
+	require.NoError(t, r.host.Invalidate(cmds))
+	took := time.Since(start)
+	after := r.host.Stats()
+	assert.EqualValues(t, 1, after.Ioctls-before.Ioctls)
+	t.Logf("512 commands: %d request, %v", after.Invalidations-before.Invalidations, took)
+}
+
+// A slot that is taken from the guest is out of the device's reach when Unmap returns.
+func TestKernelMemoryFollowsSlots(t *testing.T) {
+	r := newKernelRig(t)
+	st, err := r.host.Attach(sid, r.ends[0])
+	require.NoError(t, err)
+	require.NoError(t, st.Bind(bypass))
+	const hot guestmem.GPA = 0x1_0000_0000
+	mem := anonymous(t, pages)
+	slot := guestmem.Slot{GPA: hot, Mem: mem}
+	d := r.devices[r.ends[0]]
+	reaches := func() bool {
+		t.Helper()
+		clear(mem)
+		require.NoError(t, d.Store(uint64(hot), patternAt, 64))
+		return string(mem[:64]) == string(d.pattern[:64])
+	}
+	for range 2 {
+		assert.False(t, reaches())
+		require.NoError(t, r.host.Map(slot))
+		assert.ErrorIs(t, r.host.Map(slot), guestmem.ErrOverlap)
+		assert.True(t, reaches())
+		require.NoError(t, r.host.Unmap(hot))
+		assert.False(t, reaches())
+	}
+	slot.ReadOnly = true
+	require.NoError(t, r.host.Map(slot))
+	assert.False(t, reaches(), "read-only for devices")
+	require.NoError(t, r.host.Unmap(hot))
+	err = r.host.Map(guestmem.Slot{GPA: iommufd.MSIBase + iommufd.MSISize - pages, Mem: mem})
+	assert.ErrorContains(t, err, "MSI", "the kernel's own addresses")
+	t.Log(err)
+}
+
+// A guest's CD where it has no memory: the walk aborts, and nothing that is the host's gets to the guest.
+func TestKernelCDOutsideMemory(t *testing.T) {
+	r := newKernelRig(t)
+	events := make(chan smmuv3.Event, 16)
+	r.host.Events(func(e smmuv3.Event) { events <- e })
+	st, err := r.host.Attach(sid, r.ends[0])
+	require.NoError(t, err)
+	require.NoError(t, st.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: 0x7000_0000}))
+	require.NoError(t, r.devices[r.ends[0]].Store(uint64(ram), patternAt, 64))
+	r.used.Store(uint64(len(r.ram)))
+	assert.Negative(t, r.landed(r.devices[r.ends[0]], 64))
+	select {
+	case e := <-events:
+		assert.Equal(t, smmuv3.FCDFetch, e.Type())
+		assert.EqualValues(t, 0x7000_0000, e.FetchAddr())
+	case <-time.After(time.Second):
+		t.Log("the kernel keeps faults of stage 2 to itself")
+	}
+}
+
+// Translations that the guest invalidates while nobody translates are gone when somebody does, at no cost until then.
+func TestKernelTranslationsOfNobody(t *testing.T) {
+	r := newKernelRig(t)
+	g := &guestDriver{kernelRig: r}
+	g.tables()
+	st, err := r.host.Attach(sid, r.ends[0])
+	require.NoError(t, err)
+	translate := bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: cdAt, S1CIR: 1, S1COR: 1, S1CSH: 3}
+	require.NoError(t, st.Bind(translate))
+	require.True(t, g.reaches(pageA), "and the SMMU knows this translation now")
+	require.NoError(t, st.Bind(bypass))
+
+	g.leaf(pageB)
+	before := r.host.Stats().Invalidations
+	require.NoError(t, r.host.Invalidate([]smmuv3.Command{{0x12 | 1<<48, iova | 1}})) // TLBI_NH_VA
+	assert.Equal(t, before, r.host.Stats().Invalidations)
+	require.NoError(t, st.Bind(translate))
+	assert.True(t, g.reaches(pageB))
+	assert.Equal(t, before+1, r.host.Stats().Invalidations)
+}
+
+// A device that is taken from the machine while it makes DMA. The kernel waits for who has it, and so nobody finds it gone: it
+// is given up as ever, and the others never know.
+func TestKernelDeviceVanishes(t *testing.T) {
+	r := newKernelRig(t)
+	require.GreaterOrEqual(t, len(r.ends), 2)
+	leaving, staying := r.ends[0].(*iommufd.Device), r.ends[1]
+	st := r.translated()
+	other, err := r.host.Attach(sid+1, staying)
+	require.NoError(t, err)
+	require.NoError(t, other.Bind(bypass))
+	address := lab.Alone()[0]
+	path, err := iommufd.FindDevice(address)
+	require.NoError(t, err)
+
+	dma, removed := make(chan error, 1), make(chan error, 1)
+	go func() { dma <- r.devices[leaving].Store(iova, patternAt, edu.BufferSize) }()
+	go func() { removed <- os.WriteFile("/sys/bus/pci/devices/"+address+"/remove", []byte("1"), 0) }()
+	for range 10 {
+		require.NoError(t, r.host.Invalidate([]smmuv3.Command{smmuv3.NewTLBINSNHAll()}))
+		require.NoError(t, st.Bind(bypass))
+		require.NoError(t, st.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: ram}))
+		time.Sleep(20 * time.Millisecond)
+	}
+	require.NoError(t, <-dma)
+	select {
+	case err := <-removed:
+		require.Fail(t, "the device was removed while it was open", "%v", err)
+	default:
+	}
+	require.NoError(t, st.Close())
+	require.NoError(t, leaving.Close())
+	require.NoError(t, r.devices[leaving].Close())
+	delete(r.devices, leaving)
+	require.NoError(t, <-removed)
+
+	_, err = r.host.Add(path)
+	require.ErrorIs(t, err, unix.ENOENT)
+	assert.ErrorContains(t, err, "vfio-pci")
+	t.Log(err)
+	want := []byte("the others are unharmed")
+	require.NoError(t, r.WriteAt(make([]byte, len(want)), pageA))
+	require.NoError(t, r.dma(staying, true, uint64(pageA), want))
+	got := make([]byte, len(want))
+	require.NoError(t, r.ReadAt(got, pageA))
+	assert.Equal(t, want, got)
+
+	require.NoError(t, os.WriteFile("/sys/bus/pci/rescan", []byte("1"), 0))
+	require.NoError(t, machine.GiveToVFIO("/sys/bus/pci/devices/"+address))
+	_, err = iommufd.FindDevice(address)
+	assert.NoError(t, err, "it is there for the next test")
+}
+
+// A user who may not have the file. Root may have any, so the thread is another's for as long as it takes.
+func TestKernelNoPermission(t *testing.T) {
+	newKernelRig(t) // which skips the test elsewhere
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	const nobody = 65534
+	require.NoError(t, errors.Join(unix.Setfsgid(nobody), unix.Setfsuid(nobody)))
+	_, err := iommufd.Open(iommufd.Config{})
+	require.NoError(t, errors.Join(unix.Setfsuid(0), unix.Setfsgid(0)))
+	require.ErrorIs(t, err, unix.EACCES)
+	assert.ErrorContains(t, err, "/dev/iommu")
+	assert.ErrorContains(t, err, "let this process's user read and write the file")
+	t.Log(err)
+}
+
+// The machine as its firmware leaves it, which does not say that nothing gets past the caches.
+func TestUnnestedKernel(t *testing.T) { refused(t, "CANWBS") }
+
+// There is nothing to nest a guest's tables on.
+func TestStage1Kernel(t *testing.T) { refused(t, "IDR0.S1P, IDR0.S2P") }
+
+// There is nothing to carry out a guest's tables with.
+func TestStage2Kernel(t *testing.T) { refused(t, "IDR0.S1P, IDR0.S2P") }
+
+// The SMMU's own accesses get past the caches, and VFIO has nothing to do with that.
+func TestIncoherentKernel(t *testing.T) {
+	needsLab(t)
+	_, err := iommufd.FindDevice(lab.Alone()[0])
+	require.ErrorContains(t, err, "cache-coherent")
+	t.Log(err)
+}
+
+// refused has the host refuse the machine's devices, with what to do, and nothing left.
+func refused(t *testing.T, says string) {
+	t.Helper()
+	needsLab(t)
+	h, err := iommufd.Open(iommufd.Config{})
+	require.NoError(t, err)
+	path, err := iommufd.FindDevice(lab.Alone()[0])
+	require.NoError(t, err)
+	_, err = h.Add(path)
+	require.ErrorIs(t, err, iommufd.ErrUnsupported)
+	assert.ErrorContains(t, err, says)
+	t.Log(err)
+	require.NoError(t, h.Close())
+	assert.Zero(t, h.Stats().Objects)
+	figures := machine.Figures(h.Stats())
+	assert.NoError(t, lab.Send(machine.Message{Figures: &figures}))
+}
+
+func TestKernelRefusals(t *testing.T) {
+	r := newKernelRig(t)
+	path, err := iommufd.FindDevice(lab.Alone()[0])
+	require.NoError(t, err)
+	for _, tt := range []struct {
+		name string
+		err  func() error
+		is   error
+		says string
+	}{
+		{"no iommufd", func() error { _, err := iommufd.Open(iommufd.Config{Path: "/dev/nowhere"}); return err }, iommufd.ErrUnsupported, "CONFIG_IOMMUFD"},
+		{"not iommufd", func() error { _, err := iommufd.Open(iommufd.Config{Path: "/dev/null"}); return err }, unix.ENOTTY, "IOMMU_IOAS_ALLOC"},
+		{"no such device", func() error { _, err := r.host.Add("/dev/vfio/devices/vfio99"); return err }, unix.ENOENT, "vfio-pci"},
+		{"no VFIO device", func() error { _, err := r.host.Add("/dev/null"); return err }, iommufd.ErrUnsupported, "no VFIO device"},
+		{"bound already", func() error { _, err := r.host.Add(path); return err }, nil, "VFIO_DEVICE_BIND_IOMMUFD"},
+		{"another process's", func() error {
+			other, err := iommufd.Open(iommufd.Config{})
+			require.NoError(t, err)
+			defer func() { assert.NoError(t, other.Close()) }()
+			_, err = other.Add(path)
+			return err
+		}, nil, "VFIO_DEVICE_BIND_IOMMUFD"},
+		{"not bound to vfio-pci", func() error { _, err := iommufd.FindDevice("0000:00:00.0"); return err }, nil, "driver_override"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			err := tt.err()
+			require.ErrorContains(t, err, tt.says)
+			if tt.is != nil {
+				assert.ErrorIs(t, err, tt.is)
+			}
+			t.Log(err)
+		})
+	}
+}
+
+// Whatever is under way: when the host is closed nothing of it is left in the kernel, and the devices can be had again.
+func TestKernelGivesEverythingBack(t *testing.T) {
+	for range 3 {
+		r := newKernelRig(t)
+		for i, ep := range r.ends {
+			st, err := r.host.Attach(sid+smmuv3.StreamID(i), ep)
+			require.NoError(t, err)
+			require.NoError(t, st.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: ram}))
+		}
+		assert.Equal(t, 6+len(r.ends)*3, r.host.Stats().Objects, "IOAS, parent, vIOMMU, abort, bypass, vEVENTQ; device, vDEVICE, table")
+		require.NoError(t, r.host.Close())
+		assert.Zero(t, r.host.Stats().Objects)
+		for _, d := range r.devices {
+			require.NoError(t, d.Close())
+		}
+		clear(r.devices)
+	}
+}
+
+// A table is of a group, and the guest has one for each device.
+func TestKernelSharedGroup(t *testing.T) {
+	r := newKernelRig(t)
+	siblings := lab.Siblings()
+	require.Len(t, siblings, 2)
+	path, err := iommufd.FindDevice(siblings[0])
+	require.NoError(t, err)
+	_, err = r.host.Add(path)
+	require.ErrorIs(t, err, iommufd.ErrUnsupported)
+	for _, address := range siblings {
+		assert.ErrorContains(t, err, address)
+	}
+	t.Log(err)
+}
+
+// Faults that come faster than they are taken away are lost, and it is known how many.
+func TestKernelCountsLostEvents(t *testing.T) {
+	r := newKernelRig(t)
+	hold := make(chan struct{})
+	r.host.Events(func(smmuv3.Event) { <-hold })
+	st, err := r.host.Attach(sid, r.ends[0])
+	require.NoError(t, err)
+	require.NoError(t, st.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: ram})) // a CD that is not valid
+	const rounds = 3
+	for range rounds {
+		require.NoError(t, r.devices[r.ends[0]].Store(0, 0, edu.BufferSize))
+	}
+	close(hold)
+	// The device accesses memory four bytes at a time.
+	const faults = rounds * edu.BufferSize / 4
+	assert.Eventually(t, func() bool {
+		st := r.host.Stats()
+		return st.Events+st.EventsLost == faults
+	}, 2*time.Minute, 10*time.Millisecond, "%d faults", faults)
+	assert.NotZero(t, r.host.Stats().EventsLost)
+	assert.Zero(t, r.host.Stats().EventErrors)
+}

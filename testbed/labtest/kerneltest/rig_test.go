@@ -1,0 +1,294 @@
+//go:build linux && (amd64 || arm64)
+
+package kerneltest
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/bridgetest"
+	"github.com/go-vsmmu/vsmmuv3/bridge/iommufd"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/edu"
+	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
+)
+
+// TestMain makes this test binary the init of the machine of package iommulab, if it is started as one: the tests named
+// TestKernel run there, on the kernel that is there, and nowhere else.
+func TestMain(m *testing.M) {
+	machine.Main(func(here *machine.Machine) int {
+		lab = here
+		return m.Run()
+	})
+}
+
+// lab is the machine, or nil if this is none.
+var lab *machine.Machine
+
+// Where the guest's memory is. The scratch page is the rig's own.
+const (
+	ram     guestmem.GPA = 0x4000_0000
+	scratch guestmem.GPA = 0x6000_0000
+	pages                = 4096
+)
+
+// kernelRig is a host on the real kernel with edu devices, and how to see what their DMA does.
+//
+// A device's buffer is reached by its DMA engine only. So what the device has is a pattern that is nowhere else, and where that
+// turns up in memory is where it wrote: the rig then puts the suite's bytes there. What the device reads it writes back to the
+// same place, which the pattern has shown, so that the bytes come out there; or to the scratch page in bypass where it cannot
+// write, which is after the fact.
+type kernelRig struct {
+	*guestmem.Slots
+	t       *testing.T
+	host    *settled
+	ram     []byte
+	used    atomic.Uint64 // of ram
+	scratch []byte
+	devices map[bridge.Endpoint]*eduDevice
+	ends    []bridge.Endpoint
+}
+
+type eduDevice struct {
+	*edu.Device
+	pattern []byte
+}
+
+// The device's buffer holds the pattern, and behind it what was read.
+const (
+	patternAt, patternSize = 0, edu.BufferSize / 2
+	readAt                 = patternSize
+)
+
+func needsLab(t *testing.T) {
+	t.Helper()
+	if lab == nil {
+		t.Skip("this is not the machine of package iommulab")
+	}
+}
+
+func newKernelRig(t *testing.T) *kernelRig {
+	t.Helper()
+	needsLab(t)
+	h, err := iommufd.Open(iommufd.Config{})
+	require.NoError(t, err)
+	r := &kernelRig{
+		t: t, Slots: new(guestmem.Slots), devices: map[bridge.Endpoint]*eduDevice{},
+		ram: anonymous(t, bridgetest.RAMSize), scratch: anonymous(t, pages),
+	}
+	r.host = &settled{Host: h, rig: r, streams: map[bridge.Endpoint]*settledStream{}}
+	t.Cleanup(func() {
+		if err := h.Close(); !errors.Is(err, bridge.ErrClosed) { // a test may have closed it
+			assert.NoError(t, err)
+		}
+		for _, d := range r.devices {
+			assert.NoError(t, d.Close())
+		}
+		// The edu devices kept theirs open, and with that the devices' objects, until now.
+		assert.Zero(t, h.Stats().Objects, "objects left")
+		figures := machine.Figures(h.Stats())
+		assert.NoError(t, lab.Send(machine.Message{Figures: &figures}))
+	})
+	h.Events(func(e smmuv3.Event) {
+		if sink := r.host.sink.Load(); sink != nil {
+			(*sink)(e)
+		}
+	})
+	for _, s := range []guestmem.Slot{{GPA: ram, Mem: r.ram}, {GPA: scratch, Mem: r.scratch}} {
+		require.NoError(t, h.Map(s))
+		require.NoError(t, r.Slots.Add(s))
+	}
+	for _, address := range lab.Alone() {
+		r.add(h, address)
+	}
+	require.NotEmpty(t, r.ends)
+	return r
+}
+
+func anonymous(t *testing.T, size int) []byte {
+	t.Helper()
+	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = unix.Munmap(mem) })
+	return mem
+}
+
+func (r *kernelRig) add(h *iommufd.Host, address string) {
+	r.t.Helper()
+	path, err := iommufd.FindDevice(address)
+	require.NoError(r.t, err)
+	d, err := h.Add(path)
+	require.NoError(r.t, err)
+	e, err := edu.Open(d.FD())
+	require.NoError(r.t, err)
+	dev := &eduDevice{Device: e, pattern: make([]byte, patternSize)}
+	r.devices[d] = dev
+	r.ends = append(r.ends, d)
+
+	_, _ = rand.Read(dev.pattern)
+	copy(r.scratch, dev.pattern)
+	st, err := h.Attach(0, d)
+	require.NoError(r.t, err)
+	require.NoError(r.t, st.Bind(bridge.GuestStage{Disposition: bridge.Bypass}))
+	require.NoError(r.t, dev.Load(uint64(scratch), patternAt, patternSize))
+	require.NoError(r.t, st.Close())
+}
+
+// dma is bridgetest.Rig's.
+func (r *kernelRig) dma(ep bridge.Endpoint, write bool, iova uint64, p []byte) error {
+	if write {
+		return r.write(ep, iova, p)
+	}
+	return r.read(ep, iova, p)
+}
+
+func (r *kernelRig) write(ep bridge.Endpoint, iova uint64, p []byte) error {
+	d := r.devices[ep]
+	r.host.under.RLock()
+	defer r.host.under.RUnlock()
+	if err := d.Store(iova, patternAt, len(p)); err != nil {
+		return err
+	}
+	r.host.mu.Lock()
+	defer r.host.mu.Unlock()
+	if at := r.landed(d, len(p)); at >= 0 {
+		copy(r.ram[at:], p)
+		r.host.arrived++
+	}
+	return nil
+}
+
+// landed is where in the memory that the suite uses the pattern is, or -1.
+func (r *kernelRig) landed(d *eduDevice, n int) int {
+	return bytes.Index(r.ram[:r.used.Load()], d.pattern[:n])
+}
+
+// WriteAt is guestmem.Memory's. The suite gives out memory from the start on, and zeroes it: what it has not written it does not
+// use, and need not be searched.
+func (r *kernelRig) WriteAt(p []byte, gpa guestmem.GPA) error {
+	if end := uint64(gpa-ram) + uint64(len(p)); end <= uint64(len(r.ram)) && end > r.used.Load() {
+		r.used.Store(end)
+	}
+	return r.Slots.WriteAt(p, gpa)
+}
+
+func (r *kernelRig) read(ep bridge.Endpoint, iova uint64, p []byte) error {
+	d := r.devices[ep]
+	if err := d.Load(iova, readAt, len(p)); err != nil {
+		return err
+	}
+	if err := d.Store(iova, patternAt, len(p)); err != nil {
+		return err
+	}
+	if at := r.landed(d, len(p)); at >= 0 {
+		if err := d.Store(iova, readAt, len(p)); err != nil {
+			return err
+		}
+		copy(p, r.ram[at:])
+		return nil
+	}
+	clear(r.scratch)
+	st := r.host.streams[ep]
+	if st == nil {
+		return nil
+	}
+	if err := st.Stream.Bind(bridge.GuestStage{Disposition: bridge.Bypass}); err != nil {
+		return err
+	}
+	if err := d.Store(uint64(scratch), readAt, len(p)); err != nil {
+		return err
+	}
+	copy(p, r.scratch)
+	return st.Stream.Bind(st.stage)
+}
+
+// settled is the host, whose calls return when the rig has done its part of the DMA that they met: until then the pattern
+// stands where the suite's bytes belong.
+type settled struct {
+	*iommufd.Host
+	rig     *kernelRig
+	streams map[bridge.Endpoint]*settledStream
+	sink    atomic.Pointer[func(smmuv3.Event)]
+
+	under   sync.RWMutex // read-locked by DMA under way
+	mu      sync.Mutex   // held while the suite's bytes are put in place
+	arrived int
+}
+
+type settledStream struct {
+	bridge.Stream
+	host  *settled
+	ep    bridge.Endpoint
+	stage bridge.GuestStage
+}
+
+func (h *settled) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, error) {
+	st, err := h.Host.Attach(sid, ep)
+	if err != nil {
+		return nil, err
+	}
+	s := &settledStream{Stream: st, host: h, ep: ep}
+	h.streams[ep] = s
+	return s, nil
+}
+
+// Events comes after the rig has used the host, and so after its first Attach.
+func (h *settled) Events(sink func(smmuv3.Event)) error {
+	h.sink.Store(&sink)
+	return nil
+}
+
+func (h *settled) Invalidate(cmds []smmuv3.Command) error {
+	return h.settle(true, h.Host.Invalidate(cmds))
+}
+
+func (s *settledStream) Bind(g bridge.GuestStage) error {
+	err := s.host.settle(g.Disposition == bridge.Abort, s.Stream.Bind(g))
+	if err == nil {
+		s.stage = g
+	}
+	return err
+}
+
+func (s *settledStream) Close() error {
+	err := s.host.settle(true, s.Stream.Close())
+	if s.host.streams[s.ep] == s {
+		delete(s.host.streams, s.ep)
+	}
+	return err
+}
+
+func (h *settled) Close() error {
+	clear(h.streams)
+	return h.settle(true, h.Host.Close())
+}
+
+// settle waits for DMA under way. When a call is over that withdraws something, nothing more may arrive; what has arrived by then
+// may still have the pattern in place of the suite's bytes.
+func (h *settled) settle(withdraws bool, err error) error {
+	h.mu.Lock()
+	allowed := h.arrived
+	for _, d := range h.rig.devices {
+		if h.rig.landed(d, 8) >= 0 {
+			allowed++
+		}
+	}
+	h.mu.Unlock()
+
+	h.under.Lock()
+	defer h.under.Unlock()
+	if err == nil && withdraws && h.arrived > allowed {
+		return errors.New("DMA has arrived after the call")
+	}
+	return err
+}

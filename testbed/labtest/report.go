@@ -1,0 +1,67 @@
+package labtest
+
+import (
+	"fmt"
+
+	"github.com/go-vsmmu/vsmmuv3/testbed/host/progress"
+	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
+	"github.com/go-vsmmu/vsmmuv3/testbed/report"
+)
+
+// Report is everything that a run of the lab showed.
+type Report struct {
+	// OK is true only if every check held.
+	OK bool `json:"ok"`
+	// Error says why the lab did not come to its end; empty if it did.
+	Error  string         `json:"error,omitempty"`
+	Checks []report.Check `json:"checks"`
+
+	Kernel string `json:"kernel"` // the host's, as uname -r has it
+	QEMU   string `json:"qemu"`   // its version
+	// SMMU is what the host's kernel lets a guest have of the SMMU.
+	SMMU  SMMU   `json:"smmu"`
+	Tests []Test `json:"tests"`
+	Guest Guest  `json:"guest"`
+	Speed Speed  `json:"nvme_speed"`
+	// Figures are those of all hosts together.
+	Figures Figures `json:"figures"`
+	// Warnings are complaints in the kernels' logs.
+	Warnings []string `json:"warnings"`
+
+	Phases  []progress.Phase `json:"phases"`
+	Seconds float64          `json:"seconds"` // wall time of all phases
+}
+
+// SMMU is a set of ID registers, each in hexadecimal.
+type SMMU struct {
+	IDR  [6]string `json:"idr"`
+	IIDR string    `json:"iidr"`
+	AIDR string    `json:"aidr"`
+}
+
+func smmuOf(s *machine.SMMU) SMMU {
+	hex := func(v uint32) string { return fmt.Sprintf("%08x", v) }
+	out := SMMU{IIDR: hex(s.IIDR), AIDR: hex(s.AIDR)}
+	for i, v := range s.IDR {
+		out.IDR[i] = hex(v)
+	}
+	return out
+}
+
+// Figures are those of several hosts together.
+type Figures struct {
+	Hosts int `json:"hosts"`
+	machine.Figures
+}
+
+func (f *Figures) add(of *machine.Figures) {
+	f.Hosts++
+	f.Ioctls += of.Ioctls
+	f.Invalidations += of.Invalidations
+	f.Commands += of.Commands
+	f.Events += of.Events
+	f.EventsLost += of.EventsLost
+	f.EventsWithheld += of.EventsWithheld
+	f.EventErrors += of.EventErrors
+	f.Objects += of.Objects
+}

@@ -1,0 +1,105 @@
+package labtest
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Outcome is what became of a test.
+type Outcome string
+
+// Outcomes of tests.
+const (
+	Pass Outcome = "pass"
+	Fail Outcome = "fail"
+	Skip Outcome = "skip"
+)
+
+// Test is a test that has ended.
+type Test struct {
+	Name    string  `json:"name"`
+	Outcome Outcome `json:"outcome"`
+	Seconds float64 `json:"seconds"` // of the machine's time, which passes quickly while nothing runs
+	// Reason is why it was skipped.
+	Reason string `json:"reason,omitempty"`
+	// Output is what it had to say, if it failed.
+	Output []string `json:"output,omitempty"`
+}
+
+func (t Test) String() string {
+	s := fmt.Sprintf("%s: %s", t.Outcome, t.Name)
+	switch {
+	case t.Reason != "":
+		s += ": " + t.Reason
+	case t.Outcome == Fail && len(t.Output) > 0:
+		s += ":\n\t" + strings.Join(t.Output, "\n\t")
+	}
+	return s
+}
+
+// depth is how many others it is a part of.
+func (t Test) depth() int { return strings.Count(t.Name, "/") }
+
+// testLog reads what a test binary prints with -test.v=test2json: lines of its own have a mark before them, so that they are
+// told from what tests print, even in the middle of a line; and a test's end is printed when it comes.
+type testLog struct {
+	ended func(Test)
+	tests []Test
+
+	current string // the test that prints
+	output  map[string][]string
+}
+
+func newTestLog(ended func(Test)) *testLog {
+	return &testLog{ended: ended, output: map[string][]string{}}
+}
+
+// mark is what the testing package puts before its lines.
+const mark = "\x16"
+
+var (
+	nameLine = regexp.MustCompile(`^=== (?:RUN|NAME|CONT|PAUSE) +(\S*)`)
+	endLine  = regexp.MustCompile(`^ *--- (PASS|FAIL|SKIP): (\S+) \(([0-9.]+)s\)`)
+	// logPrefix is where a test's Log and Skip say that they are.
+	logPrefix = regexp.MustCompile(`^ *[^ ]+\.go:[0-9]+: `)
+)
+
+// maxOutput is how many lines of a test are kept.
+const maxOutput = 50
+
+func (l *testLog) line(line string) {
+	text, own, marked := strings.Cut(line, mark)
+	if text != "" {
+		if kept := l.output[l.current]; len(kept) < maxOutput {
+			l.output[l.current] = append(kept, text)
+		}
+	}
+	if !marked {
+		return
+	}
+	if m := nameLine.FindStringSubmatch(own); m != nil {
+		l.current = m[1]
+		return
+	}
+	m := endLine.FindStringSubmatch(own)
+	if m == nil {
+		return
+	}
+	t := Test{Name: m[2], Outcome: Outcome(strings.ToLower(m[1]))}
+	t.Seconds, _ = strconv.ParseFloat(m[3], 64)
+	output := l.output[t.Name]
+	delete(l.output, t.Name)
+	switch t.Outcome {
+	case Skip:
+		t.Reason = "it does not say why"
+		if n := len(output); n > 0 {
+			t.Reason = logPrefix.ReplaceAllString(output[n-1], "")
+		}
+	case Fail:
+		t.Output = output
+	}
+	l.tests = append(l.tests, t)
+	l.ended(t)
+}

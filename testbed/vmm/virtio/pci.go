@@ -1,0 +1,233 @@
+package virtio
+
+import (
+	"encoding/binary"
+
+	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pci"
+)
+
+// Function is a virtio device on the PCI transport (virtio 1.2 §4.1), with one virtqueue: a pci.Function, whose interrupts are
+// MSI-X. It has no INTx, so that without MSI-X the driver must poll the ISR status.
+//
+// A message is a write like all other DMA of the device, to the address that the driver gave it.
+type Function struct {
+	device
+
+	// Only the host bridge's calls, which come one at a time, use these.
+	slot      *pci.Slot
+	pasidBits uint8
+	space     pci.Space
+	bars      pci.BARs
+	claimed   bool
+	at        uint64 // where it has claimed memory
+	reachable bool   // it has a requester ID
+
+	// Guarded by mu.
+	master   bool // it may reach memory
+	isr      uint32
+	messages messages
+
+	message [4]byte // guarded by serving; see ring.scratch
+}
+
+// NewFunction makes model a PCI function. It runs until Close. DMA that waits for what the guest does, as stalled transactions
+// do, is never made on a vCPU's goroutine. With pasidBits above 0, at most 20, the driver is told that the function has PASIDs of so
+// many bits; it uses none.
+func NewFunction(model Model, dma DMA, waits bool, pasidBits uint8) *Function {
+	f := &Function{messages: newMessages(), pasidBits: pasidBits}
+	f.bars.Define(0, barSize, 0)
+	f.space = configSpace(model, pasidBits)
+	f.start(model, dma, waits, f)
+	return f
+}
+
+// Connect gives the function its place, before the host bridge uses it.
+func (f *Function) Connect(slot *pci.Slot) { f.slot = slot }
+
+// LoadConfig is a pci.Function's.
+func (f *Function) LoadConfig(off uint32, size int) uint32 {
+	if off&^3 == windowData {
+		if at, size, ok := f.window(); ok {
+			f.space.Put(windowData, 4, uint32(f.LoadMemory(0, at, size)))
+		}
+	}
+	return f.space.Load(off, size)
+}
+
+// StoreConfig is a pci.Function's.
+func (f *Function) StoreConfig(off uint32, size int, value uint32) (rest func()) {
+	f.space.Store(off, size, value)
+	if v, ok := pci.Merge(f.bars.Load(0), pci.RegBAR0, 4, off, size, value); ok {
+		f.bars.Store(0, v)
+		f.space.Put(pci.RegBAR0, 4, f.bars.Load(0))
+	}
+	f.storeMSIXControl(off, size, value)
+	f.decode()
+	if off&^3 == windowData {
+		if at, size, ok := f.window(); ok {
+			return f.StoreMemory(0, at, size, uint64(f.space.Load(windowData, size)))
+		}
+	}
+	if lost := f.updateMaster(); lost {
+		return f.settle
+	}
+	return nil
+}
+
+func (f *Function) storeMSIXControl(off uint32, size int, value uint32) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	table := f.messages.table
+	if v, ok := pci.Merge(uint32(table.Control()), msixControl, 2, off, size, value); ok {
+		table.SetControl(uint16(v))
+		f.space.Put(msixControl, 2, uint32(table.Control()))
+		f.notify() // what was masked may not be any more
+	}
+}
+
+// window is what the driver has the data of the configuration access structure stand for (§4.1.4.9).
+func (f *Function) window() (at uint64, size int, ok bool) {
+	bar, off, length := f.space.Load(windowBAR, 1), f.space.Load(windowOff, 4), f.space.Load(windowLen, 4)
+	switch length {
+	case 1, 2, 4:
+		return uint64(off), int(length), bar == 0 && off%length == 0 && off < barSize
+	}
+	return 0, 0, false
+}
+
+// decode has the function answer where its base address register says, while it may.
+func (f *Function) decode() {
+	at, want := f.bars.Base(0), f.space.Load(pci.RegCommand, 2)&pci.CommandMemory != 0
+	if f.claimed && (!want || at != f.at) {
+		f.slot.Release(0)
+		f.claimed = false
+	}
+	if want && !f.claimed {
+		f.claimed, f.at = f.slot.Claim(0, at, barSize), at
+	}
+}
+
+// updateMaster lets the device reach memory, or keeps it from that: it is over with settle then.
+func (f *Function) updateMaster() (lost bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	was := f.master
+	f.master = f.reachable && f.space.Load(pci.RegCommand, 2)&pci.CommandMaster != 0
+	f.notify() // what had to wait may not have to any more
+	return was && !f.master
+}
+
+// settle waits for the request under way.
+func (f *Function) settle() {
+	f.serving.Lock()
+	defer f.serving.Unlock()
+}
+
+// SetRequester is a pci.Function's.
+func (f *Function) SetRequester(_ pci.RequesterID, ok bool) {
+	f.reachable = ok
+	if lost := f.updateMaster(); lost {
+		f.settle()
+	}
+}
+
+// Reset is a pci.Function's.
+func (f *Function) Reset() {
+	f.space = configSpace(f.model, f.pasidBits)
+	f.bars.Reset()
+	f.decode()
+	f.updateMaster()
+	f.device.Reset() // waits for the request under way
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.messages.table.Reset()
+}
+
+// LoadMemory is a pci.Function's.
+func (f *Function) LoadMemory(_ int, off uint64, size int) uint64 {
+	switch at := off % regionSize; off - at {
+	case commonRegion:
+		return uint64(f.loadCommon(at, size))
+	case isrRegion:
+		return uint64(f.loadISR(at, size))
+	case configRegion:
+		return loadConfig(f.model.Config(), at, size)
+	case tableRegion:
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.messages.table.Load(at, size)
+	case pendingRegion:
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.messages.loadPending(at, size)
+	}
+	return 0
+}
+
+// StoreMemory is a pci.Function's.
+func (f *Function) StoreMemory(_ int, off uint64, size int, value uint64) (rest func()) {
+	switch at := off % regionSize; off - at {
+	case commonRegion:
+		return func() { f.storeCommon(at, size, uint32(value)) } // which may be a reset
+	case notifyRegion:
+		// The index of the queue, of 16 bits, in the place that all queues have (§4.1.4.4, §4.1.5.2).
+		if at == 0 && size == 2 && uint16(value) == 0 {
+			return f.notified
+		}
+	case tableRegion:
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.messages.table.Store(at, size, value)
+		f.notify() // what was masked may not be any more
+	}
+	return nil
+}
+
+// loadISR reads the ISR status, which that clears (§4.1.4.5).
+func (f *Function) loadISR(at uint64, size int) uint32 {
+	if at != 0 || size != 1 {
+		return 0
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	isr := f.isr
+	f.isr = 0
+	return isr
+}
+
+func (f *Function) enabled() bool { return f.master }
+
+// raise notes a change of the configuration in the ISR status even where a message tells of it (§4.1.4.5.1).
+func (f *Function) raise(cause uint32) {
+	msix := f.messages.table.Enabled()
+	if !msix || cause == interruptConfig {
+		f.isr |= cause
+	}
+	if msix {
+		f.messages.raise(cause)
+	}
+}
+
+// deliver sends messages. One that cannot be written is lost, as the device would have it: whoever translates has told the guest.
+func (f *Function) deliver() {
+	for vector := range vectors {
+		if addr, data, ok := f.takeMessage(vector); ok {
+			binary.LittleEndian.PutUint32(f.message[:], data)
+			_ = f.dma.WriteAt(f.message[:], addr)
+		}
+	}
+}
+
+func (f *Function) takeMessage(vector int) (addr uint64, data uint32, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.master {
+		return 0, 0, false
+	}
+	return f.messages.take(vector)
+}
+
+func (f *Function) clear() {
+	f.isr = 0
+	f.messages.unmap()
+}

@@ -1,0 +1,144 @@
+package virtio
+
+import (
+	"runtime"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pci"
+)
+
+// pciDriver is the other side of a function under test, device 1 of a bus. Offsets and values in its methods, and in the tests
+// that use it, are those of virtio 1.2 §4.1 and of the PCI Express Base Specification §7.5 and §7.7.2, written out, but for
+// where this function has its structures.
+type pciDriver struct {
+	t      testing.TB
+	f      *Function
+	mem    *memory
+	host   *pci.Host
+	window pci.Memory
+	stop   func() // ends the device's worker; step stands in for it from then on
+}
+
+const barAt = 0x1000_0000
+
+// Where the tests' driver has messages written to: one place for each vector.
+const (
+	message0 = 0x3_0000
+	message1 = 0x3_0010
+)
+
+func newPCIDriver(t testing.TB, model Model) *pciDriver {
+	d := &pciDriver{t: t, mem: newMemory()}
+	e, ok := model.(*echo)
+	d.f = NewFunction(model, d.mem, ok && e.hold != nil, 6)
+	d.stop = sync.OnceFunc(d.f.Close)
+	t.Cleanup(d.stop)
+	w := pci.Window{Base: barAt, Size: 1 << 20}
+	d.host = pci.NewHost(1, w)
+	require.NoError(t, d.host.Add(1, false, d.f, d.f.Connect))
+	d.window = d.host.Memory(w)
+	return d
+}
+
+func (d *pciDriver) config(off uint64, size int) uint64 { return d.host.ECAM().Load(1<<15+off, size) }
+func (d *pciDriver) setConfig(off uint64, size int, v uint64) {
+	d.host.ECAM().Store(1<<15+off, size, v)
+}
+func (d *pciDriver) load(off uint64, size int) uint64     { return d.window.Load(off, size) }
+func (d *pciDriver) store(off uint64, size int, v uint64) { d.window.Store(off, size, v) }
+func (d *pciDriver) command(v uint64)                     { d.setConfig(0x04, 2, v) }
+func (d *pciDriver) status(v uint64)                      { d.store(0x14, 1, v) }
+func (d *pciDriver) notify()                              { d.store(0x3000, 2, 0) }
+func (d *pciDriver) mask(vector, v uint64)                { d.store(0x400c+16*vector, 4, v) }
+
+// place has the function answer at barAt, and lets it reach memory.
+func (d *pciDriver) place() {
+	d.setConfig(0x10, 4, barAt)
+	d.command(6)
+}
+
+// enableMSIX gives each vector a message of its own.
+func (d *pciDriver) enableMSIX() {
+	for vector, addr := range []uint64{message0, message1} {
+		entry := 0x4000 + 16*uint64(vector)
+		d.store(entry, 4, addr)
+		d.store(entry+4, 4, 0)
+		d.store(entry+8, 4, 0x51+uint64(vector))
+		d.store(entry+12, 4, 0)
+	}
+	d.setConfig(0x42, 2, 0x8000)
+}
+
+// negotiate goes as far as FEATURES_OK.
+func (d *pciDriver) negotiate() {
+	d.status(1)
+	d.status(3)
+	for half, bits := range []uint64{0, 3} { // VERSION_1 and ACCESS_PLATFORM
+		d.store(0x08, 4, uint64(half))
+		d.store(0x0c, 4, bits)
+	}
+	d.status(0xb)
+	require.EqualValues(d.t, 0xb, d.load(0x14, 1), "FEATURES_OK")
+}
+
+// setQueue has configuration changes be vector 0, and used buffers vector 1.
+func (d *pciDriver) setQueue(size uint64) {
+	d.store(0x10, 2, 0)
+	d.store(0x16, 2, 0)
+	d.store(0x18, 2, size)
+	d.store(0x1a, 2, 1)
+	for at, addr := range map[uint64]uint64{0x20: descAt, 0x28: availAt, 0x30: usedAt} {
+		d.store(at, 4, addr)
+		d.store(at+4, 4, 0)
+	}
+	d.store(0x1c, 2, 1)
+}
+
+// start goes through the whole initialisation (§3.1.1, §4.1.5.1) with a queue of the given size.
+func (d *pciDriver) start(size uint64) {
+	d.place()
+	d.enableMSIX()
+	d.negotiate()
+	d.setQueue(size)
+	require.EqualValues(d.t, 1, d.load(0x1c, 2), "queue_enable")
+	d.status(0xf)
+}
+
+// offer makes request number n available in a ring of 8, and notifies.
+func (d *pciDriver) offer(n int) {
+	d.mem.putDesc(0, desc{addr: dataAt, len: 16})
+	d.mem.offer(n, 8, 0)
+	d.notify()
+}
+
+// step does what the worker would do next, and says whether that has been told to do anything.
+func (d *pciDriver) step() bool {
+	select {
+	case <-d.f.kick:
+		d.f.serveOne()
+		return true
+	default:
+		return false
+	}
+}
+
+// settle ends the worker, and does what it has been told to do by now.
+func (d *pciDriver) settle() {
+	d.stop()
+	for d.step() {
+	}
+}
+
+// wait returns when a condition holds that the device is to bring about.
+func (d *pciDriver) wait(until func() bool) {
+	for !until() {
+		runtime.Gosched()
+	}
+}
+
+func (d *pciDriver) waitMessage(addr uint64, data uint32) {
+	d.wait(func() bool { return d.mem.get32(addr) == data })
+}

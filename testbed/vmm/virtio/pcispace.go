@@ -1,0 +1,114 @@
+package virtio
+
+import (
+	"encoding/binary"
+
+	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pci"
+)
+
+// What is where behind base address register 0: each in a page of its own.
+const (
+	regionSize = 0x1000
+
+	commonRegion  = 0 * regionSize
+	isrRegion     = 1 * regionSize
+	configRegion  = 2 * regionSize
+	notifyRegion  = 3 * regionSize
+	tableRegion   = 4 * regionSize
+	pendingRegion = 5 * regionSize
+
+	barSize = 8 * regionSize
+)
+
+// IDs (§4.1.2).
+const (
+	pciVendor    = 0x1af4
+	pciDevice    = 0x1040 // less the type of device
+	pciRevision  = 1
+	pciSubsystem = 0x40
+	classOther   = 0xff
+)
+
+// Where the capabilities are in the configuration space.
+const (
+	msixAt   = 0x40
+	commonAt = 0x50
+	notifyAt = 0x60
+	isrAt    = 0x74
+	deviceAt = 0x84
+	windowAt = 0x94
+	pcieAt   = 0xa8
+
+	msixControl = msixAt + 0x02
+	windowBAR   = windowAt + 0x04
+	windowOff   = windowAt + 0x08
+	windowLen   = windowAt + 0x0c
+	windowData  = windowAt + 0x10
+)
+
+// Types of structures (§4.1.4).
+const (
+	capCommon = 1
+	capNotify = 2
+	capISR    = 3
+	capDevice = 4
+	capWindow = 5
+)
+
+// configSpace is the configuration space in its reset state. With pasidBits above 0 the function has PASIDs of so many bits.
+func configSpace(model Model, pasidBits uint8) pci.Space {
+	var s pci.Space
+	s.Put(pci.RegVendorID, 4, (pciDevice+model.DeviceID())<<16|pciVendor)
+	s.Put(pci.RegRevision, 4, classOther<<24|pciRevision)
+	s.Put(pci.RegSubsystem, 4, pciSubsystem<<16|pciVendor)
+	s.Allow(pci.RegCommand, 2, pci.CommandMemory|pci.CommandMaster|pci.CommandINTxDisable)
+	s.Allow(pci.RegCacheLine, 1, 0xff)
+	s.Allow(pci.RegIntLine, 1, 0xff)
+
+	msix := make([]byte, 10) // control, table, pending bits: both in BAR 0 (PCI §7.7.2)
+	binary.LittleEndian.PutUint16(msix[0:], vectors-1)
+	binary.LittleEndian.PutUint32(msix[2:], tableRegion)
+	binary.LittleEndian.PutUint32(msix[6:], pendingRegion)
+	s.AddCapability(pci.CapMSIX, msixAt, msix)
+
+	addStructure(&s, commonAt, capCommon, commonRegion, commonSize, 0)
+	addStructure(&s, notifyAt, capNotify, notifyRegion, 2, 4) // notify_off_multiplier 0: one place for all queues
+	addStructure(&s, isrAt, capISR, isrRegion, 1, 0)
+	addStructure(&s, deviceAt, capDevice, configRegion, uint32(len(model.Config())), 0)
+	addStructure(&s, windowAt, capWindow, 0, 0, 4) // and the data
+	s.Allow(windowBAR, 1, 0xff)
+	s.Allow(windowOff, 4, 0xffff_ffff)
+	s.Allow(windowLen, 4, 0xffff_ffff)
+	s.Allow(windowData, 4, 0xffff_ffff)
+
+	addExpress(&s)
+	if pasidBits > 0 {
+		// PCI §7.8.8: the header, the capability register and the control register, of which software can write the enable.
+		s.Put(pci.ExtCapabilities, 4, 1<<16|pci.ExtCapPASID)
+		s.Put(pci.ExtCapabilities+0x04, 2, uint32(pasidBits)<<8)
+		s.Allow(pci.ExtCapabilities+0x06, 2, 1<<0)
+	}
+	return s
+}
+
+// addExpress puts a PCI Express capability (PCI §7.5.3), without which there are neither extended capabilities nor PASIDs.
+func addExpress(s *pci.Space) {
+	body := make([]byte, 0x3a)
+	binary.LittleEndian.PutUint16(body[0x00:], 9<<4|2)      // capability version 2, of a root complex integrated endpoint
+	binary.LittleEndian.PutUint32(body[0x02:], 1<<15)       // role-based error reporting
+	binary.LittleEndian.PutUint32(body[0x22:], 1<<22|1<<21) // End-End TLP prefixes, one at most: a PASID is one
+	s.AddCapability(pci.CapExpress, pcieAt, body)
+	s.Allow(pcieAt+0x08, 2, 0x70ef) // error reporting, and sizes
+}
+
+// addStructure puts struct virtio_pci_cap (§4.1.4), and more bytes of zeros behind it: length bytes of BAR 0 from off on are a
+// structure.
+func addStructure(s *pci.Space, at uint32, kind byte, off, length uint32, more int) {
+	const size = 16
+	body := make([]byte, size-2+more)
+	body[0] = byte(size + more) // cap_len
+	body[1] = kind
+	binary.LittleEndian.PutUint32(body[6:], off)
+	binary.LittleEndian.PutUint32(body[10:], length)
+	s.AddCapability(pci.CapVendor, at, body)
+}
