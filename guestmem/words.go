@@ -2,6 +2,7 @@ package guestmem
 
 import (
 	"encoding/binary"
+	"math"
 	"sync/atomic"
 	"unsafe"
 )
@@ -29,7 +30,7 @@ func Load(p, mem []byte) {
 			w, shift := around(at)
 			binary.NativeEndian.PutUint16(p, uint16(atomic.LoadUint32(w)>>shift))
 		default:
-			p[0] = mem[0]
+			p[0] = loadByte(at)
 		}
 		p, mem = p[n:], mem[n:]
 	}
@@ -53,29 +54,31 @@ func Store(mem, p []byte) {
 		case 2:
 			store16(at, binary.NativeEndian.Uint16(p))
 		default:
-			mem[0] = p[0]
+			storeByte(at, p[0])
 		}
 		p, mem = p[n:], mem[n:]
 	}
 }
 
-// store16 is an atomic store that package atomic does not have. It tries again
-// when the guest has written to the other half of the word in between, which is
-// a matter of nanoseconds.
-func store16(at unsafe.Pointer, v uint16) {
+// store16 is an atomic store that package atomic does not have. at is a multiple of 2.
+func store16(at unsafe.Pointer, v uint16) { storePart(at, uint32(v), math.MaxUint16) }
+
+// storePart replaces the part of an aligned 4-byte word that begins at at and that mask selects. It
+// tries again if the guest has written to the rest of the word meanwhile.
+func storePart(at unsafe.Pointer, v, mask uint32) {
 	w, shift := around(at)
 	for {
 		old := atomic.LoadUint32(w)
-		if atomic.CompareAndSwapUint32(w, old, old&^(0xffff<<shift)|uint32(v)<<shift) {
+		if atomic.CompareAndSwapUint32(w, old, old&^(mask<<shift)|v<<shift) {
 			return
 		}
 	}
 }
 
-// around is the 4-byte word that has the aligned 2-byte one, and where in it.
-// Slots are made of 8-byte words, so all of it is the guest's.
+// around returns the aligned 4-byte word that at lies in, and its offset there in bits. Slots
+// consist of 8-byte words, so all of it is the guest's.
 func around(at unsafe.Pointer) (w *uint32, shift uint) {
-	off := uintptr(at) & 2
+	off := uintptr(at) & 3
 	return (*uint32)(unsafe.Add(at, -int(off))), uint(off) * 8
 }
 

@@ -2,9 +2,21 @@
 
 package guestmem
 
-import "math"
+import (
+	"math"
+	"sync/atomic"
+	"unsafe"
+)
 
-// wordwise has every access made of atomic pieces under the race detector: it
-// would otherwise take a test's hostile guest, which writes while the device
-// reads, for a mistake of the device's.
+// wordwise makes every access consist of atomic pieces under the race detector, which would
+// otherwise report a test's guest that writes while the device reads.
 const wordwise = math.MaxInt
+
+// loadByte is atomic for the same reason.
+func loadByte(at unsafe.Pointer) byte {
+	w, shift := around(at)
+	return byte(atomic.LoadUint32(w) >> shift)
+}
+
+// storeByte is atomic for the same reason.
+func storeByte(at unsafe.Pointer, v byte) { storePart(at, uint32(v), math.MaxUint8) }

@@ -96,3 +96,24 @@ func TestStoresOfTwoBytesLeaveTheirNeighboursAlone(t *testing.T) {
 	}
 	done.Wait()
 }
+
+// Bytes are atomic under the race detector, and leave their neighbours alone.
+func TestStoresOfBytesLeaveTheirNeighboursAlone(t *testing.T) {
+	mem := make([]byte, 8)
+	var done sync.WaitGroup
+	for i := range mem {
+		done.Go(func() {
+			for n := range 1000 {
+				p := []byte{byte(n)}
+				Store(mem[i:], p)
+				Load(p, mem[i:])
+				if p[0] != byte(n) {
+					t.Errorf("byte %d is %d, want %d", i, p[0], byte(n))
+					return
+				}
+				Load(make([]byte, 8), mem) // as a migration does
+			}
+		})
+	}
+	done.Wait()
+}

@@ -41,13 +41,17 @@ type smmuRig struct {
 	*testing.T
 	*smmu
 	ram  []byte
-	mem  *guestmem.Slots
+	mem  *guestmem.Tracked
 	prod uint32
 }
 
 func newSMMURig(t *testing.T) *smmuRig {
-	r := &smmuRig{T: t, ram: make([]byte, ramSize), mem: new(guestmem.Slots)}
-	require.NoError(t, r.mem.Add(guestmem.Slot{Mem: r.ram}))
+	r := &smmuRig{T: t, ram: make([]byte, ramSize)}
+	slots := new(guestmem.Slots)
+	require.NoError(t, slots.Add(guestmem.Slot{Mem: r.ram}))
+	var err error
+	r.mem, err = guestmem.NewTracked(slots)
+	require.NoError(t, err)
 	hosts := soft.Config{Memory: r.mem}
 	host, err := soft.New(hosts)
 	require.NoError(t, err)
@@ -115,6 +119,17 @@ func TestMovesUnderLoad(t *testing.T) {
 	r := newSMMURig(t)
 	m := newMover(r.smmu, moves, func(err error) { t.Error(err) })
 	first := r.device
+	// The rounds of a live migration, of the memory that the endpoints alone write to.
+	moved, pages := make([]byte, ramSize), 0
+	r.mem.NewAccount()
+	r.round = func() {
+		a := r.mem.NewAccount()
+		pages += a.Pages()
+		for p := range a.Ranges() {
+			assert.NoError(t, r.mem.ReadAt(moved[p.GPA:][:p.Len], p.GPA))
+		}
+		assert.True(t, bytes.Equal(r.ram[dataAt:], moved[dataAt:]), "the copy is the memory")
+	}
 	eps := []*endpoint{r.endpoint(0x10, m), r.endpoint(0x21, m)}
 	r.run(smmuv3.Command{0x04, 31}) // CFGI_ALL
 	var disks sync.WaitGroup
@@ -153,6 +168,7 @@ func TestMovesUnderLoad(t *testing.T) {
 		}
 	}
 	assert.Positive(t, syncs)
+	assert.Positive(t, pages)
 	var out report.Report
 	m.fill(&out)
 	assert.Equal(t, moves, out.Moves.Made)

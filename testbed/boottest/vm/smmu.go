@@ -27,6 +27,9 @@ type smmuDevice interface {
 type smmu struct {
 	cfg   vsmmu.Config
 	hosts soft.Config
+	// round, unless nil, is called in each move while DMA stands still and the device is saved: the
+	// last round of a live migration (guestmem.Tracked).
+	round func()
 
 	// dma is held, shared, by what endpoints do, and accesses by the guest's loads and stores. A move has both to itself, as
 	// if the endpoints and the vCPUs had been stopped: in this order, since DMA may be stalled until the guest does something.
@@ -93,6 +96,9 @@ func (s *smmu) move() (size int, err error) {
 	state, err := s.device.Save()
 	if err != nil {
 		return 0, err
+	}
+	if s.round != nil {
+		s.round()
 	}
 	if err := errors.Join(s.device.Close(), s.host.Close()); err != nil {
 		return 0, fmt.Errorf("the SMMU that was saved: %w", err)

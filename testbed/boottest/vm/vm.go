@@ -54,6 +54,10 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3
 	if err := v.memory.Add(guestmem.Slot{GPA: vmm.RAMBase, Mem: v.Memory()}); err != nil {
 		return nil, err
 	}
+	memory, err := guestmem.NewTracked(&v.memory)
+	if err != nil {
+		return nil, err
+	}
 	// Drivers see by an MSI to memory that a CMD_SYNC is done: a load less that leaves the guest.
 	ids, policy := soft.DefaultIDs(), idr.Policy{smmuv3.MSI: 1}
 	if job.Stage2 {
@@ -75,7 +79,7 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3
 			return err
 		}
 	}
-	hosts := soft.Config{Memory: &v.memory, MSI: msi, IDs: ids}
+	hosts := soft.Config{Memory: memory, MSI: msi, IDs: ids}
 	host, err := soft.New(hosts)
 	if err != nil {
 		return nil, err
@@ -88,11 +92,15 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3
 		return nil, err
 	}
 	device := vsmmu.Config{
-		IDs: v.ids.IDs, Memory: &v.memory, Interrupts: v.Machine, AbortAtReset: true, Trace: trace,
+		IDs: v.ids.IDs, Memory: memory, Interrupts: v.Machine, AbortAtReset: true, Trace: trace,
 	}
 	v.smmu, err = newSMMU(device, hosts, host, func(cfg vsmmu.Config) (smmuDevice, error) { return t.device(cfg, policy, capabilities) })
 	if err != nil {
 		return nil, err
+	}
+	if job.Moves > 0 {
+		memory.NewAccount()
+		v.smmu.round = func() { memory.NewAccount() }
 	}
 	v.parts = append(v.parts, v.smmu)
 	return v, v.AddSMMU(v.smmu)
