@@ -44,6 +44,8 @@ type fakeKernel struct {
 	// answer.
 	spoil func(name string, nth int) error
 	count map[string]int
+	// onMissing is called if an object is destroyed that is not there.
+	onMissing func(id uint32)
 	// refused is set once spoil has kept something from being given back.
 	refused bool
 }
@@ -90,6 +92,8 @@ func newFake(t *testing.T) *fakeKernel {
 		maps:    map[uint64]uint64{},
 		count:   map[string]int{},
 		spoil:   func(string, int) error { return nil },
+
+		onMissing: func(uint32) {},
 	}
 }
 
@@ -265,6 +269,7 @@ func (k *fakeKernel) ioctl(fd int, request uintptr, p unsafe.Pointer) error {
 		o := k.objects[(*uapi.Destroy)(p).ID]
 		switch {
 		case o == nil:
+			k.onMissing((*uapi.Destroy)(p).ID)
 			return unix.ENOENT
 		case o.held != 0 || o.kind == "device":
 			return unix.EBUSY
