@@ -23,8 +23,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
 )
 
-// TestMain makes this test binary the init of the machine of package iommulab, if it is started as one: the tests named
-// TestKernel run there, on the kernel that is there, and nowhere else.
+// TestMain turns the test binary into the init of a lab machine if it is started as one. The tests run
+// there, on the machine's kernel, and skip anywhere else.
 func TestMain(m *testing.M) {
 	machine.Main(func(here *machine.Machine) int {
 		lab = here
@@ -32,28 +32,28 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// lab is the machine, or nil if this is none.
+// lab is the machine; nil outside the lab.
 var lab *machine.Machine
 
-// Where the guest's memory is. The scratch page is the rig's own.
+// The guest's memory. The rig keeps the scratch page for itself.
 const (
 	ram     guestmem.GPA = 0x4000_0000
 	scratch guestmem.GPA = 0x6000_0000
 	pages                = 4096
 )
 
-// kernelRig is a host on the real kernel with edu devices, and how to see what their DMA does.
+// kernelRig is a host on the real kernel with edu devices. It shows where their DMA lands.
 //
-// A device's buffer is reached by its DMA engine only. So what the device has is a pattern that is nowhere else, and where that
-// turns up in memory is where it wrote: the rig then puts the suite's bytes there. What the device reads it writes back to the
-// same place, which the pattern has shown, so that the bytes come out there; or to the scratch page in bypass where it cannot
-// write, which is after the fact.
+// Only the DMA engine reaches a device's buffer. So each buffer holds a unique pattern. The rig searches
+// memory for the pattern to find where a write landed, and puts the suite's bytes there. After a read it
+// makes the device write the bytes back to the address of the read. If the device may not write there,
+// the rig binds the stream to bypass and makes the device write to the scratch page.
 type kernelRig struct {
 	*guestmem.Slots
 	t       *testing.T
 	host    *settled
 	ram     []byte
-	used    atomic.Uint64 // of ram
+	used    atomic.Uint64 // bytes of ram that the suite uses, from the start
 	scratch []byte
 	devices map[bridge.Endpoint]*eduDevice
 	ends    []bridge.Endpoint
@@ -64,7 +64,7 @@ type eduDevice struct {
 	pattern []byte
 }
 
-// The device's buffer holds the pattern, and behind it what was read.
+// The device's buffer holds the pattern, followed by the data of the last read.
 const (
 	patternAt, patternSize = 0, edu.BufferSize / 2
 	readAt                 = patternSize
@@ -73,7 +73,7 @@ const (
 func needsLab(t *testing.T) {
 	t.Helper()
 	if lab == nil {
-		t.Skip("this is not the machine of package iommulab")
+		t.Skip("not in a lab machine")
 	}
 }
 
@@ -88,21 +88,15 @@ func newKernelRig(t *testing.T) *kernelRig {
 	}
 	r.host = &settled{Host: h, rig: r, streams: map[bridge.Endpoint]*settledStream{}}
 	t.Cleanup(func() {
-		if err := h.Close(); !errors.Is(err, bridge.ErrClosed) { // a test may have closed it
+		if err := h.Close(); !errors.Is(err, bridge.ErrClosed) { // the test may have closed it
 			assert.NoError(t, err)
 		}
 		for _, d := range r.devices {
 			assert.NoError(t, d.Close())
 		}
-		// The edu devices kept theirs open, and with that the devices' objects, until now.
 		assert.Zero(t, h.Stats().Objects, "objects left")
 		figures := machine.Figures(h.Stats())
 		assert.NoError(t, lab.Send(machine.Message{Figures: &figures}))
-	})
-	h.Events(func(e smmuv3.Event) {
-		if sink := r.host.sink.Load(); sink != nil {
-			(*sink)(e)
-		}
 	})
 	for _, s := range []guestmem.Slot{{GPA: ram, Mem: r.ram}, {GPA: scratch, Mem: r.scratch}} {
 		require.NoError(t, h.Map(s))
@@ -144,7 +138,7 @@ func (r *kernelRig) add(h *iommufd.Host, address string) {
 	require.NoError(r.t, st.Close())
 }
 
-// dma is bridgetest.Rig's.
+// dma implements bridgetest.Rig.DMA.
 func (r *kernelRig) dma(ep bridge.Endpoint, write bool, iova uint64, p []byte) error {
 	if write {
 		return r.write(ep, iova, p)
@@ -168,13 +162,13 @@ func (r *kernelRig) write(ep bridge.Endpoint, iova uint64, p []byte) error {
 	return nil
 }
 
-// landed is where in the memory that the suite uses the pattern is, or -1.
+// landed returns the offset of the pattern in the memory that the suite uses, or -1.
 func (r *kernelRig) landed(d *eduDevice, n int) int {
 	return bytes.Index(r.ram[:r.used.Load()], d.pattern[:n])
 }
 
-// WriteAt is guestmem.Memory's. The suite gives out memory from the start on, and zeroes it: what it has not written it does not
-// use, and need not be searched.
+// WriteAt implements guestmem.Memory. The suite zeroes each page that it allocates, from the start of ram
+// on. So landed only searches up to the highest address written.
 func (r *kernelRig) WriteAt(p []byte, gpa guestmem.GPA) error {
 	if end := uint64(gpa-ram) + uint64(len(p)); end <= uint64(len(r.ram)) && end > r.used.Load() {
 		r.used.Store(end)
@@ -212,17 +206,16 @@ func (r *kernelRig) read(ep bridge.Endpoint, iova uint64, p []byte) error {
 	return st.Stream.Bind(st.stage)
 }
 
-// settled is the host, whose calls return when the rig has done its part of the DMA that they met: until then the pattern
-// stands where the suite's bytes belong.
+// settled is a host whose calls return after the rig has finished in-flight DMA, that is, has replaced
+// the pattern with the suite's bytes.
 type settled struct {
 	*iommufd.Host
 	rig     *kernelRig
 	streams map[bridge.Endpoint]*settledStream
-	sink    atomic.Pointer[func(smmuv3.Event)]
 
-	under   sync.RWMutex // read-locked by DMA under way
-	mu      sync.Mutex   // held while the suite's bytes are put in place
-	arrived int
+	under   sync.RWMutex // read-locked by in-flight DMA
+	mu      sync.Mutex   // held while the rig replaces a pattern
+	arrived int          // number of writes that landed
 }
 
 type settledStream struct {
@@ -240,12 +233,6 @@ func (h *settled) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream
 	s := &settledStream{Stream: st, host: h, ep: ep}
 	h.streams[ep] = s
 	return s, nil
-}
-
-// Events comes after the rig has used the host, and so after its first Attach.
-func (h *settled) Events(sink func(smmuv3.Event)) error {
-	h.sink.Store(&sink)
-	return nil
 }
 
 func (h *settled) Invalidate(cmds []smmuv3.Command) error {
@@ -273,9 +260,9 @@ func (h *settled) Close() error {
 	return h.settle(true, h.Host.Close())
 }
 
-// settle waits for DMA under way. When a call is over that withdraws something, nothing more may arrive; what has arrived by then
-// may still have the pattern in place of the suite's bytes.
-func (h *settled) settle(withdraws bool, err error) error {
+// settle waits for in-flight DMA after a call that returned err. If the call invalidates something, DMA
+// that lands after the call is an error. Writes whose pattern is in memory landed before.
+func (h *settled) settle(invalidates bool, err error) error {
 	h.mu.Lock()
 	allowed := h.arrived
 	for _, d := range h.rig.devices {
@@ -287,8 +274,8 @@ func (h *settled) settle(withdraws bool, err error) error {
 
 	h.under.Lock()
 	defer h.under.Unlock()
-	if err == nil && withdraws && h.arrived > allowed {
-		return errors.New("DMA has arrived after the call")
+	if err == nil && invalidates && h.arrived > allowed {
+		return errors.New("DMA landed after the call")
 	}
 	return err
 }
