@@ -10,7 +10,7 @@ import (
 
 // Node converts a node and all below it. The values of properties are shared, not copied.
 func Node(n firmware.Node) *dt.Node {
-	return dt.NewNode(n.Name, dt.WithProperty(Properties(n.Props)...), dt.WithChildren(Nodes(n.Children)...))
+	return &dt.Node{Name: n.Name, Properties: Properties(n.Props), Children: Nodes(n.Children)}
 }
 
 // Nodes converts several nodes.

@@ -48,7 +48,9 @@ func same(t *testing.T, want firmware.Node, got *dt.Node) {
 }
 
 func Example() {
-	root := dt.NewNode("", dt.WithProperty(dt.PropertyU32("#address-cells", 2), dt.PropertyU32("#size-cells", 2)))
+	root := urootdt.Node(firmware.Node{Props: []firmware.Prop{
+		firmware.Cells("#address-cells", 2), firmware.Cells("#size-cells", 2),
+	}})
 	smmu, err := firmware.SMMUNode(firmware.SMMU{Base: 0x0905_0000, PHandle: 2, EventQ: 74, PRIQ: 75, CmdSync: 76, GError: 77})
 	if err != nil {
 		panic(err)

@@ -8,8 +8,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/bridge/iommufd"
 	"github.com/go-vsmmu/vsmmuv3/firmware"
 	"github.com/go-vsmmu/vsmmuv3/firmware/urootdt"
-	"github.com/go-vsmmu/vsmmuv3/internal/fdt"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/fdt"
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pci"
 )
 
