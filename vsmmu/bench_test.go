@@ -137,7 +137,7 @@ func BenchmarkEvent(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		ev.SetInputAddr(ev.InputAddr() + 0x1000)
-		d.hostEvent(ev)
+		d.hostEvent(ev, true)
 		d.Store(smmuv3.RegEVENTQ_CONS, 4, d.Load(smmuv3.RegEVENTQ_PROD, 4))
 	}
 }

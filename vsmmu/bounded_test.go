@@ -3,6 +3,7 @@ package vsmmu
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -431,4 +432,35 @@ func TestGatheredIsBounded(t *testing.T) {
 		assert.Equal(t, record.Invalidate, c.Op)
 		assert.Len(t, c.Commands, batchMax)
 	}
+}
+
+// An endpoint that asks for its STE again and again costs the engine nothing while the STE cannot be
+// fetched, and waits for a busy engine no longer than refetchWait.
+func TestSTERefetchDoesNotWaitForTheEngine(t *testing.T) {
+	r := bounded(t, 2)
+	r.mem.FailReads(guestmem.Range{GPA: strtabAt + 64, Len: 64}, nil)
+	r.GuestWrote(everywhere)
+	require.Equal(t, smmuv3.FSTEFetch, r.stage(1).Cause)
+	r.idle()
+
+	r.engine.Lock()
+	for range 100 {
+		assert.False(t, r.refetchSTE(1))
+	}
+	assert.False(t, r.pending.Load())
+	assert.False(t, r.refetch.Load())
+	r.mem.Heal()
+	began := time.Now()
+	assert.False(t, r.refetchSTE(1), "the engine is busy")
+	assert.GreaterOrEqual(t, time.Since(began), refetchWait)
+	r.engine.Unlock()
+
+	r.idle()
+	assert.NotEqual(t, smmuv3.FSTEFetch, r.stage(1).Cause, "but it has been asked")
+	assert.Nil(t, r.refetches.done, "and nobody is remembered")
+
+	require.NoError(t, r.Close())
+	began = time.Now()
+	assert.False(t, r.refetchSTE(1))
+	assert.Less(t, time.Since(began), refetchWait)
 }

@@ -123,12 +123,14 @@ type Device struct {
 	access *[numWords]access
 	sealed atomic.Bool // every register is zero for good
 
+	refetches refetches
+
 	eventq eventQueue
 	priq   priQueue
 	irq    interrupts
 
 	failed  atomic.Bool // Service Failure Mode: failure is set
-	refetch atomic.Bool // a host has met an STE that could not be fetched
+	refetch atomic.Bool // STEs whose fetch failed are to be fetched again
 	pending atomic.Bool // the engine may have something to do
 	wake    chan struct{}
 	quit    chan struct{}
@@ -154,24 +156,25 @@ func New(cfg Config) (*Device, error) {
 		gbpa = smmuv3.GBPA_ABORT
 	}
 	d := &Device{
-		ids:      &ids,
-		commands: smmuv3.NewCommandSet(ids),
-		mem:      cfg.Memory,
-		watch:    cfg.Watch,
-		dirty:    cfg.Dirty,
-		trace:    cfg.Trace,
-		log:      cfg.Log,
-		reset:    resetValues(&ids, gbpa),
-		access:   accesses(&ids),
-		streams:  trap.NewStreams(cfg.Memory, ids, cfg.Trace.Bind),
-		admitted: map[bridge.Host]*host{},
-		gbpa:     gbpa,
-		irq:      interrupts{out: cfg.Interrupts},
-		eventq:   eventQueue{outputQueue: outputQueue{queueRegs: &eventqRegs}, stalls: newStalls(&ids)},
-		priq:     priQueue{outputQueue: outputQueue{queueRegs: &priqRegs}, reader: trap.NewReader(cfg.Memory)},
-		wake:     make(chan struct{}, 1),
-		quit:     make(chan struct{}),
-		done:     make(chan struct{}),
+		ids:       &ids,
+		commands:  smmuv3.NewCommandSet(ids),
+		mem:       cfg.Memory,
+		watch:     cfg.Watch,
+		dirty:     cfg.Dirty,
+		trace:     cfg.Trace,
+		log:       cfg.Log,
+		reset:     resetValues(&ids, gbpa),
+		access:    accesses(&ids),
+		streams:   trap.NewStreams(cfg.Memory, ids, cfg.Trace.Bind),
+		admitted:  map[bridge.Host]*host{},
+		gbpa:      gbpa,
+		irq:       interrupts{out: cfg.Interrupts},
+		eventq:    eventQueue{outputQueue: outputQueue{queueRegs: &eventqRegs}, stalls: newStalls(&ids)},
+		priq:      priQueue{outputQueue: outputQueue{queueRegs: &priqRegs}, reader: trap.NewReader(cfg.Memory)},
+		wake:      make(chan struct{}, 1),
+		refetches: refetches{reader: trap.NewReader(cfg.Memory)},
+		quit:      make(chan struct{}),
+		done:      make(chan struct{}),
 	}
 	d.putRegisters(d.reset)
 	_ = d.configure(false) // of no streams

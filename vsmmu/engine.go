@@ -240,38 +240,6 @@ func (d *Device) settle(st *trap.Stream, outcome trap.Outcome, err error) {
 	}
 }
 
-// retryFetches looks again at the streams whose STE could not be fetched: a
-// failed fetch is not cached, and the next transaction tries anew (§3.21.3).
-// Here it is the transaction before that asks for it. An endpoint may do so without end,
-// so that no more of the budget is taken from commands than there are such streams.
-func (d *Device) retryFetches(b *budget) (done bool) {
-	if !d.refetch.Load() {
-		return true
-	}
-	all := d.streams.All()
-	if !b.spend(min(len(all), costAhead)) {
-		return false
-	}
-	unread := func(st *trap.Stream) bool { return st.Stage().Cause == smmuv3.FSTEFetch }
-	cost := 0
-	for _, st := range all {
-		if unread(st) {
-			cost += costHost
-		}
-	}
-	if !b.spend(min(cost, costAhead)) {
-		return false
-	}
-	d.refetch.Store(false)
-	for _, st := range all {
-		if unread(st) {
-			d.refresh(st)
-		}
-	}
-	d.tellWatch()
-	return true
-}
-
 // tellWatch tells the embedder where the streams' configuration lies, if that
 // has changed.
 func (d *Device) tellWatch() {
@@ -319,14 +287,4 @@ func (d *Device) fail(why error) {
 	}
 	d.endAllStalled() // the guest cannot any more
 	d.activate(smmuv3.GERROR_SFM_ERR)
-}
-
-// hostEvent takes a fault in from a host.
-func (d *Device) hostEvent(ev smmuv3.Event) {
-	d.deliver(ev)
-	if ev.Type() == smmuv3.FSTEFetch {
-		d.refetch.Store(true)
-		d.pending.Store(true)
-		d.wakeWorker()
-	}
 }

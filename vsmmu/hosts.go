@@ -79,7 +79,8 @@ func (d *Device) admit(b bridge.Host) (*host, error) {
 // claim makes the host this device's. A host of another device is refused with
 // bridge.ErrInUse.
 func (d *Device) claim(h *host, pages bridge.PageRequester) error {
-	if err := h.Events(d.hostEvent); err != nil {
+	asker, asks := h.Host.(bridge.STERefetcher)
+	if err := h.Events(func(ev smmuv3.Event) { d.hostEvent(ev, !asks) }); err != nil {
 		return fmt.Errorf("host: %w", err)
 	}
 	err := h.SetGuestIDs(*d.ids)
@@ -89,12 +90,27 @@ func (d *Device) claim(h *host, pages bridge.PageRequester) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("host: %w", err), h.Events(nil))
 	}
+	if asks {
+		asker.SetSTERefetch(d.refetchSTE)
+	}
 	return nil
+}
+
+// hostEvent delivers a fault from a host. With refetch, an F_STE_FETCH requests that the STE be fetched
+// again for the next transaction.
+func (d *Device) hostEvent(ev smmuv3.Event, refetch bool) {
+	d.deliver(ev)
+	if refetch && ev.Type() == smmuv3.FSTEFetch {
+		d.requestRefetch()
+	}
 }
 
 // release gives the host back, for another device to claim.
 func (d *Device) release(h *host) error {
 	err := h.Events(nil)
+	if asker, ok := h.Host.(bridge.STERefetcher); ok {
+		asker.SetSTERefetch(nil)
+	}
 	if d.ids.Has(smmuv3.PRI) {
 		err = errors.Join(err, h.Host.(bridge.PageRequester).PageRequests(nil))
 	}

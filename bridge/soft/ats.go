@@ -68,16 +68,25 @@ func (e *Endpoint) Translate(iova uint64, write bool) (Translation, error) {
 // Translate is Endpoint.Translate with the port's attributes: Instruction asks for the
 // permission to execute, and like Privileged counts only with a SubstreamID (§13.7).
 func (p Port) Translate(iova uint64, write bool) (Translation, error) {
-	b, section, f := p.ep.beginATS()
-	if f == nil {
-		defer section.Leave()
+	var a access
+	for {
+		b, section, f := p.ep.beginATS()
 		var t Translation
-		if t, f = b.request(iova, p.attrs, write); f == nil {
-			return t, nil
+		if f == nil {
+			if ask := b.refetch(&a); ask != nil {
+				section.Leave()
+				ask(b.sid)
+				continue
+			}
+			t, f = b.request(iova, p.attrs, write)
+			section.Leave()
 		}
+		if f != nil {
+			f.Op, f.IOVA = "translate", iova
+			return Translation{}, f
+		}
+		return t, nil
 	}
-	f.Op, f.IOVA = "translate", iova
-	return Translation{}, f
 }
 
 // beginATS is begin, for those who may use ATS.
@@ -212,6 +221,10 @@ func (e *Endpoint) translated(p []byte, addr guestmem.GPA, write bool) error {
 			var n int
 			if f = b.permitTranslated(uint64(at), &a); f == nil {
 				n, f = b.direct(p[done:], at, write)
+			} else if ask := b.refetch(&a); ask != nil {
+				section.Leave()
+				ask(b.sid)
+				continue
 			}
 			section.Leave()
 			done += n

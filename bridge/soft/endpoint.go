@@ -74,6 +74,8 @@ type access struct {
 	attrs Attrs
 	need  permissions // the one that lets it pass
 	write bool
+	// refetched is the binding for which the device has been asked to fetch the STE again.
+	refetched *binding
 }
 
 // access is one of the port's.
@@ -169,6 +171,9 @@ func (b *binding) transact(s guestmem.Section, p []byte, iova uint64, a *access)
 // stall. That is done before the transaction counts as over, so that no event
 // comes after an invalidation that made it obsolete (§4.7.3).
 func (b *binding) refuse(p []byte, iova uint64, r *refusal, a *access) (int, *Fault) {
+	if ask := b.refetch(a); ask != nil {
+		return 0, &Fault{StreamID: b.sid, refetch: ask}
+	}
 	s := b.stall(r)
 	report := !r.silent && r.event != (smmuv3.Event{})
 	if report && b.host.sink != nil {

@@ -30,6 +30,8 @@ type Fault struct {
 	Err      error
 
 	stalled *stalled // nil unless it waits for the guest
+	// refetch is not nil if the transaction is not over: it first has the STE fetched again.
+	refetch func(smmuv3.StreamID) bool
 }
 
 func (f *Fault) Error() string {

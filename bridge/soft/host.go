@@ -54,6 +54,8 @@ type Host struct {
 	swap   guestmem.Swapper // nil without HTTU
 	msi    func(smmuv3.StreamID, guestmem.GPA, uint32) error
 	sink   func(smmuv3.Event)
+	// refetch asks the device to fetch an STE again; nil if there is none to ask.
+	refetch func(smmuv3.StreamID) bool
 	// Of ATS and PRI.
 	requests   func(smmuv3.PageRequest)
 	atcTimeout time.Duration
@@ -77,6 +79,7 @@ var (
 	_ bridge.Host          = (*Host)(nil)
 	_ bridge.Staller       = (*Host)(nil)
 	_ bridge.PageRequester = (*Host)(nil)
+	_ bridge.STERefetcher  = (*Host)(nil)
 )
 
 // New makes a host, or says what is wrong with the configuration.

@@ -99,9 +99,13 @@ func (b *binding) stall(r *refusal) *stalled {
 }
 
 // wait returns what becomes of a transaction that failed: that is known already,
-// unless it stalls. The fault is then one to return if the answer is an abort.
-// The caller is in no section.
+// unless it stalls or its STE is to be fetched again. The fault is then one to return
+// if the answer is an abort. The caller is in no section.
 func (f *Fault) wait() bridge.Resumption {
+	if f.refetch != nil {
+		f.refetch(f.StreamID)
+		return bridge.Retry
+	}
 	if f.stalled == nil {
 		return bridge.TerminateAbort
 	}
