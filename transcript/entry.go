@@ -391,8 +391,14 @@ func (b *Pulse) answer(c *coder)   { c.error(&b.Err) }
 func (b *MSI) question(c *coder) { num(c, &b.Addr); num(c, &b.Data) }
 func (b *MSI) answer(c *coder)   { c.error(&b.Err) }
 
-func (b *Command) question(c *coder) { words(c, b.Command[:]); num(c, &b.Code) }
-func (b *Command) answer(*coder)     {}
+func (b *Command) question(c *coder) {
+	words(c, b.Command[:])
+	if num(c, &b.Code); b.Code > 0x7f { // CMDQ_CONS.ERR has seven bits (§6.3.28)
+		c.fail(fmt.Errorf("command error code %#x", uint32(b.Code)))
+		b.Code = smmuv3.CERROR_NONE
+	}
+}
+func (b *Command) answer(*coder) {}
 
 func (b *Event) question(c *coder) {
 	words(c, b.Event[:])
@@ -444,7 +450,7 @@ func (b *HostClaim) answer(c *coder)   { c.error(&b.Err) }
 func (c *coder) fate(f *vsmmu.Fate) {
 	num(c, f)
 	if *f > vsmmu.Held {
-		c.fail(fmt.Errorf("a fate %d", uint8(*f)))
+		c.fail(fmt.Errorf("unknown fate %d", uint8(*f)))
 		*f = vsmmu.Discarded
 	}
 }
@@ -465,7 +471,7 @@ func micros(us uint64) time.Duration {
 func (c *coder) stage(g *bridge.GuestStage) {
 	num(c, &g.Disposition)
 	if g.Disposition > bridge.TranslateNested || c.v1 && g.Disposition > bridge.Translate {
-		c.fail(fmt.Errorf("a stage of disposition %d", uint8(g.Disposition)))
+		c.fail(fmt.Errorf("unknown disposition %d", uint8(g.Disposition)))
 		g.Disposition = bridge.Abort
 	}
 	c.bool(&g.Disabled)

@@ -182,6 +182,7 @@ func TestForeignFiles(t *testing.T) {
 		"a list that is too long":    {file(t, `{}`, []byte{12, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f}), ErrCorrupt},
 		"a frame that is too long":   {pack(t, []byte{2, '{', '}', 0xff, 0xff, 0xff, 0x7f}), ErrCorrupt},
 		"a stage of no disposition":  {file(t, `{}`, []byte{10, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}), ErrCorrupt},
+		"a code of eight bits":       {file(t, `{}`, []byte{15, 0, 0x46, 0, 0x80, 0x01}), ErrCorrupt},
 		"an event of no fate":        {file(t, `{}`, []byte{16, 0, 0, 0, 0, 0, 6}), ErrCorrupt},
 	} {
 		t.Run(name, func(t *testing.T) {

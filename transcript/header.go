@@ -78,6 +78,13 @@ func preamble() []byte {
 	return append([]byte(magic), Version&0xff, Version>>8)
 }
 
+// IsTranscript reports whether a file that starts with head is a transcript of any version, whole or
+// cut off. Eight bytes of head suffice.
+func IsTranscript(head []byte) bool {
+	n := min(len(head), len(magic))
+	return n > 0 && string(head[:n]) == magic[:n]
+}
+
 // readPreamble reads the bytes before the compressed part and returns the version.
 func readPreamble(r *source) (version int, err error) {
 	p := make([]byte, len(magic)+2)

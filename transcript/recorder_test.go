@@ -150,7 +150,7 @@ func TestEveryCutMatchesErrCut(t *testing.T) {
 		do   func(*Recorder)
 		want string
 	}{
-		"large entry": {func(r *Recorder) { _ = r.Restore(make([]byte, maxFrame)) }, "an entry of 65541 bytes"},
+		"large entry": {func(r *Recorder) { _ = r.Restore(make([]byte, maxFrame)) }, "the maximum is 65536"},
 		"many hosts": {func(r *Recorder) {
 			for i := range maxHosts + 1 {
 				h := record.New(bridge.Capabilities{IDs: guestIDs})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,45 +12,47 @@ import (
 	"os"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/cli"
-
 	"github.com/go-vsmmu/vsmmuv3/internal/replay"
 	"github.com/go-vsmmu/vsmmuv3/transcript"
 )
 
 const replayUsage = `Usage: vsmmu replay [flags] [FILE]
 
-Does to a virtual SMMUv3 again what the guest in a transcript did to one, checks that it does the same, and shows what
-that was. Without a FILE it is a stock Debian kernel that brings the SMMU up and drives its disks. The testbed's boot
--record FILE makes transcripts.
+Replays a recorded guest against a new device, checks that the device behaves the same, and shows what the guest did.
+FILE is a transcript, which package transcript and the testbed's boot -record FILE make. Without FILE, replay uses
+a transcript that comes with the program: a boot of Debian's kernel with DMA by two disks.
+
+A trace is written after the output. It replaces an earlier trace, once it is complete, but no other file: replay refuses
+a FILE that is a transcript, its own input or anything else that is not a trace. A device such as /dev/stdout is allowed.
+
+Exit status:
+  0  the device behaved the same
+  1  the device behaved differently
+  2  FILE is not a transcript or cannot be read, a flag is invalid, or the output or the trace cannot be written
 
 Flags:
 `
 
 func replayCommand(args []string, stdout, stderr io.Writer) int {
 	f := flag.NewFlagSet("replay", flag.ContinueOnError)
-	f.SetOutput(io.Discard)
-	f.Usage = func() {}
 	asJSON := f.Bool("json", false, "print JSON, for programs")
-	trace := f.String("trace", "", "where a trace for ui.perfetto.dev or chrome://tracing goes, `FILE`")
-	restored := f.Bool("restored", false, "save the device at every step, throw it away, and go on with one that it is restored into")
-	switch err := f.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, replayUsage)
-		f.SetOutput(stdout)
-		f.PrintDefaults()
-		return cli.OK
-	case err != nil:
-		return complain(stderr, fmt.Errorf("%w: see vsmmu replay -h", err))
-	case f.NArg() > 1:
+	trace := f.String("trace", "", "write a trace for ui.perfetto.dev or chrome://tracing to `FILE`")
+	restored := f.Bool("restored", false, "save the device at every step and restore it into a new one")
+	if code, done := program.Parsed(cli.Parse(f, args, replayUsage, stdout), "replay", stderr); done {
+		return code
+	}
+	if f.NArg() > 1 {
 		return complain(stderr, fmt.Errorf("unexpected argument %q after FILE: see vsmmu replay -h", f.Arg(1)))
 	}
-	t, err := readTranscript(f.Arg(0))
+	t, input, err := readTranscript(f.Args())
 	if err != nil {
 		return complain(stderr, err)
 	}
-	if *trace != "" {
-		if err := writeTrace(*trace, t); err != nil {
-			return complain(stderr, err)
+	defer input.Close() // nil or not
+	var out *traceFile
+	if set(f, "trace") {
+		if out, err = openTrace(*trace, input, stdout, stderr); err != nil {
+			return complain(stderr, fmt.Errorf("write the trace: %w", err))
 		}
 	}
 	s, err := replay.Run(context.Background(), t, *restored)
@@ -64,40 +67,42 @@ func replayCommand(args []string, stdout, stderr io.Writer) int {
 	} else {
 		err = s.Text(stdout, cli.Columns(stdout), cli.Coloured(stdout))
 	}
-	switch {
-	case err != nil:
-		return complain(stderr, err)
-	case !s.OK:
-		return cli.Failed
+	code := cli.OK
+	if !s.OK {
+		code = cli.Failed
 	}
-	return cli.OK
+	// The summary is out by now: a trace that cannot be written takes nothing away.
+	if err != nil {
+		code = cmp.Or(code, complain(stderr, err))
+	}
+	if out != nil {
+		if err := out.write(t); err != nil {
+			code = cmp.Or(code, complain(stderr, fmt.Errorf("write the trace: %s: %w", *trace, err)))
+		}
+	}
+	return code
 }
 
-// readTranscript reads a file, or without a name the transcript that comes with the program.
-func readTranscript(name string) (*transcript.Transcript, error) {
-	if name == "" {
-		return transcript.Read(bytes.NewReader(replay.Debian))
+// set reports whether a flag was given.
+func set(f *flag.FlagSet, name string) (ok bool) {
+	f.Visit(func(f *flag.Flag) { ok = ok || f.Name == name })
+	return ok
+}
+
+// readTranscript reads the transcript that files names, or the one in the program. It returns the open
+// file, by which a trace is recognised as the input.
+func readTranscript(files []string) (*transcript.Transcript, *os.File, error) {
+	if len(files) == 0 {
+		t, err := transcript.Read(bytes.NewReader(replay.Debian))
+		return t, nil, err
 	}
-	file, err := os.Open(name)
+	file, err := os.Open(files[0])
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	defer file.Close()
 	t, err := transcript.Read(file)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, nil, errors.Join(fmt.Errorf("%s: %w", files[0], err), file.Close())
 	}
-	return t, nil
-}
-
-func writeTrace(name string, t *transcript.Transcript) error {
-	var b bytes.Buffer
-	err := replay.Chrome(&b, t)
-	if err == nil {
-		err = os.WriteFile(name, b.Bytes(), 0o644)
-	}
-	if err != nil {
-		return fmt.Errorf("the trace: %w", err)
-	}
-	return nil
+	return t, file, nil
 }

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,7 +13,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/transcript"
 )
 
-// traceEvent is an event of the Trace Event Format, which Perfetto and chrome://tracing show. Times are in microseconds.
+// traceEvent is an event of the Trace Event Format. Times are in microseconds.
 type traceEvent struct {
 	Name  string         `json:"name"`
 	Phase string         `json:"ph"`
@@ -32,18 +33,25 @@ const (
 	phaseMetadata = "M"
 )
 
-// The rows; streams have one each from rowStreams on.
+// The rows. The first maxListed streams have one each from rowStreams on; all others share one.
 const (
 	rowBoot = iota + 1
 	rowCommands
 	rowEvents
 	rowHost
 	rowInterrupts
+	rowOthers
 	rowStreams
 )
 
-// counterEvery is how often the bytes of a stream's DMA are told.
+// counterEvery is the least time between two values of a stream's DMA counter.
 const counterEvery = 10 * time.Millisecond
+
+// chromeHead starts every trace.
+const chromeHead = `{"displayTimeUnit":"ms","traceEvents":[`
+
+// IsChrome reports whether a file that starts with head is a trace that Chrome wrote.
+func IsChrome(head []byte) bool { return bytes.HasPrefix(head, []byte(chromeHead)) }
 
 // tracer turns entries into events.
 type tracer struct {
@@ -51,10 +59,11 @@ type tracer struct {
 	out     *bufio.Writer
 	n       int
 	err     error
-	rows    map[smmuv3.StreamID]int
+	rows    map[smmuv3.StreamID]int // at most maxListed
+	others  bool                    // rowOthers is named
 	stages  map[smmuv3.StreamID]*span
 	stage   *span         // of the boot
-	command time.Duration // when the command under way began
+	command time.Duration // the start of the current command
 	moved   map[smmuv3.StreamID]*moved
 }
 
@@ -66,27 +75,33 @@ type span struct {
 
 type moved struct {
 	read, written uint64
-	told          time.Duration
+	shown         time.Duration // the time of the last counter value
 }
 
-// Chrome writes a transcript as a trace: a row for the stages of the boot, the command queue, the event queue, the calls
-// of hosts and the interrupts, and one for each stream with the stages that were bound.
-func Chrome(w io.Writer, t *transcript.Transcript) error {
-	c := &tracer{
+// Chrome writes a transcript as a trace for ui.perfetto.dev and chrome://tracing. It has a row for the
+// stages of the boot, the command queue, the event queue, the calls of hosts, the interrupts, and each
+// stream with the stages that were bound.
+func Chrome(w io.Writer, t *transcript.Transcript) error { return newTracer(w, t).all() }
+
+func newTracer(w io.Writer, t *transcript.Transcript) *tracer {
+	return &tracer{
 		t: t, out: bufio.NewWriter(w), rows: map[smmuv3.StreamID]int{},
 		stages: map[smmuv3.StreamID]*span{}, moved: map[smmuv3.StreamID]*moved{},
 	}
-	c.write(`{"displayTimeUnit":"ms","traceEvents":[`)
-	c.meta("process_name", 0, map[string]any{"name": "vsmmu: " + t.Title})
+}
+
+func (c *tracer) all() error {
+	c.write(chromeHead)
+	c.meta("process_name", 0, map[string]any{"name": "vsmmu: " + c.t.Title})
 	for row, name := range map[int]string{
 		rowBoot: "the guest", rowCommands: "command queue", rowEvents: "event queue", rowHost: "host calls", rowInterrupts: "interrupts",
 	} {
 		c.row(row, name)
 	}
-	for _, e := range t.Entries {
+	for _, e := range c.t.Entries {
 		c.entry(e)
 	}
-	end := t.Lasted()
+	end := c.t.Lasted()
 	c.close(rowBoot, c.stage, end)
 	for sid, s := range c.stages {
 		c.close(c.stream(sid), s, end)
@@ -116,6 +131,9 @@ func (c *tracer) entry(e transcript.Entry) {
 		c.span(rowHost, "bind", e.At-b.Took, b.Took, map[string]any{"call": b.String()})
 		if b.Err == nil {
 			row := c.stream(b.StreamID)
+			if row == rowOthers {
+				return
+			}
 			c.close(row, c.stages[b.StreamID], e.At)
 			c.stages[b.StreamID] = &span{short(b.Stage), e.At, map[string]any{"stage": b.Stage.String()}}
 		}
@@ -142,9 +160,12 @@ func (c *tracer) dma(at time.Duration, b *transcript.DMA) {
 		c.instant(c.stream(b.StreamID), "DMA refused", at, map[string]any{"dma": b.String()})
 		return
 	}
+	if c.stream(b.StreamID) == rowOthers {
+		return
+	}
 	m := c.moved[b.StreamID]
 	if m == nil {
-		m = &moved{told: -counterEvery}
+		m = &moved{shown: -counterEvery}
 		c.moved[b.StreamID] = m
 	}
 	if b.Write {
@@ -152,14 +173,14 @@ func (c *tracer) dma(at time.Duration, b *transcript.DMA) {
 	} else {
 		m.read += b.Len
 	}
-	if at-m.told >= counterEvery {
-		m.told = at
+	if at-m.shown >= counterEvery {
+		m.shown = at
 		c.event(traceEvent{Name: "DMA of " + c.name(b.StreamID), Phase: phaseCounter, At: at.Microseconds(),
 			Args: map[string]any{"bytes read": m.read, "bytes written": m.written}})
 	}
 }
 
-// short is a stage in two words.
+// short returns a stage in two words.
 func short(g bridge.GuestStage) string {
 	if g.Disabled {
 		return g.Disposition.String() + " (SMMU disabled)"
@@ -174,14 +195,22 @@ func (c *tracer) name(sid smmuv3.StreamID) string {
 	return fmt.Sprintf("stream %v", sid)
 }
 
-// stream is the row of a stream.
+// stream returns the row of a stream.
 func (c *tracer) stream(sid smmuv3.StreamID) int {
 	row, ok := c.rows[sid]
-	if !ok {
-		row = rowStreams + len(c.rows)
-		c.rows[sid] = row
-		c.row(row, c.name(sid))
+	switch {
+	case ok:
+		return row
+	case len(c.rows) == maxListed:
+		if !c.others {
+			c.others = true
+			c.row(rowOthers, "other streams")
+		}
+		return rowOthers
 	}
+	row = rowStreams + len(c.rows)
+	c.rows[sid] = row
+	c.row(row, c.name(sid))
 	return row
 }
 

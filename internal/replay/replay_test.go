@@ -147,6 +147,41 @@ func TestOddTranscripts(t *testing.T) {
 	assert.Equal(t, map[string]uint64{"event 0xee (aborted)": 1}, Summarize(odd).Events)
 }
 
+// However many streams and stages a transcript names, the summary and the trace list a bounded number.
+func TestListsAreBounded(t *testing.T) {
+	tr := &transcript.Transcript{}
+	for sid := range smmuv3.StreamID(maxListed + 10) {
+		for _, b := range []transcript.Body{
+			&transcript.Note{Text: "stage"},
+			&transcript.HostAttach{StreamID: sid},
+			&transcript.HostBind{StreamID: sid, Stage: bridge.GuestStage{Disposition: bridge.Bypass}},
+			&transcript.HostBind{StreamID: sid},
+			&transcript.DMA{StreamID: sid, Len: 1},
+			&transcript.HostDetach{StreamID: sid},
+		} {
+			tr.Entries = append(tr.Entries, transcript.Entry{Body: b})
+		}
+	}
+	s := Summarize(tr)
+	assert.Len(t, s.Streams, maxListed)
+	assert.Len(t, s.Stages, maxListed)
+	binds := 0
+	for _, st := range s.Streams {
+		binds += len(st.Binds)
+	}
+	assert.Equal(t, maxListed, binds)
+	assert.Equal(t, LeftOut{StreamEntries: 40, Binds: maxListed + 20, Stages: 10}, s.LeftOut)
+
+	var b bytes.Buffer
+	c := newTracer(&b, tr)
+	require.NoError(t, c.all())
+	assert.True(t, json.Valid(b.Bytes()))
+	assert.Len(t, c.rows, maxListed)
+	assert.LessOrEqual(t, len(c.moved), maxListed)
+	assert.Empty(t, c.stages)
+	assert.Equal(t, 1, strings.Count(b.String(), `"other streams"`))
+}
+
 // The trace has a row for the command queue, the event queue, host calls, interrupts and every stream, and each stream's
 // row says at any time which stage is bound.
 func TestChromeTrace(t *testing.T) {

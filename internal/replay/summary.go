@@ -1,4 +1,4 @@
-// Package replay shows transcripts: what a guest did to the SMMU, in figures, in words, and as a trace to look at.
+// Package replay shows transcripts: as figures, as text, and as a trace for a viewer.
 package replay
 
 import (
@@ -15,22 +15,23 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// Debian is the transcript of a stock Debian kernel that brings the SMMU up and drives its disks.
+// Debian is the transcript of a boot of Debian's kernel with DMA by two disks.
 //
 //go:embed debian.vsmmu
 var Debian []byte
 
-// Summary is what a transcript shows, and how its replay ended.
+// Summary says what a transcript shows and how its replay ended. Lists have at most maxListed elements;
+// LeftOut counts the others.
 type Summary struct {
 	Title    string    `json:"title"`
 	Recorded time.Time `json:"recorded,omitzero"`
-	Seconds  float64   `json:"seconds"` // that the recording lasted
+	Seconds  float64   `json:"seconds"` // the length of the recording
 	Entries  int       `json:"entries"`
-	Cut      string    `json:"cut,omitempty"` // why the recording ends before the device did
+	Cut      string    `json:"cut,omitempty"` // why the recording ends before the device
 
-	// Restored says that the device was saved, thrown away and restored at every step of the replay.
+	// Restored says that the replay saved the device at every step and restored it into a new one.
 	Restored bool `json:"restored,omitempty"`
-	// OK says that the device did the same again; otherwise Difference says what it did not.
+	// OK says that the device behaved the same. Otherwise Difference describes the first difference.
 	OK            bool              `json:"ok"`
 	Difference    string            `json:"difference,omitempty"`
 	ReplaySeconds float64           `json:"replay_seconds"`
@@ -40,10 +41,19 @@ type Summary struct {
 	Stores        uint64            `json:"register_stores"`
 	Commands      map[string]uint64 `json:"commands"` // by opcode
 	Invalidations uint64            `json:"invalidate_calls"`
-	Events        map[string]uint64 `json:"events"`     // by type, and fate if that is not to be recorded
-	Interrupts    map[string]uint64 `json:"interrupts"` // by line, MSIs as "MSI"
-	Faults        []Fault           `json:"faults"`     // the first of them
+	Events        map[string]uint64 `json:"events"`     // by type, and by fate if it was not recorded
+	Interrupts    map[string]uint64 `json:"interrupts"` // by line; "MSI" for messages
+	Faults        []Fault           `json:"faults"`     // the first maxFaults
 	Stages        []Stage           `json:"stages"`
+
+	LeftOut LeftOut `json:"left_out,omitzero"`
+}
+
+// LeftOut counts what a Summary does not list.
+type LeftOut struct {
+	StreamEntries uint64 `json:"stream_entries,omitempty"` // entries of streams after the first maxListed
+	Binds         uint64 `json:"binds,omitempty"`          // of all streams
+	Stages        uint64 `json:"stages,omitempty"`
 }
 
 // ID is a field of the ID registers.
@@ -52,12 +62,12 @@ type ID struct {
 	Meaning string `json:"meaning,omitempty"` // of the guest's value
 }
 
-// Stream is what became of one StreamID.
+// Stream is the history of one StreamID.
 type Stream struct {
 	StreamID uint32 `json:"stream_id"`
 	Name     string `json:"name,omitempty"`
 	Binds    []Bind `json:"binds"`
-	// DMA counts the accesses of the endpoint and the bytes that they moved.
+	// DMA counts the accesses of the endpoint and their bytes.
 	DMA struct {
 		Reads   uint64 `json:"reads"`
 		Writes  uint64 `json:"writes"`
@@ -67,13 +77,13 @@ type Stream struct {
 	} `json:"dma"`
 }
 
-// Bind is one bind-guest-stage call.
+// Bind is one Bind of a guest stage.
 type Bind struct {
 	Seconds float64 `json:"at"`
 	asjson.Bind
 }
 
-// Fault is an event that the guest was to see.
+// Fault is an event that the device reports to the guest.
 type Fault struct {
 	Seconds  float64   `json:"at"`
 	Stage    string    `json:"while,omitempty"`
@@ -84,17 +94,21 @@ type Fault struct {
 	Words    [4]uint64 `json:"words"`
 }
 
-// Stage is a stretch of the guest's boot.
+// Stage is the start of a stage of the guest's boot.
 type Stage struct {
 	Seconds float64 `json:"at"`
 	Name    string  `json:"name"`
 }
 
-// maxFaults is how many events are told one by one.
-const maxFaults = 16
+const (
+	// maxFaults bounds the events that are listed one by one.
+	maxFaults = 16
+	// maxListed bounds the streams, the binds of all streams, and the stages that are listed.
+	maxListed = 4096
+)
 
-// Run replays a transcript, on a device that is restored at every step if that is asked for, and sums it up. An error
-// says that the replay did not end by itself.
+// Run replays a transcript and returns its summary. If restored is set, a new device is restored at
+// every step. Run fails only if ctx ends.
 func Run(ctx context.Context, t *transcript.Transcript, restored bool) (*Summary, error) {
 	replay := transcript.Replay
 	if restored {
@@ -118,22 +132,27 @@ func Run(ctx context.Context, t *transcript.Transcript, restored bool) (*Summary
 	return s, nil
 }
 
-// Summarize sums a transcript up.
+// Summarize returns the summary of a transcript, without a replay.
 func Summarize(t *transcript.Transcript) *Summary {
 	s := &Summary{
 		Title: t.Title, Recorded: t.Recorded, Seconds: t.Lasted().Seconds(), Entries: len(t.Entries), Cut: t.Cut,
 		Commands: map[string]uint64{}, Events: map[string]uint64{}, Interrupts: map[string]uint64{}, IDs: ids(t.Header),
 	}
 	streams := map[smmuv3.StreamID]int{}
+	var other Stream
 	stream := func(sid smmuv3.StreamID) *Stream {
 		i, ok := streams[sid]
 		if !ok {
-			i = len(s.Streams)
+			if i = len(s.Streams); i == maxListed {
+				s.LeftOut.StreamEntries++
+				return &other
+			}
 			streams[sid] = i
 			s.Streams = append(s.Streams, Stream{StreamID: uint32(sid), Name: t.Streams[sid], Binds: []Bind{}})
 		}
 		return &s.Streams[i]
 	}
+	binds := 0
 	stage := ""
 	for _, e := range t.Entries {
 		at := e.At.Seconds()
@@ -152,10 +171,15 @@ func Summarize(t *transcript.Transcript) *Summary {
 			stream(b.StreamID)
 		case *transcript.HostBind:
 			to := stream(b.StreamID)
+			if to == &other || binds == maxListed {
+				s.LeftOut.Binds++
+				break
+			}
 			var err error
 			if b.Err != nil {
 				err = b.Err
 			}
+			binds++
 			to.Binds = append(to.Binds, Bind{at, asjson.BindOf(b.Stage, err)})
 		case *transcript.HostInvalidate:
 			s.Invalidations++
@@ -179,6 +203,10 @@ func Summarize(t *transcript.Transcript) *Summary {
 			}
 		case *transcript.Note:
 			stage = b.Text
+			if len(s.Stages) == maxListed {
+				s.LeftOut.Stages++
+				break
+			}
 			s.Stages = append(s.Stages, Stage{at, b.Text})
 		}
 	}
@@ -198,10 +226,11 @@ func (s *Stream) count(b *transcript.DMA) {
 	}
 }
 
-// ids explains the ID registers: with the host's values and the reasons, if the transcript says what they are from.
+// ids explains the ID registers. It adds the host's values and the reasons if the transcript says what
+// the registers were derived from.
 func ids(h transcript.Header) []ID {
 	var derived idr.Result
-	err := errors.New("the transcript does not say")
+	err := errors.New("no hosts in the transcript")
 	if len(h.Hosts) > 0 {
 		derived, err = idr.Derive(idr.Policy(h.Policy), h.Hosts...)
 	}
@@ -213,7 +242,7 @@ func ids(h transcript.Header) []ID {
 			d := derived.Fields[i]
 			id.Host, id.Reason = d.Host, d.Reason
 			if d.Guest != v {
-				id.Reason += fmt.Sprintf("; recorded when that still led to another value than %d", d.Guest)
+				id.Reason += fmt.Sprintf("; the current rules give %d", d.Guest)
 			}
 		}
 		all = append(all, id)
