@@ -5,9 +5,9 @@ type cdRule struct {
 	broken func(c *CD, ids *IDRegs) bool
 }
 
-// half makes one condition of a field that each half of the address space has.
+// eitherHalf makes one condition of a field that each half of the address space has.
 // A half with EPDx set is not looked at (§5.4.1.1).
-func half(broken func(c *CD, x uint, ids *IDRegs) bool) func(*CD, *IDRegs) bool {
+func eitherHalf(broken func(c *CD, x uint, ids *IDRegs) bool) func(*CD, *IDRegs) bool {
 	return func(c *CD, ids *IDRegs) bool {
 		return !c.EPDx(0) && broken(c, 0, ids) || !c.EPDx(1) && broken(c, 1, ids)
 	}
@@ -25,7 +25,7 @@ var cdRules = []cdRule{
 	{Rule{Section: "5.4.2", Text: "S asks for termination on an SMMU that always stalls"},
 		func(c *CD, ids *IDRegs) bool { return ids.Get(StallModel) == StallForced && !c.S() }},
 	{Rule{Section: "5.4.2", Text: "ENDI is an endianness of tables that the SMMU does not have"},
-		half(func(c *CD, _ uint, ids *IDRegs) bool {
+		eitherHalf(func(c *CD, _ uint, ids *IDRegs) bool {
 			e := ids.Get(TTENDIAN)
 			return e == TTENDIANLittle && c.ENDI() || e == TTENDIANBig && !c.ENDI()
 		})},
@@ -55,7 +55,7 @@ var cdRules = []cdRule{
 	{Rule{Section: "5.4.2", Text: "ASID does not fit into eight bits"},
 		func(c *CD, ids *IDRegs) bool { return !ids.Has(ASID16) && c.ASID()>>8 != 0 }},
 	{Rule{Section: "5.4.2", Text: "TxSZ is out of range"},
-		half(func(c *CD, x uint, ids *IDRegs) bool {
+		eitherHalf(func(c *CD, x uint, ids *IDRegs) bool {
 			if !c.AA64() {
 				return false // three bits, all valid
 			}
@@ -63,11 +63,11 @@ var cdRules = []cdRule{
 			return c.TxSZ(x) < least || c.TxSZ(x) > most
 		})},
 	{Rule{Section: "5.4.2", Text: "TGx is a granule that the SMMU does not have"},
-		half(func(c *CD, x uint, ids *IDRegs) bool {
+		eitherHalf(func(c *CD, x uint, ids *IDRegs) bool {
 			return c.AA64() && !ids.HasGranule(c.TGx(x))
 		})},
 	{Rule{Section: "5.4.2", Text: "TTBx is beyond the effective output address size"},
-		half(func(c *CD, x uint, ids *IDRegs) bool {
+		eitherHalf(func(c *CD, x uint, ids *IDRegs) bool {
 			size := uint(40)
 			if c.AA64() {
 				size = c.OutputBits(ids)

@@ -102,8 +102,8 @@ func TestCDSetters(t *testing.T) {
 		{"TBI1", func(c *CD, on bool) { c.SetTBIx(1, on) }, CD{1 << 39}},
 		{"HAD1", func(c *CD, on bool) { c.SetHADx(1, on) }, CD{0, 0, 1 << 1}},
 		{"E0PD0", func(c *CD, on bool) { c.SetE0PDx(0, on) }, CD{0, 1 << 2}},
-		{"TTB0", func(c *CD, on bool) { c.SetTTBx(0, -uint64(one(on))) }, CD{0, 0xf_ffff_ffff_fff0}},
-		{"TTB1", func(c *CD, on bool) { c.SetTTBx(1, -uint64(one(on))) }, CD{0, 0, 0xf_ffff_ffff_fff0}},
+		{"TTB0", func(c *CD, on bool) { c.SetTTBx(0, -uint64(one(on))) }, CD{0, 0xff_ffff_ffff_fff0}},
+		{"TTB1", func(c *CD, on bool) { c.SetTTBx(1, -uint64(one(on))) }, CD{0, 0, 0xff_ffff_ffff_fff0}},
 		{"MAIR", func(c *CD, on bool) { c.SetMAIR(-uint64(one(on))) }, CD{0, 0, 0, ^uint64(0)}},
 		{"AMAIR", func(c *CD, on bool) { c.SetAMAIR(-uint64(one(on))) }, CD{0, 0, 0, 0, ^uint64(0)}},
 	} {

@@ -38,7 +38,7 @@ func TestFields(t *testing.T) {
 			"an STE of stage 2", STE{0x0d, 0, 0x0408_0000_0000_0007 | 25<<32, 0x1234_5670}.Fields(),
 			"V[0]=0x1 Config[3:1]=0x6 S2VMID[143:128]=0x7 S2T0SZ[165:160]=0x19 S2AA64[179]=0x1 S2R[186]=0x1 S2TTB[247:196]=0x12345670",
 		},
-		{"bits of no field", STE{0x9, 1 << 63}.Fields(), "V[0]=0x1 Config[3:1]=0x4 reserved[127]=0x1"},
+		{"bits of no field", STE{0x9 | 1<<56}.Fields(), "V[0]=0x1 Config[3:1]=0x4 reserved[56]=0x1"},
 		{
 			"a CD as Linux writes it", CD{0x0007_6205_c080_3510, 0x4321_0000}.Fields(),
 			"V[31]=0x1 AA64[41]=0x1 ASID[63:48]=0x7 IPS[34:32]=0x5 T0SZ[5:0]=0x10 IR0[9:8]=0x1 OR0[11:10]=0x1 SH0[13:12]=0x3 TTB0[119:68]=0x43210000 TG1[23:22]=0x2 EPD1[30]=0x1 R[45]=0x1 A[46]=0x1",

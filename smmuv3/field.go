@@ -47,18 +47,19 @@ func (p place) mask() uint64 { return (1<<(p>>16) - 1) << (p & 63) }
 
 // of returns the value of the field in its double-word.
 func (p place) of(word uint64) uint64 {
-	if p&address != 0 {
-		return word & p.mask()
+	v := word & p.mask()
+	if p&address == 0 {
+		v >>= p & 63
 	}
-	return word >> (p & 63) & (1<<(p>>16) - 1)
+	return v
 }
 
 // in returns word with the field set to v, cut to the field's width.
 func (p place) in(word, v uint64) uint64 {
-	if p&address != 0 {
-		return word&^p.mask() | v&p.mask()
+	if p&address == 0 {
+		v <<= p & 63
 	}
-	return word&^p.mask() | v<<(p&63)&p.mask()
+	return word&^p.mask() | v&p.mask()
 }
 
 // bits returns word[lo+width-1:lo].

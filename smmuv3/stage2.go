@@ -26,53 +26,53 @@ type Stage2 struct {
 	S, R          bool
 }
 
-// Stage2 is the STE's stage 2, whether Config has it translate or not.
+// Stage2 returns the STE's stage 2, whether it translates or not.
 func (s *STE) Stage2() Stage2 {
 	return Stage2{
-		FWB:  bit(s[1], 25),
-		T0SZ: uint8(bits(s[2], 32, 6)),
-		SL0:  uint8(bits(s[2], 38, 2) | bits(s[3], 2, 1)<<2),
-		IR0:  uint8(bits(s[2], 40, 2)),
-		OR0:  uint8(bits(s[2], 42, 2)),
-		SH0:  uint8(bits(s[2], 44, 2)),
-		TG:   uint8(bits(s[2], 46, 2)),
-		PS:   uint8(bits(s[2], 48, 3)),
-		AA64: bit(s[2], 51),
-		ENDI: bit(s[2], 52),
-		AFFD: bit(s[2], 53),
-		PTW:  bit(s[2], 54),
-		HD:   bit(s[2], 55),
-		HA:   bit(s[2], 56),
-		S:    bit(s[2], 57),
-		R:    bit(s[2], 58),
-		HAFT: bit(s[2], 59),
-		DS:   bit(s[3], 3),
-		TTB:  s[3] & (1<<52 - 1) &^ 0xf,
+		FWB:  s.get(steS2FWB) != 0,
+		T0SZ: uint8(s.get(steS2T0SZ)),
+		SL0:  uint8(s.get(steS2SL0) | s.get(steS2SL02)<<2),
+		IR0:  uint8(s.get(steS2IR0)),
+		OR0:  uint8(s.get(steS2OR0)),
+		SH0:  uint8(s.get(steS2SH0)),
+		TG:   uint8(s.get(steS2TG)),
+		PS:   uint8(s.get(steS2PS)),
+		AA64: s.get(steS2AA64) != 0,
+		ENDI: s.get(steS2ENDI) != 0,
+		AFFD: s.get(steS2AFFD) != 0,
+		PTW:  s.get(steS2PTW) != 0,
+		HD:   s.get(steS2HD) != 0,
+		HA:   s.get(steS2HA) != 0,
+		S:    s.get(steS2S) != 0,
+		R:    s.get(steS2R) != 0,
+		HAFT: s.get(steS2HAFT) != 0,
+		DS:   s.get(steS2DS) != 0,
+		TTB:  s.get(steS2TTB),
 	}
 }
 
-// SetStage2 writes the fields of a stage 2 into the STE.
+// SetStage2 sets the STE's stage 2.
 func (s *STE) SetStage2(t Stage2) {
-	s[1] = setBit(s[1], 25, t.FWB)
-	d := setBits(s[2], 32, 6, uint64(t.T0SZ))
-	d = setBits(d, 38, 2, uint64(t.SL0))
-	d = setBits(d, 40, 2, uint64(t.IR0))
-	d = setBits(d, 42, 2, uint64(t.OR0))
-	d = setBits(d, 44, 2, uint64(t.SH0))
-	d = setBits(d, 46, 2, uint64(t.TG))
-	d = setBits(d, 48, 3, uint64(t.PS))
-	d = setBit(d, 51, t.AA64)
-	d = setBit(d, 52, t.ENDI)
-	d = setBit(d, 53, t.AFFD)
-	d = setBit(d, 54, t.PTW)
-	d = setBit(d, 55, t.HD)
-	d = setBit(d, 56, t.HA)
-	d = setBit(d, 57, t.S)
-	d = setBit(d, 58, t.R)
-	s[2] = setBit(d, 59, t.HAFT)
-	s[3] = setBits(s[3], 2, 1, uint64(t.SL0)>>2)
-	s[3] = setBit(s[3], 3, t.DS)
-	s[3] = setBits(s[3], 4, 48, t.TTB>>4)
+	s.set(steS2FWB, b2u(t.FWB))
+	s.set(steS2T0SZ, uint64(t.T0SZ))
+	s.set(steS2SL0, uint64(t.SL0))
+	s.set(steS2SL02, uint64(t.SL0)>>2)
+	s.set(steS2IR0, uint64(t.IR0))
+	s.set(steS2OR0, uint64(t.OR0))
+	s.set(steS2SH0, uint64(t.SH0))
+	s.set(steS2TG, uint64(t.TG))
+	s.set(steS2PS, uint64(t.PS))
+	s.set(steS2AA64, b2u(t.AA64))
+	s.set(steS2ENDI, b2u(t.ENDI))
+	s.set(steS2AFFD, b2u(t.AFFD))
+	s.set(steS2PTW, b2u(t.PTW))
+	s.set(steS2HD, b2u(t.HD))
+	s.set(steS2HA, b2u(t.HA))
+	s.set(steS2S, b2u(t.S))
+	s.set(steS2R, b2u(t.R))
+	s.set(steS2HAFT, b2u(t.HAFT))
+	s.set(steS2DS, b2u(t.DS))
+	s.set(steS2TTB, t.TTB)
 }
 
 // Effective is the stage 2 as an SMMU with these ID registers has it: with what

@@ -68,7 +68,7 @@ func TestStage2Layout(t *testing.T) {
 		stage2Field("S2SL0", 2, 3<<(166-128), func(t *Stage2) uint64 { return uint64(t.SL0 & 3) }, func(t *Stage2, v uint64) { t.SL0 = t.SL0&^3 | uint8(v)&3 }),
 		stage2Field("S2SL0_2", 3, 1<<(194-192), func(t *Stage2) uint64 { return uint64(t.SL0 >> 2) }, func(t *Stage2, v uint64) { t.SL0 = t.SL0&3 | uint8(v&1)<<2 }),
 		stage2Flag("S2DS", 3, 1<<(195-192), func(t *Stage2) *bool { return &t.DS }),
-		stage2Field("S2TTB", 3, 0x000f_ffff_ffff_fff0, func(t *Stage2) uint64 { return t.TTB >> 4 }, func(t *Stage2, v uint64) { t.TTB = v << 4 & 0x000f_ffff_ffff_fff0 }),
+		stage2Field("S2TTB", 3, 0x00ff_ffff_ffff_fff0, func(t *Stage2) uint64 { return t.TTB >> 4 }, func(t *Stage2, v uint64) { t.TTB = v << 4 & 0x00ff_ffff_ffff_fff0 }),
 	})
 }
 

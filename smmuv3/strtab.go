@@ -10,11 +10,8 @@ type StreamTable struct {
 	AddrMask uint64 // the output address size, which addresses are cut to
 }
 
-// Sizes in bytes of the Stream table's parts (§5.1, §5.2).
-const (
-	STESize   = 64
-	L1STDSize = 8
-)
+// L1STDSize is the size of an L1STD in bytes.
+const L1STDSize = 8
 
 // Fields of the registers.
 const (
