@@ -147,7 +147,7 @@ func New(cfg Config) (*Device, error) {
 	case cfg.IDs == smmuv3.IDRegs{}:
 		return nil, fmt.Errorf("%w: no IDs: idr.Derive makes them", ErrConfig)
 	}
-	if err := idr.Check(cfg.IDs); err != nil {
+	if err := idr.CheckDevice(cfg.IDs); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	ids := cfg.IDs

@@ -149,7 +149,7 @@ func SavedIDs(state []byte) (smmuv3.IDRegs, error) {
 	if err != nil {
 		return smmuv3.IDRegs{}, err
 	}
-	if err := idr.Check(s.IDs); err != nil {
+	if err := idr.CheckDevice(s.IDs); err != nil {
 		return smmuv3.IDRegs{}, fmt.Errorf("%w: %w", ErrState, err)
 	}
 	return s.IDs, nil

@@ -1,14 +1,29 @@
 package idr
 
-import "github.com/go-vsmmu/vsmmuv3/smmuv3"
+import (
+	"fmt"
 
-// Check reports whether the device can be an SMMU with these registers, however
-// they came about: every value has a meaning, is one that the device can carry
-// out or pass on, and agrees with the others. The error matches ErrPolicy and is
-// a *FieldError.
-func Check(guest smmuv3.IDRegs) error {
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// Check reports whether a guest may read these registers: no reserved bit is set, every value has a
+// meaning that the device or its hosts can give it, and no field contradicts another. IDR4 may have
+// any value: it is IMPLEMENTATION DEFINED.
+//
+// An error matches ErrPolicy. It is a *FieldError, but for reserved bits.
+func Check(guest smmuv3.IDRegs) error { return check(guest, true) }
+
+// CheckDevice is Check without the rules that a device works without: that a version has no feature
+// of the version after the next (§2.9), and that SMMUv3.2 with both stages has Hyp (§6.3.1).
+// Transcripts and saved states may hold registers that break them.
+func CheckDevice(guest smmuv3.IDRegs) error { return check(guest, false) }
+
+func check(guest smmuv3.IDRegs, versions bool) error {
+	if err := checkReservedBits(guest); err != nil {
+		return err
+	}
 	refuse := func(f smmuv3.IDField, why string) error {
-		return &FieldError{Field: f, Asked: guest.Get(f), Reason: why, Err: ErrPolicy}
+		return &FieldError{Field: f, Asked: guest.Get(f), Reason: why, Err: ErrPolicy, check: true}
 	}
 	for _, f := range smmuv3.IDFields() {
 		r, v := &rules[f], guest.Get(f)
@@ -22,10 +37,31 @@ func Check(guest smmuv3.IDRegs) error {
 	if f, why, ok := unmet(guest); !ok {
 		return refuse(f, why)
 	}
-	for _, d := range dependencies {
+	for i := range dependencies {
+		d := &dependencies[i]
+		if d.version && !versions {
+			continue
+		}
 		if guest.Get(d.field) > d.limit(guest) {
 			return refuse(d.field, d.reason())
 		}
 	}
 	return nil
+}
+
+func checkReservedBits(guest smmuv3.IDRegs) error {
+	var defined smmuv3.IDRegs
+	for _, f := range smmuv3.IDFields() {
+		defined.Set(f, f.Max())
+	}
+	defined.IDR[4] = ^uint32(0) // §6.3.5
+	for i, v := range guest.IDR {
+		if bits := v &^ defined.IDR[i]; bits != 0 {
+			return &reservedError{fmt.Sprintf("IDR%d", i), bits}
+		}
+	}
+	if bits := guest.AIDR &^ defined.AIDR; bits != 0 {
+		return &reservedError{"AIDR", bits}
+	}
+	return nil // IIDR has no reserved bits
 }

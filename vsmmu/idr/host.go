@@ -8,33 +8,53 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// common is what all hosts have: any of them may come to carry out what the
-// guest was shown.
-func common(hosts []bridge.Capabilities) (smmuv3.IDRegs, error) {
+// common returns what all hosts have, since any of them may execute what the guest asks for. lost
+// has the reason for each field that a host loses by a reserved value.
+func common(hosts []bridge.Capabilities) (all smmuv3.IDRegs, lost map[smmuv3.IDField]string, err error) {
 	if len(hosts) == 0 {
-		return smmuv3.IDRegs{}, fmt.Errorf("idr: %w: there is none", ErrHost)
+		return all, nil, fmt.Errorf("%w: there is no host", ErrHost)
 	}
-	all := hosts[0].IDs
+	lost = make(map[smmuv3.IDField]string)
 	for i, h := range hosts {
 		for _, f := range smmuv3.IDFields() {
 			r, v := &rules[f], h.IDs.Get(f)
-			if r.meet != nil && r.isReserved(v) {
-				return all, &FieldError{Field: f, Host: v, Err: ErrHost,
-					Reason: fmt.Sprintf("that of host %d is reserved", i)}
+			if r.meet != nil && hostReserved(f, h.IDs) {
+				reason := fmt.Sprintf("host %d reports %v %d, a reserved value", i, f, v)
+				if !r.optional {
+					return all, nil, &FieldError{Field: f, Host: v, Err: ErrHost, Reason: reason}
+				}
+				if _, ok := lost[f]; !ok {
+					lost[f] = reason
+				}
+				v = r.without
+			}
+			if i == 0 {
+				all.Set(f, v)
+				continue
 			}
 			m, ok := r.meetOrLeast(all.Get(f), v)
 			if !ok {
-				return all, &FieldError{Field: f, Host: v, Err: ErrHost,
-					Reason: fmt.Sprintf("that of host %d has nothing in common with those before it", i)}
+				return all, nil, &FieldError{Field: f, Host: v, Err: ErrHost,
+					Reason: fmt.Sprintf("host %d reports %v %d, which has nothing in common with %d of the hosts before it", i, f, v, all.Get(f))}
 			}
 			all.Set(f, m)
 		}
 	}
-	return all, nil
+	return all, lost, nil
 }
 
-// usable is what of an SMMU can be shown. FWB is the device's own to show, and
-// controls stage 2: a host whose stage 2 lacks it is one without.
+// hostReserved reports whether a host's value of a field is reserved. What no guest may be shown is
+// not, if it has a meaning for the host.
+func hostReserved(f smmuv3.IDField, host smmuv3.IDRegs) bool {
+	const oas56, withOAS56 = 7, 4
+	if f == smmuv3.OAS {
+		return host.Get(f) == oas56 && host.Version() < withOAS56 // §6.3.6
+	}
+	return rules[f].isReserved(host.Get(f))
+}
+
+// usable returns what the device can make use of. It shows FWB with stage 2, and so makes no use of
+// a stage 2 without FWB.
 func usable(host smmuv3.IDRegs) smmuv3.IDRegs {
 	if !host.Has(smmuv3.FWB) {
 		host.Set(smmuv3.S2P, 0)
@@ -42,26 +62,32 @@ func usable(host smmuv3.IDRegs) smmuv3.IDRegs {
 	return host
 }
 
-// offer is the most that a guest may be shown, before dependencies: what the
-// hosts and the device carry out, and the defaults of what is the device's own.
+// offer returns the most that a guest may be shown, before dependencies: what the hosts and the
+// device can do, and the defaults of the device's own fields.
 func offer(host smmuv3.IDRegs) (guest smmuv3.IDRegs, err error) {
+	refuse := func(f smmuv3.IDField, why string) error {
+		return &FieldError{Field: f, Host: host.Get(f), Err: ErrHost, Reason: fmt.Sprintf("%v is %d: %s", f, host.Get(f), why)}
+	}
 	for _, f := range smmuv3.IDFields() {
 		r := &rules[f]
 		v, ok := r.offered(usable(host).Get(f))
 		if !ok {
-			return guest, &FieldError{Field: f, Host: host.Get(f), Err: ErrHost, Reason: r.why}
+			return guest, refuse(f, r.why)
 		}
 		guest.Set(f, v)
 	}
-	if f, why, ok := unmet(guest); !ok {
-		return guest, &FieldError{Field: f, Host: host.Get(f), Err: ErrHost, Reason: why}
+	// Stalls are shown only if the policy asks for them, and may not be possible.
+	noStalls := guest
+	noStalls.Set(smmuv3.StallModel, smmuv3.StallTerminate)
+	if f, why, ok := unmet(noStalls); !ok {
+		return guest, refuse(f, why)
 	}
 	return guest, nil
 }
 
-// Satisfies reports whether a host can carry out all that a guest has already
-// been shown, as a host must that joins later. The error matches ErrHost and
-// wraps a *FieldError for each field in which the host falls short.
+// Satisfies reports whether a host can execute all that the guest reads, as a host must that joins
+// later. An error matches ErrHost and joins a *FieldError for each field in which the host falls
+// short.
 func Satisfies(host bridge.Capabilities, guest smmuv3.IDRegs) error {
 	var short []error
 	ids := usable(host.IDs)
@@ -70,10 +96,15 @@ func Satisfies(host bridge.Capabilities, guest smmuv3.IDRegs) error {
 		if r.meet == nil {
 			continue
 		}
+		reserved, note := hostReserved(f, ids), ""
+		if reserved {
+			note = ", a reserved value"
+			has = r.without
+		}
 		offered, ok := r.offered(has)
-		if !ok || r.isReserved(has) || !r.within(shown, offered) {
-			short = append(short, &FieldError{Field: f, Asked: shown, Host: has, Err: ErrHost,
-				Reason: fmt.Sprintf("the guest has been shown %d", shown)})
+		if reserved && !r.optional || !ok || !r.within(shown, offered) {
+			short = append(short, &FieldError{Field: f, Asked: shown, Host: host.IDs.Get(f), Err: ErrHost,
+				Reason: fmt.Sprintf("%v is %d%s, and the guest reads %d", f, host.IDs.Get(f), note, shown)})
 		}
 	}
 	return errors.Join(short...)

@@ -1,15 +1,20 @@
-// Package idr derives what a guest reads in the identification registers of
-// its SMMUv3, IDR0 to IDR5, IIDR and AIDR (IHI 0070 §6.3.1 to §6.3.8), from
-// what the hosts behind it can carry out and from what the embedder asks for.
+// Package idr derives the identification registers that a guest reads: IDR0 to IDR5, IIDR and AIDR
+// (IHI 0070 §6.3.1 to §6.3.8).
 //
-// A field is one of two things. Either hosts carry it out, and the guest is
-// shown what all of them and the device itself have in common; or it is the
-// device's own affair, with a default. The embedder's Policy may choose less of
-// the former, and anything legal of the latter. Dependencies between fields are
-// kept, AIDR's promise about IDR3 among them. The table of rules, one row for
-// each field, is in rules.go; the dependencies are in depend.go.
+// A field is of one of two kinds:
 //
-// Everything here is a pure function of its arguments.
+//   - Hosts execute it. The guest reads what all hosts and the device have in common.
+//   - The device decides it alone. The guest reads a default.
+//
+// A Policy overrides fields: it may lower those of the first kind, and choose any legal value for
+// those of the second. Derive then keeps the architecture's rules between fields. AIDR and the
+// features limit each other: a version promises its mandatory features (§6.3.4), and has no feature
+// of the version after the next (§2.9). Result says for every field why it has its value.
+//
+// The rules are tables: rules.go has a row for each field, and depend.go has the dependencies
+// between fields.
+//
+// All functions are pure: they depend on their arguments alone.
 package idr
 
 import (
@@ -20,45 +25,45 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Policy holds the fields that the embedder decides, each with exactly the
-// value that the guest shall read, in the field's own encoding. A field without
-// an entry takes its default, and so nil is a policy. Most worth a decision:
+// Policy holds the fields that the embedder decides, each with the exact value that the guest reads,
+// in the field's own encoding. A field without an entry takes its default, and so nil is a policy.
+// Fields worth a decision:
 //
 //	field              values       default  unit and meaning
-//	SIDSIZE            0 to 32      16       bits of a StreamID; with PCI at least 16
+//	SIDSIZE            0 to 32      16       bits of a StreamID; 16 or more with PCI
 //	STLevel            0, 1         1        two-level stream tables
-//	CMDQS, EVENTQS     0 to 19      8        log2 of the most entries; Linux wants CMDQS of 7 or more
+//	CMDQS, EVENTQS     0 to 19      8        log2 of the most entries; Linux needs CMDQS of 7 or more
 //	PRIQS              0 to 19      8        the same for page requests, with PRI
-//	MSI                0, 1         0        the device's own interrupts may be messages; FreeBSD wants them
-//	Implementer, Revision, Variant, ProductID  0: nobody's; what drivers choose errata by
+//	MSI                0, 1         0        the device's own interrupts may be messages; FreeBSD needs them
+//	Implementer, Revision, Variant, ProductID  0: no implementer; drivers choose errata by them
 //	OAS                0 to 6       hosts'   encoding of the output address size, the guest's physical one
 //	SSIDSIZE           0 to 20      hosts'   bits of a SubstreamID
-//	ATS                0, 1         hosts'   devices may ask for translations
-//	PRI                0, 1         hosts'   devices may ask for pages
-//	StallModel         0, 1         1        0: faults may stall, where all hosts can resume them
-//	S2P                0, 1         0        1: a stage 2 for guests that are hypervisors themselves
-//	S1P                0, 1         hosts'   0: with S2P, an SMMU that has no stage 1
+//	ATS                0, 1         hosts'   functions may request translations
+//	PRI                0, 1         hosts'   functions may request pages
+//	StallModel         0, 1         1        0: faults may stall, if all hosts can resume them
+//	S2P                0, 1         0        1: a stage 2, for guests that are hypervisors
+//	S1P                0, 1         hosts'   0: no stage 1, with S2P
 //	TTENDIAN           0, 2, 3      hosts'   endianness of translation tables
-//	HTTU, RIL, BBML …  up to the hosts'      features that hosts carry out
-//	ArchMinor          0 to 4       hosts'   the version, 1 for SMMUv3.1, as far as IDR3 keeps its promise
+//	HTTU, RIL, BBML …  up to the hosts'      features that hosts execute
+//	ArchMinor          0 to 4       hosts'   the version, 1 for SMMUv3.1; at most 1 with both stages
 //
-// What goes beyond the hosts or the device, or against another field, is an
-// error, as is anything but 0 for what a guest is never shown.
+// Derive refuses what goes beyond the hosts or the device, what contradicts another field, and
+// anything but 0 for a feature that no guest is shown.
 type Policy map[smmuv3.IDField]uint32
 
-// Field is what became of one field of the identification registers.
+// Field explains the value of one field.
 type Field struct {
 	Field smmuv3.IDField
-	// Host is what all hosts have in common. For a field that hosts are not
-	// asked about it is the least of their values, for information.
+	// Host is what all hosts have in common. For a field that the device decides alone it is the least
+	// of the hosts' values, for information.
 	Host uint32
 	// Guest is what the guest reads.
 	Guest uint32
-	// Reason says in words why.
+	// Reason says why.
 	Reason string
 }
 
-// Result is what Derive made.
+// Result is what Derive returns.
 type Result struct {
 	// IDs are the registers for the guest.
 	IDs smmuv3.IDRegs
@@ -66,13 +71,13 @@ type Result struct {
 	Fields []Field
 }
 
-// Derive makes the guest's identification registers. There must be a host: one
-// for emulated endpoints is a host too.
+// Derive returns the registers for a guest with these hosts. There must be one host or more; emulated
+// endpoints need a host, too. A host that reports a reserved value loses that feature, if there is an
+// SMMU without it. The registers always pass Check.
 //
-// An error matches ErrPolicy or ErrHost, and is a *FieldError where there is a
-// field to blame.
+// An error matches ErrPolicy or ErrHost. It is a *FieldError if a field is to blame.
 func Derive(p Policy, hosts ...bridge.Capabilities) (Result, error) {
-	host, err := common(hosts)
+	host, lost, err := common(hosts)
 	if err != nil {
 		return Result{}, err
 	}
@@ -80,22 +85,22 @@ func Derive(p Policy, hosts ...bridge.Capabilities) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if err := p.apply(&guest, host); err != nil {
+	if err := p.apply(&guest, host, lost); err != nil {
 		return Result{}, err
 	}
-	lowered, err := p.settle(&guest, host)
+	lowered, err := p.resolve(&guest, host)
 	if err != nil {
 		return Result{}, err
 	}
+	maps.Copy(lowered, lost)
 	return Result{IDs: guest, Fields: p.explain(host, guest, lowered)}, nil
 }
 
-// apply puts the policy's values in place of those that the hosts and the
-// device offer.
-func (p Policy) apply(guest *smmuv3.IDRegs, host smmuv3.IDRegs) error {
+// apply puts the policy's values in place of those that the hosts and the device offer.
+func (p Policy) apply(guest *smmuv3.IDRegs, host smmuv3.IDRegs, lost map[smmuv3.IDField]string) error {
 	for _, f := range slices.Sorted(maps.Keys(p)) {
 		if int(f) >= len(rules) {
-			return &FieldError{Field: f, Asked: p[f], Err: ErrPolicy, Reason: "there is no such field"}
+			return &FieldError{Field: f, Asked: p[f], Err: ErrPolicy, Reason: "no such field"}
 		}
 		asked, r := p[f], &rules[f]
 		refuse := func(reason string) error {
@@ -105,36 +110,45 @@ func (p Policy) apply(guest *smmuv3.IDRegs, host smmuv3.IDRegs) error {
 		case asked > f.Max() || r.isReserved(asked):
 			return refuse(r.notAValue(f))
 		case !r.within(asked, guest.Get(f)):
+			if why, ok := lost[f]; ok {
+				return refuse(why)
+			}
 			return refuse(r.why)
 		}
 		guest.Set(f, asked)
 	}
 	for f := range rules {
 		f := smmuv3.IDField(f)
-		if _, asked := p[f]; !asked && rules[f].opt {
+		if _, asked := p[f]; !asked && rules[f].onRequest {
 			guest.Set(f, rules[f].unasked)
 		}
 	}
 	if f, why, ok := unmet(*guest); !ok {
+		if _, asked := p[smmuv3.StallMax]; f == smmuv3.StallModel && asked {
+			f = smmuv3.StallMax
+		}
 		return &FieldError{Field: f, Asked: guest.Get(f), Host: host.Get(f), Err: ErrPolicy, Reason: why}
 	}
 	return nil
 }
 
-// settle lowers the fields that depend on others, and returns why for each that
-// it lowered. What the policy asked for is never lowered.
-func (p Policy) settle(guest *smmuv3.IDRegs, host smmuv3.IDRegs) (map[smmuv3.IDField]string, error) {
-	lowered := make(map[smmuv3.IDField]string)
-	for _, d := range dependencies {
-		limit := d.limit(*guest)
-		if guest.Get(d.field) <= limit {
-			continue
+// resolve lowers the fields that depend on others, and returns the reason for each. It never lowers
+// what the policy asks for.
+func (p Policy) resolve(guest *smmuv3.IDRegs, host smmuv3.IDRegs) (lowered map[smmuv3.IDField]string, err error) {
+	lowered = make(map[smmuv3.IDField]string)
+	for _, table := range [][]dependency{dependencies, preferences} {
+		for i := range table {
+			d := &table[i]
+			limit := d.limit(*guest)
+			if guest.Get(d.field) <= limit {
+				continue
+			}
+			if asked, ok := p[d.field]; ok {
+				return nil, &FieldError{Field: d.field, Asked: asked, Host: host.Get(d.field), Err: ErrPolicy, Reason: d.reason()}
+			}
+			guest.Set(d.field, limit)
+			lowered[d.field] = d.reason()
 		}
-		if asked, ok := p[d.field]; ok {
-			return nil, &FieldError{Field: d.field, Asked: asked, Host: host.Get(d.field), Err: ErrPolicy, Reason: d.reason()}
-		}
-		guest.Set(d.field, limit)
-		lowered[d.field] = d.reason()
 	}
 	return lowered, nil
 }
@@ -147,7 +161,7 @@ func (p Policy) explain(host, guest smmuv3.IDRegs, lowered map[smmuv3.IDField]st
 			reason = rules[f].why
 		}
 		if _, ok := p[f]; ok {
-			reason = "as the policy asks; " + reason
+			reason = "the policy asks for it; " + reason
 		}
 		fields = append(fields, Field{Field: f, Host: host.Get(f), Guest: guest.Get(f), Reason: reason})
 	}

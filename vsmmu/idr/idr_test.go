@@ -12,16 +12,14 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// labHost is what Linux 7.3 reports through IOMMU_GET_HW_INFO for QEMU 10.0's
-// nested SMMUv3.
+// labHost is what Linux 7.3 reports through IOMMU_GET_HW_INFO for QEMU 10.0's nested SMMUv3.
 var labHost = smmuv3.IDRegs{
 	IDR:  [6]uint32{0x0d44101b, 0x02730010, 0x00000000, 0x00001414, 0x00000000, 0x00000074},
 	AIDR: 0x01,
 }
 
-// fullHost is an SMMUv3.4 that has nearly everything: in IDR0 all but AArch32
-// tables, with mixed endianness and both choices of the fault model; IDR3 with
-// BBML 2; 56-bit addresses in IDR5.
+// fullHost is an SMMUv3.4 that has nearly everything: in IDR0 all but AArch32 tables, with mixed
+// endianness and both choices of the fault model; IDR3 with BBML 2; 56-bit addresses in IDR5.
 var fullHost = smmuv3.IDRegs{
 	IDR:  [6]uint32{0x489ffffb, 0x8c739d20, 0x00000002, 0x00fff7bc, 0xdeadbeef, 0x010009f7},
 	IIDR: 0x4873043b,
@@ -79,15 +77,15 @@ func TestDerivePinsTheRegistersOfKnownHosts(t *testing.T) {
 			want: smmuv3.IDRegs{IDR: [6]uint32{0x0d40101a, 0x01080010, 0, 0x00001404, 0, 0x00000074}, AIDR: 1},
 		},
 		{
-			// With S2P come VMID16, XNX and PTWNNC; ATS goes, and with it PRI, PPS and PASIDTT.
-			// There is no MTEPERM, and so no SMMUv3.4.
+			// S2P brings VMID16, XNX and FWB, and excludes ATS, PRI, PPS and PASIDTT. Without Hyp
+			// there is no SMMUv3.2, and so no feature of SMMUv3.3 or later.
 			name: "a stage 2", policy: idr.Policy{smmuv3.S2P: 1}, hosts: []smmuv3.IDRegs{fullHost},
-			want: smmuv3.IDRegs{IDR: [6]uint32{0x090c10db, 0x01080510, 0, 0x00a2771c, 0, 0x000004f6}, AIDR: 3},
+			want: smmuv3.IDRegs{IDR: [6]uint32{0x090c109b, 0x01080510, 0, 0x0000171c, 0, 0x00000476}, AIDR: 1},
 		},
 		{
-			// HAD goes with S1P.
+			// Without S1P there is no HAD, PBHA, THE and AIE. Without MTEPERM there is no SMMUv3.4.
 			name: "stage 2 alone", policy: idr.Policy{smmuv3.S2P: 1, smmuv3.S1P: 0}, hosts: []smmuv3.IDRegs{fullHost},
-			want: smmuv3.IDRegs{IDR: [6]uint32{0x090c10d9, 0x01080510, 0, 0x00a27718, 0, 0x000004f6}, AIDR: 3},
+			want: smmuv3.IDRegs{IDR: [6]uint32{0x090c10d9, 0x01080510, 0, 0x00027710, 0, 0x000004f6}, AIDR: 3},
 		},
 		{
 			name: "a policy that decides a lot", hosts: []smmuv3.IDRegs{fullHost},
@@ -97,7 +95,7 @@ func TestDerivePinsTheRegistersOfKnownHosts(t *testing.T) {
 				smmuv3.HTTU: 0, smmuv3.OAS: 2, smmuv3.ArchMinor: 1, smmuv3.GRAN16K: 0,
 				smmuv3.Implementer: 0x43b, smmuv3.ProductID: 0x483, smmuv3.Variant: 1, smmuv3.Revision: 2,
 			},
-			want: smmuv3.IDRegs{IDR: [6]uint32{0x0540301a, 0x02600206, 0, 0x00a2360c, 0, 0x000004d2}, IIDR: 0x4831243b, AIDR: 1},
+			want: smmuv3.IDRegs{IDR: [6]uint32{0x0540301a, 0x02600206, 0, 0x0000160c, 0, 0x00000452}, IIDR: 0x4831243b, AIDR: 1},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -166,17 +164,27 @@ func TestPolicyThatCannotBeMet(t *testing.T) {
 		{"a later version", idr.Policy{smmuv3.ArchMinor: 2}, labHost, smmuv3.ArchMinor, "asks for ArchMinor 2, the host has 1"},
 		{"a version that IDR3 does not back", idr.Policy{smmuv3.ArchMinor: 4}, with(fullHost, idr.Policy{smmuv3.EPAN: 0}), smmuv3.ArchMinor, "EPAN"},
 		{"a stage 2 without FWB", idr.Policy{smmuv3.S2P: 1}, labHost, smmuv3.S2P, "S2P"},
-		{"a stage 2 with ATS", idr.Policy{smmuv3.S2P: 1, smmuv3.ATS: 1}, fullHost, smmuv3.ATS, "not passed on"},
+		{"a stage 2 with ATS", idr.Policy{smmuv3.S2P: 1, smmuv3.ATS: 1}, fullHost, smmuv3.ATS, "stage 2"},
 		{"a stage 2 with AArch32 tables", idr.Policy{smmuv3.S2P: 1, smmuv3.TTF: 3}, with(fullHost, idr.Policy{smmuv3.TTF: 3}), smmuv3.TTF, "AArch64"},
 		{"16-bit VMIDs without stage 2", idr.Policy{smmuv3.VMID16: 1}, fullHost, smmuv3.VMID16, "S2P"},
-		{"SMMUv3.3 without PTWNNC", idr.Policy{smmuv3.S2P: 1, smmuv3.PTWNNC: 0, smmuv3.ArchMinor: 3}, fullHost, smmuv3.ArchMinor, "PTWNNC"},
+		{"SMMUv3.3 without PTWNNC", idr.Policy{smmuv3.S1P: 0, smmuv3.S2P: 1, smmuv3.PTWNNC: 0, smmuv3.ArchMinor: 3}, fullHost, smmuv3.ArchMinor, "PTWNNC"},
+		{"SMMUv3.2 with both stages and no Hyp", idr.Policy{smmuv3.S2P: 1, smmuv3.ArchMinor: 2}, fullHost, smmuv3.ArchMinor, "Hyp"},
+		{"a feature of SMMUv3.2 in SMMUv3.0", idr.Policy{smmuv3.RIL: 1, smmuv3.ArchMinor: 0}, fullHost, smmuv3.RIL, "§2.9"},
+		{"a feature of SMMUv3.3 in SMMUv3.1", idr.Policy{smmuv3.E0PD: 1, smmuv3.ArchMinor: 1}, fullHost, smmuv3.E0PD, "§2.9"},
+		{"a feature of SMMUv3.4 in SMMUv3.2", idr.Policy{smmuv3.DS: 1, smmuv3.ArchMinor: 2}, fullHost, smmuv3.DS, "§2.9"},
+		{"flags of tables in SMMUv3.2", idr.Policy{smmuv3.HTTU: 3, smmuv3.ArchMinor: 2}, fullHost, smmuv3.HTTU, "§2.9"},
+		{"PBHA without HAD", idr.Policy{smmuv3.PBHA: 1, smmuv3.HAD: 0}, fullHost, smmuv3.PBHA, "SMMUv3.0"},
+		{"THE with stage 2", idr.Policy{smmuv3.S2P: 1, smmuv3.THE: 1}, fullHost, smmuv3.THE, "S2PI"},
+		{"AIE without stage 1", idr.Policy{smmuv3.S1P: 0, smmuv3.S2P: 1, smmuv3.AIE: 1}, fullHost, smmuv3.AIE, "S1P"},
+		{"stalls, none at a time", idr.Policy{smmuv3.StallModel: 0, smmuv3.StallMax: 0}, fullHost, smmuv3.StallMax, "STALL_MAX is 0"},
+		{"stalls of a host that holds none", idr.Policy{smmuv3.StallModel: 0}, with(fullHost, idr.Policy{smmuv3.StallMax: 0}), smmuv3.StallModel, "STALL_MAX is 0"},
 		{"ATS", idr.Policy{smmuv3.ATS: 1}, labHost, smmuv3.ATS, "the host has 0"},
 		{"mixed endianness of a little-endian host", idr.Policy{smmuv3.TTENDIAN: 0}, labHost, smmuv3.TTENDIAN, "the host has 2"},
 		{"big endianness of a little-endian host", idr.Policy{smmuv3.TTENDIAN: 3}, labHost, smmuv3.TTENDIAN, "the host has 2"},
 		{"RAZ/WI of a host that aborts", idr.Policy{smmuv3.TermModel: 0}, labHost, smmuv3.TermModel, "the host has 1"},
 		{"stalls of a host without", idr.Policy{smmuv3.StallModel: 0}, labHost, smmuv3.StallModel, "resume"},
 		{"forced stalls", idr.Policy{smmuv3.StallModel: 2}, fullHost, smmuv3.StallModel, "must not stall"},
-		{"a PRI queue without PRI", idr.Policy{smmuv3.PRIQS: 8}, labHost, smmuv3.PRIQS, "RES0 without PRI"},
+		{"a PRI queue without PRI", idr.Policy{smmuv3.PRIQS: 8}, labHost, smmuv3.PRIQS, "without PRI"},
 		{"page requests without ATS", idr.Policy{smmuv3.ATS: 0, smmuv3.PRI: 1}, with(fullHost, idr.Policy{smmuv3.PRI: 1}), smmuv3.PRI, "RES0 without ATS"},
 		{"AArch32 tables of an AArch64 host", idr.Policy{smmuv3.TTF: 3}, fullHost, smmuv3.TTF, "the host has 2"},
 
@@ -242,9 +250,6 @@ func TestHostThatCannotServe(t *testing.T) {
 		{"reserved TTF", []smmuv3.IDRegs{with(labHost, idr.Policy{smmuv3.TTF: 0})}, smmuv3.TTF},
 		{"reserved TTENDIAN", []smmuv3.IDRegs{with(labHost, idr.Policy{smmuv3.TTENDIAN: 1})}, smmuv3.TTENDIAN},
 		{"reserved STALL_MODEL", []smmuv3.IDRegs{with(labHost, idr.Policy{smmuv3.StallModel: 3})}, smmuv3.StallModel},
-		{"reserved SSIDSIZE", []smmuv3.IDRegs{with(labHost, idr.Policy{smmuv3.SSIDSIZE: 21})}, smmuv3.SSIDSIZE},
-		{"reserved BBML", []smmuv3.IDRegs{with(labHost, idr.Policy{smmuv3.BBML: 3})}, smmuv3.BBML},
-		{"reserved VAX", []smmuv3.IDRegs{with(labHost, idr.Policy{smmuv3.VAX: 3})}, smmuv3.VAX},
 		{"not an SMMUv3", []smmuv3.IDRegs{with(labHost, idr.Policy{smmuv3.ArchMajor: 1})}, smmuv3.ArchMajor},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -258,8 +263,68 @@ func TestHostThatCannotServe(t *testing.T) {
 	})
 }
 
-// What hosts say of fields that are the device's own is not looked at, not even
-// when it is reserved.
+func TestHostWithAReservedValueLosesThatFeature(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		host  smmuv3.IDRegs
+		field smmuv3.IDField
+		guest uint32
+		says  string
+	}{
+		{"SSIDSIZE 21", with(fullHost, idr.Policy{smmuv3.SSIDSIZE: 21}), smmuv3.SSIDSIZE, 0, "host 1 reports SSIDSIZE 21, a reserved value"},
+		{"SSIDSIZE 31", with(fullHost, idr.Policy{smmuv3.SSIDSIZE: 31}), smmuv3.SSIDSIZE, 0, "host 1 reports SSIDSIZE 31, a reserved value"},
+		{"BBML 3", with(fullHost, idr.Policy{smmuv3.BBML: 3}), smmuv3.BBML, 0, "host 1 reports BBML 3, a reserved value"},
+		{"VAX 3", with(fullHost, idr.Policy{smmuv3.VAX: 3}), smmuv3.VAX, 0, "host 1 reports VAX 3, a reserved value"},
+		{"56-bit addresses in SMMUv3.3", with(fullHost, idr.Policy{smmuv3.OAS: 7, smmuv3.ArchMinor: 3}), smmuv3.OAS, 5, "host 1 reports OAS 7, a reserved value"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r, err := idr.Derive(nil, caps(fullHost, tc.host)...)
+			require.NoError(t, err)
+			require.NoError(t, idr.Check(r.IDs))
+			got := field(t, r, tc.field)
+			assert.Equal(t, tc.guest, got.Guest)
+			assert.Equal(t, tc.guest, got.Host)
+			assert.Equal(t, tc.says, got.Reason)
+			assert.True(t, r.IDs.Has(smmuv3.HAD), "other features stay")
+			assert.NoError(t, idr.Satisfies(bridge.Capabilities{IDs: tc.host}, r.IDs))
+
+			_, err = idr.Derive(idr.Policy{tc.field: tc.guest + 1}, caps(fullHost, tc.host)...)
+			requireFieldError(t, err, idr.ErrPolicy, tc.field)
+			assert.ErrorContains(t, err, tc.says)
+		})
+	}
+	t.Run("56-bit addresses in SMMUv3.4", func(t *testing.T) {
+		r, err := idr.Derive(nil, caps(with(fullHost, idr.Policy{smmuv3.OAS: 7}))...)
+		require.NoError(t, err)
+		assert.EqualValues(t, 6, r.IDs.Get(smmuv3.OAS))
+	})
+}
+
+func TestHostWithAReservedValueFailsIfTheFeatureCannotBeLost(t *testing.T) {
+	for _, tc := range []struct {
+		field smmuv3.IDField
+		value uint32
+		says  string
+	}{
+		{smmuv3.TTF, 0, "idr: host does not fit: host 1 reports TTF 0, a reserved value"},
+		{smmuv3.TTENDIAN, 1, "idr: host does not fit: host 1 reports TTENDIAN 1, a reserved value"},
+		{smmuv3.StallModel, 3, "idr: host does not fit: host 1 reports STALL_MODEL 3, a reserved value"},
+		{smmuv3.ArchMajor, 1, "idr: host does not fit: host 1 reports ArchMajor 1, a reserved value"},
+	} {
+		t.Run(tc.field.String(), func(t *testing.T) {
+			bad := with(labHost, idr.Policy{tc.field: tc.value})
+			_, err := idr.Derive(nil, caps(labHost, bad)...)
+			requireFieldError(t, err, idr.ErrHost, tc.field)
+			assert.EqualError(t, err, tc.says)
+			good, err := idr.Derive(nil, caps(labHost)...)
+			require.NoError(t, err)
+			assert.ErrorIs(t, idr.Satisfies(bridge.Capabilities{IDs: bad}, good.IDs), idr.ErrHost)
+		})
+	}
+}
+
+// What hosts say of fields that are the device's own is not looked at, not even when it is
+// reserved.
 func TestHostsDoNotDecideTheDevicesOwnFields(t *testing.T) {
 	want, err := idr.Derive(nil, caps(labHost)...)
 	require.NoError(t, err)
@@ -290,6 +355,19 @@ func TestDependenciesLowerDefaults(t *testing.T) {
 			idr.Policy{smmuv3.ArchMinor: 0, smmuv3.PBHA: 0, smmuv3.FWB: 0, smmuv3.VAX: 0, smmuv3.DS: 0, smmuv3.OAS: 5}, smmuv3.ArchMinor, "HAD"},
 		{"a stage 2 without XNX, no SMMUv3.1", idr.Policy{smmuv3.S2P: 1}, idr.Policy{smmuv3.XNX: 0}, idr.Policy{smmuv3.ArchMinor: 0}, smmuv3.ArchMinor, "XNX"},
 		{"a stage 2 in SMMUv3.0", idr.Policy{smmuv3.S2P: 1, smmuv3.ArchMinor: 0}, nil, idr.Policy{smmuv3.XNX: 0}, smmuv3.XNX, "SMMUv3.0"},
+		{"both stages, no SMMUv3.2", idr.Policy{smmuv3.S2P: 1}, nil,
+			idr.Policy{smmuv3.ArchMinor: 1, smmuv3.FWB: 1, smmuv3.E0PD: 0, smmuv3.PTWNNC: 0, smmuv3.EPAN: 0, smmuv3.DS: 0,
+				smmuv3.THE: 0, smmuv3.AIE: 0, smmuv3.HTTU: 2, smmuv3.RIL: 1, smmuv3.STT: 1}, smmuv3.ArchMinor, "Hyp"},
+		{"one stage, no Hyp needed", idr.Policy{smmuv3.S2P: 1, smmuv3.S1P: 0}, nil, idr.Policy{smmuv3.ArchMinor: 3, smmuv3.E0PD: 1}, smmuv3.ArchMinor, "MTEPERM"},
+		{"SMMUv3.1 has features of SMMUv3.2", idr.Policy{smmuv3.ArchMinor: 1}, nil,
+			idr.Policy{smmuv3.RIL: 1, smmuv3.STT: 1, smmuv3.BBML: 2, smmuv3.E0PD: 0, smmuv3.EPAN: 0, smmuv3.DS: 0}, smmuv3.E0PD, "SMMUv3.3"},
+		{"SMMUv3.2 has features of SMMUv3.3", idr.Policy{smmuv3.ArchMinor: 2}, nil,
+			idr.Policy{smmuv3.E0PD: 1, smmuv3.EPAN: 0, smmuv3.DS: 0, smmuv3.HTTU: 2, smmuv3.PASIDTT: 0, smmuv3.THE: 0, smmuv3.AIE: 0}, smmuv3.EPAN, "SMMUv3.4"},
+		{"SMMUv3.3 has features of SMMUv3.4", idr.Policy{smmuv3.ArchMinor: 3}, nil,
+			idr.Policy{smmuv3.EPAN: 1, smmuv3.DS: 1, smmuv3.HTTU: 3, smmuv3.PASIDTT: 1, smmuv3.THE: 1, smmuv3.AIE: 1}, smmuv3.EPAN, "CDs"},
+		{"SMMUv3.0 has none of SMMUv3.2", idr.Policy{smmuv3.ArchMinor: 0}, nil,
+			idr.Policy{smmuv3.RIL: 0, smmuv3.STT: 0, smmuv3.BBML: 0, smmuv3.FWB: 0}, smmuv3.BBML, "SMMUv3.2"},
+		{"PBHA needs HAD", idr.Policy{smmuv3.S2P: 1, smmuv3.S1P: 0}, nil, idr.Policy{smmuv3.HAD: 0, smmuv3.PBHA: 0}, smmuv3.PBHA, "HAD"},
 		{"no RIL, no SMMUv3.2", nil, idr.Policy{smmuv3.RIL: 0}, idr.Policy{smmuv3.ArchMinor: 1, smmuv3.FWB: 0, smmuv3.VAX: 1}, smmuv3.ArchMinor, "RIL"},
 		{"no BBML, no SMMUv3.2", nil, idr.Policy{smmuv3.BBML: 0}, idr.Policy{smmuv3.ArchMinor: 1}, smmuv3.ArchMinor, "BBML"},
 		{"BBML level 1 is enough for SMMUv3.4", nil, idr.Policy{smmuv3.BBML: 1}, idr.Policy{smmuv3.ArchMinor: 4}, smmuv3.ArchMinor, "version"},
@@ -298,7 +376,7 @@ func TestDependenciesLowerDefaults(t *testing.T) {
 		{"FWB turned off, no SMMUv3.2", idr.Policy{smmuv3.FWB: 0}, nil, idr.Policy{smmuv3.ArchMinor: 1}, smmuv3.ArchMinor, "FWB"},
 		{"the host's FWB does not matter", nil, idr.Policy{smmuv3.FWB: 0}, idr.Policy{smmuv3.ArchMinor: 4, smmuv3.FWB: 1}, smmuv3.FWB, "SMMUv3.2"},
 		{"SMMUv3.0 asked for", idr.Policy{smmuv3.ArchMinor: 0}, nil,
-			idr.Policy{smmuv3.PBHA: 0, smmuv3.VAX: 0, smmuv3.DS: 0, smmuv3.OAS: 5, smmuv3.HAD: 1, smmuv3.RIL: 1}, smmuv3.OAS, "SMMUv3.0"},
+			idr.Policy{smmuv3.PBHA: 0, smmuv3.VAX: 0, smmuv3.DS: 0, smmuv3.OAS: 5, smmuv3.HAD: 1, smmuv3.RIL: 0}, smmuv3.OAS, "SMMUv3.0"},
 		{"DS with 16 KiB only", nil, idr.Policy{smmuv3.GRAN4K: 0, smmuv3.GRAN64K: 0}, idr.Policy{smmuv3.DS: 1, smmuv3.VAX: 1, smmuv3.OAS: 6}, smmuv3.DS, "walks the tables"},
 		{"DS with 64 KiB only", nil, idr.Policy{smmuv3.GRAN4K: 0, smmuv3.GRAN16K: 0}, idr.Policy{smmuv3.DS: 0, smmuv3.VAX: 1, smmuv3.OAS: 6}, smmuv3.DS, "GRAN4K or GRAN16K"},
 		{"wide addresses without DS or 64 KiB", nil, idr.Policy{smmuv3.DS: 0, smmuv3.GRAN64K: 0}, idr.Policy{smmuv3.VAX: 0, smmuv3.OAS: 5}, smmuv3.VAX, "GRAN64K or DS"},
@@ -360,7 +438,7 @@ func TestSatisfies(t *testing.T) {
 		{"an earlier version", idr.Policy{smmuv3.ArchMinor: 0}, smmuv3.ArchMinor},
 		{"big-endian", idr.Policy{smmuv3.TTENDIAN: 3}, smmuv3.TTENDIAN},
 		{"stalls forced", idr.Policy{smmuv3.StallModel: 2}, smmuv3.StallModel},
-		{"a reserved value above what was shown", idr.Policy{smmuv3.BBML: 3}, smmuv3.BBML},
+		{"a reserved value instead of a feature", idr.Policy{smmuv3.BBML: 3}, smmuv3.BBML},
 		{"not an SMMUv3", idr.Policy{smmuv3.ArchMajor: 1}, smmuv3.ArchMajor},
 		{"not coherent", idr.Policy{smmuv3.COHACC: 0}, smmuv3.COHACC},
 	} {

@@ -10,8 +10,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// The conditions under which Linux's arm-smmu-v3 driver, 6.1, gives a device up
-// or falls back in its probe of the hardware, as words rather than fields.
+// The conditions under which Linux's arm-smmu-v3 driver, 6.1, gives a device up or falls back in
+// its probe of the hardware, as words rather than fields.
 func TestLinuxAcceptsTheDefaults(t *testing.T) {
 	for name, host := range map[string]smmuv3.IDRegs{"QEMU's SMMU": labHost, "full": fullHost, "small": smallHost} {
 		t.Run(name, func(t *testing.T) {

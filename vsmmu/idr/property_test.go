@@ -2,6 +2,7 @@ package idr_test
 
 import (
 	"maps"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -12,65 +13,65 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// illegal lists what the architecture has against a stage-1 SMMU with these ID
-// registers: §6.3.1 to §6.3.8 read anew, not the tables of this package.
+// illegal lists what the architecture or this device has against these ID registers: §2.9 and
+// §6.3.1 to §6.3.8, read apart from the tables of this package.
 func illegal(g smmuv3.IDRegs) (broken []string) {
-	v := g.Get
-	bit := g.Has
+	v, bit, minor := g.Get, g.Has, g.Version()
 	for text, holds := range map[string]bool{
-		"§6.3.1 a stage":                                bit(smmuv3.S1P) || bit(smmuv3.S2P),
-		"§6.3.1 RES0 without S2P":                       bit(smmuv3.S2P) || !bit(smmuv3.Hyp) && !bit(smmuv3.VMW) && !bit(smmuv3.NS1ATS) && !bit(smmuv3.VATOS),
-		"§5.2 no split-stage ATS, which nobody does":    !bit(smmuv3.S1P) || !bit(smmuv3.S2P) || !bit(smmuv3.ATS),
-		"§6.3.1 TTF not reserved":                       v(smmuv3.TTF) != 0,
-		"§6.3.1 TTF without AArch32 tables for D128":    !bit(smmuv3.D128) || v(smmuv3.TTF) == 2,
-		"§6.3.1 ST_LEVEL not reserved":                  v(smmuv3.STLevel) <= 1,
-		"§6.3.1 STALL_MODEL not reserved":               v(smmuv3.StallModel) <= 2,
-		"§6.3.1 TTENDIAN not reserved":                  v(smmuv3.TTENDIAN) != 1,
-		"§6.3.1 PRI and ATSRECERR need ATS":             bit(smmuv3.ATS) || !bit(smmuv3.PRI) && !bit(smmuv3.ATSRECERR),
-		"§6.3.2 SIDSIZE up to 32":                       v(smmuv3.SIDSIZE) <= 32,
-		"§6.3.2 SIDSIZE of 7 needs ST_LEVEL":            v(smmuv3.SIDSIZE) < 7 || bit(smmuv3.STLevel),
-		"§6.3.2 SSIDSIZE up to 20":                      v(smmuv3.SSIDSIZE) <= 20,
-		"§6.3.2 queues up to 2^19":                      max(v(smmuv3.CMDQS), v(smmuv3.EVENTQS), v(smmuv3.PRIQS)) <= 19,
-		"§6.3.2 REL needs a preset":                     !bit(smmuv3.REL),
-		"§6.3.2 ECMDQ needs COHACC and MSI":             !bit(smmuv3.ECMDQ),
-		"§6.3.3 BA_VATOS needs VATOS":                   !bit(smmuv3.BAVATOS),
-		"§6.3.4 HAD from SMMUv3.1":                      g.Version() < 1 || bit(smmuv3.HAD) == bit(smmuv3.S1P),
-		"§6.3.4 HAD needs S1P":                          !bit(smmuv3.HAD) || bit(smmuv3.S1P),
-		"§6.3.4 XNX from SMMUv3.1":                      g.Version() < 1 || bit(smmuv3.XNX) == bit(smmuv3.S2P),
-		"§6.3.4 PTWNNC from SMMUv3.3":                   g.Version() < 3 || bit(smmuv3.PTWNNC) == bit(smmuv3.S2P),
-		"§6.3.4 MTEPERM from SMMUv3.4":                  g.Version() < 4 || bit(smmuv3.MTEPERM) == bit(smmuv3.S2P),
-		"§6.3.4 RIL from SMMUv3.2":                      g.Version() < 2 || bit(smmuv3.RIL),
-		"§6.3.4 BBML from SMMUv3.2":                     g.Version() < 2 || bit(smmuv3.BBML),
-		"§6.3.4 FWB from SMMUv3.2":                      g.Version() < 2 || bit(smmuv3.FWB),
-		"§6.3.4 E0PD from SMMUv3.3":                     g.Version() < 3 || bit(smmuv3.E0PD),
-		"§6.3.4 EPAN from SMMUv3.4":                     g.Version() < 4 || bit(smmuv3.EPAN),
-		"§6.3.4 XNX, PBHA not in SMMUv3.0":              g.Version() > 0 || !bit(smmuv3.XNX) && !bit(smmuv3.PBHA),
-		"§6.3.4 PBHA needs HAD":                         !bit(smmuv3.PBHA) || bit(smmuv3.HAD) || !bit(smmuv3.S1P),
-		"§6.3.4 BBML not reserved":                      v(smmuv3.BBML) <= 2,
-		"§6.3.4 PPS needs PRI and SSIDSIZE":             !bit(smmuv3.PPS) || bit(smmuv3.PRI) && bit(smmuv3.SSIDSIZE),
-		"§6.3.2 PRIQS needs PRI":                        !bit(smmuv3.PRIQS) || bit(smmuv3.PRI),
-		"§6.3.4 PASIDTT needs ATS and SSIDSIZE":         !bit(smmuv3.PASIDTT) || bit(smmuv3.ATS) && bit(smmuv3.SSIDSIZE),
-		"§6.3.4 RES0 without S2P":                       bit(smmuv3.S2P) || !bit(smmuv3.PTWNNC) && !bit(smmuv3.S2PI) && !bit(smmuv3.S2PO) && !bit(smmuv3.MTEPERM),
-		"§6.3.4 DPT needs ATS":                          !bit(smmuv3.DPT) || bit(smmuv3.ATS),
-		"§6.3.6 STALL_MAX without stalls":               v(smmuv3.StallModel) != 1 || !bit(smmuv3.StallMax),
-		"§6.3.6 VAX not reserved":                       v(smmuv3.VAX) <= 2,
-		"§6.3.6 VAX not in SMMUv3.0":                    g.Version() > 0 || !bit(smmuv3.VAX),
-		"§6.3.6 VAX needs 64 KiB, or DS and a granule":  !bit(smmuv3.VAX) || bit(smmuv3.GRAN64K) || bit(smmuv3.DS) && (bit(smmuv3.GRAN4K) || bit(smmuv3.GRAN16K)),
-		"§6.3.6 56-bit addresses need D128":             bit(smmuv3.D128) || v(smmuv3.VAX) < 2 && v(smmuv3.OAS) < 7,
-		"§6.3.6 DS needs VAX":                           !bit(smmuv3.DS) || bit(smmuv3.VAX),
-		"§6.3.6 DS needs 4 or 16 KiB":                   !bit(smmuv3.DS) || bit(smmuv3.GRAN4K) || bit(smmuv3.GRAN16K),
-		"§6.3.6 D128 needs S1PI, S2PO, AIE, MTEPERM":    !bit(smmuv3.D128),
-		"§6.3.6 4 KiB for AArch32 tables":               v(smmuv3.TTF)&1 == 0 || bit(smmuv3.GRAN4K),
-		"§6.3.6 52-bit output not in SMMUv3.0":          g.Version() > 0 || v(smmuv3.OAS) <= 5,
-		"§6.3.6 52-bit output needs 64 KiB, DS or D128": v(smmuv3.OAS) <= 5 || bit(smmuv3.GRAN64K) || bit(smmuv3.DS) || bit(smmuv3.D128),
-		"§6.3.6 a granule":                              bit(smmuv3.GRAN4K) || bit(smmuv3.GRAN16K) || bit(smmuv3.GRAN64K),
-		"§6.3.7 bit 7 of Implementer is 0":              v(smmuv3.Implementer)&0x80 == 0,
-		"§6.3.8 SMMUv3.0 to SMMUv3.4":                   g.AIDR <= 4,
-		"§6.3.1 bits 29 and 31 are RES0":                g.IDR[0]&0xa0000000 == 0,
-		"§6.3.3, §6.3.5 nothing in IDR2 and IDR4":       g.IDR[2] == 0 && g.IDR[4] == 0,
-		"§6.3.4 bits 1:0, 6 and 31:24 are RES0":         g.IDR[3]&0xff000043 == 0,
-		"§6.3.6 bits 3, 9 and 15:12 are RES0":           g.IDR[5]&0x0000f208 == 0,
-		"§3.12.1 a PCI system has no forced stalls":     v(smmuv3.StallModel) != 2,
+		"§6.3.1 a stage": bit(smmuv3.S1P) || bit(smmuv3.S2P),
+		"§6.3.1 Hyp from SMMUv3.2 with both stages":   minor < 2 || !bit(smmuv3.S1P) || !bit(smmuv3.S2P),
+		"§6.3.1 TTF not reserved":                     v(smmuv3.TTF) != 0,
+		"§6.3.1 ST_LEVEL not reserved":                v(smmuv3.STLevel) <= 1,
+		"§6.3.1 STALL_MODEL not reserved":             v(smmuv3.StallModel) <= 2,
+		"§6.3.1 TTENDIAN not reserved":                v(smmuv3.TTENDIAN) != 1,
+		"§6.3.1 PRI needs ATS":                        bit(smmuv3.ATS) || !bit(smmuv3.PRI),
+		"§6.3.2 SIDSIZE up to 32":                     v(smmuv3.SIDSIZE) <= 32,
+		"§6.3.2 SIDSIZE of 7 needs ST_LEVEL":          v(smmuv3.SIDSIZE) < 7 || bit(smmuv3.STLevel),
+		"§6.3.2 SSIDSIZE up to 20":                    v(smmuv3.SSIDSIZE) <= 20,
+		"§6.3.2 queues up to 2^19":                    max(v(smmuv3.CMDQS), v(smmuv3.EVENTQS), v(smmuv3.PRIQS)) <= 19,
+		"§6.3.4 HAD from SMMUv3.1":                    minor < 1 || bit(smmuv3.HAD) || !bit(smmuv3.S1P),
+		"§6.3.4 HAD needs S1P":                        !bit(smmuv3.HAD) || bit(smmuv3.S1P),
+		"§6.3.4 XNX from SMMUv3.1 with S2P":           minor < 1 || bit(smmuv3.XNX) || !bit(smmuv3.S2P),
+		"§6.3.4 XNX, PBHA not in SMMUv3.0":            minor > 0 || !bit(smmuv3.XNX) && !bit(smmuv3.PBHA),
+		"§6.3.4 PBHA needs HAD":                       !bit(smmuv3.PBHA) || bit(smmuv3.HAD),
+		"§6.3.4 RIL, BBML, FWB from SMMUv3.2":         minor < 2 || bit(smmuv3.RIL) && bit(smmuv3.BBML) && bit(smmuv3.FWB),
+		"§6.3.4 E0PD from SMMUv3.3":                   minor < 3 || bit(smmuv3.E0PD),
+		"§6.3.4 PTWNNC from SMMUv3.3 with S2P":        minor < 3 || bit(smmuv3.PTWNNC) || !bit(smmuv3.S2P),
+		"§6.3.4 PTWNNC needs S2P":                     !bit(smmuv3.PTWNNC) || bit(smmuv3.S2P),
+		"§6.3.4 EPAN from SMMUv3.4":                   minor < 4 || bit(smmuv3.EPAN),
+		"§6.3.4 MTEPERM from SMMUv3.4 with S2P":       minor < 4 || !bit(smmuv3.S2P),
+		"§6.3.4 THE, AIE need S1P":                    bit(smmuv3.S1P) || !bit(smmuv3.THE) && !bit(smmuv3.AIE),
+		"§6.3.4 THE with S2P needs S2PI":              !bit(smmuv3.THE) || !bit(smmuv3.S2P),
+		"§6.3.4 BBML not reserved":                    v(smmuv3.BBML) <= 2,
+		"§6.3.4 PPS needs PRI and SSIDSIZE":           !bit(smmuv3.PPS) || bit(smmuv3.PRI) && bit(smmuv3.SSIDSIZE),
+		"§6.3.4 PASIDTT needs ATS and SSIDSIZE":       !bit(smmuv3.PASIDTT) || bit(smmuv3.ATS) && bit(smmuv3.SSIDSIZE),
+		"§6.3.6 STALL_MAX without stalls":             v(smmuv3.StallModel) != 1 || !bit(smmuv3.StallMax),
+		"§6.3.6 stalls without STALL_MAX":             v(smmuv3.StallModel) == 1 || bit(smmuv3.StallMax),
+		"§6.3.6 VAX not in SMMUv3.0":                  minor > 0 || !bit(smmuv3.VAX),
+		"§6.3.6 VAX needs 64 KiB, or DS":              !bit(smmuv3.VAX) || bit(smmuv3.GRAN64K) || bit(smmuv3.DS),
+		"§6.3.6 DS needs VAX":                         !bit(smmuv3.DS) || bit(smmuv3.VAX),
+		"§6.3.6 DS needs 4 or 16 KiB":                 !bit(smmuv3.DS) || bit(smmuv3.GRAN4K) || bit(smmuv3.GRAN16K),
+		"§6.3.6 4 KiB for AArch32 tables":             v(smmuv3.TTF)&1 == 0 || bit(smmuv3.GRAN4K),
+		"§6.3.6 52-bit output not in SMMUv3.0":        minor > 0 || v(smmuv3.OAS) <= 5,
+		"§6.3.6 52-bit output needs 64 KiB or DS":     v(smmuv3.OAS) <= 5 || bit(smmuv3.GRAN64K) || bit(smmuv3.DS),
+		"§6.3.6 a granule":                            bit(smmuv3.GRAN4K) || bit(smmuv3.GRAN16K) || bit(smmuv3.GRAN64K),
+		"§6.3.7 bit 7 of Implementer is 0":            g.IIDR&0x80 == 0,
+		"§6.3.8 SMMUv3.0 to SMMUv3.4":                 g.AIDR <= 4,
+		"§2.9 SMMUv3.0 without SMMUv3.2":              minor >= 1 || !bit(smmuv3.STT) && !bit(smmuv3.RIL) && !bit(smmuv3.BBML) && !bit(smmuv3.FWB),
+		"§2.9 SMMUv3.1 without SMMUv3.3":              minor >= 2 || !bit(smmuv3.E0PD) && !bit(smmuv3.PTWNNC),
+		"§2.9 SMMUv3.2 without SMMUv3.4":              minor >= 3 || !bit(smmuv3.EPAN) && !bit(smmuv3.DS) && !bit(smmuv3.THE) && !bit(smmuv3.AIE) && !bit(smmuv3.PASIDTT),
+		"§2.9 SMMUv3.2 without flags of tables":       minor >= 3 || v(smmuv3.HTTU) <= 2,
+		"§6.3.1, §6.3.3 to §6.3.6 RES0":               g.IDR[0]&0xa0000000|g.IDR[2]&0xfffffc00|g.IDR[3]&0xff000043|g.IDR[5]&0x0000f208 == 0,
+		"never: BTM, DORMHINT, Hyp, NS1ATS":           g.IDR[0]&(1<<5|1<<8|1<<9|1<<11) == 0,
+		"never: SEV, ATOS, VMW, VATOS, RECERR, RME":   g.IDR[0]&(1<<14|1<<15|1<<17|1<<20|1<<23|1<<30) == 0,
+		"never: overrides, presets, ECMDQ, BA_VATOS":  g.IDR[1]>>26 == 0 && g.IDR[2]&0x3ff == 0,
+		"never: MPAM, DPT, S1PI, S2PI, S2PO, MTEPERM": g.IDR[3]&(1<<7|1<<15|7<<18|1<<22) == 0,
+		"never: D128, 56-bit addresses":               g.IDR[5]&(1<<8|2<<10) == 0 && v(smmuv3.OAS) < 7,
+		"never: forced stalls":                        v(smmuv3.StallModel) != 2,
+		"never: ATS with a guest's stage 2":           !bit(smmuv3.S2P) || !bit(smmuv3.ATS),
+		"never: AArch32 tables with stage 2":          !bit(smmuv3.S2P) || v(smmuv3.TTF) == 2,
+		"AArch64 tables":                              v(smmuv3.TTF)&2 != 0,
+		"account of up to 128 stalled transactions":   v(smmuv3.StallMax) <= 128,
 	} {
 		if !holds {
 			broken = append(broken, text)
@@ -107,8 +108,7 @@ func exceeds(guest, host smmuv3.IDRegs) (fields []smmuv3.IDField) {
 	return fields
 }
 
-// genHost draws ID registers, mostly such as can serve a guest, now and then
-// any words at all.
+// genHost draws ID registers, mostly such as can serve a guest, now and then any words at all.
 var genHost = rapid.Custom(func(t *rapid.T) smmuv3.IDRegs {
 	word := rapid.Uint32()
 	h := smmuv3.IDRegs{IIDR: word.Draw(t, "IIDR"), AIDR: rapid.Uint32Range(0, 5).Draw(t, "AIDR")}
@@ -161,6 +161,7 @@ func TestDeriveProperties(t *testing.T) {
 			return
 		}
 		assert.Empty(t, illegal(r.IDs), "\n%s", r.Table())
+		assert.NoError(t, idr.Check(r.IDs), "\n%s", r.Table())
 		for f, v := range policy {
 			assert.Equal(t, v, r.IDs.Get(f), "the policy's %v", f)
 		}
@@ -171,7 +172,41 @@ func TestDeriveProperties(t *testing.T) {
 	})
 }
 
-// A host that a guest's registers pass by is one that they do not exceed.
+// Check accepts a register set exactly if the independent list has nothing against it. The sets are
+// derived ones of which a few fields or bits are changed.
+func TestCheckAgreesWithTheArchitecture(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	seen := map[bool]int{}
+	for range 40_000 {
+		host := fullHost
+		for _, f := range smmuv3.IDFields() {
+			if rnd.IntN(4) == 0 {
+				host.Set(f, rnd.Uint32()&f.Max())
+			}
+		}
+		policy := idr.Policy{smmuv3.S2P: uint32(rnd.IntN(2))}
+		r, err := idr.Derive(policy, caps(host)...)
+		if err != nil {
+			continue
+		}
+		for range rnd.IntN(4) {
+			if rnd.IntN(8) == 0 {
+				r.IDs.IDR[rnd.IntN(6)] ^= 1 << rnd.IntN(32)
+				continue
+			}
+			f := smmuv3.IDField(rnd.IntN(len(smmuv3.IDFields())))
+			r.IDs.Set(f, rnd.Uint32()&f.Max()&rnd.Uint32())
+		}
+		broken := illegal(r.IDs)
+		err = idr.Check(r.IDs)
+		seen[err == nil]++
+		require.Equal(t, len(broken) == 0, err == nil, "%#x: %v, %v", r.IDs, broken, err)
+	}
+	assert.Greater(t, seen[true], 2_000)
+	assert.Greater(t, seen[false], 2_000)
+}
+
+// What a guest reads never exceeds a host that Satisfies accepts.
 func TestSatisfiesIsSound(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r, err := idr.Derive(nil, caps(genHost.Draw(t, "first"))...)

@@ -6,22 +6,24 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// rule says how the guest's value of one field comes about.
+// rule says how the guest's value of one field is derived.
 type rule struct {
-	why string // the reason for the value, in an embedder's words
+	why string // the reason for the value, for an embedder
 
-	// meet is what two parties that carry a field out have in common; ok is
-	// false if there is nothing. A nil meet marks a field that is the device's
-	// own affair.
+	// meet returns what two parties that execute a field have in common; ok is false if there is
+	// nothing. nil marks a field that the device decides alone.
 	meet func(a, b uint32) (v uint32, ok bool)
-	// offer is the most that the device can pass on, with a meet: 0 for what a
-	// guest is never shown. Without one it is the default.
+	// offer is the most that the device can pass on: 0 for what no guest is shown. Without meet it
+	// is the default.
 	offer uint32
-	// opt has the guest shown unasked unless the policy asks for something.
-	opt     bool
-	unasked uint32
-	// reserved marks values without a meaning; nil if all have one.
+	// onRequest is for a field that has the value unasked unless the policy asks for another.
+	onRequest bool
+	unasked   uint32
+	// reserved reports whether a value is reserved; nil if none is.
 	reserved func(v uint32) bool
+	// optional is for a feature that a host with a reserved value loses: its value is then without.
+	optional bool
+	without  uint32
 }
 
 func (r *rule) isReserved(v uint32) bool { return r.reserved != nil && r.reserved(v) }
@@ -34,8 +36,7 @@ func (r *rule) notAValue(f smmuv3.IDField) string {
 	return fmt.Sprintf("not a value of this field, whose greatest is %d", most)
 }
 
-// meetOrLeast is meet; for the device's own fields, where hosts do not count,
-// it is the least.
+// meetOrLeast is meet, or the least for a field that the device decides alone.
 func (r *rule) meetOrLeast(a, b uint32) (uint32, bool) {
 	if r.meet == nil {
 		return least(a, b)
@@ -43,8 +44,8 @@ func (r *rule) meetOrLeast(a, b uint32) (uint32, bool) {
 	return r.meet(a, b)
 }
 
-// offered is the most that a guest may be shown with such a host, or the
-// default of a field that is the device's own.
+// offered returns the most that a guest may be shown with such a host, or the default of a field
+// that the device decides alone.
 func (r *rule) offered(host uint32) (uint32, bool) {
 	if r.meet == nil {
 		return r.offer, true
@@ -61,14 +62,13 @@ func (r *rule) within(v, offered uint32) bool {
 	return ok && m == v
 }
 
-// least is for fields in which more is better and includes the less.
+// least is for fields whose larger values include the smaller ones.
 func least(a, b uint32) (uint32, bool) { return min(a, b), true }
 
 // both is for sets of bits.
 func both(a, b uint32) (uint32, bool) { return a & b, true }
 
-// choice is for fields in which 0 leaves something to software, and each other
-// value fixes it in one way.
+// choice is for fields whose value 0 leaves a choice to software, and whose other values fix it.
 func choice(a, b uint32) (uint32, bool) {
 	switch {
 	case a == 0 || a == b:
@@ -79,8 +79,8 @@ func choice(a, b uint32) (uint32, bool) {
 	return 0, false
 }
 
-// unforced is for STALL_MODEL: where software has the choice, it may be told that
-// there are no stalls. Forced ones have nothing in common with either.
+// unforced is for STALL_MODEL. Where software has the choice, a guest may be told that faults
+// terminate. Forced stalls have nothing in common with either.
 func unforced(a, b uint32) (uint32, bool) {
 	return max(a, b), a != smmuv3.StallForced && b != smmuv3.StallForced
 }
@@ -89,20 +89,25 @@ func above(most uint32) func(uint32) bool { return func(v uint32) bool { return 
 
 func exactly(hole uint32) func(uint32) bool { return func(v uint32) bool { return v == hole } }
 
-// carried is a feature that hosts carry out, up to what the device can pass on.
-func carried(most uint32, why string) rule {
+// executed is a feature that hosts execute, up to what the device can pass on.
+func executed(most uint32, why string) rule {
 	return rule{meet: least, offer: most, why: why}
 }
 
-// never is a feature that no guest is shown.
-func never(why string) rule { return carried(0, why) }
+// level is an executed feature with reserved values. A host that reports one is one without it.
+func level(most uint32, reserved func(uint32) bool, why string) rule {
+	return rule{meet: least, offer: most, why: why, reserved: reserved, optional: true}
+}
 
-// own is what the device decides, with its default.
+// never is a feature that no guest is shown.
+func never(why string) rule { return executed(0, why) }
+
+// own is a field that the device decides alone, with its default.
 func own(value uint32, reserved func(uint32) bool, why string) rule {
 	return rule{offer: value, reserved: reserved, why: why}
 }
 
-// maxStalled is how many stalled transactions a device keeps book of.
+// maxStalled is the number of stalled transactions that a device keeps account of.
 const maxStalled = 128
 
 // Encodings of IDR5.OAS.
@@ -111,56 +116,64 @@ const (
 	oas52 = 6
 )
 
-// Reasons that stand behind several fields.
+// Encodings of IDR0.HTTU: flags of pages and blocks, and those of tables, too.
 const (
-	byHost    = "carried out by the host, which "
-	cdWhy     = byHost + "reads the CDs"
-	walkWhy   = byHost + "walks the tables"
-	tlbWhy    = byHost + "keeps the TLBs"
-	presetWhy = "the guest chooses where its tables and queues are"
-	atosWhy   = "the device does no address translation operations"
-	iidrWhy   = "the device names itself; 0 is nobody's part, to which no erratum belongs"
-	queueWhy  = "the device's own queue: log2 of its entries"
+	httuDirty  = 2
+	httuTables = 3
 )
 
-// rules holds a row for each field. What the architecture has to say about a
-// field stands in the section of its register.
+// Reasons of several fields.
+const (
+	cdWhy       = "the host reads the CDs"
+	walkWhy     = "the host walks the tables"
+	tlbWhy      = "the host keeps the TLBs"
+	presetWhy   = "the guest places its tables and queues"
+	atosWhy     = "the device has no address translation operations"
+	iidrWhy     = "the device identifies itself; 0 is no implementer, and so no erratum applies"
+	queueWhy    = "the device's own queue: log2 of its entries"
+	overrideWhy = "a guest stage has no overrides of attributes"
+)
+
+// rules has a row for each field. The architecture's text on a field is in the section of its
+// register.
 var rules = [...]rule{
 	// IDR0 (§6.3.1).
-	smmuv3.S2P:        {meet: least, offer: 1, opt: true, why: byHost + "nests a stage 2 of the guest's, if the policy asks: for guests that are hypervisors"},
-	smmuv3.S1P:        carried(1, byHost+"translates by the guest's tables"),
-	smmuv3.TTF:        {meet: both, offer: smmuv3.TTFAArch64 | smmuv3.TTFAArch32, why: walkWhy, reserved: exactly(0)},
-	smmuv3.COHACC:     carried(1, walkWhy+"; the device's own accesses are coherent"),
-	smmuv3.BTM:        never("the guest's broadcast TLBI reaches no host"),
-	smmuv3.HTTU:       carried(3, walkWhy+" and updates their flags"),
-	smmuv3.DORMHINT:   never("the device cannot tell when a host's caches are empty"),
-	smmuv3.Hyp:        never("a guest's hypervisor has no contexts of its own in the SMMU"),
-	smmuv3.ATS:        carried(1, byHost+"answers translation requests"),
-	smmuv3.NS1ATS:     never("RES0 without ATS and S2P, and never are there both"),
-	smmuv3.ASID16:     carried(1, tlbWhy),
-	smmuv3.MSI:        own(0, nil, "the device's own interrupts: wired, with MSI also messages"),
-	smmuv3.SEV:        never("nothing of the device wakes a vCPU from WFE"),
-	smmuv3.ATOS:       never(atosWhy),
-	smmuv3.PRI:        carried(1, byHost+"passes page requests on; their queue is the device's"),
-	smmuv3.VMW:        never("wildcards are for broadcasts, which reach no host"),
-	smmuv3.VMID16:     carried(1, tlbWhy),
-	smmuv3.CD2L:       carried(1, cdWhy),
-	smmuv3.VATOS:      never(atosWhy),
-	smmuv3.TTENDIAN:   {meet: choice, offer: smmuv3.TTENDIANMixed, why: walkWhy, reserved: exactly(1)},
-	smmuv3.ATSRECERR:  never("its switch, CR2.REC_CFG_ATS, is the host's"),
-	smmuv3.StallModel: {meet: unforced, opt: true, unasked: smmuv3.StallTerminate, reserved: above(smmuv3.StallForced), why: byHost + "resumes what is stalled; faults terminate unless the policy asks: PCI devices must not stall (§3.12.1)"},
-	smmuv3.TermModel:  {meet: choice, offer: 0, why: byHost + "terminates transactions"},
-	smmuv3.STLevel:    own(1, above(1), "the device reads the stream table, linear or of two levels"),
-	smmuv3.RMEImpl:    never("granule protection is the host's"),
+	smmuv3.S2P: {meet: least, offer: 1, onRequest: true,
+		why: "the host nests a stage 2 of the guest's, if the policy asks for it: for guests that are hypervisors"},
+	smmuv3.S1P:       executed(1, "the host translates by the guest's tables"),
+	smmuv3.TTF:       {meet: both, offer: smmuv3.TTFAArch64 | smmuv3.TTFAArch32, why: walkWhy, reserved: exactly(0)},
+	smmuv3.COHACC:    executed(1, walkWhy+"; the device's own accesses are coherent"),
+	smmuv3.BTM:       never("the guest's broadcast TLBI reaches no host"),
+	smmuv3.HTTU:      executed(httuTables, walkWhy+" and updates their flags"),
+	smmuv3.DORMHINT:  never("the device cannot tell when a host's caches are empty"),
+	smmuv3.Hyp:       never("the SMMU has no EL2 contexts for the guest's hypervisor"),
+	smmuv3.ATS:       executed(1, "the host answers translation requests"),
+	smmuv3.NS1ATS:    never("RES0 without ATS and both stages, which are never shown together"),
+	smmuv3.ASID16:    executed(1, tlbWhy),
+	smmuv3.MSI:       own(0, nil, "the device's own interrupts are wired, and with MSI also messages"),
+	smmuv3.SEV:       never("the device wakes no vCPU from WFE"),
+	smmuv3.ATOS:      never(atosWhy),
+	smmuv3.PRI:       executed(1, "the host forwards page requests; the device has their queue"),
+	smmuv3.VMW:       never("wildcards are for broadcast TLBI, which reaches no host"),
+	smmuv3.VMID16:    executed(1, tlbWhy),
+	smmuv3.CD2L:      executed(1, cdWhy),
+	smmuv3.VATOS:     never(atosWhy),
+	smmuv3.TTENDIAN:  {meet: choice, offer: smmuv3.TTENDIANMixed, why: walkWhy, reserved: exactly(1)},
+	smmuv3.ATSRECERR: never("the host owns its control, CR2.REC_CFG_ATS"),
+	smmuv3.StallModel: {meet: unforced, onRequest: true, unasked: smmuv3.StallTerminate, reserved: above(smmuv3.StallForced),
+		why: "the host resumes stalled transactions; faults terminate unless the policy asks: PCI devices must not stall (§3.12.1)"},
+	smmuv3.TermModel: {meet: choice, offer: 0, why: "the host terminates transactions"},
+	smmuv3.STLevel:   own(1, above(1), "the device reads the stream table, linear or two-level"),
+	smmuv3.RMEImpl:   never("the host owns granule protection"),
 
 	// IDR1 (§6.3.2).
-	smmuv3.SIDSIZE:      own(16, above(32), "StreamIDs are the device's own; a PCI requester ID has 16 bits (§3.2)"),
-	smmuv3.SSIDSIZE:     {meet: least, offer: 20, why: byHost + "is presented with SubstreamIDs", reserved: above(20)},
+	smmuv3.SIDSIZE:      own(16, above(32), "the device assigns StreamIDs; a PCI requester ID has 16 bits (§3.2)"),
+	smmuv3.SSIDSIZE:     level(20, above(20), "the host takes SubstreamIDs"),
 	smmuv3.PRIQS:        own(8, above(19), queueWhy),
 	smmuv3.EVENTQS:      own(8, above(19), queueWhy),
 	smmuv3.CMDQS:        own(8, above(19), queueWhy),
-	smmuv3.AttrPermsOvr: never("overrides are no part of a guest stage"),
-	smmuv3.AttrTypesOvr: never("overrides are no part of a guest stage"),
+	smmuv3.AttrPermsOvr: never(overrideWhy),
+	smmuv3.AttrTypesOvr: never(overrideWhy),
 	smmuv3.REL:          never(presetWhy),
 	smmuv3.QueuesPreset: never(presetWhy),
 	smmuv3.TablesPreset: never(presetWhy),
@@ -170,36 +183,39 @@ var rules = [...]rule{
 	smmuv3.BAVATOS: never(atosWhy),
 
 	// IDR3 (§6.3.4).
-	smmuv3.HAD:     carried(1, cdWhy),
-	smmuv3.PBHA:    carried(1, cdWhy),
-	smmuv3.XNX:     carried(1, walkWhy),
-	smmuv3.PPS:     carried(1, byHost+"sends the device's own answers with a PASID"),
-	smmuv3.MPAM:    never("partitions of the memory system are the host's"),
-	smmuv3.FWB:     own(1, nil, "1 in SMMUv3.2 and later; controls stage 2, which hosts have no part in that lack it"),
-	smmuv3.STT:     carried(1, walkWhy),
-	smmuv3.RIL:     carried(1, tlbWhy),
-	smmuv3.BBML:    {meet: least, offer: 2, why: tlbWhy, reserved: exactly(3)},
-	smmuv3.E0PD:    carried(1, cdWhy),
-	smmuv3.PTWNNC:  carried(1, walkWhy),
-	smmuv3.DPT:     never("the device permission table is the host's"),
-	smmuv3.PASIDTT: carried(1, byHost+"takes translated transactions"),
-	smmuv3.EPAN:    carried(1, cdWhy),
-	smmuv3.S1PI:    never("STE.S1PIE, which allows it, is no part of a guest stage (§3.26.1)"),
-	smmuv3.S2PI:    never("STE.S2PIE, which allows it, is no part of a guest stage"),
+	smmuv3.HAD:  executed(1, cdWhy),
+	smmuv3.PBHA: executed(1, cdWhy),
+	smmuv3.XNX:  executed(1, walkWhy),
+	smmuv3.PPS:  executed(1, "the host sends the device's own page responses with a PASID"),
+	smmuv3.MPAM: never("the host owns the partitions of the memory system"),
+	smmuv3.FWB: own(1, nil,
+		"SMMUv3.2 and later have it; it controls stage 2, which is shown only if the host has both"),
+	smmuv3.STT:     executed(1, walkWhy),
+	smmuv3.RIL:     executed(1, tlbWhy),
+	smmuv3.BBML:    level(2, exactly(3), tlbWhy),
+	smmuv3.E0PD:    executed(1, cdWhy),
+	smmuv3.PTWNNC:  executed(1, walkWhy),
+	smmuv3.DPT:     never("the host owns the device permission table"),
+	smmuv3.PASIDTT: executed(1, "the host takes translated transactions"),
+	smmuv3.EPAN:    executed(1, cdWhy),
+	smmuv3.S1PI:    never("a guest stage has no STE.S1PIE, which enables it (§3.26.1)"),
+	smmuv3.S2PI:    never("a guest stage has no STE.S2PIE, which enables it (§3.26.2)"),
 	smmuv3.S2PO:    never("needs S2PI"),
-	smmuv3.THE:     carried(1, cdWhy),
-	smmuv3.MTEPERM: never("memory tags are the host's"),
-	smmuv3.AIE:     carried(1, cdWhy),
+	smmuv3.THE:     executed(1, cdWhy),
+	smmuv3.MTEPERM: never("the host owns memory tags"),
+	smmuv3.AIE:     executed(1, cdWhy),
 
-	// IDR5 (§6.3.6).
-	smmuv3.OAS:      carried(oas52, byHost+"puts addresses out; 56 bits would need D128"),
-	smmuv3.GRAN4K:   carried(1, walkWhy),
-	smmuv3.GRAN16K:  carried(1, walkWhy),
-	smmuv3.GRAN64K:  carried(1, walkWhy),
-	smmuv3.DS:       carried(1, walkWhy),
+	// IDR5 (§6.3.6). Every SMMU has an output address size: a host with a reserved one is taken to
+	// have the largest that needs no optional feature.
+	smmuv3.OAS: {meet: least, offer: oas52, optional: true, without: oas48,
+		why: "the host outputs the addresses; 56 bits need D128"},
+	smmuv3.GRAN4K:   executed(1, walkWhy),
+	smmuv3.GRAN16K:  executed(1, walkWhy),
+	smmuv3.GRAN64K:  executed(1, walkWhy),
+	smmuv3.DS:       executed(1, walkWhy),
 	smmuv3.D128:     never("needs S1PI and S2PO"),
-	smmuv3.VAX:      {meet: least, offer: 1, why: walkWhy + "; 56 bits would need D128", reserved: exactly(3)},
-	smmuv3.StallMax: carried(maxStalled, byHost+"holds stalled transactions; the device keeps book of them"),
+	smmuv3.VAX:      level(1, exactly(3), walkWhy+"; 56 bits need D128"),
+	smmuv3.StallMax: executed(maxStalled, "the host holds stalled transactions; the device keeps account of them"),
 
 	// IIDR (§6.3.7).
 	smmuv3.Implementer: own(0, func(v uint32) bool { return v&0x80 != 0 }, iidrWhy),
@@ -208,6 +224,6 @@ var rules = [...]rule{
 	smmuv3.ProductID:   own(0, nil, iidrWhy),
 
 	// AIDR (§6.3.8).
-	smmuv3.ArchMinor: carried(4, byHost+"keeps what the version promises"),
+	smmuv3.ArchMinor: executed(4, "the host has what the version promises"),
 	smmuv3.ArchMajor: {meet: least, offer: 0, why: "the device is an SMMUv3", reserved: above(0)},
 }

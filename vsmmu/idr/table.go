@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Table is Fields as text for people, aligned, a line each under a heading.
+// Table returns Fields as aligned text, with a heading and a line for each field.
 func (r Result) Table() string {
 	const row = "%-4s  %-14v  %5v  %5v  %s\n"
 	var b strings.Builder
