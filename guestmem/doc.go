@@ -1,13 +1,35 @@
-// Package guestmem is guest-physical memory as a device sees it: the seam that
-// a VMM fills, and what is commonly needed on either side of it.
+// Package guestmem gives devices access to guest-physical memory.
 //
-// Memory is the seam. Slots carries it out over byte slices, such as the VMM's
-// own mappings of the guest's RAM; FromIO over an io.ReaderAt and an
-// io.WriterAt; Fake for tests, with failures at will. Snapshot takes a private
-// copy of a guest structure, so that what was judged is what is used. Mapper is
-// memory that can be used where it lies, within Sections, which whoever takes
-// memory away waits for.
+// # Interfaces
 //
-// Guest words are little-endian (IHI 0070 §6.2, §7.3), and so must the host
-// be: hosts of the other byte order are not supported.
+// Memory is the interface that a device uses and a VMM implements: it reads and writes bytes at a
+// guest-physical address, a GPA. Two optional interfaces extend it:
+//
+//   - Swapper adds an atomic compare-and-swap, which hardware updates of page table descriptors
+//     need.
+//   - Mapper adds slices of memory that lies in this process, so that DMA needs no copy.
+//
+// # Implementations
+//
+//   - Slots is memory in byte slices, such as a VMM's mappings of the guest's RAM. Slots can be
+//     added and removed while devices use the memory.
+//   - Tracked wraps a Mapper and keeps a dirty log of what devices write, for live migration.
+//   - FromIO is memory over an io.ReaderAt and an io.WriterAt, such as a file.
+//   - Fake is for tests. It covers all of the address space and fails on demand.
+//
+// # Reading guest structures
+//
+// The guest can write to its memory at any time. A device therefore reads each structure once, by
+// Snapshot or ReadAt, checks the copy, and uses the copy.
+//
+// # Removing memory
+//
+// Whoever holds a slice of a Mapper is in a read-side critical section of its Sections. Sections is
+// sleepable RCU: whoever removes memory first makes it unreachable, and then waits for the sections
+// that began earlier.
+//
+// # Byte order
+//
+// Guest structures are little-endian (IHI 0070 §6.2, §7.3). So must the host be: the package does
+// not compile for big-endian hosts.
 package guestmem

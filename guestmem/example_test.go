@@ -1,7 +1,6 @@
 package guestmem_test
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
@@ -43,7 +42,7 @@ func ExampleSnapshot() {
 	}
 	defer v.Release()
 	guest.SetWords(0x1000, 0xdead) // too late
-	fmt.Printf("%#x\n", binary.LittleEndian.Uint64(v.AsSlice()))
+	fmt.Printf("%#x\n", v.Words()[0])
 
 	// Output:
 	// 0xcafe

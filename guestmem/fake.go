@@ -6,15 +6,15 @@ import (
 	"sync/atomic"
 )
 
-// Fake is Memory for tests: all of the address space, zero until written to,
-// with failures where the test wants them. Its words are atomic, so that a test
-// may play the guest, and write while the device reads, under the race detector.
+// Fake is Memory for tests. It covers all of the address space, is zero until written to, and fails
+// where the test wants it to. Its words are atomic: under the race detector a test may play the
+// guest, and write while the device reads.
 //
-// The zero value is ready. All methods may be called from any goroutine.
+// The zero value is ready for use. All methods may be called from any goroutine.
 type Fake struct {
 	pages  Slots
 	mu     sync.Mutex
-	faults atomic.Pointer[[]fakeFault] // changed as a whole, with mu held
+	faults atomic.Pointer[[]fakeFault] // replaced as a whole, with mu held
 	reads  atomic.Uint64
 	writes atomic.Uint64
 }
@@ -30,33 +30,34 @@ type fakeFault struct {
 	err error
 }
 
-// fakePage is how much memory comes into being at the first access.
+// fakePage is the size in bytes of what the first access to an address allocates.
 const fakePage = 64 << 10
 
-// FailReads has every read that touches the range fail, as a swap does, with an
-// AccessError that wraps err; ErrUnmapped if err is nil.
+// FailReads makes every read and every swap that touches the range fail with an AccessError that
+// wraps err, or ErrUnmapped if err is nil. It panics if the range is empty.
 func (f *Fake) FailReads(in Range, err error) { f.fail(fakeFault{opRead, in, err}) }
 
-// FailWrites has every write that touches the range fail, as a swap does, with
-// an AccessError that wraps err; ErrUnmapped if err is nil.
+// FailWrites makes every write and every swap that touches the range fail with an AccessError that
+// wraps err, or ErrUnmapped if err is nil. It panics if the range is empty.
 func (f *Fake) FailWrites(in Range, err error) { f.fail(fakeFault{opWrite, in, err}) }
 
-// Heal takes back all failures. What the memory holds stays.
+// Heal removes all failures. The contents of the memory stay.
 func (f *Fake) Heal() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.faults.Store(nil)
 }
 
-// Reads is how many reads there were, failed ones and swaps among them.
+// Reads returns the number of reads, including failed reads and swaps.
 func (f *Fake) Reads() uint64 { return f.reads.Load() }
 
-// Writes is how many writes there were, failed ones and swaps among them.
+// Writes returns the number of writes, including failed writes and swaps.
 func (f *Fake) Writes() uint64 { return f.writes.Load() }
 
-// SetWords writes words as the guest does: nothing fails, and nothing is
-// counted. It panics if gpa is no multiple of 8, since the test is then wrong.
+// SetWords writes words from gpa on, as the guest does: it never fails and is not counted. It
+// panics if gpa is not a multiple of 8, or if the words extend past the end of the address space.
 func (f *Fake) SetWords(gpa GPA, words ...uint64) {
+	mustFit(gpa, len(words))
 	for i, w := range words {
 		at := gpa + GPA(i*wordSize)
 		f.page(at)
@@ -66,9 +67,11 @@ func (f *Fake) SetWords(gpa GPA, words ...uint64) {
 	}
 }
 
-// Words reads n words as the guest does: nothing fails, and nothing is counted.
-// It panics if gpa is no multiple of 8, since the test is then wrong.
+// Words reads n words from gpa on, as the guest does: it never fails and is not counted. It panics
+// if gpa is not a multiple of 8, if n is negative, or if the words extend past the end of the
+// address space.
 func (f *Fake) Words(gpa GPA, n int) []uint64 {
+	mustFit(gpa, n)
 	words := make([]uint64, n)
 	for i := range words {
 		at := gpa + GPA(i*wordSize)
@@ -82,7 +85,17 @@ func (f *Fake) Words(gpa GPA, n int) []uint64 {
 	return words
 }
 
-// ReadAt is Memory's.
+// mustFit panics if there are not n words from gpa on: the test is wrong.
+func mustFit(gpa GPA, n int) {
+	switch {
+	case gpa%wordSize != 0:
+		panic(&AccessError{opRead, gpa, wordSize, ErrMisaligned})
+	case n < 0 || uint64(n) > uint64(^gpa)/wordSize+1:
+		panic(&AccessError{opRead, gpa, n, ErrSize})
+	}
+}
+
+// ReadAt implements Memory.
 func (f *Fake) ReadAt(p []byte, gpa GPA) error {
 	f.reads.Add(1)
 	if err := f.prepare(opRead, gpa, len(p), opRead); err != nil {
@@ -91,7 +104,7 @@ func (f *Fake) ReadAt(p []byte, gpa GPA) error {
 	return f.pages.ReadAt(p, gpa)
 }
 
-// WriteAt is Memory's.
+// WriteAt implements Memory.
 func (f *Fake) WriteAt(p []byte, gpa GPA) error {
 	f.writes.Add(1)
 	if err := f.prepare(opWrite, gpa, len(p), opWrite); err != nil {
@@ -100,7 +113,7 @@ func (f *Fake) WriteAt(p []byte, gpa GPA) error {
 	return f.pages.WriteAt(p, gpa)
 }
 
-// Load64 is a read of one word, as Slots has it.
+// Load64 reads one word, as Slots.Load64 does.
 func (f *Fake) Load64(gpa GPA) (uint64, error) {
 	f.reads.Add(1)
 	if err := f.prepare(opRead, gpa, wordSize, opRead); err != nil {
@@ -109,7 +122,7 @@ func (f *Fake) Load64(gpa GPA) (uint64, error) {
 	return f.pages.Load64(gpa)
 }
 
-// Store64 is a write of one word, as Slots has it.
+// Store64 writes one word, as Slots.Store64 does.
 func (f *Fake) Store64(gpa GPA, v uint64) error {
 	f.writes.Add(1)
 	if err := f.prepare(opWrite, gpa, wordSize, opWrite); err != nil {
@@ -118,7 +131,7 @@ func (f *Fake) Store64(gpa GPA, v uint64) error {
 	return f.pages.Store64(gpa, v)
 }
 
-// CompareAndSwap is Swapper's: a read and a write.
+// CompareAndSwap implements Swapper. It counts as a read and as a write.
 func (f *Fake) CompareAndSwap(gpa GPA, old, new uint64) (bool, error) {
 	f.reads.Add(1)
 	f.writes.Add(1)
@@ -129,6 +142,9 @@ func (f *Fake) CompareAndSwap(gpa GPA, old, new uint64) (bool, error) {
 }
 
 func (f *Fake) fail(fault fakeFault) {
+	if fault.in.Len == 0 {
+		panic("guestmem: fake failure in an empty range: no access touches it")
+	}
 	if fault.err == nil {
 		fault.err = ErrUnmapped
 	}
@@ -145,16 +161,16 @@ func (f *Fake) faultList() []fakeFault {
 	return nil
 }
 
-// prepare returns the error that an access shall have: that of the failure
-// which it meets first. If there is none it sees that there is memory.
-func (f *Fake) prepare(op string, gpa GPA, n int, met ...string) error {
+// prepare returns the error of an access: the failure at the lowest address among those for the
+// given kinds. If there is none, it allocates the memory.
+func (f *Fake) prepare(op string, gpa GPA, n int, kinds ...string) error {
 	if n == 0 {
 		return nil
 	}
 	access := Range{gpa, uint64(n)}
 	var first *AccessError
 	for _, fault := range f.faultList() {
-		if !slices.Contains(met, fault.op) || !fault.in.Overlaps(access) {
+		if !slices.Contains(kinds, fault.op) || !fault.in.Overlaps(access) {
 			continue
 		}
 		if at := max(gpa, fault.in.GPA); first == nil || at < first.GPA {
@@ -172,14 +188,14 @@ func (f *Fake) prepare(op string, gpa GPA, n int, met ...string) error {
 	}
 }
 
-// page sees that there is memory at gpa.
+// page allocates the memory at gpa if it is not there.
 func (f *Fake) page(gpa GPA) {
 	gpa -= gpa % fakePage
 	for {
 		if _, err := f.pages.Slice(gpa, 1, true); err == nil {
 			return
 		}
-		// Add fails if another goroutine was faster, and the page is then there.
+		// Add fails if another goroutine has added the page in the meantime.
 		_ = f.pages.Add(Slot{GPA: gpa, Mem: make([]byte, fakePage)})
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestFakeIsZeroUntilWrittenToEverywhere(t *testing.T) {
+func TestFakeIsZeroUntilWrittenTo(t *testing.T) {
 	var f Fake
 	for _, gpa := range []GPA{0, 0x1234, fakePage - 8, 1 << 47, top - 63} {
 		p := []byte{1, 2, 3, 4, 5, 6, 7, 8, 9}
@@ -20,7 +20,7 @@ func TestFakeIsZeroUntilWrittenToEverywhere(t *testing.T) {
 		require.NoError(t, f.ReadAt(p, gpa))
 		assert.Equal(t, "across pages", string(p))
 	}
-	assert.ErrorIs(t, f.ReadAt(make([]byte, 2), top), ErrUnmapped, "nothing lies beyond the end")
+	assert.ErrorIs(t, f.ReadAt(make([]byte, 2), top), ErrUnmapped, "beyond the end of the address space")
 	assert.NoError(t, f.ReadAt(nil, 0x1234))
 
 	big := ram(3*fakePage, 7)
@@ -30,7 +30,7 @@ func TestFakeIsZeroUntilWrittenToEverywhere(t *testing.T) {
 	assert.Equal(t, big, back)
 }
 
-func TestFakeWords(t *testing.T) {
+func TestFakeWordsAreLittleEndian(t *testing.T) {
 	var f Fake
 	f.SetWords(fakePage-8, 0x1122334455667788, 2) // across pages
 	assert.Equal(t, []uint64{0x1122334455667788, 2, 0}, f.Words(fakePage-8, 3))
@@ -47,11 +47,27 @@ func TestFakeWords(t *testing.T) {
 	assert.True(t, swapped)
 	assert.Equal(t, []uint64{4}, f.Words(8, 1))
 
-	assert.Panics(t, func() { f.SetWords(4, 1) })
-	assert.Panics(t, func() { f.Words(1, 1) })
 }
 
-func TestFakeFails(t *testing.T) {
+// A test that is wrong panics at the call that is wrong.
+func TestFakePanicsForWordsAndRangesThatCannotBe(t *testing.T) {
+	var f Fake
+	f.SetWords(top-7, 1)
+	assert.Equal(t, []uint64{1}, f.Words(top-7, 1), "the last word of the address space")
+	for name, call := range map[string]func(){
+		"misaligned write":                 func() { f.SetWords(4, 1) },
+		"misaligned read":                  func() { f.Words(1, 1) },
+		"write beyond the address space":   func() { f.SetWords(top-7, 1, 2) },
+		"read beyond the address space":    func() { f.Words(top-7, 2) },
+		"negative count":                   func() { f.Words(0, -1) },
+		"failing reads of an empty range":  func() { f.FailReads(Range{GPA: 0x1000}, nil) },
+		"failing writes of an empty range": func() { f.FailWrites(Range{}, nil) },
+	} {
+		t.Run(name, func(t *testing.T) { assert.Panics(t, call) })
+	}
+}
+
+func TestFakeFailsAtTheFirstFailingAddress(t *testing.T) {
 	var (
 		bus  = errors.New("bus error")
 		f    Fake
@@ -68,9 +84,9 @@ func TestFakeFails(t *testing.T) {
 		want AccessError
 	}{
 		{"read inside", read(0x1004, 4), AccessError{"read", 0x1004, 4, ErrUnmapped}},
-		{"read into", read(0xff8, 16), AccessError{"read", 0x1000, 16, ErrUnmapped}},
-		{"read across both: the first", read(0xff0, 0x2000), AccessError{"read", 0x1000, 0x2000, ErrUnmapped}},
-		{"read with an error of the test's", read(0x200f, 1), AccessError{"read", 0x200f, 1, bus}},
+		{"read from below", read(0xff8, 16), AccessError{"read", 0x1000, 16, ErrUnmapped}},
+		{"read across both ranges: the lower", read(0xff0, 0x2000), AccessError{"read", 0x1000, 0x2000, ErrUnmapped}},
+		{"read with the test's error", read(0x200f, 1), AccessError{"read", 0x200f, 1, bus}},
 		{"write inside", wr(0x3008, 8), AccessError{"write", 0x3008, 8, bus}},
 		{"swap where reads fail", swap(0x2008), AccessError{"swap", 0x2008, 8, bus}},
 		{"swap where writes fail", swap(0x3000), AccessError{"swap", 0x3000, 8, bus}},
@@ -96,11 +112,11 @@ func TestFakeFails(t *testing.T) {
 	assert.Equal(t, uint64(5), v)
 }
 
-func TestFakeCounts(t *testing.T) {
+func TestFakeCountsReadsAndWrites(t *testing.T) {
 	var f Fake
 	f.FailReads(Range{0x1000, 1}, nil)
 	p := make([]byte, 8)
-	_ = f.ReadAt(p, 0x1000) // fails
+	_ = f.ReadAt(p, 0x1000) // fails, and counts
 	_ = f.ReadAt(p, 0)
 	_, _ = f.Load64(0)
 	_ = f.WriteAt(p, 0)
@@ -112,8 +128,8 @@ func TestFakeCounts(t *testing.T) {
 	assert.Equal(t, uint64(3), f.Writes())
 }
 
-// A test's guest may write whatever a device is reading, in any size.
-func TestFakeIsRaceClean(t *testing.T) {
+// The race detector judges a guest that writes while devices access the same memory in any size.
+func TestFakeIsFreeOfDataRaces(t *testing.T) {
 	var f Fake
 	var wg sync.WaitGroup
 	for range 2 {

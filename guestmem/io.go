@@ -6,15 +6,24 @@ import (
 	"math"
 )
 
-// FromIO makes Memory of a reader and a writer whose offsets are guest-physical
-// addresses, such as a file of the guest's RAM. Without a writer the memory is
-// read-only. What lies at the end of the reader or beyond is unmapped. Atomicity
-// is what the two give.
-func FromIO(r io.ReaderAt, w io.WriterAt) Memory { return ioMemory{r, w} }
+// FromIO returns Memory over a reader and a writer whose offsets are guest-physical addresses, such
+// as a file of the guest's RAM. Addresses at and beyond the end of the reader are unmapped. If w is
+// nil, the memory is read-only. Accesses are as atomic as r and w make them.
+//
+// FromIO fails if r is nil, or if either holds a nil pointer.
+func FromIO(r io.ReaderAt, w io.WriterAt) (Memory, error) {
+	if isNil(r) {
+		return nil, errors.New("guestmem: memory from a reader: the reader is nil")
+	}
+	if w != nil && isNil(w) {
+		return nil, errors.New("guestmem: memory from a writer: the writer is a nil pointer (pass nil for read-only memory)")
+	}
+	return ioMemory{r, w}, nil
+}
 
 type ioMemory struct {
 	r io.ReaderAt
-	w io.WriterAt
+	w io.WriterAt // nil if read-only
 }
 
 func (m ioMemory) ReadAt(p []byte, gpa GPA) error {
@@ -23,7 +32,7 @@ func (m ioMemory) ReadAt(p []byte, gpa GPA) error {
 	}
 	n, err := m.r.ReadAt(p, int64(gpa))
 	if errors.Is(err, io.EOF) {
-		err = nil // a reader may say so along with its last byte
+		err = nil // io.EOF may come with the last byte
 		if n < len(p) {
 			err = ErrUnmapped
 		}
@@ -42,7 +51,7 @@ func (m ioMemory) WriteAt(p []byte, gpa GPA) error {
 	return ioError(opWrite, gpa, len(p), n, err)
 }
 
-// checkOffset refuses what an int64 offset cannot reach.
+// checkOffset returns an error if n bytes from gpa on do not fit the offsets of an int64.
 func checkOffset(op string, gpa GPA, n int) error {
 	if gpa > math.MaxInt64 || uint64(n) > uint64(math.MaxInt64-gpa) {
 		return &AccessError{op, gpa, n, ErrUnmapped}
@@ -50,16 +59,16 @@ func checkOffset(op string, gpa GPA, n int) error {
 	return nil
 }
 
-// ioError is the error of an access that moved n of size bytes, or says so.
+// ioError returns the error of an access of size bytes of which n moved, or nil if all did.
 func ioError(op string, gpa GPA, size, n int, err error) error {
 	switch {
 	case err == nil && n == size:
 		return nil
 	case err == nil:
-		err = io.ErrUnexpectedEOF // short without a word
+		err = io.ErrUnexpectedEOF // a short transfer without an error
 	}
 	if n < 0 || n >= size {
-		n = 0 // no count to rely on
+		n = 0 // an impossible count says nothing
 	}
 	return &AccessError{op, gpa + GPA(n), size, err}
 }

@@ -13,11 +13,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestFromIO(t *testing.T) {
+func fromIO(t *testing.T, r io.ReaderAt, w io.WriterAt) Memory {
+	t.Helper()
+	m, err := FromIO(r, w)
+	require.NoError(t, err)
+	return m
+}
+
+func TestFromIOReadsWhatItWrote(t *testing.T) {
 	file, err := os.Create(filepath.Join(t.TempDir(), "ram"))
 	require.NoError(t, err)
 	defer file.Close()
-	m := FromIO(file, file)
+	m := fromIO(t, file, file)
 
 	require.NoError(t, m.WriteAt([]byte("words"), 0x10))
 	p := make([]byte, 5)
@@ -25,16 +32,16 @@ func TestFromIO(t *testing.T) {
 	assert.Equal(t, "words", string(p))
 }
 
-func TestFromIOEndsWhereTheReaderEnds(t *testing.T) {
-	m := FromIO(strings.NewReader("0123456789"), nil)
+func TestFromIOIsUnmappedBeyondTheEndOfTheReader(t *testing.T) {
+	m := fromIO(t, strings.NewReader("0123456789"), nil)
 	for _, c := range []struct {
 		name string
 		gpa  GPA
 		n    int
 		want error
 	}{
-		{"all of it", 0, 10, nil},
-		{"into the end", 8, 4, &AccessError{"read", 10, 4, ErrUnmapped}},
+		{"all bytes", 0, 10, nil},
+		{"across the end", 8, 4, &AccessError{"read", 10, 4, ErrUnmapped}},
 		{"at the end", 10, 1, &AccessError{"read", 10, 1, ErrUnmapped}},
 		{"beyond", 0x1000, 1, &AccessError{"read", 0x1000, 1, ErrUnmapped}},
 		{"beyond any offset", 1 << 63, 1, &AccessError{"read", 1 << 63, 1, ErrUnmapped}},
@@ -44,10 +51,34 @@ func TestFromIOEndsWhereTheReaderEnds(t *testing.T) {
 			assert.Equal(t, c.want, m.ReadAt(make([]byte, c.n), c.gpa))
 		})
 	}
+}
+
+func TestFromIOWithoutAWriterIsReadOnly(t *testing.T) {
+	m := fromIO(t, strings.NewReader("0123456789"), nil)
 	assert.Equal(t, &AccessError{"write", 4, 1, ErrReadOnly}, m.WriteAt(make([]byte, 1), 4))
 }
 
-// backing is a reader and writer that says what a test wants.
+func TestFromIORefusesNil(t *testing.T) {
+	reader := strings.NewReader("")
+	for _, c := range []struct {
+		name string
+		r    io.ReaderAt
+		w    io.WriterAt
+		want string
+	}{
+		{"no reader", nil, nil, "guestmem: memory from a reader: the reader is nil"},
+		{"a reader that is a nil pointer", (*os.File)(nil), nil, "guestmem: memory from a reader: the reader is nil"},
+		{"a writer that is a nil pointer", reader, (*os.File)(nil), "guestmem: memory from a writer: the writer is a nil pointer (pass nil for read-only memory)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m, err := FromIO(c.r, c.w)
+			assert.Nil(t, m)
+			assert.EqualError(t, err, c.want)
+		})
+	}
+}
+
+// backing is a reader and writer that returns what a test says.
 type backing struct {
 	n   int
 	err error
@@ -56,7 +87,7 @@ type backing struct {
 func (b backing) ReadAt([]byte, int64) (int, error)  { return b.n, b.err }
 func (b backing) WriteAt([]byte, int64) (int, error) { return b.n, b.err }
 
-func TestFromIOTakesNoAnswerOnTrust(t *testing.T) {
+func TestFromIOChecksTheCountAndErrorOfEachTransfer(t *testing.T) {
 	disk := errors.New("disk on fire")
 	for _, c := range []struct {
 		name        string
@@ -64,15 +95,15 @@ func TestFromIOTakesNoAnswerOnTrust(t *testing.T) {
 		read, write error
 	}{
 		{"all", backing{8, nil}, nil, nil},
-		{"all, and the end", backing{8, io.EOF}, nil, &AccessError{"write", 0x100, 8, io.EOF}},
-		{"part, with a reason", backing{3, disk}, &AccessError{"read", 0x103, 8, disk}, &AccessError{"write", 0x103, 8, disk}},
-		{"part, without one", backing{3, nil}, &AccessError{"read", 0x103, 8, io.ErrUnexpectedEOF}, &AccessError{"write", 0x103, 8, io.ErrUnexpectedEOF}},
-		{"all, yet an error", backing{8, disk}, &AccessError{"read", 0x100, 8, disk}, &AccessError{"write", 0x100, 8, disk}},
-		{"more than asked for", backing{9, nil}, &AccessError{"read", 0x100, 8, io.ErrUnexpectedEOF}, &AccessError{"write", 0x100, 8, io.ErrUnexpectedEOF}},
-		{"less than nothing", backing{-1, nil}, &AccessError{"read", 0x100, 8, io.ErrUnexpectedEOF}, &AccessError{"write", 0x100, 8, io.ErrUnexpectedEOF}},
+		{"all, with io.EOF", backing{8, io.EOF}, nil, &AccessError{"write", 0x100, 8, io.EOF}},
+		{"part, with an error", backing{3, disk}, &AccessError{"read", 0x103, 8, disk}, &AccessError{"write", 0x103, 8, disk}},
+		{"part, without an error", backing{3, nil}, &AccessError{"read", 0x103, 8, io.ErrUnexpectedEOF}, &AccessError{"write", 0x103, 8, io.ErrUnexpectedEOF}},
+		{"all, with an error", backing{8, disk}, &AccessError{"read", 0x100, 8, disk}, &AccessError{"write", 0x100, 8, disk}},
+		{"an impossible count", backing{9, nil}, &AccessError{"read", 0x100, 8, io.ErrUnexpectedEOF}, &AccessError{"write", 0x100, 8, io.ErrUnexpectedEOF}},
+		{"a negative count", backing{-1, nil}, &AccessError{"read", 0x100, 8, io.ErrUnexpectedEOF}, &AccessError{"write", 0x100, 8, io.ErrUnexpectedEOF}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m := FromIO(c.b, c.b)
+			m := fromIO(t, c.b, c.b)
 			assert.Equal(t, c.read, m.ReadAt(make([]byte, 8), 0x100))
 			assert.Equal(t, c.write, m.WriteAt(make([]byte, 8), 0x100))
 		})

@@ -3,41 +3,51 @@ package guestmem
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // GPA is a guest-physical address.
 type GPA uint64
 
+// String returns the address in hexadecimal, as in "0x40000000".
 func (a GPA) String() string { return fmt.Sprintf("%#x", uint64(a)) }
 
-// Memory is the guest's memory as a device reaches it by guest-physical
-// address.
+// Format implements fmt.Formatter: %v and %s print what String returns, other verbs print the
+// number.
+func (a GPA) Format(f fmt.State, verb rune) {
+	format := fmt.FormatString(f, verb)
+	if verb == 'v' || verb == 's' {
+		rest := strings.Trim(format, "%vs")
+		format = "%#" + strings.NewReplacer("#", "", "+", "", " ", "").Replace(rest) + "x"
+	}
+	fmt.Fprintf(f, format, uint64(a))
+}
+
+// Memory is guest memory as a device accesses it, by guest-physical address.
 //
-// An access moves all of p or returns an error that names the GPA; there are no
-// short transfers, but part of p may have moved before the error was met.
-// Accesses of at most 64 bytes are made of naturally aligned pieces as wide as
-// fit, up to 8 bytes, and each piece of 2, 4 or 8 bytes is single-copy atomic,
-// and in order with the accesses before and after it: 8-byte words are what the
-// architecture asks of an SMMU's structures (IHI 0070 §3.21.3), 4-byte ones make
-// a write an MSI, and 2-byte ones are the indices of rings. Of longer accesses
-// nothing of the kind is promised. Both methods may be called from any
-// goroutine, and keep no reference to p.
+// An access moves all of p, or returns an error that names a GPA. Part of p may have moved before
+// the error. There are no short transfers.
+//
+// An access of at most 64 bytes consists of naturally aligned pieces, each as wide as fits, up to 8
+// bytes. Each piece of 2, 4 or 8 bytes is single-copy atomic, and in order with the accesses before
+// and after it. SMMU structures need 8-byte words (IHI 0070 §3.21.3), MSIs 4-byte ones, and the
+// indices of virtqueues 2-byte ones. Longer accesses give no such guarantee.
+//
+// Both methods may be called from any goroutine, and keep no reference to p.
 type Memory interface {
 	ReadAt(p []byte, gpa GPA) error
 	WriteAt(p []byte, gpa GPA) error
 }
 
-// Swapper is Memory that can also change a word if nobody else has: what it
-// takes to update a descriptor's Access flag and dirty state under the eyes of
-// the guest (IHI 0070 §3.13). Memory need not have it.
+// Swapper is Memory with an atomic compare-and-swap. Hardware update of the Access flag and dirty
+// state needs it, since the guest changes the same descriptors (IHI 0070 §3.13). It is optional.
 type Swapper interface {
-	// CompareAndSwap replaces the 8-byte word at gpa, a multiple of 8, by new if
-	// it is old, in one atomic step, and reports whether it did.
+	// CompareAndSwap replaces the 8-byte word at gpa, a multiple of 8, by new if it equals old, in
+	// one atomic step. It reports whether it did.
 	CompareAndSwap(gpa GPA, old, new uint64) (swapped bool, err error)
 }
 
-// Mapper is Memory that lies in this process, where it can be used without a copy. Memory need not
-// have it.
+// Mapper is Memory that lies in this process, where it can be used without a copy. It is optional.
 //
 // A VMM that needs a log of what devices write, to migrate a running guest, wraps its Mapper in a
 // Tracked.
@@ -56,28 +66,31 @@ type Mapper interface {
 	// of Memory.
 	Slice(gpa GPA, n int, write bool) ([]byte, error)
 
-	// Sections returns what the memory waits for before a part of it goes away: the same each
-	// time.
+	// Sections returns the sections in which slices are used, and for which the memory waits
+	// before a part of it goes away. It returns the same pointer each time.
 	Sections() *Sections
 }
 
-// ErrUnmapped is matched by errors of accesses that reach where the guest has
-// no memory: what a device sees as an external abort.
+// ErrUnmapped is matched by errors of accesses where the guest has no memory. To a device this is
+// an external abort.
 var ErrUnmapped = errors.New("no guest memory")
 
 // ErrReadOnly is matched by errors of writes to read-only memory.
 var ErrReadOnly = errors.New("guest memory is read-only")
 
-// ErrMisaligned is matched by errors of word accesses at an address that is no
-// multiple of the word's size.
+// ErrMisaligned is matched by errors of word accesses at an address that is not a multiple of the
+// word's size.
 var ErrMisaligned = errors.New("misaligned access")
 
-// AccessError says which access failed, where, and why.
+// ErrSize is matched by errors of calls with a size that is negative or too large.
+var ErrSize = errors.New("size out of range")
+
+// AccessError is the error of an access to guest memory.
 type AccessError struct {
 	Op  string // "read", "write", "swap" or "mark"
-	GPA GPA    // the first address that could not be reached
-	Len int    // bytes of the whole access
-	Err error  // ErrUnmapped, ErrReadOnly or what the backing store said
+	GPA GPA    // the first address that could not be accessed
+	Len int    // size in bytes of the whole access
+	Err error  // ErrUnmapped, ErrReadOnly, ErrMisaligned, ErrSize, or the backing store's error
 }
 
 func (e *AccessError) Error() string {

@@ -4,5 +4,5 @@ package guestmem
 
 import "sync/atomic"
 
-// release stores 0, after everything that the goroutine did before.
+// release stores 0, ordered after all earlier accesses of the goroutine.
 func release(mark *atomic.Uint64) { mark.Store(0) }

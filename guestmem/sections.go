@@ -9,62 +9,62 @@ import (
 	"unsafe"
 )
 
-// Sections lets those who withdraw something from use, a slot of memory or a
-// translation, wait for those who may still be using it. Users enter a section
-// before they look for the thing, and leave it when they are done; whoever
-// withdraws first sees to it that nobody finds the thing any more, and then
-// drains. To enter never waits, and nor does to leave.
+// Sections is sleepable RCU (SRCU), for what is removed while others use it: a slot of memory, or a
+// translation. Enter begins a read-side critical section, Leave ends it, and Drain is the
+// synchronize operation, which waits for the sections that began before it.
 //
-// The zero value is ready. All methods may be called from any goroutine.
+// A reader enters a section, looks the thing up, uses it, and leaves. A section may sleep, and end
+// in another goroutine. Enter and Leave never wait. An updater first makes the thing unreachable,
+// calls Drain, and then frees it.
+//
+// The zero value is ready for use. All methods may be called from any goroutine.
 type Sections struct {
-	epoch atomic.Uint64 // how many drains have begun
-	used  atomic.Uint64 // a bit for each place that ever was taken: drains look there
+	epoch atomic.Uint64 // number of drains that have begun
+	used  atomic.Uint64 // a bit for each place that was ever taken: Drain looks at those only
 	_     [cacheLines - 16]byte
 
-	// A section takes a place for itself, near where its goroutine's last one
-	// was: there no other processor writes, and to leave needs no more than a
-	// store. A taken place has the epoch that the section found, plus 1: a drain
-	// waits for those from before it, and not for those who keep coming.
+	// A section takes a place of its own. No other processor writes to it, so that Leave is a plain
+	// store. The mark of a taken place is the epoch at Enter, plus 1. Drain waits for marks of
+	// earlier epochs only, and not for sections that begin meanwhile.
 	places [Places]struct {
 		mark atomic.Uint64
 		_    [cacheLines - 8]byte
 	}
 
 	drain sync.Mutex
-	// crowd counts the sections that found every place taken, by the parity of
-	// their epoch.
-	crowd [2]atomic.Int64
+	// overflow counts the sections that found every place taken, by the parity of their epoch.
+	overflow [2]atomic.Int64
 }
 
-// cacheLines is what one processor's write takes away from the others: two
-// lines, since processors fetch them in pairs.
+// cacheLines is the size in bytes of what one processor's write takes from the caches of others:
+// two lines, since processors prefetch in pairs.
 const cacheLines = 128
 
 const logPlaces = 5
 
-// Places is how many sections at a time have a place for themselves.
+// Places is the number of sections that can have a place of their own at the same time.
 const Places = 1 << logPlaces
 
-// Section is a stretch of time of one user. The zero value is none at all.
+// Section is a read-side critical section. The zero value is none.
 type Section struct {
-	mark  *atomic.Uint64
-	crowd *atomic.Int64 // instead of a place
-	place uint          // its index
-	epoch uint64        // that was found in the place
+	mark     *atomic.Uint64 // of its place
+	overflow *atomic.Int64  // if it has no place
+	place    uint           // the index of its place
+	epoch    uint64         // read after it took its place
 }
 
-// Place is a number below Places that no other section has at the same time, or
-// Places if there were too many.
+// Place returns a number below Places that no other section has at the same time, or Places if
+// there were too many sections.
 func (s Section) Place() uint { return s.place }
 
-// Epoch is which drains had begun when the section had its place. What was found
-// in one section may be used in any other of the same epoch, without being
-// looked for again: whoever withdraws it waits for that one, too.
+// Epoch returns the number of drains that had begun when the section took its place. What was looked
+// up in a section with a place may be used in other sections of the same epoch without another
+// lookup: an updater's Drain waits for all of them.
 func (s Section) Epoch() uint64 { return s.epoch }
 
-// Enter begins a section. Sections may lie inside each other.
+// Enter begins a section. Sections may nest.
 func (s *Sections) Enter() Section {
-	i := home()
+	i := preferredPlace()
 	mark := &s.places[i].mark
 	if s.used.Load()>>i&1 != 0 && mark.CompareAndSwap(0, s.epoch.Load()+1) {
 		return Section{mark: mark, place: uint(i), epoch: s.epoch.Load()}
@@ -72,7 +72,7 @@ func (s *Sections) Enter() Section {
 	return s.enterElsewhere(i)
 }
 
-// enterElsewhere is Enter where the place at i is taken, or new.
+// enterElsewhere is Enter if the place at i is taken or was never used.
 func (s *Sections) enterElsewhere(i uint32) Section {
 	for range Places {
 		s.used.Or(1 << i)
@@ -82,53 +82,58 @@ func (s *Sections) enterElsewhere(i uint32) Section {
 		}
 		i = (i + 1) % Places
 	}
-	n := &s.crowd[s.epoch.Load()&1]
+	n := &s.overflow[s.epoch.Load()&1]
 	n.Add(1)
-	return Section{crowd: n, place: Places}
+	return Section{overflow: n, place: Places}
 }
 
-// Leave ends the section: once, though in whichever goroutine.
+// Leave ends the section. It is called once, from any goroutine, and has no effect on a zero
+// Section.
 func (s Section) Leave() {
-	if s.crowd != nil {
-		s.crowd.Add(-1)
-		return
+	switch {
+	case s.mark != nil:
+		release(s.mark)
+	case s.overflow != nil:
+		s.overflow.Add(-1)
 	}
-	release(s.mark)
 }
 
-// home is the place to try first. It differs between goroutines that run at the
-// same time, as no two of them have a stack in the same place, but for chance;
-// and it may change from call to call.
-func home() uint32 {
-	const golden = 0x9e3779b1 // 2^32 over the golden ratio spreads what comes in strides
+// preferredPlace returns the place to try first. It derives it from the address of the goroutine's
+// stack, so that goroutines that run at the same time rarely share one. It may differ from call to
+// call.
+func preferredPlace() uint32 {
+	const golden = 0x9e3779b1 // 2^32 over the golden ratio spreads equal strides
 	var here byte
 	return uint32(uintptr(unsafe.Pointer(&here))>>11) * golden >> (32 - logPlaces)
 }
 
-// Drain returns when all sections have ended that began before. Called from
-// within one it never does.
+// Drain waits until all sections that began before it have ended. It must not be called within a
+// section, which it would wait for without end.
 func (s *Sections) Drain() {
-	// A section may have found an epoch and taken its place only when that had
-	// passed. If it did so too late for this drain to see it, then what was
-	// withdrawn before the drain was out of its reach; and the next one takes it for
-	// older than it is. Hence a section that has its place looks again, for Epoch:
-	// what others have kept is not out of its reach. Of the crowd, which has but two
-	// parities, such latecomers are waited for first.
+	// A section may read an epoch, and take its place only after that epoch has ended.
+	//
+	// If Drain has then already looked at the place, the section began too late to reach what was
+	// removed. Its mark is too old, so that the next Drain waits for it without need. Its Epoch
+	// must not be too old, or it would use what other sections looked up: Enter reads the epoch
+	// again once it has the place.
+	//
+	// An overflow count has only two parities, so that such late sections would count as sections
+	// of the new epoch. Drain waits for them first.
 	s.drain.Lock()
 	defer s.drain.Unlock()
 	old := s.epoch.Load()
-	await(func() bool { return s.crowd[1-old&1].Load() == 0 })
+	waitUntil(func() bool { return s.overflow[1-old&1].Load() == 0 })
 	s.epoch.Store(old + 1)
-	await(func() bool { return s.crowd[old&1].Load() == 0 })
+	waitUntil(func() bool { return s.overflow[old&1].Load() == 0 })
 	for used := s.used.Load(); used != 0; used &= used - 1 {
 		mark := &s.places[bits.TrailingZeros64(used)].mark
-		await(func() bool { m := mark.Load(); return m == 0 || m > old+1 })
+		waitUntil(func() bool { m := mark.Load(); return m == 0 || m > old+1 })
 	}
 }
 
-// await returns when done does. Most sections last less than a microsecond; one
-// that is held up may last for long, and is not worth a processor.
-func await(done func() bool) {
+// waitUntil returns once done reports true. It yields first, as most sections last less than a
+// microsecond, and sleeps later, as a section that sleeps may last for long.
+func waitUntil(done func() bool) {
 	for tries := 0; !done(); tries++ {
 		if tries < 100 {
 			runtime.Gosched()

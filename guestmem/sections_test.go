@@ -99,8 +99,8 @@ func TestDrainWaitsForStragglers(t *testing.T) {
 		first.Leave()
 		settle(over)
 
-		crowd := Section{crowd: &s.crowd[1-s.epoch.Load()&1]}
-		crowd.crowd.Add(1)
+		crowd := Section{overflow: &s.overflow[1-s.epoch.Load()&1]}
+		crowd.overflow.Add(1)
 		over = drained(&s)
 		assert.False(t, over.Load(), "in the crowd")
 		crowd.Leave()
@@ -130,7 +130,7 @@ func TestDrainWaitsForTheCrowd(t *testing.T) {
 		for i := range s.places {
 			assert.Zero(t, s.places[i].mark.Load())
 		}
-		assert.Zero(t, s.crowd[0].Load()|s.crowd[1].Load())
+		assert.Zero(t, s.overflow[0].Load()|s.overflow[1].Load())
 	})
 }
 

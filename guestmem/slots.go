@@ -9,35 +9,34 @@ import (
 	"unsafe"
 )
 
-// Slot is a stretch of guest memory that lies in one piece in the host's, such
-// as one of the embedder's mappings.
+// Slot is guest memory that is contiguous in the host's memory, such as one mapping of a VMM.
 type Slot struct {
 	GPA      GPA    // of Mem[0]; a multiple of 8
 	Mem      []byte // a multiple of 8 bytes, at an 8-byte aligned host address
-	ReadOnly bool   // for devices: writes fail with ErrReadOnly
+	ReadOnly bool   // writes by devices fail with ErrReadOnly
 }
 
 // Errors of Slots.Add and Slots.Remove.
 var (
-	// ErrBadSlot is matched if a slot is empty, misaligned, or runs past the end
-	// of the address space.
+	// ErrBadSlot is matched if a slot is empty or misaligned, or extends past the end of the
+	// address space.
 	ErrBadSlot = errors.New("bad slot")
-	// ErrOverlap is matched if a slot overlaps one that is there.
+	// ErrOverlap is matched if a slot overlaps another.
 	ErrOverlap = errors.New("slots overlap")
 	// ErrNoSlot is matched if no slot begins at the address.
 	ErrNoSlot = errors.New("no such slot")
 )
 
-// Slots is Memory made of slots, which may be added and removed while it is in
-// use. An access may go across slots that adjoin. The zero value has no slots.
+// Slots is Memory that consists of slots, which can be added and removed while devices use it. An
+// access may extend across adjoining slots. The zero value has no slots.
 //
-// All methods may be called from any goroutine. Accesses allocate nothing
-// unless they fail, and never wait, not even for Add and Remove.
+// All methods may be called from any goroutine. Accesses never wait, even while a slot is added or
+// removed, and allocate nothing unless they fail.
 type Slots struct {
-	table    atomic.Pointer[[]slot] // in ascending order; never changed in place
-	mu       sync.Mutex             // held to change table
+	table    atomic.Pointer[[]slot] // ascending; never changed in place
+	mu       sync.Mutex             // held to replace table
 	_        [cacheLines - 16]byte
-	sections Sections // accesses
+	sections Sections // of accesses
 }
 
 var (
@@ -45,15 +44,14 @@ var (
 	_ Swapper = (*Slots)(nil)
 )
 
-// slot is a Slot with its last address, by which it is found.
+// slot is a Slot with its last address, the key of searches.
 type slot struct {
 	last GPA
 	Slot
 }
 
-// Add makes a slot part of the memory. Mem belongs to the Slots until Remove
-// returns, though the guest and the embedder may read and write it as they do
-// all of the guest's memory.
+// Add adds a slot. The VMM must not unmap or reuse Mem until Remove returns. It may read and write
+// it, as may the guest.
 func (s *Slots) Add(add Slot) error {
 	r := Range{add.GPA, uint64(len(add.Mem))}
 	fail := func(why string, err error) error {
@@ -63,7 +61,7 @@ func (s *Slots) Add(add Slot) error {
 	case r.Len == 0:
 		return fail(": it is empty", ErrBadSlot)
 	case r.wraps():
-		return fail(": it runs past the end of the address space", ErrBadSlot)
+		return fail(": it extends past the end of the address space", ErrBadSlot)
 	case add.GPA%wordSize != 0 || r.Len%wordSize != 0 || at%wordSize != 0:
 		return fail(": its GPA, size and host address must be multiples of 8", ErrBadSlot)
 	}
@@ -80,18 +78,18 @@ func (s *Slots) Add(add Slot) error {
 	return nil
 }
 
-// Remove takes away the slot that begins at gpa. When it returns no access to
-// it is under way, nor is anyone in a section who may have a slice of it, and
-// none will be: its memory may be unmapped. It waits for that.
+// Remove removes the slot that begins at gpa. It waits for the sections that may use the slot: when
+// it returns without error, no device accesses the slot's memory any more, and it may be unmapped.
+// Remove must not be called within a section.
 func (s *Slots) Remove(gpa GPA) error {
-	if err := s.unlist(gpa); err != nil {
+	if err := s.removeFromTable(gpa); err != nil {
 		return err
 	}
 	s.sections.Drain()
 	return nil
 }
 
-func (s *Slots) unlist(gpa GPA) error {
+func (s *Slots) removeFromTable(gpa GPA) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.slots()
@@ -104,10 +102,10 @@ func (s *Slots) unlist(gpa GPA) error {
 	return nil
 }
 
-// Sections is Mapper's.
+// Sections implements Mapper.
 func (s *Slots) Sections() *Sections { return &s.sections }
 
-// Slice is Mapper's.
+// Slice implements Mapper. It fails with ErrSize if n is less than 1.
 func (s *Slots) Slice(gpa GPA, n int, write bool) ([]byte, error) {
 	table := s.slots()
 	i := search(table, gpa)
@@ -118,16 +116,19 @@ func (s *Slots) Slice(gpa GPA, n int, write bool) ([]byte, error) {
 	if write && sl.ReadOnly {
 		return nil, ErrReadOnly
 	}
+	if n < 1 {
+		return nil, ErrSize
+	}
 	mem := sl.Mem[gpa-sl.GPA:]
 	return mem[:min(n, len(mem))], nil
 }
 
-// ReadAt copies guest memory to p.
+// ReadAt implements Memory.
 func (s *Slots) ReadAt(p []byte, gpa GPA) error {
 	return s.access(p, gpa, false)
 }
 
-// WriteAt copies p to guest memory.
+// WriteAt implements Memory.
 func (s *Slots) WriteAt(p []byte, gpa GPA) error {
 	return s.access(p, gpa, true)
 }
@@ -165,13 +166,13 @@ func (s *Slots) Store64(gpa GPA, v uint64) error {
 	return s.word(opWrite, gpa, func(w *uint64) { atomic.StoreUint64(w, v) })
 }
 
-// CompareAndSwap is Swapper's.
+// CompareAndSwap implements Swapper.
 func (s *Slots) CompareAndSwap(gpa GPA, old, new uint64) (swapped bool, err error) {
 	err = s.word(opSwap, gpa, func(w *uint64) { swapped = atomic.CompareAndSwapUint64(w, old, new) })
 	return swapped, err
 }
 
-// word gives the word at gpa to an access that does what op says.
+// word calls access, which does what op says, with the word at gpa.
 func (s *Slots) word(op string, gpa GPA, access func(*uint64)) error {
 	section := s.sections.Enter()
 	defer section.Leave()
@@ -193,7 +194,7 @@ func (s *Slots) slots() []slot {
 	return nil
 }
 
-// search is the index of the first slot that ends at gpa or after it.
+// search returns the index of the first slot that ends at gpa or above.
 func search(table []slot, gpa GPA) int {
 	lo, hi := 0, len(table)
 	for lo < hi {

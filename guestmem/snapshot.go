@@ -1,50 +1,60 @@
 package guestmem
 
 import (
-	"encoding/binary"
-	"errors"
 	"unsafe"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 )
 
-// MaxSnapshot is the greatest size in bytes of a snapshot. Up to it the memory
-// comes from a pool.
+// MaxSnapshot is the greatest size of a snapshot in bytes. Memory of up to this size comes from a
+// pool.
 const MaxSnapshot = buffer.MaxChunkSize
 
-// ErrTooLong is matched by errors of snapshots of more than MaxSnapshot bytes,
-// or fewer than none.
-var ErrTooLong = errors.New("size of a snapshot out of range")
-
-// Snapshot copies n bytes of guest memory to where the guest cannot reach: what
-// is checked there is what will be used, whatever the guest writes meanwhile.
-// The copy itself is as atomic as a single ReadAt.
+// Snap is a copy of guest memory that the guest cannot reach. A zero Snap is empty.
 //
-// The caller releases the view. Slices of it must not be kept any longer: they
-// would show another snapshot's bytes.
-func Snapshot(mem Memory, gpa GPA, n int) (*buffer.View, error) {
+// Release returns the memory to the pool that it came from. Afterwards the Snap, its copies, and
+// what Bytes and Words returned must not be used: they show another snapshot's bytes.
+type Snap struct{ view *buffer.View }
+
+// Snapshot copies n bytes of guest memory from gpa on. A device judges the copy, and then uses it:
+// the guest cannot change it in between. The copy is as atomic as one ReadAt. The caller releases
+// it.
+//
+// Snapshot fails with ErrSize if n is negative or greater than MaxSnapshot.
+func Snapshot(mem Memory, gpa GPA, n int) (Snap, error) {
 	if n < 0 || n > MaxSnapshot {
-		return nil, &AccessError{opRead, gpa, n, ErrTooLong}
+		return Snap{}, &AccessError{opRead, gpa, n, ErrSize}
+	}
+	if mem == nil {
+		return Snap{}, &AccessError{opRead, gpa, n, ErrUnmapped}
 	}
 	v := buffer.NewViewSize(n)
-	// A view's bytes may be written to as long as no clone shares them.
+	// No clone shares the view's bytes, so they may be written to.
 	if err := mem.ReadAt(v.AsSlice(), gpa); err != nil {
 		v.Release()
-		return nil, err
+		return Snap{}, err
 	}
-	return v, nil
+	return Snap{v}, nil
 }
 
-// Words is a snapshot, from a multiple of 8 bytes on, as the little-endian words
-// that it is made of. It makes them in the view's own memory: they are good until
-// the view is released, and asked for once.
-func Words(v *buffer.View) []uint64 {
-	p := v.AsSlice()
-	words := unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(p))), len(p)/wordSize)
-	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
-		for i := range words {
-			words[i] = binary.LittleEndian.Uint64(p[i*wordSize:])
-		}
+// Bytes returns the bytes of the snapshot.
+func (s Snap) Bytes() []byte {
+	if s.view == nil {
+		return nil
 	}
-	return words
+	return s.view.AsSlice()
+}
+
+// Words returns the bytes of the snapshot as 8-byte words, without those of an incomplete last
+// word. Guest structures are little-endian (IHI 0070 §6.2), and so is the host.
+func (s Snap) Words() []uint64 {
+	p := s.Bytes()
+	return unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(p))), len(p)/wordSize)
+}
+
+// Release ends the use of the snapshot. It is called once, and has no effect on a zero Snap.
+func (s Snap) Release() {
+	if s.view != nil {
+		s.view.Release()
+	}
 }

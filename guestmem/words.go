@@ -10,8 +10,8 @@ import (
 // wordSize is the width in bytes of the widest single-copy atomic access.
 const wordSize = 8
 
-// Load copies len(p) bytes of guest memory, as Memory promises, from where a
-// Mapper says it lies. mem is at least as long as p.
+// Load copies len(p) bytes of guest memory to p, as atomically as Memory promises. mem is a slice of
+// a Mapper, at least as long as p.
 func Load(p, mem []byte) {
 	_ = mem[len(p):]
 	if len(p) > wordwise {
@@ -23,12 +23,12 @@ func Load(p, mem []byte) {
 		n := piece(uintptr(at), len(p))
 		switch n {
 		case 8:
-			binary.NativeEndian.PutUint64(p, atomic.LoadUint64((*uint64)(at)))
+			binary.LittleEndian.PutUint64(p, atomic.LoadUint64((*uint64)(at)))
 		case 4:
-			binary.NativeEndian.PutUint32(p, atomic.LoadUint32((*uint32)(at)))
+			binary.LittleEndian.PutUint32(p, atomic.LoadUint32((*uint32)(at)))
 		case 2:
 			w, shift := around(at)
-			binary.NativeEndian.PutUint16(p, uint16(atomic.LoadUint32(w)>>shift))
+			binary.LittleEndian.PutUint16(p, uint16(atomic.LoadUint32(w)>>shift))
 		default:
 			p[0] = loadByte(at)
 		}
@@ -36,7 +36,8 @@ func Load(p, mem []byte) {
 	}
 }
 
-// Store copies p to guest memory. It is Load's counterpart.
+// Store copies p to guest memory, as atomically as Memory promises. mem is a writable slice of a
+// Mapper, at least as long as p.
 func Store(mem, p []byte) {
 	_ = mem[len(p):]
 	if len(p) > wordwise {
@@ -48,11 +49,11 @@ func Store(mem, p []byte) {
 		n := piece(uintptr(at), len(p))
 		switch n {
 		case 8:
-			atomic.StoreUint64((*uint64)(at), binary.NativeEndian.Uint64(p))
+			atomic.StoreUint64((*uint64)(at), binary.LittleEndian.Uint64(p))
 		case 4:
-			atomic.StoreUint32((*uint32)(at), binary.NativeEndian.Uint32(p))
+			atomic.StoreUint32((*uint32)(at), binary.LittleEndian.Uint32(p))
 		case 2:
-			store16(at, binary.NativeEndian.Uint16(p))
+			store16(at, binary.LittleEndian.Uint16(p))
 		default:
 			storeByte(at, p[0])
 		}
@@ -60,7 +61,8 @@ func Store(mem, p []byte) {
 	}
 }
 
-// store16 is an atomic store that package atomic does not have. at is a multiple of 2.
+// store16 stores 2 bytes in one atomic step, for which package atomic has no function. at is a
+// multiple of 2.
 func store16(at unsafe.Pointer, v uint16) { storePart(at, uint32(v), math.MaxUint16) }
 
 // storePart replaces the part of an aligned 4-byte word that begins at at and that mask selects. It
@@ -82,8 +84,8 @@ func around(at unsafe.Pointer) (w *uint32, shift uint) {
 	return (*uint32)(unsafe.Add(at, -int(off))), uint(off) * 8
 }
 
-// piece is the width of the widest naturally aligned access at an address that
-// takes no more than n bytes.
+// piece returns the width of the widest naturally aligned access at an address that is at most n
+// bytes wide.
 func piece(addr uintptr, n int) int {
 	switch {
 	case addr%8 == 0 && n >= 8:

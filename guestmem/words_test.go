@@ -10,9 +10,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// The pieces are the contract of Memory: 8-byte words of SMMU structures
-// (IHI 0070 §3.21.3), 4-byte MSI writes, 2-byte indices of virtqueues.
-func TestPiecesAreNaturallyAlignedAndAsWideAsFit(t *testing.T) {
+// Memory promises these pieces.
+func TestPiecesAreNaturallyAlignedAndAsWideAsFits(t *testing.T) {
 	for _, c := range []struct {
 		addr uintptr
 		n    int
@@ -43,9 +42,8 @@ func TestPiecesAreNaturallyAlignedAndAsWideAsFit(t *testing.T) {
 	}
 }
 
-// Every length and alignment around the bound between pieces and a plain copy
-// moves the bytes asked for and no others.
-func TestLoadAndStoreMoveExactlyTheBytes(t *testing.T) {
+// Lengths are around the bound between pieces and a plain copy.
+func TestLoadAndStoreMoveTheBytesAndNoOthers(t *testing.T) {
 	const size = 96
 	for off := range 9 {
 		for n := range size - 2*off {
@@ -71,8 +69,8 @@ func TestLoadAndStoreMoveExactlyTheBytes(t *testing.T) {
 	}
 }
 
-// Neighbours of a 2-byte word that the guest writes meanwhile are not undone.
-func TestStoresOfTwoBytesLeaveTheirNeighboursAlone(t *testing.T) {
+// An atomic store of 2 bytes replaces 4, of which the guest may write the others meanwhile.
+func TestStoreOf2BytesKeepsItsNeighbours(t *testing.T) {
 	mem := make([]byte, 4)
 	var ready, done sync.WaitGroup
 	ready.Add(2)
@@ -97,8 +95,8 @@ func TestStoresOfTwoBytesLeaveTheirNeighboursAlone(t *testing.T) {
 	done.Wait()
 }
 
-// Bytes are atomic under the race detector, and leave their neighbours alone.
-func TestStoresOfBytesLeaveTheirNeighboursAlone(t *testing.T) {
+// Bytes are atomic under the race detector.
+func TestStoreOf1ByteKeepsItsNeighbours(t *testing.T) {
 	mem := make([]byte, 8)
 	var done sync.WaitGroup
 	for i := range mem {

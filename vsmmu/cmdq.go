@@ -1,8 +1,6 @@
 package vsmmu
 
 import (
-	"gvisor.dev/gvisor/pkg/buffer"
-
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
@@ -57,25 +55,25 @@ func (d *Device) waiting() (cons smmuv3.Index, n uint32) {
 // change under the engine; the caller releases it. It takes fewer if not all can be
 // fetched, and none if the first cannot: commands in front of the one that aborts
 // are consumed (§7.1).
-func (d *Device) fetch(cons smmuv3.Index, n uint32) *buffer.View {
+func (d *Device) fetch(cons smmuv3.Index, n uint32) (snap guestmem.Snap, ok bool) {
 	for ; n > 0; n /= 2 {
 		snap, err := guestmem.Snapshot(d.mem, guestmem.GPA(d.cmdq.Entry(cons)), int(n)*smmuv3.CommandSize)
 		if err == nil {
-			return snap
+			return snap, true
 		}
 	}
-	return nil
+	return guestmem.Snap{}, false
 }
 
 // run carries out up to n commands from cons on. It returns how many were
 // consumed, and the error that stopped it.
 func (d *Device) run(cons smmuv3.Index, n uint32, b *budget) (used uint32, code smmuv3.CmdqErr) {
-	snap := d.fetch(cons, n)
-	if snap == nil {
+	snap, ok := d.fetch(cons, n)
+	if !ok {
 		return 0, smmuv3.CERROR_ABT
 	}
 	defer snap.Release()
-	for words := guestmem.Words(snap); len(words) != 0 && b.spend(1); words = words[2:] {
+	for words := snap.Words(); len(words) != 0 && b.spend(1); words = words[2:] {
 		c := (*smmuv3.Command)(words)
 		code, done := d.execute(c, cons+smmuv3.Index(used), b)
 		if !done || d.failed.Load() {

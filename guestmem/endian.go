@@ -1,0 +1,7 @@
+//go:build armbe || arm64be || m68k || mips || mips64 || mips64p32 || ppc || ppc64 || s390 || s390x || shbe || sparc || sparc64
+
+package guestmem
+
+// The build fails here on purpose: guest words are little-endian (IHI 0070 §6.2, §7.3), and are
+// used where they lie.
+var _ = hostMustBeLittleEndian
