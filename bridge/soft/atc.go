@@ -8,9 +8,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// ATCRange is what a CMD_ATC_INV (§4.5.1) reaches: the addresses from First to Last,
-// both included, of requests with this SubstreamID, or without any; with Global, of
-// those with whichever SubstreamID.
+// ATCRange is the range of a CMD_ATC_INV (§4.5.1): the addresses from First to Last, both
+// included. It applies to translations with this SubstreamID, or to those without one. With
+// Global it applies to those with any SubstreamID.
 type ATCRange struct {
 	First, Last  uint64
 	Substream    smmuv3.SubstreamID
@@ -18,34 +18,44 @@ type ATCRange struct {
 	Global       bool
 }
 
-// Reaches reports whether addresses of a translation are in the range.
+// Reaches reports whether the range contains an address of a translation.
 func (r ATCRange) Reaches(t Translation) bool {
 	return t.Len != 0 && t.IOVA <= r.Last && t.IOVA+(t.Len-1) >= r.First
 }
 
-// invalidateATCs has the endpoints drop what ATC_INVs name. The TLB has been
-// invalidated, and no request that it could have answered is under way (§4.5.1).
+// invalidateATCs makes the endpoints drop what ATC_INVs name. The TLB has been invalidated, and
+// no request that used it is in flight (§4.5.1).
 func (h *Host) invalidateATCs(cmds []smmuv3.Command) error {
 	var err error
 	for _, c := range cmds {
 		if s := h.streams[c.StreamID()]; c.Opcode() == smmuv3.OpATCInv && s != nil && !s.ep.invalidateATC(c, h.atcTimeout) {
-			err = fmt.Errorf("soft: stream %v: %w", s.sid, bridge.ErrATCTimeout)
+			err = fmt.Errorf("stream %v: %w", s.sid, bridge.ErrATCTimeout)
 		}
 	}
 	h.sections.Drain() // of translated transactions
 	return err
 }
 
-// invalidateATC reports false if the device took too long. From then on nothing that
-// it holds counts.
+// maxLate is the largest number of late calls of ATS.Invalidate for an endpoint. Each is a
+// goroutine.
+const maxLate = 4
+
+// invalidateATC returns false if the device took too long. From then on its translations do not
+// count.
 func (e *Endpoint) invalidateATC(c smmuv3.Command, timeout time.Duration) bool {
 	a := e.ats.Load()
 	if a == nil || a.Invalidate == nil || a.isolated.Load() {
-		return true // there is nothing (§3.9.1.5), or nothing that counts
+		return true // it has no translation (§3.9.1.5), or none that counts
+	}
+	if e.late.Load() >= maxLate {
+		a.isolated.Store(true) // resets do not help a device that never returns
+		return false
 	}
 	done := make(chan struct{})
+	e.late.Add(1)
 	go func() {
 		defer close(done)
+		defer e.late.Add(-1)
 		a.Invalidate(atcRange(c))
 	}()
 	late := time.NewTimer(timeout)
@@ -59,8 +69,8 @@ func (e *Endpoint) invalidateATC(c smmuv3.Command, timeout time.Duration) bool {
 	}
 }
 
-// atcRange reads the fields of an ATC_INV: 4096 * 2^Size bytes, aligned to that, and
-// with a Size of 52 and more everything. Global means nothing without a SubstreamID.
+// atcRange reads the fields of an ATC_INV: 4096 * 2^Size bytes, aligned to that. A Size of 52
+// and more means everything. Global has no meaning without a SubstreamID.
 func atcRange(c smmuv3.Command) ATCRange {
 	span := ^uint64(0)
 	if size := c.ATCSize(); size < 52 {

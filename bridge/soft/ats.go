@@ -10,21 +10,22 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// ATS is what an endpoint that caches translations, as PCIe functions with an ATC
-// do, carries out for the SMMU (§3.9.1).
+// ATS implements the ATC of an endpoint that caches translations, such as a PCIe function
+// (§3.9.1).
 type ATS struct {
-	// Invalidate drops the translations that are in a range, and returns when no
-	// translated access uses one any more: the guest's CMD_SYNC waits for that. A
-	// translation that was asked for before and arrives after is not to be used either:
-	// the easiest way is to take a lock here, and to hold it from asking for a
-	// translation until it is kept. It must not call the host, nor wait for DMA that
-	// may stall, for the release of a Mapping, or for RequestPage. If it takes longer
-	// than Config.ATCTimeout the endpoint is cut off from ATS (§3.9.1.4), until
-	// EnableATS is called again. It may be nil for a device that keeps no translation.
+	// Invalidate drops the translations in a range. It returns when no translated access uses
+	// one any more: the guest's CMD_SYNC waits for it. A translation that was requested before
+	// and arrives after must not be used either. The easiest way is a lock that Invalidate
+	// takes, and that the endpoint holds from the request until the translation is stored.
+	//
+	// Invalidate must not call the host, nor wait for DMA that may stall, for the release of a
+	// Mapping, or for RequestPage. If it takes longer than Config.ATCTimeout, the endpoint is
+	// cut off from ATS (§3.9.1.4) until the next EnableATS. Invalidate may be nil if the
+	// device caches no translation.
 	Invalidate func(ATCRange)
-	// Respond takes the answer to a group of page requests. It may be called from
-	// within RequestPage, and must not block. The guest may answer what has been
-	// answered, or never was asked. It may be nil.
+	// Respond receives the response to a group of page requests. RequestPage may call it, and it
+	// must not block. A guest may respond to a group twice, or to one that never existed.
+	// Respond may be nil.
 	Respond func(bridge.PageResponse)
 }
 
@@ -34,39 +35,39 @@ type atc struct {
 	isolated atomic.Bool // an invalidation has timed out
 }
 
-// EnableATS says that the device has an ATC, which is empty: before it is attached,
-// and after each reset of the device. What it asks for succeeds on a host with
-// IDR0.ATS, in streams whose guest allows it by STE.EATS.
+// EnableATS declares that the device has an ATC, which is empty. Call it before the endpoint is
+// attached, and after each reset of the device. Translation requests succeed on a host with
+// IDR0.ATS, in streams whose guest allows them by STE.EATS.
 func (e *Endpoint) EnableATS(a ATS) { e.ats.Store(&atc{ATS: a}) }
 
-// How a translation request ends that has no success (§3.9.1.2).
+// Errors of translation requests (§3.9.1.2).
 var (
+	// ErrUnsupportedRequest: the guest does not allow ATS.
 	ErrUnsupportedRequest = errors.New("unsupported request")
-	ErrCompleterAbort     = errors.New("completer abort")
+	// ErrCompleterAbort: the guest's configuration is invalid, or cannot be read.
+	ErrCompleterAbort = errors.New("completer abort")
 )
 
-// Translation is the answer to a translation request: what the endpoint may do with
-// a range of addresses, and where that lies. It holds for the SubstreamID and the
-// privilege of the request, until Invalidate says otherwise.
+// Translation is the response to a translation request. It applies to the SubstreamID and
+// privilege of the request, until Invalidate.
 type Translation struct {
-	IOVA, Len uint64       // a power of two, and IOVA a multiple of it
+	IOVA, Len uint64       // Len is a power of two, and IOVA a multiple of it
 	Addr      guestmem.GPA // of the first byte
-	// If neither Read nor Write is granted, Addr means nothing, and nothing is to be
-	// kept: the next answer may be another.
+	// If neither Read nor Write is granted, Addr has no meaning, and the device must not cache
+	// the response: the next one may differ.
 	Read, Write, Execute bool
 }
 
-// Translate asks for the translation of an address, to be used by ReadTranslated and
-// WriteTranslated. write asks for the permission to write as well, which marks the
-// page dirty; it is not granted where the tables have none. It fails with a *Fault
-// that matches ErrUnsupportedRequest where the guest has not allowed ATS, and
-// ErrCompleterAbort where its configuration is wrong.
+// Translate requests the translation of an address, for ReadTranslated and WriteTranslated. With
+// write it also requests write permission, which marks the page dirty; the tables may not grant
+// it. On failure Translate returns a *Fault. It matches ErrUnsupportedRequest if the guest does
+// not allow ATS, and ErrCompleterAbort if the guest's configuration is invalid.
 func (e *Endpoint) Translate(iova uint64, write bool) (Translation, error) {
 	return e.With(Attrs{}).Translate(iova, write)
 }
 
-// Translate is Endpoint.Translate with the port's attributes: Instruction asks for the
-// permission to execute, and like Privileged counts only with a SubstreamID (§13.7).
+// Translate requests as Endpoint.Translate does, with the port's attributes. Instruction requests
+// execute permission. Instruction and Privileged count only with a SubstreamID (§13.7).
 func (p Port) Translate(iova uint64, write bool) (Translation, error) {
 	var a access
 	for {
@@ -89,29 +90,29 @@ func (p Port) Translate(iova uint64, write bool) (Translation, error) {
 	}
 }
 
-// beginATS is begin, for those who may use ATS.
+// beginATS starts a transaction of ATS. It fails if the endpoint or its host has no ATS.
 func (e *Endpoint) beginATS() (*binding, guestmem.Section, *Fault) {
 	b, section := e.begin()
 	if b == nil {
-		return nil, section, &Fault{Err: bridge.ErrClosed}
+		return nil, section, &Fault{Err: ErrNotAttached}
 	}
 	a := e.ats.Load()
 	switch {
-	case a == nil || !b.host.ids.Has(smmuv3.ATS):
+	case a == nil || !b.shown.ids.Has(smmuv3.ATS):
 		section.Leave()
-		return nil, section, &Fault{StreamID: b.sid, Err: fmt.Errorf("ATS: %w", errors.ErrUnsupported)}
+		return nil, section, b.fault(fmt.Errorf("ATS: %w", errors.ErrUnsupported))
 	case a.isolated.Load():
 		section.Leave()
-		return nil, section, &Fault{StreamID: b.sid, Err: fmt.Errorf("%w: an ATC invalidation timed out", ErrFault)}
+		return nil, section, b.fault(fmt.Errorf("%w: %w", ErrFault, bridge.ErrATCTimeout))
 	}
 	return b, section, nil
 }
 
-// request answers a translation request. Of faults only F_BAD_ATS_TREQ is recorded,
-// as CR2.REC_CFG_ATS is not there (§3.9.1.2).
+// request answers a translation request. Without CR2.REC_CFG_ATS the only event is
+// F_BAD_ATS_TREQ (§3.9.1.2).
 func (b *binding) request(iova uint64, attrs Attrs, write bool) (Translation, *Fault) {
 	fail := func(err error) (Translation, *Fault) {
-		return Translation{}, &Fault{StreamID: b.sid, Err: err}
+		return Translation{}, b.fault(err)
 	}
 	if !attrs.HasSubstream {
 		attrs = Attrs{}
@@ -134,14 +135,14 @@ func (b *binding) request(iova uint64, attrs Attrs, write bool) (Translation, *F
 
 	index, use := substream(g, attrs)
 	switch {
-	case use == useBypass && iova <= b.host.outputMask: // §13.6.4
-		return Translation{Len: b.host.outputMask + 1, Read: true, Write: true}, nil
+	case use == useBypass && iova <= b.shown.outputMask: // §13.6.4
+		return Translation{Len: b.shown.outputMask + 1, Read: true, Write: true}, nil
 	case use == useBypass:
-		return b.host.nothing(iova), nil
+		return b.shown.nothing(iova), nil
 	case use != useContext:
 		return fail(ErrCompleterAbort)
 	}
-	c, r := b.context(index, iova, &read)
+	c, r := b.findCD(index, iova, &read)
 	if r != nil {
 		return fail(ErrCompleterAbort)
 	}
@@ -153,23 +154,23 @@ func (b *binding) request(iova uint64, attrs Attrs, write bool) (Translation, *F
 	return t, nil
 }
 
-// grantable is what the tables let pass (§13.7.1), or the refusal that is no lack of
-// permissions.
-func (b *binding) grantable(c *context, iova uint64, port Port, write bool) (t Translation, r *refusal) {
+// grantable returns what the tables permit (§13.7.1). It returns a refusal only for faults other
+// than missing permissions.
+func (b *binding) grantable(c *contextDesc, iova uint64, port Port, write bool) (t Translation, r *refusal) {
 	toRead, toWrite := port.access(false), port.access(true)
 	var l leaf
 	if write {
 		l, r = b.walk(c, iova, &toWrite)
 	}
 	if !write || r != nil && r.event.Type() == smmuv3.FPermission {
-		l, r = b.walk(c, iova, &toRead) // what can be read is granted at least
+		l, r = b.walk(c, iova, &toRead) // grant the read, at least
 	}
 	switch {
 	case r == nil:
 	case r.event.Type() == smmuv3.FWalkEABT:
 		return Translation{}, r
 	default:
-		return b.host.nothing(iova), nil
+		return b.shown.nothing(iova), nil
 	}
 	toRun := privExecute
 	if !port.attrs.Privileged {
@@ -181,86 +182,18 @@ func (b *binding) grantable(c *context, iova uint64, port Port, write bool) (t T
 	}, nil
 }
 
-// nothing is the answer that grants nothing: of the smallest translation unit.
-func (h *Host) nothing(iova uint64) Translation {
+// nothing returns the response that grants nothing, for the smallest granule.
+func (s *shown) nothing(iova uint64) Translation {
 	for _, g := range []smmuv3.Granule{smmuv3.Granule4K, smmuv3.Granule16K, smmuv3.Granule64K} {
-		if h.ids.HasGranule(g) {
+		if s.ids.HasGranule(g) {
 			return Translation{IOVA: iova &^ (1<<g - 1), Len: 1 << g}
 		}
 	}
 	return Translation{}
 }
 
-// forbid records an event, and is the fault of what it is about.
+// forbid reports an event and returns its fault.
 func (b *binding) forbid(r *refusal, why error) *Fault {
-	if b.host.sink != nil {
-		b.host.sink(r.event)
-	}
+	b.host.report(r.event)
 	return &Fault{StreamID: b.sid, Event: r.event, Recorded: true, Err: why}
-}
-
-// ReadTranslated reads len(p) bytes from where a translation says. Neither the guest's
-// tables nor a SubstreamID (IDR3.PASIDTT is 0) have a part in it any more, but the
-// stream's stage has: where that does not allow ATS the access is aborted, whatever the
-// guest has in CR0.ATSCHK, since to check costs software nothing.
-func (e *Endpoint) ReadTranslated(p []byte, addr guestmem.GPA) error {
-	return e.translated(p, addr, false)
-}
-
-// WriteTranslated writes p to where a translation says. See ReadTranslated.
-func (e *Endpoint) WriteTranslated(p []byte, addr guestmem.GPA) error {
-	return e.translated(p, addr, true)
-}
-
-func (e *Endpoint) translated(p []byte, addr guestmem.GPA, write bool) error {
-	a := access{write: write}
-	for done := 0; done < len(p); {
-		at := addr + guestmem.GPA(done)
-		b, section, f := e.beginATS()
-		if f == nil {
-			var n int
-			if f = b.permitTranslated(uint64(at), &a); f == nil {
-				n, f = b.direct(p[done:], at, write)
-			} else if ask := b.refetch(&a); ask != nil {
-				section.Leave()
-				ask(b.sid)
-				continue
-			}
-			section.Leave()
-			done += n
-		}
-		if f != nil {
-			return f.at(uint64(at), done, &a)
-		}
-	}
-	return nil
-}
-
-// permitTranslated checks a translated transaction (§3.9.1.3).
-func (b *binding) permitTranslated(addr uint64, a *access) *Fault {
-	g := &b.stage
-	switch {
-	case g.Disposition == bridge.Abort && !g.Disabled:
-		return &Fault{StreamID: b.sid, Err: ErrFault}
-	case g.Disposition != bridge.Translate || g.EATS != smmuv3.EATSFull:
-		r := b.configError(smmuv3.FTranslForbidden, a)
-		r.event.SetRnW(!a.write)
-		r.event.SetInputAddr(addr)
-		return b.forbid(r, ErrFault)
-	case addr > b.host.outputMask: // §3.9.1.1
-		return &Fault{StreamID: b.sid, Err: ErrFault}
-	}
-	return nil
-}
-
-// direct moves what lies in one piece, at an address that is translated already.
-func (b *binding) direct(p []byte, at guestmem.GPA, write bool) (int, *Fault) {
-	if b.host.mapper == nil {
-		return b.moveUnmapped(p, at, write)
-	}
-	mem, err := b.host.mapper.Slice(at, len(p), write)
-	if err != nil {
-		return b.outside(p, at, write, err)
-	}
-	return move(p, mem, write), nil
 }

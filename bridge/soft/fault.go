@@ -4,45 +4,63 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// ErrFault is matched by errors of DMA that the SMMU terminated with an abort.
-var ErrFault = errors.New("terminated by the SMMU")
+// Errors that a Fault matches.
+var (
+	// ErrFault: the SMMU terminated the DMA with an abort.
+	ErrFault = errors.New("terminated by the SMMU")
+	// ErrNotAttached: the endpoint is not attached to a host. It matches bridge.ErrClosed, too.
+	ErrNotAttached error = notAttached{}
+)
 
-// Fault says which DMA failed, how far it came, and why.
+type notAttached struct{}
+
+func (notAttached) Error() string        { return "endpoint not attached" }
+func (notAttached) Is(target error) bool { return target == bridge.ErrClosed }
+
+// Fault is the error of a DMA. It says which DMA failed, how far it came, and why.
 //
-// It matches ErrFault if the SMMU terminated it (a translation request has errors of
-// its own), bridge.ErrClosed if the endpoint is not attached to a host, and otherwise
-// what guest memory says of the address that the DMA translates to,
-// guestmem.ErrUnmapped for one: an abort that the SMMU has no part in.
+// It matches ErrFault if the SMMU terminated the DMA, and ErrNotAttached if the endpoint is not
+// attached. A translation request has errors of its own. Otherwise the address translated, and
+// Fault matches the error of guest memory, such as guestmem.ErrUnmapped: an abort that the SMMU
+// has no part in.
 type Fault struct {
-	Op       string // "read", "write", "translate" or "page request"
-	StreamID smmuv3.StreamID
-	IOVA     uint64 // where the transaction began that failed
-	Done     int    // bytes that were moved before it
-	// Event is what the SMMU has to say of it. It is zero if the stream aborts in
-	// silence, and if the SMMU has no part in it.
+	Op       string          // "read", "write", "translate" or "page request"
+	StreamID smmuv3.StreamID // without meaning if the endpoint is not attached
+	IOVA     uint64          // start of the transaction that failed
+	Done     int             // bytes moved before it
+	// Event is the SMMU's event. It is zero if the stream aborts without an event, or if the
+	// SMMU has no part in the fault.
 	Event smmuv3.Event
-	// Recorded says that the guest is told: the event was sent. It is not where
-	// the guest's CD has R = 0.
+	// Recorded is true if the event was reported to the guest. It is false where the guest's
+	// CD has R = 0.
 	Recorded bool
 	Err      error
 
-	stalled *stalled // nil unless it waits for the guest
-	// refetch is not nil if the transaction is not over: it first has the STE fetched again.
+	stalled *stalled // nil unless the transaction waits for the guest
+	// refetch is not nil if the transaction is not over: the device fetches the STE again first.
 	refetch func(smmuv3.StreamID) bool
 }
 
 func (f *Fault) Error() string {
+	stream := fmt.Sprintf(" stream %v,", f.StreamID)
+	if errors.Is(f.Err, ErrNotAttached) {
+		stream = ""
+	}
 	why := f.Err.Error()
 	if f.Event != (smmuv3.Event{}) {
 		why += ": " + f.Event.Type().String()
 	}
-	return fmt.Sprintf("soft: %s at %#x, stream %v, after %d bytes: %s", f.Op, f.IOVA, f.StreamID, f.Done, why)
+	return fmt.Sprintf("soft: %s at %#x,%s after %d bytes: %s", f.Op, f.IOVA, stream, f.Done, why)
 }
 
-// at says which DMA it was.
+// Unwrap returns Err.
+func (f *Fault) Unwrap() error { return f.Err }
+
+// at adds the operation and the place.
 func (f *Fault) at(iova uint64, done int, a *access) *Fault {
 	f.Op, f.IOVA, f.Done = "read", iova, done
 	if a.write {
@@ -51,18 +69,30 @@ func (f *Fault) at(iova uint64, done int, a *access) *Fault {
 	return f
 }
 
-func (f *Fault) Unwrap() error { return f.Err }
+// fault returns a Fault of the stream.
+func (b *binding) fault(err error) *Fault { return &Fault{StreamID: b.sid, Err: err} }
 
-// refusal is why a transaction does not get through.
+// fault returns a Fault of an endpoint that need not be attached. If it is not, that is the
+// cause.
+func (e *Endpoint) fault(err error) *Fault {
+	if e != nil {
+		if b := e.bound.Load(); b != nil {
+			return b.fault(err)
+		}
+	}
+	return &Fault{Err: ErrNotAttached}
+}
+
+// refusal is the outcome of a transaction that does not reach memory.
 type refusal struct {
 	event  smmuv3.Event // zero for none
 	silent bool         // the event is not recorded
-	zero   bool         // the transaction seems to succeed: RAZ/WI
-	stall  bool         // it is to wait for the guest, if it can
+	zero   bool         // RAZ/WI: the transaction appears to succeed
+	stall  bool         // the transaction waits for the guest, if it can
 }
 
-// configError is a record that holds the transaction's StreamID and
-// SubstreamID: C_BAD_STREAMID, F_STE_FETCH, C_BAD_STE, F_CD_FETCH, C_BAD_CD.
+// configError returns a refusal whose event holds the StreamID and SubstreamID of the
+// transaction: C_BAD_STREAMID, F_STE_FETCH, C_BAD_STE, F_CD_FETCH or C_BAD_CD.
 func (b *binding) configError(t smmuv3.EventType, a *access) *refusal {
 	e := smmuv3.NewEvent(t, b.sid)
 	if a.attrs.HasSubstream {
@@ -77,15 +107,15 @@ func (b *binding) configFetch(a *access, at uint64) *refusal {
 	return r
 }
 
-// badSubstream is C_BAD_SUBSTREAMID, which has a SubstreamID always (§7.3.9).
+// badSubstream returns C_BAD_SUBSTREAMID, which always holds a SubstreamID (§7.3.9).
 func (b *binding) badSubstream(s smmuv3.SubstreamID) *refusal {
 	e := smmuv3.NewEvent(smmuv3.CBadSubstreamID, b.sid)
 	e.SetSubstreamOnly(s)
 	return &refusal{event: e}
 }
 
-// inputFault is a record of a fault that an input address met at stage 1: S2 is
-// 0 and CLASS is IN, but TT for F_WALK_EABT (§7.3.12 to §7.3.16).
+// inputFault returns the fault of an input address at stage 1. S2 is 0 and CLASS is IN. For
+// F_WALK_EABT, the caller sets CLASS to TT (§7.3.12 to §7.3.16).
 func (b *binding) inputFault(t smmuv3.EventType, iova uint64, a *access) *refusal {
 	r := b.configError(t, a)
 	e := &r.event
@@ -97,9 +127,9 @@ func (b *binding) inputFault(t smmuv3.EventType, iova uint64, a *access) *refusa
 	return r
 }
 
-// stage2Fault is what a walk of stage 2 met, at a descriptor, with an IPA. STE.S2R and
-// S2S say what becomes of all but an external abort; what is terminated is aborted,
-// as stage 2 has no A (§5.5).
+// stage2Fault returns the fault of a walk of stage 2, at a descriptor, for an IPA. STE.S2R and
+// S2S apply to all but an external abort. A terminated transaction is aborted, since stage 2
+// has no A (§5.5).
 func (b *binding) stage2Fault(t smmuv3.EventType, at, ipa uint64, why purpose, iova uint64, a *access) *refusal {
 	r := b.inputFault(t, iova, a)
 	e := &r.event
@@ -118,9 +148,9 @@ func (b *binding) stage2Fault(t smmuv3.EventType, at, ipa uint64, why purpose, i
 	return r
 }
 
-// walkFault is what a walk of stage 1 met: the CD says what becomes of all but an external
-// abort (§5.5).
-func (b *binding) walkFault(t smmuv3.EventType, at, iova uint64, c *context, a *access) *refusal {
+// walkFault returns the fault of a walk of stage 1. The CD's A, R and S apply to all but an
+// external abort (§5.5).
+func (b *binding) walkFault(t smmuv3.EventType, at, iova uint64, c *contextDesc, a *access) *refusal {
 	r := b.inputFault(t, iova, a)
 	if t == smmuv3.FWalkEABT {
 		r.event.SetClass(smmuv3.ClassTT)
@@ -128,7 +158,7 @@ func (b *binding) walkFault(t smmuv3.EventType, at, iova uint64, c *context, a *
 		return r
 	}
 	if c.stall {
-		// R is taken for 1, and termination without a stall is by abort (§3.12).
+		// R counts as 1. A termination without a stall is an abort (§3.12).
 		r.stall = true
 		return r
 	}

@@ -1,8 +1,6 @@
 package soft
 
 import (
-	"cmp"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -13,66 +11,35 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Config is what a Host is made of.
-type Config struct {
-	// Memory is where CDs and tables are read and DMA goes. Hardware update of
-	// Access flag and dirty state takes one that is a guestmem.Swapper, and
-	// Endpoint.Map one that is a guestmem.Mapper, by which all DMA is faster, too.
-	Memory guestmem.Memory
-	// MSI, if there is one, gets the writes of four aligned bytes that translate
-	// to where there is no memory: with the StreamID, which an interrupt
-	// controller tells devices apart by. The transaction is under way until it
-	// returns, so it must not wait for the SMMU: neither for the host nor for the
-	// vsmmu.Device above, whose registers a guest may well have a device write to.
-	// Without it such writes fail as all others do that meet no memory.
-	MSI func(sid smmuv3.StreamID, addr guestmem.GPA, data uint32) error
-	// IDs are the ID registers that guest structures are judged by. Zero means
-	// DefaultIDs, of which the guest is shown all that it can be if this host is the
-	// only one. Beside others it is shown less, and what idr.Derive made of them and
-	// DefaultIDs has this host judge as the others do: Result.IDs.
-	IDs smmuv3.IDRegs
-	// TLBEntries is how many translations are held, rounded up to a power of two
-	// and cut to MaxTLBEntries. 0 means 8192. An entry takes 33 bytes. With a stage 2
-	// it is as many for each VMID and Config that streams have at a time.
-	TLBEntries int
-	// ATCTimeout is how long an endpoint may take for ATS.Invalidate. 0 means a
-	// second.
-	ATCTimeout time.Duration
-}
-
-// MaxTLBEntries is the largest Config.TLBEntries.
-const MaxTLBEntries = 1 << 20
-
-// Host is a software SMMU: a bridge.Host whose endpoints are *Endpoint. All
-// methods may be called from any goroutine.
+// Host is a software SMMU: a bridge.Host whose endpoints are of type *Endpoint. Its methods
+// may be called from any goroutine.
 type Host struct {
-	ids        smmuv3.IDRegs
-	outputMask uint64 // of ids
+	offered smmuv3.IDRegs
+	shown   atomic.Pointer[shown] // changes only while no stream is attached
 
-	mem    guestmem.Memory
-	mapper guestmem.Mapper  // mem, or nil
-	swap   guestmem.Swapper // nil without HTTU
-	msi    func(smmuv3.StreamID, guestmem.GPA, uint32) error
-	sink   func(smmuv3.Event)
-	// refetch asks the device to fetch an STE again; nil if there is none to ask.
-	refetch func(smmuv3.StreamID) bool
-	// Of ATS and PRI.
-	requests   func(smmuv3.PageRequest)
+	mem        guestmem.Memory
+	mapper     guestmem.Mapper  // mem, or nil
+	swap       guestmem.Swapper // mem, or nil
+	msi        func(smmuv3.StreamID, guestmem.GPA, uint32) error
+	events     atomic.Pointer[func(smmuv3.Event)]
+	requests   atomic.Pointer[func(smmuv3.PageRequest)]
+	refetch    atomic.Pointer[func(smmuv3.StreamID) bool]
 	atcTimeout time.Duration
 
-	// sections are the transactions under way: those of the memory where it has
-	// some, so that one entry serves both.
+	// sections are the in-flight transactions. They are the memory's own sections where it
+	// has some, so that one entry serves both.
 	sections *guestmem.Sections
-	micro    [guestmem.Places]*microTLB // each belongs to the section in its place; nil until there is one
-	_        [cacheLine]byte            // what is above seldom changes, and every transaction reads it
+	micro    [guestmem.Places]*microTLB // by the section's place; nil until first used
+	_        [cacheLine]byte            // every transaction reads the fields above; they seldom change
 	clock    atomic.Uint64              // counts batches of invalidations
 
 	mu      sync.Mutex
 	streams map[smmuv3.StreamID]*stream // nil once closed
-	tlbs    tlbs
+	domains domains
+	cds     cdBudget
 
 	stalls    stalls
-	endpoints sync.Map // of *Endpoint by StreamID, for those who must not wait for mu
+	endpoints endpoints
 }
 
 var (
@@ -82,109 +49,178 @@ var (
 	_ bridge.STERefetcher  = (*Host)(nil)
 )
 
-// New makes a host, or says what is wrong with the configuration.
+// New returns a host. It fails if the configuration makes no sense.
 func New(cfg Config) (*Host, error) {
-	if cfg.Memory == nil {
-		return nil, errors.New("soft: no guest memory")
+	if cfg.Memory != nil {
+		cfg = cfg.withDefaults()
 	}
-	swap, _ := cfg.Memory.(guestmem.Swapper)
-	ids := cfg.IDs
-	if ids == (smmuv3.IDRegs{}) {
-		ids = DefaultIDs()
-		if swap == nil {
-			ids.Set(smmuv3.HTTU, 0)
-		}
-	}
-	if err := checkIDs(ids); err != nil {
-		return nil, err
-	}
-	if ids.Has(smmuv3.HTTU) && swap == nil {
-		return nil, errors.New("soft: IDR0.HTTU needs memory that is a guestmem.Swapper")
-	}
-	entries := cfg.TLBEntries
-	if entries == 0 {
-		entries = 8192
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("soft: new host: %w", err)
 	}
 	h := &Host{
-		ids:        ids,
-		outputMask: ids.OutputMask(),
+		offered:    cfg.IDs,
 		mem:        cfg.Memory,
-		swap:       swap,
 		msi:        cfg.MSI,
-		atcTimeout: cmp.Or(cfg.ATCTimeout, time.Second),
+		atcTimeout: cfg.ATCTimeout,
 		sections:   new(guestmem.Sections),
-		stalls:     stalls{held: make([]*stalled, ids.Get(smmuv3.StallMax))},
 		streams:    make(map[smmuv3.StreamID]*stream),
 	}
-	h.tlbs.init(min(max(entries, 1), MaxTLBEntries), &h.ids, &h.clock)
+	h.swap, _ = cfg.Memory.(guestmem.Swapper)
 	if m, ok := cfg.Memory.(guestmem.Mapper); ok {
 		h.mapper, h.sections = m, m.Sections()
 	}
+	h.domains.entries, h.domains.clock = cfg.TLBEntries, &h.clock
+	h.show(cfg.IDs)
 	return h, nil
 }
 
-// cacheLine is what one processor's writes take from the others: two lines, as
-// processors fetch neighbours along.
+// cacheLine is the distance at which writes of one processor do not disturb another: two
+// lines, since processors prefetch the neighbour.
 const cacheLine = 128
 
-// Capabilities is bridge.Host's.
+// Capabilities implements bridge.Host. It returns Config.IDs, whatever the guest is shown.
 func (h *Host) Capabilities() (bridge.Capabilities, error) {
-	return bridge.Capabilities{IDs: h.ids}, nil
+	return bridge.Capabilities{IDs: h.offered}, nil
 }
 
-// Events is bridge.Host's. The sink is called while the transaction that the
-// event is about counts as under way; it must not call the host.
+// Events implements bridge.Host. The host calls the sink while the transaction that caused the
+// event is in flight. The sink must not call the host.
+//
+// Events(nil) returns when no call of the earlier sink is in flight. After it the host offers
+// all of its Capabilities again.
 func (h *Host) Events(sink func(smmuv3.Event)) error {
-	if sink != nil && h.sink != nil {
-		return fmt.Errorf("soft: events: %w", bridge.ErrInUse)
-	}
-	h.sink = sink
-	return nil
-}
-
-// SetGuestIDs is bridge.Host's.
-func (h *Host) SetGuestIDs(smmuv3.IDRegs) error { return nil }
-
-// Attach is bridge.Host's. ep is an *Endpoint.
-func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, error) {
-	fail := func(err error) (bridge.Stream, error) {
-		return nil, fmt.Errorf("soft: attach stream %v: %w", sid, err)
-	}
-	e, ok := ep.(*Endpoint)
-	if !ok || e == nil {
-		return fail(fmt.Errorf("%w: %T", bridge.ErrEndpoint, ep))
+	if sink == nil {
+		if h.events.Swap(nil) == nil {
+			return nil
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.sections.Drain()
+		if len(h.streams) == 0 {
+			h.show(h.offered)
+		}
+		return nil
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.streams == nil {
-		return fail(bridge.ErrClosed)
+		return bridge.ErrClosed
+	}
+	if !h.events.CompareAndSwap(nil, &sink) {
+		return fmt.Errorf("host %w", bridge.ErrInUse)
+	}
+	return nil
+}
+
+// SetGuestIDs implements bridge.Host. From now on the host behaves as an SMMU with these
+// registers: it reads STEs, CDs, descriptors and commands as that SMMU does. The registers must
+// not exceed the host's Capabilities. SetGuestIDs fails with bridge.ErrInUse while a stream is
+// attached.
+func (h *Host) SetGuestIDs(guest smmuv3.IDRegs) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.streams == nil:
+		return bridge.ErrClosed
+	case len(h.streams) != 0:
+		return fmt.Errorf("streams are attached: host %w", bridge.ErrInUse)
+	}
+	if err := checkShown(guest, h.offered); err != nil {
+		return err
+	}
+	h.show(guest)
+	return nil
+}
+
+// show makes the host behave as an SMMU with these registers. No stream is attached.
+func (h *Host) show(ids smmuv3.IDRegs) {
+	v := newShown(ids)
+	h.shown.Store(v)
+	h.domains.mask = v.vmidMask
+	h.stalls.resize(v.stalls)
+}
+
+// report sends an event to the sink, if there is one.
+func (h *Host) report(e smmuv3.Event) {
+	if sink := h.events.Load(); sink != nil {
+		(*sink)(e)
+	}
+}
+
+// Attach implements bridge.Host. The endpoint is of type *Endpoint.
+func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, error) {
+	e, ok := ep.(*Endpoint)
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("%w: %T", bridge.ErrEndpoint, ep)
+	case e == nil:
+		return nil, fmt.Errorf("%w: nil %T", bridge.ErrEndpoint, ep)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.streams == nil {
+		return nil, bridge.ErrClosed
 	}
 	if h.streams[sid] != nil {
-		return fail(fmt.Errorf("the StreamID is %w", bridge.ErrInUse))
+		return nil, fmt.Errorf("StreamID %w", bridge.ErrInUse)
 	}
-	// Another host may be at it at the same time.
+	// Another host may attach it at the same time.
 	if !e.bound.CompareAndSwap(nil, newBinding(h, e, sid, bridge.GuestStage{})) {
-		return fail(fmt.Errorf("the endpoint is %w", bridge.ErrInUse))
+		return nil, fmt.Errorf("endpoint %w", bridge.ErrInUse)
 	}
 	s := &stream{host: h, sid: sid, ep: e}
 	h.streams[sid] = s
-	h.endpoints.Store(sid, e)
+	h.endpoints.add(sid, e)
 	return s, nil
 }
 
-// Close is bridge.Host's. It returns when DMA under way is done, and ends what is
-// stalled.
+// Close implements bridge.Host. It waits for in-flight DMA, and terminates stalled
+// transactions with an abort.
 func (h *Host) Close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.streams == nil {
+		return bridge.ErrClosed
+	}
 	for _, s := range h.streams {
 		s.detach()
 	}
 	h.sections.Drain()
 	for sid := range h.streams {
-		h.stalls.terminate(sid) // none comes after the drain
-		h.endpoints.Delete(sid)
+		h.stalls.terminate(sid) // no transaction stalls after the drain
+		h.endpoints.remove(sid)
 	}
-	h.streams = nil
+	h.streams, h.domains = nil, domains{}
+	h.micro = [guestmem.Places]*microTLB{}
 	return nil
+}
+
+// endpoints finds the endpoint of a StreamID without the host's lock, which Invalidate holds
+// while it waits for an endpoint.
+type endpoints struct {
+	mu    sync.RWMutex
+	bySID map[smmuv3.StreamID]*Endpoint
+}
+
+func (t *endpoints) add(sid smmuv3.StreamID, e *Endpoint) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.bySID == nil {
+		t.bySID = make(map[smmuv3.StreamID]*Endpoint)
+	}
+	t.bySID[sid] = e
+}
+
+func (t *endpoints) remove(sid smmuv3.StreamID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if delete(t.bySID, sid); len(t.bySID) == 0 {
+		t.bySID = nil // a map does not shrink
+	}
+}
+
+func (t *endpoints) find(sid smmuv3.StreamID) *Endpoint {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.bySID[sid]
 }

@@ -9,24 +9,22 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 )
 
-// MaxMap is the most bytes that are mapped at a time.
+// MaxMap is the largest size of a Mapping, in bytes.
 const MaxMap = 4 << 20
 
-// ErrTooLong is matched by errors of Map for more than MaxMap bytes, or fewer
-// than none.
+// ErrTooLong: the size of a Mapping is negative or above MaxMap.
 var ErrTooLong = errors.New("size of a mapping out of range")
 
-// Mapping is guest memory in use by a device model, as a DMA that lasts. It must
-// not be copied.
+// Mapping is guest memory that a device model uses: a DMA that lasts until Release. A Mapping
+// must not be copied.
 type Mapping struct {
-	// Segments are the memory, in the order of the IOVAs, until Release. What is
-	// next to each other in this process is one segment.
+	// Segments are the memory in the order of the IOVAs. They are valid until Release.
+	// Memory that is adjacent in this process is one segment.
 	Segments [][]byte
 	section  guestmem.Section
 }
 
-// Release ends the DMA. The segments must not be used any more. A second one
-// does nothing.
+// Release ends the DMA. The segments must not be used after it. A second Release has no effect.
 func (m *Mapping) Release() {
 	section := m.section
 	*m = Mapping{}
@@ -35,33 +33,30 @@ func (m *Mapping) Release() {
 	}
 }
 
-// Map hands out n bytes of guest memory from iova on, to be read where they lie or,
-// with write, to be written. It takes memory that is a guestmem.Mapper; other memory
-// makes it fail with errors.ErrUnsupported. Segments are appended to buf, which may be
-// nil.
+// Map returns n bytes of guest memory at iova, for reading in place or, with write, for writing.
+// It appends the segments to buf, which may be nil. It requires memory that is a
+// guestmem.Mapper; otherwise it fails with errors.ErrUnsupported.
 //
-// To the SMMU it is one DMA from Map to Release: whatever withdraws a
-// translation, and so the guest's CMD_SYNC, waits for the Release, as does the
-// removal of memory. It should last as long as a read from a file, not as a
-// guest takes to answer; and in between its holder must not wait for anything
-// that waits for the SMMU.
+// To the SMMU a Mapping is one DMA from Map to Release. Invalidations, and so the guest's
+// CMD_SYNC, wait for Release. So does the removal of memory. Hold a Mapping for as long as a
+// read from a file takes, but not while a guest has to answer. Its holder must not wait for
+// anything that waits for the SMMU.
 //
-// All of the range counts as accessed, and with write as written. It fails with a
-// *Fault that says how far it came, and then nothing is mapped. Where the guest
-// has asked for faults to read as zero and ignore writes, the segment is memory
-// of its own. After a stall all of the range is translated anew.
+// All of the range counts as accessed, and with write as written. On failure Map returns a
+// *Fault that tells how far it came, and nothing is mapped. If the guest configured faults as
+// RAZ/WI, the segment is scratch memory. After a stall Map translates all of the range again.
 func (e *Endpoint) Map(iova uint64, n int, write bool, buf [][]byte) (Mapping, error) {
 	return e.With(Attrs{}).Map(iova, n, write, buf)
 }
 
-// Map is Endpoint.Map with the port's attributes.
+// Map maps as Endpoint.Map does, with the port's attributes.
 func (p Port) Map(iova uint64, n int, write bool, buf [][]byte) (Mapping, error) {
 	a := p.access(write)
 	fail := func(done int, f *Fault) (Mapping, error) {
 		return Mapping{}, f.at(iova+uint64(done), done, &a)
 	}
 	if n < 0 || n > MaxMap {
-		return fail(0, &Fault{Err: fmt.Errorf("%w: %d bytes", ErrTooLong, n)})
+		return fail(0, p.ep.fault(fmt.Errorf("%w: %d bytes", ErrTooLong, n)))
 	}
 	var ignored []int
 	for {
@@ -79,13 +74,13 @@ func (p Port) Map(iova uint64, n int, write bool, buf [][]byte) (Mapping, error)
 	}
 }
 
-// tryMap is Map, up to the first fault: what stalls must not hold up the withdrawal
-// of what was mapped before it. Parts that the guest had terminated as RAZ/WI, after
-// they had stalled, are in ignored, by their offsets.
+// tryMap maps up to the first fault. On a fault it leaves its section: a stalled transaction
+// must not delay the invalidation of what was mapped before it. ignored holds the offsets of
+// parts that stalled and that the guest then terminated as RAZ/WI.
 func (p Port) tryMap(iova uint64, n int, a *access, buf [][]byte, ignored []int) (Mapping, int, *Fault) {
 	b, section := p.ep.begin()
 	if b == nil {
-		return Mapping{}, 0, &Fault{Err: bridge.ErrClosed}
+		return Mapping{}, 0, &Fault{Err: ErrNotAttached}
 	}
 	m := Mapping{Segments: buf, section: section}
 	for done := 0; done < n; {
@@ -98,27 +93,27 @@ func (p Port) tryMap(iova uint64, n int, a *access, buf [][]byte, ignored []int)
 		done += len(mem)
 	}
 	for i, s := range m.Segments[len(buf):] {
-		m.Segments[len(buf)+i] = slices.Clip(s) // there is more of the slot behind it
+		m.Segments[len(buf)+i] = slices.Clip(s) // the slot's memory goes on behind it
 	}
 	return m, n, nil
 }
 
-// mapPart is the memory of what is translated alike and lies in one piece. With
-// ignored, what would stall is RAZ/WI.
+// mapPart returns memory that has one translation and lies in one piece. With ignored, it
+// handles a fault that would stall as RAZ/WI.
 func (b *binding) mapPart(iova uint64, n int, a *access, ignored bool) ([]byte, *Fault) {
 	if b.host.mapper == nil {
-		return nil, &Fault{StreamID: b.sid, Err: fmt.Errorf("guest memory has no slices: %w", errors.ErrUnsupported)}
+		return nil, b.fault(fmt.Errorf("guest memory has no slices: %w", errors.ErrUnsupported))
 	}
 	t, r := b.translate(iova, a)
 	if r != nil {
-		own := make([]byte, toPageEnd(n, iova))
+		scratch := make([]byte, toPageEnd(n, iova))
 		if ignored && r.stall {
-			return own, nil
+			return scratch, nil
 		}
-		if _, f := b.refuse(own, iova, r, a); f != nil {
+		if _, f := b.refuse(scratch, iova, r, a); f != nil {
 			return nil, f
 		}
-		return own, nil
+		return scratch, nil
 	}
 	at := guestmem.GPA(t.pa)
 	mem, err := b.host.mapper.Slice(at, int(min(uint64(n), t.len)), a.write)
@@ -128,8 +123,8 @@ func (b *binding) mapPart(iova uint64, n int, a *access, ignored bool) ([]byte, 
 	return mem, nil
 }
 
-// add appends memory, to the last segment of those from first on if it is in
-// the same slot, and goes on from there.
+// add appends memory. It extends the last segment from first on, if the memory follows it in the
+// same slot.
 func (m *Mapping) add(mem []byte, first int) {
 	if last := len(m.Segments) - 1; last >= first {
 		s := m.Segments[last]

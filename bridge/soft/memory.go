@@ -9,8 +9,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 )
 
-// move copies what there is of both between p and guest memory, in either
-// direction. It says how much that is.
+// move copies between p and guest memory, as much as both hold, and returns the number of bytes.
 func move(p, mem []byte, write bool) int {
 	n := min(len(p), len(mem))
 	if write {
@@ -21,7 +20,7 @@ func move(p, mem []byte, write bool) int {
 	return n
 }
 
-// moveUnmapped copies all of p where memory has no slices.
+// moveUnmapped copies all of p, in memory that has no slices.
 func (b *binding) moveUnmapped(p []byte, at guestmem.GPA, write bool) (int, *Fault) {
 	do := b.host.mem.ReadAt
 	if write {
@@ -33,8 +32,8 @@ func (b *binding) moveUnmapped(p []byte, at guestmem.GPA, write bool) (int, *Fau
 	return len(p), nil
 }
 
-// outside is what becomes of a transaction that memory has an error for: what
-// writes four bytes may be an MSI.
+// outside completes a transaction for which memory returned an error. A write of four bytes may
+// be an MSI.
 func (b *binding) outside(p []byte, at guestmem.GPA, write bool, err error) (int, *Fault) {
 	if write && len(p) == 4 && at%4 == 0 && b.host.msi != nil && errors.Is(err, guestmem.ErrUnmapped) {
 		if err = b.host.msi(b.sid, at, binary.LittleEndian.Uint32(p)); err == nil {
@@ -44,13 +43,12 @@ func (b *binding) outside(p []byte, at guestmem.GPA, write bool, err error) (int
 	return 0, b.noMemory(at, err)
 }
 
-// noMemory is the fault of a transaction that memory has an error for.
 func (b *binding) noMemory(at guestmem.GPA, err error) *Fault {
-	return &Fault{StreamID: b.sid, Err: fmt.Errorf("translated to %v: %w", at, err)}
+	return b.fault(fmt.Errorf("translated to %v: %w", at, err))
 }
 
-// words are where memory that has no slices reads descriptors to: what goes to
-// an interface would be allocated each time.
+// words holds buffers for reads of memory without slices. A buffer that is passed to an
+// interface would otherwise be allocated each time.
 var words = sync.Pool{New: func() any { return new([8]byte) }}
 
 // load reads an aligned word of guest memory. The caller is in a section.

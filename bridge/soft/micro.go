@@ -5,17 +5,16 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// microTLB is a small cache in front of everything that an access passes: it has
-// the memory that accesses met lately.
+// microTLB is a small cache of the memory that recent accesses reached. A hit skips everything
+// else.
 //
-// There is one for each place of guestmem.Sections, which belongs to whoever has
-// the place: it takes no lock, and no other processor writes to it. Nor is it
-// told of any withdrawal: each is followed by a drain of the sections, and what
-// is from another epoch counts for nothing.
+// Each place of guestmem.Sections has one. It belongs to the goroutine that holds the place, so
+// it takes no lock, and no other processor writes to it. Invalidations do not touch it: each
+// drains the sections, which starts an epoch, and entries of an earlier epoch are stale.
 type microTLB [microEntries]microEntry
 
-// microEntries are 16 KiB for each place: the pages of a megabyte that is in use, and
-// few enough to stay in a processor's nearer caches.
+// microEntries make 16 KiB for each place: the pages of a megabyte in use, in a processor's
+// nearer caches.
 const microEntries = 256
 
 type microEntry struct {
@@ -23,11 +22,11 @@ type microEntry struct {
 	who     uint64   // access.who
 	epoch   uint64
 	iova    uint64
-	mem     []byte // from iova on: what is translated alike and lies in one piece
+	mem     []byte // from iova on: one translation, one piece of memory
 	_       uint64 // up to a cache line
 }
 
-// who is all that a translation depends on of an access but its address.
+// who returns everything of an access, besides its address, that its translation depends on.
 func (a *access) who() uint64 {
 	who := uint64(a.need)
 	if a.attrs.HasSubstream {
@@ -36,13 +35,13 @@ func (a *access) who() uint64 {
 	return who
 }
 
-// at is where an access may be found. Reads have another entry than writes.
+// at returns the entry for an access. Reads and writes have different entries.
 func (m *microTLB) at(iova, who uint64) *microEntry {
 	return &m[(iova>>smmuv3.Granule4K+who)%microEntries] // no page is smaller
 }
 
-// recall is the memory from iova on, or nil.
-func (b *binding) recall(s guestmem.Section, iova, who uint64) []byte {
+// microLookup returns the memory from iova on, or nil.
+func (b *binding) microLookup(s guestmem.Section, iova, who uint64) []byte {
 	place := s.Place()
 	if place >= guestmem.Places || b.host.micro[place] == nil {
 		return nil
@@ -55,8 +54,8 @@ func (b *binding) recall(s guestmem.Section, iova, who uint64) []byte {
 	return e.mem[off:]
 }
 
-// remember keeps the memory that was found for an access in the section.
-func (b *binding) remember(s guestmem.Section, iova, who uint64, mem []byte) {
+// microInsert stores the memory that an access in the section reached.
+func (b *binding) microInsert(s guestmem.Section, iova, who uint64, mem []byte) {
 	place := s.Place()
 	if place >= guestmem.Places {
 		return

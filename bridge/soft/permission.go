@@ -2,7 +2,7 @@ package soft
 
 import "github.com/go-vsmmu/vsmmuv3/smmuv3"
 
-// permissions are what a translation lets pass.
+// permissions are the accesses that a translation permits.
 type permissions uint8
 
 const (
@@ -20,23 +20,23 @@ const (
 	anyWrite  = privWrite | unprivWrite
 )
 
-// hierarchy is what the table descriptors on the way down took away.
+// hierarchy is the limits of the table descriptors above a leaf.
 type hierarchy struct {
 	apTable            uint8
 	uxnTable, pxnTable bool
 }
 
-// add joins the limits of one more table descriptor.
+// add adds the limits of one more table descriptor.
 func (h *hierarchy) add(d smmuv3.Desc) {
 	h.apTable |= d.APTable()
 	h.uxnTable = h.uxnTable || d.UXNTable()
 	h.pxnTable = h.pxnTable || d.PXNTable()
 }
 
-// permit is what a leaf lets pass: Direct permissions of a regime with two
-// privilege levels (DDI 0487, D8.4.1.2, Table D8-65), and PAN (D8.4.5.1).
-// Execution needs no read permission.
-func permit(d smmuv3.Desc, h hierarchy, c *context) permissions {
+// permit returns the Direct permissions of a leaf, in a regime with two privilege levels (DDI
+// 0487, D8.4.1.2, Table D8-65), and applies PAN (D8.4.5.1). Execution requires no read
+// permission.
+func permit(d smmuv3.Desc, h hierarchy, c *contextDesc) permissions {
 	readOnly := d.AP()&2 != 0 || h.apTable&2 != 0
 	unpriv := d.AP()&1 != 0 && h.apTable&1 == 0
 
@@ -54,7 +54,7 @@ func permit(d smmuv3.Desc, h hierarchy, c *context) permissions {
 	if d.UXN() || h.uxnTable || c.wxn && p&unprivWrite != 0 {
 		p &^= unprivExecute
 	}
-	// What unprivileged software can write, privileged software never executes.
+	// Privileged software never executes what unprivileged software can write.
 	if d.PXN() || h.pxnTable || p&unprivWrite != 0 || c.wxn && p&privWrite != 0 {
 		p &^= privExecute
 	}
@@ -65,9 +65,9 @@ func permit(d smmuv3.Desc, h hierarchy, c *context) permissions {
 	return p
 }
 
-// permitS2 is what a leaf of stage 2 lets pass: Direct permissions, where XN tells
-// privileged and unprivileged execution apart if there is XNX (DDI 0487, D8.4.2).
-// Execution needs no read permission.
+// permitS2 returns the Direct permissions of a leaf of stage 2. With XNX, XN distinguishes
+// privileged from unprivileged execution (DDI 0487, D8.4.2). Execution requires no read
+// permission.
 func permitS2(d smmuv3.Desc, xnx bool) permissions {
 	xn := d.XN()
 	if !xnx {

@@ -8,37 +8,51 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// RequestPage sends a page request (PRI, Chapter 8), with the endpoint's StreamID in
-// place of whatever it has. It fails if the endpoint is not attached, or its host has
-// no IDR0.PRI.
+// RequestPage sends a page request (PRI, Chapter 8), with the endpoint's StreamID in place of
+// the request's. It fails if the endpoint is not attached, or if the SMMU that the guest was
+// shown has no IDR0.PRI.
 func (e *Endpoint) RequestPage(r smmuv3.PageRequest) error {
-	b, section, f := e.beginATS()
-	if f != nil {
+	fail := func(f *Fault) error {
 		f.Op, f.IOVA = "page request", r.Addr()
 		return f
 	}
-	defer section.Leave() // once the stream is closed no request comes
-	if !b.host.ids.Has(smmuv3.PRI) || b.host.requests == nil {
-		return &Fault{Op: "page request", StreamID: b.sid, IOVA: r.Addr(), Err: fmt.Errorf("PRI: %w", errors.ErrUnsupported)}
+	b, section, f := e.beginATS()
+	if f != nil {
+		return fail(f)
+	}
+	defer section.Leave() // no request follows the stream's Close
+	sink := b.host.requests.Load()
+	if !b.shown.ids.Has(smmuv3.PRI) || sink == nil {
+		return fail(b.fault(fmt.Errorf("PRI: %w", errors.ErrUnsupported)))
 	}
 	r.SetStreamID(b.sid)
-	b.host.requests(r)
+	(*sink)(r)
 	return nil
 }
 
-// PageRequests is bridge.PageRequester's.
+// PageRequests implements bridge.PageRequester. PageRequests(nil) returns when no call of the
+// earlier sink is in flight.
 func (h *Host) PageRequests(sink func(smmuv3.PageRequest)) error {
-	if sink != nil && h.requests != nil {
-		return fmt.Errorf("soft: page requests: %w", bridge.ErrInUse)
+	if sink == nil {
+		if h.requests.Swap(nil) != nil {
+			h.sections.Drain()
+		}
+		return nil
 	}
-	h.requests = sink
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.streams == nil {
+		return bridge.ErrClosed
+	}
+	if !h.requests.CompareAndSwap(nil, &sink) {
+		return fmt.Errorf("page requests of the host %w", bridge.ErrInUse)
+	}
 	return nil
 }
 
-// Respond is bridge.PageRequester's. It waits for nothing that Invalidate holds.
+// Respond implements bridge.PageRequester. It waits for nothing that Invalidate holds.
 func (h *Host) Respond(r bridge.PageResponse) error {
-	ep, _ := h.endpoints.Load(r.StreamID)
-	if e, ok := ep.(*Endpoint); ok {
+	if e := h.endpoints.find(r.StreamID); e != nil {
 		if a := e.ats.Load(); a != nil && a.Respond != nil {
 			a.Respond(r)
 		}

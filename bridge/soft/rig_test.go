@@ -2,6 +2,7 @@ package soft_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -40,14 +41,18 @@ func newRig(t *testing.T, cfg soft.Config) *rig {
 	var err error
 	r.host, err = soft.New(cfg)
 	require.NoError(t, err)
-	r.host.Events(func(e smmuv3.Event) {
+	require.NoError(t, r.host.Events(func(e smmuv3.Event) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.events = append(r.events, e)
-	})
+	}))
 	r.stream, err = r.host.Attach(sid, r.ep)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, r.host.Close()) })
+	t.Cleanup(func() {
+		if err := r.host.Close(); !errors.Is(err, bridge.ErrClosed) { // the test may have closed it
+			require.NoError(t, err)
+		}
+	})
 	return r
 }
 

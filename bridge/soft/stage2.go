@@ -2,7 +2,7 @@ package soft
 
 import "github.com/go-vsmmu/vsmmuv3/smmuv3"
 
-// stage2 is a stage 2 of the guest's own in the form that walks want.
+// stage2 is the guest's stage 2 in the form that walks use.
 type stage2 struct {
 	tables
 	affd   bool
@@ -14,7 +14,7 @@ type stage2 struct {
 	stall  bool // S2S
 }
 
-// newStage2 makes one of a stage 2 that is legal and effective.
+// newStage2 converts a stage 2 that is legal and effective on an SMMU with these ID registers.
 func newStage2(s *smmuv3.Stage2, ids *smmuv3.IDRegs) *stage2 {
 	level, _ := s.StartLevel(ids)
 	t := &stage2{
@@ -35,7 +35,7 @@ func newStage2(s *smmuv3.Stage2, ids *smmuv3.IDRegs) *stage2 {
 	return t
 }
 
-// purpose is what stage 2 is to translate an address for.
+// purpose is the reason for a translation by stage 2.
 type purpose uint8
 
 const (
@@ -45,21 +45,20 @@ const (
 	forUpdate                // writing its flags
 )
 
-// class is what an event calls it (§7.3.13).
+// class returns CLASS of an event (§7.3.13).
 func (p purpose) class() smmuv3.Class {
 	return [...]smmuv3.Class{smmuv3.ClassIN, smmuv3.ClassCD, smmuv3.ClassTT, smmuv3.ClassTT}[p]
 }
 
-// need is the permission that lets an access for the purpose pass: what the SMMU
-// does itself is data (§7.3.16).
+// need returns the permission that the access requires. The SMMU's own accesses are data
+// accesses (§7.3.16).
 func (p purpose) need(a *access) permissions {
 	return [...]permissions{a.need, privRead, privRead, privWrite}[p]
 }
 
-// walkStage2 translates an IPA by stage 2's tables in memory. Otherwise it returns
-// the event that §7.3.22 has come first, and for F_WALK_EABT the address that could
-// not be read or updated.
-func (h *Host) walkStage2(s *stage2, ipa uint64, why purpose, need permissions) (l leaf, event smmuv3.EventType, at uint64) {
+// walkTables2 translates an IPA by the tables of stage 2. On a fault it returns the event that
+// comes first by §7.3.22, and for F_WALK_EABT the address that it could not read or update.
+func (h *Host) walkTables2(s *stage2, ipa uint64, why purpose, need permissions) (l leaf, event smmuv3.EventType, at uint64) {
 	t := &s.tables
 	if ipa>>t.input != 0 {
 		return leaf{}, smmuv3.FTranslation, 0
@@ -87,7 +86,7 @@ func (h *Host) walkStage2(s *stage2, ipa uint64, why purpose, need permissions) 
 			}
 			if !swapped {
 				updates++
-				continue // see what it is now
+				continue // read it again
 			}
 		}
 		if kind == smmuv3.DescLeaf {
@@ -98,12 +97,12 @@ func (h *Host) walkStage2(s *stage2, ipa uint64, why purpose, need permissions) 
 	return leaf{}, smmuv3.FWalkEABT, at
 }
 
-// judgeStage2 is judge for a leaf of stage 2.
+// judgeStage2 decides on an access as judge does, by a leaf of stage 2.
 func judgeStage2(d smmuv3.Desc, s *stage2, why purpose, need permissions) (permissions, smmuv3.Desc, smmuv3.EventType) {
 	if !d.AF() && !s.ha && !s.affd {
 		return 0, d, smmuv3.FAccess
 	}
-	// What the SMMU itself reads and writes must not be Device memory with S2PTW (§5.2).
+	// With S2PTW the SMMU's own accesses must not be to Device memory (§5.2).
 	if s.ptw && why != forInput && d.Device(s.fwb) {
 		return 0, d, smmuv3.FPermission
 	}
@@ -128,39 +127,24 @@ func judgeStage2(d smmuv3.Desc, s *stage2, why purpose, need permissions) (permi
 	return perms, update, 0
 }
 
-// stage2 translates an IPA that comes up in a transaction to an address.
-func (b *binding) stage2(ipa uint64, why purpose, iova uint64, a *access) (leaf, *refusal) {
+// walkStage2 translates an IPA that a transaction uses.
+func (b *binding) walkStage2(ipa uint64, why purpose, iova uint64, a *access) (leaf, *refusal) {
 	need := why.need(a)
-	l, event, at := b.host.walkStage2(b.s2, ipa, why, need)
+	l, event, at := b.host.walkTables2(b.s2, ipa, why, need)
 	if event != 0 {
 		return leaf{}, b.stage2Fault(event, at, ipa, why, iova, a)
 	}
 	return l, nil
 }
 
-// physical is where something lies that the SMMU itself accesses.
+// physical returns the address of something that the SMMU itself accesses.
 func (b *binding) physical(addr uint64, why purpose, iova uint64, a *access) (uint64, *refusal) {
 	if b.s2 == nil {
 		return addr, nil
 	}
-	l, r := b.stage2(addr, why, iova, a)
+	l, r := b.walkStage2(addr, why, iova, a)
 	if r != nil {
 		return 0, r
 	}
 	return l.translate(addr).pa, nil
-}
-
-// translateIPA finds out where a transaction goes whose address is an IPA.
-func (b *binding) translateIPA(ipa uint64, a *access) (translation, *refusal) {
-	h := b.host
-	if t, ok := b.ipas.lookup(space{}, ipa, a.need); ok {
-		return t, nil
-	}
-	now := h.clock.Load() // before the first descriptor is read
-	l, r := b.stage2(ipa, forInput, ipa, a)
-	if r != nil {
-		return translation{}, r
-	}
-	b.ipas.insert(space{}, ipa, l, now, &h.clock)
-	return l.translate(ipa), nil
 }

@@ -1,7 +1,7 @@
 package soft
 
 import (
-	stdcontext "context"
+	"context"
 	"fmt"
 	"sync"
 
@@ -9,35 +9,46 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// stalls are the transactions that wait for what the guest makes of their fault
-// (§3.12.2), and those that have given up and that the guest has yet to answer:
-// a STAG is not used again before (§4.7.1). They are in no section, since no
-// withdrawal waits for them (§4.3.8): if they are tried again, they begin anew.
+// stalls holds the stalled transactions (§3.12.2). A transaction whose endpoint stopped waiting
+// stays until the guest answers it, since its STAG must not be used again before (§4.7.1).
+// Stalled transactions are in no section, since invalidations do not wait for them (§4.3.8): a
+// retried one starts again.
 type stalls struct {
 	mu   sync.Mutex
-	held []*stalled // by STAG; as many as IDR5.STALL_MAX allows
-	next int        // where to look for a free STAG
+	most int
+	held []*stalled // by STAG; allocated by the first stall
+	next int        // where the search for a free STAG begins
 }
 
-// stalled is one of them.
+// stalled is a transaction that waits for the guest.
 type stalled struct {
 	sid smmuv3.StreamID
-	*patience
+	*stallWait
 	resumed chan bridge.Resumption // has room for the one answer
 }
 
-// patience is for how long an endpoint waits.
-type patience struct{ stdcontext.Context }
+// stallWait ends the wait of an endpoint's stalled transactions.
+type stallWait struct{ context.Context }
 
-// hold takes a transaction in and gives it a STAG, unless there are too many.
-func (t *stalls) hold(sid smmuv3.StreamID, p *patience) (s *stalled, stag uint16) {
+// resize sets the largest number of stalled transactions. There are none.
+func (t *stalls) resize(most int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.most, t.held, t.next = most, nil, 0
+}
+
+// hold adds a transaction and gives it a STAG. It returns nil if there are too many.
+func (t *stalls) hold(sid smmuv3.StreamID, w *stallWait) (s *stalled, stag uint16) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.held == nil {
+		t.held = make([]*stalled, t.most)
+	}
 	for range t.held {
 		at := t.next
 		t.next = (at + 1) % len(t.held)
 		if t.held[at] == nil {
-			s = &stalled{sid: sid, patience: p, resumed: make(chan bridge.Resumption, 1)}
+			s = &stalled{sid: sid, stallWait: w, resumed: make(chan bridge.Resumption, 1)}
 			t.held[at] = s
 			return s, uint16(at)
 		}
@@ -45,7 +56,7 @@ func (t *stalls) hold(sid smmuv3.StreamID, p *patience) (s *stalled, stag uint16
 	return nil, 0
 }
 
-// resume answers the transaction that a stream has under a STAG, if there is one.
+// resume answers a stream's transaction with this STAG, if there is one.
 func (t *stalls) resume(sid smmuv3.StreamID, stag uint16, how bridge.Resumption) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -54,7 +65,7 @@ func (t *stalls) resume(sid smmuv3.StreamID, stag uint16, how bridge.Resumption)
 	}
 }
 
-// terminate ends all of a stream.
+// terminate aborts all transactions of a stream.
 func (t *stalls) terminate(sid smmuv3.StreamID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -70,37 +81,43 @@ func (t *stalls) answer(at int, sid smmuv3.StreamID, how bridge.Resumption) {
 	}
 }
 
-// AllowStalls says that the device can wait: what a property dma-can-stall in the
-// device tree tells the guest. On a host with stalls (IDR0.STALL_MODEL), a
-// transaction that faults where the guest's CD has S = 1 then blocks the
-// goroutine that makes it until the guest resumes it, or the endpoint is
-// detached, or ctx ends: a device model that is reset ends it, and gives another.
-// Without this the transaction is terminated, as §3.12 has it for devices that
-// must not stall, PCI's among them (§3.12.1); and so is what is one more than
-// IDR5.STALL_MAX.
+// AllowStalls declares that the device can wait for a stalled transaction. A device tree tells
+// the guest by the property dma-can-stall.
 //
-// A transaction that waits holds nothing up: commands of the guest do not wait
-// for it, nor do other transactions. When it is tried again it is a new one, which
-// may stall as well.
-func (e *Endpoint) AllowStalls(ctx stdcontext.Context) { e.patience.Store(&patience{ctx}) }
+// On a host with stalls (IDR0.STALL_MODEL), a transaction that faults where the guest's CD has
+// S = 1 then blocks its goroutine. The guest resumes it, or it ends with the endpoint's
+// detachment or with ctx. A device model that is reset ends ctx, and calls AllowStalls with a
+// new one. A nil ctx declares that the device cannot wait.
+//
+// Without AllowStalls, such a transaction terminates: §3.12 requires that of devices that must
+// not stall, such as those on PCI (§3.12.1). So does a transaction beyond IDR5.STALL_MAX.
+//
+// Neither the guest's commands nor other transactions wait for a stalled transaction. When the
+// guest retries it, it is a new transaction, and may stall again.
+func (e *Endpoint) AllowStalls(ctx context.Context) {
+	if ctx == nil {
+		e.waiting.Store(nil)
+		return
+	}
+	e.waiting.Store(&stallWait{ctx})
+}
 
-// stall has a transaction that was refused wait, if it can be: its event is then
-// that of a stall. The caller is in a section.
+// stall makes a refused transaction wait, if it can, and changes its event into that of a stall.
+// The caller is in a section.
 func (b *binding) stall(r *refusal) *stalled {
-	p := b.ep.patience.Load()
-	if !r.stall || p == nil || p.Err() != nil || b.host.sink == nil {
+	w := b.ep.waiting.Load()
+	if !r.stall || w == nil || w.Err() != nil || b.host.events.Load() == nil {
 		return nil
 	}
-	s, stag := b.host.stalls.hold(b.sid, p)
+	s, stag := b.host.stalls.hold(b.sid, w)
 	if s != nil {
 		r.event.SetStall(stag)
 	}
 	return s
 }
 
-// wait returns what becomes of a transaction that failed: that is known already,
-// unless it stalls or its STE is to be fetched again. The fault is then one to return
-// if the answer is an abort. The caller is in no section.
+// wait waits for the outcome of a transaction that may have stalled, or whose STE is fetched
+// again. If the outcome is an abort, the caller returns the fault. The caller is in no section.
 func (f *Fault) wait() bridge.Resumption {
 	if f.refetch != nil {
 		f.refetch(f.StreamID)
@@ -113,21 +130,21 @@ func (f *Fault) wait() bridge.Resumption {
 	case how := <-f.stalled.resumed:
 		return how
 	case <-f.stalled.Done():
-		f.Err = fmt.Errorf("%w while it was stalled: %w", ErrFault, stdcontext.Cause(f.stalled))
+		f.Err = fmt.Errorf("%w while it was stalled: %w", ErrFault, context.Cause(f.stalled))
 		return bridge.TerminateAbort
 	}
 }
 
-// Resume is bridge.Staller's.
+// Resume implements bridge.Staller.
 func (h *Host) Resume(sid smmuv3.StreamID, stag uint16, how bridge.Resumption) error {
-	if how == bridge.TerminateRAZWI && h.ids.Has(smmuv3.TermModel) {
+	if how == bridge.TerminateRAZWI && h.shown.Load().ids.Has(smmuv3.TermModel) {
 		how = bridge.TerminateAbort
 	}
 	h.stalls.resume(sid, stag, how)
 	return nil
 }
 
-// TerminateStalled is bridge.Staller's.
+// TerminateStalled implements bridge.Staller.
 func (h *Host) TerminateStalled(sid smmuv3.StreamID) error {
 	h.stalls.terminate(sid)
 	return nil

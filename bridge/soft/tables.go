@@ -7,20 +7,19 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// tables are a set of translation tables, of either stage.
+// tables describes a set of translation tables, of either stage.
 type tables struct {
 	format     smmuv3.Format
-	level      int    // at which the walk begins
-	base       uint64 // of the first table, or of as many as are concatenated
-	input      uint   // bits of the addresses that are translated
-	outputBits uint   // and of those that may come out
+	level      int    // where the walk begins
+	base       uint64 // address of the first table, or of the concatenated tables
+	input      uint   // bits of an input address
+	outputBits uint   // bits of an output address
 	bigEndian  bool
 	haft       bool // the Access flag of table descriptors is updated
 }
 
-// setBase aligns the address of the first table to its size: 8 bytes for each
-// descriptor, but no less than 64 where addresses have 52 bits (§5.4, TTB0; §5.2,
-// S2TTB).
+// setBase sets the address of the first table, aligned to the table's size: 8 bytes for each
+// descriptor, and at least 64 if addresses have 52 bits (§5.4, TTB0; §5.2, S2TTB).
 func (t *tables) setBase(addr uint64) {
 	size := uint64(8) << (t.input - t.format.Granule.LevelShift(t.level))
 	if t.outputBits >= 52 {
@@ -29,8 +28,7 @@ func (t *tables) setBase(addr uint64) {
 	t.base = addr &^ (size - 1)
 }
 
-// swapped turns a descriptor as it lies in memory, read as little-endian, into a
-// descriptor, and back.
+// swapped converts between a descriptor and its little-endian word in memory, both ways.
 func (t *tables) swapped(word uint64) uint64 {
 	if t.bigEndian {
 		return bits.ReverseBytes64(word)
@@ -38,8 +36,7 @@ func (t *tables) swapped(word uint64) uint64 {
 	return word
 }
 
-// read reads the descriptor of a level, and says what it is and where it points to;
-// or the event that comes of it (§7.3.22).
+// read reads a descriptor, and returns its kind and output address, or its event (§7.3.22).
 func (h *Host) read(t *tables, level int, at uint64) (d smmuv3.Desc, kind smmuv3.DescKind, addr uint64, event smmuv3.EventType) {
 	word, err := h.load(at)
 	if err != nil {
@@ -57,34 +54,33 @@ func (h *Host) read(t *tables, level int, at uint64) (d smmuv3.Desc, kind smmuv3
 	return d, kind, addr, 0
 }
 
-// update puts a descriptor in the place of another. ok is false if the guest was
-// faster.
+// update replaces a descriptor. ok is false if the guest has changed it.
 func (h *Host) update(t *tables, at uint64, was, is smmuv3.Desc) (ok bool, err error) {
 	return h.swap.CompareAndSwap(guestmem.GPA(at), t.swapped(uint64(was)), t.swapped(uint64(is)))
 }
 
-// leaf is what a walk ends in.
+// leaf is the result of a walk.
 type leaf struct {
-	pa     uint64 // where the page or block begins
+	pa     uint64 // start of the page or block
 	size   uint   // log2 of its bytes
 	global bool
 	perms  permissions
 }
 
-// translate is where the leaf takes an address that lies in it.
+// translate translates an address that lies in the leaf.
 func (l leaf) translate(va uint64) translation {
 	offset := va & (1<<l.size - 1)
 	return translation{l.pa | offset, 1<<l.size - offset}
 }
 
-// through is what two stages make of the address together, of which l is the
-// first's: as much as both translate alike, and what both let pass.
+// through combines a leaf of stage 1 with the leaf of stage 2 for an address in it. The result
+// is as large as the smaller of both, and permits what both permit.
 func (l leaf) through(s2 leaf, va uint64) leaf {
 	t := s2.translate(l.translate(va).pa)
 	size := min(l.size, s2.size)
 	return leaf{t.pa &^ (1<<size - 1), size, l.global, l.perms & s2.perms}
 }
 
-// maxUpdates bounds how often a walk starts over at a descriptor that the guest
-// changes while its flags are being updated.
+// maxUpdates limits how often a walk reads a descriptor again that the guest changes during an
+// update of its flags.
 const maxUpdates = 16

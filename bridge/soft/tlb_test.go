@@ -27,7 +27,7 @@ func TestSizesOfTheTLB(t *testing.T) {
 // gives one way to the one and to the other all the time.
 func TestLookupsSeeWholeEntries(t *testing.T) {
 	const enough, most = 500_000, 100_000_000
-	tl := newTLB(8)
+	tl := newDomain(newTLB(8), 0, ofStage1)
 	s := space{asid: 1}
 	tl.forms.Store(1 << 12)
 	paOf := func(va uint64) uint64 { return va*3 + 1<<40 }
@@ -68,7 +68,7 @@ func TestLookupsSeeWholeEntries(t *testing.T) {
 
 // The same address in other address spaces, whichever set it falls into.
 func TestEntriesAreOfOneAddressSpace(t *testing.T) {
-	tl := newTLB(8)
+	tl := newDomain(newTLB(8), 0, ofStage1)
 	var clock atomic.Uint64
 	for asid := range smmuv3.ASID(64) {
 		tl.insert(space{asid: asid}, 0x1000, leaf{pa: uint64(asid) << 12, size: 12, perms: unprivRead}, 0, &clock)
@@ -80,7 +80,7 @@ func TestEntriesAreOfOneAddressSpace(t *testing.T) {
 }
 
 func TestASetThatIsBeingWrittenIsAMiss(t *testing.T) {
-	tl := newTLB(8)
+	tl := newDomain(newTLB(8), 0, ofStage1)
 	var clock atomic.Uint64
 	s := space{asid: 1}
 	l := leaf{pa: 0x5000, size: 12, perms: unprivRead}
@@ -107,7 +107,7 @@ func TestASetThatIsBeingWrittenIsAMiss(t *testing.T) {
 
 // What a walk finds that begins after an invalidation is held like anything else.
 func TestTranslationsAreHeldAfterAnInvalidation(t *testing.T) {
-	tl := newTLB(8)
+	tl := newDomain(newTLB(8), 0, ofStage1)
 	var clock atomic.Uint64
 	s := space{asid: 1}
 	l := leaf{pa: 0x5000, size: 12, perms: unprivRead}
@@ -128,7 +128,7 @@ func TestTranslationsAreHeldAfterAnInvalidation(t *testing.T) {
 // A walk that any invalidation overtook leaves nothing, whatever the
 // invalidation was about: it may have been about this, and have come by already.
 func TestAWalkThatWasOvertakenIsNotInserted(t *testing.T) {
-	tl := newTLB(8)
+	tl := newDomain(newTLB(8), 0, ofStage1)
 	var clock atomic.Uint64
 	s := space{asid: 1}
 	l := leaf{pa: 0x5000, size: 12, perms: unprivRead}
@@ -145,7 +145,7 @@ func TestAWalkThatWasOvertakenIsNotInserted(t *testing.T) {
 // clear does not lock a set that has nothing to clear; one that is being written
 // may be about to have it.
 func TestClearWaitsForTheWriterOfASet(t *testing.T) {
-	tl := newTLB(8)
+	tl := newDomain(newTLB(8), 0, ofStage1)
 	s := space{asid: 1}
 	key := s.key(0, 12)
 	set := tl.set(key, 1)
@@ -174,7 +174,7 @@ func TestClearWaitsForTheWriterOfASet(t *testing.T) {
 // has been inserted, replaced and cleared: one too low would let an entry outlive its
 // invalidation.
 func TestHeldCountsTheWaysInUse(t *testing.T) {
-	tl := newTLB(64)
+	tl := newDomain(newTLB(64), 0, ofStage1)
 	var clock atomic.Uint64
 	dice := rand.New(rand.NewPCG(1, 2))
 	used := 0
@@ -184,7 +184,7 @@ func TestHeldCountsTheWaysInUse(t *testing.T) {
 		l := leaf{size: 12 + 9*uint(dice.IntN(2)), perms: unprivRead, global: dice.IntN(4) == 0}
 		switch dice.IntN(8) {
 		case 0:
-			tl.withdrawRange(span{page << l.size, (page + dice.Uint64N(80)) << l.size, 1 << l.size}, s.asid, false, 0)
+			tl.invalidateRange(span{page << l.size, (page + dice.Uint64N(80)) << l.size, 1 << l.size}, s.asid, false, 0)
 		case 1:
 			tl.insert(s, page<<l.size, l, clock.Load()-1, &clock) // overtaken
 		default:
@@ -196,7 +196,7 @@ func TestHeldCountsTheWaysInUse(t *testing.T) {
 				w := &tl.sets[i].ways[j]
 				if key := w.key.Load(); key != 0 {
 					for k := range tl.held {
-						if tl.regionOf(key, smmuv3.ASID(w.data.Load()>>8)) == &tl.held[k] {
+						if tl.region(key, smmuv3.ASID(w.data.Load()>>8)) == &tl.held[k] {
 							want[k]++
 							used++
 						}
@@ -216,7 +216,7 @@ func TestHeldCountsTheWaysInUse(t *testing.T) {
 func TestRangesEndWhereTheyEnd(t *testing.T) {
 	const pages = 4 << logRegion
 	for _, r := range [][2]uint64{{0, 0}, {31, 31}, {31, 32}, {1, 31}, {0, 31}, {32, 63}, {5, 70}, {40, 127}, {127, 127}} {
-		tl := newTLB(1024)
+		tl := newDomain(newTLB(1024), 0, ofStage1)
 		var clock atomic.Uint64
 		s := space{asid: 1}
 		for page := range uint64(pages) {
@@ -236,13 +236,13 @@ func TestRangesEndWhereTheyEnd(t *testing.T) {
 func TestARangeGoesOnPastARegionThatHoldsNothing(t *testing.T) {
 	const page = 5<<logRegion + 3
 	for _, global := range []bool{false, true} {
-		tl := newTLB(1024)
+		tl := newDomain(newTLB(1024), 0, ofStage1)
 		var clock atomic.Uint64
 		s := space{asid: 1}
 		tl.insert(s, page<<12, leaf{pa: 0x5000, size: 12, perms: unprivRead, global: global}, 0, &clock)
 		_, ok := tl.lookup(s, page<<12, unprivRead)
 		require.True(t, ok)
-		tl.withdrawRange(span{(page - 40) << 12, page << 12, 1 << 12}, 1, false, 1)
+		tl.invalidateRange(span{(page - 40) << 12, page << 12, 1 << 12}, 1, false, 1)
 		_, ok = tl.lookup(s, page<<12, unprivRead)
 		assert.False(t, ok, "global: %v", global)
 	}

@@ -2,10 +2,9 @@ package soft
 
 import "github.com/go-vsmmu/vsmmuv3/smmuv3"
 
-// walk translates an address by stage 1's tables in memory, or returns the event
-// that §7.3.22 has come first. The addresses of tables are IPAs where stage 2
-// translates, too.
-func (b *binding) walk(c *context, va uint64, a *access) (leaf, *refusal) {
+// walk translates an address by the tables of stage 1. On a fault it returns the event that
+// comes first by §7.3.22. Addresses of tables are IPAs if stage 2 translates, too.
+func (b *binding) walk(c *contextDesc, va uint64, a *access) (leaf, *refusal) {
 	h := b.host
 	half, ok := c.half(va)
 	if !ok || !half.walk || half.e0pd && !a.attrs.Privileged {
@@ -48,13 +47,13 @@ func (b *binding) walk(c *context, va uint64, a *access) (leaf, *refusal) {
 			}
 			if !swapped {
 				updates++
-				continue // see what it is now
+				continue // read it again
 			}
 		}
 
 		if kind == smmuv3.DescLeaf {
 			if half.e0pd {
-				perms &^= anyUnpriv // for the others who find it in the TLB
+				perms &^= anyUnpriv // for later lookups in the TLB
 			}
 			return leaf{addr, shift, !d.NG(), perms}, nil
 		}
@@ -66,15 +65,14 @@ func (b *binding) walk(c *context, va uint64, a *access) (leaf, *refusal) {
 	return leaf{}, b.walkFault(smmuv3.FWalkEABT, at, va, c, a)
 }
 
-// judge decides on an access by the leaf that translates it. The descriptor
-// that it returns is the one to have in memory before the access is made
-// (§3.13); the permissions are those of that one.
-func judge(d smmuv3.Desc, limits hierarchy, c *context, a *access) (permissions, smmuv3.Desc, smmuv3.EventType) {
+// judge decides on an access by the leaf that translates it. The access may be made once the
+// descriptor that judge returns is in memory (§3.13). The permissions are those of that
+// descriptor.
+func judge(d smmuv3.Desc, limits hierarchy, c *contextDesc, a *access) (permissions, smmuv3.Desc, smmuv3.EventType) {
 	if !d.AF() && !c.ha && !c.affd {
 		return 0, d, smmuv3.FAccess
 	}
-	// Writable-clean, for which permissions are those of a writable page
-	// (DDI 0487, D8.5.2).
+	// A writable-clean page has the permissions of a writable one (DDI 0487, D8.5.2).
 	clean := c.hd && d.DBM() && d.AP()&0b10 != 0
 	effective, update := d, d
 	if clean {

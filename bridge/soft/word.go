@@ -7,21 +7,21 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 )
 
-// Load reads a little-endian word of 2, 4 or 8 bytes from iova, a multiple of its size,
-// in one atomic step. Whatever the goroutine reads next is read after it: the entries
-// of a ring after their index. It fails with a *Fault.
+// Load reads a little-endian word of 2, 4 or 8 bytes in one atomic step. iova is a multiple of
+// size. The goroutine's later reads are ordered after it: a driver's ring entries after their
+// index. On failure it returns a *Fault. It matches guestmem.ErrMisaligned if size or iova is
+// out of range.
 func (e *Endpoint) Load(iova uint64, size int) (uint64, error) {
 	return e.With(Attrs{}).Load(iova, size)
 }
 
-// Store writes the low size bytes of v to iova, in one atomic step. It is Load's
-// counterpart: what the goroutine wrote before, such as the entries of a ring, others
-// see before they see the word. A word of 4 bytes may be an MSI.
+// Store writes the low size bytes of v to iova in one atomic step. The goroutine's earlier
+// writes are ordered before it. A word of 4 bytes may be an MSI. See Load.
 func (e *Endpoint) Store(iova uint64, size int, v uint64) error {
 	return e.With(Attrs{}).Store(iova, size, v)
 }
 
-// Load is Endpoint.Load with the port's attributes.
+// Load reads as Endpoint.Load does, with the port's attributes.
 func (p Port) Load(iova uint64, size int) (uint64, error) {
 	w := words.Get().(*[8]byte)
 	defer words.Put(w)
@@ -30,7 +30,7 @@ func (p Port) Load(iova uint64, size int) (uint64, error) {
 	return binary.LittleEndian.Uint64(w[:]), err
 }
 
-// Store is Endpoint.Store with the port's attributes.
+// Store writes as Endpoint.Store does, with the port's attributes.
 func (p Port) Store(iova uint64, size int, v uint64) error {
 	w := words.Get().(*[8]byte)
 	defer words.Put(w)
@@ -38,8 +38,7 @@ func (p Port) Store(iova uint64, size int, v uint64) error {
 	return p.word(w, iova, size, true)
 }
 
-// word moves an aligned word, which lies in one page, and is a single piece to
-// guest memory.
+// word moves an aligned word. It lies in one page, and so in one piece of memory.
 func (p Port) word(w *[8]byte, iova uint64, size int, write bool) error {
 	a := p.access(write)
 	switch size {
@@ -48,6 +47,5 @@ func (p Port) word(w *[8]byte, iova uint64, size int, write bool) error {
 			return p.ep.dma(w[:size], iova, &a)
 		}
 	}
-	f := &Fault{Err: fmt.Errorf("%w: %d bytes", guestmem.ErrMisaligned, size)}
-	return f.at(iova, 0, &a)
+	return p.ep.fault(fmt.Errorf("%w: %d bytes", guestmem.ErrMisaligned, size)).at(iova, 0, &a)
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// context is a legal Context Descriptor in the form that translations want.
-type context struct {
+// contextDesc is a legal Context Descriptor in the form that translations use.
+type contextDesc struct {
 	index smmuv3.SubstreamID // in the table of CDs
 	time  uint64             // when its fetch began
 
@@ -18,24 +18,23 @@ type context struct {
 	ha, hd    bool // hd implies ha
 	wxn       bool
 	pan, epan bool
-	abort     bool // A: a terminated transaction is aborted, and not RAZ/WI
+	abort     bool // A: a terminated transaction aborts; otherwise it is RAZ/WI
 	record    bool // R
 	stall     bool // S
 }
 
-// halfSpace is what the CD says of the addresses that one table base
-// translates.
+// halfSpace is what the CD says of the addresses that one table base translates.
 type halfSpace struct {
 	same uint64 // bits of the address that must equal bit 55 (§3.4.1)
-	walk bool   // EPDx is 0: the rest has a meaning
+	walk bool   // EPDx is 0; otherwise the fields below have no meaning
 	e0pd bool
 	had  bool
 	tables
 }
 
-// newContext makes a context of a CD that is legal.
-func newContext(cd *smmuv3.CD, ids *smmuv3.IDRegs) *context {
-	c := &context{
+// newContextDesc converts a CD that is legal on an SMMU with these ID registers.
+func newContextDesc(cd *smmuv3.CD, ids *smmuv3.IDRegs) *contextDesc {
+	c := &contextDesc{
 		space:  space{cd.ASID(), cd.ASET()},
 		affd:   cd.AFFD(),
 		ha:     cd.HA(),
@@ -54,8 +53,7 @@ func newContext(cd *smmuv3.CD, ids *smmuv3.IDRegs) *context {
 			top = vaMask
 		}
 		if cd.EPDx(x) {
-			// TxSZ is IGNORED; any address of this half faults alike.
-			continue
+			continue // TxSZ is IGNORED; any address of this half faults alike
 		}
 		h.walk = true
 		h.e0pd = cd.E0PDx(x) && ids.Has(smmuv3.E0PD)
@@ -74,43 +72,60 @@ func newContext(cd *smmuv3.CD, ids *smmuv3.IDRegs) *context {
 	return c
 }
 
-// half finds the half that an address lies in; ok is false if it lies in
-// neither.
-func (c *context) half(va uint64) (h *halfSpace, ok bool) {
+// half returns the half that an address lies in. ok is false if it lies in neither.
+func (c *contextDesc) half(va uint64) (h *halfSpace, ok bool) {
 	x := va >> 55 & 1
 	h = &c.halves[x]
 	return h, (va^-x)&h.same == 0
 }
 
-// cdSlots is how many CDs are cached for a stream, at most.
-const cdSlots = 64
+const (
+	// cdSlots is the largest number of CDs cached for a stream.
+	cdSlots = 64
+	// maxCDSlots is the largest number of CDs cached for all streams, beyond one for each.
+	maxCDSlots = 4096
+)
 
-// cdSlot holds the last context used of all that have its place.
-type cdSlot struct {
-	context atomic.Pointer[context]
-	time    atomic.Uint64 // of the last invalidation
+// cdBudget counts the slots for CDs. The host's lock guards it.
+type cdBudget struct{ used int }
+
+// alloc returns up to n slots, and at least one.
+func (c *cdBudget) alloc(n int) []cdSlot {
+	n = min(n, cdSlots)
+	if c.used+n > maxCDSlots {
+		n = 1
+	}
+	c.used += n
+	return make([]cdSlot, n)
 }
 
-// context returns the context with an index, from the cache or from memory.
-// What makes it useless is not cached, so that the next transaction sees what
-// the guest has made of it.
-func (b *binding) context(index smmuv3.SubstreamID, iova uint64, a *access) (*context, *refusal) {
+func (c *cdBudget) free(n int) { c.used -= n }
+
+// cdSlot caches the CD used last of those that share the slot.
+type cdSlot struct {
+	desc atomic.Pointer[contextDesc]
+	time atomic.Uint64 // of the last invalidation
+}
+
+// findCD returns the CD of a SubstreamID, from the cache or from memory. It does not cache a CD
+// that cannot be used, so the next transaction reads it again.
+func (b *binding) findCD(index smmuv3.SubstreamID, iova uint64, a *access) (*contextDesc, *refusal) {
 	slot := &b.cds[int(index)&(len(b.cds)-1)]
-	if c := slot.context.Load(); c != nil && c.index == index && c.time >= slot.time.Load() {
+	if c := slot.desc.Load(); c != nil && c.index == index && c.time >= slot.time.Load() {
 		return c, nil
 	}
 	now := b.host.clock.Load() // before the first byte is read
-	c, r := b.fetch(index, iova, a)
+	c, r := b.fetchCD(index, iova, a)
 	if r != nil {
 		return nil, r
 	}
 	c.index, c.time = index, now
-	slot.context.Store(c)
+	slot.desc.Store(c)
 	return c, nil
 }
 
-// fetch reads and judges a CD, for a transaction to an address.
-func (b *binding) fetch(index smmuv3.SubstreamID, iova uint64, a *access) (*context, *refusal) {
+// fetchCD reads and judges a CD, for a transaction to an address.
+func (b *binding) fetchCD(index smmuv3.SubstreamID, iova uint64, a *access) (*contextDesc, *refusal) {
 	h := b.host
 	at := b.table.CDAddr(index)
 	if b.table.TwoLevel() {
@@ -123,7 +138,7 @@ func (b *binding) fetch(index smmuv3.SubstreamID, iova uint64, a *access) (*cont
 			return nil, b.configFetch(a, l1)
 		}
 		d := smmuv3.L1CD(word)
-		if !d.V() || d.L2Ptr()&^h.outputMask != 0 {
+		if !d.V() || d.L2Ptr()&^b.shown.outputMask != 0 {
 			return nil, b.badSubstream(index)
 		}
 		at = b.table.LeafCDAddr(d, index)
@@ -138,13 +153,13 @@ func (b *binding) fetch(index smmuv3.SubstreamID, iova uint64, a *access) (*cont
 		return nil, b.configFetch(a, at)
 	}
 	cd := smmuv3.LoadCD(&p)
-	if cd.Illegal(&h.ids, b.stage.S1STALLD) != nil {
+	if cd.Illegal(&b.shown.ids, b.stage.S1STALLD) != nil {
 		return nil, b.configError(smmuv3.CBadCD, a)
 	}
-	return newContext(&cd, &h.ids), nil
+	return newContextDesc(&cd, &b.shown.ids), nil
 }
 
-// invalidateCD withdraws one CD, and whatever shares its place.
+// invalidateCD invalidates one CD, and those that share its slot.
 func (b *binding) invalidateCD(index smmuv3.SubstreamID, now uint64) {
 	if len(b.cds) != 0 {
 		b.cds[int(index)&(len(b.cds)-1)].time.Store(now)
