@@ -34,10 +34,8 @@ func Boot(ctx context.Context, o Options) (*report.Report, error) {
 		return nil, err
 	}
 	r.Judge()
-	if err := reportfile.Write(o.Report, r); err != nil {
-		return r, err
-	}
-	return r, r.Summary(o.Out)
+	// The summary first: a full disk loses the report, but not what the run found.
+	return r, errors.Join(r.Summary(o.Out), reportfile.Write(o.Report, r))
 }
 
 // Bench runs the benchmark, and is like Boot otherwise.
@@ -51,10 +49,7 @@ func Bench(ctx context.Context, o Options) (*report.Bench, error) {
 		b = new(report.Bench)
 	}
 	b.Error, b.Accel, b.Phases, b.Seconds = r.Error, r.Accel, r.Phases, r.Seconds
-	if err := reportfile.Write(o.Report, b); err != nil {
-		return b, err
-	}
-	return b, b.Summary(o.Out)
+	return b, errors.Join(b.Summary(o.Out), reportfile.Write(o.Report, b))
 }
 
 // follow boots the machines, for a boot or the benchmark, and prints what happens. The errors are Boot's.

@@ -20,6 +20,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/progress"
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/qemu/qemutest"
 	"github.com/go-vsmmu/vsmmuv3/testbed/report"
+	"github.com/go-vsmmu/vsmmuv3/testbed/report/reportfile"
 )
 
 func TestMain(m *testing.M) { qemutest.Main(m, actQEMU) }
@@ -249,7 +250,7 @@ func TestBadInputBootsNothing(t *testing.T) {
 	}
 }
 
-func TestBootRemovesTheReportBefore(t *testing.T) {
+func TestBootThatIsInterruptedKeepsTheEarlierReport(t *testing.T) {
 	o, _ := options(t, "hangs")
 	require.NoError(t, os.MkdirAll(filepath.Dir(o.Report), 0o755))
 	require.NoError(t, os.WriteFile(o.Report, []byte(`{"ok":true}`), 0o644))
@@ -257,7 +258,23 @@ func TestBootRemovesTheReportBefore(t *testing.T) {
 	o.Out = qemutest.When("Booting Linux", func() { cancel(ErrInterrupted) })
 	_, err := Boot(ctx, o)
 	require.ErrorIs(t, err, ErrInterrupted)
-	nothingLeft(t, o, false)
+	nothingLeft(t, o, true)
+	data, err := os.ReadFile(o.Report)
+	require.NoError(t, err)
+	assert.Equal(t, `{"ok":true}`, string(data))
+}
+
+// The disk fills while the boot runs: here the report's directory goes away.
+func TestBootPrintsItsSummaryBeforeItWritesTheReport(t *testing.T) {
+	o, out := options(t, "reports")
+	printed := o.Out
+	o.Out = io.MultiWriter(printed, qemutest.When("Booting Linux", func() {
+		assert.NoError(t, os.RemoveAll(filepath.Dir(o.Report)))
+	}))
+	r, err := Boot(context.Background(), o)
+	require.ErrorIs(t, err, reportfile.ErrWrite)
+	require.NotNil(t, r)
+	assert.Contains(t, out.String(), "checks held")
 }
 
 func TestReceiveBoundsWhatItTakes(t *testing.T) {

@@ -56,10 +56,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	phases, total := l.progress.Finish()
 	l.report.Phases, l.report.Seconds = phases, total.Seconds()
 	l.report.Judge()
-	if err := reportfile.Write(o.Report, l.report); err != nil {
-		return l.report, err
-	}
-	return l.report, l.report.Summary(o.Out)
+	// The summary first: a full disk loses the report, but not what the run found.
+	return l.report, errors.Join(l.report.Summary(o.Out), reportfile.Write(o.Report, l.report))
 }
 
 // lab is a run of it.

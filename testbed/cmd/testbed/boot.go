@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-vsmmu/vsmmuv3/testbed/boottest"
 	"github.com/go-vsmmu/vsmmuv3/testbed/report"
+	"github.com/go-vsmmu/vsmmuv3/testbed/report/reportfile"
 )
 
 const bootUsage = `Usage: testbed boot [flags]
@@ -132,6 +133,8 @@ func follow(stdout, stderr io.Writer, reportFile string, run func(context.Contex
 		return 128 + int((<-caught).(syscall.Signal))
 	case errors.As(err, &input):
 		return complain(stderr, input)
+	case errors.Is(err, reportfile.ErrWrite): // the summary has been printed
+		return complain(stderr, err)
 	case err != nil:
 		complain(stderr, err)
 		return cli.NoEnd

@@ -1,4 +1,4 @@
-// Package reportfile leaves reports of what was tried and measured: complete or not at all.
+// Package reportfile writes report files: each complete, or not at all.
 package reportfile
 
 import (
@@ -9,40 +9,56 @@ import (
 	"path/filepath"
 )
 
-// Prepare finds out, before anything is done that would be lost, whether a report can be written, and removes the one of
-// the run before, so that a run which leaves none is not taken for it.
+// ErrWrite is matched by every error of this package.
+var ErrWrite = errors.New("cannot write the report")
+
+// Prepare reports whether a report can be written to path, before a run whose result would be lost. It
+// makes the directories of path. A report that is there stays until Write replaces it.
 func Prepare(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("the report: %w", err)
+		return fmt.Errorf("%w: %w", ErrWrite, err)
 	}
 	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("the report: %s is no regular file: give another path with -report FILE", path)
+		return fmt.Errorf("%w: %s is no regular file (give another path with -report FILE)", ErrWrite, path)
 	}
-	if err := Write(path, nil); err != nil {
-		return err
+	probe, err := os.CreateTemp(filepath.Dir(path), ".report-*")
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrWrite, err)
 	}
-	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("the report: %w", err)
+	_, err = probe.WriteString("{}\n")
+	if err := errors.Join(err, probe.Close(), os.Remove(probe.Name())); err != nil {
+		return fmt.Errorf("%w: %w", ErrWrite, err)
 	}
 	return nil
 }
 
-// Write leaves a report as indented JSON.
+// Write writes a report as indented JSON. It replaces the report that is there only when the new one is
+// on the disk. An error says whether path still holds an earlier report.
 func Write(path string, report any) error {
+	err := write(path, report)
+	if err == nil {
+		return nil
+	}
+	if _, there := os.Lstat(path); there == nil {
+		return fmt.Errorf("%w: %w (%s holds the report of an earlier run)", ErrWrite, err, path)
+	}
+	return fmt.Errorf("%w: %w", ErrWrite, err)
+}
+
+func write(path string, report any) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".report-*")
 	if err != nil {
-		return fmt.Errorf("the report: %w", err)
+		return err
 	}
 	encoder := json.NewEncoder(tmp)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
-	err = errors.Join(encoder.Encode(report), tmp.Chmod(0o644), tmp.Close())
+	err = errors.Join(encoder.Encode(report), tmp.Chmod(0o644), tmp.Sync(), tmp.Close())
 	if err == nil {
 		err = os.Rename(tmp.Name(), path)
 	}
 	if err != nil {
-		os.Remove(tmp.Name())
-		return fmt.Errorf("the report: %w", err)
+		return errors.Join(err, os.Remove(tmp.Name()))
 	}
 	return nil
 }

@@ -3,7 +3,11 @@ package reportfile
 import (
 	"math"
 	"os"
+	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -40,10 +44,40 @@ func TestPrepare(t *testing.T) {
 	require.NoError(t, Prepare(path), "the directories are made")
 	require.NoError(t, Write(path, "old"))
 	require.NoError(t, Prepare(path))
-	assert.Empty(t, names(t, filepath.Dir(path)), "the report before is gone")
+	assert.Equal(t, []string{"report.json"}, names(t, filepath.Dir(path)), "the earlier report stays")
 
+	require.NoError(t, os.Remove(path))
 	require.NoError(t, os.Mkdir(path, 0o755))
 	assert.ErrorContains(t, Prepare(path), "no regular file")
 	require.NoError(t, Write(filepath.Join(dir, "file"), ""))
-	assert.ErrorContains(t, Prepare(filepath.Join(dir, "file", "report.json")), "the report")
+	assert.ErrorIs(t, Prepare(filepath.Join(dir, "file", "report.json")), ErrWrite)
+}
+
+// A full disk, here a limit on the size of files, leaves the earlier report whole and nothing beside it.
+func TestWriteToAFullDiskKeepsTheEarlierReport(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "report.json")
+	require.NoError(t, Write(path, "earlier"))
+	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperWrite$")
+	cmd.Env = append(os.Environ(), "REPORTFILE_HELPER="+path)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, "\"earlier\"\n", string(data))
+	assert.Equal(t, []string{"report.json"}, names(t, filepath.Dir(path)))
+}
+
+// TestHelperWrite is the process of TestWriteToAFullDiskKeepsTheEarlierReport whose files cannot grow.
+func TestHelperWrite(t *testing.T) {
+	path := os.Getenv("REPORTFILE_HELPER")
+	if path == "" {
+		t.Skip("a helper process of another test")
+	}
+	signal.Ignore(syscall.SIGXFSZ)
+	const limit = 4 << 10
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: limit, Max: limit}))
+	err := Write(path, strings.Repeat("x", 2*limit))
+	require.ErrorIs(t, err, ErrWrite)
+	require.ErrorIs(t, err, syscall.EFBIG)
+	require.ErrorContains(t, err, "holds the report of an earlier run")
 }
