@@ -9,12 +9,12 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// fields are what may be taken from the registers that IOMMU_GET_HW_INFO gives. It gives them as the hardware has them, and
-// its documentation names those of which the kernel takes care in nested translation: a VMM must not look at others, such
-// as HTTU and BTM, since they hold in the hardware and not for a guest.
+// fields are the fields of IOMMU_GET_HW_INFO's registers that a VMM may use. The registers are those of
+// the hardware, and the documentation of struct iommu_hw_info_arm_smmuv3 lists the features that the
+// kernel supports in nested translation. Others, such as HTTU and BTM, do not hold for a guest.
 //
-// OAS is not among those that it names. It is taken all the same, as other VMMs do, for there is no other way to learn what
-// sizes CD.IPS may have, and as it concerns nothing but the reach of the hardware's own walks.
+// OAS is not in that list. Other VMMs use it as well: nothing else says which values CD.IPS may have,
+// and only the hardware's own table walks depend on it.
 var fields = []smmuv3.IDField{
 	smmuv3.STLevel, smmuv3.TermModel, smmuv3.TTENDIAN, smmuv3.CD2L, smmuv3.ASID16, smmuv3.TTF,
 	smmuv3.SIDSIZE, smmuv3.SSIDSIZE,
@@ -23,31 +23,32 @@ var fields = []smmuv3.IDField{
 	smmuv3.ArchMinor, smmuv3.ArchMajor,
 }
 
-// idRegs is what the physical SMMU can carry out for a guest.
+// idRegs returns the features that the physical SMMU can execute for a guest.
 func (h *hardware) idRegs(ats bool) (smmuv3.IDRegs, error) {
 	switch h.kind {
 	case uapi.HWInfoTypeARMSMMUv3:
-	case uapi.HWInfoTypeNone: // so does the driver of an SMMUv3 that was built without what nesting needs
-		return smmuv3.IDRegs{}, fmt.Errorf("%w: the kernel says nothing of the IOMMU that the device is behind: if that is an SMMUv3, %s", ErrUnsupported, tooOld)
+	case uapi.HWInfoTypeNone: // also an SMMUv3, if its driver was built without support for nesting
+		return smmuv3.IDRegs{}, fmt.Errorf("%w: the kernel does not describe the device's IOMMU (an SMMUv3 %s)", ErrUnsupported, tooOld)
 	default:
-		return smmuv3.IDRegs{}, fmt.Errorf("%w: the device is not behind an SMMUv3 (hw_info type %d)", ErrUnsupported, h.kind)
+		return smmuv3.IDRegs{}, fmt.Errorf("%w: the device is not behind an SMMUv3 but an IOMMU of hw_info type %d", ErrUnsupported, h.kind)
 	}
 	raw := h.raw()
 	if raw.Get(smmuv3.StallModel) == smmuv3.StallForced {
-		return smmuv3.IDRegs{}, fmt.Errorf("%w: the SMMU stalls whatever faults (IDR0.STALL_MODEL), and the kernel has no way to resume it for a guest", ErrUnsupported)
+		return smmuv3.IDRegs{}, fmt.Errorf("%w: the SMMU stalls every fault (IDR0.STALL_MODEL = 2), and the kernel cannot resume transactions for a guest", ErrUnsupported)
 	}
 	var ids smmuv3.IDRegs
 	for _, f := range fields {
 		ids.Set(f, raw.Get(f))
 	}
-	// The same documentation has these two taken as given: stage 1 where nested tables can be made, and coherent walks
-	// because VFIO takes no device without.
+	// The documentation does not list these two. Nested tables need stage 1, and VFIO refuses devices whose
+	// accesses are not coherent.
 	ids.Set(smmuv3.S1P, 1)
 	ids.Set(smmuv3.COHACC, 1)
-	// Where the hardware could stall, its STEs forbid it (steOf).
+	// If the hardware can stall, steOf sets S1STALLD.
 	ids.Set(smmuv3.StallModel, smmuv3.StallTerminate)
-	// IDR3.HAD is not to be looked at, but every SMMUv3.1 with stage 1 has it (§6.3.4), and it takes nothing of the kernel:
-	// only the hardware reads CD.HAD0 and CD.HAD1. Without it a guest could be promised no more than SMMUv3.0.
+	// IDR3.HAD is not in the list either. But every SMMUv3.1 with stage 1 has it (§6.3.4), and the kernel
+	// is not involved: only the hardware reads CD.HAD0 and CD.HAD1. Without HAD the guest's SMMU could
+	// only be an SMMUv3.0.
 	if ids.Version() >= 1 {
 		ids.Set(smmuv3.HAD, 1)
 	}
@@ -61,11 +62,11 @@ func (h *hardware) raw() smmuv3.IDRegs {
 	return smmuv3.IDRegs{IDR: h.regs.IDR, IIDR: h.regs.IIDR, AIDR: h.regs.AIDR}
 }
 
-// stalls reports whether a faulting transaction stalls where the guest's CD asks for it.
+// stalls reports whether a faulting transaction stalls if CD.S is set.
 func (h *hardware) stalls() bool {
 	raw := h.raw()
 	return raw.Get(smmuv3.StallModel) == smmuv3.StallBoth
 }
 
-// repeats reports whether invalidations have to be issued twice.
+// repeats reports whether TLBI and CFGI commands must be sent twice.
 func (h *hardware) repeats() bool { return h.regs.Flags&uapi.HWInfoErrataRepeatTLBICFGI != 0 }

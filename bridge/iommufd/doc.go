@@ -1,24 +1,39 @@
-// Package iommufd is a bridge.Host on Linux: the physical SMMUv3 behind /dev/iommu carries out the guest's stage 1, nested
-// on a stage 2 that maps the guest's memory, for devices that VFIO passes through.
+// Package iommufd is a bridge.Host on Linux. The physical SMMUv3 behind /dev/iommu translates by the
+// guest's stage 1, nested on a stage 2 that maps the guest's memory, for devices that VFIO passes
+// through.
 //
 //	h, err := iommufd.Open(iommufd.Config{})
-//	dev, err := h.Add("/dev/vfio/devices/vfio0") // see FindDevice; the first device decides Capabilities
+//	path, err := iommufd.FindDevice("0000:00:02.0")
+//	dev, err := h.Add(path) // the first device determines Capabilities
 //	err = h.Map(guestmem.Slot{GPA: 0x4000_0000, Mem: ram})
 //	...
 //	err = smmu.Attach(sid, h, dev) // smmu is a *vsmmu.Device
 //
-// What stands behind a Host in the kernel, and when:
+// The kernel's objects behind a Host, by the method that creates them:
 //
 //	Open    IOAS
-//	Map     a mapping in the IOAS: IOVA = GPA
-//	Add     the device, bound; with the first of them the parent HWPT (stage 2), the vIOMMU, the nested HWPTs "abort" and
-//	        "bypass" that all streams share, and the vEVENTQ
-//	Attach  a vDEVICE that has the guest's StreamID; the device is attached to "abort"
-//	Bind    to translate: a nested HWPT made from the STE, which then replaces the one attached
+//	Map     mapping in the IOAS: IOVA = GPA
+//	Add     the bound device; for the first one also the parent HWPT (stage 2), the vIOMMU, the
+//	        nested HWPTs "abort" and "bypass" that all streams share, and the vEVENTQ
+//	Attach  vDEVICE with the guest's StreamID; the device is attached to "abort"
+//	Bind    nested HWPT made from the STE of a stage that translates; it replaces the attached one
 //
-// All of it is given back by Stream.Close, Device.Close, Unmap and Host.Close, in the reverse order.
+// Stream.Close, Device.Close, Unmap and Host.Close destroy them in reverse order. If the kernel
+// refuses to destroy an object, the host keeps it and tries again: a vDEVICE in the device's next
+// Attach or Close, other objects in Add, Attach, Bind and Host.Close. Stats.Objects counts it
+// until then.
 //
-// Linux 6.16 or later is needed, with CONFIG_IOMMUFD, CONFIG_VFIO_DEVICE_CDEV and CONFIG_ARM_SMMU_V3_IOMMUFD, and an SMMU
-// that has both stages and keeps a guest from bypassing the caches: IDR3.FWB, or a root complex that the IORT declares
-// CANWBS. Elsewhere than on 64-bit little-endian Linux the package has nothing but MSIBase and MSISize.
+// # Requirements
+//
+// The package needs Linux 6.16 or later on 64-bit Arm with CONFIG_IOMMUFD, CONFIG_VFIO_DEVICE_CDEV
+// and CONFIG_ARM_SMMU_V3_IOMMUFD. The SMMU must have both stages. The kernel also requires that a
+// guest cannot bypass the caches: the SMMU has IDR3.FWB, or the IORT declares the root complex CANWBS.
+// On other platforms the package only has MSIBase and MSISize.
+//
+// # Errors
+//
+// The errors of Open, FindDevice, Host.Add, Host.AddFD, Host.Map, Host.Unmap, Host.Close and
+// Device.Close are complete: package, operation, object, cause, and what to do about it. The methods
+// of bridge.Host and bridge.Stream return the cause only. An error of the kernel matches its errno
+// and, where it has a meaning for the caller, a sentinel of this package or of package bridge.
 package iommufd

@@ -10,22 +10,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Errors that a Host's errors match, beside those of package bridge.
+// Sentinels for errors of a Host, besides those of package bridge.
 var (
-	// ErrNoDevice: nothing is known of the physical SMMU before the first device is added.
+	// ErrNoDevice: the physical SMMU is unknown because no device was added.
 	ErrNoDevice = errors.New("no device has been added")
-	// ErrUnsupported: this kernel, SMMU or device cannot do it, and the error says what it lacks.
+	// ErrUnsupported: the kernel, the SMMU or the device lacks a feature, which the error names.
 	ErrUnsupported = errors.New("not supported here")
-	// ErrDiffers: the device is not behind the physical SMMU of those before it, or that SMMU has other capabilities for it.
+	// ErrDiffers: the device is not behind the physical SMMU of earlier devices, or its SMMU has other
+	// capabilities.
 	ErrDiffers = errors.New("not like the devices before it")
 )
 
-// op is something asked of the kernel, as errors name it.
+// op names a request to the kernel in errors.
 type op string
 
 const (
-	opOpenIOMMU  op = "open of the IOMMU device"
-	opOpenDevice op = "open of the VFIO device"
+	opOpenIOMMU  op = "" // the error of Open names it
+	opOpenDevice op = "open"
 	opIOAS       op = "IOMMU_IOAS_ALLOC"
 	opMap        op = "IOMMU_IOAS_MAP"
 	opUnmap      op = "IOMMU_IOAS_UNMAP"
@@ -34,37 +35,38 @@ const (
 	opParent     op = "IOMMU_HWPT_ALLOC of stage 2"
 	opVIOMMU     op = "IOMMU_VIOMMU_ALLOC"
 	opVDevice    op = "IOMMU_VDEVICE_ALLOC"
-	opNested     op = "IOMMU_HWPT_ALLOC of a guest's stage 1"
+	opNested     op = "IOMMU_HWPT_ALLOC of stage 1"
 	opVEventQ    op = "IOMMU_VEVENTQ_ALLOC"
-	opQueue      op = "opening the vEVENTQ"
+	opQueue      op = "set up the vEVENTQ's descriptor"
 	opAttach     op = "VFIO_DEVICE_ATTACH_IOMMUFD_PT"
 	opDetach     op = "VFIO_DEVICE_DETACH_IOMMUFD_PT"
 	opInvalidate op = "IOMMU_HWPT_INVALIDATE"
 	opDestroy    op = "IOMMU_DESTROY"
 )
 
-// answer is one way for the kernel to refuse.
+// answer is an errno that the kernel returns for a request.
 type answer struct {
 	op    op
 	errno unix.Errno
 }
 
-// meaning is what stands behind an answer: the sentinel that it is for callers, if any, and what to do.
+// meaning explains an answer: the sentinel that the error matches, if any, and advice.
 type meaning struct {
 	is     error
 	advice string
 }
 
 const (
-	noCdev   = "is the device bound to vfio-pci, and has the kernel CONFIG_VFIO_DEVICE_CDEV?"
-	tooOld   = "Linux 6.16 or later is needed, with CONFIG_ARM_SMMU_V3_IOMMUFD"
+	noCdev   = "bind the device to vfio-pci; the kernel needs CONFIG_VFIO_DEVICE_CDEV"
+	noModule = "the kernel needs CONFIG_IOMMUFD, and the module iommufd must be loaded"
+	tooOld   = "needs Linux 6.16 or later with CONFIG_ARM_SMMU_V3_IOMMUFD"
 	noAccess = "let this process's user read and write the file"
-	reserved = "the addresses that the kernel keeps for MSIs or those that stage 2 does not reach"
+	reserved = "the addresses that the kernel keeps for MSIs or that stage 2 does not reach"
 )
 
 var meanings = map[answer]meaning{
-	{opOpenIOMMU, unix.ENOENT}: {ErrUnsupported, "has the kernel CONFIG_IOMMUFD, and is the module iommufd loaded?"},
-	{opOpenIOMMU, unix.ENODEV}: {ErrUnsupported, "has the kernel CONFIG_IOMMUFD, and is the module iommufd loaded?"},
+	{opOpenIOMMU, unix.ENOENT}: {ErrUnsupported, noModule},
+	{opOpenIOMMU, unix.ENODEV}: {ErrUnsupported, noModule},
 	{opOpenIOMMU, unix.EACCES}: {nil, noAccess},
 	{opOpenIOMMU, unix.EPERM}:  {nil, noAccess},
 
@@ -73,53 +75,58 @@ var meanings = map[answer]meaning{
 	{opOpenDevice, unix.EACCES}: {nil, noAccess},
 	{opOpenDevice, unix.EPERM}:  {nil, noAccess},
 
+	{opIOAS, unix.ENOTTY}: {ErrUnsupported, "the file is not iommufd's device node"},
+
+	{opMap, unix.ENOMEM}: {nil, "the kernel pins the memory: RLIMIT_MEMLOCK must allow all of it"},
+	{opMap, unix.EINVAL}: {nil, "guest address, host address and size must be multiples of the page size, and the slot must not overlap " + reserved},
+	{opMap, unix.EFAULT}: {nil, "the host memory is not mapped or not writable"},
+
 	{opBind, unix.ENOTTY}: {ErrUnsupported, "the file is no VFIO device, or the kernel lacks CONFIG_VFIO_DEVICE_CDEV"},
-	{opBind, unix.EBUSY}:  {bridge.ErrInUse, "another process has the device, or a driver other than vfio-pci has one of its IOMMU group"},
-	{opBind, unix.EINVAL}: {nil, "the device is open already, here or in another process, or the accesses of its IOMMU are not cache-coherent, which VFIO insists on"},
-	{opBind, unix.EPERM}:  {nil, "the platform does not isolate MSIs (see the module parameter allow_unsafe_interrupts of iommufd)"},
-	{opBind, unix.ENODEV}: {nil, "the device is not behind an IOMMU, or has been removed"},
+	{opBind, unix.EBUSY}:  {bridge.ErrInUse, "another process has the device, or a driver other than vfio-pci has a device of its IOMMU group"},
+	{opBind, unix.EINVAL}: {nil, "the device is already open, here or in another process, or its IOMMU is not cache-coherent, which VFIO requires"},
+	{opBind, unix.EPERM}:  {nil, "the platform does not isolate MSIs (see iommufd's module parameter allow_unsafe_interrupts)"},
+	{opBind, unix.ENODEV}: {nil, "the device has no IOMMU or was removed"},
 
 	{opHWInfo, unix.ENOTTY}:     {ErrUnsupported, tooOld},
 	{opHWInfo, unix.EOPNOTSUPP}: {ErrUnsupported, "the device is not behind an SMMUv3"},
 
-	{opParent, unix.EOPNOTSUPP}: {ErrUnsupported, "the SMMU does not nest: it must have both stages (IDR0.S1P, IDR0.S2P)"},
-	{opParent, unix.EADDRINUSE}: {nil, "a slot of the guest's memory meets " + reserved},
+	{opParent, unix.EOPNOTSUPP}: {ErrUnsupported, "the SMMU must have both stages: IDR0.S1P, IDR0.S2P"},
+	{opParent, unix.EADDRINUSE}: {nil, "a slot of the guest's memory overlaps " + reserved},
 
 	{opVIOMMU, unix.ENOTTY}: {ErrUnsupported, tooOld},
-	{opVIOMMU, unix.EOPNOTSUPP}: {ErrUnsupported, "nesting needs an SMMU with IDR3.FWB, or a root complex that the IORT declares CANWBS, " +
+	{opVIOMMU, unix.EOPNOTSUPP}: {ErrUnsupported, "nesting needs an SMMU with IDR3.FWB or a root complex that the IORT declares CANWBS, " +
 		"and a kernel with CONFIG_ARM_SMMU_V3_IOMMUFD"},
 
 	{opVDevice, unix.ENOTTY}:     {ErrUnsupported, tooOld},
-	{opVDevice, unix.EEXIST}:     {bridge.ErrInUse, "the StreamID is taken, or the device has one"},
+	{opVDevice, unix.EEXIST}:     {bridge.ErrInUse, "the StreamID is in use, or the device has another one"},
 	{opVDevice, unix.EINVAL}:     {ErrDiffers, "the device is behind another physical SMMU"},
-	{opVDevice, unix.EOPNOTSUPP}: {ErrUnsupported, "the device has more than one StreamID on the physical SMMU"},
+	{opVDevice, unix.EOPNOTSUPP}: {ErrUnsupported, "the device must have exactly one StreamID on the physical SMMU"},
 
-	{opNested, unix.EIO}:        {bridge.ErrRejected, "the kernel does not allow this STE"},
-	{opNested, unix.EINVAL}:     {bridge.ErrRejected, "the device and the vIOMMU do not go together"},
-	{opNested, unix.EOPNOTSUPP}: {bridge.ErrRejected, "the kernel does not know this kind of table"},
+	{opNested, unix.EIO}:        {bridge.ErrRejected, "the kernel does not accept this STE"},
+	{opNested, unix.EINVAL}:     {bridge.ErrRejected, "the device is not behind the vIOMMU's SMMU"},
+	{opNested, unix.EOPNOTSUPP}: {bridge.ErrRejected, "the kernel does not support this kind of table"},
+	{opNested, unix.ENODEV}:     {bridge.ErrGone, ""},
 
 	{opVEventQ, unix.ENOTTY}: {ErrUnsupported, tooOld},
 
 	{opAttach, unix.EINVAL}:     {bridge.ErrRejected, "the table is not for this device, or the device's IOMMU group is attached to another"},
 	{opAttach, unix.EBUSY}:      {nil, "the device is being reset, or has PASIDs of its own in use"},
-	{opAttach, unix.EADDRINUSE}: {nil, "a slot of the guest's memory meets " + reserved},
+	{opAttach, unix.EADDRINUSE}: {nil, "a slot of the guest's memory overlaps " + reserved},
 	{opAttach, unix.ENODEV}:     {bridge.ErrGone, ""},
-	{opNested, unix.ENODEV}:     {bridge.ErrGone, ""},
 	{opDetach, unix.ENODEV}:     {bridge.ErrGone, ""},
 
-	{opMap, unix.ENOMEM}: {nil, "the memory is pinned: RLIMIT_MEMLOCK must leave room for all of it"},
-	{opMap, unix.EINVAL}: {nil, "guest address, host address and size must be multiples of the page size, and the range must not meet " + reserved},
-	{opMap, unix.EFAULT}: {nil, "the host memory is not mapped, or not writable"},
+	{opInvalidate, unix.EIO}:       {nil, "the kernel does not accept one of the commands"},
+	{opInvalidate, unix.ETIMEDOUT}: {nil, "the SMMU does not complete a SYNC (see dmesg)"},
 }
 
-// callError is what the kernel answered, and what that means.
+// callError is a failed request: the errno and what it means.
 type callError struct {
 	op    op
 	errno error
 	meaning
 }
 
-// failed is the error for an answer, or nil for success.
+// failed returns the error of a request, or nil if err is nil.
 func failed(o op, err error) error {
 	if err == nil {
 		return nil
@@ -132,18 +139,22 @@ func failed(o op, err error) error {
 	return e
 }
 
+// Error returns "request: errno (advice)".
 func (e *callError) Error() string {
-	s := fmt.Sprintf("%s: %v", e.op, e.errno)
+	s := e.errno.Error()
+	if e.op != "" {
+		s = string(e.op) + ": " + s
+	}
 	switch {
 	case e.advice != "":
-		s += fmt.Sprintf(" (%s)", e.advice)
+		s += " (" + e.advice + ")"
 	case e.is != nil:
 		s += fmt.Sprintf(" (%v)", e.is)
 	}
 	return s
 }
 
-// Unwrap gives the errno, and the sentinel that it stands for.
+// Unwrap returns the errno and the sentinel.
 func (e *callError) Unwrap() []error {
 	if e.is == nil {
 		return []error{e.errno}

@@ -4,7 +4,8 @@ package iommufd
 
 import "github.com/go-vsmmu/vsmmuv3/smmuv3"
 
-// guestView is a record of the physical SMMU as one of an SMMU that has stage 1 only. ok is false for what no guest is to see.
+// guestView converts a record of the physical SMMU to one of an SMMU with stage 1 only. ok is false for
+// a fault that does not concern the guest.
 func guestView(e smmuv3.Event) (_ smmuv3.Event, ok bool) {
 	switch e.Type() {
 	case smmuv3.CBadSTE, smmuv3.FStreamDisabled, smmuv3.CBadSubstreamID, smmuv3.CBadCD:
@@ -12,42 +13,36 @@ func guestView(e smmuv3.Event) (_ smmuv3.Event, ok bool) {
 	case smmuv3.FTranslation, smmuv3.FAddrSize, smmuv3.FAccess, smmuv3.FPermission:
 		switch {
 		case e.Stall():
-			return e, false // the guest was told that nothing stalls, and could not resume it
+			return e, false // the guest was shown a STALL_MODEL without stalls and cannot resume it
 		case e.S2():
 			return stage1Of(e)
 		}
-		e[3] = 0 // IPA: RES0 without stage 2
+		e[3] = 0 // IPA is RES0 without stage 2
 		return e, true
 	}
-	// The others are the host's affair, such as an external abort, whose FetchAddr is a physical address of the host (§7.3.10,
-	// §7.3.12), or not known.
+	// The rest concerns the host or is unknown. The FetchAddr of an external abort, for example, is a
+	// physical address (§7.3.10, §7.3.12).
 	return e, false
 }
 
-// stage1Of is what a guest sees of a fault at stage 2, in which its memory is not where it says. Where that befell a structure
-// of the guest's, an SMMU without stage 2 would have met an external abort (notes of §7.3.10 and §7.3.12).
+// stage1Of converts a fault of stage 2: the guest's memory does not exist at the address. An SMMU without
+// stage 2 reports an external abort if it fetches a CD or a translation table there (notes of §7.3.10 and
+// §7.3.12).
 func stage1Of(e smmuv3.Event) (_ smmuv3.Event, ok bool) {
+	var abort smmuv3.Event
 	switch e.Class() {
 	case smmuv3.ClassCD:
-		fetch := smmuv3.NewEvent(smmuv3.FCDFetch, e.StreamID())
-		if e.SSV() {
-			fetch.SetSubstream(e.SubstreamID())
-		}
-		fetch.SetFetchAddr(e.FetchAddr())
-		return fetch, true
+		abort = smmuv3.NewFCDFetch(e.StreamID(), e.FetchAddr(), 0)
 	case smmuv3.ClassTT:
-		walk := smmuv3.NewEvent(smmuv3.FWalkEABT, e.StreamID())
-		if e.SSV() {
-			walk.SetSubstream(e.SubstreamID())
-		}
-		walk.SetPnU(e.PnU())
-		walk.SetInD(e.InD())
-		walk.SetRnW(e.RnW())
-		walk.SetClass(smmuv3.ClassTT)
-		walk.SetInputAddr(e.InputAddr())
-		walk.SetFetchAddr(e.FetchAddr()) // the IPA: it has the same place in the record
-		return walk, true
+		access := smmuv3.Access{Addr: e.InputAddr(), Read: e.RnW(), Privileged: e.PnU(), Instr: e.InD()}
+		// FetchAddr is the IPA, which has the same place in the record.
+		abort = smmuv3.NewFWalkEABT(e.StreamID(), access, smmuv3.StageFault{Class: smmuv3.ClassTT}, e.FetchAddr(), 0)
+	default:
+		// The device's own access leaves the guest's SMMU and aborts behind it, where no SMMU reports it.
+		return e, false
 	}
-	// The device's own access: it has gone out of the guest's SMMU, and aborts on the bus behind it, unseen.
-	return e, false
+	if e.SSV() {
+		abort.SetSubstream(e.SubstreamID())
+	}
+	return abort, true
 }

@@ -3,35 +3,40 @@
 package iommufd
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 )
 
-// FindDevice is the device node of the PCI device at an address such as 0000:00:02.0, as Add takes it. The device must be bound
-// to vfio-pci, and the error says what it is bound to otherwise.
+// FindDevice returns the VFIO device node of the PCI device at an address such as 0000:00:02.0, for
+// Host.Add. It fails if the device is not bound to vfio-pci.
 func FindDevice(address string) (path string, err error) {
 	return findDevice("/sys/bus/pci/devices", address)
 }
 
 func findDevice(devices, address string) (string, error) {
+	fail := func(err error) (string, error) {
+		return "", fmt.Errorf("iommufd: find PCI device %s: %w", address, err)
+	}
 	dir := filepath.Join(devices, address)
+	if address == "" || filepath.Base(dir) != address {
+		return fail(fmt.Errorf("%q is not a PCI address (want one such as 0000:00:02.0)", address))
+	}
 	if _, err := os.Stat(dir); err != nil {
-		return "", fmt.Errorf("iommufd: PCI device %s: %w", address, err)
+		return fail(err)
 	}
 	nodes, err := os.ReadDir(filepath.Join(dir, "vfio-dev"))
 	if err == nil && len(nodes) == 1 {
 		return filepath.Join("/dev/vfio/devices", nodes[0].Name()), nil
 	}
 	driver := "no driver"
-	override, _ := os.ReadFile(filepath.Join(dir, "driver_override"))
 	if link, err := os.Readlink(filepath.Join(dir, "driver")); err == nil {
 		driver = "the driver " + filepath.Base(link)
-	} else if strings.TrimSpace(string(override)) == "vfio-pci" {
-		return "", fmt.Errorf("iommufd: PCI device %s: vfio-pci is to have it, and does not take it: the kernel's log says why, such as by error -22 for an IOMMU whose accesses are not cache-coherent, which VFIO insists on",
-			address)
+	} else if override, _ := os.ReadFile(filepath.Join(dir, "driver_override")); strings.TrimSpace(string(override)) == "vfio-pci" {
+		return fail(errors.New("driver_override is vfio-pci but the device did not bind (see dmesg; -22 means the IOMMU is not cache-coherent)"))
 	}
-	return "", fmt.Errorf("iommufd: PCI device %s is bound to %s and has no VFIO device node: write vfio-pci to %s/driver_override and %s to %s, and see that the kernel has CONFIG_VFIO_DEVICE_CDEV",
-		address, driver, dir, address, "/sys/bus/pci/drivers_probe")
+	return fail(fmt.Errorf("bound to %s and without VFIO device node (write vfio-pci to %s/driver_override, then %s to /sys/bus/pci/drivers_probe; the kernel needs CONFIG_VFIO_DEVICE_CDEV)",
+		driver, dir, address))
 }

@@ -66,7 +66,7 @@ func TestInvalidate_reads_fields_by_the_guests_IDs(t *testing.T) {
 	without := func(fields ...smmuv3.IDField) func(ids *smmuv3.IDRegs) {
 		return func(ids *smmuv3.IDRegs) {
 			for _, f := range fields {
-				ids.IDR = without(ids, f)
+				ids.IDR = lacking(ids, f)
 			}
 		}
 	}
@@ -106,8 +106,8 @@ func TestInvalidate_reads_fields_by_the_guests_IDs(t *testing.T) {
 	}
 }
 
-// without returns the IDRs with a field of the test above cleared.
-func without(ids *smmuv3.IDRegs, f smmuv3.IDField) [6]uint32 {
+// lacking returns the IDRs with a field of the test above cleared.
+func lacking(ids *smmuv3.IDRegs, f smmuv3.IDField) [6]uint32 {
 	r := ids.IDR
 	switch f {
 	case smmuv3.ATS:
@@ -135,7 +135,7 @@ func TestInvalidate_sends_no_reserved_field(t *testing.T) {
 		h := shownHost(t, k, func(ids *smmuv3.IDRegs) {
 			for i, f := range fields {
 				if lacks>>i&1 != 0 {
-					ids.IDR = without(ids, f)
+					ids.IDR = lacking(ids, f)
 				}
 			}
 		})
@@ -175,7 +175,7 @@ func TestBind_checks_stages_by_the_guests_IDs(t *testing.T) {
 			for _, shown := range []bool{true, false} {
 				h := shownHost(t, newFake(t), func(ids *smmuv3.IDRegs) {
 					if !shown {
-						ids.IDR = without(ids, tt.lacks)
+						ids.IDR = lacking(ids, tt.lacks)
 					}
 				})
 				err := h.streams[0x100].Bind(g)
@@ -197,7 +197,7 @@ func TestSetGuestIDs_refuses_what_the_hardware_lacks(t *testing.T) {
 			k := newFake(t)
 			bigSMMU(k)
 			all := smmuv3.IDRegs{IDR: k.smmus[dev0].IDR}
-			k.smmus[dev0].IDR = without(&all, f)
+			k.smmus[dev0].IDR = lacking(&all, f)
 			h := openFake(t, k, Config{ATS: true})
 			_, err := h.Add(dev0)
 			require.NoError(t, err)
@@ -205,7 +205,7 @@ func TestSetGuestIDs_refuses_what_the_hardware_lacks(t *testing.T) {
 			assert.ErrorIs(t, err, ErrUnsupported)
 			assert.ErrorContains(t, err, f.String())
 			assert.NotContains(t, err.Error(), "iommufd:")
-			all.IDR = without(&all, f)
+			all.IDR = lacking(&all, f)
 			assert.NoError(t, h.SetGuestIDs(all))
 		})
 	}
@@ -221,8 +221,8 @@ func TestSetGuestIDs_before_the_first_device(t *testing.T) {
 	assert.ErrorIs(t, err, ErrUnsupported)
 	assert.ErrorContains(t, err, "DS")
 
-	shown.IDR = without(&shown, smmuv3.DS)
-	shown.IDR = without(&shown, smmuv3.RIL)
+	shown.IDR = lacking(&shown, smmuv3.DS)
+	shown.IDR = lacking(&shown, smmuv3.RIL)
 	require.NoError(t, h.SetGuestIDs(shown))
 	d, err := h.Add(dev0)
 	require.NoError(t, err)
@@ -236,7 +236,7 @@ func TestSetGuestIDs_before_the_first_device(t *testing.T) {
 // The next device that claims the host may show its guest something else.
 func TestSetGuestIDs_ends_with_the_claim(t *testing.T) {
 	k := newFake(t)
-	h := shownHost(t, k, func(ids *smmuv3.IDRegs) { ids.IDR = without(ids, smmuv3.RIL) })
+	h := shownHost(t, k, func(ids *smmuv3.IDRegs) { ids.IDR = lacking(ids, smmuv3.RIL) })
 	ranged := []smmuv3.Command{{0x12 | 3<<12, 0x5000 | 1<<10 | 1}}
 	require.NoError(t, h.Invalidate(ranged))
 	require.NoError(t, h.Events(nil))

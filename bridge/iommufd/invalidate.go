@@ -63,18 +63,17 @@ func (h *Host) send(cmds ...smmuv3.Command) error {
 			}
 		}
 	}
-	h.batch.n = 0
-	for _, c := range cmds {
-		c, ok := set.physical(c)
-		if !ok {
-			return notExecuted(c)
+	b := &h.batch
+	b.n = 0
+	for i := range cmds {
+		c := &b.cmds[b.n]
+		if !set.physical(c, &cmds[i]) {
+			return notExecuted(cmds[i])
 		}
 		if !h.hasEffect(c) {
 			continue
 		}
-		h.batch.cmds[h.batch.n] = c
-		h.batch.n++
-		if h.batch.n == maxBatch {
+		if b.n++; b.n == maxBatch {
 			if err := h.flush(); err != nil {
 				return err
 			}
@@ -89,7 +88,7 @@ func notExecuted(c smmuv3.Command) error {
 
 // hasEffect reports whether the command can invalidate something. The kernel answers a command for an
 // unknown StreamID with an error, but the architecture lets it have no effect (§4.1.7).
-func (h *Host) hasEffect(c smmuv3.Command) bool {
+func (h *Host) hasEffect(c *smmuv3.Command) bool {
 	switch c.Opcode() {
 	case smmuv3.OpCfgiCD, smmuv3.OpCfgiCDAll:
 		// A stream that does not translate has no CD: a change of its STE dropped them (§4.3.1).
@@ -126,8 +125,8 @@ func (h *Host) flush() error {
 	cmds := b.cmds[:b.n]
 	b.n = 0
 	for len(cmds) > 0 {
-		atc, n := isATC(cmds[0]), 1
-		for n < len(cmds) && isATC(cmds[n]) == atc {
+		atc, n := isATC(&cmds[0]), 1
+		for n < len(cmds) && isATC(&cmds[n]) == atc {
 			n++
 		}
 		if err := h.request(cmds[:n]); err != nil {
@@ -144,7 +143,7 @@ func (h *Host) flush() error {
 	return nil
 }
 
-func isATC(c smmuv3.Command) bool { return c.Opcode() == smmuv3.OpATCInv }
+func isATC(c *smmuv3.Command) bool { return c.Opcode() == smmuv3.OpATCInv }
 
 // request sends commands of the batch in one request.
 func (h *Host) request(cmds []smmuv3.Command) error {

@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// id names an object of iommufd. The kernel gives none the number 0.
+// id is the number of an iommufd object. 0 stands for none.
 type id uint32
 
-// kernel makes the requests, one method each, and counts the objects that they leave.
+// kernel has a method for each request, and counts the objects that exist.
 type kernel struct {
 	sys     system
 	fd      int // of /dev/iommu
@@ -29,8 +29,8 @@ func (k *kernel) call(o op, fd int, request uintptr, arg unsafe.Pointer) error {
 	return failed(o, k.sys.ioctl(fd, request, arg))
 }
 
-// made notes an object that a request has left.
-func (k *kernel) made(object uint32, err error) (id, error) {
+// created counts the object that a request created.
+func (k *kernel) created(object uint32, err error) (id, error) {
 	if err != nil {
 		return 0, err
 	}
@@ -38,15 +38,15 @@ func (k *kernel) made(object uint32, err error) (id, error) {
 	return id(object), nil
 }
 
-// destroy gives an object back, and forgets its id. Where the id is 0, there is nothing to do; after an error it stands, for
-// another try.
+// destroy destroys the object and sets its id to 0. If the kernel refuses, the id stays. There is nothing
+// to do if it is 0.
 func (k *kernel) destroy(object *id) error {
 	if *object == 0 {
 		return nil
 	}
 	arg := uapi.Destroy{Size: uapi.SizeOf[uapi.Destroy](), ID: uint32(*object)}
 	err := k.call(opDestroy, k.fd, uapi.IOMMUDestroy, unsafe.Pointer(&arg))
-	// A vDEVICE goes with its device, if that is removed.
+	// The kernel destroys the vDEVICE of a device that is removed.
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return err
 	}
@@ -58,7 +58,7 @@ func (k *kernel) destroy(object *id) error {
 func (k *kernel) allocIOAS() (id, error) {
 	arg := uapi.IOASAlloc{Size: uapi.SizeOf[uapi.IOASAlloc]()}
 	err := k.call(opIOAS, k.fd, uapi.IOMMUIOASAlloc, unsafe.Pointer(&arg))
-	return k.made(arg.OutID, err)
+	return k.created(arg.OutID, err)
 }
 
 func (k *kernel) mapMemory(ioas id, s guestmem.Slot) error {
@@ -76,31 +76,31 @@ func (k *kernel) mapMemory(ioas id, s guestmem.Slot) error {
 	return k.call(opMap, k.fd, uapi.IOMMUIOASMap, unsafe.Pointer(&arg))
 }
 
-// unmapMemory returns how many bytes it has unmapped.
+// unmapMemory returns the number of bytes that it unmapped.
 func (k *kernel) unmapMemory(ioas id, gpa guestmem.GPA, length uint64) (uint64, error) {
 	arg := uapi.IOASUnmap{Size: uapi.SizeOf[uapi.IOASUnmap](), IOASID: uint32(ioas), IOVA: uint64(gpa), Length: length}
 	err := k.call(opUnmap, k.fd, uapi.IOMMUIOASUnmap, unsafe.Pointer(&arg))
 	return arg.Length, err
 }
 
-// bind makes a VFIO device an object of this iommufd. It is one until its descriptor is closed.
+// bind makes a VFIO device an object of this iommufd, until its descriptor is closed.
 func (k *kernel) bind(device int) (id, error) {
 	arg := uapi.BindIOMMUFD{ArgSz: uapi.SizeOf[uapi.BindIOMMUFD](), IOMMUFD: int32(k.fd)}
 	err := k.call(opBind, device, uapi.VFIODeviceBindIOMMUFD, unsafe.Pointer(&arg))
-	return k.made(arg.OutDevID, err)
+	return k.created(arg.OutDevID, err)
 }
 
-// unbind closes a device's descriptor, with which it ceases to be an object.
+// unbind closes a device's descriptor, which destroys the object.
 func (k *kernel) unbind(device int) error {
 	k.objects.Add(-1)
 	return k.sys.close(device)
 }
 
-// hardware is what the kernel says of a device's SMMU.
+// hardware describes a device and its SMMU.
 type hardware struct {
-	kind  uint32 // one of the types of hw_info
+	kind  uint32 // HWInfo.OutDataType
 	regs  uapi.HWInfoARMSMMUv3
-	noATS bool
+	noATS bool // the device does not support ATS
 }
 
 func (k *kernel) hardware(device id) (hardware, error) {
@@ -125,7 +125,7 @@ func (k *kernel) allocParent(device, ioas id) (id, error) {
 		PTID:  uint32(ioas),
 	}
 	err := k.call(opParent, k.fd, uapi.IOMMUHWPTAlloc, unsafe.Pointer(&arg))
-	return k.made(arg.OutID, err)
+	return k.created(arg.OutID, err)
 }
 
 func (k *kernel) allocVIOMMU(device, parent id) (id, error) {
@@ -136,7 +136,7 @@ func (k *kernel) allocVIOMMU(device, parent id) (id, error) {
 		HWPTID: uint32(parent),
 	}
 	err := k.call(opVIOMMU, k.fd, uapi.IOMMUVIOMMUAlloc, unsafe.Pointer(&arg))
-	return k.made(arg.OutID, err)
+	return k.created(arg.OutID, err)
 }
 
 func (k *kernel) allocNested(device, viommu id, ste vSTE) (id, error) {
@@ -150,7 +150,7 @@ func (k *kernel) allocNested(device, viommu id, ste vSTE) (id, error) {
 		Data:     unsafe.Pointer(data),
 	}
 	err := k.call(opNested, k.fd, uapi.IOMMUHWPTAlloc, unsafe.Pointer(&arg))
-	return k.made(arg.OutID, err)
+	return k.created(arg.OutID, err)
 }
 
 func (k *kernel) allocVDevice(device, viommu id, sid smmuv3.StreamID) (id, error) {
@@ -161,10 +161,10 @@ func (k *kernel) allocVDevice(device, viommu id, sid smmuv3.StreamID) (id, error
 		VirtID:   uint64(sid),
 	}
 	err := k.call(opVDevice, k.fd, uapi.IOMMUVDeviceAlloc, unsafe.Pointer(&arg))
-	return k.made(arg.OutID, err)
+	return k.created(arg.OutID, err)
 }
 
-// allocVEventQ returns a descriptor besides, which holds the object until it is closed.
+// allocVEventQ also returns a descriptor, which holds the object until it is closed.
 func (k *kernel) allocVEventQ(viommu id, depth uint32) (queue id, fd int, err error) {
 	arg := uapi.VEventQAlloc{
 		Size:     uapi.SizeOf[uapi.VEventQAlloc](),
@@ -173,17 +173,17 @@ func (k *kernel) allocVEventQ(viommu id, depth uint32) (queue id, fd int, err er
 		Depth:    depth,
 	}
 	err = k.call(opVEventQ, k.fd, uapi.IOMMUVEventQAlloc, unsafe.Pointer(&arg))
-	queue, err = k.made(arg.OutID, err)
+	queue, err = k.created(arg.OutID, err)
 	return queue, int(arg.OutFD), err
 }
 
-// attach has a table translate a device's DMA, in place of one that may be attached.
+// attach attaches a device to a table. It replaces the table that the device is attached to, if any.
 func (k *kernel) attach(device int, table id) error {
 	arg := uapi.AttachIOMMUFDPT{ArgSz: uapi.SizeOf[uapi.AttachIOMMUFDPT](), PTID: uint32(table)}
 	return k.call(opAttach, device, uapi.VFIODeviceAttachIOMMUFDPT, unsafe.Pointer(&arg))
 }
 
-// detach leaves a device without a table: its DMA is blocked, as it is bound.
+// detach detaches a device from its table. The DMA of a bound device without a table is blocked.
 func (k *kernel) detach(device int) error {
 	arg := uapi.DetachIOMMUFDPT{ArgSz: uapi.SizeOf[uapi.DetachIOMMUFDPT]()}
 	return k.call(opDetach, device, uapi.VFIODeviceDetachIOMMUFDPT, unsafe.Pointer(&arg))

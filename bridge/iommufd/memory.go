@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Map has devices reach a slot of the guest's memory: by its GPA without the guest's stage 1, and through that otherwise. The
-// kernel pins the memory. GPA, host address and size must be multiples of the page size. Go beside guestmem.Slots.Add with it,
-// and call Unmap before Slots.Remove.
+// Map makes a slot of the guest's memory accessible to devices, at its GPA. The kernel pins the memory.
+// GPA, host address and size must be multiples of the page size. The kernel reserves some addresses,
+// such as those from MSIBase on, and a slot must not overlap them.
 //
-// The kernel keeps some addresses for itself, such as those from MSIBase on, and no slot may meet them.
+// Call Map along with guestmem.Slots.Add, and Unmap before guestmem.Slots.Remove.
 func (h *Host) Map(s guestmem.Slot) error {
 	h.memory.Lock()
 	defer h.memory.Unlock()
@@ -28,7 +28,7 @@ func (h *Host) Map(s guestmem.Slot) error {
 		return fail(bridge.ErrClosed)
 	}
 	if len(s.Mem) == 0 || uint64(s.GPA)+uint64(len(s.Mem))-1 < uint64(s.GPA) {
-		return fail(fmt.Errorf("%w: it is empty or runs past the end of the address space", guestmem.ErrBadSlot))
+		return fail(fmt.Errorf("%w: it is empty or extends beyond the address space", guestmem.ErrBadSlot))
 	}
 	switch err := h.k.mapMemory(h.ioas, s); {
 	case errors.Is(err, unix.EEXIST):
@@ -40,8 +40,8 @@ func (h *Host) Map(s guestmem.Slot) error {
 	return nil
 }
 
-// Unmap takes away the slot that begins at gpa. When it returns no DMA reaches it, and the memory may be used for something
-// else; after an error it may not.
+// Unmap removes the slot at gpa. On return no DMA reaches the memory, and the caller can use it for
+// something else. After an error DMA may still reach it.
 func (h *Host) Unmap(gpa guestmem.GPA) error {
 	h.memory.Lock()
 	defer h.memory.Unlock()
@@ -64,13 +64,13 @@ func (h *Host) unmap(gpa guestmem.GPA) error {
 		return err
 	}
 	if n != uint64(len(s.Mem)) {
-		return fmt.Errorf("%s: %#x bytes unmapped of %#x", opUnmap, n, len(s.Mem))
+		return fmt.Errorf("%s: the kernel unmapped %#x of %#x bytes", opUnmap, n, len(s.Mem))
 	}
 	delete(h.memory.slots, gpa)
 	return nil
 }
 
-// closeMemory is for when nothing else refers to the IOAS.
+// closeMemory unmaps all slots and destroys the IOAS, which nothing else uses.
 func (h *Host) closeMemory() error {
 	h.memory.Lock()
 	defer h.memory.Unlock()

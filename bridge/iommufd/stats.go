@@ -4,18 +4,20 @@ package iommufd
 
 import "sync/atomic"
 
-// Stats are figures of a Host since it was opened.
+// Stats are counters of a Host since Open.
 type Stats struct {
-	Ioctls        uint64 // requests to the kernel, of all kinds
+	Ioctls        uint64 // requests to the kernel
 	Invalidations uint64 // of these, IOMMU_HWPT_INVALIDATE
-	Commands      uint64 // that went with them
+	Commands      uint64 // commands in those
 
-	Events         uint64 // faults delivered
-	EventsLost     uint64 // faults that the kernel had no room for
-	EventsWithheld uint64 // faults that are none of the guest's
-	EventErrors    uint64 // failures to read faults
+	Events         uint64 // faults for the guest
+	EventsLost     uint64 // faults that the kernel dropped because its queue was full
+	EventsWithheld uint64 // faults that do not concern the guest
+	EventErrors    uint64 // failed reads of the kernel's queue
 
-	Objects int // what there is in the kernel at the moment; 0 after a Close without error
+	// Objects is the current number of objects in the kernel, including those that the kernel refused to
+	// destroy and that the host tries again to destroy. It is 0 after a Close without error.
+	Objects int
 }
 
 type counters struct {
@@ -23,7 +25,7 @@ type counters struct {
 	events, lost, withheld, readErrors atomic.Uint64
 }
 
-// Stats returns the figures as they stand. It waits for nothing.
+// Stats returns the current counters. It never waits.
 func (h *Host) Stats() Stats {
 	return Stats{
 		Ioctls:         h.k.ioctls.Load(),

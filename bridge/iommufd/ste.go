@@ -13,16 +13,36 @@ import (
 // writes the rest, which describes stage 2.
 type vSTE [2]uint64
 
-// allowed masks the fields of a vSTE that the kernel accepts: V, Config, S1Fmt, S1ContextPtr and
-// S1CDMax; S1DSS, S1CIR, S1COR, S1CSH, S1STALLD and EATS. It answers other bits with EIO.
-var allowed = vSTE{0xf80f_ffff_ffff_ffff, 0x3800_00ff}
+// allowed masks the bits of a vSTE that the kernel accepts. It answers others with EIO.
+var allowed = func() vSTE {
+	var s smmuv3.STE
+	s.SetV(true)
+	s.SetConfig(0b111)
+	s.SetS1Fmt(0b11)
+	s.SetS1ContextPtr(1<<52 - 1) // the kernel knows no addresses of more than 52 bits
+	s.SetS1CDMax(31)
+	s.SetS1DSS(0b11)
+	s.SetS1CIR(0b11)
+	s.SetS1COR(0b11)
+	s.SetS1CSH(0b11)
+	s.SetS1STALLD(true)
+	s.SetEATS(0b11)
+	return vSTE(s[:2])
+}()
 
 // The vSTEs of the tables that all streams share. steAbort has V set: the virtual device itself
 // reports that the guest's STE is invalid.
 var (
-	steAbort  = vSTE{1 | uint64(smmuv3.ConfigAbort)<<1}
-	steBypass = vSTE{1 | uint64(smmuv3.ConfigBypass)<<1}
+	steAbort  = steWith(smmuv3.ConfigAbort)
+	steBypass = steWith(smmuv3.ConfigBypass)
 )
+
+func steWith(c smmuv3.STEConfig) vSTE {
+	var s smmuv3.STE
+	s.SetV(true)
+	s.SetConfig(c)
+	return vSTE(s[:2])
+}
 
 // eats returns STE.EATS.
 func (v vSTE) eats() smmuv3.EATS {
@@ -35,7 +55,7 @@ func (v vSTE) eats() smmuv3.EATS {
 // bridge.ErrRejected.
 func steOf(g bridge.GuestStage, ids *smmuv3.IDRegs, stalls bool) (vSTE, error) {
 	s := g.STE()
-	v := vSTE{s[0], s[1]}
+	v := vSTE(s[:2])
 	// The kernel does not check S1CDMax, S1Fmt and S1STALLD. With a bad value the hardware would report
 	// every transaction to the guest as C_BAD_STE.
 	switch rule := s.Illegal(ids); {
@@ -57,7 +77,7 @@ func steOf(g bridge.GuestStage, ids *smmuv3.IDRegs, stalls bool) (vSTE, error) {
 	// if the hardware cannot stall (§5.2.2).
 	if stalls {
 		s.SetS1STALLD(true)
-		v[1] = s[1]
+		v = vSTE(s[:2])
 	}
 	return v, nil
 }

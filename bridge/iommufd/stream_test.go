@@ -50,6 +50,7 @@ func TestVSTE_5_2(t *testing.T) {
 			assert.Equal(t, tt.want, got)
 		})
 	}
+	assert.Equal(t, vSTE{0xf80f_ffff_ffff_ffff, 0x3800_00ff}, allowed, "STRTAB_STE_0_NESTING_ALLOWED, STRTAB_STE_1_NESTING_ALLOWED")
 	assert.Equal(t, vSTE{0x1}, steAbort)
 	assert.Equal(t, vSTE{0x9}, steBypass)
 }

@@ -13,14 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// system is what a Host asks of the machine. Tests have one that fails.
+// system has the system calls of a Host. Tests replace it.
 type system interface {
 	open(path string) (fd int, err error)
 	close(fd int) error
 	ioctl(fd int, request uintptr, arg unsafe.Pointer) error
-	// queue takes over the descriptor of a vEVENTQ.
+	// queue returns the vEVENTQ with this descriptor and owns the descriptor.
 	queue(fd int) (queue, error)
-	// group names the devices in the IOMMU group of a VFIO device, itself included.
+	// group returns the names of the devices in the IOMMU group of a VFIO device.
 	group(fd int) ([]string, error)
 }
 
@@ -43,7 +43,7 @@ func (linux) ioctl(fd int, request uintptr, arg unsafe.Pointer) error {
 		switch errno {
 		case 0:
 			return nil
-		case unix.EINTR: // the runtime interrupts threads to preempt goroutines
+		case unix.EINTR: // the Go runtime sends signals to preempt goroutines
 		default:
 			return errno
 		}
@@ -51,7 +51,7 @@ func (linux) ioctl(fd int, request uintptr, arg unsafe.Pointer) error {
 }
 
 func (linux) queue(fd int) (queue, error) {
-	// In non-blocking mode the runtime's poller waits, and Close ends a wait.
+	// The runtime's poller needs a non-blocking descriptor. With it, Close ends a Wait.
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
@@ -68,8 +68,8 @@ type queueFile struct {
 	raw syscall.RawConn
 }
 
-// Wait is queue's. A Read by another goroutine may have emptied the queue since the poller was told of it, so what counts is what
-// the descriptor says now.
+// Wait implements queue. It polls the descriptor itself, since another goroutine may have emptied the
+// queue after the runtime's poller was notified.
 func (q *queueFile) Wait() error {
 	return q.raw.Read(func(fd uintptr) (ready bool) {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
@@ -77,7 +77,7 @@ func (q *queueFile) Wait() error {
 	})
 }
 
-// Read is queue's, where os.File's would wait, and take an empty queue for the end of a file.
+// Read implements queue. os.File.Read would wait, and would treat an empty queue as the end of the file.
 func (q *queueFile) Read(p []byte) (n int, err error) {
 	closed := q.raw.Control(func(fd uintptr) {
 		for {

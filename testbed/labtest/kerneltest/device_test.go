@@ -23,8 +23,8 @@ type noWires struct{}
 func (noWires) Pulse(vsmmu.Line) error               { return nil }
 func (noWires) SignalMSI(guestmem.GPA, uint32) error { return nil }
 
-// guestDriver drives a whole virtual device by its registers and by memory, as a guest does: stream table, queues, CD and
-// tables are words, put together from the specification.
+// guestDriver drives a virtual device by its registers and memory, as a guest does. It writes the stream
+// table, queues, CD and translation tables as words of the specification.
 type guestDriver struct {
 	*kernelRig
 	smmu  *vsmmu.Device
@@ -51,7 +51,7 @@ func (g *guestDriver) put(at guestmem.GPA, words ...uint64) {
 	}
 }
 
-// tables has a CD with tables that map pageA at iova.
+// tables writes a CD and translation tables that map iova to pageA.
 func (g *guestDriver) tables() {
 	g.t.Helper()
 	g.put(pageA, make([]uint64, 2*512)...)
@@ -63,7 +63,7 @@ func (g *guestDriver) tables() {
 	g.put(cdAt, 25|1<<8|1<<10|3<<12|1<<30|1<<31|4<<32|1<<41|1<<45|1<<46|1<<48, uint64(ttb), 0, 0xff)
 }
 
-// reaches reports whether what the device writes to iova gets to a page.
+// reaches reports whether a write of the device to iova lands in a page.
 func (g *guestDriver) reaches(page guestmem.GPA) bool {
 	g.t.Helper()
 	g.tries++
@@ -74,7 +74,7 @@ func (g *guestDriver) reaches(page guestmem.GPA) bool {
 	return string(want) == string(got)
 }
 
-// leaf maps the page of iova: AttrIndx 0, SH inner, AF, nG, a page for everyone.
+// leaf maps iova to a page: AttrIndx 0, SH inner, AF, nG, readable and writable for everyone.
 func (g *guestDriver) leaf(page guestmem.GPA) { g.put(ttb+0x2000+1*8, uint64(page)|0xf43) }
 
 func (g *guestDriver) command(cmds ...smmuv3.Command) {
@@ -88,7 +88,7 @@ func (g *guestDriver) command(cmds ...smmuv3.Command) {
 		"CMDQ_CONS %#x GERROR %#x", g.smmu.Load(smmuv3.RegCMDQ_CONS, 4), g.smmu.Load(smmuv3.RegGERROR, 4))
 }
 
-// newGuestDriver attaches the first device to an SMMU of what the host can do.
+// newGuestDriver attaches the first device to an SMMU with the host's features.
 func newGuestDriver(t *testing.T) *guestDriver {
 	t.Helper()
 	r := newKernelRig(t)
@@ -104,13 +104,13 @@ func attachedGuestDriver(t *testing.T, r *kernelRig, ids smmuv3.IDRegs) *guestDr
 	t.Helper()
 	smmu, err := vsmmu.New(vsmmu.Config{IDs: ids, Memory: r, Interrupts: noWires{}})
 	require.NoError(t, err)
-	// The host goes after its streams: cleanups run last in, first out, and the rig has left its own already.
+	// Cleanups run last in, first out: the SMMU is closed before the rig's host.
 	t.Cleanup(func() { assert.NoError(t, smmu.Close()) })
 	require.NoError(t, smmu.Attach(driverID, r.host, r.ends[0]))
 	return &guestDriver{kernelRig: r, smmu: smmu}
 }
 
-// enable does what a driver's probe does. The device's stage 1 translates from then on.
+// enable initialises the SMMU as a driver does. From then on the device's stage 1 translates.
 func (g *guestDriver) enable() {
 	g.t.Helper()
 	g.put(strtab, make([]uint64, 16*8)...)
@@ -129,7 +129,7 @@ func (g *guestDriver) enable() {
 		2*time.Minute, time.Millisecond)
 }
 
-// remap has iova lead to another page, or to none.
+// remap maps iova to another page, or to none if page is 0.
 func (g *guestDriver) remap(page guestmem.GPA) {
 	g.t.Helper()
 	if page == 0 {
@@ -140,11 +140,11 @@ func (g *guestDriver) remap(page guestmem.GPA) {
 	g.command(smmuv3.Command{0x12 | 1<<48, iova | 1}) // TLBI_NH_VA
 }
 
-// faults consumes the event that the device's write to iova, which leads nowhere, has left.
+// faults makes the device write to iova, which is not mapped, and consumes the event.
 func (g *guestDriver) faults() smmuv3.Event {
 	g.t.Helper()
 	before := g.smmu.Load(smmuv3.RegEVENTQ_PROD, 4)
-	assert.False(g.t, g.reaches(pageB), "withdrawn")
+	assert.False(g.t, g.reaches(pageB), "iova is not mapped")
 	require.Eventually(g.t, func() bool { return g.smmu.Load(smmuv3.RegEVENTQ_PROD, 4) != before }, 2*time.Minute, time.Millisecond)
 	var record [smmuv3.EventSize]byte
 	require.NoError(g.t, g.ReadAt(record[:], eventq+guestmem.GPA(before%256*smmuv3.EventSize)))
@@ -154,10 +154,11 @@ func (g *guestDriver) faults() smmuv3.Event {
 	return e
 }
 
-// A guest's driver, our device, the kernel and a physical SMMU: from registers to DMA and back.
+// A guest's driver configures the device, DMA follows the guest's tables, and a fault comes back as an
+// event.
 func TestKernelWholeDevice(t *testing.T) {
 	g := newGuestDriver(t)
-	assert.False(t, g.reaches(pageA), "disabled: bypass, and there is no memory at this address")
+	assert.False(t, g.reaches(pageA), "SMMUEN = 0 bypasses, and there is no memory at this address")
 	g.enable()
 	assert.True(t, g.reaches(pageA))
 
@@ -174,11 +175,11 @@ func TestKernelWholeDevice(t *testing.T) {
 	g.leaf(pageA)
 	g.put(strtab+driverID*64, 0)
 	g.command(smmuv3.Command{0x03 | driverID<<32, 1}) // CFGI_STE
-	assert.False(t, g.reaches(pageA), "V is 0")
+	assert.False(t, g.reaches(pageA), "STE.V = 0")
 }
 
-// A guest moves with its device from one host to another: what takes over there has its memory and its SMMU's state, and the
-// guest does nothing for it.
+// A guest migrates: its memory and the saved SMMU are restored on another host, and DMA and faults
+// continue without the guest's help.
 func TestKernelGuestMoves(t *testing.T) {
 	needsLab(t)
 	var (
@@ -214,6 +215,6 @@ func TestKernelGuestMoves(t *testing.T) {
 		assert.False(t, g.reaches(pageA))
 		g.remap(0)
 		assert.EqualValues(t, iova, g.faults().InputAddr())
-		assert.EqualValues(t, 2, g.smmu.Load(smmuv3.RegEVENTQ_PROD, 4), "the queue goes on where it was")
+		assert.EqualValues(t, 2, g.smmu.Load(smmuv3.RegEVENTQ_PROD, 4), "the event queue continues")
 	})
 }

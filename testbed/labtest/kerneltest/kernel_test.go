@@ -28,11 +28,11 @@ var bypass = bridge.GuestStage{Disposition: bridge.Bypass}
 
 const sid smmuv3.StreamID = 0x1234
 
-// beyondQEMU are tests of the suite that the SMMU of QEMU 10.0 does not pass, whoever drives it.
+// beyondQEMU are the tests of the suite that fail on the SMMU of QEMU 10.0 with any driver, and why.
 var beyondQEMU = map[string]string{
-	"Granules/16KiB":         "it takes a table for one piece of memory behind stage 2, whose pages are of 4 KiB here",
-	"Granules/64KiB":         "it takes a table for one piece of memory behind stage 2, whose pages are of 4 KiB here",
-	"Permissions/Privileged": "it does not look at AP[1]",
+	"Granules/16KiB":         "it reads a table as contiguous memory behind stage 2, whose pages have 4 KiB here",
+	"Granules/64KiB":         "it reads a table as contiguous memory behind stage 2, whose pages have 4 KiB here",
+	"Permissions/Privileged": "it ignores AP[1]",
 }
 
 func TestKernelConformance(t *testing.T) {
@@ -45,7 +45,8 @@ func TestKernelConformance(t *testing.T) {
 	})
 }
 
-// Every layout of a CD table: the kernel takes those that the host says it has, and the others are refused with the reason.
+// The kernel accepts every layout of a CD table that the host's Capabilities allow. The host rejects the
+// others.
 func TestKernelTakesWhatTheHostOffers(t *testing.T) {
 	r := newKernelRig(t)
 	caps, err := r.host.Capabilities()
@@ -73,7 +74,7 @@ func TestKernelTakesWhatTheHostOffers(t *testing.T) {
 	t.Logf("%d taken, %d refused, such as: %v", taken, refused, st.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1CDMax: 31}))
 }
 
-// translated is a stream whose stage 1 translates, without which no invalidation gets to the kernel.
+// translated returns a stream that stage 1 translates for. The host drops TLBIs without one.
 func (r *kernelRig) translated() bridge.Stream {
 	r.t.Helper()
 	st, err := r.host.Attach(sid, r.ends[0])
@@ -82,7 +83,7 @@ func (r *kernelRig) translated() bridge.Stream {
 	return st
 }
 
-// The kernel answers EIO to a command with a bit set that it does not know. Whatever a guest writes, none gets there.
+// The kernel answers reserved bits of a command with EIO. The host clears them.
 func TestKernelTakesCommandsOfAnyGuest(t *testing.T) {
 	r := newKernelRig(t)
 	r.translated()
@@ -103,7 +104,7 @@ func TestKernelTakesCommandsOfAnyGuest(t *testing.T) {
 	}
 }
 
-// A guest that invalidates 512 pages costs one request.
+// A batch of 512 commands is one request.
 func TestKernelOneRequestABatch(t *testing.T) {
 	r := newKernelRig(t)
 	r.translated()
@@ -120,7 +121,7 @@ func TestKernelOneRequestABatch(t *testing.T) {
 	t.Logf("512 commands: %d request, %v", after.Invalidations-before.Invalidations, took)
 }
 
-// A slot that is taken from the guest is out of the device's reach when Unmap returns.
+// A device reaches a slot after Map and does not reach it after Unmap.
 func TestKernelMemoryFollowsSlots(t *testing.T) {
 	r := newKernelRig(t)
 	st, err := r.host.Attach(sid, r.ends[0])
@@ -153,7 +154,8 @@ func TestKernelMemoryFollowsSlots(t *testing.T) {
 	t.Log(err)
 }
 
-// A guest's CD where it has no memory: the walk aborts, and nothing that is the host's gets to the guest.
+// The fetch of a CD outside the guest's memory aborts. If the guest gets an event, it has no address of
+// the host.
 func TestKernelCDOutsideMemory(t *testing.T) {
 	r := newKernelRig(t)
 	events := make(chan smmuv3.Event, 16)
@@ -169,11 +171,12 @@ func TestKernelCDOutsideMemory(t *testing.T) {
 		assert.Equal(t, smmuv3.FCDFetch, e.Type())
 		assert.EqualValues(t, 0x7000_0000, e.FetchAddr())
 	case <-time.After(time.Second):
-		t.Log("the kernel keeps faults of stage 2 to itself")
+		t.Log("the kernel does not forward faults of stage 2")
 	}
 }
 
-// Translations that the guest invalidates while nobody translates are gone when somebody does, at no cost until then.
+// The host drops a TLBI while stage 1 translates for no stream. It invalidates everything before the next
+// stream translates.
 func TestKernelTranslationsOfNobody(t *testing.T) {
 	r := newKernelRig(t)
 	g := &guestDriver{kernelRig: r}
@@ -182,7 +185,7 @@ func TestKernelTranslationsOfNobody(t *testing.T) {
 	require.NoError(t, err)
 	translate := bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: cdAt, S1CIR: 1, S1COR: 1, S1CSH: 3}
 	require.NoError(t, st.Bind(translate))
-	require.True(t, g.reaches(pageA), "and the SMMU knows this translation now")
+	require.True(t, g.reaches(pageA), "the SMMU has cached the translation")
 	require.NoError(t, st.Bind(bypass))
 
 	g.leaf(pageB)
@@ -194,8 +197,8 @@ func TestKernelTranslationsOfNobody(t *testing.T) {
 	assert.Equal(t, before+1, r.host.Stats().Invalidations)
 }
 
-// A device that is taken from the machine while it makes DMA. The kernel waits for who has it, and so nobody finds it gone: it
-// is given up as ever, and the others never know.
+// A device is removed from the machine during DMA. The kernel waits until the host closes it, and other
+// devices are not affected.
 func TestKernelDeviceVanishes(t *testing.T) {
 	r := newKernelRig(t)
 	require.GreaterOrEqual(t, len(r.ends), 2)
@@ -220,7 +223,7 @@ func TestKernelDeviceVanishes(t *testing.T) {
 	require.NoError(t, <-dma)
 	select {
 	case err := <-removed:
-		require.Fail(t, "the device was removed while it was open", "%v", err)
+		require.Fail(t, "the kernel removed the device while it was open", "%v", err)
 	default:
 	}
 	require.NoError(t, st.Close())
@@ -233,7 +236,7 @@ func TestKernelDeviceVanishes(t *testing.T) {
 	require.ErrorIs(t, err, unix.ENOENT)
 	assert.ErrorContains(t, err, "vfio-pci")
 	t.Log(err)
-	want := []byte("the others are unharmed")
+	want := []byte("other devices are not affected")
 	require.NoError(t, r.WriteAt(make([]byte, len(want)), pageA))
 	require.NoError(t, r.dma(staying, true, uint64(pageA), want))
 	got := make([]byte, len(want))
@@ -243,12 +246,12 @@ func TestKernelDeviceVanishes(t *testing.T) {
 	require.NoError(t, os.WriteFile("/sys/bus/pci/rescan", []byte("1"), 0))
 	require.NoError(t, machine.GiveToVFIO("/sys/bus/pci/devices/"+address))
 	_, err = iommufd.FindDevice(address)
-	assert.NoError(t, err, "it is there for the next test")
+	assert.NoError(t, err, "the device is back")
 }
 
-// A user who may not have the file. Root may have any, so the thread is another's for as long as it takes.
+// A user without permission gets advice. Root has all permissions, so the thread becomes another user's.
 func TestKernelNoPermission(t *testing.T) {
-	newKernelRig(t) // which skips the test elsewhere
+	newKernelRig(t) // skips the test outside the lab
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	const nobody = 65534
@@ -261,16 +264,16 @@ func TestKernelNoPermission(t *testing.T) {
 	t.Log(err)
 }
 
-// The machine as its firmware leaves it, which does not say that nothing gets past the caches.
+// On a machine with its own IORT, the root complex is not CANWBS.
 func TestUnnestedKernel(t *testing.T) { refused(t, "CANWBS") }
 
-// There is nothing to nest a guest's tables on.
+// The SMMU has no stage 2.
 func TestStage1Kernel(t *testing.T) { refused(t, "IDR0.S1P, IDR0.S2P") }
 
-// There is nothing to carry out a guest's tables with.
+// The SMMU has no stage 1.
 func TestStage2Kernel(t *testing.T) { refused(t, "IDR0.S1P, IDR0.S2P") }
 
-// The SMMU's own accesses get past the caches, and VFIO has nothing to do with that.
+// VFIO refuses devices whose SMMU's accesses are not cache-coherent.
 func TestIncoherentKernel(t *testing.T) {
 	needsLab(t)
 	_, err := iommufd.FindDevice(lab.Alone()[0])
@@ -278,7 +281,7 @@ func TestIncoherentKernel(t *testing.T) {
 	t.Log(err)
 }
 
-// refused has the host refuse the machine's devices, with what to do, and nothing left.
+// refused checks that the host refuses the machine's devices with advice, and leaves no object.
 func refused(t *testing.T, says string) {
 	t.Helper()
 	needsLab(t)
@@ -331,7 +334,7 @@ func TestKernelRefusals(t *testing.T) {
 	}
 }
 
-// Whatever is under way: when the host is closed nothing of it is left in the kernel, and the devices can be had again.
+// Close leaves no object in the kernel, and the devices can be added again.
 func TestKernelGivesEverythingBack(t *testing.T) {
 	for range 3 {
 		r := newKernelRig(t)
@@ -350,7 +353,7 @@ func TestKernelGivesEverythingBack(t *testing.T) {
 	}
 }
 
-// A table is of a group, and the guest has one for each device.
+// The kernel attaches whole IOMMU groups, so a device that shares its group is refused.
 func TestKernelSharedGroup(t *testing.T) {
 	r := newKernelRig(t)
 	siblings := lab.Siblings()
@@ -365,14 +368,14 @@ func TestKernelSharedGroup(t *testing.T) {
 	t.Log(err)
 }
 
-// Faults that come faster than they are taken away are lost, and it is known how many.
+// The kernel drops faults while its queue is full. The host counts them.
 func TestKernelCountsLostEvents(t *testing.T) {
 	r := newKernelRig(t)
 	hold := make(chan struct{})
 	r.host.Events(func(smmuv3.Event) { <-hold })
 	st, err := r.host.Attach(sid, r.ends[0])
 	require.NoError(t, err)
-	require.NoError(t, st.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: ram})) // a CD that is not valid
+	require.NoError(t, st.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: ram})) // CD.V = 0
 	const rounds = 3
 	for range rounds {
 		require.NoError(t, r.devices[r.ends[0]].Store(0, 0, edu.BufferSize))

@@ -1,7 +1,7 @@
-// Package uapi is the part of Linux's interface to iommufd and to VFIO devices that package iommufd uses: the requests
-// and their structures, and no behaviour.
+// Package uapi mirrors the part of Linux's user interface to iommufd and VFIO devices that package
+// iommufd uses: requests and their structures. It has no behaviour.
 //
-// It mirrors include/uapi/linux/iommufd.h and include/uapi/linux/vfio.h of Linux 7.3. Names are the kernel's, in Go's
-// spelling; padding and what is never used has none. Structures are those of 64-bit machines, where a pointer is as wide
-// as the u64 that the kernel takes it in.
+// The sources are include/uapi/linux/iommufd.h and include/uapi/linux/vfio.h of Linux 7.3. Names are the
+// kernel's in Go's spelling. Padding and unused fields have no name. The structures are those of 64-bit
+// machines: a pointer stands for the kernel's u64.
 package uapi

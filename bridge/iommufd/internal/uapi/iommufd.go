@@ -7,7 +7,8 @@ import (
 	"unsafe"
 )
 
-// Requests of /dev/iommu: _IO(';', number), which has neither size nor direction. Each structure begins with its size.
+// Requests of /dev/iommu, from enum iommufd_cmd of linux/iommufd.h: _IO(';', number), which encodes
+// neither size nor direction. Each structure begins with its size.
 const (
 	IOMMUDestroy        = 0x3b80
 	IOMMUIOASAlloc      = 0x3b81
@@ -21,14 +22,14 @@ const (
 	IOMMUVEventQAlloc   = 0x3b93
 )
 
-// Destroy is struct iommu_destroy.
+// Destroy mirrors struct iommu_destroy of linux/iommufd.h.
 type Destroy struct {
 	_    structs.HostLayout
 	Size uint32
 	ID   uint32
 }
 
-// IOASAlloc is struct iommu_ioas_alloc.
+// IOASAlloc mirrors struct iommu_ioas_alloc of linux/iommufd.h.
 type IOASAlloc struct {
 	_     structs.HostLayout
 	Size  uint32
@@ -36,14 +37,14 @@ type IOASAlloc struct {
 	OutID uint32
 }
 
-// Flags of IOASMap.
+// Flags of IOASMap, from enum iommufd_ioas_map_flags.
 const (
 	MapFixedIOVA = 1 << 0
 	MapWriteable = 1 << 1
 	MapReadable  = 1 << 2
 )
 
-// IOASMap is struct iommu_ioas_map.
+// IOASMap mirrors struct iommu_ioas_map of linux/iommufd.h.
 type IOASMap struct {
 	_      structs.HostLayout
 	Size   uint32
@@ -55,22 +56,23 @@ type IOASMap struct {
 	IOVA   uint64
 }
 
-// IOASUnmap is struct iommu_ioas_unmap.
+// IOASUnmap mirrors struct iommu_ioas_unmap of linux/iommufd.h.
 type IOASUnmap struct {
 	_      structs.HostLayout
 	Size   uint32
 	IOASID uint32
 	IOVA   uint64
-	Length uint64 // in: bytes; out: bytes unmapped
+	Length uint64 // in: number of bytes; out: number of unmapped bytes
 }
 
-// HWPTAllocNestParent is a flag of HWPTAlloc.
+// HWPTAllocNestParent is a flag of HWPTAlloc, from enum iommufd_hwpt_alloc_flags.
 const HWPTAllocNestParent = 1 << 0
 
-// HWPTDataARMSMMUv3 is the DataType of an HWPTAlloc with HWPTARMSMMUv3.
+// HWPTDataARMSMMUv3 is the DataType of an HWPTAlloc whose Data is an HWPTARMSMMUv3, from enum
+// iommu_hwpt_data_type.
 const HWPTDataARMSMMUv3 = 2
 
-// HWPTAlloc is struct iommu_hwpt_alloc.
+// HWPTAlloc mirrors struct iommu_hwpt_alloc of linux/iommufd.h.
 type HWPTAlloc struct {
 	_        structs.HostLayout
 	Size     uint32
@@ -86,28 +88,30 @@ type HWPTAlloc struct {
 	_        uint32
 }
 
-// HWPTARMSMMUv3 is struct iommu_hwpt_arm_smmuv3: the first two double-words of a Stream Table Entry.
+// HWPTARMSMMUv3 mirrors struct iommu_hwpt_arm_smmuv3 of linux/iommufd.h: the first two
+// double-words of an STE.
 type HWPTARMSMMUv3 struct {
 	_   structs.HostLayout
 	STE [2]uint64
 }
 
-// Values of HWInfo.OutDataType: the IOMMU's driver tells nothing of it, or has filled an HWInfoARMSMMUv3.
+// Values of HWInfo.OutDataType, from enum iommu_hw_info_type.
 const (
-	HWInfoTypeNone      = 0
-	HWInfoTypeARMSMMUv3 = 2
+	HWInfoTypeNone      = 0 // the driver reports nothing
+	HWInfoTypeARMSMMUv3 = 2 // Data is an HWInfoARMSMMUv3
 )
 
-// HWCapPCIATSNotSupported is a bit of HWInfo.OutCapabilities. Older kernels do not know it, and say nothing.
+// HWCapPCIATSNotSupported is a bit of HWInfo.OutCapabilities, from enum iommufd_hw_capabilities. Kernels
+// before 7.1 never set it.
 const HWCapPCIATSNotSupported = 1 << 3
 
-// HWInfo is struct iommu_hw_info.
+// HWInfo mirrors struct iommu_hw_info of linux/iommufd.h.
 type HWInfo struct {
 	_               structs.HostLayout
 	Size            uint32
 	Flags           uint32
 	DevID           uint32
-	DataLen         uint32 // in: bytes at Data; out: bytes that the kernel has
+	DataLen         uint32 // in: size of Data; out: size of the kernel's structure
 	Data            unsafe.Pointer
 	OutDataType     uint32
 	OutMaxPASIDLog2 uint8
@@ -115,10 +119,12 @@ type HWInfo struct {
 	OutCapabilities uint64
 }
 
-// HWInfoErrataRepeatTLBICFGI is a flag of HWInfoARMSMMUv3: invalidations, with the SYNC after them, are to be issued twice.
+// HWInfoErrataRepeatTLBICFGI is a flag of HWInfoARMSMMUv3, from Linux 7.3 on: TLBI and CFGI commands, with
+// the SYNC after them, must be issued twice.
 const HWInfoErrataRepeatTLBICFGI = 1 << 0
 
-// HWInfoARMSMMUv3 is struct iommu_hw_info_arm_smmuv3: the registers as the hardware has them.
+// HWInfoARMSMMUv3 mirrors struct iommu_hw_info_arm_smmuv3 of linux/iommufd.h: the hardware's
+// registers.
 type HWInfoARMSMMUv3 struct {
 	_     structs.HostLayout
 	Flags uint32
@@ -128,25 +134,26 @@ type HWInfoARMSMMUv3 struct {
 	AIDR  uint32
 }
 
-// InvalidateDataARMSMMUv3 is the DataType of an HWPTInvalidate whose entries are commands of 16 bytes.
+// InvalidateDataARMSMMUv3 is the DataType of an HWPTInvalidate whose entries are commands of 16 bytes. It
+// is IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3.
 const InvalidateDataARMSMMUv3 = 1
 
-// HWPTInvalidate is struct iommu_hwpt_invalidate.
+// HWPTInvalidate mirrors struct iommu_hwpt_invalidate of linux/iommufd.h.
 type HWPTInvalidate struct {
 	_        structs.HostLayout
 	Size     uint32
-	HWPTID   uint32 // or a vIOMMU
+	HWPTID   uint32 // an HWPT or a vIOMMU
 	Data     unsafe.Pointer
 	DataType uint32
 	EntryLen uint32
-	EntryNum uint32 // in: entries at Data; out: entries handled, which is not to be believed after an error
+	EntryNum uint32 // in: number of entries; out: number of handled entries, not exact after an error
 	_        uint32
 }
 
-// VIOMMUTypeARMSMMUv3 is a Type of VIOMMUAlloc.
+// VIOMMUTypeARMSMMUv3 is a Type of VIOMMUAlloc, from enum iommu_viommu_type.
 const VIOMMUTypeARMSMMUv3 = 1
 
-// VIOMMUAlloc is struct iommu_viommu_alloc.
+// VIOMMUAlloc mirrors struct iommu_viommu_alloc of linux/iommufd.h.
 type VIOMMUAlloc struct {
 	_       structs.HostLayout
 	Size    uint32
@@ -160,20 +167,20 @@ type VIOMMUAlloc struct {
 	Data    unsafe.Pointer
 }
 
-// VDeviceAlloc is struct iommu_vdevice_alloc.
+// VDeviceAlloc mirrors struct iommu_vdevice_alloc of linux/iommufd.h.
 type VDeviceAlloc struct {
 	_        structs.HostLayout
 	Size     uint32
 	VIOMMUID uint32
 	DevID    uint32
 	OutID    uint32
-	VirtID   uint64 // the StreamID that the guest has for the device
+	VirtID   uint64 // the guest's StreamID
 }
 
-// VEventQTypeARMSMMUv3 is a Type of VEventQAlloc.
+// VEventQTypeARMSMMUv3 is a Type of VEventQAlloc, from enum iommu_veventq_type.
 const VEventQTypeARMSMMUv3 = 1
 
-// VEventQAlloc is struct iommu_veventq_alloc.
+// VEventQAlloc mirrors struct iommu_veventq_alloc of linux/iommufd.h.
 type VEventQAlloc struct {
 	_        structs.HostLayout
 	Size     uint32
@@ -186,14 +193,16 @@ type VEventQAlloc struct {
 	_        uint32
 }
 
-// VEventFlagLostEvents is a flag in the header of a vEVENT that stands for events lost, and that no data follows.
+// VEventFlagLostEvents is a flag of VEventHeader, from enum iommu_veventq_flag: the header reports lost
+// events, and no data follows it.
 const VEventFlagLostEvents = 1 << 0
 
-// VEventHeader is struct iommufd_vevent_header. For an SMMUv3 the 32 bytes of an event record follow.
+// VEventHeader mirrors struct iommufd_vevent_header of linux/iommufd.h. An SMMUv3's event record of 32
+// bytes follows it, which is struct iommu_vevent_arm_smmuv3.
 type VEventHeader struct {
 	_        structs.HostLayout
 	Flags    uint32
-	Sequence uint32 // 0 to MaxVEventSequence, and then 0 again
+	Sequence uint32 // 0 to MaxVEventSequence, then 0 again
 }
 
 // MaxVEventSequence is the largest VEventHeader.Sequence.

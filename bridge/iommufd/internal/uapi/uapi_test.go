@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// The sizes are those that a C compiler gives the structures of the headers.
+// The sizes are those of the C structures.
 func TestSizes(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
@@ -36,7 +36,7 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// Offsets of what is not in the order of its declaration for anyone to see: what follows padding, and outputs.
+// The offsets are those of the C structures, for fields behind padding and for outputs.
 func TestOffsets(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
@@ -69,7 +69,7 @@ func TestOffsets(t *testing.T) {
 	}
 }
 
-// The numbers are those of enum iommufd_cmd and, for VFIO, those beside VFIO_BASE, under the type ';'.
+// The numbers are those of enum iommufd_cmd, and VFIO_BASE plus 18 to 20. The type is ';'.
 func TestRequests(t *testing.T) {
 	io := func(nr uintptr) uintptr { return ';'<<8 | nr }
 	for nr, got := range map[uintptr]uintptr{

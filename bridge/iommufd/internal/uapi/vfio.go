@@ -7,15 +7,16 @@ import (
 	"unsafe"
 )
 
-// Requests of a VFIO device's character device: _IO(';', 100 + number). Each structure begins with its size.
+// Requests of a VFIO device's character device, from linux/vfio.h: _IO(';', VFIO_BASE + number), where
+// VFIO_BASE is 100. Each structure begins with its size.
 const (
 	VFIODeviceBindIOMMUFD     = 0x3b76
 	VFIODeviceAttachIOMMUFDPT = 0x3b77
 	VFIODeviceDetachIOMMUFDPT = 0x3b78
 )
 
-// BindIOMMUFD is struct vfio_device_bind_iommufd, without the token that only virtual functions of a device bound to
-// vfio-pci need.
+// BindIOMMUFD mirrors struct vfio_device_bind_iommufd of linux/vfio.h, without the token that only
+// virtual functions need.
 type BindIOMMUFD struct {
 	_        structs.HostLayout
 	ArgSz    uint32
@@ -24,7 +25,7 @@ type BindIOMMUFD struct {
 	OutDevID uint32
 }
 
-// AttachIOMMUFDPT is struct vfio_device_attach_iommufd_pt, up to the PASID that is never used.
+// AttachIOMMUFDPT mirrors struct vfio_device_attach_iommufd_pt of linux/vfio.h, without the PASID.
 type AttachIOMMUFDPT struct {
 	_     structs.HostLayout
 	ArgSz uint32
@@ -32,14 +33,14 @@ type AttachIOMMUFDPT struct {
 	PTID  uint32
 }
 
-// DetachIOMMUFDPT is struct vfio_device_detach_iommufd_pt, up to the PASID that is never used.
+// DetachIOMMUFDPT mirrors struct vfio_device_detach_iommufd_pt of linux/vfio.h, without the PASID.
 type DetachIOMMUFDPT struct {
 	_     structs.HostLayout
 	ArgSz uint32
 	Flags uint32
 }
 
-// SizeOf is the size of a structure, as the structure itself says it to the kernel.
+// SizeOf returns the size of a structure, for its own size field.
 func SizeOf[T any]() uint32 {
 	var t T
 	return uint32(unsafe.Sizeof(t))
