@@ -103,46 +103,103 @@ const (
 	numIDFields
 )
 
-// The identification registers as rows of idFields name them: 0 to 5 are IDR0
-// to IDR5.
+// The registers that fields stand in: 0 to 5 are IDR0 to IDR5.
 const (
 	regIIDR = 6
 	regAIDR = 7
 )
 
+// idRow is a field of the ID registers. Its place is in the register.
 type idRow struct {
-	name          string
-	reg, lo, wide uint8
+	reg uint8
+	row
 }
 
 var idFields = [numIDFields]idRow{
-	S2P: {"S2P", 0, 0, 1}, S1P: {"S1P", 0, 1, 1}, TTF: {"TTF", 0, 2, 2}, COHACC: {"COHACC", 0, 4, 1},
-	BTM: {"BTM", 0, 5, 1}, HTTU: {"HTTU", 0, 6, 2}, DORMHINT: {"DORMHINT", 0, 8, 1}, Hyp: {"Hyp", 0, 9, 1},
-	ATS: {"ATS", 0, 10, 1}, NS1ATS: {"NS1ATS", 0, 11, 1}, ASID16: {"ASID16", 0, 12, 1}, MSI: {"MSI", 0, 13, 1},
-	SEV: {"SEV", 0, 14, 1}, ATOS: {"ATOS", 0, 15, 1}, PRI: {"PRI", 0, 16, 1}, VMW: {"VMW", 0, 17, 1},
-	VMID16: {"VMID16", 0, 18, 1}, CD2L: {"CD2L", 0, 19, 1}, VATOS: {"VATOS", 0, 20, 1}, TTENDIAN: {"TTENDIAN", 0, 21, 2},
-	ATSRECERR: {"ATSRECERR", 0, 23, 1}, StallModel: {"STALL_MODEL", 0, 24, 2}, TermModel: {"TERM_MODEL", 0, 26, 1},
-	STLevel: {"ST_LEVEL", 0, 27, 2}, RMEImpl: {"RME_IMPL", 0, 30, 1},
+	// IDR0 (§6.3.1).
+	S2P:        {0, row{name: "S2P", place: 0 + wide, mean: noOrYes}},
+	S1P:        {0, row{name: "S1P", place: 1 + wide, mean: noOrYes}},
+	TTF:        {0, row{name: "TTF", place: 2 + 2*wide, mean: oneOf("none", "AArch32", "AArch64", "AArch32 and AArch64")}},
+	COHACC:     {0, row{name: "COHACC", place: 4 + wide, mean: noOrYes}},
+	BTM:        {0, row{name: "BTM", place: 5 + wide, mean: noOrYes}},
+	HTTU:       {0, row{name: "HTTU", place: 6 + 2*wide, mean: oneOf("none", "Access flag", "Access flag and dirty state", "Access flag, also of tables, and dirty state")}},
+	DORMHINT:   {0, row{name: "DORMHINT", place: 8 + wide, mean: noOrYes}},
+	Hyp:        {0, row{name: "Hyp", place: 9 + wide, mean: noOrYes}},
+	ATS:        {0, row{name: "ATS", place: 10 + wide, mean: noOrYes}},
+	NS1ATS:     {0, row{name: "NS1ATS", place: 11 + wide, mean: noOrYes}},
+	ASID16:     {0, row{name: "ASID16", place: 12 + wide, mean: noOrYes}},
+	MSI:        {0, row{name: "MSI", place: 13 + wide, mean: noOrYes}},
+	SEV:        {0, row{name: "SEV", place: 14 + wide, mean: noOrYes}},
+	ATOS:       {0, row{name: "ATOS", place: 15 + wide, mean: noOrYes}},
+	PRI:        {0, row{name: "PRI", place: 16 + wide, mean: noOrYes}},
+	VMW:        {0, row{name: "VMW", place: 17 + wide, mean: noOrYes}},
+	VMID16:     {0, row{name: "VMID16", place: 18 + wide, mean: noOrYes}},
+	CD2L:       {0, row{name: "CD2L", place: 19 + wide, mean: noOrYes}},
+	VATOS:      {0, row{name: "VATOS", place: 20 + wide, mean: noOrYes}},
+	TTENDIAN:   {0, row{name: "TTENDIAN", place: 21 + 2*wide, mean: oneOf("mixed", "reserved", "little-endian", "big-endian")}},
+	ATSRECERR:  {0, row{name: "ATSRECERR", place: 23 + wide, mean: noOrYes}},
+	StallModel: {0, row{name: "STALL_MODEL", place: 24 + 2*wide, mean: oneOf("stall and terminate", "terminate only", "stall only", "reserved")}},
+	TermModel:  {0, row{name: "TERM_MODEL", place: 26 + wide, mean: oneOf("abort, or read zero and ignore writes", "abort only")}},
+	STLevel:    {0, row{name: "ST_LEVEL", place: 27 + 2*wide, mean: oneOf("linear", "linear and two-level", "reserved", "reserved")}},
+	RMEImpl:    {0, row{name: "RME_IMPL", place: 30 + wide, mean: noOrYes}},
 
-	SIDSIZE: {"SIDSIZE", 1, 0, 6}, SSIDSIZE: {"SSIDSIZE", 1, 6, 5}, PRIQS: {"PRIQS", 1, 11, 5}, EVENTQS: {"EVENTQS", 1, 16, 5},
-	CMDQS: {"CMDQS", 1, 21, 5}, AttrPermsOvr: {"ATTR_PERMS_OVR", 1, 26, 1}, AttrTypesOvr: {"ATTR_TYPES_OVR", 1, 27, 1},
-	REL: {"REL", 1, 28, 1}, QueuesPreset: {"QUEUES_PRESET", 1, 29, 1}, TablesPreset: {"TABLES_PRESET", 1, 30, 1}, ECMDQ: {"ECMDQ", 1, 31, 1},
+	// IDR1 (§6.3.2).
+	SIDSIZE:      {1, row{name: "SIDSIZE", place: 0 + 6*wide, mean: func(v uint64) string { return fmt.Sprintf("%d bits of StreamID", v) }}},
+	SSIDSIZE:     {1, row{name: "SSIDSIZE", place: 6 + 5*wide, mean: substreamBits}},
+	PRIQS:        {1, row{name: "PRIQS", place: 11 + 5*wide, mean: entries}},
+	EVENTQS:      {1, row{name: "EVENTQS", place: 16 + 5*wide, mean: entries}},
+	CMDQS:        {1, row{name: "CMDQS", place: 21 + 5*wide, mean: entries}},
+	AttrPermsOvr: {1, row{name: "ATTR_PERMS_OVR", place: 26 + wide, mean: noOrYes}},
+	AttrTypesOvr: {1, row{name: "ATTR_TYPES_OVR", place: 27 + wide, mean: noOrYes}},
+	REL:          {1, row{name: "REL", place: 28 + wide, mean: noOrYes}},
+	QueuesPreset: {1, row{name: "QUEUES_PRESET", place: 29 + wide, mean: noOrYes}},
+	TablesPreset: {1, row{name: "TABLES_PRESET", place: 30 + wide, mean: noOrYes}},
+	ECMDQ:        {1, row{name: "ECMDQ", place: 31 + wide, mean: noOrYes}},
 
-	BAVATOS: {"BA_VATOS", 2, 0, 10},
+	// IDR2 (§6.3.3).
+	BAVATOS: {2, row{name: "BA_VATOS", place: 0 + 10*wide}},
 
-	HAD: {"HAD", 3, 2, 1}, PBHA: {"PBHA", 3, 3, 1}, XNX: {"XNX", 3, 4, 1}, PPS: {"PPS", 3, 5, 1}, MPAM: {"MPAM", 3, 7, 1},
-	FWB: {"FWB", 3, 8, 1}, STT: {"STT", 3, 9, 1}, RIL: {"RIL", 3, 10, 1}, BBML: {"BBML", 3, 11, 2}, E0PD: {"E0PD", 3, 13, 1},
-	PTWNNC: {"PTWNNC", 3, 14, 1}, DPT: {"DPT", 3, 15, 1}, PASIDTT: {"PASIDTT", 3, 16, 1}, EPAN: {"EPAN", 3, 17, 1},
-	S1PI: {"S1PI", 3, 18, 1}, S2PI: {"S2PI", 3, 19, 1}, S2PO: {"S2PO", 3, 20, 1}, THE: {"THE", 3, 21, 1},
-	MTEPERM: {"MTEPERM", 3, 22, 1}, AIE: {"AIE", 3, 23, 1},
+	// IDR3 (§6.3.4).
+	HAD:     {3, row{name: "HAD", place: 2 + wide, mean: noOrYes}},
+	PBHA:    {3, row{name: "PBHA", place: 3 + wide, mean: noOrYes}},
+	XNX:     {3, row{name: "XNX", place: 4 + wide, mean: noOrYes}},
+	PPS:     {3, row{name: "PPS", place: 5 + wide, mean: noOrYes}},
+	MPAM:    {3, row{name: "MPAM", place: 7 + wide, mean: noOrYes}},
+	FWB:     {3, row{name: "FWB", place: 8 + wide, mean: noOrYes}},
+	STT:     {3, row{name: "STT", place: 9 + wide, mean: noOrYes}},
+	RIL:     {3, row{name: "RIL", place: 10 + wide, mean: noOrYes}},
+	BBML:    {3, row{name: "BBML", place: 11 + 2*wide, mean: oneOf("level 0", "level 1", "level 2", "reserved")}},
+	E0PD:    {3, row{name: "E0PD", place: 13 + wide, mean: noOrYes}},
+	PTWNNC:  {3, row{name: "PTWNNC", place: 14 + wide, mean: noOrYes}},
+	DPT:     {3, row{name: "DPT", place: 15 + wide, mean: noOrYes}},
+	PASIDTT: {3, row{name: "PASIDTT", place: 16 + wide, mean: noOrYes}},
+	EPAN:    {3, row{name: "EPAN", place: 17 + wide, mean: noOrYes}},
+	S1PI:    {3, row{name: "S1PI", place: 18 + wide, mean: noOrYes}},
+	S2PI:    {3, row{name: "S2PI", place: 19 + wide, mean: noOrYes}},
+	S2PO:    {3, row{name: "S2PO", place: 20 + wide, mean: noOrYes}},
+	THE:     {3, row{name: "THE", place: 21 + wide, mean: noOrYes}},
+	MTEPERM: {3, row{name: "MTEPERM", place: 22 + wide, mean: noOrYes}},
+	AIE:     {3, row{name: "AIE", place: 23 + wide, mean: noOrYes}},
 
-	OAS: {"OAS", 5, 0, 3}, GRAN4K: {"GRAN4K", 5, 4, 1}, GRAN16K: {"GRAN16K", 5, 5, 1}, GRAN64K: {"GRAN64K", 5, 6, 1},
-	DS: {"DS", 5, 7, 1}, D128: {"D128", 5, 8, 1}, VAX: {"VAX", 5, 10, 2}, StallMax: {"STALL_MAX", 5, 16, 16},
+	// IDR5 (§6.3.6).
+	OAS:      {5, row{name: "OAS", place: 0 + 3*wide, mean: addressSize}},
+	GRAN4K:   {5, row{name: "GRAN4K", place: 4 + wide, mean: noOrYes}},
+	GRAN16K:  {5, row{name: "GRAN16K", place: 5 + wide, mean: noOrYes}},
+	GRAN64K:  {5, row{name: "GRAN64K", place: 6 + wide, mean: noOrYes}},
+	DS:       {5, row{name: "DS", place: 7 + wide, mean: noOrYes}},
+	D128:     {5, row{name: "D128", place: 8 + wide, mean: noOrYes}},
+	VAX:      {5, row{name: "VAX", place: 10 + 2*wide, mean: oneOf("48-bit addresses", "52-bit addresses", "56-bit addresses", "reserved")}},
+	StallMax: {5, row{name: "STALL_MAX", place: 16 + 16*wide}},
 
-	Implementer: {"Implementer", regIIDR, 0, 12}, Revision: {"Revision", regIIDR, 12, 4},
-	Variant: {"Variant", regIIDR, 16, 4}, ProductID: {"ProductID", regIIDR, 20, 12},
+	// IIDR (§6.3.7).
+	Implementer: {regIIDR, row{name: "Implementer", place: 0 + 12*wide}},
+	Revision:    {regIIDR, row{name: "Revision", place: 12 + 4*wide}},
+	Variant:     {regIIDR, row{name: "Variant", place: 16 + 4*wide}},
+	ProductID:   {regIIDR, row{name: "ProductID", place: 20 + 12*wide}},
 
-	ArchMinor: {"ArchMinor", regAIDR, 0, 4}, ArchMajor: {"ArchMajor", regAIDR, 4, 4},
+	// AIDR (§6.3.8).
+	ArchMinor: {regAIDR, row{name: "ArchMinor", place: 0 + 4*wide, mean: func(v uint64) string { return fmt.Sprintf("SMMUv3.%d", v) }}},
+	ArchMajor: {regAIDR, row{name: "ArchMajor", place: 4 + 4*wide}},
 }
 
 // IDFields lists every field, in the order of the registers and of the bits in
@@ -165,7 +222,18 @@ func (f IDField) row() *idRow {
 
 var noField idRow
 
-// String is the specification's name of the field, without its register.
+func entries(v uint64) string { return fmt.Sprintf("up to %d entries", uint64(1)<<v) }
+
+func substreamBits(v uint64) string {
+	if v == 0 {
+		return "no substreams"
+	}
+	return fmt.Sprintf("%d bits of SubstreamID", v)
+}
+
+var noOrYes = oneOf("no", "yes")
+
+// String returns the specification's name of the field, without its register.
 func (f IDField) String() string {
 	if f >= numIDFields {
 		return fmt.Sprintf("IDField(%d)", uint8(f))
@@ -173,8 +241,10 @@ func (f IDField) String() string {
 	return idFields[f].name
 }
 
-// Register names the register that the field stands in: "IDR0" to "IDR5",
-// "IIDR" or "AIDR".
+// MarshalText returns what String returns.
+func (f IDField) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+
+// Register returns the name of the field's register: "IDR0" to "IDR5", "IIDR" or "AIDR".
 func (f IDField) Register() string {
 	switch r := f.row().reg; r {
 	case regIIDR:
@@ -186,11 +256,25 @@ func (f IDField) Register() string {
 	}
 }
 
-// Max is the largest value that fits into the field.
-func (f IDField) Max() uint32 { return 1<<f.row().wide - 1 }
+// Bits returns the field's last and first bit in its register.
+func (f IDField) Bits() (hi, lo uint) {
+	p := f.row().place
+	return max(p.hi(), p.lo()), p.lo()
+}
 
-func (r *IDRegs) word(f IDField) *uint32 {
-	switch reg := f.row().reg; reg {
+// Max returns the largest value that fits into the field.
+func (f IDField) Max() uint32 { return 1<<f.row().width() - 1 }
+
+// Meaning says what a value of the field means. It is "" for plain numbers.
+func (f IDField) Meaning(v uint32) string {
+	if mean := f.row().mean; mean != nil {
+		return mean(uint64(v))
+	}
+	return ""
+}
+
+func (r *IDRegs) word(reg uint8) *uint32 {
+	switch reg {
 	case regIIDR:
 		return &r.IIDR
 	case regAIDR:
@@ -203,16 +287,17 @@ func (r *IDRegs) word(f IDField) *uint32 {
 // Get returns the value of a field.
 func (r IDRegs) Get(f IDField) uint32 {
 	d := f.row()
-	return uint32(bits(uint64(*r.word(f)), uint(d.lo), uint(d.wide)))
+	return uint32(d.of(uint64(*r.word(d.reg))))
 }
 
 // Has reports whether a field is other than zero.
 func (r IDRegs) Has(f IDField) bool { return r.Get(f) != 0 }
 
-// Set replaces the value of a field, cut to the field's width.
+// Set sets a field to v, cut to the field's width.
 func (r *IDRegs) Set(f IDField, v uint32) {
-	d, w := f.row(), r.word(f)
-	*w = uint32(setBits(uint64(*w), uint(d.lo), uint(d.wide), uint64(v)))
+	d := f.row()
+	w := r.word(d.reg)
+	*w = uint32(d.in(uint64(*w), uint64(v)))
 }
 
 // Values of IDR0.TTF.
@@ -272,6 +357,3 @@ func (r IDRegs) OutputMask() uint64 { return 1<<r.OutputBits() - 1 }
 // Version is the architecture version that AIDR promises, 0 for SMMUv3.0 to 4
 // for SMMUv3.4.
 func (r IDRegs) Version() uint32 { return r.Get(ArchMinor) }
-
-// MarshalText is String.
-func (f IDField) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
