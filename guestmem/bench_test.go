@@ -39,7 +39,7 @@ func BenchmarkWriteAt(b *testing.B) {
 	}
 }
 
-// Accesses on several cores must not slow each other down.
+// BenchmarkReadAtParallel shows that accesses on several cores do not slow each other down.
 func BenchmarkReadAtParallel(b *testing.B) {
 	m := benchSlots(b)
 	b.RunParallel(func(pb *testing.PB) {
@@ -64,5 +64,49 @@ func BenchmarkSnapshot(b *testing.B) {
 				v.Release()
 			}
 		})
+	}
+}
+
+// BenchmarkTracked compares writes through a Tracked with those to its Slots.
+func BenchmarkTracked(b *testing.B) {
+	slots := newSlots(b, Slot{GPA: 0x4000_0000, Mem: make([]byte, 1<<20)})
+	for _, n := range []int{8, 4096} {
+		for _, c := range []struct {
+			name string
+			mem  func(b *testing.B) Memory
+		}{
+			{"slots", func(*testing.B) Memory { return slots }},
+			{"without an account", func(b *testing.B) Memory { return benchTracked(b, slots) }},
+			{"with an account", func(b *testing.B) Memory { m := benchTracked(b, slots); m.NewAccount(); return m }},
+		} {
+			b.Run(fmt.Sprintf("%d/%s", n, c.name), func(b *testing.B) {
+				m, p := c.mem(b), make([]byte, n)
+				b.SetBytes(int64(n))
+				b.ReportAllocs()
+				for b.Loop() {
+					_ = m.WriteAt(p, 0x4000_1000)
+				}
+			})
+		}
+	}
+}
+
+func benchTracked(b *testing.B, m Mapper) *Tracked {
+	t, err := NewTracked(m)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return t
+}
+
+// BenchmarkNewAccount is a round that finds 1 GiB of dirty memory.
+func BenchmarkNewAccount(b *testing.B) {
+	m := benchTracked(b, newSlots(b, Slot{GPA: 0x4000_0000, Mem: make([]byte, 8)}))
+	m.NewAccount()
+	for b.Loop() {
+		m.account.Load().mark(0x4000_0000, 1<<30)
+		if m.NewAccount().Pages() != 1<<18 {
+			b.Fatal("wrong number of pages")
+		}
 	}
 }

@@ -6,8 +6,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 )
 
-// A VMM that has the guest's memory in two mappings, of which the second may be
-// unplugged.
+// A VMM has the guest's memory in two mappings, and unplugs the second.
 func ExampleSlots() {
 	low, high := make([]byte, 64<<10), make([]byte, 64<<10)
 
@@ -22,7 +21,7 @@ func ExampleSlots() {
 	if err := mem.Remove(0x4001_0000); err != nil {
 		fmt.Println(err)
 	}
-	// Nobody uses high any more: it can be unmapped.
+	// No device accesses high any more: it can be unmapped.
 	fmt.Println(mem.WriteAt([]byte("across"), 0x4000_fffd))
 
 	// Output:
@@ -30,7 +29,7 @@ func ExampleSlots() {
 	// guestmem: write of 6 bytes at 0x40010000: no guest memory
 }
 
-// A structure that is checked and then used is read once.
+// A device reads a guest structure once, checks the copy, and uses the copy.
 func ExampleSnapshot() {
 	var guest guestmem.Fake
 	guest.SetWords(0x1000, 0xcafe)
@@ -41,15 +40,15 @@ func ExampleSnapshot() {
 		return
 	}
 	defer v.Release()
-	guest.SetWords(0x1000, 0xdead) // too late
+	guest.SetWords(0x1000, 0xdead) // has no effect on the copy
 	fmt.Printf("%#x\n", v.Words()[0])
 
 	// Output:
 	// 0xcafe
 }
 
-// A VMM moves a guest whose devices go on writing. The hypervisor's log of the vCPUs' stores is
-// read along with each account; this example has none.
+// A VMM migrates a guest whose devices go on writing. In each round it also reads the hypervisor's
+// log of the vCPUs' stores, which this example leaves out.
 func ExampleTracked() {
 	const base, size = 0x4000_0000, 1 << 20
 	var slots guestmem.Slots
@@ -70,17 +69,17 @@ func ExampleTracked() {
 		}
 	}
 
-	mem.NewAccount() // round 0: all of it
+	mem.NewAccount() // round 0: copy all memory
 	send(guestmem.Range{GPA: base, Len: size})
 	_ = mem.WriteAt([]byte("a block of the disk"), 0x4000_1ff8)
 
-	for r := range mem.NewAccount().Ranges() { // round 1, and others until little is left
+	for r := range mem.NewAccount().Ranges() { // round n: copy what was written since
 		fmt.Println("round 1:", r)
 		send(r)
 	}
 	_ = mem.WriteAt([]byte("an event record"), 0x4008_0000)
 
-	// The last round: the vCPUs and the endpoints stand still, and vsmmu.Device.Save has returned.
+	// Last round: the vCPUs and endpoints are stopped, and vsmmu.Device.Save has returned.
 	for r := range mem.Stop().Ranges() {
 		fmt.Println("last round:", r)
 		send(r)

@@ -57,9 +57,9 @@ type Section struct {
 // there were too many sections.
 func (s Section) Place() uint { return s.place }
 
-// Epoch returns the number of drains that had begun when the section took its place. What was looked
-// up in a section with a place may be used in other sections of the same epoch without another
-// lookup: an updater's Drain waits for all of them.
+// Epoch returns the number of drains that had begun when the section took its place. What one
+// section with a place looked up, others of the same epoch may use without a lookup of their own: an
+// updater's Drain waits for all of them.
 func (s Section) Epoch() uint64 { return s.epoch }
 
 // Enter begins a section. Sections may nest.

@@ -11,15 +11,15 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// repeat has goroutines repeat a step, until it says that it is no use or stop is called, which
-// waits for them.
+// repeat runs step again and again in each of some goroutines, until step returns false or stop is
+// called. stop waits for the goroutines.
 func repeat(goroutines int, step func() bool) (stop func()) {
 	var wg sync.WaitGroup
 	var stopped atomic.Bool
 	for range goroutines {
 		wg.Go(func() {
 			for !stopped.Load() && step() {
-				runtime.Gosched() // who waits would get a few processors only every 10 ms
+				runtime.Gosched() // or waiters would get a processor only every 10 ms
 			}
 		})
 	}
@@ -29,7 +29,7 @@ func repeat(goroutines int, step func() bool) (stop func()) {
 	}
 }
 
-// drained starts a drain and returns what says that it is over.
+// drained starts a drain, and returns a flag that becomes true when it is over.
 func drained(s *Sections) *atomic.Bool {
 	over := new(atomic.Bool)
 	go func() {
@@ -40,8 +40,7 @@ func drained(s *Sections) *atomic.Bool {
 	return over
 }
 
-// settle lets the bubble's time go on until over; the bubble sees to it that
-// this ends, by a deadlock if need be.
+// settle advances the bubble's time until over is true.
 func settle(over *atomic.Bool) {
 	for range 10000 {
 		if over.Load() {
@@ -50,13 +49,13 @@ func settle(over *atomic.Bool) {
 		synctest.Wait()
 		time.Sleep(time.Millisecond)
 	}
-	panic("it is never over")
+	panic("the drain does not end")
 }
 
-func TestDrainWaitsForSectionsFromBeforeAndNoOthers(t *testing.T) {
+func TestDrainWaitsForEarlierSectionsOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s Sections
-		for range 3 { // the phase turns each time
+		for range 3 { // each in another epoch
 			before := s.Enter()
 			over := drained(&s)
 			assert.False(t, over.Load())
@@ -68,7 +67,7 @@ func TestDrainWaitsForSectionsFromBeforeAndNoOthers(t *testing.T) {
 	})
 }
 
-func TestDrainWaitsForSectionsInsideOthers(t *testing.T) {
+func TestDrainWaitsForTheOuterOfNestedSections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s Sections
 		outer := s.Enter()
@@ -82,9 +81,8 @@ func TestDrainWaitsForSectionsInsideOthers(t *testing.T) {
 	})
 }
 
-// Who found an epoch, and then was held up until it had passed, is waited for
-// all the same.
-func TestDrainWaitsForStragglers(t *testing.T) {
+// A section may read an epoch and take its place, or be counted, after that epoch has ended.
+func TestDrainWaitsForSectionsMarkedWithAnEndedEpoch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s Sections
 		stale := s.epoch.Load()
@@ -99,17 +97,16 @@ func TestDrainWaitsForStragglers(t *testing.T) {
 		first.Leave()
 		settle(over)
 
-		crowd := Section{overflow: &s.overflow[1-s.epoch.Load()&1]}
-		crowd.overflow.Add(1)
+		late := Section{overflow: &s.overflow[1-s.epoch.Load()&1]}
+		late.overflow.Add(1)
 		over = drained(&s)
-		assert.False(t, over.Load(), "in the crowd")
-		crowd.Leave()
+		assert.False(t, over.Load(), "without a place")
+		late.Leave()
 		settle(over)
 	})
 }
 
-// More sections at a time than there are places.
-func TestDrainWaitsForTheCrowd(t *testing.T) {
+func TestDrainWaitsForSectionsWithoutAPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s Sections
 		for range 3 {
@@ -120,7 +117,7 @@ func TestDrainWaitsForTheCrowd(t *testing.T) {
 			over := drained(&s)
 			after := s.Enter()
 			for _, section := range before {
-				time.Sleep(time.Second) // the drain looks again and again
+				time.Sleep(time.Second) // the drain looks again meanwhile
 				assert.False(t, over.Load())
 				section.Leave()
 			}
@@ -134,8 +131,7 @@ func TestDrainWaitsForTheCrowd(t *testing.T) {
 	})
 }
 
-// A section that ends in another goroutine than it began in.
-func TestSectionsMayChangeHands(t *testing.T) {
+func TestSectionMayEndInAnotherGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s Sections
 		section := s.Enter()
@@ -146,8 +142,7 @@ func TestSectionsMayChangeHands(t *testing.T) {
 	})
 }
 
-// What is withdrawn before a drain is used by nobody after it: here a word that
-// is set to garbage when the drain is over.
+// Readers use a word that an updater replaces. The old word is set to garbage after the drain.
 func TestDrainIsAGracePeriod(t *testing.T) {
 	const rounds, good, gone = 2000, 1, 0
 	var s Sections
@@ -160,7 +155,7 @@ func TestDrainIsAGracePeriod(t *testing.T) {
 		v := current.Load()
 		for range 3 {
 			if v.Load() == gone {
-				return assert.Fail(t, "used after the drain")
+				return assert.Fail(t, "used after its grace period")
 			}
 		}
 		return true
@@ -172,7 +167,7 @@ func TestDrainIsAGracePeriod(t *testing.T) {
 	}
 }
 
-func TestPlacesAreOfOneSectionAtATime(t *testing.T) {
+func TestEachPlaceBelongsToOneSectionAtATime(t *testing.T) {
 	var s Sections
 	var all []Section
 	taken := map[uint]bool{}
@@ -183,12 +178,12 @@ func TestPlacesAreOfOneSectionAtATime(t *testing.T) {
 		taken[section.Place()] = true
 		all = append(all, section)
 	}
-	assert.EqualValues(t, Places, s.Enter().Place(), "one too many")
+	assert.EqualValues(t, Places, s.Enter().Place(), "no place is left")
 	all[7].Leave()
 	assert.Equal(t, all[7].Place(), s.Enter().Place())
 }
 
-func TestADrainEndsAnEpoch(t *testing.T) {
+func TestDrainEndsTheEpoch(t *testing.T) {
 	var s Sections
 	enter := func() uint64 {
 		section := s.Enter()
@@ -201,9 +196,9 @@ func TestADrainEndsAnEpoch(t *testing.T) {
 	assert.NotEqual(t, first, enter())
 }
 
-// The same as TestDrainIsAGracePeriod, for who does not look again in the same
-// epoch, but keeps what was found in the place.
-func TestDrainIsAGracePeriodForWhatIsKept(t *testing.T) {
+// As TestDrainIsAGracePeriod, with readers that look up once in an epoch and keep the result in
+// their place.
+func TestDrainIsAGracePeriodForCachedLookups(t *testing.T) {
 	const rounds, good, gone = 20000, 1, 0
 	var s Sections
 	var current atomic.Pointer[atomic.Int32]
@@ -220,11 +215,15 @@ func TestDrainIsAGracePeriodForWhatIsKept(t *testing.T) {
 		if k.v == nil || k.epoch != section.Epoch() {
 			k.epoch, k.v = section.Epoch(), current.Load()
 		}
-		return k.v.Load() != gone || assert.Fail(t, "used after the drain")
+		return k.v.Load() != gone || assert.Fail(t, "used after its grace period")
 	})()
 	for range rounds {
 		old := current.Swap(fresh())
 		s.Drain()
 		old.Store(gone)
 	}
+}
+
+func TestLeaveOfAZeroSectionHasNoEffect(t *testing.T) {
+	Section{}.Leave()
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// ram is n bytes that count up from first.
+// ram returns n bytes that count up from first.
 func ram(n int, first byte) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -29,7 +29,7 @@ func newSlots(t testing.TB, slots ...Slot) *Slots {
 	return s
 }
 
-func TestAddRefuses(t *testing.T) {
+func TestAddRefusesSlotsThatCannotBe(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		add  Slot
@@ -52,12 +52,12 @@ func TestAddRefuses(t *testing.T) {
 			require.ErrorIs(t, err, c.want)
 			assert.ErrorContains(t, err, c.add.GPA.String())
 			p := make([]byte, 1)
-			assert.NoError(t, s.ReadAt(p, 0x80ff), "what was there still is")
+			assert.NoError(t, s.ReadAt(p, 0x80ff), "the slot that was there stays")
 		})
 	}
 }
 
-func TestAddAdjoiningAndAtBothEndsOfTheAddressSpace(t *testing.T) {
+func TestSlotsMayAdjoinAndReachBothEndsOfTheAddressSpace(t *testing.T) {
 	s := newSlots(t,
 		Slot{GPA: 0x2000, Mem: ram(0x100, 1)},
 		Slot{GPA: 0x2100, Mem: ram(0x100, 2)},
@@ -72,7 +72,7 @@ func TestAddAdjoiningAndAtBothEndsOfTheAddressSpace(t *testing.T) {
 	}
 }
 
-func TestAccessGoesAcrossAdjoiningSlots(t *testing.T) {
+func TestAccessExtendsAcrossAdjoiningSlots(t *testing.T) {
 	low, mid, high := ram(64, 0), ram(8, 64), ram(64, 72)
 	s := newSlots(t, Slot{GPA: 0x1048, Mem: high}, Slot{GPA: 0x1040, Mem: mid}, Slot{GPA: 0x1000, Mem: low})
 	for _, n := range []int{0, 1, 8, 24, 64, 65, 136} {
@@ -91,8 +91,7 @@ func TestAccessGoesAcrossAdjoiningSlots(t *testing.T) {
 	assert.Equal(t, byte(80), high[8])
 }
 
-// An error names the first address out of reach, whatever the access began with.
-func TestAccessErrorNamesTheFirstUnreachableGPA(t *testing.T) {
+func TestAccessErrorNamesTheFirstAddressThatFailed(t *testing.T) {
 	s := newSlots(t,
 		Slot{GPA: 0x1000, Mem: ram(0x100, 0)},
 		Slot{GPA: 0x1100, Mem: ram(0x100, 0), ReadOnly: true},
@@ -110,8 +109,8 @@ func TestAccessErrorNamesTheFirstUnreachableGPA(t *testing.T) {
 		{"read below", read(0xff8, 16), AccessError{"read", 0xff8, 16, ErrUnmapped}},
 		{"read into the hole", read(0x11f8, 16), AccessError{"read", 0x1200, 16, ErrUnmapped}},
 		{"read across two slots into the hole", read(0x10f8, 0x200), AccessError{"read", 0x1200, 0x200, ErrUnmapped}},
-		{"read in the hole", read(0x1280, 1), AccessError{"read", 0x1280, 1, ErrUnmapped}},
-		{"read from the hole", read(0x12ff, 2), AccessError{"read", 0x12ff, 2, ErrUnmapped}},
+		{"read within the hole", read(0x1280, 1), AccessError{"read", 0x1280, 1, ErrUnmapped}},
+		{"read from the hole into a slot", read(0x12ff, 2), AccessError{"read", 0x12ff, 2, ErrUnmapped}},
 		{"write to read-only", write(0x1180, 4), AccessError{"write", 0x1180, 4, ErrReadOnly}},
 		{"write into read-only", write(0x10fc, 8), AccessError{"write", 0x1100, 8, ErrReadOnly}},
 		{"write into the hole", write(0x13f8, 16), AccessError{"write", 0x1400, 16, ErrUnmapped}},
@@ -125,12 +124,12 @@ func TestAccessErrorNamesTheFirstUnreachableGPA(t *testing.T) {
 		})
 	}
 	assert.EqualError(t, read(0x1280, 1), "guestmem: read of 1 bytes at 0x1280: no guest memory")
-	assert.NoError(t, read(top-7, 8), "the last word there is")
-	assert.NoError(t, read(0x1280, 0), "nothing is always there")
+	assert.NoError(t, read(top-7, 8), "the last word of the address space")
+	assert.NoError(t, read(0x1280, 0), "an empty access never fails")
 	assert.ErrorIs(t, new(Slots).ReadAt(make([]byte, 1), 0), ErrUnmapped)
 }
 
-func TestWords(t *testing.T) {
+func TestWordsAreLittleEndianAndAtomicallySwapped(t *testing.T) {
 	mem := ram(16, 1)
 	s := newSlots(t, Slot{GPA: 0x1000, Mem: mem}, Slot{GPA: 0x1010, Mem: ram(8, 0x11), ReadOnly: true})
 
@@ -149,13 +148,13 @@ func TestWords(t *testing.T) {
 	assert.True(t, swapped)
 	swapped, err = s.CompareAndSwap(0x1008, 0xa8a7a6a5a4a3a2a1, 6)
 	require.NoError(t, err)
-	assert.False(t, swapped, "the word is another by now")
+	assert.False(t, swapped, "the word has changed")
 	v, err = s.Load64(0x1008)
 	require.NoError(t, err)
 	assert.Equal(t, uint64(5), v)
 }
 
-func TestWordErrors(t *testing.T) {
+func TestWordAccessErrors(t *testing.T) {
 	s := newSlots(t, Slot{GPA: 0x1000, Mem: ram(16, 0)}, Slot{GPA: 0x1010, Mem: ram(8, 0), ReadOnly: true})
 	load := func(gpa GPA) error { _, err := s.Load64(gpa); return err }
 	swap := func(gpa GPA) error { _, err := s.CompareAndSwap(gpa, 0, 1); return err }
@@ -179,11 +178,11 @@ func TestWordErrors(t *testing.T) {
 			assert.Equal(t, c.want, *got)
 		})
 	}
-	assert.NoError(t, s.Remove(0x1000), "a failed access holds nothing")
-	assert.NoError(t, s.Remove(0x1010), "a failed access holds nothing")
+	assert.NoError(t, s.Remove(0x1000), "a failed access leaves its section")
+	assert.NoError(t, s.Remove(0x1010), "a failed access leaves its section")
 }
 
-func TestRemove(t *testing.T) {
+func TestRemoveTakesTheWholeSlotAndNoOther(t *testing.T) {
 	s := newSlots(t, Slot{GPA: 0x1000, Mem: ram(0x100, 0)}, Slot{GPA: 0x1100, Mem: ram(0x100, 0)})
 	p := make([]byte, 16)
 	require.NoError(t, s.ReadAt(p, 0x10f8))
@@ -192,20 +191,19 @@ func TestRemove(t *testing.T) {
 	var got *AccessError
 	require.ErrorAs(t, s.ReadAt(p, 0x10f8), &got)
 	assert.Equal(t, GPA(0x1100), got.GPA)
-	require.NoError(t, s.ReadAt(p, 0x1000), "the other is untouched")
+	require.NoError(t, s.ReadAt(p, 0x1000), "the other slot stays")
 
 	assert.ErrorIs(t, s.Remove(0x1100), ErrNoSlot, "twice")
-	assert.ErrorIs(t, s.Remove(0x1010), ErrNoSlot, "not where it begins")
+	assert.ErrorIs(t, s.Remove(0x1010), ErrNoSlot, "within a slot")
 	assert.ErrorIs(t, new(Slots).Remove(0), ErrNoSlot)
 
-	require.NoError(t, s.Add(Slot{GPA: 0x1100, Mem: ram(8, 0x55)}), "the place is free again")
+	require.NoError(t, s.Add(Slot{GPA: 0x1100, Mem: ram(8, 0x55)}), "the addresses are free again")
 	require.NoError(t, s.ReadAt(p[:8], 0x1100))
 	assert.Equal(t, byte(0x55), p[0])
 }
 
-// A slice of a slot is good until its section ends, and nobody waits for that
-// but Remove.
-func TestRemoveWaitsForSectionsUnderWay(t *testing.T) {
+// A slice is good until its section ends. Remove waits for that, and nothing else does.
+func TestRemoveWaitsForSectionsThatMayHoldSlices(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSlots(t, Slot{GPA: 0x1000, Mem: ram(8, 0)}, Slot{GPA: 0x2000, Mem: ram(8, 0)})
 		section := s.Sections().Enter()
@@ -215,13 +213,13 @@ func TestRemoveWaitsForSectionsUnderWay(t *testing.T) {
 		removed := make(chan error, 1)
 		go func() { removed <- s.Remove(0x1000) }()
 		synctest.Wait()
-		assert.Empty(t, removed, "a section is under way")
+		assert.Empty(t, removed, "a section is left")
 		here := make([]byte, 1)
-		assert.ErrorIs(t, s.ReadAt(here, 0x1000), ErrUnmapped, "nobody finds it any more")
+		assert.ErrorIs(t, s.ReadAt(here, 0x1000), ErrUnmapped, "not found by new sections")
 		_, err = s.Slice(0x1000, 8, false)
-		assert.ErrorIs(t, err, ErrUnmapped, "nor who is in a section")
-		assert.NoError(t, s.ReadAt(here, 0x2000), "others do not wait")
-		assert.NoError(t, s.Add(Slot{GPA: 0x1000, Mem: ram(8, 9)}), "nor does a new slot in its place")
+		assert.ErrorIs(t, err, ErrUnmapped, "nor by the earlier one")
+		assert.NoError(t, s.ReadAt(here, 0x2000), "accesses do not wait")
+		assert.NoError(t, s.Add(Slot{GPA: 0x1000, Mem: ram(8, 9)}), "Add does not wait")
 		assert.Equal(t, ram(8, 0), mem)
 
 		section.Leave()
@@ -229,7 +227,7 @@ func TestRemoveWaitsForSectionsUnderWay(t *testing.T) {
 	})
 }
 
-func TestSlices(t *testing.T) {
+func TestSliceEndsWithTheSlot(t *testing.T) {
 	low, high := ram(64, 0), ram(8, 64)
 	s := newSlots(t, Slot{GPA: 0x1000, Mem: low}, Slot{GPA: 0x1040, Mem: high, ReadOnly: true})
 	for _, c := range []struct {
@@ -242,11 +240,13 @@ func TestSlices(t *testing.T) {
 	}{
 		{"within a slot", 0x1010, 8, false, ram(8, 16), nil},
 		{"to its end", 0x103c, 4, true, ram(4, 60), nil},
-		{"across two: the first part", 0x103c, 8, false, ram(4, 60), nil},
-		{"the second part", 0x1040, 4, false, ram(4, 64), nil},
+		{"across two slots: the part in the first", 0x103c, 8, false, ram(4, 60), nil},
+		{"the part in the second", 0x1040, 4, false, ram(4, 64), nil},
 		{"read-only", 0x1040, 4, true, nil, ErrReadOnly},
 		{"below", 0xfff, 2, false, nil, ErrUnmapped},
 		{"beyond", 0x1048, 8, true, nil, ErrUnmapped},
+		{"of no bytes", 0x1010, 0, false, nil, ErrSize},
+		{"of a negative size", 0x1010, -8, true, nil, ErrSize},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := s.Slice(c.gpa, c.n, c.write)
@@ -257,20 +257,19 @@ func TestSlices(t *testing.T) {
 	got, err := s.Slice(0x1000, 1, true)
 	require.NoError(t, err)
 	got[0] = 0xee
-	assert.EqualValues(t, 0xee, low[0], "it is the memory itself")
+	assert.EqualValues(t, 0xee, low[0], "a slice is the memory itself")
 }
 
-// Every word that a device reads is one that somebody wrote, and never half of
-// two; and after Remove the embedder has the memory for itself. The race
-// detector judges both.
-func TestConcurrentGuestDevicesAndHotplug(t *testing.T) {
+// A device reads whole words only, while a guest and other devices write them, and slots come and
+// go. After Remove nothing accesses the slot's memory, which the race detector checks.
+func TestAccessesDuringHotplugAreAtomicAndEndWithRemove(t *testing.T) {
 	const gpa, rounds = GPA(0x1000), 300
 	s := newSlots(t, Slot{GPA: 0, Mem: ram(0x1000, 0)})
 	loop := func(body func()) {
 		t.Cleanup(repeat(1, func() bool { body(); return true }))
 	}
 	half := func(v uint64) bool { return uint32(v) == uint32(v>>32) }
-	unless := func(err error) { // hot-plugged memory comes and goes
+	unless := func(err error) { // the slot may be absent
 		if err != nil && !errors.Is(err, ErrUnmapped) {
 			t.Error(err)
 		}
@@ -309,11 +308,11 @@ func TestConcurrentGuestDevicesAndHotplug(t *testing.T) {
 		p := make([]byte, 64)
 		require.NoError(t, s.ReadAt(p, gpa))
 		require.NoError(t, s.Remove(gpa))
-		clear(mem) // plain writes: a race if anyone is still there
+		clear(mem) // plain writes: a data race if a device still accesses it
 	}
 }
 
-func TestAccessesAllocateNothing(t *testing.T) {
+func TestSlotsAccessesAllocateNothing(t *testing.T) {
 	s := newSlots(t, Slot{GPA: 0, Mem: ram(64, 0)}, Slot{GPA: 64, Mem: ram(64, 0)})
 	var m Memory = s
 	p := make([]byte, 128)

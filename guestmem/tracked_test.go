@@ -17,8 +17,8 @@ import (
 
 const page = DirtyPageSize
 
-// newTracked returns tracked memory at 0x10000: 16 writable pages, a read-only one, a hole, and a
-// writable one at 0x22000.
+// newTracked returns tracked memory: 16 writable pages from 0x10000 on, a read-only one, a hole,
+// and a writable one at 0x22000.
 func newTracked(t testing.TB) *Tracked {
 	m, err := NewTracked(newSlots(t,
 		Slot{GPA: 0x10000, Mem: make([]byte, 8*page)},
@@ -32,7 +32,7 @@ func newTracked(t testing.TB) *Tracked {
 
 func ranges(a *Account) []Range { return slices.Collect(a.Ranges()) }
 
-func TestNewTrackedRefusesMemoryThatIsNone(t *testing.T) {
+func TestNewTrackedRefusesNil(t *testing.T) {
 	for name, m := range map[string]Mapper{"nil": nil, "a nil pointer": (*Slots)(nil), "no sections": noSections{new(Slots)}} {
 		t.Run(name, func(t *testing.T) {
 			tracked, err := NewTracked(m)
@@ -46,8 +46,8 @@ type noSections struct{ *Slots }
 
 func (noSections) Sections() *Sections { return nil }
 
-// Each way to write marks the pages that it may write to, and no others.
-func TestEachWriteIsInTheAccount(t *testing.T) {
+// Each kind of write marks the pages that it may write to, and no others.
+func TestAccountHasEachWriteAndNothingElse(t *testing.T) {
 	write := func(gpa GPA, n int) func(*Tracked) error {
 		return func(m *Tracked) error { return m.WriteAt(make([]byte, n), gpa) }
 	}
@@ -86,7 +86,7 @@ func TestEachWriteIsInTheAccount(t *testing.T) {
 		{"swap of read-only memory", swap(0x20000, 0), ErrReadOnly, nil},
 		{"misaligned swap", swap(0x13001, 0), ErrMisaligned, nil},
 		{"writable slice", slice(0x14800, page, true), nil, []Range{{0x14000, 2 * page}}},
-		{"writable slice that a slot cuts", slice(0x17800, 2*page, true), nil, []Range{{0x17000, page}}},
+		{"writable slice that ends with a slot", slice(0x17800, 2*page, true), nil, []Range{{0x17000, page}}},
 		{"readable slice", slice(0x14800, page, false), nil, nil},
 		{"writable slice of read-only memory", slice(0x20000, 8, true), ErrReadOnly, nil},
 		{"read", func(m *Tracked) error { return m.ReadAt(make([]byte, page), 0x15000) }, nil, nil},
@@ -100,19 +100,19 @@ func TestEachWriteIsInTheAccount(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			m := newTracked(t)
 			require.ErrorIs(t, c.do(m), c.err, "without an account")
-			assert.Nil(t, m.NewAccount(), "there was none")
+			assert.Nil(t, m.NewAccount(), "there was no account")
 			require.ErrorIs(t, c.do(m), c.err)
 			assert.Equal(t, c.want, ranges(m.NewAccount()))
 			assert.Empty(t, ranges(m.NewAccount()), "a new account is empty")
 			require.ErrorIs(t, c.do(m), c.err)
-			assert.Equal(t, c.want, ranges(m.Stop()), "and is kept until Stop")
+			assert.Equal(t, c.want, ranges(m.Stop()), "and so is the last one")
 			require.ErrorIs(t, c.do(m), c.err)
 			assert.Nil(t, m.Stop())
 		})
 	}
 }
 
-func TestTrackedMemoryIsTheWrappedMemory(t *testing.T) {
+func TestTrackedAccessesTheWrappedMemory(t *testing.T) {
 	m := newTracked(t)
 	m.NewAccount()
 	require.NoError(t, m.WriteAt([]byte{1, 2, 3, 4, 5, 6, 7, 8}, 0x17ffc))
@@ -146,8 +146,8 @@ func TestTrackedMemoryIsTheWrappedMemory(t *testing.T) {
 	}
 }
 
-// Ranges, Pages and Contains agree with a set of pages, also at the bounds of words and chunks.
-func TestAccountNamesThePagesMarked(t *testing.T) {
+// The marks reach the bounds of the bitmap's words and chunks.
+func TestRangesPagesAndContainsAgreeWithTheMarks(t *testing.T) {
 	const gib = 1 << 30
 	for name, marks := range map[string][]Range{
 		"none":                          nil,
@@ -192,7 +192,7 @@ func TestAccountNamesThePagesMarked(t *testing.T) {
 				assert.Equal(t, want[p+page], a.Contains(p+page))
 			}
 			for range a.Ranges() {
-				break // a loop may end early
+				break // a range loop may end early
 			}
 		})
 	}
@@ -202,8 +202,7 @@ func TestAccountNamesThePagesMarked(t *testing.T) {
 	assert.False(t, none.Contains(0))
 }
 
-// A slice that is marked in one account may be written to until its section ends: NewAccount and
-// Stop wait for that, and the copy is made afterwards.
+// A slice may be written to until its section ends. The account that has its mark is complete then.
 func TestNewAccountWaitsForTheWritersOfThePreviousOne(t *testing.T) {
 	for name, next := range map[string]func(*Tracked) *Account{"NewAccount": (*Tracked).NewAccount, "Stop": (*Tracked).Stop} {
 		t.Run(name, func(t *testing.T) {
@@ -217,8 +216,8 @@ func TestNewAccountWaitsForTheWritersOfThePreviousOne(t *testing.T) {
 				taken := make(chan *Account, 1)
 				go func() { taken <- next(m) }()
 				synctest.Wait()
-				assert.Empty(t, taken, "a writer is left")
-				require.NoError(t, m.Store64(0x12000, 1), "others do not wait")
+				assert.Empty(t, taken, "a writer is in its section")
+				require.NoError(t, m.Store64(0x12000, 1), "other writers do not wait")
 				mem[0] = 7
 				section.Leave()
 				assert.Equal(t, []Range{{0x11000, page}}, ranges(<-taken))
@@ -230,9 +229,8 @@ func TestNewAccountWaitsForTheWritersOfThePreviousOne(t *testing.T) {
 	}
 }
 
-// The first account begins as others do: what a slice of an earlier section writes is in memory
-// before round 0 copies it.
-func TestTheFirstAccountWaitsForWritersToo(t *testing.T) {
+// Round 0 copies memory after NewAccount returns: slices of earlier sections are unmarked.
+func TestFirstAccountWaitsForEarlierWriters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newTracked(t)
 		section := m.Sections().Enter()
@@ -247,7 +245,7 @@ func TestTheFirstAccountWaitsForWritersToo(t *testing.T) {
 	})
 }
 
-// keeper keeps a slice of each page for as long as the epoch lasts, as soft's micro-TLB does.
+// keeper keeps a slice of each page until the epoch ends, as soft's micro-TLB does.
 type keeper struct {
 	mem  *Tracked
 	kept [Places][16]struct {
@@ -276,7 +274,7 @@ func (k *keeper) write(i int, v uint64) error {
 	return nil
 }
 
-// migration is the other side: a copy of the pages that accounts name.
+// migration is the destination: a copy of the pages that accounts name.
 type migration struct {
 	t    testing.TB
 	mem  *Tracked
@@ -303,8 +301,8 @@ func (d *migration) word(gpa GPA) uint64 {
 }
 
 // TestMigrationWhileDevicesWriteLosesNothing does the rounds of a migration while three devices
-// write. Each page has one writer, whose values ascend, and one way of writing. After a round the
-// copy has what was written before that round, and at the end it is the memory.
+// write. Each page has one writer, whose values ascend, and one kind of write. After a round the
+// copy has what was written before that round. At the end the copy equals the memory.
 func TestMigrationWhileDevicesWriteLosesNothing(t *testing.T) {
 	const rounds, pages, writers = 2000, 16, 3
 	m := newTracked(t)
@@ -367,8 +365,8 @@ func TestMigrationWhileDevicesWriteLosesNothing(t *testing.T) {
 	}
 }
 
-// TestDrainBeforeANewAccountLosesWrites shows why NewAccount replaces the account before it waits:
-// a keeper that finds a page in between goes on to write to it unmarked.
+// TestDrainBeforeANewAccountLosesWrites shows why NewAccount replaces the account before it drains:
+// a keeper that looks up a page in between writes to it unmarked in the new account.
 func TestDrainBeforeANewAccountLosesWrites(t *testing.T) {
 	m := newTracked(t)
 	k := &keeper{mem: m}
@@ -388,13 +386,12 @@ func TestDrainBeforeANewAccountLosesWrites(t *testing.T) {
 	assert.EqualValues(t, 1, d.word(0x13000), "lost")
 }
 
-// Whoever keeps slices asks for each once in an account, and not each time.
-func TestKeptSlicesAreMarkedOnceInAnAccount(t *testing.T) {
+func TestAKeptSliceIsMarkedOnceInAnAccount(t *testing.T) {
 	m := newTracked(t)
 	k := &keeper{mem: m}
 	for i := range 3 {
 		m.NewAccount()
-		// The goroutine may have another place, as its stack may move.
+		// A goroutine's place may change, as its stack may move.
 		before := k.asked.Load()
 		for range 1000 {
 			require.NoError(t, k.write(5, uint64(i)))
@@ -417,12 +414,11 @@ func TestTrackedAccessesAllocateNothing(t *testing.T) {
 	assert.Zero(t, testing.AllocsPerRun(100, access), "without an account")
 	m.NewAccount()
 	access()
-	m.NewAccount() // has room for what the previous one named
+	m.NewAccount() // allocates what the previous one needed
 	assert.Zero(t, testing.AllocsPerRun(100, access), "with an account")
 }
 
-// Accounts that are started at the same time are each complete.
-func TestAccountsStartedAtTheSameTime(t *testing.T) {
+func TestEachPageIsInOneOfTheAccountsStartedMeanwhile(t *testing.T) {
 	m := newTracked(t)
 	m.NewAccount()
 	var mu sync.Mutex

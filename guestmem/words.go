@@ -10,8 +10,8 @@ import (
 // wordSize is the width in bytes of the widest single-copy atomic access.
 const wordSize = 8
 
-// Load copies len(p) bytes of guest memory to p, as atomically as Memory promises. mem is a slice of
-// a Mapper, at least as long as p.
+// Load copies len(p) bytes of guest memory to p, as atomically as Memory promises. mem is a slice
+// of a Mapper, at least as long as p.
 func Load(p, mem []byte) {
 	_ = mem[len(p):]
 	if len(p) > wordwise {
