@@ -109,6 +109,11 @@ func (m *model) store(off uint64, v uint32) {
 			m.reg[off] = m.reg[off]&^w.mask | v&w.mask
 		}
 	}
+	for _, q := range []struct{ base, prod, cons uint64 }{{0x90, 0x98, 0x9c}, {0xa0, 0x100a8, 0x100ac}, {0xc0, 0x100c8, 0x100cc}} {
+		index := uint32(2<<(m.reg[q.base]&0x1f) - 1) // §6.3.27 and the like
+		m.reg[q.prod] &= index | 1<<31
+		m.reg[q.cons] &= index | 0xff<<24
+	}
 	switch off {
 	case 0x20: // CR0 §6.3.9: and CR0ACK, at once; SMMUEN first
 		was := m.reg[0x20]

@@ -101,51 +101,53 @@ type register struct {
 	store func(d *Device, old, v uint32) uint32
 	// kick says what work a store makes; nil if it never makes any.
 	kick func(ids *smmuv3.IDRegs) work
+	// base is the base register of the queue that the register is an index of; 0 if it is no index.
+	base word
 }
 
 // registerMap is §6.2.1 and §6.2.2, and the sections of §6.3 named in its rows.
 // A register with fields under different guards has a row for each. Whatever
 // has no row is RES0: the device lacks the feature that it belongs to.
 var registerMap = []register{
-	{offset: smmuv3.RegIDR0, width: 32},                                                                              // §6.3.1
-	{offset: smmuv3.RegIDR1, width: 32},                                                                              // §6.3.2
-	{offset: smmuv3.RegIDR2, width: 32},                                                                              // §6.3.3
-	{offset: smmuv3.RegIDR3, width: 32},                                                                              // §6.3.4
-	{offset: smmuv3.RegIDR4, width: 32},                                                                              // §6.3.5
-	{offset: smmuv3.RegIDR5, width: 32},                                                                              // §6.3.6
-	{offset: smmuv3.RegIIDR, width: 32},                                                                              // §6.3.7
-	{offset: smmuv3.RegAIDR, width: 32},                                                                              // §6.3.8
-	{offset: smmuv3.RegCR0, width: 32, mask: cr0Mask, store: storeCR0, kick: anyway},                                 // §6.3.9
-	{offset: smmuv3.RegCR0ACK, width: 32},                                                                            // §6.3.10
-	{offset: smmuv3.RegCR1, width: 32, mask: bits(smmuv3.CR1_QUEUE_Mask), guard: whileQueues},                        // §6.3.11
-	{offset: smmuv3.RegCR1, width: 32, mask: bits(smmuv3.CR1_TABLE_Mask), guard: whileEnabled},                       // §6.3.11
-	{offset: smmuv3.RegCR2, width: 32, mask: bits(smmuv3.CR2_RECINVSID), guard: whileEnabled},                        // §6.3.12
-	{offset: smmuv3.RegSTATUSR, width: 32},                                                                           // §6.3.13: DORMANT is RES0 without IDR0.DORMHINT
-	{offset: smmuv3.RegGBPA, width: 32, mask: bits(uint64(smmuv3.GBPA_Mask)), store: storeGBPA, kick: anyway},        // §6.3.14
-	{offset: smmuv3.RegIRQ_CTRL, width: 32, mask: irqCtrlMask, store: storeIRQCtrl},                                  // §6.3.16
-	{offset: smmuv3.RegIRQ_CTRLACK, width: 32},                                                                       // §6.3.18
-	{offset: smmuv3.RegGERROR, width: 32},                                                                            // §6.3.19
-	{offset: smmuv3.RegGERRORN, width: 32, mask: gerrorMask, store: storeGERRORN, kick: anyway},                      // §6.3.20
-	{offset: smmuv3.RegGERROR_IRQ_CFG0, width: 64, mask: ifMSI(smmuv3.IRQCfgAddrMask), guard: whileGERRIRQ},          // §6.3.21
-	{offset: smmuv3.RegGERROR_IRQ_CFG1, width: 32, mask: ifMSI(0xffffffff), guard: whileGERRIRQ},                     // §6.3.22
-	{offset: smmuv3.RegGERROR_IRQ_CFG2, width: 32, mask: ifMSI(0x3f), guard: whileGERRIRQ},                           // §6.3.23
-	{offset: smmuv3.RegSTRTAB_BASE, width: 64, mask: bits(smmuv3.STRTABBaseMask), guard: whileEnabled},               // §6.3.24
-	{offset: smmuv3.RegSTRTAB_BASE_CFG, width: 32, mask: strtabCfgMask, guard: whileEnabled},                         // §6.3.25
-	{offset: smmuv3.RegCMDQ_BASE, width: 64, mask: bits(smmuv3.QueueBaseMask), guard: whileCMDQ},                     // §6.3.26
-	{offset: smmuv3.RegCMDQ_PROD, width: 32, mask: indexMask(smmuv3.CMDQS), kick: forCommands},                       // §6.3.27
-	{offset: smmuv3.RegCMDQ_CONS, width: 32, mask: indexMask(smmuv3.CMDQS), guard: whileCMDQ},                        // §6.3.28: ERR ignores writes
-	{offset: smmuv3.RegEVENTQ_BASE, width: 64, mask: bits(smmuv3.QueueBaseMask), guard: whileEVENTQ},                 // §6.3.29
-	{offset: smmuv3.RegEVENTQ_IRQ_CFG0, width: 64, mask: ifMSI(smmuv3.IRQCfgAddrMask), guard: whileEventIRQ},         // §6.3.30
-	{offset: smmuv3.RegEVENTQ_IRQ_CFG1, width: 32, mask: ifMSI(0xffffffff), guard: whileEventIRQ},                    // §6.3.31
-	{offset: smmuv3.RegEVENTQ_IRQ_CFG2, width: 32, mask: ifMSI(0x3f), guard: whileEventIRQ},                          // §6.3.32
-	{offset: smmuv3.RegEVENTQ_PROD, width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS)), guard: whileEVENTQ},     // §6.3.95
-	{offset: smmuv3.RegEVENTQ_CONS, width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS)), kick: ifStalls},         // §6.3.96
-	{offset: smmuv3.RegPRIQ_BASE, width: 64, mask: ifPRI(bits(smmuv3.QueueBaseMask)), guard: whilePRIQ},              // §6.3.33
-	{offset: smmuv3.RegPRIQ_IRQ_CFG0, width: 64, mask: ifPRI(ifMSI(smmuv3.IRQCfgAddrMask)), guard: whilePRIIRQ},      // §6.3.34
-	{offset: smmuv3.RegPRIQ_IRQ_CFG1, width: 32, mask: ifPRI(ifMSI(0xffffffff)), guard: whilePRIIRQ},                 // §6.3.35
-	{offset: smmuv3.RegPRIQ_IRQ_CFG2, width: 32, mask: ifPRI(ifMSI(smmuv3.PRIQLastOnly | 0x3f)), guard: whilePRIIRQ}, // §6.3.36
-	{offset: smmuv3.RegPRIQ_PROD, width: 32, mask: ifPRI(overflowAnd(indexMask(smmuv3.PRIQS))), guard: whilePRIQ},    // §6.3.97
-	{offset: smmuv3.RegPRIQ_CONS, width: 32, mask: ifPRI(overflowAnd(indexMask(smmuv3.PRIQS)))},                      // §6.3.98
+	{offset: smmuv3.RegIDR0, width: 32},                                                                                             // §6.3.1
+	{offset: smmuv3.RegIDR1, width: 32},                                                                                             // §6.3.2
+	{offset: smmuv3.RegIDR2, width: 32},                                                                                             // §6.3.3
+	{offset: smmuv3.RegIDR3, width: 32},                                                                                             // §6.3.4
+	{offset: smmuv3.RegIDR4, width: 32},                                                                                             // §6.3.5
+	{offset: smmuv3.RegIDR5, width: 32},                                                                                             // §6.3.6
+	{offset: smmuv3.RegIIDR, width: 32},                                                                                             // §6.3.7
+	{offset: smmuv3.RegAIDR, width: 32},                                                                                             // §6.3.8
+	{offset: smmuv3.RegCR0, width: 32, mask: cr0Mask, store: storeCR0, kick: anyway},                                                // §6.3.9
+	{offset: smmuv3.RegCR0ACK, width: 32},                                                                                           // §6.3.10
+	{offset: smmuv3.RegCR1, width: 32, mask: bits(smmuv3.CR1_QUEUE_Mask), guard: whileQueues},                                       // §6.3.11
+	{offset: smmuv3.RegCR1, width: 32, mask: bits(smmuv3.CR1_TABLE_Mask), guard: whileEnabled},                                      // §6.3.11
+	{offset: smmuv3.RegCR2, width: 32, mask: bits(smmuv3.CR2_RECINVSID), guard: whileEnabled},                                       // §6.3.12
+	{offset: smmuv3.RegSTATUSR, width: 32},                                                                                          // §6.3.13: DORMANT is RES0 without IDR0.DORMHINT
+	{offset: smmuv3.RegGBPA, width: 32, mask: bits(uint64(smmuv3.GBPA_Mask)), store: storeGBPA, kick: anyway},                       // §6.3.14
+	{offset: smmuv3.RegIRQ_CTRL, width: 32, mask: irqCtrlMask, store: storeIRQCtrl},                                                 // §6.3.16
+	{offset: smmuv3.RegIRQ_CTRLACK, width: 32},                                                                                      // §6.3.18
+	{offset: smmuv3.RegGERROR, width: 32},                                                                                           // §6.3.19
+	{offset: smmuv3.RegGERRORN, width: 32, mask: gerrorMask, store: storeGERRORN, kick: anyway},                                     // §6.3.20
+	{offset: smmuv3.RegGERROR_IRQ_CFG0, width: 64, mask: ifMSI(smmuv3.IRQCfgAddrMask), guard: whileGERRIRQ},                         // §6.3.21
+	{offset: smmuv3.RegGERROR_IRQ_CFG1, width: 32, mask: ifMSI(0xffffffff), guard: whileGERRIRQ},                                    // §6.3.22
+	{offset: smmuv3.RegGERROR_IRQ_CFG2, width: 32, mask: ifMSI(0x3f), guard: whileGERRIRQ},                                          // §6.3.23
+	{offset: smmuv3.RegSTRTAB_BASE, width: 64, mask: bits(smmuv3.STRTABBaseMask), guard: whileEnabled},                              // §6.3.24
+	{offset: smmuv3.RegSTRTAB_BASE_CFG, width: 32, mask: strtabCfgMask, guard: whileEnabled},                                        // §6.3.25
+	{offset: smmuv3.RegCMDQ_BASE, width: 64, mask: bits(smmuv3.QueueBaseMask), guard: whileCMDQ},                                    // §6.3.26
+	{offset: smmuv3.RegCMDQ_PROD, width: 32, mask: indexMask(smmuv3.CMDQS), kick: forCommands, base: wCMDQBase},                     // §6.3.27
+	{offset: smmuv3.RegCMDQ_CONS, width: 32, mask: indexMask(smmuv3.CMDQS), guard: whileCMDQ, base: wCMDQBase},                      // §6.3.28: ERR ignores writes
+	{offset: smmuv3.RegEVENTQ_BASE, width: 64, mask: bits(smmuv3.QueueBaseMask), guard: whileEVENTQ},                                // §6.3.29
+	{offset: smmuv3.RegEVENTQ_IRQ_CFG0, width: 64, mask: ifMSI(smmuv3.IRQCfgAddrMask), guard: whileEventIRQ},                        // §6.3.30
+	{offset: smmuv3.RegEVENTQ_IRQ_CFG1, width: 32, mask: ifMSI(0xffffffff), guard: whileEventIRQ},                                   // §6.3.31
+	{offset: smmuv3.RegEVENTQ_IRQ_CFG2, width: 32, mask: ifMSI(0x3f), guard: whileEventIRQ},                                         // §6.3.32
+	{offset: smmuv3.RegEVENTQ_PROD, width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS)), guard: whileEVENTQ, base: wEVENTQBase}, // §6.3.95
+	{offset: smmuv3.RegEVENTQ_CONS, width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS)), kick: ifStalls, base: wEVENTQBase},     // §6.3.96
+	{offset: smmuv3.RegPRIQ_BASE, width: 64, mask: ifPRI(bits(smmuv3.QueueBaseMask)), guard: whilePRIQ},                             // §6.3.33
+	{offset: smmuv3.RegPRIQ_IRQ_CFG0, width: 64, mask: ifPRI(ifMSI(smmuv3.IRQCfgAddrMask)), guard: whilePRIIRQ},                     // §6.3.34
+	{offset: smmuv3.RegPRIQ_IRQ_CFG1, width: 32, mask: ifPRI(ifMSI(0xffffffff)), guard: whilePRIIRQ},                                // §6.3.35
+	{offset: smmuv3.RegPRIQ_IRQ_CFG2, width: 32, mask: ifPRI(ifMSI(smmuv3.PRIQLastOnly | 0x3f)), guard: whilePRIIRQ},                // §6.3.36
+	{offset: smmuv3.RegPRIQ_PROD, width: 32, mask: ifPRI(overflowAnd(indexMask(smmuv3.PRIQS))), guard: whilePRIQ, base: wPRIQBase},  // §6.3.97
+	{offset: smmuv3.RegPRIQ_CONS, width: 32, mask: ifPRI(overflowAnd(indexMask(smmuv3.PRIQS))), base: wPRIQBase},                    // §6.3.98
 }
 
 func bits(mask uint64) func(*smmuv3.IDRegs) uint64 {
@@ -246,6 +248,8 @@ type access struct {
 	}
 	store func(d *Device, old, v uint32) uint32
 	kick  work
+	base  word    // of an index: the base register of its queue, or 0
+	index [2]word // of the low word of a queue's base register: the indices of the queue, or 0
 	// plain words have neither a guard nor an effect, and no bits but those that the
 	// guest writes: what a store leaves in them depends on nothing else. They are what
 	// guests store to all the time.
@@ -272,6 +276,13 @@ func accesses(ids *smmuv3.IDRegs) *[numWords]access {
 				a.kick = r.kick(ids)
 			}
 			a.plain = a.store == nil && a.parts[0].guard == guard{} && a.parts[1].mask == 0
+			a.base = r.base
+		}
+	}
+	for w := range all {
+		if base := all[w].base; base != 0 {
+			index := &all[base].index
+			index[0], index[1] = index[1], word(w)
 		}
 	}
 	return &all
@@ -351,13 +362,46 @@ func (d *Device) store(off uint64, v uint32) work {
 	if a.store != nil {
 		v = a.store(d, old, v)
 	}
+	if a.base != 0 {
+		v &= d.indexBits(a.base)
+	}
 	d.regs.set(w, v)
+	for _, i := range a.index {
+		if i != 0 {
+			d.trimIndex(i, w)
+		}
+	}
 	return a.kick
+}
+
+// indexBits are the bits of an index that do not read as zero: the index and its wrap bit, as
+// LOG2SIZE of the queue's base register has them (§6.3.27, §6.3.28, §6.3.95 to §6.3.98), and what
+// else stands in the word.
+func (d *Device) indexBits(base word) uint32 {
+	log2 := d.regs.get(base) & queueLog2Size
+	return uint32(2<<log2-1) | smmuv3.OverflowFlag | smmuv3.CmdqConsErrMask
+}
+
+// queueLog2Size is LOG2SIZE of CMDQ_BASE, EVENTQ_BASE and PRIQ_BASE (§6.3.26).
+const queueLog2Size = 0x1f
+
+// trimIndex clears the bits of an index that its queue is too small for.
+func (d *Device) trimIndex(w, base word) {
+	if bits := d.indexBits(base); d.regs.get(w)&^bits != 0 {
+		d.regs[w].And(bits)
+	}
 }
 
 // storePlain takes no lock: there is nothing that has to stay as it is meanwhile.
 func (d *Device) storePlain(w word, a *access, v uint32) work {
-	d.regs.set(w, v&a.parts[0].mask)
+	v &= a.parts[0].mask
+	if a.base != 0 {
+		v &= d.indexBits(a.base)
+	}
+	d.regs.set(w, v)
+	if a.base != 0 {
+		d.trimIndex(w, a.base) // LOG2SIZE may have changed meanwhile
+	}
 	if d.sealed.Load() {
 		d.regs.set(w, 0) // it may have come after the zero of seal
 	}

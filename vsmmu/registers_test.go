@@ -48,6 +48,10 @@ type writableWord struct {
 	irq  uint32
 }
 
+// queueBases are CMDQ_BASE, EVENTQ_BASE and PRIQ_BASE, whose LOG2SIZE says how many bits their queue's
+// indices have.
+var queueBases = []uint64{0x90, 0xa0, 0xc0}
+
 // handshakes are the writable words that the SMMU answers to, with what is left
 // of all ones when it has.
 var handshakes = map[uint64]uint32{
@@ -89,6 +93,11 @@ func TestRegisterMap_6_2(t *testing.T) {
 		if !isKept {
 			want = readOnly[off]
 			require.Equalf(t, want, r.r32(off), "reset value at %#x", off)
+		}
+		for _, base := range queueBases {
+			if off != base {
+				r.w32(base, 0x1f) // the indices have all their bits
+			}
 		}
 		r.w32(off, 0xffffffff)
 		r.idle()
@@ -133,6 +142,9 @@ func TestRegisterMap_Features(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t, tc.change)
+			for _, base := range queueBases {
+				r.w32(base, 0x1f)
+			}
 			r.w32(tc.off, 0xffffffff)
 			assert.Equal(t, tc.want, r.r32(tc.off))
 		})
@@ -148,6 +160,8 @@ func TestGuards_6_2(t *testing.T) {
 		for _, to := range cr0s {
 			for _, irq := range []uint32{0, 1, 4, 5} {
 				r := newRig(t)
+				r.w32(0x90, 0x1f)
+				r.w32(0xa0, 0x1f)
 				r.enable(from)
 				r.w32(0x50, irq)
 				r.engine.Lock() // nobody else takes on what CR0 says
@@ -164,6 +178,7 @@ func TestGuards_6_2(t *testing.T) {
 					r.w32(row.off, ^old)
 					assert.Equalf(t, want, r.r32(row.off)^old, "bits of %s that could be changed: CR0=%#x to %#x, IRQ_CTRL=%d",
 						row.name, from, to, irq)
+					r.w32(row.off, old)
 				}
 				r.engine.Unlock()
 			}
@@ -186,6 +201,7 @@ func TestAccess_6_2(t *testing.T) {
 	assert.Equal(t, uint32(0xdeadbeef), r.r32(0x70), "GERROR_IRQ_CFG1")
 	assert.Equal(t, uint32(0x15), r.r32(0x74), "GERROR_IRQ_CFG2")
 	assert.Equal(t, uint64(0x15_deadbeef), r.Load(0x70, 8), "a pair of 32-bit registers")
+	r.w32(0x90, 4)
 	r.w64(0x98, 0x00000007_00000009)
 	assert.Equal(t, uint64(0x00000007_00000009), r.Load(0x98, 8), "CMDQ_PROD and CMDQ_CONS")
 	r.w64(0x20, 0xffffffff_00000004)
@@ -272,4 +288,62 @@ func TestClosedDevice(t *testing.T) {
 	assert.False(t, ok)
 	r.GuestWrote(everywhere)
 	r.host.Emit(smmuv3.NewEvent(smmuv3.FTranslation, 1))
+}
+
+// An index has LOG2SIZE bits and a wrap bit: what lies above reads as zero right after it was written, and
+// after LOG2SIZE has become smaller (§6.3.27, §6.3.28, §6.3.95 to §6.3.98). OVFLG and OVACKFLG stay.
+func TestIndicesAreAsWideAsTheirQueue_6_3_28(t *testing.T) {
+	for _, tc := range []struct {
+		name        string
+		base, index uint64
+		flag        uint32
+	}{
+		{"CMDQ_PROD", 0x90, 0x98, 0},
+		{"CMDQ_CONS", 0x90, 0x9c, 0},
+		{"EVENTQ_PROD", 0xa0, 0x100a8, 1 << 31},
+		{"EVENTQ_CONS", 0xa0, 0x100ac, 1 << 31},
+		{"EVENTQ_PROD, page 0", 0xa0, 0xa8, 1 << 31},
+		{"EVENTQ_CONS, page 0", 0xa0, 0xac, 1 << 31},
+		{"PRIQ_PROD", 0xc0, 0x100c8, 1 << 31},
+		{"PRIQ_CONS", 0xc0, 0x100cc, 1 << 31},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRig(t, withPRI, func(c *Config) {
+				for _, size := range []smmuv3.IDField{smmuv3.CMDQS, smmuv3.EVENTQS, smmuv3.PRIQS} {
+					c.IDs.Set(size, 10)
+				}
+			})
+			for log2, want := range map[uint32]uint32{0: 0x1, 1: 0x3, 4: 0x1f, 9: 0x3ff, 10: 0x7ff, 11: 0x7ff, 19: 0x7ff, 31: 0x7ff} {
+				r.w64(tc.base, 0x20_0000|uint64(log2))
+				r.w32(tc.index, 0xffff_ffff)
+				assert.Equal(t, want|tc.flag, r.r32(tc.index), "LOG2SIZE %d", log2)
+			}
+			r.w32(tc.base, 8)
+			r.w32(tc.index, 0xffff_ffff)
+			r.w32(tc.base+4, 1)
+			assert.Equal(t, 0x1ff|tc.flag, r.r32(tc.index), "ADDR alone has changed")
+			r.w32(tc.base, 0x20_0003)
+			assert.Equal(t, 0xf|tc.flag, r.r32(tc.index), "LOG2SIZE has become smaller")
+			r.w32(tc.base, 8)
+			assert.Equal(t, 0xf|tc.flag, r.r32(tc.index), "and what was lost stays so")
+		})
+	}
+}
+
+// A smaller queue leaves CMDQ_CONS.ERR (§6.3.28), and does not resize the indices of other queues.
+func TestSmallerQueueLeavesTheRest_6_3_28(t *testing.T) {
+	r := newRig(t)
+	r.w64(0x90, cmdqAt|8)
+	r.w64(0xa0, eventqAt|8)
+	r.w32(0x100a8, 0x1aa)
+	r.mem.SetWords(cmdqAt+16*0x55, 0xff)
+	r.w64(0x98, 0x55_00000056)
+	r.enable(smmuv3.CR0_CMDQEN)
+	r.idle()
+	require.Equal(t, uint32(0x0100_0055), r.r32(0x9c), "CERROR_ILL")
+	r.enable(0)
+	r.w32(0x90, cmdqAt|4)
+	assert.Equal(t, uint32(0x0100_0015), r.r32(0x9c))
+	assert.Equal(t, uint32(0x16), r.r32(0x98))
+	assert.Equal(t, uint32(0x1aa), r.r32(0x100a8))
 }

@@ -137,6 +137,11 @@ func (d *Device) restore(s *state) error {
 	values := *d.reset
 	copy(values[:], s.Regs[:])
 	d.putRegisters(&values)
+	for w, a := range d.access {
+		if a.base != 0 {
+			d.trimIndex(word(w), a.base)
+		}
+	}
 
 	d.gbpa = smmuv3.GBPA(s.GBPA)
 	d.atcTimeout = s.Flags&stateATCTimeout != 0

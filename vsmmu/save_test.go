@@ -659,3 +659,20 @@ func TestRestoredPRIQueueIsEnabledByBoth_6_3_9_5(t *testing.T) {
 		assert.Equalf(t, uint64(1), n.Stats().PageRequests[want], "CR0 = %#x", cr0)
 	}
 }
+
+// A state from a device that kept bits above the wrap bit is restored without them (§6.3.28).
+func TestRestoredIndicesAreAsWideAsTheirQueue_6_3_28(t *testing.T) {
+	r := newRig(t)
+	r.w64(0x90, cmdqAt|4)
+	r.w32(0xa0, 2)
+	saved, err := r.Save()
+	require.NoError(t, err)
+	s, err := decodeState(saved)
+	require.NoError(t, err)
+	s.Regs[wCMDQProd], s.Regs[wCMDQCons], s.Regs[wEVENTQProd] = 0x25, 0x0100_0025, 0x8000_0079
+	fresh := newRig(t)
+	require.NoError(t, fresh.Restore(s.encode()))
+	assert.Equal(t, uint32(0x5), fresh.r32(0x98))
+	assert.Equal(t, uint32(0x0100_0005), fresh.r32(0x9c))
+	assert.Equal(t, uint32(0x8000_0001), fresh.r32(0x100a8))
+}
