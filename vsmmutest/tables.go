@@ -20,8 +20,12 @@ type Layout struct {
 	PagesOnly bool
 }
 
-// ErrMapped is matched by errors of Map where something is mapped already.
-var ErrMapped = errors.New("already mapped")
+var (
+	// ErrMapped is matched by errors of Map where something is mapped already.
+	ErrMapped = errors.New("already mapped")
+	// ErrUnsupported is matched by errors about a layout that the SMMU does not have.
+	ErrUnsupported = errors.New("not supported by the SMMU")
+)
 
 // Tables are the translation tables of one stage in guest memory. Use them through Stage1 or
 // Stage2.
@@ -53,9 +57,9 @@ func (l Layout) complete(ids *smmuv3.IDRegs, bits uint) (Layout, error) {
 	}
 	switch {
 	case l.Granule == 0:
-		return l, errors.New("the SMMU has no granule (IDR5)")
+		return l, fmt.Errorf("%w: any granule (IDR5)", ErrUnsupported)
 	case !ids.HasGranule(l.Granule):
-		return l, fmt.Errorf("the SMMU has no granule of 2^%d bytes (IDR5)", l.Granule)
+		return l, fmt.Errorf("%w: a granule of 2^%d bytes (IDR5)", ErrUnsupported, l.Granule)
 	case l.InputBits > maxBits || l.InputBits <= uint(l.Granule):
 		return l, fmt.Errorf("%d input bits, not %d to %d", l.InputBits, l.Granule+1, maxBits)
 	}
@@ -372,8 +376,8 @@ func NewStage2(r *RAM, ids smmuv3.IDRegs, l Layout, vmid smmuv3.VMID) (*Stage2, 
 			return &Stage2{Tables: t, VMID: vmid, ids: ids, s2: s2}, nil
 		}
 	}
-	return nil, fmt.Errorf("vsmmutest: new stage 2: the SMMU walks no %d input bits with a granule of 2^%d bytes (STE.S2SL0)",
-		l.InputBits, l.Granule)
+	return nil, fmt.Errorf("vsmmutest: new stage 2: %w: %d input bits with a granule of 2^%d bytes (STE.S2SL0)",
+		ErrUnsupported, l.InputBits, l.Granule)
 }
 
 // Map maps n bytes of IPAs to memory, by blocks where they fit. It fails with ErrMapped where

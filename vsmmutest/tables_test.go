@@ -159,10 +159,10 @@ func TestLayoutRefused(t *testing.T) {
 	ids := allIDs
 	ids.Set(smmuv3.GRAN16K, 0)
 	for want, l := range map[string]vsmmutest.Layout{
-		"no granule of 2^14 bytes": {Granule: smmuv3.Granule16K},
-		"no granule of 2^13 bytes": {Granule: 13},
-		"49 input bits":            {InputBits: 49},
-		"12 input bits":            {InputBits: 12},
+		"not supported by the SMMU: a granule of 2^14 bytes": {Granule: smmuv3.Granule16K},
+		"not supported by the SMMU: a granule of 2^13 bytes": {Granule: 13},
+		"49 input bits": {InputBits: 49},
+		"12 input bits": {InputBits: 12},
 	} {
 		_, err := vsmmutest.NewStage1(newRAM(t), ids, l, 1)
 		assert.ErrorContains(t, err, want)
@@ -170,7 +170,7 @@ func TestLayoutRefused(t *testing.T) {
 		assert.ErrorContains(t, err, want)
 	}
 	_, err := vsmmutest.NewStage1(newRAM(t), smmuv3.IDRegs{}, vsmmutest.Layout{}, 1)
-	assert.EqualError(t, err, "vsmmutest: new stage 1: the SMMU has no granule (IDR5)")
+	assert.EqualError(t, err, "vsmmutest: new stage 1: not supported by the SMMU: any granule (IDR5)")
 }
 
 // §5.2: V, Config = 110; S2VMID [143:128], S2T0SZ [165:160], S2SL0 [167:166], S2IR0 [169:168], S2OR0

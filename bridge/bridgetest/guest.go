@@ -1,131 +1,112 @@
 package bridgetest
 
 import (
-	"encoding/binary"
+	"errors"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
 )
 
-// guest writes the structures that a guest's driver would: it has nothing of
-// the host's.
+// guest is vsmmutest.RAM with the errors of a test. It knows nothing about the host.
 type guest struct {
 	*rig
+	ram     *vsmmutest.RAM
 	granule smmuv3.Granule
-	next    guestmem.GPA // the first address not given out
-	asid    smmuv3.ASID  // the last one given out
+	asid    smmuv3.ASID // the last one given out
 }
 
 // inputBits is the size of the addresses that the suite's tables translate.
 const inputBits = 39
 
-// alloc gives out zeroed memory, aligned to its size if that is a power of two.
-func (g *guest) alloc(size int) guestmem.GPA {
+// layout is the shape of the guest's tables. Every mapping is a page.
+func (g *guest) layout() vsmmutest.Layout {
+	return vsmmutest.Layout{Granule: g.granule, InputBits: inputBits, PagesOnly: true}
+}
+
+func (g *guest) alloc(size uint64) guestmem.GPA {
 	g.Helper()
-	align := guestmem.GPA(1)
-	for int(align) < size {
-		align <<= 1
-	}
-	at := (g.next + align - 1) &^ (align - 1)
-	g.next = at + guestmem.GPA(size)
-	require.LessOrEqual(g, uint64(g.next), uint64(g.RAM)+RAMSize, "the suite runs out of memory")
-	require.NoError(g, g.Memory.WriteAt(make([]byte, size), at))
+	at, err := g.ram.Alloc(size)
+	require.NoError(g, err)
 	return at
 }
 
+// page allocates a page of the granule.
+func (g *guest) page() guestmem.GPA { return g.alloc(1 << g.granule) }
+
 func (r *rig) store(at guestmem.GPA, words ...uint64) {
 	r.Helper()
-	for i, w := range words {
-		var p [8]byte
-		binary.LittleEndian.PutUint64(p[:], w)
-		require.NoError(r, r.Memory.WriteAt(p[:], at+guestmem.GPA(8*i)))
-	}
+	require.NoError(r, r.newRAM().Store(at, words...))
 }
 
 func (r *rig) load(at guestmem.GPA) uint64 {
 	r.Helper()
-	var p [8]byte
-	require.NoError(r, r.Memory.ReadAt(p[:], at))
-	return binary.LittleEndian.Uint64(p[:])
+	w, err := r.newRAM().Load(at)
+	require.NoError(r, err)
+	return w
 }
 
-// page gives out a page of the granule.
-func (g *guest) page() guestmem.GPA { return g.alloc(1 << g.granule) }
-
-// space is an address space of the guest: tables, with an ASID of their own.
+// space is an address space of the guest.
 type space struct {
-	g    *guest
-	root guestmem.GPA
-	asid smmuv3.ASID
-	cdAt guestmem.GPA // where stage has put the CD
+	g *guest
+	*vsmmutest.Stage1
+	cdAt guestmem.GPA // where stage wrote the CD
 }
 
 func (g *guest) space() *space {
+	g.Helper()
 	g.asid++
-	return &space{g: g, root: g.page(), asid: g.asid}
+	s, err := vsmmutest.NewStage1(g.ram, g.ids, g.layout(), g.asid)
+	require.NoError(g, err)
+	return &space{g: g, Stage1: s}
 }
 
-// leaf is where the last-level descriptor of an address lies; the tables on the
-// way come into being.
-func (s *space) leaf(iova uint64) guestmem.GPA {
-	table, top := s.root, uint(inputBits)
-	for level := s.g.granule.StartLevel(inputBits); ; level++ {
-		shift := s.g.granule.LevelShift(level)
-		at := table + guestmem.GPA(iova&(1<<top-1)>>shift*8)
-		if level == 3 {
-			return at
-		}
-		d := smmuv3.Desc(s.g.load(at))
-		if d == 0 {
-			d = smmuv3.TableDesc(uint64(s.g.page()))
-			s.g.store(at, uint64(d))
-		}
-		table, top = guestmem.GPA(d.Addr(smmuv3.Format{Granule: s.g.granule}, level)), shift
-	}
+// leaf returns the address of the level 3 descriptor for an IOVA.
+func (s *space) leaf(iova uint64) guestmem.GPA { return s.g.leaf(&s.Tables, iova) }
+
+func (g *guest) leaf(t *vsmmutest.Tables, addr uint64) guestmem.GPA {
+	g.Helper()
+	at, err := t.Entry(addr, lastLevel)
+	require.NoError(g, err)
+	return at
 }
 
-// set has a page translated, and unset no longer; neither withdraws anything.
+const lastLevel = 3
+
+// set maps a page, whether the IOVA is mapped or not. It invalidates nothing, and nor does unset.
 func (s *space) set(iova uint64, pa guestmem.GPA, a smmuv3.LeafAttrs) {
-	s.g.store(s.leaf(iova), uint64(smmuv3.LeafDesc(uint64(pa), 3, a)))
+	s.g.Helper()
+	s.g.store(s.leaf(iova), uint64(smmuv3.LeafDesc(uint64(pa), lastLevel, a)))
 }
 
 func (s *space) unset(iova uint64) { s.g.store(s.leaf(iova), 0) }
 
-// cd is the CD of the space: coherent tables, TTB1 unused, faults recorded and
-// aborted.
-func (s *space) cd() (cd smmuv3.CD) {
-	cd.SetV(true)
-	cd.SetAA64(true)
-	cd.SetA(true)
-	cd.SetR(true)
-	cd.SetASID(s.asid)
-	cd.SetIPS(uint8(min(s.g.ids.Get(smmuv3.OAS), 5)))
-	cd.SetTxSZ(0, 64-inputBits)
-	cd.SetTGx(0, s.g.granule)
-	cd.SetIRx(0, writeBack)
-	cd.SetORx(0, writeBack)
-	cd.SetSHx(0, innerShareable)
-	cd.SetTTBx(0, uint64(s.root))
-	cd.SetEPDx(1, true)
-	cd.SetMAIR(0xff) // attribute 0: normal, write-back
-	return cd
+// stage writes the CD and returns the stage of a stream with this CD alone.
+func (s *space) stage() bridge.GuestStage { return s.stageWith(s.CD()) }
+
+// stageWith is stage with another CD.
+func (s *space) stageWith(cd smmuv3.CD) bridge.GuestStage {
+	s.g.Helper()
+	s.cdAt = s.g.alloc(smmuv3.CDSize)
+	s.g.store(s.cdAt, cd[:]...)
+	return stageOf(s.cdAt)
 }
 
+// stageATS is stage for an endpoint that may use ATS.
+func (s *space) stageATS() bridge.GuestStage {
+	g := s.stage()
+	g.EATS = smmuv3.EATSFull
+	return g
+}
+
+// Attributes of accesses to CDs, as Linux's driver sets them: S1CIR, S1COR and S1CSH (§5.2).
 const (
 	writeBack      = 0b01
 	innerShareable = 0b11
 )
-
-// stage writes the CD, and is the stage of a stream with this one.
-func (s *space) stage() bridge.GuestStage {
-	s.cdAt = s.g.alloc(smmuv3.CDSize)
-	cd := s.cd()
-	s.g.store(s.cdAt, cd[:]...)
-	return stageOf(s.cdAt)
-}
 
 func stageOf(cd guestmem.GPA) bridge.GuestStage {
 	return bridge.GuestStage{
@@ -133,3 +114,77 @@ func stageOf(cd guestmem.GPA) bridge.GuestStage {
 		S1CIR: writeBack, S1COR: writeBack, S1CSH: innerShareable,
 	}
 }
+
+// stage2 is a stage 2 of the guest's own.
+type stage2 struct {
+	g *guest
+	*vsmmutest.Stage2
+}
+
+func (g *guest) stage2(vmid smmuv3.VMID) *stage2 {
+	g.Helper()
+	s, err := vsmmutest.NewStage2(g.ram, g.ids, g.layout(), vmid)
+	if errors.Is(err, vsmmutest.ErrUnsupported) {
+		g.Skip("the host has no such stage 2")
+	}
+	require.NoError(g, err)
+	return &stage2{g, s}
+}
+
+func (t *stage2) leaf(ipa uint64) guestmem.GPA { return t.g.leaf(&t.Tables, ipa) }
+
+// set maps a page, whether the IPA is mapped or not. It invalidates nothing, and nor does unset.
+func (t *stage2) set(ipa uint64, pa guestmem.GPA, a vsmmutest.Access) {
+	t.g.Helper()
+	t.g.store(t.leaf(ipa), uint64(vsmmutest.Stage2Leaf(uint64(pa), lastLevel, a)))
+}
+
+func (t *stage2) unset(ipa uint64) { t.g.store(t.leaf(ipa), 0) }
+
+// identity maps all memory that the guest has allocated so far to itself.
+func (t *stage2) identity() {
+	used := t.g.ram.Allocated()
+	for at := uint64(0); at < used.Len; at += t.PageSize() {
+		t.set(uint64(used.GPA)+at, used.GPA+guestmem.GPA(at), vsmmutest.ReadWrite)
+	}
+}
+
+// alone returns the stage of a stream that stage 2 alone translates.
+func (t *stage2) alone() bridge.GuestStage {
+	return bridge.GuestStage{Disposition: bridge.TranslateS2, S2VMID: t.VMID, S2: t.Fields()}
+}
+
+// nested returns a stage with its stage 1 nested on this stage 2.
+func (t *stage2) nested(g bridge.GuestStage) bridge.GuestStage {
+	g.Disposition, g.S2VMID, g.S2 = bridge.TranslateNested, t.VMID, t.Fields()
+	return g
+}
+
+// command returns a command with fields in its two double-words (§4.1).
+func command(op smmuv3.Opcode, dw0, dw1 uint64) smmuv3.Command {
+	return smmuv3.Command{uint64(op) | dw0, dw1}
+}
+
+func onASID(op smmuv3.Opcode, asid smmuv3.ASID, dw1 uint64) smmuv3.Command {
+	return command(op, uint64(asid)<<48, dw1)
+}
+
+func onVMID(op smmuv3.Opcode, vmid smmuv3.VMID, dw1 uint64) smmuv3.Command {
+	return command(op, uint64(vmid)<<32, dw1)
+}
+
+func onStream(op smmuv3.Opcode, sid smmuv3.StreamID, dw1 uint64) smmuv3.Command {
+	return command(op, uint64(sid)<<32, dw1)
+}
+
+// Fields of TLB invalidations by address (§4.4.1.1).
+const leafOnly = 1
+
+// tg is the encoding of a granule in TG [75:74]: 4 KiB is 01, 16 KiB is 10, 64 KiB is 11.
+func tg(g smmuv3.Granule) uint64 { return (uint64(g) - 10) / 2 << 10 }
+
+// ttl is TTL [73:72].
+func ttl(level uint64) uint64 { return level << 8 }
+
+// pages are NUM [16:12] and SCALE [24:20], for (num + 1) * 2^scale pages.
+func pages(num, scale uint64) uint64 { return num<<12 | scale<<20 }

@@ -11,22 +11,22 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// stalled is a device's read that waits for the guest.
+// stalled is a device's read that stalls until the guest resumes it.
 type stalled struct {
 	*rig
 	bridge.Staller
 	stream bridge.Stream
 	space  *space
-	page   guestmem.GPA // where the guest would have had it go
-	want   []byte       // what is there
+	page   guestmem.GPA // where the guest may map the address
+	want   []byte       // the content of the page
 	event  smmuv3.Event
-	over   chan error // what came of it
+	over   chan error // the outcome
 	got    []byte
 }
 
 const stalledIOVA = 0x21_4365_0000
 
-// stall has a read stall at an address that nothing is mapped at.
+// stall makes a read stall at an address that is not mapped.
 func (r *rig) stall() *stalled {
 	r.Helper()
 	if r.ids.Get(smmuv3.StallModel) != smmuv3.StallBoth {
@@ -37,12 +37,10 @@ func (r *rig) stall() *stalled {
 	g := r.guest()
 	s := &stalled{rig: r, Staller: staller, space: g.space(), page: g.page(), want: noise(), over: make(chan error, 1), got: make([]byte, probe)}
 	require.NoError(r, r.Memory.WriteAt(s.want, s.page))
-	stage := s.space.stage()
-	cd := s.space.cd()
+	cd := s.space.CD()
 	cd.SetS(true)
-	g.store(stage.S1ContextPtr, cd[:]...)
 	s.stream = r.attach()
-	r.bind(s.stream, stage)
+	r.bind(s.stream, s.space.stageWith(cd))
 
 	dma := r.device(0)
 	go func() { s.over <- dma(false, stalledIOVA, s.got) }()
@@ -54,24 +52,24 @@ func (r *rig) stall() *stalled {
 	return s
 }
 
-// waits asserts that the read is not over.
+// waits fails if the read is over.
 func (s *stalled) waits() {
 	s.Helper()
 	select {
 	case err := <-s.over:
-		require.Fail(s, "the transaction does not wait", "it came to %v", err)
+		require.Fail(s, "the transaction does not stall", "it ended with %v", err)
 	default:
 	}
 }
 
-// aborted asserts that the read has come, or comes, to nothing.
+// aborted waits for the end of the read and fails unless it aborted.
 func (s *stalled) aborted() {
 	s.Helper()
 	err := <-s.over
-	assert.False(s, err == nil && bytes.Equal(s.want, s.got), "it was to be aborted")
+	assert.False(s, err == nil && bytes.Equal(s.want, s.got), "the read succeeded")
 }
 
-// testStalls has transactions stall, and be resumed and ended.
+// testStalls tests bridge.Staller.
 func testStalls(s *suite) {
 	s.run("Retry", func(r *rig) {
 		st := r.stall()
@@ -85,7 +83,7 @@ func testStalls(s *suite) {
 		for range 3 {
 			require.NoError(r, st.Resume(sid, st.event.STAG(), bridge.Retry))
 			st.event = r.event(smmuv3.FTranslation)
-			require.True(r, st.event.Stall(), "it is a new transaction")
+			require.True(r, st.event.Stall(), "the fault of the retry stalls")
 			st.waits()
 		}
 		require.NoError(r, st.TerminateStalled(sid))
@@ -106,7 +104,7 @@ func testStalls(s *suite) {
 		require.NoError(r, <-st.over)
 		assert.Equal(r, make([]byte, probe), st.got)
 	})
-	s.run("OfAnother", func(r *rig) {
+	s.run("AnotherSTAGOrStream", func(r *rig) {
 		st := r.stall()
 		require.NoError(r, st.Resume(sid, st.event.STAG()+1, bridge.TerminateAbort))
 		require.NoError(r, st.Resume(sid+1, st.event.STAG(), bridge.TerminateAbort))
@@ -115,22 +113,28 @@ func testStalls(s *suite) {
 		require.NoError(r, st.TerminateStalled(sid))
 		st.aborted()
 	})
-	s.run("Withdrawals", func(r *rig) {
+	s.run("InvalidationsLeaveStalls", func(r *rig) {
 		st := r.stall()
-		r.invalidate(command(smmuv3.OpTLBINHAll, 0, 0), command(smmuv3.OpCfgiCDAll, uint64(sid)<<32, 0))
+		r.invalidate(command(smmuv3.OpTLBINHAll, 0, 0), onStream(smmuv3.OpCfgiCDAll, sid, 0))
 		r.bind(st.stream, abort)
 		st.waits()
 		require.NoError(r, st.Resume(sid, st.event.STAG(), bridge.Retry))
 		st.aborted()
 	})
-	s.run("StreamClose", func(r *rig) {
+	s.run("StreamCloseAborts", func(r *rig) {
 		st := r.stall()
 		require.NoError(r, st.stream.Close())
 		st.aborted()
+		require.NoError(r, st.Resume(sid, st.event.STAG(), bridge.Retry), "a STAG of no stream")
 	})
-	s.run("HostClose", func(r *rig) {
+	s.run("HostCloseAborts", func(r *rig) {
 		st := r.stall()
 		require.NoError(r, r.Host.Close())
 		st.aborted()
+		if !strict {
+			return
+		}
+		r.fails(st.Resume(sid, st.event.STAG(), bridge.Retry), bridge.ErrClosed)
+		r.fails(st.TerminateStalled(sid), bridge.ErrClosed)
 	})
 }

@@ -2,7 +2,9 @@ package bridgetest
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
 )
 
 // suite is one test of Run.
@@ -21,21 +24,22 @@ type suite struct {
 	newRig func(t *testing.T) Rig
 }
 
-// run runs a part of the test on a rig of its own.
+// run runs a part of the test on a rig of its own, which it claims as a device does.
 func (s *suite) run(name string, f func(r *rig)) {
+	s.runUnclaimed(name, func(r *rig) {
+		r.claim(r.ids)
+		f(r)
+	})
+}
+
+// runUnclaimed is run for tests that claim the host themselves.
+func (s *suite) runUnclaimed(name string, f func(r *rig)) {
 	s.Run(name, func(t *testing.T) {
 		r := &rig{T: t, Rig: s.newRig(t)}
 		require.NotEmpty(t, r.Endpoints, "a rig needs an endpoint")
 		caps, err := r.Host.Capabilities()
 		require.NoError(t, err)
 		r.ids = caps.IDs
-		r.Host.Events(func(e smmuv3.Event) {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			if len(r.events) < maxEvents {
-				r.events = append(r.events, e)
-			}
-		})
 		f(r)
 	})
 }
@@ -45,23 +49,96 @@ type rig struct {
 	*testing.T
 	Rig
 	ids smmuv3.IDRegs
+	log eventLog
+}
 
+// claim claims the host for a device whose guest reads these ID registers.
+func (r *rig) claim(guest smmuv3.IDRegs) {
+	r.Helper()
+	require.NoError(r, r.Host.Events(r.log.add))
+	require.NoError(r, r.Host.SetGuestIDs(guest))
+}
+
+// eventLog keeps the events that the host reported and the test has not asked for.
+type eventLog struct {
 	mu     sync.Mutex
-	events []smmuv3.Event // that have come, and not been asked for
+	events []smmuv3.Event
+	count  int // of all events
 }
 
 // maxEvents is more than any test waits for.
 const maxEvents = 1 << 16
 
-// sid is the StreamID of the stream that most tests have: no index that the
-// host may have of its own.
+func (l *eventLog) add(e smmuv3.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count++
+	if len(l.events) < maxEvents {
+		l.events = append(l.events, e)
+	}
+}
+
+// total returns the number of events so far.
+func (l *eventLog) total() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.count
+}
+
+// clear drops the events.
+func (l *eventLog) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events = nil
+}
+
+// take removes the first event of a type, and all before it.
+func (l *eventLog) take(t smmuv3.EventType) (smmuv3.Event, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, e := range l.events {
+		if e.Type() == t {
+			l.events = l.events[i+1:]
+			return e, true
+		}
+	}
+	return smmuv3.Event{}, false
+}
+
+// patience is how long the suite waits for an event that has to come.
+const patience = 2 * time.Minute
+
+// wait waits for an event of a type and drops those before it. Hosts may merge repeated events and
+// report them late.
+func (l *eventLog) wait(r *rig, t smmuv3.EventType) (found smmuv3.Event) {
+	r.Helper()
+	require.Eventually(r, func() (ok bool) {
+		found, ok = l.take(t)
+		return ok
+	}, patience, time.Millisecond, "the host reports %v", t)
+	return found
+}
+
+// event waits for an event of a type that the rig's own sink gets.
+func (r *rig) event(t smmuv3.EventType) smmuv3.Event {
+	r.Helper()
+	return r.log.wait(r, t)
+}
+
+// sid is the StreamID of the stream that most tests have. It is unlike any index of the host's own.
 const sid smmuv3.StreamID = 0x1234
 
-// guest begins to use the memory, with a granule that the host has.
+// newRAM returns an allocator over the suite's memory, of which nothing is allocated.
+func (r *rig) newRAM() *vsmmutest.RAM {
+	return vsmmutest.NewRAM(r.Memory, guestmem.Range{GPA: r.Rig.RAM, Len: RAMSize})
+}
+
+// guest begins to use the memory from its start, with the smallest granule that the host has.
 func (r *rig) guest() *guest {
+	r.Helper()
 	for _, g := range granules {
 		if r.ids.HasGranule(g) {
-			return &guest{rig: r, granule: g, next: r.RAM}
+			return &guest{rig: r, ram: r.newRAM(), granule: g}
 		}
 	}
 	require.Fail(r, "the host has no granule")
@@ -88,15 +165,35 @@ func (r *rig) invalidate(cmds ...smmuv3.Command) {
 	require.NoError(r, r.Host.Invalidate(cmds))
 }
 
-// dma is how to reach an endpoint.
+// strict holds hosts to the rules that bridge/soft does not follow yet.
+const strict = false
+
+// fails asserts that an error matches target and is a cause only: the device that calls the host
+// adds the package, the operation and the StreamID.
+func (r *rig) fails(err, target error, msg ...any) {
+	r.Helper()
+	if !assert.ErrorIs(r, err, target, msg...) || !strict {
+		return
+	}
+	text := err.Error()
+	assert.NotContains(r, text, sid.String(), "the cause names the StreamID")
+	host, _, _ := strings.Cut(strings.TrimLeft(fmt.Sprintf("%T", r.Host), "*"), ".")
+	for _, prefix := range []string{host, "attach", "bind", "close", "invalidate", "events", "respond", "resume"} {
+		for _, end := range []string{": ", " "} {
+			assert.False(r, strings.HasPrefix(text, prefix+end), "the cause begins with %q: %s", prefix, text)
+		}
+	}
+}
+
+// dma makes DMA by an endpoint.
 type dma func(write bool, iova uint64, p []byte) error
 
 func (r *rig) device(i int) dma {
 	return func(write bool, iova uint64, p []byte) error { return r.DMA(r.Endpoints[i], write, iova, p) }
 }
 
-// reaches reports whether DMA to iova reads and writes guest memory at gpa:
-// true if both do, false if neither does. Anything else is an error.
+// reaches reports whether DMA at iova reads and writes guest memory at gpa. It fails if only one of
+// the two does.
 func (r *rig) reaches(d dma, iova uint64, gpa guestmem.GPA) bool {
 	r.Helper()
 	read, wrote := r.reads(d, iova, gpa), r.writes(d, iova, gpa)
@@ -104,7 +201,7 @@ func (r *rig) reaches(d dma, iova uint64, gpa guestmem.GPA) bool {
 	return read
 }
 
-// probe is how many bytes the suite moves at a time.
+// probe is the number of bytes that the suite moves at a time.
 const probe = 256
 
 func noise() []byte {
@@ -130,33 +227,7 @@ func (r *rig) writes(d dma, iova uint64, gpa guestmem.GPA) bool {
 	require.NoError(r, r.Memory.ReadAt(got, gpa))
 	arrived := bytes.Equal(want, got)
 	if err != nil {
-		assert.False(r, arrived, "DMA that the device was told is aborted has arrived")
+		assert.False(r, arrived, "DMA arrived although the device was told that it aborted")
 	}
 	return arrived
-}
-
-// clear forgets the events that have come.
-func (r *rig) clear() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.events = nil
-}
-
-// event waits for an event of a type, and lets others pass: hosts may merge
-// what repeats, and report in their own time.
-func (r *rig) event(t smmuv3.EventType) smmuv3.Event {
-	r.Helper()
-	var found smmuv3.Event
-	require.Eventually(r, func() bool {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		for i, e := range r.events {
-			if e.Type() == t {
-				found, r.events = e, r.events[i+1:]
-				return true
-			}
-		}
-		return false
-	}, 2*time.Minute, time.Millisecond, "%v has not come", t)
-	return found
 }

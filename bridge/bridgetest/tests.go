@@ -12,6 +12,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
 )
 
 var (
@@ -23,13 +24,13 @@ func testCapabilities(s *suite) {
 	s.run("StageOneOfAArch64", func(r *rig) {
 		again, err := r.Host.Capabilities()
 		require.NoError(r, err)
-		assert.Equal(r, r.ids, again.IDs, "they never change")
+		assert.Equal(r, r.ids, again.IDs, "capabilities are constant")
 		assert.NotZero(r, r.ids.Get(smmuv3.TTF)&smmuv3.TTFAArch64)
-		assert.False(r, r.ids.Has(smmuv3.BTM), "a guest's broadcasts do not reach the host's SMMU")
+		assert.False(r, r.ids.Has(smmuv3.BTM), "a guest's broadcast invalidations do not reach the host's SMMU")
 	})
 }
 
-// testStates goes through the states of the thread, each from each.
+// testStates goes from each state of the bind-guest-stage thread to each other.
 func testStates(s *suite) {
 	const iova = 0x12_3456_0000
 	s.run("AttachAborts", func(r *rig) {
@@ -39,8 +40,7 @@ func testStates(s *suite) {
 		assert.False(r, r.reaches(r.device(0), uint64(page), page))
 	})
 
-	// The stages that a stream can be in; the second that translates has tables
-	// and an ASID of its own.
+	// TranslateOther has tables and an ASID of its own.
 	kinds := []string{"Abort", "AbortWithCause", "Disabled", "Bypass", "Translate", "TranslateOther"}
 	for _, from := range kinds {
 		for _, to := range kinds {
@@ -73,12 +73,12 @@ func testStates(s *suite) {
 	}
 }
 
-// testIdentity is about what a stream is: one StreamID, one endpoint.
+// testIdentity checks that a stream has one StreamID and one endpoint.
 func testIdentity(s *suite) {
 	s.run("EndpointInUse", func(r *rig) {
 		r.attach()
 		_, err := r.Host.Attach(sid+1, r.Endpoints[0])
-		assert.ErrorIs(r, err, bridge.ErrInUse)
+		r.fails(err, bridge.ErrInUse)
 	})
 	s.run("StreamIDInUse", func(r *rig) {
 		if len(r.Endpoints) < 2 {
@@ -86,22 +86,22 @@ func testIdentity(s *suite) {
 		}
 		r.attach()
 		_, err := r.Host.Attach(sid, r.Endpoints[1])
-		require.ErrorIs(r, err, bridge.ErrInUse)
+		r.fails(err, bridge.ErrInUse)
 		_, err = r.Host.Attach(sid+1, r.Endpoints[1])
-		assert.NoError(r, err, "nothing of it has stuck to the endpoint")
+		assert.NoError(r, err, "the endpoint is free after a refused Attach")
 	})
 	s.run("NotAnEndpoint", func(r *rig) {
 		for _, ep := range []bridge.Endpoint{nil, struct{}{}} {
 			_, err := r.Host.Attach(sid, ep)
-			assert.ErrorIs(r, err, bridge.ErrEndpoint)
+			r.fails(err, bridge.ErrEndpoint)
 		}
 		r.attach()
 	})
 }
 
-// testRejected binds what the host has no hardware for.
+// testRejected binds stages that the host does not support.
 func testRejected(s *suite) {
-	s.run("TheStageBeforeStands", func(r *rig) {
+	s.run("PreviousStageStays", func(r *rig) {
 		g := r.guest()
 		page := g.page()
 		st := r.attach()
@@ -109,27 +109,26 @@ func testRejected(s *suite) {
 
 		wide := stageOf(g.alloc(smmuv3.CDSize))
 		wide.S1CDMax = uint8(r.ids.Get(smmuv3.SSIDSIZE)) + 1
-		assert.ErrorIs(r, st.Bind(wide), bridge.ErrRejected)
+		r.fails(st.Bind(wide), bridge.ErrRejected)
 		far := stageOf(guestmem.GPA(1) << 55)
-		assert.ErrorIs(r, st.Bind(far), bridge.ErrRejected)
+		r.fails(st.Bind(far), bridge.ErrRejected)
 		if r.ids.Has(smmuv3.SSIDSIZE) && !r.ids.Has(smmuv3.CD2L) {
 			two := stageOf(g.alloc(smmuv3.CDSize))
 			two.S1CDMax, two.S1Fmt = 1, smmuv3.S1Fmt64K
-			assert.ErrorIs(r, st.Bind(two), bridge.ErrRejected)
+			r.fails(st.Bind(two), bridge.ErrRejected)
 		}
 		if !r.ids.Has(smmuv3.S2P) {
 			s2 := bridge.GuestStage{Disposition: bridge.TranslateS2, S2: smmuv3.Stage2{T0SZ: 24, SL0: 1, PS: 5, AA64: true, R: true}}
-			assert.ErrorIs(r, st.Bind(s2), bridge.ErrRejected)
+			r.fails(st.Bind(s2), bridge.ErrRejected)
 			nested := stageOf(g.alloc(smmuv3.CDSize))
 			nested.Disposition, nested.S2 = bridge.TranslateNested, s2.S2
-			assert.ErrorIs(r, st.Bind(nested), bridge.ErrRejected)
+			r.fails(st.Bind(nested), bridge.ErrRejected)
 		}
 		assert.True(r, r.reaches(r.device(0), uint64(page), page))
 	})
 }
 
-// testGranules translates by each granule, at the ends of a page and of the
-// address space.
+// testGranules translates by each granule, at both ends of pages and of the address space.
 func testGranules(s *suite) {
 	for _, granule := range granules {
 		s.run(fmt.Sprintf("%dKiB", 1<<granule/1024), func(r *rig) {
@@ -176,8 +175,8 @@ func testPermissions(s *suite) {
 	})
 }
 
-// testInvalidate withdraws a translation, or a CD, by each command that can,
-// and moves it elsewhere by the same: after the call neither is used.
+// testInvalidate unmaps a page, or invalidates a CD, and then moves it. After each command that
+// covers it, DMA uses the new structures only.
 func testInvalidate(s *suite) {
 	s.run("Nothing", func(r *rig) {
 		r.invalidate()
@@ -188,7 +187,7 @@ func testInvalidate(s *suite) {
 	const (
 		plain  = iota
 		ranged // the command has a range, or a level
-		global // the page is of all ASIDs
+		global // the page is global: for all ASIDs
 	)
 	for _, c := range []struct {
 		name string
@@ -202,40 +201,36 @@ func testInvalidate(s *suite) {
 			return command(smmuv3.OpTLBINSNHAll, 0, 0)
 		}},
 		{"TLBI_NH_ASID", plain, func(a smmuv3.ASID, _ uint64, _ smmuv3.Granule) smmuv3.Command {
-			return command(smmuv3.OpTLBINHASID, uint64(a)<<48, 0)
+			return onASID(smmuv3.OpTLBINHASID, a, 0)
 		}},
 		{"TLBI_NH_VA", plain, func(a smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
-			return command(smmuv3.OpTLBINHVA, uint64(a)<<48, iova)
+			return onASID(smmuv3.OpTLBINHVA, a, iova)
 		}},
 		{"TLBI_NH_VA_Leaf", plain, func(a smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
-			return command(smmuv3.OpTLBINHVA, uint64(a)<<48, iova|1)
+			return onASID(smmuv3.OpTLBINHVA, a, iova|leafOnly)
 		}},
 		{"TLBI_NH_VAA", plain, func(_ smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
 			return command(smmuv3.OpTLBINHVAA, 0, iova)
 		}},
 		{"TLBI_NH_VA_Range", ranged, func(a smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command {
-			// NUM = 1, SCALE = 0, TG: two pages, of which it is the second (§4.4.1.1).
-			tg := (uint64(g) - 10) / 2
-			return command(smmuv3.OpTLBINHVA, uint64(a)<<48|1<<12, iova-1<<g|tg<<10|1)
+			// Two pages, the second of which is mapped.
+			return command(smmuv3.OpTLBINHVA, uint64(a)<<48|pages(1, 0), iova-1<<g|tg(g)|leafOnly)
 		}},
 		{"TLBI_NH_VA_Level", ranged, func(a smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command {
-			tg := (uint64(g) - 10) / 2
-			return command(smmuv3.OpTLBINHVA, uint64(a)<<48, iova|tg<<10|3<<8|1)
+			return onASID(smmuv3.OpTLBINHVA, a, iova|tg(g)|ttl(3)|leafOnly)
 		}},
 		{"TLBI_NH_VA_LongRange", ranged, func(a smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command {
-			// NUM = 31, SCALE = 3: 256 pages, of which it is the 201st.
-			tg := (uint64(g) - 10) / 2
-			return command(smmuv3.OpTLBINHVA, uint64(a)<<48|3<<20|31<<12, iova-200<<g|tg<<10|1)
+			// 256 pages, the 201st of which is mapped.
+			return command(smmuv3.OpTLBINHVA, uint64(a)<<48|pages(31, 3), iova-200<<g|tg(g)|leafOnly)
 		}},
 		{"TLBI_NH_VAA_Range", ranged, func(_ smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command {
-			tg := (uint64(g) - 10) / 2
-			return command(smmuv3.OpTLBINHVAA, 1<<12, iova-1<<g|tg<<10|1)
+			return command(smmuv3.OpTLBINHVAA, pages(1, 0), iova-1<<g|tg(g)|leafOnly)
 		}},
 		{"TLBI_NH_ALL_Global", global, func(smmuv3.ASID, uint64, smmuv3.Granule) smmuv3.Command {
 			return command(smmuv3.OpTLBINHAll, 0, 0)
 		}},
 		{"TLBI_NH_VA_Global", global, func(a smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
-			return command(smmuv3.OpTLBINHVA, uint64(a)<<48, iova)
+			return onASID(smmuv3.OpTLBINHVA, a, iova)
 		}},
 		{"TLBI_NH_VAA_Global", global, func(_ smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
 			return command(smmuv3.OpTLBINHVAA, 0, iova)
@@ -252,16 +247,16 @@ func testInvalidate(s *suite) {
 			before, after := g.page(), g.page()
 			sp.set(iova, before, attrs)
 			r.bind(st, sp.stage())
-			withdraw := c.cmd(sp.asid, iova, g.granule)
+			cmd := c.cmd(sp.ASID, iova, g.granule)
 			for range 3 {
 				require.True(r, r.reaches(d, iova, before))
 
 				sp.unset(iova)
-				r.invalidate(withdraw)
-				assert.False(r, r.reaches(d, iova, before), "withdrawn")
+				r.invalidate(cmd)
+				assert.False(r, r.reaches(d, iova, before), "unmapped")
 
 				sp.set(iova, after, attrs)
-				r.invalidate(withdraw)
+				r.invalidate(cmd)
 				assert.True(r, r.reaches(d, iova, after))
 				assert.False(r, r.reaches(d, iova, before), "moved")
 				before, after = after, before
@@ -270,8 +265,8 @@ func testInvalidate(s *suite) {
 	}
 
 	for name, cmd := range map[string]smmuv3.Command{
-		"CFGI_CD":     command(smmuv3.OpCfgiCD, uint64(sid)<<32, 1),
-		"CFGI_CD_ALL": command(smmuv3.OpCfgiCDAll, uint64(sid)<<32, 0),
+		"CFGI_CD":     onStream(smmuv3.OpCfgiCD, sid, leafOnly),
+		"CFGI_CD_ALL": onStream(smmuv3.OpCfgiCDAll, sid, 0),
 	} {
 		s.run(name, func(r *rig) {
 			const iova = 0x5000_0000
@@ -284,27 +279,27 @@ func testInvalidate(s *suite) {
 			r.bind(st, stage)
 			require.True(r, r.reaches(d, iova, pages[0]))
 
-			cd := other.cd()
+			cd := other.CD()
 			g.store(stage.S1ContextPtr, cd[:]...)
 			r.invalidate(cmd)
-			assert.True(r, r.reaches(d, iova, pages[1]), "the CD was replaced")
+			assert.True(r, r.reaches(d, iova, pages[1]), "the new CD")
 
 			g.store(stage.S1ContextPtr, 0)
 			r.invalidate(cmd)
-			assert.False(r, r.reaches(d, iova, pages[1]), "the CD was made invalid")
+			assert.False(r, r.reaches(d, iova, pages[1]), "an invalid CD")
 		})
 	}
 
 	s.run("Batch", func(r *rig) {
 		g := r.guest()
 		sp, d, st := g.space(), r.device(0), r.attach()
-		const n = 100 // more than one batch of the Linux uAPI takes
+		const n = 100 // more than one request to Linux takes
 		size := uint64(1) << g.granule
 		page := g.page()
 		var cmds []smmuv3.Command
 		for i := range uint64(n) {
 			sp.set(i*size, page, smmuv3.LeafAttrs{})
-			cmds = append(cmds, command(smmuv3.OpTLBINHVA, uint64(sp.asid)<<48, i*size|1))
+			cmds = append(cmds, onASID(smmuv3.OpTLBINHVA, sp.ASID, i*size|leafOnly))
 		}
 		r.bind(st, sp.stage())
 		for i := range uint64(n) {
@@ -313,33 +308,32 @@ func testInvalidate(s *suite) {
 		}
 		r.invalidate(cmds...)
 		for i := range uint64(n) {
-			assert.False(r, r.reads(d, i*size, page), "page %d", i)
+			assert.False(r, r.reads(d, i*size, page), "page %d is unmapped", i)
 		}
 	})
 }
 
-// testUnderWay withdraws a page from under a device that keeps writing to it.
-// When the call is over, the page is the guest's again: what comes then must
-// not change.
-func testUnderWay(s *suite) {
+// testInFlight takes a page away from a device that keeps writing to it. After the call the page is
+// the guest's: the device does not write to it any more.
+func testInFlight(s *suite) {
 	const iova = 0x7000_0000
-	for name, withdraw := range map[string]func(r *rig, sp *space, st bridge.Stream){
+	for name, take := range map[string]func(r *rig, sp *space, st bridge.Stream){
 		"Invalidate": func(r *rig, sp *space, _ bridge.Stream) {
 			sp.unset(iova)
-			r.invalidate(command(smmuv3.OpTLBINHVA, uint64(sp.asid)<<48, iova|1))
+			r.invalidate(onASID(smmuv3.OpTLBINHVA, sp.ASID, iova|leafOnly))
 		},
 		"InvalidateCD": func(r *rig, sp *space, _ bridge.Stream) {
 			r.store(sp.cdAt, 0)
-			r.invalidate(command(smmuv3.OpCfgiCD, uint64(sid)<<32, 1))
+			r.invalidate(onStream(smmuv3.OpCfgiCD, sid, leafOnly))
 		},
 		"Bind":  func(r *rig, _ *space, st bridge.Stream) { r.bind(st, abort) },
 		"Close": func(r *rig, _ *space, st bridge.Stream) { require.NoError(r, st.Close()) },
 	} {
 		s.run(name, func(r *rig) {
-			r.underWay(iova, func(g *guest, page guestmem.GPA, st bridge.Stream) (func(), func()) {
+			r.inFlight(iova, func(g *guest, page guestmem.GPA, st bridge.Stream) (func(), func()) {
 				sp := g.space()
 				sp.set(iova, page, smmuv3.LeafAttrs{})
-				return func() { r.bind(st, sp.stage()) }, func() { withdraw(r, sp, st) }
+				return func() { r.bind(st, sp.stage()) }, func() { take(r, sp, st) }
 			}, func(st bridge.Stream) {
 				if name != "Close" {
 					require.NoError(r, st.Close())
@@ -350,10 +344,10 @@ func testUnderWay(s *suite) {
 	}
 }
 
-// underWay has a device write to an address all the time, and a page translated there
-// and withdrawn time and again, by the two functions that begin returns; end is for
-// what is left then.
-func (r *rig) underWay(iova uint64, begin func(*guest, guestmem.GPA, bridge.Stream) (bind, withdraw func()), end func(bridge.Stream)) {
+// inFlight makes a device write to an address all the time while the guest maps a page there and
+// takes it away, again and again. begin returns the functions that do so; end cleans up after each
+// round.
+func (r *rig) inFlight(iova uint64, begin func(*guest, guestmem.GPA, bridge.Stream) (bind, take func()), end func(bridge.Stream)) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	stop := make(chan struct{})
@@ -379,28 +373,23 @@ func (r *rig) underWay(iova uint64, begin func(*guest, guestmem.GPA, bridge.Stre
 	for range 20 {
 		g := r.guest()
 		page, st := g.page(), r.attach()
-		bind, withdraw := begin(g, page, st)
+		bind, take := begin(g, page, st)
 		bind()
 		more()
-		require.NotZero(r, r.load(page), "DMA has begun")
+		require.NotZero(r, r.load(page), "no DMA arrives")
 
-		withdraw()
+		take()
 		want, got := make([]byte, probe), make([]byte, probe)
 		require.NoError(r, r.Memory.ReadAt(want, page))
 		more()
 		require.NoError(r, r.Memory.ReadAt(got, page))
-		require.Equal(r, want, got)
+		require.Equal(r, want, got, "DMA arrives after the call")
 		end(st)
 	}
 }
 
-// command is one with fields in its two double-words (§4.1).
-func command(op smmuv3.Opcode, dw0, dw1 uint64) smmuv3.Command {
-	return smmuv3.Command{uint64(op) | dw0, dw1}
-}
-
-// testTables binds every layout of a CD table that the host can have, with
-// every S1DSS, and looks where DMA without a SubstreamID goes: §5.2, S1DSS.
+// testTables binds every layout of a CD table that the host supports with every S1DSS, and checks
+// where DMA without a SubstreamID goes (§5.2).
 func testTables(s *suite) {
 	const iova = 0x9000_0000
 	for _, f := range []smmuv3.S1Fmt{smmuv3.S1FmtLinear, smmuv3.S1Fmt4K, smmuv3.S1Fmt64K} {
@@ -413,7 +402,7 @@ func testTables(s *suite) {
 				for _, dss := range []smmuv3.S1DSS{smmuv3.S1DSSTerminate, smmuv3.S1DSSBypass, smmuv3.S1DSSSubstream0} {
 					name := fmt.Sprintf("S1CDMax %d S1DSS %v", n, dss)
 					if n == 0 && dss != smmuv3.S1DSSTerminate {
-						continue // it means nothing, and is zero in a GuestStage
+						continue // S1DSS is IGNORED with one CD, and zero in a GuestStage
 					}
 					t := r.guest().table(f, uint8(n), dss)
 					page, direct := t.g.page(), t.g.page()
@@ -424,9 +413,9 @@ func testTables(s *suite) {
 					assert.Equal(r, n == 0 || dss == smmuv3.S1DSSSubstream0, r.reaches(d, iova, page), name)
 					assert.Equal(r, n != 0 && dss == smmuv3.S1DSSBypass, r.reaches(d, uint64(direct), direct), name)
 
-					// The next turn uses the same memory, and the same ASID.
+					// The next round uses the same memory and the same ASID.
 					r.bind(st, abort)
-					r.invalidate(command(smmuv3.OpTLBINHAll, 0, 0), command(smmuv3.OpCfgiCDAll, uint64(sid)<<32, 0))
+					r.invalidate(command(smmuv3.OpTLBINHAll, 0, 0), onStream(smmuv3.OpCfgiCDAll, sid, 0))
 				}
 			}
 		})
@@ -440,7 +429,7 @@ func testTables(s *suite) {
 			st := r.attach()
 			for n := uint8(1); uint32(n) <= r.ids.Get(smmuv3.SSIDSIZE); n++ {
 				t := r.guest().table(f, n, smmuv3.S1DSSTerminate)
-				// The ends of the table; of a linear one, what is left of it in memory.
+				// The first and the last CD; of a linear table, the last that is in memory.
 				last := smmuv3.SubstreamID(1)<<n - 1
 				if f == smmuv3.S1FmtLinear {
 					last = min(last, linearCDs-1)
@@ -466,57 +455,49 @@ func testTables(s *suite) {
 				}
 				assert.False(r, r.reaches(beyond, iova, spaces[last]), "S1CDMax %d, beyond the table", n)
 				r.bind(st, abort)
-				r.invalidate(command(smmuv3.OpTLBINHAll, 0, 0), command(smmuv3.OpCfgiCDAll, uint64(sid)<<32, 0))
+				r.invalidate(command(smmuv3.OpTLBINHAll, 0, 0), onStream(smmuv3.OpCfgiCDAll, sid, 0))
 			}
 		})
 	}
 }
 
-// table is a CD table, of which not everything need be in memory: a host only
-// reads what a transaction leads it to.
+// table is a CD table. Part of it may lie where there is no memory: a host reads only the CDs of
+// SubstreamIDs that transactions have.
 type table struct {
 	g     *guest
-	at    smmuv3.CDTable
+	cds   *vsmmutest.CDTable
 	stage bridge.GuestStage
 }
 
-// tableSize is how much of a table is in memory, from Ptr on: all of the longest
-// level 1 table, 2^20 CDs in leaves of 64, and linearCDs of a linear one.
+// tableSize is the part of a table that is in memory: all of the longest level 1 table, 2^20 CDs in
+// leaves of 64, and linearCDs of a linear one.
 const (
 	tableSize = 1 << 20 / 64 * smmuv3.L1CDSize
 	linearCDs = tableSize / smmuv3.CDSize
 )
 
-// table begins at the start of memory, which is aligned to whatever its size
-// is; so the guest must not have given anything out.
+// table places a table at the start of memory, which has the alignment of any table. The guest has
+// not allocated anything yet.
 func (g *guest) table(f smmuv3.S1Fmt, n uint8, dss smmuv3.S1DSS) *table {
-	require.Equal(g, g.RAM, g.next)
+	g.Helper()
 	ptr := g.alloc(tableSize)
-	t := &table{g: g, at: smmuv3.CDTable{Ptr: uint64(ptr), Max: n, Fmt: f}, stage: stageOf(ptr)}
+	require.Equal(g, g.Rig.RAM, ptr)
+	cds, err := vsmmutest.PlaceCDTable(g.ram, ptr, f, n)
+	require.NoError(g, err)
+	t := &table{g: g, cds: cds, stage: stageOf(ptr)}
 	if n != 0 {
 		t.stage.S1CDMax, t.stage.S1Fmt, t.stage.S1DSS = n, f, dss
 	}
 	return t
 }
 
-// put gives a SubstreamID its CD, and a leaf table of its own where there are
-// two levels.
+// put writes a SubstreamID's CD.
 func (t *table) put(s smmuv3.SubstreamID, sp *space) {
-	at := t.at.CDAddr(s)
-	if t.at.TwoLevel() {
-		l1 := guestmem.GPA(t.at.L1CDAddr(s))
-		if t.g.load(l1) == 0 {
-			leaf := t.g.alloc(64 << 10)
-			t.g.store(l1, uint64(leaf)|1)
-		}
-		at = t.at.LeafCDAddr(smmuv3.L1CD(t.g.load(l1)), s)
-	}
-	cd := sp.cd()
-	t.g.store(guestmem.GPA(at), cd[:]...)
+	t.g.Helper()
+	require.NoError(t.g, t.cds.Set(s, sp.CD()))
 }
 
-// testFaults looks at the records of faults, which hold what the guest knows
-// the device by.
+// testFaults checks the fields of events.
 func testFaults(s *suite) {
 	const iova = 0x12_3456_0000
 	s.run("Translation", func(r *rig) {
@@ -528,7 +509,7 @@ func testFaults(s *suite) {
 
 		at := iova + uint64(1)<<g.granule
 		for _, write := range []bool{false, true} {
-			r.clear()
+			r.log.clear()
 			_ = d(write, at, make([]byte, 8))
 			e := r.event(smmuv3.FTranslation)
 			assert.Equal(r, sid, e.StreamID())
@@ -544,7 +525,7 @@ func testFaults(s *suite) {
 		sp.set(iova, page, smmuv3.LeafAttrs{ReadOnly: true})
 		r.bind(st, sp.stage())
 		require.True(r, r.reads(d, iova, page))
-		r.clear()
+		r.log.clear()
 		_ = d(true, iova+8, make([]byte, 8))
 		e := r.event(smmuv3.FPermission)
 		assert.Equal(r, sid, e.StreamID())
@@ -558,7 +539,7 @@ func testFaults(s *suite) {
 		_ = r.device(0)(false, iova, make([]byte, 8))
 		assert.Equal(r, sid, r.event(smmuv3.CBadCD).StreamID())
 	})
-	// The guest may have the device elsewhere the next time.
+	// Events have the StreamID of the current Attach.
 	s.run("OtherStreamID", func(r *rig) {
 		g := r.guest()
 		require.NoError(r, r.attach().Close())
@@ -570,9 +551,9 @@ func testFaults(s *suite) {
 	})
 }
 
-// testTwoStreams has each stream go its own way.
+// testTwoStreams checks that streams are independent.
 func testTwoStreams(s *suite) {
-	s.run("EachItsOwn", func(r *rig) {
+	s.run("Independent", func(r *rig) {
 		if len(r.Endpoints) < 2 {
 			r.Skip("the rig has one endpoint")
 		}
@@ -594,7 +575,7 @@ func testTwoStreams(s *suite) {
 		}
 
 		spaces[0].unset(iova)
-		r.invalidate(command(smmuv3.OpTLBINHVA, uint64(spaces[0].asid)<<48, iova|1))
+		r.invalidate(onASID(smmuv3.OpTLBINHVA, spaces[0].ASID, iova|leafOnly))
 		assert.False(r, r.reaches(r.device(0), iova, pages[0]))
 		assert.True(r, r.reaches(r.device(1), iova, pages[1]))
 
@@ -605,6 +586,7 @@ func testTwoStreams(s *suite) {
 	})
 }
 
+// testClose checks the rules of Close: the first ends it, any later one returns ErrClosed.
 func testClose(s *suite) {
 	s.run("Stream", func(r *rig) {
 		g := r.guest()
@@ -614,17 +596,17 @@ func testClose(s *suite) {
 		require.True(r, r.reaches(d, uint64(page), page))
 		require.NoError(r, st.Close())
 		assert.False(r, r.reaches(d, uint64(page), page))
-		assert.ErrorIs(r, st.Bind(bypass), bridge.ErrClosed)
-		assert.ErrorIs(r, st.Close(), bridge.ErrClosed)
+		r.fails(st.Bind(bypass), bridge.ErrClosed)
+		r.fails(st.Close(), bridge.ErrClosed)
 
-		// Device and StreamID are free again, and begin anew.
+		// The endpoint and the StreamID can be attached again.
 		again := r.attach()
-		assert.False(r, r.reaches(d, uint64(page), page))
+		assert.False(r, r.reaches(d, uint64(page), page), "a new stream aborts")
 		r.bind(again, bypass)
 		assert.True(r, r.reaches(d, uint64(page), page))
-		assert.ErrorIs(r, st.Bind(abort), bridge.ErrClosed, "the old one stays closed")
-		assert.ErrorIs(r, st.Close(), bridge.ErrClosed)
-		assert.True(r, r.reaches(d, uint64(page), page), "and leaves the new one alone")
+		r.fails(st.Bind(abort), bridge.ErrClosed, "the first stream stays closed")
+		r.fails(st.Close(), bridge.ErrClosed)
+		assert.True(r, r.reaches(d, uint64(page), page), "and does not change the new one")
 	})
 	s.run("Host", func(r *rig) {
 		g := r.guest()
@@ -633,10 +615,26 @@ func testClose(s *suite) {
 		r.bind(st, bypass)
 		require.NoError(r, r.Host.Close())
 		assert.False(r, r.reaches(d, uint64(page), page))
-		assert.ErrorIs(r, st.Bind(bypass), bridge.ErrClosed)
-		assert.ErrorIs(r, st.Close(), bridge.ErrClosed)
+		r.fails(st.Bind(bypass), bridge.ErrClosed)
+		r.fails(st.Close(), bridge.ErrClosed)
 		_, err := r.Host.Attach(sid+1, r.Endpoints[0])
-		assert.ErrorIs(r, err, bridge.ErrClosed)
-		assert.ErrorIs(r, r.Host.Invalidate([]smmuv3.Command{command(smmuv3.OpTLBINHAll, 0, 0)}), bridge.ErrClosed)
+		r.fails(err, bridge.ErrClosed)
+		r.fails(r.Host.Invalidate([]smmuv3.Command{command(smmuv3.OpTLBINHAll, 0, 0)}), bridge.ErrClosed)
+		if !strict {
+			return
+		}
+		r.fails(r.Host.Close(), bridge.ErrClosed)
+		assert.NoError(r, r.Host.Events(nil), "a closed host can be released")
+		r.fails(r.Host.Events(r.log.add), bridge.ErrClosed)
+		r.fails(r.Host.SetGuestIDs(r.ids), bridge.ErrClosed)
+		if host, ok := r.Host.(bridge.PageRequester); ok {
+			r.fails(host.Respond(bridge.PageResponse{StreamID: sid}), bridge.ErrClosed)
+		}
+	})
+	s.run("HostWithoutStreams", func(r *rig) {
+		require.NoError(r, r.Host.Close())
+		if strict {
+			r.fails(r.Host.Close(), bridge.ErrClosed)
+		}
 	})
 }
