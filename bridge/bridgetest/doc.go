@@ -63,7 +63,7 @@ func Run(t *testing.T, newRig func(t *testing.T) Rig) {
 		{"Granules", testGranules},
 		{"Permissions", testPermissions},
 		{"Invalidate", testInvalidate},
-		{"UnderWay", testInFlight},
+		{"InFlight", testInFlight},
 		{"Tables", testTables},
 		{"Faults", testFaults},
 		{"Stage2", testStage2},
