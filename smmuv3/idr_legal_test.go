@@ -116,3 +116,30 @@ func TestAllFeatures(t *testing.T) {
 		assert.False(t, rule.Choice, "%v", Opcode(op))
 	}
 }
+
+// Without AIDR, no rule applies that depends on the version, and without IDR5 none on its fields.
+func TestIDRegsIllegalKnown(t *testing.T) {
+	r := ids(S1P, 1, TTF, 3, HAD, 1, XNX, 1, PBHA, 1, VAX, 1, GRAN64K, 1, OAS, 6) // AIDR = 0
+	assert.NotNil(t, r.Illegal())
+	assert.Equal(t, "TTF with AArch32 needs GRAN4K (§6.3.6)", r.IllegalKnown(func(f IDField) bool { return f.Register() != "AIDR" }).String())
+	assert.Nil(t, r.IllegalKnown(func(f IDField) bool { return f.Register() != "AIDR" && f.Register() != "IDR5" }))
+}
+
+// A rule names every field that it reads: with another value of the rest, the verdict is the same.
+func TestIDRulesNameTheirFields(t *testing.T) {
+	all, none := AllFeatures(), IDRegs{}
+	for i := range idRules {
+		rule := &idRules[i]
+		for _, base := range []IDRegs{all, none} {
+			for n := range 1 << min(2*len(rule.of), 10) {
+				here, there := base, IDRegs{}
+				for j, f := range rule.of {
+					v := []uint32{0, 1, 2, f.Max()}[n>>(2*j)&3]
+					here.Set(f, v)
+					there.Set(f, v)
+				}
+				assert.Equal(t, rule.broken(&here), rule.broken(&there), "%v: %+v", &rule.Rule, here)
+			}
+		}
+	}
+}
