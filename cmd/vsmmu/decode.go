@@ -6,57 +6,122 @@ import (
 	"fmt"
 	"io"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 
-	"github.com/go-vsmmu/vsmmuv3/internal/cli"
-
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
+	"github.com/go-vsmmu/vsmmuv3/internal/cli"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
 const decodeUsage = `Usage: vsmmu decode [flags] ste|cd|cmd|event|idr HEX...
 
-Explains words of the SMMU's structures field by field, and says what is illegal about them by which rule of the
-specification. The words are of 64 bits, the first one first, and those left out are 0; for idr they are the registers
+Explains words of the SMMU's structures field by field, and names the rule of the specification that makes them
+illegal. Give words of 64 bits, the first one first; the words left out are 0. For idr, give the registers of 32 bits
 IDR0 to IDR5, IIDR and AIDR.
+
+With -ids, decode judges by the SMMU with these ID registers. Without it:
+  ste, cd  it judges by the SMMU that a guest of this project reads by default
+  cmd      ILLEGAL is a command that no SMMU accepts; a command that only the guest's SMMU refuses is a note
+  idr      ILLEGAL are registers that no SMMU has; a second table lists what a guest does not read
+
+Exit status:
+  0  the words are legal
+  1  the words are illegal
+  2  nothing was decoded
 
 Flags:
 `
 
-// structures are what can be decoded: the most words that each has, their width, and how they are explained, when so many
-// of them were given. What is wrong with them, judged by the ID registers, is empty where nothing is.
-var structures = map[string]struct {
-	words, bits int
-	explain     func(w []uint64, given int, ids *smmuv3.IDRegs) (fields []row, wrong string)
-}{
-	"ste": {8, 64, func(w []uint64, _ int, ids *smmuv3.IDRegs) ([]row, string) {
-		s := smmuv3.STE(w)
-		return rows(s.Fields()), broken(s.Illegal(ids), "C_BAD_STE")
-	}},
-	"cd": {8, 64, func(w []uint64, _ int, ids *smmuv3.IDRegs) ([]row, string) {
-		c := smmuv3.CD(w)
-		return rows(c.Fields()), broken(c.Illegal(ids, false), "C_BAD_CD")
-	}},
-	"cmd": {2, 64, func(w []uint64, _ int, ids *smmuv3.IDRegs) ([]row, string) {
-		c := smmuv3.Command(w)
-		return rows(c.Fields()), broken(c.Illegal(ids), "CERROR_ILL")
-	}},
-	"event": {4, 64, func(w []uint64, _ int, _ *smmuv3.IDRegs) ([]row, string) {
-		e := smmuv3.Event(w)
-		fields := rows(e.Fields())
-		fields[0].meaning += ": " + e.Type().Words()
-		return fields, ""
-	}},
-	"idr": {8, 32, explainIDs},
+// request is what the user wants to have decoded.
+type request struct {
+	words []uint64
+	given int            // the number of words that the user gave
+	ids   *smmuv3.IDRegs // to judge by; nil if the user gave none
+	guest *smmuv3.IDRegs // those that a guest reads by default
+}
+
+// judge returns the registers to judge by.
+func (r *request) judge() *smmuv3.IDRegs {
+	if r.ids != nil {
+		return r.ids
+	}
+	return r.guest
+}
+
+// decoded is the answer.
+type decoded struct {
+	fields  []row
+	illegal string // why the words are illegal, or ""
+	note    string // text below the fields, or ""
 }
 
 // row is a field as it is printed.
 type row struct{ place, name, value, meaning string }
+
+// structures are what can be decoded: the largest number of words, their width, and the decoder.
+var structures = map[string]struct {
+	words, bits int
+	decode      func(*request) decoded
+}{
+	"ste":   {8, 64, decodeSTE},
+	"cd":    {8, 64, decodeCD},
+	"cmd":   {2, 64, decodeCmd},
+	"event": {4, 64, decodeEvent},
+	"idr":   {8, 32, decodeIDR},
+}
+
+func decodeSTE(r *request) decoded {
+	s := smmuv3.STE(r.words)
+	return decoded{fields: rows(s.Fields()), illegal: illegal(s.Illegal(r.judge()), "C_BAD_STE")}
+}
+
+func decodeCD(r *request) decoded {
+	c := smmuv3.CD(r.words)
+	return decoded{fields: rows(c.Fields()), illegal: illegal(c.Illegal(r.judge(), false), "C_BAD_CD")}
+}
+
+func decodeCmd(r *request) decoded {
+	c := smmuv3.Command(r.words)
+	d := decoded{fields: rows(c.Fields())}
+	rule := c.Illegal(r.judge())
+	if rule == nil {
+		return d
+	}
+	every := everything()
+	anywhere := rule
+	if r.ids == nil {
+		anywhere = c.Illegal(&every)
+	}
+	switch {
+	case anywhere == nil:
+		d.note = fmt.Sprintf("Not for a guest of this project, whose SMMU reports it as CERROR_ILL: %v.\n", rule)
+	case anywhere.Choice:
+		d.note = fmt.Sprintf("The architecture leaves it to the SMMU; this project reports it as CERROR_ILL: %v.\n", anywhere)
+	default:
+		d.illegal = illegal(anywhere, "CERROR_ILL")
+	}
+	return d
+}
+
+// everything returns the ID registers of an SMMU with every feature.
+func everything() (all smmuv3.IDRegs) {
+	for _, f := range smmuv3.IDFields() {
+		all.Set(f, f.Max())
+	}
+	all.Set(smmuv3.StallModel, smmuv3.StallBoth)
+	return all
+}
+
+func decodeEvent(r *request) decoded {
+	e := smmuv3.Event(r.words)
+	fields := rows(e.Fields())
+	fields[0].meaning += ": " + e.Type().Words()
+	return decoded{fields: fields}
+}
 
 func rows(fields []smmuv3.Field) []row {
 	all := make([]row, len(fields))
@@ -66,58 +131,18 @@ func rows(fields []smmuv3.Field) []row {
 	return all
 }
 
-func broken(rule *smmuv3.Rule, reported string) string {
+func illegal(rule *smmuv3.Rule, reported string) string {
 	if rule == nil {
 		return ""
 	}
 	return fmt.Sprintf("%v, reported as %s", rule, reported)
 }
 
-// idRegisters is the order in which the words of idr are given.
-var idRegisters = []string{"IDR0", "IDR1", "IDR2", "IDR3", "IDR4", "IDR5", "IIDR", "AIDR"}
-
-// explainIDs explains the registers that were given, and judges them if all of IDR0 to IDR5 were.
-func explainIDs(w []uint64, given int, _ *smmuv3.IDRegs) (fields []row, wrong string) {
-	regs := idRegs(w)
-	for _, f := range smmuv3.IDFields() {
-		if slices.Index(idRegisters, f.Register()) >= given {
-			continue
-		}
-		hi, lo := f.Bits()
-		v := regs.Get(f)
-		fields = append(fields, row{
-			f.Register() + " " + smmuv3.Field{Hi: hi, Lo: lo}.Bits(), f.String(), fmt.Sprintf("%#x", v), f.Meaning(v),
-		})
-	}
-	if given >= len(regs.IDR) {
-		if err := idr.Check(regs); err != nil {
-			wrong = "no guest is shown these: " + err.Error()
-		}
-	}
-	return fields, wrong
-}
-
-func idRegs(w []uint64) (r smmuv3.IDRegs) {
-	for i := range r.IDR {
-		r.IDR[i] = uint32(w[i])
-	}
-	r.IIDR, r.AIDR = uint32(w[6]), uint32(w[7])
-	return r
-}
-
 func decodeCommand(args []string, stdout, stderr io.Writer) int {
 	f := flag.NewFlagSet("decode", flag.ContinueOnError)
-	f.SetOutput(io.Discard)
-	f.Usage = func() {}
-	judge := f.String("ids", "", "judge by the ID registers `HEX,HEX,...`, from IDR0 on (default: those of vsmmu boot)")
-	switch err := f.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, decodeUsage)
-		f.SetOutput(stdout)
-		f.PrintDefaults()
-		return cli.OK
-	case err != nil:
-		return complain(stderr, fmt.Errorf("%w: see vsmmu decode -h", err))
+	list := f.String("ids", "", "judge by the ID registers `HEX,HEX,...`, from IDR0 on")
+	if code, done := program.Parsed(cli.Parse(f, args, decodeUsage, stdout), "decode", stderr); done {
+		return code
 	}
 	s, ok := structures[f.Arg(0)]
 	switch {
@@ -128,26 +153,39 @@ func decodeCommand(args []string, stdout, stderr io.Writer) int {
 	case f.NArg() == 1:
 		return complain(stderr, fmt.Errorf("no words of the %s: see vsmmu decode -h", f.Arg(0)))
 	}
-	ids, err := judgeBy(*judge)
-	if err != nil {
-		return complain(stderr, fmt.Errorf("-ids: %w", err))
+	r := &request{given: f.NArg() - 1}
+	var err error
+	if r.words, err = parseWords(f.Args()[1:], s.words, s.bits); err != nil {
+		return complain(stderr, err)
 	}
-	words, err := parseWords(f.Args()[1:], s.words, s.bits)
+	if set(f, "ids") {
+		words, err := parseWords(strings.Split(*list, ","), 8, 32)
+		if err != nil {
+			return complain(stderr, fmt.Errorf("-ids: %w", err))
+		}
+		ids := idRegs(words)
+		r.ids = &ids
+	}
+	guest, err := idr.Derive(nil, bridge.Capabilities{IDs: soft.DefaultIDs()})
 	if err != nil {
 		return complain(stderr, err)
 	}
-	fields, wrong := s.explain(words, f.NArg()-1, &ids)
-	if _, err := io.WriteString(stdout, aligned(fields)); err != nil {
+	r.guest = &guest.IDs
+	d := s.decode(r)
+	text := aligned(d.fields) + d.note
+	if d.illegal != "" {
+		text += "ILLEGAL: " + d.illegal + "\n"
+	}
+	if _, err := io.WriteString(stdout, text); err != nil {
 		return complain(stderr, err)
 	}
-	if wrong != "" {
-		fmt.Fprintln(stdout, "ILLEGAL:", wrong)
+	if d.illegal != "" {
 		return cli.Failed
 	}
 	return cli.OK
 }
 
-// aligned is the fields as a table.
+// aligned returns the fields as a table.
 func aligned(fields []row) string {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -155,24 +193,11 @@ func aligned(fields []row) string {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", r.name, r.place, r.value, r.meaning)
 	}
 	_ = t.Flush() // to memory
-	// A field without a meaning is padded as if it had one.
+	// tabwriter pads a field without a meaning.
 	return regexp.MustCompile(` +\n`).ReplaceAllString(b.String(), "\n")
 }
 
-// judgeBy are the ID registers to judge by.
-func judgeBy(list string) (smmuv3.IDRegs, error) {
-	if list == "" {
-		r, err := idr.Derive(nil, bridge.Capabilities{IDs: soft.DefaultIDs()})
-		return r.IDs, err
-	}
-	w, err := parseWords(strings.Split(list, ","), 8, 32)
-	if err != nil {
-		return smmuv3.IDRegs{}, err
-	}
-	return idRegs(w), nil
-}
-
-// parseWords reads hexadecimal words and fills up with zeros.
+// parseWords reads hexadecimal words and appends zeros up to most.
 func parseWords(args []string, most, bits int) ([]uint64, error) {
 	if len(args) > most {
 		return nil, fmt.Errorf("%d words, where there are %d at most", len(args), most)

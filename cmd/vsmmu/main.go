@@ -1,5 +1,5 @@
-// Command vsmmu shows the virtual SMMUv3 of this module at work: it replays what a recorded guest did to
-// it, and explains single structures of the SMMU. vsmmu help lists its commands.
+// Command vsmmu is the tool for users of this module. It replays transcripts of guests, and decodes the
+// structures and ID registers of an SMMU. vsmmu help lists its commands.
 package main
 
 import (
@@ -15,15 +15,16 @@ Usage:
   vsmmu replay [FILE]  replay a recorded guest against a new device and check that it behaves the same
   vsmmu decode KIND HEX...
                        explain words of the SMMU's structures
+  vsmmu version        print the version of this program
   vsmmu help COMMAND   show a command's flags; so does vsmmu COMMAND -h
   vsmmu help           show this text
 
-The guest boots that transcripts come from are those of the testbed: see make boot.
+Package transcript records transcripts; so do the boots of the testbed (make boot).
 
 Exit status:
   0    every check holds
   1    a check does not hold: a replay differs from its recording, or decoded words are illegal
-  2    nothing was done (a bad flag, a file that is no transcript), or the output cannot be written
+  2    nothing was done (a bad flag, a file that is not a transcript), or output cannot be written
   130  interrupted (128 plus the signal's number)
 `
 
@@ -31,8 +32,9 @@ var program = &cli.Program{Name: "vsmmu", Help: usage}
 
 func init() {
 	program.Commands = map[string]func(args []string, stdout, stderr io.Writer) int{
-		"replay": replayCommand,
-		"decode": decodeCommand,
+		"replay":  replayCommand,
+		"decode":  decodeCommand,
+		"version": versionCommand,
 	}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -64,45 +63,4 @@ func TestHelpGoesToStandardOutput(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	assert.Equal(t, 2, run(nil, &stdout, &stderr), "no command is a mistake")
 	assert.Contains(t, stderr.String(), "Usage:")
-}
-
-// No word too many is taken, and none that is too wide or no number.
-func TestDecodeOfWordsThatCannotBe(t *testing.T) {
-	words := func(kind string, n int) []string {
-		return append([]string{"decode", kind}, slices.Repeat([]string{"0"}, n)...)
-	}
-	for _, tt := range []struct {
-		args []string
-		says string
-	}{
-		{words("ste", 9), "9 words, where there are 8 at most"},
-		{words("cd", 9), "9 words, where there are 8 at most"},
-		{words("cmd", 3), "3 words, where there are 2 at most"},
-		{words("event", 5), "5 words, where there are 4 at most"},
-		{words("idr", 9), "9 words, where there are 8 at most"},
-		{[]string{"decode", "ste", "1_0000_0000_0000_0000"}, "no word of 64 bits"},
-		{[]string{"decode", "idr", "1_0000_0000"}, "no word of 32 bits"},
-		{[]string{"decode", "cmd", "-1"}, "no word of 64 bits"},
-		{[]string{"decode", "cmd", "0x"}, "no word of 64 bits"},
-		{[]string{"decode", "cmd", "\x1b[2J"}, "no word of 64 bits"},
-		{[]string{"decode", "-ids", "0,0,0,0,0,0,0,0,0", "cmd", "46"}, "-ids: 9 words"},
-		{[]string{"decode", "-ids", "1_0000_0000", "cmd", "46"}, "-ids: \"1_0000_0000\" is no word of 32 bits"},
-	} {
-		var stdout, stderr bytes.Buffer
-		assert.Equal(t, 2, run(tt.args, &stdout, &stderr), tt.args)
-		assert.Contains(t, stderr.String(), tt.says, tt.args)
-		assert.NotContains(t, stderr.String(), "\x1b", tt.args)
-		assert.Empty(t, stdout.String(), tt.args)
-	}
-}
-
-func TestDecodeOfAllIDRegisters(t *testing.T) {
-	var stdout, stderr bytes.Buffer
-	run([]string{"decode", "idr", "0", "0", "0", "0", "0", "0", "1234543b", "3"}, &stdout, &stderr)
-	for _, line := range []string{
-		`(?m)^Implementer +IIDR \[11:0\] +0x43b$`, `(?m)^Revision +IIDR \[15:12\] +0x5$`,
-		`(?m)^Variant +IIDR \[19:16\] +0x4$`, `(?m)^ProductID +IIDR \[31:20\] +0x123$`, `(?m)^ArchMinor +AIDR \[3:0\] +0x3 +SMMUv3\.3$`,
-	} {
-		assert.Regexp(t, line, stdout.String())
-	}
 }

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"bytes"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestDecode(t *testing.T) {
+	for _, c := range []struct {
+		args   string
+		status int
+		want   string // with one space for any number of them
+	}{
+		{"ste 0x5000000000400_02b 0xb6", 0, "S1ContextPtr [55:6] 0x400000"},
+		{"ste 0x5000000000400_02b 0xb6", 0, "S1Fmt [5:4] 0x2 two-level/64KiB"},
+		{"ste 0", 1, "ILLEGAL: V is 0 (§5.2.2), reported as C_BAD_STE"},
+		{"ste f", 1, "ILLEGAL: Config needs a stage 2 that the SMMU does not have (§5.2.2)"},
+		{"cd 0007_6205_c080_3510 43210000", 0, "ASID [63:48] 0x7"},
+		{"cd 0", 1, "C_BAD_CD"},
+		{"cmd 0x1000000003 1", 0, "StreamID [63:32] 0x10"},
+		{"cmd 0x3046", 1, "ILLEGAL: CS is reserved (§4.7.3), reported as CERROR_ILL"},
+		{"-ids 400 cmd 40 34", 0, "Size [69:64] 0x34 everything"},
+		{"event 3200000010 20800000000 5bad00000000", 0, "F_TRANSLATION: the address is not mapped"},
+		{"idr 081810df", 0, "ST_LEVEL IDR0 [28:27] 0x1 linear and two-level"},
+		{"", 2, "nothing to decode"},
+		{"foo 1", 2, `"foo" is none of ste, cd, cmd, event, idr`},
+		{"ste", 2, "no words of the ste"},
+		{"ste xyz", 2, `"xyz" is no word of 64 bits in hexadecimal`},
+		{"idr 123456789", 2, "no word of 32 bits"},
+		{"cmd 1 2 3", 2, "3 words, where there are 2 at most"},
+		{"-ids z cmd 1", 2, "-ids"},
+	} {
+		status, out, errs := command(append([]string{"decode"}, strings.Fields(c.args)...)...)
+		assert.Equal(t, c.status, status, c.args)
+		assert.Contains(t, regexp.MustCompile(" +").ReplaceAllString(out+errs, " "), c.want, c.args)
+		if status == 2 {
+			assert.Empty(t, out)
+		}
+	}
+	_, out, _ := command("decode", "idr", "081810df")
+	assert.NotContains(t, out, "IDR1", "only the registers that were given")
+}
+
+// realSMMUs are IDR0 to IDR5, IIDR and AIDR of SMMUs that exist, and of others configured alike.
+var realSMMUs = map[string]string{
+	"QEMU":                                    "0d44101b 02730010 00000000 00001414 00000000 00000074 00000000 00000001",
+	"Arm MMU-600 in an Agilex 5":              "080f7e3f 0e739d18 00000000 0000003c 00000000 00400075 4832243b 00000001",
+	"like an MMU-600, coherent, HTTU":         "080fe6ff 0e739d18 00000000 0000003c 00000000 00400075 4832043b 00000001",
+	"like an MMU-700, 32-bit StreamIDs":       "080feeff 8e739d20 00000000 000097fc 00000000 00800476 4872043b 00000002",
+	"Arm fixed virtual platform":              "080fe6bf 0e739d10 00000000 00000014 00000000 0001005d 00000000 00000001",
+	"Arm base platform, as kernels run on it": "0046123b 00600002 00000000 00001714 00000000 ffff0472 00000000 00000002",
+	"like QEMU, without stage 2":              "0904100a 02730010 00000000 00001404 00000000 00000074 00000000 00000001",
+	"like QEMU, without stage 1":              "09441009 02730010 00000000 00001510 00000000 00000074 00000000 00000002",
+}
+
+func TestDecodeOfRealRegistersIsLegal(t *testing.T) {
+	for name, regs := range realSMMUs {
+		t.Run(name, func(t *testing.T) {
+			words := strings.Fields(regs)
+			for n := 1; n <= len(words); n++ {
+				status, out, errs := command(append([]string{"decode", "idr"}, words[:n]...)...)
+				assert.Equal(t, 0, status, "%d registers: %s%s", n, out, errs)
+				assert.NotContains(t, out, "ILLEGAL")
+			}
+		})
+	}
+}
+
+// What a guest does not read is said apart, with the value that it reads and the reason.
+func TestDecodeOfRegistersSaysWhatGuestsDoNotRead(t *testing.T) {
+	_, out, _ := command(append([]string{"decode", "idr"}, strings.Fields(realSMMUs["Arm fixed virtual platform"])...)...)
+	host, guest, ok := strings.Cut(out, "\nA guest of this project reads by default:\n")
+	require.True(t, ok, out)
+	for _, field := range []string{"BTM", "SEV", "ATOS", "VMW", "Hyp"} {
+		assert.Regexp(t, `(?m)^`+field+` +IDR0 \[\d+\] +0x1 +yes$`, host)
+		assert.Regexp(t, `(?m)^`+field+` +IDR0 \[\d+\] +0x0 +\S`, guest)
+	}
+	assert.NotRegexp(t, `(?m)^CD2L `, guest, "a field that the guest reads as it is")
+}
+
+func TestDecodeOfImpossibleRegistersIsIllegal(t *testing.T) {
+	for regs, want := range map[string]string{
+		"0d441013":                           "the value of IDR0.TTF is reserved (§6.3.1)",
+		"0d24101b":                           "the value of IDR0.TTENDIAN is reserved (§6.3.1)",
+		"0f44101b":                           "the value of IDR0.STALL_MODEL is reserved (§6.3.1)",
+		"1544101b":                           "the value of IDR0.ST_LEVEL is reserved (§6.3.1)",
+		"0d44101b 02730021":                  "the value of IDR1.SIDSIZE is reserved (§6.3.2)",
+		"0d44101b 02730550":                  "the value of IDR1.SSIDSIZE is reserved (§6.3.2)",
+		"0d44101b 02740010":                  "the value of IDR1.EVENTQS is reserved (§6.3.2)",
+		"0d44101b 02930010":                  "the value of IDR1.CMDQS is reserved (§6.3.2)",
+		"0d44101b 02730010 0 1c14":           "the value of IDR3.BBML is reserved (§6.3.4)",
+		"0d44101b 02730010 0 1414 0 c74":     "the value of IDR5.VAX is reserved (§6.3.6)",
+		"0d44101b 02730010 0 1414 0 74 0 11": "the value of AIDR.ArchMajor is reserved (§6.3.8)",
+		"0d45101b 02730010 0 1414 0 74":      "IDR0.PRI is set without ATS (§6.3.1)",
+		"0dc4101b 02730010 0 1414 0 74":      "IDR0.ATSRECERR is set without ATS (§6.3.1)",
+		"0d44181b 02730010 0 1414 0 74":      "IDR0.NS1ATS is set without ATS and S1P and S2P (§6.3.1)",
+		"0d44121a 02730010 0 1414 0 74":      "IDR0.Hyp is set without S1P and S2P (§6.3.1)",
+		"0d54101b 02730010 0 1414 0 74":      "IDR0.VATOS is set without ATOS (§6.3.1)",
+		"0d44101b 82730010 0 1414 0 74":      "IDR1.ECMDQ is set without COHACC and MSI (§6.3.2)",
+		"0d441019 02730010 0 1414 0 74":      "IDR3.HAD is set without S1P (§6.3.4)",
+		"0d44101b 02730010 0 1418 0 74":      "IDR3.PBHA is set without HAD (§6.3.4)",
+		"0d44101f 02730010 0 1414 0 64":      "GRAN4K is 0, though TTF has AArch32 (§6.3.6)",
+		"0d44101b 02730010 0 1414 0 36":      "OAS is 52 bits without GRAN64K, DS or D128 (§6.3.6)",
+		"0d44101b 02730010 0 1414 0 77":      "OAS is 56 bits without D128 (§6.3.6)",
+		"0d44101b 02730010 0 1414 0 874":     "VAX is 56 bits without D128 (§6.3.6)",
+		"081810df 0 0 0 0 0":                 "IDR0.VATOS is set without ATOS (§6.3.1)",
+	} {
+		status, out, errs := command(append([]string{"decode", "idr"}, strings.Fields(regs)...)...)
+		assert.Equal(t, 1, status, "%s: %s", regs, errs)
+		assert.Contains(t, out, "\nILLEGAL: "+want+"\n", regs)
+	}
+	assert.Len(t, idRules, 23, "a new rule needs a row")
+}
+
+// A command that some SMMU accepts is legal. Whether the guest's SMMU accepts it is said apart.
+func TestDecodeOfCommandsIsByTheArchitecture(t *testing.T) {
+	for _, c := range []struct {
+		cmd    string
+		status int
+		note   string
+	}{
+		{"46", 0, ""}, {"30", 0, ""}, {"1000000003 1", 0, ""}, {"11 0", 0, ""}, {"12 1000", 0, ""},
+		{"20", 0, "Not for a guest"}, {"21", 0, "Not for a guest"}, {"22 1000", 0, "Not for a guest"}, {"23 1000", 0, "Not for a guest"},
+		{"28", 0, "Not for a guest"}, {"2a 1000", 0, "Not for a guest"},
+		{"100000044 1", 0, "Not for a guest"}, {"100000045", 0, "Not for a guest"}, {"07", 0, "Not for a guest"},
+		{"70", 0, "Not for a guest"}, {"73", 0, "Not for a guest"},
+		{"80", 0, "The architecture leaves it to the SMMU"}, {"8f", 0, "The architecture leaves it to the SMMU"},
+		{"99", 1, ""}, {"0", 1, ""}, {"ff", 1, ""}, {"3046", 1, ""}, {"18", 1, ""}, {"50", 1, ""}, {"403", 1, ""},
+	} {
+		status, out, errs := command(append([]string{"decode", "cmd"}, strings.Fields(c.cmd)...)...)
+		assert.Equal(t, c.status, status, "%s: %s%s", c.cmd, out, errs)
+		assert.Equal(t, c.status == 1, strings.Contains(out, "ILLEGAL: "), "%s: %s", c.cmd, out)
+		assert.Contains(t, out, c.note, c.cmd)
+		if c.note == "" {
+			assert.NotContains(t, out, "guest of this project", c.cmd)
+		}
+	}
+}
+
+// With the registers of a real SMMU its commands are legal, and those of another are not.
+func TestDecodeOfCommandsByRegisters(t *testing.T) {
+	ids := func(name string) string { return strings.ReplaceAll(realSMMUs[name], " ", ",") }
+	for _, c := range []struct {
+		ids, cmd string
+		status   int
+	}{
+		{"Arm MMU-600 in an Agilex 5", "20", 0}, {"Arm MMU-600 in an Agilex 5", "2a 1000", 0},
+		{"Arm MMU-600 in an Agilex 5", "1000000040 34", 0}, {"Arm MMU-600 in an Agilex 5", "100000044 1", 0},
+		{"QEMU", "20", 1}, {"QEMU", "1000000040 34", 1}, {"QEMU", "2a 1000", 0},
+	} {
+		status, out, _ := command(append([]string{"decode", "-ids", ids(c.ids), "cmd"}, strings.Fields(c.cmd)...)...)
+		assert.Equal(t, c.status, status, "%s: %s: %s", c.ids, c.cmd, out)
+		assert.NotContains(t, out, "Not for a guest", "judged by the registers that were given")
+	}
+}
+
+// No word too many is taken, and none that is too wide or no number.
+func TestDecodeOfWordsThatCannotBe(t *testing.T) {
+	words := func(kind string, n int) []string {
+		return append([]string{"decode", kind}, slices.Repeat([]string{"0"}, n)...)
+	}
+	for _, tt := range []struct {
+		args []string
+		says string
+	}{
+		{words("ste", 9), "9 words, where there are 8 at most"},
+		{words("cd", 9), "9 words, where there are 8 at most"},
+		{words("cmd", 3), "3 words, where there are 2 at most"},
+		{words("event", 5), "5 words, where there are 4 at most"},
+		{words("idr", 9), "9 words, where there are 8 at most"},
+		{[]string{"decode", "ste", "1_0000_0000_0000_0000"}, "no word of 64 bits"},
+		{[]string{"decode", "idr", "1_0000_0000"}, "no word of 32 bits"},
+		{[]string{"decode", "cmd", "-1"}, "no word of 64 bits"},
+		{[]string{"decode", "cmd", "0x"}, "no word of 64 bits"},
+		{[]string{"decode", "cmd", "\x1b[2J"}, "no word of 64 bits"},
+		{[]string{"decode", "-ids", "0,0,0,0,0,0,0,0,0", "cmd", "46"}, "-ids: 9 words"},
+		{[]string{"decode", "-ids", "1_0000_0000", "cmd", "46"}, "-ids: \"1_0000_0000\" is no word of 32 bits"},
+	} {
+		var stdout, stderr bytes.Buffer
+		assert.Equal(t, 2, run(tt.args, &stdout, &stderr), tt.args)
+		assert.Contains(t, stderr.String(), tt.says, tt.args)
+		assert.NotContains(t, stderr.String(), "\x1b", tt.args)
+		assert.Empty(t, stdout.String(), tt.args)
+	}
+}
+
+func TestDecodeOfAllIDRegisters(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	run([]string{"decode", "idr", "0", "0", "0", "0", "0", "0", "1234543b", "3"}, &stdout, &stderr)
+	for _, line := range []string{
+		`(?m)^Implementer +IIDR \[11:0\] +0x43b$`, `(?m)^Revision +IIDR \[15:12\] +0x5$`,
+		`(?m)^Variant +IIDR \[19:16\] +0x4$`, `(?m)^ProductID +IIDR \[31:20\] +0x123$`, `(?m)^ArchMinor +AIDR \[3:0\] +0x3 +SMMUv3\.3$`,
+	} {
+		assert.Regexp(t, line, stdout.String())
+	}
+}
