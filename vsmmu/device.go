@@ -69,7 +69,7 @@ var (
 	// ErrClosed: the device has been closed.
 	ErrClosed = errors.New("vsmmu: device is closed")
 	// ErrNotAttached: no endpoint has the StreamID.
-	ErrNotAttached = trap.ErrNotAttached
+	ErrNotAttached = errors.New("not attached")
 	// ErrServiceFailure: the device is in Service Failure Mode (IHI 0070
 	// §12.3), as a host takes neither a stage nor an abort.
 	ErrServiceFailure = errors.New("vsmmu: service failure mode")
@@ -232,15 +232,15 @@ func (d *Device) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) 
 			return ErrClosed
 		}
 		if uint64(sid)>>d.ids.Get(smmuv3.SIDSIZE) != 0 {
-			return fmt.Errorf("vsmmu: attach of stream %v: beyond IDR1.SIDSIZE %d", sid, d.ids.Get(smmuv3.SIDSIZE))
+			return fmt.Errorf("vsmmu: attach stream %v: beyond IDR1.SIDSIZE %d", sid, d.ids.Get(smmuv3.SIDSIZE))
 		}
 		host, err := d.admit(h)
 		if err != nil {
-			return fmt.Errorf("vsmmu: attach of stream %v: %w", sid, err)
+			return fmt.Errorf("vsmmu: attach stream %v: %w", sid, err)
 		}
 		st, err := d.streams.Attach(sid, host, ep)
 		if err != nil {
-			return fmt.Errorf("vsmmu: %w", err)
+			return fmt.Errorf("vsmmu: attach stream %v: %w", sid, err)
 		}
 		d.enlist(host, st)
 		d.tellWatch()
@@ -259,7 +259,7 @@ func (d *Device) Detach(sid smmuv3.StreamID) error {
 			return ErrClosed
 		}
 		if err := d.detach(sid); err != nil {
-			return fmt.Errorf("vsmmu: %w", err)
+			return fmt.Errorf("vsmmu: detach stream %v: %w", sid, err)
 		}
 		d.tellWatch()
 		return nil
@@ -268,19 +268,18 @@ func (d *Device) Detach(sid smmuv3.StreamID) error {
 
 func (d *Device) detach(sid smmuv3.StreamID) error {
 	st := d.streams.Get(sid)
-	if st != nil && !d.failed.Load() {
+	if st == nil {
+		return ErrNotAttached
+	}
+	if !d.failed.Load() {
 		// What has been gathered may name the stream, and the host will not
 		// know it any more.
 		d.flushHost(hostOf(st))
 	}
-	if st != nil {
-		d.endStalled(st)
-	}
-	err := d.streams.Detach(sid)
-	if st != nil {
-		d.strike(sid) // what has stalled since: the next stream of that name is another
-		d.discharge(hostOf(st))
-	}
+	d.endStalled(st)
+	err := d.streams.Detach(st)
+	d.strike(sid) // what has stalled since: the next stream of that name is another
+	d.discharge(hostOf(st))
 	return err
 }
 
@@ -318,8 +317,8 @@ func (d *Device) Reset() error {
 		d.putRegisters(d.reset)
 		d.gbpa = smmuv3.GBPA(d.reset[wGBPA])
 		for _, st := range d.streams.All() {
-			if err := d.streams.Mend(st); err != nil {
-				d.fail(err)
+			if err := d.streams.Reattach(st); err != nil {
+				d.fail(streamError("reset", st, err))
 			}
 		}
 		// Away from the guest's tables first: while a stream still used them,

@@ -213,6 +213,7 @@ func (d *Device) refresh(st *trap.Stream) (kept bool, err error) {
 		return false, nil
 	}
 	outcome, err := d.streams.Refresh(st, !hostOf(st).suspect)
+	err = streamError("bind", st, err)
 	d.settle(st, outcome, err)
 	return outcome == trap.Kept, err
 }
@@ -223,7 +224,15 @@ func (d *Device) abort(st *trap.Stream, why error) {
 		return
 	}
 	outcome, err := d.streams.Abort(st, why)
-	d.settle(st, outcome, err)
+	d.settle(st, outcome, streamError("bind", st, err))
+}
+
+// streamError adds the operation and the stream to an error of package trap.
+func streamError(op string, st *trap.Stream, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s stream %v: %w", op, st.ID, err)
 }
 
 func (d *Device) settle(st *trap.Stream, outcome trap.Outcome, err error) {
@@ -282,7 +291,7 @@ func (d *Device) fail(why error) {
 	d.report("the host takes neither a stage nor an abort", d.failure)
 	for _, st := range d.streams.All() {
 		if outcome, err := d.streams.Abort(st, why); outcome == trap.Lost {
-			d.report("stream cut off from its host", errors.Join(err, d.streams.Cut(st)))
+			d.report("stream detached from its host", streamError("abort", st, errors.Join(err, d.streams.DetachHost(st))))
 		}
 	}
 	d.endAllStalled() // the guest cannot any more

@@ -106,7 +106,9 @@ func (m *model) stage1(ste []uint64, s *bridge.GuestStage) (legal bool) {
 	s.S1CDMax = uint8(ste[0] >> 59)
 	s.S1CIR = uint8(ste[1] >> 2 & 3)
 	s.S1COR = uint8(ste[1] >> 4 & 3)
-	s.S1CSH = uint8(ste[1] >> 6 & 3)
+	if csh := uint8(ste[1] >> 6 & 3); csh != 1 { // 01 is reserved and behaves as 00
+		s.S1CSH = csh
+	}
 	s.S1STALLD = ste[1]>>27&1 != 0
 	if s.S1CDMax != 0 {
 		if f := ste[0] >> 4 & 3; f != 3 {
@@ -129,6 +131,9 @@ func (m *model) stage2(ste []uint64, s *bridge.GuestStage) (legal bool) {
 		AA64: flag(51), ENDI: flag(52), AFFD: flag(53), S: flag(57), R: flag(58),
 		PTW: flag(54) && s.Disposition == bridge.TranslateNested,
 		TTB: ste[3] & 0x0000_ffff_ffff_fff0, // [51:48] came with SMMUv3.1
+	}
+	if s.S2.SH0 == 1 { // reserved: behaves as 00
+		s.S2.SH0 = 0
 	}
 	if !s.S2.AA64 || flag(55) || flag(56) || s.S2.S && !m.stalls { // S2HD, S2HA
 		return false

@@ -194,6 +194,7 @@ func (d *Device) restoreStream(st *trap.Stream, v trap.Saved, suspect bool) erro
 	if suspect && err == nil && !d.failed.Load() {
 		outcome, err = d.streams.Refresh(st, true)
 	}
+	err = streamError("bind", st, err)
 	d.settle(st, outcome, err)
 	return err
 }

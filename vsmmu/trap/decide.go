@@ -9,17 +9,16 @@ import (
 // Regs is the part of the register file that streams depend on.
 type Regs struct {
 	Enabled   bool        // CR0.SMMUEN
-	GBPA      smmuv3.GBPA // what becomes of transactions while it is 0
+	GBPA      smmuv3.GBPA // the outcome of transactions while SMMUEN is 0
 	RecInvSID bool        // CR2.RECINVSID
 	Table     smmuv3.StreamTable
 }
 
-// Decide says what a stream has to do: the one step from (CR0, GBPA, CR2, STE)
-// to a guest stage. It depends on its arguments and on nothing else. While the
-// SMMU is disabled the entry is not looked at.
+// Decide returns the stage of a stream. It is the one step from CR0, GBPA, CR2 and the STE to a
+// guest stage, and depends on its arguments alone. It ignores the entry while the SMMU is disabled.
 func Decide(regs *Regs, e *Entry, ids *smmuv3.IDRegs) bridge.GuestStage {
 	if !regs.Enabled {
-		// §6.3.9.6: GBPA chooses, and nothing is reported.
+		// §6.3.9.6: GBPA chooses, and no event is recorded.
 		if regs.GBPA.Abort() {
 			return bridge.GuestStage{Disposition: bridge.Abort, Disabled: true}
 		}
@@ -27,7 +26,7 @@ func Decide(regs *Regs, e *Entry, ids *smmuv3.IDRegs) bridge.GuestStage {
 	}
 	switch {
 	case e.Fault == smmuv3.CBadStreamID && !regs.RecInvSID:
-		return bridge.GuestStage{} // §7.3.3: recorded only if CR2.RECINVSID
+		return bridge.GuestStage{} // §7.3.3: recorded only if CR2.RECINVSID is 1
 	case e.Fault != 0:
 		return bridge.GuestStage{Cause: e.Fault, FetchAddr: e.FetchAddr}
 	case e.STE.Illegal(ids) != nil:
@@ -36,18 +35,17 @@ func Decide(regs *Regs, e *Entry, ids *smmuv3.IDRegs) bridge.GuestStage {
 	return stage(&e.STE, ids)
 }
 
-// dispositions are what the values of Config[1:0] have a stream do that does not
-// abort (§5.2).
+// dispositions are those of Config[1:0] of a stream that does not abort (§5.2).
 var dispositions = [...]bridge.Disposition{
 	0b00: bridge.Bypass, 0b01: bridge.Translate, 0b10: bridge.TranslateS2, 0b11: bridge.TranslateNested,
 }
 
-// stage converts a legal STE. Fields that the architecture ignores are zero in
-// the result, so that stages which mean the same are equal.
+// stage converts a legal STE. Fields that the architecture ignores are zero in the result, and
+// reserved values are those that they behave as: stages with the same meaning are equal.
 func stage(s *smmuv3.STE, ids *smmuv3.IDRegs) bridge.GuestStage {
 	c := s.Config()
 	if c.Abort() {
-		return bridge.GuestStage{} // §5.2: in silence
+		return bridge.GuestStage{} // §5.2: without an event
 	}
 	disposition := dispositions[c&0b11]
 	g := bridge.GuestStage{Disposition: disposition}
@@ -59,32 +57,40 @@ func stage(s *smmuv3.STE, ids *smmuv3.IDRegs) bridge.GuestStage {
 	}
 	if disposition.Stage2() {
 		g.S2 = s.Stage2().Effective(ids, disposition.Stage1())
+		g.S2.SH0 = shareability(g.S2.SH0)
 	}
 	if ids.Has(smmuv3.S2P) {
-		g.S2VMID = s.S2VMID() // §5.2: stage 1 alone is tagged, too
+		g.S2VMID = s.S2VMID() // §5.2: stage 1 alone is tagged with it, too
 	}
 	if ids.Has(smmuv3.ATS) && s.EATS() == smmuv3.EATSFull {
-		g.EATS = smmuv3.EATSFull // the reserved value behaves as none
+		g.EATS = smmuv3.EATSFull // 0b11 behaves as 0b00 without IDR3.DPT
 	}
 	return g
 }
 
-// stage1 fills in what an STE says of stage 1.
+// shareability returns the effective value of S1CSH or S2SH0: 0b01 is reserved and behaves as 0b00.
+func shareability(v uint8) uint8 {
+	if v == 0b01 {
+		return 0b00
+	}
+	return v
+}
+
+// stage1 sets the fields of stage 1.
 func stage1(g *bridge.GuestStage, s *smmuv3.STE, ids *smmuv3.IDRegs) {
 	g.S1ContextPtr = guestmem.GPA(s.S1ContextPtr())
 	g.S1CIR = s.S1CIR()
 	g.S1COR = s.S1COR()
-	g.S1CSH = s.S1CSH()
+	g.S1CSH = shareability(s.S1CSH())
 	g.S1STALLD = s.S1STALLD()
-	// §5.2: without substreams S1CDMax means nothing, and without a table
-	// neither do its format and S1DSS.
+	// §5.2: S1CDMax is ignored without substreams; S1Fmt and S1DSS are ignored if it is 0.
 	if ids.Has(smmuv3.SSIDSIZE) && s.S1CDMax() != 0 {
 		g.S1CDMax = s.S1CDMax()
 		if f := s.S1Fmt(); f == smmuv3.S1Fmt4K || f == smmuv3.S1Fmt64K {
-			g.S1Fmt = f // the reserved value behaves as linear
+			g.S1Fmt = f // 0b11 is reserved and behaves as linear
 		}
 		if d := s.S1DSS(); d == smmuv3.S1DSSBypass || d == smmuv3.S1DSSSubstream0 {
-			g.S1DSS = d // the reserved value behaves as terminate
+			g.S1DSS = d // 0b11 is reserved and behaves as terminate
 		}
 	}
 }

@@ -39,7 +39,7 @@ func TestDecide(t *testing.T) {
 		{"§7.3.4 fetch abort needs no RECINVSID", on, Entry{Fault: smmuv3.FSTEFetch, FetchAddr: 0x40},
 			bridge.GuestStage{Cause: smmuv3.FSTEFetch, FetchAddr: 0x40}},
 		{"§5.2 V=0", on, Entry{}, abort(smmuv3.CBadSTE)},
-		{"§5.2 Config 000 aborts in silence", on, Entry{STE: smmuv3.STE{steAbort}}, abort(0)},
+		{"§5.2 Config 000 aborts without an event", on, Entry{STE: smmuv3.STE{steAbort}}, abort(0)},
 		{"§5.2 Config 0xx ignores the rest", on, Entry{STE: smmuv3.STE{steAbort | 0x6 | 31<<59, ^uint64(0)}}, abort(0)},
 		{"§5.2 Config 100", on, Entry{STE: smmuv3.STE{steBypass}}, bridge.GuestStage{Disposition: bridge.Bypass}},
 		{"§5.2 Config 100 ignores S1 fields", on, Entry{STE: smmuv3.STE{steBypass | 0xffff_f000 | 31<<59, 0x8ff}},
@@ -50,6 +50,7 @@ func TestDecide(t *testing.T) {
 		{"§5.2 a table", on, Entry{STE: smmuv3.STE{steTable, 0xf6}}, // S1DSS 10, S1CIR 01, S1COR 11, S1CSH 11
 			bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: 0x8765_4000, S1CDMax: 10,
 				S1Fmt: smmuv3.S1Fmt64K, S1DSS: smmuv3.S1DSSSubstream0, S1CIR: 1, S1COR: 3, S1CSH: 3}},
+		{"§5.2 reserved S1CSH behaves as 0", on, Entry{STE: smmuv3.STE{steS1, 1 << 6}}, single},
 		{"§5.2 reserved S1Fmt and S1DSS behave as 0", on, Entry{STE: smmuv3.STE{steTable | 3<<4, 3}},
 			bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: 0x8765_4000, S1CDMax: 10}},
 		{"§5.2.2 S1CDMax beyond SSIDSIZE", on, Entry{STE: smmuv3.STE{steS1 | 11<<59}}, abort(smmuv3.CBadSTE)},
@@ -64,8 +65,8 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// linuxS2 is a stage 2 like Linux's, of 40 bits with 4 KiB; nestedS2 has hardware
-// update of flags and S2PTW besides.
+// linuxS2 is a stage 2 as Linux has it, of 40 bits with 4 KiB. nestedS2 also has hardware updates
+// of flags, and S2PTW.
 var (
 	linuxS2 = smmuv3.Stage2{TTB: 0x8765_4000, T0SZ: 24, SL0: 1, IR0: 1, OR0: 1, SH0: 3, PS: 4, AA64: true, R: true}
 
@@ -80,6 +81,8 @@ func TestDecideWithStage2_5_2(t *testing.T) {
 	plain := testIDs()
 	ids := plain
 	ids.Set(smmuv3.S2P, 1)
+	hd := ids
+	hd.Set(smmuv3.HTTU, 2)
 	const (
 		nested = 0xf | 0x8765_4000
 		// S2VMID 3, S2T0SZ 24, S2SL0 1, S2IR0 1, S2OR0 1, S2SH0 3, S2PS 44 bits, S2AA64, S2R
@@ -94,6 +97,10 @@ func TestDecideWithStage2_5_2(t *testing.T) {
 	}{
 		{"Config 110", ids, smmuv3.STE{steS2, 0, dw2, 0x8765_4000},
 			bridge.GuestStage{Disposition: bridge.TranslateS2, S2VMID: 3, S2: linuxS2}},
+		{"reserved S2SH0 behaves as 0", ids, smmuv3.STE{steS2, 0, dw2 ^ 2<<44, 0x8765_4000},
+			bridge.GuestStage{Disposition: bridge.TranslateS2, S2VMID: 3, S2: func() smmuv3.Stage2 { s := linuxS2; s.SH0 = 0; return s }()}},
+		{"S2HD without S2HA is reserved and behaves as neither", hd, smmuv3.STE{steS2, 0, dw2 | 1<<55, 0x8765_4000},
+			bridge.GuestStage{Disposition: bridge.TranslateS2, S2VMID: 3, S2: linuxS2}},
 		{"Config 110 ignores S1 fields and S2PTW", ids, smmuv3.STE{steS2 | 0xffff_f000 | 31<<59, 0xff, dw2 | 1<<54, 0x8765_4000},
 			bridge.GuestStage{Disposition: bridge.TranslateS2, S2VMID: 3, S2: linuxS2}},
 		{"Config 111", ids, smmuv3.STE{nested, 0, dw2, 0x8765_4000},
@@ -104,7 +111,7 @@ func TestDecideWithStage2_5_2(t *testing.T) {
 			bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: 0x8765_4000}},
 		{"Config 100 ignores S2", ids, smmuv3.STE{steBypass, 0, dw2, 0x8765_4000},
 			bridge.GuestStage{Disposition: bridge.Bypass}},
-		{"what is RES0 here: S2DS, S2SL0_2, S2HAFT; and S2FWB without IDR3.FWB", ids,
+		{"RES0: S2DS, S2SL0_2, S2HAFT, and S2FWB without IDR3.FWB", ids,
 			smmuv3.STE{steS2, 1 << 25, dw2 | 1<<59, 0x8765_4000 | 1<<3 | 1<<2},
 			bridge.GuestStage{Disposition: bridge.TranslateS2, S2VMID: 3, S2: linuxS2}},
 		{"an illegal one", ids, smmuv3.STE{steS2, 0, dw2 &^ (1 << 51), 0x8765_4000}, bridge.GuestStage{Cause: smmuv3.CBadSTE}},
@@ -131,8 +138,8 @@ func TestDecideWithATS_5_2(t *testing.T) {
 	}
 }
 
-// TestDecideIsCanonical: whatever the guest wrote, a stage carries nothing that
-// has no meaning in it, so that stages which mean the same are equal.
+// Whatever the guest wrote, a stage has no field without a meaning, and no reserved value: stages
+// with the same meaning are equal.
 func TestDecideIsCanonical(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ids := testIDs()
@@ -143,7 +150,7 @@ func TestDecideIsCanonical(t *testing.T) {
 			e.STE[i] = rapid.Uint64().Draw(t, "dw")
 		}
 		e.STE[0] |= 1
-		// Few stages 2 are legal by chance.
+		// Few random stages 2 are legal.
 		if rapid.Bool().Draw(t, "tame") {
 			e.STE[2] = e.STE[2]&^(0x3f<<32|3<<46|7<<55|0xff00) | rapid.Uint64Range(20, 39).Draw(t, "S2T0SZ")<<32 | 1<<51
 			e.STE[3] &= 0xffff_ffff
@@ -164,7 +171,9 @@ func TestDecideIsCanonical(t *testing.T) {
 			assert.Zero(t, g.S1Fmt)
 			assert.Zero(t, g.S1DSS)
 		}
-		assert.Equal(t, g, Decide(&regs, &Entry{STE: g.STE()}, &ids), "it means itself")
+		assert.NotEqual(t, uint8(1), g.S1CSH, "reserved")
+		assert.NotEqual(t, uint8(1), g.S2.SH0, "reserved")
+		assert.Equal(t, g, Decide(&regs, &Entry{STE: g.STE()}, &ids), "the inverse of STE")
 		if !ids.Has(smmuv3.S2P) {
 			assert.Equal(t, bridge.Translate, g.Disposition)
 			assert.Zero(t, g.S2VMID)

@@ -1,14 +1,13 @@
-// Package trap takes the guest's Stream Table Entries as they take effect, and
-// turns them into bind-guest-stage calls on the host.
+// Package trap turns the guest's Stream Table Entries into calls of the host, as they take effect.
 //
-// Three steps lead from guest memory to a host call, each a file: a lookup
-// reads an STE through the Stream table (Reader.Lookup); a pure function says
-// what the stream has to do (Decide); and the stream moves there, if it is
-// elsewhere (Streams).
+// It has three steps:
 //
-// vsmmu.Device is made of it. Who embeds one needs nothing from here but
-// ErrNotAttached.
+//   - Reader.Lookup reads an STE from the Stream table in guest memory.
+//   - Decide, a pure function, says what the stream does.
+//   - Streams binds the stream to that stage on its host, unless it is bound to it already.
 //
-// Nothing here locks: a Streams belongs to one goroutine at a time, and the
-// device sees to that.
+// Package vsmmu is built on it. An embedder needs nothing from here.
+//
+// Nothing here locks: one goroutine at a time may use a Reader or a Streams. Errors give the cause
+// alone; the caller adds the operation and the StreamID.
 package trap

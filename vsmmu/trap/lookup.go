@@ -7,38 +7,37 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Entry is what a lookup in the Stream table found: an STE, or the event that
-// tells why there is none.
+// Entry is the result of a lookup in the Stream table: an STE, or the event that says why there is
+// none.
 type Entry struct {
 	STE smmuv3.STE
 	// Fault is 0, C_BAD_STREAMID or F_STE_FETCH.
 	Fault smmuv3.EventType
-	// FetchAddr is where the fetch failed, for F_STE_FETCH.
+	// FetchAddr is the address of the fetch that failed, for F_STE_FETCH.
 	FetchAddr guestmem.GPA
 }
 
-// Reader looks STEs up. It may be used by one goroutine at a time.
+// Reader looks up STEs. One goroutine at a time may use it.
 type Reader struct {
 	mem guestmem.Memory
-	// What is read goes here rather than on the stack: passed through an
-	// interface it would be an allocation each time.
+	// Buffers of reads. On the stack they would escape through the interface, and cost an
+	// allocation each time.
 	ste   [smmuv3.STESize]byte
 	l1std [smmuv3.L1STDSize]byte
 }
 
-// NewReader returns a Reader of the guest's memory.
+// NewReader returns a Reader of guest memory.
 func NewReader(mem guestmem.Memory) *Reader { return &Reader{mem: mem} }
 
-// Lookup finds a stream's STE (IHI 0070 §3.3.1). Each structure is read once,
-// and only where the table has it: nothing beyond the table is touched
-// (§3.21.3).
+// Lookup returns a stream's STE (IHI 0070 §3.3.1). It reads each structure once, and nothing beyond
+// the table (§3.21.3).
 func (r *Reader) Lookup(t smmuv3.StreamTable, sid smmuv3.StreamID) (e Entry) {
 	var p path
 	r.lookup(&t, sid, &e, &p)
 	return e
 }
 
-// lookup fills in an empty Entry, and which structures the answer depends on.
+// lookup sets an empty Entry, and the path of structures that it depends on.
 func (r *Reader) lookup(t *smmuv3.StreamTable, sid smmuv3.StreamID, e *Entry, p *path) {
 	if !t.Contains(sid) {
 		e.Fault = smmuv3.CBadStreamID
@@ -58,9 +57,8 @@ func (r *Reader) lookup(t *smmuv3.StreamTable, sid smmuv3.StreamID, e *Entry, p 
 			e.Fault = smmuv3.CBadStreamID
 			return
 		}
-		// A level-2 table beyond the output address size is cut to it, as the
-		// base of the table is: of the choices in §3.4.3 the one that its note
-		// 6 recommends to a hypervisor.
+		// L2Ptr is truncated to the output address size, as the base of the table is. §3.4.3 allows
+		// other choices; its note 6 recommends this one to hypervisors.
 		addr = guestmem.GPA(d.L2Ptr()&t.AddrMask + smmuv3.STESize*index)
 	}
 	p[1] = guestmem.Range{GPA: addr, Len: smmuv3.STESize}

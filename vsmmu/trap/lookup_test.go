@@ -9,11 +9,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// testIDs is an SMMU with stage 1, two-level stream tables and CD tables,
-// 16-bit StreamIDs, 10-bit SubstreamIDs and 44-bit addresses, as raw registers:
-// IDR0 has S1P, TTF = AArch64, COHACC, CD2L, STALL_MODEL = terminate,
-// ST_LEVEL = 2-level; IDR1 has SIDSIZE 16, SSIDSIZE 10; IDR5 has OAS = 44 bits
-// and all granules.
+// testIDs returns raw ID registers. IDR0 has S1P, TTF AArch64, COHACC, CD2L, STALL_MODEL terminate
+// and ST_LEVEL two-level; IDR1 has SIDSIZE 16 and SSIDSIZE 10; IDR5 has OAS 44 bits and all
+// granules.
 func testIDs() smmuv3.IDRegs {
 	return smmuv3.IDRegs{IDR: [6]uint32{0: 0x0908001a, 1: 0x00000290, 5: 0x00000074}}
 }
@@ -37,7 +35,7 @@ func TestLookupLinear_3_3_1_1(t *testing.T) {
 
 	reads := mem.Reads()
 	r.Lookup(linear, 0xffff_ffff)
-	assert.Equal(t, reads, mem.Reads(), "nothing beyond the table is touched (§3.21.3)")
+	assert.Equal(t, reads, mem.Reads(), "no read beyond the table (§3.21.3)")
 }
 
 func TestLookupTwoLevel_3_3_1_2(t *testing.T) {
@@ -49,7 +47,7 @@ func TestLookupTwoLevel_3_3_1_2(t *testing.T) {
 		desc uint64
 		sid  smmuv3.StreamID
 		want smmuv3.EventType
-		at   guestmem.GPA // of the STE, if there is one
+		at   guestmem.GPA // of the STE
 	}{
 		{"span 9, first", l2 | 9, 0x300, 0, l2},
 		{"span 9, last of the 256", l2 | 9, 0x3ff, 0, l2 + 64*255},
@@ -62,7 +60,7 @@ func TestLookupTwoLevel_3_3_1_2(t *testing.T) {
 		{"span 12 is reserved", l2 | 12, 0x300, smmuv3.CBadStreamID, 0},
 		{"span 31 is reserved", l2 | 31, 0x300, smmuv3.CBadStreamID, 0},
 		{"L2Ptr below its table's size is zero", l2 | 0x3fc0 | 9, 0x300, 0, l2},
-		{"bits above the output address size are cut", 1<<50 | l2 | 9, 0x300, 0, l2},
+		{"bits above the output address size are truncated", 1<<50 | l2 | 9, 0x300, 0, l2},
 		{"bits [63:56] are reserved", 0xff<<56 | l2 | 9, 0x300, 0, l2},
 		{"beyond LOG2SIZE", l2 | 9, 0x1000, smmuv3.CBadStreamID, 0},
 	} {
@@ -90,12 +88,12 @@ func TestLookupFetchAbort_7_3_4(t *testing.T) {
 	mem.FailReads(guestmem.Range{GPA: 0x40040, Len: 1}, nil)
 	e := r.Lookup(two, 1)
 	assert.Equal(t, smmuv3.FSTEFetch, e.Fault)
-	assert.EqualValues(t, 0x40040, e.FetchAddr, "of the STE")
+	assert.EqualValues(t, 0x40040, e.FetchAddr, "address of the STE")
 
 	mem.FailReads(guestmem.Range{GPA: 0x20000, Len: 8}, nil)
 	e = r.Lookup(two, 1)
 	assert.Equal(t, smmuv3.FSTEFetch, e.Fault)
-	assert.EqualValues(t, 0x20000, e.FetchAddr, "of the level-1 descriptor")
+	assert.EqualValues(t, 0x20000, e.FetchAddr, "address of the level-1 descriptor")
 
 	mem.Heal()
 	assert.Zero(t, r.Lookup(two, 1).Fault, "a failed fetch is not cached (§3.21.3)")

@@ -13,9 +13,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// A stage written down as an STE means that stage again, and it is the STE that the
-// architecture has for it.
-func TestSTEOfStage(t *testing.T) {
+func TestStageOfIsTheInverseOfSTE(t *testing.T) {
 	// S1P, AArch64, ATS, CD2L, STALL_MODEL = both; SSIDSIZE 10; 44 bits.
 	ids := smmuv3.IDRegs{IDR: [6]uint32{0: 0x0808041a, 1: 0x00000290, 5: 0x00000074}}
 	both := ids
@@ -42,9 +40,9 @@ func TestSTEOfStage(t *testing.T) {
 	}
 }
 
-// What was saved of a stream is bound in one call, or not at all where it is so
-// already; a host that does not take it makes the stream abort.
-func TestRestoreStream(t *testing.T) {
+// Restore binds the saved stage in one call, or in none if it is bound already. The stream aborts
+// if the host fails.
+func TestRestore(t *testing.T) {
 	translate := bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: 0x400000, EATS: smmuv3.EATSFull}
 	saved := Saved{ID: 3, Stage: translate, UsedATS: true, Walked: [2]guestmem.Range{1: {GPA: 0x1000, Len: 64}}}
 	for _, tc := range []struct {
@@ -52,20 +50,21 @@ func TestRestoreStream(t *testing.T) {
 		fail    func(n int, c record.Call) error
 		outcome Outcome
 		stage   bridge.GuestStage
+		text    string
 	}{
-		{"taken", func(int, record.Call) error { return nil }, Moved, translate},
-		{"at the second try", func(n int, _ record.Call) error {
+		{"success", func(int, record.Call) error { return nil }, Moved, translate, ""},
+		{"second attempt", func(n int, _ record.Call) error {
 			if n == 0 {
 				return errors.New("again")
 			}
 			return nil
-		}, Moved, translate},
+		}, Moved, translate, ""},
 		{"rejected", func(_ int, c record.Call) error {
 			if c.Stage == translate {
 				return bridge.ErrRejected
 			}
 			return nil
-		}, Refused, bridge.GuestStage{Cause: smmuv3.CBadSTE}},
+		}, Refused, bridge.GuestStage{Cause: smmuv3.CBadSTE}, translate.String() + ": " + bridge.ErrRejected.Error()},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			host := record.New(bridge.Capabilities{})
@@ -81,7 +80,7 @@ func TestRestoreStream(t *testing.T) {
 			assert.Equal(t, tc.stage, st.Stage())
 			assert.Equal(t, tc.outcome == Refused, err != nil)
 			if err != nil {
-				assert.ErrorContains(t, err, "stream "+smmuv3.StreamID(3).String())
+				assert.ErrorContains(t, err, tc.text)
 				return
 			}
 			assert.Equal(t, saved, st.Save())

@@ -10,36 +10,34 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Outcome is how a look at a stream's configuration ended.
+// Outcome is the result of a Refresh, Restore or Abort.
 type Outcome uint8
 
 const (
-	// Kept: the stream does already what it has to.
+	// Kept means that the stream was bound to its stage already.
 	Kept Outcome = iota
-	// Moved: the host has taken a new stage.
+	// Moved means that the host bound a new stage.
 	Moved
-	// Refused: the host did not take the stage, and the stream aborts.
+	// Refused means that the host did not bind the stage, and the stream aborts.
 	Refused
-	// Lost: the host took neither the stage nor an abort. DMA may be using what
-	// the guest has withdrawn.
+	// Lost means that the host bound neither the stage nor an abort. DMA may use stale
+	// configuration.
 	Lost
 )
 
-// ErrNotAttached is matched by the error of Detach for a StreamID that no endpoint has.
-var ErrNotAttached = errors.New("StreamID not attached")
+var errSIDInUse = fmt.Errorf("StreamID %w", bridge.ErrInUse)
 
-var errStale = errors.New("the host may hold stale translations")
+var errStale = errors.New("host may hold stale translations")
 
-// BindFunc is told of each call of Stream.Bind, with its answer.
+// BindFunc is called after each call of Stream.Bind, with its result.
 type BindFunc func(smmuv3.StreamID, bridge.GuestStage, error)
 
-// Streams are the streams of one SMMU: what each has to do, and what it does.
-// One goroutine at a time may use it.
+// Streams is the set of attached streams of one SMMU. One goroutine at a time may use it.
 type Streams struct {
 	ids    smmuv3.IDRegs
 	regs   Regs
 	reader *Reader
-	entry  Entry // looked up last; here because it would be an allocation on the stack
+	entry  Entry // looked up last; on the stack it would escape
 	bound  BindFunc
 	sorted []*Stream // by StreamID
 }
@@ -49,27 +47,26 @@ type Stream struct {
 	ID       smmuv3.StreamID
 	Host     bridge.Host
 	endpoint bridge.Endpoint
-	bridge   bridge.Stream     // nil once it has been cut off
-	stage    bridge.GuestStage // what the host does
+	bridge   bridge.Stream     // nil once detached from its host
+	stage    bridge.GuestStage // bound on the host
 	usedATS  bool
 	walked   path
 
-	// What Decide made of an entry, for as long as the registers stay. Guests
-	// have an STE looked at again far more often than they change it.
+	// Decide's verdict on an entry, valid while the registers stay. Guests invalidate an STE far
+	// more often than they change it.
 	judged  bool
 	entry   Entry
 	verdict bridge.GuestStage
 }
 
-// Stage is what the stream does.
+// Stage returns the stage that the stream is bound to.
 func (s *Stream) Stage() bridge.GuestStage { return s.stage }
 
-// HasUsedATS reports whether the guest has ever allowed the endpoint to ask for
-// translations, which the endpoint may still hold.
+// HasUsedATS reports whether the guest has ever enabled ATS for the stream. The endpoint may still
+// cache translations.
 func (s *Stream) HasUsedATS() bool { return s.usedATS }
 
-// NewStreams returns an empty set. Each call of a host's Bind is told to bound,
-// which may be nil.
+// NewStreams returns an empty set. bound may be nil.
 func NewStreams(mem guestmem.Memory, ids smmuv3.IDRegs, bound BindFunc) *Streams {
 	if bound == nil {
 		bound = func(smmuv3.StreamID, bridge.GuestStage, error) {}
@@ -77,9 +74,8 @@ func NewStreams(mem guestmem.Memory, ids smmuv3.IDRegs, bound BindFunc) *Streams
 	return &Streams{ids: ids, reader: NewReader(mem), bound: bound}
 }
 
-// search is where a stream is in sorted, or would be. Every CFGI command comes by
-// here, which is why it is not slices.BinarySearchFunc: that costs three times as
-// much.
+// search returns the index of a stream in sorted, or where it would be. It is in the path of every
+// CFGI command: slices.BinarySearchFunc costs three times as much.
 func (s *Streams) search(sid smmuv3.StreamID) (i int, found bool) {
 	lo, hi := 0, len(s.sorted)
 	for lo < hi {
@@ -101,13 +97,12 @@ func (s *Streams) Get(sid smmuv3.StreamID) *Stream {
 	return nil
 }
 
-// All returns the attached streams, ordered by StreamID. The slice is valid
-// until the next Attach or Detach.
+// All returns the attached streams, ordered by StreamID. The slice is valid until the next Attach
+// or Detach.
 func (s *Streams) All() []*Stream { return s.sorted }
 
-// Range returns the attached streams from first to last, both included. What
-// it costs depends on the number of streams, not on the range. The slice is
-// valid until the next Attach or Detach.
+// Range returns the attached streams from first to last, both included. Its cost depends on the
+// number of streams, not on the range. The slice is valid until the next Attach or Detach.
 func (s *Streams) Range(first, last smmuv3.StreamID) []*Stream {
 	lo, _ := s.search(first)
 	hi, found := s.search(last)
@@ -117,41 +112,35 @@ func (s *Streams) Range(first, last smmuv3.StreamID) []*Stream {
 	return s.sorted[lo:max(lo, hi)]
 }
 
-// Attach takes an endpoint in, which aborts until it is refreshed. The error is the
-// host's, or matches bridge.ErrInUse if the StreamID is attached already.
+// Attach attaches an endpoint to a host and adds its stream, which aborts until Refresh. The error
+// is the host's, or matches bridge.ErrInUse if the StreamID is attached already.
 func (s *Streams) Attach(sid smmuv3.StreamID, host bridge.Host, ep bridge.Endpoint) (*Stream, error) {
 	i, found := s.search(sid)
 	if found {
-		return nil, fmt.Errorf("trap: attach of stream %v: the StreamID is %w", sid, bridge.ErrInUse)
+		return nil, errSIDInUse
 	}
 	b, err := host.Attach(sid, ep)
 	if err != nil {
-		return nil, fmt.Errorf("trap: attach of stream %v: %w", sid, err)
+		return nil, err
 	}
 	st := &Stream{ID: sid, Host: host, endpoint: ep, bridge: b}
 	s.sorted = slices.Insert(s.sorted, i, st)
 	return st, nil
 }
 
-// Detach gives a stream up.
-func (s *Streams) Detach(sid smmuv3.StreamID) error {
-	i, found := s.search(sid)
-	if !found {
-		return fmt.Errorf("%w: %v", ErrNotAttached, sid)
+// Detach removes an attached stream, and detaches it from its host. The stream is gone even if the
+// host fails.
+func (s *Streams) Detach(st *Stream) error {
+	if i, found := s.search(st.ID); found && s.sorted[i] == st {
+		s.sorted = slices.Delete(s.sorted, i, i+1)
 	}
-	st := s.sorted[i]
-	s.sorted = slices.Delete(s.sorted, i, i+1)
 	if st.bridge == nil {
 		return nil
 	}
-	if err := st.bridge.Close(); err != nil {
-		return fmt.Errorf("trap: detach of stream %v: %w", sid, err)
-	}
-	return nil
+	return st.bridge.Close()
 }
 
-// SetRegs says what the registers are from now on. The streams follow when
-// they are refreshed.
+// SetRegs replaces the registers. They take effect on a stream with its next Refresh.
 func (s *Streams) SetRegs(r Regs) {
 	s.regs = r
 	for _, st := range s.sorted {
@@ -159,13 +148,13 @@ func (s *Streams) SetRegs(r Regs) {
 	}
 }
 
-// Refresh reads the stream's configuration anew and moves the stream to where
-// it says. The stages replace each other in one call of Bind, and where nothing
-// has changed there is no call. When the host fails, the stream is made to
-// abort: with C_BAD_STE as its cause, since to the guest a stage that the SMMU
-// does not take is a bad STE. So it is made to abort if it would translate while
-// translate is false, as its host may hold translations that the guest withdrew; a
-// stream that bypasses makes no use of them.
+// Refresh reads the stream's configuration and binds the stream to its stage. One call of Bind
+// replaces the earlier stage; there is no call if the stage is the same.
+//
+// If the host fails, the stream aborts with cause C_BAD_STE: to the guest, an STE that the SMMU
+// does not accept is a bad one. The stream also aborts if it would translate and translate is
+// false, which is for a host that may hold stale translations. A stream that bypasses does not use
+// them.
 func (s *Streams) Refresh(st *Stream, translate bool) (Outcome, error) {
 	s.entry, st.walked = Entry{}, path{}
 	if s.regs.Enabled {
@@ -177,7 +166,7 @@ func (s *Streams) Refresh(st *Stream, translate bool) (Outcome, error) {
 	want := st.verdict
 	switch {
 	case want.Disposition.Translates() && !translate:
-		return s.Abort(st, fmt.Errorf("trap: stream %v: %w", st.ID, errStale))
+		return s.Abort(st, errStale)
 	case want == st.stage:
 		return Kept, nil
 	}
@@ -188,11 +177,11 @@ func (s *Streams) Refresh(st *Stream, translate bool) (Outcome, error) {
 	if err == nil {
 		return Moved, nil
 	}
-	return s.Abort(st, fmt.Errorf("trap: bind of stream %v to %v: %w", st.ID, want, err))
+	return s.Abort(st, fmt.Errorf("%v: %w", want, err))
 }
 
-// Abort makes a stream abort because its host cannot be relied on, or will not
-// do what the guest's configuration says; why is returned.
+// Abort makes a stream abort, because its host failed or may hold stale translations. It returns
+// why.
 func (s *Streams) Abort(st *Stream, why error) (Outcome, error) {
 	abort := bridge.GuestStage{Disabled: true}
 	if s.regs.Enabled {
@@ -208,29 +197,28 @@ func (s *Streams) Abort(st *Stream, why error) (Outcome, error) {
 	if err == nil || st.stage.Disposition == bridge.Abort || noDMA(err) {
 		return Refused, why
 	}
-	return Lost, errors.Join(why, fmt.Errorf("trap: abort of stream %v: %w", st.ID, err))
+	return Lost, errors.Join(why, fmt.Errorf("abort: %w", err))
 }
 
-// Cut takes a stream from its host: what is left when the host takes no abort.
-// The stream stays attached, and aborts until Mend. If it cannot be cut either,
-// it does what it did.
-func (s *Streams) Cut(st *Stream) error {
+// DetachHost detaches a stream from its host, for a host that does not bind an abort. The stream
+// stays in the set, and aborts until Reattach. If the host fails, the stream keeps its stage.
+func (s *Streams) DetachHost(st *Stream) error {
 	if err := st.bridge.Close(); err != nil && !noDMA(err) {
-		return fmt.Errorf("trap: cut of stream %v: %w", st.ID, err)
+		return fmt.Errorf("detach: %w", err)
 	}
 	st.bridge, st.stage = nil, bridge.GuestStage{}
 	return nil
 }
 
-// Mend attaches a stream again that has been cut off. It aborts until it is
-// refreshed. Streams that have not been cut off are left alone.
-func (s *Streams) Mend(st *Stream) error {
+// Reattach attaches a stream to its host again after DetachHost. The stream aborts until Refresh.
+// It has no effect on other streams.
+func (s *Streams) Reattach(st *Stream) error {
 	if st.bridge != nil {
 		return nil
 	}
 	b, err := st.Host.Attach(st.ID, st.endpoint)
 	if err != nil {
-		return fmt.Errorf("trap: mending stream %v: %w", st.ID, err)
+		return fmt.Errorf("attach: %w", err)
 	}
 	st.bridge = b
 	return nil
@@ -249,13 +237,12 @@ func (s *Streams) bind(st *Stream, g bridge.GuestStage) error {
 	return err
 }
 
-// noDMA reports whether an error says that the stream does no more DMA to the
-// guest's memory.
+// noDMA reports whether an error says that the stream no longer does DMA to guest memory.
 func noDMA(err error) bool {
 	return errors.Is(err, bridge.ErrGone) || errors.Is(err, bridge.ErrClosed)
 }
 
-// transient reports whether a second try may end otherwise.
+// transient reports whether a second attempt may succeed.
 func transient(err error) bool {
 	return err != nil && !errors.Is(err, bridge.ErrRejected) && !noDMA(err)
 }

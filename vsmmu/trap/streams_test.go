@@ -48,7 +48,7 @@ func (r *rig) enable(on bool) {
 
 func (r *rig) refresh() (Outcome, error) { return r.streams.Refresh(r.stream, true) }
 
-// binds are the stages that the host was asked for since the last call.
+// binds returns the stages bound since its last call.
 func (r *rig) binds() []string {
 	all := []string{}
 	for _, c := range r.host.Forget() {
@@ -59,21 +59,18 @@ func (r *rig) binds() []string {
 	return all
 }
 
-// state is where a stream stands, in the terms of the thread that the bridge
-// comes from (see package bridge).
+// state is the state of a stream, in the terms of the mailing list thread that package bridge
+// cites.
 type state uint8
 
 const (
-	// unattached is states (1) and (5): the stream is not attached, and the
-	// host's owner does with the device as it likes.
+	// unattached is states (1) and (5): the stream is not attached.
 	unattached state = iota
-	// aborting is the state between (2) and (3) that the thread asks for:
-	// stage 1 aborts, stage 2 is set up.
+	// aborting is the state between (2) and (3): stage 1 aborts, stage 2 is set up.
 	aborting
 	// bypassing is states (2) and (4): stage 1 bypasses, stage 2 translates.
 	bypassing
-	// bound is state (3): the guest's stage 1 is nested on the host's stage 2. Where
-	// the guest has a stage 2 of its own, that one is as well.
+	// bound is state (3): the guest's stages are nested on the host's stage 2.
 	bound
 )
 
@@ -81,7 +78,7 @@ func (s state) String() string {
 	return [...]string{"unattached", "aborting", "bypassing", "bound"}[s]
 }
 
-// stateOf is the state of an attached stream that does what the stage says.
+// stateOf returns the state of an attached stream with a stage.
 func stateOf(g bridge.GuestStage) state {
 	switch g.Disposition {
 	case bridge.Translate, bridge.TranslateS2, bridge.TranslateNested:
@@ -93,9 +90,8 @@ func stateOf(g bridge.GuestStage) state {
 	}
 }
 
-// TestStatesOfTheThread walks a stream through the five states of the
-// bind_guest_stage thread and the one between, by every transition that a
-// guest or its VMM can cause. docs/states.md shows the same table.
+// Every transition that a guest or its VMM can cause, from every state of the bind_guest_stage
+// thread. The page on stream states in docs has the same table.
 func TestStatesOfTheThread(t *testing.T) {
 	to := map[state]func(*rig){
 		aborting:  func(r *rig) { r.ste(steAbort, 0); r.enable(true); _, _ = r.refresh() },
@@ -105,7 +101,7 @@ func TestStatesOfTheThread(t *testing.T) {
 	steps := []struct {
 		name string
 		do   func(*rig)
-		want map[state]state // from each state; unattached where the stream is gone
+		want map[state]state // by the state before
 	}{
 		{"STE: Config 000", func(r *rig) { r.ste(steAbort, 0); _, _ = r.refresh() }, all(aborting)},
 		{"STE: V=0", func(r *rig) { r.ste(0, 0); _, _ = r.refresh() }, all(aborting)},
@@ -124,7 +120,7 @@ func TestStatesOfTheThread(t *testing.T) {
 		}, all(aborting)},
 		{"STE changed, no CFGI", func(r *rig) { r.ste(steS1+0x1000, 0) },
 			map[state]state{aborting: aborting, bypassing: bypassing, bound: bound}},
-		{"detach", func(r *rig) { require.NoError(r, r.streams.Detach(sid)) }, all(unattached)},
+		{"detach", func(r *rig) { require.NoError(r, r.streams.Detach(r.stream)) }, all(unattached)},
 	}
 	for from, reach := range to {
 		for _, step := range steps {
@@ -137,14 +133,14 @@ func TestStatesOfTheThread(t *testing.T) {
 
 				step.do(r)
 				calls := r.binds()
-				assert.LessOrEqual(t, len(calls), 1, "a stage is replaced in one call, with nothing between: %v", calls)
+				assert.LessOrEqual(t, len(calls), 1, "one call replaces a stage: %v", calls)
 				stage, attached := r.host.Stage(sid)
 				if step.want[from] == unattached {
 					assert.False(t, attached)
 					return
 				}
 				assert.Equal(t, step.want[from], stateOf(stage))
-				assert.Equal(t, r.stream.Stage(), stage, "what is believed of the host is so")
+				assert.Equal(t, r.stream.Stage(), stage, "Stage agrees with the host")
 			})
 		}
 	}
@@ -157,10 +153,10 @@ func TestAttachAborts(t *testing.T) {
 	r.attach()
 	stage, ok := r.host.Stage(sid)
 	require.True(t, ok)
-	assert.Equal(t, bridge.GuestStage{}, stage, "until the guest's configuration has been looked at")
+	assert.Equal(t, bridge.GuestStage{}, stage, "until Refresh")
 	_, err := r.streams.Attach(sid, r.host, "another")
 	assert.ErrorIs(t, err, bridge.ErrInUse)
-	assert.ErrorIs(t, r.streams.Detach(sid+1), ErrNotAttached)
+	assert.EqualError(t, err, "StreamID in use")
 }
 
 func TestEqualStageNeedsNoCall(t *testing.T) {
@@ -173,7 +169,7 @@ func TestEqualStageNeedsNoCall(t *testing.T) {
 	assert.Equal(t, Moved, outcome)
 	assert.Equal(t, []string{"bound"}, r.binds())
 
-	// An ignored field changes: S2VMID, on an SMMU without stage 2.
+	// S2VMID changes, which an SMMU without stage 2 ignores.
 	r.mem.SetWords(strtab+64*guestmem.GPA(sid)+16, 0xffff)
 	outcome, err = r.refresh()
 	require.NoError(t, err)
@@ -181,9 +177,9 @@ func TestEqualStageNeedsNoCall(t *testing.T) {
 	assert.Empty(t, r.binds())
 }
 
-// TestHostFails is invariant 1, fail closed: for each way in which the calls of
-// one refresh can fail, what the host does in the end, and what is known of it.
-func TestHostFails(t *testing.T) {
+// Fail closed: for every way in which the Binds of one Refresh can fail, the outcome and the final
+// stage of the host.
+func TestRefreshFailsClosed(t *testing.T) {
 	again := errors.New("try again")
 	for _, tc := range []struct {
 		name    string
@@ -192,14 +188,14 @@ func TestHostFails(t *testing.T) {
 		binds   int
 		want    state // of the host
 	}{
-		{"taken", []error{nil}, Moved, 1, bound},
+		{"success", []error{nil}, Moved, 1, bound},
 		{"rejected: aborts", []error{bridge.ErrRejected, nil}, Refused, 2, aborting},
-		{"passing fault: tried twice", []error{again, nil}, Moved, 2, bound},
-		{"fault that stays: aborts", []error{again, again, nil}, Refused, 3, aborting},
-		{"abort meets a passing fault", []error{bridge.ErrRejected, again, nil}, Refused, 3, aborting},
+		{"transient error: second attempt", []error{again, nil}, Moved, 2, bound},
+		{"two errors: aborts", []error{again, again, nil}, Refused, 3, aborting},
+		{"transient error of the abort", []error{bridge.ErrRejected, again, nil}, Refused, 3, aborting},
 		{"abort fails: lost", []error{bridge.ErrRejected, again, again}, Lost, 3, bypassing},
 		{"device gone: no more DMA", []error{bridge.ErrGone, bridge.ErrGone}, Refused, 2, bypassing},
-		{"stream closed under us: no more DMA to the guest", []error{bridge.ErrClosed, bridge.ErrClosed}, Refused, 2, bypassing},
+		{"stream closed by the host: no more DMA to the guest", []error{bridge.ErrClosed, bridge.ErrClosed}, Refused, 2, bypassing},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t)
@@ -226,13 +222,13 @@ func TestHostFails(t *testing.T) {
 				assert.NoError(t, err)
 			} else {
 				assert.ErrorIs(t, err, tc.answers[0])
-				assert.ErrorContains(t, err, "stream 0x3")
+				assert.NotContains(t, err.Error(), "0x3", "the caller adds the StreamID")
 			}
 		})
 	}
 }
 
-func TestRangeCostsWhatIsAttached(t *testing.T) {
+func TestRange(t *testing.T) {
 	r := newRig(t)
 	for _, id := range []smmuv3.StreamID{0, 7, 8, 0x100, 0xffff} {
 		_, err := r.streams.Attach(id, r.host, id)
@@ -273,9 +269,9 @@ func TestWatched(t *testing.T) {
 	assert.Empty(t, r.streams.Watched(), "a disabled SMMU reads no stream table")
 }
 
-// TestCutAndMend: what is left when a host takes no abort is to take the stream
-// from it; it is attached again, aborting, when it is mended.
-func TestCutAndMend(t *testing.T) {
+// A stream whose host binds no abort can be detached from the host. It aborts, also after Reattach,
+// until Refresh.
+func TestDetachHostAndReattach(t *testing.T) {
 	r := newRig(t)
 	r.attach()
 	r.ste(steS1, 0)
@@ -287,12 +283,12 @@ func TestCutAndMend(t *testing.T) {
 	r.host.FailWith(func(record.Call) error { return refuse })
 	outcome, _ := r.streams.Abort(r.stream, refuse)
 	require.Equal(t, Lost, outcome)
-	assert.ErrorIs(t, r.streams.Cut(r.stream), refuse)
-	assert.Equal(t, bound, stateOf(r.stream.Stage()), "it still does what it did")
-	require.NoError(t, r.streams.Mend(r.stream), "and is not cut off")
+	assert.ErrorIs(t, r.streams.DetachHost(r.stream), refuse)
+	assert.Equal(t, bound, stateOf(r.stream.Stage()), "it keeps its stage")
+	require.NoError(t, r.streams.Reattach(r.stream), "no effect on a stream that is attached")
 
 	r.host.FailWith(nil)
-	require.NoError(t, r.streams.Cut(r.stream))
+	require.NoError(t, r.streams.DetachHost(r.stream))
 	_, attached := r.host.Stage(sid)
 	assert.False(t, attached)
 	assert.Equal(t, aborting, stateOf(r.stream.Stage()))
@@ -301,9 +297,9 @@ func TestCutAndMend(t *testing.T) {
 	assert.ErrorIs(t, err, bridge.ErrClosed)
 
 	r.host.FailWith(func(record.Call) error { return refuse })
-	assert.ErrorIs(t, r.streams.Mend(r.stream), refuse)
+	assert.ErrorIs(t, r.streams.Reattach(r.stream), refuse)
 	r.host.FailWith(nil)
-	require.NoError(t, r.streams.Mend(r.stream))
+	require.NoError(t, r.streams.Reattach(r.stream))
 	stage, attached := r.host.Stage(sid)
 	assert.True(t, attached)
 	assert.Equal(t, bridge.GuestStage{}, stage)
@@ -311,29 +307,24 @@ func TestCutAndMend(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, Moved, outcome)
 
-	require.NoError(t, r.streams.Cut(r.stream))
-	require.NoError(t, r.streams.Detach(sid), "which has nothing left to close")
+	require.NoError(t, r.streams.DetachHost(r.stream))
+	require.NoError(t, r.streams.Detach(r.stream), "nothing is left to close")
 	assert.Nil(t, r.streams.Get(sid))
 	assert.Empty(t, r.streams.All())
 }
 
-// TestDetachFails: the stream is gone from the SMMU nevertheless.
-func TestDetachFails(t *testing.T) {
+func TestDetachRemovesTheStreamEvenIfTheHostFails(t *testing.T) {
 	r := newRig(t)
 	r.attach()
 	refuse := errors.New("no")
 	r.host.FailWith(func(record.Call) error { return refuse })
-	err := r.streams.Detach(sid)
-	assert.ErrorIs(t, err, refuse)
-	assert.ErrorContains(t, err, "stream 0x3")
+	assert.ErrorIs(t, r.streams.Detach(r.stream), refuse)
 	assert.Nil(t, r.streams.Get(sid))
-	_, err = r.streams.Attach(sid, r.host, "another")
+	_, err := r.streams.Attach(sid, r.host, "another")
 	assert.ErrorIs(t, err, refuse)
 }
 
-// TestVerdictOutlastsNothing: what was decided is decided anew when the registers
-// change, though the entry has not.
-func TestVerdictOutlastsNothing(t *testing.T) {
+func TestRefreshDecidesAgainWhenRegistersChange(t *testing.T) {
 	r := newRig(t)
 	r.attach()
 	r.streams.SetRegs(Regs{Enabled: true, Table: table(strtab, 0)}) // one STE: the stream has none
@@ -360,14 +351,13 @@ func TestHasUsedATS(t *testing.T) {
 		r.ste(step.dw0, step.dw1)
 		_, err := r.refresh()
 		require.NoError(t, err)
-		assert.Equal(t, step.want, r.stream.HasUsedATS(), "what an endpoint caches outlasts the STE")
+		assert.Equal(t, step.want, r.stream.HasUsedATS(), "the endpoint's cache outlasts the STE")
 	}
 }
 
-// TestNoTranslation: while a host may hold what the guest withdrew, a stream follows its
-// configuration unless that translates; it then aborts, and for as long is not bound
-// again.
-func TestNoTranslation(t *testing.T) {
+// A stream whose host may hold stale translations follows its configuration unless it would
+// translate. It then aborts, with one Bind.
+func TestRefreshWithoutTranslation(t *testing.T) {
 	r := newRig(t)
 	r.attach()
 	assert.Same(t, r.stream, r.streams.Get(sid))

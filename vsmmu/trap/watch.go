@@ -7,19 +7,18 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 )
 
-// path is where a lookup found the parts of a stream's configuration; a part
-// that it did not reach has length 0.
+// path has the guest-physical ranges of the L1STD and of the STE that a lookup read. One that it
+// did not read has length 0.
 type path [2]guestmem.Range
 
-// touches reports whether a write to r may have changed what the lookup finds.
+// touches reports whether a write to r may change the result of the lookup.
 func (p *path) touches(r guestmem.Range) bool {
 	return p[0].Overlaps(r) || p[1].Overlaps(r)
 }
 
-// Watched returns the guest-physical ranges that hold the configuration of the
-// attached streams: what a VMM write-protects that would know of a change
-// before the guest's CFGI command tells. Sorted, without repeats; empty while
-// the SMMU is disabled.
+// Watched returns the guest-physical ranges that hold the configuration of the attached streams,
+// sorted and without duplicates. There is none while the SMMU is disabled. A VMM can write-protect
+// them, to see a change before the guest's CFGI command.
 func (s *Streams) Watched() []guestmem.Range {
 	var all []guestmem.Range
 	for _, st := range s.sorted {
@@ -33,8 +32,7 @@ func (s *Streams) Watched() []guestmem.Range {
 	return slices.Compact(all)
 }
 
-// Written returns the streams whose configuration a write to r may have
-// changed.
+// Written returns the streams whose configuration a write to r may change.
 func (s *Streams) Written(r guestmem.Range) []*Stream {
 	var hit []*Stream
 	for _, st := range s.sorted {
