@@ -1,83 +1,56 @@
 package smmuv3
 
-// Granule is the size of the smallest page of a set of translation tables, and
-// of a table in it, as log2 of bytes. Sections with a letter are of the Arm
-// Architecture Reference Manual, DDI 0487.
-type Granule uint8
-
-const (
-	Granule4K  Granule = 12
-	Granule16K Granule = 14
-	Granule64K Granule = 16
-)
-
-// HasGranule reports whether the SMMU walks tables of a granule (§6.3.6).
-func (r IDRegs) HasGranule(g Granule) bool {
-	switch g {
-	case Granule4K:
-		return r.Has(GRAN4K)
-	case Granule16K:
-		return r.Has(GRAN16K)
-	case Granule64K:
-		return r.Has(GRAN64K)
-	}
-	return false
-}
-
-// stride is how many bits of an address a full table resolves: descriptors
-// have eight bytes.
-func (g Granule) stride() uint { return uint(g) - 3 }
-
-// LevelShift is log2 of the bytes that one descriptor at a level maps. The last
-// level is 3.
-func (g Granule) LevelShift(level int) uint { return uint(g) + g.stride()*uint(3-level) }
-
-// StartLevel is the level at which the walk of an input address of this many
-// bits begins (D8.2.8.1, D8.2.9.1, D8.2.10.1): -1 for more than 48 bits and the
-// 4 KiB granule. There are more bits than the granule has.
-func (g Granule) StartLevel(inputBits uint) int {
-	return 3 - int((inputBits-uint(g)-1)/g.stride())
-}
-
-// Format is how the descriptors of a set of tables are laid out.
-type Format struct {
-	Granule Granule
-	// Wide says that addresses have 52 bits: by CD.DS for the small granules
-	// (§5.4), and for 64 KiB by the SMMU's output address size (IDR5.OAS).
-	Wide bool
-}
-
-// leafLevel reports whether descriptors of a level may map memory: at level 3,
-// and in blocks above it where the granule has them (Tables D8-17, D8-27 and
-// D8-36). The largest block of each granule comes with 52-bit addresses.
-func (f Format) leafLevel(level int) bool {
-	switch level {
-	case 3, 2:
-		return true
-	case 1:
-		return f.Granule == Granule4K || f.Wide
-	case 0:
-		return f.Granule == Granule4K && f.Wide
-	}
-	return false
-}
-
-// Desc is a descriptor of a VMSAv8-64 translation table (D8.3.1), of stage 1
-// or, where that differs, stage 2.
+// Desc is a descriptor of a VMSAv8-64 translation table (D8.3.1). Where stage 2 differs from stage 1,
+// its leaf is shown in a row of its own:
 //
-//	table  63     62:61        60        59     47:12      1 0
-//	         |  APTable | UXNTable | PXNTable |  next table | 1 1
-//	leaf   54    53    52       51    47:12    11   10   7     6      1 0
-//	       UXN | PXN | Contig | DBM | output | nG | AF | AP[2] AP[1] | x 1
-//	stage 2, table  63:12 next table, 1 1: nothing that limits what lies below
-//	stage 2, leaf   54:53 XN, 7 write, 6 read, 5:2 MemAttr, the others as above; no nG
+//	 63   62  61  60   59 58 54  53    52   51 50 48 47       12 11 10 9 8 7    6 5 4   2  1  0
+//	+----+-------+---+---+--+---+---+------+---+----+-----------+--+--+---+-----+-+------+-+-+
+//	|    |APTable|UXN|PXN|  |   |   |      |   |    |   next    |  |AF|   |     | |      |1|1|  table
+//	|    |       |   |   |  |UXN|PXN|Contig|DBM|    |  output   |nG|AF|SH | AP  | |AttrIn|x|1|  leaf
+//	|    |       |   |   |  |  XN   |Contig|DBM|    |  output   |  |AF|SH |S2AP |MemAttr |x|1|  stage 2
+//	+----+-------+---+---+--+---+---+------+---+----+-----------+--+--+---+-----+-+------+-+-+
 //
-// Where addresses have 52 bits, their bits [51:48] are [15:12] of the descriptor
-// with the 64 KiB granule, and [9:8] and [49:48] with the others.
-// A table descriptor has its Access flag at bit 10, too, if CD.HAFT says so.
+// 52-bit addresses have their bits [51:48] in bits [15:12] with the 64 KiB granule, and in bits [9:8]
+// and [49:48] with the others. A table descriptor of stage 2 limits nothing. A table descriptor has an
+// Access flag if CD.HAFT says so.
 type Desc uint64
 
-// DescKind is what a descriptor is to the walk that meets it.
+// The places of the fields. Those of table descriptors begin with descTable, those of leaves of
+// stage 2 with descS2.
+const (
+	descValid      = 0 + wide
+	descNotBlock   = 1 + wide // set in tables, and in pages at level 3
+	descAddr       = 0 + 48*wide + address
+	descAddr52_64K = 12 + 4*wide // address bits [51:48], 64 KiB granule
+	descAddr52Hi   = 8 + 2*wide  // address bits [51:50], other granules
+	descAddr52Lo   = 48 + 2*wide // address bits [49:48], other granules
+
+	descAttrIndx = 2 + 3*wide
+	descAP1      = 6 + wide
+	descAP2      = 7 + wide
+	descAP       = 6 + 2*wide
+	descSH       = 8 + 2*wide
+	descAF       = 10 + wide
+	descNG       = 11 + wide
+	descDBM      = 51 + wide
+	descPXN      = 53 + wide
+	descUXN      = 54 + wide
+
+	descS2MemAttr = 2 + 4*wide
+	descS2AP      = 6 + 2*wide
+	descS2AP1     = 7 + wide
+	descS2XN      = 53 + 2*wide
+
+	descTablePXN = 59 + wide
+	descTableUXN = 60 + wide
+	descTableAP  = 61 + 2*wide
+)
+
+func (d Desc) get(p place) uint64 { return p.of(uint64(d)) }
+
+func (d Desc) with(p place, v uint64) Desc { return Desc(p.in(uint64(d), v)) }
+
+// DescKind is what a descriptor is to the walk that reads it.
 type DescKind uint8
 
 const (
@@ -86,104 +59,115 @@ const (
 	DescLeaf // a block or a page
 )
 
-// Kind is what the descriptor is at a level (Table D8-48). Blocks where there can
-// be none are invalid.
+// Kind returns the kind of the descriptor at a level (Table D8-48). A block at a level that has none
+// is invalid.
 func (d Desc) Kind(f Format, level int) DescKind {
+	const valid, notBlock = 1 << (descValid & 63), 1 << (descNotBlock & 63)
 	switch {
-	case d&1 == 0:
+	case d&valid == 0:
 		return DescInvalid
-	case d&2 != 0 && level < 3:
+	case d&notBlock != 0 && level < 3:
 		return DescTable
-	case d&2 != 0 || level < 3 && f.leafLevel(level):
+	case d&notBlock != 0 || level < 3 && f.leafLevel(level):
 		return DescLeaf
 	}
 	return DescInvalid
 }
 
-// Addr is the address in the descriptor: of the next table, of a page or, for
-// a leaf above level 3, of a block.
+// Addr returns the address in the descriptor: of the next table, of a page or, for a leaf above
+// level 3, of a block.
 func (d Desc) Addr(f Format, level int) uint64 {
 	lo := uint(f.Granule)
-	if d&2 == 0 {
+	if d.get(descNotBlock) == 0 {
 		lo = f.Granule.LevelShift(level)
 	}
-	a := uint64(d) & (1<<48 - 1) &^ (1<<lo - 1)
+	a := d.get(descAddr) &^ (1<<lo - 1)
 	switch {
 	case f.Granule == Granule64K:
-		a |= bits(uint64(d), 12, 4) << 48
+		a |= d.get(descAddr52_64K) << 48
 	case f.Wide:
-		a |= bits(uint64(d), 8, 2)<<50 | bits(uint64(d), 48, 2)<<48
+		a |= d.get(descAddr52Hi)<<50 | d.get(descAddr52Lo)<<48
 	}
 	return a
 }
 
-// APTable, UXNTable and PXNTable of a table descriptor limit what lies below
-// it (D8.4.1.2): bit 0 of APTable takes unprivileged access, bit 1 writes.
-func (d Desc) APTable() uint8 { return uint8(bits(uint64(d), 61, 2)) }
-func (d Desc) UXNTable() bool { return bit(uint64(d), 60) }
-func (d Desc) PXNTable() bool { return bit(uint64(d), 59) }
+// The limits that a table descriptor puts on everything below it (D8.4.1.2).
 
-// The attributes of a leaf (Table D8-52).
+// APTable returns APTable[1:0]: bit 0 removes unprivileged access, bit 1 removes writes.
+func (d Desc) APTable() uint8 { return uint8(d.get(descTableAP)) }
 
-func (d Desc) UXN() bool { return bit(uint64(d), 54) }
-func (d Desc) PXN() bool { return bit(uint64(d), 53) }
-func (d Desc) DBM() bool { return bit(uint64(d), 51) }
-func (d Desc) NG() bool  { return bit(uint64(d), 11) }
-func (d Desc) AF() bool  { return bit(uint64(d), 10) }
+// UXNTable reports whether unprivileged execution is removed.
+func (d Desc) UXNTable() bool { return d.get(descTableUXN) != 0 }
 
-// AP is AP[2:1]: bit 0 grants unprivileged access, bit 1 takes writes.
-func (d Desc) AP() uint8 { return uint8(bits(uint64(d), 6, 2)) }
+// PXNTable reports whether privileged execution is removed.
+func (d Desc) PXNTable() bool { return d.get(descTablePXN) != 0 }
+
+// The attributes of a leaf of stage 1 (Table D8-52).
+
+// UXN reports unprivileged execute-never.
+func (d Desc) UXN() bool { return d.get(descUXN) != 0 }
+
+// PXN reports privileged execute-never.
+func (d Desc) PXN() bool { return d.get(descPXN) != 0 }
+
+// DBM reports the Dirty Bit Modifier: the SMMU may make the page writable.
+func (d Desc) DBM() bool { return d.get(descDBM) != 0 }
+
+// NG reports whether the leaf belongs to an ASID.
+func (d Desc) NG() bool { return d.get(descNG) != 0 }
+
+// AF returns the Access flag.
+func (d Desc) AF() bool { return d.get(descAF) != 0 }
+
+// AP returns AP[2:1]: bit 0 grants unprivileged access, bit 1 removes writes.
+func (d Desc) AP() uint8 { return uint8(d.get(descAP)) }
 
 // The attributes of a leaf of stage 2 (D8.4.2).
 
-// S2AP is S2AP[1:0]: bit 0 grants reads, bit 1 writes.
-func (d Desc) S2AP() uint8 { return uint8(bits(uint64(d), 6, 2)) }
+// S2AP returns S2AP[1:0]: bit 0 grants reads, bit 1 grants writes.
+func (d Desc) S2AP() uint8 { return uint8(d.get(descS2AP)) }
 
-// XN is XN[1:0]: with IDR3.XNX bit 1, less bit 0, takes execution from
-// unprivileged software, and one of them alone from privileged.
-func (d Desc) XN() uint8 { return uint8(bits(uint64(d), 53, 2)) }
+// XN returns XN[1:0]. Without IDR3.XNX, bit 1 is execute-never. With it, 0b01 is privileged
+// execute-never, 0b10 execute-never and 0b11 unprivileged execute-never.
+func (d Desc) XN() uint8 { return uint8(d.get(descS2XN)) }
 
-// Device reports whether the leaf makes its memory Device memory; fwb is STE.S2FWB,
-// which has MemAttr mean something else (D8.6.6).
+// Device reports whether the leaf's memory is Device memory. fwb is STE.S2FWB, with which MemAttr has
+// another encoding (D8.6.6).
 func (d Desc) Device(fwb bool) bool {
+	attr := d.get(descS2MemAttr)
 	if fwb {
-		return !bit(uint64(d), 4)
+		return attr&0b0100 == 0
 	}
-	return bits(uint64(d), 4, 2) == 0
+	return attr&0b1100 == 0
 }
 
-// TableDesc is a table descriptor that limits nothing. The address is aligned
-// to the granule, and below 2^48.
-func TableDesc(next uint64) Desc { return Desc(next | 0b11) }
+// TableDesc returns a table descriptor that limits nothing. The address is aligned to the granule and
+// below 2^48.
+func TableDesc(next uint64) Desc { return Desc(next).with(descValid, 1).with(descNotBlock, 1) }
 
-// LeafAttrs are what a leaf says besides the address. The zero value is memory
-// of its address space that everyone reads, writes and executes.
+// LeafAttrs are the attributes of a leaf. The zero value is memory of one address space that every
+// access may read, write and execute.
 type LeafAttrs struct {
-	AttrIndx   uint8 // index into MAIR, 0 to 7
+	AttrIndx   uint8 // the index into MAIR, 0 to 7
 	ReadOnly   bool
-	Privileged bool // not for unprivileged accesses
-	Global     bool // of all address spaces: nG is 0
+	Privileged bool // unprivileged accesses fault
+	Global     bool // all address spaces: nG is 0
 }
 
-// LeafDesc is the descriptor of a page at level 3, or of a block above, with
-// its Access flag set and Inner Shareable. The address is aligned to what the
-// level maps, and below 2^48.
+// LeafDesc returns the descriptor of a page at level 3, or of a block above it, with the Access flag
+// set and Inner Shareable. The address is aligned to what the level maps and below 2^48.
 func LeafDesc(addr uint64, level int, a LeafAttrs) Desc {
-	d := Desc(addr | 0b11<<8 | 0b01)
-	d = Desc(setBits(uint64(d), 2, 3, uint64(a.AttrIndx)))
-	d = Desc(setBit(uint64(d), 1, level == 3))
-	d = Desc(setBit(uint64(d), 6, !a.Privileged))
-	d = Desc(setBit(uint64(d), 7, a.ReadOnly))
-	d = Desc(setBit(uint64(d), 11, !a.Global))
-	return d.WithAF()
+	return Desc(addr).with(descValid, 1).with(descNotBlock, b2u(level == 3)).
+		with(descAttrIndx, uint64(a.AttrIndx)).with(descAP1, b2u(!a.Privileged)).with(descAP2, b2u(a.ReadOnly)).
+		with(descSH, 0b11).with(descNG, b2u(!a.Global)).WithAF()
 }
 
-// WithAF is the descriptor with its Access flag set.
-func (d Desc) WithAF() Desc { return d | 1<<10 }
+// WithAF returns the descriptor with the Access flag set.
+func (d Desc) WithAF() Desc { return d.with(descAF, 1) }
 
-// WithDirty is a writable-clean descriptor made writable-dirty: AP[2] cleared
+// WithDirty returns a writable-clean descriptor of stage 1 made writable-dirty: with AP[2] clear
 // (D8.5.2).
-func (d Desc) WithDirty() Desc { return d &^ (1 << 7) }
+func (d Desc) WithDirty() Desc { return d.with(descAP2, 0) }
 
-// WithS2Dirty is WithDirty at stage 2: S2AP[1] set.
-func (d Desc) WithS2Dirty() Desc { return d | 1<<7 }
+// WithS2Dirty returns a writable-clean descriptor of stage 2 made writable-dirty: with S2AP[1] set.
+func (d Desc) WithS2Dirty() Desc { return d.with(descS2AP1, 1) }

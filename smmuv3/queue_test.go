@@ -32,7 +32,7 @@ func TestQueueBase(t *testing.T) {
 			assert.Equal(t, Queue{Addr: c.addr, Log2Size: c.log2, entrySize: c.entry}, q)
 		})
 	}
-	assert.EqualValues(t, 0x40ff_ffff_ffff_ffff, uint64(QueueBaseMask))
+	assert.EqualValues(t, 0x40ff_ffff_ffff_ffff, uint64(QUEUE_BASE_Mask))
 }
 
 // §3.5.1: the wrap bit stands above the index, and bits above it take no part.

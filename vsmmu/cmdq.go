@@ -91,7 +91,7 @@ func (d *Device) run(cons smmuv3.Index, n uint32, b *budget) (used uint32, code 
 // stop records a command error: CONS and its reason first, so that nobody sees
 // the error without them (§7.1).
 func (d *Device) stop(cons smmuv3.Index, code smmuv3.CmdqErr) {
-	d.regs.set(wCMDQCons, uint32(cons)|uint32(code)<<smmuv3.CmdqConsErrShift)
+	d.regs.set(wCMDQCons, uint32(cons)|uint32(code)<<smmuv3.CMDQ_CONS_ERR_Shift)
 	d.activate(smmuv3.GERROR_CMDQ_ERR)
 }
 

@@ -138,7 +138,7 @@ func storeGERRORN(d *Device, _, v uint32) uint32 {
 		// The reason goes with the error, and before it: once the error is gone
 		// the engine may stop anew for another. It may be storing CONS even now,
 		// if the error was one that the guest itself had made look active.
-		d.regs[wCMDQCons].And(^uint32(smmuv3.CmdqConsErrMask))
+		d.regs[wCMDQCons].And(^uint32(smmuv3.CMDQ_CONS_ERR))
 	}
 	d.regs.set(wGERRORN, v)
 	return v

@@ -51,7 +51,7 @@ func (d *Device) recordRequest(r smmuv3.PageRequest) Fate {
 	// With LO only the last request of a group interrupts, and does so too if it
 	// is lost to an overflow (§6.3.36).
 	when := whenFirst
-	if d.regs.get(wPRIQIRQ2)&smmuv3.PRIQLastOnly != 0 {
+	if d.regs.get(wPRIQIRQ2)&smmuv3.PRIQ_IRQ_CFG2_LO != 0 {
 		when = never
 		if r.Last() {
 			when = always

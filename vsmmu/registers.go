@@ -128,24 +128,24 @@ var registerMap = []register{
 	{offset: smmuv3.RegIRQ_CTRLACK, width: 32},                                                                                      // §6.3.18
 	{offset: smmuv3.RegGERROR, width: 32},                                                                                           // §6.3.19
 	{offset: smmuv3.RegGERRORN, width: 32, mask: gerrorMask, store: storeGERRORN, kick: anyway},                                     // §6.3.20
-	{offset: smmuv3.RegGERROR_IRQ_CFG0, width: 64, mask: ifMSI(smmuv3.IRQCfgAddrMask), guard: whileGERRIRQ},                         // §6.3.21
+	{offset: smmuv3.RegGERROR_IRQ_CFG0, width: 64, mask: ifMSI(smmuv3.IRQ_CFG0_ADDR), guard: whileGERRIRQ},                          // §6.3.21
 	{offset: smmuv3.RegGERROR_IRQ_CFG1, width: 32, mask: ifMSI(0xffffffff), guard: whileGERRIRQ},                                    // §6.3.22
 	{offset: smmuv3.RegGERROR_IRQ_CFG2, width: 32, mask: ifMSI(0x3f), guard: whileGERRIRQ},                                          // §6.3.23
-	{offset: smmuv3.RegSTRTAB_BASE, width: 64, mask: bits(smmuv3.STRTABBaseMask), guard: whileEnabled},                              // §6.3.24
+	{offset: smmuv3.RegSTRTAB_BASE, width: 64, mask: bits(smmuv3.STRTAB_BASE_Mask), guard: whileEnabled},                            // §6.3.24
 	{offset: smmuv3.RegSTRTAB_BASE_CFG, width: 32, mask: strtabCfgMask, guard: whileEnabled},                                        // §6.3.25
-	{offset: smmuv3.RegCMDQ_BASE, width: 64, mask: bits(smmuv3.QueueBaseMask), guard: whileCMDQ},                                    // §6.3.26
+	{offset: smmuv3.RegCMDQ_BASE, width: 64, mask: bits(smmuv3.QUEUE_BASE_Mask), guard: whileCMDQ},                                  // §6.3.26
 	{offset: smmuv3.RegCMDQ_PROD, width: 32, mask: indexMask(smmuv3.CMDQS), kick: forCommands, base: wCMDQBase},                     // §6.3.27
 	{offset: smmuv3.RegCMDQ_CONS, width: 32, mask: indexMask(smmuv3.CMDQS), guard: whileCMDQ, base: wCMDQBase},                      // §6.3.28: ERR ignores writes
-	{offset: smmuv3.RegEVENTQ_BASE, width: 64, mask: bits(smmuv3.QueueBaseMask), guard: whileEVENTQ},                                // §6.3.29
-	{offset: smmuv3.RegEVENTQ_IRQ_CFG0, width: 64, mask: ifMSI(smmuv3.IRQCfgAddrMask), guard: whileEventIRQ},                        // §6.3.30
+	{offset: smmuv3.RegEVENTQ_BASE, width: 64, mask: bits(smmuv3.QUEUE_BASE_Mask), guard: whileEVENTQ},                              // §6.3.29
+	{offset: smmuv3.RegEVENTQ_IRQ_CFG0, width: 64, mask: ifMSI(smmuv3.IRQ_CFG0_ADDR), guard: whileEventIRQ},                         // §6.3.30
 	{offset: smmuv3.RegEVENTQ_IRQ_CFG1, width: 32, mask: ifMSI(0xffffffff), guard: whileEventIRQ},                                   // §6.3.31
 	{offset: smmuv3.RegEVENTQ_IRQ_CFG2, width: 32, mask: ifMSI(0x3f), guard: whileEventIRQ},                                         // §6.3.32
 	{offset: smmuv3.RegEVENTQ_PROD, width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS)), guard: whileEVENTQ, base: wEVENTQBase}, // §6.3.95
 	{offset: smmuv3.RegEVENTQ_CONS, width: 32, mask: overflowAnd(indexMask(smmuv3.EVENTQS)), kick: ifStalls, base: wEVENTQBase},     // §6.3.96
-	{offset: smmuv3.RegPRIQ_BASE, width: 64, mask: ifPRI(bits(smmuv3.QueueBaseMask)), guard: whilePRIQ},                             // §6.3.33
-	{offset: smmuv3.RegPRIQ_IRQ_CFG0, width: 64, mask: ifPRI(ifMSI(smmuv3.IRQCfgAddrMask)), guard: whilePRIIRQ},                     // §6.3.34
+	{offset: smmuv3.RegPRIQ_BASE, width: 64, mask: ifPRI(bits(smmuv3.QUEUE_BASE_Mask)), guard: whilePRIQ},                           // §6.3.33
+	{offset: smmuv3.RegPRIQ_IRQ_CFG0, width: 64, mask: ifPRI(ifMSI(smmuv3.IRQ_CFG0_ADDR)), guard: whilePRIIRQ},                      // §6.3.34
 	{offset: smmuv3.RegPRIQ_IRQ_CFG1, width: 32, mask: ifPRI(ifMSI(0xffffffff)), guard: whilePRIIRQ},                                // §6.3.35
-	{offset: smmuv3.RegPRIQ_IRQ_CFG2, width: 32, mask: ifPRI(ifMSI(smmuv3.PRIQLastOnly | 0x3f)), guard: whilePRIIRQ},                // §6.3.36
+	{offset: smmuv3.RegPRIQ_IRQ_CFG2, width: 32, mask: ifPRI(ifMSI(smmuv3.PRIQ_IRQ_CFG2_LO | 0x3f)), guard: whilePRIIRQ},            // §6.3.36
 	{offset: smmuv3.RegPRIQ_PROD, width: 32, mask: ifPRI(overflowAnd(indexMask(smmuv3.PRIQS))), guard: whilePRIQ, base: wPRIQBase},  // §6.3.97
 	{offset: smmuv3.RegPRIQ_CONS, width: 32, mask: ifPRI(overflowAnd(indexMask(smmuv3.PRIQS))), base: wPRIQBase},                    // §6.3.98
 }
@@ -234,9 +234,9 @@ func gerrorMask(ids *smmuv3.IDRegs) uint64 {
 // strtabCfgMask: FMT and SPLIT are RES0 where there are linear tables only.
 func strtabCfgMask(ids *smmuv3.IDRegs) uint64 {
 	if !ids.Has(smmuv3.STLevel) {
-		return smmuv3.STRTABCfgLog2Size
+		return smmuv3.STRTAB_BASE_CFG_LOG2SIZE
 	}
-	return smmuv3.STRTABCfgMask
+	return smmuv3.STRTAB_BASE_CFG_Mask
 }
 
 // access is how a word takes the guest's stores: the rows of the register map
@@ -379,7 +379,7 @@ func (d *Device) store(off uint64, v uint32) work {
 // else stands in the word.
 func (d *Device) indexBits(base word) uint32 {
 	log2 := d.regs.get(base) & queueLog2Size
-	return uint32(2<<log2-1) | smmuv3.OverflowFlag | smmuv3.CmdqConsErrMask
+	return uint32(2<<log2-1) | smmuv3.OverflowFlag | smmuv3.CMDQ_CONS_ERR
 }
 
 // queueLog2Size is LOG2SIZE of CMDQ_BASE, EVENTQ_BASE and PRIQ_BASE (§6.3.26).

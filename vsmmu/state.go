@@ -195,7 +195,7 @@ func (d *Device) changing(w word) uint32 {
 	}
 	m := d.access[w].parts[0].mask | d.access[w].parts[1].mask
 	if w == wCMDQCons {
-		m |= smmuv3.CmdqConsErrMask
+		m |= smmuv3.CMDQ_CONS_ERR
 	}
 	return m
 }

@@ -69,7 +69,7 @@ func (g *Guest) Wait(prod uint32) error {
 	case active&smmuv3.GERROR_CMDQ_ERR == 0:
 		return fmt.Errorf("vsmmutest: run commands: the SMMU is in Service Failure Mode (GERROR.SFM_ERR)")
 	}
-	e := &CommandError{Code: smmuv3.CmdqErr(cons >> smmuv3.CmdqConsErrShift & 0x7f)}
+	e := &CommandError{Code: smmuv3.CmdqErr(cons >> smmuv3.CMDQ_CONS_ERR_Shift & 0x7f)}
 	return firstError(g.RAM.loadWords(guestmem.GPA(q.Entry(smmuv3.Index(cons))), e.Command[:]), e)
 }
 
