@@ -26,7 +26,8 @@ IDR0 to IDR5, IIDR and AIDR.
 With -ids, decode judges by the SMMU with these ID registers. Without it:
   ste, cd  it judges by the SMMU that a guest of this project reads by default
   cmd      ILLEGAL is a command that no SMMU accepts; a command that only the guest's SMMU refuses is a note
-  idr      ILLEGAL are registers that no SMMU has; a second table lists what a guest does not read
+  idr      ILLEGAL are registers that no SMMU has; a second table lists what a guest reads otherwise. With fewer registers
+           than IDR0 to IDR5, decode judges each field by itself
 
 Exit status:
   0  the words are legal
@@ -91,10 +92,9 @@ func decodeCmd(r *request) decoded {
 	if rule == nil {
 		return d
 	}
-	every := everything()
 	anywhere := rule
-	if r.ids == nil {
-		anywhere = c.Illegal(&every)
+	if all := smmuv3.AllFeatures(); r.ids == nil {
+		anywhere = c.Illegal(&all)
 	}
 	switch {
 	case anywhere == nil:
@@ -105,15 +105,6 @@ func decodeCmd(r *request) decoded {
 		d.illegal = illegal(anywhere, "CERROR_ILL")
 	}
 	return d
-}
-
-// everything returns the ID registers of an SMMU with every feature.
-func everything() (all smmuv3.IDRegs) {
-	for _, f := range smmuv3.IDFields() {
-		all.Set(f, f.Max())
-	}
-	all.Set(smmuv3.StallModel, smmuv3.StallBoth)
-	return all
 }
 
 func decodeEvent(r *request) decoded {
