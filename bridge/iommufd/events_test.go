@@ -18,7 +18,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// nothing is a system that does nothing, at once.
+// nothing is a system whose requests succeed without effect.
 type nothing struct{ system }
 
 func (nothing) ioctl(int, uintptr, unsafe.Pointer) error { return nil }
@@ -34,15 +34,15 @@ func TestDecode(t *testing.T) {
 		lost   uint64
 	}{
 		{"two in order", 0, slices.Concat(record(0, 0, e), record(0, 1, e)), 2, 0},
-		{"the first ones are missing", 0, record(0, 3, e), 1, 3},
+		{"the first are missing", 0, record(0, 3, e), 1, 3},
 		{"a gap", 4, slices.Concat(record(0, 4, e), record(0, 7, e)), 2, 2},
-		{"the numbers begin anew", 0x7fff_ffff, slices.Concat(record(0, 0x7fff_ffff, e), record(0, 0, e)), 2, 0},
-		{"lost at the end", 4, slices.Concat(record(0, 4, e), record(1, 5)), 1, 1},
+		{"the sequence number wraps", 0x7fff_ffff, slices.Concat(record(0, 0x7fff_ffff, e), record(0, 0, e)), 2, 0},
+		{"one lost at the end", 4, slices.Concat(record(0, 4, e), record(1, 5)), 1, 1},
 		{"many lost at the end", 5, record(1, 9), 0, 5},
-		{"lost, and another that fits", 5, slices.Concat(record(1, 5), record(0, 6, e)), 1, 1},
-		{"cut in a header", 0, slices.Concat(record(0, 0, e), make([]byte, 7)), 1, 0},
-		{"cut in a record", 0, record(0, 0, e)[:39], 0, 1},
-		{"nothing", 0, nil, 0, 0},
+		{"one lost, then one that fits", 5, slices.Concat(record(1, 5), record(0, 6, e)), 1, 1},
+		{"truncated header", 0, slices.Concat(record(0, 0, e), make([]byte, 7)), 1, 0},
+		{"truncated record", 0, record(0, 0, e)[:39], 0, 1},
+		{"empty", 0, nil, 0, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := decoder{next: tt.next}
@@ -54,8 +54,8 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// A host that was given no sink empties the kernel's queue all the same.
-func TestEventsThatNobodyAskedFor(t *testing.T) {
+// A host without a sink empties the kernel's queue as well.
+func TestEvents_without_sink(t *testing.T) {
 	k := newFake(t)
 	h := translated(t, k)
 	k.events.put(record(0, 0, smmuv3.Event{0x10}))
@@ -65,8 +65,8 @@ func TestEventsThatNobodyAskedFor(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	f.Add(record(0, 0, smmuv3.Event{1, 2, 3, 4})) // one record
-	f.Add(record(1, 5))                           // lost, with no record
-	f.Add(record(0, 0, smmuv3.Event{})[:39])      // a byte short
+	f.Add(record(1, 5))                           // a header that reports lost events
+	f.Add(record(0, 0, smmuv3.Event{})[:39])      // one byte short
 	f.Fuzz(func(t *testing.T, p []byte) {
 		var d decoder
 		n := 0
@@ -75,7 +75,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// Words are put together from §7.3: type 7:0, SSV 11, SSID 31:12, SID 63:32; PnU 97, InD 98, RnW 99, NSIPA 102, S2 103,
+// The words are literals by §7.3: type 7:0, SSV 11, SSID 31:12, SID 63:32; PnU 97, InD 98, RnW 99, NSIPA 102, S2 103,
 // CLASS 105:104; InputAddr 191:128; IPA or FetchAddr in the last double-word.
 func TestGuestView(t *testing.T) {
 	const (
@@ -94,15 +94,15 @@ func TestGuestView(t *testing.T) {
 		in, want e
 		withheld bool
 	}{
-		{name: "a fault of stage 1", in: e{0x10 | sid | pasid, rnw | in, 0xabc, 0}, want: e{0x10 | sid | pasid, rnw | in, 0xabc, 0}},
-		{name: "IPA is not stage 1's", in: e{0x13 | sid, in, 0xabc, 0x4000_0000}, want: e{0x13 | sid, in, 0xabc, 0}},
+		{name: "stage 1", in: e{0x10 | sid | pasid, rnw | in, 0xabc, 0}, want: e{0x10 | sid | pasid, rnw | in, 0xabc, 0}},
+		{name: "stage 1: IPA is RES0", in: e{0x13 | sid, in, 0xabc, 0x4000_0000}, want: e{0x13 | sid, in, 0xabc, 0}},
 		{name: "C_BAD_CD", in: e{0x0a | sid}, want: e{0x0a | sid}},
 		{name: "C_BAD_SUBSTREAMID", in: e{0x08 | sid | 5<<12}, want: e{0x08 | sid | 5<<12}},
-		{name: "§7.3.10 stage 2, on a CD", in: e{0x10 | sid | pasid, rnw | s2 | cd, 0xabc, 0x4000_0000},
+		{name: "§7.3.10: stage 2, fetch of a CD", in: e{0x10 | sid | pasid, rnw | s2 | cd, 0xabc, 0x4000_0000},
 			want: e{0x09 | sid | pasid, 0, 0, 0x4000_0000}},
-		{name: "§7.3.12 stage 2, on a table", in: e{0x12 | sid, rnw | s2 | tt | 1<<44, 0xabc, 0x4000_1000},
+		{name: "§7.3.12: stage 2, table walk", in: e{0x12 | sid, rnw | s2 | tt | 1<<44, 0xabc, 0x4000_1000},
 			want: e{0x0b | sid, rnw | tt, 0xabc, 0x4000_1000}},
-		{name: "stage 2, on what the device reads", in: e{0x10 | sid, rnw | s2 | in, 0xabc, 0x4000_0000}, withheld: true},
+		{name: "stage 2, the device's own access", in: e{0x10 | sid, rnw | s2 | in, 0xabc, 0x4000_0000}, withheld: true},
 		{name: "a stall", in: e{0x10 | sid, rnw | in | stall | 7, 0xabc, 0}, withheld: true},
 		{name: "F_CD_FETCH holds a physical address", in: e{0x09 | sid, 0, 0, 0x8000_0000}, withheld: true},
 		{name: "F_WALK_EABT holds a physical address", in: e{0x0b | sid, tt, 0, 0x8000_0000}, withheld: true},
@@ -119,11 +119,11 @@ func TestGuestView(t *testing.T) {
 	}
 }
 
-func TestEventsReachTheSink(t *testing.T) {
+func TestEvents_reach_the_sink(t *testing.T) {
 	k := newFake(t)
 	h := openFake(t, k, Config{})
 	got := make(chan smmuv3.Event, 8)
-	h.Events(func(e smmuv3.Event) { got <- e })
+	require.NoError(t, h.Events(func(e smmuv3.Event) { got <- e }))
 	d, err := h.Add(dev0)
 	require.NoError(t, err)
 	_, err = h.Attach(0x100, d)
@@ -139,7 +139,7 @@ func TestEventsReachTheSink(t *testing.T) {
 	assert.Equal(t, Stats{Ioctls: h.Stats().Ioctls, Events: 2, EventsWithheld: 1, EventsLost: 3}, h.Stats())
 }
 
-// brokenQueue fails until it is closed.
+// brokenQueue cannot be read.
 type brokenQueue struct {
 	reads  chan struct{}
 	closed chan struct{}
@@ -158,7 +158,7 @@ func (brokenQueue) Read([]byte) (int, error) { return 0, unix.ENOMEM }
 
 func (q brokenQueue) Close() error { close(q.closed); return nil }
 
-func TestQueueThatCannotBeReadIsTriedAgain(t *testing.T) {
+func TestEvents_are_read_again_after_an_error(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := brokenQueue{make(chan struct{}), make(chan struct{})}
 		var n counters
@@ -172,15 +172,16 @@ func TestQueueThatCannotBeReadIsTriedAgain(t *testing.T) {
 	})
 }
 
-// §4.7.3: what a SYNC has waited for has been reported when it completes. The reader is deaf here, so nobody else delivers.
-func TestFaultsReachTheSinkBeforeTheCallReturns(t *testing.T) {
+// §4.7.3: the faults of DMA that a SYNC waits for are reported before it completes. The reader goroutine is deaf here, so
+// the calls themselves deliver.
+func TestEvents_reach_the_sink_before_the_call_returns(t *testing.T) {
 	fault := func(i uint64) smmuv3.Event { return smmuv3.Event{0x0000_0100_0000_0010, 2 << 40, i << 12, 0} }
 	for name, call := range map[string]func(h *Host, s bridge.Stream) error{
-		"Invalidate":            func(h *Host, _ bridge.Stream) error { return h.Invalidate(pages(1)) },
-		"Invalidate of nothing": func(h *Host, _ bridge.Stream) error { return h.Invalidate(nil) },
-		"Bind":                  func(_ *Host, s bridge.Stream) error { return s.Bind(abort) },
-		"Bind to what stands":   func(_ *Host, s bridge.Stream) error { return s.Bind(translate(0x1000)) },
-		"Bind that the host rejects": func(_ *Host, s bridge.Stream) error {
+		"Invalidate":                   func(h *Host, _ bridge.Stream) error { return h.Invalidate(pages(1)) },
+		"Invalidate of an empty batch": func(h *Host, _ bridge.Stream) error { return h.Invalidate(nil) },
+		"Bind":                         func(_ *Host, s bridge.Stream) error { return s.Bind(abort) },
+		"Bind of an equal stage":       func(_ *Host, s bridge.Stream) error { return s.Bind(translate(0x1000)) },
+		"Bind of an illegal stage": func(_ *Host, s bridge.Stream) error {
 			if s.Bind(translate(0x20)) == nil {
 				return errors.New("it was not rejected")
 			}
@@ -191,7 +192,7 @@ func TestFaultsReachTheSinkBeforeTheCallReturns(t *testing.T) {
 			k := newFake(t)
 			h := openFake(t, k, Config{})
 			var got []smmuv3.Event
-			h.Events(func(e smmuv3.Event) { got = append(got, e) })
+			require.NoError(t, h.Events(func(e smmuv3.Event) { got = append(got, e) }))
 			d, err := h.Add(dev0)
 			require.NoError(t, err)
 			k.events.deaf = true
@@ -212,23 +213,15 @@ func TestFaultsReachTheSinkBeforeTheCallReturns(t *testing.T) {
 	}
 }
 
-// A device gone wild fills its queue as fast as it is read, and must not hold the vCPU that waits for a SYNC.
-func TestDrainIsBounded(t *testing.T) {
-	delivered := 0
-	r := &eventReader{queue: wildQueue{}, counts: new(counters), claim: &claim{sink: func(smmuv3.Event) { delivered++ }}}
-	require.NoError(t, r.drain())
-	assert.Equal(t, eventDepth, delivered)
-}
-
-// wildQueue always has more.
+// wildQueue never becomes empty.
 type wildQueue struct{ queue }
 
 func (wildQueue) Read(p []byte) (int, error) {
 	return copy(p, slices.Repeat(record(0, 0, smmuv3.Event{0x10}), readRecords)), nil
 }
 
-// The real queue is waited for by polling, and a read never waits: a pipe stands in for it.
-func TestQueueFileWaits(t *testing.T) {
+// Wait waits and Read does not. A pipe stands for the vEVENTQ.
+func TestQueueFile_waits(t *testing.T) {
 	var fds [2]int
 	require.NoError(t, unix.Pipe2(fds[:], unix.O_CLOEXEC))
 	q, err := linux{}.queue(fds[0])

@@ -3,6 +3,8 @@
 package iommufd_test
 
 import (
+	"errors"
+	"fmt"
 	"log"
 
 	"golang.org/x/sys/unix"
@@ -15,17 +17,17 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// wires is the VMM's way to the guest's interrupt controller.
+// wires connects the SMMU to the guest's interrupt controller.
 type wires struct{}
 
 func (wires) Pulse(vsmmu.Line) error               { return nil }
 func (wires) SignalMSI(guestmem.GPA, uint32) error { return nil }
 
-// A VMM passes a PCI device through, and emulates a disk behind the same virtual SMMU.
+// A VMM passes a PCI device through and emulates a disk behind the same virtual SMMU.
 func Example() {
 	physical, err := iommufd.Open(iommufd.Config{})
 	if err != nil {
-		log.Fatal(err) // it says what is missing
+		log.Fatal(err) // it says what to do
 	}
 	defer physical.Close()
 
@@ -37,9 +39,9 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	log.Printf("regions and interrupts are at descriptor %d", device.FD())
+	log.Printf("descriptor %d is for regions and interrupts", device.FD())
 
-	// The guest's memory, once for the device's DMA and once for all that is software.
+	// The guest's memory: for the device's DMA, and for software.
 	mem, err := unix.Mmap(-1, 0, 1<<30, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		log.Fatal(err)
@@ -53,7 +55,7 @@ func Example() {
 		log.Fatal(err)
 	}
 
-	// The guest is told what both hosts can carry out, and the one in software goes by that.
+	// The guest sees the features that both hosts execute.
 	caps, err := physical.Capabilities()
 	if err != nil {
 		log.Fatal(err)
@@ -79,4 +81,14 @@ func Example() {
 	if err := smmu.Attach(0x18, emulated, soft.NewEndpoint()); err != nil {
 		log.Fatal(err)
 	}
+}
+
+// An error says what is missing and matches a sentinel.
+func ExampleOpen() {
+	_, err := iommufd.Open(iommufd.Config{Path: "/nonexistent/iommu"})
+	fmt.Println(err)
+	fmt.Println(errors.Is(err, iommufd.ErrUnsupported))
+	// Output:
+	// iommufd: open /nonexistent/iommu: no such file or directory (the kernel needs CONFIG_IOMMUFD, and the module iommufd must be loaded)
+	// true
 }

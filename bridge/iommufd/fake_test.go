@@ -18,15 +18,15 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// fakeKernel is iommufd as far as a Host can tell: objects that hold each other, devices, and answers that a test can spoil.
-// It refuses what the kernel refuses: destroying what is in use, and attaching a table that translates without a vDEVICE.
+// fakeKernel imitates iommufd: objects that use each other, devices, and answers that a test can replace. Like the kernel it
+// refuses to destroy an object in use, to attach a table that translates without a vDEVICE, and commands with reserved bits.
 type fakeKernel struct {
 	t  *testing.T
 	mu sync.Mutex
 
 	smmus    map[string]*uapi.HWInfoARMSMMUv3 // by device path; devices with one pointer share a physical SMMU
 	caps     map[string]uint64                // out_capabilities, by device path
-	noHWInfo bool                             // the SMMU's driver was built without what nesting needs
+	noHWInfo bool                             // the SMMU's driver was built without nesting
 	groups   map[string][]string
 	next     uint32
 	nextFD   int
@@ -34,23 +34,23 @@ type fakeKernel struct {
 	objects  map[uint32]*object
 	devices  map[int]*object // by descriptor
 	maps     map[uint64]uint64
-	commands [][]smmuv3.Command // as they came, a request each
+	commands [][]smmuv3.Command // of each request
 	// handled returns the entry_num of a request that succeeds, by the length of commands; nil for the true one.
 	handled func(request int, n uint32) uint32
-	log     []string // what was done, in order
+	log     []string // changes in order
 	events  *fakeQueue
 
-	// spoil is asked before each request, with its name and how many there have been of this name; other than nil is the
-	// answer.
+	// spoil is called before each request with its name and number, which counts the requests of this name. Its error is
+	// the answer.
 	spoil func(name string, nth int) error
 	count map[string]int
 	// onMissing is called if an object is destroyed that is not there.
 	onMissing func(id uint32)
-	// refused is set once spoil has kept something from being given back.
+	// refused is set if spoil made a destroy, detach or unmap fail.
 	refused bool
 }
 
-// object is an object of the kernel's. It can be destroyed when nothing holds it.
+// object is an object of the kernel. It can be destroyed if nothing holds it.
 type object struct {
 	kind     string
 	id       uint32
@@ -65,7 +65,7 @@ type object struct {
 	ste      [2]uint64 // of a nested table
 }
 
-// lab's QEMU has these: IDR0 to IDR5, and AIDR 1.
+// labSMMU returns the registers of QEMU's SMMU in the lab.
 func labSMMU() *uapi.HWInfoARMSMMUv3 {
 	return &uapi.HWInfoARMSMMUv3{
 		IDR:  [6]uint32{0x0d44101b, 0x02730010, 0, 0x00001414, 0, 0x00000074},
@@ -97,7 +97,7 @@ func newFake(t *testing.T) *fakeKernel {
 	}
 }
 
-// fail answers the nth request of a name with an error, from 1 on, and every one if nth is 0.
+// fail makes the nth request of a name fail, or all of them if nth is 0. The first one is number 1.
 func (k *fakeKernel) fail(name string, nth int, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -110,7 +110,7 @@ func (k *fakeKernel) fail(name string, nth int, err error) {
 	}
 }
 
-// assertEmpty is what Close owes: no object, no descriptor, no mapping.
+// assertEmpty checks that there is no object, descriptor or mapping.
 func (k *fakeKernel) assertEmpty() {
 	k.t.Helper()
 	k.mu.Lock()
@@ -122,7 +122,7 @@ func (k *fakeKernel) assertEmpty() {
 	assert.Empty(k.t, k.maps, "mappings")
 }
 
-// kinds are the objects that there are, sorted.
+// kinds returns the kinds of the objects, sorted.
 func (k *fakeKernel) kinds() []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -134,7 +134,7 @@ func (k *fakeKernel) kinds() []string {
 	return kinds
 }
 
-// attachedSTE is the vSTE of the table that a device is attached to.
+// attachedSTE returns the vSTE of the table that a device is attached to.
 func (k *fakeKernel) attachedSTE(fd int) (ste [2]uint64, attached bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -145,6 +145,7 @@ func (k *fakeKernel) attachedSTE(fd int) (ste [2]uint64, attached bool) {
 	return d.attached.ste, true
 }
 
+// took returns the log and clears it.
 func (k *fakeKernel) took() []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -178,7 +179,7 @@ func (k *fakeKernel) close(fd int) error {
 	if d := k.devices[fd]; d != nil {
 		k.detach(d)
 		if v := d.vdevice; v != nil && !k.refused {
-			assert.Fail(k.t, "a device was closed before its vDEVICE was destroyed, which leaks the id")
+			assert.Fail(k.t, "the device was closed before its vDEVICE was destroyed, which leaks the id")
 		}
 		delete(k.devices, fd)
 		k.drop(d)
@@ -187,7 +188,7 @@ func (k *fakeKernel) close(fd int) error {
 		if !k.refused {
 			assert.Empty(k.t, k.objects, "objects left when /dev/iommu is closed")
 		}
-		clear(k.objects) // as the kernel does
+		clear(k.objects)
 		clear(k.maps)
 	}
 	return nil
@@ -231,7 +232,7 @@ func (k *fakeKernel) detach(d *object) {
 	}
 }
 
-// get finds an object of a kind.
+// get returns the object of a kind with an id, or nil.
 func (k *fakeKernel) get(id uint32, kind string) *object {
 	if o := k.objects[id]; o != nil && o.kind == kind {
 		return o
@@ -252,7 +253,7 @@ func (k *fakeKernel) ioctl(fd int, request uintptr, p unsafe.Pointer) error {
 	name := requestNames[request]
 	if err := k.spoiled(name); err != nil {
 		if request == uapi.IOMMUHWPTInvalidate && err == unix.ENOMEM {
-			return err // and says that all were handled
+			return err // entry_num says that all were handled
 		}
 		if request == uapi.IOMMUHWPTInvalidate {
 			a := (*uapi.HWPTInvalidate)(p)
@@ -500,7 +501,7 @@ func (k *fakeKernel) hwpt(a *uapi.HWPTAlloc) error {
 	return k.add(&object{kind: "nested", holds: []*object{v}, smmu: d.smmu, ste: ste}, &a.OutID)
 }
 
-// fakeQueue is a vEVENTQ, with its descriptor.
+// fakeQueue is a vEVENTQ with its descriptor.
 type fakeQueue struct {
 	k *fakeKernel
 	o *object
@@ -508,7 +509,7 @@ type fakeQueue struct {
 	mu     sync.Mutex
 	moved  sync.Cond
 	held   []byte
-	deaf   bool // Wait is told of nothing
+	deaf   bool // Wait does not notice events
 	closed bool
 }
 
@@ -518,7 +519,7 @@ func newFakeQueue(k *fakeKernel, o *object) *fakeQueue {
 	return q
 }
 
-// put has the kernel report events.
+// put adds records to the queue.
 func (q *fakeQueue) put(records ...[]byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -568,7 +569,7 @@ func (k *fakeKernel) queue(fd int) (queue, error) {
 	return k.events, nil
 }
 
-// record is what the queue has for an event.
+// record returns a header with the event records that follow it.
 func record(flags, sequence uint32, e ...smmuv3.Event) []byte {
 	p := binary.NativeEndian.AppendUint32(nil, flags)
 	p = binary.NativeEndian.AppendUint32(p, sequence)

@@ -35,4 +35,8 @@ func TestFindDevice(t *testing.T) {
 
 	_, err = findDevice(devices, "0000:00:04.0")
 	assert.ErrorIs(t, err, fs.ErrNotExist)
+	for _, address := range []string{"", "..", "../0000:00:02.0", "0000:00:02.0/"} {
+		_, err = findDevice(devices, address)
+		assert.ErrorContains(t, err, "is not a PCI address")
+	}
 }

@@ -22,7 +22,7 @@ var (
 	bypass = bridge.GuestStage{Disposition: bridge.Bypass}
 )
 
-// translate is the stage with one CD at an address, as Linux writes it.
+// translate returns a stage with one CD, as Linux writes it.
 func translate(cd guestmem.GPA) bridge.GuestStage {
 	return bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: cd, S1CIR: 1, S1COR: 1, S1CSH: 3}
 }
@@ -38,7 +38,7 @@ func openFake(t *testing.T, k *fakeKernel, cfg Config) *Host {
 	return h
 }
 
-// attached is a host with one stream.
+// attached returns a host with the device dev0 attached as stream 0x100.
 func attached(t *testing.T, k *fakeKernel) (*Host, *Device, bridge.Stream) {
 	t.Helper()
 	h := openFake(t, k, Config{})
@@ -49,7 +49,7 @@ func attached(t *testing.T, k *fakeKernel) (*Host, *Device, bridge.Stream) {
 	return h, d, s
 }
 
-// translated is a host with one stream that translates.
+// translated returns a host with one stream that translates.
 func translated(t *testing.T, k *fakeKernel) *Host {
 	t.Helper()
 	h, _, s := attached(t, k)
@@ -57,8 +57,7 @@ func translated(t *testing.T, k *fakeKernel) *Host {
 	return h
 }
 
-// resetting is a kernel in which it shows whether a host is of use to others while VFIO resets a device: when it is bound, and
-// when it is closed.
+// resetting calls during while VFIO resets a device: when it is bound and when it is closed.
 type resetting struct {
 	*fakeKernel
 	during func(what string)
@@ -72,14 +71,14 @@ func (k *resetting) ioctl(fd int, request uintptr, p unsafe.Pointer) error {
 }
 
 func (k *resetting) close(fd int) error {
-	if fd > 101 { // /dev/iommu
+	if fd > 101 { // 101 is /dev/iommu
 		k.during("close")
 	}
 	return k.fakeKernel.close(fd)
 }
 
-// A vCPU may wait for Invalidate, and a reset takes 100 ms at least.
-func TestAddAndCloseOfADeviceKeepNoneWaiting(t *testing.T) {
+// A reset takes at least 100 ms, and a vCPU may wait for Invalidate meanwhile.
+func TestAdd_and_Close_do_not_delay_Invalidate(t *testing.T) {
 	k := &resetting{newFake(t), func(string) {}}
 	h, err := open(Config{}, k)
 	require.NoError(t, err)
@@ -106,8 +105,8 @@ func TestAddAndCloseOfADeviceKeepNoneWaiting(t *testing.T) {
 	k.during = func(string) {}
 }
 
-// The order is that of the thread's states as kernel objects: see docs/states.md.
-func TestObjectsComeAndGoInOrder(t *testing.T) {
+// The objects of each state of the mailing-list thread: see docs/states.md.
+func TestObjects_of_each_state(t *testing.T) {
 	k := newFake(t)
 	h, err := open(Config{}, k)
 	require.NoError(t, err)
@@ -121,14 +120,14 @@ func TestObjectsComeAndGoInOrder(t *testing.T) {
 
 	s, err := h.Attach(0x100, d)
 	require.NoError(t, err)
-	assert.Equal(t, []string{"+vdevice", "attach 1"}, k.took(), "abort, until told otherwise")
+	assert.Equal(t, []string{"+vdevice", "attach 1"}, k.took(), "a new stream aborts")
 
 	require.NoError(t, s.Bind(bypass))
 	assert.Equal(t, []string{"attach 9"}, k.took())
 	require.NoError(t, s.Bind(translate(0x4000_0000)))
 	assert.Equal(t, []string{"+nested", "attach 4000000b"}, k.took(), "state (3)")
 	require.NoError(t, s.Bind(translate(0x4000_1000)))
-	assert.Equal(t, []string{"invalidate", "+nested", "attach 4000100b", "-nested"}, k.took(), "replaced: nothing comes between")
+	assert.Equal(t, []string{"invalidate", "+nested", "attach 4000100b", "-nested"}, k.took(), "replaced in one step")
 	require.NoError(t, s.Bind(bypass))
 	assert.Equal(t, []string{"attach 9", "-nested"}, k.took(), "state (4)")
 
@@ -142,7 +141,7 @@ func TestObjectsComeAndGoInOrder(t *testing.T) {
 	assert.Zero(t, h.Stats().Objects)
 }
 
-func TestCloseTakesEverythingAlong(t *testing.T) {
+func TestClose_destroys_everything(t *testing.T) {
 	k := newFake(t)
 	h := openFake(t, k, Config{})
 	for i, path := range []string{dev0, dev1} {
@@ -159,8 +158,8 @@ func TestCloseTakesEverythingAlong(t *testing.T) {
 	assert.ErrorIs(t, h.Close(), bridge.ErrClosed)
 }
 
-// Whatever request fails, and wherever: Close leaves nothing, and what had succeeded stands until then.
-func TestEveryFailureLeavesNothing(t *testing.T) {
+// Whichever request fails with whichever errno: Close leaves nothing, and a failed Bind keeps the previous stage.
+func TestClose_after_any_failure(t *testing.T) {
 	names := []string{"open", "ioas", "map", "bind", "hwinfo", "hwpt", "viommu", "vdevice", "veventq", "queue", "attach",
 		"detach", "destroy", "unmap", "invalidate"}
 	for _, name := range names {
@@ -209,7 +208,7 @@ func scenarioOn(k *fakeKernel, h *Host) {
 				before, _ := k.attachedSTE(d.FD())
 				if err := s.Bind(g); err != nil {
 					after, _ := k.attachedSTE(d.FD())
-					assert.Equal(k.t, before, after, "the stage before stands: %v", err)
+					assert.Equal(k.t, before, after, "the previous stage stays: %v", err)
 				}
 			}
 			_ = h.Invalidate([]smmuv3.Command{smmuv3.NewTLBINSNHAll()})
@@ -221,8 +220,8 @@ func scenarioOn(k *fakeKernel, h *Host) {
 	_ = h.Unmap(0x4000_0000)
 }
 
-// What a stream could not give back goes once its device has.
-func TestCloseAfterADetachThatFailed(t *testing.T) {
+// Host.Close destroys a stream's table after the device is unbound, if it could not be detached.
+func TestClose_after_a_failed_detach(t *testing.T) {
 	k := newFake(t)
 	h := translated(t, k)
 	k.fail("detach", 1, unix.EIO)
@@ -230,8 +229,8 @@ func TestCloseAfterADetachThatFailed(t *testing.T) {
 	assert.Zero(t, h.Stats().Objects)
 }
 
-// A kernel that will not give up anything gets no more asked of it than Close can undo, and Close comes to its end.
-func TestDestroyNeverWorks(t *testing.T) {
+// If the kernel destroys nothing, the number of leftover tables is limited.
+func TestBind_limits_leftover_tables(t *testing.T) {
 	k := newFake(t)
 	h, d, s := attached(t, k)
 	k.fail("destroy", 0, unix.EBUSY)
@@ -241,18 +240,18 @@ func TestDestroyNeverWorks(t *testing.T) {
 			bound++
 		}
 	}
-	assert.Equal(t, maxLeftovers+1, bound, "tables do not pile up")
-	assert.NoError(t, s.Bind(abort), "which takes no table of its own")
+	assert.Equal(t, maxLeftovers+1, bound, "tables")
+	assert.NoError(t, s.Bind(abort), "it needs no table of its own")
 	assert.Error(t, s.Close())
 	_, err := h.Attach(0x100, d)
-	assert.ErrorIs(t, err, bridge.ErrInUse, "the StreamID is not free before its vDEVICE is gone")
+	assert.ErrorIs(t, err, bridge.ErrInUse, "the stream is not closed")
 
 	k.fail("destroy", 0, nil)
 	assert.NoError(t, s.Close())
 	require.NoError(t, h.Close())
 }
 
-func TestIdentityOfStreams(t *testing.T) {
+func TestAttach_identity_of_streams(t *testing.T) {
 	k := newFake(t)
 	h, d, _ := attached(t, k)
 	other, err := h.Add(dev1)
@@ -282,21 +281,21 @@ func TestIdentityOfStreams(t *testing.T) {
 	assert.ErrorIs(t, h.Invalidate(nil), bridge.ErrClosed)
 }
 
-// Bus renumbering: the guest has the device under another StreamID.
-func TestAttachAgainWithAnotherStreamID(t *testing.T) {
+// A guest that renumbers its buses gives the device another StreamID.
+func TestAttach_again_with_another_StreamID(t *testing.T) {
 	k := newFake(t)
 	h, d, s := attached(t, k)
 	require.NoError(t, s.Close())
 	again, err := h.Attach(0x200, d)
 	require.NoError(t, err)
 	require.NoError(t, again.Bind(bypass))
-	assert.ErrorIs(t, s.Bind(bypass), bridge.ErrClosed, "the old one stays closed")
+	assert.ErrorIs(t, s.Bind(bypass), bridge.ErrClosed, "the old stream stays closed")
 	assert.ErrorIs(t, s.Close(), bridge.ErrClosed)
 	ste, _ := k.attachedSTE(d.FD())
-	assert.EqualValues(t, 0x9, ste[0], "and its Close is nothing to the new one")
+	assert.EqualValues(t, 0x9, ste[0], "the new stream is not affected")
 }
 
-func TestMemoryFollowsSlots(t *testing.T) {
+func TestMap_and_Unmap(t *testing.T) {
 	k := newFake(t)
 	h := openFake(t, k, Config{})
 	page := make([]byte, 4096)
@@ -309,15 +308,15 @@ func TestMemoryFollowsSlots(t *testing.T) {
 
 	k.fail("unmap", 1, unix.EBUSY)
 	assert.Error(t, h.Unmap(0x1000))
-	require.NoError(t, h.Unmap(0x1000), "it was not forgotten")
-	require.NoError(t, h.Map(guestmem.Slot{GPA: 0x1000, Mem: page}), "and may come again")
+	require.NoError(t, h.Unmap(0x1000), "a failed Unmap keeps the slot")
+	require.NoError(t, h.Map(guestmem.Slot{GPA: 0x1000, Mem: page}), "it can be mapped again")
 
 	k.fail("map", 1, unix.ENOMEM)
 	assert.ErrorContains(t, h.Map(guestmem.Slot{GPA: 0x4000, Mem: page}), "RLIMIT_MEMLOCK")
 	assert.ErrorIs(t, h.Unmap(0x4000), guestmem.ErrNoSlot)
 }
 
-func TestWhatIsWrongAndWhatToDo(t *testing.T) {
+func TestErrors_give_advice(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		spoil func(k *fakeKernel)
@@ -327,15 +326,15 @@ func TestWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"no iommufd in the kernel", func(k *fakeKernel) { k.fail("open", 1, unix.ENOENT) }, ErrUnsupported, "CONFIG_IOMMUFD"},
 		{"no permission", func(k *fakeKernel) { k.fail("open", 1, unix.EACCES) }, unix.EACCES, "/dev/iommu"},
 		{"not bound to vfio-pci", func(k *fakeKernel) { k.fail("open", 2, unix.ENOENT) }, unix.ENOENT, "vfio-pci"},
-		{"no VFIO device", func(k *fakeKernel) { k.fail("bind", 1, unix.ENOTTY) }, ErrUnsupported, "no VFIO device"},
+		{"not a VFIO device", func(k *fakeKernel) { k.fail("bind", 1, unix.ENOTTY) }, ErrUnsupported, "no VFIO device"},
 		{"in use elsewhere", func(k *fakeKernel) { k.fail("bind", 1, unix.EBUSY) }, bridge.ErrInUse, "another process"},
-		{"walks that are not coherent", func(k *fakeKernel) { k.fail("bind", 1, unix.EINVAL) }, unix.EINVAL, "cache-coherent"},
-		{"a group that is shared", func(k *fakeKernel) { k.groups[dev0] = []string{"0000:00:02.0", "0000:00:02.1"} },
+		{"an IOMMU that is not coherent", func(k *fakeKernel) { k.fail("bind", 1, unix.EINVAL) }, unix.EINVAL, "cache-coherent"},
+		{"a shared IOMMU group", func(k *fakeKernel) { k.groups[dev0] = []string{"0000:00:02.0", "0000:00:02.1"} },
 			ErrUnsupported, "0000:00:02.0, 0000:00:02.1"},
 		{"not an SMMUv3", func(k *fakeKernel) { k.fail("hwinfo", 1, unix.EOPNOTSUPP) }, ErrUnsupported, "SMMUv3"},
-		{"a kernel older than nesting, or built without", func(k *fakeKernel) { k.noHWInfo = true }, ErrUnsupported, "CONFIG_ARM_SMMU_V3_IOMMUFD"},
+		{"a kernel without nesting", func(k *fakeKernel) { k.noHWInfo = true }, ErrUnsupported, "CONFIG_ARM_SMMU_V3_IOMMUFD"},
 		{"a slot beyond stage 2", func(k *fakeKernel) { k.fail("hwpt", 1, unix.EADDRINUSE) }, unix.EADDRINUSE, "slot of the guest's memory"},
-		{"a slot where the doorbells are", func(k *fakeKernel) { k.fail("attach", 1, unix.EADDRINUSE) }, unix.EADDRINUSE, "slot of the guest's memory"},
+		{"a slot at the ITS doorbell", func(k *fakeKernel) { k.fail("attach", 1, unix.EADDRINUSE) }, unix.EADDRINUSE, "slot of the guest's memory"},
 		{"an SMMU with one stage", func(k *fakeKernel) { k.fail("hwpt", 1, unix.EOPNOTSUPP) }, ErrUnsupported, "IDR0.S2P"},
 		{"no FWB and no CANWBS", func(k *fakeKernel) { k.fail("viommu", 1, unix.EOPNOTSUPP) }, ErrUnsupported, "CANWBS"},
 		{"a kernel without vIOMMUs", func(k *fakeKernel) { k.fail("viommu", 1, unix.ENOTTY) }, ErrUnsupported, "Linux 6.16"},
@@ -359,7 +358,7 @@ func TestWhatIsWrongAndWhatToDo(t *testing.T) {
 	}
 }
 
-func TestDevicesShareOneSMMU(t *testing.T) {
+func TestAdd_of_later_devices(t *testing.T) {
 	t.Run("the same registers, another SMMU", func(t *testing.T) {
 		k := newFake(t)
 		k.smmus[dev1] = labSMMU()
@@ -371,7 +370,7 @@ func TestDevicesShareOneSMMU(t *testing.T) {
 		assert.ErrorIs(t, err, ErrDiffers)
 		assert.Equal(t, before, k.kinds())
 	})
-	t.Run("a kernel that fails for other reasons", func(t *testing.T) {
+	t.Run("an error of the kernel", func(t *testing.T) {
 		k := newFake(t)
 		h := openFake(t, k, Config{})
 		_, err := h.Add(dev0)
@@ -383,7 +382,7 @@ func TestDevicesShareOneSMMU(t *testing.T) {
 		_, err = h.Add(dev1)
 		assert.NoError(t, err)
 	})
-	t.Run("what was tried is given back, if not at once", func(t *testing.T) {
+	t.Run("a probe that is not destroyed at once", func(t *testing.T) {
 		k := newFake(t)
 		h := openFake(t, k, Config{})
 		_, err := h.Add(dev0)
@@ -406,7 +405,7 @@ func TestDevicesShareOneSMMU(t *testing.T) {
 		assert.ErrorIs(t, err, ErrDiffers)
 		assert.ErrorContains(t, err, "02730410")
 	})
-	t.Run("raw bits that are not to be looked at", func(t *testing.T) {
+	t.Run("registers that differ in unused fields", func(t *testing.T) {
 		k := newFake(t)
 		h := openFake(t, k, Config{})
 		_, err := h.Add(dev0)
@@ -416,7 +415,7 @@ func TestDevicesShareOneSMMU(t *testing.T) {
 		_, err = h.Add(dev1)
 		assert.NoError(t, err)
 	})
-	t.Run("the first one leaves", func(t *testing.T) {
+	t.Run("after the first one is closed", func(t *testing.T) {
 		k := newFake(t)
 		h := openFake(t, k, Config{})
 		d, err := h.Add(dev0)
@@ -426,32 +425,32 @@ func TestDevicesShareOneSMMU(t *testing.T) {
 		require.NoError(t, d.Close())
 		got, err := h.Capabilities()
 		require.NoError(t, err)
-		assert.Equal(t, want, got, "they never change")
+		assert.Equal(t, want, got, "Capabilities never change")
 		_, err = h.Add(dev0)
 		assert.NoError(t, err)
 	})
 }
 
-func TestCapabilitiesNeedADevice(t *testing.T) {
+func TestCapabilities_need_a_device(t *testing.T) {
 	h := openFake(t, newFake(t), Config{})
 	_, err := h.Capabilities()
 	assert.ErrorIs(t, err, ErrNoDevice)
 	assert.NoError(t, h.Invalidate([]smmuv3.Command{smmuv3.NewTLBINSNHAll()}), "there is nothing to invalidate")
 }
 
-// What the lab's QEMU says of itself, and what of it a guest may be shown.
-func TestCapabilitiesOfTheLab(t *testing.T) {
+// The registers of QEMU's SMMU in the lab, and what of them a guest can be shown.
+func TestCapabilities_of_the_lab(t *testing.T) {
 	h := hardware{kind: uapi.HWInfoTypeARMSMMUv3, regs: *labSMMU()}
 	ids, err := h.idRegs(false)
 	require.NoError(t, err)
 	assert.Equal(t, smmuv3.IDRegs{
-		// TTF AArch64, ASID16, TTENDIAN little, STALL_MODEL terminate, TERM_MODEL, ST_LEVEL two; S1P and COHACC are given.
-		// S2P and VMID16 are the host's own.
+		// TTF AArch64, ASID16, TTENDIAN little, STALL_MODEL terminate, TERM_MODEL, ST_LEVEL two. S1P and COHACC are implied.
+		// S2P and VMID16 belong to the host.
 		IDR: [6]uint32{
 			1<<1 | 2<<2 | 1<<4 | 1<<12 | 2<<21 | 1<<24 | 1<<26 | 1<<27,
-			16,                   // SIDSIZE; the sizes of queues are not the host's affair
-			0,                    //
-			1<<2 | 1<<10 | 2<<11, // HAD, by the version; RIL, BBML
+			16, // SIDSIZE; the virtual device chooses the sizes of queues
+			0,
+			1<<2 | 1<<10 | 2<<11, // HAD by the version, RIL, BBML
 			0,
 			4 | 7<<4, // OAS 44 bits, all granules
 		},
@@ -461,10 +460,10 @@ func TestCapabilitiesOfTheLab(t *testing.T) {
 	h.regs.AIDR = 0
 	ids, err = h.idRegs(false)
 	require.NoError(t, err)
-	assert.False(t, ids.Has(smmuv3.HAD), "SMMUv3.0 promises none, and IDR3.HAD is not looked at")
+	assert.False(t, ids.Has(smmuv3.HAD), "SMMUv3.0 does not imply HAD, and IDR3.HAD is not used")
 }
 
-func TestCapabilitiesLeaveOutWhatIsNotForGuests(t *testing.T) {
+func TestCapabilities_leave_out_unsupported_features(t *testing.T) {
 	h := hardware{kind: uapi.HWInfoTypeARMSMMUv3}
 	for i := range h.regs.IDR {
 		h.regs.IDR[i] = ^uint32(0)
@@ -472,7 +471,7 @@ func TestCapabilitiesLeaveOutWhatIsNotForGuests(t *testing.T) {
 	for _, ats := range []bool{false, true} {
 		ids, err := h.idRegs(ats)
 		require.NoError(t, err)
-		assert.Equal(t, ats, ids.Has(smmuv3.ATS), "the VMM's word")
+		assert.Equal(t, ats, ids.Has(smmuv3.ATS), "Config.ATS")
 		for _, f := range []smmuv3.IDField{smmuv3.S2P, smmuv3.BTM, smmuv3.HTTU, smmuv3.Hyp, smmuv3.MSI, smmuv3.PRI, smmuv3.MPAM,
 			smmuv3.E0PD, smmuv3.PBHA, smmuv3.D128, smmuv3.AIE, smmuv3.EPAN, smmuv3.STT} {
 			assert.False(t, ids.Has(f), "%v", f)
@@ -483,12 +482,12 @@ func TestCapabilitiesLeaveOutWhatIsNotForGuests(t *testing.T) {
 	assert.ErrorIs(t, err, ErrUnsupported)
 }
 
-func TestErrorsNameTheOperation(t *testing.T) {
+func TestBind_error_without_sentinel(t *testing.T) {
 	k := newFake(t)
 	_, _, s := attached(t, k)
 	k.fail("attach", 1, unix.EBUSY)
 	err := s.Bind(bypass)
 	assert.EqualError(t, err, "VFIO_DEVICE_ATTACH_IOMMUFD_PT: device or resource busy "+
 		"(the device is being reset, or has PASIDs of its own in use)")
-	assert.False(t, errors.Is(err, bridge.ErrRejected), "it may work the next time")
+	assert.False(t, errors.Is(err, bridge.ErrRejected), "the next Bind may work")
 }

@@ -13,11 +13,11 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// What the kernel takes of a command whose reserved bits are all set: it answers EIO to any of them. Fields are those of §4.3 to
+// The kernel answers reserved bits of a command with EIO. The host clears them. Fields are those of §4.3 to
 // §4.5.
-func TestReservedFieldsAreLeftOut(t *testing.T) {
+func TestInvalidate_clears_reserved_bits(t *testing.T) {
 	type c = smmuv3.Command
-	const ones, high = ^uint64(0), ^uint64(0xff) // all bits, and all but the opcode's
+	const ones, high = ^uint64(0), ^uint64(0xff) // all bits; all bits but the opcode's
 	ril, noRIL := wide(), wide()
 	noRIL.Set(smmuv3.RIL, 0)
 	ds := wide()
@@ -61,7 +61,7 @@ func TestReservedFieldsAreLeftOut(t *testing.T) {
 	}
 }
 
-func TestCommandsThatAreNoneOfAHosts(t *testing.T) {
+func TestInvalidate_refuses_other_commands(t *testing.T) {
 	host := map[smmuv3.Opcode]bool{
 		smmuv3.OpTLBINHAll: true, smmuv3.OpTLBINHASID: true, smmuv3.OpTLBINHVA: true, smmuv3.OpTLBINHVAA: true,
 		smmuv3.OpTLBINSNHAll: true, smmuv3.OpCfgiCD: true, smmuv3.OpCfgiCDAll: true, smmuv3.OpATCInv: true,
@@ -71,16 +71,21 @@ func TestCommandsThatAreNoneOfAHosts(t *testing.T) {
 		assert.Equal(t, host[smmuv3.Opcode(op)], ok, "%v", smmuv3.Opcode(op))
 	}
 	ok := newCommandSet(wide()).physical(new(smmuv3.Command), &smmuv3.Command{0x40, 53})
-	assert.False(t, ok, "ATC_INV of more than everything (§4.5.1)")
+	assert.False(t, ok, "§4.5.1: Size is at most 52")
 
 	k := newFake(t)
 	h := translated(t, k)
 	assert.ErrorContains(t, h.Invalidate([]smmuv3.Command{smmuv3.NewTLBINSNHAll(), {0x03}}), "CFGI_STE")
-	assert.Empty(t, k.commands, "it is seen before anything is sent")
+	assert.Empty(t, k.commands, "no command is sent")
 	require.NoError(t, h.Invalidate(pages(1)))
-	assert.Equal(t, [][]smmuv3.Command{pages(1)}, k.commands, "and what came before it is forgotten")
+	assert.Equal(t, [][]smmuv3.Command{pages(1)}, k.commands, "the next batch is not affected")
+
+	k.commands = nil
+	assert.ErrorContains(t, h.Invalidate(append(pages(maxBatch+1), smmuv3.Command{0x03})), "CFGI_STE")
+	assert.Empty(t, k.commands, "nor of a batch of several requests")
 }
 
+// pages returns n TLBI_NH_VAs of ASID 1.
 func pages(n int) []smmuv3.Command {
 	cmds := make([]smmuv3.Command, n)
 	for i := range cmds {
@@ -89,7 +94,7 @@ func pages(n int) []smmuv3.Command {
 	return cmds
 }
 
-func TestOneRequestABatch(t *testing.T) {
+func TestInvalidate_sends_one_request_for_a_batch(t *testing.T) {
 	k := newFake(t)
 	h := translated(t, k)
 	cmds := pages(512)
@@ -110,9 +115,9 @@ func TestOneRequestABatch(t *testing.T) {
 	assert.Empty(t, k.commands)
 }
 
-// The kernel converts entries in order and issues them in blocks of 63: how many it says to have handled is not how many have
-// taken effect. So an error is one, whatever it says.
-func TestNoErrorIsBelieved(t *testing.T) {
+// The kernel converts commands in order and issues them in blocks of 63. After an error its count of handled commands
+// is not the number of executed ones, so the batch fails as a whole.
+func TestInvalidate_error_concerns_the_whole_batch(t *testing.T) {
 	for _, errno := range []unix.Errno{unix.EIO, unix.EAGAIN, unix.EBUSY, unix.ENODEV, unix.EOPNOTSUPP, unix.ENOMEM, unix.ETIMEDOUT} {
 		k := newFake(t)
 		h := translated(t, k)
@@ -120,11 +125,11 @@ func TestNoErrorIsBelieved(t *testing.T) {
 		err := h.Invalidate(pages(100))
 		assert.ErrorIs(t, err, errno)
 		assert.ErrorContains(t, err, "100 commands")
-		assert.NoError(t, h.Invalidate(pages(100)), "the next one is sent as any")
+		assert.NoError(t, h.Invalidate(pages(100)), "the next batch is not affected")
 	}
 }
 
-func TestCommandsForOtherStreamsHaveNothingToDo(t *testing.T) {
+func TestInvalidate_drops_commands_for_other_streams(t *testing.T) {
 	k := newFake(t)
 	h := translated(t, k)
 	require.NoError(t, h.Invalidate([]smmuv3.Command{
@@ -133,9 +138,9 @@ func TestCommandsForOtherStreamsHaveNothingToDo(t *testing.T) {
 	assert.Equal(t, [][]smmuv3.Command{{smmuv3.NewCfgiCDAll(0x100)}}, k.commands, "ATS is not offered")
 }
 
-// A disk that the VMM emulates and the guest maps for costs the kernel nothing while the guest has passed nothing through to
-// its own driver. What was left out is made up for before it can be used.
-func TestTranslationsOfNobodyAreInvalidatedLater(t *testing.T) {
+// TLBIs for emulated devices cost the kernel nothing while stage 1 translates for no stream of this host. The host
+// invalidates everything before it translates for one again.
+func TestInvalidate_drops_TLBI_while_no_stream_translates(t *testing.T) {
 	k := newFake(t)
 	h, _, s := attached(t, k)
 	others, err := h.Add(dev1)
@@ -154,17 +159,17 @@ func TestTranslationsOfNobodyAreInvalidatedLater(t *testing.T) {
 	}
 
 	require.NoError(t, s.Bind(translate(0x1000)))
-	assert.Empty(t, took(), "nothing was left out")
+	assert.Empty(t, took(), "no TLBI was dropped")
 	for _, g := range []bridge.GuestStage{abort, bypass} {
 		require.NoError(t, s.Bind(g))
 		tlbi()
-		assert.Empty(t, took(), "nobody translates")
+		assert.Empty(t, took(), "no stream translates")
 	}
 
 	k.took()
 	require.NoError(t, s.Bind(translate(0x1000)))
 	assert.Equal(t, everything, took())
-	assert.Equal(t, []string{"invalidate", "+nested", "attach 100b"}, k.took(), "before anybody can use them")
+	assert.Equal(t, []string{"invalidate", "+nested", "attach 100b"}, k.took(), "before the table is attached")
 	tlbi()
 	assert.Equal(t, [][]smmuv3.Command{{pages(1)[0], smmuv3.NewCfgiCDAll(0x100)}}, took())
 
@@ -172,7 +177,7 @@ func TestTranslationsOfNobodyAreInvalidatedLater(t *testing.T) {
 	assert.Empty(t, took())
 	require.NoError(t, s.Bind(bypass))
 	tlbi()
-	assert.Equal(t, [][]smmuv3.Command{pages(1)}, took(), "another translates")
+	assert.Equal(t, [][]smmuv3.Command{pages(1)}, took(), "another stream translates")
 
 	require.NoError(t, other.Close())
 	tlbi()
@@ -180,12 +185,12 @@ func TestTranslationsOfNobodyAreInvalidatedLater(t *testing.T) {
 	k.fail("invalidate", 1, unix.EIO)
 	assert.ErrorIs(t, s.Bind(translate(0x1000)), unix.EIO)
 	ste, _ := k.attachedSTE(s.(*stream).dev.FD())
-	assert.EqualValues(t, 0x9, ste[0], "the stage before stands")
+	assert.EqualValues(t, 0x9, ste[0], "the previous stage stays")
 	require.NoError(t, s.Bind(translate(0x1000)))
-	assert.Equal(t, everything, took(), "it is still owed")
+	assert.Equal(t, everything, took(), "the invalidation is still due")
 }
 
-func TestInvalidateAllocatesNothing(t *testing.T) {
+func TestInvalidate_allocates_nothing(t *testing.T) {
 	k := newFake(t)
 	h := translated(t, k)
 	cmds := pages(8)

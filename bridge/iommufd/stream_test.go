@@ -14,7 +14,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// wide is an SMMU with everything that a stage can ask for, and AIDR 2.
+// wide returns an SMMUv3.2 with every feature that a stage can use.
 func wide() *smmuv3.IDRegs {
 	ids := &smmuv3.IDRegs{AIDR: 2}
 	for f, v := range map[smmuv3.IDField]uint32{
@@ -26,7 +26,7 @@ func wide() *smmuv3.IDRegs {
 	return ids
 }
 
-// The words are put together by hand from §5.2: V 0, Config 3:1, S1Fmt 5:4, S1ContextPtr 55:6, S1CDMax 63:59; S1DSS 65:64,
+// The words are literals by §5.2: V 0, Config 3:1, S1Fmt 5:4, S1ContextPtr 55:6, S1CDMax 63:59; S1DSS 65:64,
 // S1CIR 67:66, S1COR 69:68, S1CSH 71:70, S1STALLD 91, EATS 93:92.
 func TestVSTE_5_2(t *testing.T) {
 	for _, tt := range []struct {
@@ -34,7 +34,7 @@ func TestVSTE_5_2(t *testing.T) {
 		stage bridge.GuestStage
 		want  vSTE
 	}{
-		{"one CD, as Linux writes it", translate(0x1_2345_6740), vSTE{0x0000_0001_2345_674b, 0xd4}},
+		{"one CD as Linux writes it", translate(0x1_2345_6740), vSTE{0x0000_0001_2345_674b, 0xd4}},
 		{"highest address", translate(0xffff_ffff_ffc0), vSTE{0x0000_ffff_ffff_ffcb, 0xd4}},
 		{"linear table of 2^20", bridge.GuestStage{Disposition: bridge.Translate, S1CDMax: 20, S1DSS: smmuv3.S1DSSSubstream0},
 			vSTE{0xa000_0000_0000_000b, 0x2}},
@@ -55,35 +55,35 @@ func TestVSTE_5_2(t *testing.T) {
 	assert.Equal(t, vSTE{0x9}, steBypass)
 }
 
-// §3.12.2.3: the guest was told that nothing stalls.
-func TestStallsAreForbiddenWhereTheyCouldBe(t *testing.T) {
+// §3.12.2.3: the guest is shown that nothing stalls, and S1STALLD keeps it so.
+func TestBind_sets_S1STALLD_if_the_hardware_can_stall(t *testing.T) {
 	for model, want := range map[uint32]uint64{
 		0: 1 << 27,
-		1: 0, // there the bit makes an STE illegal (§5.2.2)
+		1: 0, // the bit is illegal (§5.2.2)
 	} {
 		k := newFake(t)
 		k.smmus[dev0].IDR[0] = k.smmus[dev0].IDR[0]&^(3<<24) | model<<24
 		h, d, s := attached(t, k)
 		caps, err := h.Capabilities()
 		require.NoError(t, err)
-		assert.EqualValues(t, smmuv3.StallTerminate, caps.IDs.Get(smmuv3.StallModel), "what the guest is told")
+		assert.EqualValues(t, smmuv3.StallTerminate, caps.IDs.Get(smmuv3.StallModel), "what the guest is shown")
 		require.NoError(t, s.Bind(translate(0x1000)))
 		ste, _ := k.attachedSTE(d.FD())
 		assert.Equal(t, want|0xd4, ste[1], "STALL_MODEL %d", model)
 		g := translate(0x1000)
 		g.S1STALLD = true
-		assert.ErrorIs(t, s.Bind(g), bridge.ErrRejected, "which the guest was not told that it has")
+		assert.ErrorIs(t, s.Bind(g), bridge.ErrRejected, "illegal for a guest without stalls")
 	}
 
 	k := newFake(t)
 	k.smmus[dev0].IDR[0] = k.smmus[dev0].IDR[0]&^(3<<24) | 2<<24
 	h := openFake(t, k, Config{})
 	_, err := h.Add(dev0)
-	assert.ErrorIs(t, err, ErrUnsupported, "a CD that does not stall is illegal there (§5.4.2)")
+	assert.ErrorIs(t, err, ErrUnsupported, "§5.4.2: a CD with S = 0 is illegal")
 	assert.ErrorContains(t, err, "STALL_MODEL")
 }
 
-func TestStagesThatTheHardwareWouldNotTake(t *testing.T) {
+func TestBind_rejects_illegal_stages(t *testing.T) {
 	plain := func(f smmuv3.IDField, v uint32) *smmuv3.IDRegs {
 		ids := wide()
 		ids.Set(f, v)
@@ -97,14 +97,14 @@ func TestStagesThatTheHardwareWouldNotTake(t *testing.T) {
 	}{
 		{"S1CDMax beyond SSIDSIZE", plain(smmuv3.SSIDSIZE, 4), bridge.GuestStage{S1CDMax: 5}, "S1CDMax"},
 		{"S1CDMax without substreams", plain(smmuv3.SSIDSIZE, 0), bridge.GuestStage{S1CDMax: 1}, "S1CDMax"},
-		{"S1CDMax that does not fit its field", wide(), bridge.GuestStage{S1CDMax: 32}, "S1CDMax"},
+		{"S1CDMax wider than its field", wide(), bridge.GuestStage{S1CDMax: 32}, "S1CDMax"},
 		{"two levels without CD2L", plain(smmuv3.CD2L, 0), bridge.GuestStage{S1CDMax: 1, S1Fmt: smmuv3.S1Fmt64K}, "S1Fmt"},
 		{"address beyond OAS", plain(smmuv3.OAS, 0), translate(1 << 32), "S1ContextPtr"},
 		{"address beyond the field", wide(), translate(1 << 56), "S1ContextPtr"},
-		{"address that is misaligned", wide(), translate(0x20), "S1ContextPtr"},
-		{"S1STALLD where nothing stalls", wide(), bridge.GuestStage{S1STALLD: true}, "S1STALLD"},
-		{"ATS that was not offered", plain(smmuv3.ATS, 0), bridge.GuestStage{EATS: smmuv3.EATSFull}, "EATS"},
-		{"a VMID, which is the kernel's", wide(), bridge.GuestStage{S2VMID: 1}, "S2VMID"},
+		{"misaligned address", wide(), translate(0x20), "S1ContextPtr"},
+		{"S1STALLD without stalls", wide(), bridge.GuestStage{S1STALLD: true}, "S1STALLD"},
+		{"EATS without ATS", plain(smmuv3.ATS, 0), bridge.GuestStage{EATS: smmuv3.EATSFull}, "EATS"},
+		{"a VMID", wide(), bridge.GuestStage{S2VMID: 1}, "S2VMID"},
 		{"split-stage ATS", wide(), bridge.GuestStage{EATS: smmuv3.EATSSplit}, "EATS"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -116,9 +116,8 @@ func TestStagesThatTheHardwareWouldNotTake(t *testing.T) {
 	}
 }
 
-// A guest's own stage 2 would have to be nested on another: it is neither offered nor
-// taken.
-func TestNoStage2OfTheGuest(t *testing.T) {
+// The kernel does not nest a guest's stage 2 on its own.
+func TestBind_rejects_stage_2(t *testing.T) {
 	h, _, s := attached(t, newFake(t))
 	caps, err := h.Capabilities()
 	require.NoError(t, err)
@@ -129,8 +128,8 @@ func TestNoStage2OfTheGuest(t *testing.T) {
 	}
 }
 
-// On an error the stage before stands, and the next one can be bound.
-func TestBindFails(t *testing.T) {
+// After an error the previous stage stays, and the next Bind works.
+func TestBind_error_keeps_the_previous_stage(t *testing.T) {
 	for _, tt := range []struct {
 		request string
 		errno   unix.Errno
@@ -160,7 +159,7 @@ func TestBindFails(t *testing.T) {
 			assert.NotErrorIs(t, err, tt.isNot)
 			ste, _ := k.attachedSTE(d.FD())
 			assert.EqualValues(t, 0x100b, ste[0])
-			assert.Equal(t, kinds, k.kinds(), "nothing of it is left")
+			assert.Equal(t, kinds, k.kinds(), "no object is left")
 
 			require.NoError(t, s.Bind(translate(0x2000)))
 			ste, _ = k.attachedSTE(d.FD())
@@ -169,8 +168,8 @@ func TestBindFails(t *testing.T) {
 	}
 }
 
-// Abort is what everything falls back to, so it has a way of its own where the table cannot be attached.
-func TestAbortDetachesWhereItMust(t *testing.T) {
+// If the table that aborts cannot be attached, Bind detaches the device, which blocks its DMA.
+func TestBind_abort_detaches_if_it_must(t *testing.T) {
 	k := newFake(t)
 	_, d, s := attached(t, k)
 	require.NoError(t, s.Bind(translate(0x1000)))
@@ -178,7 +177,7 @@ func TestAbortDetachesWhereItMust(t *testing.T) {
 	require.NoError(t, s.Bind(abort))
 	_, on := k.attachedSTE(d.FD())
 	assert.False(t, on)
-	assert.NotContains(t, k.kinds()[4:], "nested", "the table is gone")
+	assert.NotContains(t, k.kinds()[4:], "nested", "the table is destroyed")
 
 	require.NoError(t, s.Bind(bypass))
 	ste, _ := k.attachedSTE(d.FD())
@@ -190,13 +189,12 @@ func TestAbortDetachesWhereItMust(t *testing.T) {
 		}
 		return nil
 	}
-	assert.ErrorIs(t, s.Bind(abort), unix.EIO, "then the device above has to see to it")
+	assert.ErrorIs(t, s.Bind(abort), unix.EIO, "the DMA is not blocked")
 	k.fail("", 0, nil)
 }
 
-// A device that cannot be detached is no closed stream: nobody is told that its DMA is over, and it does not go on by the
-// guest's tables.
-func TestCloseThatFails(t *testing.T) {
+// A stream whose device cannot be detached is not closed. It aborts if possible.
+func TestStreamClose_error_keeps_the_stream(t *testing.T) {
 	k := newFake(t)
 	_, d, s := attached(t, k)
 	require.NoError(t, s.Bind(translate(0x1000)))
@@ -214,8 +212,8 @@ func TestCloseThatFails(t *testing.T) {
 	}
 	assert.ErrorIs(t, s.Close(), unix.EIO)
 	ste, _ = k.attachedSTE(d.FD())
-	assert.EqualValues(t, 0x100b, ste[0], "the kernel would neither")
-	assert.NotErrorIs(t, s.Bind(abort), bridge.ErrClosed, "which would mean that there is no DMA")
+	assert.EqualValues(t, 0x100b, ste[0], "the kernel neither detached nor replaced it")
+	assert.NotErrorIs(t, s.Bind(abort), bridge.ErrClosed, "ErrClosed means that DMA is blocked")
 
 	k.fail("", 0, nil)
 	require.NoError(t, s.Bind(abort))
@@ -226,7 +224,7 @@ func TestCloseThatFails(t *testing.T) {
 	assert.ErrorIs(t, s.Close(), bridge.ErrClosed)
 }
 
-func TestEqualStagesCostNothing(t *testing.T) {
+func TestBind_of_an_equal_stage_makes_no_request(t *testing.T) {
 	k := newFake(t)
 	h, _, s := attached(t, k)
 	require.NoError(t, s.Bind(abort))
@@ -238,8 +236,8 @@ func TestEqualStagesCostNothing(t *testing.T) {
 	assert.Empty(t, k.took())
 }
 
-// From one stage that translates to another the hardware may see no change, and the kernel then invalidates nothing.
-func TestCDsOfTheStageBeforeAreDropped(t *testing.T) {
+// If the physical STE does not change, the kernel does not invalidate cached CDs.
+func TestBind_invalidates_CDs_of_the_previous_stage(t *testing.T) {
 	k := newFake(t)
 	_, _, s := attached(t, k)
 	require.NoError(t, s.Bind(translate(0x1000)))
@@ -250,17 +248,17 @@ func TestCDsOfTheStageBeforeAreDropped(t *testing.T) {
 	k.fail("invalidate", 1, unix.EIO)
 	assert.ErrorIs(t, s.Bind(translate(0x3000)), unix.EIO)
 	k.took()
-	require.NoError(t, s.Bind(translate(0x2000)), "the one that stands")
+	require.NoError(t, s.Bind(translate(0x2000)), "the attached one")
 	assert.Equal(t, []string{"invalidate"}, k.took())
 }
 
-func TestDispositionThatIsNone(t *testing.T) {
+func TestBind_rejects_a_misaligned_S1ContextPtr(t *testing.T) {
 	_, _, s := attached(t, newFake(t))
 	assert.ErrorIs(t, s.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: guestmem.GPA(7)}), bridge.ErrRejected)
 }
 
-// A device that is pulled out answers ENODEV to everything.
-func TestDeviceVanishes(t *testing.T) {
+// After the device is removed, the kernel answers every request for it with ENODEV.
+func TestDevice_removed(t *testing.T) {
 	k := newFake(t)
 	h, d, s := attached(t, k)
 	require.NoError(t, s.Bind(translate(0x1000)))
@@ -277,9 +275,9 @@ func TestDeviceVanishes(t *testing.T) {
 		return nil
 	}
 	assert.ErrorIs(t, s.Bind(bypass), bridge.ErrGone)
-	assert.NoError(t, s.Bind(abort), "it makes no more DMA")
+	assert.NoError(t, s.Bind(abort), "a device that is gone makes no DMA")
 	assert.NoError(t, s.Close())
 	assert.NoError(t, d.Close())
 	k.fail("", 0, nil)
-	assert.NoError(t, fine.Bind(bypass), "the others are unharmed")
+	assert.NoError(t, fine.Bind(bypass), "other devices are not affected")
 }

@@ -1,0 +1,161 @@
+//go:build linux && (amd64 || arm64)
+
+package iommufd
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/iommufd/internal/uapi"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+)
+
+// These tests hold what a guest, the kernel or a device can make grow: objects, memory, goroutines and requests.
+
+// A guest that keeps changing its STE has one table for each stream.
+func TestBounded_tables_of_changing_STEs(t *testing.T) {
+	k := newFake(t)
+	h, _, s := attached(t, k)
+	require.NoError(t, s.Bind(translate(0x1000)))
+	objects := k.objectCount()
+	for i := range 1000 {
+		require.NoError(t, s.Bind(translate(guestmem.GPA(i+2)<<12)))
+		require.Equal(t, objects, k.objectCount())
+		require.Equal(t, objects, h.Stats().Objects)
+	}
+	require.NoError(t, s.Bind(abort))
+	assert.Equal(t, objects-1, k.objectCount())
+}
+
+// Stages that the host, the kernel's allocation or its attachment rejects leave nothing.
+func TestBounded_rejected_stages(t *testing.T) {
+	k := newFake(t)
+	h, _, s := attached(t, k)
+	objects := k.objectCount()
+	for i := range 300 {
+		switch i % 3 {
+		case 0:
+			require.ErrorIs(t, s.Bind(translate(1<<56)), bridge.ErrRejected)
+		case 1:
+			k.fail("hwpt", 1, unix.EIO)
+			require.ErrorIs(t, s.Bind(translate(0x1000)), bridge.ErrRejected)
+		case 2:
+			k.fail("attach", 1, unix.EINVAL)
+			require.ErrorIs(t, s.Bind(translate(0x1000)), bridge.ErrRejected)
+		}
+		require.Equal(t, objects, k.objectCount())
+		require.Equal(t, objects, h.Stats().Objects)
+	}
+}
+
+// If the kernel destroys nothing, each stream leaves one table more when it bypasses or aborts, and none when it translates again.
+func TestBounded_leftovers_of_many_streams(t *testing.T) {
+	k := newFake(t)
+	h := openFake(t, k, Config{})
+	var streams []bridge.Stream
+	for i, path := range []string{dev0, dev1} {
+		d, err := h.Add(path)
+		require.NoError(t, err)
+		s, err := h.Attach(smmuv3.StreamID(i), d)
+		require.NoError(t, err)
+		streams = append(streams, s)
+	}
+	objects := k.objectCount()
+	k.fail("destroy", 0, unix.EBUSY)
+	for i := range 200 {
+		for _, s := range streams {
+			_ = s.Bind(translate(guestmem.GPA(i+1) << 12))
+			require.NoError(t, s.Bind([]bridge.GuestStage{abort, bypass}[i%2]), "it needs no table of its own")
+		}
+	}
+	assert.LessOrEqual(t, k.objectCount(), objects+maxLeftovers+len(streams))
+	assert.Equal(t, k.objectCount(), h.Stats().Objects)
+	k.fail("", 0, nil)
+	require.NoError(t, streams[0].Bind(translate(0x1000)))
+	assert.Equal(t, objects+1, k.objectCount(), "all of them are destroyed")
+}
+
+// A stream that is attached and closed again and again leaves nothing, and starts one reader of events.
+func TestBounded_attach_and_claim(t *testing.T) {
+	k := newFake(t)
+	h, d, s := attached(t, k)
+	reader := h.events
+	for i := range 200 {
+		require.NoError(t, s.Close())
+		require.NoError(t, h.Events(nil))
+		require.NoError(t, h.Events(func(smmuv3.Event) {}))
+		require.NoError(t, h.SetGuestIDs(h.nest.ids))
+		var err error
+		s, err = h.Attach(smmuv3.StreamID(i), d)
+		require.NoError(t, err)
+	}
+	assert.Same(t, reader, h.events)
+	assert.Len(t, h.streams, 1)
+	assert.Equal(t, 8, k.objectCount(), "IOAS, parent, vIOMMU, two tables, vEVENTQ, device, vDEVICE")
+}
+
+// A device that is added and closed again and again leaves nothing.
+func TestBounded_devices(t *testing.T) {
+	k := newFake(t)
+	h := openFake(t, k, Config{})
+	_, err := h.Add(dev0)
+	require.NoError(t, err)
+	objects := k.objectCount()
+	for range 100 {
+		d, err := h.Add(dev1)
+		require.NoError(t, err)
+		require.NoError(t, d.Close())
+		require.Equal(t, objects, k.objectCount())
+	}
+	assert.Len(t, h.devices, 1)
+	assert.Len(t, k.fds, 2, "/dev/iommu and the device")
+}
+
+// A batch costs at most one request for each command, or two under the erratum, and no memory.
+func TestBounded_requests_of_a_batch(t *testing.T) {
+	alternating := batchOf(strings.Repeat("TA", 512))
+	for flags, most := range map[uint32]int{0: 1024, uapi.HWInfoErrataRepeatTLBICFGI: 1536} {
+		k := newFake(t)
+		k.smmus[dev0].Flags = flags
+		h, _ := atsHost(t, k)
+		k.commands = nil
+		require.NoError(t, h.Invalidate(alternating))
+		assert.Len(t, k.commands, most)
+	}
+	h := &Host{nest: &nest{ids: *wide(), commands: newCommandSet(wide())}, translating: 1, streams: map[smmuv3.StreamID]*stream{}}
+	h.streams[0x100] = &stream{host: h, dev: &Device{}, own: 1, ste: vSTE{0, 1 << 28}}
+	h.k.sys = nothing{}
+	assert.Zero(t, testing.AllocsPerRun(10, func() { _ = h.Invalidate(alternating) }))
+}
+
+// A device that faults without end costs no memory and does not hold up the vCPU: one call delivers as many faults as the kernel's
+// queue holds.
+func TestBounded_faults(t *testing.T) {
+	var delivered int
+	r := &eventReader{queue: wildQueue{}, counts: new(counters), claim: &claim{sink: func(smmuv3.Event) { delivered++ }}}
+	require.NoError(t, r.drain())
+	assert.Equal(t, eventDepth, delivered)
+	once := testing.AllocsPerRun(10, func() { _, _ = wildQueue{}.Read(r.buf[:]) })
+	assert.LessOrEqual(t, testing.AllocsPerRun(10, func() { _ = r.drain() }), once*eventDepth/readRecords)
+}
+
+// Whatever the kernel's queue contains, decoding ends and reports no more events than there are records.
+func TestBounded_decoding(t *testing.T) {
+	for _, p := range [][]byte{
+		slices.Repeat([]byte{0xff}, 64*40),
+		slices.Repeat(record(1, 0x7fff_ffff), 100),
+		make([]byte, 64*40+7),
+	} {
+		var d decoder
+		n := 0
+		d.decode(p, func(smmuv3.Event) { n++ })
+		assert.LessOrEqual(t, n, len(p)/recordSize)
+	}
+}
