@@ -203,17 +203,3 @@ func (r *row) definedMask(ids *IDRegs) uint64 {
 	}
 	return (1<<min(r.defined(ids), r.width()) - 1) << (r.lo() % 64)
 }
-
-// setBits returns word with word[lo+width-1:lo] replaced by v's low bits.
-func setBits(word uint64, lo, width uint, v uint64) uint64 {
-	mask := uint64(1<<width-1) << lo
-	return word&^mask | v<<lo&mask
-}
-
-// setBit returns word with word[lo] as v says.
-func setBit(word uint64, lo uint, v bool) uint64 {
-	if v {
-		return word | 1<<lo
-	}
-	return word &^ (1 << lo)
-}
