@@ -156,7 +156,9 @@ func checkShown(guest, offered smmuv3.IDRegs) error {
 			ok = ok || !guest.Has(smmuv3.S2P) // mandatory from SMMUv3.2 on, without effect here
 		case smmuv3.TTF:
 			ok = v&^most == 0
-		case smmuv3.TTENDIAN, smmuv3.TermModel: // 0 leaves the choice to software
+		case smmuv3.TTENDIAN: // 0 is mixed-endian, 1 is reserved
+			ok = v == most || most == smmuv3.TTENDIANMixed && v != 1
+		case smmuv3.TermModel: // 0 leaves the choice to software
 			ok = v == most || most == 0
 		case smmuv3.StallModel:
 			ok = v == most || most == smmuv3.StallBoth && v == smmuv3.StallTerminate

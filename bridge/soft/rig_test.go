@@ -34,6 +34,12 @@ type rig struct {
 
 func newRig(t *testing.T, cfg soft.Config) *rig {
 	t.Helper()
+	return newRigShown(t, cfg, smmuv3.IDRegs{})
+}
+
+// newRigShown returns a rig whose guest was shown these ID registers, if they are not zero.
+func newRigShown(t *testing.T, cfg soft.Config, shown smmuv3.IDRegs) *rig {
+	t.Helper()
 	r := &rig{t: t, mem: new(guestmem.Fake), ep: soft.NewEndpoint()}
 	if cfg.Memory == nil {
 		cfg.Memory = r.mem
@@ -46,6 +52,9 @@ func newRig(t *testing.T, cfg soft.Config) *rig {
 		defer r.mu.Unlock()
 		r.events = append(r.events, e)
 	}))
+	if shown != (smmuv3.IDRegs{}) {
+		require.NoError(t, r.host.SetGuestIDs(shown))
+	}
 	r.stream, err = r.host.Attach(sid, r.ep)
 	require.NoError(t, err)
 	t.Cleanup(func() {

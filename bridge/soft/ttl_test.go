@@ -61,10 +61,10 @@ func newLeafRigs(t *testing.T, l oneLeaf, shown smmuv3.IDRegs) (rigs []leafRig) 
 			s = stage2(bridge.TranslateS2, l.ste, tableAt)
 			attrs |= 1<<10 | 0xff<<2 // S2AP, SH, MemAttr
 		}
-		if op == 0x2a && l.ste == 0 {
+		if op == 0x2a && (l.ste == 0 || !shown.Has(smmuv3.S2P)) {
 			continue
 		}
-		r := newRig(t, soft.Config{IDs: l.ids})
+		r := newRigShown(t, soft.Config{IDs: l.ids}, shown)
 		r.mem.SetWords(cdAt, l.cd, tableAt)
 		r.mem.SetWords(tableAt, leafOld|attrs)
 		r.mem.SetWords(leafOld, leafOld)
