@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// Storage holds a block device's bytes. *os.File is one. What it reads into and writes from may be the guest's memory, under
-// the guest's hands.
+// Storage holds the data of a block device, as an *os.File does. Its buffers may be guest memory,
+// which the guest may change meanwhile.
 type Storage interface {
 	io.ReaderAt
 	io.WriterAt
@@ -26,7 +26,7 @@ type Block struct {
 	stats   blockStats
 }
 
-// BlockStats counts what a Block has carried out.
+// BlockStats are counts of what a Block has executed.
 type BlockStats struct {
 	Read    uint64 `json:"read"`    // bytes from the storage to the driver
 	Written uint64 `json:"written"` // bytes from the driver to the storage
@@ -42,9 +42,9 @@ const (
 	configSize = 60
 	headerSize = 16
 
-	// The largest request is what the driver is told: segMax pieces of sizeMax bytes. Each piece is mapped for itself, and its
-	// translation withdrawn, so that they had better be few and large. Two requests of the most pieces fill a queue, with
-	// a header and a status each.
+	// The driver limits a request to segMax segments of sizeMax bytes. It maps and unmaps each
+	// segment at the SMMU, so that few large ones are better. Two requests of segMax segments, with
+	// a header and a status each, fill a queue.
 	sizeMax     = 1 << 20
 	segMax      = queueMax/2 - 2
 	maxTransfer = segMax * sizeMax
@@ -71,13 +71,14 @@ const (
 	statusUnsupported = 2
 )
 
-// NewBlock makes a block device of size bytes, a multiple of 512, with a serial number of at most 20 bytes.
+// NewBlock returns a block device of size bytes, a multiple of 512, with a serial number of at most
+// 20 bytes.
 func NewBlock(storage Storage, size int64, serial string) (*Block, error) {
 	if size <= 0 || size%sectorSize != 0 {
-		return nil, fmt.Errorf("virtio: block device of %d bytes: not a positive multiple of %d", size, sectorSize)
+		return nil, fmt.Errorf("virtio: new block device of %d bytes: size is not a positive multiple of %d", size, sectorSize)
 	}
 	if len(serial) > serialSize {
-		return nil, fmt.Errorf("virtio: serial number %q is longer than %d bytes", serial, serialSize)
+		return nil, fmt.Errorf("virtio: new block device: serial number %q is longer than %d bytes", serial, serialSize)
 	}
 	b := &Block{storage: storage, sectors: uint64(size) / sectorSize}
 	copy(b.serial[:], serial)
@@ -87,43 +88,44 @@ func NewBlock(storage Storage, size int64, serial string) (*Block, error) {
 	return b, nil
 }
 
-// DeviceID is 2, a block device.
+// DeviceID returns 2, the ID of block devices.
 func (b *Block) DeviceID() uint32 { return blockDeviceID }
 
-// Features are those with which requests have a largest size and can be made durable.
+// Features returns VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_F_SEG_MAX and VIRTIO_BLK_F_FLUSH.
 func (b *Block) Features() uint64 { return featureSizeMax | featureSegMax | featureFlush }
 
-// Config is struct virtio_blk_config.
+// Config returns the struct virtio_blk_config.
 func (b *Block) Config() []byte { return b.config[:] }
 
-// Stats may be called at any time, from any goroutine.
+// Stats returns the counts so far. It may be called from any goroutine.
 func (b *Block) Stats() BlockStats {
 	return BlockStats{b.stats.read.Load(), b.stats.written.Load(), b.stats.flushes.Load(), b.stats.failed.Load()}
 }
 
-// Serve carries out one request: a header, data in one direction or the other, and a status byte.
+// Serve executes a request: a header, data in one direction or the other, and a status byte.
 func (b *Block) Serve(req Request) (written uint32, err error) {
 	room := req.Writable.Size()
 	if room == 0 {
-		return 0, fmt.Errorf("%w: block request without a place for its status", errRing)
+		return 0, fmt.Errorf("%w: block request without a status byte", errRing)
 	}
 	data := room - 1
-	status, filled := b.carryOut(req, data)
+	status, filled := b.execute(req, data)
 	if status != statusOK {
 		b.stats.failed.Add(1)
 	}
 	if _, err := newStream(req.DMA, req.Writable, data).Write([]byte{status}); err != nil {
-		return 0, fmt.Errorf("block request's status: %w", err)
+		return 0, fmt.Errorf("write the status of a block request: %w", err)
 	}
-	// Only what has been written from the first byte on may be counted (§2.7.8): the status, too, if no hole is before it.
+	// Only bytes written from the first on without a gap count (§2.7.8), the status among them.
 	if filled == data {
 		filled++
 	}
 	return uint32(filled), nil
 }
 
-// carryOut does what the header asks. Of the room for data, it says how much it has filled from the start.
-func (b *Block) carryOut(req Request, room uint64) (status byte, filled uint64) {
+// execute executes the request up to its status. filled is the number of bytes that it wrote to the
+// room for data, from the start without a gap.
+func (b *Block) execute(req Request, room uint64) (status byte, filled uint64) {
 	var header [headerSize]byte
 	out, in := newStream(req.DMA, req.Readable, 0), newStream(req.DMA, req.Writable, 0)
 	if _, err := out.Read(header[:]); err != nil {
@@ -195,9 +197,9 @@ func (b *Block) flush() error {
 	return nil
 }
 
-var errTransfer = errors.New("transfer of no whole sectors, too large, or outside the device")
+var errTransfer = errors.New("transfer is not of whole sectors, too large, or outside the device")
 
-// holds says whether n bytes at sector are a legal transfer.
+// holds reports whether n bytes at sector are a legal transfer.
 func (b *Block) holds(sector, n uint64) bool {
 	return n%sectorSize == 0 && n <= maxTransfer && sector <= b.sectors && n/sectorSize <= b.sectors-sector
 }

@@ -1,16 +1,18 @@
 package virtio
 
-// commonField is a field of the common configuration structure. Its load is called with mu held, its store with nothing held.
+// commonField is a field of the common configuration structure. load is called with mu held, store
+// with no lock held.
 type commonField struct {
 	size  int
 	load  func(f *Function) uint32
-	store func(f *Function, v uint32) // nil for a field that is read-only
+	store func(f *Function, v uint32) // nil if the field is read-only
 }
 
-// commonSize ends before the fields of features that are not offered.
+// commonSize excludes the fields of features that are not offered.
 const commonSize = 0x38
 
-// commonFields are those of virtio 1.2 §4.1.4.3. One of 64 bits is accessed by its halves (§4.1.3.1).
+// commonFields are the fields of virtio 1.2 §4.1.4.3, by offset. A driver accesses a 64-bit field
+// by its halves (§4.1.3.1).
 var commonFields = map[uint64]commonField{
 	0x00: field(4, deviceFeaturesSel),
 	0x04: field(4, deviceFeatures),
@@ -19,7 +21,7 @@ var commonFields = map[uint64]commonField{
 	0x10: {2, (*Function).configVector, (*Function).setConfigVector},
 	0x12: constant(2, 1), // num_queues
 	0x14: field(1, deviceStatus),
-	0x15: constant(1, 0), // config_generation: it does not change
+	0x15: constant(1, 0), // config_generation: the configuration does not change
 	0x16: field(2, queueSel),
 	0x18: field(2, queueNum),
 	0x1a: {2, (*Function).queueVector, (*Function).setQueueVector},
@@ -33,7 +35,7 @@ var commonFields = map[uint64]commonField{
 	0x34: field(4, queueDeviceHigh),
 }
 
-// field is one that every transport has.
+// field returns the field for a register that both transports have.
 func field(size int, reg register) commonField {
 	return commonField{
 		size,
@@ -85,7 +87,7 @@ func (f *Function) setQueueVector(v uint32) {
 	}
 }
 
-// enableQueue cannot be undone but by a reset (§4.1.4.3.2).
+// enableQueue puts the queue into service. Only a reset takes it out of service (§4.1.4.3.2).
 func (f *Function) enableQueue(v uint32) {
 	if v == 1 {
 		f.setReady(true)

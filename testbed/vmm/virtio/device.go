@@ -2,19 +2,19 @@ package virtio
 
 import "sync"
 
-// device is a virtio device with one virtqueue, whatever transport its registers are reached by. Requests are carried out on
-// the vCPU's goroutine, one for a notification, and on the device's own.
+// device is a virtio device with one virtqueue, without its transport. A notification executes one
+// request on the vCPU's goroutine. The device's own goroutine, the worker, executes the others.
 type device struct {
 	model     Model
 	dma       DMA
 	transport transport
 	waits     bool          // DMA may wait for the guest
-	kick      chan struct{} // holds at most one notification: the next look at the ring sees all there is
+	kick      chan struct{} // wakes the worker; one is enough, as it then looks at all of the ring
 	quit      chan struct{}
 	done      sync.WaitGroup
 
-	// serving is held while one request is carried out, and by a reset, which must not return before the device has let go
-	// of memory (§2.4). It is taken before mu.
+	// serving is held while a request is executed, and by a reset, which must not return while the
+	// device accesses memory (§2.4). It is locked before mu.
 	serving sync.Mutex
 	ring    *ring // nil unless the queue is ready; guarded by serving
 
@@ -23,25 +23,25 @@ type device struct {
 	breakage error
 }
 
-// transport is what a device needs of its own.
+// transport is a device's way to its driver.
 type transport interface {
-	// enabled says whether the device may reach memory. The caller holds mu.
+	// enabled reports whether the device may access memory. The caller holds mu.
 	enabled() bool
-	// raise notes why the driver is to be interrupted. The caller holds mu.
+	// raise records a cause of an interrupt. The caller holds mu.
 	raise(cause uint32)
-	// deliver sends interrupts that are DMA. The caller holds serving, and not mu.
+	// deliver sends the interrupts that are DMA. The caller holds serving, and not mu.
 	deliver()
-	// clear forgets, in a reset, what is the transport's. The caller holds mu.
+	// clear resets the transport's state. The caller holds mu.
 	clear()
 }
 
-// Causes of an interrupt, as both transports have them in a register (§4.1.4.5, §4.2.2).
+// Causes of an interrupt: bits of a register of either transport (§4.1.4.5, §4.2.2).
 const (
 	interruptUsed   = 1 << 0
 	interruptConfig = 1 << 1
 )
 
-// start makes the device one of the transport's. It runs until Close.
+// start initialises the device and starts its worker, which runs until Close.
 func (d *device) start(model Model, dma DMA, waits bool, t transport) {
 	d.model, d.dma, d.waits, d.transport = model, dma, waits, t
 	d.kick, d.quit = make(chan struct{}, 1), make(chan struct{})
@@ -49,20 +49,20 @@ func (d *device) start(model Model, dma DMA, waits bool, t transport) {
 	d.done.Go(d.work)
 }
 
-// Close waits for the request under way and ends the device. It is called once.
+// Close stops the worker. It waits for the request that the worker is executing. It is called once.
 func (d *device) Close() {
 	close(d.quit)
 	d.done.Wait()
 }
 
-// Breakage is why the device last stopped until reset, nil if it never did.
+// Breakage returns the error for which the device last set DEVICE_NEEDS_RESET, or nil.
 func (d *device) Breakage() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.breakage
 }
 
-// Reset puts the device into its reset state. It has let go of memory when Reset returns.
+// Reset puts the device into its reset state. When it returns, the device accesses no memory.
 func (d *device) Reset() {
 	d.serving.Lock()
 	defer d.serving.Unlock()
@@ -73,7 +73,7 @@ func (d *device) Reset() {
 	d.transport.clear()
 }
 
-// setReady makes the queue that the registers describe the one to serve, or takes it out of service.
+// setReady puts the queue that the registers describe into service, or takes it out of service.
 func (d *device) setReady(ready bool) {
 	d.serving.Lock()
 	defer d.serving.Unlock()
@@ -94,8 +94,8 @@ func (d *device) setReady(ready bool) {
 	r.queueReady = ready
 }
 
-// notified has one request carried out at once, on the vCPU's own thread, if nobody is at it already: to hand it over would
-// take longer than most requests do. The worker does what else there is.
+// notified executes one request on the vCPU's goroutine, unless one is being executed already. To
+// wake the worker takes longer than most requests do. The worker executes further requests.
 func (d *device) notified() {
 	if d.waits || !d.serving.TryLock() {
 		d.notify()
@@ -107,7 +107,7 @@ func (d *device) notified() {
 	}
 }
 
-// notify makes the worker look at the ring, and at what is to be delivered.
+// notify wakes the worker, which looks at the ring and delivers interrupts.
 func (d *device) notify() {
 	select {
 	case d.kick <- struct{}{}:
@@ -115,14 +115,14 @@ func (d *device) notify() {
 	}
 }
 
-// work carries requests out until Close.
+// work executes requests until Close.
 func (d *device) work() {
 	for {
 		select {
 		case <-d.quit:
 			return
 		case <-d.kick:
-			// Between two requests, so that neither a driver that keeps them coming nor one that fell silent holds up Close.
+			// Close waits for one request at most, however many a driver makes available.
 			if d.serveOne() {
 				d.notify()
 			}
@@ -136,7 +136,7 @@ func (d *device) serveOne() bool {
 	return d.serve()
 }
 
-// serve carries out the next request, and says whether there was one. The caller holds serving.
+// serve executes the next request. It reports whether there was one. The caller holds serving.
 func (d *device) serve() bool {
 	defer d.transport.deliver()
 	if d.ring == nil || !d.running() {
@@ -171,12 +171,12 @@ func (d *device) running() bool {
 	return d.regs.status&(statusDriverOK|statusNeedsReset) == statusDriverOK && d.transport.enabled()
 }
 
-// breakDown stops the device until the driver resets it (§2.1.2). The caller holds mu.
+// breakDown records err and sets DEVICE_NEEDS_RESET (§2.1.2). The caller holds mu.
 func (d *device) breakDown(err error) {
 	d.breakage = err
 	d.regs.status |= statusNeedsReset
 	if d.regs.status&statusDriverOK != 0 {
 		d.transport.raise(interruptConfig)
-		d.notify() // the caller may be no one who delivers
+		d.notify() // a caller that does not hold serving cannot deliver
 	}
 }

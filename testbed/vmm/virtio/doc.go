@@ -1,31 +1,44 @@
-// Package virtio is the device's side of virtio 1.2: the transports' registers, by MMIO and as a PCI function with MSI-X, a
-// split virtqueue, and a block device. Every access to rings and data goes through the device's own DMA, as do messages, so
-// that an IOMMU can stand in between, and nothing that the driver wrote is trusted.
+// Package virtio implements the device side of virtio 1.2: the MMIO transport, the PCI transport
+// with MSI-X, a split virtqueue, and a block device.
+//
+// The devices are a model for those that an embedder puts behind an SMMU:
+//
+//   - A device accesses rings and data by its own DMA only, with the addresses that its driver
+//     supplies. MSI-X messages are writes of the same DMA. An SMMU can translate all of it.
+//   - A device maps data where it lies (Mapper) for as long as one access to its storage takes. The
+//     guest's CMD_SYNC waits for the mapping, and so may a vCPU.
+//   - A device whose DMA may stall makes none on a vCPU's goroutine: the guest may have to run for
+//     the DMA to end.
+//   - A device reads each descriptor once, and checks what it read. A driver that breaks the rules
+//     gets a device that needs a reset (DEVICE_NEEDS_RESET), and nothing else.
+//   - A reset returns once the device accesses memory no more.
 package virtio
 
 import "github.com/go-vsmmu/vsmmuv3/bridge/soft"
 
-// DMA is how a device reaches memory: by the addresses that its driver gave it, which an SMMU may translate. Each call moves
-// all of p or fails. Accesses of 2 bytes at a multiple of 2 must be single-copy atomic: the ring indices depend on it.
+// DMA is a device's access to memory, by the addresses that its driver supplies. An SMMU may
+// translate them. Each call moves all of p or fails. Accesses of 2 bytes at a multiple of 2 are
+// single-copy atomic, as ring indices require.
 type DMA interface {
 	ReadAt(p []byte, iova uint64) error
 	WriteAt(p []byte, iova uint64) error
 }
 
-// Mapper is a DMA that can also hand out memory where it lies, as *soft.Endpoint does: data then moves between it and a
-// model's storage without a copy in between. Where it fails with anything but soft.ErrFault, the DMA is made by ReadAt or
-// WriteAt.
+// Mapper is a DMA that can also map memory, as *soft.Endpoint does. Data then moves between memory
+// and a model's storage without a copy. If Map fails with an error other than soft.ErrFault, the
+// device uses ReadAt or WriteAt.
 type Mapper interface {
 	DMA
 	Map(iova uint64, n int, write bool, buf [][]byte) (soft.Mapping, error)
 }
 
-// Model is what a device does, behind the transport.
+// Model is a type of device, without its transport.
 type Model interface {
 	DeviceID() uint32 // virtio 1.2 §5
-	Features() uint64 // the device type's own, without the transport's
+	Features() uint64 // of the device type, without those of the transport
 	Config() []byte   // the configuration space, constant
-	// Serve carries out one request and says how much of its writable part it has written from the start. An error means
-	// that the device cannot go on; what can be told to the driver in the request itself is no error.
+	// Serve executes one request. written is the number of bytes that it wrote from the start of
+	// the writable part without a gap. An error stops the device until it is reset. Errors that the
+	// request itself reports to the driver are not errors of Serve.
 	Serve(Request) (written uint32, err error)
 }

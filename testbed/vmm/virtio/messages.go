@@ -2,28 +2,29 @@ package virtio
 
 import "github.com/go-vsmmu/vsmmuv3/testbed/vmm/pci"
 
-// Vectors of a function: one for each reason to interrupt, so that no driver has to share them.
+// vectors is the number of MSI-X vectors: one for each cause of an interrupt.
 const vectors = 2
 
-// noVector is what an event is mapped to that sends nothing (§4.1.5.1.2).
+// noVector is VIRTIO_MSI_NO_VECTOR: the event sends no message (§4.1.5.1.2).
 const noVector = 0xffff
 
-// messages are a function's MSI-X interrupts: to be sent, or pending while they are masked (PCI §6.1.4).
+// messages is a function's MSI-X state. A pending message is sent as soon as it is not masked
+// (PCI §6.1.4).
 type messages struct {
 	table   *pci.MSIX
 	pending [vectors]bool
-	config  uint16 // the vector of configuration changes, and that of the queue
-	queue   uint16
+	config  uint16 // the vector of configuration changes
+	queue   uint16 // the vector of the queue
 }
 
 func newMessages() messages {
 	return messages{table: pci.NewMSIX(vectors), config: noVector, queue: noVector}
 }
 
-// unmap forgets what the driver has mapped to vectors, and what is to be sent.
+// unmap clears the mapping of events to vectors, and the pending messages.
 func (m *messages) unmap() { m.config, m.queue, m.pending = noVector, noVector, [vectors]bool{} }
 
-// assign maps an event to a vector: to none, if there is no such vector (§4.1.5.1.2.1).
+// assign maps an event to a vector, or to noVector if there is no such vector (§4.1.5.1.2.1).
 func assign(event *uint16, vector uint32) {
 	*event = noVector
 	if vector < vectors {
@@ -31,7 +32,7 @@ func assign(event *uint16, vector uint32) {
 	}
 }
 
-// raise has the vector of an event sent.
+// raise makes the message of a cause pending.
 func (m *messages) raise(cause uint32) {
 	vector := m.queue
 	if cause == interruptConfig {
@@ -42,7 +43,7 @@ func (m *messages) raise(cause uint32) {
 	}
 }
 
-// take gives a vector that is to be sent now, if that is so.
+// take returns the message of a vector and ends its pending state, if it is pending and not masked.
 func (m *messages) take(vector int) (addr uint64, data uint32, ok bool) {
 	if !m.pending[vector] || !m.table.Live(vector) {
 		return 0, 0, false
@@ -51,7 +52,7 @@ func (m *messages) take(vector int) (addr uint64, data uint32, ok bool) {
 	return m.table.Addr(vector), m.table.Data(vector), true
 }
 
-// loadPending reads the array of pending bits, of which only accesses of 4 and 8 bytes mean anything (PCI §7.7.2).
+// loadPending reads the pending bit array, which accesses of 4 and 8 bytes can read (PCI §7.7.2).
 func (m *messages) loadPending(off uint64, size int) (bits uint64) {
 	if off != 0 || size < 4 {
 		return 0

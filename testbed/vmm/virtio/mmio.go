@@ -1,15 +1,15 @@
 package virtio
 
-// MMIO is a virtio device on the MMIO transport (virtio 1.2 §4.2), version 2, with one virtqueue. Load and Store may be
-// called from any vCPU's goroutine.
+// MMIO is a virtio device with one virtqueue on the MMIO transport, version 2 (virtio 1.2 §4.2).
+// Load and Store may be called from any vCPU's goroutine.
 type MMIO struct {
 	device
 	irq        func(level bool)
 	interrupts uint32 // guarded by mu, as is level
-	level      bool   // what irq was last told
+	level      bool   // the last argument of irq
 }
 
-// Registers that only this transport has (§4.2.2).
+// Offsets of registers that only this transport has (§4.2.2).
 const (
 	regMagic           = 0x000
 	regVersion         = 0x004
@@ -28,7 +28,7 @@ const (
 	vendorID = 0x554d5356 // "VSMU"
 )
 
-// mmioRegisters are the others (§4.2.2). Those of each half can only be read, or only be written.
+// mmioRegisters are the other registers, by offset (§4.2.2).
 var mmioRegisters = struct{ read, write map[uint64]register }{
 	read: map[uint64]register{
 		0x010: deviceFeatures,
@@ -54,15 +54,16 @@ var mmioRegisters = struct{ read, write map[uint64]register }{
 	},
 }
 
-// NewMMIO puts model behind MMIO registers. It runs until Close. DMA that waits for what the guest does, as stalled
-// transactions do, is never made on a vCPU's goroutine.
+// NewMMIO returns a device of the given model. Its worker runs until Close. waits says that DMA may
+// wait for the guest, as stalled transactions do. The device then makes no DMA on a vCPU's
+// goroutine. irq sets the level of the interrupt.
 func NewMMIO(model Model, dma DMA, waits bool, irq func(level bool)) *MMIO {
 	m := &MMIO{irq: irq}
 	m.start(model, dma, waits, m)
 	return m
 }
 
-// Load reads a register, all of which are 32 bits wide, or a piece of the configuration space.
+// Load reads a register, which has 32 bits, or part of the configuration space.
 func (m *MMIO) Load(off uint64, size int) uint64 {
 	if off >= regConfig {
 		return loadConfig(m.model.Config(), off-regConfig, size)
@@ -84,12 +85,12 @@ func (m *MMIO) Load(off uint64, size int) uint64 {
 	case off == regInterruptStatus:
 		return uint64(m.interrupts)
 	case regSHMLenLow <= off && off <= regSHMBaseHigh:
-		return 0xffff_ffff // no shared memory region, whichever is selected
+		return 0xffff_ffff // there are no shared memory regions
 	}
 	return uint64(m.load(mmioRegisters.read[off]))
 }
 
-// Store writes a register. Nothing in the configuration space is writable.
+// Store writes a register. The configuration space is read-only.
 func (m *MMIO) Store(off uint64, size int, value uint64) {
 	if size != 4 {
 		return
@@ -118,7 +119,7 @@ func (m *MMIO) clear() {
 	m.updateIRQ()
 }
 
-// updateIRQ drives the interrupt, a level. The caller holds mu.
+// updateIRQ sets the level of the interrupt. The caller holds mu.
 func (m *MMIO) updateIRQ() {
 	if level := m.interrupts != 0; level != m.level {
 		m.level = level

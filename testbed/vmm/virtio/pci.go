@@ -6,33 +6,34 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pci"
 )
 
-// Function is a virtio device on the PCI transport (virtio 1.2 §4.1), with one virtqueue: a pci.Function, whose interrupts are
-// MSI-X. It has no INTx, so that without MSI-X the driver must poll the ISR status.
-//
-// A message is a write like all other DMA of the device, to the address that the driver gave it.
+// Function is a virtio device with one virtqueue on the PCI transport (virtio 1.2 §4.1). It
+// implements pci.Function. Its interrupts are MSI-X messages: writes by the device's DMA, to the
+// address that the driver programs. It has no INTx, so that a driver without MSI-X polls the ISR
+// status.
 type Function struct {
 	device
 
-	// Only the host bridge's calls, which come one at a time, use these.
+	// The following fields are used by calls of the host bridge, which makes one at a time.
 	slot      *pci.Slot
 	pasidBits uint8
 	space     pci.Space
 	bars      pci.BARs
 	claimed   bool
-	at        uint64 // where it has claimed memory
+	at        uint64 // the address that it claimed
 	reachable bool   // it has a requester ID
 
 	// Guarded by mu.
-	master   bool // it may reach memory
+	master   bool // it may access memory
 	isr      uint32
 	messages messages
 
 	message [4]byte // guarded by serving; see ring.scratch
 }
 
-// NewFunction makes model a PCI function. It runs until Close. DMA that waits for what the guest does, as stalled transactions
-// do, is never made on a vCPU's goroutine. With pasidBits above 0, at most 20, the driver is told that the function has PASIDs of so
-// many bits; it uses none.
+// NewFunction returns a function of the given model. Its worker runs until Close. waits says that
+// DMA may wait for the guest, as stalled transactions do. The device then makes no DMA on a vCPU's
+// goroutine. If pasidBits is not 0, the function has a PASID capability of so many bits, at most
+// 20. It uses no PASID.
 func NewFunction(model Model, dma DMA, waits bool, pasidBits uint8) *Function {
 	f := &Function{messages: newMessages(), pasidBits: pasidBits}
 	f.bars.Define(0, barSize, 0)
@@ -41,10 +42,10 @@ func NewFunction(model Model, dma DMA, waits bool, pasidBits uint8) *Function {
 	return f
 }
 
-// Connect gives the function its place, before the host bridge uses it.
+// Connect sets the function's slot. The host bridge calls it first.
 func (f *Function) Connect(slot *pci.Slot) { f.slot = slot }
 
-// LoadConfig is a pci.Function's.
+// LoadConfig implements pci.Function.
 func (f *Function) LoadConfig(off uint32, size int) uint32 {
 	if off&^3 == windowData {
 		if at, size, ok := f.window(); ok {
@@ -54,7 +55,7 @@ func (f *Function) LoadConfig(off uint32, size int) uint32 {
 	return f.space.Load(off, size)
 }
 
-// StoreConfig is a pci.Function's.
+// StoreConfig implements pci.Function.
 func (f *Function) StoreConfig(off uint32, size int, value uint32) (rest func()) {
 	f.space.Store(off, size, value)
 	if v, ok := pci.Merge(f.bars.Load(0), pci.RegBAR0, 4, off, size, value); ok {
@@ -81,11 +82,11 @@ func (f *Function) storeMSIXControl(off uint32, size int, value uint32) {
 	if v, ok := pci.Merge(uint32(table.Control()), msixControl, 2, off, size, value); ok {
 		table.SetControl(uint16(v))
 		f.space.Put(msixControl, 2, uint32(table.Control()))
-		f.notify() // what was masked may not be any more
+		f.notify() // a pending message may be unmasked
 	}
 }
 
-// window is what the driver has the data of the configuration access structure stand for (§4.1.4.9).
+// window returns the memory of BAR 0 that the configuration access capability selects (§4.1.4.9).
 func (f *Function) window() (at uint64, size int, ok bool) {
 	bar, off, length := f.space.Load(windowBAR, 1), f.space.Load(windowOff, 4), f.space.Load(windowLen, 4)
 	switch length {
@@ -95,7 +96,7 @@ func (f *Function) window() (at uint64, size int, ok bool) {
 	return 0, 0, false
 }
 
-// decode has the function answer where its base address register says, while it may.
+// decode claims the addresses of BAR 0 if memory decoding is enabled, and releases them otherwise.
 func (f *Function) decode() {
 	at, want := f.bars.Base(0), f.space.Load(pci.RegCommand, 2)&pci.CommandMemory != 0
 	if f.claimed && (!want || at != f.at) {
@@ -107,23 +108,24 @@ func (f *Function) decode() {
 	}
 }
 
-// updateMaster lets the device reach memory, or keeps it from that: it is over with settle then.
+// updateMaster applies the Bus Master Enable bit. lost is true if the device may access memory no
+// more: its last access ends before settle returns.
 func (f *Function) updateMaster() (lost bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	was := f.master
 	f.master = f.reachable && f.space.Load(pci.RegCommand, 2)&pci.CommandMaster != 0
-	f.notify() // what had to wait may not have to any more
+	f.notify() // a request may be waiting
 	return was && !f.master
 }
 
-// settle waits for the request under way.
+// settle waits for the request that is being executed.
 func (f *Function) settle() {
 	f.serving.Lock()
 	defer f.serving.Unlock()
 }
 
-// SetRequester is a pci.Function's.
+// SetRequester implements pci.Function.
 func (f *Function) SetRequester(_ pci.RequesterID, ok bool) {
 	f.reachable = ok
 	if lost := f.updateMaster(); lost {
@@ -131,19 +133,19 @@ func (f *Function) SetRequester(_ pci.RequesterID, ok bool) {
 	}
 }
 
-// Reset is a pci.Function's.
+// Reset implements pci.Function.
 func (f *Function) Reset() {
 	f.space = configSpace(f.model, f.pasidBits)
 	f.bars.Reset()
 	f.decode()
 	f.updateMaster()
-	f.device.Reset() // waits for the request under way
+	f.device.Reset() // waits for the request that is being executed
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.messages.table.Reset()
 }
 
-// LoadMemory is a pci.Function's.
+// LoadMemory implements pci.Function.
 func (f *Function) LoadMemory(_ int, off uint64, size int) uint64 {
 	switch at := off % regionSize; off - at {
 	case commonRegion:
@@ -164,13 +166,13 @@ func (f *Function) LoadMemory(_ int, off uint64, size int) uint64 {
 	return 0
 }
 
-// StoreMemory is a pci.Function's.
+// StoreMemory implements pci.Function.
 func (f *Function) StoreMemory(_ int, off uint64, size int, value uint64) (rest func()) {
 	switch at := off % regionSize; off - at {
 	case commonRegion:
-		return func() { f.storeCommon(at, size, uint32(value)) } // which may be a reset
+		return func() { f.storeCommon(at, size, uint32(value)) } // a reset waits
 	case notifyRegion:
-		// The index of the queue, of 16 bits, in the place that all queues have (§4.1.4.4, §4.1.5.2).
+		// The 16-bit index of the queue, at the offset that all queues share (§4.1.4.4, §4.1.5.2).
 		if at == 0 && size == 2 && uint16(value) == 0 {
 			return f.notified
 		}
@@ -178,12 +180,12 @@ func (f *Function) StoreMemory(_ int, off uint64, size int, value uint64) (rest 
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.messages.table.Store(at, size, value)
-		f.notify() // what was masked may not be any more
+		f.notify() // a pending message may be unmasked
 	}
 	return nil
 }
 
-// loadISR reads the ISR status, which that clears (§4.1.4.5).
+// loadISR reads and clears the ISR status (§4.1.4.5).
 func (f *Function) loadISR(at uint64, size int) uint32 {
 	if at != 0 || size != 1 {
 		return 0
@@ -197,7 +199,8 @@ func (f *Function) loadISR(at uint64, size int) uint32 {
 
 func (f *Function) enabled() bool { return f.master }
 
-// raise notes a change of the configuration in the ISR status even where a message tells of it (§4.1.4.5.1).
+// raise implements transport. The ISR status has configuration changes with MSI-X as well
+// (§4.1.4.5.1).
 func (f *Function) raise(cause uint32) {
 	msix := f.messages.table.Enabled()
 	if !msix || cause == interruptConfig {
@@ -208,7 +211,8 @@ func (f *Function) raise(cause uint32) {
 	}
 }
 
-// deliver sends messages. One that cannot be written is lost, as the device would have it: whoever translates has told the guest.
+// deliver sends the messages that are pending and not masked. A message whose write fails is lost:
+// the SMMU has reported the fault to the guest.
 func (f *Function) deliver() {
 	for vector := range vectors {
 		if addr, data, ok := f.takeMessage(vector); ok {

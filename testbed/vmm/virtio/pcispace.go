@@ -6,7 +6,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pci"
 )
 
-// What is where behind base address register 0: each in a page of its own.
+// Regions of BAR 0, a page each.
 const (
 	regionSize = 0x1000
 
@@ -23,13 +23,13 @@ const (
 // IDs (§4.1.2).
 const (
 	pciVendor    = 0x1af4
-	pciDevice    = 0x1040 // less the type of device
+	pciDevice    = 0x1040 // plus the device type
 	pciRevision  = 1
 	pciSubsystem = 0x40
 	classOther   = 0xff
 )
 
-// Where the capabilities are in the configuration space.
+// Offsets of the capabilities in the configuration space.
 const (
 	msixAt   = 0x40
 	commonAt = 0x50
@@ -55,7 +55,8 @@ const (
 	capWindow = 5
 )
 
-// configSpace is the configuration space in its reset state. With pasidBits above 0 the function has PASIDs of so many bits.
+// configSpace returns the configuration space at reset. If pasidBits is not 0, it has a PASID
+// capability of so many bits.
 func configSpace(model Model, pasidBits uint8) pci.Space {
 	var s pci.Space
 	s.Put(pci.RegVendorID, 4, (pciDevice+model.DeviceID())<<16|pciVendor)
@@ -65,17 +66,17 @@ func configSpace(model Model, pasidBits uint8) pci.Space {
 	s.Allow(pci.RegCacheLine, 1, 0xff)
 	s.Allow(pci.RegIntLine, 1, 0xff)
 
-	msix := make([]byte, 10) // control, table, pending bits: both in BAR 0 (PCI §7.7.2)
+	msix := make([]byte, 10) // message control; table and pending bit array in BAR 0 (PCI §7.7.2)
 	binary.LittleEndian.PutUint16(msix[0:], vectors-1)
 	binary.LittleEndian.PutUint32(msix[2:], tableRegion)
 	binary.LittleEndian.PutUint32(msix[6:], pendingRegion)
 	s.AddCapability(pci.CapMSIX, msixAt, msix)
 
 	addStructure(&s, commonAt, capCommon, commonRegion, commonSize, 0)
-	addStructure(&s, notifyAt, capNotify, notifyRegion, 2, 4) // notify_off_multiplier 0: one place for all queues
+	addStructure(&s, notifyAt, capNotify, notifyRegion, 2, 4) // notify_off_multiplier is 0
 	addStructure(&s, isrAt, capISR, isrRegion, 1, 0)
 	addStructure(&s, deviceAt, capDevice, configRegion, uint32(len(model.Config())), 0)
-	addStructure(&s, windowAt, capWindow, 0, 0, 4) // and the data
+	addStructure(&s, windowAt, capWindow, 0, 0, 4) // with pci_cfg_data
 	s.Allow(windowBAR, 1, 0xff)
 	s.Allow(windowOff, 4, 0xffff_ffff)
 	s.Allow(windowLen, 4, 0xffff_ffff)
@@ -83,7 +84,7 @@ func configSpace(model Model, pasidBits uint8) pci.Space {
 
 	addExpress(&s)
 	if pasidBits > 0 {
-		// PCI §7.8.8: the header, the capability register and the control register, of which software can write the enable.
+		// PCI §7.8.8: header, capability register, and control register with its enable bit.
 		s.Put(pci.ExtCapabilities, 4, 1<<16|pci.ExtCapPASID)
 		s.Put(pci.ExtCapabilities+0x04, 2, uint32(pasidBits)<<8)
 		s.Allow(pci.ExtCapabilities+0x06, 2, 1<<0)
@@ -91,18 +92,19 @@ func configSpace(model Model, pasidBits uint8) pci.Space {
 	return s
 }
 
-// addExpress puts a PCI Express capability (PCI §7.5.3), without which there are neither extended capabilities nor PASIDs.
+// addExpress adds a PCI Express capability (PCI §7.5.3). Extended capabilities, such as PASID, need
+// it.
 func addExpress(s *pci.Space) {
 	body := make([]byte, 0x3a)
-	binary.LittleEndian.PutUint16(body[0x00:], 9<<4|2)      // capability version 2, of a root complex integrated endpoint
+	binary.LittleEndian.PutUint16(body[0x00:], 9<<4|2)      // version 2, integrated endpoint
 	binary.LittleEndian.PutUint32(body[0x02:], 1<<15)       // role-based error reporting
-	binary.LittleEndian.PutUint32(body[0x22:], 1<<22|1<<21) // End-End TLP prefixes, one at most: a PASID is one
+	binary.LittleEndian.PutUint32(body[0x22:], 1<<22|1<<21) // one End-End TLP prefix: a PASID
 	s.AddCapability(pci.CapExpress, pcieAt, body)
-	s.Allow(pcieAt+0x08, 2, 0x70ef) // error reporting, and sizes
+	s.Allow(pcieAt+0x08, 2, 0x70ef) // error reporting and payload sizes
 }
 
-// addStructure puts struct virtio_pci_cap (§4.1.4), and more bytes of zeros behind it: length bytes of BAR 0 from off on are a
-// structure.
+// addStructure adds a struct virtio_pci_cap (§4.1.4) for length bytes of BAR 0 from off on. The
+// capability ends with more bytes of zero.
 func addStructure(s *pci.Space, at uint32, kind byte, off, length uint32, more int) {
 	const size = 16
 	body := make([]byte, size-2+more)

@@ -2,7 +2,8 @@ package virtio
 
 import "encoding/binary"
 
-// registers are those that every transport has, under addresses of its own. A reset clears them.
+// registers are the registers that both transports have, at offsets of their own. A reset clears
+// them.
 type registers struct {
 	deviceFeaturesSel, driverFeaturesSel uint32
 	driverFeatures                       uint64
@@ -13,10 +14,11 @@ type registers struct {
 	status                               uint32
 }
 
-// resetRegisters have the queue as large as it can be (§4.1.4.3); by MMIO the driver has to say so itself.
+// resetRegisters are the values at reset. On PCI the queue size is then the greatest (§4.1.4.3). On
+// MMIO the driver sets it.
 var resetRegisters = registers{queueNum: queueMax}
 
-// register names one of them.
+// register is the name of a register.
 type register uint8
 
 const (
@@ -46,11 +48,11 @@ const (
 	statusDriverOK   = 1 << 2
 	statusFeaturesOK = 1 << 3
 	statusNeedsReset = 1 << 6
-	statusDriver     = 0xbf // what a driver may set: all but DEVICE_NEEDS_RESET
+	statusDriver     = 0xbf // the bits that a driver may set: all except DEVICE_NEEDS_RESET
 )
 
-// transportFeatures are VIRTIO_F_VERSION_1 and VIRTIO_F_ACCESS_PLATFORM. A driver that does not accept both cannot use the
-// device: it would put bare physical addresses where an IOMMU translates.
+// transportFeatures are VIRTIO_F_VERSION_1 and VIRTIO_F_ACCESS_PLATFORM. A driver must accept both:
+// without the latter it would use physical addresses where an IOMMU translates.
 const transportFeatures = 1<<32 | 1<<33
 
 func (d *device) features() uint64 { return d.model.Features() | transportFeatures }
@@ -73,7 +75,7 @@ func (d *device) load(reg register) uint32 {
 		return r.status
 	}
 	if r.queueSel != 0 {
-		return 0 // of a queue that is not there
+		return 0 // no such queue
 	}
 	switch reg {
 	case queueNumMax:
@@ -94,7 +96,7 @@ func (d *device) load(reg register) uint32 {
 	return 0
 }
 
-// store writes a register. The caller holds nothing.
+// store writes a register. The caller holds no lock.
 func (d *device) store(reg register, v uint32) {
 	switch reg {
 	case queueNotify:
@@ -110,7 +112,7 @@ func (d *device) store(reg register, v uint32) {
 	}
 }
 
-// store writes a register that does nothing by itself.
+// store writes a register that has no side effects.
 func (r *registers) store(reg register, v uint32) {
 	switch reg {
 	case deviceFeaturesSel:
@@ -139,7 +141,7 @@ func (r *registers) store(reg register, v uint32) {
 	}
 }
 
-// setStatus takes a step of the initialisation (§3.1.1), or resets.
+// setStatus writes the device status: a step of the initialisation (§3.1.1), or 0 for a reset.
 func (d *device) setStatus(v uint32) {
 	if v == 0 {
 		d.Reset()
@@ -158,7 +160,7 @@ func (d *device) setStatus(v uint32) {
 	d.notify()
 }
 
-// half is the 32-bit half of v that sel selects, 0 beyond.
+// half returns the 32-bit half of v that sel selects, or 0 if sel is greater than 1.
 func half(v uint64, sel uint32) uint32 {
 	if sel > 1 {
 		return 0
@@ -166,14 +168,14 @@ func half(v uint64, sel uint32) uint32 {
 	return uint32(v >> (32 * sel))
 }
 
-// setHalf replaces the half of v that sel selects, if there is one.
+// setHalf replaces the half of v that sel selects. It has no effect if sel is greater than 1.
 func setHalf(v *uint64, sel, to uint32) {
 	if sel <= 1 {
 		*v = *v&^(0xffff_ffff<<(32*sel)) | uint64(to)<<(32*sel)
 	}
 }
 
-// loadConfig reads size bytes of the configuration space, zeros where it ends.
+// loadConfig reads size bytes of the configuration space. Bytes beyond its end are zero.
 func loadConfig(config []byte, off uint64, size int) uint64 {
 	var data [8]byte
 	if off < uint64(len(config)) {

@@ -2,16 +2,16 @@ package virtio
 
 import "io"
 
-// Segment is a piece of memory that a descriptor names. It does not wrap round the address space.
+// Segment is the memory of a descriptor. It does not extend past the end of the address space.
 type Segment struct {
 	Addr uint64
 	Len  uint32
 }
 
-// Segments is one direction of a request: its bytes in order, in pieces.
+// Segments is the readable or the writable part of a request.
 type Segments []Segment
 
-// Size is the number of bytes, up to a queue's worth of 4 GiB pieces.
+// Size returns the number of bytes.
 func (s Segments) Size() (n uint64) {
 	for _, seg := range s {
 		n += uint64(seg.Len)
@@ -19,15 +19,15 @@ func (s Segments) Size() (n uint64) {
 	return n
 }
 
-// stream moves through segments as an io.Reader or io.Writer, or by transfer. It fails at its end rather than come up
-// short: what is built on it asks for what is there.
+// stream accesses segments in order, as an io.Reader or io.Writer, or by transfer. It fails at the
+// end of the segments, and makes no short transfers.
 type stream struct {
 	dma  DMA
 	rest Segments
 	at   uint32 // within the first of rest
 }
 
-// newStream starts at offset skip.
+// newStream returns a stream that starts at offset skip.
 func newStream(dma DMA, s Segments, skip uint64) *stream {
 	for len(s) > 0 && skip >= uint64(s[0].Len) {
 		skip -= uint64(s[0].Len)
@@ -54,7 +54,8 @@ func (s *stream) move(p []byte, access func(p []byte, addr uint64) error) (int, 
 	return done, nil
 }
 
-// take moves on by what lies in one segment, of at most limit bytes, and at least one.
+// take returns the next bytes that lie in one segment, at least one and at most limit, and advances
+// past them.
 func (s *stream) take(limit uint64) (addr uint64, n int, err error) {
 	for len(s.rest) > 0 {
 		seg := s.rest[0]

@@ -7,13 +7,15 @@ import (
 	"gvisor.dev/gvisor/pkg/buffer"
 )
 
-// pieceMax is the most memory that is used at a time. While a piece is mapped, the guest's CMD_SYNC waits for it, and so may
-// a vCPU: for one access to the storage, however large the request. It is also the largest chunk that comes from a pool.
+// pieceMax is the greatest size of a piece, which is mapped for one access to the storage. The
+// guest's CMD_SYNC waits for the mapping, and so may a vCPU. It is also the greatest size of pooled
+// memory.
 const pieceMax = min(sizeMax, soft.MaxMap, buffer.MaxChunkSize)
 
-// transfer has use fill the next n bytes of memory, if write is set, or else take them, in pieces: where they lie, if DMA is a
-// Mapper, and in a copy where that is not to be had. A driver may change what use takes meanwhile: it is data, which
-// nothing is decided by. If it fails, the pieces before have been used.
+// transfer calls use for the next n bytes, piece by piece. With write, use fills the piece, and
+// otherwise reads it. A piece is mapped memory if the DMA is a Mapper, and else a copy. The driver
+// may change mapped memory meanwhile, so that use must not base decisions on it. If transfer fails,
+// earlier pieces have been used.
 func (s *stream) transfer(n uint64, write bool, use func(mem []byte) error) error {
 	for n > 0 {
 		addr, size, err := s.take(min(n, pieceMax))
@@ -36,7 +38,7 @@ func usePiece(dma DMA, addr uint64, size int, write bool, use func(mem []byte) e
 			return useEach(mapping.Segments, use)
 		}
 		if errors.Is(err, soft.ErrFault) {
-			return err // which the guest was told of: a copy would fault, too, and tell it again
+			return err // a copy would fault, too, and report a second event to the guest
 		}
 	}
 	return useCopy(dma, addr, size, write, use)
