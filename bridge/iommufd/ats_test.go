@@ -39,7 +39,8 @@ func atsHost(t *testing.T, k *fakeKernel) (*Host, []bridge.Stream) {
 	return h, streams
 }
 
-// The commands of the batches below: T is a TLBI_NH_VA, C a CFGI_CD_ALL, A and B are ATC_INVs of the two streams.
+// The commands of the batches below: T is a TLBI_NH_VA, C a CFGI_CD_ALL, A and B are ATC_INVs of
+// the two streams.
 var batchCommands = map[rune]smmuv3.Command{
 	'T': {0x12 | 1<<48, 0x7000_1001},
 	'C': {0x06 | 0x100<<32, 0},
@@ -70,8 +71,9 @@ func requestsOf(requests [][]smmuv3.Command) (all []string) {
 	return all
 }
 
-// §4.5.1, §4.7.3: a SYNC completes the TLBI before the ATC_INV. The kernel ends each request with one. T264-SMMU-3: TLBI and
-// CFGI are sent twice, each time with their SYNC; ATC_INV is not affected.
+// §4.5.1, §4.7.3: a SYNC completes the TLBI before the ATC_INV. The kernel ends each request with
+// one. T264-SMMU-3: TLBI and CFGI are sent twice, each time with their SYNC; ATC_INV is not
+// affected.
 func TestInvalidate_SYNC_between_TLBI_and_ATC_INV(t *testing.T) {
 	for _, tt := range []struct {
 		batch           string
@@ -134,7 +136,8 @@ func TestInvalidate_splits_long_batches_by_kind(t *testing.T) {
 	assert.Equal(t, cmds, sent, "in order")
 }
 
-// A batch that fails is an error as a whole, wherever it fails: later requests are not sent, and the next batch starts anew.
+// A batch that fails is an error as a whole, wherever it fails: later requests are not sent, and
+// the next batch starts anew.
 func TestInvalidate_fails_at_every_request_with_every_errno(t *testing.T) {
 	for _, flags := range []uint32{0, uapi.HWInfoErrataRepeatTLBICFGI} {
 		for _, batch := range []string{"T", "A", "TA", "AT", "TATB", "ABTTAC"} {
@@ -184,8 +187,8 @@ func TestInvalidate_fails_if_entry_num_is_not_the_batch(t *testing.T) {
 	}
 }
 
-// §4.5.1, §6.3.9.6: the kernel answers ATC_INV with EIO if the SMMU lacks ATS. It enables ATS only while a stage with
-// EATS = 01 is attached, and invalidates the ATC when it disables ATS.
+// §4.5.1, §6.3.9.6: the kernel answers ATC_INV with EIO if the SMMU lacks ATS. It enables ATS only
+// while a stage with EATS = 01 is attached, and invalidates the ATC when it disables ATS.
 func TestInvalidate_drops_ATC_INV_of_streams_without_ATS(t *testing.T) {
 	inv := []smmuv3.Command{batchCommands['A']}
 	noEATS := translate(0x1000)

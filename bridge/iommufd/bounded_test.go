@@ -17,7 +17,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// These tests hold what a guest, the kernel or a device can make grow: objects, memory, goroutines and requests.
+// These tests hold what a guest, the kernel or a device can make grow: objects, memory, goroutines
+// and requests.
 
 // A guest that keeps changing its STE has one table for each stream.
 func TestBounded_tables_of_changing_STEs(t *testing.T) {
@@ -55,7 +56,8 @@ func TestBounded_rejected_stages(t *testing.T) {
 	}
 }
 
-// If the kernel destroys nothing, each stream leaves one table more when it bypasses or aborts, and none when it translates again.
+// If the kernel destroys nothing, each stream leaves one table more when it bypasses or aborts, and
+// none when it translates again.
 func TestBounded_leftovers_of_many_streams(t *testing.T) {
 	k := newFake(t)
 	h := openFake(t, k, Config{})
@@ -82,7 +84,8 @@ func TestBounded_leftovers_of_many_streams(t *testing.T) {
 	assert.Equal(t, objects+1, k.objectCount(), "all of them are destroyed")
 }
 
-// A stream that is attached and closed again and again leaves nothing, and starts one reader of events.
+// A stream that is attached and closed again and again leaves nothing, and starts one reader of
+// events.
 func TestBounded_attach_and_claim(t *testing.T) {
 	k := newFake(t)
 	h, d, s := attached(t, k)
@@ -135,8 +138,8 @@ func TestBounded_requests_of_a_batch(t *testing.T) {
 	assert.Zero(t, testing.AllocsPerRun(10, func() { _ = h.Invalidate(alternating) }))
 }
 
-// A device that faults without end costs no memory and does not hold up the vCPU: one call delivers as many faults as the kernel's
-// queue holds.
+// A device that faults without end costs no memory and does not hold up the vCPU: one call delivers
+// as many faults as the kernel's queue holds.
 func TestBounded_faults(t *testing.T) {
 	var delivered int
 	r := &eventReader{queue: wildQueue{}, counts: new(counters), claim: &claim{sink: func(smmuv3.Event) { delivered++ }}}
@@ -146,7 +149,8 @@ func TestBounded_faults(t *testing.T) {
 	assert.LessOrEqual(t, testing.AllocsPerRun(10, func() { _ = r.drain() }), once*eventDepth/readRecords)
 }
 
-// Whatever the kernel's queue contains, decoding ends and reports no more events than there are records.
+// Whatever the kernel's queue contains, decoding ends and reports no more events than there are
+// records.
 func TestBounded_decoding(t *testing.T) {
 	for _, p := range [][]byte{
 		slices.Repeat([]byte{0xff}, 64*40),

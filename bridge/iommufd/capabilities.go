@@ -9,12 +9,13 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// fields are the fields of IOMMU_GET_HW_INFO's registers that a VMM may use. The registers are those of
-// the hardware, and the documentation of struct iommu_hw_info_arm_smmuv3 lists the features that the
-// kernel supports in nested translation. Others, such as HTTU and BTM, do not hold for a guest.
+// fields are the fields of IOMMU_GET_HW_INFO's registers that a VMM may use. The registers are
+// those of the hardware, and the documentation of struct iommu_hw_info_arm_smmuv3 lists the
+// features that the kernel supports in nested translation. Others, such as HTTU and BTM, do not
+// hold for a guest.
 //
-// OAS is not in that list. Other VMMs use it as well: nothing else says which values CD.IPS may have,
-// and only the hardware's own table walks depend on it.
+// OAS is not in that list. Other VMMs use it as well: nothing else says which values CD.IPS may
+// have, and only the hardware's own table walks depend on it.
 var fields = []smmuv3.IDField{
 	smmuv3.STLevel, smmuv3.TermModel, smmuv3.TTENDIAN, smmuv3.CD2L, smmuv3.ASID16, smmuv3.TTF,
 	smmuv3.SIDSIZE, smmuv3.SSIDSIZE,
@@ -40,15 +41,15 @@ func (h *hardware) idRegs(ats bool) (smmuv3.IDRegs, error) {
 	for _, f := range fields {
 		ids.Set(f, raw.Get(f))
 	}
-	// The documentation does not list these two. Nested tables need stage 1, and VFIO refuses devices whose
-	// accesses are not coherent.
+	// The documentation does not list these two. Nested tables need stage 1, and VFIO refuses
+	// devices whose accesses are not coherent.
 	ids.Set(smmuv3.S1P, 1)
 	ids.Set(smmuv3.COHACC, 1)
 	// If the hardware can stall, steOf sets S1STALLD.
 	ids.Set(smmuv3.StallModel, smmuv3.StallTerminate)
-	// IDR3.HAD is not in the list either. But every SMMUv3.1 with stage 1 has it (§6.3.4), and the kernel
-	// is not involved: only the hardware reads CD.HAD0 and CD.HAD1. Without HAD the guest's SMMU could
-	// only be an SMMUv3.0.
+	// IDR3.HAD is not in the list either. But every SMMUv3.1 with stage 1 has it (§6.3.4), and the
+	// kernel is not involved: only the hardware reads CD.HAD0 and CD.HAD1. Without HAD the guest's
+	// SMMU could only be an SMMUv3.0.
 	if ids.Version() >= 1 {
 		ids.Set(smmuv3.HAD, 1)
 	}

@@ -59,8 +59,8 @@ func (s *commandSet) executes(c *smmuv3.Command) bool {
 	return s.keep[c.Opcode()][0] != 0 && (c.Opcode() != smmuv3.OpATCInv || c.ATCSize() <= smmuv3.ATCSizeAll)
 }
 
-// physical stores the command for the kernel in p. It invalidates at least what the guest's command c
-// does. ok is false if a host does not execute the command.
+// physical stores the command for the kernel in p. It invalidates at least what the guest's command
+// c does. ok is false if a host does not execute the command.
 func (s *commandSet) physical(p, c *smmuv3.Command) (ok bool) {
 	keep := &s.keep[c.Opcode()]
 	p[0], p[1] = c[0]&keep[0], c[1]&keep[1]
@@ -74,8 +74,8 @@ func (s *commandSet) physical(p, c *smmuv3.Command) (ok bool) {
 	return s.executes(c)
 }
 
-// addSpan adds the range and level of c to p (§4.4.1.1). c has a TG other than 0, without which they
-// are RES0. Without IDR3.RIL, TG is RES0 as well.
+// addSpan adds the range and level of c to p (§4.4.1.1). c has a TG other than 0, without which
+// they are RES0. Without IDR3.RIL, TG is RES0 as well.
 func (s *commandSet) addSpan(p, c *smmuv3.Command) {
 	span := s.span
 	// Level 1 of a 16 KiB granule has blocks only with IDR5.DS. Otherwise TTL = 1 is reserved and

@@ -77,8 +77,8 @@ func (d *Device) bind() (err error) {
 	return nil
 }
 
-// checkGroup refuses a device that shares its IOMMU group. The kernel attaches whole groups, and would
-// only refuse the device when the guest configures its first table.
+// checkGroup refuses a device that shares its IOMMU group. The kernel attaches whole groups, and
+// would only refuse the device when the guest configures its first table.
 func (d *Device) checkGroup() error {
 	if d.host.closed {
 		return bridge.ErrClosed
@@ -125,8 +125,8 @@ func (d *Device) fit(hw hardware) error {
 	if ids != h.nest.ids || hw.stalls() != h.nest.stalls || hw.repeats() != h.nest.repeats {
 		return fmt.Errorf("%w: its SMMU has IDR0 to IDR5 %08x, that of earlier devices %08x", ErrDiffers, hw.regs.IDR, h.nest.regs)
 	}
-	// Two SMMUs can have the same registers. The kernel refuses a table for a device that is not behind
-	// the vIOMMU's SMMU.
+	// Two SMMUs can have the same registers. The kernel refuses a table for a device that is not
+	// behind the vIOMMU's SMMU.
 	probe, err := h.k.allocNested(d.id, h.nest.viommu, steAbort)
 	if errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("%w: it is behind another physical SMMU: %w", ErrDiffers, err)
@@ -135,8 +135,8 @@ func (d *Device) fit(hw hardware) error {
 	return err
 }
 
-// newVDevice gives the device a vDEVICE with the StreamID. A vDEVICE that an earlier attempt could not
-// destroy is used again, or destroyed if it is in the way.
+// newVDevice gives the device a vDEVICE with the StreamID. A vDEVICE that an earlier attempt could
+// not destroy is used again, or destroyed if it is in the way.
 func (h *Host) newVDevice(d *Device, sid smmuv3.StreamID) (err error) {
 	if d.vdevice != 0 && d.virtID == sid {
 		return nil
@@ -157,11 +157,12 @@ func (h *Host) newVDevice(d *Device, sid smmuv3.StreamID) (err error) {
 // interrupts, reset. It is valid until Close.
 func (d *Device) FD() int { return d.fd }
 
-// Close unbinds the device. It fails if the device is attached. The caller unmaps the device's regions
-// first, since a mapping keeps the device open.
+// Close unbinds the device. It fails if the device is attached. The caller unmaps the device's
+// regions first, since a mapping keeps the device open.
 //
-// The kernel waits for Close if someone removes the device or binds it to another driver. VFIO reports
-// that by the interrupt VFIO_PCI_REQ_IRQ_INDEX: the VMM then detaches the stream and closes the device.
+// The kernel waits for Close if someone removes the device or binds it to another driver. VFIO
+// reports that by the interrupt VFIO_PCI_REQ_IRQ_INDEX: the VMM then detaches the stream and closes
+// the device.
 func (d *Device) Close() error {
 	d.host.plugging.Lock()
 	defer d.host.plugging.Unlock()

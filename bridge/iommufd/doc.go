@@ -1,6 +1,6 @@
-// Package iommufd is a bridge.Host on Linux. The physical SMMUv3 behind /dev/iommu translates by the
-// guest's stage 1, nested on a stage 2 that maps the guest's memory, for devices that VFIO passes
-// through.
+// Package iommufd is a bridge.Host on Linux. The physical SMMUv3 behind /dev/iommu translates by
+// the guest's stage 1, nested on a stage 2 that maps the guest's memory, for devices that VFIO
+// passes through.
 //
 //	h, err := iommufd.Open(iommufd.Config{})
 //	path, err := iommufd.FindDevice("0000:00:02.0")
@@ -27,13 +27,14 @@
 //
 // The package needs Linux 6.16 or later on 64-bit Arm with CONFIG_IOMMUFD, CONFIG_VFIO_DEVICE_CDEV
 // and CONFIG_ARM_SMMU_V3_IOMMUFD. The SMMU must have both stages. The kernel also requires that a
-// guest cannot bypass the caches: the SMMU has IDR3.FWB, or the IORT declares the root complex CANWBS.
-// On other platforms the package only has MSIBase and MSISize.
+// guest cannot bypass the caches: the SMMU has IDR3.FWB, or the IORT declares the root complex
+// CANWBS. On other platforms the package only has MSIBase and MSISize.
 //
 // # Errors
 //
 // The errors of Open, FindDevice, Host.Add, Host.AddFD, Host.Map, Host.Unmap, Host.Close and
-// Device.Close are complete: package, operation, object, cause, and what to do about it. The methods
-// of bridge.Host and bridge.Stream return the cause only. An error of the kernel matches its errno
-// and, where it has a meaning for the caller, a sentinel of this package or of package bridge.
+// Device.Close are complete: package, operation, object, cause, and what to do about it. The
+// methods of bridge.Host and bridge.Stream return the cause only. An error of the kernel matches
+// its errno and, where it has a meaning for the caller, a sentinel of this package or of package
+// bridge.
 package iommufd

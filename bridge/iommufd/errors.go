@@ -16,8 +16,8 @@ var (
 	ErrNoDevice = errors.New("no device has been added")
 	// ErrUnsupported: the kernel, the SMMU or the device lacks a feature, which the error names.
 	ErrUnsupported = errors.New("not supported here")
-	// ErrDiffers: the device is not behind the physical SMMU of earlier devices, or its SMMU has other
-	// capabilities.
+	// ErrDiffers: the device is not behind the physical SMMU of earlier devices, or its SMMU has
+	// other capabilities.
 	ErrDiffers = errors.New("not like the devices before it")
 )
 

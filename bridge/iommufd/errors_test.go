@@ -64,7 +64,7 @@ func TestErrors_of_an_embedders_calls_are_complete(t *testing.T) {
 		}, "iommufd: unmap slot at 0x40000000: " + guestmem.ErrNoSlot.Error()},
 		{"Close", func(t *testing.T, k *fakeKernel) error {
 			h := openFake(t, k, Config{})
-			k.fail("destroy", 1, unix.EBUSY)
+			k.fail("destroy", 0, unix.EBUSY)
 			return h.Close()
 		}, "iommufd: close: IOMMU_DESTROY: device or resource busy"},
 		{"Close again", func(t *testing.T, k *fakeKernel) error {
@@ -81,7 +81,8 @@ func TestErrors_of_an_embedders_calls_are_complete(t *testing.T) {
 	}
 }
 
-// The methods of bridge.Host and bridge.Stream return the cause only: the device adds package, operation and StreamID.
+// The methods of bridge.Host and bridge.Stream return the cause only: the device adds package,
+// operation and StreamID.
 func TestErrors_of_a_host_are_the_cause(t *testing.T) {
 	refusal := bridge.ErrRejected.Error() + ": "
 	for _, tt := range []struct {

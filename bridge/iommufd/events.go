@@ -141,14 +141,14 @@ func (r *eventReader) deliver(p []byte) {
 	r.counts.lost.Add(lost)
 }
 
-// decoder decodes the contents of a vEVENTQ: headers with sequence numbers, each followed by an event
-// record unless the header reports lost events.
+// decoder decodes the contents of a vEVENTQ: headers with sequence numbers, each followed by an
+// event record unless the header reports lost events.
 type decoder struct {
 	next uint32 // the next sequence number
 }
 
-// decode calls emit for each record. It returns the number of missing events, which follows from the
-// sequence numbers.
+// decode calls emit for each record. It returns the number of missing events, which follows from
+// the sequence numbers.
 func (d *decoder) decode(p []byte, emit func(smmuv3.Event)) (lost uint64) {
 	for len(p) >= headerSize {
 		flags, sequence := binary.NativeEndian.Uint32(p), binary.NativeEndian.Uint32(p[4:])

@@ -75,8 +75,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// The words are literals by §7.3: type 7:0, SSV 11, SSID 31:12, SID 63:32; PnU 97, InD 98, RnW 99, NSIPA 102, S2 103,
-// CLASS 105:104; InputAddr 191:128; IPA or FetchAddr in the last double-word.
+// The words are literals by §7.3: type 7:0, SSV 11, SSID 31:12, SID 63:32; PnU 97, InD 98, RnW 99,
+// NSIPA 102, S2 103, CLASS 105:104; InputAddr 191:128; IPA or FetchAddr in the last double-word.
 func TestGuestView(t *testing.T) {
 	const (
 		sid   = 0x1234 << 32
@@ -172,8 +172,8 @@ func TestEvents_are_read_again_after_an_error(t *testing.T) {
 	})
 }
 
-// §4.7.3: the faults of DMA that a SYNC waits for are reported before it completes. The reader goroutine is deaf here, so
-// the calls themselves deliver.
+// §4.7.3: the faults of DMA that a SYNC waits for are reported before it completes. The reader
+// goroutine is deaf here, so the calls themselves deliver.
 func TestEvents_reach_the_sink_before_the_call_returns(t *testing.T) {
 	fault := func(i uint64) smmuv3.Event { return smmuv3.Event{0x0000_0100_0000_0010, 2 << 40, i << 12, 0} }
 	for name, call := range map[string]func(h *Host, s bridge.Stream) error{

@@ -18,8 +18,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// fakeKernel imitates iommufd: objects that use each other, devices, and answers that a test can replace. Like the kernel it
-// refuses to destroy an object in use, to attach a table that translates without a vDEVICE, and commands with reserved bits.
+// fakeKernel imitates iommufd: objects that use each other, devices, and answers that a test can
+// replace. Like the kernel it refuses to destroy an object in use, to attach a table that
+// translates without a vDEVICE, and commands with reserved bits.
 type fakeKernel struct {
 	t  *testing.T
 	mu sync.Mutex
@@ -35,13 +36,14 @@ type fakeKernel struct {
 	devices  map[int]*object // by descriptor
 	maps     map[uint64]uint64
 	commands [][]smmuv3.Command // of each request
-	// handled returns the entry_num of a request that succeeds, by the length of commands; nil for the true one.
+	// handled returns the entry_num of a request that succeeds, by the length of commands; nil for
+	// the true one.
 	handled func(request int, n uint32) uint32
 	log     []string // changes in order
 	events  *fakeQueue
 
-	// spoil is called before each request with its name and number, which counts the requests of this name. Its error is
-	// the answer.
+	// spoil is called before each request with its name and number, which counts the requests of
+	// this name. Its error is the answer.
 	spoil func(name string, nth int) error
 	count map[string]int
 	// onMissing is called if an object is destroyed that is not there.
@@ -408,8 +410,9 @@ func (k *fakeKernel) ioctl(fd int, request uintptr, p unsafe.Pointer) error {
 	return unix.ENOTTY
 }
 
-// accepts reports whether the kernel issues the command, as the newest kernels decide it: no unknown StreamID, no
-// reserved bit, and no combination of fields that would be CERROR_ILL on this SMMU. Bits are those of §4.3 to §4.5.
+// accepts reports whether the kernel issues the command, as the newest kernels decide it: no
+// unknown StreamID, no reserved bit, and no combination of fields that would be CERROR_ILL on this
+// SMMU. Bits are those of §4.3 to §4.5.
 func (k *fakeKernel) accepts(smmu *uapi.HWInfoARMSMMUv3, c smmuv3.Command) bool {
 	const (
 		vmid, sid, ssid, scale5 = 0xffff << 32, 0xffff_ffff << 32, 0xf_ffff << 12, 1 << 25

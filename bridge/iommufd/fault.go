@@ -4,8 +4,8 @@ package iommufd
 
 import "github.com/go-vsmmu/vsmmuv3/smmuv3"
 
-// guestView converts a record of the physical SMMU to one of an SMMU with stage 1 only. ok is false for
-// a fault that does not concern the guest.
+// guestView converts a record of the physical SMMU to one of an SMMU with stage 1 only. ok is false
+// for a fault that does not concern the guest.
 func guestView(e smmuv3.Event) (_ smmuv3.Event, ok bool) {
 	switch e.Type() {
 	case smmuv3.CBadSTE, smmuv3.FStreamDisabled, smmuv3.CBadSubstreamID, smmuv3.CBadCD:
@@ -20,14 +20,14 @@ func guestView(e smmuv3.Event) (_ smmuv3.Event, ok bool) {
 		e[3] = 0 // IPA is RES0 without stage 2
 		return e, true
 	}
-	// The rest concerns the host or is unknown. The FetchAddr of an external abort, for example, is a
-	// physical address (§7.3.10, §7.3.12).
+	// The rest concerns the host or is unknown. The FetchAddr of an external abort, for example, is
+	// a physical address (§7.3.10, §7.3.12).
 	return e, false
 }
 
-// stage1Of converts a fault of stage 2: the guest's memory does not exist at the address. An SMMU without
-// stage 2 reports an external abort if it fetches a CD or a translation table there (notes of §7.3.10 and
-// §7.3.12).
+// stage1Of converts a fault of stage 2: the guest's memory does not exist at the address. An SMMU
+// without stage 2 reports an external abort if it fetches a CD or a translation table there (notes
+// of §7.3.10 and §7.3.12).
 func stage1Of(e smmuv3.Event) (_ smmuv3.Event, ok bool) {
 	var abort smmuv3.Event
 	switch e.Class() {
@@ -38,7 +38,8 @@ func stage1Of(e smmuv3.Event) (_ smmuv3.Event, ok bool) {
 		// FetchAddr is the IPA, which has the same place in the record.
 		abort = smmuv3.NewFWalkEABT(e.StreamID(), access, smmuv3.StageFault{Class: smmuv3.ClassTT}, e.FetchAddr(), 0)
 	default:
-		// The device's own access leaves the guest's SMMU and aborts behind it, where no SMMU reports it.
+		// The device's own access leaves the guest's SMMU and aborts behind it, where no SMMU
+		// reports it.
 		return e, false
 	}
 	if e.SSV() {

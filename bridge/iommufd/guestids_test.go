@@ -13,8 +13,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// bigSMMU makes the SMMU of dev0 and dev1 one with every feature on which commands depend: ATS, ASID16, CD2L, SSIDSIZE 20, RIL
-// and DS.
+// bigSMMU makes the SMMU of dev0 and dev1 one with every feature on which commands depend: ATS,
+// ASID16, CD2L, SSIDSIZE 20, RIL and DS.
 func bigSMMU(k *fakeKernel) {
 	r := k.smmus[dev0]
 	r.IDR[0] |= 1<<10 | 1<<12 | 1<<19
@@ -23,8 +23,8 @@ func bigSMMU(k *fakeKernel) {
 	r.IDR[5] |= 1 << 7
 }
 
-// shownHost returns a host on bigSMMU for a guest that was shown the Capabilities changed by edit, with stream 0x100 bound to
-// atsStage, or to one without EATS if the guest was not shown ATS.
+// shownHost returns a host on bigSMMU for a guest that was shown the Capabilities changed by edit,
+// with stream 0x100 bound to atsStage, or to one without EATS if the guest was not shown ATS.
 func shownHost(t *testing.T, k *fakeKernel, edit func(ids *smmuv3.IDRegs)) *Host {
 	t.Helper()
 	bigSMMU(k)
@@ -48,9 +48,9 @@ func shownHost(t *testing.T, k *fakeKernel, edit func(ids *smmuv3.IDRegs)) *Host
 	return h
 }
 
-// A field means what it means on an SMMU with the guest's ID registers. The physical SMMU has all features and would read it
-// otherwise. Fields are those of §4.3.3, §4.4.1.1, §4.4.2 and §4.5.1: ASID 63:48, SCALE 25:20, NUM 16:12; Address 127:76, TG 75:74,
-// TTL 73:72, Leaf 64.
+// A field means what it means on an SMMU with the guest's ID registers. The physical SMMU has all
+// features and would read it otherwise. Fields are those of §4.3.3, §4.4.1.1, §4.4.2 and §4.5.1:
+// ASID 63:48, SCALE 25:20, NUM 16:12; Address 127:76, TG 75:74, TTL 73:72, Leaf 64.
 func TestInvalidate_reads_fields_by_the_guests_IDs(t *testing.T) {
 	type c = smmuv3.Command
 	const (
@@ -126,8 +126,8 @@ func lacking(ids *smmuv3.IDRegs, f smmuv3.IDField) [6]uint32 {
 	return r
 }
 
-// Whatever bits a guest sets, and whatever it was shown: no reserved bit and no reserved combination reaches the kernel, which
-// answers those with EIO.
+// Whatever bits a guest sets, and whatever it was shown: no reserved bit and no reserved
+// combination reaches the kernel, which answers those with EIO.
 func TestInvalidate_sends_no_reserved_field(t *testing.T) {
 	fields := []smmuv3.IDField{smmuv3.ASID16, smmuv3.SSIDSIZE, smmuv3.RIL, smmuv3.DS}
 	for lacks := range 1 << len(fields) {

@@ -20,9 +20,9 @@ const DefaultPath = "/dev/iommu"
 type Config struct {
 	// Path is the device node of iommufd. It defaults to DefaultPath.
 	Path string
-	// ATS offers PCIe ATS to the guest if the physical SMMU has IDR0.ATS. Set it if the VMM shows the
-	// guest devices with an ATS capability and forwards writes of its enable bit: the kernel leaves that
-	// to the VMM.
+	// ATS offers PCIe ATS to the guest if the physical SMMU has IDR0.ATS. Set it if the VMM shows
+	// the guest devices with an ATS capability and forwards writes of its enable bit: the kernel
+	// leaves that to the VMM.
 	ATS bool
 }
 
@@ -42,8 +42,8 @@ type Host struct {
 		slots  map[guestmem.GPA]guestmem.Slot
 	}
 
-	// plugging is held while a device is bound or closed. That takes too long for mu, which a vCPU may
-	// wait for. It is locked before mu.
+	// plugging is held while a device is bound or closed. That takes too long for mu, which a vCPU
+	// may wait for. It is locked before mu.
 	plugging sync.Mutex
 
 	// mu guards all following fields.
@@ -89,9 +89,9 @@ func open(cfg Config, sys system) (*Host, error) {
 	return h, nil
 }
 
-// Capabilities implements bridge.Host. It returns those of the first device's SMMU. Before the first
-// Add the error matches ErrNoDevice. Features that the kernel does not support in nested translation
-// are left out.
+// Capabilities implements bridge.Host. It returns those of the first device's SMMU. Before the
+// first Add the error matches ErrNoDevice. Features that the kernel does not support in nested
+// translation are left out.
 //
 // A guest's ID registers never change. If the VMM adds the first device while the guest runs, it
 // chooses the guest's ID registers without it, and vsmmu.Device.Attach checks that the hardware has
@@ -130,9 +130,9 @@ func (h *Host) Events(sink func(smmuv3.Event)) error {
 	return nil
 }
 
-// SetGuestIDs implements bridge.Host. It fails if the registers show ATS, ASID16, CD2L, SSIDSIZE, RIL
-// or DS beyond the Capabilities: the hardware would not execute the guest's commands as the guest
-// means them.
+// SetGuestIDs implements bridge.Host. It fails if the registers show ATS, ASID16, CD2L, SSIDSIZE,
+// RIL or DS beyond the Capabilities: the hardware would not execute the guest's commands as the
+// guest means them.
 func (h *Host) SetGuestIDs(ids smmuv3.IDRegs) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -192,9 +192,9 @@ func (h *Host) attach(sid smmuv3.StreamID, ep bridge.Endpoint) (*stream, error) 
 	return s, nil
 }
 
-// Close destroys everything. The host is closed even if there is an error: the kernel frees the rest
-// when it closes the descriptor. The caller unmaps the devices' regions first, since a mapping keeps
-// the device open. Calls after the first return bridge.ErrClosed.
+// Close destroys everything. The host is closed even if there is an error: the kernel frees the
+// rest when it closes the descriptor. The caller unmaps the devices' regions first, since a mapping
+// keeps the device open. Calls after the first return bridge.ErrClosed.
 func (h *Host) Close() error {
 	h.plugging.Lock()
 	defer h.plugging.Unlock()
@@ -211,9 +211,11 @@ func (h *Host) Close() error {
 	for _, d := range h.devices {
 		_ = h.k.destroy(&d.vdevice) // tried again below
 	}
-	if h.events != nil {
+	switch {
+	case h.events != nil:
 		errs = append(errs, h.events.close())
-		h.nest.events = nil
+	case h.nest != nil:
+		errs = append(errs, h.nest.events.Close())
 	}
 	for _, d := range h.devices {
 		d.closed = true
@@ -223,24 +225,35 @@ func (h *Host) Close() error {
 	for _, s := range h.streams {
 		s.replaceTable(0, 0, vSTE{})
 	}
-	for _, d := range h.devices {
-		errs = append(errs, h.k.destroy(&d.vdevice))
+	errs = append(errs, h.unmapAll())
+	// An object that the kernel refuses to destroy at first may have been in use by a later one.
+	objects := h.objects()
+	for _, object := range objects {
+		_ = h.k.destroy(object)
 	}
-	h.devices = nil
-	errs = append(errs, h.destroyLeftovers())
-	if h.nest != nil {
-		if h.nest.events != nil {
-			errs = append(errs, h.nest.events.Close())
-		}
-		for _, object := range h.nest.objects() {
-			errs = append(errs, h.k.destroy(object))
-		}
+	for _, object := range objects {
+		errs = append(errs, h.k.destroy(object))
 	}
-	errs = append(errs, h.closeMemory(), h.k.sys.close(h.k.fd))
+	h.devices, h.leftovers = nil, nil
+	errs = append(errs, h.k.sys.close(h.k.fd))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("iommufd: close: %w", err)
 	}
 	return nil
+}
+
+// objects returns all objects but devices, users before what they use.
+func (h *Host) objects() (all []*id) {
+	for _, d := range h.devices {
+		all = append(all, &d.vdevice)
+	}
+	for i := range h.leftovers {
+		all = append(all, &h.leftovers[i])
+	}
+	if h.nest != nil {
+		all = append(all, h.nest.objects()...)
+	}
+	return append(all, &h.ioas)
 }
 
 // discard destroys an object that is not in use. If the kernel refuses, the object joins the
@@ -255,15 +268,16 @@ func (h *Host) discard(object id) {
 const maxLeftovers = 16
 
 // destroyLeftovers tries again to destroy the leftovers. It fails if too many remain.
-func (h *Host) destroyLeftovers() error {
-	var errs []error
+func (h *Host) destroyLeftovers() (err error) {
 	h.leftovers = slices.DeleteFunc(h.leftovers, func(object id) bool {
-		err := h.k.destroy(&object)
-		errs = append(errs, err)
-		return err == nil
+		e := h.k.destroy(&object)
+		if e != nil {
+			err = fmt.Errorf("%d objects are left over: %w", len(h.leftovers), e)
+		}
+		return e == nil
 	})
-	if len(h.leftovers) >= maxLeftovers || h.closed {
-		return errors.Join(errs...)
+	if len(h.leftovers) < maxLeftovers {
+		return nil
 	}
-	return nil
+	return err
 }

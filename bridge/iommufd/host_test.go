@@ -158,7 +158,8 @@ func TestClose_destroys_everything(t *testing.T) {
 	assert.ErrorIs(t, h.Close(), bridge.ErrClosed)
 }
 
-// Whichever request fails with whichever errno: Close leaves nothing, and a failed Bind keeps the previous stage.
+// Whichever request fails with whichever errno: Close leaves nothing, and a failed Bind keeps the
+// previous stage.
 func TestClose_after_any_failure(t *testing.T) {
 	names := []string{"open", "ioas", "map", "bind", "hwinfo", "hwpt", "viommu", "vdevice", "veventq", "queue", "attach",
 		"detach", "destroy", "unmap", "invalidate"}
@@ -444,8 +445,8 @@ func TestCapabilities_of_the_lab(t *testing.T) {
 	ids, err := h.idRegs(false)
 	require.NoError(t, err)
 	assert.Equal(t, smmuv3.IDRegs{
-		// TTF AArch64, ASID16, TTENDIAN little, STALL_MODEL terminate, TERM_MODEL, ST_LEVEL two. S1P and COHACC are implied.
-		// S2P and VMID16 belong to the host.
+		// TTF AArch64, ASID16, TTENDIAN little, STALL_MODEL terminate, TERM_MODEL, ST_LEVEL two.
+		// S1P and COHACC are implied. S2P and VMID16 belong to the host.
 		IDR: [6]uint32{
 			1<<1 | 2<<2 | 1<<4 | 1<<12 | 2<<21 | 1<<24 | 1<<26 | 1<<27,
 			16, // SIDSIZE; the virtual device chooses the sizes of queues

@@ -24,9 +24,9 @@ type batch struct {
 }
 
 // Invalidate implements bridge.Host. The commands go to the kernel in order. A request holds up to
-// 2048 commands, and either ATC_INVs or others: the kernel ends each request with a SYNC, and a TLBI
-// must complete before the ATC_INV that follows it (§4.5.1). A hardware erratum makes the host send
-// TLBI and CFGI commands twice.
+// 2048 commands, and either ATC_INVs or others: the kernel ends each request with a SYNC, and a
+// TLBI must complete before the ATC_INV that follows it (§4.5.1). A hardware erratum makes the host
+// send TLBI and CFGI commands twice.
 //
 // Invalidate clears reserved fields and reads the others as an SMMU with the ID registers of
 // SetGuestIDs does. It drops commands without effect: CFGI_CD, CFGI_CD_ALL and ATC_INV for streams
@@ -86,8 +86,8 @@ func notExecuted(c smmuv3.Command) error {
 	return fmt.Errorf("%v is not a command a host executes", c.Opcode())
 }
 
-// hasEffect reports whether the command can invalidate something. The kernel answers a command for an
-// unknown StreamID with an error, but the architecture lets it have no effect (§4.1.7).
+// hasEffect reports whether the command can invalidate something. The kernel answers a command for
+// an unknown StreamID with an error, but the architecture lets it have no effect (§4.1.7).
 func (h *Host) hasEffect(c *smmuv3.Command) bool {
 	switch c.Opcode() {
 	case smmuv3.OpCfgiCD, smmuv3.OpCfgiCDAll:
@@ -107,8 +107,8 @@ func (h *Host) hasEffect(c *smmuv3.Command) bool {
 	return true
 }
 
-// catchUp invalidates all translations if TLBIs were dropped while stage 1 translated for no stream.
-// A change of the STE keeps translations (§4.3.1), and the guest keeps its VMID.
+// catchUp invalidates all translations if TLBIs were dropped while stage 1 translated for no
+// stream. A change of the STE keeps translations (§4.3.1), and the guest keeps its VMID.
 func (h *Host) catchUp() error {
 	if !h.missed {
 		return nil

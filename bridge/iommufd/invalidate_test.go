@@ -13,8 +13,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// The kernel answers reserved bits of a command with EIO. The host clears them. Fields are those of §4.3 to
-// §4.5.
+// The kernel answers reserved bits of a command with EIO. The host clears them. Fields are those of
+// §4.3 to §4.5.
 func TestInvalidate_clears_reserved_bits(t *testing.T) {
 	type c = smmuv3.Command
 	const ones, high = ^uint64(0), ^uint64(0xff) // all bits; all bits but the opcode's
@@ -115,8 +115,8 @@ func TestInvalidate_sends_one_request_for_a_batch(t *testing.T) {
 	assert.Empty(t, k.commands)
 }
 
-// The kernel converts commands in order and issues them in blocks of 63. After an error its count of handled commands
-// is not the number of executed ones, so the batch fails as a whole.
+// The kernel converts commands in order and issues them in blocks of 63. After an error its count
+// of handled commands is not the number of executed ones, so the batch fails as a whole.
 func TestInvalidate_error_concerns_the_whole_batch(t *testing.T) {
 	for _, errno := range []unix.Errno{unix.EIO, unix.EAGAIN, unix.EBUSY, unix.ENODEV, unix.EOPNOTSUPP, unix.ENOMEM, unix.ETIMEDOUT} {
 		k := newFake(t)
@@ -138,8 +138,8 @@ func TestInvalidate_drops_commands_for_other_streams(t *testing.T) {
 	assert.Equal(t, [][]smmuv3.Command{{smmuv3.NewCfgiCDAll(0x100)}}, k.commands, "ATS is not offered")
 }
 
-// TLBIs for emulated devices cost the kernel nothing while stage 1 translates for no stream of this host. The host
-// invalidates everything before it translates for one again.
+// TLBIs for emulated devices cost the kernel nothing while stage 1 translates for no stream of this
+// host. The host invalidates everything before it translates for one again.
 func TestInvalidate_drops_TLBI_while_no_stream_translates(t *testing.T) {
 	k := newFake(t)
 	h, _, s := attached(t, k)

@@ -38,8 +38,8 @@ func (k *kernel) created(object uint32, err error) (id, error) {
 	return id(object), nil
 }
 
-// destroy destroys the object and sets its id to 0. If the kernel refuses, the id stays. There is nothing
-// to do if it is 0.
+// destroy destroys the object and sets its id to 0. If the kernel refuses, the id stays. There is
+// nothing to do if it is 0.
 func (k *kernel) destroy(object *id) error {
 	if *object == 0 {
 		return nil
@@ -177,7 +177,8 @@ func (k *kernel) allocVEventQ(viommu id, depth uint32) (queue id, fd int, err er
 	return queue, int(arg.OutFD), err
 }
 
-// attach attaches a device to a table. It replaces the table that the device is attached to, if any.
+// attach attaches a device to a table. It replaces the table that the device is attached to, if
+// any.
 func (k *kernel) attach(device int, table id) error {
 	arg := uapi.AttachIOMMUFDPT{ArgSz: uapi.SizeOf[uapi.AttachIOMMUFDPT](), PTID: uint32(table)}
 	return k.call(opAttach, device, uapi.VFIODeviceAttachIOMMUFDPT, unsafe.Pointer(&arg))

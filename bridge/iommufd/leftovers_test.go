@@ -36,8 +36,8 @@ func (k *fakeKernel) objectCount() int {
 	return len(k.objects)
 }
 
-// A vDEVICE that could neither be attached nor destroyed is kept. The kernel allows one for each device, so the device would be
-// lost otherwise.
+// A vDEVICE that could neither be attached nor destroyed is kept. The kernel allows one for each
+// device, so the device would be lost otherwise.
 func TestAttach_fails_and_keeps_the_vDEVICE(t *testing.T) {
 	setup := func(t *testing.T) (*fakeKernel, *Host, *Device, func()) {
 		k := newFake(t)
@@ -157,8 +157,8 @@ func TestAttach_fails_and_nothing_grows(t *testing.T) {
 	assert.Zero(t, h.Stats().Objects)
 }
 
-// Whichever of the shared objects cannot be created, and whichever cannot be destroyed then: they are kept, and the next Add
-// destroys them.
+// Whichever of the shared objects cannot be created, and whichever cannot be destroyed then: they
+// are kept, and the next Add destroys them.
 func TestAdd_fails_and_keeps_what_it_cannot_destroy(t *testing.T) {
 	for _, tt := range []struct {
 		request string
@@ -204,7 +204,8 @@ func TestAdd_fails_and_keeps_what_it_cannot_destroy(t *testing.T) {
 	}
 }
 
-// A host whose kernel never destroys anything does not take more and more of it, whatever the VMM tries.
+// A host whose kernel never destroys anything does not take more and more of it, whatever the VMM
+// tries.
 func TestAdd_fails_and_nothing_grows(t *testing.T) {
 	k := newFake(t)
 	h := openFake(t, k, Config{})
@@ -243,10 +244,10 @@ func TestAdd_of_later_devices_and_nothing_grows(t *testing.T) {
 	assert.Zero(t, h.Stats().Objects)
 }
 
-// Every object is destroyed once, in whichever order the kernel refuses and obeys: iommufd gives its numbers out again, so a second
-// destruction could hit another's object.
+// Every object is destroyed once, in whichever order the kernel refuses and obeys: iommufd gives
+// its numbers out again, so a second destruction could hit another's object.
 func TestDestroy_never_twice(t *testing.T) {
-	for period := 2; period <= 7; period++ {
+	for period := 2; period <= 7; period++ { // every period-th destruction works
 		k := newFake(t)
 		destroys := 0
 		k.spoil = func(name string, _ int) error {
@@ -270,7 +271,8 @@ func TestDestroy_never_twice(t *testing.T) {
 	}
 }
 
-// A table that replaced another is in use even if the kernel does not destroy the other. Each stage that translates tries again.
+// A table that replaced another is in use even if the kernel does not destroy the other. Each stage
+// that translates tries again.
 func TestBind_destroys_leftover_tables(t *testing.T) {
 	k := newFake(t)
 	h, _, s := attached(t, k)
@@ -305,4 +307,33 @@ func TestStreamClose_keeps_the_vDEVICE(t *testing.T) {
 	require.NoError(t, d.Close())
 	require.NoError(t, h.Close())
 	k.assertEmpty()
+}
+
+// Host.Close destroys an object that the kernel refuses to destroy once, whichever it is.
+func TestClose_destroys_again_what_the_kernel_refused(t *testing.T) {
+	const objects = 10 // vDEVICE, leftover table, table, bypass, abort, vEVENTQ, vIOMMU, parent, IOAS; one more
+	for nth := 1; nth <= objects; nth++ {
+		k := newFake(t)
+		h, _, s := attached(t, k)
+		require.NoError(t, s.Bind(translate(0x1000)))
+		k.fail("destroy", 1, unix.EBUSY)
+		require.NoError(t, s.Bind(translate(0x2000)))
+		require.Len(t, h.leftovers, 1)
+		k.fail("destroy", nth, unix.EBUSY)
+		require.NoError(t, h.Close(), "destruction %d", nth)
+		assert.Zero(t, h.Stats().Objects)
+		k.assertEmpty()
+	}
+}
+
+// What the kernel never destroys it frees with the descriptor. The host is closed all the same.
+func TestClose_ends_with_an_error(t *testing.T) {
+	k := newFake(t)
+	h, d, s := attached(t, k)
+	k.fail("destroy", 0, unix.EBUSY)
+	assert.ErrorIs(t, h.Close(), unix.EBUSY)
+	assert.Empty(t, k.fds)
+	assert.ErrorIs(t, h.Close(), bridge.ErrClosed)
+	assert.ErrorIs(t, d.Close(), bridge.ErrClosed)
+	assert.ErrorIs(t, s.Close(), bridge.ErrClosed)
 }

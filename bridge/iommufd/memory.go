@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Map makes a slot of the guest's memory accessible to devices, at its GPA. The kernel pins the memory.
-// GPA, host address and size must be multiples of the page size. The kernel reserves some addresses,
-// such as those from MSIBase on, and a slot must not overlap them.
+// Map makes a slot of the guest's memory accessible to devices, at its GPA. The kernel pins the
+// memory. GPA, host address and size must be multiples of the page size. The kernel reserves some
+// addresses, such as those from MSIBase on, and a slot must not overlap them.
 //
 // Call Map along with guestmem.Slots.Add, and Unmap before guestmem.Slots.Remove.
 func (h *Host) Map(s guestmem.Slot) error {
@@ -70,8 +70,8 @@ func (h *Host) unmap(gpa guestmem.GPA) error {
 	return nil
 }
 
-// closeMemory unmaps all slots and destroys the IOAS, which nothing else uses.
-func (h *Host) closeMemory() error {
+// unmapAll unmaps all slots. Map and Unmap fail from then on.
+func (h *Host) unmapAll() error {
 	h.memory.Lock()
 	defer h.memory.Unlock()
 	h.memory.closed = true
@@ -79,5 +79,5 @@ func (h *Host) closeMemory() error {
 	for _, gpa := range slices.Sorted(maps.Keys(h.memory.slots)) {
 		errs = append(errs, h.unmap(gpa))
 	}
-	return errors.Join(append(errs, h.k.destroy(&h.ioas))...)
+	return errors.Join(errs...)
 }

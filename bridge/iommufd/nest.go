@@ -8,13 +8,13 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// eventDepth is the number of events that the kernel keeps until they are read. A device that faults
-// faster loses events.
+// eventDepth is the number of events that the kernel keeps until they are read. A device that
+// faults faster loses events.
 const eventDepth = 1024
 
-// nest holds the kernel objects that all devices of a host share. The first device creates it, and it
-// stays until the host is closed: a device that comes after the last one has left must have what the
-// guest was shown.
+// nest holds the kernel objects that all devices of a host share. The first device creates it, and
+// it stays until the host is closed: a device that comes after the last one has left must have what
+// the guest was shown.
 type nest struct {
 	ids     smmuv3.IDRegs // Capabilities
 	stalls  bool          // the hardware can stall

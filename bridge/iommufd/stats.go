@@ -15,8 +15,9 @@ type Stats struct {
 	EventsWithheld uint64 // faults that do not concern the guest
 	EventErrors    uint64 // failed reads of the kernel's queue
 
-	// Objects is the current number of objects in the kernel, including those that the kernel refused to
-	// destroy and that the host tries again to destroy. It is 0 after a Close without error.
+	// Objects is the current number of objects in the kernel, including those that the kernel
+	// refused to destroy and that the host tries again to destroy. It is 0 after a Close without
+	// error.
 	Objects int
 }
 

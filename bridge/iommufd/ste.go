@@ -56,8 +56,8 @@ func (v vSTE) eats() smmuv3.EATS {
 func steOf(g bridge.GuestStage, ids *smmuv3.IDRegs, stalls bool) (vSTE, error) {
 	s := g.STE()
 	v := vSTE(s[:2])
-	// The kernel does not check S1CDMax, S1Fmt and S1STALLD. With a bad value the hardware would report
-	// every transaction to the guest as C_BAD_STE.
+	// The kernel does not check S1CDMax, S1Fmt and S1STALLD. With a bad value the hardware would
+	// report every transaction to the guest as C_BAD_STE.
 	switch rule := s.Illegal(ids); {
 	case g.S2VMID != 0:
 		return v, fmt.Errorf("%w: S2VMID is %d but the kernel chooses the VMID", bridge.ErrRejected, g.S2VMID)
@@ -72,9 +72,9 @@ func steOf(g bridge.GuestStage, ids *smmuv3.IDRegs, stalls bool) (vSTE, error) {
 	case v[1]&^allowed[1] != 0:
 		return v, fmt.Errorf("%w: the kernel does not accept the vSTE %#x", bridge.ErrRejected, v)
 	}
-	// The guest was shown a STALL_MODEL without stalls, but it writes CD.S itself. S1STALLD keeps the
-	// hardware from stalling, which PCIe devices must never do (§3.12.1, §3.12.2.3). The bit is illegal
-	// if the hardware cannot stall (§5.2.2).
+	// The guest was shown a STALL_MODEL without stalls, but it writes CD.S itself. S1STALLD keeps
+	// the hardware from stalling, which PCIe devices must never do (§3.12.1, §3.12.2.3). The bit is
+	// illegal if the hardware cannot stall (§5.2.2).
 	if stalls {
 		s.SetS1STALLD(true)
 		v = vSTE(s[:2])

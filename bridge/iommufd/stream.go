@@ -10,22 +10,23 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// stream is an attached device. Bind and Close take the host's lock. The other methods need it held.
+// stream is an attached device. Bind and Close take the host's lock. The other methods need it
+// held.
 type stream struct {
 	host *Host
 	dev  *Device
 	sid  smmuv3.StreamID
 
-	// The table that the device is attached to: one that all streams share, or the stream's own, which
-	// was made from ste. If both are zero, the device is detached and its DMA is blocked.
+	// The table that the device is attached to: one that all streams share, or the stream's own,
+	// which was made from ste. If both are zero, the device is detached and its DMA is blocked.
 	shared id
 	own    id
 	ste    vSTE
 }
 
-// Bind implements bridge.Stream. It rejects a stage that the kernel or the hardware does not accept;
-// the error names the field or holds the errno. If the kernel cannot attach the table that aborts,
-// Bind detaches the device, which also blocks its DMA.
+// Bind implements bridge.Stream. It rejects a stage that the kernel or the hardware does not
+// accept; the error names the field or holds the errno. If the kernel cannot attach the table that
+// aborts, Bind detaches the device, which also blocks its DMA.
 func (s *stream) Bind(g bridge.GuestStage) error {
 	s.host.mu.Lock()
 	defer s.host.mu.Unlock()
@@ -74,9 +75,10 @@ func (s *stream) attachShared(table id) error {
 func (s *stream) translate(ste vSTE) error {
 	k := &s.host.k
 	if s.own != 0 {
-		// If the physical STE does not change, the kernel does not invalidate anything, and cached CDs
-		// stay. Two stages may differ only in EATS, for example, which the kernel may ignore. The old and
-		// the new stage have the same CD table then, so CDs cached after this command are current.
+		// If the physical STE does not change, the kernel does not invalidate anything, and cached
+		// CDs stay. Two stages may differ only in EATS, for example, which the kernel may ignore.
+		// The old and the new stage have the same CD table then, so CDs cached after this command
+		// are current.
 		if err := s.host.send(smmuv3.NewCfgiCDAll(s.sid)); err != nil {
 			return err
 		}
@@ -131,8 +133,8 @@ func (s *stream) detach() error {
 }
 
 // Close implements bridge.Stream. The device stays bound with its DMA blocked, and can be attached
-// again. After an error the StreamID is still in use and Close can be called again; a device that the
-// kernel cannot detach aborts if possible.
+// again. After an error the StreamID is still in use and Close can be called again; a device that
+// the kernel cannot detach aborts if possible.
 func (s *stream) Close() error {
 	s.host.mu.Lock()
 	defer s.host.mu.Unlock()

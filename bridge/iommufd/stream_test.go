@@ -26,8 +26,8 @@ func wide() *smmuv3.IDRegs {
 	return ids
 }
 
-// The words are literals by §5.2: V 0, Config 3:1, S1Fmt 5:4, S1ContextPtr 55:6, S1CDMax 63:59; S1DSS 65:64,
-// S1CIR 67:66, S1COR 69:68, S1CSH 71:70, S1STALLD 91, EATS 93:92.
+// The words are literals by §5.2: V 0, Config 3:1, S1Fmt 5:4, S1ContextPtr 55:6, S1CDMax 63:59;
+// S1DSS 65:64, S1CIR 67:66, S1COR 69:68, S1CSH 71:70, S1STALLD 91, EATS 93:92.
 func TestVSTE_5_2(t *testing.T) {
 	for _, tt := range []struct {
 		name  string

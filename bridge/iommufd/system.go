@@ -68,8 +68,8 @@ type queueFile struct {
 	raw syscall.RawConn
 }
 
-// Wait implements queue. It polls the descriptor itself, since another goroutine may have emptied the
-// queue after the runtime's poller was notified.
+// Wait implements queue. It polls the descriptor itself, since another goroutine may have emptied
+// the queue after the runtime's poller was notified.
 func (q *queueFile) Wait() error {
 	return q.raw.Read(func(fd uintptr) (ready bool) {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
@@ -77,7 +77,8 @@ func (q *queueFile) Wait() error {
 	})
 }
 
-// Read implements queue. os.File.Read would wait, and would treat an empty queue as the end of the file.
+// Read implements queue. os.File.Read would wait, and would treat an empty queue as the end of the
+// file.
 func (q *queueFile) Read(p []byte) (n int, err error) {
 	closed := q.raw.Control(func(fd uintptr) {
 		for {

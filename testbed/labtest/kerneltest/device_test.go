@@ -23,8 +23,8 @@ type noWires struct{}
 func (noWires) Pulse(vsmmu.Line) error               { return nil }
 func (noWires) SignalMSI(guestmem.GPA, uint32) error { return nil }
 
-// guestDriver drives a virtual device by its registers and memory, as a guest does. It writes the stream
-// table, queues, CD and translation tables as words of the specification.
+// guestDriver drives a virtual device by its registers and memory, as a guest does. It writes the
+// stream table, queues, CD and translation tables as words of the specification.
 type guestDriver struct {
 	*kernelRig
 	smmu  *vsmmu.Device
@@ -59,7 +59,8 @@ func (g *guestDriver) tables() {
 	g.put(ttb+2*8, uint64(ttb)+0x1000|3)
 	g.put(ttb+0x1000, uint64(ttb)+0x2000|3)
 	g.leaf(pageA)
-	// T0SZ 25, TG0 4 KiB, write-back, inner shareable, EPD1, V, IPS 44 bits, AA64, R, A, ASID 1; TTB0; MAIR.
+	// T0SZ 25, TG0 4 KiB, write-back, inner shareable, EPD1, V, IPS 44 bits, AA64, R, A, ASID 1;
+	// TTB0; MAIR.
 	g.put(cdAt, 25|1<<8|1<<10|3<<12|1<<30|1<<31|4<<32|1<<41|1<<45|1<<46|1<<48, uint64(ttb), 0, 0xff)
 }
 
@@ -154,8 +155,8 @@ func (g *guestDriver) faults() smmuv3.Event {
 	return e
 }
 
-// A guest's driver configures the device, DMA follows the guest's tables, and a fault comes back as an
-// event.
+// A guest's driver configures the device, DMA follows the guest's tables, and a fault comes back as
+// an event.
 func TestKernelWholeDevice(t *testing.T) {
 	g := newGuestDriver(t)
 	assert.False(t, g.reaches(pageA), "SMMUEN = 0 bypasses, and there is no memory at this address")

@@ -28,7 +28,8 @@ var bypass = bridge.GuestStage{Disposition: bridge.Bypass}
 
 const sid smmuv3.StreamID = 0x1234
 
-// beyondQEMU are the tests of the suite that fail on the SMMU of QEMU 10.0 with any driver, and why.
+// beyondQEMU are the tests of the suite that fail on the SMMU of QEMU 10.0 with any driver, and
+// why.
 var beyondQEMU = map[string]string{
 	"Granules/16KiB":         "it reads a table as contiguous memory behind stage 2, whose pages have 4 KiB here",
 	"Granules/64KiB":         "it reads a table as contiguous memory behind stage 2, whose pages have 4 KiB here",
@@ -45,8 +46,8 @@ func TestKernelConformance(t *testing.T) {
 	})
 }
 
-// The kernel accepts every layout of a CD table that the host's Capabilities allow. The host rejects the
-// others.
+// The kernel accepts every layout of a CD table that the host's Capabilities allow. The host
+// rejects the others.
 func TestKernelTakesWhatTheHostOffers(t *testing.T) {
 	r := newKernelRig(t)
 	caps, err := r.host.Capabilities()
@@ -154,8 +155,8 @@ func TestKernelMemoryFollowsSlots(t *testing.T) {
 	t.Log(err)
 }
 
-// The fetch of a CD outside the guest's memory aborts. If the guest gets an event, it has no address of
-// the host.
+// The fetch of a CD outside the guest's memory aborts. If the guest gets an event, it has no
+// address of the host.
 func TestKernelCDOutsideMemory(t *testing.T) {
 	r := newKernelRig(t)
 	events := make(chan smmuv3.Event, 16)
@@ -175,8 +176,8 @@ func TestKernelCDOutsideMemory(t *testing.T) {
 	}
 }
 
-// The host drops a TLBI while stage 1 translates for no stream. It invalidates everything before the next
-// stream translates.
+// The host drops a TLBI while stage 1 translates for no stream. It invalidates everything before
+// the next stream translates.
 func TestKernelTranslationsOfNobody(t *testing.T) {
 	r := newKernelRig(t)
 	g := &guestDriver{kernelRig: r}
@@ -197,8 +198,8 @@ func TestKernelTranslationsOfNobody(t *testing.T) {
 	assert.Equal(t, before+1, r.host.Stats().Invalidations)
 }
 
-// A device is removed from the machine during DMA. The kernel waits until the host closes it, and other
-// devices are not affected.
+// A device is removed from the machine during DMA. The kernel waits until the host closes it, and
+// other devices are not affected.
 func TestKernelDeviceVanishes(t *testing.T) {
 	r := newKernelRig(t)
 	require.GreaterOrEqual(t, len(r.ends), 2)
@@ -249,7 +250,8 @@ func TestKernelDeviceVanishes(t *testing.T) {
 	assert.NoError(t, err, "the device is back")
 }
 
-// A user without permission gets advice. Root has all permissions, so the thread becomes another user's.
+// A user without permission gets advice. Root has all permissions, so the thread becomes another
+// user's.
 func TestKernelNoPermission(t *testing.T) {
 	newKernelRig(t) // skips the test outside the lab
 	runtime.LockOSThread()

@@ -23,8 +23,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
 )
 
-// TestMain turns the test binary into the init of a lab machine if it is started as one. The tests run
-// there, on the machine's kernel, and skip anywhere else.
+// TestMain turns the test binary into the init of a lab machine if it is started as one. The tests
+// run there, on the machine's kernel, and skip anywhere else.
 func TestMain(m *testing.M) {
 	machine.Main(func(here *machine.Machine) int {
 		lab = here
@@ -44,10 +44,11 @@ const (
 
 // kernelRig is a host on the real kernel with edu devices. It shows where their DMA lands.
 //
-// Only the DMA engine reaches a device's buffer. So each buffer holds a unique pattern. The rig searches
-// memory for the pattern to find where a write landed, and puts the suite's bytes there. After a read it
-// makes the device write the bytes back to the address of the read. If the device may not write there,
-// the rig binds the stream to bypass and makes the device write to the scratch page.
+// Only the DMA engine reaches a device's buffer. So each buffer holds a unique pattern. The rig
+// searches memory for the pattern to find where a write landed, and puts the suite's bytes there.
+// After a read it makes the device write the bytes back to the address of the read. If the device
+// may not write there, the rig binds the stream to bypass and makes the device write to the scratch
+// page.
 type kernelRig struct {
 	*guestmem.Slots
 	t       *testing.T
@@ -167,8 +168,8 @@ func (r *kernelRig) landed(d *eduDevice, n int) int {
 	return bytes.Index(r.ram[:r.used.Load()], d.pattern[:n])
 }
 
-// WriteAt implements guestmem.Memory. The suite zeroes each page that it allocates, from the start of ram
-// on. So landed only searches up to the highest address written.
+// WriteAt implements guestmem.Memory. The suite zeroes each page that it allocates, from the start
+// of ram on. So landed only searches up to the highest address written.
 func (r *kernelRig) WriteAt(p []byte, gpa guestmem.GPA) error {
 	if end := uint64(gpa-ram) + uint64(len(p)); end <= uint64(len(r.ram)) && end > r.used.Load() {
 		r.used.Store(end)
@@ -206,8 +207,8 @@ func (r *kernelRig) read(ep bridge.Endpoint, iova uint64, p []byte) error {
 	return st.Stream.Bind(st.stage)
 }
 
-// settled is a host whose calls return after the rig has finished in-flight DMA, that is, has replaced
-// the pattern with the suite's bytes.
+// settled is a host whose calls return after the rig has finished in-flight DMA, that is, has
+// replaced the pattern with the suite's bytes.
 type settled struct {
 	*iommufd.Host
 	rig     *kernelRig
@@ -260,8 +261,8 @@ func (h *settled) Close() error {
 	return h.settle(true, h.Host.Close())
 }
 
-// settle waits for in-flight DMA after a call that returned err. If the call invalidates something, DMA
-// that lands after the call is an error. Writes whose pattern is in memory landed before.
+// settle waits for in-flight DMA after a call that returned err. If the call invalidates something,
+// DMA that lands after the call is an error. Writes whose pattern is in memory landed before.
 func (h *settled) settle(invalidates bool, err error) error {
 	h.mu.Lock()
 	allowed := h.arrived

@@ -101,8 +101,8 @@ const (
 	HWInfoTypeARMSMMUv3 = 2 // Data is an HWInfoARMSMMUv3
 )
 
-// HWCapPCIATSNotSupported is a bit of HWInfo.OutCapabilities, from enum iommufd_hw_capabilities. Kernels
-// before 7.1 never set it.
+// HWCapPCIATSNotSupported is a bit of HWInfo.OutCapabilities, from enum iommufd_hw_capabilities.
+// Kernels before 7.1 never set it.
 const HWCapPCIATSNotSupported = 1 << 3
 
 // HWInfo mirrors struct iommu_hw_info of linux/iommufd.h.
@@ -119,8 +119,8 @@ type HWInfo struct {
 	OutCapabilities uint64
 }
 
-// HWInfoErrataRepeatTLBICFGI is a flag of HWInfoARMSMMUv3, from Linux 7.3 on: TLBI and CFGI commands, with
-// the SYNC after them, must be issued twice.
+// HWInfoErrataRepeatTLBICFGI is a flag of HWInfoARMSMMUv3, from Linux 7.3 on: TLBI and CFGI
+// commands, with the SYNC after them, must be issued twice.
 const HWInfoErrataRepeatTLBICFGI = 1 << 0
 
 // HWInfoARMSMMUv3 mirrors struct iommu_hw_info_arm_smmuv3 of linux/iommufd.h: the hardware's
@@ -134,8 +134,8 @@ type HWInfoARMSMMUv3 struct {
 	AIDR  uint32
 }
 
-// InvalidateDataARMSMMUv3 is the DataType of an HWPTInvalidate whose entries are commands of 16 bytes. It
-// is IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3.
+// InvalidateDataARMSMMUv3 is the DataType of an HWPTInvalidate whose entries are commands of 16
+// bytes. It is IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3.
 const InvalidateDataARMSMMUv3 = 1
 
 // HWPTInvalidate mirrors struct iommu_hwpt_invalidate of linux/iommufd.h.
@@ -193,12 +193,12 @@ type VEventQAlloc struct {
 	_        uint32
 }
 
-// VEventFlagLostEvents is a flag of VEventHeader, from enum iommu_veventq_flag: the header reports lost
-// events, and no data follows it.
+// VEventFlagLostEvents is a flag of VEventHeader, from enum iommu_veventq_flag: the header reports
+// lost events, and no data follows it.
 const VEventFlagLostEvents = 1 << 0
 
-// VEventHeader mirrors struct iommufd_vevent_header of linux/iommufd.h. An SMMUv3's event record of 32
-// bytes follows it, which is struct iommu_vevent_arm_smmuv3.
+// VEventHeader mirrors struct iommufd_vevent_header of linux/iommufd.h. An SMMUv3's event record of
+// 32 bytes follows it, which is struct iommu_vevent_arm_smmuv3.
 type VEventHeader struct {
 	_        structs.HostLayout
 	Flags    uint32

@@ -7,8 +7,8 @@ import (
 	"unsafe"
 )
 
-// Requests of a VFIO device's character device, from linux/vfio.h: _IO(';', VFIO_BASE + number), where
-// VFIO_BASE is 100. Each structure begins with its size.
+// Requests of a VFIO device's character device, from linux/vfio.h: _IO(';', VFIO_BASE + number),
+// where VFIO_BASE is 100. Each structure begins with its size.
 const (
 	VFIODeviceBindIOMMUFD     = 0x3b76
 	VFIODeviceAttachIOMMUFDPT = 0x3b77
