@@ -81,7 +81,7 @@ unit: ## the unit tests, with the race detector; the library with the oldest dep
 
 floor: ## build and test the library with the oldest Go that it allows
 	@scripts/stage "floor: the library with the oldest Go that it allows"
-	@GO=$(GO) scripts/floor
+	@GO=$(GO) scripts/floor $(BUILD)/floor
 
 latest: ## build and test a copy of the library with the latest of every dependency
 	@scripts/stage "latest: the library with the latest of every dependency"
@@ -120,7 +120,7 @@ test-lab: build ## the lab of make test; fails under CI=true where it cannot run
 
 clean: ## remove what was built, not what was fetched
 	rm -rf $(BUILD)/vsmmu $(BUILD)/testbed $(BUILD)/testbed-linux-arm64 $(BUILD)/boot $(BUILD)/bench $(BUILD)/bench-boot $(BUILD)/lab \
-		$(BUILD)/latest $(BUILD)/embed $(BUILD)/tools
+		$(BUILD)/floor $(BUILD)/latest $(BUILD)/embed $(BUILD)/tools
 
 distclean: ## remove what was fetched, too
 	rm -rf $(BUILD)
