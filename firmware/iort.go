@@ -234,7 +234,7 @@ func (i *IORT) checkSMMU(n int) error {
 	}
 	for k := range i.SMMUs[:n] {
 		if o := &i.SMMUs[k]; s.Base < o.Base+smmuv3.RegisterSpace && o.Base < s.Base+smmuv3.RegisterSpace {
-			return fmt.Errorf("Base %#x: %d KiB of registers overlap those of SMMUs[%d]", s.Base, smmuv3.RegisterSpace>>10, k)
+			return fmt.Errorf("Base %#x: the register file overlaps that of SMMUs[%d]", s.Base, k)
 		}
 	}
 	return nil

@@ -28,7 +28,7 @@ func testIORT() *IORT {
 	}
 }
 
-// The bytes are those that the tables of DEN 0049E.e give, written out.
+// The bytes follow the tables of DEN 0049E.e.
 func TestIORTBytes(t *testing.T) {
 	want := `
 		494f5254 54010000 06 xx 56534d4d5500 5445535400000000 03000000 56534d55 01000000
@@ -68,7 +68,7 @@ func TestIORTBytes(t *testing.T) {
 	assert.Zero(t, sum, "the checksum makes the sum of all bytes 0")
 }
 
-// From issue E on each node has an identifier of its own, whatever kind it is of.
+// Each node of any kind has an identifier of its own, from issue E on.
 func TestIORTNodesHaveIdentifiersOfTheirOwn(t *testing.T) {
 	table, err := testIORT().Table()
 	require.NoError(t, err)
@@ -198,7 +198,7 @@ func TestIORTTakesWhatFits(t *testing.T) {
 	}
 }
 
-// ACPI's own disassembler has to find in the table what was put into it.
+// ACPI's own disassembler finds in the table what the IORT describes.
 func TestIORTDisassembles(t *testing.T) {
 	iasl, err := exec.LookPath("iasl")
 	if err != nil {
@@ -246,7 +246,7 @@ func TestIORTDisassembles(t *testing.T) {
 			assert.NotContains(t, string(source)+string(out), "Invalid")
 			assert.NotContains(t, string(source), "Unknown")
 			assert.NotContains(t, string(out), "ncorrect checksum")
-			// In the order of the table. What stands between may differ between versions.
+			// In the order of the table. Other lines differ between versions of iasl.
 			rest := normal(string(source))
 			for _, want := range tt.want {
 				_, after, ok := strings.Cut(rest, want)
@@ -257,5 +257,5 @@ func TestIORTDisassembles(t *testing.T) {
 	}
 }
 
-// normal squeezes the spaces of a disassembly.
+// normal returns a disassembly with single spaces.
 func normal(s string) string { return strings.Join(strings.Fields(s), " ") }

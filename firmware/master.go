@@ -18,23 +18,32 @@ type Master struct {
 	NonCoherent bool
 }
 
-// MasterProperties returns the properties that a device's node needs for the SMMU in front of it.
-func MasterProperties(m Master) ([]Prop, error) {
+func (m *Master) check() error {
 	switch {
 	case m.SMMU == 0:
-		return nil, errors.New("firmware: MasterProperties: SMMU 0: no phandle of an SMMU")
+		return errors.New("SMMU 0: no phandle of an SMMU")
 	case len(m.StreamIDs) == 0:
-		return nil, errors.New("firmware: MasterProperties: StreamIDs: none")
+		return errors.New("StreamIDs: none")
 	case m.PASIDBits > maxPASIDBits:
-		return nil, fmt.Errorf("firmware: MasterProperties: PASIDBits %d: SubstreamIDs have up to %d", m.PASIDBits, maxPASIDBits)
+		return fmt.Errorf("PASIDBits %d: SubstreamIDs have up to %d", m.PASIDBits, maxPASIDBits)
 	}
-	var iommus []uint32
 	seen := map[smmuv3.StreamID]bool{}
 	for _, sid := range m.StreamIDs {
 		if seen[sid] {
-			return nil, fmt.Errorf("firmware: MasterProperties: StreamIDs: %v twice", sid)
+			return fmt.Errorf("StreamIDs: %v twice", sid)
 		}
 		seen[sid] = true
+	}
+	return nil
+}
+
+// MasterProperties returns the properties that a device's node needs for the SMMU in front of it.
+func MasterProperties(m Master) ([]Prop, error) {
+	if err := m.check(); err != nil {
+		return nil, fmt.Errorf("firmware: MasterProperties: %w", err)
+	}
+	var iommus []uint32
+	for _, sid := range m.StreamIDs {
 		iommus = append(iommus, uint32(m.SMMU), uint32(sid))
 	}
 	props := []Prop{Cells("iommus", iommus...)}

@@ -64,8 +64,8 @@ func TestPCIHostNodeWithoutMSIAndSMMU(t *testing.T) {
 	assert.NotContains(t, got, "iommu-map")
 }
 
-// Linux finds a device's reserved memory by the node of the device, below that of the bridge it is
-// behind.
+// Linux finds a function's reserved memory by the node of the function, a child of its bridge's
+// node.
 func TestPCIDeviceNodes(t *testing.T) {
 	h := testPCIHost()
 	h.Devices = []PCIDevice{
@@ -84,7 +84,7 @@ func TestPCIDeviceNodes(t *testing.T) {
 	require.Len(t, port.Children, 1)
 	interrupts := values(t, port.Props)["interrupt-map"]
 	require.Len(t, interrupts, 16*10*4)
-	assert.Equal(t, cells(0, 0, 0, 1, 1, 0, 0, 0, 14, 4), interrupts[:40], "INTA# of the device behind it is its own INTA#")
+	assert.Equal(t, cells(0, 0, 0, 1, 1, 0, 0, 0, 14, 4), interrupts[:40], "INTA# of the device behind it is INTA# of the bridge")
 	assert.Equal(t, cells(0, 0, 0, 3, 1, 0, 0, 0, 12, 4), interrupts[80:120], "INTC#")
 	endpoint := port.Children[0]
 	assert.Equal(t, "device@0,0", endpoint.Name)

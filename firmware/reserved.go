@@ -1,6 +1,9 @@
 package firmware
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Identity is a range of DMA addresses that the guest maps, in stage 1, to the same guest-physical
 // addresses. An example is the doorbell to which a device that is passed through writes its
@@ -21,21 +24,11 @@ func ReservedMemoryNode(ranges ...Identity) (Node, error) {
 		Flag("ranges"),
 	}}
 	for i, r := range ranges {
-		switch {
-		case r.Size == 0 || r.Base+r.Size-1 < r.Base:
-			return Node{}, fmt.Errorf("firmware: ReservedMemoryNode: range %d: %#x bytes at %#x", i, r.Size, r.Base)
-		case (r.Base|r.Size)%4096 != 0:
-			return Node{}, fmt.Errorf("firmware: ReservedMemoryNode: range %d: %#x bytes at %#x: not whole pages", i, r.Size, r.Base)
-		case r.PHandle == 0:
-			return Node{}, fmt.Errorf("firmware: ReservedMemoryNode: range %d: PHandle 0: functions have nothing to refer to", i)
-		case len(r.Devices) == 0:
-			return Node{}, fmt.Errorf("firmware: ReservedMemoryNode: range %d: Devices: none", i)
+		if err := r.check(); err != nil {
+			return Node{}, fmt.Errorf("firmware: ReservedMemoryNode: range %d: %w", i, err)
 		}
 		var addresses []uint32
-		for k, d := range r.Devices {
-			if d == 0 {
-				return Node{}, fmt.Errorf("firmware: ReservedMemoryNode: range %d: Devices[%d]: phandle 0", i, k)
-			}
+		for _, d := range r.Devices {
 			// The cells are those of the device's bus: PCI has one more for an address.
 			addresses = append(addresses, uint32(d), pciMem32)
 			addresses = append(addresses, cells64(r.Base)...)
@@ -49,4 +42,24 @@ func ReservedMemoryNode(ranges ...Identity) (Node, error) {
 		}})
 	}
 	return n, nil
+}
+
+func (r *Identity) check() error {
+	const page = 4096
+	switch {
+	case r.Size == 0 || r.Base+r.Size-1 < r.Base:
+		return fmt.Errorf("%#x bytes at %#x", r.Size, r.Base)
+	case r.Base%page != 0 || r.Size%page != 0:
+		return fmt.Errorf("%#x bytes at %#x: not whole pages", r.Size, r.Base)
+	case r.PHandle == 0:
+		return errors.New("PHandle 0: functions have nothing to refer to")
+	case len(r.Devices) == 0:
+		return errors.New("Devices: none")
+	}
+	for k, d := range r.Devices {
+		if d == 0 {
+			return fmt.Errorf("Devices[%d]: phandle 0", k)
+		}
+	}
+	return nil
 }

@@ -49,8 +49,8 @@ func before(minor, v uint32) func(smmuv3.IDRegs) uint32 {
 // later is a feature of SMMUv3.minor: it is limited to v in versions before SMMUv3.(minor-1).
 func later(minor uint32, field smmuv3.IDField, v uint32) dependency {
 	return dependency{
-		field: field, section: "2.9", why: fmt.Sprintf("a feature of SMMUv3.%d, which needs SMMUv3.%d or later", minor, minor-1),
-		limit: before(minor-1, v), version: true,
+		field: field, section: "2.9", limit: before(minor-1, v), version: true,
+		why: fmt.Sprintf("a feature of SMMUv3.%d, which needs SMMUv3.%d or later", minor, minor-1),
 	}
 }
 
@@ -79,9 +79,11 @@ var dependencies = []dependency{
 	dep(smmuv3.ArchMinor, "6.3.4", "SMMUv3.2 and later have FWB", without(smmuv3.FWB, 1)),
 	{smmuv3.ArchMinor, "6.3.1", "SMMUv3.2 and later have Hyp with S1P and S2P", unless(oneStage, 1), true},
 	dep(smmuv3.ArchMinor, "6.3.4", "SMMUv3.3 and later have E0PD", without(smmuv3.E0PD, 2)),
-	dep(smmuv3.ArchMinor, "6.3.4", "SMMUv3.3 and later have PTWNNC with S2P", unless(has(smmuv3.S2P, smmuv3.PTWNNC), 2)),
+	dep(smmuv3.ArchMinor, "6.3.4", "SMMUv3.3 and later have PTWNNC with S2P",
+		unless(has(smmuv3.S2P, smmuv3.PTWNNC), 2)),
 	dep(smmuv3.ArchMinor, "6.3.4", "SMMUv3.4 and later have EPAN", without(smmuv3.EPAN, 3)),
-	dep(smmuv3.ArchMinor, "6.3.4", "SMMUv3.4 and later have MTEPERM with S2P", unless(has(smmuv3.S2P, smmuv3.MTEPERM), 3)),
+	dep(smmuv3.ArchMinor, "6.3.4", "SMMUv3.4 and later have MTEPERM with S2P",
+		unless(has(smmuv3.S2P, smmuv3.MTEPERM), 3)),
 
 	// What is reserved in SMMUv3.0.
 	dep(smmuv3.XNX, "6.3.4", "RES0 in SMMUv3.0", before(1, 0)),
@@ -125,9 +127,7 @@ var dependencies = []dependency{
 var preferences = []dependency{
 	dep(smmuv3.VMID16, "6.3.1", "has no meaning without S2P", without(smmuv3.S2P, 0)),
 	dep(smmuv3.XNX, "6.3.4", "has no meaning without S2P", without(smmuv3.S2P, 0)),
-	dep(smmuv3.FWB, "6.3.4", "has no meaning without S2P, and is not mandatory before SMMUv3.2", unless(func(g smmuv3.IDRegs) bool {
-		return g.Has(smmuv3.S2P) || g.Version() >= 2
-	}, 0)),
+	dep(smmuv3.FWB, "6.3.4", "has no meaning without S2P, and is mandatory only from SMMUv3.2 on", unless(stage2Or32, 0)),
 	dep(smmuv3.CD2L, "6.3.2", "has no meaning if SSIDSIZE is 0", without(smmuv3.SSIDSIZE, 0)),
 	dep(smmuv3.PRIQS, "6.3.2", "has no meaning without PRI", without(smmuv3.PRI, 0)),
 }
@@ -140,6 +140,8 @@ func has(stage, feature smmuv3.IDField) func(smmuv3.IDRegs) bool {
 func noStage2(g smmuv3.IDRegs) bool { return !g.Has(smmuv3.S2P) }
 
 func oneStage(g smmuv3.IDRegs) bool { return !g.Has(smmuv3.S1P) || !g.Has(smmuv3.S2P) }
+
+func stage2Or32(g smmuv3.IDRegs) bool { return g.Has(smmuv3.S2P) || g.Version() >= 2 }
 
 func smallGranule(g smmuv3.IDRegs) bool { return g.Has(smmuv3.GRAN4K) || g.Has(smmuv3.GRAN16K) }
 

@@ -35,7 +35,7 @@ func common(hosts []bridge.Capabilities) (all smmuv3.IDRegs, lost map[smmuv3.IDF
 			m, ok := r.meetOrLeast(all.Get(f), v)
 			if !ok {
 				return all, nil, &FieldError{Field: f, Host: v, Err: ErrHost,
-					Reason: fmt.Sprintf("host %d reports %v %d, which has nothing in common with %d of the hosts before it", i, f, v, all.Get(f))}
+					Reason: fmt.Sprintf("host %d reports %v %d, which excludes %d, that of the hosts before it", i, f, v, all.Get(f))}
 			}
 			all.Set(f, m)
 		}
@@ -43,8 +43,7 @@ func common(hosts []bridge.Capabilities) (all smmuv3.IDRegs, lost map[smmuv3.IDF
 	return all, lost, nil
 }
 
-// hostReserved reports whether a host's value of a field is reserved. What no guest may be shown is
-// not, if it has a meaning for the host.
+// hostReserved reports whether a host's value of a field is reserved.
 func hostReserved(f smmuv3.IDField, host smmuv3.IDRegs) bool {
 	const oas56, withOAS56 = 7, 4
 	if f == smmuv3.OAS {
@@ -66,7 +65,8 @@ func usable(host smmuv3.IDRegs) smmuv3.IDRegs {
 // device can do, and the defaults of the device's own fields.
 func offer(host smmuv3.IDRegs) (guest smmuv3.IDRegs, err error) {
 	refuse := func(f smmuv3.IDField, why string) error {
-		return &FieldError{Field: f, Host: host.Get(f), Err: ErrHost, Reason: fmt.Sprintf("%v is %d: %s", f, host.Get(f), why)}
+		v := host.Get(f)
+		return &FieldError{Field: f, Host: v, Err: ErrHost, Reason: fmt.Sprintf("%v is %d: %s", f, v, why)}
 	}
 	for _, f := range smmuv3.IDFields() {
 		r := &rules[f]

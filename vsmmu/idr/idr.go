@@ -8,8 +8,8 @@
 //
 // A Policy overrides fields: it may lower those of the first kind, and choose any legal value for
 // those of the second. Derive then keeps the architecture's rules between fields. AIDR and the
-// features limit each other: a version promises its mandatory features (§6.3.4), and has no feature
-// of the version after the next (§2.9). Result says for every field why it has its value.
+// features limit each other: a version promises its mandatory features (§6.3.4), and has no
+// feature of the version after the next (§2.9). Result says for every field why it has its value.
 //
 // The rules are tables: rules.go has a row for each field, and depend.go has the dependencies
 // between fields.
@@ -25,9 +25,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Policy holds the fields that the embedder decides, each with the exact value that the guest reads,
-// in the field's own encoding. A field without an entry takes its default, and so nil is a policy.
-// Fields worth a decision:
+// Policy holds the fields that the embedder decides, each with the exact value that the guest
+// reads, in the field's own encoding. A field without an entry takes its default, and so nil is a
+// policy. Fields worth a decision:
 //
 //	field              values       default  unit and meaning
 //	SIDSIZE            0 to 32      16       bits of a StreamID; 16 or more with PCI
@@ -54,8 +54,8 @@ type Policy map[smmuv3.IDField]uint32
 // Field explains the value of one field.
 type Field struct {
 	Field smmuv3.IDField
-	// Host is what all hosts have in common. For a field that the device decides alone it is the least
-	// of the hosts' values, for information.
+	// Host is what all hosts have in common. For a field that the device decides alone it is the
+	// least of the hosts' values, for information.
 	Host uint32
 	// Guest is what the guest reads.
 	Guest uint32
@@ -71,9 +71,9 @@ type Result struct {
 	Fields []Field
 }
 
-// Derive returns the registers for a guest with these hosts. There must be one host or more; emulated
-// endpoints need a host, too. A host that reports a reserved value loses that feature, if there is an
-// SMMU without it. The registers always pass Check.
+// Derive returns the registers for a guest with these hosts. There must be one host or more;
+// emulated endpoints need a host, too. A host that reports a reserved value loses that feature, if
+// there is an SMMU without it. The registers always pass Check.
 //
 // An error matches ErrPolicy or ErrHost. It is a *FieldError if a field is to blame.
 func Derive(p Policy, hosts ...bridge.Capabilities) (Result, error) {
@@ -143,11 +143,12 @@ func (p Policy) resolve(guest *smmuv3.IDRegs, host smmuv3.IDRegs) (lowered map[s
 			if guest.Get(d.field) <= limit {
 				continue
 			}
-			if asked, ok := p[d.field]; ok {
-				return nil, &FieldError{Field: d.field, Asked: asked, Host: host.Get(d.field), Err: ErrPolicy, Reason: d.reason()}
+			f := d.field
+			if asked, ok := p[f]; ok {
+				return nil, &FieldError{Field: f, Asked: asked, Host: host.Get(f), Err: ErrPolicy, Reason: d.reason()}
 			}
-			guest.Set(d.field, limit)
-			lowered[d.field] = d.reason()
+			guest.Set(f, limit)
+			lowered[f] = d.reason()
 		}
 	}
 	return lowered, nil

@@ -12,21 +12,22 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// labHost is what Linux 7.3 reports through IOMMU_GET_HW_INFO for QEMU 10.0's nested SMMUv3.
+// labHost has the registers that IOMMU_GET_HW_INFO of Linux 7.3 returns for QEMU 10.0's nested
+// SMMUv3.
 var labHost = smmuv3.IDRegs{
 	IDR:  [6]uint32{0x0d44101b, 0x02730010, 0x00000000, 0x00001414, 0x00000000, 0x00000074},
 	AIDR: 0x01,
 }
 
-// fullHost is an SMMUv3.4 that has nearly everything: in IDR0 all but AArch32 tables, with mixed
-// endianness and both choices of the fault model; IDR3 with BBML 2; 56-bit addresses in IDR5.
+// fullHost is an SMMUv3.4 with nearly every feature: all of IDR0 but AArch32 tables, mixed
+// endianness, both fault models, BBML 2, 56-bit addresses.
 var fullHost = smmuv3.IDRegs{
 	IDR:  [6]uint32{0x489ffffb, 0x8c739d20, 0x00000002, 0x00fff7bc, 0xdeadbeef, 0x010009f7},
 	IIDR: 0x4873043b,
 	AIDR: 0x04,
 }
 
-// smallHost is the least that can serve a guest: 32-bit addresses, one granule.
+// smallHost is the smallest host that can serve a guest: 32-bit addresses, one granule.
 var smallHost = smmuv3.IDRegs{IDR: [6]uint32{0: 0x0000000a, 5: 0x00000020}}
 
 func caps(hosts ...smmuv3.IDRegs) []bridge.Capabilities {
@@ -37,7 +38,7 @@ func caps(hosts ...smmuv3.IDRegs) []bridge.Capabilities {
 	return all
 }
 
-// with returns regs with some fields replaced.
+// with returns registers with some fields replaced.
 func with(regs smmuv3.IDRegs, fields idr.Policy) smmuv3.IDRegs {
 	for f, v := range fields {
 		regs.Set(f, v)
@@ -51,7 +52,7 @@ func field(t *testing.T, r idr.Result, f smmuv3.IDField) idr.Field {
 	return r.Fields[f]
 }
 
-func TestDerivePinsTheRegistersOfKnownHosts(t *testing.T) {
+func TestDeriveOfKnownHosts(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		policy idr.Policy
@@ -59,20 +60,20 @@ func TestDerivePinsTheRegistersOfKnownHosts(t *testing.T) {
 		want   smmuv3.IDRegs
 	}{
 		{
-			// Less S2P, VMID16 and XNX; queues of 256.
+			// Without S2P, VMID16 and XNX; queues of 256 entries.
 			name: "QEMU's SMMU under Linux", hosts: []smmuv3.IDRegs{labHost},
 			want: smmuv3.IDRegs{IDR: [6]uint32{0x0d40101a, 0x01080010, 0, 0x00001404, 0, 0x00000074}, AIDR: 1},
 		},
 		{
-			name: "everything there is", hosts: []smmuv3.IDRegs{fullHost},
+			name: "an SMMUv3.4 with nearly every feature", hosts: []smmuv3.IDRegs{fullHost},
 			want: smmuv3.IDRegs{IDR: [6]uint32{0x090914da, 0x01084510, 0, 0x00a3372c, 0, 0x000004f6}, AIDR: 4},
 		},
 		{
-			name: "next to nothing", hosts: []smmuv3.IDRegs{smallHost},
+			name: "the smallest host", hosts: []smmuv3.IDRegs{smallHost},
 			want: smmuv3.IDRegs{IDR: [6]uint32{0x0900000a, 0x01080010, 0, 0, 0, 0x00000020}},
 		},
 		{
-			// What both have: QEMU's, but for what each rules out alone.
+			// What both have in common is what QEMU's has.
 			name: "two hosts", hosts: []smmuv3.IDRegs{fullHost, labHost},
 			want: smmuv3.IDRegs{IDR: [6]uint32{0x0d40101a, 0x01080010, 0, 0x00001404, 0, 0x00000074}, AIDR: 1},
 		},
@@ -88,7 +89,7 @@ func TestDerivePinsTheRegistersOfKnownHosts(t *testing.T) {
 			want: smmuv3.IDRegs{IDR: [6]uint32{0x090c10d9, 0x01080510, 0, 0x00027710, 0, 0x000004f6}, AIDR: 3},
 		},
 		{
-			name: "a policy that decides a lot", hosts: []smmuv3.IDRegs{fullHost},
+			name: "many fields in the policy", hosts: []smmuv3.IDRegs{fullHost},
 			policy: idr.Policy{
 				smmuv3.SIDSIZE: 6, smmuv3.STLevel: 0, smmuv3.CMDQS: 19, smmuv3.EVENTQS: 0, smmuv3.MSI: 1,
 				smmuv3.SSIDSIZE: 8, smmuv3.CD2L: 0, smmuv3.ATS: 0, smmuv3.TTENDIAN: 2, smmuv3.TermModel: 1,
@@ -120,8 +121,8 @@ func TestEveryFieldIsExplained(t *testing.T) {
 	assert.Len(t, strings.Split(strings.TrimSpace(r.Table()), "\n"), 1+len(r.Fields))
 }
 
-// The rules that no host and no policy can change.
-func TestNeverShown(t *testing.T) {
+// No host and no policy makes the guest read these.
+func TestFeaturesThatNoGuestReads(t *testing.T) {
 	for _, f := range []smmuv3.IDField{
 		smmuv3.BTM, smmuv3.DORMHINT, smmuv3.Hyp, smmuv3.NS1ATS, smmuv3.SEV, smmuv3.ATOS,
 		smmuv3.VMW, smmuv3.VATOS, smmuv3.ATSRECERR, smmuv3.RMEImpl, smmuv3.AttrPermsOvr,
@@ -323,8 +324,7 @@ func TestHostWithAReservedValueFailsIfTheFeatureCannotBeLost(t *testing.T) {
 	}
 }
 
-// What hosts say of fields that are the device's own is not looked at, not even when it is
-// reserved.
+// A host's values of the device's own fields have no effect, reserved ones included.
 func TestHostsDoNotDecideTheDevicesOwnFields(t *testing.T) {
 	want, err := idr.Derive(nil, caps(labHost)...)
 	require.NoError(t, err)
@@ -336,7 +336,7 @@ func TestHostsDoNotDecideTheDevicesOwnFields(t *testing.T) {
 	assert.Equal(t, want.IDs, got.IDs)
 }
 
-func TestALaterVersionOfTheHostIsTheLatestKnown(t *testing.T) {
+func TestHostOfALaterVersionIsSMMUv34(t *testing.T) {
 	r, err := idr.Derive(nil, caps(with(fullHost, idr.Policy{smmuv3.ArchMinor: 9}))...)
 	require.NoError(t, err)
 	assert.Equal(t, uint32(4), r.IDs.Version())
@@ -398,7 +398,7 @@ func TestDependenciesLowerDefaults(t *testing.T) {
 	}
 }
 
-func TestReasonSaysWhoAsked(t *testing.T) {
+func TestReasonNamesThePolicy(t *testing.T) {
 	r, err := idr.Derive(idr.Policy{smmuv3.CMDQS: 10}, caps(labHost)...)
 	require.NoError(t, err)
 	assert.Equal(t, uint32(10), field(t, r, smmuv3.CMDQS).Guest)
@@ -416,7 +416,7 @@ func TestSatisfies(t *testing.T) {
 	assert.NoError(t, idr.Satisfies(bridge.Capabilities{IDs: fullHost}, guest(nil, labHost)), "a better host")
 	assert.NoError(t, idr.Satisfies(bridge.Capabilities{IDs: labHost}, guest(idr.Policy{
 		smmuv3.MSI: 1, smmuv3.SIDSIZE: 32, smmuv3.CMDQS: 19, smmuv3.Implementer: 0x43b,
-	}, labHost)), "the device's own fields do not count")
+	}, labHost)), "the device's own fields have no effect")
 
 	t.Run("names every field that falls short", func(t *testing.T) {
 		err := idr.Satisfies(bridge.Capabilities{IDs: labHost}, guest(nil, fullHost))
@@ -448,12 +448,11 @@ func TestSatisfies(t *testing.T) {
 			assert.Equal(t, tc.host[tc.field], fe.Host)
 		})
 	}
-	t.Run("stalls that the guest was told not to have may be possible", func(t *testing.T) {
+	t.Run("a host that stalls serves a guest that reads terminate only", func(t *testing.T) {
 		assert.NoError(t, idr.Satisfies(bridge.Capabilities{IDs: with(labHost, idr.Policy{smmuv3.StallModel: 0})}, guest(nil, labHost)))
 	})
 }
 
-// What hosts can do about page requests and stalls is shown as the policy has it.
 func TestPageRequestsAndStalls(t *testing.T) {
 	able := with(fullHost, idr.Policy{smmuv3.ATS: 1, smmuv3.SSIDSIZE: 20, smmuv3.PRI: 1, smmuv3.PPS: 1, smmuv3.PRIQS: 3, smmuv3.StallModel: 0, smmuv3.StallMax: 1000})
 	for _, tc := range []struct {
@@ -464,7 +463,7 @@ func TestPageRequestsAndStalls(t *testing.T) {
 	}{
 		{"by default", nil, []smmuv3.IDRegs{able},
 			idr.Policy{smmuv3.PRI: 1, smmuv3.PPS: 1, smmuv3.PRIQS: 8, smmuv3.StallModel: 1, smmuv3.StallMax: 0}},
-		{"stalls, as many as the device keeps book of", idr.Policy{smmuv3.StallModel: 0}, []smmuv3.IDRegs{able},
+		{"stalls, as many as the device keeps account of", idr.Policy{smmuv3.StallModel: 0}, []smmuv3.IDRegs{able},
 			idr.Policy{smmuv3.StallModel: 0, smmuv3.StallMax: 128}},
 		{"stalls, as many as the least of the hosts", idr.Policy{smmuv3.StallModel: 0}, []smmuv3.IDRegs{able, with(able, idr.Policy{smmuv3.StallMax: 7})},
 			idr.Policy{smmuv3.StallModel: 0, smmuv3.StallMax: 7}},

@@ -10,8 +10,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// The conditions under which Linux's arm-smmu-v3 driver, 6.1, gives a device up or falls back in
-// its probe of the hardware, as words rather than fields.
+// Linux 6.1's arm-smmu-v3 driver fails its probe, or falls back, unless these hold. The registers
+// are raw words.
 func TestLinuxAcceptsTheDefaults(t *testing.T) {
 	for name, host := range map[string]smmuv3.IDRegs{"QEMU's SMMU": labHost, "full": fullHost, "small": smallHost} {
 		t.Run(name, func(t *testing.T) {
@@ -21,7 +21,7 @@ func TestLinuxAcceptsTheDefaults(t *testing.T) {
 
 			assert.Contains(t, []uint32{0, 2}, idr0>>21&3, "table walks are little-endian, or either")
 			assert.NotZero(t, idr0&0x3, "there is a stage")
-			assert.Zero(t, idr0&0x1, "stage 2 would make the driver take the device for one that nests")
+			assert.Zero(t, idr0&0x1, "the driver takes an SMMU with stage 2 for one that nests")
 			assert.Contains(t, []uint32{2, 3}, idr0>>2&3, "AArch64 tables")
 			assert.NotEqual(t, uint32(2), idr0>>24&3, "stalls are not forced")
 			assert.Zero(t, idr1>>28&7, "neither preset tables, nor preset queues, nor relative addresses")
@@ -30,7 +30,7 @@ func TestLinuxAcceptsTheDefaults(t *testing.T) {
 			assert.Greater(t, idr1&63, uint32(8), "more StreamIDs than one leaf of 2^8, or it takes a linear table")
 			assert.NotZero(t, idr5&0x70, "a page size")
 			assert.LessOrEqual(t, idr5&7, uint32(6), "an output address size that it knows")
-			assert.Zero(t, idr0&(1<<14), "it would wait in WFE for a SYNC")
+			assert.Zero(t, idr0&(1<<14), "with SEV the driver waits in WFE for a SYNC")
 			assert.NotEqual(t, uint32(0x43b), r.IDs.IIDR&0xfff, "no Arm part's errata")
 		})
 	}
