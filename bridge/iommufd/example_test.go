@@ -64,7 +64,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	emulated, err := soft.New(soft.Config{Memory: ram, IDs: ids.IDs})
+	emulated, err := soft.New(soft.Config{Memory: ram})
 	if err != nil {
 		log.Fatal(err)
 	}
