@@ -53,7 +53,7 @@ type Host interface {
 	// waited for have reached the sink of Events by then. The commands are as the guest
 	// wrote them, legal, and of the kinds TLBI_NH_*, TLBI_NSNH_ALL, CFGI_CD,
 	// CFGI_CD_ALL and ATC_INV; where the guest was shown IDR0.S2P, also TLBI_S12_VMALL
-	// and TLBI_S2_IPA. The slice is the caller's again on return. After an error each
+	// and TLBI_S2_IPA. An ATC_INV names a stream whose stage has EATS. The slice is the caller's again on return. After an error each
 	// command may or may not have been carried out; but after ErrATCTimeout all have
 	// been except ATC_INVs.
 	Invalidate([]smmuv3.Command) error

@@ -113,8 +113,8 @@ func (d *Device) execute(c *smmuv3.Command, at smmuv3.Index, b *budget) (code sm
 			d.gather(hostOf(st), c[0], c[1])
 		}
 	case smmuv3.OpATCInv:
-		// Ignored while the SMMU is disabled (§6.3.9.6).
-		if st := d.streams.Get(c.StreamID()); st != nil && d.regs.get(wCR0ACK)&smmuv3.CR0_SMMUEN != 0 {
+		if st := d.streams.Get(c.StreamID()); st != nil && usesATS(st) {
+			hostOf(st).atc = true
 			d.gather(hostOf(st), c[0], c[1])
 		}
 	case smmuv3.OpSync:
@@ -152,7 +152,10 @@ func (d *Device) answer(c *smmuv3.Command) {
 // cfgi is CFGI_STE for the attached streams from first to last.
 func (d *Device) cfgi(first, last smmuv3.StreamID, b *budget) (done bool) {
 	streams := d.streams.Range(first, last)
-	cost := costHost * len(streams)
+	cost := 0
+	for _, st := range streams {
+		cost += costHost * d.refreshCalls(st)
+	}
 	if cost != 0 && d.watch != nil {
 		cost += len(d.streams.All()) // tellWatch looks at each
 	}

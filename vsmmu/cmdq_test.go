@@ -168,7 +168,7 @@ func TestInvalidations_4(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t, all)
-			r.ste(3, 0xb|cdAt)
+			r.ste(3, 0xb|cdAt, 1<<28)
 			require.NoError(t, r.Attach(3, r.host, "disk"))
 			r.setup()
 			r.host.Forget()

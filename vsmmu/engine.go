@@ -212,9 +212,17 @@ func (d *Device) refresh(st *trap.Stream) (kept bool, err error) {
 	if d.failed.Load() {
 		return false, nil
 	}
-	outcome, err := d.streams.Refresh(st, !hostOf(st).suspect)
+	h, used, hadATS := hostOf(st), usesATS(st), st.HasUsedATS()
+	if used && h.atc {
+		d.flushHost(h) // while the endpoint answers
+	}
+	outcome, err := d.streams.Refresh(st, !h.suspect)
 	err = streamError("bind", st, err)
 	d.settle(st, outcome, err)
+	if outcome == trap.Moved && !used && usesATS(st) && hadATS {
+		// What the guest has invalidated meanwhile the endpoint may still hold.
+		d.dropATC(st)
+	}
 	return outcome == trap.Kept, err
 }
 

@@ -30,6 +30,7 @@ type host struct {
 	// what the host may hold, nor do their endpoints, which have no ATS meanwhile
 	// (§6.3.9.6, §5.2, EATS).
 	suspect bool
+	atc     bool // batch has an ATC_INV
 	n       int
 	batch   [batchMax]smmuv3.Command
 }
@@ -140,8 +141,34 @@ func (d *Device) discharge(h *host) {
 	h.streams--
 	if h.streams == 0 {
 		d.hosts = slices.DeleteFunc(d.hosts, func(k *host) bool { return k == h })
-		h.suspect, h.n = true, 0
+		h.suspect = true
+		h.discard()
 	}
+}
+
+// discard empties the batch.
+func (h *host) discard() { h.n, h.atc = 0, false }
+
+// usesATS reports whether a stream's endpoint may use ATS now. Otherwise an ATC_INV for it has no effect: the
+// endpoint may hold translations, but cannot use them, and may not even answer. It drops them when the
+// stream may use ATS again.
+func usesATS(st *trap.Stream) bool { return st.Stage().EATS != smmuv3.EATSNone }
+
+// refreshCalls is how many calls of its host it may take to refresh a stream, where none fails.
+func (d *Device) refreshCalls(st *trap.Stream) int {
+	if usesATS(st) && hostOf(st).atc || !usesATS(st) && st.HasUsedATS() {
+		return 2
+	}
+	return 1
+}
+
+// dropATC makes an endpoint drop all translations that it holds.
+func (d *Device) dropATC(st *trap.Stream) {
+	h := hostOf(st)
+	for _, c := range smmuv3.NewATCInvAll(st.ID) {
+		d.gather(h, c[0], c[1])
+	}
+	d.flushHost(h)
 }
 
 // gather adds a command, which is two words in registers, to a host's batch. A full
@@ -182,7 +209,7 @@ func (d *Device) due() (calls int) {
 	for _, h := range d.hosts {
 		calls++
 		if h.suspect {
-			calls += h.streams
+			d.streamsOf(h, func(st *trap.Stream) { calls += d.refreshCalls(st) })
 		}
 	}
 	return calls
@@ -207,7 +234,7 @@ func (d *Device) flushHost(h *host) {
 	}
 	d.stats.invalidations.Add(1)
 	err := h.Invalidate(h.batch[:h.n])
-	h.n = 0
+	h.discard()
 	switch {
 	case err == nil:
 	case errors.Is(err, bridge.ErrATCTimeout):
@@ -252,7 +279,7 @@ func (d *Device) makeGood(h *host) error {
 // themselves cache. Whatever had been gathered goes with it. An endpoint that does not
 // answer keeps nothing else from it, and any other error comes before that one.
 func (d *Device) invalidateEverything(h *host) (err error) {
-	h.n = 0
+	h.discard()
 	flush := func() {
 		if err == nil || errors.Is(err, bridge.ErrATCTimeout) {
 			if e := h.Invalidate(h.batch[:h.n]); e != nil {
@@ -273,7 +300,7 @@ func (d *Device) invalidateEverything(h *host) (err error) {
 		if d.ids.Has(smmuv3.S1P) {
 			add(smmuv3.NewCfgiCDAll(st.ID))
 		}
-		if st.HasUsedATS() {
+		if usesATS(st) {
 			for _, c := range smmuv3.NewATCInvAll(st.ID) {
 				add(c)
 			}

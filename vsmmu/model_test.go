@@ -263,7 +263,7 @@ func (m *model) execute(lo, hi uint64) (legal bool) {
 		if !m.pri || hi&63 > 52 {
 			return false
 		}
-		if attached && m.enabled() { // §6.3.9.6
+		if attached && m.streams[sid].EATS != 0 { // §3.9.1, §6.3.9.6
 			m.gather(lo, hi)
 		}
 	case 0x41: // PRI_RESP §4.5.2
@@ -370,7 +370,7 @@ func (m *model) resync() {
 		if at := uint64(sid) << 32; !m.noS1 {
 			m.sent = append(m.sent, smmuv3.Command{0x06 | at})
 		}
-		if at := uint64(sid) << 32; m.usedATS[sid] { // without a SubstreamID, and of all (§4.5.1)
+		if at := uint64(sid) << 32; m.streams[sid].EATS != 0 { // without a SubstreamID, and of all (§4.5.1)
 			m.sent = append(m.sent, smmuv3.Command{0x40 | at, 52}, smmuv3.Command{0x40 | 1<<9 | 1<<11 | at, 52})
 		}
 	}
@@ -398,6 +398,11 @@ func (m *model) reconfigure() {
 // whether it was there.
 func (m *model) follow(sid smmuv3.StreamID) (kept bool) {
 	want := m.decide(sid)
+	isATC := func(c smmuv3.Command) bool { return c[0]&0xff == 0x40 }
+	used := m.streams[sid].EATS != 0
+	if used && slices.ContainsFunc(m.due, isATC) {
+		m.flush() // no ATC_INV for a stream without ATS
+	}
 	if want.Disposition.Translates() && m.suspect {
 		m.abort(sid)
 		return false
@@ -410,6 +415,12 @@ func (m *model) follow(sid smmuv3.StreamID) (kept bool) {
 		return false
 	}
 	m.streams[sid] = want
+	if !used && want.EATS != 0 && m.usedATS[sid] { // what the guest has invalidated meanwhile
+		at := uint64(sid) << 32
+		m.gather(0x40|at, 52)
+		m.gather(0x40|1<<9|1<<11|at, 52)
+		m.flush()
+	}
 	m.usedATS[sid] = m.usedATS[sid] || want.EATS != 0
 	return false
 }

@@ -191,10 +191,10 @@ func (d *Device) restoreStream(st *trap.Stream, v trap.Saved, suspect bool) erro
 		v.Stage = bridge.GuestStage{}
 	}
 	outcome, err := d.streams.Restore(st, v)
-	if suspect && err == nil && !d.failed.Load() {
-		outcome, err = d.streams.Refresh(st, true)
-	}
 	err = streamError("bind", st, err)
 	d.settle(st, outcome, err)
+	if suspect && err == nil {
+		_, err = d.refresh(st)
+	}
 	return err
 }

@@ -182,12 +182,13 @@ func TestRestore(t *testing.T) {
 	})
 	t.Run("an ATC timeout that a SYNC has to tell", func(t *testing.T) {
 		r := newStallRig(t, withATS)
-		r.run(smmuv3.Command{0x40 | 3<<32, 52})
+		r.ste(3, 0xb|cdAt, 1<<28)
+		r.run(cmdCfgiSTE(3), smmuv3.Command{0x40 | 3<<32, 52})
 		r.host.FailWith(func(record.Call) error { return bridge.ErrATCTimeout })
 		n := r.fresh(3, 4)
 		require.NoError(t, n.Restore(r.save()))
 		n.run(cmdSync)
-		assert.Equal(t, uint32(1|3<<24), n.r32(cmdqCons))
+		assert.Equal(t, uint32(2|3<<24), n.r32(cmdqCons))
 	})
 	t.Run("a change of CR0 that is not acknowledged", func(t *testing.T) {
 		r := newStallRig(t)
