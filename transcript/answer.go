@@ -9,8 +9,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 )
 
-// sentinels are the errors that devices and readers of a transcript distinguish. A transcript stores
-// them as bits in this order, so new ones go to the end.
+// sentinels are the errors that devices and readers of a transcript distinguish. A transcript
+// stores them as bits in this order, so new ones go to the end.
 var sentinels = []error{
 	guestmem.ErrUnmapped, guestmem.ErrReadOnly,
 	bridge.ErrRejected, bridge.ErrGone, bridge.ErrInUse, bridge.ErrEndpoint, bridge.ErrClosed,
@@ -20,8 +20,8 @@ var sentinels = []error{
 // maxText bounds the text of an error, a note or a title, in bytes.
 const maxText = 1 << 10
 
-// Error is the error of a recorded call: its text, and which errors of packages guestmem and bridge it
-// matched.
+// Error is the error of a recorded call: its text, and which errors of packages guestmem and bridge
+// it matched.
 type Error struct {
 	Text    string
 	matches uint32 // bits, by sentinels

@@ -8,7 +8,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// coder converts fields to their wire form or back. Every type lists its fields once, for both ways.
+// coder converts fields to their wire form or back. Every type lists its fields once, for both
+// ways.
 type coder struct {
 	b      []byte // encoding: what is written so far; decoding: what is left to read
 	decode bool

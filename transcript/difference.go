@@ -14,8 +14,8 @@ type Difference struct {
 	Stage string        // the last Note: the stage of the boot
 	Want  Body          // what was recorded; nil if the recorded device did nothing more
 	Got   Body          // what the device did; nil if it did nothing
-	// Command is the command that the device was executing, if any. STE is what the device read last,
-	// if the difference is in a bind.
+	// Command is the command that the device was executing, if any. STE is what the device read
+	// last, if the difference is in a bind.
 	Command *smmuv3.Command
 	STE     *smmuv3.STE
 	ids     smmuv3.IDRegs

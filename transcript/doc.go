@@ -1,18 +1,32 @@
-// Package transcript records what a guest and a host do to a vsmmu.Device, and
-// does it to another one again: on any machine, without the guest and without
-// the host, and with every step of the device checked against the first time.
+// Package transcript records what a guest and a host do to a vsmmu.Device, and replays it on
+// another device: on any machine, without the guest and without the host. Replay compares every
+// action of the device with the recording.
 //
-// Record makes a device whose seams are tapped. A VMM uses the Recorder in the
-// device's place; what passes goes to an io.Writer. Read takes it in again, and
-// Replay runs it. docs/transcript.md describes the format.
+// # Recording
+//
+// Record returns a Recorder: a device with taps at its interfaces. A VMM uses the Recorder in place
+// of the device. The entries go to an io.Writer in the background; the guest never waits for it.
+// Close ends the device and the transcript, and reports an incomplete transcript with ErrCut.
+//
+// # Reading and replaying
+//
+// Read returns a whole transcript, and a Reader returns its entries one by one. Replay runs a
+// transcript on a new device and returns a *Difference if that device behaves differently.
+// ReplayRestored also saves the device at every step and restores it into a new one.
+// docs/transcript.md describes the format and the rules of comparison.
 //
 // # What is exact
 //
-// The entries of one Channel are in the order in which things happened: the
-// stores of a vCPU, the commands of the queue, the records of the event queue,
-// the calls for a stream or a host, the pulses of a line. Replay compares them
-// in that order. Between channels the order is that in which they were seen,
-// and Replay takes it as the order of what the device was given, but not of
-// what it did. So a device may do its work sooner or later than the recorded
-// one did, but it has to do the same.
+// The entries of one Channel are in the order in which things happened: the accesses of the vCPUs,
+// the commands of the queue, the records of the event queue, the calls for a stream or a host, the
+// pulses of a line. Replay compares them in that order. Between channels, the order is the one in
+// which the taps saw them. Replay keeps that order for inputs of the device, and not for its
+// actions: a device may act earlier or later than the recorded one, but its actions have to be the
+// same.
+//
+// # Bounds
+//
+// A Recorder uses Options.Buffer bytes for entries that wait for the writer, and a few hundred KiB
+// besides. A transcript has at most 1024 hosts, and entries of at most 64 KiB. Read takes up to
+// 2^22 entries that fill up to 512 MiB. The memory of Replay is proportional to the entries.
 package transcript

@@ -11,29 +11,29 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// Entry is one thing that happened.
+// Entry is one event of a recording.
 type Entry struct {
-	At   time.Duration // since the beginning of the transcript, to a microsecond
+	At   time.Duration // since the start of the transcript, in whole microseconds
 	Body Body
 }
 
-// Body says what happened: a pointer to one of the types of this file.
+// Body says what happened. It is a pointer to one of the types of this file.
 type Body interface {
-	// String is the entry on one line, in words.
+	// String describes the entry on one line.
 	String() string
-	// Channel is where the order of entries is exact.
+	// Channel returns the channel of the entry. The order within a channel is exact.
 	Channel() Channel
 
-	// question lists the fields by which a device is compared with the recorded
-	// one, answer those that the outside world filled in.
+	// question lists the fields that replay compares; answer lists those that replay gives to the
+	// device.
 	question(*coder)
 	answer(*coder)
 }
 
-// Channel is a sequence of entries whose order is exact: see the package.
+// Channel is a sequence of entries whose order is exact (see the package).
 type Channel struct {
 	Name string
-	N    uint64 // the StreamID, the number of the host, the address
+	N    uint64 // the StreamID, the number of the host, the line, or the address
 }
 
 func (c Channel) String() string {
@@ -65,8 +65,7 @@ const (
 	chNotes     = "notes"
 )
 
-// kinds are the types of bodies by their number in the format, which is their
-// place here: new ones go to the end.
+// kinds are the types of bodies by their number in the format. New ones go to the end.
 var kinds = [...]func() Body{
 	1:  func() Body { return new(Load) },
 	2:  func() Body { return new(Store) },
@@ -96,7 +95,7 @@ var kinds = [...]func() Body{
 	26: func() Body { return new(HostClaim) },
 }
 
-// numbers are the kinds the other way round.
+// numbers are the numbers of the types.
 var numbers = func() map[reflect.Type]uint8 {
 	m := map[reflect.Type]uint8{}
 	for i, make := range kinds {
@@ -117,24 +116,24 @@ var sizes = func() (s [len(kinds)]uint64) {
 	return s
 }()
 
-// Load is a read of a register, with the value that the guest got.
+// Load is a load by the guest, with the value that it read.
 type Load struct {
 	Offset uint64
 	Size   uint8
 	Value  uint64
-	// Racing says that a store to the same register was under way, and the load
-	// may have seen what was there before.
+	// Racing says that a store to the same register was in progress, so that the load may have read
+	// the earlier value. The value is not compared.
 	Racing bool
 }
 
-// Store is a write to a register.
+// Store is a store by the guest.
 type Store struct {
 	Offset uint64
 	Size   uint8
 	Value  uint64
 }
 
-// Op names a method of the device that the embedder calls.
+// Op is a method of the device that the embedder calls.
 type Op uint8
 
 const (
@@ -144,7 +143,7 @@ const (
 	OpGuestWrote
 	OpClose
 	OpSave
-	OpRestore // of a Return alone: the call is a Restore
+	OpRestore // in a Return; the call itself is a Restore
 )
 
 func (o Op) String() string {
@@ -154,56 +153,56 @@ func (o Op) String() string {
 	return fmt.Sprintf("Op(%d)", uint8(o))
 }
 
-// Call is the embedder calling the device.
+// Call is a call of the device by the embedder.
 type Call struct {
 	Op       Op
 	StreamID smmuv3.StreamID // of attach and detach
-	Host     uint32          // of attach: hosts are numbered as they first appear
-	Range    guestmem.Range  // of guest wrote
+	Host     uint32          // of attach; hosts are numbered in the order of their first attach
+	Range    guestmem.Range  // of GuestWrote
 }
 
-// Restore is the embedder restoring a state.
+// Restore is a call of Device.Restore by the embedder.
 type Restore struct{ State []byte }
 
-// Return is the device's answer to a Call, or a Restore.
+// Return is the result of a Call or a Restore.
 type Return struct {
 	Op       Op
 	StreamID smmuv3.StreamID
 	Failed   bool
-	Text     string // of the error
+	Text     string // of the error; not compared
 }
 
-// Fault is a host telling the device of a fault that a guest is to see.
+// Fault is an event that a host reports for the guest.
 type Fault struct {
 	Host  uint32
 	Event smmuv3.Event
 }
 
-// MemRead is the device reading guest memory.
+// MemRead is a read of guest memory by the device.
 type MemRead struct {
 	GPA     guestmem.GPA
 	Len     uint32
-	Command bool // it fetches commands; otherwise it looks in the stream table
+	Command bool // a fetch of commands; otherwise a read of the stream table
 	Data    []byte
 	Err     *Error
 }
 
-// MemWrite is the device writing guest memory: a record of the event queue, or
-// an MSI that goes to memory.
+// MemWrite is a write of guest memory by the device: a record of an output queue, or the completion
+// of a CMD_SYNC.
 type MemWrite struct {
 	GPA  guestmem.GPA
 	Data []byte
 	Err  *Error
 }
 
-// HostCapabilities is the device asking a host what it can carry out.
+// HostCapabilities is a call of Host.Capabilities by the device.
 type HostCapabilities struct {
 	Host uint32
 	IDs  smmuv3.IDRegs
 	Err  *Error
 }
 
-// HostAttach is the device attaching an endpoint.
+// HostAttach is a call of Host.Attach by the device.
 type HostAttach struct {
 	Host     uint32
 	StreamID smmuv3.StreamID
@@ -211,7 +210,7 @@ type HostAttach struct {
 	Err      *Error
 }
 
-// HostBind is the device binding a guest stage.
+// HostBind is a call of Stream.Bind by the device.
 type HostBind struct {
 	StreamID smmuv3.StreamID
 	Stage    bridge.GuestStage
@@ -219,14 +218,14 @@ type HostBind struct {
 	Err      *Error
 }
 
-// HostDetach is the device closing a stream.
+// HostDetach is a call of Stream.Close by the device.
 type HostDetach struct {
 	StreamID smmuv3.StreamID
 	Took     time.Duration
 	Err      *Error
 }
 
-// HostInvalidate is the device having a host invalidate.
+// HostInvalidate is a call of Host.Invalidate by the device.
 type HostInvalidate struct {
 	Host     uint32
 	Commands []smmuv3.Command
@@ -234,50 +233,50 @@ type HostInvalidate struct {
 	Err      *Error
 }
 
-// Pulse is the device signalling a wired interrupt.
+// Pulse is a wired interrupt of the device.
 type Pulse struct {
 	Line vsmmu.Line
 	Err  *Error
 }
 
-// MSI is the device sending a message to the interrupt controller.
+// MSI is a message of the device to the interrupt controller.
 type MSI struct {
 	Addr guestmem.GPA
 	Data uint32
 	Err  *Error
 }
 
-// Command is a command that the device carried out, or found illegal.
+// Command is a command that the device executed or found illegal.
 type Command struct {
 	Command smmuv3.Command
 	Code    smmuv3.CmdqErr
 }
 
-// Event is an event that the device met, and what became of it.
+// Event is an event of the device, with its fate.
 type Event struct {
 	Event smmuv3.Event
 	Fate  vsmmu.Fate
 }
 
-// PageFault is a host passing on a page request of an endpoint.
+// PageFault is a page request that a host forwards from an endpoint.
 type PageFault struct {
 	Host    uint32
 	Request smmuv3.PageRequest
 }
 
-// PageRequest is a page request that the device met, and what became of it.
+// PageRequest is a page request of the device, with its fate.
 type PageRequest struct {
 	Request smmuv3.PageRequest
 	Fate    vsmmu.Fate
 }
 
-// HostRespond is the device answering page requests.
+// HostRespond is a call of PageRequester.Respond by the device.
 type HostRespond struct {
 	Response bridge.PageResponse
 	Err      *Error
 }
 
-// HostResume is the device having a stalled transaction resumed.
+// HostResume is a call of Staller.Resume by the device.
 type HostResume struct {
 	StreamID smmuv3.StreamID
 	STAG     uint16
@@ -285,13 +284,13 @@ type HostResume struct {
 	Err      *Error
 }
 
-// HostTerminate is the device ending the stalled transactions of a stream.
+// HostTerminate is a call of Staller.TerminateStalled by the device.
 type HostTerminate struct {
 	StreamID smmuv3.StreamID
 	Err      *Error
 }
 
-// ClaimStep is a step in which a device claims a host, or releases it.
+// ClaimStep is a call by which a device claims or releases a host.
 type ClaimStep uint8
 
 const (
@@ -309,14 +308,15 @@ func (s ClaimStep) String() string {
 	return fmt.Sprintf("ClaimStep(%d)", uint8(s))
 }
 
-// HostClaim is a host that refuses to be claimed or released. A step that succeeds has no entry.
+// HostClaim is a step of claiming or releasing a host that fails. A step that succeeds has no
+// entry.
 type HostClaim struct {
 	Host uint32
 	Step ClaimStep
 	Err  *Error
 }
 
-// DMA is an access that an endpoint made. The device has no part in it.
+// DMA is an access by an endpoint. The device sees no DMA; the entry is for readers.
 type DMA struct {
 	StreamID smmuv3.StreamID
 	Write    bool
@@ -325,13 +325,12 @@ type DMA struct {
 	Err      *Error
 }
 
-// Note is what the embedder had to say: where the guest is in its boot, say.
+// Note is a remark of the embedder, such as the stage of the boot.
 type Note struct{ Text string }
 
 // End is the last entry.
 type End struct {
-	// Cut says why the transcript ends before the device did; empty if it does
-	// not.
+	// Cut says why the transcript ends before the device; it is empty if it does not.
 	Cut string
 }
 
@@ -455,14 +454,14 @@ func (c *coder) fate(f *vsmmu.Fate) {
 	}
 }
 
-// took is how long a call took, in microseconds.
+// took is the duration of a call, in microseconds.
 func (c *coder) took(d *time.Duration) {
 	us := uint64(max(*d, 0) / time.Microsecond)
 	num(c, &us)
 	*d = micros(us)
 }
 
-// micros is a number of microseconds as a Duration, which it is cut to.
+// micros returns us microseconds, or the longest Duration.
 func micros(us uint64) time.Duration {
 	const most = uint64(1<<63-1) / uint64(time.Microsecond)
 	return time.Duration(min(us, most)) * time.Microsecond

@@ -8,19 +8,18 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// feed puts what decides on the fate of events in one order, which is that of
-// the entries: the faults of hosts, and the guest's stores to EVENTQ_CONS and
-// the like. One fault at a time is given to the device, and none while such a
-// store has begun and has not reached its register.
+// feed orders the inputs that decide the fate of events: the faults of hosts, and the guest's
+// stores to EVENTQ_CONS and the like. That order is the order of their entries. The device receives
+// one fault at a time, and none between the start of such a store and its effect on the register.
 //
-// A store is not waited for beyond that: it may have its vCPU carry out commands
-// afterwards, for which a host may wait until the fault has been delivered.
+// A fault does not wait for the rest of a store. A store may execute commands on its vCPU, and a
+// host may execute them only after the device has taken the fault.
 type feed struct {
 	dev *vsmmu.Device
 
 	mu      sync.Mutex
 	idle    sync.Cond
-	faulted bool // a fault is under way
+	faulted bool // a fault is in progress
 	stores  map[*feedStore]bool
 }
 
@@ -35,7 +34,7 @@ func newFeed(d *vsmmu.Device) *feed {
 	return f
 }
 
-// feeds reports whether a store decides on what becomes of events.
+// feeds reports whether a store decides the fate of events.
 func feeds(off uint64) bool {
 	switch word(off) {
 	case smmuv3.RegEVENTQ_PROD, smmuv3.RegEVENTQ_CONS, smmuv3.RegPRIQ_PROD, smmuv3.RegPRIQ_CONS, smmuv3.RegIRQ_CTRL:
@@ -44,7 +43,7 @@ func feeds(off uint64) bool {
 	return false
 }
 
-// store makes a store. begin is called first, in order with the faults.
+// store makes a store. It calls begin first, in order with the faults.
 func (f *feed) store(off uint64, size int, v uint64, begin, store func()) {
 	s := &feedStore{word(off), uint32(v)}
 	if size == 8 && s.off != smmuv3.RegIRQ_CTRL {
@@ -63,8 +62,7 @@ func (f *feed) store(off uint64, size int, v uint64, begin, store func()) {
 	f.mu.Unlock()
 }
 
-// fault gives the device a fault. Both functions are called in order with the
-// stores.
+// fault delivers a fault to the device. It calls both functions in order with the stores.
 func (f *feed) fault(begin, deliver func()) {
 	f.mu.Lock()
 	for f.faulted || !f.landed() {
@@ -73,7 +71,7 @@ func (f *feed) fault(begin, deliver func()) {
 			continue
 		}
 		f.mu.Unlock()
-		runtime.Gosched() // a store is on its way to a register: it takes no time
+		runtime.Gosched() // a store reaches its register at once
 		f.mu.Lock()
 	}
 	f.faulted = true
@@ -86,8 +84,8 @@ func (f *feed) fault(begin, deliver func()) {
 	f.mu.Unlock()
 }
 
-// landed reports whether the stores under way have reached their registers, as
-// far as these take them. f.mu is held.
+// landed reports whether the stores in progress have reached their registers, in the bits that the
+// registers keep. f.mu is held.
 func (f *feed) landed() bool {
 	for s := range f.stores {
 		mask := uint32(smmuv3.IRQ_CTRL_GERROR_IRQEN | smmuv3.IRQ_CTRL_EVENTQ_IRQEN)
@@ -95,7 +93,7 @@ func (f *feed) landed() bool {
 		case smmuv3.RegEVENTQ_CONS:
 			mask = smmuv3.OverflowFlag | 1<<(f.dev.IDs().Get(smmuv3.EVENTQS)+1) - 1
 		case smmuv3.RegEVENTQ_PROD, smmuv3.RegPRIQ_PROD, smmuv3.RegPRIQ_CONS:
-			return false // they may be ignored; but they return at once, and are done then
+			return false // the device may ignore them; they return at once
 		}
 		if (uint32(f.dev.Load(s.off, 4))^s.v)&mask != 0 {
 			return false

@@ -273,7 +273,8 @@ func TestCutFile(t *testing.T) {
 	}
 }
 
-// Entries that were written because there were many of them lie no longer in the compressor than others, even if none follow.
+// Entries that were written because there were many of them lie no longer in the compressor than
+// others, even if none follow.
 func TestWhatIsWrittenEarlyIsFlushedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var file bytes.Buffer

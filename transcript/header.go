@@ -16,7 +16,8 @@ import (
 // zstd stream of frames, each a length as a varint and that many bytes.
 const magic = "vsmmu-tr"
 
-// Version is the version of the format that a Recorder writes. A Reader reads it and all earlier ones.
+// Version is the version of the format that a Recorder writes. A Reader reads it and all earlier
+// ones.
 const Version = 2
 
 // maxFrame bounds a frame, in bytes. The largest frames are headers and batches of invalidations.
@@ -44,7 +45,8 @@ type Header struct {
 	IDs smmuv3.IDRegs `json:"ids"`
 	// AbortAtReset is vsmmu.Config.AbortAtReset.
 	AbortAtReset bool `json:"abort_at_reset,omitempty"`
-	// Policy and Hosts are what the ID registers were derived from; empty if the embedder did not say.
+	// Policy and Hosts are what the ID registers were derived from; empty if the embedder did not
+	// say.
 	Policy Policy                `json:"policy,omitempty"`
 	Hosts  []bridge.Capabilities `json:"hosts,omitempty"`
 	// Streams are names of StreamIDs, for readers of the transcript.
@@ -78,8 +80,8 @@ func preamble() []byte {
 	return append([]byte(magic), Version&0xff, Version>>8)
 }
 
-// IsTranscript reports whether a file that starts with head is a transcript of any version, whole or
-// cut off. Eight bytes of head suffice.
+// IsTranscript reports whether a file that starts with head is a transcript of any version, whole
+// or cut off. Eight bytes of head suffice.
 func IsTranscript(head []byte) bool {
 	n := min(len(head), len(magic))
 	return n > 0 && string(head[:n]) == magic[:n]

@@ -6,9 +6,9 @@ import (
 )
 
 // moving holds the registers that a device changes while the guest polls them, such as CR0ACK and
-// CMDQ_CONS, with the value that the guest saw last, by offset. A device may change them earlier than
-// the recorded one did. So a recorded value fits if the register has it now, or has had it since the
-// guest saw it last. All other registers have to be equal.
+// CMDQ_CONS, with the value that the guest saw last, by offset. A device may change them earlier
+// than the recorded one did. So a recorded value fits if the register has it now, or has had it
+// since the guest saw it last. All other registers have to be equal.
 type moving map[uint64]seen
 
 type seen struct {
@@ -16,8 +16,8 @@ type seen struct {
 	executed uint64 // commands by then
 }
 
-// word returns the offset of the 32-bit register at an offset: that on page 1 for the registers that
-// have an alias on page 0.
+// word returns the offset of the 32-bit register at an offset: that on page 1 for the registers
+// that have an alias on page 0.
 func word(off uint64) uint64 {
 	switch off &^= 3; off {
 	case smmuv3.RegEVENTQ_PROD & 0xff, smmuv3.RegEVENTQ_CONS & 0xff, smmuv3.RegPRIQ_PROD & 0xff, smmuv3.RegPRIQ_CONS & 0xff:

@@ -44,8 +44,9 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// NewReader returns a reader of the transcript in r, after it has read the header. Its error matches
-// ErrForeign, ErrNewer, ErrCut or ErrCorrupt, or wraps the error of r. Close releases the reader.
+// NewReader returns a reader of the transcript in r, after it has read the header. Its error
+// matches ErrForeign, ErrNewer, ErrCut or ErrCorrupt, or wraps the error of r. Close releases the
+// reader.
 func NewReader(r io.Reader) (*Reader, error) {
 	if isNil(r) {
 		return nil, fmt.Errorf("transcript: read header: nil reader of type %T", r)
@@ -180,10 +181,11 @@ const (
 	maxMemory  = 512 << 20
 )
 
-// Read returns the transcript in r. It reads up to 2^22 entries that take up to 512 MiB of memory; a
-// Reader has no such limits. Of a transcript that is cut off, Read returns what is there and sets Cut.
-// If the transcript is invalid or too long, or r fails, Read returns the entries before that with the
-// error. The errors are those of NewReader and Reader.Next; one that is too long matches ErrCorrupt.
+// Read returns the transcript in r. It reads up to 2^22 entries that take up to 512 MiB of memory;
+// a Reader has no such limits. Of a transcript that is cut off, Read returns what is there and sets
+// Cut. If the transcript is invalid or too long, or r fails, Read returns the entries before that
+// with the error. The errors are those of NewReader and Reader.Next; one that is too long matches
+// ErrCorrupt.
 func Read(r io.Reader) (*Transcript, error) { return read(r, maxEntries, maxMemory) }
 
 func read(r io.Reader, entries int, memory uint64) (*Transcript, error) {

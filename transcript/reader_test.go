@@ -114,7 +114,8 @@ func TestReplayRefusesWhatCannotBeReplayed(t *testing.T) {
 	require.ErrorContains(t, Replay(t.Context(), &Transcript{}), "transcript: replay: vsmmu: ")
 }
 
-// What a transcript claims of itself takes no more memory than Read allows, whatever its entries are.
+// What a transcript claims of itself takes no more memory than Read allows, whatever its entries
+// are.
 func TestReadBoundsTheMemoryOfEveryKind(t *testing.T) {
 	for kind, make := range kinds {
 		if make == nil || kind == int(numbers[reflect.TypeFor[*End]()]) {

@@ -5,7 +5,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// reads holds what the recorded device read, in a form that does not depend on the time of the reads.
+// reads holds what the recorded device read, in a form that does not depend on the time of the
+// reads.
 //
 // How many commands a device fetches at once depends on how many the guest has queued by then. So
 // commands are numbered: command n is the one that was fetched last for position n. A read of the

@@ -170,8 +170,8 @@ func accessSize(size int) uint8 {
 	return uint8(size)
 }
 
-// accessed returns the n 32-bit registers that an access reaches. Sizes other than 4 and 8 reach none
-// (§6.2).
+// accessed returns the n 32-bit registers that an access reaches. Sizes other than 4 and 8 reach
+// none (§6.2).
 func accessed(off uint64, size int) (words [2]uint64, n int) {
 	switch size {
 	case 4:
@@ -228,9 +228,10 @@ func (r *Recorder) Restore(state []byte) error {
 // Close ends the device, as Device.Close does, and the transcript. It returns when the transcript
 // is written.
 //
-// The error matches ErrCut if the transcript is incomplete: because of an error of the writer, which
-// it wraps, a full buffer, or an entry that is too large. What was written until then can be read
-// and replayed. Any later Close has no effect and returns an error that matches bridge.ErrClosed.
+// The error matches ErrCut if the transcript is incomplete: because of an error of the writer,
+// which it wraps, a full buffer, or an entry that is too large. What was written until then can be
+// read and replayed. Any later Close has no effect and returns an error that matches
+// bridge.ErrClosed.
 func (r *Recorder) Close() error {
 	r.mu.Lock()
 	closed := r.closed

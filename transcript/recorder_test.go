@@ -43,8 +43,8 @@ func (f *failing) Write(p []byte) (int, error) {
 	return f.Buffer.Write(p)
 }
 
-// recordWith records a device whose transcript is written at every place: the header, a flush in time,
-// more than the buffer's worth, and the end. dead is called after the last but one.
+// recordWith records a device whose transcript is written at every place: the header, a flush in
+// time, more than the buffer's worth, and the end. dead is called after the last but one.
 func recordWith(t *testing.T, w io.Writer, dead func(*Recorder)) (recorded, closed error) {
 	r, err := Record(w, plainConfig(), Options{})
 	if err != nil {
@@ -214,9 +214,6 @@ func TestRecordRefusesNilWriters(t *testing.T) {
 	require.NoError(t, r.Close())
 	assert.Positive(t, n)
 }
-
-type pointerMemory struct{ guestmem.Fake }
-type pointerWires struct{ wires }
 
 func TestRecordRefusesBadConfigurations(t *testing.T) {
 	for name, change := range map[string]func(*vsmmu.Config, *Options){

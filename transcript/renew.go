@@ -11,10 +11,11 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// ReplayRestored is Replay with a new device at every step: after each access by the guest, fault of
-// a host and call by the embedder, the device is saved, closed, and restored into a new one. Save makes
-// a device finish what it is doing. The guest cannot tell the difference; a host may receive a batch
-// of invalidations in parts. The device is kept while one of its hosts has no stream.
+// ReplayRestored is Replay with a new device at every step: after each access by the guest, fault
+// of a host and call by the embedder, the device is saved, closed, and restored into a new one.
+// Save makes a device finish what it is doing. The guest cannot tell the difference; a host may
+// receive a batch of invalidations in parts. The device is kept while one of its hosts has no
+// stream.
 //
 // State that Save does not keep is lost each time. So two things are not compared: stalled
 // transactions are not resumed, since the host that held them is gone; and a new device does not
@@ -72,8 +73,8 @@ func (r *replay) renew(after Body) {
 	}
 }
 
-// idleHost reports whether the device has a host without a stream. It remembers that such a host may
-// hold stale translations, which a new device cannot know.
+// idleHost reports whether the device has a host without a stream. It remembers that such a host
+// may hold stale translations, which a new device cannot know.
 func (r *replay) idleHost() bool {
 	busy := map[uint32]bool{}
 	for _, n := range r.attached {

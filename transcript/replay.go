@@ -14,23 +14,24 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// stall bounds the time in which a device does nothing that it is expected to do. A device that does
-// the same as the recorded one stays far below it.
+// stall bounds the time in which a device does nothing that it is expected to do. A device that
+// does the same as the recorded one stays far below it.
 const stall = 10 * time.Second
 
 // lookEvery is the interval of polling for changes that nothing signals.
 const lookEvery = time.Millisecond
 
 // Replay repeats a recording on a new device. It makes the accesses of the guest, the faults of the
-// hosts and the calls of the embedder, and answers the device's own reads and calls, all as recorded.
-// Everything that the device does is compared with the recording, in the order of its Channel.
+// hosts and the calls of the embedder, and answers the device's own reads and calls, all as
+// recorded. Everything that the device does is compared with the recording, in the order of its
+// Channel.
 //
 // Replay waits at each entry until the device has done what the recorded device had done by then. A
 // device may do things earlier than the recorded one.
 //
-// Replay stops at the first difference and returns a *Difference. It replays a transcript that is cut
-// off up to the cut. If ctx ends, the error wraps its cause. A transcript that could not have been
-// recorded, by the number of its hosts, say, is refused with an error that matches ErrCorrupt.
+// Replay stops at the first difference and returns a *Difference. It replays a transcript that is
+// cut off up to the cut. If ctx ends, the error wraps its cause. A transcript that could not have
+// been recorded, by the number of its hosts, say, is refused with an error that matches ErrCorrupt.
 func Replay(ctx context.Context, t *Transcript) error { return replayWithin(ctx, t, stall, false) }
 
 func replayWithin(ctx context.Context, t *Transcript, stall time.Duration, renewing bool) error {
@@ -282,8 +283,9 @@ func (r *replay) wait(ok func() bool, late func()) {
 	}
 }
 
-// answer compares an action of the device with the next entry of its channel, and returns that entry,
-// which holds the recorded answer. It returns nil if there is none: after a difference or a cut.
+// answer compares an action of the device with the next entry of its channel, and returns that
+// entry, which holds the recorded answer. It returns nil if there is none: after a difference or a
+// cut.
 func (r *replay) answer(got Body) Body {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -312,8 +314,8 @@ func (r *replay) answer(got Body) Body {
 	return want
 }
 
-// claimed answers a step of claiming or releasing a host: with the recorded error, if that is an entry
-// between the current call and its return. It is called on the goroutine of run.
+// claimed answers a step of claiming or releasing a host: with the recorded error, if that is an
+// entry between the current call and its return. It is called on the goroutine of run.
 func (r *replay) claimed(host uint32, step ClaimStep) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -33,8 +33,8 @@ func (m tappedMemory) WriteAt(p []byte, gpa guestmem.GPA) error {
 	return err
 }
 
-// fetchesCommands reports whether a read fetches commands, rather than a part of the stream table: a
-// fetch starts at the entry that the device consumes next. A guest that keeps both at one address
+// fetchesCommands reports whether a read fetches commands, rather than a part of the stream table:
+// a fetch starts at the entry that the device consumes next. A guest that keeps both at one address
 // makes its own transcript ambiguous.
 func fetchesCommands(d *vsmmu.Device, gpa guestmem.GPA, n int) bool {
 	if n%smmuv3.CommandSize != 0 {

@@ -16,7 +16,7 @@ func (b *Store) String() string {
 	return fmt.Sprintf("store of %#x to %s", b.Value, register(b.Offset, b.Size))
 }
 
-// register names what an access reaches.
+// register returns the name of the register at an offset, or its place.
 func register(off uint64, size uint8) string {
 	name := smmuv3.RegisterName(off)
 	if name == "" {
@@ -84,7 +84,7 @@ func (b *HostDetach) String() string {
 	return fmt.Sprintf("close stream %v", b.StreamID) + answered(b.Err)
 }
 
-// named is how many commands of a batch are named one by one.
+// named is the number of commands of a batch that are named one by one.
 const named = 8
 
 func (b *HostInvalidate) String() string {
@@ -136,7 +136,7 @@ func (b *End) String() string {
 }
 
 func (b *PageFault) String() string {
-	return fmt.Sprintf("host %d passes on a page request: %s", b.Host, request(b.Request))
+	return fmt.Sprintf("host %d forwards a page request: %s", b.Host, request(b.Request))
 }
 
 func (b *PageRequest) String() string {
@@ -165,9 +165,10 @@ func (b *HostResume) String() string {
 }
 
 func (b *HostTerminate) String() string {
-	return fmt.Sprintf("terminate what is stalled of stream %v", b.StreamID) + answered(b.Err)
+	return fmt.Sprintf("terminate the stalled transactions of stream %v", b.StreamID) + answered(b.Err)
 }
 
+// answered returns the end of the description of a call that returned err.
 func answered(err *Error) string {
 	if err == nil {
 		return ""

@@ -20,8 +20,8 @@ func idRegs(w []uint64) (r smmuv3.IDRegs) {
 	return r
 }
 
-// decodeIDR explains the registers that were given and judges their values. If all of IDR0 to IDR5 were
-// given, it judges them together and adds what a guest of such a host does not read.
+// decodeIDR explains the registers that were given and judges their values. If all of IDR0 to IDR5
+// were given, it judges them together and adds what a guest of such a host does not read.
 func decodeIDR(r *request) (d decoded) {
 	regs := idRegs(r.words)
 	given := func(f smmuv3.IDField) bool { return slices.Index(idRegisters, f.Register()) < r.given }

@@ -84,8 +84,8 @@ func TestDecodeOfRegistersSaysWhatGuestsDoNotRead(t *testing.T) {
 	assert.NotRegexp(t, `(?m)^CD2L `, guest, "a field that the guest reads as it is")
 }
 
-// Package smmuv3 tests the rules. Rules between fields apply once IDR0 to IDR5 are given, and rules of a
-// version once AIDR is given.
+// Package smmuv3 tests the rules. Rules between fields apply once IDR0 to IDR5 are given, and rules
+// of a version once AIDR is given.
 func TestDecodeOfImpossibleRegistersIsIllegal(t *testing.T) {
 	for regs, want := range map[string]string{
 		"0d441013":                           "TTF is a reserved value (§6.3.1)",

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limited makes the test program run as vsmmu, with arguments from this variable, on a disk that fills
-// up: every file ends at 4 KiB.
+// limited makes the test program run as vsmmu, with arguments from this variable, on a disk that
+// fills up: every file ends at 4 KiB.
 const limited = "VSMMU_TEST_LIMITED"
 
 func TestMain(m *testing.M) {

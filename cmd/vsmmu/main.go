@@ -1,5 +1,5 @@
-// Command vsmmu is the tool for users of this module. It replays transcripts of guests, and decodes the
-// structures and ID registers of an SMMU. vsmmu help lists its commands.
+// Command vsmmu is the tool for users of this module. It replays transcripts of guests, and decodes
+// the structures and ID registers of an SMMU. vsmmu help lists its commands.
 package main
 
 import (

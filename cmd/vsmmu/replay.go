@@ -89,8 +89,8 @@ func set(f *flag.FlagSet, name string) (ok bool) {
 	return ok
 }
 
-// readTranscript reads the transcript that files names, or the one in the program. It returns the open
-// file, by which a trace is recognised as the input.
+// readTranscript reads the transcript that files names, or the one in the program. It returns the
+// open file, by which a trace is recognised as the input.
 func readTranscript(files []string) (*transcript.Transcript, *os.File, error) {
 	if len(files) == 0 {
 		t, err := transcript.Read(bytes.NewReader(replay.Debian))

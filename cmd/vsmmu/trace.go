@@ -23,8 +23,8 @@ type traceFile struct {
 	input *os.File  // the transcript; nil if it is the one in the program
 }
 
-// openTrace judges the name of a trace before anything is done. It refuses a name whose file would be
-// lost: the input, another transcript, or any file that is not a trace of this program.
+// openTrace judges the name of a trace before anything is done. It refuses a name whose file would
+// be lost: the input, another transcript, or any file that is not a trace of this program.
 func openTrace(name string, input *os.File, stdout, stderr io.Writer) (*traceFile, error) {
 	t := &traceFile{name: name, input: input}
 	switch clean := filepath.Clean(name); {

@@ -78,9 +78,9 @@ type moved struct {
 	shown         time.Duration // the time of the last counter value
 }
 
-// Chrome writes a transcript as a trace for ui.perfetto.dev and chrome://tracing. It has a row for the
-// stages of the boot, the command queue, the event queue, the calls of hosts, the interrupts, and each
-// stream with the stages that were bound.
+// Chrome writes a transcript as a trace for ui.perfetto.dev and chrome://tracing. It has a row for
+// the stages of the boot, the command queue, the event queue, the calls of hosts, the interrupts,
+// and each stream with the stages that were bound.
 func Chrome(w io.Writer, t *transcript.Transcript) error { return newTracer(w, t).all() }
 
 func newTracer(w io.Writer, t *transcript.Transcript) *tracer {

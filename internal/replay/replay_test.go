@@ -147,7 +147,8 @@ func TestOddTranscripts(t *testing.T) {
 	assert.Equal(t, map[string]uint64{"event 0xee (aborted)": 1}, Summarize(odd).Events)
 }
 
-// However many streams and stages a transcript names, the summary and the trace list a bounded number.
+// However many streams and stages a transcript names, the summary and the trace list a bounded
+// number.
 func TestListsAreBounded(t *testing.T) {
 	tr := &transcript.Transcript{}
 	for sid := range smmuv3.StreamID(maxListed + 10) {
@@ -182,8 +183,8 @@ func TestListsAreBounded(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(b.String(), `"other streams"`))
 }
 
-// The trace has a row for the command queue, the event queue, host calls, interrupts and every stream, and each stream's
-// row says at any time which stage is bound.
+// The trace has a row for the command queue, the event queue, host calls, interrupts and every
+// stream, and each stream's row says at any time which stage is bound.
 func TestChromeTrace(t *testing.T) {
 	tr := debian(t)
 	var b bytes.Buffer

@@ -20,8 +20,8 @@ import (
 //go:embed debian.vsmmu
 var Debian []byte
 
-// Summary says what a transcript shows and how its replay ended. Lists have at most maxListed elements;
-// LeftOut counts the others.
+// Summary says what a transcript shows and how its replay ended. Lists have at most maxListed
+// elements; LeftOut counts the others.
 type Summary struct {
 	Title    string    `json:"title"`
 	Recorded time.Time `json:"recorded,omitzero"`
@@ -31,7 +31,8 @@ type Summary struct {
 
 	// Restored says that the replay saved the device at every step and restored it into a new one.
 	Restored bool `json:"restored,omitempty"`
-	// OK says that the device behaved the same. Otherwise Difference describes the first difference.
+	// OK says that the device behaved the same. Otherwise Difference describes the first
+	// difference.
 	OK            bool              `json:"ok"`
 	Difference    string            `json:"difference,omitempty"`
 	ReplaySeconds float64           `json:"replay_seconds"`
@@ -226,8 +227,8 @@ func (s *Stream) count(b *transcript.DMA) {
 	}
 }
 
-// ids explains the ID registers. It adds the host's values and the reasons if the transcript says what
-// the registers were derived from.
+// ids explains the ID registers. It adds the host's values and the reasons if the transcript says
+// what the registers were derived from.
 func ids(h transcript.Header) []ID {
 	var derived idr.Result
 	err := errors.New("no hosts in the transcript")

@@ -13,8 +13,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/internal/cli"
 )
 
-// Text writes the summary for people: in lines that are not wider than width, as far as there are words to break at,
-// and in colour if asked to.
+// Text writes the summary for people: in lines that are not wider than width, as far as there are
+// words to break at, and in colour if asked to.
 func (s *Summary) Text(w io.Writer, width int, colour bool) error {
 	var b bytes.Buffer
 	p := printer{&b, width, colour}
@@ -57,10 +57,12 @@ func (p printer) title(format string, args ...any) {
 	fmt.Fprintf(p, "\n%s\n", p.in(bold, inOneLine(fmt.Sprintf(format, args...))))
 }
 
-// inOneLine is a text that somebody else has written, and who knows who, where there is one line for it.
+// inOneLine is a text that somebody else has written, and who knows who, where there is one line
+// for it.
 func inOneLine(text string) string { return cli.Printable(strings.ReplaceAll(text, "\n", " ")) }
 
-// table aligns the cells of rows. The last of each, which is as long as it likes, is broken into lines below each other.
+// table aligns the cells of rows. The last of each, which is as long as it likes, is broken into
+// lines below each other.
 func (p printer) table(rows [][]string) {
 	const gap = "  "
 	var widths []int
