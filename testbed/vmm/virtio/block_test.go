@@ -18,11 +18,11 @@ func TestMain(m *testing.M) {
 	refs.DoLeakCheck()
 }
 
-// disk is a Storage in memory that can fail.
+// disk is a Storage in memory, whose calls fail with err if that is not nil.
 type disk struct {
 	bytes  []byte
 	err    error
-	before func() // if not nil, called by each ReadAt
+	before func() // called at the start of each ReadAt, unless nil
 	syncs  int
 }
 
@@ -68,7 +68,7 @@ func newTestBlock(t *testing.T, d *disk) *Block {
 	return b
 }
 
-// header is struct virtio_blk_req's beginning.
+// header returns the first 16 bytes of a struct virtio_blk_req.
 func header(typ uint32, sector uint64) []byte {
 	h := make([]byte, 16)
 	binary.LittleEndian.PutUint32(h, typ)
@@ -76,15 +76,15 @@ func header(typ uint32, sector uint64) []byte {
 	return h
 }
 
-func TestBlockConfigurationSpace(t *testing.T) {
+func TestBlockConfigurationSpace_5_2_4(t *testing.T) {
 	b := newTestBlock(t, newDisk())
-	// virtio 1.2 §5.2.4: capacity, size_max, seg_max.
+	// capacity, size_max, seg_max
 	assert.Equal(t, []byte{0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 126, 0, 0, 0}, b.Config()[:16])
 	assert.EqualValues(t, 2, b.DeviceID())
 	assert.EqualValues(t, 1<<1|1<<2|1<<9, b.Features(), "SIZE_MAX, SEG_MAX, FLUSH")
 }
 
-func TestNewBlockRejects(t *testing.T) {
+func TestNewBlockRefusesBadSizesAndSerialNumbers(t *testing.T) {
 	for _, size := range []int64{0, -512, 511, 513} {
 		_, err := NewBlock(newDisk(), size, "")
 		assert.Error(t, err)
@@ -95,10 +95,10 @@ func TestNewBlockRejects(t *testing.T) {
 
 const statusAt = 0x3_0000
 
-// status is the place for a request's status byte.
+// status is the segment of a request's status byte.
 var status = Segment{statusAt, 1}
 
-func TestBlockRequests(t *testing.T) {
+func TestBlockRequestStatusAndLength(t *testing.T) {
 	const in, out, flush, getID = 0, 1, 4, 8
 	h := Segment{dataAt, 16}
 	for _, tt := range []struct {
@@ -111,33 +111,33 @@ func TestBlockRequests(t *testing.T) {
 		stats    BlockStats
 	}{
 		{"read a sector", header(in, 3), Segments{h}, Segments{{0x8000, 512}, status}, 0, 513, BlockStats{Read: 512}},
-		{"read in odd pieces", header(in, 3), Segments{h}, Segments{{0x8001, 511}, {0x9000, 0}, {0xa003, 513}, status}, 0, 1025, BlockStats{Read: 1024}},
-		{"read with the status in the last piece", header(in, 0), Segments{h}, Segments{{statusAt - 512, 513}}, 0, 513, BlockStats{Read: 512}},
+		{"read into odd segments", header(in, 3), Segments{h}, Segments{{0x8001, 511}, {0x9000, 0}, {0xa003, 513}, status}, 0, 1025, BlockStats{Read: 1024}},
+		{"read with the status in the last segment", header(in, 0), Segments{h}, Segments{{statusAt - 512, 513}}, 0, 513, BlockStats{Read: 512}},
 		{"read the last sector", header(in, 255), Segments{h}, Segments{{0x8000, 512}, status}, 0, 513, BlockStats{Read: 512}},
-		{"read more than a chunk", header(in, 0), Segments{h}, Segments{{0x8000, 0x10000}, {0x18000, 0x10000}, status}, 0, 0x20001, BlockStats{Read: 0x20000}},
+		{"read more than a piece", header(in, 0), Segments{h}, Segments{{0x8000, 0x10000}, {0x18000, 0x10000}, status}, 0, 0x20001, BlockStats{Read: 0x20000}},
 		{"read nothing", header(in, 0), Segments{h}, Segments{status}, 0, 1, BlockStats{}},
 		{"read past the end", header(in, 255), Segments{h}, Segments{{0x8000, 1024}, status}, 1, 0, BlockStats{Failed: 1}},
 		{"read far past the end", header(in, ^uint64(0)), Segments{h}, Segments{{0x8000, 512}, status}, 1, 0, BlockStats{Failed: 1}},
 		{"read where sector*512 wraps", header(in, 1<<55), Segments{h}, Segments{{0x8000, 512}, status}, 1, 0, BlockStats{Failed: 1}},
-		{"read no whole sector", header(in, 0), Segments{h}, Segments{{0x8000, 511}, status}, 1, 0, BlockStats{Failed: 1}},
+		{"read half a sector", header(in, 0), Segments{h}, Segments{{0x8000, 511}, status}, 1, 0, BlockStats{Failed: 1}},
 		{"read more than the limit", header(in, 0), Segments{h}, Segments{{0x8000, 0xffff_fe00}, status}, 1, 0, BlockStats{Failed: 1}},
 		{"read into unmapped memory", header(in, 0), Segments{h}, Segments{{memSize, 512}, status}, 1, 0, BlockStats{Failed: 1}},
-		{"read into memory that ends", header(in, 0), Segments{h}, Segments{{0x8000, 512}, {memSize - 1, 512}, status}, 1, 0, BlockStats{Failed: 1}},
-		{"header in pieces", header(in, 3), Segments{{dataAt, 1}, {dataAt + 1, 14}, {dataAt + 15, 1}}, Segments{{0x8000, 512}, status}, 0, 513, BlockStats{Read: 512}},
+		{"read into memory that is unmapped in part", header(in, 0), Segments{h}, Segments{{0x8000, 512}, {memSize - 1, 512}, status}, 1, 0, BlockStats{Failed: 1}},
+		{"header in three segments", header(in, 3), Segments{{dataAt, 1}, {dataAt + 1, 14}, {dataAt + 15, 1}}, Segments{{0x8000, 512}, status}, 0, 513, BlockStats{Read: 512}},
 		{"header too short", header(in, 3), Segments{{dataAt, 15}}, Segments{{0x8000, 512}, status}, 1, 0, BlockStats{Failed: 1}},
 		{"no header", header(in, 3), nil, Segments{{0x8000, 512}, status}, 1, 0, BlockStats{Failed: 1}},
 		{"header unmapped", header(in, 3), Segments{{memSize, 16}}, Segments{{0x8000, 512}, status}, 1, 0, BlockStats{Failed: 1}},
 		{"write a sector", header(out, 3), Segments{h, {0x8000, 512}}, Segments{status}, 0, 1, BlockStats{Written: 512}},
-		{"write behind the header", header(out, 3), Segments{{dataAt, 16 + 512}}, Segments{status}, 0, 1, BlockStats{Written: 512}},
+		{"write of data in the segment of the header", header(out, 3), Segments{{dataAt, 16 + 512}}, Segments{status}, 0, 1, BlockStats{Written: 512}},
 		{"write past the end", header(out, 256), Segments{h, {0x8000, 512}}, Segments{status}, 1, 1, BlockStats{Failed: 1}},
-		{"write no whole sector", header(out, 0), Segments{h, {0x8000, 513}}, Segments{status}, 1, 1, BlockStats{Failed: 1}},
+		{"write of a sector and a byte", header(out, 0), Segments{h, {0x8000, 513}}, Segments{status}, 1, 1, BlockStats{Failed: 1}},
 		{"write from unmapped memory", header(out, 0), Segments{h, {memSize - 511, 512}}, Segments{status}, 1, 1, BlockStats{Failed: 1}},
 		{"flush", header(flush, 0), Segments{h}, Segments{status}, 0, 1, BlockStats{Flushes: 1}},
 		{"serial number", header(getID, 0), Segments{h}, Segments{{0x8000, 20}, status}, 0, 21, BlockStats{}},
-		{"serial number, cut", header(getID, 0), Segments{h}, Segments{{0x8000, 5}, status}, 0, 6, BlockStats{}},
+		{"serial number, truncated", header(getID, 0), Segments{h}, Segments{{0x8000, 5}, status}, 0, 6, BlockStats{}},
 		{"serial number, more room", header(getID, 0), Segments{h}, Segments{{0x8000, 50}, status}, 0, 20, BlockStats{}},
 		{"discard, which is not offered", header(11, 0), Segments{h}, Segments{status}, 2, 1, BlockStats{Failed: 1}},
-		{"unknown", header(0xffff_ffff, 0), Segments{h}, Segments{status}, 2, 1, BlockStats{Failed: 1}},
+		{"unknown type", header(0xffff_ffff, 0), Segments{h}, Segments{status}, 2, 1, BlockStats{Failed: 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			onEachPath(t, func(t *testing.T, dma func(m *memory) DMA) {
@@ -155,7 +155,7 @@ func TestBlockRequests(t *testing.T) {
 	}
 }
 
-func TestBlockMovesTheRightBytes(t *testing.T) {
+func TestBlockMovesTheBytesOfTheRequestAndNoOthers(t *testing.T) {
 	onEachPath(t, func(t *testing.T, dma func(m *memory) DMA) {
 		m, d := newMemory(), newDisk()
 		via := dma(m)
@@ -166,8 +166,8 @@ func TestBlockMovesTheRightBytes(t *testing.T) {
 		_, err := b.Serve(Request{via, Segments{{dataAt, 16}}, Segments{{0x8001, 700}, {0xa000, 324}, status}})
 		require.NoError(t, err)
 		assert.Equal(t, plain[1024:2048], append(m.get(0x8001, 700), m.get(0xa000, 324)...))
-		assert.Equal(t, []byte{0}, m.get(0x8000, 1), "nothing before")
-		assert.Equal(t, []byte{0}, m.get(0xa000+324, 1), "nothing behind")
+		assert.Equal(t, []byte{0}, m.get(0x8000, 1), "the byte before")
+		assert.Equal(t, []byte{0}, m.get(0xa000+324, 1), "the byte after")
 
 		data := bytes.Repeat([]byte("written!"), 128)
 		m.put(0x8003, data[:100])
@@ -185,7 +185,7 @@ func TestBlockMovesTheRightBytes(t *testing.T) {
 	})
 }
 
-func TestBlockStorageThatFails(t *testing.T) {
+func TestFailedStorageIsVIRTIO_BLK_S_IOERR(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		break_ func(d *disk)
@@ -215,7 +215,7 @@ func TestBlockStorageThatFails(t *testing.T) {
 	}
 }
 
-func TestBlockRequestWithoutStatusIsTheDriversFault(t *testing.T) {
+func TestBlockRequestWithoutAStatusByteStopsTheDevice(t *testing.T) {
 	m := newMemory()
 	m.put(dataAt, header(0, 0))
 	b := newTestBlock(t, newDisk())
@@ -227,8 +227,7 @@ func TestBlockRequestWithoutStatusIsTheDriversFault(t *testing.T) {
 	assert.ErrorIs(t, err, errFault)
 }
 
-// A whole request through registers and ring, as a driver makes it.
-func TestBlockDevice(t *testing.T) {
+func TestBlockRequestThroughRegistersAndRing(t *testing.T) {
 	onEachPath(t, func(t *testing.T, dma func(m *memory) DMA) {
 		store := newDisk()
 		d := newDriverOver(t, newTestBlock(t, store), dma)

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Where the tests' driver has its rings and buffers.
+// Addresses of the rings and buffers of the tests' driver.
 const (
 	descAt  = 0x1000
 	availAt = 0x2000
@@ -21,7 +21,7 @@ const (
 
 var errFault = errors.New("translation fault")
 
-// memory is a DMA with a hole from broken on, and a log of its accesses.
+// memory is a DMA that fails from the address broken on, and logs its accesses.
 type memory struct {
 	mu     sync.Mutex
 	bytes  [memSize]byte
@@ -90,14 +90,14 @@ func (m *memory) get(addr uint64, n int) []byte {
 	return append([]byte(nil), m.bytes[addr:][:n]...)
 }
 
-// accesses are the first n of them.
+// accesses returns the first n entries of the log.
 func (m *memory) accesses(n int) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return append([]string(nil), m.log[:min(n, len(m.log))]...)
 }
 
-// desc is a descriptor as the driver writes it.
+// desc is a descriptor.
 type desc struct {
 	addr  uint64
 	len   uint32
@@ -114,7 +114,7 @@ func (m *memory) putDesc(index int, d desc) {
 	m.put(descAt+16*uint64(index), b[:])
 }
 
-// chain writes descriptors one behind the other from the first on, linking them.
+// chain writes a chain of descriptors to the start of the table.
 func (m *memory) chain(descs ...desc) {
 	for i, d := range descs {
 		if i < len(descs)-1 {
@@ -125,13 +125,13 @@ func (m *memory) chain(descs ...desc) {
 	}
 }
 
-// offer makes descriptor head available, as request number n of a ring of size.
+// offer makes the chain at head available, as request number n of a ring of size.
 func (m *memory) offer(n, size int, head uint16) {
 	m.put16(availAt+4+2*uint64(n%size), head)
 	m.put16(availAt+2, uint16(n+1))
 }
 
-// driver is the other side of a device under test.
+// driver is the driver of a device under test.
 type driver struct {
 	t   *testing.T
 	dev *MMIO
@@ -146,7 +146,7 @@ func newDriver(t *testing.T, model Model) *driver {
 	return newDriverOver(t, model, func(m *memory) DMA { return m })
 }
 
-// newDriverOver has the device reach memory by a DMA of its own.
+// newDriverOver returns a driver of a device whose DMA is what dma returns.
 func newDriverOver(t *testing.T, model Model, dma func(m *memory) DMA) *driver {
 	d := &driver{t: t, mem: newMemory()}
 	d.cond.L = &d.mu
@@ -163,7 +163,7 @@ func (d *driver) irq(level bool) {
 	d.cond.Broadcast()
 }
 
-// waitIRQ waits for the interrupt, acknowledges it and gives its causes.
+// waitIRQ waits for the interrupt, acknowledges it, and returns its causes.
 func (d *driver) waitIRQ() uint64 {
 	d.mu.Lock()
 	for !d.level {
@@ -196,7 +196,7 @@ func (d *driver) setQueue(size uint64) {
 	d.store(0x44, 1)
 }
 
-// start goes through the whole initialisation of virtio 1.2 §3.1.1 with a queue of the given size.
+// start initialises the device (virtio 1.2 §3.1.1) with a queue of the given size.
 func (d *driver) start(size uint64) {
 	d.acknowledgeAndDriver()
 	d.acceptFeatures(goodFeatures)
@@ -207,12 +207,12 @@ func (d *driver) start(size uint64) {
 	d.store(0x70, 0xf)
 }
 
-// echo is a model that writes nothing and remembers what it was asked.
+// echo is a model that writes nothing and records its requests.
 type echo struct {
 	mu       sync.Mutex
 	requests []Request
 	err      error
-	hold     chan struct{} // if not nil, Serve waits for it, and the device knows
+	hold     chan struct{} // unless nil, Serve waits for it, and the device is told that DMA may wait
 }
 
 func (e *echo) DeviceID() uint32 { return 42 }
@@ -225,7 +225,7 @@ func (e *echo) Serve(req Request) (uint32, error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	// The request is good until Serve returns.
+	// The request is valid until Serve returns.
 	req.Readable = append(Segments(nil), req.Readable...)
 	req.Writable = append(Segments(nil), req.Writable...)
 	e.requests = append(e.requests, req)

@@ -7,9 +7,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whatever lies in its memory, a block device neither panics nor goes on for ever, claims no more than there is room for, and
-// does the same whichever way data takes. The input is the driver's memory from descAt on, in which rings and data lie close
-// together.
+// FuzzBlockOverHostileMemory checks that a block device does not panic or loop, reports no greater
+// length than the request has, and gives the same result whether it maps data or copies it. The
+// input is the driver's memory from descAt on, where rings and data lie close together.
 func FuzzBlockOverHostileMemory(f *testing.F) {
 	const size, availOff, usedOff, window = 4, 64, 80, 0x400
 	good := newMemory()
@@ -17,9 +17,9 @@ func FuzzBlockOverHostileMemory(f *testing.F) {
 	good.chain(desc{addr: descAt + 0x100, len: 16}, desc{addr: descAt + 0x200, len: 512, flags: 2}, desc{addr: descAt + 0x110, len: 1, flags: 2})
 	good.put16(descAt+availOff+2, 1)
 	f.Add(good.get(descAt, window))
-	good.putDesc(2, desc{addr: descAt, len: 1, flags: 3, next: 0}) // the status byte lands in the table, in a circle
+	good.putDesc(2, desc{addr: descAt, len: 1, flags: 3, next: 0}) // a loop; the status byte is in the table
 	f.Add(good.get(descAt, window))
-	good.put16(descAt+availOff+2, 0xffff) // more available than there are
+	good.put16(descAt+availOff+2, 0xffff) // more requests than descriptors
 	f.Add(good.get(descAt, window))
 
 	serve := func(t *testing.T, dma DMA) *disk {
@@ -28,7 +28,7 @@ func FuzzBlockOverHostileMemory(f *testing.F) {
 		require.NoError(t, err)
 		block, err := NewBlock(d, diskSize, "")
 		require.NoError(t, err)
-		// A ring may be overwritten by its own requests, and so never run empty; the device looks at one at a time.
+		// Requests may overwrite their ring, so that it never runs empty.
 		for range 64 {
 			req, ok, err := r.pop()
 			if err != nil || !ok {

@@ -11,15 +11,16 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 )
 
-// mapper is memory that is handed out as well, by a real endpoint whose stream bypasses. Its log has that, too.
+// mapper is memory that can also be mapped, by an endpoint whose stream bypasses translation. Its
+// log has the mappings.
 type mapper struct {
 	*memory
 	endpoint *soft.Endpoint
 	stream   bridge.Stream
-	refusal  error // if not nil, why Map never succeeds
+	refusal  error // unless nil, the error of each Map
 }
 
-// newMapper fails the test if anything is still mapped in its end: it would never end.
+// newMapper returns a mapper. The test does not end while anything is mapped.
 func newMapper(t testing.TB, m *memory) *mapper {
 	ram := new(guestmem.Slots)
 	require.NoError(t, ram.Add(guestmem.Slot{Mem: m.bytes[:]}))
@@ -47,7 +48,7 @@ func (m *mapper) Map(iova uint64, n int, write bool, buf [][]byte) (soft.Mapping
 	return m.endpoint.Map(iova, n, write, buf)
 }
 
-// paths are the ways that data takes: all of them must come to the same.
+// paths are the ways that a device moves data, which give the same results.
 var paths = []struct {
 	name string
 	dma  func(t testing.TB, m *memory) DMA

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Offsets and values in these tests are those of virtio 1.2 §4.2.2 and §2.1, written out.
+// Offsets and values in these tests are literals from virtio 1.2 §4.2.2 and §2.1.
 
 func TestRegistersAtReset(t *testing.T) {
 	d := newDriver(t, &echo{})
@@ -30,30 +30,30 @@ func TestRegistersAtReset(t *testing.T) {
 		{"ConfigGeneration", 0x0fc, 0},
 		{"QueueNotify is write-only", 0x050, 0},
 		{"reserved", 0x0f0, 0},
-		{"beyond", 0xffff_ffff_ffff_fffc, 0},
+		{"beyond the registers", 0xffff_ffff_ffff_fffc, 0},
 	} {
 		assert.Equal(t, tt.want, d.load(tt.off), tt.name)
 	}
 	d.store(0x14, 1)
 	assert.EqualValues(t, 1<<8|3, d.load(0x10), "DeviceFeatures, high: the model's, VERSION_1 and ACCESS_PLATFORM")
 	d.store(0x14, 2)
-	assert.Zero(t, d.load(0x10), "there are no features beyond 63")
+	assert.Zero(t, d.load(0x10), "no feature is above 63")
 	d.store(0x30, 1)
-	assert.Zero(t, d.load(0x34), "QueueNumMax of a queue that is not there")
+	assert.Zero(t, d.load(0x34), "QueueNumMax of a queue that does not exist")
 }
 
-func TestConfigurationSpaceTakesAnySize(t *testing.T) {
+func TestConfigurationSpaceCanBeReadInAnySize(t *testing.T) {
 	d := newDriver(t, &echo{})
 	assert.EqualValues(t, 0x01, d.dev.Load(0x100, 1))
 	assert.EqualValues(t, 0x0403, d.dev.Load(0x102, 2))
 	assert.EqualValues(t, 0x0807060504030201, d.dev.Load(0x100, 8))
-	assert.EqualValues(t, 0x09, d.dev.Load(0x108, 4), "zeros behind its end")
+	assert.EqualValues(t, 0x09, d.dev.Load(0x108, 4), "zero beyond its end")
 	assert.Zero(t, d.dev.Load(0x109, 4))
 	d.store(0x100, 0xff)
 	assert.EqualValues(t, 0x01, d.dev.Load(0x100, 1), "read-only")
 }
 
-func TestOtherSizesThan32BitsReadZero(t *testing.T) {
+func TestAccessesOfOtherSizesThan32BitsHaveNoEffect(t *testing.T) {
 	d := newDriver(t, &echo{})
 	for _, size := range []int{1, 2, 8} {
 		assert.Zero(t, d.dev.Load(0, size))
@@ -62,18 +62,18 @@ func TestOtherSizesThan32BitsReadZero(t *testing.T) {
 	assert.Zero(t, d.load(0x70))
 }
 
-func TestFeaturesOKOnlyForWhatIsOfferedAndNeeded(t *testing.T) {
+func TestFEATURES_OKNeedsTheTransportFeaturesAndNoOthersThanOffered(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		features uint64
 		ok       bool
 	}{
-		{"what is needed", 3 << 32, true},
-		{"with the model's", 3<<32 | 1<<5, true},
-		{"nothing", 0, false},
+		{"the transport features", 3 << 32, true},
+		{"and the model's", 3<<32 | 1<<5, true},
+		{"none", 0, false},
 		{"without ACCESS_PLATFORM", 1 << 32, false},
 		{"without VERSION_1", 2 << 32, false},
-		{"more than was offered", 3<<32 | 1<<6, false},
+		{"one that is not offered", 3<<32 | 1<<6, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := newDriver(t, &echo{})
@@ -84,12 +84,12 @@ func TestFeaturesOKOnlyForWhatIsOfferedAndNeeded(t *testing.T) {
 			if tt.ok {
 				want = 0xf
 			}
-			assert.Equal(t, want, d.load(0x70), "and no DRIVER_OK without FEATURES_OK")
+			assert.Equal(t, want, d.load(0x70), "no DRIVER_OK without FEATURES_OK")
 		})
 	}
 }
 
-func TestFeaturesAreSettledByFeaturesOK(t *testing.T) {
+func TestFeaturesAreFixedAfterFEATURES_OK(t *testing.T) {
 	d := newDriver(t, &echo{})
 	d.start(8)
 	d.acceptFeatures(1 << 50)
@@ -97,7 +97,7 @@ func TestFeaturesAreSettledByFeaturesOK(t *testing.T) {
 	assert.EqualValues(t, 0xf, d.load(0x70))
 }
 
-func TestRequestIsServedAndReturned(t *testing.T) {
+func TestRequestIsExecutedAndReturned(t *testing.T) {
 	model := &echo{}
 	d := newDriver(t, model)
 	d.mem.chain(desc{addr: 0x4000, len: 16}, desc{addr: 0x5000, len: 0x1000}, desc{addr: 0x6000, len: 1, flags: 2})
@@ -115,12 +115,12 @@ func TestRequestIsServedAndReturned(t *testing.T) {
 	assert.Zero(t, d.load(0x60), "acknowledged")
 }
 
-// One request is carried out by the time that the notification's store returns; what else is there, soon after.
-func TestANotificationIsServedAtOnce(t *testing.T) {
+// The worker executes the other requests.
+func TestNotificationExecutesOneRequestBeforeItReturns(t *testing.T) {
 	model := &echo{}
 	d := newDriver(t, model)
 	d.start(8)
-	d.dev.serving.Lock() // so that the worker does not come first
+	d.dev.serving.Lock() // keeps the worker from being first
 	d.mem.chain(desc{addr: 0x4000, len: 16})
 	for i := range 3 {
 		d.mem.offer(i, 8, 0)
@@ -133,8 +133,7 @@ func TestANotificationIsServedAtOnce(t *testing.T) {
 	}
 }
 
-// A store does not wait for DMA that waits for the guest.
-func TestANotificationDoesNotWaitForTheGuest(t *testing.T) {
+func TestNotificationDoesNotWaitForDMAThatWaitsForTheGuest(t *testing.T) {
 	model := &echo{hold: make(chan struct{})}
 	d := newDriver(t, model)
 	d.mem.chain(desc{addr: 0x4000, len: 16})
@@ -147,8 +146,8 @@ func TestANotificationDoesNotWaitForTheGuest(t *testing.T) {
 	assert.Equal(t, 1, model.served())
 }
 
-// The driver may look at used.idx at any time, so the element must be there by then (§2.7.8).
-func TestRingAccessesAreOfTheRightSizeAndOrder(t *testing.T) {
+// The driver may read the used idx at any time: the element is written before it (§2.7.8).
+func TestRingAccessesHaveTheSizeAndOrderOf_2_7_8(t *testing.T) {
 	d := newDriver(t, &echo{})
 	d.mem.chain(desc{addr: 0x4000, len: 1})
 	d.mem.offer(0, 8, 0)
@@ -164,7 +163,7 @@ func TestRingAccessesAreOfTheRightSizeAndOrder(t *testing.T) {
 	}, d.mem.accesses(6))
 }
 
-func TestRingWrapsRound(t *testing.T) {
+func TestRingIndicesWrap(t *testing.T) {
 	model := &echo{}
 	d := newDriver(t, model)
 	d.start(4)
@@ -180,7 +179,7 @@ func TestRingWrapsRound(t *testing.T) {
 	assert.Equal(t, Segments{{0x4009, 1}}, model.requests[9].Readable)
 }
 
-func TestNoInterruptFlagIsHonoured(t *testing.T) {
+func TestVIRTQ_AVAIL_F_NO_INTERRUPTSuppressesTheInterrupt(t *testing.T) {
 	model := &echo{hold: make(chan struct{})}
 	d := newDriver(t, model)
 	d.mem.put16(availAt, 1) // VIRTQ_AVAIL_F_NO_INTERRUPT
@@ -188,15 +187,14 @@ func TestNoInterruptFlagIsHonoured(t *testing.T) {
 	d.mem.offer(0, 8, 0)
 	d.start(8)
 	model.hold <- struct{}{}
-	d.dev.serving.Lock() // the request is over
+	d.dev.serving.Lock() // waits for the request
 	defer d.dev.serving.Unlock()
 	assert.EqualValues(t, 1, d.mem.get16(usedAt+2))
 	assert.Zero(t, d.load(0x60))
 }
 
-// A driver that breaks the rules, or whose memory fails, ends its own device and nothing else: DEVICE_NEEDS_RESET and a
-// configuration change notification (§2.1.2).
-func TestHostileRings(t *testing.T) {
+// The device sets DEVICE_NEEDS_RESET and sends a configuration change notification (§2.1.2).
+func TestHostileRingStopsItsDeviceUntilReset(t *testing.T) {
 	loop := desc{addr: 0x4000, len: 1, flags: 1, next: 0}
 	for _, tt := range []struct {
 		name  string
@@ -206,21 +204,21 @@ func TestHostileRings(t *testing.T) {
 		{"head beyond the table", func(m *memory) { m.offer(0, 8, 8) }, errRing},
 		{"head 0xffff", func(m *memory) { m.offer(0, 8, 0xffff) }, errRing},
 		{"next beyond the table", func(m *memory) { m.putDesc(0, desc{0x4000, 1, 1, 9}) }, errRing},
-		{"chain that is its own successor", func(m *memory) { m.putDesc(0, loop) }, errRing},
-		{"chain in a circle", func(m *memory) {
+		{"descriptor that is its own successor", func(m *memory) { m.putDesc(0, loop) }, errRing},
+		{"chain with a loop", func(m *memory) {
 			for i := range 8 {
 				m.putDesc(i, desc{0x4000, 1, 1, uint16(i+1) % 8})
 			}
 		}, errRing},
-		{"readable behind writable", func(m *memory) { m.chain(desc{0x4000, 1, 2, 0}, desc{0x5000, 1, 0, 0}) }, errRing},
+		{"readable after writable", func(m *memory) { m.chain(desc{0x4000, 1, 2, 0}, desc{0x5000, 1, 0, 0}) }, errRing},
 		{"indirect", func(m *memory) { m.putDesc(0, desc{0x4000, 16, 4, 0}) }, errRing},
-		{"segment round the end of the address space", func(m *memory) { m.putDesc(0, desc{^uint64(0), 2, 0, 0}) }, errRing},
-		{"more available than the ring holds", func(m *memory) { m.put16(availAt+2, 9) }, errRing},
-		{"available idx behind", func(m *memory) { m.put16(availAt+2, 0xffff) }, errRing},
+		{"segment past the end of the address space", func(m *memory) { m.putDesc(0, desc{^uint64(0), 2, 0, 0}) }, errRing},
+		{"more requests than descriptors", func(m *memory) { m.put16(availAt+2, 9) }, errRing},
+		{"available idx that decreases", func(m *memory) { m.put16(availAt+2, 0xffff) }, errRing},
 		{"available ring unmapped", func(m *memory) { m.breakAt(availAt) }, errFault},
-		{"available element unmapped", func(m *memory) { m.breakAt(availAt + 4) }, errFault},
+		{"available entry unmapped", func(m *memory) { m.breakAt(availAt + 4) }, errFault},
 		{"used ring unmapped", func(m *memory) { m.breakAt(usedAt) }, errFault},
-		{"used element half mapped", func(m *memory) { m.breakAt(usedAt + 8) }, errFault},
+		{"used element unmapped in part", func(m *memory) { m.breakAt(usedAt + 8) }, errFault},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := newDriver(t, &echo{})
@@ -234,7 +232,7 @@ func TestHostileRings(t *testing.T) {
 			assert.ErrorIs(t, d.dev.Breakage(), tt.is)
 
 			d.store(0x70, 0xf)
-			assert.EqualValues(t, 0x4f, d.load(0x70), "only a reset clears it")
+			assert.EqualValues(t, 0x4f, d.load(0x70), "cleared by a reset only")
 
 			d.store(0x70, 0)
 			assert.Zero(t, d.load(0x70))
@@ -242,12 +240,12 @@ func TestHostileRings(t *testing.T) {
 			d.mem.chain(desc{addr: 0x4000, len: 1})
 			d.mem.offer(0, 8, 0)
 			d.start(8)
-			assert.EqualValues(t, 1, d.waitIRQ(), "and after one it serves again")
+			assert.EqualValues(t, 1, d.waitIRQ(), "works again after a reset")
 		})
 	}
 }
 
-func TestQueuesThatCannotBe(t *testing.T) {
+func TestQueueWithBadSizeOrAddressesIsRefused(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		size uint64
@@ -256,15 +254,15 @@ func TestQueuesThatCannotBe(t *testing.T) {
 		low  uint64
 		high uint64
 	}{
-		{name: "no size", size: 0, off: 0x80, low: descAt},
-		{name: "no power of 2", size: 3, off: 0x80, low: descAt},
-		{name: "too large", size: 512, off: 0x80, low: descAt},
-		{name: "huge", size: 1 << 31, off: 0x80, low: descAt},
+		{name: "size 0", size: 0, off: 0x80, low: descAt},
+		{name: "size not a power of 2", size: 3, off: 0x80, low: descAt},
+		{name: "size too large", size: 512, off: 0x80, low: descAt},
+		{name: "greatest size", size: 1 << 31, off: 0x80, low: descAt},
 		{name: "table misaligned", size: 8, off: 0x80, low: descAt + 8},
 		{name: "available ring misaligned", size: 8, off: 0x90, low: availAt + 1},
 		{name: "used ring misaligned", size: 8, off: 0xa0, low: usedAt + 2},
-		{name: "table round the end of the address space", size: 8, off: 0x80, low: 0xffff_fff0, high: 0xffff_ffff},
-		{name: "used ring round the end of the address space", size: 8, off: 0xa0, low: 0xffff_fffc, high: 0xffff_ffff},
+		{name: "table past the end of the address space", size: 8, off: 0x80, low: 0xffff_fff0, high: 0xffff_ffff},
+		{name: "used ring past the end of the address space", size: 8, off: 0xa0, low: 0xffff_fffc, high: 0xffff_ffff},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := newDriver(t, &echo{})
@@ -288,7 +286,7 @@ func TestQueuesThatCannotBe(t *testing.T) {
 	}
 }
 
-func TestQueueRegistersAreFixedWhileItIsReady(t *testing.T) {
+func TestQueueRegistersAreFixedWhileQueueReady(t *testing.T) {
 	d := newDriver(t, &echo{})
 	d.start(8)
 	d.store(0x80, 0xdead_0000)
@@ -304,11 +302,11 @@ func TestQueueRegistersAreFixedWhileItIsReady(t *testing.T) {
 	d.dev.serving.Lock()
 	defer d.dev.serving.Unlock()
 	assert.EqualValues(t, 0xf, d.load(0x70))
-	assert.EqualValues(t, 1, d.mem.get16(usedAt+2), "a queue that is not ready is not looked at")
+	assert.EqualValues(t, 1, d.mem.get16(usedAt+2), "not QueueReady: not served")
 }
 
-// The interrupt is a level: it is there as long as InterruptStatus is not 0 (§4.2.2).
-func TestTheInterruptFallsWithItsCauses(t *testing.T) {
+// The interrupt is a level (§4.2.2).
+func TestInterruptIsHighWhileInterruptStatusIsNotZero(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		off  uint64
@@ -324,15 +322,14 @@ func TestTheInterruptFallsWithItsCauses(t *testing.T) {
 			}
 			d.mu.Unlock()
 			d.store(0x64, 2)
-			assert.True(t, d.level, "another cause")
+			assert.True(t, d.level, "acknowledgement of another cause")
 			d.store(tt.off, uint64(map[uint64]int{0x64: 1, 0x70: 0}[tt.off]))
 			assert.False(t, d.level)
 		})
 	}
 }
 
-// A driver that has reset the device has its rings back, and has to give it others.
-func TestResetForgetsTheQueue(t *testing.T) {
+func TestResetTakesTheQueueOutOfService(t *testing.T) {
 	model := &echo{}
 	d := newDriver(t, model)
 	d.start(8)
@@ -349,7 +346,7 @@ func TestResetForgetsTheQueue(t *testing.T) {
 	assert.EqualValues(t, 0xf, d.load(0x70))
 }
 
-func TestAllOfARingCanBeAvailable(t *testing.T) {
+func TestAllDescriptorsOfARingCanBeAvailable(t *testing.T) {
 	model := &echo{}
 	d := newDriver(t, model)
 	d.mem.putDesc(0, desc{addr: 0xffff_ffff_ffff_fff0, len: 16}) // up to the end of the address space
@@ -363,26 +360,26 @@ func TestAllOfARingCanBeAvailable(t *testing.T) {
 	}
 }
 
-// What is legal, to the last byte (§2.7).
-func TestQueuesThatCanJustBe(t *testing.T) {
+// The parts of a queue may reach the end of the address space, to the last byte (§2.7).
+func TestLegalQueuesAtTheirBounds(t *testing.T) {
 	for _, tt := range []struct {
 		name              string
 		size              uint32
 		desc, avail, used uint64
 	}{
 		{"one descriptor", 1, descAt, availAt, usedAt},
-		{"the largest", 256, descAt, availAt, usedAt},
-		{"from address 0 on", 8, 0, 0, 0},
+		{"the greatest size", 256, descAt, availAt, usedAt},
+		{"at address 0", 8, 0, 0, 0},
 		{"table at the end of the address space", 8, 0xffff_ffff_ffff_ff80, availAt, usedAt},
-		{"available ring there", 8, descAt, 0xffff_ffff_ffff_ffec, usedAt},
-		{"used ring there", 8, descAt, availAt, 0xffff_ffff_ffff_ffbc},
+		{"available ring at the end", 8, descAt, 0xffff_ffff_ffff_ffec, usedAt},
+		{"used ring at the end", 8, descAt, availAt, 0xffff_ffff_ffff_ffbc},
 	} {
 		_, err := newRing(newMemory(), tt.size, tt.desc, tt.avail, tt.used)
 		assert.NoError(t, err, tt.name)
 	}
 }
 
-func TestAModelThatCannotGoOnBreaksTheDevice(t *testing.T) {
+func TestErrorOfServeStopsTheDeviceUntilReset(t *testing.T) {
 	gone := errors.New("gone")
 	d := newDriver(t, &echo{err: gone})
 	d.mem.chain(desc{addr: 0x4000, len: 1})
@@ -393,8 +390,8 @@ func TestAModelThatCannotGoOnBreaksTheDevice(t *testing.T) {
 	assert.Zero(t, d.mem.get16(usedAt+2), "the request is not returned")
 }
 
-// A reset must not return while the device still uses memory (§2.4.1): the driver takes it back then.
-func TestResetWaitsForTheRequestUnderWay(t *testing.T) {
+// The driver reuses its memory after a reset (§2.4.1).
+func TestResetWaitsForTheRequestThatIsBeingExecuted(t *testing.T) {
 	model := &echo{hold: make(chan struct{})}
 	d := newDriver(t, model)
 	for i := range 2 {
@@ -402,12 +399,12 @@ func TestResetWaitsForTheRequestUnderWay(t *testing.T) {
 		d.mem.offer(i, 8, uint16(i))
 	}
 	d.start(8)
-	model.hold <- struct{}{} // the first is served, the second may have begun
+	model.hold <- struct{}{} // the first is executed, the second may have begun
 	reset := make(chan struct{})
 	go func() {
 		defer close(reset)
 		d.store(0x70, 0)
-		d.mem.breakAt(0) // the driver has its memory back
+		d.mem.breakAt(0) // the driver reuses its memory
 	}()
 	select {
 	case <-reset:
@@ -419,7 +416,7 @@ func TestResetWaitsForTheRequestUnderWay(t *testing.T) {
 	assert.Zero(t, d.load(0x60))
 }
 
-func TestConcurrentRegistersRequestsAndResets(t *testing.T) {
+func TestRegistersRequestsAndResetsAtTheSameTime(t *testing.T) {
 	d := newDriver(t, &echo{})
 	d.mem.chain(desc{addr: 0x4000, len: 1})
 	done := make(chan struct{})

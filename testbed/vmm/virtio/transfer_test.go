@@ -12,7 +12,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 )
 
-func TestTransferAccesses(t *testing.T) {
+func TestTransferMapsAndElseCopies(t *testing.T) {
 	type access = []string
 	for _, tt := range []struct {
 		name    string
@@ -21,13 +21,13 @@ func TestTransferAccesses(t *testing.T) {
 		want    access
 		is      error
 	}{
-		{"where it lies", nil, true, access{"map 512 at 0x8000, write: true", "map 100 at 0xa001, write: true"}, nil},
-		{"where it lies, to be read", nil, false, access{"map 512 at 0x8000, write: false", "map 100 at 0xa001, write: false"}, nil},
-		{"a copy of what cannot be mapped", errors.ErrUnsupported, true, access{
+		{"mapped for writing", nil, true, access{"map 512 at 0x8000, write: true", "map 100 at 0xa001, write: true"}, nil},
+		{"mapped for reading", nil, false, access{"map 512 at 0x8000, write: false", "map 100 at 0xa001, write: false"}, nil},
+		{"copied, as the DMA cannot map", errors.ErrUnsupported, true, access{
 			"map 512 at 0x8000, write: true", "write 512 at 0x8000", "map 100 at 0xa001, write: true", "write 100 at 0xa001"}, nil},
-		{"a copy of what is no memory", guestmem.ErrUnmapped, false, access{
+		{"copied, as there is no memory to map", guestmem.ErrUnmapped, false, access{
 			"map 512 at 0x8000, write: false", "read 512 at 0x8000", "map 100 at 0xa001, write: false", "read 100 at 0xa001"}, nil},
-		{"a fault is not asked for again", soft.ErrFault, true, access{"map 512 at 0x8000, write: true"}, soft.ErrFault},
+		{"not copied after a fault", soft.ErrFault, true, access{"map 512 at 0x8000, write: true"}, soft.ErrFault},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := newMapper(t, newMemory())
@@ -46,7 +46,7 @@ func TestTransferAccesses(t *testing.T) {
 	}
 }
 
-func TestTransferIsInPieces(t *testing.T) {
+func TestTransferIsInPiecesOf64KiB(t *testing.T) {
 	onEachPath(t, func(t *testing.T, dma func(m *memory) DMA) {
 		var pieces []int
 		s := newStream(dma(newMemory()), Segments{{0x8000, 0x2_1000}}, 0)
@@ -58,15 +58,15 @@ func TestTransferIsInPieces(t *testing.T) {
 	})
 }
 
-func TestTransferBeyondTheSegments(t *testing.T) {
+func TestTransferBeyondTheSegmentsFails(t *testing.T) {
 	onEachPath(t, func(t *testing.T, dma func(m *memory) DMA) {
 		s := newStream(dma(newMemory()), Segments{{0x8000, 8}}, 4)
 		assert.Error(t, s.transfer(5, true, func([]byte) error { return nil }))
 	})
 }
 
-// A withdrawal of the guest's waits for the access to the storage that is under way, and not for the rest of the request.
-func TestWithdrawalWaitsForOnePiece(t *testing.T) {
+// An invalidation waits for one access to the storage, not for the request.
+func TestInvalidationWaitsForOnePiece(t *testing.T) {
 	m := newMapper(t, newMemory())
 	m.put(dataAt, header(0, 0))
 	m.put(statusAt, []byte{0xff})
@@ -76,9 +76,9 @@ func TestWithdrawalWaitsForOnePiece(t *testing.T) {
 		calls++
 		go func() { bound <- m.stream.Bind(bridge.GuestStage{}) }() // to abort
 		for m.endpoint.ReadAt(make([]byte, 1), 0) == nil {
-			// until no DMA that begins gets through
+			// until new DMA fails
 		}
-		assert.Empty(t, bound, "while the storage writes to the guest's memory")
+		assert.Empty(t, bound, "the storage writes to the mapping")
 	}
 	written, err := newTestBlock(t, d).Serve(Request{m, Segments{{dataAt, 16}}, Segments{{0x8000, 0x2_0000}, status}})
 	require.NoError(t, err)
