@@ -10,21 +10,21 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pci"
 )
 
-// pciDriver is the other side of a function under test, device 1 of a bus. Offsets and values in its methods, and in the tests
-// that use it, are those of virtio 1.2 §4.1 and of the PCI Express Base Specification §7.5 and §7.7.2, written out, but for
-// where this function has its structures.
+// pciDriver is the driver of a function under test, device 1 of a bus. Offsets and values in its
+// methods, and in the tests that use it, are literals from virtio 1.2 §4.1 and the PCI Express Base
+// Specification §7.5 and §7.7.2. The offsets of structures are those of this function.
 type pciDriver struct {
 	t      testing.TB
 	f      *Function
 	mem    *memory
 	host   *pci.Host
 	window pci.Memory
-	stop   func() // ends the device's worker; step stands in for it from then on
+	stop   func() // ends the device's worker, which step then replaces
 }
 
 const barAt = 0x1000_0000
 
-// Where the tests' driver has messages written to: one place for each vector.
+// Addresses of the messages of each vector.
 const (
 	message0 = 0x3_0000
 	message1 = 0x3_0010
@@ -54,13 +54,13 @@ func (d *pciDriver) status(v uint64)                      { d.store(0x14, 1, v) 
 func (d *pciDriver) notify()                              { d.store(0x3000, 2, 0) }
 func (d *pciDriver) mask(vector, v uint64)                { d.store(0x400c+16*vector, 4, v) }
 
-// place has the function answer at barAt, and lets it reach memory.
+// place maps BAR 0 at barAt, and enables memory decoding and bus mastering.
 func (d *pciDriver) place() {
 	d.setConfig(0x10, 4, barAt)
 	d.command(6)
 }
 
-// enableMSIX gives each vector a message of its own.
+// enableMSIX enables MSI-X, with a message for each vector.
 func (d *pciDriver) enableMSIX() {
 	for vector, addr := range []uint64{message0, message1} {
 		entry := 0x4000 + 16*uint64(vector)
@@ -72,7 +72,7 @@ func (d *pciDriver) enableMSIX() {
 	d.setConfig(0x42, 2, 0x8000)
 }
 
-// negotiate goes as far as FEATURES_OK.
+// negotiate initialises the device up to FEATURES_OK.
 func (d *pciDriver) negotiate() {
 	d.status(1)
 	d.status(3)
@@ -84,7 +84,7 @@ func (d *pciDriver) negotiate() {
 	require.EqualValues(d.t, 0xb, d.load(0x14, 1), "FEATURES_OK")
 }
 
-// setQueue has configuration changes be vector 0, and used buffers vector 1.
+// setQueue sets up the queue, and maps configuration changes to vector 0 and the queue to vector 1.
 func (d *pciDriver) setQueue(size uint64) {
 	d.store(0x10, 2, 0)
 	d.store(0x16, 2, 0)
@@ -97,7 +97,7 @@ func (d *pciDriver) setQueue(size uint64) {
 	d.store(0x1c, 2, 1)
 }
 
-// start goes through the whole initialisation (§3.1.1, §4.1.5.1) with a queue of the given size.
+// start initialises the device (§3.1.1, §4.1.5.1) with a queue of the given size.
 func (d *pciDriver) start(size uint64) {
 	d.place()
 	d.enableMSIX()
@@ -107,14 +107,14 @@ func (d *pciDriver) start(size uint64) {
 	d.status(0xf)
 }
 
-// offer makes request number n available in a ring of 8, and notifies.
+// offer makes request number n available in a ring of 8, and notifies the device.
 func (d *pciDriver) offer(n int) {
 	d.mem.putDesc(0, desc{addr: dataAt, len: 16})
 	d.mem.offer(n, 8, 0)
 	d.notify()
 }
 
-// step does what the worker would do next, and says whether that has been told to do anything.
+// step does one round of the worker, and reports whether a notification was left for it.
 func (d *pciDriver) step() bool {
 	select {
 	case <-d.f.kick:
@@ -125,14 +125,14 @@ func (d *pciDriver) step() bool {
 	}
 }
 
-// settle ends the worker, and does what it has been told to do by now.
+// settle ends the worker, and does the rounds that are left for it.
 func (d *pciDriver) settle() {
 	d.stop()
 	for d.step() {
 	}
 }
 
-// wait returns when a condition holds that the device is to bring about.
+// wait waits for the device to make a condition true.
 func (d *pciDriver) wait(until func() bool) {
 	for !until() {
 		runtime.Gosched()

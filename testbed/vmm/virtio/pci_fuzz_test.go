@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// access is one of the guest's, in the fuzzer's input.
+// access is an access by the guest, an element of the fuzzer's input.
 type access struct {
 	kind  byte // bit 0: a store; bit 1: to the configuration space
 	size  byte // log2
@@ -45,7 +45,7 @@ func (a access) do(d *pciDriver) {
 func storeBAR(off uint32, log2 byte, v uint64) access    { return access{1, log2, off, v} }
 func storeConfig(off uint32, log2 byte, v uint64) access { return access{3, log2, off, v} }
 
-// started is the initialisation, up to a notification.
+// started are the accesses of the initialisation and of a notification.
 var started = []access{
 	storeConfig(0x10, 2, barAt), storeConfig(0x04, 1, 6),
 	storeBAR(0x4010, 2, message1), storeBAR(0x4014, 2, 0), storeBAR(0x4018, 2, 0x52), storeBAR(0x401c, 2, 0), storeConfig(0x42, 1, 0x8000),
@@ -54,8 +54,8 @@ var started = []access{
 	storeBAR(0x1c, 1, 1), storeBAR(0x14, 0, 0xf), storeBAR(0x3000, 1, 0),
 }
 
-// Whatever a guest stores wherever, with a ring before it in which requests wait: nothing panics or hangs, and a function that is
-// no bus master any more reaches no memory.
+// FuzzFunction checks that no sequence of accesses makes a function panic or hang, while requests are
+// available in its ring, and that a function makes no DMA once Bus Master Enable is cleared.
 func FuzzFunction(f *testing.F) {
 	for _, seed := range []struct {
 		name string
@@ -63,19 +63,19 @@ func FuzzFunction(f *testing.F) {
 	}{
 		{"nothing after the initialisation", nil},
 		{"masked, unmasked", []access{storeBAR(0x401c, 2, 1), storeBAR(0x3000, 1, 0), storeBAR(0x401c, 2, 0)}},
-		{"the table's last entry and what is behind it", []access{storeBAR(0x4018, 3, ^uint64(0)), storeBAR(0x4020, 3, 1), {0, 3, 0x4020, 0}}},
+		{"the last entry of the MSI-X table, and beyond", []access{storeBAR(0x4018, 3, ^uint64(0)), storeBAR(0x4020, 3, 1), {0, 3, 0x4020, 0}}},
 		{"pending bits, beyond the first word", []access{{0, 3, 0x5000, 0}, {0, 3, 0x5008, 0}, storeBAR(0x5000, 3, ^uint64(0))}},
 		{"a message to the ring itself", []access{storeBAR(0x4010, 2, availAt), storeBAR(0x3000, 1, 0)}},
 		{"a message to the last address", []access{storeBAR(0x4010, 3, ^uint64(0)), storeBAR(0x3000, 1, 0)}},
 		{"reset in the middle", []access{storeBAR(0x14, 0, 0), storeBAR(0x3000, 1, 0)}},
 		{"the window, at the last bytes of the memory", []access{
 			storeConfig(0x9c, 2, 0x7ffc), storeConfig(0xa0, 2, 4), storeConfig(0xa4, 2, 1), {2, 2, 0xa4, 0}}},
-		{"the window, behind them", []access{storeConfig(0x9c, 2, 0x8000), storeConfig(0xa0, 2, 4), storeConfig(0xa4, 2, 1)}},
+		{"the window, beyond the memory", []access{storeConfig(0x9c, 2, 0x8000), storeConfig(0xa0, 2, 4), storeConfig(0xa4, 2, 1)}},
 		{"the window on device_status", []access{storeConfig(0x9c, 2, 0x14), storeConfig(0xa0, 2, 1), storeConfig(0xa4, 0, 0)}},
 		{"BAR over the end of the bridge's window", []access{storeConfig(0x10, 2, 0x100f_c000), {0, 3, 0xf_c000, 0}}},
 		{"BAR at the end of the address space", []access{storeConfig(0x10, 2, 0xffff_ffff), {0, 2, 0xffff_8000, 0}}},
 		{"the last registers of the configuration space", []access{storeConfig(0xfc, 2, 1), storeConfig(0x100, 2, 1), {2, 2, 0xffc, 0}}},
-		{"no bus master, and one again", []access{storeConfig(0x04, 1, 2), storeBAR(0x3000, 1, 0), storeConfig(0x04, 1, 6)}},
+		{"Bus Master Enable cleared and set", []access{storeConfig(0x04, 1, 2), storeBAR(0x3000, 1, 0), storeConfig(0x04, 1, 6)}},
 	} {
 		var input []byte
 		for _, a := range append(started[:len(started):len(started)], seed.then...) {
@@ -84,7 +84,7 @@ func FuzzFunction(f *testing.F) {
 		f.Add(input)
 	}
 	f.Fuzz(func(t *testing.T, input []byte) {
-		const most = 256 // accesses, for the rate
+		const most = 256 // accesses, to keep the fuzzer fast
 		d := newPCIDriver(t, &echo{})
 		d.mem.chain(desc{addr: dataAt, len: 16}, desc{addr: dataAt + 16, len: 16, flags: 2})
 		for n := range 4 {

@@ -10,7 +10,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pci"
 )
 
-func TestFunctionConfigurationSpace(t *testing.T) {
+func TestFunctionConfigurationSpaceAtReset(t *testing.T) {
 	d := newPCIDriver(t, &echo{})
 	for _, tt := range []struct {
 		name string
@@ -21,19 +21,19 @@ func TestFunctionConfigurationSpace(t *testing.T) {
 		{"Vendor ID", 0x00, 2, 0x1af4},
 		{"Device ID: 0x1040 and the type", 0x02, 2, 0x1040 + 42},
 		{"Command", 0x04, 2, 0},
-		{"Status: a list of capabilities", 0x06, 2, 0x10},
+		{"Status: capabilities list", 0x06, 2, 0x10},
 		{"Revision: not a transitional device", 0x08, 1, 1},
 		{"Class", 0x0b, 1, 0xff},
 		{"Header type", 0x0e, 1, 0},
-		{"BAR 0: memory of 32 bits", 0x10, 4, 0},
+		{"BAR 0: 32-bit memory", 0x10, 4, 0},
 		{"Subsystem: not a transitional device", 0x2e, 2, 0x40},
 		{"Capabilities", 0x34, 1, 0x40},
 		{"Interrupt pin: no INTx", 0x3d, 1, 0},
 		{"MSI-X control: 2 vectors", 0x42, 2, 1},
 		{"MSI-X table", 0x44, 4, 0x4000},
 		{"MSI-X pending bits", 0x48, 4, 0x5000},
-		{"PCI Express: version 2, root complex integrated endpoint", 0xaa, 2, 0x92},
-		{"Device Capabilities 2: End-End TLP prefixes, one", 0xcc, 4, 0x60_0000},
+		{"PCI Express capability: version 2, root complex integrated endpoint", 0xaa, 2, 0x92},
+		{"Device Capabilities 2: one End-End TLP prefix", 0xcc, 4, 0x60_0000},
 		{"PASID, the only extended capability", 0x100, 4, 0x0001_001b},
 		{"PASID capability: Max PASID Width", 0x104, 2, 0x600},
 		{"PASID control", 0x106, 2, 0},
@@ -52,13 +52,13 @@ func TestFunctionConfigurationSpace(t *testing.T) {
 	assert.EqualValues(t, 0x1_0600, d.config(0x104, 4), "PASID control: PASID Enable")
 }
 
-func TestFunctionWithoutPASIDs(t *testing.T) {
+func TestFunctionWithoutPASIDsHasNoExtendedCapabilities(t *testing.T) {
 	f := NewFunction(&echo{}, newMemory(), false, 0)
 	defer f.Close()
-	assert.Zero(t, f.LoadConfig(0x100, 4), "no extended capabilities")
+	assert.Zero(t, f.LoadConfig(0x100, 4), "the first extended capability")
 }
 
-func TestFunctionStructures(t *testing.T) {
+func TestFunctionHasTheStructuresOf_4_1_4(t *testing.T) {
 	d := newPCIDriver(t, &echo{})
 	type structure struct{ kind, capLen, bar, off, length, more uint64 }
 	var got []structure
@@ -102,33 +102,33 @@ func TestCommonConfigurationAtReset(t *testing.T) {
 		{"device_status", 0x14, 1, 0},
 		{"config_generation", 0x15, 1, 0},
 		{"queue_select", 0x16, 2, 0},
-		{"queue_size: the largest", 0x18, 2, 256},
+		{"queue_size: the greatest", 0x18, 2, 256},
 		{"queue_msix_vector: none", 0x1a, 2, 0xffff},
 		{"queue_enable", 0x1c, 2, 0},
 		{"queue_notify_off", 0x1e, 2, 0},
 		{"queue_desc", 0x20, 4, 0},
-		{"a field in half", 0x10, 1, 0},
+		{"half of a field", 0x10, 1, 0},
 		{"two fields at once", 0x10, 4, 0},
 		{"a field of 64 bits at once", 0x20, 8, 0},
-		{"off its beginning", 0x05, 1, 0},
-		{"behind the structure", 0x38, 2, 0},
-		{"nothing there", 0x6000, 4, 0},
+		{"within a field", 0x05, 1, 0},
+		{"beyond the structure", 0x38, 2, 0},
+		{"beyond all structures", 0x6000, 4, 0},
 	} {
 		assert.Equal(t, tt.want, d.load(tt.off, tt.size), tt.name)
 	}
 	d.store(0x00, 4, 1)
 	assert.EqualValues(t, 1<<8|3, d.load(0x04, 4), "device_feature, high: the model's, VERSION_1 and ACCESS_PLATFORM")
 	d.store(0x00, 4, 2)
-	assert.Zero(t, d.load(0x04, 4), "there are no features beyond 63")
+	assert.Zero(t, d.load(0x04, 4), "no feature is above 63")
 	d.store(0x16, 2, 1)
-	assert.Zero(t, d.load(0x18, 2), "queue_size of a queue that is not there")
+	assert.Zero(t, d.load(0x18, 2), "queue_size of a queue that does not exist")
 	d.store(0x1a, 2, 0)
-	assert.EqualValues(t, 0xffff, d.load(0x1a, 2), "queue_msix_vector of a queue that is not there")
+	assert.EqualValues(t, 0xffff, d.load(0x1a, 2), "queue_msix_vector of a queue that does not exist")
 	assert.EqualValues(t, 0x0807060504030201, d.load(0x2000, 8), "device-specific configuration")
-	assert.EqualValues(t, 0x09, d.load(0x2008, 4), "zeros behind its end")
+	assert.EqualValues(t, 0x09, d.load(0x2008, 4), "zero beyond its end")
 }
 
-func TestCommonConfigurationReadsBack(t *testing.T) {
+func TestCommonConfigurationReadsBackAndResets(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
 		off         uint64
@@ -137,12 +137,12 @@ func TestCommonConfigurationReadsBack(t *testing.T) {
 	}{
 		{"driver_feature", 0x0c, 4, 0x20, 0x20},
 		{"config_msix_vector", 0x10, 2, 1, 1},
-		{"config_msix_vector that is not there", 0x10, 2, 2, 0xffff},
+		{"config_msix_vector that does not exist", 0x10, 2, 2, 0xffff},
 		{"num_queues is read-only", 0x12, 2, 7, 1},
 		{"queue_size", 0x18, 2, 16, 16},
 		{"queue_msix_vector", 0x1a, 2, 0, 0},
-		{"queue_msix_vector that is not there", 0x1a, 2, 0xfffe, 0xffff},
-		{"queue_enable takes nothing but 1", 0x1c, 2, 2, 0},
+		{"queue_msix_vector that does not exist", 0x1a, 2, 0xfffe, 0xffff},
+		{"queue_enable ignores values other than 1", 0x1c, 2, 2, 0},
 		{"queue_desc, high", 0x24, 4, 0x1234_5678, 0x1234_5678},
 		{"queue_driver, low", 0x28, 4, 0x2000, 0x2000},
 		{"queue_device, low", 0x30, 4, 0x3000, 0x3000},
@@ -159,8 +159,7 @@ func TestCommonConfigurationReadsBack(t *testing.T) {
 	}
 }
 
-// A field is written as a whole, and by itself (§4.1.3.1).
-func TestCommonConfigurationStoresOfOtherSizes(t *testing.T) {
+func TestStoresOfOtherSizesThanTheFieldHaveNoEffect_4_1_3_1(t *testing.T) {
 	d := newPCIDriver(t, &echo{})
 	d.place()
 	d.store(0x14, 4, 1)
@@ -171,7 +170,7 @@ func TestCommonConfigurationStoresOfOtherSizes(t *testing.T) {
 	assert.Zero(t, d.load(0x20, 4), "queue_desc")
 }
 
-func TestFunctionServesAndSendsAMessage(t *testing.T) {
+func TestFunctionExecutesARequestAndSendsItsMessage(t *testing.T) {
 	model := &echo{}
 	d := newPCIDriver(t, model)
 	d.start(8)
@@ -182,12 +181,11 @@ func TestFunctionServesAndSendsAMessage(t *testing.T) {
 		assert.EqualValues(t, n+1, d.mem.get16(usedAt+2), "used idx, before the message")
 	}
 	assert.Equal(t, 3, model.served())
-	assert.Zero(t, d.mem.get32(message0), "the configuration has not changed")
-	assert.Zero(t, d.load(0x1000, 1), "ISR status is for a driver without MSI-X")
+	assert.Zero(t, d.mem.get32(message0), "no configuration change")
+	assert.Zero(t, d.load(0x1000, 1), "ISR status with MSI-X")
 }
 
-// What breaks a device is a change of its configuration (§2.1.2).
-func TestFunctionThatBreaksSendsItsOtherMessage(t *testing.T) {
+func TestFunctionThatNeedsAResetSendsAConfigurationChange_2_1_2(t *testing.T) {
 	gone := errors.New("gone")
 	d := newPCIDriver(t, &echo{err: gone})
 	d.start(8)
@@ -196,13 +194,13 @@ func TestFunctionThatBreaksSendsItsOtherMessage(t *testing.T) {
 	assert.EqualValues(t, 0x4f, d.load(0x14, 1), "DEVICE_NEEDS_RESET")
 	assert.ErrorIs(t, d.f.Breakage(), gone)
 	assert.Zero(t, d.mem.get32(message1))
-	assert.EqualValues(t, 2, d.load(0x1000, 1), "ISR status: device configuration interrupt, with MSI-X, too")
+	assert.EqualValues(t, 2, d.load(0x1000, 1), "ISR status: configuration change, also with MSI-X")
 	d.status(0)
 	assert.Zero(t, d.load(0x14, 1))
 }
 
-// A queue that cannot be is refused on a vCPU, which sends nothing itself.
-func TestQueueThatCannotBeSendsAMessage(t *testing.T) {
+// The vCPU that enables the queue sends no message itself: the worker does.
+func TestRefusedQueueSendsAConfigurationChange(t *testing.T) {
 	d := newPCIDriver(t, &echo{})
 	d.place()
 	d.enableMSIX()
@@ -217,7 +215,7 @@ func TestQueueThatCannotBeSendsAMessage(t *testing.T) {
 	assert.Zero(t, d.load(0x1c, 2), "queue_enable")
 }
 
-func TestMaskedMessagesArePending(t *testing.T) {
+func TestMaskedMessageIsPendingUntilUnmasked(t *testing.T) {
 	for _, tt := range []struct {
 		name         string
 		mask, unmask func(d *pciDriver)
@@ -244,7 +242,7 @@ func TestMaskedMessagesArePending(t *testing.T) {
 	}
 }
 
-func TestResetForgetsPendingMessages(t *testing.T) {
+func TestResetClearsPendingMessages(t *testing.T) {
 	d := newPCIDriver(t, &echo{})
 	d.start(8)
 	d.mask(1, 1)
@@ -254,7 +252,7 @@ func TestResetForgetsPendingMessages(t *testing.T) {
 	assert.Zero(t, d.load(0x5000, 8))
 }
 
-// usedByLine is a driver that does without MSI-X, and one of whose buffers has been used.
+// usedByLine returns a driver without MSI-X after one of its requests has been executed.
 func usedByLine(t *testing.T) *pciDriver {
 	t.Helper()
 	d := newPCIDriver(t, &echo{})
@@ -265,11 +263,11 @@ func usedByLine(t *testing.T) *pciDriver {
 	return d
 }
 
-func TestWithoutMSIXTheISRStatusTells(t *testing.T) {
+func TestWithoutMSIXTheISRStatusHasTheInterrupt(t *testing.T) {
 	d := usedByLine(t)
-	d.f.serving.Lock() // the request is over
+	d.f.serving.Lock() // waits for the request
 	defer d.f.serving.Unlock()
-	assert.Zero(t, d.load(0x1000, 4), "it has 8 bits")
+	assert.Zero(t, d.load(0x1000, 4), "an access of more than 8 bits")
 	assert.EqualValues(t, 1, d.load(0x1000, 1), "queue interrupt")
 	assert.Zero(t, d.load(0x1000, 1), "cleared by the read")
 	assert.Zero(t, d.mem.get32(message1))
@@ -281,8 +279,7 @@ func TestResetClearsTheISRStatus(t *testing.T) {
 	assert.Zero(t, d.load(0x1000, 1))
 }
 
-// A reset of the function, as that of the machine is, takes away all that the guest has set up (PCI §6.6).
-func TestFunctionReset(t *testing.T) {
+func TestFunctionResetClearsTheConfiguration_PCI_6_6(t *testing.T) {
 	d := newPCIDriver(t, &echo{})
 	d.start(8)
 	d.setConfig(0x0c, 1, 0x10)
@@ -294,14 +291,14 @@ func TestFunctionReset(t *testing.T) {
 		assert.Zero(t, d.config(reg, 2), "%#x", reg)
 	}
 	assert.EqualValues(t, 1, d.config(0x42, 2), "MSI-X control")
-	assert.EqualValues(t, 0xff, d.load(0x14, 1), "nobody answers where it was")
+	assert.EqualValues(t, 0xff, d.load(0x14, 1), "no function decodes the address")
 	d.place()
 	assert.Zero(t, d.load(0x14, 1))
-	assert.EqualValues(t, 1, d.load(0x401c, 4), "vectors are masked")
+	assert.EqualValues(t, 1, d.load(0x401c, 4), "the vector is masked")
 }
 
-// The vCPU that notifies carries out one request; the worker is told of the others.
-func TestANotificationIsOneRequestOfTheVCPUs(t *testing.T) {
+// The worker executes the other requests.
+func TestNotificationExecutesOneRequestOnTheVCPU(t *testing.T) {
 	model := &echo{}
 	d := newPCIDriver(t, model)
 	d.start(8)
@@ -314,11 +311,10 @@ func TestANotificationIsOneRequestOfTheVCPUs(t *testing.T) {
 	assert.Equal(t, 2, model.served())
 	d.offer(2)
 	assert.Equal(t, 3, model.served())
-	assert.False(t, d.step(), "there is nothing left")
+	assert.False(t, d.step(), "no request is left")
 }
 
-// A vector without a message, and one that cannot be written, harm nobody.
-func TestMessagesThatGoNowhere(t *testing.T) {
+func TestMessageThatCannotBeSentIsLost(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		setup func(d *pciDriver)
@@ -342,8 +338,8 @@ func TestMessagesThatGoNowhere(t *testing.T) {
 	}
 }
 
-// A function that is no bus master issues no requests (PCI §7.5.1.1.3): neither for the ring nor for messages.
-func TestOnlyABusMasterReachesMemory(t *testing.T) {
+// PCI §7.5.1.1.3
+func TestFunctionMakesNoDMAWithoutBusMasterEnable(t *testing.T) {
 	model := &echo{}
 	d := newPCIDriver(t, model)
 	d.start(8)
@@ -356,8 +352,7 @@ func TestOnlyABusMasterReachesMemory(t *testing.T) {
 	assert.Equal(t, 1, model.served())
 }
 
-// Once the guest has taken its bus mastership away, the device is done with memory.
-func TestTheEndOfBusMastershipWaitsForTheRequestUnderWay(t *testing.T) {
+func TestClearingBusMasterEnableWaitsForTheRequestThatIsBeingExecuted(t *testing.T) {
 	model := &echo{hold: make(chan struct{})}
 	d := newPCIDriver(t, model)
 	d.start(8)
@@ -381,19 +376,19 @@ func TestTheEndOfBusMastershipWaitsForTheRequestUnderWay(t *testing.T) {
 		defer d.f.mu.Unlock()
 		return !d.f.enabled()
 	})
-	for range 1000 { // the chance for a store that does not wait to be over
+	for range 1000 { // time for a store that does not wait to end
 		runtime.Gosched()
 	}
-	assert.EqualValues(t, 1, d.load(0x12, 2), "num_queues: nobody else waits")
+	assert.EqualValues(t, 1, d.load(0x12, 2), "num_queues: other accesses do not wait")
 	close(model.hold)
 	assert.EqualValues(t, 1, <-used, "used idx")
-	assert.Zero(t, d.mem.get32(message1), "a message that was not under way is pending")
+	assert.Zero(t, d.mem.get32(message1), "the message is pending")
 	d.command(6)
 	d.settle()
 	assert.EqualValues(t, 0x52, d.mem.get32(message1))
 }
 
-func TestNotificationsThatAreNone(t *testing.T) {
+func TestStoresToTheNotifyRegionThatAreNoNotifications(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		off   uint64
@@ -402,7 +397,7 @@ func TestNotificationsThatAreNone(t *testing.T) {
 	}{
 		{"another queue", 0x3000, 2, 1},
 		{"another size", 0x3000, 4, 0},
-		{"another place", 0x3002, 2, 0},
+		{"another offset", 0x3002, 2, 0},
 	} {
 		model := &echo{}
 		d := newPCIDriver(t, model)
@@ -416,8 +411,7 @@ func TestNotificationsThatAreNone(t *testing.T) {
 	}
 }
 
-// The driver reaches the structures by the configuration space, too (§4.1.4.9).
-func TestConfigurationAccessWindow(t *testing.T) {
+func TestConfigurationAccessCapability_4_1_4_9(t *testing.T) {
 	d := newPCIDriver(t, &echo{})
 	point := func(bar, off, length uint64) {
 		d.setConfig(0x94+4, 1, bar)
@@ -445,36 +439,36 @@ func TestConfigurationAccessWindow(t *testing.T) {
 		bar, off, length uint64
 	}{
 		{"another BAR", 1, 0x14, 1},
-		{"no length", 0, 0x14, 0},
+		{"length 0", 0, 0x14, 0},
 		{"8 bytes", 0, 0x10, 8},
 		{"3 bytes", 0, 0x12, 3},
 		{"misaligned", 0, 0x12, 4},
-		{"behind the memory", 0, 0x8000, 1},
-		{"far behind", 0, 0xffff_fffc, 4},
+		{"beyond the memory", 0, 0x8000, 1},
+		{"far beyond", 0, 0xffff_fffc, 4},
 	} {
 		point(tt.bar, tt.off, tt.length)
 		d.setConfig(0x94+16, 4, 0x5a5a_5a5a)
-		assert.EqualValues(t, 0x5a5a_5a5a, d.config(0x94+16, 4), "%s: nothing but what was stored", tt.name)
+		assert.EqualValues(t, 0x5a5a_5a5a, d.config(0x94+16, 4), "%s: the stored value", tt.name)
 	}
 	point(0, 0x14, 1)
 	assert.EqualValues(t, 1, d.config(0x94+16, 1))
 	point(0, 0x10, 2)
 	d.setConfig(0x94+16, 4, 0x5a5a_0001)
-	assert.EqualValues(t, 1, d.config(0x94+16, 4), "config_msix_vector: no more than the length is stored")
+	assert.EqualValues(t, 1, d.config(0x94+16, 4), "config_msix_vector: the store has the length of the window")
 }
 
-func TestFunctionAnswersWhereItsBARSays(t *testing.T) {
+func TestFunctionDecodesTheAddressesOfItsBAR(t *testing.T) {
 	d := newPCIDriver(t, &echo{})
 	answers := func(at uint64) bool { return d.load(at-barAt+0x12, 2) == 1 }
 	d.setConfig(0x10, 4, barAt)
-	assert.False(t, answers(barAt), "memory space is not enabled")
+	assert.False(t, answers(barAt), "Memory Space Enable is 0")
 	d.command(2)
 	assert.True(t, answers(barAt))
 	d.setConfig(0x10, 4, barAt+0x8000)
 	assert.False(t, answers(barAt))
 	assert.True(t, answers(barAt+0x8000))
 	d.setConfig(0x10, 4, 0x4000_0000)
-	assert.False(t, answers(barAt+0x8000), "outside the bridge's window")
+	assert.False(t, answers(barAt+0x8000), "outside the window of the bridge")
 	d.setConfig(0x10, 4, barAt)
 	d.command(0)
 	assert.False(t, answers(barAt))
@@ -488,11 +482,11 @@ func TestHostBridgeResetsTheFunction(t *testing.T) {
 	d.waitMessage(message1, 0x52)
 	d.host.Reset()
 	assert.Zero(t, d.config(0x04, 2), "Command")
-	assert.False(t, d.f.enabled(), "no bus master")
+	assert.False(t, d.f.enabled(), "Bus Master Enable")
 	assert.Zero(t, d.config(0x10, 4), "BAR 0")
 	assert.EqualValues(t, 1, d.config(0x42, 2), "MSI-X control")
 	d.place()
-	assert.EqualValues(t, 1, d.load(0x400c, 4), "each vector is masked")
+	assert.EqualValues(t, 1, d.load(0x400c, 4), "the vector is masked")
 	assert.Zero(t, d.load(0x14, 1), "device_status")
 	d.mem.put16(usedAt+2, 0)
 	d.mem.put(message1, make([]byte, 4))
@@ -502,8 +496,7 @@ func TestHostBridgeResetsTheFunction(t *testing.T) {
 	assert.Equal(t, 2, model.served())
 }
 
-// A store does not wait for DMA that waits for the guest: neither for a request's nor for a message's.
-func TestFunctionWhoseDMAWaitsLeavesItToItself(t *testing.T) {
+func TestFunctionStoreDoesNotWaitForDMAThatWaitsForTheGuest(t *testing.T) {
 	model := &echo{hold: make(chan struct{})}
 	d := newPCIDriver(t, model)
 	d.start(8)
@@ -513,7 +506,7 @@ func TestFunctionWhoseDMAWaitsLeavesItToItself(t *testing.T) {
 	d.waitMessage(message1, 0x52)
 }
 
-func TestConcurrentFunctionAccesses(t *testing.T) {
+func TestFunctionAccessesAtTheSameTime(t *testing.T) {
 	d := newPCIDriver(t, &echo{})
 	d.start(8)
 	done := make(chan struct{})
@@ -538,7 +531,7 @@ func TestConcurrentFunctionAccesses(t *testing.T) {
 	d.f.notify()
 	d.f.serving.Lock()
 	defer d.f.serving.Unlock()
-	assert.Len(t, d.mem.accesses(1<<30), n, "no bus master")
+	assert.Len(t, d.mem.accesses(1<<30), n, "Bus Master Enable is 0")
 }
 
 var _ pci.Function = (*Function)(nil)
