@@ -207,6 +207,31 @@ func (s switches) checkRMR(t *testing.T, r *iortReader) {
 	}
 }
 
+// An SMMU with all four wires sends messages, too, if it has an ITS for them.
+func TestIORTOfAnSMMUWithMSI(t *testing.T) {
+	for _, smmu := range []SMMU{
+		{MSI: 4, DeviceID: 0x9_0000},
+		{IDs: smmuv3.IDRegs{IDR: [6]uint32{0: 1<<1 | 1<<13}}, DeviceID: 0x9_0000},
+	} {
+		b, err := (&IORT{ITS: []uint32{7}, SMMUs: []SMMU{smmu}}).Table()
+		require.NoError(t, err)
+		r := readIORT(t, b)
+		id, ok, err := r.own(linux73, r.of(4)[0])
+		require.NoError(t, err)
+		assert.True(t, ok)
+		assert.EqualValues(t, 0x9_0000, id)
+	}
+}
+
+func TestIORTOfANonCoherentRoot(t *testing.T) {
+	b, err := (&IORT{Roots: []PCIRoot{{Requesters: 1, SMMU: NoSMMU, AddressBits: 48, NonCoherent: true}}}).Table()
+	require.NoError(t, err)
+	r := readIORT(t, b)
+	at := r.of(2)[0]
+	assert.Zero(t, r.u32(at+16), "cache coherency")
+	assert.Zero(t, r.u8(at+23), "memory access flags")
+}
+
 func TestIORTOverridesSayWhatIDRegsSay(t *testing.T) {
 	for _, tt := range []struct {
 		idr0 uint32

@@ -20,8 +20,8 @@ type PCIHost struct {
 	// SMMU translates the DMA of all functions, with their requester IDs as StreamIDs. 0 means
 	// none.
 	SMMU PHandle
-	// ATS lets functions use ATS. Linux 6.11 and later enable it for no function behind a host
-	// bridge that does not say so.
+	// ATS lets functions use ATS. Linux 6.11 and later enable ATS only if it is set; earlier
+	// versions never enable it with a device tree.
 	ATS bool
 	// NonCoherent omits dma-coherent: DMA does not snoop the CPUs' caches. That of emulated
 	// functions, and of functions that iommufd passes through, always does.
