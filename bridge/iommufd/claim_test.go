@@ -123,3 +123,21 @@ func TestEvents_concurrent_claims(t *testing.T) {
 	others.Wait()
 	require.NoError(t, h.Close())
 }
+
+// The VMID stays the same for the next device that claims the host, so the translations of the
+// earlier one are invalidated before stage 1 translates again.
+func TestEvents_next_claim_inherits_no_translations(t *testing.T) {
+	k := newFake(t)
+	h := openFake(t, k, Config{})
+	d, err := h.Add(dev0)
+	require.NoError(t, err)
+	for range 2 {
+		require.NoError(t, h.Events(func(smmuv3.Event) {}))
+		s, err := h.Attach(0x100, d)
+		require.NoError(t, err)
+		require.NoError(t, s.Bind(translate(0x1000)))
+		require.NoError(t, s.Close())
+		require.NoError(t, h.Events(nil))
+	}
+	assert.Equal(t, [][]smmuv3.Command{{{0x30}}}, k.commands, "TLBI_NSNH_ALL for the second")
+}

@@ -114,6 +114,7 @@ func (h *Host) Events(sink func(smmuv3.Event)) error {
 		h.claim.release()
 		h.deliverFaults() // to nobody
 		h.guest = nil
+		h.missed = h.missed || h.nest != nil // the next guest does not inherit translations
 		if h.nest != nil {
 			return h.nest.show(nil)
 		}
