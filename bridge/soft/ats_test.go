@@ -20,7 +20,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// withATS are ID registers of an SMMU with ATS and PRI.
+// withATS returns ID registers of an SMMU with ATS and PRI.
 func withATS() smmuv3.IDRegs {
 	ids := stalling(1)
 	ids.Set(smmuv3.ATS, 1)
@@ -35,7 +35,7 @@ var atsCD = func() bridge.GuestStage {
 	return g
 }()
 
-// newATSRig is a rig whose endpoint has ATS, and keeps the translations of nothing.
+// newATSRig returns a rig whose endpoint has ATS, and caches no translation.
 func newATSRig(t *testing.T, cfg soft.Config) *rig {
 	cfg.IDs = withATS()
 	cfg.ATCTimeout = cmp.Or(cfg.ATCTimeout, time.Hour) // on a machine with much to do, a second may be short
@@ -44,9 +44,8 @@ func newATSRig(t *testing.T, cfg soft.Config) *rig {
 	return r
 }
 
-// TestTranslationRequests_3_9_1_2 is both tables of the section, and §5.5: A and S mean
-// nothing. Translations have no permission where a transaction would fault, and other
-// errors no event but F_BAD_ATS_TREQ.
+// Both tables of §3.9.1.2, and §5.5: A and S have no meaning. A translation grants nothing where a
+// transaction would fault. Other errors record no event but F_BAD_ATS_TREQ.
 func TestTranslationRequests_3_9_1_2(t *testing.T) {
 	type result = soft.Translation
 	ur, ca := soft.ErrUnsupportedRequest, soft.ErrCompleterAbort
@@ -145,7 +144,7 @@ func TestTranslationsOfBlocks(t *testing.T) {
 	assert.Equal(t, soft.Translation{IOVA: 0x20_0000, Len: 0x20_0000, Addr: 0x6000_0000, Read: true, Write: true}, got)
 }
 
-// §13.7, §13.7.1: what is granted of what is asked for. NW is 1 where there is no w.
+// §13.7, §13.7.1: what is granted of what is requested. NW is 1 where there is no w.
 func TestPermissionsGranted_13_7(t *testing.T) {
 	const (
 		user, ro, xn = 1 << 6, 1 << 7, 1<<54 | 1<<53
@@ -213,7 +212,7 @@ func TestPermissionsGranted_13_7(t *testing.T) {
 	assert.True(t, got.Read && got.Write && !got.Execute)
 }
 
-// §3.9.1, §13.7: a request is the only access that flags can be updated for.
+// §3.9.1, §13.7: only a request updates flags; a translated access does not.
 func TestTranslationRequestsUpdateFlags_3_9_1(t *testing.T) {
 	const (
 		user, ro, dbm = 1 << 6, 1 << 7, 1 << 51
@@ -247,7 +246,7 @@ func TestTranslationRequestsUpdateFlags_3_9_1(t *testing.T) {
 	}
 }
 
-// TestTranslatedTransactions_3_9_1_3: they go past the tables, if the stage lets them.
+// §3.9.1.3: a translated transaction bypasses the tables, if the stage allows it.
 func TestTranslatedTransactions_3_9_1_3(t *testing.T) {
 	forbidden := []smmuv3.Event{{0x42_00000007, 1 << 35, 0x5000_0000}, {0x42_00000007, 0, 0x5000_0000}}
 	for _, c := range []struct {
@@ -320,7 +319,7 @@ func TestTranslatedTransactionsMeetMemory(t *testing.T) {
 	assert.Equal(t, []uint32{0x12345678}, msis)
 }
 
-// Those without ATS, and those that are nowhere.
+// An endpoint without ATS, a host without ATS, and an endpoint that is not attached.
 func TestNoATS(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.bind(oneCD)
@@ -343,7 +342,7 @@ func TestNoATS(t *testing.T) {
 	}
 }
 
-// TestATCInvalidation_4_5_1: what the device is told to drop.
+// §4.5.1: the range that the device must drop.
 func TestATCInvalidation_4_5_1(t *testing.T) {
 	for _, c := range []struct {
 		cmd  smmuv3.Command
@@ -361,7 +360,7 @@ func TestATCInvalidation_4_5_1(t *testing.T) {
 		r := newATSRig(t, soft.Config{})
 		var got []soft.ATCRange
 		r.ep.EnableATS(soft.ATS{Invalidate: func(a soft.ATCRange) { got = append(got, a) }})
-		// Of the same stream, but nothing to its ATC; for all of them; of a stream that is not there.
+		// A CFGI_CD of the same stream, a TLBI of all streams, and an ATC_INV of an unknown stream.
 		r.invalidate(smmuv3.Command{0x42_00000006}, c.cmd, smmuv3.Command{0x10}, smmuv3.Command{0x43_00000040, 52})
 		assert.Equal(t, []soft.ATCRange{c.want}, got, "%#x", c.cmd)
 	}
@@ -388,8 +387,8 @@ func TestATCRangeReaches(t *testing.T) {
 	assert.True(t, all.Reaches(soft.Translation{IOVA: 0xffff_ffff_ffff_f000, Len: 0x1000}))
 }
 
-// What the device asks for when it is told to drop what it has is what stands now, even
-// if the TLB is invalidated by the same batch.
+// A translation that the device requests during its invalidation is current, even if the same batch
+// invalidates the TLB.
 func TestATCsAreInvalidatedAfterTheTLB(t *testing.T) {
 	r := newATSRig(t, soft.Config{})
 	r.map4K(cd4K, 0x5000_0000|pageRW)
@@ -404,8 +403,8 @@ func TestATCsAreInvalidatedAfterTheTLB(t *testing.T) {
 	assert.EqualValues(t, 0x6000_0000, now.Addr)
 }
 
-// §4.5.1, §4.7.3: a translation request under way when the TLB is invalidated, and a
-// translated access when the ATC is, are over when the invalidation is.
+// §4.5.1, §4.7.3: an invalidation of the TLB waits for in-flight translation requests, and one of
+// the ATC for in-flight translated accesses.
 func TestATCInvalidationWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &gate{open: make(chan struct{})}
@@ -432,7 +431,7 @@ func TestATCInvalidationWaits(t *testing.T) {
 		until(withdrawn)
 		require.True(t, told)
 
-		// It has begun before the device is told, and was not known when the TLB was.
+		// The access began before ATS.Invalidate, and after the invalidation of the TLB.
 		r.ep.EnableATS(soft.ATS{Invalidate: func(soft.ATCRange) {
 			g.at.Store(0x5000_0000)
 			go func() { _ = r.ep.ReadTranslated(make([]byte, 8), 0x5000_0000) }()
@@ -446,8 +445,8 @@ func TestATCInvalidationWaits(t *testing.T) {
 	})
 }
 
-// TestATCTimeout_3_9_1_4: the SYNC comes to an error, what is no ATC_INV has been
-// carried out, and nothing that the device holds counts until it is reset.
+// §3.9.1.4: the SYNC fails, all commands but ATC_INVs are executed, and no translation of the
+// device counts until it is reset.
 func TestATCTimeout_3_9_1_4(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newATSRig(t, soft.Config{ATCTimeout: time.Minute})
@@ -483,7 +482,7 @@ func TestATCTimeout_3_9_1_4(t *testing.T) {
 	})
 }
 
-// Chapter 8: requests get the endpoint's StreamID, answers find it.
+// Chapter 8: requests get the endpoint's StreamID, and responses find the endpoint.
 func TestPageRequests_8(t *testing.T) {
 	r := newATSRig(t, soft.Config{})
 	r.bind(atsCD)
@@ -527,9 +526,8 @@ func TestPageRequests_8(t *testing.T) {
 	assert.ErrorIs(t, r.ep.RequestPage(p), errors.ErrUnsupported)
 }
 
-// A device keeps the translation of a page that the guest moves about: page k holds k,
-// and what is read is never older than the last invalidation that was over before the
-// read began.
+// A device caches the translation of a page that the guest moves: page k holds k. What it reads is
+// never older than the last invalidation that completed before the read began.
 func TestNoStaleTranslationInAnATC(t *testing.T) {
 	const pages, moves = 64, 5000
 	mem := newRAM(t)

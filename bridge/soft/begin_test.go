@@ -11,8 +11,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 )
 
-// A transaction that has begun never has a binding whose withdrawal is over:
-// not even one that was looked up before and entered its section after.
+// A transaction never begins with a binding whose replacement is complete: not even if it loaded
+// the binding before, and entered its section after.
 func TestNoTransactionBeginsWithABindingThatIsWithdrawn(t *testing.T) {
 	const rounds = 3000
 	h, err := New(Config{Memory: new(guestmem.Fake)})

@@ -18,7 +18,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// mapped is memory as VMMs have it: shared, and not of Go's heap.
+// mapped returns memory as VMMs map it: shared, and not of Go's heap.
 func mapped(b *testing.B, size int) []byte {
 	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_SHARED)
 	require.NoError(b, err)
@@ -32,8 +32,8 @@ func plainMemory(b *testing.B) *guestmem.Slots {
 	return mem
 }
 
-// benchRig is a host on plain memory: tables at 0, 4 KiB pages from 4 MiB on.
-// It maps IOVA page i to page i of 1024.
+// benchRig returns a host on plain memory: tables from 0 on, 4 KiB pages from 4 MiB on. It maps
+// IOVA page i to page i of 1024.
 func benchRig(b *testing.B, entries int) (*soft.Host, *soft.Endpoint) {
 	b.Helper()
 	mem := plainMemory(b)
@@ -58,8 +58,8 @@ func benchRig(b *testing.B, entries int) (*soft.Host, *soft.Endpoint) {
 	return h, ep
 }
 
-// shortRun is how often something is done in a row. A figure is the best of many
-// short runs, which neighbours on the machine have not disturbed.
+// shortRun is the number of operations in a run. A figure is the best of many short runs, since
+// load on the machine disturbs some of them.
 const shortRun = 128
 
 func timeRun(f func()) time.Duration {
@@ -81,8 +81,7 @@ func best(b *testing.B, f func()) {
 	b.ReportMetric(perOp(least), "ns/op")
 }
 
-// bestOver says of f also how much longer it takes than base, which is run by
-// turns with it.
+// bestOver also reports how much longer f takes than base. The two alternate.
 func bestOver(b *testing.B, f, base func()) {
 	least, leastBase := time.Duration(math.MaxInt64), time.Duration(math.MaxInt64)
 	b.ReportAllocs()
@@ -94,8 +93,7 @@ func bestOver(b *testing.B, f, base func()) {
 	b.ReportMetric(perOp(least-leastBase), "ns-over-copy")
 }
 
-// DMA that hits, and the copy alone, by turns: what is left of the one without
-// the other is what the SMMU costs.
+// DMA that hits, and the copy alone. The difference is the cost of the SMMU.
 func BenchmarkHit(b *testing.B) {
 	_, translated := benchRig(b, 0)
 	h, _ := benchRig(b, 0)
@@ -116,7 +114,7 @@ func BenchmarkHit(b *testing.B) {
 			{"read", func() { _ = translated.ReadAt(p, 0x5000) }, single},
 			{"write", func() { _ = translated.WriteAt(p, 0x5000) }, func() { guestmem.Store(mem[0x5000:], p) }},
 			{"read of 256 pages", func() { _ = translated.ReadAt(p, page(256)) }, func() { guestmem.Load(p, mem[page(256):]) }},
-			// More than a micro-TLB holds.
+			// More pages than a micro-TLB holds.
 			{"read of 1024 pages", func() { _ = translated.ReadAt(p, page(1024)) }, func() { guestmem.Load(p, mem[page(1024):]) }},
 			{"bypass", func() { _ = bypass.ReadAt(p, 0x40_5000) }, single},
 			{"without an SMMU", func() { _ = plain.ReadAt(p, 0x40_5000) }, single},
@@ -126,8 +124,8 @@ func BenchmarkHit(b *testing.B) {
 	}
 }
 
-// DMA of all processors at once, and of one of them, by turns: where they share
-// nothing, the rate is a multiple of the one's.
+// DMA of all processors at once, and of one. Where they share nothing, the rate is a multiple of
+// one's.
 func BenchmarkParallel(b *testing.B) {
 	for _, size := range []int{8, 4096} {
 		b.Run(fmt.Sprintf("read/%d", size), func(b *testing.B) {
@@ -176,8 +174,8 @@ func BenchmarkMiss(b *testing.B) {
 	})
 }
 
-// Invalidations while the TLB holds 1024 translations: alone, with the wait for
-// DMA under way that comes at the end, and 64 at a time. An operation is a command.
+// Invalidations while the TLB holds 1024 translations, one and 64 at a time, with the wait for
+// in-flight DMA at the end. An operation is a command.
 func BenchmarkInvalidate(b *testing.B) {
 	for _, c := range []struct {
 		name string
@@ -204,7 +202,7 @@ func BenchmarkInvalidate(b *testing.B) {
 				least := time.Duration(math.MaxInt64)
 				b.ReportAllocs()
 				for b.Loop() {
-					// What there is to withdraw has been held before.
+					// Fill the TLB with what the command invalidates.
 					for i := range uint64(1024) {
 						_ = ep.ReadAt(p, i<<12)
 					}
@@ -218,8 +216,8 @@ func BenchmarkInvalidate(b *testing.B) {
 	}
 }
 
-// What a stage 2 costs: alone, and nested under stage 1 of four levels, of which each
-// has the address of its table translated by three.
+// The cost of a stage 2: alone, and nested under a stage 1 of four levels, where each table's
+// address takes a walk of three levels.
 func BenchmarkStage2(b *testing.B) {
 	mem := plainMemory(b)
 	store := func(at guestmem.GPA, words ...uint64) {
@@ -235,7 +233,7 @@ func BenchmarkStage2(b *testing.B) {
 	for i := range guestmem.GPA(1024) {
 		store(0x40000+8*i, uint64(0x40_0000+i<<12|pageRW))
 	}
-	// 39 bits from level 1: all pages of the first 16 MiB, where they are.
+	// 39 bits from level 1 on: all pages of the first 16 MiB, mapped to themselves.
 	store(s2At, s2At+0x1003)
 	for i := range guestmem.GPA(8) {
 		store(s2At+0x1000+8*i, uint64(s2At+0x2000+i<<12|3))

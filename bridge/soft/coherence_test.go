@@ -16,8 +16,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// gate holds one access up: when what is at its address has been read, it
-// waits.
+// gate blocks one access: after the read of what is at its address.
 type gate struct {
 	at   atomic.Uint64
 	open chan struct{}
@@ -29,7 +28,7 @@ func (g *gate) pass(at guestmem.GPA) {
 	}
 }
 
-// gatedFake and gatedRAM are memory with a gate: without slices, and with.
+// gatedFake and gatedRAM are memory with a gate: without slices, and with slices.
 type gatedFake struct {
 	*guestmem.Fake
 	gate *gate
@@ -66,7 +65,7 @@ func onGates(t *testing.T, test func(t *testing.T, r *rig, g *gate)) {
 	onGatesAs(t, soft.DefaultIDs(), test)
 }
 
-// onGatesAs is onGates with an SMMU of these ID registers.
+// onGatesAs runs a test as onGates does, with an SMMU of these ID registers.
 func onGatesAs(t *testing.T, ids smmuv3.IDRegs, test func(t *testing.T, r *rig, g *gate)) {
 	for _, kind := range []string{"copied", "sliced"} {
 		t.Run(kind, func(t *testing.T) {
@@ -88,7 +87,7 @@ func onGatesAs(t *testing.T, ids smmuv3.IDRegs, test func(t *testing.T, r *rig, 
 	}
 }
 
-// start runs f in a goroutine and reports whether it came back by itself.
+// start runs f in a goroutine and reports whether it returned by itself.
 func start(f func()) *atomic.Bool {
 	done := new(atomic.Bool)
 	go func() {
@@ -99,8 +98,8 @@ func start(f func()) *atomic.Bool {
 	return done
 }
 
-// §3.21.1, §4.7.3: a withdrawal is complete when DMA that may use what it
-// withdraws is; and new DMA does not wait for that.
+// §3.21.1, §4.7.3: an invalidation completes when DMA that may use what it invalidates has
+// completed. New DMA does not wait for it.
 func TestWithdrawalsWaitForDMAUnderWay(t *testing.T) {
 	for name, withdraw := range map[string]func(r *rig){
 		"TLBI_NH_ALL":  func(r *rig) { r.invalidate(smmuv3.Command{0x10}) },
@@ -117,7 +116,7 @@ func TestWithdrawalsWaitForDMAUnderWay(t *testing.T) {
 			onGates(t, func(t *testing.T, r *rig, g *gate) {
 				r.map4K(cd4K, 0x5000_0000|pageRW, 0x6000_0000|pageRW)
 				r.bind(oneCD)
-				// The second withdrawal turns the phase the other way.
+				// The second invalidation changes the phase of the sections in the other direction.
 				for range 2 {
 					g.at.Store(0x5000_0010)
 					dma := start(func() { _, _ = word(r.ep, 0x10) })
@@ -143,9 +142,8 @@ func TestWithdrawalsWaitForDMAUnderWay(t *testing.T) {
 	}
 }
 
-// A walk that read a descriptor before the guest changed it, and comes to its
-// end after the guest's invalidation, leaves nothing in the TLB. known says
-// that the TLB has seen a page of this size before.
+// A walk reads a descriptor, the guest changes and invalidates it, and the walk ends: it inserts
+// nothing into the TLB. With known, the TLB has held a page of this size before.
 func TestAWalkThatWasOvertakenLeavesNothingBehind(t *testing.T) {
 	for name, cmd := range map[string]smmuv3.Command{
 		"TLBI_NH_ALL":  {0x10},
@@ -192,7 +190,7 @@ func TestAWalkThatWasOvertakenLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-// The same for stage 2, alone and as what comes last of a nested walk.
+// The same for stage 2, alone and at the end of a nested walk.
 func TestAWalkOfStage2ThatWasOvertakenLeavesNothingBehind(t *testing.T) {
 	const (
 		s2At = 0x8_0000 // 25 bits of IPA: 16 tables at level 3
@@ -275,9 +273,8 @@ func TestAFetchThatWasOvertakenLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-// Endpoints read while the guest moves a page about: page k holds k, and what
-// is read is never older than the last invalidation that was over before the
-// read began.
+// Endpoints read while the guest moves a page: page k holds k. What they read is never older than
+// the last invalidation that completed before the read began.
 func TestNoStaleTranslationAfterInvalidation(t *testing.T) {
 	const pages, moves = 64, 3000
 	for name, cmd := range map[string]smmuv3.Command{

@@ -13,8 +13,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Streams that do not translate, and what their transactions are reported by:
-// §5.2.1, §6.3.9.6, §3.4, §7.3.3 to §7.3.5, §7.3.9.
+// Streams that do not translate, and the events of their transactions: §5.2.1, §6.3.9.6, §3.4,
+// §7.3.3 to §7.3.5, §7.3.9.
 func TestStreamsThatDoNotTranslate(t *testing.T) {
 	const (
 		fits = 0xffff_ffff_fff8
@@ -80,8 +80,7 @@ func TestBypassEndsAtTheOutputAddressSize(t *testing.T) {
 	assert.NoError(t, r.ep.ReadAt(make([]byte, 1), 1<<48-1), "the last address")
 }
 
-// §5.4: SubstreamIDs that differ in any one bit have CDs of their own, whatever has
-// been used before.
+// §5.4: SubstreamIDs that differ in one bit have different CDs, whatever was used before.
 func TestEachSubstreamHasItsCD(t *testing.T) {
 	m := newRAM(t) // which accesses remember
 	r := newRig(t, soft.Config{Memory: m})
@@ -91,7 +90,7 @@ func TestEachSubstreamHasItsCD(t *testing.T) {
 		ssid := smmuv3.SubstreamID(1) << i
 		ssids = append(ssids, ssid)
 		page := 0x5000_0000 + i<<12
-		// A small table of 16 bits, whose first page is this.
+		// A table of 16 bits whose first page is this.
 		m.SetWords(gpa(cds+64*uint64(ssid)), 0x0000_6205_c000_0030|(i+1)<<48, 0x40000+i<<12)
 		m.SetWords(gpa(0x40000+i<<12), page|pageRW)
 		m.SetWords(gpa(page), 0x100+i)
@@ -106,8 +105,7 @@ func TestEachSubstreamHasItsCD(t *testing.T) {
 	}
 }
 
-// §5.2, S1DSS; §7.3.7; §7.3.9: the whole table. Every CD translates IOVA 0 to a
-// page of its own.
+// §5.2, S1DSS; §7.3.7; §7.3.9: the whole table. Each CD translates IOVA 0 to a page of its own.
 func TestSubstreams(t *testing.T) {
 	const (
 		none     = -1
@@ -149,7 +147,7 @@ func TestSubstreams(t *testing.T) {
 				const ptr = 0x1000_0000
 				r.bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: ptr, S1CDMax: c.max, S1Fmt: f, S1DSS: c.dss})
 
-				// The CD that the row should use, where it lies by §5.2 and §5.3.
+				// The CD that the row uses, at its place by §5.2 and §5.3.
 				var n uint64
 				if _, err := fmt.Sscanf(c.want, useCD+"%d", &n); err == nil {
 					at := guestmem.GPA(ptr + 64*n)
@@ -188,7 +186,7 @@ func TestSubstreams(t *testing.T) {
 	}
 }
 
-// §3.4: S1DSS = 01 bypasses stage 1 only where the address fits.
+// §3.4: S1DSS = 01 bypasses stage 1 only for an address that fits the output size.
 func TestS1DSSBypassEndsAtTheAddressSize(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: 0x1000, S1CDMax: 1, S1DSS: smmuv3.S1DSSBypass})
@@ -196,7 +194,7 @@ func TestS1DSSBypassEndsAtTheAddressSize(t *testing.T) {
 	assert.Equal(t, []smmuv3.Event{{0x42_00000011, 0b10 << 40, 1 << 48}}, r.taken())
 }
 
-// What can be wrong on the way to a CD: §7.3.9 to §7.3.11.
+// §7.3.9 to §7.3.11: the faults on the way to a CD.
 func TestContextsThatCannotBeUsed(t *testing.T) {
 	const ptr, leaf = 0x10000, 0x20000
 	two := bridge.GuestStage{
@@ -237,8 +235,7 @@ func TestContextsThatCannotBeUsed(t *testing.T) {
 				require.ErrorIs(t, err, soft.ErrFault)
 				assert.Equal(t, []smmuv3.Event{c.want}, r.taken())
 			}
-			// A fetch that failed is not cached: the guest mends it, and that is all
-			// (§3.21.3).
+			// A failed fetch is not cached: the guest repairs it without a command (§3.21.3).
 			r.mem.Heal()
 			r.mem.SetWords(ptr, leaf|1, leaf|1)
 			r.mem.SetWords(leaf, good, 0x30000)

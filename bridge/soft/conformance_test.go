@@ -54,7 +54,7 @@ func testConformance(t *testing.T, ids smmuv3.IDRegs) {
 	})
 }
 
-// enableATS gives an endpoint an ATC that keeps nothing.
+// enableATS gives an endpoint an ATC that caches nothing.
 func enableATS(ep *soft.Endpoint) bridgetest.ATS {
 	var mu sync.Mutex
 	var told [][2]uint64

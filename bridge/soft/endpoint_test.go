@@ -51,7 +51,7 @@ func TestAFaultSaysHowFarTheDMACame(t *testing.T) {
 	assert.Contains(t, err.Error(), "write at 0x2000, stream 0x42, after 4112 bytes")
 }
 
-// Nobody would resume what nobody was told of.
+// Without a sink nobody could resume a stalled transaction, so none stalls.
 func TestAFaultOfAHostWithoutASink(t *testing.T) {
 	for _, cd0 := range []uint64{cd4K, cdStalls} {
 		r := newRig(t, soft.Config{IDs: stalling(8)})

@@ -15,9 +15,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// FuzzTranslate has a guest write any CD and any tables. Whatever they are, an
-// access ends, with an outcome that the architecture has; no more than one
-// event a transaction; and the second time, by what is cached, as the first.
+// FuzzTranslate lets a guest write any CD and any tables. Each access ends, with an outcome of the
+// architecture and at most one event for each transaction. A second access, from the caches, has
+// the same outcome.
 func FuzzTranslate(f *testing.F) {
 	const attrs48 = 0x0001_6205_c000_0010
 	f.Add(uint64(attrs48), uint64(0x10000), uint64(0), le(0x10003), uint64(0), byte(0))                             // a table that is its own next table
@@ -40,15 +40,14 @@ func FuzzTranslate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, cd0, cd1, cd2 uint64, tables []byte, iova uint64, how byte) {
 		g := newFuzzed(t, soft.DefaultIDs(), tables, cd0, cd1, cd2)
 		require.NoError(t, g.stream.Bind(oneCD))
-		// The first access may have updated flags in the tables; the second one has
-		// nothing left to update.
+		// The first access may update flags in the tables. The second has nothing to update.
 		g.access(iova, how, cd0&(1<<43) == 0, true)
 	})
 }
 
-// FuzzStage2 has a guest that is a hypervisor write any STE with a stage 2, any CD, and
-// any tables that serve both stages. The stage is taken if the STE is legal, and only
-// then; an access ends as in FuzzTranslate.
+// FuzzStage2 lets a guest hypervisor write any STE with a stage 2, any CD, and any tables for both
+// stages. The stage is accepted if and only if the STE is legal. An access ends as in
+// FuzzTranslate.
 func FuzzStage2(f *testing.F) {
 	const (
 		level1 = 0x040d_0059_0000_0000 // 39 bits, 4 KiB
@@ -86,14 +85,13 @@ func FuzzStage2(f *testing.F) {
 		}
 		require.NoError(t, err)
 
-		// Where flags are updated, tables that serve both stages may tell another way the
-		// next time.
+		// Tables that serve both stages may translate differently after an update of flags.
 		unflagged := cd0&(1<<43) == 0 && !g.S2.HA
 		f.access(iova, how, unflagged, unflagged)
 	})
 }
 
-// fuzzed is an endpoint with 256 KiB of memory, the latter three quarters of which are tables.
+// fuzzed is an endpoint with 256 KiB of memory, of which the last three quarters are tables.
 type fuzzed struct {
 	t      *testing.T
 	ram    []byte
@@ -102,7 +100,7 @@ type fuzzed struct {
 	events []smmuv3.Event
 }
 
-// newFuzzed repeats the tables until memory is full of them, and has the CD in what is left.
+// newFuzzed fills memory with copies of the tables, and places the CD in the rest.
 func newFuzzed(t *testing.T, ids smmuv3.IDRegs, tables []byte, cd ...uint64) *fuzzed {
 	f := &fuzzed{t: t, ram: make([]byte, 0x4_0000), ep: soft.NewEndpoint()}
 	copy(f.ram[cdAt:], le(cd...))
@@ -119,9 +117,9 @@ func newFuzzed(t *testing.T, ids smmuv3.IDRegs, tables []byte, cd ...uint64) *fu
 	return f
 }
 
-// access makes an access, and if that is a read, another by what is cached: which ends alike, if
-// same, and leaves memory as the first one did, if still. Bits of how: more than a page, a write,
-// privileged, an instruction.
+// access makes an access and, if it is a read, another from the caches. With same, both have the
+// same outcome; with still, the second leaves memory as the first did. Bits of how: more than a
+// page, a write, privileged, an instruction.
 func (f *fuzzed) access(iova uint64, how byte, same, still bool) {
 	p := f.ep.With(soft.Attrs{Privileged: how&4 != 0, Instruction: how&8 != 0})
 	n := 8
@@ -156,7 +154,7 @@ func le(words ...uint64) []byte {
 	return b
 }
 
-// outcome checks what an access came to.
+// outcome checks the outcome of an access.
 func outcome(t *testing.T, err error, events []smmuv3.Event) {
 	for _, e := range events {
 		switch e.Type() {
@@ -175,7 +173,7 @@ func outcome(t *testing.T, err error, events []smmuv3.Event) {
 	var f *soft.Fault
 	switch {
 	case err == nil:
-		// Only faults that the CD lets pass as RAZ/WI have left a record.
+		// Only faults that the CD terminates as RAZ/WI leave a record.
 		for _, e := range events {
 			assert.NotContains(t, []smmuv3.EventType{smmuv3.CBadCD, smmuv3.FWalkEABT}, e.Type())
 		}

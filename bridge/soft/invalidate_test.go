@@ -12,10 +12,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Two address spaces, ASID 1 and 2, on the same tables: two pages, a global
-// page and a block. The TLB has all of them when the guest changes every leaf
-// and issues one command. fresh are those that the guest's change has reached:
-// what the command asks for, and nothing more (§4.4, §4.3).
+// Two address spaces, ASID 1 and 2, share tables: two pages, a global page and a block. The TLB
+// holds all of them when the guest changes every leaf and issues one command. fresh are the spots
+// that then read the new leaf: those that the command names, and no others (§4.4, §4.3).
 func TestWhatEachCommandWithdraws(t *testing.T) {
 	const (
 		asid1 = 1 << 48
@@ -103,7 +102,7 @@ func TestWhatEachCommandWithdraws(t *testing.T) {
 	}
 }
 
-// §4.3.4: a CD counts until it is withdrawn, by stream and SubstreamID.
+// §4.3.4: a CD is used until it is invalidated, by stream and SubstreamID.
 func TestWhatCFGIWithdraws(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -150,8 +149,7 @@ func TestInvalidateWhereThereIsNothingToWithdraw(t *testing.T) {
 	assert.ErrorContains(t, err, "SYNC")
 }
 
-// A page that the guest has made writable needs no TLBI for a write to pass: a
-// TLB entry without permission is as good as none.
+// A page that the guest has made writable needs no TLBI: an entry without the permission is a miss.
 func TestRelaxedPermissionsAreSeenAtOnce(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	leaf := r.map4K(cd4K, 0x5000_0cc3) // read-only
@@ -165,8 +163,7 @@ func TestRelaxedPermissionsAreSeenAtOnce(t *testing.T) {
 	assert.NoError(t, r.ep.WriteAt([]byte{1}, 0))
 }
 
-// However many translations there are, the TLB holds what it has room for, and
-// all are right.
+// A TLB that is too small for the translations in use holds as many as fit, and all are right.
 func TestASmallTLB(t *testing.T) {
 	r := newRig(t, soft.Config{TLBEntries: 8})
 	var leaves [512]uint64
@@ -185,7 +182,7 @@ func TestASmallTLB(t *testing.T) {
 	}
 }
 
-// §4.4.1: without IDR3.RIL the fields for ranges and levels are RES0, and ignored.
+// §4.4.1: without IDR3.RIL the fields of ranges and levels are RES0, and ignored.
 func TestRangesAndLevelsWithoutRIL(t *testing.T) {
 	ids := soft.DefaultIDs()
 	ids.Set(smmuv3.RIL, 0)
@@ -211,8 +208,7 @@ func TestRangesAndLevelsWithoutRIL(t *testing.T) {
 	assert.EqualValues(t, 0x01d, read(0x1000), "the next one, though NUM says two")
 }
 
-// Without global entries a range that is too long to go through costs its ASID
-// no more than its ASID.
+// Without global entries, a long range invalidates its ASID and no other.
 func TestALongRangeTakesItsASID(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	leaf := r.map4K(0, 0x5000_0000|pageRW)
@@ -240,8 +236,7 @@ func TestALongRangeTakesItsASID(t *testing.T) {
 	assert.EqualValues(t, 0x01d, read(2))
 }
 
-// §4.4.1.1: TTL = 1 with the 16 KiB granule is reserved without IDR5.DS, and
-// counts as no hint.
+// §4.4.1.1: TTL = 1 with the 16 KiB granule is reserved without IDR5.DS, and is no hint.
 func TestLevel1Of16KiBIsNoHint(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.mem.SetWords(cdAt, 0x0001_6205_c000_00a7, 0x40000) // T0SZ = 39: level 3 alone
@@ -263,8 +258,8 @@ func TestLevel1Of16KiBIsNoHint(t *testing.T) {
 	assert.EqualValues(t, 0x2e3, got)
 }
 
-// §4.4.1.1: with IDR5.DS there are blocks of 64 GiB to hint at, SCALE has six
-// bits, and no level means any, level 0 of the 4 KiB granule among them.
+// §4.4.1.1: with IDR5.DS there are blocks of 64 GiB to hint at, and SCALE has six bits. No level
+// means any level, including level 0 of the 4 KiB granule.
 func TestRangesWithDS(t *testing.T) {
 	const asid, tg4K, tg16K, ds = 1 << 48, 0b01 << 10, 0b10 << 10, 1 << 58
 	for _, c := range []struct {
@@ -304,8 +299,7 @@ func TestRangesWithDS(t *testing.T) {
 	}
 }
 
-// A range of 2^32 pages from one far below: SCALE has its sixth bit with
-// IDR5.DS, and none without.
+// A range of 2^32 pages that begins far below: SCALE has its sixth bit with IDR5.DS only.
 func TestTheSixthBitOfSCALE(t *testing.T) {
 	for _, c := range []struct {
 		ids  smmuv3.IDRegs
@@ -334,8 +328,8 @@ func TestTheSixthBitOfSCALE(t *testing.T) {
 	}
 }
 
-// §5.4, ASET: the same ASID in the other set is another address space; a TLBI
-// by ASID reaches both.
+// §5.4, ASET: the same ASID with the other ASET is another address space. A TLBI by ASID reaches
+// both.
 func TestASETTellsAddressSpacesApart(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.map4K(0, 0x5000_0000|pageRW)
@@ -364,9 +358,8 @@ func TestASETTellsAddressSpacesApart(t *testing.T) {
 	}
 }
 
-// §3.21.1.3: with IDR3.BBML = 2 a guest may turn a block into a table and back
-// while it is in use. What is held of either serves until it is withdrawn, and
-// nothing faults.
+// §3.21.1.3: with IDR3.BBML = 2 a guest may change a block into a table and back while it is in
+// use. What the TLB holds of either stays in use until it is invalidated, and nothing faults.
 func TestBlocksChangeIntoTablesInUse(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	var leaves [512]uint64

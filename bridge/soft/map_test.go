@@ -13,7 +13,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// newMappedRig is a rig on memory that can be mapped.
+// newMappedRig returns a rig on memory that can be mapped.
 func newMappedRig(t *testing.T, cfg soft.Config) (*rig, *ram) {
 	m := newRAM(t)
 	cfg.Memory = m
@@ -22,7 +22,7 @@ func newMappedRig(t *testing.T, cfg soft.Config) (*rig, *ram) {
 	return r, m
 }
 
-// lens are the lengths of segments.
+// lens returns the lengths of segments.
 func lens(segments [][]byte) (n []int) {
 	for _, s := range segments {
 		n = append(n, len(s))
@@ -70,7 +70,7 @@ func TestMapHandsOutGuestMemory(t *testing.T) {
 	assert.EqualValues(t, []uint64{0x33, 0x44}, m.Words(0x5000_0ff8, 2))
 	assert.Empty(t, r.taken())
 
-	// Into a slice of the caller's, after what is there.
+	// Append to a slice of the caller.
 	first := []byte("header")
 	mapped, err = r.ep.Map(0, 8, false, [][]byte{first})
 	require.NoError(t, err)
@@ -135,7 +135,7 @@ func TestMapFails(t *testing.T) {
 	assert.ErrorIs(t, err, errors.ErrUnsupported)
 }
 
-// §5.5: with A = 0 a device reads zero where it faults, and writes nothing.
+// §5.5: with A = 0, a device that faults reads zero, and its writes are ignored.
 func TestMapOfWhatReadsAsZero(t *testing.T) {
 	r, m := newMappedRig(t, soft.Config{})
 	r.map4K(cd4K&^(1<<46), 0x5000_0000|pageRW, 0, 0x5000_1000|pageRW)
@@ -162,7 +162,7 @@ func TestMapHasThePortsAttributes(t *testing.T) {
 	mapped.Release()
 }
 
-// With HTTU a mapping to write is a write, before it is handed out.
+// With HTTU, Map for writing marks the page dirty before it returns.
 func TestMapToWriteMarksPagesDirty(t *testing.T) {
 	r, m := newMappedRig(t, soft.Config{})
 	at := r.map4K(cd4K|1<<43|1<<42, 0x5000_0843|1<<7|1<<51)
@@ -177,7 +177,7 @@ func TestMapToWriteMarksPagesDirty(t *testing.T) {
 	assert.Zero(t, m.Words(at, 1)[0]&(1<<7))
 }
 
-// §3.21.1: a mapping is DMA under way.
+// §3.21.1: a mapping is in-flight DMA.
 func TestWithdrawalsWaitForMappings(t *testing.T) {
 	for name, withdraw := range map[string]func(r *rig, m *ram) error{
 		"TLBI_NH_VA":   func(r *rig, _ *ram) error { return r.host.Invalidate([]smmuv3.Command{{0x12 | 1<<48}}) },

@@ -14,8 +14,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// slicedRig is a rig on memory with slices, IOVA 0 to 0x1fff mapped to
-// 0x5000_0000 and 0x6000_0000.
+// slicedRig returns a rig on memory with slices. IOVA 0 to 0x1fff is mapped to 0x5000_0000 and
+// 0x6000_0000.
 func slicedRig(t *testing.T) (r *rig, mem *ram, leaf guestmem.GPA) {
 	mem = newRAM(t)
 	r = newRig(t, soft.Config{Memory: mem})
@@ -25,8 +25,8 @@ func slicedRig(t *testing.T) (r *rig, mem *ram, leaf guestmem.GPA) {
 	return r, mem, leaf
 }
 
-// What an access met is good for the next one until it is withdrawn, in whatever
-// way, and then no more: here one page is replaced by another.
+// The memory that an access reached serves the next access until it is invalidated, in whatever
+// way. Here one page is replaced by another.
 func TestWhatAccessesMetGoesWithWhatWithdrawsIt(t *testing.T) {
 	const before, after = 0x01d, 0x2e3
 	other := bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: cdAt + 0x40}
@@ -71,8 +71,8 @@ func TestWhatAccessesMetGoesWithWhatWithdrawsIt(t *testing.T) {
 	}
 }
 
-// What one access met says nothing of another that asks for something else, comes
-// from another stream, or goes on beyond.
+// The memory that an access reached does not serve an access with other attributes, of another
+// stream, or beyond its end.
 func TestWhatAccessesMetIsForThoseAlike(t *testing.T) {
 	t.Run("a write after a read", func(t *testing.T) {
 		r, mem, leaf := slicedRig(t)
@@ -144,8 +144,7 @@ func TestWhatAccessesMetIsForThoseAlike(t *testing.T) {
 	})
 }
 
-// Where there are so many DMAs at a time that not all have a place, the others
-// remember nothing, and do the same.
+// With more concurrent DMA than places, the rest uses no micro-TLB, and has the same outcome.
 func TestTheCrowdTranslatesToo(t *testing.T) {
 	const rounds = 1000
 	pages := [...]uint64{0, 256} // which have the same entry
@@ -174,8 +173,8 @@ func TestTheCrowdTranslatesToo(t *testing.T) {
 	wg.Wait()
 }
 
-// A page comes and goes as a slot, while endpoints read it: none reads memory
-// that has gone, which holds garbage from then on.
+// A slot is added and removed while endpoints read it. No endpoint reads memory that was removed,
+// which holds garbage from then on.
 func TestNoAccessToASlotThatHasGone(t *testing.T) {
 	const moves, good, gone = 2000, 0x600d, 0xdead
 	r, mem, _ := slicedRig(t)

@@ -12,8 +12,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// model is a slow and obvious walker, for TTB0 and 48-bit addresses: what the
-// tables of DDI 0487 say, looked up in tables.
+// model is a slow and obvious walker for TTB0 and 48-bit addresses. It looks rules up in copies of
+// the tables of DDI 0487.
 type model struct {
 	load    func(at uint64) uint64
 	granule int // KiB
@@ -26,8 +26,8 @@ type model struct {
 	had     bool
 }
 
-// levelBits is the address bits [hi:lo] that index the table of a level (Tables
-// D8-14, D8-27, D8-36).
+// levelBits is the address bits [hi:lo] that index the table of a level (Tables D8-14, D8-27,
+// D8-36).
 var levelBits = map[int][4][2]uint64{
 	4:  {{47, 39}, {38, 30}, {29, 21}, {20, 12}},
 	16: {{47, 47}, {46, 36}, {35, 25}, {24, 14}},
@@ -49,10 +49,10 @@ var rights = map[[4]uint64]string{
 	{1, 1, 0b10, 0}: "R", {1, 1, 0b10, 1}: "R", {1, 1, 0b11, 0}: "Rr", {1, 1, 0b11, 1}: "Rr",
 }
 
-// field is word[hi:lo].
+// field returns word[hi:lo].
 func field(word, hi, lo uint64) uint64 { return word << (63 - hi) >> (63 - hi + lo) }
 
-// translate returns where an access of a kind goes, or the event it meets.
+// translate returns the output address of an access of a kind, or its event.
 func (m *model) translate(va uint64, kind string) (pa uint64, event smmuv3.EventType) {
 	if m.tsz < 64 && va>>(64-m.tsz) != 0 {
 		return 0, smmuv3.FTranslation
@@ -118,9 +118,8 @@ func (m *model) rights(d, apTable, uxnTable, pxnTable uint64) string {
 	return s
 }
 
-// TestAgainstTheModel has a guest write random tables, change them, and
-// invalidate; every kind of access to addresses that the tables know something
-// of comes to what the model says.
+// A guest writes random tables, changes and invalidates them. Every kind of access, to addresses
+// near those that the tables map, has the outcome of the model.
 func TestAgainstTheModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		r := newRig(t, soft.Config{TLBEntries: 16})
@@ -148,7 +147,7 @@ func TestAgainstTheModel(t *testing.T) {
 			m.ttb|bit(m.had, 1))
 		r.bind(oneCD)
 
-		// Tables are at multiples of 64 KiB; in each some descriptors have content.
+		// Tables are at multiples of 64 KiB. Some descriptors of each have content.
 		const tables = 5
 		descriptor := rapid.Custom(func(rt *rapid.T) uint64 {
 			attrs := rapid.Uint64().Draw(rt, "attrs")

@@ -14,8 +14,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// rightsS2 is what S2AP and XN of a leaf of stage 2 let pass, with XNX (DDI 0487,
-// Tables D8-58 and D8-60).
+// rightsS2 is what S2AP and XN of a stage 2 leaf permit, with XNX (DDI 0487, Tables D8-58 and
+// D8-60).
 var rightsS2 = map[[2]uint64]string{
 	{0b00, 0}: "Xx", {0b00, 1}: "x", {0b00, 2}: "", {0b00, 3}: "X",
 	{0b01, 0}: "RrXx", {0b01, 1}: "Rrx", {0b01, 2}: "Rr", {0b01, 3}: "RrX",
@@ -23,8 +23,7 @@ var rightsS2 = map[[2]uint64]string{
 	{0b11, 0}: "RrWwXx", {0b11, 1}: "RrWwx", {0b11, 2}: "RrWw", {0b11, 3}: "RrWwX",
 }
 
-// modelS2 is a slow and obvious walker of stage 2, for tables that begin at a level
-// with one table.
+// modelS2 is a slow and obvious walker of stage 2, for tables that begin at a level with one table.
 type modelS2 struct {
 	load      func(at uint64) uint64
 	granule   int // KiB
@@ -35,8 +34,8 @@ type modelS2 struct {
 	ptw       bool
 }
 
-// translate returns where an access of a kind to an IPA goes, or the event it meets;
-// own says that the SMMU itself makes it.
+// translate returns the output address of an access of a kind to an IPA, or its event. With own,
+// the access is the SMMU's.
 func (m *modelS2) translate(ipa uint64, kind string, own bool) (pa uint64, event smmuv3.EventType) {
 	if ipa>>m.inputBits != 0 {
 		return 0, smmuv3.FTranslation
@@ -72,7 +71,7 @@ func (m *modelS2) translate(ipa uint64, kind string, own bool) (pa uint64, event
 	}
 }
 
-// s2Event is the event that stage 2 makes of an access to an IPA.
+// s2Event returns the event of stage 2 for an access to an IPA.
 type s2Event struct {
 	event smmuv3.EventType
 	class smmuv3.Class
@@ -80,14 +79,13 @@ type s2Event struct {
 	ttrnw bool
 }
 
-// nestedModel is both: each address that stage 1 reads from goes through stage 2.
+// nestedModel is both stages: each address that stage 1 reads from goes through stage 2.
 type nestedModel struct {
 	s1 model
 	s2 modelS2
 }
 
-// translate returns where an access goes, or the event of stage 1, or what stage 2
-// makes of it.
+// translate returns the output address of an access, the event of stage 1, or that of stage 2.
 func (m *nestedModel) translate(va uint64, kind string) (pa uint64, event smmuv3.EventType, s2 *s2Event) {
 	through := func(ipa uint64, kind string, class smmuv3.Class) uint64 {
 		pa, event := m.s2.translate(ipa, kind, class != smmuv3.ClassIN)
@@ -115,9 +113,9 @@ func (m *nestedModel) translate(va uint64, kind string) (pa uint64, event smmuv3
 	return through(ipa, kind, smmuv3.ClassIN), 0, nil
 }
 
-// TestNestedAgainstTheModel has a guest write random tables of stage 1, and its
-// hypervisor change those of stage 2 under it; every kind of access comes to what the
-// model says, with the fields of the record that tell the stages apart.
+// A guest writes random tables of stage 1, and its hypervisor changes those of stage 2 below them.
+// Every kind of access has the outcome of the model, including the fields of the record that
+// identify the stage.
 func TestNestedAgainstTheModel(t *testing.T) {
 	faults, passed := map[string]int{}, 0
 	rapid.Check(t, func(rt *rapid.T) {
@@ -129,7 +127,7 @@ func TestNestedAgainstTheModel(t *testing.T) {
 			s2Tables = 2 // besides the root, 512 KiB apart
 		)
 
-		// Stage 2 maps 4 GiB: blocks, and where stage 1's tables are, pages.
+		// Stage 2 maps 4 GiB: by blocks, and by pages where the tables of stage 1 lie.
 		m := &nestedModel{s2: modelS2{
 			load: word1, granule: rapid.SampledFrom([]int{4, 16, 64}).Draw(rt, "S2TG"), ttb: root,
 			affd: rapid.Bool().Draw(rt, "S2AFFD"), ptw: rapid.Bool().Draw(rt, "S2PTW"),
@@ -180,7 +178,7 @@ func TestNestedAgainstTheModel(t *testing.T) {
 			tsz:     rapid.Uint64Range(16, 39).Draw(rt, "T0SZ"), ttb: 0x10000, ips: 48,
 			pan: rapid.Bool().Draw(rt, "PAN"),
 		}
-		// Where the guest writes them: what stage 2 mapped at first.
+		// The guest writes them where stage 2 mapped them at first.
 		atIPA := func(ipa uint64) guestmem.GPA { return guestmem.GPA(shift + ipa) }
 		r.mem.SetWords(atIPA(cdAt),
 			0x0001_6205_c000_0000|m.s1.tsz|map[int]uint64{4: 0, 16: 0x80, 64: 0x40}[m.s1.granule]|bit(m.s1.pan, 40), m.s1.ttb)
@@ -287,7 +285,8 @@ func TestNestedAgainstTheModel(t *testing.T) {
 			for range 4 {
 				editS2()
 			}
-			// What software sends for combined translations (§4.4.3.1); the CD may have moved.
+			// Software sends this for translations of both stages (§4.4.3.1). The CD may have
+			// moved.
 			r.invalidate(smmuv3.Command{0x2a}, smmuv3.Command{0x10}, smmuv3.Command{0x42_00000006})
 		}
 	})

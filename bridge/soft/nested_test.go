@@ -12,9 +12,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// The stage 2 of these tests, of 39 bits with 4 KiB: IPAs below 2 MiB, where a
-// hypervisor's guest has its CD and tables, lie from structsAt on, page by page; the
-// GiB from 1 GiB on is a block at dataAt.
+// The stage 2 of these tests has 39 bits and 4 KiB pages. IPAs below 2 MiB hold the guest's CD and
+// tables, and map page by page from structsAt on. The GiB from 1 GiB on is a block at dataAt.
 const (
 	s2At      = 0x8_0000_0000
 	s2Pages   = s2At + 0x2000 // descriptors of the pages below 2 MiB
@@ -38,7 +37,7 @@ func (g nestedGuest) SetWords(ipa guestmem.GPA, words ...uint64) { g.mem.SetWord
 
 func (g nestedGuest) Words(ipa guestmem.GPA, n int) []uint64 { return g.mem.Words(g.pa(ipa), n) }
 
-// newNestedRig is a rig whose guest is one of a hypervisor, with a stage 2.
+// newNestedRig returns a rig whose guest runs under a hypervisor, with a stage 2.
 func newNestedRig(t *testing.T, cfg soft.Config) *rig {
 	if cfg.IDs == (smmuv3.IDRegs{}) {
 		cfg.IDs = soft.Stage2IDs()
@@ -53,7 +52,7 @@ func newNestedRig(t *testing.T, cfg soft.Config) *rig {
 	return r
 }
 
-// s2Page is where the descriptor of a page below 2 MiB lies.
+// s2Page returns the address of the descriptor of a page below 2 MiB.
 func s2Page(ipa guestmem.GPA) guestmem.GPA { return s2Pages + ipa>>12*8 }
 
 func nested(flags uint64) bridge.GuestStage {
@@ -77,8 +76,8 @@ func TestNestedWalk(t *testing.T) {
 	assert.Empty(t, r.taken())
 }
 
-// What faults at which stage in which class: the order of §7.3.22, the fields of
-// §7.3.10 to §7.3.16, whole records.
+// Which fault comes from which stage in which class: the order of §7.3.22, the fields of §7.3.10 to
+// §7.3.16, and whole records.
 func TestGoldenNestedFaults(t *testing.T) {
 	const (
 		iova   = 0x5678
@@ -160,7 +159,7 @@ func TestGoldenNestedFaults(t *testing.T) {
 	}
 }
 
-// Stage 1's A says nothing of faults of stage 2 (§5.5).
+// A of the CD does not apply to faults of stage 2 (§5.5).
 func TestStage2AbortsWhateverTheCDSays(t *testing.T) {
 	r := newNestedRig(t, soft.Config{})
 	r.map4K(cd4K&^(1<<46), 0x5000_0000|pageRW) // A = 0
@@ -172,7 +171,7 @@ func TestStage2AbortsWhateverTheCDSays(t *testing.T) {
 	assert.ErrorIs(t, err, soft.ErrFault)
 }
 
-// S1DSS = bypass: the address is an IPA, translated by stage 2 alone (§5.2).
+// S1DSS = bypass: the address is an IPA, which stage 2 alone translates (§5.2).
 func TestNestedStage1Bypass(t *testing.T) {
 	r := newNestedRig(t, soft.Config{})
 	r.guest.SetWords(0x5000_0678, 0xfeed)
@@ -192,7 +191,7 @@ func TestNestedStage1Bypass(t *testing.T) {
 	assert.Equal(t, []smmuv3.Event{{0x42_00000011, evRead | evIN, 1 << 48}}, r.taken(), "stage 1's, as it lets it by (§3.4)")
 }
 
-// An L1CD is found through stage 2, and so is the CD that it leads to.
+// An L1CD is found through stage 2, and so is the CD that it points to.
 func TestNestedTwoLevelCDTable(t *testing.T) {
 	r := newNestedRig(t, soft.Config{})
 	r.map4K(cd4K, 0x5000_0000|pageRW)
@@ -219,7 +218,7 @@ func TestNestedTwoLevelCDTable(t *testing.T) {
 	}
 }
 
-// A leaf of either stage may be the larger; both have to let an access pass.
+// The leaf of either stage may be the larger one. Both must permit an access.
 func TestNestedPermissions(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -257,7 +256,7 @@ func TestNestedPermissions(t *testing.T) {
 	}
 }
 
-// What is invalidated is gone, and what is not stays: §4.4.2, §4.4.3, by VMID.
+// An invalidation reaches what it names and nothing else: §4.4.2, §4.4.3, by VMID.
 func TestInvalidationByVMID(t *testing.T) {
 	const (
 		vmid1 = 1 << 32
@@ -344,7 +343,7 @@ func TestInvalidationByVMID(t *testing.T) {
 	}
 }
 
-// One TLB serves all streams of a VMID, for as long as there are any.
+// All streams of a VMID share a domain of the TLB, which lives as long as they do.
 func TestStreamsOfOneVMIDShareItsTLB(t *testing.T) {
 	r := newNestedRig(t, soft.Config{})
 	g := stage2(bridge.TranslateS2, s2DW2|7, s2At)
@@ -363,7 +362,7 @@ func TestStreamsOfOneVMIDShareItsTLB(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, got, "what one has found, the other has")
 
-	// A TLB that nobody uses is given to another VMID, and has nothing of the first.
+	// A domain that has no stream is freed. One of the same VMID later holds nothing of it.
 	require.NoError(t, st.Close())
 	r.bind(bridge.GuestStage{Disposition: bridge.Bypass})
 	g.S2VMID = 8
@@ -373,8 +372,8 @@ func TestStreamsOfOneVMIDShareItsTLB(t *testing.T) {
 	assert.EqualValues(t, 2, got)
 }
 
-// A block of stage 1 on smaller pages of stage 2 is held in parts. An address in it
-// invalidates all of them, whatever level it tells.
+// A block of stage 1 on smaller pages of stage 2 is held in parts. An address in the block
+// invalidates all of them, whatever level the command hints at.
 func TestInvalidationOfAFracturedBlock(t *testing.T) {
 	for _, c := range []struct {
 		name string

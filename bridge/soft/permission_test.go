@@ -13,8 +13,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// accesses are the six kinds, by the letter that the tables below have for
-// them: read, write and execute, upper case where privileged.
+// accesses are the six kinds, by their letter in the tables below: read, write and execute, upper
+// case if privileged.
 var accesses = []struct {
 	letter string
 	attrs  soft.Attrs
@@ -28,8 +28,8 @@ var accesses = []struct {
 	{"x", soft.Attrs{Instruction: true}, false},
 }
 
-// permitted tries all accesses to an address and returns the letters of those
-// that pass. The others must raise the event want, and none else.
+// permitted tries all accesses to an address, and returns the letters of those that succeed. The
+// others must raise the event want, and no other.
 func permitted(t *testing.T, r *rig, iova uint64, want smmuv3.EventType) string {
 	var s strings.Builder
 	for _, a := range accesses {
@@ -91,7 +91,7 @@ func TestDirectPermissions(t *testing.T) {
 		{uxn | pxn | 0b01<<6, 0, "RWrw"},
 		{uxn | pxn | 0b10<<6, 0, "R"},
 		{uxn | pxn | 0b11<<6, 0, "Rr"},
-		// D8.4.5.1: what unprivileged data accesses reach, privileged ones do not.
+		// D8.4.5.1: privileged data accesses do not reach what unprivileged ones reach.
 		{0b00 << 6, pan, "RWXx"},
 		{0b01 << 6, pan, "rwx"},
 		{0b10 << 6, pan, "RXx"},
@@ -107,8 +107,8 @@ func TestDirectPermissions(t *testing.T) {
 	}
 }
 
-// DDI 0487, Table D8-64 and D8.4.1.2.3: what table descriptors take away,
-// whichever level they stand at; and CD.HAD, with which they take nothing.
+// DDI 0487, Table D8-64 and D8.4.1.2.3: table descriptors of any level remove permissions. With
+// CD.HAD they do not.
 func TestHierarchicalPermissions(t *testing.T) {
 	const (
 		apTable  = 1 << 61
@@ -145,7 +145,7 @@ func TestHierarchicalPermissions(t *testing.T) {
 	}
 }
 
-// §5.4, EPAN: pages that unprivileged software may execute count as its own.
+// §5.4, EPAN: PAN also applies to pages that unprivileged software may execute.
 func TestEnhancedPAN(t *testing.T) {
 	for _, c := range []struct {
 		leaf uint64
@@ -162,8 +162,8 @@ func TestEnhancedPAN(t *testing.T) {
 	}
 }
 
-// §5.4, E0PD0: unprivileged accesses get F_TRANSLATION, whether the page is
-// mapped or not, and whether the TLB has it or not.
+// §5.4, E0PD0: an unprivileged access gets F_TRANSLATION, whether the page is mapped or not, and
+// whether the TLB holds it or not.
 func TestE0PD(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.map4K(cd4K, 0x5000_0cc3)
@@ -189,8 +189,8 @@ func TestE0PD(t *testing.T) {
 	}
 }
 
-// §3.13: hardware update of Access flag and dirty state. The words are the
-// descriptor before and after.
+// §3.13: hardware update of Access flag and dirty state. The words are the descriptor before and
+// after.
 func TestHardwareUpdate(t *testing.T) {
 	const (
 		ha  = 1 << 43
@@ -242,8 +242,7 @@ func TestHardwareUpdate(t *testing.T) {
 	}
 }
 
-// A clean page that a read has brought into the TLB is still marked by the
-// first write.
+// The first write marks a clean page dirty, though a read has brought it into the TLB.
 func TestAWriteAfterAReadMarksThePageDirty(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	at := r.map4K(cd4K|1<<43|1<<42, 0x5000_0843|1<<7|1<<51)
@@ -266,8 +265,8 @@ func TestWXNCountsCleanPagesAsWritable(t *testing.T) {
 	assert.ErrorIs(t, err, soft.ErrFault)
 }
 
-// §3.13.6: with HAFT the table descriptors on the way get their Access flag, at
-// bit 10, before the leaf does.
+// §3.13.6: with HAFT the table descriptors of a walk get their Access flag, at bit 10, before the
+// leaf does.
 func TestAccessFlagsOfTables(t *testing.T) {
 	const (
 		ha   = 1 << 43
@@ -339,7 +338,7 @@ func TestAccessFlagsOfTables(t *testing.T) {
 	})
 }
 
-// replacing is memory in which the guest beats the SMMU to one descriptor, once.
+// replacing is memory in which the guest changes one descriptor before the SMMU updates it, once.
 type replacing struct {
 	*guestmem.Fake
 	at guestmem.GPA
@@ -354,7 +353,7 @@ func (m *replacing) CompareAndSwap(at guestmem.GPA, old, new uint64) (bool, erro
 	return m.Fake.CompareAndSwap(at, old, new)
 }
 
-// racing is memory in which the guest always beats the SMMU to a descriptor.
+// racing is memory in which the guest always changes a descriptor before the SMMU updates it.
 type racing struct {
 	*guestmem.Fake
 	swaps int

@@ -71,7 +71,7 @@ type guest interface {
 	Words(gpa guestmem.GPA, n int) []uint64
 }
 
-// ram is memory in slots, where the tests' structures lie.
+// ram is memory in slots that hold the tests' structures.
 type ram struct{ guestmem.Slots }
 
 func newRAM(t testing.TB) *ram {
@@ -122,11 +122,11 @@ func (r *rig) invalidate(cmds ...smmuv3.Command) {
 
 func gpa(a uint64) guestmem.GPA { return guestmem.GPA(a) }
 
-// sleep lets the others go on; in a synctest bubble it takes no time.
+// sleep lets other goroutines run. In a synctest bubble it takes no time.
 func sleep() { time.Sleep(time.Millisecond) }
 
-// repeat has goroutines repeat a step, until it says that it is no use or stop is called, which
-// waits for them.
+// repeat lets goroutines repeat a step until it returns false, or until stop is called. stop waits
+// for them.
 func repeat(goroutines int, step func() bool) (stop func()) {
 	var wg sync.WaitGroup
 	var stopped atomic.Bool
@@ -142,16 +142,15 @@ func repeat(goroutines int, step func() bool) (stop func()) {
 	}
 }
 
-// neverStale has readers read the number of a page while that is moved from page to page: to
-// page k % pages, for k from 1 on. What they read is never of a page that was withdrawn before
-// they began.
+// neverStale lets readers read the number of a page while it moves from page to page: to page k %
+// pages, for k from 1 on. They never read a page that was invalidated before the read began.
 func neverStale(t *testing.T, pages, moves uint64, read func() (uint64, error), move func(k uint64)) {
 	var current atomic.Uint64 // count of moves
 	defer repeat(3, func() bool {
 		before := current.Load()
 		got, err := read()
 		after := current.Load()
-		// Under way are the moves before+1 to after+1.
+		// Moves before+1 to after+1 are in flight.
 		return assert.NoError(t, err) && assert.LessOrEqual(t, (got-before)%pages, after+1-before, "stale")
 	})()
 	for k := uint64(1); k <= moves; k++ {
@@ -169,15 +168,15 @@ func word(d interface {
 	return binary.LittleEndian.Uint64(p[:]), err
 }
 
-// Where the tests' structures lie.
+// Places of the tests' structures.
 const (
 	cdAt    = 0x1000
 	tableAt = 0x10000 // and on, a table each 64 KiB
 	pageAt  = 0x4000_0000
 )
 
-// cd4K is dw0 of a CD for 48-bit addresses by TTB0 with 4 KiB pages: T0SZ = 16,
-// EPD1, V, IPS = 48 bits, AA64, R, A, ASID 1.
+// cd4K is dw0 of a CD for 48-bit addresses by TTB0 with 4 KiB pages: T0SZ = 16, EPD1, V, IPS = 48
+// bits, AA64, R, A, ASID 1.
 const cd4K = 0x0001_6205_c000_0010
 
 // oneCD is the stage of a stream with the CD at cdAt.
@@ -189,8 +188,8 @@ const (
 	blockRW = 1<<11 | 1<<10 | 1<<6 | 0b01
 )
 
-// map4K has the guest map IOVA 0 to 2 MiB page by page, with all tables and a
-// CD; leaf is where the last table lies.
+// map4K maps IOVA 0 to 2 MiB page by page, with a CD and all tables. leaf is the address of the
+// last table.
 func (r *rig) map4K(cd0 uint64, leaves ...uint64) (leaf guestmem.GPA) {
 	mem := r.guest
 	if mem == nil {

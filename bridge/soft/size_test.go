@@ -13,7 +13,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// A host that is to hold 65,536 translations does, in no more than 8 MiB with all that it has beside them.
+// A host that is to hold 65,536 translations holds them in at most 8 MiB, everything included.
 func TestHeldTranslationsAreSmall(t *testing.T) {
 	const entries, most = 65536, 8 << 20
 	for _, tt := range []struct {
@@ -32,10 +32,10 @@ func TestHeldTranslationsAreSmall(t *testing.T) {
 			for _, gpa := range []guestmem.GPA{0, pageAt, structsAt, dataAt, s2At} {
 				require.NoError(t, mem.Add(guestmem.Slot{GPA: gpa, Mem: make([]byte, 1<<20)}))
 			}
-			// The stage 2 of those that are nested: a block for all of the first GiB, and one for the page.
+			// The stage 2 of the nested case: a block for the first GiB, and one for the page.
 			mem.SetWords(s2At, structsAt|0x7fd, dataAt|0x7fd)
-			// Level 0 of stage 1 leads to level 1, where the other stage 2 begins. Each descriptor of level 2 leads to one table, of
-			// pages that are all the same.
+			// Level 0 of stage 1 points to level 1, where the stage 2 of the other case begins.
+			// Each descriptor of level 2 points to the same table, whose pages are all the same.
 			mem.SetWords(tt.guest+cdAt, cd4K, 0x20000)
 			mem.SetWords(tt.guest+0x20000, tableAt|3)
 			mem.SetWords(tt.guest+tableAt, 0x30003)
@@ -60,7 +60,8 @@ func TestHeldTranslationsAreSmall(t *testing.T) {
 			}
 			assert.LessOrEqual(t, liveHeap()-before, int64(most))
 
-			// What the guest has taken away without an invalidation is found where it is held.
+			// The guest clears the leaves without an invalidation: only what the TLB holds is
+			// found.
 			for i := range guestmem.GPA(512) {
 				mem.SetWords(tt.guest+0x40000+8*i, 0)
 			}
@@ -75,7 +76,7 @@ func TestHeldTranslationsAreSmall(t *testing.T) {
 	}
 }
 
-// liveHeap is the memory of what can be reached.
+// liveHeap returns the size of reachable memory.
 func liveHeap() int64 {
 	var s runtime.MemStats
 	runtime.GC()

@@ -14,8 +14,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// stage2 is the stage of an STE with these double-words 2 and 3: of Config 110, or of
-// 111 with a CD at cdAt.
+// stage2 returns the stage of an STE with these double-words 2 and 3: of Config 110, or of 111 with
+// a CD at cdAt.
 func stage2(d bridge.Disposition, dw2, dw3 uint64) bridge.GuestStage {
 	ids := idsDS()
 	ste := smmuv3.STE{2: dw2, 3: dw3}
@@ -27,7 +27,7 @@ func stage2(d bridge.Disposition, dw2, dw3 uint64) bridge.GuestStage {
 	return g
 }
 
-// with is ID registers with the features of a stage 2.
+// withStage2 adds the features of a stage 2 to ID registers.
 func withStage2(ids smmuv3.IDRegs) smmuv3.IDRegs {
 	for _, f := range []smmuv3.IDField{smmuv3.S2P, smmuv3.VMID16, smmuv3.XNX, smmuv3.FWB, smmuv3.PTWNNC} {
 		ids.Set(f, 1)
@@ -35,9 +35,9 @@ func withStage2(ids smmuv3.IDRegs) smmuv3.IDRegs {
 	return ids
 }
 
-// Every word here is written by hand. In dw2, S2T0SZ is [37:32], S2SL0 [39:38], S2TG
-// [47:46], S2PS [50:48], S2AA64 51, S2R 58. Pages have AF, S2AP = 0b11, MemAttr =
-// 0b1111 and SH set, 0x7ff, and blocks 0x7fd.
+// Every word here is written by hand. In dw2, S2T0SZ is [37:32], S2SL0 [39:38], S2TG [47:46], S2PS
+// [50:48], S2AA64 51, S2R 58. Pages have AF, S2AP = 0b11, MemAttr = 0b1111 and SH set, 0x7ff, and
+// blocks 0x7fd.
 func TestGoldenWalksOfStage2(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -118,7 +118,7 @@ const (
 	evTTRnW = 1 << 44
 )
 
-// §7.3.12 to §7.3.16 and §3.4: a walk of stage 2 alone that fails, whole records.
+// §7.3.12 to §7.3.16 and §3.4: whole records of failed walks of stage 2 alone.
 func TestGoldenFaultsOfStage2(t *testing.T) {
 	const (
 		dw2  = 0x040d_0059_0000_0000 // 39 bits: levels 1 to 3
@@ -212,7 +212,7 @@ func TestPermissionsOfStage2(t *testing.T) {
 	}
 }
 
-// §3.13: S2HA sets AF, S2HD sets S2AP[1] where DBM is set and the access is a write.
+// §3.13: S2HA sets AF. S2HD sets S2AP[1] if DBM is set and the access is a write.
 func TestFlagsOfStage2(t *testing.T) {
 	const ha, hd, haft = 1 << 56, 1 << 55, 1 << 59
 	for _, c := range []struct {

@@ -20,8 +20,7 @@ import (
 // cdStalls is cd4K with S.
 const cdStalls = cd4K | 1<<44
 
-// stalling are ID registers of an SMMU on which n transactions may stall at a
-// time.
+// stalling returns ID registers of an SMMU with at most n stalled transactions.
 func stalling(n uint32) smmuv3.IDRegs {
 	ids := soft.DefaultIDs()
 	ids.Set(smmuv3.StallModel, 0b00)
@@ -29,9 +28,8 @@ func stalling(n uint32) smmuv3.IDRegs {
 	return ids
 }
 
-// onStalls runs a test in a bubble, on a rig whose endpoint may stall as long as
-// the context lasts. Of IOVA 0 to 8 KiB nothing is mapped, of the page after it
-// 0x5000_0000, which holds a word.
+// onStalls runs a test in a bubble, on a rig whose endpoint may stall until the context ends. IOVA
+// 0 to 8 KiB is not mapped. The page after it is mapped to 0x5000_0000, which holds a word.
 func onStalls(t *testing.T, ids smmuv3.IDRegs, test func(t *testing.T, r *rig, give func(error))) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newRAM(t)
@@ -47,14 +45,14 @@ func onStalls(t *testing.T, ids smmuv3.IDRegs, test func(t *testing.T, r *rig, g
 	})
 }
 
-// dma is an access that may take its time.
+// dma is an access that may block.
 type dma struct {
 	over bool
 	word uint64
 	err  error
 }
 
-// read starts one of eight bytes, and waits until it is over or stalls.
+// read starts a read of eight bytes, and waits until it ends or stalls.
 func (r *rig) read(iova uint64) *dma {
 	d := new(dma)
 	go func() {
@@ -65,7 +63,7 @@ func (r *rig) read(iova uint64) *dma {
 	return d
 }
 
-// stalledAt is F_TRANSLATION of a read of the rig's stream that stalls.
+// stalledAt returns F_TRANSLATION of a stalled read of the rig's stream.
 func stalledAt(iova uint64, stag uint16) smmuv3.Event {
 	return smmuv3.Event{0x42_00000010, 1<<41 | 1<<35 | 1<<31 | uint64(stag), iova}
 }
@@ -76,8 +74,8 @@ func (r *rig) resume(stag uint16, how bridge.Resumption) {
 	synctest.Wait()
 }
 
-// §3.12.2, §4.7.1: a transaction that faults where CD.S is 1 waits, is reported, and
-// does what RESUME says.
+// §3.12.2, §4.7.1: a transaction that faults where CD.S is 1 waits, is reported, and ends as RESUME
+// says.
 func TestStalledUntilResumed_3_12_2(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -115,7 +113,7 @@ func TestStalledUntilResumed_3_12_2(t *testing.T) {
 	}
 }
 
-// §3.12.2: to be retried is to have just arrived, and so to fault again.
+// §3.12.2: a retried transaction is a new one, and may fault again.
 func TestRetriedIsANewTransaction_3_12_2(t *testing.T) {
 	onStalls(t, stalling(4), func(t *testing.T, r *rig, _ func(error)) {
 		d := r.read(0x1008)
@@ -136,8 +134,7 @@ func TestRetriedIsANewTransaction_3_12_2(t *testing.T) {
 	})
 }
 
-// A part of a DMA stalls, what was before it has been moved, and what is after it
-// follows.
+// A part of a DMA stalls. The data before it has moved, and the data after it follows.
 func TestAStallInTheMiddleOfADMA(t *testing.T) {
 	onStalls(t, stalling(1), func(t *testing.T, r *rig, _ func(error)) {
 		r.guest.SetWords(0x40000, 0x5000_1000|pageRW)
@@ -152,9 +149,8 @@ func TestAStallInTheMiddleOfADMA(t *testing.T) {
 	})
 }
 
-// Only the faults of translations stall (§3.12), and only where the device can
-// wait: others are terminated with an abort and reported, whatever A and R are
-// (§3.12, the first of the countermeasures).
+// Only faults of translations stall (§3.12), and only if the device can wait. Others terminate with
+// an abort and are reported, whatever A and R are (§3.12, the first countermeasure).
 func TestWhatDoesNotStall_3_12(t *testing.T) {
 	const fault = 0x10 // F_TRANSLATION
 	forbid := oneCD
@@ -193,8 +189,8 @@ func TestWhatDoesNotStall_3_12(t *testing.T) {
 	}
 }
 
-// §6.3.6, STALL_MAX: what is beyond it is terminated, and reported as not stalled.
-// STAGs are distinct, and given out again once they have been answered.
+// §6.3.6, STALL_MAX: a transaction beyond it terminates, and is reported as not stalled. STAGs are
+// distinct, and used again once they have been answered.
 func TestBounded_6_3_6(t *testing.T) {
 	onStalls(t, stalling(3), func(t *testing.T, r *rig, _ func(error)) {
 		stags := map[uint16]*dma{}
@@ -257,7 +253,7 @@ func TestResumeOfNothing_4_7_1(t *testing.T) {
 	})
 }
 
-// Whoever waits for the guest is let go by each of these.
+// Each of these ends the wait of a stalled transaction.
 func TestNothingStallsForEver(t *testing.T) {
 	for name, end := range map[string]func(r *rig, give func(error)){
 		"CMD_STALL_TERM": func(r *rig, _ func(error)) { assert.NoError(r.t, r.host.TerminateStalled(sid)) },
@@ -285,9 +281,8 @@ func TestNothingStallsForEver(t *testing.T) {
 	}
 }
 
-// A device that does not wait any longer says why, and leaves its STAG behind: it
-// is the guest's until answered (§3.12.2). Until it has another context, it stalls
-// no more.
+// A device that stops waiting says why. Its STAG stays reserved until the guest answers it
+// (§3.12.2). The device does not stall again until it has a new context.
 func TestADeviceThatGivesUp(t *testing.T) {
 	onStalls(t, stalling(2), func(t *testing.T, r *rig, give func(error)) {
 		reset := errors.New("the device was reset")
@@ -312,7 +307,7 @@ func TestADeviceThatGivesUp(t *testing.T) {
 	})
 }
 
-// §4.3.8, §4.7.3: withdrawals neither wait for what is stalled nor touch it.
+// §4.3.8, §4.7.3: invalidations neither wait for stalled transactions nor change them.
 func TestWithdrawalsDoNotWaitForStalls_4_3_8(t *testing.T) {
 	for _, how := range []string{"read", "map"} {
 		t.Run(how, func(t *testing.T) {
@@ -346,8 +341,8 @@ func TestWithdrawalsDoNotWaitForStalls_4_3_8(t *testing.T) {
 	}
 }
 
-// Parts of a mapping that the guest has answered with RAZ/WI are memory of their
-// own, whatever stalls after them.
+// Parts of a mapping that the guest answered with RAZ/WI are scratch memory, whatever stalls after
+// them.
 func TestMapAfterStalls(t *testing.T) {
 	onStalls(t, stalling(4), func(t *testing.T, r *rig, _ func(error)) {
 		var m soft.Mapping
@@ -376,7 +371,7 @@ func TestMapAfterStalls(t *testing.T) {
 	})
 }
 
-// Words and other ports stall like the rest.
+// Words and other ports stall like any access.
 func TestPortsStall(t *testing.T) {
 	onStalls(t, stalling(1), func(t *testing.T, r *rig, _ func(error)) {
 		p := r.ep.With(soft.Attrs{Privileged: true})
@@ -389,7 +384,7 @@ func TestPortsStall(t *testing.T) {
 	})
 }
 
-// §6.3.1, §6.3.6: what ID registers may say of stalls.
+// §6.3.1, §6.3.6: the combinations of ID registers for stalls.
 func TestStallIDs(t *testing.T) {
 	for _, c := range []struct {
 		model, most uint32
@@ -406,8 +401,7 @@ func TestStallIDs(t *testing.T) {
 	}
 }
 
-// §5.5, S2S: faults of a guest's own stage 2 stall by its STE, and the record has the
-// IPA.
+// §5.5, S2S: faults of the guest's stage 2 stall by its STE, and the record has the IPA.
 func TestStage2Stalls_5_5(t *testing.T) {
 	ids := soft.Stage2IDs()
 	ids.Set(smmuv3.StallModel, 0b00)
@@ -433,8 +427,8 @@ func TestStage2Stalls_5_5(t *testing.T) {
 	})
 }
 
-// Endpoints stall while the guest answers as it likes, withdraws, and terminates; a
-// STAG is nobody else's until it has been answered, and in the end all is over.
+// Endpoints stall while the guest answers, invalidates and terminates at random. A STAG belongs to
+// one transaction until it has been answered, and in the end every transaction has ended.
 func TestStallsAtOnce(t *testing.T) {
 	const most, rounds = 8, 300
 	m := newRAM(t)

@@ -23,8 +23,8 @@ func TestSizesOfTheTLB(t *testing.T) {
 	}
 }
 
-// What is found under an address is never another address's, while a writer
-// gives one way to the one and to the other all the time.
+// A lookup never returns another address's entry, while a writer gives one way to two addresses in
+// turn.
 func TestLookupsSeeWholeEntries(t *testing.T) {
 	const enough, most = 500_000, 100_000_000
 	tl := newDomain(newTLB(8), 0, ofStage1)
@@ -66,7 +66,7 @@ func TestLookupsSeeWholeEntries(t *testing.T) {
 	assert.NotZero(t, hits)
 }
 
-// The same address in other address spaces, whichever set it falls into.
+// The same address in different address spaces, whichever set it falls into.
 func TestEntriesAreOfOneAddressSpace(t *testing.T) {
 	tl := newDomain(newTLB(8), 0, ofStage1)
 	var clock atomic.Uint64
@@ -105,7 +105,7 @@ func TestASetThatIsBeingWrittenIsAMiss(t *testing.T) {
 	assert.False(t, ok)
 }
 
-// What a walk finds that begins after an invalidation is held like anything else.
+// The result of a walk that begins after an invalidation is held.
 func TestTranslationsAreHeldAfterAnInvalidation(t *testing.T) {
 	tl := newDomain(newTLB(8), 0, ofStage1)
 	var clock atomic.Uint64
@@ -125,8 +125,8 @@ func TestTranslationsAreHeldAfterAnInvalidation(t *testing.T) {
 	}
 }
 
-// A walk that any invalidation overtook leaves nothing, whatever the
-// invalidation was about: it may have been about this, and have come by already.
+// A walk that any invalidation overtook inserts nothing, whatever was invalidated: it may have been
+// this entry, and be complete.
 func TestAWalkThatWasOvertakenIsNotInserted(t *testing.T) {
 	tl := newDomain(newTLB(8), 0, ofStage1)
 	var clock atomic.Uint64
@@ -142,8 +142,8 @@ func TestAWalkThatWasOvertakenIsNotInserted(t *testing.T) {
 	assert.True(t, ok)
 }
 
-// clear does not lock a set that has nothing to clear; one that is being written
-// may be about to have it.
+// clear does not lock a set that does not hold the key. But a set that is being written may hold it
+// next.
 func TestClearWaitsForTheWriterOfASet(t *testing.T) {
 	tl := newDomain(newTLB(8), 0, ofStage1)
 	s := space{asid: 1}
@@ -170,9 +170,8 @@ func TestClearWaitsForTheWriterOfASet(t *testing.T) {
 	assert.Zero(t, set.ways[0].key.Load())
 }
 
-// The counts by which regions are passed over are those of the ways in use, whatever
-// has been inserted, replaced and cleared: one too low would let an entry outlive its
-// invalidation.
+// The counts of regions are those of the ways in use, whatever was inserted, replaced and cleared.
+// With a count too low, an invalidation would skip an entry.
 func TestHeldCountsTheWaysInUse(t *testing.T) {
 	tl := newDomain(newTLB(64), 0, ofStage1)
 	var clock atomic.Uint64
@@ -211,8 +210,8 @@ func TestHeldCountsTheWaysInUse(t *testing.T) {
 	assert.NotZero(t, used)
 }
 
-// §4.4.2.4: every page of a range goes, and nothing beside it, wherever the range
-// begins and ends in its regions.
+// §4.4.2.4: a range invalidates each of its pages and no other, wherever it begins and ends in its
+// regions.
 func TestRangesEndWhereTheyEnd(t *testing.T) {
 	const pages = 4 << logRegion
 	for _, r := range [][2]uint64{{0, 0}, {31, 31}, {31, 32}, {1, 31}, {0, 31}, {32, 63}, {5, 70}, {40, 127}, {127, 127}} {
@@ -232,7 +231,7 @@ func TestRangesEndWhereTheyEnd(t *testing.T) {
 	}
 }
 
-// A range is over only when its last region is, though the first held nothing.
+// A range continues after a region that holds nothing.
 func TestARangeGoesOnPastARegionThatHoldsNothing(t *testing.T) {
 	const page = 5<<logRegion + 3
 	for _, global := range []bool{false, true} {

@@ -13,7 +13,7 @@ import (
 
 type words map[guestmem.GPA]uint64
 
-// ids52 is a software SMMU for 52-bit addresses.
+// ids52 returns ID registers for 52-bit addresses.
 func ids52() smmuv3.IDRegs {
 	ids := soft.DefaultIDs()
 	ids.Set(smmuv3.OAS, 6)
@@ -21,15 +21,15 @@ func ids52() smmuv3.IDRegs {
 	return ids
 }
 
-// idsDS is one that has 52 bits with the small granules, too.
+// idsDS returns ID registers for 52-bit addresses with the small granules, too.
 func idsDS() smmuv3.IDRegs {
 	ids := ids52()
 	ids.Set(smmuv3.DS, 1)
 	return ids
 }
 
-// Every word here is written by hand from the formats of DDI 0487 D8.3 and the
-// indices of D8.2.8 to D8.2.10, and none by this module's code.
+// Every word here is written by hand from the formats of DDI 0487 D8.3 and the indices of D8.2.8 to
+// D8.2.10. None is made by this module.
 //
 // Pages have nG, AF and AP[1] set, 0xc43, and blocks 0xc41.
 func TestGoldenWalks(t *testing.T) {
@@ -220,8 +220,8 @@ func TestGoldenWalks(t *testing.T) {
 	}
 }
 
-// A walk that fails: the event is the whole record, dw0 to dw3. In dw1,
-// RnW is bit 35, CLASS is [41:40].
+// A failed walk: the event is the whole record, dw0 to dw3. In dw1, RnW is bit 35, CLASS is
+// [41:40].
 func TestGoldenFaults(t *testing.T) {
 	const (
 		read  = 1 << 35
@@ -309,8 +309,8 @@ func TestGoldenFaults(t *testing.T) {
 	}
 }
 
-// The same for 52 bits with the 4 KiB granule: the output address is checked
-// against IPS with all its bits, and blocks at level 0 come with DS alone.
+// The same for 52 bits with the 4 KiB granule: all bits of the output address are checked against
+// IPS, and blocks at level 0 require DS.
 func TestGoldenFaultsWithDS(t *testing.T) {
 	const in = 1<<35 | 0b10<<40
 	for _, c := range []struct {
@@ -351,8 +351,7 @@ func TestGoldenFaultsWithDS(t *testing.T) {
 	}
 }
 
-// A guest that makes a table its own next table gets no further than the last
-// level (DDI 0487, D8.2.1).
+// A walk of a table that is its own next table ends at the last level (DDI 0487, D8.2.1).
 func TestTablesThatLoopEndTheWalk(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.mem.SetWords(cdAt, cd4K, 0x10000)
@@ -406,7 +405,7 @@ func TestFaultConfiguration(t *testing.T) {
 	}
 }
 
-// §7.3.13, §13.1.2: a write is data, whatever the transaction says of itself.
+// §7.3.13, §13.1.2: a write is data, whatever its attributes say.
 func TestRecordsOfWritesHaveInD0(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.map4K(cd4K)

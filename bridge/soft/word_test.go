@@ -54,8 +54,7 @@ func TestWords(t *testing.T) {
 	assert.Zero(t, v)
 }
 
-// A device that publishes an index after an entry, and one that reads them in
-// the other order.
+// One device publishes an index after an entry, and one reads them in the other order.
 func TestWordsAreInOrder(t *testing.T) {
 	const entry, index, rounds = 0x100, 0x802, 5000
 	r, _ := newMappedRig(t, soft.Config{})
@@ -81,14 +80,14 @@ func TestWordsAreInOrder(t *testing.T) {
 	wg.Wait()
 }
 
-// msi is what an interrupt controller was told.
+// msi is a message as the interrupt controller received it.
 type msi struct {
 	sid  smmuv3.StreamID
 	addr guestmem.GPA
 	data uint32
 }
 
-// An MSI of an endpoint is a write like any other to the SMMU.
+// To the SMMU an MSI is a write like any other.
 func TestMSIs(t *testing.T) {
 	deaf := errors.New("no such vector")
 	for _, kind := range []string{"copied", "sliced"} {
