@@ -144,7 +144,7 @@ func (h *Host) newVDevice(d *Device, sid smmuv3.StreamID) (err error) {
 	for _, other := range h.devices {
 		if other == d || other.virtID == sid && other.stream == nil {
 			if err := h.k.destroy(&other.vdevice); err != nil {
-				return fmt.Errorf("vDEVICE of an earlier StreamID %v: %w", other.virtID, err)
+				return fmt.Errorf("vDEVICE of an earlier stream: %w", err)
 			}
 		}
 	}

@@ -107,7 +107,7 @@ func TestErrors_of_a_host_are_the_cause(t *testing.T) {
 		{"Attach of a device in use", func(_ *testing.T, _ *fakeKernel, h *Host, d *Device, _ bridge.Stream) error {
 			_, err := h.Attach(1, d)
 			return err
-		}, "device in use as stream 0x100"},
+		}, "endpoint in use"},
 		{"Attach", func(t *testing.T, k *fakeKernel, h *Host, d *Device, s bridge.Stream) error {
 			require.NoError(t, s.Close())
 			k.fail("vdevice", 1, unix.EEXIST)

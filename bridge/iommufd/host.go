@@ -172,7 +172,7 @@ func (h *Host) attach(sid smmuv3.StreamID, ep bridge.Endpoint) (*stream, error) 
 	case h.streams[sid] != nil:
 		return nil, fmt.Errorf("StreamID %w", bridge.ErrInUse)
 	case d.stream != nil:
-		return nil, fmt.Errorf("device %w as stream %v", bridge.ErrInUse, d.stream.sid)
+		return nil, fmt.Errorf("endpoint %w", bridge.ErrInUse)
 	}
 	if err := h.destroyLeftovers(); err != nil {
 		return nil, err
