@@ -8,7 +8,9 @@ import (
 
 // MaxSnapshot is the greatest size of a snapshot in bytes. Memory of up to this size comes from a
 // pool.
-const MaxSnapshot = buffer.MaxChunkSize
+const MaxSnapshot = 64 << 10
+
+const _ = uint(buffer.MaxChunkSize - MaxSnapshot) // does not compile if the pool's chunks are smaller
 
 // Snap is a copy of guest memory that the guest cannot reach. A zero Snap is empty.
 //

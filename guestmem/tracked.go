@@ -15,16 +15,18 @@ import (
 // All writes through a Tracked are in its account: WriteAt, Store64, CompareAndSwap, and whatever
 // the holder of a writable Slice does with it. That covers the DMA of soft.Endpoints and their
 // mappings, hardware updates of the Access flag and dirty state, and the event records, page
-// requests and MSIs of a vsmmu.Device, which therefore needs no Config.Dirty. It does not cover
-// the guest's own stores, for which hypervisors have a log (KVM_GET_DIRTY_LOG); the DMA of
-// physical devices, which iommufd logs; and writes to the wrapped memory that bypass the Tracked.
+// requests and MSIs of a vsmmu.Device, which therefore needs no Config.Dirty.
+//
+// Three kinds of writes are not in an account. The guest's own stores are in the hypervisor's log
+// (KVM_GET_DIRTY_LOG). The DMA of physical devices is in that of iommufd, if the IOMMU supports it
+// (IOMMU_HWPT_GET_DIRTY_BITMAP). Writes to the wrapped memory that bypass the Tracked are in none.
 //
 // # A live migration
 //
 //   - Round 0: call NewAccount, which starts the first account. Start the hypervisor's log. Copy
 //     all of the guest's memory.
 //   - Round n: call NewAccount, which returns the account of the previous round. Read and reset
-//     the hypervisor's log. Copy the pages that either of them names. Repeat until few are left.
+//     the hypervisor's log. Copy the pages that either of them names. Repeat until few are named.
 //   - Last round: stop the vCPUs and the endpoints. Call vsmmu.Device.Save, which may still write
 //     to guest memory. Call Stop, and read the hypervisor's log. Copy the pages that either of them
 //     names, and the device's state.

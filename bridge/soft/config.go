@@ -15,7 +15,8 @@ import (
 type Config struct {
 	// Memory is the guest memory that DMA accesses and that holds CDs and translation tables.
 	// If it is a guestmem.Mapper, DMA is faster and Endpoint.Map works. Hardware update of
-	// Access flag and dirty state (IDR0.HTTU) requires a guestmem.Swapper.
+	// Access flag and dirty state (IDR0.HTTU) requires a guestmem.Swapper. A guestmem.Tracked is
+	// both, and logs all writes for live migration.
 	Memory guestmem.Memory
 	// MSI receives writes of four aligned bytes that translate to an address without memory.
 	// The interrupt controller tells devices apart by the StreamID. The transaction is in

@@ -54,8 +54,8 @@ var started = []access{
 	storeBAR(0x1c, 1, 1), storeBAR(0x14, 0, 0xf), storeBAR(0x3000, 1, 0),
 }
 
-// FuzzFunction checks that no sequence of accesses makes a function panic or hang, while requests are
-// available in its ring, and that a function makes no DMA once Bus Master Enable is cleared.
+// FuzzFunction checks that no sequence of accesses makes a function panic or hang, while requests
+// are available in its ring, and that a function makes no DMA once Bus Master Enable is cleared.
 func FuzzFunction(f *testing.F) {
 	for _, seed := range []struct {
 		name string
