@@ -5,7 +5,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"github.com/u-root/u-root/pkg/memio"
 )
 
 // TestBytes: accesses as bytes in the guest's order, which is little-endian.
@@ -39,30 +38,4 @@ func TestBytesErrors(t *testing.T) {
 		assert.Equal(t, make([]byte, a.size), p, "reads zero")
 	}
 	assert.Zero(t, r.Load(0x80, 8))
-}
-
-// TestRegisters is the register file as programs that use package memio have it.
-func TestRegisters(t *testing.T) {
-	r := newRig(t)
-	regs := Registers{r.Device}
-	w32, w64, wb := memio.Uint32(0x00abcdef), memio.Uint64(0x1234_5678_0000_0040), memio.ByteSlice{1, 0, 0, 0}
-	require.NoError(t, regs.Write(&w64, 0x80))
-	require.NoError(t, regs.Write(&w32, 0x84))
-	require.NoError(t, regs.Write(&wb, 0x98))
-
-	var r32 memio.Uint32
-	var r64 memio.Uint64
-	rb := make(memio.ByteSlice, 4)
-	require.NoError(t, regs.Read(&r32, 0x98))
-	require.NoError(t, regs.Read(&r64, 0x80))
-	require.NoError(t, regs.Read(&rb, 0x84))
-	assert.Equal(t, memio.Uint32(1), r32)
-	assert.Equal(t, memio.Uint64(0x00abcdef_00000040), r64)
-	assert.Equal(t, memio.ByteSlice{0xef, 0xcd, 0xab, 0}, rb)
-
-	var r8 memio.Uint8
-	assert.ErrorIs(t, regs.Read(&r8, 0x80), ErrAccess)
-	assert.ErrorIs(t, regs.Write(&r8, 0x80), ErrAccess)
-	assert.ErrorIs(t, regs.Read(&r32, -4), ErrAccess)
-	assert.ErrorIs(t, regs.Write(&r64, 0x84), ErrAccess)
 }
