@@ -275,7 +275,7 @@ var (
 		return 16
 	}}}
 	cmdRowAddr = []row{{name: "Addr", place: cmdAddr}}
-	// The fields of a range or level, which come with IDR3.RIL (§4.4.1.1).
+	// The fields of a range or level, which come with IDR3.RIL (§4.4.1.1). NUM and SCALE come first.
 	cmdRowsTLBIRange = []row{
 		{name: "NUM", place: cmdNUM, defined: ifHas(RIL, 5)},
 		{name: "SCALE", place: cmdSCALE, defined: func(ids *IDRegs) uint {

@@ -13,7 +13,9 @@ type command struct {
 	hasNeeds bool
 	// stalls says that the command needs a STALL_MODEL with stalls.
 	stalls bool
-	limit  fieldLimit
+	// secure and ranged say that fields have SSec, and those of a range and level.
+	secure, ranged bool
+	limit          fieldLimit
 }
 
 // fieldLimit is the greatest value of a field that is legal. The zero limit is none.
@@ -25,9 +27,12 @@ type fieldLimit struct {
 
 // commands is the command set (§4.1.1). An opcode without a row is reserved.
 var commands = func() (t [256]command) {
-	type rows = [][]row
 	add := func(op Opcode, name string, fields ...[]row) *command {
 		t[op] = command{name: name, fields: fields}
+		for _, rows := range fields {
+			t[op].secure = t[op].secure || rows[0].place == cmdSSec
+			t[op].ranged = t[op].ranged || rows[0].place == cmdNUM
+		}
 		return &t[op]
 	}
 	need := func(c *command, f IDField) *command { c.needs, c.hasNeeds = f, true; return c }
@@ -121,18 +126,12 @@ func (o Opcode) check(ids *IDRegs) commandCheck {
 	case c.stalls && ids.Get(StallModel) == StallTerminate:
 		k.never = &stallRule
 	}
-	for _, rows := range c.fields {
-		switch &rows[0] {
-		case &cmdRowSSec[0]:
-			k.zero = place(cmdSSec).mask()
-		case &cmdRowsTLBIRange[0]:
-			for i := range rows {
-				if r := &rows[i]; r.place == cmdNUM || r.place == cmdSCALE {
-					k.extent |= r.definedMask(ids)
-				}
-			}
-			k.noLevel1 = !ids.Has(DS)
-		}
+	if c.secure {
+		k.zero = place(cmdSSec).mask()
+	}
+	if c.ranged {
+		k.extent = cmdRowsTLBIRange[0].definedMask(ids) | cmdRowsTLBIRange[1].definedMask(ids)
+		k.noLevel1 = !ids.Has(DS)
 	}
 	return k
 }

@@ -72,15 +72,15 @@ var steRules = []steRule{
 			return s.Config() == ConfigNested && s.S1ContextPtr()>>ids.IPABits() != 0
 		}},
 	{Rule{Section: "5.2.2", Text: "S2FWB, S2HA or S2HD with AArch32 tables"},
-		stage2(func(t *Stage2, ids *IDRegs) bool {
+		stage2(func(t Stage2, ids *IDRegs) bool {
 			return !t.AA64 && (t.FWB && ids.Has(FWB) || t.HA || t.HD)
 		})},
 	{Rule{Section: "5.2.2", Text: "S2S asks for stalls, which the SMMU does not have"},
-		stage2(func(t *Stage2, ids *IDRegs) bool { return ids.Get(StallModel) == StallTerminate && t.S })},
+		stage2(func(t Stage2, ids *IDRegs) bool { return ids.Get(StallModel) == StallTerminate && t.S })},
 	{Rule{Section: "5.2.2", Text: "S2S asks for termination on an SMMU that always stalls"},
-		stage2(func(t *Stage2, ids *IDRegs) bool { return ids.Get(StallModel) == StallForced && !t.S })},
+		stage2(func(t Stage2, ids *IDRegs) bool { return ids.Get(StallModel) == StallForced && !t.S })},
 	{Rule{Section: "5.2.2", Text: "S2AA64 is a table format that the SMMU does not have"},
-		stage2(func(t *Stage2, ids *IDRegs) bool {
+		stage2(func(t Stage2, ids *IDRegs) bool {
 			need := uint32(TTFAArch32)
 			if t.AA64 {
 				need = TTFAArch64
@@ -88,7 +88,7 @@ var steRules = []steRule{
 			return ids.Get(TTF)&need == 0
 		})},
 	{Rule{Section: "5.2.2", Text: "S2HA, S2HD or S2HAFT asks for updates that the SMMU does not do"},
-		stage2(func(t *Stage2, ids *IDRegs) bool {
+		stage2(func(t Stage2, ids *IDRegs) bool {
 			switch ids.Get(HTTU) {
 			case 0b00:
 				return t.HA || t.HD
@@ -100,9 +100,9 @@ var steRules = []steRule{
 			return false
 		})},
 	{Rule{Section: "5.2.2", Text: "S2TG is a granule that the SMMU does not have"},
-		stage2AA64(func(t *Stage2, ids *IDRegs) bool { return !ids.HasGranule(t.Granule()) })},
+		stage2AA64(func(t Stage2, ids *IDRegs) bool { return !ids.HasGranule(t.Granule()) })},
 	{Rule{Section: "5.2.2", Text: "S2TTB is beyond the effective output address size"},
-		stage2AA64(func(t *Stage2, ids *IDRegs) bool {
+		stage2AA64(func(t Stage2, ids *IDRegs) bool {
 			size := t.OutputBits(ids)
 			if f := t.Format(ids); f.Granule != Granule64K && !f.Wide {
 				size = min(size, 48) // as much as descriptors hold without S2DS
@@ -110,17 +110,17 @@ var steRules = []steRule{
 			return t.TTB&ids.tableMask()>>size != 0
 		})},
 	{Rule{Section: "5.2.2", Text: "S2T0SZ is out of range"},
-		stage2AA64(func(t *Stage2, ids *IDRegs) bool {
+		stage2AA64(func(t Stage2, ids *IDRegs) bool {
 			least, most := s2t0szRange(t.Format(ids), ids)
 			return uint(t.T0SZ) < least || uint(t.T0SZ) > most
 		})},
 	{Rule{Section: "5.2.2", Text: "S2SL0 is inconsistent with S2T0SZ and S2TG"},
-		stage2AA64(func(t *Stage2, ids *IDRegs) bool {
+		stage2AA64(func(t Stage2, ids *IDRegs) bool {
 			_, ok := t.StartLevel(ids)
 			return !ok
 		})},
 	{Rule{Section: "5.2.2", Text: "S2ENDI is an endianness of tables that the SMMU does not have"},
-		stage2(func(t *Stage2, ids *IDRegs) bool {
+		stage2(func(t Stage2, ids *IDRegs) bool {
 			e := ids.Get(TTENDIAN)
 			return e == TTENDIANLittle && t.ENDI || e == TTENDIANBig && !t.ENDI
 		})},
@@ -132,17 +132,14 @@ var steRules = []steRule{
 }
 
 // stage2 makes a condition of one on the fields of a stage 2 that translates.
-func stage2(broken func(*Stage2, *IDRegs) bool) func(*STE, *IDRegs) bool {
-	return func(s *STE, ids *IDRegs) bool {
-		t := s.Stage2()
-		return s.Config().Stage2() && broken(&t, ids)
-	}
+func stage2(broken func(Stage2, *IDRegs) bool) func(*STE, *IDRegs) bool {
+	return func(s *STE, ids *IDRegs) bool { return s.Config().Stage2() && broken(s.Stage2(), ids) }
 }
 
 // stage2AA64 is stage2 for fields that AArch32 tables have otherwise, or not.
 // Those have no rules here, since no SMMU of this module has them at stage 2.
-func stage2AA64(broken func(*Stage2, *IDRegs) bool) func(*STE, *IDRegs) bool {
-	return stage2(func(t *Stage2, ids *IDRegs) bool { return t.AA64 && broken(t, ids) })
+func stage2AA64(broken func(Stage2, *IDRegs) bool) func(*STE, *IDRegs) bool {
+	return stage2(func(t Stage2, ids *IDRegs) bool { return t.AA64 && broken(t, ids) })
 }
 
 // s2t0szRange is what S2T0SZ may be for VMSAv8-64 tables of a format (§5.2,
