@@ -29,17 +29,19 @@ func BenchmarkCommandIllegal(b *testing.B) {
 
 // Judging a structure allocates nothing, whether it is legal or not.
 func TestIllegalDoesNotAllocate(t *testing.T) {
-	all := AllFeatures()
+	all, none := AllFeatures(), IDRegs{}
+	stage1 := STE{0x8000_0008_1234_502b, 0xf6}
 	nested := STE{0x8000_0008_1234_502f, 0xf6, 0x0408_0000_0000_0007 | 25<<32, 0x1234_5670}
+	cd, bad := CD{0x0001_6205_8090_0010, 0x10000, 0x20000}, CD{0x0001_6205_8090_000f, 0x10000, 0x20000}
 	for name, f := range map[string]func(){
-		"STE of stage 1": func() { s := STE{0x8000_0008_1234_502b, 0xf6}; _ = s.Illegal(&all) },
-		"nested STE":     func() { _ = nested.Illegal(&all) },
-		"CD":             func() { c := CD{0x0001_6205_8090_0010, 0x10000, 0x20000}; _ = c.Illegal(&all, false) },
-		"illegal CD":     func() { c := CD{0x0001_6205_8090_000f, 0x10000, 0x20000}; _ = c.Illegal(&all, true) },
-		"command":        func() { _ = Command{0x0001_1012}.Illegal(&all) },
-		"other command":  func() { _ = Command{0x50}.Illegal(&IDRegs{}) },
-		"EL2 command":    func() { _ = Command{0x20}.Illegal(&IDRegs{}) },
-		"ID registers":   func() { _ = all.Illegal() },
+		"STE of stage 1":      func() { _ = stage1.Illegal(&all) },
+		"nested STE":          func() { _ = nested.Illegal(&all) },
+		"CD":                  func() { _ = cd.Illegal(&all, false) },
+		"illegal CD":          func() { _ = bad.Illegal(&all, true) },
+		"command":             func() { _ = Command{0x0001_1012}.Illegal(&all) },
+		"Secure command":      func() { _ = Command{0x50}.Illegal(&none) },
+		"command without Hyp": func() { _ = Command{0x20}.Illegal(&none) },
+		"ID registers":        func() { _ = all.Illegal() },
 	} {
 		if n := testing.AllocsPerRun(100, f); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)

@@ -1,16 +1,14 @@
 package smmuv3
 
-// CDTable is a stream's Context Descriptor table, as its STE describes it
-// (§5.2).
+// CDTable is a stream's Context Descriptor table, as its STE describes it (§5.2).
 type CDTable struct {
 	Ptr uint64 // STE.S1ContextPtr
 	Max uint8  // STE.S1CDMax: log2 of the number of CDs
 	Fmt S1Fmt
 }
 
-// leafBits is how many bits of a SubstreamID index a leaf of a two-level
-// table, or 0 for a table that is linear: by Fmt, since the reserved one is
-// (§5.2), or because there is one CD and Fmt is IGNORED.
+// leafBits returns the number of SubstreamID bits that index a leaf of a two-level table, or 0 for a
+// linear table. A table of one CD is linear whatever Fmt is, and so is one with the reserved Fmt (§5.2).
 func (t CDTable) leafBits() uint {
 	if t.Max == 0 {
 		return 0
@@ -18,15 +16,14 @@ func (t CDTable) leafBits() uint {
 	return [4]uint{S1Fmt4K: 6, S1Fmt64K: 10}[t.Fmt&3]
 }
 
-// TwoLevel reports whether an L1CD stands between Ptr and the CDs.
+// TwoLevel reports whether Ptr is the address of L1CDs, and not of CDs.
 func (t CDTable) TwoLevel() bool { return t.leafBits() != 0 }
 
 // Contains reports whether the table has room for the SubstreamID.
 func (t CDTable) Contains(s SubstreamID) bool { return uint64(s)>>t.Max == 0 }
 
-// base is Ptr aligned to the size of the table that it points to. The bits
-// below are RES0, and taking them as zero is one of the permitted ways to meet
-// them (§5.2).
+// base returns Ptr aligned to the size of the table that it points to. The bits below are RES0. To take
+// them as zero is one of the behaviours that §5.2 permits.
 func (t CDTable) base() uint64 {
 	size := uint64(CDSize) << t.Max
 	if leaf := t.leafBits(); leaf != 0 {
@@ -38,17 +35,17 @@ func (t CDTable) base() uint64 {
 	return t.Ptr &^ (size - 1)
 }
 
-// CDAddr is where a CD lies in a table that is linear.
+// CDAddr returns the address of a CD in a linear table.
 func (t CDTable) CDAddr(s SubstreamID) uint64 { return t.base() + CDSize*uint64(s) }
 
-// L1CDAddr is where the L1CD for a SubstreamID lies in a two-level table.
+// L1CDAddr returns the address of the L1CD for a SubstreamID in a two-level table.
 func (t CDTable) L1CDAddr(s SubstreamID) uint64 {
 	return t.base() + L1CDSize*(uint64(s)>>t.leafBits())
 }
 
-// LeafCDAddr is where a CD lies in the leaf table that an L1CD points to,
-// which is aligned to its own size (§5.3).
+// LeafCDAddr returns the address of a CD in the leaf table that an L1CD points to. The leaf table is
+// aligned to its size (§5.3).
 func (t CDTable) LeafCDAddr(d L1CD, s SubstreamID) uint64 {
-	n := t.leafBits()
-	return d.L2Ptr()&^(CDSize<<n-1) + CDSize*(uint64(s)&(1<<n-1))
+	leaf := uint64(1) << t.leafBits()
+	return d.L2Ptr()&^(CDSize*leaf-1) + CDSize*(uint64(s)&(leaf-1))
 }

@@ -2,16 +2,15 @@ package smmuv3
 
 import "fmt"
 
-// IDRegs are the identification registers as their reader sees them (§6.3.1 to
-// §6.3.8): what a host's SMMU is, and what a guest's is told to be.
-// They compare with ==.
+// IDRegs are the identification registers (§6.3.1 to §6.3.8): those of a host's SMMU, or those that a
+// guest reads. They compare with ==.
 type IDRegs struct {
 	IDR  [6]uint32 // IDR0 to IDR5
 	IIDR uint32
 	AIDR uint32
 }
 
-// IDField names a field of the identification registers.
+// IDField identifies a field of the identification registers. The zero value is S2P.
 type IDField uint8
 
 // The fields of IDR0 (§6.3.1).
@@ -202,8 +201,7 @@ var idFields = [numIDFields]idRow{
 	ArchMajor: {regAIDR, row{name: "ArchMajor", place: 4 + 4*wide}},
 }
 
-// IDFields lists every field, in the order of the registers and of the bits in
-// them.
+// IDFields returns every field, in the order of the registers and of their bits.
 func IDFields() []IDField {
 	all := make([]IDField, numIDFields)
 	for i := range all {
@@ -315,22 +313,21 @@ const (
 
 // Values of IDR0.STALL_MODEL.
 const (
-	StallBoth      = 0 // CD.S and STE.S1STALLD choose
-	StallTerminate = 1 // a fault always terminates
-	StallForced    = 2 // a fault always stalls
+	StallBoth      = 0 // CD.S and STE.S2S select
+	StallTerminate = 1 // faults always terminate
+	StallForced    = 2 // faults always stall
 )
 
-// AddrBits is the width in bits of an address size encoding, as in IDR5.OAS,
-// CD.IPS and STE.S2PS: 32, 36, 40, 42, 44, 48, 52 or 56.
+// AddrBits returns the number of bits that an encoded address size stands for, as in IDR5.OAS, CD.IPS and
+// STE.S2PS: 32, 36, 40, 42, 44, 48, 52 or 56.
 func AddrBits(enc uint32) uint {
 	return uint([8]uint8{32, 36, 40, 42, 44, 48, 52, 56}[enc&7])
 }
 
-// OutputBits is the SMMU's output address size in bits (IDR5.OAS).
+// OutputBits returns the SMMU's output address size in bits (IDR5.OAS).
 func (r IDRegs) OutputBits() uint { return AddrBits(r.Get(OAS)) }
 
-// IPABits is the size of the largest IPA, in bits: what the specification calls
-// IAS (§3.4).
+// IPABits returns the size of the largest IPA in bits, which the specification calls IAS (§3.4).
 func (r IDRegs) IPABits() uint {
 	size := uint(0)
 	if r.Get(TTF)&TTFAArch32 != 0 {
@@ -342,8 +339,8 @@ func (r IDRegs) IPABits() uint {
 	return size
 }
 
-// tableMask covers the addresses that a TTB field of a CD or STE can hold: bits
-// [51:48] came with SMMUv3.1, and before that were RES0 (§5.2, S2TTB; §5.4, TTB0).
+// tableMask returns the bits of a VMSAv8-64 table's address that a CD or STE holds. Bits [51:48] are RES0
+// in SMMUv3.0, bits [55:52] in every version (§5.2, S2TTB; §5.4, TTB0).
 func (r *IDRegs) tableMask() uint64 {
 	if r.Version() == 0 {
 		return 1<<48 - 1
@@ -351,9 +348,8 @@ func (r *IDRegs) tableMask() uint64 {
 	return 1<<52 - 1
 }
 
-// OutputMask covers the addresses that fit the output address size.
+// OutputMask returns the bits of an address within the output address size.
 func (r IDRegs) OutputMask() uint64 { return 1<<r.OutputBits() - 1 }
 
-// Version is the architecture version that AIDR promises, 0 for SMMUv3.0 to 4
-// for SMMUv3.4.
+// Version returns the minor version of the architecture: 0 for SMMUv3.0 to 4 for SMMUv3.4.
 func (r IDRegs) Version() uint32 { return r.Get(ArchMinor) }

@@ -1,16 +1,20 @@
 package smmuv3
 
-// Stage2 is a stage 2 as an STE describes it: its fields with the prefix S2, but
-// for S2VMID, which stage 1 has too (§5.2). Those without a comment have the
-// STE's encodings.
+// Stage2 is a stage 2 as an STE describes it: the fields with the prefix S2 but S2VMID, which stage 1
+// has as well (§5.2). Numbers have the encodings of the STE.
 //
-//	dw1  S2FWB [25]
-//	dw2  S2T0SZ [37:32]  S2SL0 [39:38]  S2IR0 [41:40]  S2OR0 [43:42]  S2SH0 [45:44]
-//	     S2TG [47:46]  S2PS [50:48]  S2AA64 [51]  S2ENDI [52]  S2AFFD [53]  S2PTW [54]
-//	     S2HD [55]  S2HA [56]  S2S [57]  S2R [58]  S2HAFT [59]
-//	dw3  S2SL0_2 [2]  S2DS [3]  S2TTB [51:4]
+//	 63 60 59   58 57 56 55 54  53   52   51   50 48 47 46 45 44 43 42 41 40 39 38 37   32
+//	+-----+----+--+--+--+--+---+----+----+----+-----+-----+-----+-----+-----+-----+------+
+//	|     |HAFT| R| S|HA|HD|PTW|AFFD|ENDI|AA64| PS  | TG  | SH0 | OR0 | IR0 | SL0 | T0SZ |  dw2
+//	+-----+----+--+--+--+--+---+----+----+----+-----+-----+-----+-----+-----+-----+------+
+//	 63    56 55                                                    4 3  2     1     0
+//	+--------+-------------------------------------------------------+--+-----+-----------+
+//	|        |                       TTB[55:4]                       |DS|SL0_2|           |  dw3
+//	+--------+-------------------------------------------------------+--+-----+-----------+
+//
+// FWB is bit 25 of dw1.
 type Stage2 struct {
-	TTB           uint64 // not yet aligned to the table's size
+	TTB           uint64 // before it is aligned to the table's size
 	T0SZ          uint8
 	SL0           uint8 // S2SL0_2 is bit 2
 	TG            uint8
@@ -75,9 +79,9 @@ func (s *STE) SetStage2(t Stage2) {
 	s.set(steS2TTB, t.TTB)
 }
 
-// Effective is the stage 2 as an SMMU with these ID registers has it: with what
-// is RES0 or IGNORED there as zero, so that stages which mean the same are equal.
-// nested says that stage 1 translates as well.
+// Effective returns the stage 2 as an SMMU with these ID registers executes it: fields that are RES0 or
+// IGNORED there are zero, so that stages with the same effect are equal. nested says that stage 1
+// translates as well.
 func (t Stage2) Effective(ids *IDRegs, nested bool) Stage2 {
 	t.TTB &= ids.tableMask()
 	t.DS = t.wide(ids)
@@ -92,18 +96,18 @@ func (t Stage2) Effective(ids *IDRegs, nested bool) Stage2 {
 	return t
 }
 
-// wide is the effective S2DS: RES0 without IDR5.DS, and with 64 KiB.
+// wide returns the effective S2DS, which is RES0 without IDR5.DS and with 64 KiB.
 func (t *Stage2) wide(ids *IDRegs) bool {
 	return t.DS && ids.Has(DS) && t.Granule() != Granule64K
 }
 
-// Granule is S2TG, or 0 for the reserved encoding.
+// Granule returns the granule of S2TG, or 0 for the reserved encoding.
 func (t *Stage2) Granule() Granule {
 	return [4]Granule{0b00: Granule4K, 0b01: Granule64K, 0b10: Granule16K}[t.TG&3]
 }
 
-// Format is how the tables are laid out on an SMMU with these ID registers. Its
-// granule is 0 if S2TG is reserved.
+// Format returns the layout of the tables on an SMMU with these ID registers. Its granule is 0 if S2TG
+// is reserved.
 func (t *Stage2) Format(ids *IDRegs) Format {
 	f := Format{Granule: t.Granule(), Wide: t.wide(ids)}
 	if f.Granule == Granule64K {
@@ -112,17 +116,17 @@ func (t *Stage2) Format(ids *IDRegs) Format {
 	return f
 }
 
-// InputBits is the size of the IPAs that the tables translate. S2T0SZ is legal.
+// InputBits returns the size of the IPAs that the tables translate. S2T0SZ is legal.
 func (t *Stage2) InputBits() uint { return 64 - uint(t.T0SZ) }
 
-// OutputBits is the effective size of the addresses that stage 2 puts out: S2PS,
-// but no more than IDR5.OAS.
+// OutputBits returns the effective size of the addresses that stage 2 puts out: S2PS, but no more than
+// IDR5.OAS.
 func (t *Stage2) OutputBits(ids *IDRegs) uint {
 	return min(AddrBits(uint32(t.PS)), ids.OutputBits())
 }
 
-// startLevels is the level that S2SL0 has the walk begin at, as VTCR_EL2.{SL2,
-// SL0} has it; noLevel for the reserved encodings.
+// startLevels has the level at which the walk begins by S2SL0, which is encoded as VTCR_EL2.{SL2, SL0}.
+// Reserved encodings have noLevel.
 var startLevels = map[Granule][8]int{
 	Granule4K:  {2, 1, 0, 3, -1, noLevel, noLevel, noLevel},
 	Granule16K: {3, 2, 1, 0, noLevel, noLevel, noLevel, noLevel},
@@ -131,13 +135,12 @@ var startLevels = map[Granule][8]int{
 
 const noLevel = 4
 
-// maxConcatenated is log2 of how many tables may stand beside each other at the
-// level where the walk of a stage 2 begins.
+// maxConcatenated is log2 of the largest number of concatenated tables at the level where the walk of a
+// stage 2 begins.
 const maxConcatenated = 4
 
-// StartLevel is the level at which the walk begins. ok is false if S2SL0 is
-// inconsistent with S2T0SZ and S2TG, or reserved on an SMMU with these ID
-// registers (§5.2, S2SL0).
+// StartLevel returns the level at which the walk begins. ok is false if S2SL0 is inconsistent with S2T0SZ
+// and S2TG, or reserved on an SMMU with these ID registers (§5.2, S2SL0).
 func (t *Stage2) StartLevel(ids *IDRegs) (level int, ok bool) {
 	g, sl0 := t.Granule(), t.SL0&0b111
 	if g != Granule4K || !t.wide(ids) {
@@ -148,7 +151,7 @@ func (t *Stage2) StartLevel(ids *IDRegs) (level int, ok bool) {
 		return 0, false
 	}
 	level = levels[sl0]
-	// Levels that come with an extension, or with an output that is large enough.
+	// These levels need an extension, or a large enough output address size.
 	switch output := ids.OutputBits(); {
 	case g == Granule4K && level == 3:
 		ok = ids.Has(STT)
@@ -159,8 +162,8 @@ func (t *Stage2) StartLevel(ids *IDRegs) (level int, ok bool) {
 	case g == Granule16K && level == 0:
 		ok = t.wide(ids)
 	}
-	// The first table resolves at least one bit. Beside a whole table's there may be
-	// those that choose among concatenated ones.
+	// The first table resolves at least one bit. At most it resolves the bits of a whole table and
+	// those that select a concatenated one.
 	least := g.LevelShift(level) + 1
 	most := g.LevelShift(level) + g.stride() + maxConcatenated
 	return level, ok && t.InputBits() >= least && t.InputBits() <= most

@@ -23,11 +23,11 @@ type steRule struct {
 	broken func(s *STE, ids *IDRegs) bool
 }
 
-// steRules are the conditions of §5.2.2, in the specification's order, but for
-// those on 128-bit descriptors and permission indirection, which no SMMU here
-// has. A field that is IGNORED makes nothing illegal, and reserved bits are
-// ignored: Chapter 5 leaves the choice, and drivers that write features newer
-// than the device rely on this one.
+// steRules are the conditions of §5.2.2 for a Non-secure STE, in the specification's order. Fields of
+// VMSAv8-32 and VMSAv9-128 tables of stage 2 are not judged.
+//
+// A field that is IGNORED makes nothing illegal. Nor do reserved bits: Chapter 5 leaves the choice, and
+// drivers rely on it that write fields newer than the SMMU.
 var steRules = []steRule{
 	{Rule{Section: "5.2.2", Text: "Config needs a stage 1 that the SMMU does not have"},
 		func(s *STE, ids *IDRegs) bool { return s.Config().Stage1() && !ids.Has(S1P) }},
@@ -73,41 +73,21 @@ var steRules = []steRule{
 		}},
 	{Rule{Section: "5.2.2", Text: "S2FWB, S2HA or S2HD with AArch32 tables"},
 		stage2(func(t Stage2, ids *IDRegs) bool {
-			return !t.AA64 && (t.FWB && ids.Has(FWB) || t.HA || t.HD)
+			return t.vmsa32(ids) && (t.FWB && ids.Has(FWB) || t.HA || t.HD)
 		})},
 	{Rule{Section: "5.2.2", Text: "S2S asks for stalls, which the SMMU does not have"},
 		stage2(func(t Stage2, ids *IDRegs) bool { return ids.Get(StallModel) == StallTerminate && t.S })},
 	{Rule{Section: "5.2.2", Text: "S2S asks for termination on an SMMU that always stalls"},
 		stage2(func(t Stage2, ids *IDRegs) bool { return ids.Get(StallModel) == StallForced && !t.S })},
 	{Rule{Section: "5.2.2", Text: "S2AA64 is a table format that the SMMU does not have"},
-		stage2(func(t Stage2, ids *IDRegs) bool {
-			need := uint32(TTFAArch32)
-			if t.AA64 {
-				need = TTFAArch64
-			}
-			return ids.Get(TTF)&need == 0
-		})},
+		stage2(func(t Stage2, ids *IDRegs) bool { return !ids.hasTables(t.AA64) })},
 	{Rule{Section: "5.2.2", Text: "S2HA, S2HD or S2HAFT asks for updates that the SMMU does not do"},
-		stage2(func(t Stage2, ids *IDRegs) bool {
-			switch ids.Get(HTTU) {
-			case 0b00:
-				return t.HA || t.HD
-			case 0b01:
-				return t.HD
-			case 0b11:
-				return t.HAFT && !t.HA
-			}
-			return false
-		})},
+		stage2(func(t Stage2, ids *IDRegs) bool { return ids.lacksUpdates(t.HA, t.HD, t.HAFT) })},
 	{Rule{Section: "5.2.2", Text: "S2TG is a granule that the SMMU does not have"},
 		stage2AA64(func(t Stage2, ids *IDRegs) bool { return !ids.HasGranule(t.Granule()) })},
 	{Rule{Section: "5.2.2", Text: "S2TTB is beyond the effective output address size"},
 		stage2AA64(func(t Stage2, ids *IDRegs) bool {
-			size := t.OutputBits(ids)
-			if f := t.Format(ids); f.Granule != Granule64K && !f.Wide {
-				size = min(size, 48) // as much as descriptors hold without S2DS
-			}
-			return t.TTB&ids.tableMask()>>size != 0
+			return t.TTB&ids.tableMask()>>t.Format(ids).tableBits(t.OutputBits(ids)) != 0
 		})},
 	{Rule{Section: "5.2.2", Text: "S2T0SZ is out of range"},
 		stage2AA64(func(t Stage2, ids *IDRegs) bool {
@@ -120,50 +100,127 @@ var steRules = []steRule{
 			return !ok
 		})},
 	{Rule{Section: "5.2.2", Text: "S2ENDI is an endianness of tables that the SMMU does not have"},
-		stage2(func(t Stage2, ids *IDRegs) bool {
-			e := ids.Get(TTENDIAN)
-			return e == TTENDIANLittle && t.ENDI || e == TTENDIANBig && !t.ENDI
-		})},
+		stage2(func(t Stage2, ids *IDRegs) bool { return !ids.hasEndianness(t.ENDI) })},
+	{Rule{Section: "5.2.2", Text: "S2PIE with AArch32 tables"},
+		func(s *STE, ids *IDRegs) bool {
+			t := s.Stage2()
+			return s.Config().Stage2() && ids.Has(S2PI) && s.get(steS2PIE) != 0 && t.vmsa32(ids)
+		}},
+	{Rule{Section: "5.2.2", Text: "S2POE without S2PIE"},
+		func(s *STE, ids *IDRegs) bool {
+			t := s.Stage2()
+			return s.overlays(ids) && s.get(steS2PIE) == 0 && (t.AA64 || t.vmsa32(ids))
+		}},
+	{Rule{Section: "5.2.2", Text: "S2POE with S2HWU59, S2HWU60, S2HWU61 or S2HWU62"},
+		func(s *STE, ids *IDRegs) bool {
+			return s.overlays(ids) && ids.Has(PBHA) &&
+				s.get(steS2HWU59)|s.get(steS2HWU60)|s.get(steS2HWU61)|s.get(steS2HWU62) != 0
+		}},
+	{Rule{Section: "5.2.2", Text: "S2POI has a reserved encoding"},
+		func(s *STE, ids *IDRegs) bool {
+			for poi := s.get(steS2POI); s.overlays(ids) && poi != 0; poi >>= 4 {
+				if poi&0b1011 == 0b0001 {
+					return true
+				}
+			}
+			return false
+		}},
 	{Rule{Section: "5.2.2", Text: "S2VMID does not fit into eight bits"},
 		func(s *STE, ids *IDRegs) bool {
 			ignored := !ids.Has(S2P) || s.Config() == ConfigBypass || s.usesSTRW(ids) && s.STRW() != 0
 			return !ignored && !ids.Has(VMID16) && s.S2VMID()>>8 != 0
 		}},
+	{Rule{Section: "5.2.2", Text: "VMSPtr is beyond the output address size"},
+		func(s *STE, ids *IDRegs) bool {
+			return s.Config() == ConfigNested && ids.Has(MPAM) && s.get(steS1MPAM) != 0 && s.get(steVMSPtr)>>ids.OutputBits() != 0
+		}},
 }
 
-// stage2 makes a condition of one on the fields of a stage 2 that translates.
+// stage2 makes a rule's condition of one on the fields of a stage 2 that translates.
 func stage2(broken func(Stage2, *IDRegs) bool) func(*STE, *IDRegs) bool {
 	return func(s *STE, ids *IDRegs) bool { return s.Config().Stage2() && broken(s.Stage2(), ids) }
 }
 
-// stage2AA64 is stage2 for fields that AArch32 tables have otherwise, or not.
-// Those have no rules here, since no SMMU of this module has them at stage 2.
+// stage2AA64 is stage2 for VMSAv8-64 tables.
 func stage2AA64(broken func(Stage2, *IDRegs) bool) func(*STE, *IDRegs) bool {
 	return stage2(func(t Stage2, ids *IDRegs) bool { return t.AA64 && broken(t, ids) })
 }
 
-// s2t0szRange is what S2T0SZ may be for VMSAv8-64 tables of a format (§5.2,
-// S2T0SZ). SMMUv3.0 may take values beyond it as the nearest within, or as
-// ILLEGAL, which is what it does here.
+// vmsa32 reports whether the tables are VMSAv8-32. With IDR5.D128, S2AA64 = 0 is VMSAv9-128.
+func (t *Stage2) vmsa32(ids *IDRegs) bool { return !t.AA64 && !ids.Has(D128) }
+
+// overlays reports whether stage 2 has permission overlays.
+func (s *STE) overlays(ids *IDRegs) bool {
+	return s.Config().Stage2() && ids.Has(S2PO) && s.get(steS2POE) != 0
+}
+
+// hasTables reports whether the SMMU walks the tables that AA64 selects: VMSAv8-64 if it is 1, otherwise
+// VMSAv8-32 or, with IDR5.D128, VMSAv9-128.
+func (r *IDRegs) hasTables(aa64 bool) bool {
+	switch {
+	case aa64:
+		return r.Get(TTF)&TTFAArch64 != 0
+	case r.Has(D128):
+		return true
+	}
+	return r.Get(TTF)&TTFAArch32 != 0
+}
+
+// lacksUpdates reports whether the updates of descriptors are more than IDR0.HTTU has. HAFT without HA
+// is illegal where HAFT exists, and RES0 elsewhere.
+func (r *IDRegs) lacksUpdates(ha, hd, haft bool) bool {
+	switch r.Get(HTTU) {
+	case 0b00:
+		return ha || hd
+	case 0b01:
+		return hd
+	case 0b11:
+		return haft && !ha
+	}
+	return false
+}
+
+// hasEndianness reports whether the SMMU walks tables of an endianness.
+func (r *IDRegs) hasEndianness(big bool) bool {
+	switch r.Get(TTENDIAN) {
+	case TTENDIANLittle:
+		return !big
+	case TTENDIANBig:
+		return big
+	}
+	return true
+}
+
+// tableBits returns the number of bits that the address of a table may have, given the output address
+// size: without DS, descriptors of small granules have 48.
+func (f Format) tableBits(output uint) uint {
+	if f.Granule != Granule64K && !f.Wide {
+		return min(output, 48)
+	}
+	return output
+}
+
+// s2t0szRange returns the range of S2T0SZ for VMSAv8-64 tables of a format (§5.2, S2T0SZ). SMMUv3.0
+// leaves the choice between an illegal STE and the nearest value in range: it is illegal here.
 func s2t0szRange(f Format, ids *IDRegs) (least, most uint) {
 	least, most = tszRange(f, ids)
 	if f.Granule == Granule64K || f.Wide {
-		least = 12 // whatever IDR5.VAX is: it bounds virtual addresses
+		least = 12 // whatever IDR5.VAX is, which bounds virtual addresses
 	}
 	return max(least, 64-ids.IPABits()), most
 }
 
-// usesSTRW reports whether STRW chooses the StreamWorld: where only stage 1
-// translates, and a hypervisor's contexts are there to be chosen (§5.2, STRW).
+// usesSTRW reports whether STRW selects the StreamWorld: if stage 1 alone translates, and the SMMU has
+// EL2 (§5.2, STRW).
 func (s *STE) usesSTRW(ids *IDRegs) bool {
 	return ids.Has(S1P) && ids.Has(Hyp) && s.Config() == ConfigS1
 }
 
 var steInvalid = Rule{Section: "5.2.2", Text: "V is 0"}
 
-// Illegal returns the rule that makes the STE ILLEGAL on an SMMU with these ID
-// registers, which is reported as C_BAD_STE (§7.3.5), or nil. With Config 0xx
-// every other field is ignored, and the entry legal.
+// Illegal returns the rule that makes the STE illegal on an SMMU with these ID registers, or nil. The
+// SMMU aborts the stream's transactions and reports C_BAD_STE (§7.3.5). With a Config that aborts, the
+// STE is legal and all other fields are ignored.
 func (s *STE) Illegal(ids *IDRegs) *Rule {
 	if !s.V() {
 		return &steInvalid

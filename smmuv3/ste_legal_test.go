@@ -309,3 +309,61 @@ func TestSTEThatAbortsIsLegalWhateverElseItHolds(t *testing.T) {
 		}
 	}
 }
+
+// §5.2.2: with IDR5.D128, S2AA64 = 0 and CD.AA64 = 0 select VMSAv9-128 tables, which IDR0.TTF says
+// nothing about.
+func TestVMSAv9_128IsNoAArch32(t *testing.T) {
+	r := s1IDs().with(S2P, 1, GRAN4K, 1, HTTU, 2)
+	d128 := r.with(D128, 1)
+	ste := STE{0b110<<1 | 1, 0, 24<<32 | 1<<56} // S2HA
+	cd := CD{1<<31 | 1<<46}
+	assert.Equal(t, "S2FWB, S2HA or S2HD with AArch32 tables (§5.2.2)", ste.Illegal(&r).String())
+	assert.Nil(t, ste.Illegal(&d128))
+	assert.Equal(t, "AA64 is a table format that the SMMU does not have (§5.4.2)", cd.Illegal(&r, false).String())
+	assert.Nil(t, cd.Illegal(&d128, false))
+	noFlags := d128.with(HTTU, 0)
+	cd[0] |= 1 << 43 // HA
+	assert.Equal(t, "HA, HD or HAFT asks for updates that the SMMU does not do (§5.4.2)", cd.Illegal(&noFlags, false).String())
+}
+
+// §5.2.2: permission indirection, overlays and the VMS, each with the SMMU that has the feature and one
+// that does not, where the fields are RES0.
+func TestSTEIllegalByPermissionsAndVMS(t *testing.T) {
+	const dw2 = 24<<32 | 1<<38 | 5<<48 | 1<<51
+	s2, nested := STE{0b110<<1 | 1, 0, dw2}, STE{0b111<<1 | 1, 0, dw2}
+	with := func(s STE, dw int, bits uint64) STE { s[dw] |= bits; return s }
+	none := s1IDs().with(S2P, 1, GRAN4K, 1)
+	all := none.with(S2PI, 1, S2PO, 1, PBHA, 1, MPAM, 1)
+	aa32 := with(s2, 2, 1<<60)
+	aa32[2] &^= 1 << 51
+	poe := with(s2, 2, 3<<60) // S2PIE, S2POE
+	for _, c := range []struct {
+		name string
+		ids  IDRegs
+		ste  STE
+		want string
+	}{
+		{"S2PIE", all, with(s2, 2, 1<<60), "legal"},
+		{"S2PIE with AArch32", all.with(TTF, 3), aa32, "S2PIE with AArch32 tables (§5.2.2)"},
+		{"S2PIE with AArch32, no S2PI", none.with(TTF, 3), aa32, "legal"},
+		{"S2PIE with VMSAv9-128", all.with(D128, 1), aa32, "legal"},
+		{"S2POE without S2PIE", all, with(s2, 2, 1<<61), "S2POE without S2PIE (§5.2.2)"},
+		{"S2POE without S2PIE, no S2PO", none, with(s2, 2, 1<<61), "legal"},
+		{"S2POE", all, poe, "legal"},
+		{"S2POE with S2HWU59", all, with(poe, 1, 1<<8), "S2POE with S2HWU59, S2HWU60, S2HWU61 or S2HWU62 (§5.2.2)"},
+		{"S2POE with S2HWU62", all, with(poe, 1, 1<<11), "S2POE with S2HWU59, S2HWU60, S2HWU61 or S2HWU62 (§5.2.2)"},
+		{"S2POE with S2HWU59, no PBHA", all.with(PBHA, 0), with(poe, 1, 1<<8), "legal"},
+		{"S2HWU59", all, with(s2, 1, 1<<8), "legal"},
+		{"S2POI0 = 0001", all, with(poe, 7, 0x1), "S2POI has a reserved encoding (§5.2.2)"},
+		{"S2POI15 = 0101", all, with(poe, 7, 0x5<<60), "S2POI has a reserved encoding (§5.2.2)"},
+		{"other S2POI", all, with(poe, 7, 0xfedc_ba98_7643_2000), "legal"},
+		{"S2POI without S2POE", all, with(s2, 7, 0x1), "legal"},
+		{"VMSPtr", all, with(with(nested, 1, 1<<26), 5, 1<<47), "legal"},
+		{"VMSPtr beyond OAS", all, with(with(nested, 1, 1<<26), 5, 1<<48), "VMSPtr is beyond the output address size (§5.2.2)"},
+		{"VMSPtr beyond OAS, S1MPAM = 0", all, with(nested, 5, 1<<48), "legal"},
+		{"VMSPtr beyond OAS, no MPAM", none, with(with(nested, 1, 1<<26), 5, 1<<48), "legal"},
+		{"VMSPtr beyond OAS, stage 2 alone", all, with(with(s2, 1, 1<<26), 5, 1<<48), "legal"},
+	} {
+		assert.Equal(t, c.want, c.ste.Illegal(&c.ids).String(), c.name)
+	}
+}
