@@ -89,8 +89,8 @@ func TestTranslationRequests_3_9_1_2(t *testing.T) {
 		{"F_ADDR_SIZE", atsCD, soft.Attrs{}, cd4K &^ (7 << 32), 0x1_0000_0000 | pageRW, nothing, nil, nil},
 		{"F_PERMISSION", atsCD, soft.Attrs{}, cd4K, 0x5000_0000 | pageRW&^(1<<6), nothing, nil, nil},
 
-		{"S1DSS skips stage 1 (§13.6.4)", table(smmuv3.S1DSSBypass), soft.Attrs{}, 0, 0, result{0, 1 << 48, 0, true, true, false}, nil, nil},
-		{"S1DSS takes CD 0", table(smmuv3.S1DSSSubstream0), soft.Attrs{}, cd4K, 0x5000_0000 | pageRW, result{0x1000, 0x1000, 0x5000_0000, true, true, false}, nil, nil},
+		{"S1DSS bypasses stage 1 (§13.6.4)", table(smmuv3.S1DSSBypass), soft.Attrs{}, 0, 0, result{0, 1 << 48, 0, true, true, false}, nil, nil},
+		{"S1DSS selects CD 0", table(smmuv3.S1DSSSubstream0), soft.Attrs{}, cd4K, 0x5000_0000 | pageRW, result{0x1000, 0x1000, 0x5000_0000, true, true, false}, nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			mem := newRAM(t)
@@ -115,14 +115,14 @@ func TestTranslationRequests_3_9_1_2(t *testing.T) {
 		require.ErrorIs(t, err, ca)
 		assert.Empty(t, r.taken())
 	})
-	t.Run("F_ADDR_SIZE past stage 1", func(t *testing.T) {
+	t.Run("F_ADDR_SIZE of a bypassing address", func(t *testing.T) {
 		r := newATSRig(t, soft.Config{})
 		r.bind(table(smmuv3.S1DSSBypass))
 		got, err := r.ep.Translate(1<<48, true)
 		require.NoError(t, err)
 		assert.Equal(t, result{IOVA: 1 << 48, Len: 0x1000}, got)
 	})
-	t.Run("the smallest translation unit is that of the SMMU", func(t *testing.T) {
+	t.Run("the smallest granule of the SMMU", func(t *testing.T) {
 		cfg := soft.Config{IDs: withATS(), Memory: newRAM(t)}
 		cfg.IDs.Set(smmuv3.GRAN4K, 0)
 		r := newRig(t, cfg)
@@ -145,7 +145,7 @@ func TestTranslationsOfBlocks(t *testing.T) {
 }
 
 // §13.7, §13.7.1: what is granted of what is requested. NW is 1 where there is no w.
-func TestPermissionsGranted_13_7(t *testing.T) {
+func TestGrantedPermissions_13_7(t *testing.T) {
 	const (
 		user, ro, xn = 1 << 6, 1 << 7, 1<<54 | 1<<53
 		af           = 1<<11 | 1<<10 | 3
@@ -301,7 +301,7 @@ func TestTranslatedTransactions_3_9_1_3(t *testing.T) {
 	assert.Empty(t, r.taken())
 }
 
-func TestTranslatedTransactionsMeetMemory(t *testing.T) {
+func TestTranslatedTransactionsReachMemory(t *testing.T) {
 	var msis []uint32
 	mem := newRAM(t)
 	r := newATSRig(t, soft.Config{Memory: mem, MSI: func(_ smmuv3.StreamID, _ guestmem.GPA, data uint32) error {
@@ -329,12 +329,12 @@ func TestNoATS(t *testing.T) {
 		return []error{err, ep.ReadTranslated(make([]byte, 8), 0), ep.WriteTranslated(make([]byte, 8), 0), ep.RequestPage(smmuv3.PageRequest{})}
 	}
 	for _, err := range all(r.ep) {
-		assert.ErrorIs(t, err, errors.ErrUnsupported, "the host has none")
+		assert.ErrorIs(t, err, errors.ErrUnsupported, "a host without ATS")
 	}
 	r = newRig(t, soft.Config{IDs: withATS()})
 	r.bind(atsCD)
 	for _, err := range all(r.ep) {
-		assert.ErrorIs(t, err, errors.ErrUnsupported, "the endpoint has none")
+		assert.ErrorIs(t, err, errors.ErrUnsupported, "an endpoint without ATS")
 	}
 	r.invalidate(smmuv3.Command{0x42_00000040, 52}) // §3.9.1.5: no error
 	for _, err := range all(soft.NewEndpoint()) {
@@ -366,7 +366,7 @@ func TestATCInvalidation_4_5_1(t *testing.T) {
 	}
 }
 
-func TestATCInvalidationOfAnEndpointThatKeepsNothing(t *testing.T) {
+func TestATCInvalidationOfAnEndpointWithoutACache(t *testing.T) {
 	r := newATSRig(t, soft.Config{})
 	r.ep.EnableATS(soft.ATS{})
 	r.invalidate(smmuv3.Command{0x42_00000040, 52})
@@ -426,7 +426,7 @@ func TestATCInvalidationWaits(t *testing.T) {
 		start(func() { _, _ = r.ep.Translate(0, false) })
 		withdrawn := start(func() { r.invalidate(smmuv3.Command{0x42_00000040, 52}) })
 		sleep()
-		assert.False(t, told, "the request may come to what is withdrawn")
+		assert.False(t, told, "the request may use the old translation")
 		g.open <- struct{}{}
 		until(withdrawn)
 		require.True(t, told)
@@ -439,7 +439,7 @@ func TestATCInvalidationWaits(t *testing.T) {
 		}})
 		withdrawn = start(func() { r.invalidate(smmuv3.Command{0x42_00000040, 52}) })
 		time.Sleep(time.Second)
-		assert.False(t, withdrawn.Load(), "while an access is under way")
+		assert.False(t, withdrawn.Load(), "an access is in flight")
 		g.open <- struct{}{}
 		until(withdrawn)
 	})
@@ -491,7 +491,7 @@ func TestPageRequests_8(t *testing.T) {
 	p.SetAddr(0x1000)
 	p.SetPRGIndex(9)
 	p.SetLast(true)
-	assert.ErrorIs(t, r.ep.RequestPage(p), errors.ErrUnsupported, "there is no one to ask")
+	assert.ErrorIs(t, r.ep.RequestPage(p), errors.ErrUnsupported, "there is no sink")
 
 	var got []bridge.PageResponse
 	r.ep.EnableATS(soft.ATS{Respond: func(a bridge.PageResponse) { got = append(got, a) }})
@@ -522,7 +522,7 @@ func TestPageRequests_8(t *testing.T) {
 	ids.Set(smmuv3.PRI, 0)
 	r = newRig(t, soft.Config{IDs: ids})
 	r.ep.EnableATS(soft.ATS{})
-	require.NoError(t, r.host.PageRequests(func(smmuv3.PageRequest) { t.Error("the host has no PRI") }))
+	require.NoError(t, r.host.PageRequests(func(smmuv3.PageRequest) { t.Error("a host without PRI") }))
 	assert.ErrorIs(t, r.ep.RequestPage(p), errors.ErrUnsupported)
 }
 

@@ -13,7 +13,7 @@ import (
 
 // A transaction never begins with a binding whose replacement is complete: not even if it loaded
 // the binding before, and entered its section after.
-func TestNoTransactionBeginsWithABindingThatIsWithdrawn(t *testing.T) {
+func TestTransactionNeverBeginsWithAReplacedBinding(t *testing.T) {
 	const rounds = 3000
 	h, err := New(Config{Memory: new(guestmem.Fake)})
 	require.NoError(t, err)
@@ -31,7 +31,7 @@ func TestNoTransactionBeginsWithABindingThatIsWithdrawn(t *testing.T) {
 				_, late := withdrawn.Load(b)
 				section.Leave()
 				if late {
-					t.Error("it began with what was withdrawn")
+					t.Error("it began with a replaced binding")
 					return
 				}
 			}

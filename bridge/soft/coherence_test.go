@@ -100,7 +100,7 @@ func start(f func()) *atomic.Bool {
 
 // §3.21.1, §4.7.3: an invalidation completes when DMA that may use what it invalidates has
 // completed. New DMA does not wait for it.
-func TestWithdrawalsWaitForDMAUnderWay(t *testing.T) {
+func TestInvalidationsWaitForInFlightDMA(t *testing.T) {
 	for name, withdraw := range map[string]func(r *rig){
 		"TLBI_NH_ALL":  func(r *rig) { r.invalidate(smmuv3.Command{0x10}) },
 		"TLBI_NH_ASID": func(r *rig) { r.invalidate(smmuv3.Command{0x11 | 1<<48}) },
@@ -122,7 +122,7 @@ func TestWithdrawalsWaitForDMAUnderWay(t *testing.T) {
 					dma := start(func() { _, _ = word(r.ep, 0x10) })
 					require.False(t, dma.Load())
 					withdrawn := start(func() { withdraw(r) })
-					assert.False(t, withdrawn.Load(), "while DMA is under way")
+					assert.False(t, withdrawn.Load(), "DMA is in flight")
 					_, _ = word(r.ep, 0x1010) // comes back
 
 					g.open <- struct{}{}
@@ -144,7 +144,7 @@ func TestWithdrawalsWaitForDMAUnderWay(t *testing.T) {
 
 // A walk reads a descriptor, the guest changes and invalidates it, and the walk ends: it inserts
 // nothing into the TLB. With known, the TLB has held a page of this size before.
-func TestAWalkThatWasOvertakenLeavesNothingBehind(t *testing.T) {
+func TestOvertakenWalkInsertsNothing(t *testing.T) {
 	for name, cmd := range map[string]smmuv3.Command{
 		"TLBI_NH_ALL":  {0x10},
 		"TLBI_NH_ASID": {0x11 | 1<<48},
@@ -168,7 +168,7 @@ func TestAWalkThatWasOvertakenLeavesNothingBehind(t *testing.T) {
 					dma := start(func() {
 						got, err := word(r.ep, 0x10)
 						assert.NoError(t, err)
-						assert.EqualValues(t, 0x01d, got, "it began before")
+						assert.EqualValues(t, 0x01d, got, "it began earlier")
 					})
 					require.False(t, dma.Load())
 					r.guest.SetWords(leaf, 0x6000_0000|pageRW)
@@ -191,7 +191,7 @@ func TestAWalkThatWasOvertakenLeavesNothingBehind(t *testing.T) {
 }
 
 // The same for stage 2, alone and at the end of a nested walk.
-func TestAWalkOfStage2ThatWasOvertakenLeavesNothingBehind(t *testing.T) {
+func TestOvertakenWalkOfStage2InsertsNothing(t *testing.T) {
 	const (
 		s2At = 0x8_0000 // 25 bits of IPA: 16 tables at level 3
 		ipa  = 0x10_0000
@@ -226,12 +226,12 @@ func TestAWalkOfStage2ThatWasOvertakenLeavesNothingBehind(t *testing.T) {
 				dma := start(func() {
 					got, err := word(r.ep, c.iova+0x10)
 					assert.NoError(t, err)
-					assert.EqualValues(t, 0x01d, got, "it began before")
+					assert.EqualValues(t, 0x01d, got, "it began earlier")
 				})
 				require.False(t, dma.Load())
 				r.guest.SetWords(leaf, 0x6000_07ff)
 				withdrawn := start(func() { r.invalidate(c.cmds...) })
-				assert.False(t, withdrawn.Load(), "while DMA is under way")
+				assert.False(t, withdrawn.Load(), "DMA is in flight")
 				g.open <- struct{}{}
 				for !withdrawn.Load() {
 					sleep()
@@ -247,7 +247,7 @@ func TestAWalkOfStage2ThatWasOvertakenLeavesNothingBehind(t *testing.T) {
 }
 
 // The same for a CD.
-func TestAFetchThatWasOvertakenLeavesNothingBehind(t *testing.T) {
+func TestOvertakenCDFetchIsNotCached(t *testing.T) {
 	for name, cmd := range map[string]smmuv3.Command{
 		"CFGI_CD":     {0x42_00000005},
 		"CFGI_CD_ALL": {0x42_00000006},

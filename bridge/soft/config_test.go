@@ -38,17 +38,17 @@ func TestStreamsThatDoNotTranslate(t *testing.T) {
 		ok    bool
 		want  []event
 	}{
-		{"Config 0xx aborts in silence", abort, false, 0, false, nil},
+		{"Config 0xx aborts without an event", abort, false, 0, false, nil},
 		{"C_BAD_STREAMID", with(bridge.Abort, smmuv3.CBadStreamID), false, 0, false, []event{{0x42_00000002}}},
 		{"C_BAD_STE, with the SubstreamID", with(bridge.Abort, smmuv3.CBadSTE), true, 0, false, []event{{0x42_00005804}}},
-		{"F_STE_FETCH, with where", fetch, false, 0, false, []event{{0x42_00000003, 0, 0, 0x1_2345_6040}}},
+		{"F_STE_FETCH, with FetchAddr", fetch, false, 0, false, []event{{0x42_00000003, 0, 0, 0x1_2345_6040}}},
 		{"bypass", bypass, false, fits, true, nil},
 		{"bypass beyond the output address size", bypass, false, over, false, []event{{0x42_00000011, 1<<35 | 0b10<<40, over}}},
 		{"bypass with a SubstreamID", bypass, true, 0, false, []event{{0x42_00005008}}},
-		{"bypass with a SubstreamID comes before the size", bypass, true, over, false, []event{{0x42_00005008}}},
+		{"bypass: the SubstreamID is checked before the size", bypass, true, over, false, []event{{0x42_00005008}}},
 		{"disabled, GBPA aborts", off, true, 0, false, nil},
 		{"disabled, GBPA passes", open, false, fits, true, nil},
-		{"disabled, a SubstreamID means nothing", open, true, fits, true, nil},
+		{"disabled: a SubstreamID has no meaning", open, true, fits, true, nil},
 		{"disabled, beyond the output address size", open, false, over, false, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -195,7 +195,7 @@ func TestS1DSSBypassEndsAtTheAddressSize(t *testing.T) {
 }
 
 // §7.3.9 to §7.3.11: the faults on the way to a CD.
-func TestContextsThatCannotBeUsed(t *testing.T) {
+func TestInvalidContextDescriptors(t *testing.T) {
 	const ptr, leaf = 0x10000, 0x20000
 	two := bridge.GuestStage{
 		Disposition: bridge.Translate, S1ContextPtr: ptr, S1CDMax: 8, S1Fmt: smmuv3.S1Fmt4K, S1DSS: smmuv3.S1DSSSubstream0,
@@ -217,7 +217,7 @@ func TestContextsThatCannotBeUsed(t *testing.T) {
 		{"no memory at the CD, by S1DSS", two, -1, words{ptr: leaf | 1}, leaf, smmuv3.Event{0x42_00000009, 0, 0, leaf}},
 		{"CD.V = 0", two, 0x41, words{ptr + 8: leaf | 1}, 0, smmuv3.Event{0x42_0004180a}},
 		{"CD.V = 0, by S1DSS", two, -1, words{ptr: leaf | 1}, 0, smmuv3.Event{0x42_0000000a}},
-		{"an illegal CD: a stall", two, 0x41, words{ptr + 8: leaf | 1, leaf + 64: good | 1<<44}, 0, smmuv3.Event{0x42_0004180a}},
+		{"an illegal CD: S without stalls", two, 0x41, words{ptr + 8: leaf | 1, leaf + 64: good | 1<<44}, 0, smmuv3.Event{0x42_0004180a}},
 		{"one CD, no memory", oneCD, -1, nil, cdAt, smmuv3.Event{0x42_00000009, 0, 0, cdAt}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -248,7 +248,7 @@ func TestContextsThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-func TestBindRejectsWhatNoSTECanSay(t *testing.T) {
+func TestBindRejectsStagesWithoutALegalSTE(t *testing.T) {
 	for name, g := range map[string]bridge.GuestStage{
 		"disposition":  {Disposition: 5},
 		"stage 2":      {Disposition: bridge.TranslateS2, S2: smmuv3.Stage2{T0SZ: 24, SL0: 1, PS: 5, AA64: true}},
@@ -263,22 +263,22 @@ func TestBindRejectsWhatNoSTECanSay(t *testing.T) {
 			r := newRig(t, soft.Config{})
 			r.bind(bridge.GuestStage{Disposition: bridge.Bypass})
 			require.ErrorIs(t, r.stream.Bind(g), bridge.ErrRejected)
-			require.NoError(t, r.ep.WriteAt([]byte{1}, 0), "the stage before stands")
+			require.NoError(t, r.ep.WriteAt([]byte{1}, 0), "the earlier stage stays")
 		})
 	}
 
 	for name, change := range map[string]func(*smmuv3.Stage2){
-		"S2TTB beyond S2PS":             func(s *smmuv3.Stage2) { s.TTB = 1 << 48 },
-		"S2TTB that is no multiple":     func(s *smmuv3.Stage2) { s.TTB = 8 },
-		"S2SL0":                         func(s *smmuv3.Stage2) { s.SL0 = 0 },
-		"S2SL0 wider than its field":    func(s *smmuv3.Stage2) { s.SL0 |= 8 },
-		"S2T0SZ wider than its field":   func(s *smmuv3.Stage2) { s.T0SZ |= 64 },
-		"S2TG wider than its field":     func(s *smmuv3.Stage2) { s.TG |= 4 },
-		"AArch32":                       func(s *smmuv3.Stage2) { s.AA64 = false },
-		"S2DS, which is RES0":           func(s *smmuv3.Stage2) { s.DS = true },
-		"S2S, without stalls":           func(s *smmuv3.Stage2) { s.S = true },
-		"S2PTW, without stage 1":        func(s *smmuv3.Stage2) { s.PTW = true },
-		"S2HD alone, which has no mean": func(s *smmuv3.Stage2) { s.HD = true },
+		"S2TTB beyond S2PS":               func(s *smmuv3.Stage2) { s.TTB = 1 << 48 },
+		"S2TTB misaligned":                func(s *smmuv3.Stage2) { s.TTB = 8 },
+		"S2SL0":                           func(s *smmuv3.Stage2) { s.SL0 = 0 },
+		"S2SL0 wider than its field":      func(s *smmuv3.Stage2) { s.SL0 |= 8 },
+		"S2T0SZ wider than its field":     func(s *smmuv3.Stage2) { s.T0SZ |= 64 },
+		"S2TG wider than its field":       func(s *smmuv3.Stage2) { s.TG |= 4 },
+		"AArch32":                         func(s *smmuv3.Stage2) { s.AA64 = false },
+		"S2DS, which is RES0":             func(s *smmuv3.Stage2) { s.DS = true },
+		"S2S, without stalls":             func(s *smmuv3.Stage2) { s.S = true },
+		"S2PTW, without stage 1":          func(s *smmuv3.Stage2) { s.PTW = true },
+		"S2HD alone, which has no effect": func(s *smmuv3.Stage2) { s.HD = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, soft.Config{IDs: soft.Stage2IDs()})
@@ -298,7 +298,7 @@ func TestBindRejectsWhatNoSTECanSay(t *testing.T) {
 	assert.ErrorIs(t, r.stream.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1CDMax: 1}), bridge.ErrRejected)
 }
 
-func TestNewRefusesPromisesThatItDoesNotKeep(t *testing.T) {
+func TestNewRefusesFeaturesThatAreNotImplemented(t *testing.T) {
 	mem := new(guestmem.Fake)
 	_, err := soft.New(soft.Config{})
 	assert.Error(t, err)

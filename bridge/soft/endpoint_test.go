@@ -34,7 +34,7 @@ func TestDMAIsTranslatedPageByPage(t *testing.T) {
 	assert.Empty(t, r.taken())
 }
 
-func TestAFaultSaysHowFarTheDMACame(t *testing.T) {
+func TestFaultHoldsTheBytesDone(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.map4K(cd4K, 0x5000_0000|pageRW, 0x6000_0000|pageRW, 0)
 	r.bind(oneCD)
@@ -52,7 +52,7 @@ func TestAFaultSaysHowFarTheDMACame(t *testing.T) {
 }
 
 // Without a sink nobody could resume a stalled transaction, so none stalls.
-func TestAFaultOfAHostWithoutASink(t *testing.T) {
+func TestNothingStallsWithoutASink(t *testing.T) {
 	for _, cd0 := range []uint64{cd4K, cdStalls} {
 		r := newRig(t, soft.Config{IDs: stalling(8)})
 		r.host.Events(nil)
@@ -72,7 +72,7 @@ func TestAttachTakesEndpointsOnly(t *testing.T) {
 	}
 }
 
-func TestDMAThatMeetsNoMemoryIsNoFaultOfTheSMMU(t *testing.T) {
+func TestDMAWithoutMemoryIsNotAFaultOfTheSMMU(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.map4K(cd4K, 0x5000_0000|pageRW)
 	r.mem.FailReads(guestmem.Range{GPA: 0x5000_0000, Len: 0x1000}, nil)
@@ -84,7 +84,7 @@ func TestDMAThatMeetsNoMemoryIsNoFaultOfTheSMMU(t *testing.T) {
 	assert.Empty(t, r.taken())
 }
 
-func TestNoDMAUnlessAttached(t *testing.T) {
+func TestDMAOfAnUnattachedEndpointFails(t *testing.T) {
 	ep := soft.NewEndpoint()
 	assert.ErrorIs(t, ep.ReadAt(make([]byte, 1), 0), bridge.ErrClosed)
 
@@ -93,6 +93,6 @@ func TestNoDMAUnlessAttached(t *testing.T) {
 	require.NoError(t, r.ep.WriteAt([]byte{1}, 0))
 	require.NoError(t, r.stream.Close())
 	assert.ErrorIs(t, r.ep.WriteAt([]byte{1}, 0), bridge.ErrClosed)
-	assert.ErrorIs(t, r.stream.Close(), bridge.ErrClosed, "a second time")
+	assert.ErrorIs(t, r.stream.Close(), bridge.ErrClosed, "a second Close")
 	assert.Empty(t, r.taken())
 }

@@ -178,7 +178,7 @@ func outcome(t *testing.T, err error, events []smmuv3.Event) {
 			assert.NotContains(t, []smmuv3.EventType{smmuv3.CBadCD, smmuv3.FWalkEABT}, e.Type())
 		}
 	case !errors.As(err, &f):
-		assert.Fail(t, "no *Fault", "%v", err)
+		assert.Fail(t, "not a *Fault", "%v", err)
 	case errors.Is(err, guestmem.ErrUnmapped):
 		assert.Zero(t, f.Event)
 	default:

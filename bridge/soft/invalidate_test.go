@@ -15,7 +15,7 @@ import (
 // Two address spaces, ASID 1 and 2, share tables: two pages, a global page and a block. The TLB
 // holds all of them when the guest changes every leaf and issues one command. fresh are the spots
 // that then read the new leaf: those that the command names, and no others (§4.4, §4.3).
-func TestWhatEachCommandWithdraws(t *testing.T) {
+func TestEachCommandInvalidatesWhatItNames(t *testing.T) {
 	const (
 		asid1 = 1 << 48
 		asid2 = 2 << 48
@@ -36,11 +36,11 @@ func TestWhatEachCommandWithdraws(t *testing.T) {
 		{"none", smmuv3.Command{0x40}, ""}, // ATC_INV
 		{"TLBI_NH_ALL", smmuv3.Command{0x10}, all},
 		{"TLBI_NSNH_ALL", smmuv3.Command{0x30}, all},
-		{"TLBI_NH_ASID: not the global one", smmuv3.Command{0x11 | asid1}, "1.p 1.q 1.b"},
-		{"TLBI_NH_ASID of another", smmuv3.Command{0x11 | 3<<48}, ""},
+		{"TLBI_NH_ASID: no global entry", smmuv3.Command{0x11 | asid1}, "1.p 1.q 1.b"},
+		{"TLBI_NH_ASID of another ASID", smmuv3.Command{0x11 | 3<<48}, ""},
 		{"TLBI_NH_VA", smmuv3.Command{0x12 | asid1, 0}, "1.p"},
 		{"TLBI_NH_VA of the other ASID", smmuv3.Command{0x12 | asid2, 0x1001}, "2.q"},
-		{"TLBI_NH_VA of a global page: whichever the ASID", smmuv3.Command{0x12 | 3<<48, 0x2000}, "1.g 2.g"},
+		{"TLBI_NH_VA of a global page, with any ASID", smmuv3.Command{0x12 | 3<<48, 0x2000}, "1.g 2.g"},
 		{"TLBI_NH_VA anywhere in a block", smmuv3.Command{0x12 | asid2, 0x3f_f000}, "2.b"},
 		{"TLBI_NH_VA next to a block", smmuv3.Command{0x12 | asid2, 0x40_0000}, ""},
 		{"TLBI_NH_VAA", smmuv3.Command{0x13, 0x1000}, "1.q 2.q"},
@@ -52,13 +52,13 @@ func TestWhatEachCommandWithdraws(t *testing.T) {
 		{"range for all ASIDs", smmuv3.Command{0x13 | 1<<12, tg4K}, "1.p 1.q 2.p 2.q"},
 		{"level hint: 3", smmuv3.Command{0x12 | asid1 | 1<<12, tg4K | 0b11<<8}, "1.p 1.q"},
 		{"level hint: 2, a block", smmuv3.Command{0x12 | asid1, tg4K | 0b10<<8 | 1 | 0x20_0000}, "1.b"},
-		{"level hint: 2, where there are pages", smmuv3.Command{0x12 | asid1, tg4K | 0b10<<8 | 1}, ""},
+		{"level hint: 2, at pages", smmuv3.Command{0x12 | asid1, tg4K | 0b10<<8 | 1}, ""},
 		{"range that reaches the block", smmuv3.Command{0x12 | asid1 | 1<<12 | 9<<20, tg4K | 0b10<<8 | 1}, "1.b"},
-		{"a range too long to go through it: all, as there are global ones", smmuv3.Command{0x12 | asid1 | 31<<12 | 31<<20, tg4K}, all},
-		{"a range that would pass the end", smmuv3.Command{0x12 | asid1 | 1<<12, tg4K | 0xffff_ffff_ffff_f000}, ""},
+		{"a long range: everything, since there are global entries", smmuv3.Command{0x12 | asid1 | 31<<12 | 31<<20, tg4K}, all},
+		{"a range beyond the last address", smmuv3.Command{0x12 | asid1 | 1<<12, tg4K | 0xffff_ffff_ffff_f000}, ""},
 		{"CFGI_CD: no translations", smmuv3.Command{0x42_00001005}, ""},
 		{"CFGI_CD_ALL: no translations", smmuv3.Command{0x42_00000006}, ""},
-		{"CFGI_CD of a stream that is not there", smmuv3.Command{0x43_00000005}, ""},
+		{"CFGI_CD of an unknown stream", smmuv3.Command{0x43_00000005}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, soft.Config{})
@@ -94,7 +94,7 @@ func TestWhatEachCommandWithdraws(t *testing.T) {
 			read() // the TLB learns which forms there are
 			read() // and holds them
 			point(0x6000_0000)
-			require.Empty(t, read(), "what is held stays in use until it is withdrawn")
+			require.Empty(t, read(), "the TLB is used until it is invalidated")
 
 			r.invalidate(c.cmd)
 			assert.Equal(t, c.fresh, strings.Join(read(), " "))
@@ -103,7 +103,7 @@ func TestWhatEachCommandWithdraws(t *testing.T) {
 }
 
 // §4.3.4: a CD is used until it is invalidated, by stream and SubstreamID.
-func TestWhatCFGIWithdraws(t *testing.T) {
+func TestCFGI_CDInvalidatesWhatItNames(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		cmd  smmuv3.Command
@@ -138,7 +138,7 @@ func TestWhatCFGIWithdraws(t *testing.T) {
 	}
 }
 
-func TestInvalidateWhereThereIsNothingToWithdraw(t *testing.T) {
+func TestInvalidateWithoutAnythingCached(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.invalidate()
 	// The stream aborts: there are no CDs.
@@ -150,7 +150,7 @@ func TestInvalidateWhereThereIsNothingToWithdraw(t *testing.T) {
 }
 
 // A page that the guest has made writable needs no TLBI: an entry without the permission is a miss.
-func TestRelaxedPermissionsAreSeenAtOnce(t *testing.T) {
+func TestRelaxedPermissionsNeedNoTLBI(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	leaf := r.map4K(cd4K, 0x5000_0cc3) // read-only
 	r.bind(oneCD)
@@ -164,7 +164,7 @@ func TestRelaxedPermissionsAreSeenAtOnce(t *testing.T) {
 }
 
 // A TLB that is too small for the translations in use holds as many as fit, and all are right.
-func TestASmallTLB(t *testing.T) {
+func TestSmallTLBTranslatesRight(t *testing.T) {
 	r := newRig(t, soft.Config{TLBEntries: 8})
 	var leaves [512]uint64
 	for i := range uint64(512) {
@@ -209,7 +209,7 @@ func TestRangesAndLevelsWithoutRIL(t *testing.T) {
 }
 
 // Without global entries, a long range invalidates its ASID and no other.
-func TestALongRangeTakesItsASID(t *testing.T) {
+func TestLongRangeInvalidatesItsASIDOnly(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	leaf := r.map4K(0, 0x5000_0000|pageRW)
 	r.mem.SetWords(cdAt+64, 0x0001_6205_c000_0010, 0x10000)
@@ -237,7 +237,7 @@ func TestALongRangeTakesItsASID(t *testing.T) {
 }
 
 // §4.4.1.1: TTL = 1 with the 16 KiB granule is reserved without IDR5.DS, and is no hint.
-func TestLevel1Of16KiBIsNoHint(t *testing.T) {
+func TestTTL1Of16KiBIsNoHintWithoutDS(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.mem.SetWords(cdAt, 0x0001_6205_c000_00a7, 0x40000) // T0SZ = 39: level 3 alone
 	r.mem.SetWords(0x40000, 0x5000_0c43)
@@ -270,10 +270,10 @@ func TestRangesWithDS(t *testing.T) {
 		withdraw bool
 	}{
 		{"TTL = 1, 16 KiB: its blocks", 0x0001_6206_c000_0091, 0xc41, smmuv3.Command{0x12 | asid, tg16K | 0b01<<8}, true},
-		{"TTL = 2, 16 KiB: not those", 0x0001_6206_c000_0091, 0xc41, smmuv3.Command{0x12 | asid, tg16K | 0b10<<8 | 1}, false},
+		{"TTL = 2, 16 KiB: not its blocks", 0x0001_6206_c000_0091, 0xc41, smmuv3.Command{0x12 | asid, tg16K | 0b10<<8 | 1}, false},
 		{"a range, 16 KiB", 0x0001_6206_c000_0091, 0xc41, smmuv3.Command{0x12 | asid | 1<<12, tg16K}, true},
 		{"a range, 4 KiB: blocks at level 0", 0x0001_6206_c000_0010, 0xc41, smmuv3.Command{0x12 | asid | 1<<12, tg4K}, true},
-		{"TTL = 1, 4 KiB: not those", 0x0001_6206_c000_0010, 0xc41, smmuv3.Command{0x12 | asid | 1<<12, tg4K | 0b01<<8 | 1}, false},
+		{"TTL = 1, 4 KiB: not its blocks at level 0", 0x0001_6206_c000_0010, 0xc41, smmuv3.Command{0x12 | asid | 1<<12, tg4K | 0b01<<8 | 1}, false},
 		{"SCALE = 32", 0x0001_6206_c000_0010, 0xc41, smmuv3.Command{0x12 | asid | 32<<20, tg4K | 0b11<<8 | 1}, false},
 		{"SCALE = 32, any level", 0x0001_6206_c000_0010, 0xc41, smmuv3.Command{0x12 | asid | 32<<20, tg4K}, true},
 	} {
@@ -300,7 +300,7 @@ func TestRangesWithDS(t *testing.T) {
 }
 
 // A range of 2^32 pages that begins far below: SCALE has its sixth bit with IDR5.DS only.
-func TestTheSixthBitOfSCALE(t *testing.T) {
+func TestSixthBitOfSCALE(t *testing.T) {
 	for _, c := range []struct {
 		ids  smmuv3.IDRegs
 		cmd  uint64
@@ -330,7 +330,7 @@ func TestTheSixthBitOfSCALE(t *testing.T) {
 
 // §5.4, ASET: the same ASID with the other ASET is another address space. A TLBI by ASID reaches
 // both.
-func TestASETTellsAddressSpacesApart(t *testing.T) {
+func TestASETSeparatesAddressSpaces(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.map4K(0, 0x5000_0000|pageRW)
 	r.mem.SetWords(cdAt+64, 0x0001_6205_c000_0030, 0x70000)
@@ -360,7 +360,7 @@ func TestASETTellsAddressSpacesApart(t *testing.T) {
 
 // §3.21.1.3: with IDR3.BBML = 2 a guest may change a block into a table and back while it is in
 // use. What the TLB holds of either stays in use until it is invalidated, and nothing faults.
-func TestBlocksChangeIntoTablesInUse(t *testing.T) {
+func TestBlockChangesIntoTableWhileInUse(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	var leaves [512]uint64
 	for i := range uint64(512) {
@@ -384,5 +384,5 @@ func TestBlocksChangeIntoTablesInUse(t *testing.T) {
 	r.mem.SetWords(0x30000, 0)
 	r.invalidate(smmuv3.Command{0x12 | 1<<48, 0x5000})
 	_, err := word(r.ep, 0x5000)
-	assert.ErrorIs(t, err, soft.ErrFault, "page and block alike")
+	assert.ErrorIs(t, err, soft.ErrFault, "page and block are the same")
 }

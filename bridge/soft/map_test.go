@@ -30,7 +30,7 @@ func lens(segments [][]byte) (n []int) {
 	return n
 }
 
-func TestMapHandsOutGuestMemory(t *testing.T) {
+func TestMapReturnsGuestMemory(t *testing.T) {
 	r, m := newMappedRig(t, soft.Config{})
 	r.map4K(cd4K, 0x5000_0000|pageRW, 0x5000_1000|pageRW, 0x6000_0000|pageRW, 0x5000_2000|pageRW)
 	r.bind(oneCD)
@@ -45,8 +45,8 @@ func TestMapHandsOutGuestMemory(t *testing.T) {
 	}{
 		{"nothing", 0, 0, nil},
 		{"within a page", 0x10, 0x20, []int{0x20}},
-		{"pages that adjoin in memory are one segment", 0xff8, 0x10, []int{0x10}},
-		{"pages that do not", 0x1ff8, 0x10, []int{8, 8}},
+		{"adjacent pages are one segment", 0xff8, 0x10, []int{0x10}},
+		{"pages apart are two segments", 0x1ff8, 0x10, []int{8, 8}},
 		{"all", 0, 0x4000, []int{0x2000, 0x1000, 0x1000}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -55,7 +55,7 @@ func TestMapHandsOutGuestMemory(t *testing.T) {
 			defer mapped.Release()
 			assert.Equal(t, c.want, lens(mapped.Segments))
 			for _, s := range mapped.Segments {
-				assert.Equal(t, len(s), cap(s), "what is behind it is not the device's")
+				assert.Equal(t, len(s), cap(s), "the capacity ends with the range")
 			}
 		})
 	}
@@ -83,7 +83,7 @@ func TestMapHandsOutGuestMemory(t *testing.T) {
 	}))
 }
 
-func TestAMappingUpToTheEndOfASlotIsOneSegment(t *testing.T) {
+func TestMappingToTheEndOfASlotIsOneSegment(t *testing.T) {
 	m := newRAM(t)
 	r := newRig(t, soft.Config{Memory: m})
 	r.guest = m
@@ -109,9 +109,9 @@ func TestMapFails(t *testing.T) {
 		events int
 	}{
 		{"on a fault in the middle", 0xff0, 0x20, true, 0x10, soft.ErrFault, 1},
-		{"where there is no memory", 0x1ff0, 0x20, false, 0x10, guestmem.ErrUnmapped, 0},
-		{"for too much", 0, soft.MaxMap + 1, false, 0, soft.ErrTooLong, 0},
-		{"for less than nothing", 0, -1, false, 0, soft.ErrTooLong, 0},
+		{"no memory", 0x1ff0, 0x20, false, 0x10, guestmem.ErrUnmapped, 0},
+		{"more than MaxMap", 0, soft.MaxMap + 1, false, 0, soft.ErrTooLong, 0},
+		{"a negative size", 0, -1, false, 0, soft.ErrTooLong, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			mapped, err := r.ep.Map(c.iova, c.n, c.write, nil)
@@ -136,7 +136,7 @@ func TestMapFails(t *testing.T) {
 }
 
 // §5.5: with A = 0, a device that faults reads zero, and its writes are ignored.
-func TestMapOfWhatReadsAsZero(t *testing.T) {
+func TestMapOfRAZWIIsScratchMemory(t *testing.T) {
 	r, m := newMappedRig(t, soft.Config{})
 	r.map4K(cd4K&^(1<<46), 0x5000_0000|pageRW, 0, 0x5000_1000|pageRW)
 	r.bind(oneCD)
@@ -178,7 +178,7 @@ func TestMapToWriteMarksPagesDirty(t *testing.T) {
 }
 
 // §3.21.1: a mapping is in-flight DMA.
-func TestWithdrawalsWaitForMappings(t *testing.T) {
+func TestInvalidationsWaitForMappings(t *testing.T) {
 	for name, withdraw := range map[string]func(r *rig, m *ram) error{
 		"TLBI_NH_VA":   func(r *rig, _ *ram) error { return r.host.Invalidate([]smmuv3.Command{{0x12 | 1<<48}}) },
 		"CFGI_CD":      func(r *rig, _ *ram) error { return r.host.Invalidate([]smmuv3.Command{{0x42_00000005}}) },
@@ -198,7 +198,7 @@ func TestWithdrawalsWaitForMappings(t *testing.T) {
 				mapped, err := r.ep.Map(0, 8, true, nil)
 				require.NoError(t, err)
 				over := start(func() { assert.NoError(t, withdraw(r, m)) })
-				assert.False(t, over.Load(), "while the device has the memory")
+				assert.False(t, over.Load(), "the device holds the mapping")
 				_, _ = word(r.ep, 0x1010) // comes back
 
 				mapped.Segments[0][0] = 1

@@ -27,7 +27,7 @@ func slicedRig(t *testing.T) (r *rig, mem *ram, leaf guestmem.GPA) {
 
 // The memory that an access reached serves the next access until it is invalidated, in whatever
 // way. Here one page is replaced by another.
-func TestWhatAccessesMetGoesWithWhatWithdrawsIt(t *testing.T) {
+func TestMicroTLBForgetsWhatIsInvalidated(t *testing.T) {
 	const before, after = 0x01d, 0x2e3
 	other := bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: cdAt + 0x40}
 	for name, withdraw := range map[string]func(r *rig, mem *ram){
@@ -73,7 +73,7 @@ func TestWhatAccessesMetGoesWithWhatWithdrawsIt(t *testing.T) {
 
 // The memory that an access reached does not serve an access with other attributes, of another
 // stream, or beyond its end.
-func TestWhatAccessesMetIsForThoseAlike(t *testing.T) {
+func TestMicroTLBServesOnlyLikeAccesses(t *testing.T) {
 	t.Run("a write after a read", func(t *testing.T) {
 		r, mem, leaf := slicedRig(t)
 		mem.SetWords(leaf, 0x5000_0000|pageRW|1<<7) // AP[2]: read-only
@@ -122,7 +122,7 @@ func TestWhatAccessesMetIsForThoseAlike(t *testing.T) {
 			assert.EqualValues(t, 0xa2, p[8])
 		}
 	})
-	t.Run("what lies behind the end of the memory in the page", func(t *testing.T) {
+	t.Run("beyond the end of memory, in the same page", func(t *testing.T) {
 		r, mem, leaf := slicedRig(t)
 		require.NoError(t, mem.Add(guestmem.Slot{GPA: 0x7000_0000, Mem: make([]byte, 16)}))
 		mem.SetWords(leaf, 0x7000_0000|pageRW)
@@ -131,7 +131,7 @@ func TestWhatAccessesMetIsForThoseAlike(t *testing.T) {
 		_, err = word(r.ep, 16)
 		assert.ErrorIs(t, err, guestmem.ErrUnmapped)
 	})
-	t.Run("before and behind in the page", func(t *testing.T) {
+	t.Run("before and after, in the same page", func(t *testing.T) {
 		r, mem, _ := slicedRig(t)
 		for i := range uint64(4) {
 			mem.SetWords(gpa(0x5000_0000+i*8), 0xa0+i)
@@ -145,7 +145,7 @@ func TestWhatAccessesMetIsForThoseAlike(t *testing.T) {
 }
 
 // With more concurrent DMA than places, the rest uses no micro-TLB, and has the same outcome.
-func TestTheCrowdTranslatesToo(t *testing.T) {
+func TestDMABeyondThePlacesTranslates(t *testing.T) {
 	const rounds = 1000
 	pages := [...]uint64{0, 256} // which have the same entry
 	r, mem, leaf := slicedRig(t)
@@ -175,7 +175,7 @@ func TestTheCrowdTranslatesToo(t *testing.T) {
 
 // A slot is added and removed while endpoints read it. No endpoint reads memory that was removed,
 // which holds garbage from then on.
-func TestNoAccessToASlotThatHasGone(t *testing.T) {
+func TestNoAccessToARemovedSlot(t *testing.T) {
 	const moves, good, gone = 2000, 0x600d, 0xdead
 	r, mem, _ := slicedRig(t)
 	require.NoError(t, mem.Remove(0x5000_0000))

@@ -207,7 +207,7 @@ func TestAgainstTheModel(t *testing.T) {
 					require.EqualValues(rt, 0x0807_0605_0403_0201, r.mem.Words(guestmem.GPA(pa), 1)[0], "%s %#x", a.letter, va)
 					continue
 				}
-				require.ErrorIs(rt, err, soft.ErrFault, "%s %#x should meet %v", a.letter, va, event)
+				require.ErrorIs(rt, err, soft.ErrFault, "%s %#x: want %v", a.letter, va, event)
 				require.Len(rt, events, 1)
 				require.Equal(rt, event, events[0].Type(), "%s %#x", a.letter, va)
 				require.Equal(rt, va, events[0].InputAddr())

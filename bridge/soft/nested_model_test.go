@@ -277,7 +277,7 @@ func TestNestedAgainstTheModel(t *testing.T) {
 				want.SetInD(a.attrs.Instruction && !a.write)
 				want.SetRnW(!a.write)
 				want.SetInputAddr(va)
-				require.ErrorIs(rt, err, soft.ErrFault, "%s %#x should meet %v", a.letter, va, want)
+				require.ErrorIs(rt, err, soft.ErrFault, "%s %#x: want %v", a.letter, va, want)
 				require.Equal(rt, []smmuv3.Event{want}, events, "%s %#x: %v", a.letter, va, want)
 				faults[fmt.Sprintf("S2 %t, met by %v", want.S2(), want.Class())]++
 			}

@@ -109,7 +109,7 @@ func TestGoldenNestedFaults(t *testing.T) {
 		{"a table beyond what stage 2 translates", cd4K, 0, false, words{structsAt + 0x20000: 0x80_0000_0003}, 0, smmuv3.Event{0x42_00000010, evRead | evS2 | evTT, iova, 0x80_0000_0000}},
 		{"a table beyond IPS is a fault of stage 1", cd4K &^ (7 << 32), 0, false, words{structsAt + 0x20000: 0x80_0000_0003}, 0, smmuv3.Event{0x42_00000011, evRead | evIN, iova}},
 		{"stage 1 has no mapping", cd4K, 0, false, words{structsAt + 0x40028: 0}, 0, smmuv3.Event{0x42_00000010, evRead | evIN, iova}},
-		{"stage 1 gives no permission", cd4K, 0, false, words{structsAt + 0x40028: leaf &^ (1 << 6)}, 0, smmuv3.Event{0x42_00000013, evRead | evIN, iova}},
+		{"stage 1 denies permission", cd4K, 0, false, words{structsAt + 0x40028: leaf &^ (1 << 6)}, 0, smmuv3.Event{0x42_00000013, evRead | evIN, iova}},
 		{"stage 1's Access flag", cd4K, 0, false, words{structsAt + 0x40028: leaf &^ (1 << 10)}, 0, smmuv3.Event{0x42_00000012, evRead | evIN, iova}},
 		{"stage 1's fault comes before the page's of stage 2", cd4K, 0, false, words{structsAt + 0x40028: leaf &^ (1 << 6), s2At + 8: 0}, 0, smmuv3.Event{0x42_00000013, evRead | evIN, iova}},
 		{"the page is not mapped", cd4K, 0, false, words{s2At + 8: 0}, 0, smmuv3.Event{0x42_00000010, evRead | evS2 | evIN, iova, 0x5000_5000}},
@@ -154,13 +154,13 @@ func TestGoldenNestedFaults(t *testing.T) {
 			_, err = word(r.ep, iova)
 			require.ErrorIs(t, err, soft.ErrFault)
 			suppressed := c.want[1]&evS2 != 0 && c.want.Type() != smmuv3.FWalkEABT
-			assert.Equal(t, suppressed, len(r.taken()) == 0, "S2R = 0 is for faults of stage 2 alone")
+			assert.Equal(t, suppressed, len(r.taken()) == 0, "S2R = 0 applies to faults of stage 2 only")
 		})
 	}
 }
 
 // A of the CD does not apply to faults of stage 2 (§5.5).
-func TestStage2AbortsWhateverTheCDSays(t *testing.T) {
+func TestStage2FaultAbortsWhateverTheCDSays(t *testing.T) {
 	r := newNestedRig(t, soft.Config{})
 	r.map4K(cd4K&^(1<<46), 0x5000_0000|pageRW) // A = 0
 	r.bind(nested(0))
@@ -188,7 +188,7 @@ func TestNestedStage1Bypass(t *testing.T) {
 	assert.Equal(t, []smmuv3.Event{{0x42_00000010, evRead | evS2 | evIN, 0x8000_0000, 0x8000_0000}}, r.taken())
 	_, err = word(r.ep, 1<<48)
 	require.ErrorIs(t, err, soft.ErrFault)
-	assert.Equal(t, []smmuv3.Event{{0x42_00000011, evRead | evIN, 1 << 48}}, r.taken(), "stage 1's, as it lets it by (§3.4)")
+	assert.Equal(t, []smmuv3.Event{{0x42_00000011, evRead | evIN, 1 << 48}}, r.taken(), "a fault of stage 1, which it bypasses (§3.4)")
 }
 
 // An L1CD is found through stage 2, and so is the CD that it points to.
@@ -225,7 +225,7 @@ func TestNestedPermissions(t *testing.T) {
 		s1, s2 uint64
 		want   string // letters of accesses, in their order
 	}{
-		{"both allow all data", pageRW, 0x7ff, "RWrwx"},
+		{"both permit data accesses", pageRW, 0x7ff, "RWrwx"},
 		{"stage 2 is read-only", pageRW, 0x77f, "Rrx"},
 		{"stage 2 is write-only", pageRW, 0x7bf, "Wwx"},
 		{"stage 1 is read-only", pageRW | 1<<7, 0x7ff, "RXrx"},
@@ -283,7 +283,7 @@ func TestInvalidationByVMID(t *testing.T) {
 		{"TLBI_S2_IPA of a range", smmuv3.Command{0x2a | vmid1 | 31<<12, 0x6_0000 | 1<<10}, []string{s2}, false},
 		{"TLBI_S12_VMALL", smmuv3.Command{0x28 | vmid1}, []string{s1, s2, both}, false},
 		{"TLBI_NSNH_ALL", smmuv3.Command{0x30}, []string{s1, s2, both}, true},
-		{"TLBI_NH_ALL of a VMID that nobody has", smmuv3.Command{0x10 | 0xffff<<32}, nil, false},
+		{"TLBI_NH_ALL of an unused VMID", smmuv3.Command{0x10 | 0xffff<<32}, nil, false},
 		{"TLBI_S12_VMALL of VMID 0", smmuv3.Command{0x28}, nil, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -328,7 +328,7 @@ func TestInvalidationByVMID(t *testing.T) {
 			}
 			move(0x6000_1000)
 			for _, s := range streams {
-				require.EqualValues(t, 1, s.read(), "%s is held", s.kind)
+				require.EqualValues(t, 1, s.read(), "%s is held by the TLB", s.kind)
 			}
 			r.invalidate(c.cmd)
 			for _, s := range streams {
@@ -344,7 +344,7 @@ func TestInvalidationByVMID(t *testing.T) {
 }
 
 // All streams of a VMID share a domain of the TLB, which lives as long as they do.
-func TestStreamsOfOneVMIDShareItsTLB(t *testing.T) {
+func TestStreamsOfOneVMIDShareTranslations(t *testing.T) {
 	r := newNestedRig(t, soft.Config{})
 	g := stage2(bridge.TranslateS2, s2DW2|7, s2At)
 	r.mem.SetWords(structsAt, 1)
@@ -360,7 +360,7 @@ func TestStreamsOfOneVMIDShareItsTLB(t *testing.T) {
 	require.NoError(t, st.Bind(g))
 	got, err := word(other, 0)
 	require.NoError(t, err)
-	assert.EqualValues(t, 1, got, "what one has found, the other has")
+	assert.EqualValues(t, 1, got, "both use the same translation")
 
 	// A domain that has no stream is freed. One of the same VMID later holds nothing of it.
 	require.NoError(t, st.Close())
@@ -398,7 +398,7 @@ func TestInvalidationOfAFracturedBlock(t *testing.T) {
 				r.guest.SetWords(0x30000, 0x4000_0000|blockRW)
 				got, err = word(r.ep, 0x9_0678)
 				require.NoError(t, err)
-				require.EqualValues(t, 1, got, "it is held")
+				require.EqualValues(t, 1, got, "held by the TLB")
 				r.invalidate(c.cmd)
 				got, err = word(r.ep, 0x9_0678)
 				require.NoError(t, err)

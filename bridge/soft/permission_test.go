@@ -102,7 +102,7 @@ func TestDirectPermissions(t *testing.T) {
 			r.map4K(cd4K|c.cd, 0x5000_0c03|c.leaf)
 			r.bind(oneCD)
 			assert.Equal(t, c.want, permitted(t, r, 0x10, smmuv3.FPermission))
-			assert.Equal(t, c.want, permitted(t, r, 0x10, smmuv3.FPermission), "once the TLB has it")
+			assert.Equal(t, c.want, permitted(t, r, 0x10, smmuv3.FPermission), "from the TLB")
 		})
 	}
 }
@@ -210,7 +210,7 @@ func TestHardwareUpdate(t *testing.T) {
 		{"HA: the first access sets AF", ha, pg, pg | af, false, 0},
 		{"without HA: F_ACCESS", 0, pg, pg, false, smmuv3.FAccess},
 		{"AFFD: AF counts as 1", 1 << 35, pg, pg, false, 0},
-		{"HD without HA is neither", hd, pg, pg, false, smmuv3.FAccess},
+		{"HD without HA has no effect", hd, pg, pg, false, smmuv3.FAccess},
 		{"HA alone leaves DBM to software", ha, pg | af | ro | dbm, pg | af | ro | dbm, true, smmuv3.FPermission},
 		{"HD: a write makes writable-clean dirty", ha | hd, pg | af | ro | dbm, pg | af | dbm, true, 0},
 		{"HD: a write sets AF, too", ha | hd, pg | ro | dbm, pg | af | dbm, true, 0},
@@ -243,7 +243,7 @@ func TestHardwareUpdate(t *testing.T) {
 }
 
 // The first write marks a clean page dirty, though a read has brought it into the TLB.
-func TestAWriteAfterAReadMarksThePageDirty(t *testing.T) {
+func TestWriteAfterReadMarksThePageDirty(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	at := r.map4K(cd4K|1<<43|1<<42, 0x5000_0843|1<<7|1<<51)
 	r.bind(oneCD)
@@ -257,7 +257,7 @@ func TestAWriteAfterAReadMarksThePageDirty(t *testing.T) {
 }
 
 // WXN treats writable-clean as writable (DDI 0487, D8.5.2.2).
-func TestWXNCountsCleanPagesAsWritable(t *testing.T) {
+func TestWXNTreatsCleanPagesAsWritable(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.map4K(cd4K|1<<43|1<<42|wxn, 0x5000_0c43|1<<7|1<<51)
 	r.bind(oneCD)
@@ -293,7 +293,7 @@ func TestAccessFlagsOfTables(t *testing.T) {
 		{"HAFT", ha, haft, 3, 0x5000_0843, false, [4]bool{true, true, true, true}},
 		{"without HAFT", ha, 0, 3, 0x5000_0843, false, [4]bool{false, false, false, true}},
 		{"HAFT on HTTU 10: RES0", ha, haft, 2, 0x5000_0843, false, [4]bool{false, false, false, true}},
-		{"a walk that ends in a fault has been on its way", ha, haft, 3, 0, true, [4]bool{true, true, true, false}},
+		{"a walk that faults has set the flags of tables", ha, haft, 3, 0, true, [4]bool{true, true, true, false}},
 		{"no permission", ha, haft, 3, 0x5000_0803, true, [4]bool{true, true, true, false}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -320,7 +320,7 @@ func TestAccessFlagsOfTables(t *testing.T) {
 		assert.Equal(t, []smmuv3.Event{{0x42_0000000b, 1<<35 | 1<<40, 0x10, 0x20000}}, r.taken())
 		assert.Equal(t, [4]bool{true, false, false, false}, flags(r))
 	})
-	t.Run("a table that is replaced meanwhile is read again", func(t *testing.T) {
+	t.Run("a table replaced during the update is read again", func(t *testing.T) {
 		mem := &replacing{Fake: new(guestmem.Fake)}
 		r := newRig(t, soft.Config{Memory: mem, IDs: all})
 		r.mem = mem.Fake
@@ -364,7 +364,7 @@ func (m *racing) CompareAndSwap(guestmem.GPA, uint64, uint64) (bool, error) {
 	return false, nil
 }
 
-func TestUpdatesThatNeverSucceedEnd(t *testing.T) {
+func TestWalkEndsIfUpdatesNeverSucceed(t *testing.T) {
 	mem := &racing{Fake: new(guestmem.Fake)}
 	r := newRig(t, soft.Config{Memory: mem})
 	r.mem = mem.Fake
@@ -376,7 +376,7 @@ func TestUpdatesThatNeverSucceedEnd(t *testing.T) {
 	assert.Equal(t, []smmuv3.Event{{0x42_0000000b, 1<<35 | 1<<40, 0x10, 0x40000}}, r.taken())
 }
 
-func TestAnUpdateThatAborts(t *testing.T) {
+func TestUpdateThatAbortsIsF_WALK_EABT(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	at := r.map4K(cd4K|1<<43, 0x5000_0843)
 	r.mem.FailWrites(guestmem.Range{GPA: at, Len: 8}, nil)
@@ -387,7 +387,7 @@ func TestAnUpdateThatAborts(t *testing.T) {
 }
 
 // §5.4: fields of features that the SMMU does not have are RES0 or IGNORED.
-func TestFieldsOfFeaturesThatAreNotThere(t *testing.T) {
+func TestFieldsOfMissingFeaturesAreIgnored(t *testing.T) {
 	for _, c := range []struct {
 		name          string
 		feature       smmuv3.IDField
@@ -419,7 +419,7 @@ func TestFieldsOfFeaturesThatAreNotThere(t *testing.T) {
 }
 
 // §5.4, HA and HD: HD alone behaves as neither.
-func TestHDWithoutHA(t *testing.T) {
+func TestHDWithoutHAHasNoEffect(t *testing.T) {
 	const clean = 1<<51 | 0x5000_0cc3 // DBM, read-only
 	r := newRig(t, soft.Config{})
 	leaf := r.map4K(cd4K|1<<42, clean)

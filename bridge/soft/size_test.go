@@ -71,7 +71,7 @@ func TestHeldTranslationsAreSmall(t *testing.T) {
 					held++
 				}
 			}
-			assert.Greater(t, held, entries*9/10, "but for what meets in one of the sets, which are small")
+			assert.Greater(t, held, entries*9/10, "sets are small, so some entries are evicted")
 		})
 	}
 }

@@ -84,9 +84,9 @@ func TestGoldenWalksOfStage2(t *testing.T) {
 			0xf_8123_4567_8ab8, 0x6_abcd_ef98_7ab8},
 		{"S2ENDI: descriptors are big-endian", soft.Stage2IDs(), 0x041d_00e7_0000_0000, 0x40000,
 			words{0x40018: 0xff07_0050_0000_0000}, 0x3ab8, 0x5000_0ab8},
-		{"bits that are for software or ignored", soft.Stage2IDs(), 0x040d_00e7_0000_0000, 0x40000,
+		{"bits for software, and ignored bits", soft.Stage2IDs(), 0x040d_00e7_0000_0000, 0x40000,
 			words{0x40018: 0xf798_0000_5000_07ff}, 0x3ab8, 0x5000_0ab8},
-		{"S2PS beyond the output address size behaves as that", soft.Stage2IDs(), 0x040f_00e7_0000_0000, 0x40000,
+		{"S2PS beyond OAS behaves as OAS", soft.Stage2IDs(), 0x040f_00e7_0000_0000, 0x40000,
 			words{0x40018: 0xffff_5000_07ff}, 0x3ab8, 0xffff_5000_0ab8},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -137,7 +137,7 @@ func TestGoldenFaultsOfStage2(t *testing.T) {
 		want []smmuv3.Event
 	}{
 		{"beyond S2T0SZ", dw2, nil, 0, 0x80_0000_0000, []smmuv3.Event{{0x42_00000010, evRead | evS2 | evIN, 0x80_0000_0000, 0x80_0000_0000}}},
-		{"beyond what may go into stage 2 is a fault of stage 1", dw2, nil, 0, 1 << 48, []smmuv3.Event{{0x42_00000011, evRead | evIN, 1 << 48}}},
+		{"an address beyond the IPA size is a fault of stage 1", dw2, nil, 0, 1 << 48, []smmuv3.Event{{0x42_00000011, evRead | evIN, 1 << 48}}},
 		{"invalid at level 1", dw2, words{0x20fe0: 0x30002}, 0, iova, []smmuv3.Event{{0x42_00000010, evRead | evS2 | evIN, iova, ipa}}},
 		{"invalid at level 3", dw2, words{0x40a28: page &^ 2}, 0, iova, []smmuv3.Event{{0x42_00000010, evRead | evS2 | evIN, iova, ipa}}},
 		{"a table beyond S2PS", ps36, words{0x20fe0: 0x10_0003_0003}, 0, iova, []smmuv3.Event{{0x42_00000011, evRead | evS2 | evIN, iova, ipa}}},
@@ -150,8 +150,8 @@ func TestGoldenFaultsOfStage2(t *testing.T) {
 		{"no memory at level 3", dw2, nil, 0x40a28, iova, []smmuv3.Event{{0x42_0000000b, evRead | evS2 | evIN, iova, 0x40a28}}},
 
 		{"S2R = 0: no record", dw2 &^ (1 << 58), words{0x40a28: 0}, 0, iova, nil},
-		{"S2R = 0 is not for external aborts", dw2 &^ (1 << 58), nil, 0x40a28, iova, []smmuv3.Event{{0x42_0000000b, evRead | evS2 | evIN, iova, 0x40a28}}},
-		{"S2R = 0 is not for stage 1", dw2 &^ (1 << 58), nil, 0, 1 << 48, []smmuv3.Event{{0x42_00000011, evRead | evIN, 1 << 48}}},
+		{"S2R = 0 does not apply to external aborts", dw2 &^ (1 << 58), nil, 0x40a28, iova, []smmuv3.Event{{0x42_0000000b, evRead | evS2 | evIN, iova, 0x40a28}}},
+		{"S2R = 0 does not apply to stage 1", dw2 &^ (1 << 58), nil, 0, 1 << 48, []smmuv3.Event{{0x42_00000011, evRead | evIN, 1 << 48}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, soft.Config{IDs: soft.Stage2IDs()})
@@ -254,7 +254,7 @@ func TestFlagsOfStage2(t *testing.T) {
 			assert.Equal(t, []uint64{c.afterTable}, r.mem.Words(0x30000, 1))
 		})
 	}
-	t.Run("a page found clean by a read is walked again by a write", func(t *testing.T) {
+	t.Run("a write walks again after a read of a clean page", func(t *testing.T) {
 		r := newRig(t, soft.Config{IDs: soft.Stage2IDs()})
 		r.mem.SetWords(0x40000, 0x0008_0000_5000_077f)
 		r.bind(stage2(bridge.TranslateS2, 0x040d_00e7_0000_0000, 0x40000))
@@ -283,7 +283,7 @@ func TestFlagsOfStage2(t *testing.T) {
 		require.ErrorIs(t, err, soft.ErrFault)
 		assert.Equal(t, []smmuv3.Event{{0x42_0000000b, evRead | evS2 | evIN, 0, 0x40000}}, r.taken())
 	})
-	t.Run("a page that is replaced meanwhile is read again", func(t *testing.T) {
+	t.Run("a page replaced during the update is read again", func(t *testing.T) {
 		mem := &replacing{Fake: new(guestmem.Fake), at: 0x40000, by: 0x6000_03ff}
 		r := withHA(soft.Stage2IDs(), mem, mem.Fake)
 		r.mem.SetWords(0x6000_0000, 0x2e3)
@@ -292,7 +292,7 @@ func TestFlagsOfStage2(t *testing.T) {
 		assert.EqualValues(t, 0x2e3, got)
 		assert.Equal(t, []uint64{0x6000_07ff}, r.mem.Words(0x40000, 1))
 	})
-	t.Run("updates that never succeed end", func(t *testing.T) {
+	t.Run("a walk ends if updates never succeed", func(t *testing.T) {
 		mem := &racing{Fake: new(guestmem.Fake)}
 		r := withHA(soft.Stage2IDs(), mem, mem.Fake)
 		_, err := word(r.ep, 0)

@@ -76,7 +76,7 @@ func (r *rig) resume(stag uint16, how bridge.Resumption) {
 
 // §3.12.2, §4.7.1: a transaction that faults where CD.S is 1 waits, is reported, and ends as RESUME
 // says.
-func TestStalledUntilResumed_3_12_2(t *testing.T) {
+func TestTransactionStallsUntilResumed_3_12_2(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		term uint32 // TERM_MODEL
@@ -101,7 +101,7 @@ func TestStalledUntilResumed_3_12_2(t *testing.T) {
 				r.guest.SetWords(0x40008, 0x5000_0000|pageRW)
 				r.guest.SetWords(0x5000_0008, 0xfeed)
 				synctest.Wait()
-				assert.False(t, d.over, "only the guest's word counts")
+				assert.False(t, d.over, "only the guest resumes it")
 
 				r.resume(0, c.how)
 				require.True(t, d.over)
@@ -114,7 +114,7 @@ func TestStalledUntilResumed_3_12_2(t *testing.T) {
 }
 
 // §3.12.2: a retried transaction is a new one, and may fault again.
-func TestRetriedIsANewTransaction_3_12_2(t *testing.T) {
+func TestRetriedTransactionIsNew_3_12_2(t *testing.T) {
 	onStalls(t, stalling(4), func(t *testing.T, r *rig, _ func(error)) {
 		d := r.read(0x1008)
 		for range 3 {
@@ -135,7 +135,7 @@ func TestRetriedIsANewTransaction_3_12_2(t *testing.T) {
 }
 
 // A part of a DMA stalls. The data before it has moved, and the data after it follows.
-func TestAStallInTheMiddleOfADMA(t *testing.T) {
+func TestStallInTheMiddleOfADMA(t *testing.T) {
 	onStalls(t, stalling(1), func(t *testing.T, r *rig, _ func(error)) {
 		r.guest.SetWords(0x40000, 0x5000_1000|pageRW)
 		r.guest.SetWords(0x5000_1ff8, 0x11)
@@ -151,7 +151,7 @@ func TestAStallInTheMiddleOfADMA(t *testing.T) {
 
 // Only faults of translations stall (§3.12), and only if the device can wait. Others terminate with
 // an abort and are reported, whatever A and R are (§3.12, the first countermeasure).
-func TestWhatDoesNotStall_3_12(t *testing.T) {
+func TestFaultsThatDoNotStall_3_12(t *testing.T) {
 	const fault = 0x10 // F_TRANSLATION
 	forbid := oneCD
 	forbid.S1STALLD = true
@@ -191,7 +191,7 @@ func TestWhatDoesNotStall_3_12(t *testing.T) {
 
 // §6.3.6, STALL_MAX: a transaction beyond it terminates, and is reported as not stalled. STAGs are
 // distinct, and used again once they have been answered.
-func TestBounded_6_3_6(t *testing.T) {
+func TestSTALL_MAX_6_3_6(t *testing.T) {
 	onStalls(t, stalling(3), func(t *testing.T, r *rig, _ func(error)) {
 		stags := map[uint16]*dma{}
 		hold := func() {
@@ -229,7 +229,7 @@ func TestBounded_6_3_6(t *testing.T) {
 }
 
 // §4.7.1: a STAG counts only with its StreamID, and once.
-func TestResumeOfNothing_4_7_1(t *testing.T) {
+func TestResumeOfAnUnknownSTAG_4_7_1(t *testing.T) {
 	onStalls(t, stalling(2), func(t *testing.T, r *rig, _ func(error)) {
 		other := soft.NewEndpoint()
 		other.AllowStalls(t.Context())
@@ -254,7 +254,7 @@ func TestResumeOfNothing_4_7_1(t *testing.T) {
 }
 
 // Each of these ends the wait of a stalled transaction.
-func TestNothingStallsForEver(t *testing.T) {
+func TestStallsEnd(t *testing.T) {
 	for name, end := range map[string]func(r *rig, give func(error)){
 		"CMD_STALL_TERM": func(r *rig, _ func(error)) { assert.NoError(r.t, r.host.TerminateStalled(sid)) },
 		"Stream.Close":   func(r *rig, _ func(error)) { assert.NoError(r.t, r.stream.Close()) },
@@ -283,7 +283,7 @@ func TestNothingStallsForEver(t *testing.T) {
 
 // A device that stops waiting says why. Its STAG stays reserved until the guest answers it
 // (§3.12.2). The device does not stall again until it has a new context.
-func TestADeviceThatGivesUp(t *testing.T) {
+func TestDeviceStopsWaiting(t *testing.T) {
 	onStalls(t, stalling(2), func(t *testing.T, r *rig, give func(error)) {
 		reset := errors.New("the device was reset")
 		d := r.read(0x1008)
@@ -298,7 +298,7 @@ func TestADeviceThatGivesUp(t *testing.T) {
 		r.ep.AllowStalls(t.Context())
 		require.False(t, r.read(0x1008).over)
 		require.EqualValues(t, 1, r.taken()[0].STAG())
-		require.True(t, r.read(0x1008).over, "none is free")
+		require.True(t, r.read(0x1008).over, "no STAG is free")
 		r.resume(0, bridge.Retry)
 		r.taken()
 		require.False(t, r.read(0x1008).over)
@@ -308,7 +308,7 @@ func TestADeviceThatGivesUp(t *testing.T) {
 }
 
 // §4.3.8, §4.7.3: invalidations neither wait for stalled transactions nor change them.
-func TestWithdrawalsDoNotWaitForStalls_4_3_8(t *testing.T) {
+func TestInvalidationsDoNotWaitForStalls_4_3_8(t *testing.T) {
 	for _, how := range []string{"read", "map"} {
 		t.Run(how, func(t *testing.T) {
 			onStalls(t, stalling(1), func(t *testing.T, r *rig, _ func(error)) {
@@ -320,7 +320,7 @@ func TestWithdrawalsDoNotWaitForStalls_4_3_8(t *testing.T) {
 					}
 					m, err := r.ep.Map(0, 8192, false, nil)
 					assert.NoError(t, err)
-					assert.Equal(t, byte(0x77), m.Segments[0][0], "all is translated anew")
+					assert.Equal(t, byte(0x77), m.Segments[0][0], "all of it is translated again")
 					m.Release()
 				})
 				require.Equal(t, []smmuv3.Event{stalledAt(0x1000, 0)}, r.taken())
@@ -328,7 +328,7 @@ func TestWithdrawalsDoNotWaitForStalls_4_3_8(t *testing.T) {
 				r.invalidate(smmuv3.Command{0x10}, smmuv3.Command{0x42_00000005})
 				r.bind(bridge.GuestStage{Disposition: bridge.Bypass})
 				r.bind(oneCD)
-				assert.Equal(t, began, time.Now(), "in a bubble to wait takes time")
+				assert.Equal(t, began, time.Now(), "waiting takes time in the bubble")
 				require.False(t, stalled.Load())
 
 				r.guest.SetWords(0x40000, 0x5000_1000|pageRW, 0x5000_2000|pageRW)
@@ -429,7 +429,7 @@ func TestStage2Stalls_5_5(t *testing.T) {
 
 // Endpoints stall while the guest answers, invalidates and terminates at random. A STAG belongs to
 // one transaction until it has been answered, and in the end every transaction has ended.
-func TestStallsAtOnce(t *testing.T) {
+func TestConcurrentStalls(t *testing.T) {
 	const most, rounds = 8, 300
 	m := newRAM(t)
 	host, err := soft.New(soft.Config{Memory: m, IDs: stalling(most)})

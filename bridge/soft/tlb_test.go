@@ -14,7 +14,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-func TestSizesOfTheTLB(t *testing.T) {
+func TestTLBSize(t *testing.T) {
 	assert.EqualValues(t, 128, unsafe.Sizeof(tlbSet{}), "two cache lines a set")
 	for _, entries := range []int{1, 8, 9, 4096, 4097, MaxTLBEntries} {
 		held := len(newTLB(entries).sets) * ways
@@ -79,7 +79,7 @@ func TestEntriesAreOfOneAddressSpace(t *testing.T) {
 	}
 }
 
-func TestASetThatIsBeingWrittenIsAMiss(t *testing.T) {
+func TestLookupOfALockedSetMisses(t *testing.T) {
 	tl := newDomain(newTLB(8), 0, ofStage1)
 	var clock atomic.Uint64
 	s := space{asid: 1}
@@ -127,7 +127,7 @@ func TestTranslationsAreHeldAfterAnInvalidation(t *testing.T) {
 
 // A walk that any invalidation overtook inserts nothing, whatever was invalidated: it may have been
 // this entry, and be complete.
-func TestAWalkThatWasOvertakenIsNotInserted(t *testing.T) {
+func TestInsertDropsAnOvertakenWalk(t *testing.T) {
 	tl := newDomain(newTLB(8), 0, ofStage1)
 	var clock atomic.Uint64
 	s := space{asid: 1}
@@ -160,7 +160,7 @@ func TestClearWaitsForTheWriterOfASet(t *testing.T) {
 	}
 	select {
 	case <-over:
-		t.Fatal("it has not waited")
+		t.Fatal("clear did not wait")
 	default:
 	}
 	set.ways[0].key.Store(key)
@@ -172,7 +172,7 @@ func TestClearWaitsForTheWriterOfASet(t *testing.T) {
 
 // The counts of regions are those of the ways in use, whatever was inserted, replaced and cleared.
 // With a count too low, an invalidation would skip an entry.
-func TestHeldCountsTheWaysInUse(t *testing.T) {
+func TestRegionsCountTheWaysInUse(t *testing.T) {
 	tl := newDomain(newTLB(64), 0, ofStage1)
 	var clock atomic.Uint64
 	dice := rand.New(rand.NewPCG(1, 2))
@@ -212,7 +212,7 @@ func TestHeldCountsTheWaysInUse(t *testing.T) {
 
 // §4.4.2.4: a range invalidates each of its pages and no other, wherever it begins and ends in its
 // regions.
-func TestRangesEndWhereTheyEnd(t *testing.T) {
+func TestClearPagesClearsItsRangeOnly(t *testing.T) {
 	const pages = 4 << logRegion
 	for _, r := range [][2]uint64{{0, 0}, {31, 31}, {31, 32}, {1, 31}, {0, 31}, {32, 63}, {5, 70}, {40, 127}, {127, 127}} {
 		tl := newDomain(newTLB(1024), 0, ofStage1)
@@ -232,7 +232,7 @@ func TestRangesEndWhereTheyEnd(t *testing.T) {
 }
 
 // A range continues after a region that holds nothing.
-func TestARangeGoesOnPastARegionThatHoldsNothing(t *testing.T) {
+func TestRangeContinuesPastAnEmptyRegion(t *testing.T) {
 	const page = 5<<logRegion + 3
 	for _, global := range []bool{false, true} {
 		tl := newDomain(newTLB(1024), 0, ofStage1)

@@ -129,7 +129,7 @@ func TestGoldenWalks(t *testing.T) {
 			[3]uint64{0x0001_6206_c000_006f, 0x30030},
 			words{0x30008: 0x5001_0c43},
 			0x1_bab8, 0x5001_bab8},
-		{"and one that is larger to its size", ids52(),
+		{"a larger first table is aligned to its size", ids52(),
 			[3]uint64{0x0001_6206_c000_0056, 0x2ffc0},
 			words{0x2ffc8: 0x30003, 0x31a28: 0x5001_0c43},
 			0x3ff_2345_6ab8, 0x5001_6ab8},
@@ -161,7 +161,7 @@ func TestGoldenWalks(t *testing.T) {
 			[3]uint64{0x0001_6206_c000_0091, 0x20000, 1 << 58},
 			words{0x23890: 0x0002_ab70_0000_0d41},
 			0x7123_4567_8ab8, 0x6_ab73_4567_8ab8},
-		{"the small granules have 48 bits with DS = 0, whatever IPS", idsDS(),
+		{"small granules have 48 bits with DS = 0, whatever IPS is", idsDS(),
 			[3]uint64{0x0001_6206_c000_0030, 0x40080},
 			words{0x400d8: 0x0003_0000_5000_0f43},
 			0xbab8, 0x5000_0ab8},
@@ -189,15 +189,15 @@ func TestGoldenWalks(t *testing.T) {
 			[3]uint64{0x0001_6205_c000_0030, 0x40080},
 			words{0x400d8: 0x0010_0000_5000_0c43},
 			0xbab8, 0x5000_0ab8},
-		{"bits of a leaf that are for software or ignored", smmuv3.IDRegs{},
+		{"leaf bits for software, and ignored bits", smmuv3.IDRegs{},
 			[3]uint64{0x0001_6205_c000_0030, 0x40080},
 			words{0x400d8: 0xf78f_0000_5000_0f7f},
 			0xbab8, 0x5000_0ab8},
-		{"IPS of 52 bits behaves as the output address size, which is less", smmuv3.IDRegs{},
+		{"IPS above OAS behaves as OAS", smmuv3.IDRegs{},
 			[3]uint64{0x0001_6206_c000_0030, 0x40080},
 			words{0x400d8: 0xffff_5000_0c43},
 			0xbab8, 0xffff_5000_0ab8},
-		{"so does IPS = 7", smmuv3.IDRegs{},
+		{"IPS = 7 behaves as OAS", smmuv3.IDRegs{},
 			[3]uint64{0x0001_6207_c000_0030, 0x40080},
 			words{0x400d8: 0xffff_5000_0c43},
 			0xbab8, 0xffff_5000_0ab8},
@@ -247,13 +247,13 @@ func TestGoldenFaults(t *testing.T) {
 			smmuv3.Event{0x42_00000010, read | in, 0x0100_007f_1234_5ab8}},
 		{"bits [55:48], with TBI", [3]uint64{cd39 | 1<<38, first}, nil, 0, 0x0001_007f_1234_5ab8,
 			smmuv3.Event{0x42_00000010, read | in, 0x0001_007f_1234_5ab8}},
-		{"the upper half, with EPD1: nothing is read, not even at TTB1 = 0", [3]uint64{cd39, first}, words{0: 0x30003}, 0, 0xffff_ffff_ffff_fff8,
+		{"the upper half, with EPD1: nothing is read at TTB1 = 0", [3]uint64{cd39, first}, words{0: 0x30003}, 0, 0xffff_ffff_ffff_fff8,
 			smmuv3.Event{0x42_00000010, read | in, 0xffff_ffff_ffff_fff8}},
-		{"the lower half, with EPD0: nor at TTB0 = 0", [3]uint64{0x0001_6205_8090_4000, 0, 0x10000}, words{0: 0x30003}, 0, iova,
+		{"the lower half, with EPD0: nothing is read at TTB0 = 0", [3]uint64{0x0001_6205_8090_4000, 0, 0x10000}, words{0: 0x30003}, 0, iova,
 			smmuv3.Event{0x42_00000010, read | in, iova}},
-		{"EPD1, though all else of the half would translate", [3]uint64{0x0001_6205_c0d6_0010, 0x10000, 0x50000}, words{0x5ffc8: 0x60003, 0x61a28: 0x5001_0c43}, 0, 0xffff_ffff_2345_6ab8,
+		{"EPD1, although the tables would translate", [3]uint64{0x0001_6205_c0d6_0010, 0x10000, 0x50000}, words{0x5ffc8: 0x60003, 0x61a28: 0x5001_0c43}, 0, 0xffff_ffff_2345_6ab8,
 			smmuv3.Event{0x42_00000010, read | in, 0xffff_ffff_2345_6ab8}},
-		{"EPD0, though all else of the half would translate", [3]uint64{0x0001_6205_8090_4019, first, 0x10000}, nil, 0, iova,
+		{"EPD0, although the tables would translate", [3]uint64{0x0001_6205_8090_4019, first, 0x10000}, nil, 0, iova,
 			smmuv3.Event{0x42_00000010, read | in, iova}},
 		{"an invalid descriptor at level 1", [3]uint64{cd39, first}, words{0x20fe0: 0x30002}, 0, iova,
 			smmuv3.Event{0x42_00000010, read | in, iova}},
@@ -273,7 +273,7 @@ func TestGoldenFaults(t *testing.T) {
 			smmuv3.Event{0x42_00000011, read | in, iova}},
 		{"a page beyond IPS", [3]uint64{cd39&^(7<<32) | 1<<32, first}, words{0x40a28: 0x10_5000_0c43}, 0, iova,
 			smmuv3.Event{0x42_00000011, read | in, iova}},
-		{"an invalid descriptor's address is not looked at", [3]uint64{cd39 &^ (7 << 32), first}, words{0x20fe0: 0xffff_ffff_ffff_fffe}, 0, iova,
+		{"the address of an invalid descriptor is ignored", [3]uint64{cd39 &^ (7 << 32), first}, words{0x20fe0: 0xffff_ffff_ffff_fffe}, 0, iova,
 			smmuv3.Event{0x42_00000010, read | in, iova}},
 		{"bits [51:48] of the 64 KiB granule are beyond 48 bits", [3]uint64{0x0001_6205_c000_006f, 0x30000}, words{0x30008: 0x5001_1c43}, 0, 0x1_bab8,
 			smmuv3.Event{0x42_00000011, read | in, 0x1_bab8}},
@@ -352,7 +352,7 @@ func TestGoldenFaultsWithDS(t *testing.T) {
 }
 
 // A walk of a table that is its own next table ends at the last level (DDI 0487, D8.2.1).
-func TestTablesThatLoopEndTheWalk(t *testing.T) {
+func TestWalkOfLoopingTablesEnds(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.mem.SetWords(cdAt, cd4K, 0x10000)
 	r.mem.SetWords(0x10000, 0x10000|pageRW)
@@ -390,8 +390,8 @@ func TestFaultConfiguration(t *testing.T) {
 			assert.ErrorIs(t, err, c.err)
 			assert.Len(t, events, c.recorded)
 			if c.err == nil {
-				assert.Equal(t, []byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0}, p, "zeros for what could not be read")
-				assert.NoError(t, r.ep.WriteAt(make([]byte, 16), 0x1ff8), "and what comes after goes on")
+				assert.Equal(t, []byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0}, p, "reads zero")
+				assert.NoError(t, r.ep.WriteAt(make([]byte, 16), 0x1ff8), "later accesses succeed")
 				assert.Zero(t, r.mem.Words(0x6000_0000, 1)[0])
 			}
 
@@ -406,7 +406,7 @@ func TestFaultConfiguration(t *testing.T) {
 }
 
 // §7.3.13, §13.1.2: a write is data, whatever its attributes say.
-func TestRecordsOfWritesHaveInD0(t *testing.T) {
+func TestEventOfAWriteHasInD0(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.map4K(cd4K)
 	r.bind(oneCD)

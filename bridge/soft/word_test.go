@@ -55,7 +55,7 @@ func TestWords(t *testing.T) {
 }
 
 // One device publishes an index after an entry, and one reads them in the other order.
-func TestWordsAreInOrder(t *testing.T) {
+func TestWordsAreOrdered(t *testing.T) {
 	const entry, index, rounds = 0x100, 0x802, 5000
 	r, _ := newMappedRig(t, soft.Config{})
 	r.map4K(cd4K, 0x5000_0000|pageRW)
@@ -131,9 +131,9 @@ func TestMSIs(t *testing.T) {
 				}
 				assert.ErrorIs(t, err, guestmem.ErrUnmapped, name)
 			}
-			require.NoError(t, r.ep.Store(0x1040, 4, 7), "memory is memory")
-			require.ErrorIs(t, r.ep.Store(0x3040, 4, 7), guestmem.ErrReadOnly, "so is a ROM")
-			require.ErrorIs(t, r.ep.Store(0x2040, 4, 7), soft.ErrFault, "who may not write may not interrupt")
+			require.NoError(t, r.ep.Store(0x1040, 4, 7), "a write to memory is not an MSI")
+			require.ErrorIs(t, r.ep.Store(0x3040, 4, 7), guestmem.ErrReadOnly, "a write to a ROM is not an MSI")
+			require.ErrorIs(t, r.ep.Store(0x2040, 4, 7), soft.ErrFault, "a write without permission is not an MSI")
 			assert.Empty(t, sent)
 
 			answer = deaf
