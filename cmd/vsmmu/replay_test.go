@@ -49,7 +49,7 @@ func TestReplayForPrograms(t *testing.T) {
 func TestReplayOnRestoredDevices(t *testing.T) {
 	status, out, errs := command("replay", "-restored")
 	assert.Equal(t, 0, status, errs)
-	assert.Contains(t, out, "the device, saved, thrown away and restored at every step, did the same")
+	assert.Contains(t, out, "the device, restored into a new one at every step, behaved the same")
 }
 
 func TestReplayOfFilesThatAreNone(t *testing.T) {
@@ -80,7 +80,7 @@ func TestReplayOfFilesThatAreNone(t *testing.T) {
 	status, out, _ := command("replay", file("cut", replay.Debian[:len(replay.Debian)/2]))
 	assert.Equal(t, 0, status, "what is there is as good as ever")
 	assert.Contains(t, out, "cut off: the file ends")
-	assert.Contains(t, out, "did the same as far as the transcript goes")
+	assert.Contains(t, out, "behaved the same up to the cut")
 }
 
 func TestHelpOfReplayAndDecode(t *testing.T) {

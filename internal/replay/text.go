@@ -13,15 +13,15 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/internal/cli"
 )
 
-// Text writes the summary for people: in lines that are not wider than width, as far as there are
-// words to break at, and in colour if asked to.
+// Text writes the summary for people. Lines are broken between words at width columns; colour adds
+// colours.
 func (s *Summary) Text(w io.Writer, width int, colour bool) error {
 	var b bytes.Buffer
 	p := printer{&b, width, colour}
 	p.head(s)
 	p.ids(s.IDs)
 	p.streams(s.Streams)
-	p.counts("Commands", s.Commands, fmt.Sprintf("in %d register stores and %d loads; %d calls to invalidate", s.Stores, s.Loads, s.Invalidations))
+	p.counts("Commands", s.Commands, fmt.Sprintf("%d register stores, %d register loads, %d invalidate calls of hosts", s.Stores, s.Loads, s.Invalidations))
 	p.counts("Events", s.Events, "")
 	p.counts("Interrupts", s.Interrupts, "")
 	p.faults(s.Faults)
@@ -44,7 +44,7 @@ const (
 	green = "32"
 )
 
-// in is a text in colour. It may be of several lines.
+// in returns a text of one or more lines in colour.
 func (p printer) in(colour, text string) string {
 	text = cli.Printable(text)
 	if !p.colour {
@@ -57,12 +57,10 @@ func (p printer) title(format string, args ...any) {
 	fmt.Fprintf(p, "\n%s\n", p.in(bold, inOneLine(fmt.Sprintf(format, args...))))
 }
 
-// inOneLine is a text that somebody else has written, and who knows who, where there is one line
-// for it.
+// inOneLine returns a text of unknown origin in a form that is safe to print on one line.
 func inOneLine(text string) string { return cli.Printable(strings.ReplaceAll(text, "\n", " ")) }
 
-// table aligns the cells of rows. The last of each, which is as long as it likes, is broken into
-// lines below each other.
+// table aligns the cells of rows. The last cell of a row is broken into lines below each other.
 func (p printer) table(rows [][]string) {
 	const gap = "  "
 	var widths []int
@@ -80,13 +78,13 @@ func (p printer) table(rows [][]string) {
 			line += fmt.Sprintf("%-*s%s", widths[i], cell, gap)
 		}
 		indent := utf8.RuneCountInString(line)
-		last := broken(inOneLine(row[len(row)-1]), p.width-indent)
+		last := wrapped(inOneLine(row[len(row)-1]), p.width-indent)
 		fmt.Fprintf(p, "%s%s\n", line, strings.Join(last, "\n"+strings.Repeat(" ", indent)))
 	}
 }
 
-// broken is a text in lines of whole words, of no more than width where words are not longer.
-func broken(text string, width int) (all []string) {
+// wrapped returns a text in lines of whole words. A line is wider than width only if a word is.
+func wrapped(text string, width int) (all []string) {
 	line := ""
 	for word := range strings.SplitSeq(text, " ") {
 		switch {
@@ -104,25 +102,25 @@ func broken(text string, width int) (all []string) {
 func (p printer) head(s *Summary) {
 	title := s.Title
 	if title == "" {
-		title = "a transcript without a title"
+		title = "untitled transcript"
 	}
 	fmt.Fprintf(p, "%s\n", p.in(bold, inOneLine(title)))
-	fmt.Fprintf(p, "  %.1f s of a guest", s.Seconds)
+	fmt.Fprintf(p, "  %.1f s, %d entries", s.Seconds, s.Entries)
 	if !s.Recorded.IsZero() {
 		fmt.Fprintf(p, ", recorded on %s", s.Recorded.Format("2006-01-02"))
 	}
-	fmt.Fprintf(p, ", in %d entries\n", s.Entries)
+	fmt.Fprintln(p)
 	if s.Cut != "" {
 		fmt.Fprintf(p, "  %s\n", p.in(red, inOneLine("cut off: "+s.Cut)))
 	}
 }
 
 func (p printer) ids(all []ID) {
-	// A transcript need not say what they were derived from.
+	// A transcript may lack what the registers were derived from.
 	derived := slices.ContainsFunc(all, func(f ID) bool { return f.Reason != "" })
-	title, meaning := "ID registers: what the guest is shown", "meaning"
+	title, meaning := "ID registers that the guest reads", "meaning"
 	if derived {
-		title, meaning = "ID registers: what the host has, what the guest is shown, and why", "meaning, and why"
+		title, meaning = "ID registers of the host, and those that the guest reads", "meaning and reason"
 	}
 	p.title("%s", title)
 	row := func(register, field, host, guest, why string) []string {
@@ -143,11 +141,11 @@ func (p printer) ids(all []ID) {
 	}
 	p.table(rows)
 	if hidden > 0 {
-		fmt.Fprintf(p, "  %s\n", p.in(dim, fmt.Sprintf("and %d fields that are 0 (-json has them)", hidden)))
+		fmt.Fprintf(p, "  %s\n", p.in(dim, fmt.Sprintf("and %d fields that are 0 (listed with -json)", hidden)))
 	}
 }
 
-// maxBinds is how many stages of a stream are listed.
+// maxBinds bounds the binds of a stream that are listed.
 const maxBinds = 16
 
 func (p printer) streams(all []Stream) {
@@ -187,7 +185,7 @@ func size(n uint64) string {
 	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
 }
 
-// counts lists counters, the largest first.
+// counts lists counters in descending order.
 func (p printer) counts(title string, m map[string]uint64, more string) {
 	p.title("%s", title)
 	names := slices.SortedFunc(maps.Keys(m), func(a, b string) int {
@@ -209,12 +207,12 @@ func (p printer) faults(all []Fault) {
 	if len(all) == 0 {
 		return
 	}
-	p.title("Faults that the guest was told of")
+	p.title("Events reported to the guest")
 	var rows [][]string
 	for _, f := range all {
 		text := f.Text + "; " + f.Fate
 		if f.Stage != "" {
-			text += ", while: " + f.Stage
+			text += ", stage: " + f.Stage
 		}
 		rows = append(rows, []string{fmt.Sprintf("%.3f s", f.Seconds), text})
 	}
@@ -225,12 +223,12 @@ func (p printer) verdict(s *Summary) {
 	if s.OK {
 		how, far := "", ""
 		if s.Restored {
-			how = ", saved, thrown away and restored at every step,"
+			how = ", restored into a new one at every step,"
 		}
 		if s.Cut != "" {
-			far = " as far as the transcript goes"
+			far = " up to the cut"
 		}
-		verdict := fmt.Sprintf("OK: replayed in %.0f ms, and the device%s did the same%s", 1000*s.ReplaySeconds, how, far)
+		verdict := fmt.Sprintf("OK: replayed in %.0f ms; the device%s behaved the same%s", 1000*s.ReplaySeconds, how, far)
 		fmt.Fprintf(p, "\n%s\n", p.in(green, verdict))
 		return
 	}
