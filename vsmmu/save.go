@@ -14,7 +14,7 @@ import (
 // Save returns all that the guest can observe of the device or has been promised by
 // it: to be restored, with the guest's memory as it is now, into a device made of the
 // same ID registers. It takes at most 2 KiB, and 128 bytes for each stream; see
-// docs/state.md.
+// docs/save-format.md.
 //
 // It waits for what is under way, and carries out what the guest has asked for up to
 // the call: of that, all the commands of a full queue. The device goes on afterwards.

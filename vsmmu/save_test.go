@@ -109,7 +109,7 @@ func (p *pair) migrate(t *rapid.T) {
 	}
 }
 
-// TestStateLayout pins the encoding, see docs/state.md.
+// TestStateLayout pins the encoding, see docs/save-format.md.
 func TestStateLayout(t *testing.T) {
 	r := newStallRig(t, withStalls)
 	r.ste(3, 0xb|cdAt|5<<59, 0xfd)

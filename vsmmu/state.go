@@ -13,7 +13,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
 )
 
-// The encoding of a device's state, see docs/state.md. All is little-endian: a
+// The encoding of a device's state, see docs/save-format.md. All is little-endian: a
 // header, the device, the stalled transactions, the streams, and a CRC-32 over all
 // before it.
 const (

@@ -105,7 +105,7 @@ func TestAdd_and_Close_do_not_delay_Invalidate(t *testing.T) {
 	k.during = func(string) {}
 }
 
-// The objects of each state of the mailing-list thread: see docs/states.md.
+// The objects of each state of the mailing-list thread: see docs/stream-states.md.
 func TestObjects_of_each_state(t *testing.T) {
 	k := newFake(t)
 	h, err := open(Config{}, k)
