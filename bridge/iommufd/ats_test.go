@@ -137,7 +137,7 @@ func TestInvalidate_splits_long_batches_by_kind(t *testing.T) {
 }
 
 // A batch that fails is an error as a whole, wherever it fails: later requests are not sent, and
-// the next batch starts anew.
+// the next batch is not affected.
 func TestInvalidate_fails_at_every_request_with_every_errno(t *testing.T) {
 	for _, flags := range []uint32{0, uapi.HWInfoErrataRepeatTLBICFGI} {
 		for _, batch := range []string{"T", "A", "TA", "AT", "TATB", "ABTTAC"} {
@@ -235,7 +235,7 @@ func TestInvalidate_drops_ATC_INV_of_streams_without_ATS(t *testing.T) {
 			assert.Contains(t, requestsOf(k.commands)[0], "B", "the other stream is not affected")
 		})
 	}
-	t.Run("StreamID in use by nobody", func(t *testing.T) {
+	t.Run("StreamID that no stream has", func(t *testing.T) {
 		k := newFake(t)
 		h, _ := atsHost(t, k)
 		k.commands = nil

@@ -34,8 +34,8 @@ func TestEvents_second_claim_is_ErrInUse(t *testing.T) {
 	assert.ErrorIs(t, h.Events(func(smmuv3.Event) {}), bridge.ErrClosed)
 }
 
-// The reader that the first claim's stream started serves the sink of the next claim, and faults
-// that came in between or before are nobody's.
+// The reader that the first claim's stream started delivers to the sink of the next claim. Faults
+// that the kernel reported before the next claim are dropped.
 func TestEvents_next_claim_gets_its_own_faults(t *testing.T) {
 	k := newFake(t)
 	h := openFake(t, k, Config{})

@@ -112,7 +112,7 @@ func (h *Host) Events(sink func(smmuv3.Event)) error {
 	defer h.mu.Unlock()
 	if sink == nil {
 		h.claim.release()
-		h.deliverFaults() // to nobody
+		h.deliverFaults() // without a sink this drops them
 		h.guest = nil
 		h.missed = h.missed || h.nest != nil // the next guest does not inherit translations
 		if h.nest != nil {
@@ -126,7 +126,7 @@ func (h *Host) Events(sink func(smmuv3.Event)) error {
 	if h.claim.taken() {
 		return bridge.ErrInUse
 	}
-	h.deliverFaults()
+	h.deliverFaults() // drops faults of the earlier device
 	h.claim.take(sink)
 	return nil
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// maxBatch limits the commands of one request. Older kernels copy them to one piece of memory, and
-// an allocation of 32 KiB does not fail.
+// maxBatch limits the commands of one request. Older kernels copy them to contiguous memory, and an
+// allocation of 32 KiB does not fail.
 const maxBatch = 2048
 
 // batch holds the commands of the next requests. It belongs to the host so that Invalidate

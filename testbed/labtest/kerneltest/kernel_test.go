@@ -55,7 +55,7 @@ func TestKernelTakesWhatTheHostOffers(t *testing.T) {
 	require.NoError(t, lab.Send(machine.Message{SMMU: &machine.SMMU{IDR: caps.IDs.IDR, IIDR: caps.IDs.IIDR, AIDR: caps.IDs.AIDR}}))
 	st, err := r.host.Attach(sid, r.ends[0])
 	require.NoError(t, err)
-	taken, refused := 0, 0
+	accepted, rejected := 0, 0
 	for max := range uint8(32) {
 		for _, f := range []smmuv3.S1Fmt{smmuv3.S1FmtLinear, smmuv3.S1Fmt4K, smmuv3.S1Fmt64K} {
 			for _, dss := range []smmuv3.S1DSS{smmuv3.S1DSSTerminate, smmuv3.S1DSSBypass, smmuv3.S1DSSSubstream0} {
@@ -64,15 +64,15 @@ func TestKernelTakesWhatTheHostOffers(t *testing.T) {
 				err := st.Bind(g)
 				if has {
 					assert.NoError(t, err, "%v", g)
-					taken++
+					accepted++
 				} else {
 					assert.ErrorIs(t, err, bridge.ErrRejected, "%v", g)
-					refused++
+					rejected++
 				}
 			}
 		}
 	}
-	t.Logf("%d taken, %d refused, such as: %v", taken, refused, st.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1CDMax: 31}))
+	t.Logf("%d accepted, %d rejected, such as: %v", accepted, rejected, st.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1CDMax: 31}))
 }
 
 // translated returns a stream that stage 1 translates for. The host drops TLBIs without one.
@@ -160,7 +160,7 @@ func TestKernelMemoryFollowsSlots(t *testing.T) {
 func TestKernelCDOutsideMemory(t *testing.T) {
 	r := newKernelRig(t)
 	events := make(chan smmuv3.Event, 16)
-	r.host.Events(func(e smmuv3.Event) { events <- e })
+	require.NoError(t, r.host.Events(func(e smmuv3.Event) { events <- e }))
 	st, err := r.host.Attach(sid, r.ends[0])
 	require.NoError(t, err)
 	require.NoError(t, st.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: 0x7000_0000}))
@@ -374,7 +374,7 @@ func TestKernelSharedGroup(t *testing.T) {
 func TestKernelCountsLostEvents(t *testing.T) {
 	r := newKernelRig(t)
 	hold := make(chan struct{})
-	r.host.Events(func(smmuv3.Event) { <-hold })
+	require.NoError(t, r.host.Events(func(smmuv3.Event) { <-hold }))
 	st, err := r.host.Attach(sid, r.ends[0])
 	require.NoError(t, err)
 	require.NoError(t, st.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: ram})) // CD.V = 0
