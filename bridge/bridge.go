@@ -1,21 +1,47 @@
-// Package bridge is the seam between the virtual SMMU and the host that carries
-// out its translations: interfaces and plain values, no behaviour.
+// Package bridge is the seam between the virtual SMMU and the host that translates for the guest:
+// interfaces and plain values, no behaviour.
 //
-// It comes from the 2018 mailing-list thread "iommu: Introduce bind_guest_stage
-// API", with its five states:
+// A host is one physical SMMU as one virtual machine sees it, or an SMMU in software. This module
+// has three: record, a fake for tests; soft, for endpoints that the VMM emulates; iommufd, for
+// Linux. Package bridgetest is the test suite of every host.
 //
-//	state of the thread                    here
-//	(1) default domain, no container       no Stream exists
-//	(2) stage 1 bypass, stage 2 translates Bind(Bypass)
-//	    intermediate: stage 1 aborts       Attach, Bind(Abort)
-//	(3) BIND_GUEST_STAGE                   Bind(Translate)
-//	(4) UNBIND_GUEST_STAGE                 Bind(Bypass) or Bind(Abort)
-//	(5) container removed                  Stream.Close
+// # States of a stream
 //
-// A host is one physical SMMU as one virtual machine sees it, or a software
-// one. Hosts of this module are in the packages below: record, a fake for
-// tests; soft, for endpoints that the VMM emulates; iommufd, for Linux.
-// Package bridgetest holds what every host must pass.
+// A [Stream] is one device behind a host. [GuestStage] is what the guest's Stream Table Entry asks
+// of it, and [Stream.Bind] puts a stage into effect. Both come from the mailing-list thread "iommu:
+// Introduce bind_guest_stage API" (kvmarm, 2018), whose five states of a device are these:
+//
+//	state of the thread                        here
+//	(1) default domain, no container           no Stream exists
+//	(2) stage 1 bypasses, stage 2 translates   Bind(Bypass)
+//	    stage 1 aborts, stage 2 translates     Attach, Bind(Abort)
+//	(3) BIND_GUEST_STAGE: both translate       Bind(Translate)
+//	(4) UNBIND_GUEST_STAGE: stage 1 bypasses   Bind(Bypass) or Bind(Abort)
+//	(5) container removed, default domain      Stream.Close
+//
+// Stage 2 of the thread is the host's own: it maps guest memory and is invisible here. A Bind goes
+// from any stage to any other in one step. The thread's state between (2) and (3) is a stage of its
+// own, Abort, and the first one: a stream that is attached aborts until its first Bind.
+//
+// # The life of a host
+//
+// A host belongs to one device at a time. The device calls, in this order: Capabilities; Events,
+// which claims the host; SetGuestIDs; PageRequests, if the guest has PRI; Attach, Bind, Invalidate
+// and the rest, one call at a time; Close of each stream; Events(nil), which releases the host for
+// another device. The owner of the host closes it.
+//
+// # Errors
+//
+// Methods of Host, Stream and the optional interfaces return the cause only, such as "endpoint in
+// use" or "IOMMU_HWPT_ALLOC: invalid argument". The device that calls them adds its package, the
+// operation and the StreamID: "vsmmu: attach stream 0x20: endpoint in use". Causes that callers
+// distinguish match one of the errors below with errors.Is.
+//
+// # Close
+//
+// The first Close of a host, or of a stream, ends it. Any later Close has no effect and returns an
+// error that matches ErrClosed, as do all other methods from then on. Exceptions are Capabilities
+// and Events(nil), which still work on a closed host.
 package bridge
 
 import (
@@ -24,91 +50,97 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Endpoint is whatever a host needs to find a device: each host says which
-// types it takes, and refuses others.
+// Endpoint identifies a device to a host. Each host documents which types it takes and refuses
+// others with ErrEndpoint.
 type Endpoint any
 
-// Capabilities say what a host can carry out for a guest.
+// Capabilities are what a host can execute for a guest.
 type Capabilities struct {
-	// IDs are the host's ID registers, less whatever it cannot offer to a
-	// guest. Fields that are the virtual device's own affair, such as the sizes
-	// of its queues, are not looked at.
+	// IDs are the host's ID registers, without features that it cannot offer to a guest. Fields
+	// that the virtual device implements by itself, such as the sizes of its queues, are ignored.
 	IDs smmuv3.IDRegs
 }
 
-// Host is one physical SMMU, or a software one, as one virtual machine sees it.
+// Host is one physical SMMU, or one in software, as one virtual machine sees it.
 //
-// The virtual device calls Attach, Invalidate and the methods of Streams one
-// at a time, and Close last; Capabilities may be called at any time.
+// The device calls Attach, Invalidate and the methods of Streams one at a time, and Close last.
+// Capabilities may be called at any time.
 type Host interface {
-	// Capabilities never change during the life of the host.
+	// Capabilities returns the same value during the life of the host.
 	Capabilities() (Capabilities, error)
 
-	// Attach takes a device under the name that the guest has for it. Until
-	// the first Bind its DMA aborts, in silence.
+	// Attach attaches a device under the StreamID that the guest knows it by. Its DMA aborts,
+	// without an event, until the first Bind. Attach fails with ErrInUse if the StreamID or the
+	// endpoint is attached, and with ErrEndpoint if the endpoint is not one of this host's.
 	Attach(sid smmuv3.StreamID, ep Endpoint) (Stream, error)
 
-	// Invalidate carries out commands in order and returns when they have taken effect,
-	// in-flight DMA included, as if a SYNC had followed. The faults of the DMA that it
-	// waited for have reached the sink of Events by then. The commands are as the guest
-	// wrote them, legal, and of the kinds TLBI_NH_*, TLBI_NSNH_ALL, CFGI_CD,
-	// CFGI_CD_ALL and ATC_INV; where the guest was shown IDR0.S2P, also TLBI_S12_VMALL
-	// and TLBI_S2_IPA. An ATC_INV names a stream whose stage has EATS. The slice is the caller's again on return. After an error each
-	// command may or may not have been carried out; but after ErrATCTimeout all have
+	// Invalidate executes commands in order and returns when they have taken effect, as if a
+	// CMD_SYNC followed: in-flight DMA that used what they invalidate has completed, and the sink
+	// of Events has its faults.
+	//
+	// The commands are as the guest wrote them, and legal. They are TLBI_NH_*, TLBI_NSNH_ALL,
+	// CFGI_CD, CFGI_CD_ALL and ATC_INV, and where the guest was shown IDR0.S2P also TLBI_S12_VMALL
+	// and TLBI_S2_IPA. An ATC_INV names a stream whose stage has EATS. A TLBI is complete before an
+	// ATC_INV that follows it begins. Invalidate does not keep the slice.
+	//
+	// After an error each command may or may not have been executed. After ErrATCTimeout all have
 	// been except ATC_INVs.
 	Invalidate([]smmuv3.Command) error
 
-	// Events claims the host for a device and registers the sink for faults that the
-	// guest must see: with the guest's StreamIDs and in the form of the SMMU that the
-	// guest was shown. It is called before the first Attach. A host belongs to one
-	// device: Events fails with ErrInUse if a sink is registered. Events(nil) removes the
-	// sink and releases the host, after the last stream is closed; it never fails on a
-	// host without a sink. The sink never blocks. The host may call it from any
-	// goroutine, also during calls of its other methods.
+	// Events claims the host for a device and sets the sink for faults that the guest must see,
+	// with the guest's StreamIDs and in the form of the SMMU that the guest was shown. It fails
+	// with ErrInUse if the host has a sink, and leaves that in place. The device calls it before
+	// the first Attach.
+	//
+	// Events(nil) removes the sink and releases the host. The device calls it after the last stream
+	// is closed. On return the host has made its last call of the sink. It has no effect on a host
+	// without a sink.
+	//
+	// The sink never blocks. The host may call it from any goroutine, also during calls of its
+	// other methods.
 	Events(sink func(smmuv3.Event)) error
 
-	// SetGuestIDs tells the host which ID registers the guest reads. It is called after
-	// Events and before the first Attach. A host that executes in software for the guest
-	// must not offer what these registers do not show. A host must read the guest's
-	// commands as an SMMU with these registers does: TTL hints depend on IDR5.DS, for
-	// example.
+	// SetGuestIDs sets the ID registers that the guest reads. The device calls it after Events and
+	// before the first Attach. Until then the guest reads the Capabilities.
+	//
+	// A host in software executes for the guest as an SMMU with these registers: what they do not
+	// show does not exist. Any host reads the guest's commands as such an SMMU does. TTL hints
+	// depend on IDR5.DS, for example, and without IDR3.RIL they are RES0. It fails if the host
+	// cannot do so.
 	SetGuestIDs(smmuv3.IDRegs) error
 
-	// Close gives back everything. Streams still open are closed with it.
+	// Close closes the streams that are open and releases all resources of the host.
 	Close() error
 }
 
-// Stream is one device of a Host.
+// Stream is one device behind a Host.
 type Stream interface {
-	// Bind has the stage take effect for all DMA that starts after it returns:
-	// the configuration cached from the stage before is gone, and DMA which
-	// used it is done, its faults reported. The stage replaces the one before in
-	// a single step, with nothing in between; on an error the one before stands.
+	// Bind puts a stage into effect for all DMA that starts after it returns. On return no DMA uses
+	// the previous stage or the configuration cached for it, and the sink of Events has the faults
+	// of such DMA. The stage replaces the previous one in one step. After an error the previous
+	// stage stays in effect.
 	Bind(GuestStage) error
 
-	// Close detaches the device. Its DMA aborts, or goes wherever the host's
-	// owner sends it; no longer to the guest's memory. Once the stream is closed,
-	// by itself or with its host, Bind and Close fail with ErrClosed. After any other
-	// error it is not closed, does what it did or aborts, and either may be tried again.
+	// Close detaches the device. On return its DMA does not reach the guest's memory: it aborts, or
+	// goes where the owner of the host sends it. After an error other than ErrClosed the stream
+	// stays open. It keeps its stage or aborts, and Bind and Close may be called again.
 	Close() error
 }
 
-// Errors that hosts' errors match, with errors.Is.
+// Errors that causes match, with errors.Is.
 var (
-	// ErrRejected: the host does not take this stage, and would not the next
-	// time.
-	ErrRejected = errors.New("the host rejects the guest stage")
-	// ErrGone: the device, or the host, is no longer there, and makes no more
-	// DMA.
-	ErrGone = errors.New("the device is gone")
-	// ErrATCTimeout: an endpoint did not complete an ATC_INV in time (IHI 0070
-	// §3.9.1.4). Asking again would not help; the host sees to it that what the
-	// endpoint holds is of no use to it.
-	ErrATCTimeout = errors.New("an ATC invalidation timed out")
-	// ErrInUse: the StreamID or the endpoint is attached already.
+	// ErrRejected means that the host does not support the stage. Another Bind of it fails as well.
+	ErrRejected = errors.New("stage not supported by the host")
+	// ErrGone means that the device, or the host, no longer exists and makes no DMA.
+	ErrGone = errors.New("device is gone")
+	// ErrATCTimeout means that an endpoint did not complete an ATC_INV in time (IHI 0070 §3.9.1.4).
+	// A retry does not help. The host ensures that the endpoint cannot use what its ATC holds.
+	ErrATCTimeout = errors.New("ATC invalidation timed out")
+	// ErrInUse means that the StreamID or the endpoint is attached, or that the host belongs to
+	// another device.
 	ErrInUse = errors.New("in use")
-	// ErrEndpoint: the endpoint is of a kind that the host does not take.
+	// ErrEndpoint means that the host does not take endpoints of this kind.
 	ErrEndpoint = errors.New("not an endpoint of this host")
-	// ErrClosed: the host or the stream has been closed.
+	// ErrClosed means that the host or the stream is closed.
 	ErrClosed = errors.New("closed")
 )

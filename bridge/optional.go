@@ -6,52 +6,61 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// PageRequester is a Host whose endpoints make page requests (PRI, IHI 0070
-// Chapter 8). A host that has IDR0.PRI in its Capabilities is one.
+// PageRequester is implemented by hosts whose endpoints make page requests (PRI, IHI 0070 Chapter
+// 8). A host with IDR0.PRI in its Capabilities implements it.
 type PageRequester interface {
-	// PageRequests says where requests go, as Events does for faults: with the
-	// guest's StreamIDs, each group's last request after its others. The sink
-	// never blocks, and may answer with Respond before it returns.
+	// PageRequests sets the sink for page requests, with the guest's StreamIDs. The last request of
+	// a group comes after its others. It fails with ErrInUse if there is a sink; PageRequests(nil)
+	// removes it. The sink never blocks. It may call Respond before it returns.
 	PageRequests(sink func(smmuv3.PageRequest)) error
-	// Respond answers a group of page requests. An answer to no group has no effect.
+	// Respond answers a page request group. A response to no group has no effect.
 	Respond(PageResponse) error
 }
 
 // PageResponse answers a page request group (CMD_PRI_RESP, IHI 0070 §4.5.2).
 type PageResponse struct {
 	StreamID    smmuv3.StreamID
-	SSV         bool               // SubstreamID is valid
-	SubstreamID smmuv3.SubstreamID // the group's, if SSV
-	PRGIndex    uint16             // the group, 0 to 511
+	SSV         bool               // the group has a SubstreamID
+	SubstreamID smmuv3.SubstreamID // 0 without SSV
+	PRGIndex    uint16             // identifies the group, 0 to 511
 	Response    smmuv3.PRGResponse
 }
 
-// Staller is a Host in which transactions that fault may stall until software
-// resumes them (IHI 0070 §3.12.2). A host whose Capabilities have an
-// IDR0.STALL_MODEL other than terminate is one. It bounds the number of
-// transactions that are stalled, and tells each by an event with Stall set
-// and a STAG that no other stalled transaction has. Withdrawals do not wait for
-// those, nor do they change them (§4.3.8); Close, of the stream or the host, ends
-// them with an abort.
+// String returns the response on one line.
+func (r PageResponse) String() string {
+	s := fmt.Sprintf("stream %v", r.StreamID)
+	if r.SSV {
+		s += fmt.Sprintf(" substream %#x", uint32(r.SubstreamID))
+	}
+	return s + fmt.Sprintf(" group %d: %v", r.PRGIndex, r.Response)
+}
+
+// Staller is implemented by hosts in which faulting transactions can stall until software resumes
+// them (IHI 0070 §3.12.2). A host whose Capabilities have an IDR0.STALL_MODEL other than terminate
+// implements it.
+//
+// At most IDR5.STALL_MAX transactions are stalled at a time. The host reports each by an event with
+// Stall set and a STAG that no other stalled transaction has. Invalidate and Bind do not wait for
+// stalled transactions and do not change them (§4.3.8). Close of the stream or the host aborts
+// them.
 type Staller interface {
-	// Resume has a stalled transaction tried again, or ends it (CMD_RESUME). A
-	// STAG that is none of the stream's has no effect.
+	// Resume retries or terminates a stalled transaction (CMD_RESUME). A STAG that the stream does
+	// not have has no effect.
 	Resume(sid smmuv3.StreamID, stag uint16, how Resumption) error
-	// TerminateStalled ends every stalled transaction of a stream with an abort
-	// (CMD_STALL_TERM).
+	// TerminateStalled aborts all stalled transactions of a stream (CMD_STALL_TERM).
 	TerminateStalled(sid smmuv3.StreamID) error
 }
 
-// Resumption is what becomes of a stalled transaction.
+// Resumption is how a stalled transaction continues.
 type Resumption uint8
 
 const (
-	// Retry has it looked up again as if it had just arrived.
+	// Retry translates the transaction again, as if it had just arrived.
 	Retry Resumption = iota
-	// TerminateAbort ends it with an abort.
+	// TerminateAbort aborts the transaction.
 	TerminateAbort
-	// TerminateRAZWI ends it as if it had succeeded: reads return zero, writes
-	// are ignored. Hosts with IDR0.TERM_MODEL abort instead.
+	// TerminateRAZWI completes the transaction as a success: reads return zero, writes are ignored.
+	// Hosts with IDR0.TERM_MODEL abort instead.
 	TerminateRAZWI
 )
 

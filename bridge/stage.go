@@ -7,105 +7,102 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Disposition is what becomes of a stream's DMA before the host's own stage 2.
+// Disposition is what a stream's DMA does before the host's own stage 2.
 type Disposition uint8
 
 const (
-	// Abort terminates every transaction. It is what a stream does between
-	// being attached and the guest's first word about it, and whenever the
-	// guest's configuration cannot be used.
+	// Abort terminates every transaction. A stream aborts from Attach to its first Bind, and while
+	// the guest's configuration cannot be used.
 	Abort Disposition = iota
-	// Bypass passes transactions on untranslated.
+	// Bypass forwards transactions untranslated.
 	Bypass
-	// Translate has the guest's own stage 1 translate them.
+	// Translate translates by the guest's stage 1.
 	Translate
-	// TranslateS2 has the guest's own stage 2 translate them, as guests want that
-	// are hypervisors. Only hosts with IDR0.S2P are asked for this one and the next.
+	// TranslateS2 translates by the guest's own stage 2, for guests that are hypervisors. Only
+	// hosts with IDR0.S2P get TranslateS2 and TranslateNested.
 	TranslateS2
-	// TranslateNested has the guest's own stage 1 translate them, nested on its own
-	// stage 2.
+	// TranslateNested translates by the guest's stage 1, nested on the guest's own stage 2.
 	TranslateNested
 )
 
 func (d Disposition) String() string {
-	return [...]string{"abort", "bypass", "translate", "translate by stage 2", "translate nested"}[d]
+	if names := [...]string{"abort", "bypass", "translate", "translate by stage 2", "translate nested"}; int(d) < len(names) {
+		return names[d]
+	}
+	return fmt.Sprintf("Disposition(%d)", uint8(d))
 }
 
-// Translates reports whether a stage of the guest's translates, and so what the host
-// may hold of its translations matters.
+// Translates reports whether a stage of the guest translates, so that the host may cache
+// translations.
 func (d Disposition) Translates() bool { return d.Stage1() || d.Stage2() }
 
 // Stage1 reports whether the guest's stage 1 translates.
 func (d Disposition) Stage1() bool { return d == Translate || d == TranslateNested }
 
-// Stage2 reports whether the guest's stage 2 translates.
+// Stage2 reports whether the guest's own stage 2 translates.
 func (d Disposition) Stage2() bool { return d == TranslateS2 || d == TranslateNested }
 
-// GuestStage is the guest's configuration of a stream, taken from its Stream
-// Table Entry: what the thread that this interface comes from calls the guest
-// stage configuration. Stages compare with ==, and equal stages need no call.
+// GuestStage is the guest's configuration of a stream, taken from its Stream Table Entry: the guest
+// stage configuration of the bind_guest_stage thread. Stages compare with ==, and a Bind of an
+// equal stage is not needed.
 //
-// No ASID is in it, since that belongs to the guest's Context Descriptor, and
-// no device, since the Stream is the receiver.
+// There is no ASID in it, since that belongs to the guest's Context Descriptor, and no device,
+// since that is the Stream.
 type GuestStage struct {
 	Disposition Disposition
 
-	// Disabled says that the SMMU is disabled, so that GBPA and no STE chose the
-	// disposition: nothing that befalls a transaction is then reported, and a
-	// SubstreamID means nothing (IHI 0070 §6.3.9.6). A host whose hardware
-	// cannot tell need not look at it.
+	// Disabled means that the SMMU is disabled, and GBPA and no STE determines the Disposition. No
+	// fault is then reported, and SubstreamIDs are ignored (IHI 0070 §6.3.9.6). A host whose
+	// hardware cannot make that difference may ignore it.
 	Disabled bool
-	// Cause is the event that each aborted transaction is reported by
-	// (C_BAD_STREAMID, F_STE_FETCH or C_BAD_STE), or 0 where the architecture
-	// has it abort in silence. A host whose hardware aborts unseen need not
-	// look at it.
+	// Cause is the event that the host reports for each aborted transaction: C_BAD_STREAMID,
+	// F_STE_FETCH, C_BAD_STE, or 0 for none. A host whose hardware aborts without a report may
+	// ignore it.
 	Cause smmuv3.EventType
-	// FetchAddr is where the fetch failed, for a Cause of F_STE_FETCH.
+	// FetchAddr is the address of the failed fetch, if Cause is F_STE_FETCH.
 	FetchAddr guestmem.GPA
 
-	// S2VMID tags the translations of a stage that translates; 0 where the SMMU has
-	// no stage 2.
+	// S2VMID tags the translations of a stage that translates. It is 0 where the SMMU has no stage
+	// 2.
 	S2VMID smmuv3.VMID
-	// EATS is what the device may do with ATS, in a stage that translates.
+	// EATS is the device's use of ATS in a stage that translates.
 	EATS smmuv3.EATS
 
-	// What begins with S1 has a meaning only where stage 1 translates, S2 only where
-	// stage 2 does; otherwise it is zero.
+	// Fields with the prefix S1 are zero unless stage 1 translates, S2 unless stage 2 does.
 
-	// S1ContextPtr is where the CD, or the table of CDs, lies: an IPA of the guest's
-	// own stage 2, if that translates.
+	// S1ContextPtr is the address of the CD, or of the CD table. It is an IPA of the guest's own
+	// stage 2 if that translates.
 	S1ContextPtr guestmem.GPA
-	// S1CDMax is log2 of the number of CDs, 0 to 20. With 0 there is one CD,
-	// and transactions have no SubstreamID.
+	// S1CDMax is log2 of the number of CDs, 0 to 20. With 0 there is one CD, and transactions have
+	// no SubstreamID.
 	S1CDMax uint8
-	// S1Fmt is the layout of the table; linear if S1CDMax is 0.
+	// S1Fmt is the layout of the CD table. It is linear if S1CDMax is 0.
 	S1Fmt smmuv3.S1Fmt
-	// S1DSS is what becomes of transactions without a SubstreamID; Terminate
-	// if S1CDMax is 0, where it means nothing.
+	// S1DSS is what transactions without a SubstreamID do. It is Terminate if S1CDMax is 0, where
+	// it is IGNORED.
 	S1DSS smmuv3.S1DSS
-	// S1CIR, S1COR and S1CSH are the inner and outer cacheability and the
-	// shareability of accesses to the table, in the encodings of the STE.
+	// S1CIR, S1COR and S1CSH are the inner and outer cacheability and the shareability of accesses
+	// to the CD table, in the encodings of the STE.
 	S1CIR, S1COR, S1CSH uint8
-	// S1STALLD forbids that faults stall.
+	// S1STALLD prevents faults from stalling.
 	S1STALLD bool
-	// S2 is the guest's stage 2.
+	// S2 is the guest's own stage 2.
 	S2 smmuv3.Stage2
 }
 
-// String is the stage on one line, with every field that means something.
+// String returns the stage on one line, with every field that its Disposition uses.
 func (s GuestStage) String() string {
+	text := s.Disposition.String()
 	switch {
 	case s.Disabled:
-		return s.Disposition.String() + " (SMMU disabled)"
-	case s.Disposition == Abort:
-		if s.Cause != 0 {
-			return fmt.Sprintf("abort with %v", s.Cause)
-		}
-		return "abort"
-	case s.Disposition == Bypass:
-		return "bypass"
+		return text + " (SMMU disabled)"
+	case s.Disposition == Abort && s.Cause == smmuv3.FSTEFetch:
+		return fmt.Sprintf("%s with %v at %v", text, s.Cause, s.FetchAddr)
+	case s.Disposition == Abort && s.Cause != 0:
+		return fmt.Sprintf("%s with %v", text, s.Cause)
+	case !s.Disposition.Translates():
+		return text
 	}
-	text := s.Disposition.String()
 	if s.Disposition.Stage1() {
 		text += fmt.Sprintf(" s1fmt=%v s1dss=%v s1cdmax=%d cd=%v s1cir=%d s1cor=%d s1csh=%d s1stalld=%t",
 			s.S1Fmt, s.S1DSS, s.S1CDMax, s.S1ContextPtr, s.S1CIR, s.S1COR, s.S1CSH, s.S1STALLD)
@@ -132,8 +129,8 @@ func (s GuestStage) String() string {
 	return text + fmt.Sprintf(" eats=%v", s.EATS)
 }
 
-// STE is the Stream Table Entry of a stage that translates: the form in which the
-// architecture itself writes it down. What does not fit into a field is cut off.
+// STE returns the Stream Table Entry of a stage that translates. Values are truncated to their
+// fields.
 func (s GuestStage) STE() (e smmuv3.STE) {
 	e.SetV(true)
 	switch s.Disposition {

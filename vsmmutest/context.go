@@ -34,8 +34,8 @@ func NewCDTable(r *RAM, f smmuv3.S1Fmt, log2 uint8) (*CDTable, error) {
 	return t, err
 }
 
-// PlaceCDTable is NewCDTable for a table at an address that the test chooses. It writes nothing: the
-// part of a large table that no SubstreamID leads to need not be in memory.
+// PlaceCDTable is NewCDTable for a table at an address that the test chooses. It writes nothing:
+// the part of a large table that no SubstreamID leads to need not be in memory.
 func PlaceCDTable(r *RAM, at guestmem.GPA, f smmuv3.S1Fmt, log2 uint8) (*CDTable, error) {
 	t, err := newCDTable(r, f, log2)
 	if err == nil {

@@ -72,7 +72,8 @@ func TestCDTable_5_3(t *testing.T) {
 	assert.ErrorContains(t, err, "2^21 CDs, at most 2^20")
 }
 
-// §3.3.1, §5.1, §6.3.25: LOG2SIZE [5:0], SPLIT [10:6], FMT [17:16]; an L1STD is L2Ptr and Span [4:0].
+// §3.3.1, §5.1, §6.3.25: LOG2SIZE [5:0], SPLIT [10:6], FMT [17:16]; an L1STD is L2Ptr and Span
+// [4:0].
 func TestStreamTable_5_1(t *testing.T) {
 	r := newRAM(t)
 	ste := smmuv3.STE{0x9, 1, 2, 3, 4, 5, 6, 7}

@@ -123,9 +123,9 @@ func (g *Guest) SetGBPA(abort bool) error {
 	return g.wait("vsmmutest: write GBPA: Update", func() bool { return g.r32(smmuv3.RegGBPA)&uint32(smmuv3.GBPA_Update) == 0 })
 }
 
-// Enable brings the SMMU up in the order of Linux's driver (§3.11): it disables it, allocates what is
-// not there yet, sets up table and queues, invalidates everything, and enables it. It can be called
-// again after Disable or a reset of the SMMU; streams keep their STEs.
+// Enable brings the SMMU up in the order of Linux's driver (§3.11): it disables it, allocates what
+// is not there yet, sets up table and queues, invalidates everything, and enables it. It can be
+// called again after Disable or a reset of the SMMU; streams keep their STEs.
 func (g *Guest) Enable() error {
 	if g.SMMU == nil {
 		return errors.New("vsmmutest: enable the SMMU: Guest.SMMU is nil")
@@ -145,7 +145,7 @@ func (g *Guest) Enable() error {
 	if err := g.SetCR0(cr0); err != nil {
 		return err
 	}
-	if err := g.Run(cfgiAll(), smmuv3.NewTLBINSNHAll()); err != nil {
+	if err := g.Run(smmuv3.NewCfgiAll(), smmuv3.NewTLBINSNHAll()); err != nil {
 		return err
 	}
 	g.place(g.EventQueue, smmuv3.RegEVENTQ_BASE, smmuv3.RegEVENTQ_PROD, smmuv3.RegEVENTQ_CONS)

@@ -393,13 +393,13 @@ func TestResume(t *testing.T) {
 	go read()
 	e, err := g.WaitEvent()
 	require.NoError(t, err)
-	require.NoError(t, g.Resume(e, false))
+	require.NoError(t, g.Resume(e, smmuv3.ResumeAbort))
 	assert.ErrorIs(t, <-over, soft.ErrFault)
 	go read()
 	e, err = g.WaitEvent()
 	require.NoError(t, err)
 	require.NoError(t, s.Map(0x1000, ramAt, 0x1000, smmuv3.LeafAttrs{}))
-	require.NoError(t, g.Resume(e, true))
+	require.NoError(t, g.Resume(e, smmuv3.ResumeRetry))
 	assert.NoError(t, <-over)
 }
 

@@ -48,7 +48,7 @@ func (g *Guest) setSTE(sid smmuv3.StreamID, e smmuv3.STE) error {
 		return err
 	}
 	g.stream(sid).ste = e
-	return g.Run(cfgiSTE(sid))
+	return g.Run(smmuv3.NewCfgiSTE(sid, true))
 }
 
 // STE returns the STE that the guest set for a stream.
@@ -76,7 +76,7 @@ func (g *Guest) SetCD(sid smmuv3.StreamID, t *CDTable, ssid smmuv3.SubstreamID, 
 	if err := t.Set(ssid, cd); err != nil {
 		return fmt.Errorf("vsmmutest: set CD %d of stream %v: %w", ssid, sid, err)
 	}
-	return g.Run(cfgiCD(sid, ssid))
+	return g.Run(smmuv3.NewCfgiCD(sid, ssid, true))
 }
 
 // NewStage1 returns an empty address space with an ASID that no other has.
@@ -192,12 +192,7 @@ func (g *Guest) Unmap(sid smmuv3.StreamID, addr, n uint64) error {
 	return g.Run(atcInv(sid, addr, n))
 }
 
-// Resume retries or ends a stalled transaction that an event reported (§4.7.1).
-func (g *Guest) Resume(e smmuv3.Event, retry bool) error {
-	const action = 1 << 12 // CMD_RESUME.Ac: retry; Ab is bit 13: abort
-	how := uint64(action << 1)
-	if retry {
-		how = action
-	}
-	return g.Run(smmuv3.Command{uint64(smmuv3.OpResume) | how | uint64(e.StreamID())<<32, uint64(e.STAG())})
+// Resume retries or ends the stalled transaction that an event reported (§4.7.1).
+func (g *Guest) Resume(e smmuv3.Event, how smmuv3.ResumeAction) error {
+	return g.Run(smmuv3.NewResume(e.StreamID(), e.STAG(), how))
 }

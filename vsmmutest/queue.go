@@ -29,8 +29,8 @@ func (g *Guest) ActiveErrors() uint32 {
 // AcknowledgeErrors acknowledges all global errors.
 func (g *Guest) AcknowledgeErrors() { g.w32(smmuv3.RegGERRORN, g.r32(smmuv3.RegGERROR)) }
 
-// Submit writes commands to the queue and moves CMDQ_PROD. It does not wait for the SMMU and fails if
-// the commands do not fit. The result is the new CMDQ_PROD.
+// Submit writes commands to the queue and moves CMDQ_PROD. It does not wait for the SMMU and fails
+// if the commands do not fit. The result is the new CMDQ_PROD.
 func (g *Guest) Submit(cmds ...smmuv3.Command) (prod uint32, err error) {
 	q := g.CommandQueue.ring(smmuv3.CommandSize)
 	at, cons := smmuv3.Index(g.r32(smmuv3.RegCMDQ_PROD)), smmuv3.Index(g.r32(smmuv3.RegCMDQ_CONS))
@@ -85,7 +85,7 @@ func firstError(errs ...error) error {
 // Run submits commands and a CMD_SYNC and waits until they are consumed: their effects are then
 // complete. More commands than the queue holds are submitted in turns.
 func (g *Guest) Run(cmds ...smmuv3.Command) error {
-	cmds = append(cmds[:len(cmds):len(cmds)], cmdSync())
+	cmds = append(cmds[:len(cmds):len(cmds)], smmuv3.NewSync())
 	for most := 1 << g.CommandQueue.Log2Size; len(cmds) > 0; {
 		n := min(len(cmds), most)
 		prod, err := g.Submit(cmds[:n]...)
@@ -107,7 +107,7 @@ func (g *Guest) Sync() error { return g.Run() }
 // as Linux's driver does.
 func (g *Guest) SkipCommand() error {
 	q := g.CommandQueue.ring(smmuv3.CommandSize)
-	sync := cmdSync()
+	sync := smmuv3.NewSync()
 	if err := g.RAM.Store(guestmem.GPA(q.Entry(smmuv3.Index(g.r32(smmuv3.RegCMDQ_CONS)))), sync[:]...); err != nil {
 		return err
 	}
@@ -145,8 +145,8 @@ func (g *Guest) take(queue Queue, entrySize, prodReg, consReg uint64, entry []ui
 	return true, nil
 }
 
-// Event takes the oldest record from the event queue. ok is false if the queue is empty. An overflow
-// is acknowledged when the queue becomes empty.
+// Event takes the oldest record from the event queue. ok is false if the queue is empty. An
+// overflow is acknowledged when the queue becomes empty.
 func (g *Guest) Event() (e smmuv3.Event, ok bool, err error) {
 	ok, err = g.take(g.EventQueue, smmuv3.EventSize, smmuv3.RegEVENTQ_PROD, smmuv3.RegEVENTQ_CONS, e[:])
 	if err != nil {
@@ -175,8 +175,8 @@ func (g *Guest) WaitEvent() (e smmuv3.Event, err error) {
 	return e, firstError(err, waited)
 }
 
-// Overflowed reports whether the event queue has overflowed since the last call, so that records are
-// lost. The guest notices when it reads the queue.
+// Overflowed reports whether the event queue has overflowed since the last call, so that records
+// are lost. The guest notices when it reads the queue.
 func (g *Guest) Overflowed() bool {
 	lost := g.lost
 	g.lost = false

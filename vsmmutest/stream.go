@@ -49,8 +49,8 @@ func (t *StreamTable) Shape() smmuv3.StreamTable { return t.shape }
 // Base returns the value of STRTAB_BASE for the table (§6.3.24).
 func (t *StreamTable) Base() uint64 { return t.shape.Addr }
 
-// Config returns the value of STRTAB_BASE_CFG for the table (§6.3.25): LOG2SIZE [5:0], SPLIT [10:6],
-// FMT [17:16].
+// Config returns the value of STRTAB_BASE_CFG for the table (§6.3.25): LOG2SIZE [5:0], SPLIT
+// [10:6], FMT [17:16].
 func (t *StreamTable) Config() uint32 {
 	cfg := uint32(t.shape.Log2Size)
 	if t.shape.TwoLevel {
@@ -59,8 +59,8 @@ func (t *StreamTable) Config() uint32 {
 	return cfg
 }
 
-// Entry returns the address of a StreamID's STE. In a two-level table it allocates the level 2 table
-// if there is none.
+// Entry returns the address of a StreamID's STE. In a two-level table it allocates the level 2
+// table if there is none.
 func (t *StreamTable) Entry(sid smmuv3.StreamID) (guestmem.GPA, error) {
 	if !t.shape.Contains(sid) {
 		return 0, fmt.Errorf("vsmmutest: STE %v: the table has 2^%d STEs", sid, t.shape.Log2Size)

@@ -298,8 +298,8 @@ func NewStage1(r *RAM, ids smmuv3.IDRegs, l Layout, asid smmuv3.ASID) (*Stage1, 
 	return &Stage1{Tables: t, ASID: asid, ids: ids}, nil
 }
 
-// Map maps n bytes of IOVAs to guest memory, by blocks where they fit. It fails with ErrMapped where
-// something is mapped. An SMMU caches no invalid entries, so no invalidation is needed.
+// Map maps n bytes of IOVAs to guest memory, by blocks where they fit. It fails with ErrMapped
+// where something is mapped. An SMMU caches no invalid entries, so no invalidation is needed.
 func (s *Stage1) Map(iova uint64, to guestmem.GPA, n uint64, a smmuv3.LeafAttrs) error {
 	err := s.mapRange(iova, to, n, func(to uint64, level int) smmuv3.Desc { return smmuv3.LeafDesc(to, level, a) })
 	if err != nil {
@@ -361,7 +361,8 @@ func NewStage2(r *RAM, ids smmuv3.IDRegs, l Layout, vmid smmuv3.VMID) (*Stage2, 
 	for s2.Granule() != l.Granule {
 		s2.TG++
 	}
-	// Where the SMMU has no level that one table would begin at, the next one has tables side by side.
+	// Where the SMMU has no level that one table would begin at, the next one has tables side by
+	// side.
 	least := l.Granule.StartLevel(l.InputBits)
 	for start := least; start <= lastLevel; start++ {
 		for s2.SL0 = range uint8(4) {
@@ -390,8 +391,8 @@ func (s *Stage2) Map(ipa uint64, to guestmem.GPA, n uint64, a Access) error {
 	return nil
 }
 
-// Stage2Leaf returns a stage 2 leaf: normal write-back memory, inner shareable, with its Access flag
-// set. The address is aligned to what the level maps, and below 2^48.
+// Stage2Leaf returns a stage 2 leaf: normal write-back memory, inner shareable, with its Access
+// flag set. The address is aligned to what the level maps, and below 2^48.
 func Stage2Leaf(addr uint64, level int, a Access) smmuv3.Desc {
 	d := smmuv3.Desc(addr | memAttrWriteBack<<2 | uint64(a)<<6 | innerShareable<<8 | 0b01)
 	if level == lastLevel {

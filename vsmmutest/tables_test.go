@@ -11,9 +11,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
 )
 
-// allIDs: IDR0 has S2P, S1P, TTF = AArch64, COHACC, ASID16, CD2L, STALL_MODEL = terminate, ST_LEVEL =
-// 2-level, VMID16; IDR1 has CMDQS, EVENTQS, PRIQS 19, SSIDSIZE 20, SIDSIZE 32; IDR3 has RIL; IDR5 has
-// OAS = 48 bits and all granules.
+// allIDs: IDR0 has S2P, S1P, TTF = AArch64, COHACC, ASID16, CD2L, STALL_MODEL = terminate, ST_LEVEL
+// = 2-level, VMID16; IDR1 has CMDQS, EVENTQS, PRIQS 19, SSIDSIZE 20, SIDSIZE 32; IDR3 has RIL; IDR5
+// has OAS = 48 bits and all granules.
 var allIDs = smmuv3.IDRegs{IDR: [6]uint32{0: 0x090c_101b, 1: 0x0273_9d20, 3: 0x400, 5: 0x75}}
 
 // words reads n words at an address.
@@ -46,8 +46,8 @@ func TestCD_5_4(t *testing.T) {
 	assert.EqualValues(t, 0x0007_6202_c000_3510, s.CD()[0], "IPS is no more than OAS")
 }
 
-// D8.3.1: a table is next | 0b11. A page of stage 1 has nG [11], AF [10], SH = inner [9:8] and AP[1]
-// [6]: 0xf43; a block lacks bit 1.
+// D8.3.1: a table is next | 0b11. A page of stage 1 has nG [11], AF [10], SH = inner [9:8] and
+// AP[1] [6]: 0xf43; a block lacks bit 1.
 func TestStage1Descriptors_D8_3(t *testing.T) {
 	r := newRAM(t)
 	s, err := vsmmutest.NewStage1(r, allIDs, vsmmutest.Layout{}, 1)
@@ -173,8 +173,9 @@ func TestLayoutRefused(t *testing.T) {
 	assert.EqualError(t, err, "vsmmutest: new stage 1: not supported by the SMMU: any granule (IDR5)")
 }
 
-// §5.2: V, Config = 110; S2VMID [143:128], S2T0SZ [165:160], S2SL0 [167:166], S2IR0 [169:168], S2OR0
-// [171:170], S2SH0 [173:172], S2TG [175:174], S2PS [178:176], S2AA64 [179], S2R [186]; S2TTB in dw3.
+// §5.2: V, Config = 110; S2VMID [143:128], S2T0SZ [165:160], S2SL0 [167:166], S2IR0 [169:168],
+// S2OR0 [171:170], S2SH0 [173:172], S2TG [175:174], S2PS [178:176], S2AA64 [179], S2R [186]; S2TTB
+// in dw3.
 func TestStage2_5_2(t *testing.T) {
 	for _, c := range []struct {
 		layout vsmmutest.Layout

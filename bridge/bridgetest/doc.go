@@ -3,9 +3,10 @@
 // package bridge states for claims, errors and Close. Device DMA is the judge: it arrives where the
 // guest's tables say and nowhere else.
 //
-// A host's test calls Run with a function that makes a Rig: the host, devices that it takes, and the
-// guest's memory. Devices may be hardware that reports nothing about aborted DMA: the suite looks at
-// the data and waits for events. Features that the host's ID registers do not have are skipped.
+// A host's test calls Run with a function that makes a Rig: the host, devices that it takes, and
+// the guest's memory. Devices may be hardware that reports nothing about aborted DMA: the suite
+// looks at the data and waits for events. Features that the host's ID registers do not have are
+// skipped.
 package bridgetest
 
 import (
@@ -25,8 +26,8 @@ type Rig struct {
 	// tests of two streams run as well. If the host has stalls, the first can wait for faults to be
 	// resolved.
 	Endpoints []bridge.Endpoint
-	// Memory is the guest's. The suite uses RAMSize bytes from RAM on. RAM is a multiple of 64 MiB, the
-	// alignment of the largest table.
+	// Memory is the guest's. The suite uses RAMSize bytes from RAM on. RAM is a multiple of 64 MiB,
+	// the alignment of the largest table.
 	Memory guestmem.Memory
 	RAM    guestmem.GPA
 
@@ -41,7 +42,8 @@ type Rig struct {
 	ATS func(ep bridge.Endpoint) ATS
 
 	// Software says that the host executes commands and walks tables in software. Such a host also
-	// honours every field of SetGuestIDs, and goes by TTL hints only where Linux sets them correctly.
+	// honours every field of SetGuestIDs, and goes by TTL hints only where Linux sets them
+	// correctly.
 	Software bool
 }
 

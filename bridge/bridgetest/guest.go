@@ -159,32 +159,3 @@ func (t *stage2) nested(g bridge.GuestStage) bridge.GuestStage {
 	g.Disposition, g.S2VMID, g.S2 = bridge.TranslateNested, t.VMID, t.Fields()
 	return g
 }
-
-// command returns a command with fields in its two double-words (§4.1).
-func command(op smmuv3.Opcode, dw0, dw1 uint64) smmuv3.Command {
-	return smmuv3.Command{uint64(op) | dw0, dw1}
-}
-
-func onASID(op smmuv3.Opcode, asid smmuv3.ASID, dw1 uint64) smmuv3.Command {
-	return command(op, uint64(asid)<<48, dw1)
-}
-
-func onVMID(op smmuv3.Opcode, vmid smmuv3.VMID, dw1 uint64) smmuv3.Command {
-	return command(op, uint64(vmid)<<32, dw1)
-}
-
-func onStream(op smmuv3.Opcode, sid smmuv3.StreamID, dw1 uint64) smmuv3.Command {
-	return command(op, uint64(sid)<<32, dw1)
-}
-
-// Fields of TLB invalidations by address (§4.4.1.1).
-const leafOnly = 1
-
-// tg is the encoding of a granule in TG [75:74]: 4 KiB is 01, 16 KiB is 10, 64 KiB is 11.
-func tg(g smmuv3.Granule) uint64 { return (uint64(g) - 10) / 2 << 10 }
-
-// ttl is TTL [73:72].
-func ttl(level uint64) uint64 { return level << 8 }
-
-// pages are NUM [16:12] and SCALE [24:20], for (num + 1) * 2^scale pages.
-func pages(num, scale uint64) uint64 { return num<<12 | scale<<20 }

@@ -40,10 +40,10 @@ func testStage2(s *suite) {
 		name string
 		cmd  smmuv3.Command
 	}{
-		{"TLBI_S2_IPA", onVMID(smmuv3.OpTLBIS2IPA, vmid, ipa)},
-		{"TLBI_S2_IPA_Leaf", onVMID(smmuv3.OpTLBIS2IPA, vmid, ipa|leafOnly)},
-		{"TLBI_S12_VMALL", onVMID(smmuv3.OpTLBIS12VMAll, vmid, 0)},
-		{"TLBI_NSNH_ALL", command(smmuv3.OpTLBINSNHAll, 0, 0)},
+		{"TLBI_S2_IPA", smmuv3.NewTLBIS2IPA(vmid, ipa, false)},
+		{"TLBI_S2_IPA_Leaf", smmuv3.NewTLBIS2IPA(vmid, ipa, true)},
+		{"TLBI_S12_VMALL", smmuv3.NewTLBIS12VMAll(vmid)},
+		{"TLBI_NSNH_ALL", smmuv3.NewTLBINSNHAll()},
 	} {
 		run(c.name, func(r *rig, g *guest) {
 			t, d, st := g.stage2(vmid), r.device(0), r.attach()
@@ -96,11 +96,11 @@ func testStage2(s *suite) {
 		// Software unmaps a page of stage 2 with both commands (§4.4.3.1).
 		other := g.page()
 		t.set(ipa, other, vsmmutest.ReadWrite)
-		r.invalidate(onVMID(smmuv3.OpTLBIS2IPA, vmid, ipa), onVMID(smmuv3.OpTLBINHAll, vmid, 0))
+		r.invalidate(smmuv3.NewTLBIS2IPA(vmid, ipa, false), smmuv3.NewTLBINHAll(vmid))
 		assert.True(r, r.reaches(d, iova, other))
 		assert.False(r, r.reaches(d, iova, page))
 		one.unset(iova)
-		r.invalidate(command(smmuv3.OpTLBINHVA, vmid<<32|uint64(one.ASID)<<48, iova|leafOnly))
+		r.invalidate(smmuv3.NewTLBINHVA(vmid, one.ASID, iova, true))
 		assert.False(r, r.reaches(d, iova, other))
 	})
 	run("NestedFaults", func(r *rig, g *guest) {
@@ -117,7 +117,7 @@ func testStage2(s *suite) {
 			saved := g.load(t.leaf(at))
 			t.unset(at)
 			r.bind(st, stage)
-			r.invalidate(onVMID(smmuv3.OpTLBIS12VMAll, vmid, 0), onStream(smmuv3.OpCfgiCDAll, sid, 0))
+			r.invalidate(smmuv3.NewTLBIS12VMAll(vmid), smmuv3.NewCfgiCDAll(sid))
 			r.log.clear()
 			_ = d(false, iova, make([]byte, 8))
 			e := r.event(smmuv3.FTranslation)
@@ -131,8 +131,8 @@ func testStage2(s *suite) {
 		nested bool
 		cmds   []smmuv3.Command
 	}{
-		"InFlight":       {false, []smmuv3.Command{onVMID(smmuv3.OpTLBIS2IPA, vmid, ipa|leafOnly)}},
-		"InFlightNested": {true, []smmuv3.Command{onVMID(smmuv3.OpTLBIS2IPA, vmid, ipa|leafOnly), onVMID(smmuv3.OpTLBINHAll, vmid, 0)}},
+		"InFlight":       {false, []smmuv3.Command{smmuv3.NewTLBIS2IPA(vmid, ipa, true)}},
+		"InFlightNested": {true, []smmuv3.Command{smmuv3.NewTLBIS2IPA(vmid, ipa, true), smmuv3.NewTLBINHAll(vmid)}},
 	} {
 		run(name, func(r *rig, _ *guest) {
 			r.inFlight(ipa, func(g *guest, page guestmem.GPA, st bridge.Stream) (func(), func()) {
@@ -151,7 +151,7 @@ func testStage2(s *suite) {
 				}
 			}, func(st bridge.Stream) {
 				require.NoError(r, st.Close())
-				r.invalidate(onVMID(smmuv3.OpTLBIS12VMAll, vmid, 0))
+				r.invalidate(smmuv3.NewTLBIS12VMAll(vmid))
 			})
 		})
 	}
@@ -173,7 +173,7 @@ func testStage2(s *suite) {
 			assert.False(r, r.reaches(r.device(i), ipa, pages[1-i]))
 		}
 		all[0].unset(ipa)
-		r.invalidate(onVMID(smmuv3.OpTLBIS12VMAll, all[0].VMID, 0))
+		r.invalidate(smmuv3.NewTLBIS12VMAll(all[0].VMID))
 		assert.False(r, r.reaches(r.device(0), ipa, pages[0]))
 		assert.True(r, r.reaches(r.device(1), ipa, pages[1]))
 	})

@@ -165,14 +165,11 @@ func (r *rig) invalidate(cmds ...smmuv3.Command) {
 	require.NoError(r, r.Host.Invalidate(cmds))
 }
 
-// strict holds hosts to the rules that bridge/soft does not follow yet.
-const strict = false
-
 // fails asserts that an error matches target and is a cause only: the device that calls the host
 // adds the package, the operation and the StreamID.
 func (r *rig) fails(err, target error, msg ...any) {
 	r.Helper()
-	if !assert.ErrorIs(r, err, target, msg...) || !strict {
+	if !assert.ErrorIs(r, err, target, msg...) {
 		return
 	}
 	text := err.Error()

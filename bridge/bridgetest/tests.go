@@ -195,45 +195,45 @@ func testInvalidate(s *suite) {
 		cmd  func(asid smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command
 	}{
 		{"TLBI_NH_ALL", plain, func(smmuv3.ASID, uint64, smmuv3.Granule) smmuv3.Command {
-			return command(smmuv3.OpTLBINHAll, 0, 0)
+			return smmuv3.NewTLBINHAll(0)
 		}},
 		{"TLBI_NSNH_ALL", plain, func(smmuv3.ASID, uint64, smmuv3.Granule) smmuv3.Command {
-			return command(smmuv3.OpTLBINSNHAll, 0, 0)
+			return smmuv3.NewTLBINSNHAll()
 		}},
 		{"TLBI_NH_ASID", plain, func(a smmuv3.ASID, _ uint64, _ smmuv3.Granule) smmuv3.Command {
-			return onASID(smmuv3.OpTLBINHASID, a, 0)
+			return smmuv3.NewTLBINHASID(0, a)
 		}},
 		{"TLBI_NH_VA", plain, func(a smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
-			return onASID(smmuv3.OpTLBINHVA, a, iova)
+			return smmuv3.NewTLBINHVA(0, a, iova, false)
 		}},
 		{"TLBI_NH_VA_Leaf", plain, func(a smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
-			return onASID(smmuv3.OpTLBINHVA, a, iova|leafOnly)
+			return smmuv3.NewTLBINHVA(0, a, iova, true)
 		}},
 		{"TLBI_NH_VAA", plain, func(_ smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
-			return command(smmuv3.OpTLBINHVAA, 0, iova)
+			return smmuv3.NewTLBINHVAA(0, iova, false)
 		}},
 		{"TLBI_NH_VA_Range", ranged, func(a smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command {
 			// Two pages, the second of which is mapped.
-			return command(smmuv3.OpTLBINHVA, uint64(a)<<48|pages(1, 0), iova-1<<g|tg(g)|leafOnly)
+			return smmuv3.NewTLBINHVA(0, a, iova-1<<g, true).WithRange(g, 1, 0, 0)
 		}},
 		{"TLBI_NH_VA_Level", ranged, func(a smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command {
-			return onASID(smmuv3.OpTLBINHVA, a, iova|tg(g)|ttl(3)|leafOnly)
+			return smmuv3.NewTLBINHVA(0, a, iova, true).WithRange(g, 0, 0, 3)
 		}},
 		{"TLBI_NH_VA_LongRange", ranged, func(a smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command {
 			// 256 pages, the 201st of which is mapped.
-			return command(smmuv3.OpTLBINHVA, uint64(a)<<48|pages(31, 3), iova-200<<g|tg(g)|leafOnly)
+			return smmuv3.NewTLBINHVA(0, a, iova-200<<g, true).WithRange(g, 31, 3, 0)
 		}},
 		{"TLBI_NH_VAA_Range", ranged, func(_ smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command {
-			return command(smmuv3.OpTLBINHVAA, pages(1, 0), iova-1<<g|tg(g)|leafOnly)
+			return smmuv3.NewTLBINHVAA(0, iova-1<<g, true).WithRange(g, 1, 0, 0)
 		}},
 		{"TLBI_NH_ALL_Global", global, func(smmuv3.ASID, uint64, smmuv3.Granule) smmuv3.Command {
-			return command(smmuv3.OpTLBINHAll, 0, 0)
+			return smmuv3.NewTLBINHAll(0)
 		}},
 		{"TLBI_NH_VA_Global", global, func(a smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
-			return onASID(smmuv3.OpTLBINHVA, a, iova)
+			return smmuv3.NewTLBINHVA(0, a, iova, false)
 		}},
 		{"TLBI_NH_VAA_Global", global, func(_ smmuv3.ASID, iova uint64, _ smmuv3.Granule) smmuv3.Command {
-			return command(smmuv3.OpTLBINHVAA, 0, iova)
+			return smmuv3.NewTLBINHVAA(0, iova, false)
 		}},
 	} {
 		s.run(c.name, func(r *rig) {
@@ -265,8 +265,8 @@ func testInvalidate(s *suite) {
 	}
 
 	for name, cmd := range map[string]smmuv3.Command{
-		"CFGI_CD":     onStream(smmuv3.OpCfgiCD, sid, leafOnly),
-		"CFGI_CD_ALL": onStream(smmuv3.OpCfgiCDAll, sid, 0),
+		"CFGI_CD":     smmuv3.NewCfgiCD(sid, 0, true),
+		"CFGI_CD_ALL": smmuv3.NewCfgiCDAll(sid),
 	} {
 		s.run(name, func(r *rig) {
 			const iova = 0x5000_0000
@@ -290,6 +290,21 @@ func testInvalidate(s *suite) {
 		})
 	}
 
+	// §4.4.1.1: the architecture permits to go by TTL with Leaf = 0. Linux 5.8 to 6.4 then gives
+	// the level of the tables that it frees, and means the blocks beside them, too.
+	s.run("TLBI_NH_VA_LevelWithoutLeaf", func(r *rig) {
+		switch {
+		case !r.Software:
+			r.Skip("the host executes in hardware")
+		case !r.ids.Has(smmuv3.RIL):
+			r.Skip("the host has no IDR3.RIL")
+		}
+		g := r.guest()
+		g.invalidates(lastLevel-1, 0x12_3456_0000, func(sp *space) smmuv3.Command {
+			return smmuv3.NewTLBINHVA(0, sp.ASID, 0x12_3456_0000, false).WithRange(g.granule, 0, 0, lastLevel)
+		})
+	})
+
 	s.run("Batch", func(r *rig) {
 		g := r.guest()
 		sp, d, st := g.space(), r.device(0), r.attach()
@@ -299,7 +314,7 @@ func testInvalidate(s *suite) {
 		var cmds []smmuv3.Command
 		for i := range uint64(n) {
 			sp.set(i*size, page, smmuv3.LeafAttrs{})
-			cmds = append(cmds, onASID(smmuv3.OpTLBINHVA, sp.ASID, i*size|leafOnly))
+			cmds = append(cmds, smmuv3.NewTLBINHVA(0, sp.ASID, i*size, true))
 		}
 		r.bind(st, sp.stage())
 		for i := range uint64(n) {
@@ -320,11 +335,11 @@ func testInFlight(s *suite) {
 	for name, take := range map[string]func(r *rig, sp *space, st bridge.Stream){
 		"Invalidate": func(r *rig, sp *space, _ bridge.Stream) {
 			sp.unset(iova)
-			r.invalidate(onASID(smmuv3.OpTLBINHVA, sp.ASID, iova|leafOnly))
+			r.invalidate(smmuv3.NewTLBINHVA(0, sp.ASID, iova, true))
 		},
 		"InvalidateCD": func(r *rig, sp *space, _ bridge.Stream) {
 			r.store(sp.cdAt, 0)
-			r.invalidate(onStream(smmuv3.OpCfgiCD, sid, leafOnly))
+			r.invalidate(smmuv3.NewCfgiCD(sid, 0, true))
 		},
 		"Bind":  func(r *rig, _ *space, st bridge.Stream) { r.bind(st, abort) },
 		"Close": func(r *rig, _ *space, st bridge.Stream) { require.NoError(r, st.Close()) },
@@ -338,7 +353,7 @@ func testInFlight(s *suite) {
 				if name != "Close" {
 					require.NoError(r, st.Close())
 				}
-				r.invalidate(command(smmuv3.OpTLBINHAll, 0, 0))
+				r.invalidate(smmuv3.NewTLBINHAll(0))
 			})
 		})
 	}
@@ -415,7 +430,7 @@ func testTables(s *suite) {
 
 					// The next round uses the same memory and the same ASID.
 					r.bind(st, abort)
-					r.invalidate(command(smmuv3.OpTLBINHAll, 0, 0), onStream(smmuv3.OpCfgiCDAll, sid, 0))
+					r.invalidate(smmuv3.NewTLBINHAll(0), smmuv3.NewCfgiCDAll(sid))
 				}
 			}
 		})
@@ -455,7 +470,7 @@ func testTables(s *suite) {
 				}
 				assert.False(r, r.reaches(beyond, iova, spaces[last]), "S1CDMax %d, beyond the table", n)
 				r.bind(st, abort)
-				r.invalidate(command(smmuv3.OpTLBINHAll, 0, 0), onStream(smmuv3.OpCfgiCDAll, sid, 0))
+				r.invalidate(smmuv3.NewTLBINHAll(0), smmuv3.NewCfgiCDAll(sid))
 			}
 		})
 	}
@@ -575,7 +590,7 @@ func testTwoStreams(s *suite) {
 		}
 
 		spaces[0].unset(iova)
-		r.invalidate(onASID(smmuv3.OpTLBINHVA, spaces[0].ASID, iova|leafOnly))
+		r.invalidate(smmuv3.NewTLBINHVA(0, spaces[0].ASID, iova, true))
 		assert.False(r, r.reaches(r.device(0), iova, pages[0]))
 		assert.True(r, r.reaches(r.device(1), iova, pages[1]))
 
@@ -619,10 +634,7 @@ func testClose(s *suite) {
 		r.fails(st.Close(), bridge.ErrClosed)
 		_, err := r.Host.Attach(sid+1, r.Endpoints[0])
 		r.fails(err, bridge.ErrClosed)
-		r.fails(r.Host.Invalidate([]smmuv3.Command{command(smmuv3.OpTLBINHAll, 0, 0)}), bridge.ErrClosed)
-		if !strict {
-			return
-		}
+		r.fails(r.Host.Invalidate([]smmuv3.Command{smmuv3.NewTLBINHAll(0)}), bridge.ErrClosed)
 		r.fails(r.Host.Close(), bridge.ErrClosed)
 		assert.NoError(r, r.Host.Events(nil), "a closed host can be released")
 		r.fails(r.Host.Events(r.log.add), bridge.ErrClosed)
@@ -633,8 +645,6 @@ func testClose(s *suite) {
 	})
 	s.run("HostWithoutStreams", func(r *rig) {
 		require.NoError(r, r.Host.Close())
-		if strict {
-			r.fails(r.Host.Close(), bridge.ErrClosed)
-		}
+		r.fails(r.Host.Close(), bridge.ErrClosed)
 	})
 }

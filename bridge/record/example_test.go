@@ -36,6 +36,6 @@ func Example() {
 	// Output:
 	// event: C_BAD_STE stream 0x10
 	// attach 0x10
-	// bind 0x10: translate s1fmt=linear s1dss=terminate s1cdmax=0 cd=0x40000000 s1cir=0 s1cor=0 s1csh=0 s1stalld=false eats=none -> the host rejects the guest stage
+	// bind 0x10: translate s1fmt=linear s1dss=terminate s1cdmax=0 cd=0x40000000 s1cir=0 s1cor=0 s1csh=0 s1stalld=false eats=none -> stage not supported by the host
 	// bind 0x10: abort with C_BAD_STE
 }

@@ -515,7 +515,7 @@ func TestPageRequests_8(t *testing.T) {
 	_, err := r.host.Attach(sid, r.ep)
 	require.NoError(t, err)
 	require.NoError(t, r.host.Close())
-	require.NoError(t, r.host.Respond(bridge.PageResponse{StreamID: sid, PRGIndex: 3, Response: smmuv3.PRGSuccess}))
+	assert.ErrorIs(t, r.host.Respond(bridge.PageResponse{StreamID: sid, PRGIndex: 3, Response: smmuv3.PRGSuccess}), bridge.ErrClosed)
 	assert.Equal(t, want, got)
 
 	ids := withATS()

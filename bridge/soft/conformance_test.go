@@ -15,7 +15,13 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	for name, ids := range map[string]smmuv3.IDRegs{"Default": soft.DefaultIDs(), "StallsAndATS": withATS(), "Stage2": soft.Stage2IDs()} {
+	wide := soft.DefaultIDs()
+	wide.Set(smmuv3.OAS, 6)
+	wide.Set(smmuv3.DS, 1)
+	wide.Set(smmuv3.VAX, 1)
+	for name, ids := range map[string]smmuv3.IDRegs{
+		"Default": soft.DefaultIDs(), "StallsAndATS": withATS(), "Stage2": soft.Stage2IDs(), "52Bits": wide,
+	} {
 		t.Run(name, func(t *testing.T) { testConformance(t, ids) })
 	}
 }
@@ -41,7 +47,7 @@ func testConformance(t *testing.T, ids smmuv3.IDRegs) {
 		ep.AllowStalls(t.Context())
 		ats := enableATS(ep)
 		return bridgetest.Rig{
-			Host: h, Memory: &mem, RAM: ram,
+			Host: h, Memory: &mem, RAM: ram, Software: true,
 			Endpoints: []bridge.Endpoint{ep, soft.NewEndpoint()},
 			DMA: func(ep bridge.Endpoint, write bool, iova uint64, p []byte) error {
 				return move(ep.(*soft.Endpoint), write, iova, p)
@@ -58,12 +64,17 @@ func testConformance(t *testing.T, ids smmuv3.IDRegs) {
 func enableATS(ep *soft.Endpoint) bridgetest.ATS {
 	var mu sync.Mutex
 	var told [][2]uint64
+	var during func()
 	answers := make(chan bridge.PageResponse, 4)
 	ep.EnableATS(soft.ATS{
 		Invalidate: func(r soft.ATCRange) {
 			mu.Lock()
-			defer mu.Unlock()
 			told = append(told, [2]uint64{r.First, r.Last})
+			f := during
+			mu.Unlock()
+			if f != nil {
+				f()
+			}
 		},
 		Respond: func(r bridge.PageResponse) { answers <- r },
 	})
@@ -83,6 +94,11 @@ func enableATS(ep *soft.Endpoint) bridgetest.ATS {
 			defer mu.Unlock()
 			all, told = told, nil
 			return all
+		},
+		OnInvalidate: func(f func()) {
+			mu.Lock()
+			defer mu.Unlock()
+			during = f
 		},
 		RequestPage: ep.RequestPage,
 		Response: func() (uint16, smmuv3.PRGResponse) {

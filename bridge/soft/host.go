@@ -35,6 +35,7 @@ type Host struct {
 
 	mu      sync.Mutex
 	streams map[smmuv3.StreamID]*stream // nil once closed
+	closed  atomic.Bool                 // streams is nil, for methods that do not take mu
 	domains domains
 	cds     cdBudget
 
@@ -185,6 +186,7 @@ func (h *Host) Close() error {
 	for _, s := range h.streams {
 		s.detach()
 	}
+	h.closed.Store(true)
 	h.sections.Drain()
 	for sid := range h.streams {
 		h.stalls.terminate(sid) // no transaction stalls after the drain

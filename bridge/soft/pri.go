@@ -52,6 +52,9 @@ func (h *Host) PageRequests(sink func(smmuv3.PageRequest)) error {
 
 // Respond implements bridge.PageRequester. It waits for nothing that Invalidate holds.
 func (h *Host) Respond(r bridge.PageResponse) error {
+	if h.closed.Load() {
+		return bridge.ErrClosed
+	}
 	if e := h.endpoints.find(r.StreamID); e != nil {
 		if a := e.ats.Load(); a != nil && a.Respond != nil {
 			a.Respond(r)

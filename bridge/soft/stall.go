@@ -137,6 +137,9 @@ func (f *Fault) wait() bridge.Resumption {
 
 // Resume implements bridge.Staller.
 func (h *Host) Resume(sid smmuv3.StreamID, stag uint16, how bridge.Resumption) error {
+	if h.closed.Load() {
+		return bridge.ErrClosed
+	}
 	if how == bridge.TerminateRAZWI && h.shown.Load().ids.Has(smmuv3.TermModel) {
 		how = bridge.TerminateAbort
 	}
@@ -146,6 +149,9 @@ func (h *Host) Resume(sid smmuv3.StreamID, stag uint16, how bridge.Resumption) e
 
 // TerminateStalled implements bridge.Staller.
 func (h *Host) TerminateStalled(sid smmuv3.StreamID) error {
+	if h.closed.Load() {
+		return bridge.ErrClosed
+	}
 	h.stalls.terminate(sid)
 	return nil
 }
