@@ -330,10 +330,10 @@ func (m *Machine) Close() (err error) {
 		err = errors.Join(err, device.Close())
 	}
 	for _, disk := range m.disks {
-		disk.Close()
+		err = errors.Join(err, disk.Close())
 	}
 	for _, disk := range m.pciDisks {
-		disk.Close()
+		err = errors.Join(err, disk.Close())
 	}
 	for _, uart := range m.uarts {
 		err = errors.Join(err, uart.Close())

@@ -1,6 +1,12 @@
 package virtio
 
-import "sync"
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+)
 
 // device is a virtio device with one virtqueue, without its transport. A notification executes one
 // request on the vCPU's goroutine. The device's own goroutine, the worker, executes the others.
@@ -11,6 +17,7 @@ type device struct {
 	waits     bool          // DMA may wait for the guest
 	kick      chan struct{} // wakes the worker; one is enough, as it then looks at all of the ring
 	quit      chan struct{}
+	closed    atomic.Bool
 	done      sync.WaitGroup
 
 	// serving is held while a request is executed, and by a reset, which must not return while the
@@ -49,10 +56,16 @@ func (d *device) start(model Model, dma DMA, waits bool, t transport) {
 	d.done.Go(d.work)
 }
 
-// Close stops the worker. It waits for the request that the worker is executing. It is called once.
-func (d *device) Close() {
+// Close stops the worker, and waits for the request that the worker is executing. The vCPUs must
+// have stopped: a notification would still execute a request. A later Close has no effect and
+// returns an error that matches bridge.ErrClosed.
+func (d *device) Close() error {
+	if d.closed.Swap(true) {
+		return fmt.Errorf("virtio: close device: %w", bridge.ErrClosed)
+	}
 	close(d.quit)
 	d.done.Wait()
+	return nil
 }
 
 // Breakage returns the error for which the device last set DEVICE_NEEDS_RESET, or nil.

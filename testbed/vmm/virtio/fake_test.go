@@ -152,7 +152,7 @@ func newDriverOver(t *testing.T, model Model, dma func(m *memory) DMA) *driver {
 	d.cond.L = &d.mu
 	e, ok := model.(*echo)
 	d.dev = NewMMIO(model, dma(d.mem), ok && e.hold != nil, d.irq)
-	t.Cleanup(d.dev.Close)
+	t.Cleanup(func() { _ = d.dev.Close() })
 	return d
 }
 

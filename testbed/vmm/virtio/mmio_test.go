@@ -2,11 +2,14 @@ package virtio
 
 import (
 	"errors"
+	"io"
 	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
 )
 
 // Offsets and values in these tests are literals from virtio 1.2 §4.2.2 and §2.1.
@@ -442,4 +445,15 @@ func TestRegistersRequestsAndResetsAtTheSameTime(t *testing.T) {
 	}
 	<-done
 	<-done
+}
+
+func TestLaterCloseReturnsErrClosed(t *testing.T) {
+	mmio := NewMMIO(&echo{}, newMemory(), false, func(bool) {})
+	function := NewFunction(&echo{}, newMemory(), false, 0)
+	for name, device := range map[string]io.Closer{"MMIO": mmio, "Function": function} {
+		assert.NoError(t, device.Close(), name)
+		for range 2 {
+			assert.ErrorIs(t, device.Close(), bridge.ErrClosed, name)
+		}
+	}
 }

@@ -2,7 +2,6 @@ package virtio
 
 import (
 	"runtime"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -34,7 +33,7 @@ func newPCIDriver(t testing.TB, model Model) *pciDriver {
 	d := &pciDriver{t: t, mem: newMemory()}
 	e, ok := model.(*echo)
 	d.f = NewFunction(model, d.mem, ok && e.hold != nil, 6)
-	d.stop = sync.OnceFunc(d.f.Close)
+	d.stop = func() { _ = d.f.Close() }
 	t.Cleanup(d.stop)
 	w := pci.Window{Base: barAt, Size: 1 << 20}
 	d.host = pci.NewHost(1, w)
