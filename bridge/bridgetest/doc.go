@@ -50,29 +50,50 @@ type Rig struct {
 // RAMSize is the number of bytes from Rig.RAM on that the suite uses.
 const RAMSize = 16 << 20
 
+// The parts of Run, in order. Each is the name of a subtest.
+const (
+	PartCapabilities = "Capabilities"
+	PartClaim        = "Claim"
+	PartGuestIDs     = "GuestIDs"
+	PartStates       = "States"
+	PartIdentity     = "Identity"
+	PartRejected     = "Rejected"
+	PartGranules     = "Granules"
+	PartPermissions  = "Permissions"
+	PartInvalidate   = "Invalidate"
+	PartInFlight     = "InFlight"
+	PartTables       = "Tables"
+	PartFaults       = "Faults"
+	PartStage2       = "Stage2"
+	PartStalls       = "Stalls"
+	PartATS          = "ATS"
+	PartTwoStreams   = "TwoStreams"
+	PartClose        = "Close"
+)
+
 // Run tests a host. newRig makes a Rig for each test.
 func Run(t *testing.T, newRig func(t *testing.T) Rig) {
 	for _, c := range []struct {
 		name string
 		test func(*suite)
 	}{
-		{"Capabilities", testCapabilities},
-		{"Claim", testClaim},
-		{"GuestIDs", testGuestIDs},
-		{"States", testStates},
-		{"Identity", testIdentity},
-		{"Rejected", testRejected},
-		{"Granules", testGranules},
-		{"Permissions", testPermissions},
-		{"Invalidate", testInvalidate},
-		{"InFlight", testInFlight},
-		{"Tables", testTables},
-		{"Faults", testFaults},
-		{"Stage2", testStage2},
-		{"Stalls", testStalls},
-		{"ATS", testATS},
-		{"TwoStreams", testTwoStreams},
-		{"Close", testClose},
+		{PartCapabilities, testCapabilities},
+		{PartClaim, testClaim},
+		{PartGuestIDs, testGuestIDs},
+		{PartStates, testStates},
+		{PartIdentity, testIdentity},
+		{PartRejected, testRejected},
+		{PartGranules, testGranules},
+		{PartPermissions, testPermissions},
+		{PartInvalidate, testInvalidate},
+		{PartInFlight, testInFlight},
+		{PartTables, testTables},
+		{PartFaults, testFaults},
+		{PartStage2, testStage2},
+		{PartStalls, testStalls},
+		{PartATS, testATS},
+		{PartTwoStreams, testTwoStreams},
+		{PartClose, testClose},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.test(&suite{T: t, newRig: newRig})

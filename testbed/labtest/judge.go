@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/go-vsmmu/vsmmuv3/bridge/bridgetest"
+
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/testbed/guest"
@@ -32,20 +34,21 @@ var checks = []struct {
 	{"the host's kernel lets a guest have its SMMU", func(r *Report) (string, bool) {
 		return fmt.Sprintf("Linux %s, IDR0 to IDR5 %s", r.Kernel, strings.Join(r.SMMU.IDR[:], " ")), r.SMMU.IDR[0] != ""
 	}},
-	{"every state of the thread, from each to each", passed("TestKernelConformance/Capabilities", "TestKernelConformance/Claim", "TestKernelConformance/GuestIDs",
-		"TestKernelConformance/States", "TestKernelConformance/Identity")},
-	{"every layout of a CD table that the host has; the others refused by name", passed("TestKernelConformance/Tables", "TestKernelTakesWhatTheHostOffers", "TestKernelConformance/Rejected")},
-	{"DMA lands where the guest's tables say", passed("TestKernelConformance/Granules", "TestKernelConformance/Permissions", "TestKernelConformance/TwoStreams", "TestKernelMemoryFollowsSlots")},
-	{"what is withdrawn is out of reach after SYNC", passed("TestKernelConformance/Invalidate", "TestKernelConformance/InFlight", "TestKernelConformance/Close", "TestKernelTranslationsOfNobody")},
-	{"faults arrive with the guest's StreamID", passed("TestKernelConformance/Faults", "TestKernelCDOutsideMemory", "TestKernelCountsLostEvents")},
-	{"a batch of commands is one request", passed("TestKernelOneRequestABatch", "TestKernelTakesCommandsOfAnyGuest")},
-	{"the whole device, from the guest's registers to DMA and back", passed("TestKernelWholeDevice")},
-	{"a guest's SMMU is saved, and restored on another host", passed("TestKernelGuestMoves")},
-	{"what cannot be passed through is refused, with what to do", passed("TestKernelRefusals", "TestKernelSharedGroup", "TestKernelNoPermission", "TestUnnestedKernel",
-		"TestStage1Kernel", "TestStage2Kernel", "TestIncoherentKernel")},
-	{"a device that is taken away in mid-DMA harms nobody", passed("TestKernelDeviceVanishes")},
-	{"the test VMM runs guests, and ends them, as its tests say", passed("TestMachineEndsAsTheGuestAsks", "TestMachineEndsWithItsContext",
-		"TestMachineBootsAgainAfterAReset", "TestMachineInterrupts", "TestAccessThatCannotBeEmulatedEndsTheMachine")},
+	{"every state of the thread, from each to each", passed(conformance+bridgetest.PartCapabilities, conformance+bridgetest.PartClaim, conformance+bridgetest.PartGuestIDs,
+		conformance+bridgetest.PartStates, conformance+bridgetest.PartIdentity)},
+	{"every layout of a CD table that the host has; the others refused by name", passed(conformance+bridgetest.PartTables, testKernelTakesWhatTheHostOffers, conformance+bridgetest.PartRejected)},
+	{"DMA lands where the guest's tables say", passed(conformance+bridgetest.PartGranules, conformance+bridgetest.PartPermissions, conformance+bridgetest.PartTwoStreams, testKernelMemoryFollowsSlots)},
+	{"what is withdrawn is out of reach after SYNC", passed(conformance+bridgetest.PartInvalidate, conformance+bridgetest.PartInFlight, conformance+bridgetest.PartClose, testKernelTranslationsOfNobody)},
+	{"faults arrive with the guest's StreamID", passed(conformance+bridgetest.PartFaults, testKernelCDOutsideMemory, testKernelCountsLostEvents)},
+	{"a batch of commands is one request", passed(testKernelOneRequestABatch, testKernelTakesCommandsOfAnyGuest)},
+	{"the whole device, from the guest's registers to DMA and back", passed(testKernelWholeDevice)},
+	{"a guest's SMMU is saved, and restored on another host", passed(testKernelGuestMoves)},
+	{"what cannot be passed through is refused, with what to do", passed(testKernelRefusals, testKernelSharedGroup, testKernelNoPermission, testUnnestedKernel,
+		testStage1Kernel, testStage2Kernel, testIncoherentKernel)},
+	{"a closed host gives every object back", passed(testKernelGivesEverythingBack)},
+	{"a device that is taken away in mid-DMA harms nobody", passed(testKernelDeviceVanishes)},
+	{"the test VMM runs guests, and ends them, as its tests say", passed(testMachineEndsAsTheGuestAsks, testMachineEndsWithItsContext,
+		testMachineBootsAgainAfterAReset, testMachineInterrupts, testAccessThatCannotBeEmulatedEndsTheMachine)},
 	{"no test failed", func(r *Report) (string, bool) {
 		n := r.count(Fail)
 		return fmt.Sprintf("%d passed, %d failed, %d not run", r.count(Pass), n, r.count(Skip)), n == 0 && r.count(Pass) > 0

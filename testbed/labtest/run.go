@@ -160,7 +160,7 @@ func initramfs(program []byte, more ...kernel.File) ([]byte, error) {
 // replace it. The tests of what is refused there run by the way.
 func (l *lab) readIORT(ctx context.Context, tests []byte) error {
 	var table []byte
-	err := l.runTests(ctx, l.eduMachine(bothStages, tests, machine.DumpIORT+" "+testFlags("^TestUnnested")), func(m machine.Message) {
+	err := l.runTests(ctx, l.eduMachine(bothStages, tests, machine.DumpIORT+" "+testFlags("^"+testUnnestedKernel)), func(m machine.Message) {
 		if m.IORT != nil {
 			table = m.IORT
 		}
@@ -182,9 +182,9 @@ func (l *lab) runUnfit(ctx context.Context, tests []byte) error {
 		iort         []byte
 		names        string
 	}{
-		{"an SMMU with stage 1 alone", stage1Only, nil, "^TestStage1Kernel"},
-		{"an SMMU with stage 2 alone", stage2Only, nil, "^TestStage2Kernel"},
-		{"an SMMU whose accesses are not coherent", bothStages, l.incoherent, "^TestIncoherentKernel"},
+		{"an SMMU with stage 1 alone", stage1Only, nil, "^" + testStage1Kernel},
+		{"an SMMU with stage 2 alone", stage2Only, nil, "^" + testStage2Kernel},
+		{"an SMMU whose accesses are not coherent", bothStages, l.incoherent, "^" + testIncoherentKernel},
 	} {
 		l.progress.Stage("the host's kernel boots with " + unfit.what)
 		err := l.runTests(ctx, l.eduMachine(unfit.stages, slices.Concat(unfit.iort, tests), testFlags(unfit.names)), func(machine.Message) {})
