@@ -205,8 +205,8 @@ func (c *CD) TGx(x uint) Granule {
 	return granulesTG1[c.get(cdTG1)&3]
 }
 
-// Format returns the layout of the half's tables on an SMMU with these ID registers. Its granule is 0 if
-// TGx is reserved.
+// Format returns the layout of the half's tables on an SMMU with these ID registers. Its granule is
+// 0 if TGx is reserved.
 func (c *CD) Format(x uint, ids *IDRegs) Format {
 	f := Format{Granule: c.TGx(x)}
 	if f.Granule == Granule64K {
@@ -217,8 +217,8 @@ func (c *CD) Format(x uint, ids *IDRegs) Format {
 	return f
 }
 
-// OutputBits returns the effective size of the addresses that stage 1 puts out: IPS, but no more than
-// IDR5.OAS. A reserved IPS behaves as the largest of the architecture version (§5.4, IPS).
+// OutputBits returns the effective size of the addresses that stage 1 puts out: IPS, but no more
+// than IDR5.OAS. A reserved IPS behaves as the largest of the architecture version (§5.4, IPS).
 func (c *CD) OutputBits(ids *IDRegs) uint {
 	largest := uint32(6) // 52 bits
 	switch v := ids.Version(); {

@@ -7,8 +7,9 @@ type CDTable struct {
 	Fmt S1Fmt
 }
 
-// leafBits returns the number of SubstreamID bits that index a leaf of a two-level table, or 0 for a
-// linear table. A table of one CD is linear whatever Fmt is, and so is one with the reserved Fmt (§5.2).
+// leafBits returns the number of SubstreamID bits that index a leaf of a two-level table, or 0 for
+// a linear table. A table of one CD is linear whatever Fmt is, and so is one with the reserved Fmt
+// (§5.2).
 func (t CDTable) leafBits() uint {
 	if t.Max == 0 {
 		return 0
@@ -22,8 +23,8 @@ func (t CDTable) TwoLevel() bool { return t.leafBits() != 0 }
 // Contains reports whether the table has room for the SubstreamID.
 func (t CDTable) Contains(s SubstreamID) bool { return uint64(s)>>t.Max == 0 }
 
-// base returns Ptr aligned to the size of the table that it points to. The bits below are RES0. To take
-// them as zero is one of the behaviours that §5.2 permits.
+// base returns Ptr aligned to the size of the table that it points to. The bits below are RES0. To
+// take them as zero is one of the behaviours that §5.2 permits.
 func (t CDTable) base() uint64 {
 	size := uint64(CDSize) << t.Max
 	if leaf := t.leafBits(); leaf != 0 {
@@ -43,8 +44,8 @@ func (t CDTable) L1CDAddr(s SubstreamID) uint64 {
 	return t.base() + L1CDSize*(uint64(s)>>t.leafBits())
 }
 
-// LeafCDAddr returns the address of a CD in the leaf table that an L1CD points to. The leaf table is
-// aligned to its size (§5.3).
+// LeafCDAddr returns the address of a CD in the leaf table that an L1CD points to. The leaf table
+// is aligned to its size (§5.3).
 func (t CDTable) LeafCDAddr(d L1CD, s SubstreamID) uint64 {
 	leaf := uint64(1) << t.leafBits()
 	return d.L2Ptr()&^(CDSize*leaf-1) + CDSize*(uint64(s)&(leaf-1))

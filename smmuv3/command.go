@@ -63,13 +63,14 @@ func (o Opcode) String() string {
 //
 //	 127             76 75 74 73 72 71 69                64
 //	+------------------+-----+-----+--+---+----------------+
-//	|   Addr[63:12]    | TG  | TTL |  |   |              L |  dw1: TLBI_*_VA, S2_IPA
+//	|   Addr[63:12]    | TG  | TTL |  |   |              L |  dw1: TLBI_*_VA, TLBI_S2_IPA
 //	|   Addr[63:12]    |     |     |  |   |           Size |       ATC_INV
-//	|                  |     |     |  |   |       Range / L |       CFGI_STE_RANGE; CFGI_STE, CFGI_CD
+//	|                  |     |     |  |   |          Range |       CFGI_STE_RANGE
+//	|                  |     |     |  |   |              L |       CFGI_STE, CFGI_CD
 //	+------------------+-----+-----+--+---+----------------+
 //	 63            32 31             12 11 10 9  8 7      0
 //	+----------------+-----------------+--+--+--+-+--------+
-//	|    StreamID    |   SubstreamID   |V |S |G | | opcode |  dw0: CFGI_*, PREFETCH_*, ATC_INV, PRI_RESP
+//	|    StreamID    |   SubstreamID   |V |S |G | | opcode |  dw0: commands on a stream
 //	|  ASID |  VMID  |   SCALE | NUM   |  |  |  | | opcode |       TLBI_*
 //	|    MSIData     |  MSIAttr MSH CS |  |  |  | | opcode |       SYNC
 //	+----------------+-----------------+--+--+--+-+--------+
@@ -275,7 +276,8 @@ var (
 		return 16
 	}}}
 	cmdRowAddr = []row{{name: "Addr", place: cmdAddr}}
-	// The fields of a range or level, which come with IDR3.RIL (§4.4.1.1). NUM and SCALE come first.
+	// The fields of a range or level, which come with IDR3.RIL (§4.4.1.1). NUM and SCALE come
+	// first.
 	cmdRowsTLBIRange = []row{
 		{name: "NUM", place: cmdNUM, defined: ifHas(RIL, 5)},
 		{name: "SCALE", place: cmdSCALE, defined: func(ids *IDRegs) uint {
@@ -307,8 +309,12 @@ var (
 		{name: "Resp", place: cmdResp, mean: stringOf[PRGResponse]},
 	}
 	cmdRowsPrefetch = []row{
-		{name: "Size", place: cmdPrefetchSize, mean: func(v uint64) string { return fmt.Sprintf("2^%d translations", v) }},
-		{name: "Stride", place: cmdPrefetchStride, mean: func(v uint64) string { return fmt.Sprintf("4 KiB * 2^%d", v) },
+		{name: "Size", place: cmdPrefetchSize, mean: func(v uint64) string {
+			return fmt.Sprintf("2^%d translations", v)
+		}},
+		{name: "Stride", place: cmdPrefetchStride, mean: func(v uint64) string {
+			return fmt.Sprintf("4 KiB * 2^%d", v)
+		},
 			defined: sinceVersion(1, 5)},
 	}
 	cmdRowsResume = []row{
@@ -317,7 +323,9 @@ var (
 		{name: "STAG", place: cmdSTAG},
 	}
 	cmdRowsSync = []row{
-		{name: "CS", place: cmdCS, mean: func(v uint64) string { return "signals by: " + CompletionSignal(v).String() }},
+		{name: "CS", place: cmdCS, mean: func(v uint64) string {
+			return "signals by: " + CompletionSignal(v).String()
+		}},
 		{name: "MSH", place: cmdMSH, mean: shareability},
 		{name: "MSIAttr", place: cmdMSIAttr},
 		{name: "MSIData", place: cmdMSIData},

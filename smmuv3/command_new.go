@@ -120,9 +120,9 @@ func NewTLBIS2IPA(v VMID, ipa uint64, leaf bool) Command {
 // regimes but EL2's (§4.4.4.1).
 func NewTLBINSNHAll() Command { return newCommand(OpTLBINSNHAll) }
 
-// WithRange returns a TLB invalidation by address for (num+1) * 2^scale granules (§4.4.1.1). A level
-// other than 0 limits it to leaf entries of this level. The SMMU needs IDR3.RIL. A granule that is
-// none of the three makes the command one for a single address and any level.
+// WithRange returns a TLB invalidation by address for (num+1) * 2^scale granules (§4.4.1.1). A
+// level other than 0 limits it to leaf entries of this level. The SMMU needs IDR3.RIL. A granule
+// that is none of the three makes the command one for a single address and any level.
 func (c Command) WithRange(g Granule, num, scale, level uint) Command {
 	tg := map[Granule]uint64{Granule4K: 1, Granule16K: 2, Granule64K: 3}[g]
 	c.set(cmdTG, tg)
@@ -146,8 +146,8 @@ func NewATCInv(s StreamID, addr uint64, size uint) Command {
 	return c
 }
 
-// NewATCInvAll returns the commands that invalidate everything that a stream's endpoint caches, with
-// and without SubstreamID. It takes two, since Global is ignored without SSV (§4.5.1).
+// NewATCInvAll returns the commands that invalidate everything that a stream's endpoint caches,
+// with and without SubstreamID. It takes two, since Global is ignored without SSV (§4.5.1).
 func NewATCInvAll(s StreamID) [2]Command {
 	all := NewATCInv(s, 0, ATCSizeAll)
 	return [2]Command{all, all.WithSubstream(0).WithGlobal()}
@@ -167,8 +167,8 @@ func (c Command) WithGlobal() Command {
 	return c
 }
 
-// NewPRIResp returns a PRI_RESP, which answers a Page Request Group (§4.5.2). A group whose requests
-// have a SubstreamID is answered WithSubstream.
+// NewPRIResp returns a PRI_RESP, which answers a Page Request Group (§4.5.2). A group whose
+// requests have a SubstreamID is answered WithSubstream.
 func NewPRIResp(s StreamID, group uint16, r PRGResponse) Command {
 	c := newStreamCommand(OpPRIResp, s)
 	c.set(cmdPRGIndex, uint64(group))

@@ -1,18 +1,18 @@
 package smmuv3
 
-// Desc is a descriptor of a VMSAv8-64 translation table (D8.3.1). Where stage 2 differs from stage 1,
-// its leaf is shown in a row of its own:
+// Desc is a descriptor of a VMSAv8-64 translation table (D8.3.1). Where stage 2 differs from stage
+// 1, its leaf is shown in a row of its own:
 //
-//	 63   62  61  60   59 58 54  53    52   51 50 48 47       12 11 10 9 8 7    6 5 4   2  1  0
-//	+----+-------+---+---+--+---+---+------+---+----+-----------+--+--+---+-----+-+------+-+-+
-//	|    |APTable|UXN|PXN|  |   |   |      |   |    |   next    |  |AF|   |     | |      |1|1|  table
-//	|    |       |   |   |  |UXN|PXN|Contig|DBM|    |  output   |nG|AF|SH | AP  | |AttrIn|x|1|  leaf
-//	|    |       |   |   |  |  XN   |Contig|DBM|    |  output   |  |AF|SH |S2AP |MemAttr |x|1|  stage 2
-//	+----+-------+---+---+--+---+---+------+---+----+-----------+--+--+---+-----+-+------+-+-+
+//	 63 62 61  60  59 54  53   52  51  47       12 11 10 9  8 7   6 5   2 1 0
+//	+-+-------+---+---+-----+----+---+-----------+--+--+----+-----+------+-+-+
+//	| |APTable|UXN|PXN|     |    |   |   next    |  |AF|    |     |      |1|1|  table
+//	| |       |   |   |U PXN|Cont|DBM|  output   |nG|AF| SH | AP  | Attr |x|1|  leaf, stage 1
+//	| |       |   |   | XN  |Cont|DBM|  output   |  |AF| SH | S2AP| Attr |x|1|  leaf, stage 2
+//	+-+-------+---+---+-----+----+---+-----------+--+--+----+-----+------+-+-+
 //
-// 52-bit addresses have their bits [51:48] in bits [15:12] with the 64 KiB granule, and in bits [9:8]
-// and [49:48] with the others. A table descriptor of stage 2 limits nothing. A table descriptor has an
-// Access flag if CD.HAFT says so.
+// 52-bit addresses have their bits [51:48] in bits [15:12] with the 64 KiB granule, and in bits
+// [9:8] and [49:48] with the others. A table descriptor of stage 2 limits nothing. A table
+// descriptor has an Access flag if CD.HAFT says so.
 type Desc uint64
 
 // The places of the fields. Those of table descriptors begin with descTable, those of leaves of
@@ -59,8 +59,8 @@ const (
 	DescLeaf // a block or a page
 )
 
-// Kind returns the kind of the descriptor at a level (Table D8-48). A block at a level that has none
-// is invalid.
+// Kind returns the kind of the descriptor at a level (Table D8-48). A block at a level that has
+// none is invalid.
 func (d Desc) Kind(f Format, level int) DescKind {
 	const valid, notBlock = 1 << (descValid & 63), 1 << (descNotBlock & 63)
 	switch {
@@ -131,8 +131,8 @@ func (d Desc) S2AP() uint8 { return uint8(d.get(descS2AP)) }
 // execute-never, 0b10 execute-never and 0b11 unprivileged execute-never.
 func (d Desc) XN() uint8 { return uint8(d.get(descS2XN)) }
 
-// Device reports whether the leaf's memory is Device memory. fwb is STE.S2FWB, with which MemAttr has
-// another encoding (D8.6.6).
+// Device reports whether the leaf's memory is Device memory. fwb is STE.S2FWB, with which MemAttr
+// has another encoding (D8.6.6).
 func (d Desc) Device(fwb bool) bool {
 	attr := d.get(descS2MemAttr)
 	if fwb {
@@ -141,8 +141,8 @@ func (d Desc) Device(fwb bool) bool {
 	return attr&0b1100 == 0
 }
 
-// TableDesc returns a table descriptor that limits nothing. The address is aligned to the granule and
-// below 2^48.
+// TableDesc returns a table descriptor that limits nothing. The address is aligned to the granule
+// and below 2^48.
 func TableDesc(next uint64) Desc { return Desc(next).with(descValid, 1).with(descNotBlock, 1) }
 
 // LeafAttrs are the attributes of a leaf. The zero value is memory of one address space that every
@@ -154,8 +154,8 @@ type LeafAttrs struct {
 	Global     bool // all address spaces: nG is 0
 }
 
-// LeafDesc returns the descriptor of a page at level 3, or of a block above it, with the Access flag
-// set and Inner Shareable. The address is aligned to what the level maps and below 2^48.
+// LeafDesc returns the descriptor of a page at level 3, or of a block above it, with the Access
+// flag set and Inner Shareable. The address is aligned to what the level maps and below 2^48.
 func LeafDesc(addr uint64, level int, a LeafAttrs) Desc {
 	return Desc(addr).with(descValid, 1).with(descNotBlock, b2u(level == 3)).
 		with(descAttrIndx, uint64(a.AttrIndx)).with(descAP1, b2u(!a.Privileged)).with(descAP2, b2u(a.ReadOnly)).

@@ -1,8 +1,8 @@
-// Package smmuv3 describes the Arm System MMU architecture, version 3: its registers and structures, the
-// commands and event records, and which of them are illegal.
+// Package smmuv3 describes the Arm System MMU architecture, version 3: its registers and
+// structures, the commands and event records, and which of them are illegal.
 //
-// The source is Arm's specification, IHI 0070, issue G.b. Comments cite it as "§6.3.1". This package
-// alone has the offsets and bit positions of the module; other packages use its types.
+// The source is Arm's specification, IHI 0070, issue G.b. Comments cite it as "§6.3.1". This
+// package alone has the offsets and bit positions of the module; other packages use its types.
 //
 // # Structures
 //
@@ -18,41 +18,44 @@
 //	PageRequest  PRI queue record              Chapter 8
 //	IDRegs       identification registers      §6.3.1 to §6.3.8
 //
-// The constructors New… make commands, events and page requests. Stage2 has the stage-2 fields of an STE.
-// StreamTable, CDTable and Queue compute where the entries of tables and queues are in memory.
+// The constructors New… make commands, events and page requests. Stage2 has the stage-2 fields of
+// an STE. StreamTable, CDTable and Queue compute where the entries of tables and queues are in
+// memory.
 //
-// Values are in host byte order. Structures in memory are little-endian (§5): Load… and Put convert.
+// Values are in host byte order. Structures in memory are little-endian (§5): Load… and Put
+// convert.
 //
 // # Names
 //
-// A getter or setter has the name of the specification's field: S1ContextPtr, SetS1ContextPtr. Where the
-// specification numbers a field by the half of the address space, as T0SZ and T1SZ, the method is TxSZ
-// and takes the number. An opcode is Op and the command's name without its punctuation: OpCfgiCDAll is
-// CMD_CFGI_CD_ALL, and NewCfgiCDAll makes one. Event types follow the same rule: FTranslation is
-// F_TRANSLATION. Offsets of registers are Reg and the register's name, as RegCMDQ_BASE; fields of
-// registers are the register's name and the field's, as CR0_SMMUEN.
+// A getter or setter has the name of the specification's field: S1ContextPtr, SetS1ContextPtr.
+// Where the specification numbers a field by the half of the address space, as T0SZ and T1SZ, the
+// method is TxSZ and takes the number. An opcode is Op and the command's name without its
+// punctuation: OpCfgiCDAll is CMD_CFGI_CD_ALL, and NewCfgiCDAll makes one. Event types follow the
+// same rule: FTranslation is F_TRANSLATION. Offsets of registers are Reg and the register's name,
+// as RegCMDQ_BASE; fields of registers are the register's name and the field's, as CR0_SMMUEN.
 //
 // # Reserved bits
 //
 // A setter changes its field and nothing else: bits of no field survive. A getter returns what the
-// structure holds. Fields that an SMMU ignores are 0 in what Effective returns, and reserved bits are 0
-// in what Defined returns. Reserved bits that are not 0 make nothing illegal: the specification leaves
-// this choice to the implementation (§4.1.5, Chapter 5), and drivers write fields of newer versions.
+// structure holds. Fields that an SMMU ignores are 0 in what Effective returns, and reserved bits
+// are 0 in what Defined returns. Reserved bits that are not 0 make nothing illegal: the
+// specification leaves this choice to the implementation (§4.1.5, Chapter 5), and drivers write
+// fields of newer versions.
 //
 // # Legality
 //
-// The Illegal methods of STE, CD, Command and IDRegs return the Rule of the specification that makes the
-// value illegal, or nil. They judge by the ID registers of an SMMU; AllFeatures has those of an SMMU with
-// everything. Where the specification leaves a case to the implementation, the rule has Choice set.
-// CommandSet judges commands faster, for one SMMU.
+// The Illegal methods of STE, CD, Command and IDRegs return the Rule of the specification that
+// makes the value illegal, or nil. They judge by the ID registers of an SMMU; AllFeatures has those
+// of an SMMU with everything. Where the specification leaves a case to the implementation, the rule
+// has Choice set. CommandSet judges commands faster, for one SMMU.
 //
 // # Explanations
 //
-// The Fields methods, IDField.Meaning and RegisterFields explain a value field by field, with the names
-// and bits of the specification. Fields whose place only a figure of the specification shows, and no
-// second source confirms, are not among them: the permissions of F_BAD_ATS_TREQ and E_PAGE_REQUEST, the
-// IPA of F_TLB_CONFLICT, the flags of F_PERMISSION that come with permission indirection, and the
-// parameters of DPTI_PA.
+// The Fields methods, IDField.Meaning and RegisterFields explain a value field by field, with the
+// names and bits of the specification. Fields whose place only a figure of the specification shows,
+// and no second source confirms, are not among them: the permissions of F_BAD_ATS_TREQ and
+// E_PAGE_REQUEST, the IPA of F_TLB_CONFLICT, the flags of F_PERMISSION that come with permission
+// indirection, and the parameters of DPTI_PA.
 //
 // # Concurrency
 //

@@ -248,7 +248,8 @@ var events = func() (t [256]event) {
 	}
 	sub := func(more ...[]row) [][]row { return append([][]row{evtRowsSSV, evtRowsSubstream}, more...) }
 	fault := func(more ...[]row) [][]row {
-		return append(sub(evtRowsStall, evtRowsAccess, evtRowsRnW, evtRowsNSIPA, evtRowsStage, evtRowsInput, evtRowsIPA), more...)
+		fields := sub(evtRowsStall, evtRowsAccess, evtRowsRnW, evtRowsNSIPA, evtRowsStage, evtRowsInput, evtRowsIPA)
+		return append(fields, more...)
 	}
 
 	add(FUUT, "F_UUT", "the transaction is unsupported", sub(evtRowsUUT, evtRowsAccess, evtRowsRnW, evtRowsInput)...)
@@ -256,10 +257,13 @@ var events = func() (t [256]event) {
 	add(FSTEFetch, "F_STE_FETCH", "the STE could not be read", sub(evtRowsReason, evtRowsGPCF, evtRowsFetch)...)
 	add(CBadSTE, "C_BAD_STE", "the STE is illegal", sub()...)
 	add(FBadATSTReq, "F_BAD_ATS_TREQ", "the stream does not allow ATS Translation Requests", sub(evtRowsInput)...)
-	add(FStreamDisabled, "F_STREAM_DISABLED", "the stream terminates transactions without a SubstreamID, or with SubstreamID 0")
-	add(FTranslForbidden, "F_TRANSL_FORBIDDEN", "the stream does not allow Translated transactions", sub(evtRowsRnW, evtRowsInput)...)
+	add(FStreamDisabled, "F_STREAM_DISABLED",
+		"the stream terminates transactions without a SubstreamID, or with SubstreamID 0")
+	add(FTranslForbidden, "F_TRANSL_FORBIDDEN", "the stream does not allow Translated transactions",
+		sub(evtRowsRnW, evtRowsInput)...)
 	add(CBadSubstreamID, "C_BAD_SUBSTREAMID", "the SubstreamID has no Context Descriptor", evtRowsSubstream)
-	add(FCDFetch, "F_CD_FETCH", "the Context Descriptor could not be read", sub(evtRowsReason, evtRowsGPCF, evtRowsFetch)...)
+	add(FCDFetch, "F_CD_FETCH", "the Context Descriptor could not be read",
+		sub(evtRowsReason, evtRowsGPCF, evtRowsFetch)...)
 	add(CBadCD, "C_BAD_CD", "the Context Descriptor is illegal", sub()...)
 	add(FWalkEABT, "F_WALK_EABT", "a translation table descriptor could not be read or updated",
 		sub(evtRowsReason, evtRowsAccess, evtRowsRnW, evtRowsStage, evtRowsInput, evtRowsFetch)...)

@@ -34,8 +34,8 @@ func (e Event) WithSubstream(s SubstreamID) Event {
 	return e
 }
 
-// NewFUUT returns an F_UUT: the SMMU does not support the transaction, for an IMPLEMENTATION DEFINED
-// reason (§7.3.2).
+// NewFUUT returns an F_UUT: the SMMU does not support the transaction, for an IMPLEMENTATION
+// DEFINED reason (§7.3.2).
 func NewFUUT(s StreamID, a Access, reason uint16) Event {
 	e := NewEvent(FUUT, s).withAccess(a)
 	e.set(evtUUTReason, uint64(reason))

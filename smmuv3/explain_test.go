@@ -148,7 +148,7 @@ func TestCommandIllegalNamesTheRule(t *testing.T) {
 		{few, Command{0x70}, "the SMMU does not have IDR3.DPT (§4.1.3)", false},
 		{few, Command{0x44}, "the SMMU has no stalled transactions (§4.7.1)", false},
 		{few, Command{0x3046}, "CS is reserved (§4.7.3)", false},
-		{more, Command{0x12, 1 << 10}, "TG is a granule, but NUM, SCALE and TTL are neither a range nor a level (§4.4.1.1)", false},
+		{more, Command{0x12, 1 << 10}, "TG is a granule, but NUM, SCALE and TTL are no range and no level (§4.4.1.1)", false},
 		{more, Command{0x40, 53}, "Size is greater than 52 (§4.5.1)", true},
 		{more, Command{0x41, 3 << 12}, "Resp is reserved (§4.5.2)", false},
 	} {

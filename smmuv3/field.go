@@ -15,8 +15,8 @@ import (
 type place uint32
 
 const (
-	// address marks a field that holds the bits of an address. The field's value is the address: its
-	// bits stay where they are in the double-word.
+	// address marks a field that holds the bits of an address. The field's value is the address:
+	// its bits stay where they are in the double-word.
 	address place = 1 << 15
 	// wide is one bit of width.
 	wide place = 1 << 16
@@ -176,9 +176,11 @@ func stringOf[T interface {
 // Meanings that several structures share.
 var (
 	// cdCacheability is of Context Descriptors, which the SMMU only reads (§5.2, S1CIR).
-	cdCacheability = oneOf("non-cacheable", "write-back, read-allocate", "write-through, read-allocate", "write-back, no read-allocate")
+	cdCacheability = oneOf("non-cacheable", "write-back, read-allocate",
+		"write-through, read-allocate", "write-back, no read-allocate")
 	// tableCacheability is of translation tables (§5.4, IR0).
-	tableCacheability = oneOf("non-cacheable", "write-back, read- and write-allocate", "write-through, read-allocate", "write-back, no write-allocate")
+	tableCacheability = oneOf("non-cacheable", "write-back, read- and write-allocate",
+		"write-through, read-allocate", "write-back, no write-allocate")
 
 	shareability = oneOf("non-shareable", "reserved", "outer shareable", "inner shareable")
 	addressSize  = func(v uint64) string { return fmt.Sprintf("%d bits", AddrBits(uint32(v))) }

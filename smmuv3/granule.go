@@ -1,7 +1,8 @@
 package smmuv3
 
-// Granule is the size of the smallest page of a set of translation tables, and of a table, as log2 of
-// bytes. Sections that begin with a letter are of the Arm Architecture Reference Manual, DDI 0487.
+// Granule is the size of the smallest page of a set of translation tables, and of a table, as log2
+// of bytes. Sections that begin with a letter are of the Arm Architecture Reference Manual, DDI
+// 0487.
 type Granule uint8
 
 const (
@@ -23,15 +24,16 @@ func (r IDRegs) HasGranule(g Granule) bool {
 	return false
 }
 
-// stride returns the number of address bits that a full table resolves: a descriptor has eight bytes.
+// stride returns the number of address bits that a full table resolves: a descriptor has eight
+// bytes.
 func (g Granule) stride() uint { return uint(g) - 3 }
 
 // LevelShift returns log2 of the bytes that a descriptor at a level maps. The last level is 3.
 func (g Granule) LevelShift(level int) uint { return uint(g) + g.stride()*uint(3-level) }
 
-// StartLevel returns the level at which the walk of an input address of this size begins: -1 for more
-// than 48 bits and the 4 KiB granule (D8.2.8.1, D8.2.9.1, D8.2.10.1). inputBits is greater than the
-// granule.
+// StartLevel returns the level at which the walk of an input address of this size begins: -1 for
+// more than 48 bits and the 4 KiB granule (D8.2.8.1, D8.2.9.1, D8.2.10.1). inputBits is greater
+// than the granule.
 func (g Granule) StartLevel(inputBits uint) int {
 	return 3 - int((inputBits-uint(g)-1)/g.stride())
 }
@@ -44,9 +46,9 @@ type Format struct {
 	Wide bool
 }
 
-// leafLevel reports whether descriptors of a level may map memory: pages at level 3, and blocks above
-// it where the granule has them (Tables D8-17, D8-27 and D8-36). The largest blocks come with 52-bit
-// addresses.
+// leafLevel reports whether descriptors of a level may map memory: pages at level 3, and blocks
+// above it where the granule has them (Tables D8-17, D8-27 and D8-36). The largest blocks come with
+// 52-bit addresses.
 func (f Format) leafLevel(level int) bool {
 	switch level {
 	case 3, 2:

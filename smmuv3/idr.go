@@ -2,8 +2,8 @@ package smmuv3
 
 import "fmt"
 
-// IDRegs are the identification registers (§6.3.1 to §6.3.8): those of a host's SMMU, or those that a
-// guest reads. They compare with ==.
+// IDRegs are the identification registers (§6.3.1 to §6.3.8): those of a host's SMMU, or those that
+// a guest reads. They compare with ==.
 type IDRegs struct {
 	IDR  [6]uint32 // IDR0 to IDR5
 	IIDR uint32
@@ -116,34 +116,43 @@ type idRow struct {
 
 var idFields = [numIDFields]idRow{
 	// IDR0 (§6.3.1).
-	S2P:        {0, row{name: "S2P", place: 0 + wide, mean: noOrYes}},
-	S1P:        {0, row{name: "S1P", place: 1 + wide, mean: noOrYes}},
-	TTF:        {0, row{name: "TTF", place: 2 + 2*wide, mean: oneOf("none", "AArch32", "AArch64", "AArch32 and AArch64")}},
-	COHACC:     {0, row{name: "COHACC", place: 4 + wide, mean: noOrYes}},
-	BTM:        {0, row{name: "BTM", place: 5 + wide, mean: noOrYes}},
-	HTTU:       {0, row{name: "HTTU", place: 6 + 2*wide, mean: oneOf("none", "Access flag", "Access flag and dirty state", "Access flag, also of tables, and dirty state")}},
-	DORMHINT:   {0, row{name: "DORMHINT", place: 8 + wide, mean: noOrYes}},
-	Hyp:        {0, row{name: "Hyp", place: 9 + wide, mean: noOrYes}},
-	ATS:        {0, row{name: "ATS", place: 10 + wide, mean: noOrYes}},
-	NS1ATS:     {0, row{name: "NS1ATS", place: 11 + wide, mean: noOrYes}},
-	ASID16:     {0, row{name: "ASID16", place: 12 + wide, mean: noOrYes}},
-	MSI:        {0, row{name: "MSI", place: 13 + wide, mean: noOrYes}},
-	SEV:        {0, row{name: "SEV", place: 14 + wide, mean: noOrYes}},
-	ATOS:       {0, row{name: "ATOS", place: 15 + wide, mean: noOrYes}},
-	PRI:        {0, row{name: "PRI", place: 16 + wide, mean: noOrYes}},
-	VMW:        {0, row{name: "VMW", place: 17 + wide, mean: noOrYes}},
-	VMID16:     {0, row{name: "VMID16", place: 18 + wide, mean: noOrYes}},
-	CD2L:       {0, row{name: "CD2L", place: 19 + wide, mean: noOrYes}},
-	VATOS:      {0, row{name: "VATOS", place: 20 + wide, mean: noOrYes}},
-	TTENDIAN:   {0, row{name: "TTENDIAN", place: 21 + 2*wide, mean: oneOf("mixed", "reserved", "little-endian", "big-endian")}},
-	ATSRECERR:  {0, row{name: "ATSRECERR", place: 23 + wide, mean: noOrYes}},
-	StallModel: {0, row{name: "STALL_MODEL", place: 24 + 2*wide, mean: oneOf("stall and terminate", "terminate only", "stall only", "reserved")}},
-	TermModel:  {0, row{name: "TERM_MODEL", place: 26 + wide, mean: oneOf("abort, or read zero and ignore writes", "abort only")}},
-	STLevel:    {0, row{name: "ST_LEVEL", place: 27 + 2*wide, mean: oneOf("linear", "linear and two-level", "reserved", "reserved")}},
-	RMEImpl:    {0, row{name: "RME_IMPL", place: 30 + wide, mean: noOrYes}},
+	S2P: {0, row{name: "S2P", place: 0 + wide, mean: noOrYes}},
+	S1P: {0, row{name: "S1P", place: 1 + wide, mean: noOrYes}},
+	TTF: {0, row{name: "TTF", place: 2 + 2*wide,
+		mean: oneOf("none", "AArch32", "AArch64", "AArch32 and AArch64")}},
+	COHACC: {0, row{name: "COHACC", place: 4 + wide, mean: noOrYes}},
+	BTM:    {0, row{name: "BTM", place: 5 + wide, mean: noOrYes}},
+	HTTU: {0, row{name: "HTTU", place: 6 + 2*wide,
+		mean: oneOf("none", "Access flag", "Access flag and dirty state",
+			"Access flag, also of tables, and dirty state")}},
+	DORMHINT: {0, row{name: "DORMHINT", place: 8 + wide, mean: noOrYes}},
+	Hyp:      {0, row{name: "Hyp", place: 9 + wide, mean: noOrYes}},
+	ATS:      {0, row{name: "ATS", place: 10 + wide, mean: noOrYes}},
+	NS1ATS:   {0, row{name: "NS1ATS", place: 11 + wide, mean: noOrYes}},
+	ASID16:   {0, row{name: "ASID16", place: 12 + wide, mean: noOrYes}},
+	MSI:      {0, row{name: "MSI", place: 13 + wide, mean: noOrYes}},
+	SEV:      {0, row{name: "SEV", place: 14 + wide, mean: noOrYes}},
+	ATOS:     {0, row{name: "ATOS", place: 15 + wide, mean: noOrYes}},
+	PRI:      {0, row{name: "PRI", place: 16 + wide, mean: noOrYes}},
+	VMW:      {0, row{name: "VMW", place: 17 + wide, mean: noOrYes}},
+	VMID16:   {0, row{name: "VMID16", place: 18 + wide, mean: noOrYes}},
+	CD2L:     {0, row{name: "CD2L", place: 19 + wide, mean: noOrYes}},
+	VATOS:    {0, row{name: "VATOS", place: 20 + wide, mean: noOrYes}},
+	TTENDIAN: {0, row{name: "TTENDIAN", place: 21 + 2*wide,
+		mean: oneOf("mixed", "reserved", "little-endian", "big-endian")}},
+	ATSRECERR: {0, row{name: "ATSRECERR", place: 23 + wide, mean: noOrYes}},
+	StallModel: {0, row{name: "STALL_MODEL", place: 24 + 2*wide,
+		mean: oneOf("stall and terminate", "terminate only", "stall only", "reserved")}},
+	TermModel: {0, row{name: "TERM_MODEL", place: 26 + wide,
+		mean: oneOf("abort, or read zero and ignore writes", "abort only")}},
+	STLevel: {0, row{name: "ST_LEVEL", place: 27 + 2*wide,
+		mean: oneOf("linear", "linear and two-level", "reserved", "reserved")}},
+	RMEImpl: {0, row{name: "RME_IMPL", place: 30 + wide, mean: noOrYes}},
 
 	// IDR1 (§6.3.2).
-	SIDSIZE:      {1, row{name: "SIDSIZE", place: 0 + 6*wide, mean: func(v uint64) string { return fmt.Sprintf("%d bits of StreamID", v) }}},
+	SIDSIZE: {1, row{name: "SIDSIZE", place: 0 + 6*wide, mean: func(v uint64) string {
+		return fmt.Sprintf("%d bits of StreamID", v)
+	}}},
 	SSIDSIZE:     {1, row{name: "SSIDSIZE", place: 6 + 5*wide, mean: substreamBits}},
 	PRIQS:        {1, row{name: "PRIQS", place: 11 + 5*wide, mean: entries}},
 	EVENTQS:      {1, row{name: "EVENTQS", place: 16 + 5*wide, mean: entries}},
@@ -181,13 +190,14 @@ var idFields = [numIDFields]idRow{
 	AIE:     {3, row{name: "AIE", place: 23 + wide, mean: noOrYes}},
 
 	// IDR5 (§6.3.6).
-	OAS:      {5, row{name: "OAS", place: 0 + 3*wide, mean: addressSize}},
-	GRAN4K:   {5, row{name: "GRAN4K", place: 4 + wide, mean: noOrYes}},
-	GRAN16K:  {5, row{name: "GRAN16K", place: 5 + wide, mean: noOrYes}},
-	GRAN64K:  {5, row{name: "GRAN64K", place: 6 + wide, mean: noOrYes}},
-	DS:       {5, row{name: "DS", place: 7 + wide, mean: noOrYes}},
-	D128:     {5, row{name: "D128", place: 8 + wide, mean: noOrYes}},
-	VAX:      {5, row{name: "VAX", place: 10 + 2*wide, mean: oneOf("48-bit addresses", "52-bit addresses", "56-bit addresses", "reserved")}},
+	OAS:     {5, row{name: "OAS", place: 0 + 3*wide, mean: addressSize}},
+	GRAN4K:  {5, row{name: "GRAN4K", place: 4 + wide, mean: noOrYes}},
+	GRAN16K: {5, row{name: "GRAN16K", place: 5 + wide, mean: noOrYes}},
+	GRAN64K: {5, row{name: "GRAN64K", place: 6 + wide, mean: noOrYes}},
+	DS:      {5, row{name: "DS", place: 7 + wide, mean: noOrYes}},
+	D128:    {5, row{name: "D128", place: 8 + wide, mean: noOrYes}},
+	VAX: {5, row{name: "VAX", place: 10 + 2*wide,
+		mean: oneOf("48-bit addresses", "52-bit addresses", "56-bit addresses", "reserved")}},
 	StallMax: {5, row{name: "STALL_MAX", place: 16 + 16*wide}},
 
 	// IIDR (§6.3.7).
@@ -197,7 +207,9 @@ var idFields = [numIDFields]idRow{
 	ProductID:   {regIIDR, row{name: "ProductID", place: 20 + 12*wide}},
 
 	// AIDR (§6.3.8).
-	ArchMinor: {regAIDR, row{name: "ArchMinor", place: 0 + 4*wide, mean: func(v uint64) string { return fmt.Sprintf("SMMUv3.%d", v) }}},
+	ArchMinor: {regAIDR, row{name: "ArchMinor", place: 0 + 4*wide, mean: func(v uint64) string {
+		return fmt.Sprintf("SMMUv3.%d", v)
+	}}},
 	ArchMajor: {regAIDR, row{name: "ArchMajor", place: 4 + 4*wide}},
 }
 
@@ -318,8 +330,8 @@ const (
 	StallForced    = 2 // faults always stall
 )
 
-// AddrBits returns the number of bits that an encoded address size stands for, as in IDR5.OAS, CD.IPS and
-// STE.S2PS: 32, 36, 40, 42, 44, 48, 52 or 56.
+// AddrBits returns the number of bits that an encoded address size stands for, as in IDR5.OAS,
+// CD.IPS and STE.S2PS: 32, 36, 40, 42, 44, 48, 52 or 56.
 func AddrBits(enc uint32) uint {
 	return uint([8]uint8{32, 36, 40, 42, 44, 48, 52, 56}[enc&7])
 }
@@ -339,8 +351,8 @@ func (r IDRegs) IPABits() uint {
 	return size
 }
 
-// tableMask returns the bits of a VMSAv8-64 table's address that a CD or STE holds. Bits [51:48] are RES0
-// in SMMUv3.0, bits [55:52] in every version (§5.2, S2TTB; §5.4, TTB0).
+// tableMask returns the bits of a VMSAv8-64 table's address that a CD or STE holds. Bits [51:48]
+// are RES0 in SMMUv3.0, bits [55:52] in every version (§5.2, S2TTB; §5.4, TTB0).
 func (r *IDRegs) tableMask() uint64 {
 	if r.Version() == 0 {
 		return 1<<48 - 1

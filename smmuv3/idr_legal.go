@@ -2,9 +2,9 @@ package smmuv3
 
 import "slices"
 
-// AllFeatures returns the ID registers of an SMMUv3.4 with every feature of the Non-secure interface,
-// and with the choice left to software where there is one. What is illegal on this SMMU is illegal on
-// every SMMU, but for values that only a lack of features makes reserved.
+// AllFeatures returns the ID registers of an SMMUv3.4 with every feature of the Non-secure
+// interface, and with the choice left to software where there is one. What is illegal on this SMMU
+// is illegal on every SMMU, but for values that only a lack of features makes reserved.
 func AllFeatures() (r IDRegs) {
 	for f := range numIDFields {
 		if f.row().width() == 1 {
@@ -68,24 +68,29 @@ func since(section string, minor uint32, f IDField, others ...IDField) idRule {
 
 // notIn30 is the rule that a field is 0 in SMMUv3.0.
 func notIn30(section string, f IDField) idRule {
-	return idRule{Rule{Section: section, Text: f.String() + " is RES0 in SMMUv3.0"}, []IDField{ArchMinor, f}, func(r *IDRegs) bool {
+	rule := Rule{Section: section, Text: f.String() + " is RES0 in SMMUv3.0"}
+	return idRule{rule, []IDField{ArchMinor, f}, func(r *IDRegs) bool {
 		return r.Version() == 0 && r.Has(f)
 	}}
 }
 
 // most is the rule that a field's greater values are reserved.
 func most(section string, f IDField, v uint32) idRule {
-	return idRule{Rule{Section: section, Text: f.String() + " is a reserved value"}, []IDField{f}, func(r *IDRegs) bool { return r.Get(f) > v }}
+	return idRule{Rule{Section: section, Text: f.String() + " is a reserved value"}, []IDField{f}, func(r *IDRegs) bool {
+		return r.Get(f) > v
+	}}
 }
 
 // not is the rule that one of a field's values is reserved.
 func not(section string, f IDField, v uint32) idRule {
-	return idRule{Rule{Section: section, Text: f.String() + " is a reserved value"}, []IDField{f}, func(r *IDRegs) bool { return r.Get(f) == v }}
+	return idRule{Rule{Section: section, Text: f.String() + " is a reserved value"}, []IDField{f}, func(r *IDRegs) bool {
+		return r.Get(f) == v
+	}}
 }
 
-// idRules are the architecture's conditions on ID registers (§6.3.1 to §6.3.8). Bits of no field, and
-// fields whose value only the implementer knows, are not judged: a later version may define them.
-// Nor is it that a device of this module shows a feature to its guest: package idr judges that.
+// idRules are the architecture's conditions on ID registers (§6.3.1 to §6.3.8). Bits of no field are
+// not judged, since a later version may define them. Package idr judges what a device of this module
+// can show to a guest.
 var idRules = []idRule{
 	not("6.3.1", TTF, 0),
 	not("6.3.1", TTENDIAN, 1),
@@ -103,17 +108,15 @@ var idRules = []idRule{
 	most("6.3.2", SSIDSIZE, 20),
 	most("6.3.2", CMDQS, MaxQueueShift),
 	most("6.3.2", EVENTQS, MaxQueueShift),
-	{Rule{Section: "6.3.2", Text: "PRIQS is a reserved value"}, []IDField{PRI, PRIQS}, func(r *IDRegs) bool {
-		return r.Has(PRI) && r.Get(PRIQS) > MaxQueueShift
-	}},
-	{Rule{Section: "6.3.2", Text: "SIDSIZE of 7 or more needs ST_LEVEL"}, []IDField{SIDSIZE, STLevel}, func(r *IDRegs) bool {
-		return r.Get(SIDSIZE) >= 7 && !r.Has(STLevel)
-	}},
+	{Rule{Section: "6.3.2", Text: "PRIQS is a reserved value"}, []IDField{PRI, PRIQS},
+		func(r *IDRegs) bool { return r.Has(PRI) && r.Get(PRIQS) > MaxQueueShift }},
+	{Rule{Section: "6.3.2", Text: "SIDSIZE of 7 or more needs ST_LEVEL"}, []IDField{SIDSIZE, STLevel},
+		func(r *IDRegs) bool { return r.Get(SIDSIZE) >= 7 && !r.Has(STLevel) }},
 	needs("6.3.2", ECMDQ, COHACC, MSI),
-	{Rule{Section: "6.3.2", Text: "ECMDQ excludes QUEUES_PRESET"}, []IDField{ECMDQ, QueuesPreset}, func(r *IDRegs) bool { return r.Has(ECMDQ) && r.Has(QueuesPreset) }},
-	{Rule{Section: "6.3.2", Text: "REL needs TABLES_PRESET or QUEUES_PRESET"}, []IDField{REL, TablesPreset, QueuesPreset}, func(r *IDRegs) bool {
-		return r.Has(REL) && !r.Has(TablesPreset) && !r.Has(QueuesPreset)
-	}},
+	{Rule{Section: "6.3.2", Text: "ECMDQ excludes QUEUES_PRESET"}, []IDField{ECMDQ, QueuesPreset},
+		func(r *IDRegs) bool { return r.Has(ECMDQ) && r.Has(QueuesPreset) }},
+	{Rule{Section: "6.3.2", Text: "REL needs TABLES_PRESET or QUEUES_PRESET"}, []IDField{REL, TablesPreset, QueuesPreset},
+		func(r *IDRegs) bool { return r.Has(REL) && !r.Has(TablesPreset) && !r.Has(QueuesPreset) }},
 
 	needs("6.3.4", HAD, S1P),
 	since("6.3.4", 1, HAD, S1P),
@@ -134,37 +137,36 @@ var idRules = []idRule{
 	needs("6.3.4", S1PI, S1P),
 	needs("6.3.4", S2PI, S2P),
 	needs("6.3.4", THE, S1P),
-	{Rule{Section: "6.3.4", Text: "THE needs S2PI with S2P"}, []IDField{THE, S2P, S2PI}, func(r *IDRegs) bool { return r.Has(THE) && r.Has(S2P) && !r.Has(S2PI) }},
+	{Rule{Section: "6.3.4", Text: "THE needs S2PI with S2P"}, []IDField{THE, S2P, S2PI},
+		func(r *IDRegs) bool { return r.Has(THE) && r.Has(S2P) && !r.Has(S2PI) }},
 	needs("6.3.4", MTEPERM, S2P),
 	since("6.3.4", 4, MTEPERM, S2P),
 	needs("6.3.4", AIE, S1P),
 
-	{Rule{Section: "6.3.6", Text: "OAS is a reserved value in this version"}, []IDField{ArchMinor, OAS}, func(r *IDRegs) bool {
-		return r.Version() == 0 && r.Get(OAS) > 5 || r.Version() < 4 && r.Get(OAS) > 6
-	}},
-	{Rule{Section: "6.3.6", Text: "OAS of 52 bits needs GRAN64K, DS or D128"}, []IDField{OAS, GRAN64K, DS, D128}, func(r *IDRegs) bool {
-		return r.Get(OAS) == 6 && !r.Has(GRAN64K) && !r.Has(DS) && !r.Has(D128)
-	}},
-	{Rule{Section: "6.3.6", Text: "OAS of 56 bits needs D128"}, []IDField{OAS, D128}, func(r *IDRegs) bool { return r.Get(OAS) == 7 && !r.Has(D128) }},
-	{Rule{Section: "6.3.6", Text: "TTF with AArch32 needs GRAN4K"}, []IDField{TTF, GRAN4K}, func(r *IDRegs) bool {
-		return r.Get(TTF)&TTFAArch32 != 0 && !r.Has(GRAN4K)
-	}},
+	{Rule{Section: "6.3.6", Text: "OAS is a reserved value in this version"}, []IDField{ArchMinor, OAS},
+		func(r *IDRegs) bool { return r.Version() == 0 && r.Get(OAS) > 5 || r.Version() < 4 && r.Get(OAS) > 6 }},
+	{Rule{Section: "6.3.6", Text: "OAS of 52 bits needs GRAN64K, DS or D128"}, []IDField{OAS, GRAN64K, DS, D128},
+		func(r *IDRegs) bool { return r.Get(OAS) == 6 && !r.Has(GRAN64K) && !r.Has(DS) && !r.Has(D128) }},
+	{Rule{Section: "6.3.6", Text: "OAS of 56 bits needs D128"}, []IDField{OAS, D128},
+		func(r *IDRegs) bool { return r.Get(OAS) == 7 && !r.Has(D128) }},
+	{Rule{Section: "6.3.6", Text: "TTF with AArch32 needs GRAN4K"}, []IDField{TTF, GRAN4K},
+		func(r *IDRegs) bool { return r.Get(TTF)&TTFAArch32 != 0 && !r.Has(GRAN4K) }},
 	needs("6.3.6", DS, VAX),
-	{Rule{Section: "6.3.6", Text: "DS needs GRAN4K or GRAN16K"}, []IDField{DS, GRAN4K, GRAN16K}, func(r *IDRegs) bool {
-		return r.Has(DS) && !r.Has(GRAN4K) && !r.Has(GRAN16K)
-	}},
+	{Rule{Section: "6.3.6", Text: "DS needs GRAN4K or GRAN16K"}, []IDField{DS, GRAN4K, GRAN16K},
+		func(r *IDRegs) bool { return r.Has(DS) && !r.Has(GRAN4K) && !r.Has(GRAN16K) }},
 	notIn30("6.3.6", VAX),
 	most("6.3.6", VAX, 2),
-	{Rule{Section: "6.3.6", Text: "VAX needs GRAN64K or DS"}, []IDField{VAX, GRAN64K, DS}, func(r *IDRegs) bool {
-		return r.Has(VAX) && !r.Has(GRAN64K) && !r.Has(DS)
-	}},
-	{Rule{Section: "6.3.6", Text: "VAX of 56 bits needs D128"}, []IDField{VAX, D128}, func(r *IDRegs) bool { return r.Get(VAX) == 2 && !r.Has(D128) }},
+	{Rule{Section: "6.3.6", Text: "VAX needs GRAN64K or DS"}, []IDField{VAX, GRAN64K, DS},
+		func(r *IDRegs) bool { return r.Has(VAX) && !r.Has(GRAN64K) && !r.Has(DS) }},
+	{Rule{Section: "6.3.6", Text: "VAX of 56 bits needs D128"}, []IDField{VAX, D128},
+		func(r *IDRegs) bool { return r.Get(VAX) == 2 && !r.Has(D128) }},
 
 	most("6.3.8", ArchMajor, 0),
 }
 
 // Illegal returns the rule of the architecture that the ID registers break, or nil. It judges the
-// registers of any SMMU: what a device of this module can show to a guest is for package idr to say.
+// registers of any SMMU: what a device of this module can show to a guest is for package idr to
+// say.
 func (r *IDRegs) Illegal() *Rule { return r.IllegalKnown(func(IDField) bool { return true }) }
 
 // IllegalKnown returns what Illegal does, but applies only rules all of whose fields are known.

@@ -11,8 +11,8 @@ import (
 )
 
 // layout is a structure of the specification: its fields by name, each with its bits as the
-// specification writes them. Fields of commands, events and page requests stand in figures; they were
-// checked against Linux's and QEMU's definitions.
+// specification writes them. Fields of commands, events and page requests stand in figures; they
+// were checked against Linux's and QEMU's definitions.
 type layout map[string]string
 
 // layouts has every field of every structure, as literals.
@@ -103,7 +103,8 @@ var layouts = map[string]layout{
 	"F_CFG_CONFLICT §7.3.18": {"type": "[7:0]", "SSV": "[11]", "SubstreamID": "[31:12]", "StreamID": "[63:32]", "Reason": "[79:64]"},
 	"F_VMS_FETCH §7.3.20": {"type": "[7:0]", "SSV": "[11]", "SubstreamID": "[31:12]", "StreamID": "[63:32]", "Reason": "[79:64]",
 		"GPCF": "[80]", "FetchAddr": "[247:195]"},
-	// The others' figures have more fields, which no second source confirms: they are not in the tables.
+	// The others' figures have more fields, which no second source confirms: they are not in the
+	// tables.
 	"F_BAD_ATS_TREQ §7.3.6": {"type": "[7:0]", "SSV": "[11]", "SubstreamID": "[31:12]", "StreamID": "[63:32]", "InputAddr": "[191:128]"},
 	"F_TLB_CONFLICT §7.3.17": {"type": "[7:0]", "SSV": "[11]", "SubstreamID": "[31:12]", "StreamID": "[63:32]", "Reason": "[79:64]",
 		"PnU": "[97]", "InD": "[98]", "RnW": "[99]", "InputAddr": "[191:128]"},
@@ -192,8 +193,8 @@ func tables() map[string][]row {
 	return all
 }
 
-// Every field of the specification's layouts has a row, every row is one of theirs, and its bits are
-// those of the specification.
+// Every field of the specification's layouts has a row, every row is one of theirs, and its bits
+// are those of the specification.
 func TestLayouts(t *testing.T) {
 	got := map[string]layout{}
 	for name, rows := range tables() {
@@ -216,8 +217,8 @@ func TestLayouts(t *testing.T) {
 	}
 }
 
-// No two fields of a structure share a bit, no field crosses a double-word, and one with the bits of an
-// address leaves them where they are.
+// No two fields of a structure share a bit, no field crosses a double-word, and one with the bits
+// of an address leaves them where they are.
 func TestLayoutsDoNotOverlap(t *testing.T) {
 	for name, rows := range tables() {
 		used := map[uint]string{}

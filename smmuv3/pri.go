@@ -54,8 +54,8 @@ type PageAccess struct {
 	Read, Write, Exec, Privileged bool
 }
 
-// NewPageRequest returns a request of a group for access to the page at addr. Execute and privileged
-// access need a SubstreamID: see WithSubstream. The last request of a group sets Last.
+// NewPageRequest returns a request of a group for access to the page at addr. Execute and
+// privileged access need a SubstreamID: see WithSubstream. The last request of a group sets Last.
 func NewPageRequest(s StreamID, group uint16, addr uint64, a PageAccess, last bool) PageRequest {
 	var r PageRequest
 	r.SetStreamID(s)
@@ -161,8 +161,8 @@ func (r *PageRequest) SetSubstream(s SubstreamID) {
 // SubstreamID, Last = 1, W = 0 and R = 0 (Chapter 8).
 func (r PageRequest) StopMarker() bool { return r.SSV() && r.Last() && !r.W() && !r.R() }
 
-// Defined returns the record without its reserved bits and, with SSV = 0, without SubstreamID, X and
-// Priv.
+// Defined returns the record without its reserved bits and, with SSV = 0, without SubstreamID, X
+// and Priv.
 func (r PageRequest) Defined() PageRequest {
 	for i := range r {
 		r[i] &= priDefined[i]

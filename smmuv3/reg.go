@@ -5,8 +5,8 @@ import (
 	mathbits "math/bits"
 )
 
-// Offsets of the Non-secure registers from the SMMU's base, in bytes (§6.2.1). Register page 1 holds
-// EVENTQ_PROD, EVENTQ_CONS, PRIQ_PROD and PRIQ_CONS.
+// Offsets of the Non-secure registers from the SMMU's base, in bytes (§6.2.1). Register page 1
+// holds EVENTQ_PROD, EVENTQ_CONS, PRIQ_PROD and PRIQ_CONS.
 const (
 	RegIDR0            = 0x00000
 	RegIDR1            = 0x00004
@@ -103,10 +103,12 @@ const (
 	GBPA_INSTCFG  GBPA = 0x3 << 18
 	// GBPA_ABORT makes transactions abort. Without it they bypass.
 	GBPA_ABORT GBPA = 1 << 20
-	// GBPA_Update is set by software with a new value. The SMMU clears it when the value is in effect.
+	// GBPA_Update is set by software with a new value. The SMMU clears it when the value is in
+	// effect.
 	GBPA_Update GBPA = 1 << 31
 
-	GBPA_Mask = GBPA_MemAttr | GBPA_MTCFG | GBPA_ALLOCCFG | GBPA_SHCFG | GBPA_PRIVCFG | GBPA_INSTCFG | GBPA_ABORT | GBPA_Update
+	GBPA_Mask = GBPA_MemAttr | GBPA_MTCFG | GBPA_ALLOCCFG | GBPA_SHCFG | GBPA_PRIVCFG | GBPA_INSTCFG |
+		GBPA_ABORT | GBPA_Update
 )
 
 // Abort reports whether transactions abort.
@@ -144,16 +146,17 @@ const (
 	IRQ_CFG1_DATA    = 0xffff_ffff
 	IRQ_CFG2_MemAttr = 0xf << 0
 	IRQ_CFG2_SH      = 0x3 << 4
-	// PRIQ_IRQ_CFG2_LO makes the PRI queue's interrupt come with the last request of a group, not when
-	// the queue becomes non-empty (§6.3.36).
+	// PRIQ_IRQ_CFG2_LO makes the PRI queue's interrupt come with the last request of a group, not
+	// when the queue becomes non-empty (§6.3.36).
 	PRIQ_IRQ_CFG2_LO = 1 << 31
 )
 
-// BaseAddrMask has the bits of an address that a structure of the architecture can hold (§3.4.3). Bits
-// above the output address size of the SMMU are RES0.
+// BaseAddrMask has the bits of an address that a structure of the architecture can hold (§3.4.3).
+// Bits above the output address size of the SMMU are RES0.
 const BaseAddrMask = 1<<56 - 1
 
-// Fields of STRTAB_BASE and STRTAB_BASE_CFG (§6.3.24, §6.3.25), and of the queues' *_BASE (§6.3.26).
+// Fields of STRTAB_BASE and STRTAB_BASE_CFG (§6.3.24, §6.3.25), and of the queues' *_BASE
+// (§6.3.26).
 const (
 	// BASE_RA is the read- or write-allocate hint of the base registers: RA or WA.
 	BASE_RA = 1 << 62
@@ -175,7 +178,8 @@ const (
 const (
 	// QUEUE_INDEX has the bits that an index and its wrap bit take in the largest queue: WR or RD.
 	QUEUE_INDEX = 0xf_ffff
-	// OverflowFlag is OVFLG of EVENTQ_PROD and PRIQ_PROD, and OVACKFLG of EVENTQ_CONS and PRIQ_CONS.
+	// OverflowFlag is OVFLG of EVENTQ_PROD and PRIQ_PROD, and OVACKFLG of EVENTQ_CONS and
+	// PRIQ_CONS.
 	OverflowFlag = 1 << 31
 
 	CMDQ_CONS_ERR_Shift = 24
@@ -214,15 +218,20 @@ type register struct {
 	rows []row
 }
 
-// in returns the row of a field of a register, given the field's bits.
-func in(name string, mask uint64, mean func(uint64) string) row {
+// in returns the row of a field of a register, given the field's bits and, if its values need one, their
+// meaning.
+func in(name string, mask uint64, mean ...func(uint64) string) row {
 	lo, width := mathbits.TrailingZeros64(mask), mathbits.OnesCount64(mask)
-	return row{name: name, place: place(lo) + place(width)*wide, mean: mean}
+	r := row{name: name, place: place(lo) + place(width)*wide}
+	if len(mean) > 0 {
+		r.mean = mean[0]
+	}
+	return r
 }
 
 // addressIn returns the row of a field that holds the bits of an address.
 func addressIn(name string, mask uint64) row {
-	r := in(name, mask, nil)
+	r := in(name, mask)
 	r.place += address
 	return r
 }
@@ -230,30 +239,31 @@ func addressIn(name string, mask uint64) row {
 // The rows of registers of the same form.
 var (
 	cr0Rows = []row{
-		in("SMMUEN", CR0_SMMUEN, nil), in("PRIQEN", CR0_PRIQEN, nil), in("EVENTQEN", CR0_EVENTQEN, nil), in("CMDQEN", CR0_CMDQEN, nil),
-		in("ATSCHK", CR0_ATSCHK, nil), in("VMW", CR0_VMW, nil), in("DPT_WALK_EN", CR0_DPT_WALK_EN, nil),
+		in("SMMUEN", CR0_SMMUEN), in("PRIQEN", CR0_PRIQEN), in("EVENTQEN", CR0_EVENTQEN), in("CMDQEN", CR0_CMDQEN),
+		in("ATSCHK", CR0_ATSCHK), in("VMW", CR0_VMW), in("DPT_WALK_EN", CR0_DPT_WALK_EN),
 	}
 	irqCtrlRows = []row{
-		in("GERROR_IRQEN", IRQ_CTRL_GERROR_IRQEN, nil), in("PRIQ_IRQEN", IRQ_CTRL_PRIQ_IRQEN, nil),
-		in("EVENTQ_IRQEN", IRQ_CTRL_EVENTQ_IRQEN, nil),
+		in("GERROR_IRQEN", IRQ_CTRL_GERROR_IRQEN), in("PRIQ_IRQEN", IRQ_CTRL_PRIQ_IRQEN),
+		in("EVENTQ_IRQEN", IRQ_CTRL_EVENTQ_IRQEN),
 	}
 	gerrorRows = []row{
-		in("CMDQ_ERR", GERROR_CMDQ_ERR, nil), in("EVENTQ_ABT_ERR", GERROR_EVENTQ_ABT_ERR, nil),
-		in("PRIQ_ABT_ERR", GERROR_PRIQ_ABT_ERR, nil), in("MSI_CMDQ_ABT_ERR", GERROR_MSI_CMDQ_ABT_ERR, nil),
-		in("MSI_EVENTQ_ABT_ERR", GERROR_MSI_EVENTQ_ABT_ERR, nil), in("MSI_PRIQ_ABT_ERR", GERROR_MSI_PRIQ_ABT_ERR, nil),
-		in("MSI_GERROR_ABT_ERR", GERROR_MSI_GERROR_ABT_ERR, nil), in("SFM_ERR", GERROR_SFM_ERR, nil),
-		in("CMDQP_ERR", GERROR_CMDQP_ERR, nil), in("DPT_ERR", GERROR_DPT_ERR, nil),
+		in("CMDQ_ERR", GERROR_CMDQ_ERR), in("EVENTQ_ABT_ERR", GERROR_EVENTQ_ABT_ERR),
+		in("PRIQ_ABT_ERR", GERROR_PRIQ_ABT_ERR), in("MSI_CMDQ_ABT_ERR", GERROR_MSI_CMDQ_ABT_ERR),
+		in("MSI_EVENTQ_ABT_ERR", GERROR_MSI_EVENTQ_ABT_ERR), in("MSI_PRIQ_ABT_ERR", GERROR_MSI_PRIQ_ABT_ERR),
+		in("MSI_GERROR_ABT_ERR", GERROR_MSI_GERROR_ABT_ERR), in("SFM_ERR", GERROR_SFM_ERR),
+		in("CMDQP_ERR", GERROR_CMDQP_ERR), in("DPT_ERR", GERROR_DPT_ERR),
 	}
 	irqCfg0Rows   = []row{addressIn("ADDR", IRQ_CFG0_ADDR)}
-	irqCfg1Rows   = []row{in("DATA", IRQ_CFG1_DATA, nil)}
-	irqCfg2Rows   = []row{in("MemAttr", IRQ_CFG2_MemAttr, nil), in("SH", IRQ_CFG2_SH, shareability)}
+	irqCfg1Rows   = []row{in("DATA", IRQ_CFG1_DATA)}
+	irqCfg2Rows   = []row{in("MemAttr", IRQ_CFG2_MemAttr), in("SH", IRQ_CFG2_SH, shareability)}
 	queueBaseRows = func(hint string) []row {
-		return []row{in(hint, BASE_RA, nil), addressIn("ADDR", QUEUE_BASE_ADDR), in("LOG2SIZE", QUEUE_BASE_LOG2SIZE, entries)}
+		return []row{in(hint, BASE_RA), addressIn("ADDR", QUEUE_BASE_ADDR),
+			in("LOG2SIZE", QUEUE_BASE_LOG2SIZE, entries)}
 	}
-	wrRow         = in("WR", QUEUE_INDEX, nil)
-	rdRow         = in("RD", QUEUE_INDEX, nil)
-	queueProdRows = []row{in("OVFLG", OverflowFlag, nil), wrRow}
-	queueConsRows = []row{in("OVACKFLG", OverflowFlag, nil), rdRow}
+	wrRow         = in("WR", QUEUE_INDEX)
+	rdRow         = in("RD", QUEUE_INDEX)
+	queueProdRows = []row{in("OVFLG", OverflowFlag), wrRow}
+	queueConsRows = []row{in("OVACKFLG", OverflowFlag), rdRow}
 )
 
 func idRegisterRows(reg uint8) (rows []row) {
@@ -279,17 +289,18 @@ var registers = map[uint64]register{
 	RegCR0:    {"CR0", false, cr0Rows},
 	RegCR0ACK: {"CR0ACK", false, cr0Rows},
 	RegCR1: {"CR1", false, []row{
-		in("QUEUE_IC", CR1_QUEUE_IC, nil), in("QUEUE_OC", CR1_QUEUE_OC, nil), in("QUEUE_SH", CR1_QUEUE_SH, shareability),
-		in("TABLE_IC", CR1_TABLE_IC, nil), in("TABLE_OC", CR1_TABLE_OC, nil), in("TABLE_SH", CR1_TABLE_SH, shareability),
+		in("QUEUE_IC", CR1_QUEUE_IC), in("QUEUE_OC", CR1_QUEUE_OC), in("QUEUE_SH", CR1_QUEUE_SH, shareability),
+		in("TABLE_IC", CR1_TABLE_IC), in("TABLE_OC", CR1_TABLE_OC), in("TABLE_SH", CR1_TABLE_SH, shareability),
 	}},
 	RegCR2: {"CR2", false, []row{
-		in("E2H", CR2_E2H, nil), in("RECINVSID", CR2_RECINVSID, nil), in("PTM", CR2_PTM, nil), in("REC_CFG_ATS", CR2_REC_CFG_ATS, nil),
+		in("E2H", CR2_E2H), in("RECINVSID", CR2_RECINVSID), in("PTM", CR2_PTM), in("REC_CFG_ATS", CR2_REC_CFG_ATS),
 	}},
-	RegSTATUSR: {"STATUSR", false, []row{in("DORMANT", STATUSR_DORMANT, nil)}},
+	RegSTATUSR: {"STATUSR", false, []row{in("DORMANT", STATUSR_DORMANT)}},
 	RegGBPA: {"GBPA", false, []row{
-		in("MemAttr", uint64(GBPA_MemAttr), nil), in("MTCFG", uint64(GBPA_MTCFG), nil), in("ALLOCCFG", uint64(GBPA_ALLOCCFG), nil),
-		in("SHCFG", uint64(GBPA_SHCFG), nil), in("PRIVCFG", uint64(GBPA_PRIVCFG), nil), in("INSTCFG", uint64(GBPA_INSTCFG), nil),
-		in("ABORT", uint64(GBPA_ABORT), oneOf("transactions bypass", "transactions abort")), in("Update", uint64(GBPA_Update), nil),
+		in("MemAttr", uint64(GBPA_MemAttr)), in("MTCFG", uint64(GBPA_MTCFG)), in("ALLOCCFG", uint64(GBPA_ALLOCCFG)),
+		in("SHCFG", uint64(GBPA_SHCFG)), in("PRIVCFG", uint64(GBPA_PRIVCFG)), in("INSTCFG", uint64(GBPA_INSTCFG)),
+		in("ABORT", uint64(GBPA_ABORT), oneOf("transactions bypass", "transactions abort")),
+		in("Update", uint64(GBPA_Update)),
 	}},
 	RegAGBPA:       {"AGBPA", false, nil},
 	RegIRQ_CTRL:    {"IRQ_CTRL", false, irqCtrlRows},
@@ -300,9 +311,9 @@ var registers = map[uint64]register{
 	RegGERROR_IRQ_CFG0: {"GERROR_IRQ_CFG0", true, irqCfg0Rows},
 	RegGERROR_IRQ_CFG1: {"GERROR_IRQ_CFG1", false, irqCfg1Rows},
 	RegGERROR_IRQ_CFG2: {"GERROR_IRQ_CFG2", false, irqCfg2Rows},
-	RegSTRTAB_BASE:     {"STRTAB_BASE", true, []row{in("RA", BASE_RA, nil), addressIn("ADDR", STRTAB_BASE_ADDR)}},
+	RegSTRTAB_BASE:     {"STRTAB_BASE", true, []row{in("RA", BASE_RA), addressIn("ADDR", STRTAB_BASE_ADDR)}},
 	RegSTRTAB_BASE_CFG: {"STRTAB_BASE_CFG", false, []row{
-		in("LOG2SIZE", STRTAB_BASE_CFG_LOG2SIZE, nil), in("SPLIT", STRTAB_BASE_CFG_SPLIT, nil),
+		in("LOG2SIZE", STRTAB_BASE_CFG_LOG2SIZE), in("SPLIT", STRTAB_BASE_CFG_SPLIT),
 		in("FMT", STRTAB_BASE_CFG_FMT, oneOf("linear", "two-level", "reserved", "reserved")),
 	}},
 	RegCMDQ_BASE: {"CMDQ_BASE", true, queueBaseRows("RA")},
@@ -318,7 +329,8 @@ var registers = map[uint64]register{
 	RegPRIQ_IRQ_CFG0:   {"PRIQ_IRQ_CFG0", true, irqCfg0Rows},
 	RegPRIQ_IRQ_CFG1:   {"PRIQ_IRQ_CFG1", false, irqCfg1Rows},
 	RegPRIQ_IRQ_CFG2: {"PRIQ_IRQ_CFG2", false, []row{
-		irqCfg2Rows[0], irqCfg2Rows[1], in("LO", PRIQ_IRQ_CFG2_LO, oneOf("interrupt when non-empty", "interrupt with the last request of a group")),
+		irqCfg2Rows[0], irqCfg2Rows[1],
+		in("LO", PRIQ_IRQ_CFG2_LO, oneOf("interrupt when non-empty", "interrupt with the last request of a group")),
 	}},
 	RegIDR6:        {"IDR6", false, nil},
 	RegEVENTQ_PROD: {"EVENTQ_PROD", false, queueProdRows},
@@ -354,8 +366,8 @@ func RegisterName(off uint64) string {
 	}
 }
 
-// RegisterFields explains a value of the register at an offset field by field. A register with 64 bits
-// is explained as a whole. The result is nil if this package does not know the register.
+// RegisterFields explains a value of the register at an offset field by field. A register with 64
+// bits is explained as a whole. The result is nil if this package does not know the register.
 func RegisterFields(off, v uint64) []Field {
 	r, upper, ok := registerAt(off)
 	if !ok || upper {

@@ -1,7 +1,7 @@
 package smmuv3
 
-// Stage2 is a stage 2 as an STE describes it: the fields with the prefix S2 but S2VMID, which stage 1
-// has as well (§5.2). Numbers have the encodings of the STE.
+// Stage2 is a stage 2 as an STE describes it: the fields with the prefix S2 but S2VMID, which stage
+// 1 has as well (§5.2). Numbers have the encodings of the STE.
 //
 //	 63 60 59   58 57 56 55 54  53   52   51   50 48 47 46 45 44 43 42 41 40 39 38 37   32
 //	+-----+----+--+--+--+--+---+----+----+----+-----+-----+-----+-----+-----+-----+------+
@@ -79,9 +79,9 @@ func (s *STE) SetStage2(t Stage2) {
 	s.set(steS2TTB, t.TTB)
 }
 
-// Effective returns the stage 2 as an SMMU with these ID registers executes it: fields that are RES0 or
-// IGNORED there are zero, so that stages with the same effect are equal. nested says that stage 1
-// translates as well.
+// Effective returns the stage 2 as an SMMU with these ID registers executes it: fields that are
+// RES0 or IGNORED there are zero, so that stages with the same effect are equal. nested says that
+// stage 1 translates as well.
 func (t Stage2) Effective(ids *IDRegs, nested bool) Stage2 {
 	t.TTB &= ids.tableMask()
 	t.DS = t.wide(ids)
@@ -106,8 +106,8 @@ func (t *Stage2) Granule() Granule {
 	return [4]Granule{0b00: Granule4K, 0b01: Granule64K, 0b10: Granule16K}[t.TG&3]
 }
 
-// Format returns the layout of the tables on an SMMU with these ID registers. Its granule is 0 if S2TG
-// is reserved.
+// Format returns the layout of the tables on an SMMU with these ID registers. Its granule is 0 if
+// S2TG is reserved.
 func (t *Stage2) Format(ids *IDRegs) Format {
 	f := Format{Granule: t.Granule(), Wide: t.wide(ids)}
 	if f.Granule == Granule64K {
@@ -119,14 +119,14 @@ func (t *Stage2) Format(ids *IDRegs) Format {
 // InputBits returns the size of the IPAs that the tables translate. S2T0SZ is legal.
 func (t *Stage2) InputBits() uint { return 64 - uint(t.T0SZ) }
 
-// OutputBits returns the effective size of the addresses that stage 2 puts out: S2PS, but no more than
-// IDR5.OAS.
+// OutputBits returns the effective size of the addresses that stage 2 puts out: S2PS, but no more
+// than IDR5.OAS.
 func (t *Stage2) OutputBits(ids *IDRegs) uint {
 	return min(AddrBits(uint32(t.PS)), ids.OutputBits())
 }
 
-// startLevels has the level at which the walk begins by S2SL0, which is encoded as VTCR_EL2.{SL2, SL0}.
-// Reserved encodings have noLevel.
+// startLevels has the level at which the walk begins by S2SL0, which is encoded as VTCR_EL2.{SL2,
+// SL0}. Reserved encodings have noLevel.
 var startLevels = map[Granule][8]int{
 	Granule4K:  {2, 1, 0, 3, -1, noLevel, noLevel, noLevel},
 	Granule16K: {3, 2, 1, 0, noLevel, noLevel, noLevel, noLevel},
@@ -135,12 +135,12 @@ var startLevels = map[Granule][8]int{
 
 const noLevel = 4
 
-// maxConcatenated is log2 of the largest number of concatenated tables at the level where the walk of a
-// stage 2 begins.
+// maxConcatenated is log2 of the largest number of concatenated tables at the level where the walk
+// of a stage 2 begins.
 const maxConcatenated = 4
 
-// StartLevel returns the level at which the walk begins. ok is false if S2SL0 is inconsistent with S2T0SZ
-// and S2TG, or reserved on an SMMU with these ID registers (§5.2, S2SL0).
+// StartLevel returns the level at which the walk begins. ok is false if S2SL0 is inconsistent with
+// S2T0SZ and S2TG, or reserved on an SMMU with these ID registers (§5.2, S2SL0).
 func (t *Stage2) StartLevel(ids *IDRegs) (level int, ok bool) {
 	g, sl0 := t.Granule(), t.SL0&0b111
 	if g != Granule4K || !t.wide(ids) {

@@ -2,8 +2,8 @@ package smmuv3
 
 import "fmt"
 
-// STE is a Stream Table Entry (§5.2), in eight double-words. The fields that matter without stage 2,
-// MPAM and permission indirection:
+// STE is a Stream Table Entry (§5.2), in eight double-words. The fields that matter without stage
+// 2, MPAM and permission indirection:
 //
 //	 63     59 58    56 55                             6 5   4 3      1 0
 //	+---------+--------+--------------------------------+-----+--------+-+
@@ -336,10 +336,13 @@ var (
 		{name: "MemAttr", place: steMemAttr},
 		{name: "MTCFG", place: steMTCFG, mean: oneOf("incoming memory type", "memory type of MemAttr")},
 		{name: "ALLOCCFG", place: steALLOCCFG},
-		{name: "SHCFG", place: steSHCFG, mean: oneOf("non-shareable", "incoming shareability", "outer shareable", "inner shareable")},
+		{name: "SHCFG", place: steSHCFG,
+			mean: oneOf("non-shareable", "incoming shareability", "outer shareable", "inner shareable")},
 		{name: "NSCFG", place: steNSCFG},
-		{name: "PRIVCFG", place: stePRIVCFG, mean: oneOf("incoming privilege", "reserved", "unprivileged", "privileged")},
-		{name: "INSTCFG", place: steINSTCFG, mean: oneOf("incoming instruction or data", "reserved", "data", "instruction")},
+		{name: "PRIVCFG", place: stePRIVCFG,
+			mean: oneOf("incoming privilege", "reserved", "unprivileged", "privileged")},
+		{name: "INSTCFG", place: steINSTCFG,
+			mean: oneOf("incoming instruction or data", "reserved", "data", "instruction")},
 		{name: "IMPLEMENTATION DEFINED", place: steImpDef1},
 		{name: "S2VMID", place: steS2VMID},
 		{name: "IMPLEMENTATION DEFINED", place: steImpDef2},

@@ -5,8 +5,8 @@ package smmuv3
 type Rule struct {
 	Section string // of IHI 0070, such as "5.2.2"
 	Text    string
-	// Choice says that the architecture leaves the case to the implementation: another SMMU with the
-	// same ID registers may accept it.
+	// Choice says that the architecture leaves the case to the implementation: another SMMU with
+	// the same ID registers may accept it.
 	Choice bool
 }
 
@@ -23,11 +23,11 @@ type steRule struct {
 	broken func(s *STE, ids *IDRegs) bool
 }
 
-// steRules are the conditions of §5.2.2 for a Non-secure STE, in the specification's order. Fields of
-// VMSAv8-32 and VMSAv9-128 tables of stage 2 are not judged.
+// steRules are the conditions of §5.2.2 for a Non-secure STE, in the specification's order. Fields
+// of VMSAv8-32 and VMSAv9-128 tables of stage 2 are not judged.
 //
-// A field that is IGNORED makes nothing illegal. Nor do reserved bits: Chapter 5 leaves the choice, and
-// drivers rely on it that write fields newer than the SMMU.
+// A field that is IGNORED makes nothing illegal. Nor do reserved bits: Chapter 5 leaves the choice,
+// and drivers rely on it that write fields newer than the SMMU.
 var steRules = []steRule{
 	{Rule{Section: "5.2.2", Text: "Config needs a stage 1 that the SMMU does not have"},
 		func(s *STE, ids *IDRegs) bool { return s.Config().Stage1() && !ids.Has(S1P) }},
@@ -132,7 +132,8 @@ var steRules = []steRule{
 		}},
 	{Rule{Section: "5.2.2", Text: "VMSPtr is beyond the output address size"},
 		func(s *STE, ids *IDRegs) bool {
-			return s.Config() == ConfigNested && ids.Has(MPAM) && s.get(steS1MPAM) != 0 && s.get(steVMSPtr)>>ids.OutputBits() != 0
+			return s.Config() == ConfigNested && ids.Has(MPAM) && s.get(steS1MPAM) != 0 &&
+				s.get(steVMSPtr)>>ids.OutputBits() != 0
 		}},
 }
 
@@ -154,8 +155,8 @@ func (s *STE) overlays(ids *IDRegs) bool {
 	return s.Config().Stage2() && ids.Has(S2PO) && s.get(steS2POE) != 0
 }
 
-// hasTables reports whether the SMMU walks the tables that AA64 selects: VMSAv8-64 if it is 1, otherwise
-// VMSAv8-32 or, with IDR5.D128, VMSAv9-128.
+// hasTables reports whether the SMMU walks the tables that AA64 selects: VMSAv8-64 if it is 1,
+// otherwise VMSAv8-32 or, with IDR5.D128, VMSAv9-128.
 func (r *IDRegs) hasTables(aa64 bool) bool {
 	switch {
 	case aa64:
@@ -166,8 +167,8 @@ func (r *IDRegs) hasTables(aa64 bool) bool {
 	return r.Get(TTF)&TTFAArch32 != 0
 }
 
-// lacksUpdates reports whether the updates of descriptors are more than IDR0.HTTU has. HAFT without HA
-// is illegal where HAFT exists, and RES0 elsewhere.
+// lacksUpdates reports whether the updates of descriptors are more than IDR0.HTTU has. HAFT without
+// HA is illegal where HAFT exists, and RES0 elsewhere.
 func (r *IDRegs) lacksUpdates(ha, hd, haft bool) bool {
 	switch r.Get(HTTU) {
 	case 0b00:
@@ -191,8 +192,8 @@ func (r *IDRegs) hasEndianness(big bool) bool {
 	return true
 }
 
-// tableBits returns the number of bits that the address of a table may have, given the output address
-// size: without DS, descriptors of small granules have 48.
+// tableBits returns the number of bits that the address of a table may have, given the output
+// address size: without DS, descriptors of small granules have 48.
 func (f Format) tableBits(output uint) uint {
 	if f.Granule != Granule64K && !f.Wide {
 		return min(output, 48)
@@ -210,17 +211,17 @@ func s2t0szRange(f Format, ids *IDRegs) (least, most uint) {
 	return max(least, 64-ids.IPABits()), most
 }
 
-// usesSTRW reports whether STRW selects the StreamWorld: if stage 1 alone translates, and the SMMU has
-// EL2 (§5.2, STRW).
+// usesSTRW reports whether STRW selects the StreamWorld: if stage 1 alone translates, and the SMMU
+// has EL2 (§5.2, STRW).
 func (s *STE) usesSTRW(ids *IDRegs) bool {
 	return ids.Has(S1P) && ids.Has(Hyp) && s.Config() == ConfigS1
 }
 
 var steInvalid = Rule{Section: "5.2.2", Text: "V is 0"}
 
-// Illegal returns the rule that makes the STE illegal on an SMMU with these ID registers, or nil. The
-// SMMU aborts the stream's transactions and reports C_BAD_STE (§7.3.5). With a Config that aborts, the
-// STE is legal and all other fields are ignored.
+// Illegal returns the rule that makes the STE illegal on an SMMU with these ID registers, or nil.
+// The SMMU aborts the stream's transactions and reports C_BAD_STE (§7.3.5). With a Config that
+// aborts, the STE is legal and all other fields are ignored.
 func (s *STE) Illegal(ids *IDRegs) *Rule {
 	if !s.V() {
 		return &steInvalid

@@ -326,8 +326,8 @@ func TestVMSAv9_128IsNoAArch32(t *testing.T) {
 	assert.Equal(t, "HA, HD or HAFT asks for updates that the SMMU does not do (§5.4.2)", cd.Illegal(&noFlags, false).String())
 }
 
-// §5.2.2: permission indirection, overlays and the VMS, each with the SMMU that has the feature and one
-// that does not, where the fields are RES0.
+// §5.2.2: permission indirection, overlays and the VMS, each with the SMMU that has the feature and
+// one that does not, where the fields are RES0.
 func TestSTEIllegalByPermissionsAndVMS(t *testing.T) {
 	const dw2 = 24<<32 | 1<<38 | 5<<48 | 1<<51
 	s2, nested := STE{0b110<<1 | 1, 0, dw2}, STE{0b111<<1 | 1, 0, dw2}

@@ -1,7 +1,7 @@
 package smmuv3
 
-// StreamTable is the place and shape of the Stream table: STRTAB_BASE and STRTAB_BASE_CFG as the SMMU
-// uses them (§3.3.1, §6.3.24, §6.3.25).
+// StreamTable is the place and shape of the Stream table: STRTAB_BASE and STRTAB_BASE_CFG as the
+// SMMU uses them (§3.3.1, §6.3.24, §6.3.25).
 type StreamTable struct {
 	Addr     uint64
 	TwoLevel bool
