@@ -9,8 +9,8 @@ import (
 )
 
 // ATCRange is the range of a CMD_ATC_INV (§4.5.1): the addresses from First to Last, both
-// included. It applies to translations with this SubstreamID, or to those without one. With
-// Global it applies to those with any SubstreamID.
+// included. It applies to translations with this SubstreamID, with Global to those with any
+// SubstreamID, and without HasSubstream to all translations. AppliesTo has these rules.
 type ATCRange struct {
 	First, Last  uint64
 	Substream    smmuv3.SubstreamID
@@ -23,12 +23,19 @@ func (r ATCRange) Reaches(t Translation) bool {
 	return t.Len != 0 && t.IOVA <= r.Last && t.IOVA+(t.Len-1) >= r.First
 }
 
+// AppliesTo reports whether the range applies to translations with this SubstreamID, or with
+// hasSubstream false to those without one. A range without a SubstreamID applies to all: an
+// invalidation without a PASID also reaches entries with one, and Linux relies on it.
+func (r ATCRange) AppliesTo(s smmuv3.SubstreamID, hasSubstream bool) bool {
+	return !r.HasSubstream || hasSubstream && (r.Global || r.Substream == s)
+}
+
 // invalidateATCs makes the endpoints drop what ATC_INVs name. The TLB has been invalidated, and
 // no request that used it is in flight (§4.5.1).
-func (h *Host) invalidateATCs(cmds []smmuv3.Command) error {
+func (h *Host) invalidateATCs(cmds []smmuv3.Command, shown *shown) error {
 	var err error
 	for _, c := range cmds {
-		if s := h.streams[c.StreamID()]; c.Opcode() == smmuv3.OpATCInv && s != nil && !s.ep.invalidateATC(c, h.atcTimeout) {
+		if s := h.streams[c.StreamID()]; c.Opcode() == smmuv3.OpATCInv && s != nil && !s.ep.invalidateATC(shown.atcRange(c), h.atcTimeout) {
 			err = fmt.Errorf("stream %v: %w", s.sid, bridge.ErrATCTimeout)
 		}
 	}
@@ -42,7 +49,7 @@ const maxLate = 4
 
 // invalidateATC returns false if the device took too long. From then on its translations do not
 // count.
-func (e *Endpoint) invalidateATC(c smmuv3.Command, timeout time.Duration) bool {
+func (e *Endpoint) invalidateATC(r ATCRange, timeout time.Duration) bool {
 	a := e.ats.Load()
 	if a == nil || a.Invalidate == nil || a.isolated.Load() {
 		return true // it has no translation (§3.9.1.5), or none that counts
@@ -56,7 +63,7 @@ func (e *Endpoint) invalidateATC(c smmuv3.Command, timeout time.Duration) bool {
 	go func() {
 		defer close(done)
 		defer e.late.Add(-1)
-		a.Invalidate(atcRange(c))
+		a.Invalidate(r)
 	}()
 	late := time.NewTimer(timeout)
 	defer late.Stop()
@@ -70,15 +77,16 @@ func (e *Endpoint) invalidateATC(c smmuv3.Command, timeout time.Duration) bool {
 }
 
 // atcRange reads the fields of an ATC_INV: 4096 * 2^Size bytes, aligned to that. A Size of 52
-// and more means everything. Global has no meaning without a SubstreamID.
-func atcRange(c smmuv3.Command) ATCRange {
+// and more means everything. SSV is ignored without IDR1.SSIDSIZE, and Global without SSV.
+func (s *shown) atcRange(c smmuv3.Command) ATCRange {
 	span := ^uint64(0)
 	if size := c.ATCSize(); size < 52 {
 		span = 1<<(12+size) - 1
 	}
 	first := c.Addr() &^ span
-	return ATCRange{
-		First: first, Last: first | span,
-		Substream: c.SubstreamID(), HasSubstream: c.SSV(), Global: c.SSV() && c.Global(),
+	r := ATCRange{First: first, Last: first | span}
+	if c.SSV() && s.ids.Has(smmuv3.SSIDSIZE) {
+		r.Substream, r.HasSubstream, r.Global = c.SubstreamID(), true, c.Global()
 	}
+	return r
 }

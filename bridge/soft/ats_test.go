@@ -372,6 +372,38 @@ func TestATCInvalidationOfAnEndpointWithoutACache(t *testing.T) {
 	r.invalidate(smmuv3.Command{0x42_00000040, 52})
 }
 
+// §4.5.1: without IDR1.SSIDSIZE, SSV, SubstreamID and Global are ignored.
+func TestATCInvalidationWithoutSSIDSIZE(t *testing.T) {
+	for _, c := range []struct {
+		size uint32
+		want soft.ATCRange
+	}{
+		{0, soft.ATCRange{Last: 0xfff}},
+		{4, soft.ATCRange{Last: 0xfff, Substream: 9, HasSubstream: true, Global: true}},
+	} {
+		r := newRigShown(t, soft.Config{IDs: withATS()}, lower(withATS(), smmuv3.SSIDSIZE, c.size))
+		var got []soft.ATCRange
+		r.ep.EnableATS(soft.ATS{Invalidate: func(a soft.ATCRange) { got = append(got, a) }})
+		r.invalidate(smmuv3.Command{0x42_00000040 | 9<<12 | 1<<11 | 1<<9, 0})
+		assert.Equal(t, []soft.ATCRange{c.want}, got)
+	}
+}
+
+func TestATCRangeAppliesTo(t *testing.T) {
+	for _, c := range []struct {
+		r                     soft.ATCRange
+		without, with9, with7 bool
+	}{
+		{soft.ATCRange{}, true, true, true},
+		{soft.ATCRange{Substream: 9, HasSubstream: true}, false, true, false},
+		{soft.ATCRange{Substream: 9, HasSubstream: true, Global: true}, false, true, true},
+		{soft.ATCRange{HasSubstream: true}, false, false, false},
+	} {
+		assert.Equal(t, [3]bool{c.without, c.with9, c.with7},
+			[3]bool{c.r.AppliesTo(0, false), c.r.AppliesTo(9, true), c.r.AppliesTo(7, true)}, "%+v", c.r)
+	}
+}
+
 func TestATCRangeReaches(t *testing.T) {
 	r := soft.ATCRange{First: 0x4000, Last: 0x7fff}
 	for _, c := range []struct {
@@ -424,11 +456,11 @@ func TestATCInvalidationWaits(t *testing.T) {
 		}
 		g.at.Store(0x40000)
 		start(func() { _, _ = r.ep.Translate(0, false) })
-		withdrawn := start(func() { r.invalidate(smmuv3.Command{0x42_00000040, 52}) })
+		invalidated := start(func() { r.invalidate(smmuv3.Command{0x42_00000040, 52}) })
 		sleep()
 		assert.False(t, told, "the request may use the old translation")
 		g.open <- struct{}{}
-		until(withdrawn)
+		until(invalidated)
 		require.True(t, told)
 
 		// The access began before ATS.Invalidate, and after the invalidation of the TLB.
@@ -437,11 +469,11 @@ func TestATCInvalidationWaits(t *testing.T) {
 			go func() { _ = r.ep.ReadTranslated(make([]byte, 8), 0x5000_0000) }()
 			time.Sleep(time.Millisecond)
 		}})
-		withdrawn = start(func() { r.invalidate(smmuv3.Command{0x42_00000040, 52}) })
+		invalidated = start(func() { r.invalidate(smmuv3.Command{0x42_00000040, 52}) })
 		time.Sleep(time.Second)
-		assert.False(t, withdrawn.Load(), "an access is in flight")
+		assert.False(t, invalidated.Load(), "an access is in flight")
 		g.open <- struct{}{}
-		until(withdrawn)
+		until(invalidated)
 	})
 }
 

@@ -21,14 +21,14 @@ func TestTransactionNeverBeginsWithAReplacedBinding(t *testing.T) {
 	s, err := h.Attach(1, ep)
 	require.NoError(t, err)
 
-	var withdrawn sync.Map // of *binding
+	var replaced sync.Map // of *binding
 	var wg sync.WaitGroup
 	var stop atomic.Bool
 	for range 2 {
 		wg.Go(func() {
 			for !stop.Load() {
 				b, section := ep.begin()
-				_, late := withdrawn.Load(b)
+				_, late := replaced.Load(b)
 				section.Leave()
 				if late {
 					t.Error("it began with a replaced binding")
@@ -40,7 +40,7 @@ func TestTransactionNeverBeginsWithAReplacedBinding(t *testing.T) {
 	for range rounds {
 		b := ep.bound.Load()
 		require.NoError(t, s.Bind(bridge.GuestStage{Disposition: bridge.Bypass}))
-		withdrawn.Store(b, true)
+		replaced.Store(b, true)
 	}
 	stop.Store(true)
 	wg.Wait()

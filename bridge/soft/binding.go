@@ -60,7 +60,7 @@ func (e *Endpoint) begin() (*binding, guestmem.Section) {
 			return nil, guestmem.Section{}
 		}
 		s := b.host.sections.Enter()
-		// Before Enter, b may have been replaced. Nobody waited for this section then.
+		// Before Enter, b may have been replaced. No one waited for this section then.
 		if e.bound.Load() == b {
 			return b, s
 		}

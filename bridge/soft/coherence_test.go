@@ -101,7 +101,7 @@ func start(f func()) *atomic.Bool {
 // §3.21.1, §4.7.3: an invalidation completes when DMA that may use what it invalidates has
 // completed. New DMA does not wait for it.
 func TestInvalidationsWaitForInFlightDMA(t *testing.T) {
-	for name, withdraw := range map[string]func(r *rig){
+	for name, invalidate := range map[string]func(r *rig){
 		"TLBI_NH_ALL":  func(r *rig) { r.invalidate(smmuv3.Command{0x10}) },
 		"TLBI_NH_ASID": func(r *rig) { r.invalidate(smmuv3.Command{0x11 | 1<<48}) },
 		"TLBI_NH_VA":   func(r *rig) { r.invalidate(smmuv3.Command{0x12 | 1<<48}) },
@@ -121,14 +121,14 @@ func TestInvalidationsWaitForInFlightDMA(t *testing.T) {
 					g.at.Store(0x5000_0010)
 					dma := start(func() { _, _ = word(r.ep, 0x10) })
 					require.False(t, dma.Load())
-					withdrawn := start(func() { withdraw(r) })
-					assert.False(t, withdrawn.Load(), "DMA is in flight")
+					invalidated := start(func() { invalidate(r) })
+					assert.False(t, invalidated.Load(), "DMA is in flight")
 					_, _ = word(r.ep, 0x1010) // comes back
 
 					g.open <- struct{}{}
 					synctest.Wait()
 					assert.True(t, dma.Load())
-					for !withdrawn.Load() {
+					for !invalidated.Load() {
 						synctest.Wait()
 						sleep()
 					}
@@ -172,10 +172,10 @@ func TestOvertakenWalkInsertsNothing(t *testing.T) {
 					})
 					require.False(t, dma.Load())
 					r.guest.SetWords(leaf, 0x6000_0000|pageRW)
-					withdrawn := start(func() { r.invalidate(cmd) })
-					assert.False(t, withdrawn.Load())
+					invalidated := start(func() { r.invalidate(cmd) })
+					assert.False(t, invalidated.Load())
 					g.open <- struct{}{}
-					for !withdrawn.Load() {
+					for !invalidated.Load() {
 						sleep()
 					}
 
@@ -230,10 +230,10 @@ func TestOvertakenWalkOfStage2InsertsNothing(t *testing.T) {
 				})
 				require.False(t, dma.Load())
 				r.guest.SetWords(leaf, 0x6000_07ff)
-				withdrawn := start(func() { r.invalidate(c.cmds...) })
-				assert.False(t, withdrawn.Load(), "DMA is in flight")
+				invalidated := start(func() { r.invalidate(c.cmds...) })
+				assert.False(t, invalidated.Load(), "DMA is in flight")
 				g.open <- struct{}{}
-				for !withdrawn.Load() {
+				for !invalidated.Load() {
 					sleep()
 				}
 				for range 2 {
@@ -260,10 +260,10 @@ func TestOvertakenCDFetchIsNotCached(t *testing.T) {
 				dma := start(func() { _, _ = word(r.ep, 0x10) })
 				require.False(t, dma.Load())
 				r.guest.SetWords(cdAt, 0)
-				withdrawn := start(func() { r.invalidate(cmd) })
-				assert.False(t, withdrawn.Load())
+				invalidated := start(func() { r.invalidate(cmd) })
+				assert.False(t, invalidated.Load())
 				g.open <- struct{}{}
-				for !withdrawn.Load() {
+				for !invalidated.Load() {
 					sleep()
 				}
 				_, err := word(r.ep, 0x10)

@@ -31,7 +31,7 @@ func (h *Host) Invalidate(cmds []smmuv3.Command) error {
 	}
 	h.sections.Drain()
 	if atcs && err == nil {
-		err = h.invalidateATCs(cmds)
+		err = h.invalidateATCs(cmds, shown)
 	}
 	return err
 }

@@ -121,19 +121,19 @@ func TestCFGI_CDInvalidatesWhatItNames(t *testing.T) {
 			r.mem.SetWords(cdAt+64, 0x0001_6205_c000_0010, 0x10000)
 			r.mem.SetWords(cdAt+128, 0x0002_6205_c000_0010, 0x10000)
 			r.bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: cdAt, S1CDMax: 2})
-			withdrawn := func() (w [2]bool) {
+			invalidated := func() (w [2]bool) {
 				for i := range w {
 					_, err := word(r.ep.With(soft.Attrs{HasSubstream: true, Substream: smmuv3.SubstreamID(i + 1)}), 0)
 					w[i] = err != nil
 				}
 				return w
 			}
-			require.Equal(t, [2]bool{}, withdrawn())
+			require.Equal(t, [2]bool{}, invalidated())
 			r.mem.SetWords(cdAt+64, 0)
 			r.mem.SetWords(cdAt+128, 0)
-			require.Equal(t, [2]bool{}, withdrawn())
+			require.Equal(t, [2]bool{}, invalidated())
 			r.invalidate(c.cmd)
-			assert.Equal(t, c.want, withdrawn())
+			assert.Equal(t, c.want, invalidated())
 		})
 	}
 }
@@ -263,11 +263,11 @@ func TestTTL1Of16KiBIsNoHintWithoutDS(t *testing.T) {
 func TestRangesWithDS(t *testing.T) {
 	const asid, tg4K, tg16K, ds = 1 << 48, 0b01 << 10, 0b10 << 10, 1 << 58
 	for _, c := range []struct {
-		name     string
-		cd0      uint64
-		table    uint64 // a word of the first table, less the address
-		cmd      smmuv3.Command
-		withdraw bool
+		name        string
+		cd0         uint64
+		table       uint64 // a word of the first table, less the address
+		cmd         smmuv3.Command
+		invalidated bool
 	}{
 		{"TTL = 1, 16 KiB: its blocks", 0x0001_6206_c000_0091, 0xc41, smmuv3.Command{0x12 | asid, tg16K | 0b01<<8}, true},
 		{"TTL = 2, 16 KiB: not its blocks", 0x0001_6206_c000_0091, 0xc41, smmuv3.Command{0x12 | asid, tg16K | 0b10<<8 | 1}, false},
@@ -294,7 +294,7 @@ func TestRangesWithDS(t *testing.T) {
 			block(1 << 39)
 			require.EqualValues(t, 0x01d, read())
 			r.invalidate(c.cmd)
-			assert.Equal(t, c.withdraw, read() == 0x2e3)
+			assert.Equal(t, c.invalidated, read() == 0x2e3)
 		})
 	}
 }

@@ -179,7 +179,7 @@ func TestMapToWriteMarksPagesDirty(t *testing.T) {
 
 // §3.21.1: a mapping is in-flight DMA.
 func TestInvalidationsWaitForMappings(t *testing.T) {
-	for name, withdraw := range map[string]func(r *rig, m *ram) error{
+	for name, invalidate := range map[string]func(r *rig, m *ram) error{
 		"TLBI_NH_VA":   func(r *rig, _ *ram) error { return r.host.Invalidate([]smmuv3.Command{{0x12 | 1<<48}}) },
 		"CFGI_CD":      func(r *rig, _ *ram) error { return r.host.Invalidate([]smmuv3.Command{{0x42_00000005}}) },
 		"Bind":         func(r *rig, _ *ram) error { return r.stream.Bind(bridge.GuestStage{}) },
@@ -197,7 +197,7 @@ func TestInvalidationsWaitForMappings(t *testing.T) {
 				r.bind(oneCD)
 				mapped, err := r.ep.Map(0, 8, true, nil)
 				require.NoError(t, err)
-				over := start(func() { assert.NoError(t, withdraw(r, m)) })
+				over := start(func() { assert.NoError(t, invalidate(r, m)) })
 				assert.False(t, over.Load(), "the device holds the mapping")
 				_, _ = word(r.ep, 0x1010) // comes back
 

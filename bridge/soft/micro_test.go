@@ -30,7 +30,7 @@ func slicedRig(t *testing.T) (r *rig, mem *ram, leaf guestmem.GPA) {
 func TestMicroTLBForgetsWhatIsInvalidated(t *testing.T) {
 	const before, after = 0x01d, 0x2e3
 	other := bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: cdAt + 0x40}
-	for name, withdraw := range map[string]func(r *rig, mem *ram){
+	for name, invalidate := range map[string]func(r *rig, mem *ram){
 		"TLBI_NH_ALL":  func(r *rig, _ *ram) { r.invalidate(smmuv3.Command{0x10}) },
 		"TLBI_NH_ASID": func(r *rig, _ *ram) { r.invalidate(smmuv3.Command{0x11 | 1<<48}) },
 		"TLBI_NH_VA":   func(r *rig, _ *ram) { r.invalidate(smmuv3.Command{0x12 | 1<<48}) },
@@ -61,7 +61,7 @@ func TestMicroTLBForgetsWhatIsInvalidated(t *testing.T) {
 			if name != "Slots.Remove" {
 				mem.SetWords(leaf, 0x6000_0000|pageRW)
 			}
-			withdraw(r, mem)
+			invalidate(r, mem)
 			for range 2 {
 				got, err := word(r.ep, 0x10)
 				require.NoError(t, err)

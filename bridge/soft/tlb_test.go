@@ -111,12 +111,12 @@ func TestTranslationsAreHeldAfterAnInvalidation(t *testing.T) {
 	var clock atomic.Uint64
 	s := space{asid: 1}
 	l := leaf{pa: 0x5000, size: 12, perms: unprivRead}
-	for name, withdraw := range map[string]func(now uint64){
+	for name, invalidate := range map[string]func(now uint64){
 		"all":   tl.invalidateAll,
 		"ASID":  func(now uint64) { tl.invalidateASID(1, now) },
 		"place": func(now uint64) { tl.invalidatePlace(0, 12, now) },
 	} {
-		withdraw(clock.Add(1))
+		invalidate(clock.Add(1))
 		_, ok := tl.lookup(s, 0, unprivRead)
 		require.False(t, ok, name)
 		tl.insert(s, 0, l, clock.Load(), &clock)
