@@ -39,7 +39,7 @@ func (s switches) String() string {
 // table describes the switches, with two PCI segments: the second is behind the second SMMU, or
 // behind none.
 func (s switches) table() *IORT {
-	ids := smmuv3.IDRegs{IDR: [6]uint32{0: 1<<1 | 1<<4 | 2<<6}} // S1P, COHACC, HTTU 2
+	ids := smmuv3.IDRegs{IDR: [6]uint32{0: 1<<1 | 1<<4 | 2<<6 | 1<<10 | 1<<16}} // S1P, COHACC, HTTU 2, ATS, PRI
 	if s.msi {
 		ids.IDR[0] |= 1 << 13
 	}
@@ -220,6 +220,60 @@ func TestIORTOfAnSMMUWithMSI(t *testing.T) {
 		require.NoError(t, err)
 		assert.True(t, ok)
 		assert.EqualValues(t, 0x9_0000, id)
+	}
+}
+
+func TestIORTOfAnSMMUWithoutPRIHasNoInterruptOfItsQueue(t *testing.T) {
+	for idr0, want := range map[uint32]uint32{0: 107, 1 << 1: 0, 1<<1 | 1<<10 | 1<<16: 107} {
+		b, err := (&IORT{SMMUs: []SMMU{{PRIQ: 75, IDs: smmuv3.IDRegs{IDR: [6]uint32{0: idr0}}}}}).Table()
+		require.NoError(t, err)
+		r := readIORT(t, b)
+		assert.Equal(t, want, r.gsivs(r.of(4)[0])[1], "IDR0 %#x", idr0)
+	}
+}
+
+func TestIORTOfComponents(t *testing.T) {
+	i := &IORT{
+		ITS:   []uint32{7},
+		SMMUs: []SMMU{{Base: 0x0905_0000, NoCmdSync: true, DeviceID: 0x9_0000, DeviceBase: 0x1_0000}},
+		Components: []Component{
+			{Path: `\_SB_.VR00`, StreamIDs: []smmuv3.StreamID{0x10}, AddressBits: 64},
+			{Path: `\_SB_.PCI0.DEV1`, StreamIDs: []smmuv3.StreamID{0x20, 0x28}, PASIDBits: 20, CanStall: true, AddressBits: 40, NonCoherent: true},
+			{Path: `\DEV2`, StreamIDs: []smmuv3.StreamID{0}, AddressBits: 32},
+		},
+	}
+	b, err := i.Table()
+	require.NoError(t, err)
+	r := readIORT(t, b)
+	for n, want := range []struct {
+		path             string
+		flags, coherency uint32
+		access, bits     uint8
+		streams          []uint32
+	}{
+		{`\_SB_.VR00`, 0, 1, 3, 64, []uint32{0x10}},
+		{`\_SB_.PCI0.DEV1`, 20<<1 | 1, 0, 0, 40, []uint32{0x20, 0x28}},
+		{`\DEV2`, 0, 1, 3, 32, []uint32{0}},
+	} {
+		at := r.of(1)[n]
+		assert.Equal(t, want.path, r.path(at))
+		assert.Equal(t, want.flags, r.u32(at+16), "node flags")
+		assert.Equal(t, want.coherency, r.u32(at+20), "cache coherency")
+		assert.Equal(t, want.access, r.u8(at+27), "memory access flags")
+		assert.Equal(t, want.bits, r.u8(at+28), "memory address size limit")
+		require.Equal(t, len(want.streams), r.mappings(at))
+		for k, stream := range want.streams {
+			m := r.mapping(at, k)
+			assert.EqualValues(t, 1, r.u32(m+16), "single mapping")
+			assert.Equal(t, stream, r.u32(m+8))
+			assert.Equal(t, r.of(4)[0], int(r.u32(m+12)))
+			for _, read := range []indexReader{linux61, linux73} {
+				its, device, err := r.follow(read, int(r.u32(m+12)), stream, 0)
+				require.NoError(t, err)
+				assert.Equal(t, r.of(0)[0], its)
+				assert.Equal(t, 0x1_0000+stream, device)
+			}
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package firmware
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,7 +21,8 @@ func (r *iortReader) u16(at int) uint16 { return binary.LittleEndian.Uint16(r.b[
 func (r *iortReader) u32(at int) uint32 { return binary.LittleEndian.Uint32(r.b[at:]) }
 func (r *iortReader) u64(at int) uint64 { return binary.LittleEndian.Uint64(r.b[at:]) }
 
-// kind is the type of the node at an offset: 0 ITS group, 2 root complex, 4 SMMUv3, 6 RMR.
+// kind is the type of the node at an offset: 0 ITS group, 1 named component, 2 root complex,
+// 4 SMMUv3, 6 RMR.
 func (r *iortReader) kind(at int) uint8 { return r.u8(at) }
 
 func (r *iortReader) mappings(at int) int { return int(r.u32(at + 8)) }
@@ -53,11 +55,14 @@ func readIORT(t testing.TB, b []byte) *iortReader {
 	require.EqualValues(t, 48, r.u32(40), "offset of the first node")
 	require.Zero(t, r.u32(44), "reserved")
 
-	revisions := map[uint8]uint8{0: 1, 2: 3, 4: 5, 6: 3}
+	revisions := map[uint8]uint8{0: 1, 1: 4, 2: 3, 4: 5, 6: 3}
 	sizes := map[uint8]int{0: 24, 2: 36, 4: 68, 6: 48} // without mappings; an ITS group of one, an RMR of one
 	identifiers := map[uint32]bool{}
 	for at := 48; at < len(b); at += int(r.u16(at + 1)) {
 		kind, length := r.kind(at), int(r.u16(at+1))
+		if kind == 1 {
+			sizes[1] = (29 + len(r.path(at)) + 1 + 3) &^ 3 // the path, padded with zeros
+		}
 		require.Contains(t, sizes, kind, "node at %#x", at)
 		require.Zero(t, at%4, "alignment of the node at %#x", at)
 		require.Equal(t, revisions[kind], r.u8(at+3), "revision of the node at %#x", at)
@@ -73,7 +78,7 @@ func readIORT(t testing.TB, b []byte) *iortReader {
 	}
 	require.Len(t, r.nodes, int(r.u32(36)), "node count")
 
-	targets := map[uint8][]uint8{2: {0, 4}, 4: {0}, 6: {4}}
+	targets := map[uint8][]uint8{1: {4}, 2: {0, 4}, 4: {0}, 6: {4}}
 	for _, at := range r.nodes {
 		for n := range r.mappings(at) {
 			m := r.mapping(at, n)
@@ -86,6 +91,10 @@ func readIORT(t testing.TB, b []byte) *iortReader {
 		switch r.kind(at) {
 		case 0:
 			require.EqualValues(t, 1, r.u32(at+16), "ITS count")
+		case 1:
+			require.Zero(t, r.u32(at+16)&^0x3f, "reserved flags")
+			require.Zero(t, r.u8(at+24)|uint8(r.u16(at+25))|uint8(r.u16(at+25)>>8), "hints and reserved")
+			require.Zero(t, r.u8(at+27)&^7, "reserved memory access flags")
 		case 2:
 			require.Zero(t, r.u8(at+20)|uint8(r.u16(at+21))|uint8(r.u16(at+21)>>8), "hints and reserved")
 			require.Zero(t, r.u8(at+23)&^7, "reserved memory access flags")
@@ -105,6 +114,12 @@ func readIORT(t testing.TB, b []byte) *iortReader {
 		}
 	}
 	return r
+}
+
+// path is the name of a named component's object.
+func (r *iortReader) path(at int) string {
+	name, _, _ := strings.Cut(string(r.b[at+29:]), "\x00")
+	return name
 }
 
 // gsivs are the event, PRI, GERR and sync interrupts of an SMMU's node.

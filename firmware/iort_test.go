@@ -155,6 +155,35 @@ func TestIORTRejects(t *testing.T) {
 			second(i, PCIRoot{Segment: 1, Requesters: 1, SMMU: NoSMMU, StreamBase: 0xfff})
 		}, "Roots[1]: StreamBase"},
 
+		{"component without a path", func(i *IORT) { i.Components[0].Path = "" }, `Components[0]: Path ""`},
+		{"component with a short name", func(i *IORT) { i.Components[0].Path = `\_SB.VR00` }, "Components[0]: Path"},
+		{"component with a relative path", func(i *IORT) { i.Components[0].Path = `_SB_.VR00` }, "Components[0]: Path"},
+		{"two components of one path", func(i *IORT) {
+			i.Components = append(i.Components, i.Components[0])
+			i.Components[1].StreamIDs = []smmuv3.StreamID{0x5001}
+		}, "Components[1]: Path"},
+		{"component behind no SMMU", func(i *IORT) { i.Components[0].SMMU = NoSMMU }, "Components[0]: SMMU -1"},
+		{"component without a stream", func(i *IORT) { i.Components[0].StreamIDs = nil }, "Components[0]: StreamIDs: none"},
+		{"component with a stream twice", func(i *IORT) {
+			i.Components[0].StreamIDs = []smmuv3.StreamID{0x5000, 0x5000}
+		}, "Components[0]: StreamIDs: 0x5000 twice"},
+		{"component with the stream of a function", func(i *IORT) {
+			i.Components[0].StreamIDs = []smmuv3.StreamID{0xfff}
+		}, "Components[0]: StreamIDs: Roots[0] has 0xfff"},
+		{"component with the stream of another", func(i *IORT) {
+			i.Components = append(i.Components, i.Components[0])
+			i.Components[1].Path = `\_SB_.VR01`
+		}, "Components[1]: StreamIDs: Components[0] has 0x5000"},
+		{"component with SubstreamIDs of 21 bits", func(i *IORT) { i.Components[0].PASIDBits = 21 }, "Components[0]: PASIDBits 21"},
+		{"component with addresses of no bits", func(i *IORT) { i.Components[0].AddressBits = 0 }, "Components[0]: AddressBits 0"},
+		{"component with a DeviceID beyond 32 bits", func(i *IORT) {
+			i.Roots, i.SMMUs[0].DeviceBase = nil, 0xffff_b000
+		}, "Components[0]: StreamIDs: with the SMMU's DeviceBase"},
+		{"messages from the DeviceID of a component", func(i *IORT) {
+			i.SMMUs[0].IDs.Set(smmuv3.MSI, 1)
+			i.SMMUs[0].DeviceID = 0x5000
+		}, "SMMUs[0]: DeviceID 0x5000: Components[0]"},
+
 		{"RMR for no SMMU", func(i *IORT) { i.RMRs[0].SMMU = NoSMMU }, "RMRs[0]: SMMU -1: the table has 1"},
 		{"empty RMR", func(i *IORT) { i.RMRs[0].Size = 0 }, "RMRs[0]: Size 0x0"},
 		{"RMR of 4 KiB", func(i *IORT) { i.RMRs[0].Size = 4096 }, "RMRs[0]: Size 0x1000"},
@@ -165,6 +194,7 @@ func TestIORTRejects(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			i := testIORT()
+			i.Components = []Component{{Path: `\_SB_.VR00`, StreamIDs: []smmuv3.StreamID{0x5000}, AddressBits: 48}}
 			tt.edit(i)
 			_, err := i.Table()
 			assert.ErrorIs(t, err, ErrIORT)
@@ -213,7 +243,7 @@ func TestIORTDisassembles(t *testing.T) {
 		want []string
 	}{
 		{"without RMR", false, []string{
-			"Node Count : 00000004",
+			"Node Count : 00000005",
 			"Type : 00", "ItsCount : 00000001",
 			"Type : 04", "Base Address : 0000000009050000", "COHACC Override : 1",
 			"Event GSIV : 00000028", "PRI GSIV : 00000029", "GERR GSIV : 0000002B", "Sync GSIV : 0000002A",
@@ -221,6 +251,8 @@ func TestIORTDisassembles(t *testing.T) {
 			"Type : 02", "Cache Coherency : 00000001", "ATS Attribute : 00000001", "PCI Segment Number : 00000000",
 			"Memory Size Limit : 30", "ID Count : 00000FFF", "Output Reference : 00000048",
 			"PCI Segment Number : 00000001", "ID Count : 000000FF", "Output Base : 00008000", "Output Reference : 00000030",
+			"Type : 01", "Node Flags : 00000014", `Device Name : "\DEV0"`, "Output Base : 00005000", "Output Reference : 00000048",
+			"Single Mapping : 1",
 		}},
 		{"with RMR", true, []string{
 			"Type : 06", "Base Address of RMR : 0000000008000000", "Length of RMR : 0000000000100000",
@@ -229,6 +261,10 @@ func TestIORTDisassembles(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			i := testIORT()
+			// Old versions of iasl fail on a path that needs no padding.
+			i.Components = []Component{{
+				Path: `\DEV0`, StreamIDs: []smmuv3.StreamID{0x5000}, AddressBits: 48, PASIDBits: 10,
+			}}
 			if !tt.rmr {
 				i.RMRs = nil
 			}

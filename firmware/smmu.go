@@ -11,10 +11,11 @@ import (
 type SMMU struct {
 	// Base is the guest-physical address of the register file, a multiple of 64 KiB.
 	Base uint64
-	// IDs are the ID registers that the guest reads (idr.Result.IDs, vsmmu.Device.IDs). They decide
-	// whether the firmware describes the SMMU's own accesses as coherent (IDR0.COHACC), and the
-	// IORT's HTTU override (IDR0.HTTU). Zero means coherent, with hardware updates of the access
-	// flag and the dirty state: what bridge/soft offers by default.
+	// IDs are the ID registers that the guest reads (idr.Result.IDs). They decide whether the
+	// firmware describes the SMMU's own accesses as coherent (IDR0.COHACC), the IORT's HTTU
+	// override (IDR0.HTTU), and whether there is an interrupt of the PRI queue (IDR0.PRI). Zero
+	// means coherent, with hardware updates of the access flag and the dirty state, and with that
+	// interrupt.
 	IDs smmuv3.IDRegs
 
 	// EventQ, PRIQ, CmdSync and GError are the wired interrupts: SPIs of the GIC, counted from 0.
@@ -23,7 +24,7 @@ type SMMU struct {
 	// NoCmdSync omits the wired interrupt of CMD_SYNC. Linux polls for the end of a CMD_SYNC and
 	// makes no use of it.
 	NoCmdSync bool
-	// NoPRIQ omits the wired interrupt of the PRI queue, for an SMMU without IDR0.PRI.
+	// NoPRIQ omits the wired interrupt of the PRI queue, as IDs without IDR0.PRI do.
 	NoPRIQ bool
 	// NoWired omits all four, for an SMMU that only sends messages.
 	NoWired bool
@@ -84,7 +85,7 @@ func (s *SMMU) wires() [4]wire {
 	return [4]wire{
 		{"eventq", "EventQ", s.EventQ, !s.NoWired},
 		{"gerror", "GError", s.GError, !s.NoWired},
-		{"priq", "PRIQ", s.PRIQ, !s.NoWired && !s.NoPRIQ},
+		{"priq", "PRIQ", s.PRIQ, !s.NoWired && !s.NoPRIQ && (s.IDs == smmuv3.IDRegs{} || s.IDs.Has(smmuv3.PRI))},
 		{"cmdq-sync", "CmdSync", s.CmdSync, !s.NoWired && !s.NoCmdSync},
 	}
 }
