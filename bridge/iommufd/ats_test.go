@@ -136,6 +136,17 @@ func TestInvalidate_splits_long_batches_by_kind(t *testing.T) {
 	assert.Equal(t, cmds, sent, "in order")
 }
 
+func TestInvalidate_fails_in_the_middle_of_a_long_batch(t *testing.T) {
+	k := newFake(t)
+	h := translated(t, k)
+	for nth := 1; nth <= 3; nth++ {
+		k.commands = nil
+		k.fail("invalidate", nth, unix.EIO)
+		assert.ErrorIs(t, h.Invalidate(pages(3*maxBatch)), unix.EIO)
+		assert.Len(t, k.commands, nth-1)
+	}
+}
+
 // A batch that fails is an error as a whole, wherever it fails: later requests are not sent, and
 // the next batch is not affected.
 func TestInvalidate_fails_at_every_request_with_every_errno(t *testing.T) {

@@ -46,6 +46,8 @@ type fakeKernel struct {
 	// this name. Its error is the answer.
 	spoil func(name string, nth int) error
 	count map[string]int
+	// unmapped returns the length that an unmap reports; nil for the true one.
+	unmapped func(length uint64) uint64
 	// onMissing is called if an object is destroyed that is not there.
 	onMissing func(id uint32)
 	// refused is set if spoil made a destroy, detach or unmap fail.
@@ -306,6 +308,9 @@ func (k *fakeKernel) ioctl(fd int, request uintptr, p unsafe.Pointer) error {
 			return unix.ENOENT
 		}
 		delete(k.maps, a.IOVA)
+		if k.unmapped != nil {
+			a.Length = k.unmapped(a.Length)
+		}
 		return nil
 	case uapi.IOMMUGetHWInfo:
 		a := (*uapi.HWInfo)(p)

@@ -174,9 +174,7 @@ func (h *Host) attach(sid smmuv3.StreamID, ep bridge.Endpoint) (*stream, error) 
 	case d.stream != nil:
 		return nil, fmt.Errorf("endpoint %w", bridge.ErrInUse)
 	}
-	if err := h.destroyLeftovers(); err != nil {
-		return nil, err
-	}
+	_ = h.destroyLeftovers() // Attach adds none
 	h.startEvents()
 	// Without a vDEVICE the kernel reports no faults and does not know the StreamID in CFGI_CD and
 	// ATC_INV.

@@ -282,6 +282,26 @@ func TestAttach_identity_of_streams(t *testing.T) {
 	assert.ErrorIs(t, h.Invalidate(nil), bridge.ErrClosed)
 }
 
+// A privileged process may open the device and pass its descriptor.
+func TestAddFD(t *testing.T) {
+	k := newFake(t)
+	h := openFake(t, k, Config{})
+	fd, err := k.open(dev0)
+	require.NoError(t, err)
+	d, err := h.AddFD(fd)
+	require.NoError(t, err)
+	assert.Equal(t, fd, d.FD())
+	_, err = h.Attach(0x100, d)
+	require.NoError(t, err)
+
+	fd, err = k.open(dev1)
+	require.NoError(t, err)
+	k.fail("bind", 1, unix.EBUSY)
+	_, err = h.AddFD(fd)
+	assert.ErrorIs(t, err, bridge.ErrInUse)
+	assert.NotContains(t, k.fds, fd, "it is closed after an error")
+}
+
 // A guest that renumbers its buses gives the device another StreamID.
 func TestAttach_again_with_another_StreamID(t *testing.T) {
 	k := newFake(t)
@@ -311,6 +331,12 @@ func TestMap_and_Unmap(t *testing.T) {
 	assert.Error(t, h.Unmap(0x1000))
 	require.NoError(t, h.Unmap(0x1000), "a failed Unmap keeps the slot")
 	require.NoError(t, h.Map(guestmem.Slot{GPA: 0x1000, Mem: page}), "it can be mapped again")
+
+	k.unmapped = func(n uint64) uint64 { return n / 2 }
+	assert.EqualError(t, h.Unmap(0x1000), "iommufd: unmap slot at 0x1000: IOMMU_IOAS_UNMAP: the kernel unmapped 0x800 of 0x1000 bytes")
+	k.unmapped = nil
+	require.ErrorIs(t, h.Unmap(0x1000), unix.ENOENT, "the slot stays until it is unmapped")
+	delete(h.memory.slots, 0x1000)
 
 	k.fail("map", 1, unix.ENOMEM)
 	assert.ErrorContains(t, h.Map(guestmem.Slot{GPA: 0x4000, Mem: page}), "RLIMIT_MEMLOCK")
@@ -370,6 +396,17 @@ func TestAdd_of_later_devices(t *testing.T) {
 		_, err = h.Add(dev1)
 		assert.ErrorIs(t, err, ErrDiffers)
 		assert.Equal(t, before, k.kinds())
+	})
+	t.Run("not an SMMUv3 of any use", func(t *testing.T) {
+		k := newFake(t)
+		h := openFake(t, k, Config{})
+		_, err := h.Add(dev0)
+		require.NoError(t, err)
+		objects := k.objectCount()
+		k.noHWInfo = true
+		_, err = h.Add(dev1)
+		assert.ErrorIs(t, err, ErrUnsupported)
+		assert.Equal(t, objects, k.objectCount())
 	})
 	t.Run("an error of the kernel", func(t *testing.T) {
 		k := newFake(t)

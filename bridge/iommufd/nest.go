@@ -43,9 +43,6 @@ func (h *Host) newNest(device id, hw hardware) error {
 		return err
 	}
 	if err := n.make(&h.k, device, h.ioas); err != nil {
-		if n.events != nil {
-			_ = n.events.Close()
-		}
 		for _, object := range n.objects() {
 			h.discard(*object)
 		}

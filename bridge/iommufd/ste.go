@@ -69,8 +69,8 @@ func steOf(g bridge.GuestStage, ids *smmuv3.IDRegs, stalls bool) (vSTE, error) {
 		return v, fmt.Errorf("%w: S1ContextPtr %v is misaligned or out of range", bridge.ErrRejected, g.S1ContextPtr)
 	case g.EATS != smmuv3.EATSNone && !ids.Has(smmuv3.ATS):
 		return v, fmt.Errorf("%w: EATS is %v but the host does not offer ATS", bridge.ErrRejected, g.EATS)
-	case v[1]&^allowed[1] != 0:
-		return v, fmt.Errorf("%w: the kernel does not accept the vSTE %#x", bridge.ErrRejected, v)
+	case g.EATS > smmuv3.EATSFull:
+		return v, fmt.Errorf("%w: EATS is %v but the kernel supports none and full", bridge.ErrRejected, g.EATS)
 	}
 	// The guest was shown a STALL_MODEL without stalls, but it writes CD.S itself. S1STALLD keeps
 	// the hardware from stalling, which PCIe devices must never do (§3.12.1, §3.12.2.3). The bit is

@@ -106,6 +106,7 @@ func TestBind_rejects_illegal_stages(t *testing.T) {
 		{"EATS without ATS", plain(smmuv3.ATS, 0), bridge.GuestStage{EATS: smmuv3.EATSFull}, "EATS"},
 		{"a VMID", wide(), bridge.GuestStage{S2VMID: 1}, "S2VMID"},
 		{"split-stage ATS", wide(), bridge.GuestStage{EATS: smmuv3.EATSSplit}, "EATS"},
+		{"ATS with DPT checks", wide(), bridge.GuestStage{EATS: smmuv3.EATSDPT}, "EATS"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.stage.Disposition = bridge.Translate
