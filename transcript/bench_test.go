@@ -12,7 +12,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// What recording adds to an access of the guest: the difference of the two.
+// BenchmarkAccess measures accesses with and without a Recorder.
 func BenchmarkAccess(b *testing.B) {
 	cfg := vsmmu.Config{IDs: guestIDs, Memory: new(guestmem.Fake), Interrupts: wires{}}
 	dev, err := vsmmu.New(cfg)

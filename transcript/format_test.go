@@ -24,8 +24,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// file puts a transcript together by hand: a header and frames, of which the
-// last may be short.
+// file returns a transcript with a header and frames. The last frame may be short.
 func file(t testing.TB, header string, frames ...[]byte) []byte {
 	var plain []byte
 	for _, f := range append([][]byte{[]byte(header)}, frames...) {
@@ -36,14 +35,14 @@ func file(t testing.TB, header string, frames ...[]byte) []byte {
 
 func pack(t testing.TB, plain []byte) []byte { return packAs(t, "\x02\x00", plain) }
 
-// packAs is pack for a version of the format.
+// packAs returns a transcript of a version with an uncompressed part.
 func packAs(t testing.TB, version string, plain []byte) []byte {
 	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
 	require.NoError(t, err)
 	return z.EncodeAll(plain, []byte("vsmmu-tr"+version))
 }
 
-// unpack is the plain part of a transcript.
+// unpack returns the uncompressed part of a transcript.
 func unpack(t testing.TB, packed []byte) []byte {
 	plain, err := io.ReadAll(unpacker(t, packed))
 	require.NoError(t, err)
@@ -57,8 +56,7 @@ func unpacker(t testing.TB, packed []byte) io.Reader {
 	return z
 }
 
-// The bytes of docs/transcript.md, kind by kind: what has once been written can
-// be read for ever.
+// The wire form of each kind is the one in docs/transcript.md.
 func TestWireForm(t *testing.T) {
 	for _, c := range []struct {
 		wire []byte
@@ -157,7 +155,7 @@ func TestHeader(t *testing.T) {
 	assert.WithinDuration(t, time.Now(), h.Recorded, time.Hour)
 }
 
-func TestForeignFiles(t *testing.T) {
+func TestReadRefusesInvalidFiles(t *testing.T) {
 	for name, c := range map[string]struct {
 		file []byte
 		want error
@@ -192,9 +190,8 @@ func TestForeignFiles(t *testing.T) {
 	}
 }
 
-// Wherever the plain part is cut, at the boundary of a frame or within, all
-// whole entries before are read.
-func TestCutAtEveryByte(t *testing.T) {
+// The cuts are in the uncompressed part, between frames and within.
+func TestReadReturnsWholeEntriesBeforeACut(t *testing.T) {
 	g := newGuest(t, Options{})
 	g.attach(0x10)
 	g.up()
@@ -224,7 +221,7 @@ func requirePrefix(t *testing.T, whole, part []Entry) {
 	require.Equal(t, append([]Entry{}, whole[:len(part)]...), append([]Entry{}, part...))
 }
 
-// Stages of version 1 have neither a VMID nor a stage 2.
+// A stage of version 1 has no VMID and no stage 2.
 func TestWireFormOfVersion1(t *testing.T) {
 	read := func(frames ...byte) (*Transcript, error) {
 		plain := append([]byte{2, '{', '}', byte(len(frames))}, frames...)
@@ -237,12 +234,11 @@ func TestWireFormOfVersion1(t *testing.T) {
 		S1CIR: 1, S1COR: 2, S1CSH: 3, S1STALLD: true, EATS: 1,
 	}, 9 * time.Microsecond, nil}, tr.Entries[0].Body)
 	_, err = read(10, 5, 0x10, 3, 0, 0, 0, 0x40, 5, 2, 1, 1, 2, 3, 1, 1, 9, 0)
-	assert.ErrorIs(t, err, ErrCorrupt, "a disposition that it did not have")
+	assert.ErrorIs(t, err, ErrCorrupt, "a disposition of version 2")
 }
 
-// A file that is cut where a machine went down: everything that had been
-// flushed is there.
-func TestCutFile(t *testing.T) {
+// The cuts are in the compressed file, as when a machine goes down.
+func TestFlushedEntriesSurviveACut(t *testing.T) {
 	g := newGuest(t, Options{})
 	g.attach(0x10)
 	g.up()
@@ -273,9 +269,9 @@ func TestCutFile(t *testing.T) {
 	}
 }
 
-// Entries that were written because there were many of them lie no longer in the compressor than
-// others, even if none follow.
-func TestWhatIsWrittenEarlyIsFlushedInTime(t *testing.T) {
+// Entries that fill the buffer go to the compressor at once. They are flushed in time even if no
+// entry follows.
+func TestFlushFollowsAnEarlyWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var file bytes.Buffer
 		l, err := newLog(&file, Header{}, DefaultBuffer)
@@ -288,7 +284,7 @@ func TestWhatIsWrittenEarlyIsFlushedInTime(t *testing.T) {
 		}
 		synctest.Wait()
 		l.mu.Lock()
-		require.Empty(t, l.buf, "the last of them had all written")
+		require.Empty(t, l.buf, "the last of them starts the writer")
 		l.mu.Unlock()
 
 		time.Sleep(flushEvery + time.Millisecond)
@@ -300,7 +296,7 @@ func TestWhatIsWrittenEarlyIsFlushedInTime(t *testing.T) {
 	})
 }
 
-// blocked is a file on a disk that does not answer.
+// blocked is a writer that hangs.
 type blocked struct{ until chan struct{} }
 
 func (b blocked) Write(p []byte) (int, error) {
@@ -310,7 +306,7 @@ func (b blocked) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestASlowFileCutsTheTranscriptAndNotTheGuest(t *testing.T) {
+func TestSlowWriterCutsTheTranscript(t *testing.T) {
 	disk := blocked{make(chan struct{})}
 	r, err := Record(disk, vsmmu.Config{IDs: guestIDs, Memory: new(guestmem.Fake), Interrupts: wires{}}, Options{Buffer: 64 << 10})
 	require.NoError(t, err)
@@ -319,13 +315,13 @@ func TestASlowFileCutsTheTranscriptAndNotTheGuest(t *testing.T) {
 	}
 	r.log.mu.Lock()
 	assert.NotEmpty(t, r.log.cut)
-	assert.Less(t, len(r.log.buf), 128<<10, "no more than the buffer is kept")
+	assert.Less(t, len(r.log.buf), 128<<10, "the buffer bounds the memory")
 	r.log.mu.Unlock()
 	close(disk.until)
 	require.ErrorIs(t, r.Close(), ErrCut)
 }
 
-func TestACutSaysWhy(t *testing.T) {
+func TestLastEntrySaysWhyTheTranscriptIsCut(t *testing.T) {
 	var file bytes.Buffer
 	l, err := newLog(&file, Header{}, 1)
 	require.NoError(t, err)
@@ -338,7 +334,7 @@ func TestACutSaysWhy(t *testing.T) {
 	assert.Equal(t, "the writer could not keep up", tr.Cut)
 }
 
-// A file that says little at great length takes no more memory than a transcript may.
+// A small file that claims a lot of memory is refused.
 func TestReadIsBounded(t *testing.T) {
 	const entries, size = 100, 5_000 // in all less than a window, which is what file packs
 	note := append([]byte{numbers[reflect.TypeFor[*Note]()], 0}, binary.AppendUvarint(nil, size)...)
@@ -357,7 +353,7 @@ func TestReadIsBounded(t *testing.T) {
 	assert.Len(t, tr.Entries, 9)
 }
 
-// seeds are the boundaries that the reader has to mind, by name.
+// seeds are transcripts at the boundaries of the format, by name.
 func seeds(t testing.TB) map[string][]byte {
 	g := newGuest(t, Options{})
 	session(g)
@@ -381,8 +377,7 @@ func seeds(t testing.TB) map[string][]byte {
 	}
 }
 
-// FuzzRead: whatever the bytes, reading them ends, and what could be read can be
-// replayed to some end.
+// FuzzRead checks that reading any bytes ends, and that a replay of the result ends.
 func FuzzRead(f *testing.F) {
 	for _, s := range seeds(f) {
 		f.Add(s)
@@ -390,7 +385,7 @@ func FuzzRead(f *testing.F) {
 	f.Fuzz(readAndReplay)
 }
 
-// FuzzFrames is FuzzRead without the compression, which lets few changes through.
+// FuzzFrames is FuzzRead below the compression, which few mutations pass.
 func FuzzFrames(f *testing.F) {
 	for _, s := range seeds(f) {
 		if len(s) > 10 {

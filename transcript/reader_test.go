@@ -87,7 +87,7 @@ func TestErrorsOfReadingNameEachLayerOnce(t *testing.T) {
 	}
 }
 
-func TestReplayRefusesWhatCannotBeReplayed(t *testing.T) {
+func TestReplayRefusesInvalidTranscripts(t *testing.T) {
 	good := Transcript{Header: Header{IDs: guestIDs}}
 	with := func(bodies ...Body) *Transcript {
 		tr := good

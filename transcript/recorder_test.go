@@ -248,7 +248,7 @@ func TestRecordRefusesBadConfigurations(t *testing.T) {
 	}
 }
 
-func TestAttachRefusesWhatIsNoHost(t *testing.T) {
+func TestAttachRefusesInvalidHosts(t *testing.T) {
 	g := newGuest(t, Options{})
 	require.Error(t, g.Attach(0x10, nil, nil))
 	require.Error(t, g.Attach(0x10, struct {
@@ -264,7 +264,7 @@ func TestAttachRefusesWhatIsNoHost(t *testing.T) {
 }
 
 // The device ignores accesses of other sizes than 4 and 8 bytes, and so does the recorder.
-func TestSizesThatNoAccessHas(t *testing.T) {
+func TestUnsupportedSizesReachNoRegister(t *testing.T) {
 	tr := recorded(t, func(g *guest) {
 		for _, size := range []int{-8, -1, 0, 1, 3, 16, 255, 256, 260, 264, 1 << 40} {
 			g.Store(smmuv3.RegSTRTAB_BASE, size, ^uint64(0))
@@ -332,7 +332,7 @@ func (h *refusing) PageRequests(sink func(smmuv3.PageRequest)) error {
 func (h *refusing) Respond(bridge.PageResponse) error { return nil }
 
 // A host that refuses a device refuses it in the replay, too, at the same calls.
-func TestReplayOfHostsThatRefuseTheDevice(t *testing.T) {
+func TestReplayRepeatsFailedClaims(t *testing.T) {
 	ids := guestIDs
 	for f, v := range map[smmuv3.IDField]uint32{smmuv3.ATS: 1, smmuv3.PRI: 1, smmuv3.PRIQS: 4} {
 		ids.Set(f, v)
@@ -384,7 +384,7 @@ func TestReplayOfHostsThatRefuseTheDevice(t *testing.T) {
 }
 
 // A stream that is attached again finds its host as it was, on a restored device as well.
-func TestReplayOfStreamsAttachedAgain(t *testing.T) {
+func TestReplayOfReattachedStreams(t *testing.T) {
 	tr := recorded(t, func(g *guest) {
 		for range 3 {
 			g.attach(0x10)

@@ -35,7 +35,7 @@ func recorded(t testing.TB, guest func(*guest)) *Transcript {
 	return tr
 }
 
-func TestReplayDoesTheSame(t *testing.T) {
+func TestReplayAcceptsItsRecording(t *testing.T) {
 	for name, life := range map[string]func(*guest){
 		"nothing":      func(*guest) {},
 		"a whole life": session,
@@ -85,7 +85,7 @@ func TestReplayDoesTheSame(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tr := recorded(t, life)
 			require.NoError(t, Replay(t.Context(), tr))
-			if name != "a host that fails" { // which is not held against the next one
+			if name != "a host that fails" { // which a new device does not know
 				require.NoError(t, ReplayRestored(t.Context(), tr))
 			}
 		})
@@ -113,7 +113,7 @@ func TestReplayOfPageRequestsAndStalls(t *testing.T) {
 	g.r32(smmuv3.RegPRIQ_PROD)
 	g.w32(smmuv3.RegPRIQ_CONS, g.r32(smmuv3.RegPRIQ_PROD))
 	g.run(smmuv3.Command{0x41 | 0x10<<32, 3 | 2<<12}, cmdSync) // PRI_RESP
-	for stag := range uint64(4) {                              // two more than the guest can be told of
+	for stag := range uint64(4) {                              // two more than STALL_MAX allows
 		g.host.Emit(smmuv3.Event{0x10 | 0x10<<32, 0x208_8000_0000 | stag, stag << 12})
 	}
 	g.takeEvents()
@@ -133,8 +133,8 @@ func TestReplayOfPageRequestsAndStalls(t *testing.T) {
 	}
 }
 
-// A device that is saved under way goes on as before, and one that begins where another
-// ended is replayed from there, with what the guest had not yet acknowledged.
+// A saved device goes on as before. A recording may start with a restored state, which includes
+// what the guest has not acknowledged.
 func TestReplayOfSaveAndRestore(t *testing.T) {
 	var state []byte
 	first := recorded(t, func(g *guest) {
@@ -142,7 +142,7 @@ func TestReplayOfSaveAndRestore(t *testing.T) {
 		g.up()
 		g.ste(0x10, 0x40000b)
 		g.run(cfgiSTE(0x10), cmdSync)
-		g.submit(smmuv3.Command{0x12, 0x1000}) // not followed by a SYNC: Save has it carried out
+		g.submit(smmuv3.Command{0x12, 0x1000}) // without a SYNC: Save flushes it
 		g.host.Emit(translation(0x10, 0x5bad0000))
 		var err error
 		state, err = g.Save()
@@ -173,8 +173,8 @@ func TestReplayOfSaveAndRestore(t *testing.T) {
 	assert.ErrorContains(t, d, "checksum")
 }
 
-// Accesses as bytes are the same entries as others, and those that are none leave no entry.
-func TestBytesAreRecorded(t *testing.T) {
+// A refused access has no entry.
+func TestByteAccessesAreLoadsAndStores(t *testing.T) {
 	tr := recorded(t, func(g *guest) {
 		require.NoError(t, g.StoreBytes(0x80, []byte{0xc0, 0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0x40}))
 		p := make([]byte, 4)
@@ -193,7 +193,7 @@ func TestBytesAreRecorded(t *testing.T) {
 	require.NoError(t, Replay(t.Context(), tr))
 }
 
-// Two vCPUs submit at once under a lock, as drivers do, and each polls.
+// vCPUs submit commands under a lock, as drivers do, and poll.
 func TestReplayOfConcurrentGuests(t *testing.T) {
 	tr := recorded(t, func(g *guest) {
 		g.attach(0x10)
@@ -208,7 +208,8 @@ func TestReplayOfConcurrentGuests(t *testing.T) {
 					queue.Unlock()
 					for done := false; !done; {
 						cons := g.r32(smmuv3.RegCMDQ_CONS)
-						// Whoever sleeps for long finds the queue gone round, and empty at the end.
+						// A vCPU that slept for long finds that the queue has wrapped, or that it
+						// is empty.
 						done = (cons-prod)&0x1ff < 256 || cons == g.r32(smmuv3.RegCMDQ_PROD)
 					}
 					if cpu == 0 && i%8 == 0 {
@@ -224,7 +225,7 @@ func TestReplayOfConcurrentGuests(t *testing.T) {
 	require.NoError(t, ReplayRestored(t.Context(), tr))
 }
 
-func TestReplayTellsTheFirstDifference(t *testing.T) {
+func TestReplayReportsTheFirstDifference(t *testing.T) {
 	tr := recorded(t, session)
 	for name, c := range map[string]struct {
 		change func(Body) bool // changes an entry and says that it did
@@ -321,7 +322,7 @@ func TestReplayTellsTheFirstDifference(t *testing.T) {
 	}
 }
 
-// clone is a deep copy, by way of the wire.
+// clone returns a deep copy, made through the wire form.
 func clone(b Body) Body {
 	var w coder
 	b.question(&w)
@@ -337,9 +338,7 @@ func clone(b Body) Body {
 	return nil
 }
 
-// A device that is restored is held to the transcript as one that is not, and a state
-// that is not what was saved is told apart from a difference.
-func TestReplayRestoredTellsDifferences(t *testing.T) {
+func TestReplayRestoredReportsDifferences(t *testing.T) {
 	tr := recorded(t, session)
 	changed := false
 	for i := range tr.Entries {
@@ -355,7 +354,7 @@ func TestReplayRestoredTellsDifferences(t *testing.T) {
 	assert.ErrorContains(t, d, "at host 0")
 }
 
-func TestReplayOfWhatTheDeviceDoesNotDo(t *testing.T) {
+func TestReplayTimesOutOnAMissingAction(t *testing.T) {
 	tr := recorded(t, func(g *guest) { g.attach(0x10) })
 	i := slices.IndexFunc(tr.Entries, func(e Entry) bool { _, ok := e.Body.(*Return); return ok })
 	tr.Entries = slices.Insert(tr.Entries, i, Entry{At: tr.Entries[i].At, Body: &Pulse{Line: vsmmu.LineEventQ}})
@@ -364,7 +363,7 @@ func TestReplayOfWhatTheDeviceDoesNotDo(t *testing.T) {
 		err := Replay(t.Context(), tr)
 		assert.ErrorContains(t, err, "pulse of line eventq")
 		assert.ErrorContains(t, err, "now:      nothing")
-		assert.Equal(t, stall, time.Since(began), "in a bubble to wait takes time, and nothing else")
+		assert.Equal(t, stall, time.Since(began), "in a bubble only waiting takes time")
 	})
 }
 
@@ -375,7 +374,7 @@ func TestReplayEndsWithItsContext(t *testing.T) {
 	require.ErrorContains(t, Replay(ctx, tr), "enough")
 }
 
-func TestReplayUpToACut(t *testing.T) {
+func TestReplayStopsAtACut(t *testing.T) {
 	whole := recorded(t, session)
 	for _, n := range cuts(len(whole.Entries)) {
 		tr := &Transcript{Header: whole.Header, Entries: whole.Entries[:n], Cut: "test"}
@@ -383,7 +382,7 @@ func TestReplayUpToACut(t *testing.T) {
 	}
 }
 
-// cuts are some places of a sequence, among them the first ones.
+// cuts returns some places of a sequence, the first and last ones among them.
 func cuts(n int) []int {
 	all := []int{0, 1, 2, 3}
 	for range 60 {
@@ -392,9 +391,8 @@ func cuts(n int) []int {
 	return append(all, n)
 }
 
-var update = flag.Bool("update", false, "record testdata/faults.vsmmu anew")
+var update = flag.Bool("update", false, "record testdata/faults.vsmmu again")
 
-// What a guest that provokes faults has once been told, it is told again.
 func TestRecordFaults(t *testing.T) {
 	if !*update {
 		t.Skip("-update records anew")
@@ -404,8 +402,7 @@ func TestRecordFaults(t *testing.T) {
 	require.NoError(t, os.WriteFile("testdata/faults.vsmmu", g.closed(), 0o644))
 }
 
-// transcripts are all that this module comes with: of boots of Linux, and of a guest
-// that provokes faults.
+// transcripts returns all transcripts of the repository.
 func transcripts(t *testing.T) map[string]*Transcript {
 	all := map[string]*Transcript{}
 	for _, pattern := range []string{"testdata/*.vsmmu", "../internal/replay/*.vsmmu"} {
@@ -424,8 +421,7 @@ func transcripts(t *testing.T) map[string]*Transcript {
 	return all
 }
 
-// Together they show all that a guest's driver does with a device: what a stream is
-// bound to in turn, and what is made of its faults.
+// Together the transcripts show every stage that a driver binds.
 func TestTranscriptsShowWhatGuestsDo(t *testing.T) {
 	const plain, pasid = 0x10, 0x21
 	for name, want := range map[string]struct {
@@ -479,7 +475,7 @@ func TestTranscriptsShowWhatGuestsDo(t *testing.T) {
 		require.NoError(t, err)
 		size += info.Size()
 	}
-	assert.Less(t, size, int64(8<<20), "a clone has them all")
+	assert.Less(t, size, int64(8<<20), "every clone of the repository holds them")
 }
 
 func TestReplayOfRealGuests(t *testing.T) {
@@ -490,7 +486,6 @@ func TestReplayOfRealGuests(t *testing.T) {
 	}
 }
 
-// Saved, thrown away and restored at every step, a device does what it does without.
 func TestReplayOfRealGuestsOnRestoredDevices(t *testing.T) {
 	for name, tr := range transcripts(t) {
 		t.Run(name, func(t *testing.T) {
@@ -499,8 +494,8 @@ func TestReplayOfRealGuestsOnRestoredDevices(t *testing.T) {
 	}
 }
 
-// eager is a host that faults whenever it is asked to invalidate, and waits for
-// the device to have taken the fault in: as one does that drains DMA.
+// eager is a host that reports a fault during each Invalidate and waits until the device has taken
+// it, as a host that drains DMA does.
 type eager struct {
 	*record.Host
 	fault func()
@@ -513,9 +508,9 @@ func (h eager) Invalidate(cmds []smmuv3.Command) error {
 	return h.Host.Invalidate(cmds)
 }
 
-// EVENTQ_CONS may have its vCPU carry out commands, for which a host may wait
-// until its faults have been taken in.
-func TestRecordingDoesNotLockUp(t *testing.T) {
+// A store to EVENTQ_CONS may execute commands, and a host may execute them only after the device
+// has taken its faults.
+func TestRecordingDoesNotDeadlock(t *testing.T) {
 	g := newGuest(t, Options{})
 	var n atomic.Uint64
 	h := &eager{g.host, func() { g.host.Emit(translation(0x10, n.Add(1)<<12)) }}
@@ -553,8 +548,7 @@ func (p *pager) Respond(bridge.PageResponse) error {
 func (p *pager) Resume(smmuv3.StreamID, uint16, bridge.Resumption) error { return bridge.ErrGone }
 func (p *pager) TerminateStalled(smmuv3.StreamID) error                  { return nil }
 
-// What a host is beyond a bridge.Host, its tap is, too, and no more.
-func TestTapsAreWhatHostsAre(t *testing.T) {
+func TestTapsImplementTheInterfacesOfTheirHosts(t *testing.T) {
 	g := newGuest(t, Options{})
 	plain, n := g.tap(struct{ bridge.Host }{g.host})
 	_, pages := plain.(bridge.PageRequester)

@@ -16,7 +16,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// Where the guest keeps its structures.
+// The addresses of the guest's structures.
 const (
 	strtabAt = 0x100000 // linear, 256 STEs
 	cmdqAt   = 0x200000 // 2^8 commands
@@ -33,7 +33,7 @@ type wires struct{ fail error }
 func (w wires) Pulse(vsmmu.Line) error               { return w.fail }
 func (w wires) SignalMSI(guestmem.GPA, uint32) error { return w.fail }
 
-// disk is a file that can be looked at while it is written.
+// disk is a writer whose content can be read at any time.
 type disk struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -51,7 +51,7 @@ func (d *disk) written() []byte {
 	return bytes.Clone(d.buf.Bytes())
 }
 
-// guest drives a device that is recorded.
+// guest is a driver of a recorded device.
 type guest struct {
 	testing.TB
 	*Recorder
@@ -86,7 +86,7 @@ func (g *guest) enable(cr0 uint32) {
 	g.poll("CR0ACK", func() bool { return g.r32(smmuv3.RegCR0ACK) == cr0 })
 }
 
-// up brings the device up as a driver does (§3.11).
+// up initialises the device as a driver does (§3.11).
 func (g *guest) up() {
 	g.Note("the driver probes")
 	for off := uint64(0); off < 0x20; off += 4 {
@@ -104,7 +104,7 @@ func (g *guest) up() {
 	g.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN | smmuv3.CR0_SMMUEN)
 }
 
-// submit puts commands in the queue and tells the device.
+// submit queues commands and updates CMDQ_PROD.
 func (g *guest) submit(cmds ...smmuv3.Command) (prod uint32) {
 	q := smmuv3.QueueBase(cmdqAt|8).Queue(smmuv3.CommandSize, 19, 1<<44-1)
 	at := smmuv3.Index(g.r32(smmuv3.RegCMDQ_PROD))
@@ -116,7 +116,7 @@ func (g *guest) submit(cmds ...smmuv3.Command) (prod uint32) {
 	return uint32(at)
 }
 
-// run submits commands and polls until they are consumed, or an error stands.
+// run submits commands and polls until they are consumed or an error is active.
 func (g *guest) run(cmds ...smmuv3.Command) {
 	g.Helper()
 	prod := g.submit(cmds...)
@@ -142,25 +142,25 @@ var (
 	cmdSyncIRQ = smmuv3.Command{0x1046}
 )
 
-// translation is F_TRANSLATION of a read.
+// translation returns F_TRANSLATION of a read.
 func translation(sid uint64, addr uint64) smmuv3.Event {
 	return smmuv3.Event{0x10 | sid<<32, 0x208_0000_0000, addr}
 }
 
-// takeEvents does what a driver does with its queue.
+// takeEvents consumes all records of the event queue.
 func (g *guest) takeEvents() {
 	prod := g.r32(smmuv3.RegEVENTQ_PROD)
 	g.w32(smmuv3.RegEVENTQ_CONS, prod)
 }
 
-// closed ends the recording and returns it as bytes.
+// closed ends the recording and returns its bytes.
 func (g *guest) closed() []byte {
 	g.Helper()
 	require.NoError(g, g.Close())
 	return g.file.written()
 }
 
-// session is a guest's life with all that a transcript can hold.
+// session is the life of a guest with most kinds of entries.
 func session(g *guest) {
 	g.attach(0x10)
 	g.attach(0x21)

@@ -72,8 +72,8 @@ func TestDecodeOfRealRegistersIsLegal(t *testing.T) {
 	}
 }
 
-// What a guest does not read is said apart, with the value that it reads and the reason.
-func TestDecodeOfRegistersSaysWhatGuestsDoNotRead(t *testing.T) {
+// The second table has the value that the guest reads, and the reason.
+func TestDecodeListsWhatGuestsReadOtherwise(t *testing.T) {
 	_, out, _ := command(append([]string{"decode", "idr"}, strings.Fields(realSMMUs["Arm fixed virtual platform"])...)...)
 	host, guest, ok := strings.Cut(out, "\nA guest of this project reads by default:\n")
 	require.True(t, ok, out)
@@ -109,7 +109,7 @@ func TestDecodeOfImpossibleRegistersIsIllegal(t *testing.T) {
 	}
 }
 
-// A command that some SMMU accepts is legal. Whether the guest's SMMU accepts it is said apart.
+// A command that some SMMU accepts is legal. A note says that the guest's SMMU does not accept it.
 func TestDecodeOfCommandsIsByTheArchitecture(t *testing.T) {
 	for _, c := range []struct {
 		cmd    string
@@ -134,7 +134,7 @@ func TestDecodeOfCommandsIsByTheArchitecture(t *testing.T) {
 	}
 }
 
-// With the registers of a real SMMU its commands are legal, and those of another are not.
+// With -ids, a command is legal if the SMMU with these registers accepts it.
 func TestDecodeOfCommandsByRegisters(t *testing.T) {
 	ids := func(name string) string { return strings.ReplaceAll(realSMMUs[name], " ", ",") }
 	for _, c := range []struct {
@@ -151,8 +151,7 @@ func TestDecodeOfCommandsByRegisters(t *testing.T) {
 	}
 }
 
-// No word too many is taken, and none that is too wide or no number.
-func TestDecodeOfWordsThatCannotBe(t *testing.T) {
+func TestDecodeRefusesInvalidWords(t *testing.T) {
 	words := func(kind string, n int) []string {
 		return append([]string{"decode", kind}, slices.Repeat([]string{"0"}, n)...)
 	}

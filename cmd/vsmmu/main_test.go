@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestBadCommandLinesGetOneLineAndStatus2(t *testing.T) {
+func TestBadCommandLineIsOneLineAndStatus2(t *testing.T) {
 	for _, tt := range []struct {
 		args []string
 		want string
@@ -31,12 +31,12 @@ func TestBadCommandLinesGetOneLineAndStatus2(t *testing.T) {
 	}
 }
 
-// fullDisk takes no output.
+// fullDisk is an output on a full disk.
 type fullDisk struct{}
 
 func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
-func TestOutputThatCannotBeWrittenIsStatus2(t *testing.T) {
+func TestFailedOutputIsStatus2(t *testing.T) {
 	for _, args := range [][]string{{"help"}, {"replay", "-h"}, {"help", "decode"}, {"decode", "cmd", "46"}, {"replay"}} {
 		var stderr bytes.Buffer
 		assert.Equal(t, 2, run(args, fullDisk{}, &stderr), args)
@@ -61,6 +61,6 @@ func TestHelpGoesToStandardOutput(t *testing.T) {
 		assert.Empty(t, stderr.String())
 	}
 	var stdout, stderr bytes.Buffer
-	assert.Equal(t, 2, run(nil, &stdout, &stderr), "no command is a mistake")
+	assert.Equal(t, 2, run(nil, &stdout, &stderr), "a command is required")
 	assert.Contains(t, stderr.String(), "Usage:")
 }

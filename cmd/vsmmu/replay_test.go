@@ -20,7 +20,7 @@ func command(args ...string) (status int, stdout, stderr string) {
 	return status, out.String(), errs.String()
 }
 
-func TestReplayShowsTheBootThatComesWithIt(t *testing.T) {
+func TestReplayWithoutFileShowsDebian(t *testing.T) {
 	status, out, errs := command("replay")
 	assert.Equal(t, 0, status, errs)
 	assert.Empty(t, errs)
@@ -33,7 +33,7 @@ func TestReplayShowsTheBootThatComesWithIt(t *testing.T) {
 	assert.NotContains(t, out, "\x1b", "colours are for terminals")
 }
 
-func TestReplayForPrograms(t *testing.T) {
+func TestReplayPrintsJSON(t *testing.T) {
 	trace := filepath.Join(t.TempDir(), "trace.json")
 	status, out, errs := command("replay", "-json", "-trace", trace)
 	require.Equal(t, 0, status, errs)
@@ -52,7 +52,7 @@ func TestReplayOnRestoredDevices(t *testing.T) {
 	assert.Contains(t, out, "the device, restored into a new one at every step, behaved the same")
 }
 
-func TestReplayOfFilesThatAreNone(t *testing.T) {
+func TestReplayRefusesInvalidFiles(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string, b []byte) string {
 		path := filepath.Join(dir, name)
@@ -78,7 +78,7 @@ func TestReplayOfFilesThatAreNone(t *testing.T) {
 		assert.Equal(t, 1, strings.Count(errs, "\n"))
 	}
 	status, out, _ := command("replay", file("cut", replay.Debian[:len(replay.Debian)/2]))
-	assert.Equal(t, 0, status, "what is there is as good as ever")
+	assert.Equal(t, 0, status, "the entries before the cut are valid")
 	assert.Contains(t, out, "cut off: the file ends")
 	assert.Contains(t, out, "behaved the same up to the cut")
 }

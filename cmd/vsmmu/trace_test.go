@@ -13,7 +13,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/internal/replay"
 )
 
-// traceDir is a directory with a transcript and what else a user may have there.
+// traceDir creates a directory with transcripts, traces, other files and links.
 func traceDir(t *testing.T) (path func(name string) string) {
 	dir := t.TempDir()
 	path = func(name string) string { return dir + "/" + name }
@@ -48,7 +48,7 @@ func traceDir(t *testing.T) (path func(name string) string) {
 	return path
 }
 
-// tree is what every file under a directory holds.
+// tree returns the content of every file under a directory.
 func tree(t *testing.T, dir string) map[string]string {
 	all := map[string]string{}
 	require.NoError(t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
@@ -101,11 +101,11 @@ func TestTraceReplacesNothingButTraces(t *testing.T) {
 			assert.Equal(t, 1, strings.Count(errs, "\n"))
 		}
 	}
-	// The input may be named by a link, too.
+	// A link may name the input.
 	status, _, errs := command("replay", "-trace", "boot.vsmmu", "link2")
 	assert.Equal(t, 2, status)
 	assert.Contains(t, errs, "boot.vsmmu is the transcript to replay")
-	// And a transcript is none the less one if the replay is of another.
+	// A transcript is refused whatever the input is.
 	status, _, errs = command("replay", "-trace", "boot.vsmmu")
 	assert.Equal(t, 2, status)
 	assert.Contains(t, errs, "boot.vsmmu is a transcript")
@@ -163,7 +163,7 @@ func TestTraceGoesToDevices(t *testing.T) {
 	assert.True(t, json.Valid([]byte(errs)))
 }
 
-// The summary is printed first, and what stood in the place of the trace stays.
+// The summary is printed before the trace is written.
 func TestTraceOnAFullDisk(t *testing.T) {
 	status, out, errs := command("replay", "-trace", "/dev/full")
 	assert.Equal(t, 2, status)

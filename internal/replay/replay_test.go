@@ -23,7 +23,7 @@ func debian(t *testing.T) *transcript.Transcript {
 	return tr
 }
 
-func TestDebianIsSmallAndShowsWhatItShould(t *testing.T) {
+func TestSummaryOfDebian(t *testing.T) {
 	assert.LessOrEqual(t, len(Debian), 1<<20)
 	s, err := Run(t.Context(), debian(t), false)
 	require.NoError(t, err)
@@ -72,8 +72,8 @@ func TestTextIsPlainOrColoured(t *testing.T) {
 	assert.Contains(t, coloured.String(), "\x1b[31mNOT OK: something\x1b[0m")
 }
 
-// Long cells go on below themselves, and nothing of them is lost.
-func TestTextIsAsWideAsAskedFor(t *testing.T) {
+// A long cell continues below itself.
+func TestTextIsWrappedAtItsWidth(t *testing.T) {
 	s := Summarize(debian(t))
 	words := func(width int) []string {
 		var text bytes.Buffer
@@ -90,8 +90,7 @@ func TestTextIsAsWideAsAskedFor(t *testing.T) {
 	assert.Equal(t, "  a    one two three\n       four\n  bcd  unbreakable-and-long\n  \n", text.String())
 }
 
-// What a transcript has from a guest, or from nobody knows where, gives the terminal no orders, and
-// makes no lines that are not its own.
+// Text from a transcript sends no escape sequences to the terminal and starts no lines of its own.
 func TestTextIsPrintable(t *testing.T) {
 	const evil = "evil\x1b]0;title\a\nOK: replayed"
 	s := Summarize(&transcript.Transcript{
@@ -115,8 +114,8 @@ func TestTextIsPrintable(t *testing.T) {
 	}
 }
 
-// Without hosts in its header a transcript has no reasons, and no column for their values.
-func TestIDsThatNobodyExplainsAreShownWithoutReasons(t *testing.T) {
+// Without hosts in the header there are no reasons, and there is no column of host values.
+func TestIDsWithoutHostsHaveNoReasons(t *testing.T) {
 	tr := &transcript.Transcript{}
 	tr.IDs.Set(smmuv3.S1P, 1)
 	var text bytes.Buffer
@@ -124,8 +123,8 @@ func TestIDsThatNobodyExplainsAreShownWithoutReasons(t *testing.T) {
 	assert.Contains(t, text.String(), "  IDR0  S1P    1      yes\n")
 }
 
-// A transcript of anything, with the least of everything, can be told.
-func TestOddTranscripts(t *testing.T) {
+// Empty transcripts and entries with few fields have a summary and a trace.
+func TestIncompleteEntriesAreShown(t *testing.T) {
 	odd := &transcript.Transcript{
 		Entries: []transcript.Entry{
 			{At: 1, Body: &transcript.HostBind{StreamID: 7, Stage: bridge.GuestStage{Cause: smmuv3.CBadSTE}, Err: &transcript.Error{Text: "no"}}},
@@ -147,8 +146,6 @@ func TestOddTranscripts(t *testing.T) {
 	assert.Equal(t, map[string]uint64{"event 0xee (aborted)": 1}, Summarize(odd).Events)
 }
 
-// However many streams and stages a transcript names, the summary and the trace list a bounded
-// number.
 func TestListsAreBounded(t *testing.T) {
 	tr := &transcript.Transcript{}
 	for sid := range smmuv3.StreamID(maxListed + 10) {
@@ -183,8 +180,7 @@ func TestListsAreBounded(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(b.String(), `"other streams"`))
 }
 
-// The trace has a row for the command queue, the event queue, host calls, interrupts and every
-// stream, and each stream's row says at any time which stage is bound.
+// The row of a stream shows the bound stage at any time.
 func TestChromeTrace(t *testing.T) {
 	tr := debian(t)
 	var b bytes.Buffer
