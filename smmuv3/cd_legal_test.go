@@ -6,9 +6,9 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// §5.4.2: for each condition a CD that meets it, and one beside it that does
-// not. The CD is changed from one that is legal: both halves of 48 bits with
-// pages of 4 KiB, V, AA64, A, R, IPS = 48 bits.
+// Each rule of §5.4.2 has a CD that breaks it and a neighbour that does not. They differ in a field
+// from a legal CD: both halves have 48 bits and pages of 4 KiB; V, AA64, A and R are 1; IPS is 48
+// bits.
 func TestCDIllegal(t *testing.T) {
 	legal := CD{0x0001_6205_8090_0010, 0x10000, 0x20000}
 	full := func(set ...func(*IDRegs)) IDRegs {
@@ -52,7 +52,7 @@ func TestCDIllegal(t *testing.T) {
 		s1stalld bool
 		illegal  bool
 	}{
-		{"the CD that the others are made of", legal, full(), false, false},
+		{"the legal CD", legal, full(), false, false},
 		{"V = 0", xor(0, 1<<31), full(), false, true},
 
 		{"S = 1 with STE.S1STALLD", xor(0, 1<<44), full(), true, true},
@@ -85,7 +85,7 @@ func TestCDIllegal(t *testing.T) {
 		{"HAFT without HA on HTTU 10: RES0", xor(1, 1<<3), full(), false, false},
 		{"HAFT without HA on HTTU 11", xor(1, 1<<3), full(with(HTTU, 3)), false, true},
 		{"HAFT with HA on HTTU 11", func() CD { c := xor(0, 1<<43); c[1] |= 1 << 3; return c }(), full(with(HTTU, 3)), false, false},
-		{"neither on HTTU 11", legal, full(with(HTTU, 3)), false, false},
+		{"HA and HD 0 on HTTU 11", legal, full(with(HTTU, 3)), false, false},
 		{"HA alone on HTTU 11", xor(0, 1<<43), full(with(HTTU, 3)), false, false},
 		{"HA on HTTU 00 with AA64 = 0: IGNORED", xor(0, 1<<43|1<<41), full(with(HTTU, 0), with(TTF, 3)), false, false},
 
@@ -150,8 +150,8 @@ func TestCDIllegal(t *testing.T) {
 	}
 }
 
-// With V = 0 the rest is IGNORED, so nothing else is found wrong.
-func TestCDIllegalNamesTheFirstRule(t *testing.T) {
+// With V = 0, the other fields are ignored (§5.4.2).
+func TestCDIllegal_V0_first(t *testing.T) {
 	c := CD{0x4_0000 | 1<<44}
 	ids := IDRegs{}
 	assert.Equal(t, "V is 0 (§5.4.2)", c.Illegal(&ids, true).String())
@@ -159,11 +159,11 @@ func TestCDIllegalNamesTheFirstRule(t *testing.T) {
 	assert.Contains(t, c.Illegal(&ids, true).Text, "S1STALLD")
 }
 
-// No CD and no ID registers make the judgement panic, and an illegal CD stays
-// one whatever its reserved bits say.
+// Illegal returns for every CD on every SMMU, and reserved bits do not change its verdict. A half
+// that is walked by a legal CD has a granule, and a table within the output address size.
 func FuzzCDIllegal(f *testing.F) {
-	f.Add(uint64(0x0001_6205_8090_0010), uint64(0x10000), uint64(0x20000), uint32(0), uint32(0), false) // legal where all is there
-	f.Add(^uint64(0), ^uint64(0), ^uint64(0), ^uint32(0), ^uint32(0), true)                             // every bit
+	f.Add(uint64(0x0001_6205_8090_0010), uint64(0x10000), uint64(0x20000), uint32(0), uint32(0), false) // legal with every feature
+	f.Add(^uint64(0), ^uint64(0), ^uint64(0), ^uint32(0), ^uint32(0), true)                             // all ones
 	f.Add(uint64(1<<31|0xc0), uint64(0), uint64(0), uint32(0x1a), uint32(0x75), false)                  // TG0 reserved
 	f.Add(uint64(1<<31|7<<32), uint64(1<<51), uint64(0), uint32(0x1a), uint32(0x77), false)             // IPS reserved, TTB0 at its end
 	f.Fuzz(func(t *testing.T, d0, d1, d2 uint64, idr0, idr5 uint32, s1stalld bool) {

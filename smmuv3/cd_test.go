@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// §5.4: where each field stands, one bit or the field's ends at a time.
-func TestCDFields(t *testing.T) {
+// §5.4: a getter reads its bits.
+func TestCDGetters(t *testing.T) {
 	v30, v31 := ids(), ids(ArchMinor, 1)
 	for _, c := range []struct {
 		name string
@@ -55,7 +55,7 @@ func TestCDFields(t *testing.T) {
 		{"TTB1 [179:132]", CD{0, 0, ^uint64(0)}, func(c *CD) any { return c.TTBx(1, &v31) }, uint64(0xf_ffff_ffff_fff0)},
 	} {
 		assert.Equal(t, c.want, c.get(&c.cd), c.name)
-		// A field of all ones is read from its own bits alone.
+		// Without its bits, the field has another value.
 		var zero CD
 		if c.cd != zero {
 			assert.NotEqual(t, c.want, c.get(&zero), c.name)
@@ -63,7 +63,7 @@ func TestCDFields(t *testing.T) {
 	}
 }
 
-// Setters write their bits and leave the others, set or clear.
+// A setter changes its bits and no others.
 func TestCDSetters(t *testing.T) {
 	all := CD{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}
 	for _, c := range []struct {
@@ -159,8 +159,8 @@ func TestL1CD(t *testing.T) {
 	assert.EqualValues(t, 0xff_ffff_ffff_f000, L1CD(^uint64(0)).L2Ptr())
 }
 
-// §5.2, S1Fmt and S1ContextPtr: where the CD of a SubstreamID is, and what of
-// the pointers is taken as zero.
+// §5.2, S1Fmt and S1ContextPtr: the address of the CD of a SubstreamID. Bits of the pointers below
+// the tables' size are taken as zero.
 func TestCDTable(t *testing.T) {
 	const ptr = 0x12_3456_7fc0
 	for _, c := range []struct {
@@ -195,7 +195,7 @@ func TestCDTable(t *testing.T) {
 	}
 }
 
-// §5.4, IPS: capped at OAS; reserved values by version.
+// §5.4, IPS: the size is at most OAS, and reserved values depend on the version.
 func TestCDOutputBits(t *testing.T) {
 	for _, c := range []struct {
 		ips               uint8
@@ -216,9 +216,8 @@ func TestCDOutputBits(t *testing.T) {
 	}
 }
 
-// §3.4: descriptors of 64 KiB granules hold 52 bits where IDR5.OAS has them, whatever DS says,
-// and the others' where DS does.
-func TestFormatIsWide_3_4(t *testing.T) {
+// §3.4: descriptors of 64 KiB granules hold addresses of 52 bits with IDR5.OAS, the others with DS.
+func TestCDFormat_wide(t *testing.T) {
 	const tg64, ds = 0b01 << 6, 1 << 58
 	for _, tt := range []struct {
 		name string

@@ -7,14 +7,13 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// plain is a command of which nothing but the opcode is set, and so one with
-// no invalid parameter.
+// plain returns a command whose fields are 0 but for the opcode. Its parameters are valid.
 func plain(op int) Command { return Command{uint64(op)} }
 
-// For every opcode there is: what the Non-secure queue of an SMMU must have for
-// it not to be CERROR_ILL (§4.1.1, and the commands' own sections). What is not
-// here is reserved, of another security state, or IMPLEMENTATION DEFINED.
-func TestCommandIllegalByOpcode(t *testing.T) {
+// An opcode is legal on the Non-secure queue if the SMMU has the feature that it needs (§4.1.1, and
+// the sections of the commands). Opcodes without a row are reserved, of another queue, or
+// IMPLEMENTATION DEFINED.
+func TestCommandIllegal_opcode(t *testing.T) {
 	needs := map[int][]any{
 		0x01: {}, 0x02: {}, 0x03: {}, 0x04: {},
 		0x05: {S1P, 1}, 0x06: {S1P, 1},
@@ -50,9 +49,9 @@ func TestCommandIllegalByOpcode(t *testing.T) {
 	}
 }
 
-// §4.1.6: SSec=1 is ILLEGAL on the Non-secure queue, where the command has it.
-// In the others the bit is reserved, and ignored (§4.1.5).
-func TestCommandSSec(t *testing.T) {
+// SSec = 1 is illegal on the Non-secure queue, for commands that have the field (§4.1.6). In others
+// the bit is reserved and ignored (§4.1.5).
+func TestCommandIllegal_SSec(t *testing.T) {
 	r := ids(S1P, 1, S2P, 1, Hyp, 1, MPAM, 1, ATS, 1, PRI, 1)
 	has := map[int]bool{0x01: true, 0x02: true, 0x03: true, 0x04: true, 0x05: true, 0x06: true, 0x07: true, 0x44: true, 0x45: true}
 	for op := range 256 {
@@ -63,8 +62,8 @@ func TestCommandSSec(t *testing.T) {
 	}
 }
 
-// §4.7.1, §4.7.2.
-func TestStallCommandsNeedStalls(t *testing.T) {
+// RESUME and STALL_TERM need a STALL_MODEL with stalls (§4.7.1, §4.7.2).
+func TestCommandIllegal_STALL_MODEL(t *testing.T) {
 	for model, want := range map[int]bool{StallBoth: false, StallTerminate: true, StallForced: false} {
 		r := ids(StallModel, model)
 		assert.Equal(t, want, plain(0x44).Illegal(&r) != nil, "RESUME, STALL_MODEL %d", model)
@@ -72,8 +71,8 @@ func TestStallCommandsNeedStalls(t *testing.T) {
 	}
 }
 
-// Invalid parameters of commands that are there.
-func TestCommandIllegalByParameter(t *testing.T) {
+// Invalid parameters make a command illegal; reserved fields and identifiers out of range do not.
+func TestCommandIllegal_parameters(t *testing.T) {
 	r := ids(S1P, 1, ATS, 1, PRI, 1)
 	for _, c := range []struct {
 		name string
@@ -102,8 +101,8 @@ func TestCommandIllegalByParameter(t *testing.T) {
 	}
 }
 
-// §4.4.1.1: a granule with NUM, SCALE and TTL all zero is reserved.
-func TestRangeInvalidation(t *testing.T) {
+// A granule with NUM, SCALE and TTL all 0 is reserved (§4.4.1.1).
+func TestCommandIllegal_range(t *testing.T) {
 	const num1, scale1, scale32 = 1 << 12, 1 << 20, 32 << 20
 	none := ids(S1P, 1, S2P, 1, Hyp, 1)
 	ril := none.with(RIL, 1)
@@ -116,11 +115,11 @@ func TestRangeInvalidation(t *testing.T) {
 		ttl  uint64
 		want bool
 	}{
-		{"no granule: neither range nor hint", ril, 0, 0b00, 0, false},
+		{"no granule, no range, no level", ril, 0, 0b00, 0, false},
 		{"no granule, the rest is RES0", ril, num1 | scale1, 0b00, 3, false},
-		{"4K and nothing", ril, 0, 0b01, 0, true},
-		{"16K and nothing", ril, 0, 0b10, 0, true},
-		{"64K and nothing", ril, 0, 0b11, 0, true},
+		{"4K alone", ril, 0, 0b01, 0, true},
+		{"16K alone", ril, 0, 0b10, 0, true},
+		{"64K alone", ril, 0, 0b11, 0, true},
 		{"4K, NUM", ril, num1, 0b01, 0, false},
 		{"4K, SCALE", ril, scale1, 0b01, 0, false},
 		{"4K, TTL 1", ril, 0, 0b01, 1, false},
@@ -132,8 +131,8 @@ func TestRangeInvalidation(t *testing.T) {
 		{"64K, TTL 3", ril, 0, 0b11, 3, false},
 		{"SCALE[5] is RES0 without DS", ril, scale32, 0b01, 0, true},
 		{"SCALE[5] with DS", lpa2, scale32, 0b01, 0, false},
-		{"without RIL all of it is RES0", none, 0, 0b01, 0, false},
-		{"without RIL all of it is RES0, 16K", none, 0, 0b10, 1, false},
+		{"without RIL, the fields are RES0", none, 0, 0b01, 0, false},
+		{"without RIL, the fields are RES0, 16K", none, 0, 0b10, 1, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, op := range []uint64{0x12, 0x13, 0x22, 0x23, 0x2a} { // those with an address

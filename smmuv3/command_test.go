@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// Chapter 4, checked against the CMDQ_* masks of Linux's driver and QEMU's
-// CMD_* ones.
+// The getters' bits, checked against the CMDQ_* masks of Linux and the CMD_* ones of QEMU (Chapter
+// 4).
 func TestCommandLayout(t *testing.T) {
 	testLayout(t, []field[Command]{
 		{"Opcode", 0, 0x0000_0000_0000_00ff, false, func(c *Command) uint64 { return uint64(c.Opcode()) }, nil},
@@ -38,7 +38,7 @@ func TestCommandLayout(t *testing.T) {
 	})
 }
 
-// Commands as Linux writes them into its queue.
+// Commands as Linux writes them in memory.
 func TestCommandsInMemory(t *testing.T) {
 	p := []byte{
 		0x12, 0x10, 0xa0, 0x00, 0x00, 0x00, 0x34, 0x12,
@@ -76,8 +76,8 @@ func TestCommandsInMemory(t *testing.T) {
 	assert.True(t, cd.Leaf())
 }
 
-// §4.3.2: 2^(Range+1) StreamIDs, the low Range+1 bits of StreamID IGNORED;
-// §4.3.6: Range 31 is all of them.
+// CFGI_STE_RANGE covers 2^(Range+1) StreamIDs and ignores the low Range+1 bits of StreamID
+// (§4.3.2). Range 31 covers all (§4.3.6).
 func TestStreamRange(t *testing.T) {
 	for _, c := range []struct {
 		sid         StreamID
@@ -91,14 +91,14 @@ func TestStreamRange(t *testing.T) {
 		{0xffff_ffff, 30, 0x8000_0000, 0xffff_ffff},
 		{0x1234_5678, RangeAll, 0, 0xffff_ffff},
 	} {
-		// Bits above Range are not part of it.
+		// Bits above Range are ignored.
 		cmd := Command{0x04 | uint64(c.sid)<<32, 0xffff_ffff_ffff_ffe0 | c.r}
 		first, last := cmd.StreamRange()
 		assert.Equal(t, [2]StreamID{c.first, c.last}, [2]StreamID{first, last}, "%v range %d", c.sid, c.r)
 	}
 }
 
-// §4.1.1.
+// The opcodes and names of §4.1.1.
 func TestOpcodes(t *testing.T) {
 	want := map[Opcode]string{
 		0x01: "PREFETCH_CONFIG", 0x02: "PREFETCH_ADDR", 0x03: "CFGI_STE", 0x04: "CFGI_STE_RANGE",

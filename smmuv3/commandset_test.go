@@ -7,10 +7,9 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// The command set of an SMMU says what the commands say one by one: for every
-// opcode, with parameters at random, on SMMUs that differ in every field that a
-// rule asks for.
-func TestCommandSetIsCommandIllegal(t *testing.T) {
+// CommandSet returns the rule that Command.Illegal returns: for every opcode, with random
+// parameters, on SMMUs that differ in the fields that rules depend on.
+func TestCommandSet_Illegal(t *testing.T) {
 	dice := rand.New(rand.NewPCG(1, 2))
 	for range 64 {
 		var ids IDRegs
@@ -30,8 +29,9 @@ func TestCommandSetIsCommandIllegal(t *testing.T) {
 	}
 }
 
-// §4.4.1.1: NUM 16:12, SCALE 25:20, TTL128 71, TTL 73:72 and TG 75:74.
-func TestRangeFieldsThatAreRES0_4_4_1_1(t *testing.T) {
+// Ranged clears the range fields that are RES0 (§4.4.1.1): NUM [16:12], SCALE [25:20], TTL128 [71],
+// TTL [73:72], TG [75:74].
+func TestCommandSet_Ranged(t *testing.T) {
 	every := Command{^uint64(0), ^uint64(0)}
 	for _, tt := range []struct {
 		name string

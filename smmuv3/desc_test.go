@@ -6,8 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// DDI 0487, Tables D8-16, D8-26 and D8-35: the bits of an input address that
-// each level resolves.
+// The address bits that each level resolves (DDI 0487, Tables D8-16, D8-26 and D8-35).
 func TestLevels(t *testing.T) {
 	for g, want := range map[Granule][4]uint{
 		Granule4K:  {39, 30, 21, 12},
@@ -21,8 +20,8 @@ func TestLevels(t *testing.T) {
 	assert.EqualValues(t, 48, Granule4K.LevelShift(-1))
 }
 
-// DDI 0487, D8.2.8.1, D8.2.9.1 and D8.2.10.1: TxSZ to the initial lookup level.
-// The values are the first and last TxSZ of each row.
+// The level at which a walk begins, for the first and last TxSZ of each row (DDI 0487, D8.2.8.1,
+// D8.2.9.1 and D8.2.10.1).
 func TestStartLevel(t *testing.T) {
 	for _, c := range []struct {
 		g        Granule
@@ -40,8 +39,8 @@ func TestStartLevel(t *testing.T) {
 	}
 }
 
-// DDI 0487, Table D8-48, and Tables D8-17, D8-27 and D8-36 for the levels that
-// have blocks.
+// The kinds of descriptors (DDI 0487, Table D8-48), and the levels that have blocks (Tables D8-17,
+// D8-27 and D8-36).
 func TestDescKind(t *testing.T) {
 	const no, yes = DescInvalid, DescLeaf
 	for _, c := range []struct {
@@ -68,8 +67,8 @@ func TestDescKind(t *testing.T) {
 	}
 }
 
-// DDI 0487, Tables D8-50 and D8-52: the address, with all bits set, and where
-// bits [51:48] are.
+// The address of a descriptor with all bits set, and the place of address bits [51:48] (DDI 0487,
+// Tables D8-50 and D8-52).
 func TestDescAddr(t *testing.T) {
 	const table, block = Desc(^uint64(0)), Desc(^uint64(0b10))
 	for _, c := range []struct {
@@ -101,7 +100,7 @@ func TestDescAddr(t *testing.T) {
 	}
 }
 
-// DDI 0487, Tables D8-50 and D8-52: attributes by their bits.
+// The bits of the attributes (DDI 0487, Tables D8-50 and D8-52).
 func TestDescAttributes(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -128,7 +127,7 @@ func TestDescAttributes(t *testing.T) {
 	assert.EqualValues(t, ^uint64(0x80), Desc(^uint64(0)).WithDirty())
 }
 
-func TestNewDescs(t *testing.T) {
+func TestTableDescAndLeafDesc(t *testing.T) {
 	assert.EqualValues(t, 0x1_2345_6003, TableDesc(0x1_2345_6000))
 	for _, c := range []struct {
 		level int
@@ -154,9 +153,9 @@ func TestHasGranule(t *testing.T) {
 	assert.False(t, ids.HasGranule(0))
 }
 
-// The attributes of stage 2 (Tables D8-58 and following): S2AP [7:6], XN [54:53],
-// MemAttr [5:2]; Device memory is MemAttr 0b00xx, with FWB 0bx0xx.
-func TestStage2Attributes(t *testing.T) {
+// The bits of stage 2's attributes (DDI 0487, from Table D8-58 on): S2AP [7:6], XN [54:53], MemAttr
+// [5:2]. Device memory is MemAttr 0b00xx, or with FWB 0bx0xx.
+func TestDescAttributes_stage2(t *testing.T) {
 	assert.Equal(t, uint8(0b01), Desc(0x40).S2AP(), "reads")
 	assert.Equal(t, uint8(0b10), Desc(0x80).S2AP(), "writes")
 	assert.Equal(t, uint8(0b11), (^Desc(0)).S2AP())

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// §7.3, checked against the EVTQ_* masks of Linux's driver.
+// The bits of §7.3, checked against the EVTQ_* masks of Linux.
 func TestEventLayout(t *testing.T) {
 	testLayout(t, []field[Event]{
 		{"type", 0, 0x0000_0000_0000_00ff, false, func(e *Event) uint64 { return uint64(e.Type()) }, func(e *Event, v uint64) { e.SetType(EventType(v)) }},
@@ -26,8 +26,7 @@ func TestEventLayout(t *testing.T) {
 	})
 }
 
-// IPA stands in [247:204] of records that have one (§7.3.13, EVTQ_3_IPA of Linux's
-// driver up to bit 51).
+// IPA is [247:204] (§7.3.13; EVTQ_3_IPA of Linux has address bits [51:12]).
 func TestEventIPA(t *testing.T) {
 	e := Event{3: ^uint64(0)}
 	assert.Equal(t, uint64(0x00ff_ffff_ffff_f000), e.IPA())
@@ -35,8 +34,7 @@ func TestEventIPA(t *testing.T) {
 	assert.Equal(t, uint64(0x1234_5000), e[3])
 }
 
-// The rest of the double-word is RES0 in records that have a FetchAddr, so that
-// setting it leaves nothing else (§7.3.4).
+// FetchAddr is [247:195], and the rest of the double-word is RES0 (§7.3.4).
 func TestEventFetchAddr(t *testing.T) {
 	e := Event{3: ^uint64(0)}
 	assert.Equal(t, uint64(0x00ff_ffff_ffff_fff8), e.FetchAddr())
@@ -61,7 +59,7 @@ func TestEventSubstreamAndStall(t *testing.T) {
 	assert.Equal(t, uint16(0x1234), e.STAG())
 }
 
-// A stage-1 translation fault of a read, as kernels print it in their logs.
+// A stage-1 translation fault of a read, as Linux logs it.
 func TestEventInMemory(t *testing.T) {
 	p := [EventSize]byte{
 		0x10, 0, 0, 0, 0x08, 0, 0, 0,
@@ -82,7 +80,7 @@ func TestEventInMemory(t *testing.T) {
 	assert.Equal(t, p, back)
 }
 
-// §7.3.
+// The numbers and names of §7.3.
 func TestEventTypes(t *testing.T) {
 	want := map[EventType]string{
 		0x01: "F_UUT", 0x02: "C_BAD_STREAMID", 0x03: "F_STE_FETCH", 0x04: "C_BAD_STE",

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// idRegs are ID registers of any bytes.
+// idRegs returns ID registers of any bytes.
 func idRegs(p []byte) (r IDRegs) {
 	var words [32]byte
 	copy(words[:], p)
@@ -17,7 +17,7 @@ func idRegs(p []byte) (r IDRegs) {
 	return r
 }
 
-// seedIDs are the bytes of ID registers that legality depends on most.
+// seedIDs returns the bytes of ID registers.
 func seedIDs(r IDRegs) []byte {
 	var p []byte
 	for _, w := range r.IDR {
@@ -26,18 +26,18 @@ func seedIDs(r IDRegs) []byte {
 	return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(p, r.IIDR), r.AIDR)
 }
 
-// Any 64 bytes are an STE that survives its way through memory, that setters
-// change back and forth without a trace, and that gets a verdict.
+// Any 64 bytes are an STE: Put restores them, a setter changes its field alone, and Illegal
+// returns.
 func FuzzSTE(f *testing.F) {
 	guest := seedIDs(s1IDs())
 	f.Add(make([]byte, STESize), guest)                                     // V=0
-	f.Add([]byte{0: 0x0b, STESize - 1: 0xff}, guest)                        // stage 1, and a bit without a name
+	f.Add([]byte{0: 0x0b, STESize - 1: 0xff}, guest)                        // stage 1, and a reserved bit
 	f.Add([]byte{0: 0x0b, 7: 20 << 3, STESize - 1: 0}, guest)               // S1CDMax = SSIDSIZE
 	f.Add([]byte{0: 0x0b, 7: 21 << 3, STESize - 1: 0}, guest)               // one more
 	f.Add([]byte{0: 0x0b, 11: 1 << 3, STESize - 1: 0}, guest)               // S1STALLD
 	f.Add([]byte{0: 0x0f, STESize - 1: 0}, seedIDs(s1IDs().with(S2P, 1)))   // nested
 	f.Add([]byte{0: 0x0b, 6: 0x80, STESize - 1: 0}, seedIDs(ids(S1P, 1)))   // S1ContextPtr[55]
-	f.Add([]byte{0: 0x09, 11: 0xff, STESize - 1: 0xff}, seedIDs(IDRegs{}))  // bypass, on an SMMU that has nothing
+	f.Add([]byte{0: 0x09, 11: 0xff, STESize - 1: 0xff}, seedIDs(IDRegs{}))  // bypass, on an SMMU without features
 	f.Add([]byte{0: 0x01, 11: 0xff, STESize - 1: 0xff}, []byte{0xff, 0xff}) // abort
 	f.Fuzz(func(t *testing.T, p, id []byte) {
 		var in, out [STESize]byte
@@ -56,7 +56,7 @@ func FuzzSTE(f *testing.F) {
 		s.SetS1STALLD(!s.S1STALLD())
 		s.SetEATS(^s.EATS())
 		s.SetSTRW(^s.STRW())
-		// Exactly the fields that have setters are now the other way round.
+		// Exactly the fields that have setters are now inverted.
 		named := STE{0xf8ff_ffff_ffff_ffff, 0xf800_00ff}
 		for i := range s {
 			if s[i] != was[i]^named[i] {
@@ -81,8 +81,8 @@ func FuzzSTE(f *testing.F) {
 	})
 }
 
-// Any 16 bytes are a command that survives its way through memory, that all
-// getters take, and that gets a verdict which reserved fields do not sway.
+// Any 16 bytes are a command: Put restores them, and Illegal returns a verdict that reserved fields
+// do not change.
 func FuzzCommand(f *testing.F) {
 	guest := seedIDs(s1IDs())
 	f.Add(uint64(0x00), uint64(0), guest)                            // reserved
@@ -91,10 +91,10 @@ func FuzzCommand(f *testing.F) {
 	f.Add(uint64(0x12), uint64(1<<10), guest)                        // a granule alone
 	f.Add(uint64(0x12), uint64(2<<10|1<<8), guest)                   // 16 KiB at level 1
 	f.Add(uint64(0xffff_ffff_0000_0004), uint64(RangeAll), guest)    // CFGI_ALL
-	f.Add(uint64(0x40), uint64(53), seedIDs(s1IDs().with(ATS, 1)))   // ATC_INV of too much
+	f.Add(uint64(0x40), uint64(53), seedIDs(s1IDs().with(ATS, 1)))   // ATC_INV, Size 53
 	f.Add(uint64(0x0403), uint64(0), guest)                          // SSec
 	f.Add(uint64(0x44), uint64(0), seedIDs(s1IDs()))                 // RESUME without stalls
-	f.Add(^uint64(0), ^uint64(0), []byte{0xff, 0xff, 0xff, 0xff, 0}) // everything
+	f.Add(^uint64(0), ^uint64(0), []byte{0xff, 0xff, 0xff, 0xff, 0}) // all ones
 	f.Fuzz(func(t *testing.T, qw0, qw1 uint64, id []byte) {
 		c, r := Command{qw0, qw1}, idRegs(id)
 		var p [CommandSize]byte
@@ -110,7 +110,7 @@ func FuzzCommand(f *testing.F) {
 			t.Fatalf("%v is legal", c.Opcode())
 		}
 		if c.Opcode() == OpTLBINSNHAll && illegal {
-			t.Fatal("TLBI_NSNH_ALL has nothing to be illegal for")
+			t.Fatal("TLBI_NSNH_ALL is illegal")
 		}
 		d := c
 		d[0] ^= 1 << 8 // in no command is this bit a field
@@ -120,8 +120,8 @@ func FuzzCommand(f *testing.F) {
 	})
 }
 
-// Any 32 bytes are a record that survives its way through memory, and that can
-// be printed.
+// Any 32 bytes are an event record: Put restores them, a setter changes its field alone, and String
+// returns.
 func FuzzEvent(f *testing.F) {
 	f.Add(make([]byte, EventSize))
 	f.Add([]byte{0: 0x10, 4: 8, 12: 8, 13: 2, EventSize - 1: 0}) // F_TRANSLATION
@@ -159,11 +159,11 @@ func FuzzEvent(f *testing.F) {
 	})
 }
 
-// Whatever the guest writes into the table's and the queues' registers: no
-// address is beyond the output address size, and no structure beyond its bounds.
+// Any values of the registers of the Stream table and the queues: no address is beyond the output
+// address size, and no structure beyond its table.
 func FuzzTablesAndQueues(f *testing.F) {
 	guest := seedIDs(s1IDs())
-	f.Add(uint64(0x4000_0000), uint32(1<<16|8<<6|16), uint64(0x4000_0009), uint32(0x1234), uint32(5), uint32(2), guest) // as Linux has it
+	f.Add(uint64(0x4000_0000), uint32(1<<16|8<<6|16), uint64(0x4000_0009), uint32(0x1234), uint32(5), uint32(2), guest) // as Linux sets it up
 	f.Add(^uint64(0), uint32(63), ^uint64(0), ^uint32(0), ^uint32(0), uint32(0), guest)                                 // LOG2SIZE 63
 	f.Add(^uint64(0), uint32(1<<16|6<<6|63), uint64(0x1f), uint32(0), uint32(0), ^uint32(0), guest)                     // the same in two levels
 	f.Add(uint64(0), uint32(3<<16|31<<6), uint64(0), uint32(1), uint32(1), uint32(0), []byte{0xff, 0xff, 0xff, 0xff})   // reserved FMT and SPLIT

@@ -2,9 +2,9 @@ package smmuv3
 
 import "slices"
 
-// AllFeatures returns the ID registers of an SMMUv3.4 with every feature of the Non-secure
-// interface, and with the choice left to software where there is one. What is illegal on this SMMU
-// is illegal on every SMMU, but for values that only a lack of features makes reserved.
+// AllFeatures returns the ID registers of an SMMUv3.4 with every feature of the Non-secure interface.
+// Fields that leave a choice to software do so. A command whose opcode is illegal on this SMMU is
+// illegal on every SMMU.
 func AllFeatures() (r IDRegs) {
 	for f := range numIDFields {
 		if f.row().width() == 1 {
@@ -15,9 +15,9 @@ func AllFeatures() (r IDRegs) {
 		TTF: TTFAArch32 | TTFAArch64, HTTU: 3, TTENDIAN: TTENDIANMixed, StallModel: StallBoth, STLevel: 1,
 		SIDSIZE: 32, SSIDSIZE: 20, PRIQS: MaxQueueShift, EVENTQS: MaxQueueShift, CMDQS: MaxQueueShift,
 		BBML: 2, OAS: 7, VAX: 2, StallMax: 0xffff, ArchMinor: 4,
-		// 0 is the feature.
+		// The feature is 0.
 		NS1ATS: 0, TermModel: 0,
-		// Not features of the Non-secure interface, or at odds with ECMDQ.
+		// RME is none of the Non-secure interface, and ECMDQ excludes the others.
 		RMEImpl: 0, REL: 0, QueuesPreset: 0, TablesPreset: 0,
 	} {
 		r.Set(f, v)

@@ -8,8 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// §6.3.1 to §6.3.8: every field that the specification defines for the
-// Non-secure interface, in its order from bit 0 up.
+// The fields of the Non-secure ID registers, from bit 0 up (§6.3.1 to §6.3.8).
 func TestIDFieldLayout(t *testing.T) {
 	want := []struct {
 		field IDField
@@ -90,9 +89,8 @@ func TestIDFieldLayout(t *testing.T) {
 	assert.Equal(t, "IDField(200)", IDField(200).String())
 }
 
-// Whole registers, put together by hand from §6.3.1 to §6.3.8. IIDR is what
-// Linux knows an Arm MMU-600 by.
-func TestIDRegsAsRead(t *testing.T) {
+// Whole registers by §6.3.1 to §6.3.8. IIDR is that of an Arm MMU-600.
+func TestIDRegs_Get(t *testing.T) {
 	r := IDRegs{IDR: [6]uint32{0x0948_101a, 0x0273_0510, 0, 0x0000_0c00, 0, 0x0080_0075}, IIDR: 0x4830_043b, AIDR: 0x02}
 	for f, want := range map[IDField]uint32{
 		S1P: 1, S2P: 0, TTF: TTFAArch64, COHACC: 1, ASID16: 1, CD2L: 1, TTENDIAN: TTENDIANLittle, StallModel: StallTerminate, STLevel: 1,
@@ -109,7 +107,7 @@ func TestIDRegsAsRead(t *testing.T) {
 	assert.Equal(t, uint32(2), r.Version())
 }
 
-// §6.3.6, OAS.
+// The encodings of address sizes (§6.3.6, OAS).
 func TestAddrBits(t *testing.T) {
 	for enc, want := range []uint{32, 36, 40, 42, 44, 48, 52, 56} {
 		assert.Equal(t, want, AddrBits(uint32(enc)))
@@ -118,7 +116,7 @@ func TestAddrBits(t *testing.T) {
 	}
 }
 
-// §6.3.1: the encodings that the names stand for.
+// The encodings of §6.3.1.
 func TestIDREncodings(t *testing.T) {
 	assert.EqualValues(t, []int{0b01, 0b10}, []int{TTFAArch32, TTFAArch64})
 	assert.EqualValues(t, []int{0b00, 0b10, 0b11}, []int{TTENDIANMixed, TTENDIANLittle, TTENDIANBig})

@@ -7,19 +7,18 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// field is where the specification has a field of a structure: mask covers its
-// bits in double-word dw.
+// field is a field of a structure with its bits by the specification: mask, in double-word dw.
 type field[S any] struct {
 	name    string
 	dw      int
 	mask    uint64
-	inPlace bool // an address: get gives the bits where they stand
+	inPlace bool // an address: get returns the bits in their place
 	get     func(*S) uint64
 	set     func(*S, uint64) // nil if there is no setter
 }
 
-// testLayout checks that getters see their field and no other bit, and that
-// setters change it and no other bit.
+// testLayout checks that a getter reads its field and no other bit, and that a setter changes its
+// field and no other bit.
 func testLayout[S interface {
 	[2]uint64 | [4]uint64 | [8]uint64 | Command | Event | STE
 }](t *testing.T, fields []field[S]) {

@@ -6,7 +6,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestPageRequestLayout_8(t *testing.T) {
+// The bits of Chapter 8.
+func TestPageRequestLayout(t *testing.T) {
 	// StreamID 0x1234_5678, SubstreamID 0x9abcd, Priv, R, Last, SSV; group 0x1ff at 0xffff_f000.
 	r := PageRequest{0xd409_abcd_1234_5678, 0xffff_f1ff}
 	assert.Equal(t, StreamID(0x1234_5678), r.StreamID())
@@ -46,7 +47,8 @@ func TestPageRequestLayout_8(t *testing.T) {
 	assert.Equal(t, [PageReqSize]byte{8, 7, 6, 5, 4, 3, 2, 1, 0x11}, p)
 }
 
-func TestStopMarker_8(t *testing.T) {
+// A Stop PASID marker has a SubstreamID and LWR = 100 (Chapter 8).
+func TestStopMarker(t *testing.T) {
 	const lastSSV, w, r = 1<<62 | 1<<63, 1 << 61, 1 << 60
 	assert.True(t, PageRequest{lastSSV}.StopMarker())
 	assert.False(t, PageRequest{lastSSV | w}.StopMarker(), "asks for a page to write")
@@ -55,7 +57,8 @@ func TestStopMarker_8(t *testing.T) {
 	assert.False(t, PageRequest{1 << 63}.StopMarker())
 }
 
-func TestPageRequestDefined_8(t *testing.T) {
+// Defined clears reserved bits and, with SSV = 0, SubstreamID, X and Priv (Chapter 8).
+func TestPageRequestDefined(t *testing.T) {
 	all := PageRequest{^uint64(0), ^uint64(0)}
 	assert.Equal(t, PageRequest{0xfc0f_ffff_ffff_ffff, 0xffff_ffff_ffff_f1ff}, all.Defined())
 	assert.Equal(t, PageRequest{0x7000_0000_ffff_ffff, 0}, PageRequest{0x7c0f_ffff_ffff_ffff, 0}.Defined(), "SSV = 0")

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// §6.3.26, §6.3.29.
+// The base is aligned to the queue's size, which is capped (§6.3.26, §6.3.29).
 func TestQueueBase(t *testing.T) {
 	const mask48 = 0xffff_ffff_ffff
 	for _, c := range []struct {
@@ -35,7 +35,7 @@ func TestQueueBase(t *testing.T) {
 	assert.EqualValues(t, 0x40ff_ffff_ffff_ffff, uint64(QUEUE_BASE_Mask))
 }
 
-// §3.5.1: the wrap bit stands above the index, and bits above it take no part.
+// The wrap bit is above the index, and bits above it are ignored (§3.5.1).
 func TestQueueIndex(t *testing.T) {
 	q := QueueBase(0x4000_0002).Queue(CommandSize, 19, ^uint64(0)) // 4 entries
 	assert.Equal(t, Index(7), q.Mask())
@@ -68,8 +68,8 @@ func TestQueueIndex(t *testing.T) {
 	assert.Equal(t, uint64(0xff_ffe0), most.Entry(0x7_ffff))
 }
 
-// §3.5.1: equal index and wrap is empty, equal index with another wrap is full,
-// and the inconsistent states hold no number of entries.
+// Equal indices are empty, equal ones with another wrap bit full, and inconsistent ones have no
+// length (§3.5.1).
 func TestQueueLen(t *testing.T) {
 	q := QueueBase(2).Queue(CommandSize, 19, ^uint64(0)) // 4 entries: wrap is bit 2
 	for _, c := range []struct {

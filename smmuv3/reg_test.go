@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// §6.2.1, and "Accessible at" of each register in §6.3.
+// The offsets of §6.2.1 and of each register's section in §6.3.
 func TestRegisterOffsets(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -31,8 +31,8 @@ func TestRegisterOffsets(t *testing.T) {
 	}
 }
 
-// The fields of the control and error registers; sections as named.
-func TestRegisterFields(t *testing.T) {
+// The masks of fields, with their sections.
+func TestRegisterMasks(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		got, want uint64

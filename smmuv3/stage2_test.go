@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// §5.2: what is RES0 or IGNORED on an SMMU is zero in what its stage 2 is.
+// Effective clears the fields that are RES0 or IGNORED (§5.2).
 func TestEffectiveStage2(t *testing.T) {
 	const sl0High, tg4K, tg64K, tg16K = 0b100, 0b00, 0b01, 0b10
 	none, ds, fwb, httu := ids(), ids(DS, 1), ids(FWB, 1), ids(HTTU, 3)
@@ -22,10 +22,10 @@ func TestEffectiveStage2(t *testing.T) {
 		{"S2DS with 64 KiB", Stage2{DS: true, TG: tg64K}, Stage2{TG: tg64K}, ds, false},
 		{"S2FWB without IDR3.FWB", Stage2{FWB: true}, Stage2{}, none, false},
 		{"S2FWB", Stage2{FWB: true}, Stage2{FWB: true}, fwb, false},
-		{"S2PTW of stage 2 alone", Stage2{PTW: true, TG: tg4K}, Stage2{}, none, false},
+		{"S2PTW without stage 1", Stage2{PTW: true, TG: tg4K}, Stage2{}, none, false},
 		{"S2PTW", Stage2{PTW: true}, Stage2{PTW: true}, none, true},
 		{"S2HD without S2HA", Stage2{HD: true}, Stage2{}, none, false},
-		{"S2HD with S2HA, which makes S2AFFD mean nothing", Stage2{HD: true, HA: true, AFFD: true}, Stage2{HD: true, HA: true}, none, false},
+		{"S2AFFD with S2HA is ignored", Stage2{HD: true, HA: true, AFFD: true}, Stage2{HD: true, HA: true}, none, false},
 		{"S2AFFD", Stage2{AFFD: true}, Stage2{AFFD: true}, none, false},
 		{"S2HAFT without HTTU of tables", Stage2{HAFT: true}, Stage2{}, none, false},
 		{"S2TTB[51:48] are RES0 in SMMUv3.0", Stage2{TTB: 0xf_0000_7654_0000}, Stage2{TTB: 0x7654_0000}, none, false},

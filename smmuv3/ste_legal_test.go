@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// ids are ID registers with fields as given, in turn.
+// ids returns ID registers with fields set: a field, its value, and so on.
 func ids(fieldsAndValues ...any) IDRegs {
 	var r IDRegs
 	for i := 0; i < len(fieldsAndValues); i += 2 {
@@ -15,7 +15,7 @@ func ids(fieldsAndValues ...any) IDRegs {
 	return r
 }
 
-// with is r with some fields changed.
+// with returns r with fields set, as ids does.
 func (r IDRegs) with(fieldsAndValues ...any) IDRegs {
 	for i := 0; i < len(fieldsAndValues); i += 2 {
 		r.Set(fieldsAndValues[i].(IDField), uint32(fieldsAndValues[i+1].(int)))
@@ -23,13 +23,13 @@ func (r IDRegs) with(fieldsAndValues ...any) IDRegs {
 	return r
 }
 
-// s1IDs are those of a stage-1 SMMU as a guest has it: no stage 2, faults
-// terminate, 20 bits of SubstreamID, 48 bits of output address.
+// s1IDs returns the registers of a stage-1 SMMU, as guests read them: faults terminate, 20 bits of
+// SubstreamID, 48 bits of output address.
 func s1IDs() IDRegs {
 	return ids(S1P, 1, TTF, 2, ASID16, 1, CD2L, 1, StallModel, 1, SIDSIZE, 16, SSIDSIZE, 20, OAS, 5, STLevel, 1, RIL, 1)
 }
 
-// Each rule of §5.2.2 with words that break it and neighbours that do not.
+// Each rule of §5.2.2 has an STE that breaks it and a neighbour that does not.
 func TestSTEIllegal(t *testing.T) {
 	const (
 		s1     = 0b101<<1 | 1
@@ -37,7 +37,7 @@ func TestSTEIllegal(t *testing.T) {
 		s2     = 0b110<<1 | 1
 		nested = 0b111<<1 | 1
 
-		// A stage 2 that is legal: S2T0SZ 24, S2SL0 1, S2PS 48 bits, S2AA64.
+		// A legal stage 2: S2T0SZ 24, S2SL0 1, S2PS 48 bits, S2AA64.
 		dw2 = 24<<32 | 1<<38 | 5<<48 | 1<<51
 
 		stalld = 1 << 27
@@ -55,7 +55,7 @@ func TestSTEIllegal(t *testing.T) {
 		wrong string // the rule's text, or empty if the STE is legal
 	}{
 		{"V=0", guest, STE{}, "V is 0"},
-		{"V=0 whatever else", guest, STE{s1 &^ 1}, "V is 0"},
+		{"V=0 with other fields set", guest, STE{s1 &^ 1}, "V is 0"},
 		{"V=1, abort", guest, STE{1}, ""},
 		{"bypass", guest, STE{bypass}, ""},
 		{"stage 1", guest, STE{s1}, ""},
@@ -155,10 +155,10 @@ func TestSTEIllegal(t *testing.T) {
 	}
 }
 
-// Each rule of §5.2.2 on the fields of stage 2, with words that break it and
-// neighbours that do not; each twice, as nothing of it depends on stage 1, and not at
-// all where stage 2 does not translate.
-func TestSTEIllegalByStage2(t *testing.T) {
+// Each rule of §5.2.2 on stage 2 has an STE that breaks it and a neighbour that does not. The
+// verdict is the same with and without stage 1. Where stage 2 does not translate, the rules do not
+// apply.
+func TestSTEIllegal_stage2(t *testing.T) {
 	const (
 		sl0  = 1 << 38
 		tg64 = 0b01 << 46
@@ -299,8 +299,8 @@ func TestSTEIllegalByStage2(t *testing.T) {
 	}
 }
 
-// With Config 0xx everything else is IGNORED (§5.2.2).
-func TestSTEThatAbortsIsLegalWhateverElseItHolds(t *testing.T) {
+// With Config 0xx, all other fields are ignored (§5.2.2).
+func TestSTEIllegal_abort(t *testing.T) {
 	for config := range STEConfig(4) {
 		s := STE{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}
 		s.SetConfig(config)
@@ -312,7 +312,7 @@ func TestSTEThatAbortsIsLegalWhateverElseItHolds(t *testing.T) {
 
 // §5.2.2: with IDR5.D128, S2AA64 = 0 and CD.AA64 = 0 select VMSAv9-128 tables, which IDR0.TTF says
 // nothing about.
-func TestVMSAv9_128IsNoAArch32(t *testing.T) {
+func TestIllegal_D128(t *testing.T) {
 	r := s1IDs().with(S2P, 1, GRAN4K, 1, HTTU, 2)
 	d128 := r.with(D128, 1)
 	ste := STE{0b110<<1 | 1, 0, 24<<32 | 1<<56} // S2HA
@@ -328,7 +328,7 @@ func TestVMSAv9_128IsNoAArch32(t *testing.T) {
 
 // §5.2.2: permission indirection, overlays and the VMS, each with the SMMU that has the feature and
 // one that does not, where the fields are RES0.
-func TestSTEIllegalByPermissionsAndVMS(t *testing.T) {
+func TestSTEIllegal_permissions_VMS(t *testing.T) {
 	const dw2 = 24<<32 | 1<<38 | 5<<48 | 1<<51
 	s2, nested := STE{0b110<<1 | 1, 0, dw2}, STE{0b111<<1 | 1, 0, dw2}
 	with := func(s STE, dw int, bits uint64) STE { s[dw] |= bits; return s }

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// §5.2, checked against the STRTAB_STE_* masks of Linux's driver.
+// The bits of §5.2, checked against the STRTAB_STE_* masks of Linux.
 func TestSTELayout(t *testing.T) {
 	testLayout(t, []field[STE]{
 		{"V", 0, 0x0000_0000_0000_0001, false, func(s *STE) uint64 { return b2u(s.V()) }, func(s *STE, v uint64) { s.SetV(v != 0) }},
@@ -29,7 +29,7 @@ func TestSTELayout(t *testing.T) {
 	})
 }
 
-// stage2Field is a field of Stage2.
+// stage2Field returns a field of Stage2.
 func stage2Field(name string, dw int, mask uint64, get func(*Stage2) uint64, set func(*Stage2, uint64)) field[STE] {
 	return field[STE]{name, dw, mask, false,
 		func(s *STE) uint64 { t := s.Stage2(); return get(&t) },
@@ -45,8 +45,7 @@ func stage2Flag(name string, dw int, mask uint64, f func(*Stage2) *bool) field[S
 	return stage2Field(name, dw, mask, func(t *Stage2) uint64 { return b2u(*f(t)) }, func(t *Stage2, v uint64) { *f(t) = v != 0 })
 }
 
-// §5.2, by the numbers of the bits in its headings, and checked against the
-// STRTAB_STE_2_* and STRTAB_STE_3_* masks of Linux's driver as far as it has them.
+// The bits of §5.2, checked against the STRTAB_STE_2_* and STRTAB_STE_3_* masks of Linux.
 func TestStage2Layout(t *testing.T) {
 	testLayout(t, []field[STE]{
 		stage2Flag("S2FWB", 1, 1<<(89-64), func(t *Stage2) *bool { return &t.FWB }),
@@ -72,12 +71,12 @@ func TestStage2Layout(t *testing.T) {
 	})
 }
 
-// An entry as Linux writes it for a stream with a two-level CD table.
+// An STE as Linux writes it for a stream with a two-level CD table.
 func TestSTEInMemory(t *testing.T) {
 	p := [STESize]byte{
 		0x2b, 0x50, 0x34, 0x12, 0x08, 0x00, 0x00, 0x80, // dw0
 		0xf6, 0x00, 0x00, 0x18, 0x00, 0x10, 0x00, 0x00, // dw1
-		63: 0xa5, // a bit that nobody has a name for
+		63: 0xa5, // a reserved bit
 	}
 	s := LoadSTE(&p)
 	assert.Equal(t, STE{0x8000_0008_1234_502b, 0x0000_1000_1800_00f6, 7: 0xa500_0000_0000_0000}, s)
@@ -98,8 +97,8 @@ func TestSTEInMemory(t *testing.T) {
 	assert.Equal(t, p, back)
 }
 
-// §5.2, Config.
-func TestSTEConfigDispositions(t *testing.T) {
+// The stages that Config selects (§5.2, Config).
+func TestSTEConfig(t *testing.T) {
 	for _, c := range []struct {
 		config                STEConfig
 		abort, stage1, stage2 bool
@@ -119,7 +118,7 @@ func TestSTEConfigDispositions(t *testing.T) {
 	}
 }
 
-// §5.2: the encodings that the names stand for.
+// The encodings of §5.2.
 func TestSTEEncodings(t *testing.T) {
 	assert.Equal(t, []S1Fmt{0b00, 0b01, 0b10}, []S1Fmt{S1FmtLinear, S1Fmt4K, S1Fmt64K})
 	assert.Equal(t, []S1DSS{0b00, 0b01, 0b10}, []S1DSS{S1DSSTerminate, S1DSSBypass, S1DSSSubstream0})

@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// §6.3.24 and §6.3.25, with SIDSIZE 16, 48 bits of output address and two-level
-// tables, unless said otherwise.
+// The table of §6.3.24 and §6.3.25, by default with SIDSIZE 16, 48 bits of output address and
+// two-level tables.
 func TestNewStreamTable(t *testing.T) {
 	const ones = ^uint64(0)
 	dflt := s1IDs()
@@ -42,7 +42,7 @@ func TestNewStreamTable(t *testing.T) {
 		{"FMT is RES0 without ST_LEVEL", 0x4000_0000, 1<<16 | 8<<6 | 4, dflt.with(STLevel, 0), 0x4000_0000, false, 4, 8, 1024},
 		{"size capped at SIDSIZE", 0x4000_0000, 16, dflt.with(SIDSIZE, 4), 0x4000_0000, false, 4, 6, 1024},
 
-		// The alignment follows the literal LOG2SIZE, and not the capped one.
+		// The alignment is by LOG2SIZE before it is capped.
 		{"size capped, linear alignment is not", 0x7fff_ffff, 16, dflt.with(SIDSIZE, 4), 0x7fc0_0000, false, 4, 6, 1024},
 		{"size capped, two-level alignment is not", 0x7fff_ffff, 1<<16 | 8<<6 | 20, dflt.with(SIDSIZE, 8), 0x7fff_8000, true, 8, 8, 8},
 		{"LOG2SIZE 63, linear", ones, 63, dflt, 0, false, 16, 6, 4 << 20},
@@ -72,7 +72,7 @@ func TestStreamTableContains(t *testing.T) {
 	}
 }
 
-// §3.3.1: where the descriptors of a StreamID lie.
+// The addresses of the descriptors of a StreamID (§3.3.1).
 func TestStreamTableAddresses(t *testing.T) {
 	assert.Equal(t, uint64(0x4000_0000), StreamTable{Addr: 0x4000_0000}.STEAddr(0))
 	assert.Equal(t, uint64(0x4000_2040), StreamTable{Addr: 0x4000_0000}.STEAddr(0x81))
@@ -82,7 +82,7 @@ func TestStreamTableAddresses(t *testing.T) {
 	}
 }
 
-// §5.1.
+// The fields and limits of §5.1.
 func TestL1STD(t *testing.T) {
 	assert.Equal(t, uint(31), L1STD(0x1f).Span())
 	assert.Equal(t, uint(0), L1STD(^uint64(0x1f)).Span())

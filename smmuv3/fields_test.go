@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// told is what Fields tells of a structure, without the fields that are 0.
-func told(fields []Field) string {
+// explained returns the fields that are not 0, with their bits.
+func explained(fields []Field) string {
 	var s []string
 	for _, f := range fields {
 		if f.Value != 0 {
@@ -19,7 +19,7 @@ func told(fields []Field) string {
 	return strings.Join(s, " ")
 }
 
-// The words are written as §5.2, §5.4, §7.3 and Chapter 4 lay them out.
+// Words by the layouts of §5.2, §5.4, §7.3 and Chapter 4.
 func TestFields(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -57,12 +57,11 @@ func TestFields(t *testing.T) {
 		{"SYNC with an MSI", Command{0x1234_5678_03c0_1046, 0x8090_0040}.Fields(), "opcode[7:0]=0x46 CS[13:12]=0x1 MSH[23:22]=0x3 MSIAttr[27:24]=0x3 MSIData[63:32]=0x12345678 MSIAddress[119:66]=0x80900040"},
 		{"ATC_INV", Command{0x21_0000_5a40, 52}.Fields(), "opcode[7:0]=0x40 StreamID[63:32]=0x21 SSV[11]=0x1 SubstreamID[31:12]=0x5 Global[9]=0x1 Size[69:64]=0x34"},
 	} {
-		t.Run(c.name, func(t *testing.T) { assert.Equal(t, c.want, told(c.fields)) })
+		t.Run(c.name, func(t *testing.T) { assert.Equal(t, c.want, explained(c.fields)) })
 	}
 }
 
-// A field is told as its getter has it, and every bit of a structure is told
-// once.
+// A field has the value that its getter returns.
 func TestFieldsAgreeWithGetters(t *testing.T) {
 	for bit := range uint(512) {
 		var s STE
@@ -103,8 +102,8 @@ func TestFieldsAgreeWithGetters(t *testing.T) {
 	}
 }
 
-// Every structure of any words can be explained.
-func TestFieldsOfAnything(t *testing.T) {
+// Any words can be explained.
+func TestFields_any_words(t *testing.T) {
 	for _, w := range []uint64{0, ^uint64(0), 0x5555555555555555, 0xaaaaaaaaaaaaaaaa} {
 		for op := range uint64(256) {
 			assert.NotEmpty(t, Command{w&^0xff | op, w}.Fields())
@@ -129,7 +128,7 @@ func TestCommandString(t *testing.T) {
 }
 
 // Illegal names the rule that a command breaks, and says where the architecture leaves the choice.
-func TestCommandIllegalNamesTheRule(t *testing.T) {
+func TestCommandIllegal_rule(t *testing.T) {
 	few := ids(S1P, 1, StallModel, StallTerminate)
 	more := few.with(S2P, 1).with(ATS, 1).with(PRI, 1).with(RIL, 1)
 	for _, c := range []struct {
@@ -160,8 +159,8 @@ func TestCommandIllegalNamesTheRule(t *testing.T) {
 	}
 }
 
-// What is not in a table of words has words, too.
-func TestWordsOfWhatIsReserved(t *testing.T) {
+// Reserved values have descriptions.
+func TestReservedValues(t *testing.T) {
 	assert.Equal(t, "a reserved or IMPLEMENTATION DEFINED type", EventType(0xe0).Words())
 	assert.Equal(t, "CERROR(4)", CmdqErr(4).String())
 	assert.Equal(t, []string{"CERROR_NONE", "CERROR_ILL", "CERROR_ABT", "CERROR_ATC_INV_SYNC"},
