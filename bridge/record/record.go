@@ -1,78 +1,98 @@
-// Package record is a bridge.Host without hardware: it remembers every call
-// that a device makes, keeps the rules that package bridge states, and fails
-// when it is told to. VMMs use it to test how they embed the device; the device
-// itself is tested on it.
+// Package record is a [bridge.Host] without hardware. It records every call that a device makes,
+// keeps the rules of package bridge, and fails on request. VMMs use it to test how they embed the
+// device. The device itself is tested on it.
+//
+// A test makes a host with New, gives it to the device, and looks at Calls afterwards. FailWith
+// makes any call fail. Emit and Request play the endpoints: they report faults and page requests.
 package record
 
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Op names a method of bridge.Host or bridge.Stream, or of what a Host may be
-// besides.
+// Op is a method of bridge.Host, bridge.Stream or an optional interface of a host.
 type Op string
 
 const (
-	Attach      Op = "attach"
-	Bind        Op = "bind"
-	CloseStream Op = "close stream"
-	Invalidate  Op = "invalidate"
-	CloseHost   Op = "close host"
+	Capabilities Op = "capabilities"
+	Events       Op = "events"
+	SetGuestIDs  Op = "set guest IDs"
+	Attach       Op = "attach"
+	Bind         Op = "bind"
+	CloseStream  Op = "close stream"
+	Invalidate   Op = "invalidate"
+	CloseHost    Op = "close host"
 
+	PageRequests     Op = "page requests"
 	Respond          Op = "respond"
 	Resume           Op = "resume"
 	TerminateStalled Op = "terminate stalled"
 )
 
-// Call is a call that was made.
+// claims reports whether the method belongs to the claim of a host and not to a stream's work.
+func (o Op) claims() bool {
+	return o == Capabilities || o == Events || o == SetGuestIDs || o == PageRequests
+}
+
+// Call is a call of the host.
 type Call struct {
 	Op       Op
-	StreamID smmuv3.StreamID     // of all but Invalidate and CloseHost
+	StreamID smmuv3.StreamID     // of calls about one stream
 	Endpoint bridge.Endpoint     // of Attach
 	Stage    bridge.GuestStage   // of Bind
 	Commands []smmuv3.Command    // of Invalidate
 	Response bridge.PageResponse // of Respond
 	STAG     uint16              // of Resume
 	How      bridge.Resumption   // of Resume
-	Err      error               // what it returned
+	GuestIDs smmuv3.IDRegs       // of SetGuestIDs
+	Release  bool                // of Events and PageRequests: the sink is nil
+	Err      error               // the result
 }
 
-// String is the call on one line.
+// String returns the call on one line.
 func (c Call) String() string {
-	s := string(c.Op)
+	var s strings.Builder
+	s.WriteString(string(c.Op))
 	switch c.Op {
+	case Events, PageRequests:
+		if c.Release {
+			s.WriteString(" nil")
+		}
 	case Attach, CloseStream, TerminateStalled:
-		s += " " + c.StreamID.String()
+		fmt.Fprintf(&s, " %v", c.StreamID)
 	case Respond:
-		s += fmt.Sprintf(" %v group %d: %v", c.StreamID, c.Response.PRGIndex, c.Response.Response)
+		fmt.Fprintf(&s, " %v", c.Response)
 	case Resume:
-		s += fmt.Sprintf(" %v STAG %#x: %v", c.StreamID, c.STAG, c.How)
+		fmt.Fprintf(&s, " %v STAG %#x: %v", c.StreamID, c.STAG, c.How)
 	case Bind:
-		s += fmt.Sprintf(" %v: %v", c.StreamID, c.Stage)
+		fmt.Fprintf(&s, " %v: %v", c.StreamID, c.Stage)
 	case Invalidate:
 		for _, cmd := range c.Commands {
-			s += " " + cmd.Opcode().String()
+			fmt.Fprintf(&s, " %v", cmd.Opcode())
 		}
 	}
 	if c.Err != nil {
-		s += fmt.Sprintf(" -> %v", c.Err)
+		fmt.Fprintf(&s, " -> %v", c.Err)
 	}
-	return s
+	return s.String()
 }
 
-// Host is the fake. It is a bridge.PageRequester and a bridge.Staller too. Its
-// methods may be called from any goroutine.
+// Host is the fake. It implements bridge.PageRequester and bridge.Staller, too. Its methods may be
+// called from any goroutine.
 type Host struct {
-	mu       sync.Mutex
+	mu       sync.Mutex // guards all following fields
 	caps     bridge.Capabilities
-	guest    smmuv3.IDRegs
+	guest    *smmuv3.IDRegs // nil before SetGuestIDs
 	calls    []Call
+	claims   []Call
 	fail     func(Call) error
 	sink     func(smmuv3.Event)
 	requests func(smmuv3.PageRequest)
@@ -81,7 +101,13 @@ type Host struct {
 	closed   bool
 }
 
-// stall names a stalled transaction.
+var (
+	_ bridge.Host          = (*Host)(nil)
+	_ bridge.PageRequester = (*Host)(nil)
+	_ bridge.Staller       = (*Host)(nil)
+)
+
+// stall identifies a stalled transaction.
 type stall struct {
 	sid  smmuv3.StreamID
 	stag uint16
@@ -92,23 +118,41 @@ func New(caps bridge.Capabilities) *Host {
 	return &Host{caps: caps, streams: map[smmuv3.StreamID]*stream{}, stalled: map[stall]bool{}}
 }
 
-// FailWith has f asked, before each call is carried out, whether it is to fail:
-// if f returns an error the call does so, and has no other effect. nil ends
-// that. f must not call the host.
+// FailWith sets a function that decides whether a call fails. The host asks it before it executes
+// any call. If f returns an error the call returns it and has no other effect. nil removes the
+// function. f must not call the host.
 func (h *Host) FailWith(f func(Call) error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.fail = f
 }
 
-// Calls returns the calls made so far.
+// FailOp is FailWith for all calls of one method.
+func (h *Host) FailOp(op Op, err error) {
+	h.FailWith(func(c Call) error {
+		if c.Op == op {
+			return err
+		}
+		return nil
+	})
+}
+
+// Calls returns the calls so far that concern streams: all but those that Claims returns.
 func (h *Host) Calls() []Call {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.calls)
 }
 
-// Forget empties the record, and returns what was in it.
+// Claims returns the calls so far that claim the host: Capabilities, Events, SetGuestIDs and
+// PageRequests.
+func (h *Host) Claims() []Call {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.claims)
+}
+
+// Forget returns Calls and drops them.
 func (h *Host) Forget() []Call {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -117,7 +161,7 @@ func (h *Host) Forget() []Call {
 	return calls
 }
 
-// Stage is what an attached stream does; ok is false if it is not attached.
+// Stage returns the stage of an attached stream. ok is false if the stream is not attached.
 func (h *Host) Stage(sid smmuv3.StreamID) (stage bridge.GuestStage, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -127,8 +171,26 @@ func (h *Host) Stage(sid smmuv3.StreamID) (stage bridge.GuestStage, ok bool) {
 	return bridge.GuestStage{}, false
 }
 
-// Emit sends an event to the device, as a fault of an endpoint would be. If it says
-// that a transaction stalls, there is one from then on.
+// Claimed reports whether the host has a sink for events, and so belongs to a device.
+func (h *Host) Claimed() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.sink != nil
+}
+
+// GuestIDs returns the ID registers that the guest reads: those of the last SetGuestIDs, or the
+// Capabilities.
+func (h *Host) GuestIDs() smmuv3.IDRegs {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.guest == nil {
+		return h.caps.IDs
+	}
+	return *h.guest
+}
+
+// Emit reports an event to the device, as a fault of an endpoint's DMA does. With Stall set the
+// transaction stalls. Without a sink the event is dropped.
 func (h *Host) Emit(ev smmuv3.Event) {
 	h.mu.Lock()
 	if ev.Stall() {
@@ -141,7 +203,7 @@ func (h *Host) Emit(ev smmuv3.Event) {
 	}
 }
 
-// Request sends a page request to the device, as an endpoint would.
+// Request sends a page request to the device, as an endpoint does. Without a sink it is dropped.
 func (h *Host) Request(r smmuv3.PageRequest) {
 	h.mu.Lock()
 	sink := h.requests
@@ -158,25 +220,35 @@ func (h *Host) Stalled(sid smmuv3.StreamID, stag uint16) bool {
 	return h.stalled[stall{sid, stag}]
 }
 
-// do records a call and carries it out, unless it is to fail. h.mu is held.
+// do records a call, and executes it by f unless it fails.
 func (h *Host) do(c Call, f func() error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.fail != nil {
 		c.Err = h.fail(c)
 	}
 	if c.Err == nil {
 		c.Err = f()
 	}
-	h.calls = append(h.calls, c)
+	if c.Op.claims() {
+		h.claims = append(h.claims, c)
+	} else {
+		h.calls = append(h.calls, c)
+	}
 	return c.Err
 }
 
 // Capabilities implements bridge.Host.
-func (h *Host) Capabilities() (bridge.Capabilities, error) { return h.caps, nil }
+func (h *Host) Capabilities() (caps bridge.Capabilities, err error) {
+	err = h.do(Call{Op: Capabilities}, func() error {
+		caps = h.caps
+		return nil
+	})
+	return caps, err
+}
 
-// Attach implements bridge.Host. Any endpoint but nil will do.
+// Attach implements bridge.Host. It takes any endpoint but nil.
 func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	s := &stream{host: h, sid: sid, endpoint: ep}
 	err := h.do(Call{Op: Attach, StreamID: sid, Endpoint: ep}, func() error {
 		switch {
@@ -185,11 +257,11 @@ func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, e
 		case ep == nil:
 			return bridge.ErrEndpoint
 		case h.streams[sid] != nil:
-			return fmt.Errorf("stream %v: %w", sid, bridge.ErrInUse)
+			return fmt.Errorf("StreamID %w", bridge.ErrInUse)
 		}
 		for _, other := range h.streams {
-			if other.endpoint == ep {
-				return fmt.Errorf("endpoint %v: %w", ep, bridge.ErrInUse)
+			if same(other.endpoint, ep) {
+				return fmt.Errorf("endpoint %w", bridge.ErrInUse)
 			}
 		}
 		h.streams[sid] = s
@@ -201,61 +273,65 @@ func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, e
 	return s, nil
 }
 
+// same reports whether two endpoints are equal. Endpoints that cannot be compared never are.
+func same(a, b bridge.Endpoint) bool {
+	return reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
+}
+
 // Invalidate implements bridge.Host.
 func (h *Host) Invalidate(cmds []smmuv3.Command) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	return h.do(Call{Op: Invalidate, Commands: slices.Clone(cmds)}, h.open)
 }
 
 // Events implements bridge.Host.
 func (h *Host) Events(sink func(smmuv3.Event)) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if sink != nil && h.sink != nil {
-		return bridge.ErrInUse
-	}
-	h.sink = sink
-	return nil
+	return h.do(Call{Op: Events, Release: sink == nil}, func() error {
+		switch {
+		case sink == nil:
+			h.guest = nil
+		case h.closed:
+			return bridge.ErrClosed
+		case h.sink != nil:
+			return bridge.ErrInUse
+		}
+		h.sink = sink
+		return nil
+	})
 }
 
 // SetGuestIDs implements bridge.Host.
 func (h *Host) SetGuestIDs(ids smmuv3.IDRegs) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.guest = ids
-	return nil
-}
-
-// GuestIDs returns the ID registers that the guest was shown.
-func (h *Host) GuestIDs() smmuv3.IDRegs {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.guest
+	return h.do(Call{Op: SetGuestIDs, GuestIDs: ids}, func() error {
+		if h.closed {
+			return bridge.ErrClosed
+		}
+		h.guest = &ids
+		return nil
+	})
 }
 
 // PageRequests implements bridge.PageRequester.
 func (h *Host) PageRequests(sink func(smmuv3.PageRequest)) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if sink != nil && h.requests != nil {
-		return bridge.ErrInUse
-	}
-	h.requests = sink
-	return nil
+	return h.do(Call{Op: PageRequests, Release: sink == nil}, func() error {
+		switch {
+		case sink == nil:
+		case h.closed:
+			return bridge.ErrClosed
+		case h.requests != nil:
+			return bridge.ErrInUse
+		}
+		h.requests = sink
+		return nil
+	})
 }
 
 // Respond implements bridge.PageRequester.
 func (h *Host) Respond(r bridge.PageResponse) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	return h.do(Call{Op: Respond, StreamID: r.StreamID, Response: r}, h.open)
 }
 
 // Resume implements bridge.Staller.
 func (h *Host) Resume(sid smmuv3.StreamID, stag uint16, how bridge.Resumption) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	return h.do(Call{Op: Resume, StreamID: sid, STAG: stag, How: how}, func() error {
 		delete(h.stalled, stall{sid, stag})
 		return h.open()
@@ -264,8 +340,6 @@ func (h *Host) Resume(sid smmuv3.StreamID, stag uint16, how bridge.Resumption) e
 
 // TerminateStalled implements bridge.Staller.
 func (h *Host) TerminateStalled(sid smmuv3.StreamID) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	return h.do(Call{Op: TerminateStalled, StreamID: sid}, func() error {
 		h.terminate(sid)
 		return h.open()
@@ -277,6 +351,7 @@ func (h *Host) terminate(sid smmuv3.StreamID) {
 	maps.DeleteFunc(h.stalled, func(s stall, _ bool) bool { return s.sid == sid })
 }
 
+// open fails if the host is closed. h.mu is held.
 func (h *Host) open() error {
 	if h.closed {
 		return bridge.ErrClosed
@@ -286,8 +361,6 @@ func (h *Host) open() error {
 
 // Close implements bridge.Host.
 func (h *Host) Close() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	return h.do(Call{Op: CloseHost}, func() error {
 		if h.closed {
 			return bridge.ErrClosed
@@ -306,16 +379,18 @@ type stream struct {
 	stage    bridge.GuestStage
 }
 
-// open reports whether the stream has been closed, by itself or with its host.
-func (s *stream) open() bool { return s.host.streams[s.sid] == s }
+// open fails if the stream, or its host, is closed. The host's mu is held.
+func (s *stream) open() error {
+	if s.host.streams[s.sid] != s {
+		return bridge.ErrClosed
+	}
+	return nil
+}
 
 func (s *stream) Bind(g bridge.GuestStage) error {
-	h := s.host
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.do(Call{Op: Bind, StreamID: s.sid, Stage: g}, func() error {
-		if !s.open() {
-			return bridge.ErrClosed
+	return s.host.do(Call{Op: Bind, StreamID: s.sid, Stage: g}, func() error {
+		if err := s.open(); err != nil {
+			return err
 		}
 		s.stage = g
 		return nil
@@ -323,15 +398,12 @@ func (s *stream) Bind(g bridge.GuestStage) error {
 }
 
 func (s *stream) Close() error {
-	h := s.host
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.do(Call{Op: CloseStream, StreamID: s.sid}, func() error {
-		if !s.open() {
-			return bridge.ErrClosed
+	return s.host.do(Call{Op: CloseStream, StreamID: s.sid}, func() error {
+		if err := s.open(); err != nil {
+			return err
 		}
-		delete(h.streams, s.sid)
-		h.terminate(s.sid)
+		delete(s.host.streams, s.sid)
+		s.host.terminate(s.sid)
 		return nil
 	})
 }
