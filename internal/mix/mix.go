@@ -1,17 +1,17 @@
-// Package mix has the runs of commands that command queues are measured by: this module's, and those of its peers.
+// Package mix has the runs of commands that benchmarks put into command queues: this module's, and those of its peers.
 package mix
 
 import "github.com/go-vsmmu/vsmmuv3/smmuv3"
 
-// Log2Size is log2 of the number of commands that one write of CMDQ_PROD adds: as many as a queue can hold.
+// Log2Size is log2 of the number of commands that one write of CMDQ_PROD adds, which fill the largest queue.
 const Log2Size = 19
 
-// StreamID is the stream that commands name, which has an STE and an endpoint. Behind QEMU's SMMU it is the PCI
-// function 00:02.0.
+// StreamID is the stream of the commands, which has an STE and an endpoint. Behind QEMU's SMMU it is the PCI function
+// 00:02.0.
 const StreamID smmuv3.StreamID = 0x10
 
-// asid is the address space that is invalidated. It is not HeldASID, or there would be nothing left to look through.
-const asid = 7
+// asid is the address space of the invalidations. It is not HeldASID, so that they leave the held translations.
+const asid smmuv3.ASID = 7
 
 // HeldASID is the address space of the translations that an SMMU holds meanwhile.
 const HeldASID smmuv3.ASID = 1
@@ -24,47 +24,34 @@ type Mix struct {
 
 // All are the mixes. None of them has an effect on a translation that is held.
 var All = []Mix{
-	{"SYNC", []smmuv3.Command{sync}},
-	{"PREFETCH_CONFIG", []smmuv3.Command{onStream(smmuv3.OpPrefetchConfig, 0)}},
-	{"TLBI_NH_ASID", []smmuv3.Command{onASID(smmuv3.OpTLBINHASID, 0)}},
-	{"TLBI_NH_VA", []smmuv3.Command{onASID(smmuv3.OpTLBINHVA, 0x1000)}},
-	{"TLBI_NH_VA-32pages", []smmuv3.Command{onPages(32, 0, 0x2_0000)}},
-	// What has to be cut into aligned powers of two falls into five.
-	{"TLBI_NH_VA-31pages-unaligned", []smmuv3.Command{onPages(31, 0, 0x1000)}},
-	// And the range that falls into the most of them.
-	{"TLBI_NH_VA-widest", []smmuv3.Command{onPages(31, 31, 0x1000)}},
-	{"CFGI_STE", []smmuv3.Command{onStream(smmuv3.OpCfgiSTE, leaf)}},
-	{"CFGI_CD", []smmuv3.Command{onStream(smmuv3.OpCfgiCD, leaf)}},
-	{"TLBI_NH_VA+SYNC", []smmuv3.Command{onASID(smmuv3.OpTLBINHVA, 0x1000), sync}},
+	{"SYNC", []smmuv3.Command{smmuv3.NewSync()}},
+	{"PREFETCH_CONFIG", []smmuv3.Command{smmuv3.NewPrefetchConfig(StreamID)}},
+	{"TLBI_NH_ASID", []smmuv3.Command{smmuv3.NewTLBINHASID(0, asid)}},
+	{"TLBI_NH_VA", []smmuv3.Command{page(0x1000)}},
+	{"TLBI_NH_VA-32pages", []smmuv3.Command{pages(32, 0, 0x2_0000)}},
+	// A host that invalidates aligned powers of two needs five.
+	{"TLBI_NH_VA-31pages-unaligned", []smmuv3.Command{pages(31, 0, 0x1000)}},
+	// This range needs the most of them.
+	{"TLBI_NH_VA-widest", []smmuv3.Command{pages(31, 31, 0x1000)}},
+	{"CFGI_STE", []smmuv3.Command{smmuv3.NewCfgiSTE(StreamID, true)}},
+	{"CFGI_CD", []smmuv3.Command{smmuv3.NewCfgiCD(StreamID, 0, true)}},
+	{"TLBI_NH_VA+SYNC", []smmuv3.Command{page(0x1000), smmuv3.NewSync()}},
 	{"63xTLBI_NH_VA+SYNC", unmap(63)},
 }
 
-// Fields of commands (Chapter 4).
-const leaf = 1 // dw1 bit 0
+// page returns the invalidation of a page and of table descriptors.
+func page(va uint64) smmuv3.Command { return smmuv3.NewTLBINHVA(0, asid, va, false) }
 
-var sync = smmuv3.Command{uint64(smmuv3.OpSync)}
-
-func onStream(op smmuv3.Opcode, dw1 uint64) smmuv3.Command {
-	return smmuv3.Command{uint64(op) | uint64(StreamID)<<32, dw1}
+// pages returns the invalidation of n * 2^scale pages of 4 KiB.
+func pages(n, scale uint, va uint64) smmuv3.Command {
+	return page(va).WithRange(smmuv3.Granule4K, n-1, scale, 0)
 }
 
-func onASID(op smmuv3.Opcode, va uint64) smmuv3.Command {
-	return smmuv3.Command{uint64(op) | asid<<48, va}
-}
-
-// onPages invalidates n * 2^scale pages of 4 KiB (§4.4.1.1): NUM is dw0 [16:12], SCALE dw0 [24:20], TG dw1 [11:10].
-func onPages(n, scale uint64, va uint64) smmuv3.Command {
-	const tg4K = 1
-	c := onASID(smmuv3.OpTLBINHVA, va|tg4K<<10)
-	c[0] |= (n-1)<<12 | scale<<20
-	return c
-}
-
-// unmap is what a driver without range invalidation gives the queue to unmap n pages.
+// unmap returns the commands by which a driver without range invalidation unmaps n pages.
 func unmap(n uint64) []smmuv3.Command {
 	var run []smmuv3.Command
 	for i := range n {
-		run = append(run, onASID(smmuv3.OpTLBINHVA, (i+1)<<12))
+		run = append(run, page((i+1)<<12))
 	}
-	return append(run, sync)
+	return append(run, smmuv3.NewSync())
 }
