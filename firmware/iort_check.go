@@ -1,7 +1,6 @@
 package firmware
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -12,44 +11,47 @@ import (
 func (i *IORT) check() error {
 	switch {
 	case len(i.OEMID) > oemIDSize:
-		return fmt.Errorf("OEMID %q: longer than %d bytes", i.OEMID, oemIDSize)
+		return invalid("OEMID %q: longer than %d bytes", i.OEMID, oemIDSize)
 	case len(i.OEMTableID) > oemTableIDSize:
-		return fmt.Errorf("OEMTableID %q: longer than %d bytes", i.OEMTableID, oemTableIDSize)
+		return invalid("OEMTableID %q: longer than %d bytes", i.OEMTableID, oemTableIDSize)
 	}
 	for n, id := range i.ITS {
 		for k, other := range i.ITS[:n] {
 			if id == other {
-				return fmt.Errorf("ITS[%d] %d: the same as ITS[%d]", n, id, k)
+				return invalid("ITS[%d] %d: the same as ITS[%d]", n, id, k)
 			}
 		}
 	}
 	for n := range i.SMMUs {
 		if err := i.checkSMMU(n); err != nil {
-			return fmt.Errorf("SMMUs[%d]: %w", n, err)
+			return inElement("SMMUs", n, err)
 		}
 	}
 	for n := range i.Roots {
 		if err := i.checkRoot(n); err != nil {
-			return fmt.Errorf("Roots[%d]: %w", n, err)
+			return inElement("Roots", n, err)
 		}
 	}
 	for n := range i.Components {
 		if err := i.checkComponent(n); err != nil {
-			return fmt.Errorf("Components[%d]: %w", n, err)
+			return inElement("Components", n, err)
 		}
 	}
 	for n := range i.SMMUs {
 		if err := i.checkDeviceID(n); err != nil {
-			return fmt.Errorf("SMMUs[%d]: %w", n, err)
+			return inElement("SMMUs", n, err)
 		}
 	}
 	for n := range i.RMRs {
 		if err := i.checkRMR(n); err != nil {
-			return fmt.Errorf("RMRs[%d]: %w", n, err)
+			return inElement("RMRs", n, err)
 		}
 	}
 	return nil
 }
+
+// inElement adds the element of a slice to an error.
+func inElement(slice string, n int, err error) error { return fmt.Errorf("%s[%d]: %w", slice, n, err) }
 
 func (i *IORT) has(smmu int) bool { return smmu >= 0 && smmu < len(i.SMMUs) }
 
@@ -60,7 +62,7 @@ func (i *IORT) checkSMMU(n int) error {
 	}
 	for k := range i.SMMUs[:n] {
 		if o := &i.SMMUs[k]; s.Base < o.Base+smmuv3.RegisterSpace && o.Base < s.Base+smmuv3.RegisterSpace {
-			return fmt.Errorf("Base %#x: the register file overlaps that of SMMUs[%d]", s.Base, k)
+			return invalid("Base %#x: the register file overlaps that of SMMUs[%d]", s.Base, k)
 		}
 	}
 	return nil
@@ -70,25 +72,25 @@ func (i *IORT) checkRoot(n int) error {
 	r := &i.Roots[n]
 	switch {
 	case r.Requesters == 0 || r.Requesters > 1<<16:
-		return fmt.Errorf("Requesters %d: a segment has 1 to 65536", r.Requesters)
+		return invalid("Requesters %d: a segment has 1 to 65536", r.Requesters)
 	case r.AddressBits == 0 || r.AddressBits > 64:
-		return fmt.Errorf("AddressBits %d: addresses have 1 to 64", r.AddressBits)
+		return invalid("AddressBits %d: addresses have 1 to 64", r.AddressBits)
 	case r.SMMU != NoSMMU && !i.has(r.SMMU):
-		return fmt.Errorf("SMMU %d: the table has %d", r.SMMU, len(i.SMMUs))
+		return invalid("SMMU %d: the table has %d", r.SMMU, len(i.SMMUs))
 	case uint64(r.StreamBase)+uint64(r.Requesters) > 1<<32:
-		return fmt.Errorf("StreamBase %v: %d StreamIDs end beyond 32 bits", r.StreamBase, r.Requesters)
+		return invalid("StreamBase %v: %d StreamIDs end beyond 32 bits", r.StreamBase, r.Requesters)
 	case r.SMMU != NoSMMU && uint64(i.SMMUs[r.SMMU].DeviceBase)+uint64(r.StreamBase)+uint64(r.Requesters) > 1<<32:
-		return fmt.Errorf("StreamBase %v: with the SMMU's DeviceBase, DeviceIDs end beyond 32 bits", r.StreamBase)
+		return invalid("StreamBase %v: with the SMMU's DeviceBase, DeviceIDs end beyond 32 bits", r.StreamBase)
 	case r.CanWBS && r.NonCoherent:
-		return errors.New("CanWBS: DMA that is always cached is not NonCoherent")
+		return invalid("CanWBS: DMA that is always cached is not NonCoherent")
 	}
 	for k := range i.Roots[:n] {
 		o := &i.Roots[k]
 		switch {
 		case r.Segment == o.Segment:
-			return fmt.Errorf("Segment %d: the same as that of Roots[%d]", r.Segment, k)
+			return invalid("Segment %d: the same as that of Roots[%d]", r.Segment, k)
 		case r.SMMU == o.SMMU && (r.SMMU != NoSMMU || len(i.ITS) > 0) && r.overlaps(o):
-			return fmt.Errorf("StreamBase %v: %d IDs overlap those of Roots[%d]", r.StreamBase, r.Requesters, k)
+			return invalid("StreamBase %v: %d IDs overlap those of Roots[%d]", r.StreamBase, r.Requesters, k)
 		}
 	}
 	return nil
@@ -105,30 +107,30 @@ func (i *IORT) checkComponent(n int) error {
 	c := &i.Components[n]
 	switch {
 	case !acpiPath.MatchString(c.Path):
-		return fmt.Errorf("Path %q: not a path of names of four characters, as in \\_SB_.VR00", c.Path)
+		return invalid("Path %q: not a path of names of four characters, as in \\_SB_.VR00", c.Path)
 	case !i.has(c.SMMU):
-		return fmt.Errorf("SMMU %d: the table has %d", c.SMMU, len(i.SMMUs))
+		return invalid("SMMU %d: the table has %d", c.SMMU, len(i.SMMUs))
 	case len(c.StreamIDs) == 0:
-		return errors.New("StreamIDs: none")
+		return invalid("StreamIDs: none")
 	case c.PASIDBits > maxPASIDBits:
-		return fmt.Errorf("PASIDBits %d: SubstreamIDs have up to %d", c.PASIDBits, maxPASIDBits)
+		return invalid("PASIDBits %d: SubstreamIDs have up to %d", c.PASIDBits, maxPASIDBits)
 	case c.AddressBits == 0 || c.AddressBits > 64:
-		return fmt.Errorf("AddressBits %d: addresses have 1 to 64", c.AddressBits)
+		return invalid("AddressBits %d: addresses have 1 to 64", c.AddressBits)
 	}
 	for k := range i.Components[:n] {
 		if i.Components[k].Path == c.Path {
-			return fmt.Errorf("Path %q: the same as that of Components[%d]", c.Path, k)
+			return invalid("Path %q: the same as that of Components[%d]", c.Path, k)
 		}
 	}
 	for k, sid := range c.StreamIDs {
 		if slices.Contains(c.StreamIDs[:k], sid) {
-			return fmt.Errorf("StreamIDs: %v twice", sid)
+			return invalid("StreamIDs: %v twice", sid)
 		}
 		if uint64(i.SMMUs[c.SMMU].DeviceBase)+uint64(sid) > lastID {
-			return fmt.Errorf("StreamIDs: with the SMMU's DeviceBase, the DeviceID of %v is beyond 32 bits", sid)
+			return invalid("StreamIDs: with the SMMU's DeviceBase, the DeviceID of %v is beyond 32 bits", sid)
 		}
 		if owner := i.ownerOf(c.SMMU, sid, n); owner != "" {
-			return fmt.Errorf("StreamIDs: %s has %v", owner, sid)
+			return invalid("StreamIDs: %s has %v", owner, sid)
 		}
 	}
 	return nil
@@ -164,19 +166,19 @@ func (i *IORT) checkDeviceID(n int) error {
 			first += uint64(i.SMMUs[r.SMMU].DeviceBase)
 		}
 		if id := uint64(s.DeviceID); id >= first && id-first < uint64(r.Requesters) {
-			return fmt.Errorf("DeviceID %#x: one of Roots[%d] has it", s.DeviceID, k)
+			return invalid("DeviceID %#x: one of Roots[%d] has it", s.DeviceID, k)
 		}
 	}
 	for k := range i.Components {
 		c := &i.Components[k]
 		base := i.SMMUs[c.SMMU].DeviceBase
 		if slices.ContainsFunc(c.StreamIDs, func(sid smmuv3.StreamID) bool { return base+uint32(sid) == s.DeviceID }) {
-			return fmt.Errorf("DeviceID %#x: Components[%d] has it", s.DeviceID, k)
+			return invalid("DeviceID %#x: Components[%d] has it", s.DeviceID, k)
 		}
 	}
 	for k := range i.SMMUs[:n] {
 		if o := &i.SMMUs[k]; o.IDs.Has(smmuv3.MSI) && o.DeviceID == s.DeviceID {
-			return fmt.Errorf("DeviceID %#x: the same as that of SMMUs[%d]", s.DeviceID, k)
+			return invalid("DeviceID %#x: the same as that of SMMUs[%d]", s.DeviceID, k)
 		}
 	}
 	return nil
@@ -186,17 +188,17 @@ func (i *IORT) checkRMR(n int) error {
 	r := &i.RMRs[n]
 	switch {
 	case !i.has(r.SMMU):
-		return fmt.Errorf("SMMU %d: the table has %d", r.SMMU, len(i.SMMUs))
+		return invalid("SMMU %d: the table has %d", r.SMMU, len(i.SMMUs))
 	case r.Base%granule64K != 0:
-		return fmt.Errorf("Base %#x: not a multiple of 64 KiB", r.Base)
+		return invalid("Base %#x: not a multiple of 64 KiB", r.Base)
 	case r.Size == 0 || r.Size%granule64K != 0:
-		return fmt.Errorf("Size %#x: not a positive multiple of 64 KiB", r.Size)
+		return invalid("Size %#x: not a positive multiple of 64 KiB", r.Size)
 	case r.Base+r.Size-1 < r.Base:
-		return fmt.Errorf("Size %#x: the range from %#x on ends beyond 64 bits", r.Size, r.Base)
+		return invalid("Size %#x: the range from %#x on ends beyond 64 bits", r.Size, r.Base)
 	case r.Streams == 0:
-		return errors.New("Streams 0: a range is for one stream or more")
+		return invalid("Streams 0: a range is for one stream or more")
 	case uint64(r.First)+uint64(r.Streams) > 1<<32:
-		return fmt.Errorf("Streams %d: StreamIDs from %v on end beyond 32 bits", r.Streams, r.First)
+		return invalid("Streams %d: StreamIDs from %v on end beyond 32 bits", r.Streams, r.First)
 	}
 	return nil
 }

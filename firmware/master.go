@@ -1,7 +1,6 @@
 package firmware
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
@@ -21,16 +20,16 @@ type Master struct {
 func (m *Master) check() error {
 	switch {
 	case m.SMMU == 0:
-		return errors.New("SMMU 0: no phandle of an SMMU")
+		return invalid("SMMU 0: no phandle of an SMMU")
 	case len(m.StreamIDs) == 0:
-		return errors.New("StreamIDs: none")
+		return invalid("StreamIDs: none")
 	case m.PASIDBits > maxPASIDBits:
-		return fmt.Errorf("PASIDBits %d: SubstreamIDs have up to %d", m.PASIDBits, maxPASIDBits)
+		return invalid("PASIDBits %d: SubstreamIDs have up to %d", m.PASIDBits, maxPASIDBits)
 	}
 	seen := map[smmuv3.StreamID]bool{}
 	for _, sid := range m.StreamIDs {
 		if seen[sid] {
-			return fmt.Errorf("StreamIDs: %v twice", sid)
+			return invalid("StreamIDs: %v twice", sid)
 		}
 		seen[sid] = true
 	}

@@ -1,6 +1,9 @@
 package firmware
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"fmt"
+)
 
 // Node is a node of a device tree.
 type Node struct {
@@ -49,3 +52,10 @@ func cells64(v uint64) []uint32 { return []uint32{uint32(v >> 32), uint32(v)} }
 
 // phandle returns the property that gives a node its phandle.
 func phandle(p PHandle) Prop { return Cells("phandle", uint32(p)) }
+
+// fieldError says which field of an argument is wrong, and why.
+type fieldError string
+
+func (e fieldError) Error() string { return string(e) }
+
+func invalid(format string, args ...any) error { return fieldError(fmt.Sprintf(format, args...)) }

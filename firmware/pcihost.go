@@ -65,24 +65,24 @@ const (
 func (h *PCIHost) check() error {
 	switch {
 	case h.Buses == 0 || h.Buses > maxBuses:
-		return fmt.Errorf("Buses %d: a host bridge has 1 to %d", h.Buses, maxBuses)
+		return invalid("Buses %d: a host bridge has 1 to %d", h.Buses, maxBuses)
 	case h.ECAM%ecamBus != 0:
-		return fmt.Errorf("ECAM %#x: not a multiple of 1 MiB", h.ECAM)
+		return invalid("ECAM %#x: not a multiple of 1 MiB", h.ECAM)
 	case h.ECAM+uint64(h.Buses)*ecamBus < h.ECAM:
-		return fmt.Errorf("ECAM %#x: ends beyond 64 bits", h.ECAM)
+		return invalid("ECAM %#x: ends beyond 64 bits", h.ECAM)
 	}
 	for i, w := range h.Windows {
 		end := w.Base + w.Size
 		switch {
 		case w.Size == 0 || end < w.Base:
-			return fmt.Errorf("Windows[%d]: %#x bytes at %#x", i, w.Size, w.Base)
+			return invalid("Windows[%d]: %#x bytes at %#x", i, w.Size, w.Base)
 		case !w.Is64 && end > 1<<32:
-			return fmt.Errorf("Windows[%d]: ends at %#x, above 4 GiB (set Is64)", i, end)
+			return invalid("Windows[%d]: ends at %#x, above 4 GiB (set Is64)", i, end)
 		}
 	}
 	for pin, spi := range h.INTx {
 		if h.GIC != 0 && spi > maxSPI {
-			return fmt.Errorf("INTx[%d] %d: SPIs are 0 to %d", pin, spi, maxSPI)
+			return invalid("INTx[%d] %d: SPIs are 0 to %d", pin, spi, maxSPI)
 		}
 	}
 	return checkDevices(h.Devices, "Devices")
@@ -94,14 +94,14 @@ func checkDevices(devices []PCIDevice, path string) error {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		switch {
 		case d.Number >= pciDevices:
-			return fmt.Errorf("%s.Number %d: device numbers are 0 to %d", at, d.Number, pciDevices-1)
+			return invalid("%s.Number %d: device numbers are 0 to %d", at, d.Number, pciDevices-1)
 		case seen[d.Number]:
-			return fmt.Errorf("%s.Number %d: twice on one bus", at, d.Number)
+			return invalid("%s.Number %d: twice on one bus", at, d.Number)
 		}
 		seen[d.Number] = true
 		for k, r := range d.Regions {
 			if r == 0 {
-				return fmt.Errorf("%s.Regions[%d]: phandle 0", at, k)
+				return invalid("%s.Regions[%d]: phandle 0", at, k)
 			}
 		}
 		if err := checkDevices(d.Behind, at+".Behind"); err != nil {

@@ -1,7 +1,6 @@
 package firmware
 
 import (
-	"errors"
 	"fmt"
 )
 
@@ -48,17 +47,17 @@ func (r *Identity) check() error {
 	const page = 4096
 	switch {
 	case r.Size == 0 || r.Base+r.Size-1 < r.Base:
-		return fmt.Errorf("%#x bytes at %#x", r.Size, r.Base)
+		return invalid("%#x bytes at %#x", r.Size, r.Base)
 	case r.Base%page != 0 || r.Size%page != 0:
-		return fmt.Errorf("%#x bytes at %#x: not whole pages", r.Size, r.Base)
+		return invalid("%#x bytes at %#x: not whole pages", r.Size, r.Base)
 	case r.PHandle == 0:
-		return errors.New("PHandle 0: functions have nothing to refer to")
+		return invalid("PHandle 0: functions have nothing to refer to")
 	case len(r.Devices) == 0:
-		return errors.New("Devices: none")
+		return invalid("Devices: none")
 	}
 	for k, d := range r.Devices {
 		if d == 0 {
-			return fmt.Errorf("Devices[%d]: phandle 0", k)
+			return invalid("Devices[%d]: phandle 0", k)
 		}
 	}
 	return nil

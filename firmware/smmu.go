@@ -95,13 +95,13 @@ func (s *SMMU) wires() [4]wire {
 func (s *SMMU) check(its bool) error {
 	switch {
 	case s.Base%granule64K != 0:
-		return fmt.Errorf("Base %#x: not a multiple of 64 KiB (IHI 0070 §6.1)", s.Base)
+		return invalid("Base %#x: not a multiple of 64 KiB (IHI 0070 §6.1)", s.Base)
 	case s.Base+smmuv3.RegisterSpace < s.Base:
-		return fmt.Errorf("Base %#x: the register file ends beyond 64 bits", s.Base)
+		return invalid("Base %#x: the register file ends beyond 64 bits", s.Base)
 	case s.NoWired && !its:
-		return errors.New("NoWired: the SMMU has no ITS to send messages to")
+		return invalid("NoWired: the SMMU has no ITS to send messages to")
 	case s.NoWired && s.IDs != (smmuv3.IDRegs{}) && !s.IDs.Has(smmuv3.MSI):
-		return errors.New("NoWired: the SMMU sends no messages (IDR0.MSI is 0)")
+		return invalid("NoWired: the SMMU sends no messages (IDR0.MSI is 0)")
 	}
 	for _, w := range s.wires() {
 		if w.present && w.spi > maxSPI {

@@ -32,11 +32,11 @@ import (
 //	field              values       default  unit and meaning
 //	SIDSIZE            0 to 32      16       bits of a StreamID; 16 or more with PCI
 //	STLevel            0, 1         1        two-level stream tables
-//	CMDQS, EVENTQS     0 to 19      8        log2 of the most entries; Linux needs CMDQS of 7 or more
+//	CMDQS, EVENTQS     0 to 19      8        log2 of the most entries; Linux needs 7 or more
 //	PRIQS              0 to 19      8        the same for page requests, with PRI
-//	MSI                0, 1         0        the device's own interrupts may be messages; FreeBSD needs them
+//	MSI                0, 1         0        the device's interrupts may be messages, for FreeBSD
 //	Implementer, Revision, Variant, ProductID  0: no implementer; drivers choose errata by them
-//	OAS                0 to 6       hosts'   encoding of the output address size, the guest's physical one
+//	OAS                0 to 6       hosts'   encoding of the output address size
 //	SSIDSIZE           0 to 20      hosts'   bits of a SubstreamID
 //	ATS                0, 1         hosts'   functions may request translations
 //	PRI                0, 1         hosts'   functions may request pages
@@ -45,7 +45,7 @@ import (
 //	S1P                0, 1         hosts'   0: no stage 1, with S2P
 //	TTENDIAN           0, 2, 3      hosts'   endianness of translation tables
 //	HTTU, RIL, BBML …  up to the hosts'      features that hosts execute
-//	ArchMinor          0 to 4       hosts'   the version, 1 for SMMUv3.1; at most 1 with both stages
+//	ArchMinor          0 to 4       hosts'   1 for SMMUv3.1; at most 1 with both stages
 //
 // Derive refuses what goes beyond the hosts or the device, what contradicts another field, and
 // anything but 0 for a feature that no guest is shown.

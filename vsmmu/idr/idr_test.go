@@ -140,7 +140,7 @@ func TestFeaturesThatNoGuestReads(t *testing.T) {
 	}
 }
 
-func requireFieldError(t *testing.T, err error, sentinel error, f smmuv3.IDField) *idr.FieldError {
+func requireFieldError(t *testing.T, err error, sentinel error, f smmuv3.IDField) idr.FieldError {
 	t.Helper()
 	require.ErrorIs(t, err, sentinel)
 	var fe *idr.FieldError
@@ -148,7 +148,7 @@ func requireFieldError(t *testing.T, err error, sentinel error, f smmuv3.IDField
 	require.Equal(t, f, fe.Field, "%v", err)
 	require.NotEmpty(t, fe.Reason)
 	require.Contains(t, err.Error(), f.String())
-	return fe
+	return *fe
 }
 
 func TestPolicyThatCannotBeMet(t *testing.T) {

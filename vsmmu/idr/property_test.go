@@ -177,7 +177,7 @@ func TestDeriveProperties(t *testing.T) {
 func TestCheckAgreesWithTheArchitecture(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	seen := map[bool]int{}
-	for range 40_000 {
+	for range 15_000 {
 		host := fullHost
 		for _, f := range smmuv3.IDFields() {
 			if rnd.IntN(4) == 0 {
@@ -205,8 +205,8 @@ func TestCheckAgreesWithTheArchitecture(t *testing.T) {
 			require.Nil(t, r.IDs.Illegal(), "%#x", r.IDs)
 		}
 	}
-	assert.Greater(t, seen[true], 2_000)
-	assert.Greater(t, seen[false], 2_000)
+	assert.Greater(t, seen[true], 1_000)
+	assert.Greater(t, seen[false], 1_000)
 }
 
 // What a guest reads never exceeds a host that Satisfies accepts.

@@ -24,7 +24,7 @@ func (s *Stream) Save() Saved {
 }
 
 // Restore binds a stream to its saved stage, whatever the guest's table says now: the guest has yet
-// to invalidate what it has changed there. If the host fails, Restore does as Refresh.
+// to invalidate what it has changed there. If the host fails, the outcome is that of Refresh.
 func (s *Streams) Restore(st *Stream, v Saved) (Outcome, error) {
 	st.judged, st.walked = false, v.Walked
 	st.usedATS = st.usedATS || v.UsedATS
