@@ -2,6 +2,7 @@ package transcript
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"unsafe"
 
@@ -32,7 +33,7 @@ func newError(err error) *Error {
 	if err == nil {
 		return nil
 	}
-	e := &Error{Text: short(err.Error())}
+	e := &Error{Text: textOf(err)}
 	for i, s := range sentinels {
 		if errors.Is(err, s) {
 			e.matches |= 1 << i
@@ -40,6 +41,9 @@ func newError(err error) *Error {
 	}
 	return e
 }
+
+// textOf returns the text of an error. It does not panic if the error is a nil pointer.
+func textOf(err error) string { return short(fmt.Sprint(err)) }
 
 // short cuts s at maxText bytes.
 func short(s string) string {

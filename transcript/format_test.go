@@ -123,6 +123,54 @@ func TestWireForm(t *testing.T) {
 	assert.Len(t, kinds, 27, "a new kind needs a row")
 }
 
+// Whatever the values of its fields, an entry has a text and a channel.
+func TestStringsNeverPanic(t *testing.T) {
+	for _, make := range kinds {
+		if make == nil {
+			continue
+		}
+		for _, v := range []uint64{0, 1, 7, 1 << 40, ^uint64(0)} {
+			b := make()
+			fill(reflect.ValueOf(b).Elem(), v)
+			assert.NotPanics(t, func() { _ = b.String() }, "%T of %#x", b, v)
+			assert.NotPanics(t, func() { _ = b.Channel().String() }, "%T of %#x", b, v)
+			d := &Difference{Want: b, ids: guestIDs}
+			assert.NotPanics(t, func() { _ = d.Error() }, "%T of %#x", b, v)
+		}
+	}
+	assert.NotPanics(t, func() { _ = new(Difference).Error() })
+	assert.NotPanics(t, func() { _ = Channel{"x", 1}.String() + Op(99).String() + ClaimStep(99).String() })
+}
+
+// fill sets every number in a value to v, every flag if v is odd, and every slice to three elements.
+func fill(r reflect.Value, v uint64) {
+	switch r.Kind() {
+	case reflect.Struct:
+		for i := range r.NumField() {
+			if r.Type().Field(i).IsExported() {
+				fill(r.Field(i), v)
+			}
+		}
+	case reflect.Array:
+		for i := range r.Len() {
+			fill(r.Index(i), v)
+		}
+	case reflect.Slice:
+		r.Set(reflect.MakeSlice(r.Type(), 3, 3))
+		for i := range 3 {
+			fill(r.Index(i), v)
+		}
+	case reflect.Bool:
+		r.SetBool(v&1 != 0)
+	case reflect.Int64:
+		r.SetInt(int64(v))
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		r.SetUint(v & (1<<r.Type().Bits() - 1))
+	case reflect.Pointer:
+		r.Set(reflect.ValueOf(&Error{Text: "x", matches: uint32(v)}))
+	}
+}
+
 // The bits of an error's kind are part of the format.
 func TestErrorsKeepTheirBits(t *testing.T) {
 	for bit, err := range []error{

@@ -3,6 +3,7 @@ package transcript
 import (
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -59,6 +60,11 @@ func Record(w io.Writer, cfg vsmmu.Config, o Options) (*Recorder, error) {
 		return nil, fmt.Errorf("transcript: record: nil writer of type %T", w)
 	case o.Buffer < 0:
 		return nil, fmt.Errorf("transcript: record: Options.Buffer is %d: must not be negative", o.Buffer)
+	}
+	for f := range o.Policy {
+		if !slices.Contains(smmuv3.IDFields(), f) {
+			return nil, fmt.Errorf("transcript: record: Options.Policy has the unknown field %v", f)
+		}
 	}
 	limit := o.Buffer
 	if limit == 0 {
@@ -255,7 +261,7 @@ func (r *Recorder) made(op Op, sid smmuv3.StreamID, call Body, f func() error) e
 	err := f()
 	ret := &Return{Op: op, StreamID: sid, Failed: err != nil}
 	if err != nil {
-		ret.Text = short(err.Error())
+		ret.Text = textOf(err)
 	}
 	r.log.add(ret)
 	return err

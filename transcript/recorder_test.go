@@ -20,6 +20,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
 func plainConfig() vsmmu.Config {
@@ -232,7 +233,8 @@ func TestRecordRefusesBadConfigurations(t *testing.T) {
 		})
 	}
 	for name, o := range map[string]Options{
-		"Options.Buffer is -1": {Buffer: -1},
+		"Options.Buffer is -1":                 {Buffer: -1},
+		"Options.Policy has the unknown field": {Policy: idr.Policy{smmuv3.IDField(250): 1}},
 		"header of ": {Streams: func() map[smmuv3.StreamID]string {
 			m := map[smmuv3.StreamID]string{}
 			for i := range smmuv3.StreamID(10_000) {
@@ -291,6 +293,16 @@ func TestTextsAreCut(t *testing.T) {
 	assert.Equal(t, want, tr.Title)
 	assert.Equal(t, want, tr.Entries[0].Body.(*Note).Text)
 	assert.Equal(t, want, tr.Entries[1].Body.(*DMA).Err.Text)
+}
+
+// nilError is an error whose method panics on a nil pointer.
+type nilError struct{ text string }
+
+func (e *nilError) Error() string { return e.text }
+
+func TestErrorsThatAreNilPointersAreRecorded(t *testing.T) {
+	tr := recorded(t, func(g *guest) { g.DMA(0x10, true, 0, 1, (*nilError)(nil)) })
+	assert.Equal(t, &Error{Text: "<nil>"}, tr.Entries[0].Body.(*DMA).Err)
 }
 
 var errClaim = fmt.Errorf("claimed by another: %w", bridge.ErrInUse)

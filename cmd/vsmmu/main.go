@@ -40,6 +40,11 @@ func init() {
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-func run(args []string, stdout, stderr io.Writer) int { return program.Run(args, stdout, stderr) }
+func run(args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && (args[0] == "-version" || args[0] == "--version") {
+		args = append([]string{"version"}, args[1:]...)
+	}
+	return program.Run(args, stdout, stderr)
+}
 
 func complain(stderr io.Writer, err error) int { return program.Complain(stderr, err) }

@@ -96,6 +96,9 @@ func readTranscript(files []string) (*transcript.Transcript, *os.File, error) {
 		t, err := transcript.Read(bytes.NewReader(replay.Debian))
 		return t, nil, err
 	}
+	if files[0] == "" {
+		return nil, nil, errors.New("empty file name")
+	}
 	file, err := os.Open(files[0])
 	if err != nil {
 		return nil, nil, err

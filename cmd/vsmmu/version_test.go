@@ -15,6 +15,12 @@ func TestVersion(t *testing.T) {
 	assert.Contains(t, out, "transcript  version 2\n")
 	assert.Regexp(t, `(?m)^go          go1\.\d+.* \w+/\w+$`, out)
 
+	for _, flag := range []string{"-version", "--version"} {
+		status, same, errs := command(flag)
+		assert.Equal(t, 0, status, errs)
+		assert.Equal(t, out, same)
+	}
+
 	status, out, errs = command("version", "now")
 	assert.Equal(t, 2, status)
 	assert.Empty(t, out)
