@@ -15,6 +15,9 @@ func (i *IORT) check() error {
 	case len(i.OEMTableID) > oemTableIDSize:
 		return invalid("OEMTableID %q: longer than %d bytes", i.OEMTableID, oemTableIDSize)
 	}
+	if itsSize+4*len(i.ITS) > maxNode {
+		return invalid("ITS: %d of them do not fit into a node of 64 KiB", len(i.ITS))
+	}
 	for n, id := range i.ITS {
 		for k, other := range i.ITS[:n] {
 			if id == other {
@@ -112,6 +115,8 @@ func (i *IORT) checkComponent(n int) error {
 		return invalid("SMMU %d: the table has %d", c.SMMU, len(i.SMMUs))
 	case len(c.StreamIDs) == 0:
 		return invalid("StreamIDs: none")
+	case len(c.name())+componentSize+mappingSize*len(c.StreamIDs) > maxNode:
+		return invalid("StreamIDs: %d of them and the path do not fit into a node of 64 KiB", len(c.StreamIDs))
 	case c.PASIDBits > maxPASIDBits:
 		return invalid("PASIDBits %d: SubstreamIDs have up to %d", c.PASIDBits, maxPASIDBits)
 	case c.AddressBits == 0 || c.AddressBits > 64:

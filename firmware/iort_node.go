@@ -32,6 +32,8 @@ const (
 	rmrSize       = nodeHeader + 12
 	rmrDescriptor = 20
 	mappingSize   = 20
+
+	maxNode = 1<<16 - 1 // its length has 16 bits
 )
 
 // mapping maps the IDs from 0 to last of a node to those of another. A single one maps the node's
@@ -198,13 +200,19 @@ const (
 	componentPASIDShift = 1
 )
 
-// component appends the node of a platform device. It has no input IDs: each StreamID is a single
-// mapping.
-func (t *iortBuilder) component(c Component, smmu int) {
+// name returns the path as the node has it: it ends with a zero, at a multiple of 4 bytes.
+func (c *Component) name() []byte {
 	name := append([]byte(c.Path), 0)
 	for (componentSize+len(name))%4 != 0 {
 		name = append(name, 0)
 	}
+	return name
+}
+
+// component appends the node of a platform device. It has no input IDs: each StreamID is a single
+// mapping.
+func (t *iortBuilder) component(c Component, smmu int) {
+	name := c.name()
 	var mappings []mapping
 	for _, sid := range c.StreamIDs {
 		mappings = append(mappings, mapping{output: uint32(sid), to: smmu, single: true})

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
-	"testing"
 
 	"github.com/stretchr/testify/require"
 )
@@ -42,7 +41,7 @@ func (r *iortReader) of(kind uint8) (nodes []int) {
 
 // readIORT checks the form of a table: header, checksum, lengths, alignment, references, and
 // reserved fields.
-func readIORT(t testing.TB, b []byte) *iortReader {
+func readIORT(t require.TestingT, b []byte) *iortReader {
 	r := &iortReader{b: b}
 	require.Equal(t, "IORT", string(b[0:4]))
 	require.EqualValues(t, len(b), r.u32(4), "length")

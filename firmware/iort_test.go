@@ -155,6 +155,18 @@ func TestIORTRejects(t *testing.T) {
 			second(i, PCIRoot{Segment: 1, Requesters: 1, SMMU: NoSMMU, StreamBase: 0xfff})
 		}, "Roots[1]: StreamBase"},
 
+		{"more ITSs than fit", func(i *IORT) {
+			i.ITS = make([]uint32, 16379)
+			for n := range i.ITS {
+				i.ITS[n] = uint32(n)
+			}
+		}, "ITS: 16379 of them"},
+		{"component with more streams than fit", func(i *IORT) {
+			i.Roots, i.Components[0].StreamIDs = nil, make([]smmuv3.StreamID, 3275)
+			for n := range i.Components[0].StreamIDs {
+				i.Components[0].StreamIDs[n] = smmuv3.StreamID(n)
+			}
+		}, "Components[0]: StreamIDs: 3275 of them"},
 		{"component without a path", func(i *IORT) { i.Components[0].Path = "" }, `Components[0]: Path ""`},
 		{"component with a short name", func(i *IORT) { i.Components[0].Path = `\_SB.VR00` }, "Components[0]: Path"},
 		{"component with a relative path", func(i *IORT) { i.Components[0].Path = `_SB_.VR00` }, "Components[0]: Path"},
