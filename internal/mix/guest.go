@@ -2,17 +2,18 @@ package mix
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
 )
 
-// Where the guest keeps its structures, from the start of its memory.
+// Offsets of the guest's structures from the start of its memory.
 const (
 	StreamTable = 0x0010_0000 // linear
-	cdAt        = 0x0020_0000
-	Page        = 0x0030_0000 // what every IOVA leads to
-	tablesAt    = 0x0040_0000
+	Page        = 0x0030_0000 // every IOVA maps to it
+	tables      = 0x0040_0000 // the CD and the translation tables
 	Queue       = 0x0100_0000
 	MemorySize  = 0x0200_0000
 )
@@ -20,53 +21,87 @@ const (
 // StreamTableLog2Size is log2 of the number of STEs.
 const StreamTableLog2Size = 8
 
-// Block is content of the guest's memory.
+// Block is a piece of the guest's memory.
 type Block struct {
 	At   guestmem.GPA
 	Data []byte
 }
 
-// Guest is what a guest with memory from base on has in it: a stream table in which StreamID has stage 1, its CD, and
-// tables that map that many pages of 4 KiB, up to 2^18, from IOVA 0 on: the last block is those of the last level.
+// Guest returns the content of a guest's memory that starts at base. StreamID has stage 1, whose
+// tables map pages of 4 KiB from IOVA 0 on, at most 2^18. The last block is the tables of the last
+// level.
 func Guest(base guestmem.GPA, pages int) []Block {
-	const entries, table = 512, 0x1000
-	at := func(off guestmem.GPA) uint64 { return uint64(base + off) }
-	lasts := (pages + entries - 1) / entries // how many tables of the last level
-
-	level2, last := make([]uint64, lasts), make([]uint64, pages)
-	for i := range level2 {
-		level2[i] = at(tablesAt+guestmem.GPA(3+i)*table) | descTable
+	blocks, err := guest(base, pages)
+	if err != nil {
+		panic(fmt.Sprintf("mix: guest with %d pages: %v", pages, err)) // the memory is a fake
 	}
-	for i := range last {
-		last[i] = at(Page) | descPage
-	}
-	return []Block{
-		// STE (§5.2): V, Config = stage 1, S1ContextPtr.
-		block(base+StreamTable+guestmem.GPA(StreamID)*smmuv3.STESize, at(cdAt)|0b101<<1|1),
-		// CD (§5.4): ASID 1, A, R, AA64, IPS = 48 bits, V, EPD1, 48 bits of 4 KiB pages by TTB0.
-		block(base+cdAt, 0x0001_6205_c000_0010, at(tablesAt)),
-		block(base+tablesAt, at(tablesAt+table)|descTable),
-		block(base+tablesAt+table, at(tablesAt+2*table)|descTable),
-		block(base+tablesAt+2*table, level2...),
-		block(base+tablesAt+3*table, last...),
-	}
+	return blocks
 }
 
-// Descriptors: a table; a page that is unprivileged, not global, and has been accessed.
-const (
-	descTable = 0b11
-	descPage  = 1<<11 | 1<<10 | 1<<6 | 0b11
-)
+// ids are the features that the structures use: OAS of 48 bits and the 4 KiB granule (§6.3.6).
+var ids = smmuv3.IDRegs{IDR: [6]uint32{5: 0x15}}
 
-func block(at guestmem.GPA, words ...uint64) Block {
+func guest(base guestmem.GPA, pages int) ([]Block, error) {
+	const perTable = 512
+	var mem guestmem.Fake
+	ram := vsmmutest.NewRAM(&mem, guestmem.Range{GPA: base + tables, Len: Queue - tables})
+	space, err := vsmmutest.NewStage1(ram, ids, vsmmutest.Layout{}, HeldASID)
+	if err != nil {
+		return nil, err
+	}
+	cds, err := vsmmutest.NewCDTable(ram, smmuv3.S1FmtLinear, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := cds.Set(0, space.CD()); err != nil {
+		return nil, err
+	}
+	// The tables of the last level are allocated last, and in order.
+	first, err := space.Entry(0, 3)
+	if err != nil {
+		return nil, err
+	}
+	leaf := uint64(smmuv3.LeafDesc(uint64(base+Page), 3, smmuv3.LeafAttrs{}))
+	for i := range pages {
+		at := first + guestmem.GPA(8*i)
+		if i%perTable == 0 {
+			if at, err = space.Entry(uint64(i)<<space.Granule(), 3); err != nil {
+				return nil, err
+			}
+		}
+		if err := ram.Store(at, leaf); err != nil {
+			return nil, err
+		}
+	}
+	streams, err := vsmmutest.PlaceStreamTable(ram, base+StreamTable, StreamTableLog2Size, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := streams.Set(StreamID, cds.STE()); err != nil {
+		return nil, err
+	}
+	ste, err := streams.Entry(StreamID)
+	if err != nil {
+		return nil, err
+	}
+	upper := ram.Allocated()
+	return []Block{
+		block(&mem, ste, smmuv3.STESize),
+		block(&mem, upper.GPA, uint64(first-upper.GPA)),
+		block(&mem, first, uint64(8*pages)),
+	}, nil
+}
+
+// block copies n bytes of memory.
+func block(mem *guestmem.Fake, at guestmem.GPA, n uint64) Block {
 	b := Block{At: at}
-	for _, w := range words {
+	for _, w := range mem.Words(at, int(n/8)) {
 		b.Data = binary.LittleEndian.AppendUint64(b.Data, w)
 	}
 	return b
 }
 
-// Fill is a queue full of the mix.
+// Fill returns a queue full of the mix.
 func (m Mix) Fill() []byte {
 	queue := make([]byte, 0, smmuv3.CommandSize<<Log2Size)
 	for len(queue) < cap(queue) {

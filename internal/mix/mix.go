@@ -1,16 +1,19 @@
-// Package mix has the runs of commands that benchmarks put into command queues: this module's, and those of its peers.
+// Package mix has the runs of commands that benchmarks put into command queues: this module's, and
+// those of its peers.
 package mix
 
 import "github.com/go-vsmmu/vsmmuv3/smmuv3"
 
-// Log2Size is log2 of the number of commands that one write of CMDQ_PROD adds, which fill the largest queue.
+// Log2Size is log2 of the number of commands that one write of CMDQ_PROD adds, which fill the
+// largest queue.
 const Log2Size = 19
 
-// StreamID is the stream of the commands, which has an STE and an endpoint. Behind QEMU's SMMU it is the PCI function
-// 00:02.0.
+// StreamID is the stream of the commands, which has an STE and an endpoint. Behind QEMU's SMMU it
+// is the PCI function 00:02.0.
 const StreamID smmuv3.StreamID = 0x10
 
-// asid is the address space of the invalidations. It is not HeldASID, so that they leave the held translations.
+// asid is the address space of the invalidations. It is not HeldASID, so that they leave the held
+// translations.
 const asid smmuv3.ASID = 7
 
 // HeldASID is the address space of the translations that an SMMU holds meanwhile.
