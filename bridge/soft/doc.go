@@ -1,6 +1,6 @@
 // Package soft is a host in software: the SMMU of endpoints that the VMM emulates.
 //
-// A device model makes DMA through its Endpoint, with the addresses that the guest's driver gave
+// A device model performs DMA through its Endpoint, with the addresses that the guest's driver gave
 // it. ReadAt and WriteAt copy, Map returns memory in place, and Load and Store access the
 // indices of a ring. The guest's own stage 1 translates the addresses, and with Stage2IDs its
 // own stage 2. The guest's mistakes come back as the architecture's events.
@@ -32,7 +32,8 @@
 //
 // For endpoints that cache translations, ats.go answers translation requests, translated.go
 // takes translated accesses, atc.go invalidates, and pri.go handles page requests. invalidate.go
-// executes the guest's commands.
+// executes the guest's commands. config.go, host.go and ids.go hold the configuration, the host's
+// life and its ID registers. refetch.go asks the device for an STE again.
 //
 // # Invalidation
 //

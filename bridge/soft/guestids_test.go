@@ -251,6 +251,23 @@ func TestTTL1Of16KiBIsReservedWithoutTheGuestsDS(t *testing.T) {
 	}
 }
 
+// 64 KiB has blocks at level 1 with 52-bit addresses only. If the guest was not shown these, TTL = 1
+// is no hint.
+func TestTTL1Of64KiBIsNoHintWithout52Bits(t *testing.T) {
+	for _, l := range leaves() {
+		if l.tg != 0b11 || l.level == 1 {
+			continue
+		}
+		l.ids = everything()
+		for _, r := range newLeafRigs(t, l, lower(everything(), smmuv3.OAS, 5)) {
+			r.invalidate(tlbi(r.op, 0, 1, 0, 0b11, 1, 1))
+			got, err := word(r.ep, 0)
+			require.NoError(t, err)
+			assert.EqualValues(t, leafNew, got, "%s opcode %#x", l.name, r.op)
+		}
+	}
+}
+
 // §4.4.1: fields of TLBIs that the guest's SMMU does not have are ignored.
 func TestSetGuestIDs_FieldsOfTLBIs(t *testing.T) {
 	type row struct {

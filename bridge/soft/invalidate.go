@@ -148,6 +148,18 @@ func (d *domain) invalidateSpace(asid smmuv3.ASID, allASIDs bool, now uint64) {
 // sizes of entries, bit n for 2^n bytes.
 type span struct{ first, last, sizes uint64 }
 
+// hasBlocks1 reports whether a granule has blocks at level 1. Without IDR5.DS, TTL = 1 is reserved
+// for 16 KiB, and behaves as 0 (§4.4.1.1). For 64 KiB without 52 bits the hint can only be wrong.
+func (s *shown) hasBlocks1(g smmuv3.Granule) bool {
+	switch g {
+	case smmuv3.Granule16K:
+		return s.ids.Has(smmuv3.DS)
+	case smmuv3.Granule64K:
+		return s.ids.OutputBits() >= 52
+	}
+	return true
+}
+
 // rangeOf reads the fields of ranges and levels (§4.4.1.1).
 func (s *shown) rangeOf(c *smmuv3.Command) span {
 	va := c.Addr() & vaMask
@@ -155,9 +167,9 @@ func (s *shown) rangeOf(c *smmuv3.Command) span {
 	if g == 0 || !s.ids.Has(smmuv3.RIL) {
 		return span{va, va, formSizes}
 	}
-	scale, noLevel1 := c.Scale(), g == smmuv3.Granule16K
+	scale := c.Scale()
 	if s.ids.Has(smmuv3.DS) {
-		scale, noLevel1 = min(scale, 39), false
+		scale = min(scale, 39)
 	} else {
 		scale &= 0x1f // it has five bits
 	}
@@ -165,7 +177,7 @@ func (s *shown) rangeOf(c *smmuv3.Command) span {
 	r := span{first: va, last: min(va+bytes-1, vaMask)} // it does not wrap
 	// TTL counts with Leaf = 1 only. Linux 5.8 to 6.4 sends Leaf = 0 and TTL = 3 for whole
 	// tables that hold blocks.
-	if level := int(c.TTL()); c.Leaf() && level != 0 && !(level == 1 && noLevel1) {
+	if level := int(c.TTL()); c.Leaf() && level != 0 && (level != 1 || s.hasBlocks1(g)) {
 		r.sizes = 1 << g.LevelShift(level)
 		return r
 	}
