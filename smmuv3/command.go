@@ -199,8 +199,8 @@ func (c *Command) Addr() uint64 { return c.get(cmdAddr) }
 // PRGIndex returns the Page Request Group that PRI_RESP answers.
 func (c *Command) PRGIndex() uint16 { return uint16(c.get(cmdPRGIndex)) }
 
-// Resp returns PRI_RESP.Resp, a PRGResponse or the reserved 3.
-func (c *Command) Resp() uint8 { return uint8(c.get(cmdResp)) }
+// Resp returns the answer of a PRI_RESP. The value 3 is reserved.
+func (c *Command) Resp() PRGResponse { return PRGResponse(c.get(cmdResp)) }
 
 // Fields of RESUME (§4.7.1).
 

@@ -2,7 +2,7 @@ package smmuv3
 
 import "fmt"
 
-// command is a row of the command set: what is to be known of an opcode.
+// command is an opcode's row in the command set.
 type command struct {
 	name   string  // the specification's, without CMD_
 	fields [][]row // besides the opcode
@@ -13,7 +13,7 @@ type command struct {
 	hasNeeds bool
 	// stalls says that the command needs a STALL_MODEL with stalls.
 	stalls bool
-	// secure and ranged say that fields have SSec, and those of a range and level.
+	// secure says that fields have SSec, ranged that they have a range and level.
 	secure, ranged bool
 	limit          fieldLimit
 }
@@ -157,7 +157,7 @@ func (k *commandCheck) noLevel(c *Command) bool {
 	return c.TTL() == 0 || k.noLevel1 && c.TG() == 0b10 && c.TTL() == 1
 }
 
-// quick tells most legal commands from the rest at little cost: a command is legal if
+// quick recognises most legal commands at little cost: a command is legal if
 // dw0&look[0] == want, and dw1&look[1] == 0 or dw0&extent != 0.
 type quick struct {
 	look         Command
@@ -179,13 +179,12 @@ func (k *commandCheck) quick() (q quick) {
 	return q
 }
 
-// Illegal returns the rule that makes the command raise CERROR_ILL on the Non-secure command queue
-// of an SMMU with these ID registers (§4.1.3), or nil if it is legal. A command may be legal and
+// Illegal returns the rule that makes the command illegal on the Non-secure command queue of an SMMU
+// with these ID registers, or nil. The SMMU raises CERROR_ILL (§4.1.3). A command may be legal and
 // still be ignored.
 //
-// The architecture leaves some cases to the implementation; there the rule's Choice is set.
-// Reserved fields that are not 0 are such a choice, too, and never make a command illegal here
-// (§4.1.5).
+// The architecture leaves some cases to the implementation; there the rule's Choice is set. Reserved
+// fields that are not 0 are such a case as well, but never make a command illegal here (§4.1.5).
 func (c Command) Illegal(ids *IDRegs) *Rule {
 	k := c.Opcode().check(ids)
 	return k.broken(&c)

@@ -209,7 +209,7 @@ type MSIWrite struct {
 	Attr uint8 // memory attributes, encoded as STE.MemAttr; 0 is Device-nGnRnE
 }
 
-// NewSync returns a SYNC that signals nothing: CMDQ_CONS tells when it is complete (§4.7.3).
+// NewSync returns a SYNC that signals nothing: CMDQ_CONS shows when it is complete (§4.7.3).
 func NewSync() Command { return newCommand(OpSync) }
 
 // NewSyncIRQ returns a SYNC that signals its completion by an interrupt: by the MSI if its address

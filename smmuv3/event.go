@@ -233,7 +233,7 @@ var (
 	evtRowsFetch = []row{{name: "FetchAddr", place: evtFetchAddr}}
 )
 
-// event is what is to be known of a type of event.
+// event is a row of the types of events.
 type event struct {
 	name   string // the specification's
 	means  string

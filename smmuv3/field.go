@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// place is where a field stands in a structure. It is made of constants:
+// place is the bits of a field in its structure. It is made of constants:
 //
 //	dw1 + 3 + 5*wide            // bits [7:3] of double-word 1
 //	dw1 + 6 + 50*wide + address // bits [55:6] of double-word 1, which are bits [55:6] of an address
@@ -39,7 +39,7 @@ func (p place) hi() uint { return p.lo() + p.width() - 1 }
 // width returns the number of the field's bits.
 func (p place) width() uint { return uint(p >> 16) }
 
-// dw returns the double-word that the field stands in.
+// dw returns the index of the field's double-word.
 func (p place) dw() uint { return uint(p>>6) & 7 }
 
 // mask returns the field's bits in its double-word.

@@ -11,7 +11,7 @@ import (
 )
 
 // layout is a structure of the specification: its fields by name, each with its bits as the
-// specification writes them. Fields of commands, events and page requests stand in figures; they
+// specification writes them. Fields of commands, events and page requests are in figures; they
 // were checked against Linux's and QEMU's definitions.
 type layout map[string]string
 
@@ -217,8 +217,8 @@ func TestLayouts(t *testing.T) {
 	}
 }
 
-// No two fields of a structure share a bit, no field crosses a double-word, and one with the bits
-// of an address leaves them where they are.
+// No two fields of a structure share a bit, and no field crosses a double-word. A field with the bits
+// of an address leaves them in their place.
 func TestLayoutsDoNotOverlap(t *testing.T) {
 	for name, rows := range tables() {
 		used := map[uint]string{}

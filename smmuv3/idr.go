@@ -102,7 +102,7 @@ const (
 	numIDFields
 )
 
-// The registers that fields stand in: 0 to 5 are IDR0 to IDR5.
+// The registers of fields: 0 to 5 are IDR0 to IDR5.
 const (
 	regIIDR = 6
 	regAIDR = 7
@@ -330,7 +330,7 @@ const (
 	StallForced    = 2 // faults always stall
 )
 
-// AddrBits returns the number of bits that an encoded address size stands for, as in IDR5.OAS,
+// AddrBits returns the number of bits that an address size encodes, as in IDR5.OAS,
 // CD.IPS and STE.S2PS: 32, 36, 40, 42, 44, 48, 52 or 56.
 func AddrBits(enc uint32) uint {
 	return uint([8]uint8{32, 36, 40, 42, 44, 48, 52, 56}[enc&7])

@@ -14,8 +14,8 @@ type Queue struct {
 }
 
 // Queue returns the queue that the register makes. The size is capped at maxLog2, which is
-// IDR1.CMDQS, EVENTQS or PRIQS. The address is cut to addrMask, the output address size, and
-// aligned down to the size of the queue, or 32 bytes if that is greater (§6.3.26).
+// IDR1.CMDQS, EVENTQS or PRIQS. The address is cut to addrMask, the output address size. It is
+// aligned down to the size of the queue, but at least to 32 bytes (§6.3.26).
 func (b QueueBase) Queue(entrySize uint64, maxLog2 uint32, addrMask uint64) Queue {
 	log2 := min(uint(b&QUEUE_BASE_LOG2SIZE), uint(maxLog2))
 	align := max(entrySize<<log2, 32)

@@ -19,7 +19,7 @@ func TestQueueBase(t *testing.T) {
 	}{
 		{"256 commands, aligned to 4 KiB", 0x4000_0fe8, CommandSize, 19, 0x4000_0000, 8},
 		{"one command, aligned to 32 bytes", 0x4000_0020, CommandSize, 19, 0x4000_0020, 0},
-		{"LOG2SIZE stands in the low five bits", 0x4000_003f, CommandSize, 0, 0x4000_0020, 0},
+		{"LOG2SIZE is the low five bits", 0x4000_003f, CommandSize, 0, 0x4000_0020, 0},
 		{"one event", 0x4000_0020, EventSize, 19, 0x4000_0020, 0},
 		{"128 events, aligned to 4 KiB", 0x4000_0fe7, EventSize, 19, 0x4000_0000, 7},
 		{"LOG2SIZE capped, and the alignment with it", 0x4000_0fff, CommandSize, 4, 0x4000_0f00, 4},

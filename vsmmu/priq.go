@@ -117,7 +117,7 @@ func (d *Device) priResp(c *smmuv3.Command) {
 		return
 	}
 	ssv := c.SSV() && d.ids.Has(smmuv3.SSIDSIZE)
-	d.respond(hostOf(st), st.ID, c.SubstreamID(), ssv, c.PRGIndex(), smmuv3.PRGResponse(c.Resp()))
+	d.respond(hostOf(st), st.ID, c.SubstreamID(), ssv, c.PRGIndex(), c.Resp())
 }
 
 // respond has a host answer a group. If it fails, the endpoint is left without an
