@@ -27,7 +27,7 @@ func ExampleDerive() {
 		}
 	}
 	// Output:
-	// IDR0.S2P: host 1, guest 0: the host nests a stage 2 of the guest's, if the policy asks for it: for guests that are hypervisors
+	// IDR0.S2P: host 1, guest 0: a guest's stage 2 comes with FWB, which not all hosts have
 	// IDR0.MSI: host 0, guest 1: the policy asks for it; the device's own interrupts are wired, and with MSI also messages
 	// IDR0.VMID16: host 1, guest 0: has no meaning without S2P (§6.3.1)
 	// IDR1.EVENTQS: host 19, guest 8: the device's own queue: log2 of its entries

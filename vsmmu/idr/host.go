@@ -9,7 +9,7 @@ import (
 )
 
 // common returns what all hosts have, since any of them may execute what the guest asks for. lost
-// has the reason for each field that a host loses by a reserved value.
+// has the reason for each feature that hosts report and the device cannot use.
 func common(hosts []bridge.Capabilities) (all smmuv3.IDRegs, lost map[smmuv3.IDField]string, err error) {
 	if len(hosts) == 0 {
 		return all, nil, fmt.Errorf("%w: there is no host", ErrHost)
@@ -39,6 +39,9 @@ func common(hosts []bridge.Capabilities) (all smmuv3.IDRegs, lost map[smmuv3.IDF
 			}
 			all.Set(f, m)
 		}
+	}
+	if all.Has(smmuv3.S2P) && !usable(all).Has(smmuv3.S2P) {
+		lost[smmuv3.S2P] = "a guest's stage 2 comes with FWB, which not all hosts have"
 	}
 	return all, lost, nil
 }

@@ -164,7 +164,7 @@ func TestPolicyThatCannotBeMet(t *testing.T) {
 		{"56-bit addresses", idr.Policy{smmuv3.OAS: 7}, fullHost, smmuv3.OAS, "D128"},
 		{"a later version", idr.Policy{smmuv3.ArchMinor: 2}, labHost, smmuv3.ArchMinor, "asks for ArchMinor 2, the host has 1"},
 		{"a version that IDR3 does not back", idr.Policy{smmuv3.ArchMinor: 4}, with(fullHost, idr.Policy{smmuv3.EPAN: 0}), smmuv3.ArchMinor, "EPAN"},
-		{"a stage 2 without FWB", idr.Policy{smmuv3.S2P: 1}, labHost, smmuv3.S2P, "S2P"},
+		{"a stage 2 without FWB", idr.Policy{smmuv3.S2P: 1}, labHost, smmuv3.S2P, "FWB"},
 		{"a stage 2 with ATS", idr.Policy{smmuv3.S2P: 1, smmuv3.ATS: 1}, fullHost, smmuv3.ATS, "stage 2"},
 		{"a stage 2 with AArch32 tables", idr.Policy{smmuv3.S2P: 1, smmuv3.TTF: 3}, with(fullHost, idr.Policy{smmuv3.TTF: 3}), smmuv3.TTF, "AArch64"},
 		{"16-bit VMIDs without stage 2", idr.Policy{smmuv3.VMID16: 1}, fullHost, smmuv3.VMID16, "S2P"},
