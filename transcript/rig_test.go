@@ -14,6 +14,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
 )
 
 // The addresses of the guest's structures.
@@ -55,9 +56,10 @@ func (d *disk) written() []byte {
 type guest struct {
 	testing.TB
 	*Recorder
-	file disk
-	mem  guestmem.Fake
-	host *record.Host
+	file   disk
+	mem    guestmem.Fake
+	host   *record.Host
+	driver *vsmmutest.Guest
 }
 
 func newGuest(t testing.TB, o Options) *guest { return newGuestOf(t, guestIDs, o) }
@@ -68,6 +70,11 @@ func newGuestOf(t testing.TB, ids smmuv3.IDRegs, o Options) *guest {
 	r, err := Record(&g.file, vsmmu.Config{IDs: ids, Memory: &g.mem, Interrupts: wires{}}, o)
 	require.NoError(t, err)
 	g.Recorder = r
+	g.driver = vsmmutest.NewGuest(&g.mem, guestmem.Range{GPA: cmdqAt - 0x10000, Len: 0x10000}, r)
+	g.driver.Streams, err = vsmmutest.PlaceStreamTable(g.driver.RAM, strtabAt, 8, 0)
+	require.NoError(t, err)
+	g.driver.CommandQueue = vsmmutest.Queue{At: cmdqAt, Log2Size: 8}
+	g.driver.EventQueue = vsmmutest.Queue{At: eventqAt, Log2Size: 4}
 	t.Cleanup(func() { _ = r.Close() })
 	return g
 }
@@ -81,51 +88,30 @@ func (g *guest) poll(what string, ok func() bool) {
 	require.Eventually(g, ok, 2*time.Minute, 50*time.Microsecond, what)
 }
 
-func (g *guest) enable(cr0 uint32) {
-	g.w32(smmuv3.RegCR0, cr0)
-	g.poll("CR0ACK", func() bool { return g.r32(smmuv3.RegCR0ACK) == cr0 })
-}
+func (g *guest) enable(cr0 uint32) { require.NoError(g, g.driver.SetCR0(cr0)) }
 
 // up initialises the device as a driver does (§3.11).
 func (g *guest) up() {
+	g.Helper()
 	g.Note("the driver probes")
-	for off := uint64(0); off < 0x20; off += 4 {
-		g.r32(off)
-	}
-	g.enable(0)
-	g.w64(smmuv3.RegSTRTAB_BASE, strtabAt)
-	g.w32(smmuv3.RegSTRTAB_BASE_CFG, 8)
-	g.w64(smmuv3.RegCMDQ_BASE, cmdqAt|8)
-	g.w64(smmuv3.RegEVENTQ_BASE, eventqAt|4)
-	g.w32(smmuv3.RegIRQ_CTRL, smmuv3.IRQ_CTRL_GERROR_IRQEN|smmuv3.IRQ_CTRL_EVENTQ_IRQEN)
-	g.enable(smmuv3.CR0_CMDQEN)
-	g.run(smmuv3.Command{0x04, 31}, smmuv3.Command{0x30}, smmuv3.Command{0x46})
-	g.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN)
-	g.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN | smmuv3.CR0_SMMUEN)
+	require.NoError(g, g.driver.Enable())
 }
 
 // submit queues commands and updates CMDQ_PROD.
 func (g *guest) submit(cmds ...smmuv3.Command) (prod uint32) {
-	q := smmuv3.QueueBase(cmdqAt|8).Queue(smmuv3.CommandSize, 19, 1<<44-1)
-	at := smmuv3.Index(g.r32(smmuv3.RegCMDQ_PROD))
-	for _, c := range cmds {
-		g.mem.SetWords(guestmem.GPA(q.Entry(at)), c[0], c[1])
-		at = q.Next(at, 1)
-	}
-	g.w32(smmuv3.RegCMDQ_PROD, uint32(at))
-	return uint32(at)
+	g.Helper()
+	prod, err := g.driver.Submit(cmds...)
+	require.NoError(g, err)
+	return prod
 }
 
-// run submits commands and polls until they are consumed or an error is active.
+// run submits commands and polls until they are consumed or the queue stops.
 func (g *guest) run(cmds ...smmuv3.Command) {
 	g.Helper()
-	prod := g.submit(cmds...)
-	g.poll("the commands are consumed", func() bool {
-		return g.r32(smmuv3.RegCMDQ_CONS)&0xfffff == prod || g.errors() != 0
-	})
+	if err := g.driver.Wait(g.submit(cmds...)); err != nil {
+		require.NotZero(g, g.driver.ActiveErrors(), "%v", err)
+	}
 }
-
-func (g *guest) errors() uint32 { return g.r32(smmuv3.RegGERROR) ^ g.r32(smmuv3.RegGERRORN) }
 
 func (g *guest) ste(sid smmuv3.StreamID, words ...uint64) {
 	g.mem.SetWords(strtabAt+64*guestmem.GPA(sid), words...)
@@ -185,9 +171,7 @@ func session(g *guest) {
 	g.ste(0x10, 0x3f) // ILLEGAL: Config needs stage 2
 	g.run(cfgiSTE(0x10), cmdSync)
 	g.run(smmuv3.Command{0x99}) // reserved: stops the queue
-	q := smmuv3.QueueBase(cmdqAt|8).Queue(smmuv3.CommandSize, 19, 1<<44-1)
-	g.mem.SetWords(guestmem.GPA(q.Entry(smmuv3.Index(g.r32(smmuv3.RegCMDQ_CONS)&0x1ff))), cmdSync[0], 0) // as Linux does
-	g.w32(smmuv3.RegGERRORN, g.r32(smmuv3.RegGERROR))
+	require.NoError(g, g.driver.SkipCommand())
 	g.run(cmdSync)
 	g.Note("the guest resets")
 	require.NoError(g, g.Detach(0x21))
