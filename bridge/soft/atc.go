@@ -35,7 +35,10 @@ func (r ATCRange) AppliesTo(s smmuv3.SubstreamID, hasSubstream bool) bool {
 func (h *Host) invalidateATCs(cmds []smmuv3.Command, shown *shown) error {
 	var err error
 	for _, c := range cmds {
-		if s := h.streams[c.StreamID()]; c.Opcode() == smmuv3.OpATCInv && s != nil && !s.ep.invalidateATC(shown.atcRange(c), h.atcTimeout) {
+		if c.Opcode() != smmuv3.OpATCInv {
+			continue
+		}
+		if s := h.streams[c.StreamID()]; s != nil && !s.ep.invalidateATC(shown.atcRange(c), h.atcTimeout) {
 			err = fmt.Errorf("stream %v: %w", s.sid, bridge.ErrATCTimeout)
 		}
 	}

@@ -36,8 +36,8 @@ func newStream(ids smmuv3.IDRegs) (*soft.Host, *soft.Endpoint, bridge.Stream) {
 	return host, ep, stream
 }
 
-// A device model's DMA, in a stream that bypasses and then aborts. In a VMM, vsmmu.Device attaches
-// the endpoint and binds stages, by the guest's Stream table.
+// A device model's DMA, in a stream that bypasses and then aborts. In a VMM, vsmmu.Device
+// attaches the endpoint and binds stages, by the guest's Stream table.
 func Example() {
 	host, ep, stream := newStream(smmuv3.IDRegs{})
 	defer host.Close()

@@ -251,8 +251,8 @@ func TestTTL1Of16KiBIsReservedWithoutTheGuestsDS(t *testing.T) {
 	}
 }
 
-// 64 KiB has blocks at level 1 with 52-bit addresses only. If the guest was not shown these, TTL = 1
-// is no hint.
+// 64 KiB has blocks at level 1 with 52-bit addresses only. If the guest was not shown these, TTL =
+// 1 is no hint.
 func TestTTL1Of64KiBIsNoHintWithout52Bits(t *testing.T) {
 	for _, l := range leaves() {
 		if l.tg != 0b11 || l.level == 1 {

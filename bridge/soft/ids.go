@@ -76,8 +76,8 @@ const (
 // transactions. A field without a limit must be 0. TTF, TTENDIAN and STALL_MODEL are no
 // quantities: checkOffer has their rules.
 var limits = map[smmuv3.IDField]uint32{
-	smmuv3.S1P: 1, smmuv3.S2P: 1, smmuv3.VMID16: 1, smmuv3.COHACC: 1, smmuv3.HTTU: httuTables, smmuv3.ASID16: 1, smmuv3.CD2L: 1,
-	smmuv3.ATS: 1, smmuv3.TermModel: 1, smmuv3.SSIDSIZE: 20,
+	smmuv3.S1P: 1, smmuv3.S2P: 1, smmuv3.VMID16: 1, smmuv3.COHACC: 1, smmuv3.HTTU: httuTables,
+	smmuv3.ASID16: 1, smmuv3.CD2L: 1, smmuv3.ATS: 1, smmuv3.TermModel: 1, smmuv3.SSIDSIZE: 20,
 	smmuv3.XNX: 1, smmuv3.FWB: 1, smmuv3.PTWNNC: 1,
 	smmuv3.HAD: 1, smmuv3.STT: 1, smmuv3.RIL: 1, smmuv3.BBML: 2, smmuv3.E0PD: 1, smmuv3.EPAN: 1,
 	smmuv3.StallMax: 1<<16 - 1,

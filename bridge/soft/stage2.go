@@ -58,7 +58,9 @@ func (p purpose) need(a *access) permissions {
 
 // walkTables2 translates an IPA by the tables of stage 2. On a fault it returns the event that
 // comes first by §7.3.22, and for F_WALK_EABT the address that it could not read or update.
-func (h *Host) walkTables2(s *stage2, ipa uint64, why purpose, need permissions) (l leaf, event smmuv3.EventType, at uint64) {
+func (h *Host) walkTables2(
+	s *stage2, ipa uint64, why purpose, need permissions,
+) (l leaf, event smmuv3.EventType, at uint64) {
 	t := &s.tables
 	if ipa>>t.input != 0 {
 		return leaf{}, smmuv3.FTranslation, 0

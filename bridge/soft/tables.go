@@ -37,7 +37,9 @@ func (t *tables) swapped(word uint64) uint64 {
 }
 
 // read reads a descriptor, and returns its kind and output address, or its event (§7.3.22).
-func (h *Host) read(t *tables, level int, at uint64) (d smmuv3.Desc, kind smmuv3.DescKind, addr uint64, event smmuv3.EventType) {
+func (h *Host) read(
+	t *tables, level int, at uint64,
+) (d smmuv3.Desc, kind smmuv3.DescKind, addr uint64, event smmuv3.EventType) {
 	word, err := h.load(at)
 	if err != nil {
 		return 0, 0, 0, smmuv3.FWalkEABT

@@ -24,7 +24,8 @@ type oneLeaf struct {
 	ste   uint64 // dw2 of an STE for stage 2; 0 if there is no case for it
 }
 
-// In dw0 of a CD, T0SZ is [5:0] and TG0 [7:6]. In dw2 of an STE, S2T0SZ is [37:32], S2SL0 [39:38] and S2TG [47:46].
+// In dw0 of a CD, T0SZ is [5:0] and TG0 [7:6]. In dw2 of an STE, S2T0SZ is [37:32], S2SL0 [39:38]
+// and S2TG [47:46].
 func leaves() []oneLeaf {
 	return []oneLeaf{
 		{"4 KiB page", soft.Stage2IDs(), 0b01, 3, 12, 0x0001_6205_c000_0030, 0x040d_00eb_0000_0000},
@@ -38,7 +39,8 @@ func leaves() []oneLeaf {
 	}
 }
 
-// leafRig is a host with one cached translation: IOVA 0, of a leaf that has moved from one place to another since.
+// leafRig is a host with one cached translation: IOVA 0, of a leaf that has moved from one place to
+// another since.
 type leafRig struct {
 	*rig
 	op uint64 // of a TLBI that reaches it
@@ -84,13 +86,14 @@ func (r *rig) requireWord(want uint64) {
 	require.EqualValues(r.t, want, got)
 }
 
-// tlbi writes a command by its bits: NUM [16:12], SCALE [25:20], ASID [63:48]; Leaf [0], TTL [9:8], TG [11:10].
+// tlbi writes a command by its bits: NUM [16:12], SCALE [25:20], ASID [63:48]; Leaf [0], TTL [9:8],
+// TG [11:10].
 func tlbi(op, num, scale, addr, tg, ttl, leaf uint64) smmuv3.Command {
 	return smmuv3.Command{op | num<<12 | scale<<20 | 1<<48, addr | tg<<10 | ttl<<8 | leaf}
 }
 
-// §4.4.1.1. A hint that is wrong would let a host keep the block. Linux 5.8 to 6.4 sends Leaf = 0 and TTL = 3 for whole
-// tables, whatever the level of their leaves.
+// §4.4.1.1. A hint that is wrong would let a host keep the block. Linux 5.8 to 6.4 sends Leaf = 0
+// and TTL = 3 for whole tables, whatever the level of their leaves.
 func TestTTLCountsOnlyWithLeaf(t *testing.T) {
 	for _, l := range leaves() {
 		for ttl := uint64(0); ttl <= 3; ttl++ {
