@@ -104,18 +104,18 @@ func (d *Device) execute(c *smmuv3.Command, at smmuv3.Index, b *budget) (code sm
 	}
 	switch c.Opcode() {
 	case smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINSNHAll, smmuv3.OpTLBIS12VMAll:
-		d.gatherAll(c[0], c[1])
+		d.batchAll(c[0], c[1])
 	case smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA, smmuv3.OpTLBIS2IPA:
 		// The host may have what the guest was not shown, and would read a range.
-		d.gatherAll(d.commands.Ranged(c))
+		d.batchAll(d.commands.Ranged(c))
 	case smmuv3.OpCfgiCD, smmuv3.OpCfgiCDAll:
 		if st := d.streams.Get(c.StreamID()); st != nil {
-			d.gather(hostOf(st), c[0], c[1])
+			d.batch(hostOf(st), c[0], c[1])
 		}
 	case smmuv3.OpATCInv:
 		if st := d.streams.Get(c.StreamID()); st != nil && usesATS(st) {
 			hostOf(st).atc = true
-			d.gather(hostOf(st), c[0], c[1])
+			d.batch(hostOf(st), c[0], c[1])
 		}
 	case smmuv3.OpSync:
 		return d.sync(c, at, b)
@@ -144,7 +144,7 @@ func (d *Device) answer(c *smmuv3.Command) {
 		d.resumeStalled(c)
 	case smmuv3.OpStallTerm:
 		if st := d.streams.Get(c.StreamID()); st != nil {
-			d.endStalled(st)
+			d.terminateStalled(st)
 		}
 	}
 }
@@ -152,12 +152,9 @@ func (d *Device) answer(c *smmuv3.Command) {
 // cfgi is CFGI_STE for the attached streams from first to last.
 func (d *Device) cfgi(first, last smmuv3.StreamID, b *budget) (done bool) {
 	streams := d.streams.Range(first, last)
-	cost := 0
-	for _, st := range streams {
-		cost += costHost * d.refreshCalls(st)
-	}
+	cost := costHost * d.refreshCalls(streams)
 	if cost != 0 && d.watch != nil {
-		cost += len(d.streams.All()) // tellWatch looks at each
+		cost += len(d.streams.All()) // notifyWatch looks at each
 	}
 	switch {
 	case cost == 0:
@@ -170,10 +167,10 @@ func (d *Device) cfgi(first, last smmuv3.StreamID, b *budget) (done bool) {
 			// Cached CDs go with the STE even if that has not changed (§4.3.1). There are
 			// none without stage 1, nor is there the command.
 			cds := smmuv3.NewCfgiCDAll(st.ID)
-			d.gather(hostOf(st), cds[0], cds[1])
+			d.batch(hostOf(st), cds[0], cds[1])
 		}
 	}
-	d.tellWatch()
+	d.notifyWatch()
 	return true
 }
 

@@ -30,7 +30,24 @@ const (
 )
 
 func withATS(c *Config) { c.IDs.Set(smmuv3.ATS, 1) }
-func withRIL(c *Config) { c.IDs.Set(smmuv3.RIL, 1) }
+
+// withRIL adds ranges, and what SMMUv3.1, which may have them, obliges to (§2.9, §6.3.4).
+func withRIL(c *Config) {
+	c.IDs.AIDR = 1
+	c.IDs.Set(smmuv3.RIL, 1)
+	c.IDs.Set(smmuv3.HAD, c.IDs.Get(smmuv3.S1P))
+	c.IDs.Set(smmuv3.XNX, c.IDs.Get(smmuv3.S2P))
+}
+
+// withDS adds 52-bit addresses with 4 KiB and 16 KiB, and what SMMUv3.3 obliges to.
+func withDS(c *Config) {
+	withRIL(c)
+	c.IDs.AIDR = 3
+	c.IDs.Set(smmuv3.BBML, 1)
+	c.IDs.Set(smmuv3.E0PD, 1)
+	c.IDs.Set(smmuv3.FWB, 1)
+	c.IDs.Set(smmuv3.DS, 1)
+}
 
 // invalidated are the commands that the host was given since the record was
 // last emptied.
@@ -202,10 +219,9 @@ func TestEveryRange_4_4_1_1(t *testing.T) {
 	for _, ds := range []uint32{0, 1} {
 		r := newRig(t, withRIL, func(c *Config) {
 			c.IDs.Set(smmuv3.CMDQS, 12)
-			if ds == 1 { // of SMMUv3.1, with what that takes
-				for _, f := range []smmuv3.IDField{smmuv3.DS, smmuv3.VAX, smmuv3.ArchMinor, smmuv3.HAD} {
-					c.IDs.Set(f, 1)
-				}
+			if ds == 1 {
+				withDS(c)
+				c.IDs.Set(smmuv3.VAX, 1)
 			}
 		})
 		require.NoError(t, r.Attach(3, r.host, "disk"))

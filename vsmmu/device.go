@@ -1,26 +1,10 @@
-// Package vsmmu is a virtual SMMUv3: the device that a guest's own driver
-// programs as if it were hardware, and that has a host carry out what the guest
-// says.
-//
-// A VMM makes a Device with New, hands the guest's loads and stores in its
-// 128 KiB of registers to Load and Store, and attaches the guest's devices by
-// their StreamIDs to a host: package bridge/iommufd for devices that are passed
-// through, bridge/soft for those that the VMM emulates, or both. The ID
-// registers come from package vsmmu/idr. The examples of this package and of
-// bridge/iommufd put it all together.
-//
-// The device calls what it was given (Memory, Interrupts, the functions of Config,
-// hosts) on the goroutine of whoever gave cause, a vCPU or an endpoint, or on its
-// worker's, with locks of its own held. Nothing of that may call a method of the
-// Device.
-//
-// Sections cited as "§6.3.9" are of Arm's specification, IHI 0070.
 package vsmmu
 
 import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"sync"
 	"sync/atomic"
 
@@ -31,58 +15,60 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
 )
 
-// Config is what a Device is made of.
+// Config configures a Device. IDs, Memory and Interrupts are required.
 type Config struct {
-	// IDs are the ID registers that the guest reads, as idr.Derive gives them.
-	// They never change.
+	// IDs are the ID registers that the guest reads, as idr.Derive returns them. They never change.
 	IDs smmuv3.IDRegs
-	// Memory is the guest's memory, where its tables and queues are. A
-	// guestmem.Slots over the VMM's mappings will do.
+	// Memory is the guest's memory, where its tables and queues are: a guestmem.Slots over the VMM's mappings,
+	// for example.
 	Memory guestmem.Memory
-	// Interrupts takes the device's interrupts to the guest.
+	// Interrupts signals the device's interrupts to the guest.
 	Interrupts Interrupts
-	// AbortAtReset has DMA abort, rather than bypass, from reset until the
-	// guest's driver says otherwise (GBPA.ABORT, §6.3.14: the architecture
-	// leaves it to the implementation). Guests that boot from a disk behind the
-	// SMMU with a firmware that has no driver for it need it to bypass.
+	// AbortAtReset makes DMA abort, rather than bypass, from reset until the guest's driver says otherwise
+	// (GBPA.ABORT, §6.3.14, an IMPLEMENTATION DEFINED choice). A guest that boots from a disk behind the SMMU
+	// needs bypass if its firmware has no driver for the SMMU.
 	AbortAtReset bool
-	// Watch, if not nil, is told where in guest memory the configuration of the
-	// attached streams lies, each time that changes: for VMMs that write-protect
-	// it, and call Device.GuestWrote. It must be quick, not change the slice, and not
-	// call back into the device.
+	// Watch, if not nil, gets the ranges of guest memory that hold the configuration of the attached streams, each
+	// time they change. It is for VMMs that write-protect these ranges and call Device.GuestWrote. It is quick and
+	// does not change the slice.
 	Watch func([]guestmem.Range)
-	// Dirty, if not nil, is called for each range of guest memory that the device has written to,
-	// right after the write: records of its queues, and MSIs that go to memory. It must be quick,
-	// and not call back into the device. A VMM whose Memory is a guestmem.Tracked, for live
-	// migration, needs no Dirty: the Tracked has these writes and the DMA of soft.Endpoints.
+	// Dirty, if not nil, is called for each range of guest memory that the device has written to, right after the
+	// write: records of its queues, and MSIs that go to memory. It is quick. A VMM whose Memory is a
+	// guestmem.Tracked, for live migration, needs no Dirty: the Tracked has these writes and the DMA of
+	// soft.Endpoints.
 	Dirty func(guestmem.Range)
-	// Trace is told what the device does. Device.Stats has counts without it.
+	// Trace gets what the device does, call by call. Device.Stats counts without it.
 	Trace Trace
-	// Log takes what no caller can be told, at a limited rate. nil for none.
+	// Log gets the errors that no caller gets, at a limited rate. It may be nil.
 	Log *slog.Logger
+	// CheckReentry makes a callback panic if it calls a method of the device that may wait for a lock, as
+	// described under Duties of the embedder. The message names the callback and the method. The check costs
+	// about a microsecond for each callback and method: it is for tests.
+	CheckReentry bool
 }
 
-// Errors of a Device's methods.
+// Errors that the errors of a Device's methods match, with errors.Is.
 var (
-	// ErrConfig: New was given something that it cannot work with.
-	ErrConfig = errors.New("vsmmu: configuration")
-	// ErrClosed: the device has been closed.
-	ErrClosed = errors.New("vsmmu: device is closed")
-	// ErrNotAttached: no endpoint has the StreamID.
+	// ErrConfig: New got a configuration, or Attach a host, that makes no sense.
+	ErrConfig = errors.New("invalid configuration")
+	// ErrClosed: the device is closed. It matches bridge.ErrClosed.
+	ErrClosed = fmt.Errorf("device %w", bridge.ErrClosed)
+	// ErrNotAttached: no endpoint is attached with the StreamID.
 	ErrNotAttached = errors.New("not attached")
-	// ErrServiceFailure: the device is in Service Failure Mode (IHI 0070
-	// §12.3), as a host takes neither a stage nor an abort.
-	ErrServiceFailure = errors.New("vsmmu: service failure mode")
+	// ErrNotReset: the device is not in its reset state, as Restore needs it.
+	ErrNotReset = errors.New("device is not in its reset state")
+	// ErrServiceFailure: the device is in Service Failure Mode (§12.3), because a host takes neither a stage nor
+	// an abort.
+	ErrServiceFailure = errors.New("service failure mode")
 )
 
-// Device is a virtual SMMUv3. All methods may be called from any goroutine.
+// Device is a virtual SMMUv3. All methods may be called from any goroutine, but from no callback: see Duties of
+// the embedder.
 //
-// A store to CMDQ_PROD has its caller do a bounded part of the work: up to 256
-// commands, with no more than two calls of hosts, or eight interrupts; only a host that
-// fails costs more. The rest, and what other stores ask of hosts, is done by a worker
-// goroutine, which Close ends. Loads and other stores wait for no host; the methods that
-// are the embedder's own, Stage among them, wait for whatever call of a host is under
-// way.
+// A store to CMDQ_PROD does a bounded part of the work on its caller's goroutine: up to 256 commands, with at
+// most two calls of hosts, or eight interrupts. Only a host that fails costs more. A worker goroutine does the
+// rest, and what other stores ask of hosts; Close ends it. Loads and other stores wait for no host. The
+// methods for the embedder, Stage among them, wait for a host's call that is in progress.
 type Device struct {
 	ids      *smmuv3.IDRegs
 	commands *smmuv3.CommandSet
@@ -94,30 +80,28 @@ type Device struct {
 	limit    limiter
 	stats    counters
 	reset    *[numWords]uint32 // the registers' reset values
+	reentry  *reentry          // nil without Config.CheckReentry
 
-	// Locks are taken in this order: engine, regMu, eventq.mu, priq.mu, irq.mu. Only
-	// under the first are hosts called, except that a page request may be answered
-	// under none.
+	// Locks are taken in this order: engine, regMu, eventq.mu, priq.mu, irq.mu. Hosts are called under engine only;
+	// a page request may be answered under no lock.
 
-	// engine is held by whoever is the engine, see engine.go; what follows it
-	// belongs to the engine.
-	engine   sync.Mutex
-	closed   bool
-	streams  *trap.Streams
-	admitted map[bridge.Host]*host // that have ever had a stream
-	hosts    []*host               // that have one now
-	owed     bool                  // to a host: a call at the next SYNC
-	// atcTimeout is set while a SYNC has to tell that an ATC_INV timed out.
-	atcTimeout bool
-	// retrying is set while stalled transactions are being tried again.
-	retrying bool
-	watched  []guestmem.Range
-	gbpa     smmuv3.GBPA  // in effect
-	cmdq     smmuv3.Queue // in effect while CMDQEN is acknowledged
-	failure  error        // why the device is in Service Failure Mode
+	// engine guards the following fields up to failure. Whoever holds it is the engine, see engine.go.
+	engine     sync.Mutex
+	closed     bool
+	restored   bool // since New or Reset
+	streams    *trap.Streams
+	registered map[bridge.Host]*host // claimed by this device
+	hosts      []*host               // of these, the ones with streams
+	owed       bool                  // the next SYNC has to call a host
+	atcTimeout bool                  // the next SYNC reports that an ATC_INV timed out
+	retrying   bool                  // stalled transactions are being retried
+	watched    []guestmem.Range
+	gbpa       smmuv3.GBPA  // in effect
+	cmdq       smmuv3.Queue // in effect while CMDQEN is acknowledged
+	failure    error        // why the device is in Service Failure Mode
 
-	// regMu is held by stores of the guest but those to plain words, and where the
-	// engine stores to a register that the guest may store to.
+	// regMu is held by the guest's stores, except those to plain words, and by the engine where it stores to a
+	// register that the guest may store to.
 	regMu  sync.Mutex
 	regs   registerFile
 	access *[numWords]access
@@ -137,49 +121,91 @@ type Device struct {
 	done    chan struct{}
 }
 
-// New makes a device in its reset state, with no streams. The error matches ErrConfig.
+// New makes a device in its reset state, without streams. An error matches ErrConfig.
 func New(cfg Config) (*Device, error) {
-	switch {
-	case cfg.Memory == nil:
-		return nil, fmt.Errorf("%w: no Memory", ErrConfig)
-	case cfg.Interrupts == nil:
-		return nil, fmt.Errorf("%w: no Interrupts", ErrConfig)
-	case cfg.IDs == smmuv3.IDRegs{}:
-		return nil, fmt.Errorf("%w: no IDs: idr.Derive makes them", ErrConfig)
-	}
-	if err := idr.CheckDevice(cfg.IDs); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	if err := checkConfig(&cfg); err != nil {
+		return nil, fmt.Errorf("vsmmu: new device: %w: %w", ErrConfig, err)
 	}
 	ids := cfg.IDs
 	var gbpa smmuv3.GBPA
 	if cfg.AbortAtReset {
 		gbpa = smmuv3.GBPA_ABORT
 	}
-	d := &Device{
-		ids:       &ids,
-		commands:  smmuv3.NewCommandSet(ids),
-		mem:       cfg.Memory,
-		watch:     cfg.Watch,
-		dirty:     cfg.Dirty,
-		trace:     cfg.Trace,
-		log:       cfg.Log,
-		reset:     resetValues(&ids, gbpa),
-		access:    accesses(&ids),
-		streams:   trap.NewStreams(cfg.Memory, ids, cfg.Trace.Bind),
-		admitted:  map[bridge.Host]*host{},
-		gbpa:      gbpa,
-		irq:       interrupts{out: cfg.Interrupts},
-		eventq:    eventQueue{outputQueue: outputQueue{queueRegs: &eventqRegs}, stalls: newStalls(&ids)},
-		priq:      priQueue{outputQueue: outputQueue{queueRegs: &priqRegs}, reader: trap.NewReader(cfg.Memory)},
-		wake:      make(chan struct{}, 1),
-		refetches: refetches{reader: trap.NewReader(cfg.Memory)},
-		quit:      make(chan struct{}),
-		done:      make(chan struct{}),
+	var check *reentry
+	if cfg.CheckReentry {
+		check = new(reentry)
+		check.watchCallbacks(&cfg)
 	}
+	d := &Device{
+		ids:        &ids,
+		commands:   smmuv3.NewCommandSet(ids),
+		mem:        cfg.Memory,
+		watch:      cfg.Watch,
+		dirty:      cfg.Dirty,
+		trace:      cfg.Trace,
+		log:        cfg.Log,
+		reset:      resetValues(&ids, gbpa),
+		reentry:    check,
+		access:     accesses(&ids),
+		streams:    trap.NewStreams(cfg.Memory, ids, cfg.Trace.Bind),
+		registered: map[bridge.Host]*host{},
+		gbpa:       gbpa,
+		irq:        interrupts{out: cfg.Interrupts},
+		eventq:     eventQueue{outputQueue: outputQueue{queueRegs: &eventqRegs}, stalls: newStalls(&ids)},
+		priq:       priQueue{outputQueue: outputQueue{queueRegs: &priqRegs}, reader: trap.NewReader(cfg.Memory)},
+		wake:       make(chan struct{}, 1),
+		refetches:  refetches{reader: trap.NewReader(cfg.Memory)},
+		quit:       make(chan struct{}),
+		done:       make(chan struct{}),
+	}
+	d.eventq.d, d.priq.d = d, d
 	d.putRegisters(d.reset)
 	_ = d.configure(false) // of no streams
 	go d.work()
 	return d, nil
+}
+
+func checkConfig(cfg *Config) error {
+	switch {
+	case isNil(cfg.Memory):
+		return fmt.Errorf("Memory is nil (%T)", cfg.Memory)
+	case isNil(cfg.Interrupts):
+		return fmt.Errorf("Interrupts is nil (%T)", cfg.Interrupts)
+	case cfg.IDs == smmuv3.IDRegs{}:
+		return errors.New("IDs are zero (use idr.Derive)")
+	}
+	return idr.Check(cfg.IDs)
+}
+
+// isNil reports whether v is nil, or holds a nil pointer or the like.
+func isNil(v any) bool {
+	if v == nil {
+		return true
+	}
+	switch r := reflect.ValueOf(v); r.Kind() {
+	case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Func, reflect.Chan, reflect.UnsafePointer:
+		return r.IsNil()
+	}
+	return false
+}
+
+// do runs a method of the embedder's as the engine. It fails with ErrClosed if the device is closed.
+func (d *Device) do(method string, f func() error) error {
+	d.enter(method)
+	d.engine.Lock()
+	defer d.engine.Unlock()
+	if d.closed {
+		return ErrClosed
+	}
+	return f()
+}
+
+// opError adds the operation and its object to a method's error.
+func opError(err error, format string, a ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("vsmmu: %s: %w", fmt.Sprintf(format, a...), err)
 }
 
 // write writes to the guest's memory.
@@ -191,7 +217,7 @@ func (d *Device) write(p []byte, gpa guestmem.GPA) error {
 	return err
 }
 
-// putRegisters gives every register a value.
+// putRegisters sets every register.
 func (d *Device) putRegisters(values *[numWords]uint32) {
 	d.regMu.Lock()
 	defer d.regMu.Unlock()
@@ -210,82 +236,81 @@ func (d *Device) seal() {
 	d.putRegisters(new([numWords]uint32))
 }
 
-// IDs are the ID registers that the guest reads.
+// IDs returns the ID registers that the guest reads.
 func (d *Device) IDs() smmuv3.IDRegs { return *d.ids }
 
-// Attach puts an endpoint of a host behind the SMMU, under the StreamID that
-// the guest knows it by: before the guest starts, or at any time when a device is
-// plugged in. On return the endpoint does what the guest's configuration says, or
-// aborts if the host does not take that.
+// Attach puts an endpoint of a host behind the SMMU, under the StreamID by which the guest knows it: before the
+// guest starts, or when a device is plugged in. On return the endpoint does what the guest's configuration says,
+// or aborts if the host does not take that.
 //
-// It fails, and leaves everything as it was, if the StreamID does not fit
-// IDR1.SIDSIZE, if it or the endpoint is in use (bridge.ErrInUse), if the host lacks
-// something that the guest has been promised (idr.ErrHost, see idr.Satisfies), or if
-// the host refuses the endpoint.
+// Attach fails, and leaves everything as it was, if the StreamID does not fit IDR1.SIDSIZE; if the StreamID, the
+// endpoint or the host is in use (bridge.ErrInUse); if the host lacks something that the guest was promised
+// (idr.ErrHost, see idr.Satisfies); or if the host refuses the endpoint.
 //
-// Hosts are told apart by ==: h is a pointer, as a rule. The device keeps some 16 KiB
-// for each host that it has met, until it is closed: endpoints that come and go are
-// better attached to a host that stays.
+// The device tells hosts apart by ==, so h usually is a pointer. The first Attach of a host claims it until the
+// device is closed, and takes some 16 KiB. Endpoints that come and go belong on a host that stays.
 func (d *Device) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) error {
-	return d.locked(func() error {
-		if d.closed {
-			return ErrClosed
+	err := d.do("Attach", func() error {
+		if size := d.ids.Get(smmuv3.SIDSIZE); uint64(sid)>>size != 0 {
+			return fmt.Errorf("StreamID does not fit IDR1.SIDSIZE %d", size)
 		}
-		if uint64(sid)>>d.ids.Get(smmuv3.SIDSIZE) != 0 {
-			return fmt.Errorf("vsmmu: attach stream %v: beyond IDR1.SIDSIZE %d", sid, d.ids.Get(smmuv3.SIDSIZE))
+		if isNil(ep) {
+			return fmt.Errorf("%w: nil (%T)", bridge.ErrEndpoint, ep)
 		}
-		host, err := d.admit(h)
+		if d.streams.Get(sid) != nil {
+			return fmt.Errorf("StreamID %w", bridge.ErrInUse)
+		}
+		host, known, err := d.register(h)
 		if err != nil {
-			return fmt.Errorf("vsmmu: attach stream %v: %w", sid, err)
+			return err
 		}
 		st, err := d.streams.Attach(sid, host, ep)
 		if err != nil {
-			return fmt.Errorf("vsmmu: attach stream %v: %w", sid, err)
+			if !known {
+				err = errors.Join(err, d.release(host))
+			}
+			return err
 		}
-		d.enlist(host, st)
-		d.tellWatch()
+		d.addStream(host, st)
+		d.notifyWatch()
 		return nil
 	})
+	return opError(err, "attach stream %v", sid)
 }
 
-// Detach takes an endpoint from behind the SMMU, and waits for its DMA under way: the
-// caller holds nothing that the endpoint needs to finish. The StreamID may be
-// attached again. The error matches ErrNotAttached if it was not; any other is the
-// host's, which may then keep the StreamID and the endpoint, but the device has none
-// any more.
+// Detach takes an endpoint from behind the SMMU and waits for its in-flight DMA: the caller holds nothing that the
+// endpoint needs to finish. The StreamID may be attached again.
+//
+// The error matches ErrNotAttached if the StreamID is not attached. Any other error is the host's, which may then
+// keep the StreamID and the endpoint; the device has neither any more.
 func (d *Device) Detach(sid smmuv3.StreamID) error {
-	return d.locked(func() error {
-		if d.closed {
-			return ErrClosed
+	err := d.do("Detach", func() error {
+		st := d.streams.Get(sid)
+		if st == nil {
+			return ErrNotAttached
 		}
-		if err := d.detach(sid); err != nil {
-			return fmt.Errorf("vsmmu: detach stream %v: %w", sid, err)
-		}
-		d.tellWatch()
-		return nil
+		err := d.detach(st)
+		d.notifyWatch()
+		return err
 	})
+	return opError(err, "detach stream %v", sid)
 }
 
-func (d *Device) detach(sid smmuv3.StreamID) error {
-	st := d.streams.Get(sid)
-	if st == nil {
-		return ErrNotAttached
-	}
+func (d *Device) detach(st *trap.Stream) error {
+	h := hostOf(st)
 	if !d.failed.Load() {
-		// What has been gathered may name the stream, and the host will not
-		// know it any more.
-		d.flushHost(hostOf(st))
+		d.flushHost(h) // the batch may name the stream, which the host is about to forget
 	}
-	d.endStalled(st)
+	d.terminateStalled(st)
 	err := d.streams.Detach(st)
-	d.strike(sid) // what has stalled since: the next stream of that name is another
-	d.discharge(hostOf(st))
+	d.forgetStalls(st.ID) // of transactions that stalled meanwhile: the StreamID may be attached again
+	d.removeStream(h)
 	return err
 }
 
-// Stage is what a stream does at the moment; ok is false if it is not attached.
+// Stage returns what a stream does now. ok is false if the StreamID is not attached.
 func (d *Device) Stage(sid smmuv3.StreamID) (stage bridge.GuestStage, ok bool) {
-	_ = d.locked(func() error {
+	_ = d.do("Stage", func() error {
 		if st := d.streams.Get(sid); st != nil {
 			stage, ok = st.Stage(), true
 		}
@@ -294,75 +319,68 @@ func (d *Device) Stage(sid smmuv3.StreamID) (stage bridge.GuestStage, ok bool) {
 	return stage, ok
 }
 
-// Reset puts the device into its reset state, as the guest's machine being
-// reset does: every stream does what GBPA says at reset, and no translation of
-// the guest's is left on any host. Streams stay attached, and those that
-// Service Failure Mode cut off are attached again. If hosts do not let that come
-// true, the error says so: a stream aborts that was to bypass, or no stream of a host
-// will translate until a later SYNC finds that it has dropped what it held. If it
-// matches ErrServiceFailure not even that could be had, and the device is in Service
-// Failure Mode.
+// Reset puts the device into its reset state, as a reset of the guest's machine does. Every stream does what GBPA
+// says at reset, and no host holds a translation of the guest's. Streams stay attached. Those that Service
+// Failure Mode detached from their host are attached again.
 //
-// A VMM that resets its machine stops the vCPUs and resets the endpoints first: at
-// reset DMA bypasses stage 1, without Config.AbortAtReset.
+// An error says which host does not do that: a stream aborts that should bypass, or the host's streams do not
+// translate until a later SYNC finds that the host has dropped what it held. If the error matches
+// ErrServiceFailure, even that failed, and the device is in Service Failure Mode.
+//
+// A VMM that resets its machine stops the vCPUs and resets the endpoints first: without Config.AbortAtReset, DMA
+// bypasses stage 1 at reset.
 func (d *Device) Reset() error {
-	return d.locked(func() error {
-		if d.closed {
-			return ErrClosed
-		}
-		d.setEventQueue(false)
-		d.setPRIQueue(false)
+	err := d.do("Reset", func() error {
+		d.eventq.enable(false)
+		d.priq.enable(false)
+		d.restored = false
 		d.failed.Store(false)
 		d.failure = nil
 		d.putRegisters(d.reset)
 		d.gbpa = smmuv3.GBPA(d.reset[wGBPA])
 		for _, st := range d.streams.All() {
 			if err := d.streams.Reattach(st); err != nil {
-				d.fail(streamError("reset", st, err))
+				d.fail(streamError("reattach", st, err))
 			}
 		}
-		// Away from the guest's tables first: while a stream still used them,
-		// the host would cache again what it is to drop.
+		// Streams leave the guest's tables before the hosts drop what they hold: a stream that still used the
+		// tables would make its host cache them again.
 		err := d.configure(false)
-		d.endAllStalled()
+		d.terminateAllStalled()
 		for _, h := range d.hosts {
 			if !d.failed.Load() {
-				err = errors.Join(err, d.makeGood(h))
+				err = errors.Join(err, d.resync(h))
 			}
 		}
-		d.atcTimeout = false // the next guest has asked for nothing
+		d.atcTimeout = false // the next guest sent no ATC_INV
 		if d.failed.Load() {
 			return d.failure
 		}
 		return err
 	})
+	return opError(err, "reset")
 }
 
-// Close detaches every stream and ends the device, which from then on reads as
-// zero and ignores stores. Hosts are left to those who made them, and closed after
-// the device.
+// Close detaches every stream, releases the hosts and ends the device. Its registers then read as zero and ignore
+// stores. Whoever made the hosts closes them, after the device. A second Close has no effect and returns an
+// error that matches ErrClosed.
 func (d *Device) Close() error {
-	err := d.locked(func() error {
-		if d.closed {
-			return ErrClosed
-		}
+	err := d.do("Close", func() error {
 		d.closed = true
-		d.setEventQueue(false)
-		d.setPRIQueue(false)
+		d.eventq.enable(false)
+		d.priq.enable(false)
 		var errs []error
 		for len(d.streams.All()) != 0 {
-			errs = append(errs, d.detach(d.streams.All()[0].ID))
+			st := d.streams.All()[0]
+			errs = append(errs, streamError("detach", st, d.detach(st)))
 		}
-		for _, h := range d.admitted {
+		for _, h := range d.registered {
 			errs = append(errs, d.release(h))
 		}
 		d.seal() // after the last that may store to GERROR
 		close(d.quit)
 		return errors.Join(errs...)
 	})
-	if errors.Is(err, ErrClosed) {
-		return err
-	}
 	<-d.done
-	return err
+	return opError(err, "close")
 }

@@ -1,100 +1,100 @@
 package vsmmu
 
 import (
+	"fmt"
+
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// eventQueue is the event queue's producer (§7.2 to §7.4).
+// eventQueue produces the event queue (§7.2 to §7.4). outputQueue.mu guards all its fields.
 type eventQueue struct {
 	outputQueue
 	stalls stalls
 
-	// The last record written and where, for as long as the guest has not
-	// consumed it: an event that repeats it is merged into it.
+	// The last record and its index. An event that repeats it is merged into it until the guest has consumed it.
 	last   smmuv3.Event
 	lastAt smmuv3.Index
 	merge  bool
 }
 
-// Fate is what became of an event, or of a page request.
+// Fate is the outcome of an event or a page request.
 type Fate uint8
 
 const (
 	// Recorded: it is in the queue.
 	Recorded Fate = iota
-	// Merged: the queue holds the same event already; requests never are (§7.3.1).
+	// Merged: the queue already holds the same event. Page requests are never merged (§7.3.1).
 	Merged
 	// Discarded: the queue was disabled, or stopped by an abort (§7.2.1, §8.2).
 	Discarded
-	// Overflowed: the queue was full (§7.4), or the PRI queue had been (§8.1).
+	// Overflowed: the event queue was full (§7.4), or the PRI queue had overflowed (§8.1).
 	Overflowed
-	// Aborted: the record could not be written (§7.2.2, §8.2).
+	// Aborted: the write of the record aborted (§7.2.2, §8.2).
 	Aborted
-	// Held: the queue took no events, or the guest has been told of as many stalled
-	// transactions as IDR5.STALL_MAX allows. This one is tried again later (§7.2.1).
+	// Held: the queue took no events, or as many stalled transactions were reported to the guest as
+	// IDR5.STALL_MAX allows. The transaction is retried later (§7.2.1).
 	Held
 
 	numFates = iota
 )
 
+// String returns the outcome as a word.
 func (f Fate) String() string {
-	return [...]string{"recorded", "merged", "discarded", "overflowed", "aborted", "held"}[f]
+	if names := [numFates]string{"recorded", "merged", "discarded", "overflowed", "aborted", "held"}; int(f) < len(names) {
+		return names[f]
+	}
+	return fmt.Sprintf("Fate(%d)", uint8(f))
 }
 
-// setEventQueue takes on EVENTQEN. When it returns, no record of before is
-// still being written.
-func (d *Device) setEventQueue(enabled bool) {
-	q := &d.eventq
+// enable applies CR0.EVENTQEN. On return, no record begun under the old setting is in flight.
+func (q *eventQueue) enable(enabled bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if enabled && !q.enabled {
 		q.merge = false
 	}
-	d.setQueue(&q.outputQueue, enabled)
+	q.apply(enabled)
 }
 
-// deliver records an event, or says what else became of it. It never waits for
-// the guest.
+// deliver records an event, and counts and traces the outcome. It never waits for the guest.
 func (d *Device) deliver(ev smmuv3.Event) {
-	d.eventq.mu.Lock()
+	q := &d.eventq
+	q.mu.Lock()
 	var fate Fate
-	if ev.Stall() && d.eventq.stalls.most != 0 {
-		fate = d.recordStall(ev)
+	if ev.Stall() && q.stalls.most != 0 {
+		fate = q.recordStall(ev)
 	} else {
-		fate = d.recordEvent(ev)
+		fate = q.recordEvent(ev)
 	}
-	d.eventq.mu.Unlock()
+	q.mu.Unlock()
 	d.stats.events[fate].Add(1)
 	d.trace.event(ev, fate)
 }
 
-// recordEvent writes an event to the queue, if that is writable (§7.2.1). eventq.mu
-// is held.
-func (d *Device) recordEvent(ev smmuv3.Event) Fate {
-	q := &d.eventq
-	if d.stopped(&q.outputQueue) {
+// recordEvent writes an event to the queue, if the queue is writable (§7.2.1). q.mu is held.
+func (q *eventQueue) recordEvent(ev smmuv3.Event) Fate {
+	if q.stopped() {
 		return Discarded
 	}
-	at, held, ok := d.end(&q.outputQueue)
+	at, held, ok := q.end()
 	if q.merge && held != 0 && held <= 1<<q.queue.Log2Size && sameEvent(ev, q.last) && q.queue.Next(q.lastAt, 1) == at {
 		return Merged
 	}
 	if !ok {
-		d.overflow(&q.outputQueue)
+		q.overflow()
 		return Overflowed
 	}
 	ev.Put(&q.record)
-	if !d.put(&q.outputQueue, at, whenFirst) {
+	if !q.put(at, whenFirst) {
 		return Aborted
 	}
 	q.last, q.lastAt, q.merge = ev, at, !ev.Stall()
 	return Recorded
 }
 
-// sameEvent reports whether two events may be merged: they do not stall, and
-// are the same in all but what the events' descriptions have ignored for the
-// purpose, which is where in a page the access was (§7.3.1). STE.MEV need not
-// be honoured by software implementations (§3.5.5).
+// sameEvent reports whether two events may be merged: neither stalls, and they are equal in all that their
+// descriptions do not exempt, which is where in a page the access was (§7.3.1). A software implementation need not
+// honour STE.MEV (§3.5.5).
 func sameEvent(a, b smmuv3.Event) bool {
 	if a.Stall() || b.Stall() || a.Type() != b.Type() {
 		return false

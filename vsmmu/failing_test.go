@@ -244,7 +244,7 @@ func (l *life) live() int {
 	}
 	require.NoError(l, l.Reset(), "hosts are well again")
 	l.failed = false
-	assert.Empty(l, l.eventq.stalls.told)
+	assert.Empty(l, l.eventq.stalls.reported)
 	assert.Empty(l, l.eventq.stalls.waiting)
 	for _, st := range l.streams.All() {
 		for stag := range uint16(8) {

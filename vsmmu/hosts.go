@@ -12,30 +12,28 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
 )
 
-// batchMax is how many invalidations a host is given in one call. The guest is
-// owed their effect at its next SYNC and no sooner (§4.8), so they are gathered
-// until then, or until there are this many.
+// batchMax is how many invalidations a host gets in one call. Their effect is due at the guest's next SYNC, and no
+// sooner (§4.8), so they are batched until then, or until there are this many.
 const batchMax = 1024
 
-// host is a bridge.Host, with the invalidations gathered for it.
+// host is a bridge.Host, with the invalidations batched for it.
 type host struct {
 	bridge.Host
-	streams int // that are attached
-	// unstalled says that transactions could stall, and the guest does not know.
+	streams int    // that are attached
+	unask   func() // undoes bridge.STERefetcher's SetSTERefetch; nil if there is nothing to undo
+	// unstalled is set if the host can stall transactions, and the guest was not shown stalls.
 	unstalled bool
-	// suspect is set while the host may hold what the guest withdrew: an
-	// invalidation has failed, and so has making good for it, or there was no
-	// stream to invalidate for. Until that has been put right none of its streams
-	// translates: those that would abort. Those that bypass go on: they use nothing of
-	// what the host may hold, nor do their endpoints, which have no ATS meanwhile
-	// (§6.3.9.6, §5.2, EATS).
-	suspect bool
-	atc     bool // batch has an ATC_INV
-	n       int
-	batch   [batchMax]smmuv3.Command
+	// outOfSync is set while the host may hold stale configuration or translations: an invalidation failed and
+	// so did the resync after it, or the host had no stream to invalidate for. Until a resync succeeds, its
+	// streams abort where they would translate. Streams that bypass go on: neither they nor their endpoints,
+	// which have no ATS meanwhile, use what the host may hold (§6.3.9.6, §5.2, EATS).
+	outOfSync bool
+	atc       bool // batch has an ATC_INV
+	n         int
+	batch     [batchMax]smmuv3.Command
 }
 
-// hostOf is the host of a stream: trap was given no other kind.
+// hostOf returns the host of a stream: package trap got no other kind.
 func hostOf(st *trap.Stream) *host { return st.Host.(*host) }
 
 // streamsOf calls f for each stream of a host.
@@ -47,58 +45,92 @@ func (d *Device) streamsOf(h *host, f func(*trap.Stream)) {
 	}
 }
 
-// admit takes a host in, if it is not in already.
-func (d *Device) admit(b bridge.Host) (*host, error) {
-	if b == nil || !reflect.ValueOf(b).Comparable() {
-		return nil, fmt.Errorf("%w: a Host of type %T", ErrConfig, b)
+// register claims a host for the device. known is true if the device had claimed it before.
+func (d *Device) register(b bridge.Host) (h *host, known bool, err error) {
+	if isNil(b) || !reflect.ValueOf(b).Comparable() {
+		return nil, false, fmt.Errorf("%w: host is nil or cannot be compared (%T)", ErrConfig, b)
 	}
-	if h := d.admitted[b]; h != nil {
-		return h, nil
+	if h := d.registered[b]; h != nil {
+		return h, true, nil
 	}
-	caps, err := b.Capabilities()
+	h = &host{Host: b}
+	if d.reentry != nil {
+		h.Host = checkedHost{b, d.reentry}
+	}
+	caps, err := h.Capabilities()
 	if err != nil {
-		return nil, fmt.Errorf("capabilities of the host: %w", err)
+		return nil, false, fmt.Errorf("host capabilities: %w", err)
 	}
-	if err := idr.Satisfies(caps, *d.ids); err != nil {
-		return nil, err
+	if err := d.suits(b, caps); err != nil {
+		return nil, false, err
 	}
-	if err := d.mayStall(b); err != nil {
-		return nil, err
+	h.unstalled = stallsUnasked(caps.IDs, *d.ids)
+	if err := d.claim(h, b); err != nil {
+		return nil, false, err
 	}
-	pages, ok := b.(bridge.PageRequester)
-	if d.ids.Has(smmuv3.PRI) && !ok {
-		return nil, fmt.Errorf("%w: a host of type %T has IDR0.PRI and is no PageRequester", ErrConfig, b)
-	}
-	h := &host{Host: b, unstalled: stallsUnasked(caps.IDs, *d.ids)}
-	if err := d.claim(h, pages); err != nil {
-		return nil, err
-	}
-	d.admitted[b] = h
-	return h, nil
+	d.registered[b] = h
+	return h, false, nil
 }
 
-// claim makes the host this device's. A host of another device is refused with
-// bridge.ErrInUse.
-func (d *Device) claim(h *host, pages bridge.PageRequester) error {
-	asker, asks := h.Host.(bridge.STERefetcher)
-	if err := h.Events(func(ev smmuv3.Event) { d.hostEvent(ev, !asks) }); err != nil {
-		return fmt.Errorf("host: %w", err)
+// suits reports whether a host has what the guest was promised, and the methods for it.
+func (d *Device) suits(b bridge.Host, caps bridge.Capabilities) error {
+	if err := idr.Satisfies(caps, *d.ids); err != nil {
+		return err
 	}
-	err := h.SetGuestIDs(*d.ids)
-	if err == nil && d.ids.Has(smmuv3.PRI) {
-		err = pages.PageRequests(func(r smmuv3.PageRequest) { d.pageRequest(h, r) })
+	if _, ok := b.(bridge.Staller); !ok && stallsShown(d.ids) {
+		return fmt.Errorf("%w: host of type %T offers stalls but is no bridge.Staller", ErrConfig, b)
 	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("host: %w", err), h.Events(nil))
-	}
-	if asks {
-		asker.SetSTERefetch(d.refetchSTE)
+	if _, ok := b.(bridge.PageRequester); !ok && d.ids.Has(smmuv3.PRI) {
+		return fmt.Errorf("%w: host of type %T offers IDR0.PRI but is no bridge.PageRequester", ErrConfig, b)
 	}
 	return nil
 }
 
-// hostEvent delivers a fault from a host. With refetch, an F_STE_FETCH requests that the STE be fetched
-// again for the next transaction.
+// claim makes a host this device's. It fails with bridge.ErrInUse if the host is another device's. A claim that
+// fails leaves nothing behind. b is the host itself, which tells what it can do.
+func (d *Device) claim(h *host, b bridge.Host) error {
+	asker, asks := b.(bridge.STERefetcher)
+	if err := h.Events(func(ev smmuv3.Event) { d.hostEvent(ev, !asks) }); err != nil {
+		return err
+	}
+	err := h.SetGuestIDs(*d.ids)
+	if err == nil && d.ids.Has(smmuv3.PRI) {
+		err = h.Host.(bridge.PageRequester).PageRequests(func(r smmuv3.PageRequest) { d.pageRequest(h, r) })
+	}
+	if err != nil {
+		return errors.Join(err, h.Events(nil))
+	}
+	if asks {
+		asker.SetSTERefetch(d.refetchSTE)
+		h.unask = func() { asker.SetSTERefetch(nil) }
+	}
+	return nil
+}
+
+// release lets another device claim the host. The host's streams are closed, and the host itself may be.
+func (d *Device) release(h *host) error {
+	for b, known := range d.registered {
+		if known == h {
+			delete(d.registered, b)
+		}
+	}
+	if h.unask != nil {
+		h.unask()
+	}
+	var err error
+	if d.ids.Has(smmuv3.PRI) {
+		err = h.Host.(bridge.PageRequester).PageRequests(nil)
+	}
+	// Events comes last: from then on the host may be another device's.
+	err = errors.Join(err, h.Events(nil))
+	if noDMA(err) {
+		return nil
+	}
+	return err
+}
+
+// hostEvent delivers a fault from a host. With refetch, an F_STE_FETCH requests that the STE be fetched again for
+// the next transaction.
 func (d *Device) hostEvent(ev smmuv3.Event, refetch bool) {
 	d.deliver(ev)
 	if refetch && ev.Type() == smmuv3.FSTEFetch {
@@ -106,42 +138,28 @@ func (d *Device) hostEvent(ev smmuv3.Event, refetch bool) {
 	}
 }
 
-// release gives the host back, for another device to claim.
-func (d *Device) release(h *host) error {
-	err := h.Events(nil)
-	if asker, ok := h.Host.(bridge.STERefetcher); ok {
-		asker.SetSTERefetch(nil)
-	}
-	if d.ids.Has(smmuv3.PRI) {
-		err = errors.Join(err, h.Host.(bridge.PageRequester).PageRequests(nil))
-	}
-	return err
-}
-
-// enlist counts a stream of a host that has just been attached, and moves the
-// stream to where its configuration says.
-func (d *Device) enlist(h *host, st *trap.Stream) {
+// addStream counts a stream that has just been attached, and makes it do what its configuration says.
+func (d *Device) addStream(h *host, st *trap.Stream) {
 	h.streams++
 	if h.streams == 1 {
 		d.hosts = append(d.hosts, h)
 	}
-	if h.suspect && !d.failed.Load() {
-		_ = d.makeGood(h) // which refreshes it if it can
-		if !h.suspect {
-			return
+	if h.outOfSync && !d.failed.Load() {
+		_ = d.resync(h)
+		if !h.outOfSync {
+			return // resync has refreshed the stream
 		}
 	}
 	d.refresh(st)
 }
 
-// discharge counts a stream of a host that has just been detached. A host
-// without streams is left alone, as it may well be gone; what the guest
-// invalidates meanwhile is made up for when it has one again.
-func (d *Device) discharge(h *host) {
+// removeStream counts a stream that has just been detached. A host without streams gets no more calls, as it may
+// be gone. Its next stream makes it drop what the guest invalidates meanwhile.
+func (d *Device) removeStream(h *host) {
 	h.streams--
 	if h.streams == 0 {
 		d.hosts = slices.DeleteFunc(d.hosts, func(k *host) bool { return k == h })
-		h.suspect = true
+		h.outOfSync = true
 		h.discard()
 	}
 }
@@ -149,33 +167,10 @@ func (d *Device) discharge(h *host) {
 // discard empties the batch.
 func (h *host) discard() { h.n, h.atc = 0, false }
 
-// usesATS reports whether a stream's endpoint may use ATS now. Otherwise an ATC_INV for it has no effect: the
-// endpoint may hold translations, but cannot use them, and may not even answer. It drops them when the
-// stream may use ATS again.
-func usesATS(st *trap.Stream) bool { return st.Stage().EATS != smmuv3.EATSNone }
-
-// refreshCalls is how many calls of its host it may take to refresh a stream, where none fails.
-func (d *Device) refreshCalls(st *trap.Stream) int {
-	if usesATS(st) && hostOf(st).atc || !usesATS(st) && st.HasUsedATS() {
-		return 2
-	}
-	return 1
-}
-
-// dropATC makes an endpoint drop all translations that it holds.
-func (d *Device) dropATC(st *trap.Stream) {
-	h := hostOf(st)
-	for _, c := range smmuv3.NewATCInvAll(st.ID) {
-		d.gather(h, c[0], c[1])
-	}
-	d.flushHost(h)
-}
-
-// gather adds a command, which is two words in registers, to a host's batch. A full
-// batch is carried out.
-func (d *Device) gather(h *host, dw0, dw1 uint64) {
-	if h.suspect {
-		return // making good will cover it
+// batch adds a command, which is two words in registers, to a host's batch. A full batch is executed.
+func (d *Device) batch(h *host, dw0, dw1 uint64) {
+	if h.outOfSync {
+		return // resync covers it
 	}
 	h.batch[h.n][0], h.batch[h.n][1] = dw0, dw1
 	h.n++
@@ -185,15 +180,14 @@ func (d *Device) gather(h *host, dw0, dw1 uint64) {
 	}
 }
 
-// gatherAll adds a command to every host's batch.
-func (d *Device) gatherAll(dw0, dw1 uint64) {
+// batchAll adds a command to every host's batch.
+func (d *Device) batchAll(dw0, dw1 uint64) {
 	for _, h := range d.hosts {
-		d.gather(h, dw0, dw1)
+		d.batch(h, dw0, dw1)
 	}
 }
 
-// filled is how many hosts' batches may become full by n commands, and so carried out,
-// without any SYNC that would pay for that.
+// filled returns how many hosts' batches n commands may fill: these hosts are called without a SYNC that pays for it.
 func (d *Device) filled(n uint32) (full int) {
 	for _, h := range d.hosts {
 		if h.n+int(n) >= batchMax {
@@ -203,25 +197,24 @@ func (d *Device) filled(n uint32) (full int) {
 	return full
 }
 
-// due is how many calls of hosts flush may take, where none fails: one for each, and if
-// a host is made good for, one for each of its streams.
+// due returns how many calls of hosts flush may take if none fails: one for each host, and what it takes to refresh
+// the streams of one that is resynchronised.
 func (d *Device) due() (calls int) {
 	for _, h := range d.hosts {
 		calls++
-		if h.suspect {
-			d.streamsOf(h, func(st *trap.Stream) { calls += d.refreshCalls(st) })
+		if h.outOfSync {
+			calls += d.mostCalls(h.streams)
 		}
 	}
 	return calls
 }
 
-// flush has every host carry out what was gathered for it, and tries again to
-// put right what a host is suspected of: what is owed.
+// flush makes every host execute its batch, and resynchronises those that are out of sync.
 func (d *Device) flush() {
 	d.owed = false
 	for _, h := range d.hosts {
-		if h.suspect {
-			_ = d.makeGood(h)
+		if h.outOfSync {
+			_ = d.resync(h)
 		} else {
 			d.flushHost(h)
 		}
@@ -241,71 +234,20 @@ func (d *Device) flushHost(h *host) {
 		d.endpointFailed(err)
 	default:
 		d.hostFailed("host failed to invalidate; invalidating everything", err)
-		_ = d.makeGood(h) // which is counted
+		_ = d.resync(h) // it counts its own failure
 	}
 }
 
-// endpointFailed is for an ATC_INV that timed out. All else has been invalidated, and a
-// SYNC tells the guest.
-func (d *Device) endpointFailed(err error) {
-	d.hostFailed("an endpoint did not drop its translations", err)
-	d.atcTimeout = true
-}
+// usesATS reports whether a stream's endpoint may use ATS now. Otherwise an ATC_INV for it has no effect: what the
+// endpoint holds is of no use to it, and it may not even answer. It drops everything when the stream may use
+// ATS again.
+func usesATS(st *trap.Stream) bool { return st.Stage().EATS != smmuv3.EATSNone }
 
-// makeGood has a host drop all that it may hold of this guest, after an error
-// of which nothing can be believed. If it cannot, its streams that translate abort,
-// until it can at a later SYNC.
-func (d *Device) makeGood(h *host) error {
-	err := d.invalidateEverything(h)
-	was, late := h.suspect, errors.Is(err, bridge.ErrATCTimeout)
-	h.suspect = err != nil && !late
-	if late {
-		d.endpointFailed(err)
+// dropATC makes an endpoint drop all translations that it holds.
+func (d *Device) dropATC(st *trap.Stream) {
+	h := hostOf(st)
+	for _, c := range smmuv3.NewATCInvAll(st.ID) {
+		d.batch(h, c[0], c[1])
 	}
-	if h.suspect {
-		d.stats.hostErrors.Add(1)
-		d.owed = true
-		err = fmt.Errorf("vsmmu: host may hold stale translations: %w", err)
-		d.streamsOf(h, func(st *trap.Stream) { d.abort(st, err) })
-	} else if was {
-		d.streamsOf(h, func(st *trap.Stream) { d.refresh(st) })
-		d.tellWatch()
-	}
-	return err
-}
-
-// invalidateEverything invalidates what a host may hold of this guest: the
-// translations, each stream's Context Descriptors, and what the endpoints
-// themselves cache. Whatever had been gathered goes with it. An endpoint that does not
-// answer keeps nothing else from it, and any other error comes before that one.
-func (d *Device) invalidateEverything(h *host) (err error) {
-	h.discard()
-	flush := func() {
-		if err == nil || errors.Is(err, bridge.ErrATCTimeout) {
-			if e := h.Invalidate(h.batch[:h.n]); e != nil {
-				err = e
-			}
-		}
-		h.n = 0
-	}
-	add := func(c smmuv3.Command) {
-		if h.n == batchMax {
-			flush()
-		}
-		h.batch[h.n] = c
-		h.n++
-	}
-	add(smmuv3.NewTLBINSNHAll())
-	d.streamsOf(h, func(st *trap.Stream) {
-		if d.ids.Has(smmuv3.S1P) {
-			add(smmuv3.NewCfgiCDAll(st.ID))
-		}
-		if usesATS(st) {
-			for _, c := range smmuv3.NewATCInvAll(st.ID) {
-				add(c)
-			}
-		}
-	})
-	flush()
-	return err
+	d.flushHost(h)
 }

@@ -31,9 +31,9 @@ type model struct {
 	held    map[stall]bool // by the host
 	answers []record.Call  // of the host's calls those about stalls and page requests
 
-	last     smmuv3.Event // the event that others may be merged with,
-	lastNext uint32       // and the index after it; ^0 for none
-	suspect  bool         // the host may hold what was withdrawn
+	last      smmuv3.Event // the event that others may be merged with,
+	lastNext  uint32       // and the index after it; ^0 for none
+	outOfSync bool         // the host may hold what was withdrawn
 
 	due, sent []smmuv3.Command         // invalidations that the host is to be told of, and was
 	usedATS   map[smmuv3.StreamID]bool // by the endpoint, which may still hold translations
@@ -324,7 +324,7 @@ func (m *model) cfgi(first, last smmuv3.StreamID) {
 // gather and flush are what the guest is owed at its next SYNC, and what comes of a
 // host that fails it: no stream translates until it does not.
 func (m *model) gather(lo, hi uint64) {
-	if m.suspect {
+	if m.outOfSync {
 		return
 	}
 	m.due = append(m.due, smmuv3.Command{lo, hi})
@@ -343,7 +343,7 @@ func (m *model) gatherAll(lo, hi uint64) {
 func (m *model) flush() {
 	switch {
 	case len(m.streams) == 0:
-	case m.suspect:
+	case m.outOfSync:
 		m.resync()
 	case len(m.due) == 0:
 	case m.host == failsInvalidate:
@@ -355,9 +355,9 @@ func (m *model) flush() {
 
 // resync has the host drop all that it may hold of the guest.
 func (m *model) resync() {
-	was := m.suspect
-	m.due, m.suspect = nil, m.host == failsInvalidate
-	if m.suspect {
+	was := m.outOfSync
+	m.due, m.outOfSync = nil, m.host == failsInvalidate
+	if m.outOfSync {
 		for _, sid := range m.order() {
 			if m.streams[sid].Disposition.Translates() {
 				m.abort(sid)
@@ -403,7 +403,7 @@ func (m *model) follow(sid smmuv3.StreamID) (kept bool) {
 	if used && slices.ContainsFunc(m.due, isATC) {
 		m.flush() // no ATC_INV for a stream without ATS
 	}
-	if want.Disposition.Translates() && m.suspect {
+	if want.Disposition.Translates() && m.outOfSync {
 		m.abort(sid)
 		return false
 	}
@@ -566,8 +566,8 @@ func (m *model) migrate() {
 	for s := range m.told {
 		m.told[s] = false
 	}
-	if m.suspect {
-		m.suspect = false
+	if m.outOfSync {
+		m.outOfSync = false
 		m.reconfigure()
 	}
 }
@@ -639,9 +639,9 @@ func (m *model) pageRequest(r smmuv3.PageRequest) {
 
 func (m *model) attach(sid smmuv3.StreamID) {
 	m.streams[sid] = bridge.GuestStage{}
-	if m.suspect {
+	if m.outOfSync {
 		m.flush()
-		if !m.suspect {
+		if !m.outOfSync {
 			return
 		}
 	}
@@ -657,7 +657,7 @@ func (m *model) detach(sid smmuv3.StreamID) {
 	delete(m.streams, sid)
 	delete(m.usedATS, sid)
 	if len(m.streams) == 0 {
-		m.suspect, m.due = true, nil
+		m.outOfSync, m.due = true, nil
 	}
 	m.retry()
 }

@@ -7,18 +7,20 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// outputQueue is a queue that the SMMU fills and the guest empties (§3.5): the
-// event queue and the PRI queue. Its lock keeps records in order, and is what the
-// acknowledgement of its enable waits for.
+// outputQueue is a queue that the SMMU fills and the guest empties (§3.5): what the event queue and the PRI queue have
+// in common. It owns the queue's indices, its memory and its interrupt. Its lock keeps records in order, and the
+// acknowledgement of its enable waits for the lock.
 type outputQueue struct {
 	*queueRegs
-	mu      sync.Mutex
+	d *Device
+
+	mu      sync.Mutex // guards the following fields
 	enabled bool
 	queue   smmuv3.Queue
 	record  [smmuv3.EventSize]byte // on its way to memory
 }
 
-// queueRegs is where a queue's registers are, and what it is made of.
+// queueRegs says where a queue's registers are and what it is made of.
 type queueRegs struct {
 	base, prod, cons word
 	entrySize        uint64
@@ -36,59 +38,58 @@ var (
 type trigger uint8
 
 const (
-	whenFirst trigger = iota // that the queue was empty before
+	whenFirst trigger = iota // a record that finds the queue empty
 	always
 	never
 )
 
-// setQueue takes on a queue's enable. q.mu is held.
-func (d *Device) setQueue(q *outputQueue, enabled bool) {
-	if enabled && !q.enabled {
-		q.queue = d.queueAt(q.base, q.entrySize, q.size)
-	}
-	q.enabled = enabled
-}
-
-// queueAt is where a queue's base register puts it.
+// queueAt returns the queue that a base register configures.
 func (d *Device) queueAt(base word, entrySize uint64, size smmuv3.IDField) smmuv3.Queue {
 	return smmuv3.QueueBase(d.regs.get64(base)).Queue(entrySize, d.ids.Get(size), d.ids.OutputMask())
 }
 
-// stopped reports whether the queue takes no records whatever room it has
-// (§7.2.1, §8.2). q.mu is held.
-func (d *Device) stopped(q *outputQueue) bool {
-	return !q.enabled || d.active(q.abort) || d.failed.Load()
+// apply applies the queue's enable. q.mu is held.
+func (q *outputQueue) apply(enabled bool) {
+	if enabled && !q.enabled {
+		q.queue = q.d.queueAt(q.base, q.entrySize, q.size)
+	}
+	q.enabled = enabled
 }
 
-// end is where the next record goes, and how many the guest has not consumed. ok
-// is false if there is no room, or if the indices make no sense, which is taken
-// for the same (§3.5.1). q.mu is held.
-func (d *Device) end(q *outputQueue) (at smmuv3.Index, held uint32, ok bool) {
-	at = smmuv3.Index(d.regs.get(q.prod)) & q.queue.Mask()
-	held, ok = q.queue.Len(at, d.cons(q))
+// stopped reports whether the queue takes no records, whatever room it has (§7.2.1, §8.2). q.mu is held.
+func (q *outputQueue) stopped() bool {
+	return !q.enabled || q.d.active(q.abort) || q.d.failed.Load()
+}
+
+// end returns where the next record goes, and how many records the guest has not consumed. ok is false if there is no
+// room. Indices that make no sense count as a full queue (§3.5.1). q.mu is held.
+func (q *outputQueue) end() (at smmuv3.Index, held uint32, ok bool) {
+	at = smmuv3.Index(q.d.regs.get(q.prod)) & q.queue.Mask()
+	held, ok = q.queue.Len(at, q.consumed())
 	return at, held, ok && held != 1<<q.queue.Log2Size
 }
 
-// cons is how far the guest has consumed the queue. q.mu is held.
-func (d *Device) cons(q *outputQueue) smmuv3.Index {
-	return smmuv3.Index(d.regs.get(q.cons)) & q.queue.Mask()
+// consumed returns CONS. q.mu is held.
+func (q *outputQueue) consumed() smmuv3.Index {
+	return smmuv3.Index(q.d.regs.get(q.cons)) & q.queue.Mask()
 }
 
-// overflowing reports whether an overflow has not been acknowledged (§7.4, §8.1).
-func (d *Device) overflowing(q *outputQueue) bool {
-	return (d.regs.get(q.prod)^d.regs.get(q.cons))&smmuv3.OverflowFlag != 0
+// overflowing reports whether an overflow is not acknowledged (§7.4, §8.1).
+func (q *outputQueue) overflowing() bool {
+	return (q.d.regs.get(q.prod)^q.d.regs.get(q.cons))&smmuv3.OverflowFlag != 0
 }
 
-// overflow tells of one. q.mu is held.
-func (d *Device) overflow(q *outputQueue) {
-	if !d.overflowing(q) {
-		d.regs.set(q.prod, d.regs.get(q.prod)^smmuv3.OverflowFlag)
+// overflow reports an overflow to the guest. q.mu is held.
+func (q *outputQueue) overflow() {
+	if !q.overflowing() {
+		q.d.regs.set(q.prod, q.d.regs.get(q.prod)^smmuv3.OverflowFlag)
 	}
 }
 
-// put writes what is in q.record as the entry at the queue's end, where
-// there is room for it. It reports false if that was aborted (§7.2.2). q.mu is held.
-func (d *Device) put(q *outputQueue, at smmuv3.Index, when trigger) bool {
+// put writes q.record as the entry at the queue's end, which has room for it. It returns false if the write aborts
+// (§7.2.2). q.mu is held.
+func (q *outputQueue) put(at smmuv3.Index, when trigger) bool {
+	d := q.d
 	if err := d.write(q.record[:q.entrySize], guestmem.GPA(q.queue.Entry(at))); err != nil {
 		d.activate(q.abort)
 		return false
@@ -97,10 +98,9 @@ func (d *Device) put(q *outputQueue, at smmuv3.Index, when trigger) bool {
 	defer d.irq.mu.Unlock()
 	// The record first, then PROD, then the interrupt (§3.5.2, §3.18).
 	d.regs.set(q.prod, d.regs.get(q.prod)&smmuv3.OverflowFlag|uint32(q.queue.Next(at, 1)))
-	// The queue was empty if the guest had consumed all when PROD moved, so
-	// that CONS has to be looked at again: a guest that read PROD before it
-	// moved waits for this interrupt.
-	if when == always || when == whenFirst && d.cons(q) == at {
+	// The queue was empty if the guest had consumed all when PROD moved. CONS is read after that: a guest that
+	// read PROD before it moved waits for this interrupt.
+	if when == always || when == whenFirst && q.consumed() == at {
 		d.raise(q.irq)
 	}
 	return true

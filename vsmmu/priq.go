@@ -6,35 +6,34 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
 )
 
-// priQueue is the PRI queue's producer (Chapter 8).
+// priQueue produces the PRI queue (Chapter 8). outputQueue.mu guards all its fields.
 type priQueue struct {
 	outputQueue
-	reader *trap.Reader // of STEs, for what an answer depends on
+	reader *trap.Reader // of STEs, for STE.PPAR
 }
 
-// setPRIQueue takes on the effective value of PRIQEN, which is 0 while SMMUEN is
-// (§6.3.9.5).
-func (d *Device) setPRIQueue(enabled bool) {
-	q := &d.priq.outputQueue
+// enable applies the effective value of CR0.PRIQEN, which is 0 while SMMUEN is 0 (§6.3.9.5).
+func (q *priQueue) enable(enabled bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	d.setQueue(q, enabled)
+	q.apply(enabled)
 }
 
-// pageRequest takes a request in from a host. One that does not get into the queue
-// is answered there and then, as it has to be. It never waits for the guest.
+// pageRequest takes a request from a host. The device answers at once a request that does not get into the queue
+// (§8.1, §8.2). It never waits for the guest.
 func (d *Device) pageRequest(h *host, r smmuv3.PageRequest) {
 	if !d.ids.Has(smmuv3.SSIDSIZE) {
 		if r.StopMarker() {
-			return // to an SMMU without substreams there is no such message
+			return // an SMMU without substreams knows no such message
 		}
 		r = r.WithoutSubstream()
 	}
 	r = r.Defined()
-	d.priq.mu.Lock()
-	fate := d.recordRequest(r)
-	ssv, code, answered := autoResponse(r, fate, d.ids.Has(smmuv3.PPS), d.ppar)
-	d.priq.mu.Unlock()
+	q := &d.priq
+	q.mu.Lock()
+	fate := q.recordRequest(r)
+	ssv, code, answered := autoResponse(r, fate, d.ids.Has(smmuv3.PPS), q.ppar)
+	q.mu.Unlock()
 	d.stats.requests[fate].Add(1)
 	d.trace.pageRequest(r, fate)
 	if answered {
@@ -42,44 +41,40 @@ func (d *Device) pageRequest(h *host, r smmuv3.PageRequest) {
 	}
 }
 
-// recordRequest writes a request to the queue, if that takes it. priq.mu is held.
-func (d *Device) recordRequest(r smmuv3.PageRequest) Fate {
-	q := &d.priq.outputQueue
-	if d.stopped(q) {
+// recordRequest writes a request to the queue, if the queue takes it. q.mu is held.
+func (q *priQueue) recordRequest(r smmuv3.PageRequest) Fate {
+	if q.stopped() {
 		return Discarded
 	}
-	// With LO only the last request of a group interrupts, and does so too if it
-	// is lost to an overflow (§6.3.36).
+	// With LO, only the last request of a group interrupts, also if an overflow loses it (§6.3.36).
 	when := whenFirst
-	if d.regs.get(wPRIQIRQ2)&smmuv3.PRIQ_IRQ_CFG2_LO != 0 {
+	if q.d.regs.get(wPRIQIRQ2)&smmuv3.PRIQ_IRQ_CFG2_LO != 0 {
 		when = never
 		if r.Last() {
 			when = always
 		}
 	}
-	// Unlike that of the event queue, an overflow blocks the queue until it is
-	// acknowledged (§8.1).
-	at, _, ok := d.end(q)
-	if !ok || d.overflowing(q) {
-		d.irq.mu.Lock()
-		defer d.irq.mu.Unlock()
-		d.overflow(q)
+	// Unlike the event queue's, an overflow blocks the queue until the guest acknowledges it (§8.1).
+	at, _, ok := q.end()
+	if !ok || q.overflowing() {
+		q.d.irq.mu.Lock()
+		defer q.d.irq.mu.Unlock()
+		q.overflow()
 		if when == always {
-			d.raise(srcPRIQ)
+			q.d.raise(srcPRIQ)
 		}
 		return Overflowed
 	}
 	r.Put((*[smmuv3.PageReqSize]byte)(q.record[:]))
-	if !d.put(q, at, when) {
+	if !q.put(at, when) {
 		return Aborted
 	}
 	return Recorded
 }
 
-// autoResponse is how the SMMU itself answers a request that it did not record
-// (§8.1, §8.2): whether the answer has the request's SubstreamID, its code, and
-// whether there is one. ppar tells STE.PPAR of the stream, or that it has no usable
-// STE.
+// autoResponse returns the answer that the SMMU itself gives to a request that it did not record (§8.1, §8.2): whether
+// the answer has the request's SubstreamID, its code, and whether there is an answer. ppar returns STE.PPAR of a
+// stream, and false if the stream has no usable STE.
 func autoResponse(r smmuv3.PageRequest, f Fate, pps bool, ppar func(smmuv3.StreamID) (v, ok bool)) (ssv bool, code smmuv3.PRGResponse, answered bool) {
 	switch {
 	case f == Recorded || r.StopMarker():
@@ -98,19 +93,18 @@ func autoResponse(r smmuv3.PageRequest, f Fate, pps bool, ppar func(smmuv3.Strea
 	return ssv, smmuv3.PRGSuccess, true
 }
 
-// ppar reads STE.PPAR, of a stream that may have asked on any goroutine: from
-// memory rather than from what the engine knows, since STEs need not be cached.
-// priq.mu is held, and SMMUEN set.
-func (d *Device) ppar(sid smmuv3.StreamID) (v, ok bool) {
-	e := d.priq.reader.Lookup(d.streamTable(), sid)
-	if e.Fault != 0 || e.STE.Illegal(d.ids) != nil {
+// ppar reads STE.PPAR of a stream. It reads memory, not what the engine knows: the request may come on any goroutine,
+// and STEs need not be cached. q.mu is held, and SMMUEN is set.
+func (q *priQueue) ppar(sid smmuv3.StreamID) (v, ok bool) {
+	e := q.reader.Lookup(q.d.streamTable(), sid)
+	if e.Fault != 0 || e.STE.Illegal(q.d.ids) != nil {
 		return false, false
 	}
 	return e.STE.PPAR(), true
 }
 
-// priResp is CMD_PRI_RESP (§4.5.2), which is ignored while the SMMU is disabled.
-// Without substreams SSV is taken for 0.
+// priResp executes CMD_PRI_RESP (§4.5.2), which is ignored while the SMMU is disabled. Without substreams SSV counts
+// as 0.
 func (d *Device) priResp(c *smmuv3.Command) {
 	st := d.streams.Get(c.StreamID())
 	if st == nil || d.regs.get(wCR0ACK)&smmuv3.CR0_SMMUEN == 0 {
@@ -120,8 +114,7 @@ func (d *Device) priResp(c *smmuv3.Command) {
 	d.respond(hostOf(st), st.ID, c.SubstreamID(), ssv, c.PRGIndex(), c.Resp())
 }
 
-// respond has a host answer a group. If it fails, the endpoint is left without an
-// answer, and no DMA comes of that.
+// respond makes a host answer a group. If that fails, the endpoint gets no answer, and does no DMA for want of it.
 func (d *Device) respond(h *host, sid smmuv3.StreamID, ssid smmuv3.SubstreamID, ssv bool, group uint16, code smmuv3.PRGResponse) {
 	if !ssv {
 		ssid = 0

@@ -61,8 +61,7 @@ func (d *Device) refetchSTE(sid smmuv3.StreamID) bool {
 // requestRefetch makes the engine fetch again each STE whose fetch failed.
 func (d *Device) requestRefetch() {
 	d.refetch.Store(true)
-	d.pending.Store(true)
-	d.wakeWorker()
+	d.request()
 }
 
 // take returns the channel that those who asked so far wait for, or nil.
@@ -101,7 +100,7 @@ func (d *Device) retryFetches(b *budget) (done bool) {
 			d.refresh(st)
 		}
 	}
-	d.tellWatch()
+	d.notifyWatch()
 	if waiting != nil {
 		close(waiting)
 	}

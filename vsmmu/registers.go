@@ -329,6 +329,7 @@ func (d *Device) load(off uint64) uint32 {
 // A store to CMDQ_PROD carries out a bounded part of the commands before it returns and
 // leaves the rest to a worker, see Device.
 func (d *Device) Store(off uint64, size int, v uint64) {
+	d.enter("Store")
 	w := noWork
 	switch {
 	case size == 4 && off&3 == 0:

@@ -77,6 +77,10 @@ func (d *Device) report(msg string, err error) {
 		d.stats.logDropped.Add(1)
 		return
 	}
+	if d.reentry != nil {
+		d.reentry.warn(d.log, msg, err)
+		return
+	}
 	d.log.Warn(msg, slog.Any("err", err))
 }
 

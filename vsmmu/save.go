@@ -7,49 +7,53 @@ import (
 	"slices"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
 )
 
-// Save returns all that the guest can observe of the device or has been promised by
-// it: to be restored, with the guest's memory as it is now, into a device made of the
-// same ID registers. It takes at most 2 KiB, and 128 bytes for each stream; see
-// docs/save-format.md.
+// ErrState: what Restore got is no state, or one that this device cannot have been in.
+var ErrState = errors.New("not a state of this device")
+
+// stateError returns an error that matches ErrState.
+func stateError(format string, a ...any) error {
+	return fmt.Errorf("%w: %s", ErrState, fmt.Sprintf(format, a...))
+}
+
+// Save returns all that the guest can observe of the device or was promised by it. Restore puts that into a device
+// with the same ID registers, beside the guest's memory as it is now. A state takes at most 2 KiB, and 128 bytes for
+// each stream; docs/save-format.md describes the encoding.
 //
-// It waits for what is under way, and carries out what the guest has asked for up to
-// the call: of that, all the commands of a full queue. The device goes on afterwards.
+// Save waits for work in progress, and executes what the guest asked for before the call: all the commands of a full
+// queue, at most. The device goes on afterwards.
 //
-// A VMM that has stopped the vCPUs and the endpoints finds the device at rest when
-// Save returns: the guest's memory fits the state, and goes on to do so. One that has
-// not gets the state of a moment that is past.
+// If the VMM has stopped the vCPUs and the endpoints, the device is at rest when Save returns: the guest's memory fits
+// the state, and stays so. Otherwise the state is of a moment that has passed.
 //
-// What the hosts hold is not saved: neither translations, nor stalled transactions,
-// nor page requests that wait for an answer.
+// The state does not include what the hosts hold: translations, stalled transactions, and page requests without an
+// answer.
 func (d *Device) Save() ([]byte, error) {
 	var s state
-	err := d.locked(func() error {
-		if d.closed {
-			return ErrClosed
-		}
+	err := d.do("Save", func() error {
 		d.rest()
 		d.save(&s)
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, opError(err, "save")
 	}
 	return s.encode(), nil
 }
 
-// rest does what there is to do. Whatever was left to be done after the cut would be
-// done twice: by this device and by the one that is restored, which would find in
-// memory that it has been done; the word that a SYNC's MSI has put over the SYNC
-// itself, say, as Linux has it do.
+// rest does what there is to do. Work that was left would be done twice, by this device and by the restored one, which
+// would find in memory that it has been done: the word that a SYNC's MSI writes over the SYNC itself, for example,
+// as Linux asks for.
 //
-// A guest that runs meanwhile does not hold it up for long: it ends with the commands
-// that were in the queue when it began, or after as many turns.
+// A guest that runs meanwhile does not delay it for long: rest ends with the commands that were in the queue when it
+// began, or after as many turns.
 func (d *Device) rest() {
-	d.turn(budget{left: budgetWorker}) // which may be what enables the queue
+	d.turn(budget{left: budgetWorker}) // which may enable the queue
 	from, n := d.waiting()
 	for range n + idleTurns { // the others consume at least one command each
 		at, left := d.waiting()
@@ -60,15 +64,15 @@ func (d *Device) rest() {
 	}
 }
 
-// idleTurns are enough for what comes before commands: to look at streams again, and to
-// have stalled transactions tried again, a few dozen a turn.
+// idleTurns are enough for what comes before commands: refreshes of streams, and retries of stalled transactions, a
+// few dozen a turn.
 const idleTurns = 16
 
-// save fills a state in, in one cut: with every lock held, so that no store of a
-// vCPU, no event and no request is half done.
+// save fills in a state, in one consistent cut: with every lock held, so that no store of a vCPU, no event and no
+// request is half done.
 func (d *Device) save(s *state) {
 	for _, h := range d.hosts {
-		if !h.suspect && !d.failed.Load() {
+		if !h.outOfSync && !d.failed.Load() {
 			d.flushHost(h)
 		}
 	}
@@ -93,7 +97,7 @@ func (d *Device) save(s *state) {
 			s.Flags |= flag
 		}
 	}
-	for k := range d.eventq.stalls.told {
+	for k := range d.eventq.stalls.reported {
 		s.stalled = append(s.stalled, savedStall{uint32(k.sid), k.stag})
 	}
 	slices.SortFunc(s.stalled, func(a, b savedStall) int {
@@ -104,36 +108,86 @@ func (d *Device) save(s *state) {
 	}
 }
 
-// Restore puts a device into the state that Save returned. It is for a device on
-// which no guest has run, with the ID registers of the saved one (see SavedIDs) and
-// the same streams attached; the hosts may be others. The guest's memory is in place
-// before.
-//
-// An error that matches ErrState says what does not fit, and nothing has been changed.
-// Any other names the streams, by StreamID, that a host did not take as they were:
-// everything else has been restored, and these abort.
-//
-// The guest goes on resuming stalled transactions that are no longer there, which has
-// no effect.
-func (d *Device) Restore(state []byte) error {
-	s, err := decodeState(state)
-	if err != nil {
-		return err
+func saveStream(st *trap.Stream) savedStream {
+	v := st.Save()
+	g := v.Stage
+	s := savedStream{
+		StreamID: uint32(v.ID), Disposition: uint8(g.Disposition), Cause: uint8(g.Cause), FetchAddr: uint64(g.FetchAddr),
+		Walked: [2]uint64{uint64(v.Walked[0].GPA), uint64(v.Walked[1].GPA)},
 	}
-	return d.locked(func() error {
-		if d.closed {
-			return ErrClosed
+	if g.Disposition.Translates() {
+		ste := g.STE()
+		s.STE = [4]uint64(ste[:4])
+	}
+	for flag, on := range map[uint16]bool{
+		streamDisabled: g.Disabled, streamUsedATS: v.UsedATS, streamOutOfSync: hostOf(st).outOfSync,
+		streamL1STD: v.Walked[0].Len != 0, streamSTE: v.Walked[1].Len != 0,
+	} {
+		if on {
+			s.Flags |= flag
+		}
+	}
+	return s
+}
+
+// SavedIDs returns the ID registers that the guest of a saved device was shown. The Config of the device that the state
+// is restored into shows the same. Attach refuses a host that lacks something of them (idr.Satisfies).
+func SavedIDs(state []byte) (smmuv3.IDRegs, error) {
+	s, err := decodeState(state)
+	if err == nil {
+		if err = idr.Check(s.IDs); err != nil {
+			err = fmt.Errorf("%w: %w", ErrState, err)
+		}
+	}
+	if err != nil {
+		return smmuv3.IDRegs{}, opError(err, "saved IDs")
+	}
+	return s.IDs, nil
+}
+
+// Restore puts a device into the state that Save returned. The device is new, or was Reset, and no guest has run on it
+// since. It has the ID registers of the saved one (see SavedIDs), and the same streams attached. The hosts may be
+// others. The guest's memory is in place.
+//
+// Restore fails with ErrNotReset on any other device, and with ErrState if the state does not fit; nothing has been
+// changed then. Any other error names the streams that a host did not take as they were: everything else has been
+// restored, and these streams abort.
+//
+// The guest may go on resuming stalled transactions that are no longer there, which has no effect.
+func (d *Device) Restore(state []byte) error {
+	err := d.do("Restore", func() error {
+		s, err := decodeState(state)
+		if err != nil {
+			return err
 		}
 		if err := d.check(s); err != nil {
 			return err
 		}
+		if err := d.checkReset(); err != nil {
+			return err
+		}
 		return d.restore(s)
 	})
+	return opError(err, "restore")
+}
+
+// checkReset reports whether the device is in its reset state.
+func (d *Device) checkReset() error {
+	if d.restored {
+		return fmt.Errorf("%w: it was restored", ErrNotReset)
+	}
+	for w, v := range d.reset {
+		if now := d.regs.get(word(w)); now != v {
+			return fmt.Errorf("%w: the register at %#x is %#x", ErrNotReset, 4*w, now)
+		}
+	}
+	return nil
 }
 
 func (d *Device) restore(s *state) error {
-	d.setEventQueue(false)
-	d.setPRIQueue(false)
+	d.restored = true
+	d.eventq.enable(false)
+	d.priq.enable(false)
 	values := *d.reset
 	copy(values[:], s.Regs[:])
 	d.putRegisters(&values)
@@ -148,53 +202,150 @@ func (d *Device) restore(s *state) error {
 	d.refetch.Store(s.Flags&stateRefetch != 0)
 	d.failure = nil
 	if s.Flags&stateFailed != 0 {
-		d.failure = fmt.Errorf("%w: so it was saved", ErrServiceFailure)
+		d.failure = fmt.Errorf("%w: the device was saved in it", ErrServiceFailure)
 	}
 	d.failed.Store(d.failure != nil)
 
-	// What the acknowledgements say is in effect. The rest the worker will find.
+	// What the acknowledgements say is in effect. The worker finds the rest.
 	ack := values[wCR0ACK]
 	enabled := ack&smmuv3.CR0_SMMUEN != 0
 	d.cmdq = d.queueAt(wCMDQBase, smmuv3.CommandSize, smmuv3.CMDQS)
-	d.setEventQueue(ack&smmuv3.CR0_EVENTQEN != 0)
-	d.setPRIQueue(enabled && ack&smmuv3.CR0_PRIQEN != 0)
-	d.restoreEvents(s)
+	d.eventq.enable(ack&smmuv3.CR0_EVENTQEN != 0)
+	d.priq.enable(enabled && ack&smmuv3.CR0_PRIQEN != 0)
+	d.eventq.restore(s)
 
 	d.streams.SetRegs(d.trapRegs(enabled))
 	var errs []error
 	for i := range s.streams {
-		saved, _ := s.streams[i].stream(d.ids)
-		errs = append(errs, d.restoreStream(d.streams.Get(saved.ID), saved, s.streams[i].Flags&streamSuspect != 0))
+		saved, _ := restoredStream(&s.streams[i], d.ids)
+		errs = append(errs, d.restoreStream(d.streams.Get(saved.ID), saved, s.streams[i].Flags&streamOutOfSync != 0))
 	}
-	d.tellWatch()
-	d.pending.Store(true)
-	d.wakeWorker()
+	d.notifyWatch()
+	d.request()
 	return errors.Join(errs...)
 }
 
-func (d *Device) restoreEvents(s *state) {
-	q := &d.eventq
+func (q *eventQueue) restore(s *state) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.last, q.lastAt, q.merge = s.Last, smmuv3.Index(s.LastAt), s.Flags&stateMerge != 0
-	q.stalls = newStalls(d.ids)
+	q.stalls = newStalls(q.d.ids)
 	for _, k := range s.stalled {
-		q.stalls.told[stall{smmuv3.StreamID(k.StreamID), k.STAG}] = false
+		q.stalls.reported[stall{smmuv3.StreamID(k.StreamID), k.STAG}] = false
 	}
 }
 
-// restoreStream has a stream do what it did. One that aborted because its host was
-// suspect follows its configuration at once: this host owes nothing.
-// In Service Failure Mode all abort, whatever the old host could not be kept from.
-func (d *Device) restoreStream(st *trap.Stream, v trap.Saved, suspect bool) error {
+// restoreStream makes a stream do what it did. A stream that aborted because its host was out of sync follows its
+// configuration at once: this host holds nothing stale. In Service Failure Mode all streams abort, whatever the old
+// host could not be kept from.
+func (d *Device) restoreStream(st *trap.Stream, v trap.Saved, outOfSync bool) error {
 	if d.failed.Load() {
 		v.Stage = bridge.GuestStage{}
 	}
 	outcome, err := d.streams.Restore(st, v)
 	err = streamError("bind", st, err)
 	d.settle(st, outcome, err)
-	if suspect && err == nil {
+	if outOfSync && err == nil {
 		_, err = d.refresh(st)
 	}
 	return err
+}
+
+// check reports whether the device, with the streams that are attached to it, can be in a state.
+func (d *Device) check(s *state) error {
+	for _, f := range smmuv3.IDFields() {
+		if was, is := s.IDs.Get(f), d.ids.Get(f); was != is {
+			return stateError("the guest was shown %v %d, and this device shows %d", f, was, is)
+		}
+	}
+	if s.IDs != *d.ids {
+		return stateError("ID registers have reserved bits")
+	}
+	for w, v := range s.Regs {
+		if fixed := ^d.changing(word(w)); v&fixed != d.reset[w]&fixed {
+			return stateError("the register at %#x cannot be %#x", 4*w, v)
+		}
+	}
+	switch {
+	case s.Regs[wIRQCtrl] != s.Regs[wIRQCtrlAck]:
+		return stateError("IRQ_CTRLACK differs from IRQ_CTRL")
+	case s.Flags&^stateFlags != 0 || s.GBPA&^uint32(smmuv3.GBPA_Mask&^smmuv3.GBPA_Update) != 0:
+		return stateError("bits without a meaning are set")
+	case len(s.stalled) > d.eventq.stalls.most:
+		return stateError("%d transactions are stalled, of at most %d", len(s.stalled), d.eventq.stalls.most)
+	}
+	return d.checkStreams(s.streams)
+}
+
+// changing returns the bits of a word that change during the life of a device.
+func (d *Device) changing(w word) uint32 {
+	switch w {
+	case wCR0ACK:
+		w = wCR0
+	case wIRQCtrlAck:
+		w = wIRQCtrl
+	case wGERROR:
+		w = wGERRORN
+	}
+	m := d.access[w].parts[0].mask | d.access[w].parts[1].mask
+	if w == wCMDQCons {
+		m |= smmuv3.CMDQ_CONS_ERR
+	}
+	return m
+}
+
+func (d *Device) checkStreams(saved []savedStream) error {
+	for i := range saved {
+		s, sid := &saved[i], smmuv3.StreamID(saved[i].StreamID)
+		switch {
+		case i > 0 && saved[i-1].StreamID >= s.StreamID:
+			return stateError("stream %v is out of order", sid)
+		case d.streams.Get(sid) == nil:
+			return stateError("stream %v is not attached", sid)
+		}
+		if _, ok := restoredStream(s, d.ids); !ok {
+			return stateError("stream %v has an impossible stage", sid)
+		}
+	}
+	all := d.streams.All()
+	if len(all) == len(saved) {
+		return nil // they are the same, as all saved are attached
+	}
+	for _, st := range all {
+		if !slices.ContainsFunc(saved, func(s savedStream) bool { return s.StreamID == uint32(st.ID) }) {
+			return stateError("stream %v is attached but not saved", st.ID)
+		}
+	}
+	return nil
+}
+
+// restoredStream returns the stream that was saved. ok is false if no stream can have been so.
+func restoredStream(s *savedStream, ids *smmuv3.IDRegs) (v trap.Saved, ok bool) {
+	g := bridge.GuestStage{
+		Disposition: bridge.Disposition(s.Disposition), Disabled: s.Flags&streamDisabled != 0,
+		Cause: smmuv3.EventType(s.Cause), FetchAddr: guestmem.GPA(s.FetchAddr),
+	}
+	reported := g.Cause != 0 || g.FetchAddr != 0
+	switch g.Disposition {
+	case bridge.Abort:
+		switch g.Cause {
+		case 0, smmuv3.CBadStreamID, smmuv3.FSTEFetch, smmuv3.CBadSTE:
+			ok = !(g.Disabled && reported) && (g.FetchAddr == 0 || g.Cause == smmuv3.FSTEFetch)
+		}
+		ok = ok && s.STE == [4]uint64{}
+	case bridge.Bypass:
+		ok = !reported && s.STE == [4]uint64{}
+	case bridge.Translate, bridge.TranslateS2, bridge.TranslateNested:
+		ok = !reported && !g.Disabled
+		ste := smmuv3.STE(append(s.STE[:], 0, 0, 0, 0))
+		g = trap.StageOf(ste, ids)
+		ok = ok && g.Disposition == bridge.Disposition(s.Disposition) && g.STE() == ste
+	}
+	v = trap.Saved{ID: smmuv3.StreamID(s.StreamID), Stage: g, UsedATS: s.Flags&streamUsedATS != 0}
+	for i, flag := range [...]uint16{streamL1STD, streamSTE} {
+		if s.Flags&flag != 0 {
+			v.Walked[i] = guestmem.Range{GPA: guestmem.GPA(s.Walked[i]), Len: [...]uint64{smmuv3.L1STDSize, smmuv3.STESize}[i]}
+		}
+	}
+	return v, ok && s.Flags&^streamFlags == 0
 }

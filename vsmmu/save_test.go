@@ -331,11 +331,11 @@ func TestRestoreChangesNothingThatDoesNotFit(t *testing.T) {
 		says  string
 	}{
 		"nothing":                   {nil, "0 bytes"},
-		"something else":            {slices.Repeat([]byte{0xff}, 1000), "beginning"},
+		"something else":            {slices.Repeat([]byte{0xff}, 1000), "do not begin"},
 		"a later version":           {sealed(put32(8, 3)), "version 3"},
-		"cut off":                   {good[:len(good)-1], "bytes of"},
+		"cut off":                   {good[:len(good)-1], "(want "},
 		"a wrong checksum":          {append(slices.Clone(good[:len(good)-1]), ^good[len(good)-1]), "checksum"},
-		"more streams than bytes":   {sealed(put32(352, 1<<31)), "streams in"},
+		"more streams than bytes":   {sealed(put32(352, 1<<31)), "do not fill"},
 		"more stalls than bytes":    {sealed(put32(348, 0xffff_ffff)), "stalled"},
 		"an ID that was not shown":  {sealed(func(p []byte) { p[36] = 0x75 }), "OAS"},
 		"reserved bits of an ID":    {sealed(put32(24, 1<<31)), "reserved"},
@@ -346,10 +346,10 @@ func TestRestoreChangesNothingThatDoesNotFit(t *testing.T) {
 		"flags":                     {sealed(put32(308, 1<<4)), "without a meaning"},
 		"another stream":            {sealed(put32(streams, 2)), "stream " + smmuv3.StreamID(2).String() + " is not attached"},
 		"a stream twice":            {sealed(put32(streams+64, 3)), "out of order"},
-		"a disposition":             {sealed(func(p []byte) { p[streams+4] = 3 }), "no possible stage"},
-		"a cause":                   {sealed(func(p []byte) { p[streams+5] = 4 }), "no possible stage"},
-		"an illegal STE":            {sealed(func(p []byte) { p[streams+16] = 0xa }), "no possible stage"},
-		"flags of a stream":         {sealed(func(p []byte) { p[streams+7] = 1 }), "no possible stage"},
+		"a disposition":             {sealed(func(p []byte) { p[streams+4] = 3 }), "impossible stage"},
+		"a cause":                   {sealed(func(p []byte) { p[streams+5] = 4 }), "impossible stage"},
+		"an illegal STE":            {sealed(func(p []byte) { p[streams+16] = 0xa }), "impossible stage"},
+		"flags of a stream":         {sealed(func(p []byte) { p[streams+7] = 1 }), "impossible stage"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := r.fresh(3, 4)
@@ -363,7 +363,7 @@ func TestRestoreChangesNothingThatDoesNotFit(t *testing.T) {
 	}
 	t.Run("a stream more", func(t *testing.T) {
 		n := r.fresh(3, 4, 5)
-		assert.ErrorContains(t, n.Restore(good), "stream "+smmuv3.StreamID(5).String()+" is attached, and was not")
+		assert.ErrorContains(t, n.Restore(good), "stream "+smmuv3.StreamID(5).String()+" is attached but not saved")
 	})
 	t.Run("stalls of an SMMU without", func(t *testing.T) {
 		p := slices.Insert(slices.Clone(good), streams, 3, 0, 0, 0, 7, 0)
@@ -431,7 +431,7 @@ func TestStateIsSmall(t *testing.T) {
 	for stag := range uint16(200) {
 		r.host.Emit(stalled(3, stag))
 	}
-	require.Len(t, r.eventq.stalls.told, 128)
+	require.Len(t, r.eventq.stalls.reported, 128)
 	assert.LessOrEqual(t, len(r.save()), 2048+128*50)
 	for range 50 {
 		require.NoError(t, r.Detach(r.streams.All()[0].ID))

@@ -1,7 +1,6 @@
 package vsmmu
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 
@@ -10,25 +9,22 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
 )
 
-// stalls is the book of stalled transactions (§3.12.2), which are held by their
-// hosts: those that the guest has been told of, and will resume or terminate, and
-// those whose event found no room. These are never recorded later: when there is
-// room, they are tried again (§7.2.1), so that no record can tell of a configuration
-// that a SYNC has done away with meanwhile (§4.7.3).
+// stalls lists the stalled transactions (§3.12.2), which their hosts hold. Those that were reported to the guest wait
+// for it to resume or terminate them. Those whose event found no room are never recorded later: when there is room,
+// they are retried (§7.2.1). So no record can report a configuration that a SYNC has retired meanwhile (§4.7.3).
 type stalls struct {
-	most    int            // that the guest can be told of at a time; 0 if nothing stalls
-	told    map[stall]bool // true if the transaction is there, false if it is of before Restore
-	waiting []stall
+	most     int            // that may be reported to the guest at a time; 0 if nothing stalls
+	reported map[stall]bool // true if the transaction is there, false if it is older than Restore
+	waiting  []stall
 }
 
-// stall names a stalled transaction. Hosts give STAGs out, each its own, so that it
-// takes the StreamID as well.
+// stall names a stalled transaction. Each host assigns STAGs of its own, so the StreamID is part of the name.
 type stall struct {
 	sid  smmuv3.StreamID
 	stag uint16
 }
 
-// waitingMax is as many as there are STAGs; hosts stall far fewer.
+// waitingMax is the number of STAGs. Hosts stall far fewer transactions.
 const waitingMax = 1 << 16
 
 // stallsShown reports whether the guest was shown an SMMU in which faults may stall.
@@ -40,62 +36,54 @@ func newStalls(ids *smmuv3.IDRegs) stalls {
 	if !stallsShown(ids) {
 		return stalls{}
 	}
-	return stalls{most: max(1, int(ids.Get(smmuv3.StallMax))), told: map[stall]bool{}}
+	return stalls{most: max(1, int(ids.Get(smmuv3.StallMax))), reported: map[stall]bool{}}
 }
 
-// recordStall records the event of a stalled transaction, or sees to it that it is
-// tried again. eventq.mu is held.
-func (d *Device) recordStall(ev smmuv3.Event) Fate {
-	b := &d.eventq.stalls
+// recordStall records the event of a stalled transaction, or queues the transaction for a retry. q.mu is held.
+func (q *eventQueue) recordStall(ev smmuv3.Event) Fate {
+	d, b := q.d, &q.stalls
 	s := stall{ev.StreamID(), ev.STAG()}
-	// While SMMUEN goes to 1 streams translate before that is acknowledged.
+	// While SMMUEN goes to 1, streams translate before CR0ACK follows.
 	if (d.regs.get(wCR0)|d.regs.get(wCR0ACK))&smmuv3.CR0_SMMUEN == 0 || len(b.waiting) == waitingMax {
-		return Discarded // SMMUEN has ended it, or ends it; or the host knows no bounds
+		return Discarded // SMMUEN=0 terminates the transaction, or the host does not bound them
 	}
-	if d.tellable(s) && d.recordEvent(ev) == Recorded {
-		b.told[s] = true
+	if !b.has(s) && q.roomForStall() && q.recordEvent(ev) == Recorded {
+		b.reported[s] = true
 		return Recorded
 	}
 	b.waiting = append(b.waiting, s)
-	// The guest may have made room since that was looked at.
-	d.pending.Store(true)
-	d.wakeWorker()
+	d.request() // the guest may have made room meanwhile
 	return Held
 }
 
-// tellable reports whether an event for a stall would be recorded now. eventq.mu is
-// held.
-func (d *Device) tellable(s stall) bool { return !d.eventq.stalls.inHand(s) && d.oneMore() }
-
-// inHand: a STAG that the guest has been told of cannot mean another transaction of the
-// stream.
-func (b *stalls) inHand(s stall) bool {
-	_, told := b.told[s]
-	return told
+// has reports whether the guest was told of the STAG: until it answers, the STAG cannot name another transaction of
+// the stream.
+func (b *stalls) has(s stall) bool {
+	_, ok := b.reported[s]
+	return ok
 }
 
-// oneMore reports whether the event queue would take another stall. eventq.mu is held.
-func (d *Device) oneMore() bool {
-	b, q := &d.eventq.stalls, &d.eventq.outputQueue
-	_, _, room := d.end(q)
-	return len(b.told) < b.most && room && !d.stopped(q)
+// roomForStall reports whether the queue would take another stall now. q.mu is held.
+func (q *eventQueue) roomForStall() bool {
+	_, _, room := q.end()
+	return len(q.stalls.reported) < q.stalls.most && room && !q.stopped()
 }
 
-// retryStalled has stalled transactions tried again that the guest could be told of
-// now. It reports false if the budget did not allow all.
+// retryStalled makes hosts retry the stalled transactions that could be reported now. It returns false if the budget
+// does not cover all.
 func (d *Device) retryStalled(b *budget) (done bool) {
 	if d.eventq.stalls.most == 0 {
 		return true
 	}
 	for d.failure == nil {
-		i, ok := d.nextWaiting()
+		i, ok := d.eventq.nextWaiting()
 		if !ok {
 			break
 		}
 		if !b.spend(1 + costHost) {
 			return false
 		}
-		s := d.takeWaiting(i)
+		s := d.eventq.takeWaiting(i)
 		if st := d.streams.Get(s.sid); st != nil {
 			d.resume(st, s.stag, bridge.Retry)
 		}
@@ -103,49 +91,46 @@ func (d *Device) retryStalled(b *budget) (done bool) {
 	return true
 }
 
-// nextWaiting finds the first that the guest could be told of. Only the engine takes
-// any out.
-func (d *Device) nextWaiting() (i int, ok bool) {
-	d.eventq.mu.Lock()
-	defer d.eventq.mu.Unlock()
-	if !d.oneMore() {
+// nextWaiting finds the first waiting transaction that could be reported. Only the engine removes any.
+func (q *eventQueue) nextWaiting() (i int, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.roomForStall() {
 		return 0, false
 	}
-	b := &d.eventq.stalls
-	i = slices.IndexFunc(b.waiting, func(s stall) bool { return !b.inHand(s) })
+	i = slices.IndexFunc(q.stalls.waiting, func(s stall) bool { return !q.stalls.has(s) })
 	return i, i >= 0
 }
 
-func (d *Device) takeWaiting(i int) stall {
-	d.eventq.mu.Lock()
-	defer d.eventq.mu.Unlock()
-	w := &d.eventq.stalls.waiting
+func (q *eventQueue) takeWaiting(i int) stall {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w := &q.stalls.waiting
 	s := (*w)[i]
 	*w = slices.Delete(*w, i, i+1)
 	return s
 }
 
-// strike takes a stream's transactions out of the book.
-func (d *Device) strike(sid smmuv3.StreamID) {
-	b := &d.eventq.stalls
-	d.eventq.mu.Lock()
-	defer d.eventq.mu.Unlock()
+// forgetStalls removes a stream's transactions from the list.
+func (d *Device) forgetStalls(sid smmuv3.StreamID) {
+	q := &d.eventq
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	b := &q.stalls
 	b.waiting = slices.DeleteFunc(b.waiting, func(s stall) bool { return s.sid == sid })
-	maps.DeleteFunc(b.told, func(s stall, _ bool) bool { return s.sid == sid })
+	maps.DeleteFunc(b.reported, func(s stall, _ bool) bool { return s.sid == sid })
 	if len(b.waiting) != 0 {
-		// Those of other streams may now be told.
-		d.pending.Store(true)
-		d.wakeWorker()
+		d.request() // those of other streams may now be reported
 	}
 }
 
-// resumeStalled is CMD_RESUME (§4.7.1). It does nothing for a transaction that the
-// guest has not been told of, or has resumed or terminated already.
+// resumeStalled executes CMD_RESUME (§4.7.1). It has no effect on a transaction that was not reported to the guest, or
+// that the guest has resumed or terminated already.
 func (d *Device) resumeStalled(c *smmuv3.Command) {
 	s := stall{c.StreamID(), c.STAG()}
 	d.eventq.mu.Lock()
-	there := d.eventq.stalls.told[s]
-	delete(d.eventq.stalls.told, s)
+	there := d.eventq.stalls.reported[s]
+	delete(d.eventq.stalls.reported, s)
 	d.eventq.mu.Unlock()
 	st := d.streams.Get(s.sid)
 	if !there || st == nil {
@@ -161,35 +146,33 @@ func (d *Device) resumeStalled(c *smmuv3.Command) {
 	d.resume(st, s.stag, how)
 }
 
-// resume has a host resume a transaction. If it fails, that stays stalled, and does
-// no DMA.
+// resume makes a host resume a transaction. If that fails, the transaction stays stalled and does no DMA.
 func (d *Device) resume(st *trap.Stream, stag uint16, how bridge.Resumption) {
 	if err := hostOf(st).Host.(bridge.Staller).Resume(st.ID, stag, how); err != nil {
 		d.hostFailed("host failed to resume a stalled transaction", err)
 	}
 }
 
-// endStalled ends every stalled transaction of a stream with an abort, as
-// CMD_STALL_TERM does (§4.7.2).
-func (d *Device) endStalled(st *trap.Stream) {
+// terminateStalled terminates every stalled transaction of a stream with an abort, as CMD_STALL_TERM does (§4.7.2).
+func (d *Device) terminateStalled(st *trap.Stream) {
 	if d.eventq.stalls.most == 0 {
 		return
 	}
-	// Out of the book first: of one that stalls from here on the guest is told, and
-	// if the host ends it with the others, to resume it does nothing.
-	d.strike(st.ID)
+	// The list comes first: a transaction that stalls from here on is reported to the guest. If the host then
+	// terminates it with the others, the guest's CMD_RESUME has no effect.
+	d.forgetStalls(st.ID)
 	d.terminate(st)
 }
 
-// endAllStalled is SMMUEN going to 0 (§6.3.9.6), and reset: whatever the book has, of
-// streams that have been detached meanwhile too.
-func (d *Device) endAllStalled() {
+// terminateAllStalled does what SMMUEN going to 0 does (§6.3.9.6), and reset. It empties the list: transactions of
+// streams that were detached are in it, too.
+func (d *Device) terminateAllStalled() {
 	if d.eventq.stalls.most == 0 {
 		return
 	}
 	b := &d.eventq.stalls
 	d.eventq.mu.Lock()
-	clear(b.told)
+	clear(b.reported)
 	b.waiting = nil
 	d.eventq.mu.Unlock()
 	for _, st := range d.streams.All() {
@@ -199,26 +182,18 @@ func (d *Device) endAllStalled() {
 
 func (d *Device) terminate(st *trap.Stream) {
 	if err := hostOf(st).Host.(bridge.Staller).TerminateStalled(st.ID); err != nil {
-		d.hostFailed("host failed to end stalled transactions", err)
+		d.hostFailed("host failed to terminate stalled transactions", err)
 	}
 }
 
-// mayStall reports whether a host can keep what the guest was shown of stalls.
-func (d *Device) mayStall(b bridge.Host) error {
-	if _, ok := b.(bridge.Staller); !ok && d.eventq.stalls.most != 0 {
-		return fmt.Errorf("%w: a host of type %T has an IDR0.STALL_MODEL with stalls and is no Staller", ErrConfig, b)
-	}
-	return nil
-}
-
-// stallsUnasked reports whether a host would have transactions stall if a CD says so,
-// for a guest that was shown an SMMU where none does.
+// stallsUnasked reports whether the host would stall transactions if a CD says so, for a guest that was shown an SMMU
+// where none stalls.
 func stallsUnasked(host, guest smmuv3.IDRegs) bool {
 	return host.Get(smmuv3.StallModel) == smmuv3.StallBoth && guest.Get(smmuv3.StallModel) == smmuv3.StallTerminate
 }
 
-// Attach attaches a stream. One that must not stall is kept from it as §3.12.2.3 has
-// it, by S1STALLD: a CD with S = 1 is then as illegal as it is where nothing stalls.
+// Attach attaches a stream. S1STALLD keeps a stream that must not stall from it (§3.12.2.3): a CD with S = 1 is then as
+// illegal as it is where nothing stalls.
 func (h *host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, error) {
 	st, err := h.Host.Attach(sid, ep)
 	if err != nil || !h.unstalled {

@@ -240,7 +240,7 @@ func TestWhatEndsStalls(t *testing.T) {
 			for stag := range uint16(5) {
 				assert.False(t, r.host.Stalled(3, stag))
 			}
-			assert.Empty(t, r.eventq.stalls.told)
+			assert.Empty(t, r.eventq.stalls.reported)
 			assert.Empty(t, r.eventq.stalls.waiting)
 			if name == "§6.3.9.6 SMMUEN" {
 				r.host.Emit(stalled(3, 9))

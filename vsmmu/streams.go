@@ -1,0 +1,106 @@
+package vsmmu
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
+)
+
+// configure makes every stream do what the registers say. The error names the streams that abort instead.
+func (d *Device) configure(enabled bool) (err error) {
+	d.streams.SetRegs(d.trapRegs(enabled))
+	for _, st := range d.streams.All() {
+		_, failed := d.refresh(st)
+		err = errors.Join(err, failed)
+	}
+	d.notifyWatch()
+	return err
+}
+
+// trapRegs returns the registers that streams depend on.
+func (d *Device) trapRegs(enabled bool) trap.Regs {
+	r := trap.Regs{Enabled: enabled, GBPA: d.gbpa}
+	if enabled {
+		r.RecInvSID = d.regs.get(wCR2)&smmuv3.CR2_RECINVSID != 0
+		r.Table = d.streamTable()
+	}
+	return r
+}
+
+// streamTable returns the stream table that the registers configure.
+func (d *Device) streamTable() smmuv3.StreamTable {
+	return smmuv3.NewStreamTable(d.regs.get64(wSTRTABBase), d.regs.get(wSTRTABCfg), *d.ids)
+}
+
+// refresh makes a stream do what its configuration says. kept is true if the stage was already bound; err is why
+// the stream now aborts.
+//
+// In Service Failure Mode refresh binds nothing. On a host that is out of sync it binds nothing that translates:
+// resync refreshes those streams.
+func (d *Device) refresh(st *trap.Stream) (kept bool, err error) {
+	if d.failed.Load() {
+		return false, nil
+	}
+	h, had, ever := hostOf(st), usesATS(st), st.HasUsedATS()
+	if had && h.atc {
+		d.flushHost(h) // while the endpoint still answers
+	}
+	outcome, err := d.streams.Refresh(st, !h.outOfSync)
+	err = streamError("bind", st, err)
+	d.settle(st, outcome, err)
+	if outcome == trap.Moved && !had && ever && usesATS(st) {
+		d.dropATC(st) // the endpoint may hold what the guest has invalidated meanwhile
+	}
+	return outcome == trap.Kept, err
+}
+
+// refreshCalls returns how many calls of hosts it may take to refresh streams, if none fails.
+func (d *Device) refreshCalls(streams []*trap.Stream) int {
+	const few = 2 // a store pays for no more
+	if len(streams) > few {
+		return d.mostCalls(len(streams))
+	}
+	calls := len(streams)
+	for _, st := range streams {
+		if usesATS(st) && hostOf(st).atc || !usesATS(st) && st.HasUsedATS() {
+			calls++
+		}
+	}
+	return calls
+}
+
+// mostCalls returns how many calls of hosts it takes at most to refresh n streams, if none fails.
+func (d *Device) mostCalls(n int) int {
+	if d.ids.Has(smmuv3.ATS) {
+		return 2 * n
+	}
+	return n
+}
+
+// notifyWatch calls Config.Watch if the streams' configuration lies elsewhere now.
+func (d *Device) notifyWatch() {
+	if d.watch == nil {
+		return
+	}
+	now := d.streams.Watched()
+	if !slices.Equal(now, d.watched) {
+		d.watched = now
+		d.watch(now)
+	}
+}
+
+// GuestWrote tells the device that the guest has written to the range. It is for VMMs that write-protect what
+// Config.Watch names, and do not wait for the guest's CFGI command. Streams whose configuration lies there follow
+// it at once.
+func (d *Device) GuestWrote(r guestmem.Range) {
+	_ = d.do("GuestWrote", func() error {
+		for _, st := range d.streams.Written(r) {
+			d.refresh(st)
+		}
+		d.notifyWatch()
+		return nil
+	})
+}
