@@ -32,6 +32,7 @@ func TestCDGetters(t *testing.T) {
 		{"IPS [34:32]", CD{0x7_0000_0000}, func(c *CD) any { return c.IPS() }, uint8(7)},
 		{"AFFD [35]", CD{0x8_0000_0000}, func(c *CD) any { return c.AFFD() }, true},
 		{"WXN [36]", CD{0x10_0000_0000}, func(c *CD) any { return c.WXN() }, true},
+		{"UWXN [37]", CD{0x20_0000_0000}, func(c *CD) any { return c.UWXN() }, true},
 		{"TBI0 [38]", CD{0x40_0000_0000}, func(c *CD) any { return c.TBIx(0) }, true},
 		{"TBI1 [39]", CD{0x80_0000_0000}, func(c *CD) any { return c.TBIx(1) }, true},
 		{"PAN [40]", CD{0x100_0000_0000}, func(c *CD) any { return c.PAN() }, true},

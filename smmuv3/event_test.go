@@ -15,6 +15,7 @@ func TestEventLayout(t *testing.T) {
 		{"SubstreamID", 0, 0x0000_0000_ffff_f000, false, func(e *Event) uint64 { return uint64(e.SubstreamID()) }, func(e *Event, v uint64) { e.SetSubstreamOnly(SubstreamID(v)) }},
 		{"StreamID", 0, 0xffff_ffff_0000_0000, false, func(e *Event) uint64 { return uint64(e.StreamID()) }, func(e *Event, v uint64) { e.SetStreamID(StreamID(v)) }},
 		{"STAG", 1, 0x0000_0000_0000_ffff, false, func(e *Event) uint64 { return uint64(e.STAG()) }, nil},
+		{"Reason", 1, 0x0000_0000_0000_ffff, false, func(e *Event) uint64 { return uint64(e.Reason()) }, nil},
 		{"Stall", 1, 0x0000_0000_8000_0000, false, func(e *Event) uint64 { return b2u(e.Stall()) }, nil},
 		{"PnU", 1, 0x0000_0002_0000_0000, false, func(e *Event) uint64 { return b2u(e.PnU()) }, func(e *Event, v uint64) { e.SetPnU(v != 0) }},
 		{"InD", 1, 0x0000_0004_0000_0000, false, func(e *Event) uint64 { return b2u(e.InD()) }, func(e *Event, v uint64) { e.SetInD(v != 0) }},

@@ -61,6 +61,33 @@ func TestFields(t *testing.T) {
 	}
 }
 
+// Page requests, descriptors of levels and registers are explained as other structures are.
+func TestFields_of_others(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		fields []Field
+		want   string
+	}{
+		{"page request", PageRequest{0xd409_abcd_1234_5678, 0xffff_f1ff}.Fields(),
+			"StreamID[31:0]=0x12345678 SSV[63]=0x1 SubstreamID[51:32]=0x9abcd Last[62]=0x1 R[60]=0x1 Priv[58]=0x1 " +
+				"PRGIndex[72:64]=0x1ff Address[127:76]=0xfffff000"},
+		{"L1STD", L1STD(0x80ff_ffff_ffff_ffea).Fields(), "Span[4:0]=0xa L2Ptr[55:6]=0xffffffffffffc0 reserved[5]=0x1 reserved[63]=0x1"},
+		{"L1CD", L1CD(0x00ff_ffff_ffff_f001).Fields(), "V[0]=0x1 L2Ptr[55:12]=0xfffffffffff000"},
+		{"CR0", RegisterFields(0x20, 0x5d), "SMMUEN[0]=0x1 EVENTQEN[2]=0x1 CMDQEN[3]=0x1 ATSCHK[4]=0x1 VMW[8:6]=0x1"},
+		{"STRTAB_BASE", RegisterFields(0x80, 0x4000_0000_1234_5000), "RA[62]=0x1 ADDR[55:6]=0x12345000"},
+		{"STRTAB_BASE_CFG", RegisterFields(0x88, 0x1_0210), "LOG2SIZE[5:0]=0x10 SPLIT[10:6]=0x8 FMT[17:16]=0x1"},
+		{"CMDQ_CONS", RegisterFields(0x9c, 0x0100_0005), "RD[19:0]=0x5 ERR[30:24]=0x1"},
+		{"EVENTQ_PROD", RegisterFields(0x100a8, 0x8000_0007), "OVFLG[31]=0x1 WR[19:0]=0x7"},
+		{"EVENTQ_PROD on page 0", RegisterFields(0xa8, 0x8000_0007), "OVFLG[31]=0x1 WR[19:0]=0x7"},
+		{"IDR5", RegisterFields(0x14, 0x75), "OAS[2:0]=0x5 GRAN4K[4]=0x1 GRAN16K[5]=0x1 GRAN64K[6]=0x1"},
+		{"the upper half of STRTAB_BASE", RegisterFields(0x84, 0x4000_0000), ""},
+		{"no register", RegisterFields(0x1000, 1), ""},
+	} {
+		assert.Equal(t, c.want, explained(c.fields), c.name)
+	}
+	assert.Equal(t, "CERROR_ILL", RegisterFields(0x9c, 0x0100_0000)[1].Meaning)
+}
+
 // A field has the value that its getter returns.
 func TestFieldsAgreeWithGetters(t *testing.T) {
 	for bit := range uint(512) {
