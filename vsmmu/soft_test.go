@@ -15,6 +15,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
+	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
 )
 
 // softRig is a device with a host in software that has all there is, and an endpoint
@@ -27,6 +28,8 @@ type softRig struct {
 	ram  *guestmem.Slots
 	host *soft.Host
 	ep   *soft.Endpoint
+
+	driver *vsmmutest.Guest
 }
 
 const (
@@ -72,6 +75,9 @@ func (r *softRig) boot(ids smmuv3.IDRegs, policy idr.Policy) {
 	device := r.Device
 	r.Cleanup(func() { _ = device.Close() })
 	require.NoError(r, r.Attach(3, r.host, r.ep))
+	r.driver = vsmmutest.NewGuest(r.ram, guestmem.Range{}, r.Device)
+	r.driver.CommandQueue = vsmmutest.Queue{At: 0x20_0000, Log2Size: 4}
+	r.driver.EventQueue = vsmmutest.Queue{At: 0x30_0000, Log2Size: 2}
 	r.Store(smmuv3.RegSTRTAB_BASE, 8, 0x10_0000)
 	r.Store(smmuv3.RegSTRTAB_BASE_CFG, 4, 4)
 	r.Store(smmuv3.RegCMDQ_BASE, 8, 0x20_0000|4)
@@ -90,35 +96,24 @@ func (r *softRig) eventually(ok func() bool) {
 	require.Eventually(r, ok, 2*time.Minute, 50*time.Microsecond)
 }
 
-func (r *softRig) enable(cr0 uint64) {
+func (r *softRig) enable(cr0 uint32) {
 	r.Helper()
-	r.Store(smmuv3.RegCR0, 4, cr0)
-	r.eventually(func() bool { return r.Load(smmuv3.RegCR0ACK, 4) == cr0 })
+	require.NoError(r, r.driver.SetCR0(cr0))
 }
 
-// run has commands consumed.
+// run submits commands and waits until they are consumed.
 func (r *softRig) run(cmds ...smmuv3.Command) {
 	r.Helper()
-	prod := r.Load(smmuv3.RegCMDQ_PROD, 4)
-	for _, c := range cmds {
-		r.words(guestmem.GPA(0x20_0000+prod%16*16), c[0], c[1])
-		prod = (prod + 1) % 32
-	}
-	r.Store(smmuv3.RegCMDQ_PROD, 4, prod)
-	r.eventually(func() bool { return r.Load(smmuv3.RegCMDQ_CONS, 4) == prod })
+	prod, err := r.driver.Submit(cmds...)
+	require.NoError(r, err)
+	require.NoError(r, r.driver.Wait(prod))
 }
 
-// event waits for a record, and consumes it.
-func (r *softRig) event() (e smmuv3.Event) {
+// event waits for a record and consumes it.
+func (r *softRig) event() smmuv3.Event {
 	r.Helper()
-	cons := r.Load(smmuv3.RegEVENTQ_CONS, 4)
-	r.eventually(func() bool { return r.Load(smmuv3.RegEVENTQ_PROD, 4) != cons })
-	for i := range e {
-		var err error
-		e[i], err = r.ram.Load64(guestmem.GPA(0x30_0000 + cons%4*32 + uint64(8*i)))
-		require.NoError(r, err)
-	}
-	r.Store(smmuv3.RegEVENTQ_CONS, 4, (cons+1)%8)
+	e, err := r.driver.WaitEvent()
+	require.NoError(r, err)
 	return e
 }
 
