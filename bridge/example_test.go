@@ -105,7 +105,7 @@ func Example() {
 	// nic: bypass (SMMU disabled)
 	// vsmmu: attach stream 0x11: not an endpoint of this host
 	// invalidate [CFGI_CD_ALL StreamID=0x10 TLBI_NSNH_ALL]
-	// nic: abort with C_BAD_STE
+	// nic: abort
 	// nic: bypass
 	// invalidate [TLBI_NH_ASID ASID=0x7]
 }

@@ -30,6 +30,8 @@ type Guest struct {
 	*RAM
 	SMMU RegisterFile
 
+	// Streams is by default a table of two levels for 2^20 StreamIDs, or for fewer if the SMMU has
+	// fewer. Without IDR0.ST_LEVEL it is linear.
 	Streams                                    *StreamTable
 	CommandQueue, EventQueue, PageRequestQueue Queue
 	// Layout is the shape of the tables that MapStage1 and MapStage2 make.
@@ -53,7 +55,8 @@ type Guest struct {
 
 // Sizes and times that a Guest chooses.
 const (
-	log2Streams  = 8
+	log2TwoLevel = 20 // StreamIDs of a stream table of two levels
+	streamSplit  = 8
 	log2Commands = 8
 	log2Events   = 7
 	log2Requests = 7
@@ -111,6 +114,16 @@ func (g *Guest) SetCR0(cr0 uint32) error {
 	g.w32(smmuv3.RegCR0, cr0)
 	what := fmt.Sprintf("vsmmutest: write CR0 %#x: CR0ACK", cr0)
 	return g.wait(what, func() bool { return g.r32(smmuv3.RegCR0ACK) == cr0 })
+}
+
+// SetMSI makes an interrupt a write of data to addr: cfg0 is the offset of its IRQ_CFG0 register,
+// such as smmuv3.RegEVENTQ_IRQ_CFG0 (§6.3.30). Call it before Enable, since IRQ_CTRL guards the
+// register. The SMMU has IDR0.MSI.
+func (g *Guest) SetMSI(cfg0 uint64, addr guestmem.GPA, data uint32) {
+	const cfg1, cfg2 = 8, 12 // from IRQ_CFG0 on
+	g.w64(cfg0, uint64(addr))
+	g.w32(cfg0+cfg1, data)
+	g.w32(cfg0+cfg2, 0)
 }
 
 // SetGBPA makes all transactions bypass or abort while the SMMU is disabled (§6.3.14).
@@ -189,8 +202,11 @@ func (q Queue) ring(entrySize uint64) smmuv3.Queue {
 // allocate makes the table and the queues that the test did not choose.
 func (g *Guest) allocate() (err error) {
 	if g.Streams == nil {
-		log2 := min(log2Streams, uint(g.ids.Get(smmuv3.SIDSIZE)))
-		if g.Streams, err = NewStreamTable(g.RAM, log2, 0); err != nil {
+		log2, split := uint(g.ids.Get(smmuv3.SIDSIZE)), uint(0)
+		if g.ids.Has(smmuv3.STLevel) {
+			log2, split = min(log2, log2TwoLevel), streamSplit
+		}
+		if g.Streams, err = NewStreamTable(g.RAM, log2, split); err != nil {
 			return err
 		}
 	}

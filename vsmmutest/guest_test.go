@@ -116,13 +116,13 @@ func TestEnableGoesInADriversOrder(t *testing.T) {
 	assert.Equal(t, map[uint64]uint64{
 		0x0: 0x0909_141a, 0x4: 0x0273_9d10, 0x14: 0x75,
 		0x20: 0x1f, 0x2c: 2, 0x50: 7,
-		0x80: 0x4000_0000, 0x88: 8, // linear, 2^8 STEs of 64 bytes
-		0x90: 0x4000_4008, 0x98: 3, 0x9c: 0, // 2^8 commands of 16 bytes
-		0xa0: 0x4000_5007, 0x100a8: 0, 0x100ac: 0, // 2^7 records of 32 bytes
-		0xc0: 0x4000_6007, 0x100c8: 0, 0x100cc: 0, // 2^7 requests of 16 bytes
+		0x80: 0x4000_0000, 0x88: 0x1_0210, // two levels: 2^16 STEs, 2^8 L1STDs of 8 bytes
+		0x90: 0x4000_1008, 0x98: 3, 0x9c: 0, // 2^8 commands of 16 bytes
+		0xa0: 0x4000_2007, 0x100a8: 0, 0x100ac: 0, // 2^7 records of 32 bytes
+		0xc0: 0x4000_3007, 0x100c8: 0, 0x100cc: 0, // 2^7 requests of 16 bytes
 	}, smmu.values)
 	// CFGI_ALL, TLBI_NSNH_ALL, SYNC (§4.3.6, §4.4.5, §4.7.3).
-	assert.Equal(t, []uint64{0x04, 31, 0x30, 0, 0x46, 0}, mem.Words(0x4000_4000, 6))
+	assert.Equal(t, []uint64{0x04, 31, 0x30, 0, 0x46, 0}, mem.Words(0x4000_1000, 6))
 
 	smmu.stores = nil
 	require.NoError(t, g.Disable())
@@ -360,15 +360,29 @@ func TestCDTablesTranslate(t *testing.T) {
 	}
 }
 
-// §3.3.1: streams of a table with two levels.
-func TestTwoLevelStreamTable(t *testing.T) {
-	g, ep := newSoft(t, soft.DefaultIDs(), nil)
-	var err error
-	g.Streams, err = vsmmutest.NewStreamTable(g.RAM, 16, 8)
-	require.NoError(t, err)
+// §3.3.1: streams of a linear table, where the others have two levels.
+func TestLinearStreamTable(t *testing.T) {
+	g, ep := newSoft(t, soft.DefaultIDs(), idr.Policy{smmuv3.STLevel: 0, smmuv3.SIDSIZE: 6})
 	require.NoError(t, g.Enable())
+	assert.EqualValues(t, 6, g.Streams.Config())
 	require.NoError(t, g.Bypass(sid))
 	assert.NoError(t, ep.ReadAt(make([]byte, 8), uint64(ramAt)))
+}
+
+// §6.3.30, §6.3.31, §6.3.32.
+func TestSetMSI(t *testing.T) {
+	smmu := &registers{t: t, values: map[uint64]uint64{}}
+	g := vsmmutest.NewGuest(new(guestmem.Fake), area, smmu)
+	for cfg0, want := range map[uint64][]uint64{
+		smmuv3.RegGERROR_IRQ_CFG0: {0x68, 0x70, 0x74}, smmuv3.RegEVENTQ_IRQ_CFG0: {0xb0, 0xb8, 0xbc}, smmuv3.RegPRIQ_IRQ_CFG0: {0xd0, 0xd8, 0xdc},
+	} {
+		smmu.stores = nil
+		g.SetMSI(cfg0, 0x808_0040, 77)
+		assert.Equal(t, want, smmu.stores)
+		assert.EqualValues(t, 0x808_0040, smmu.values[want[0]])
+		assert.EqualValues(t, 77, smmu.values[want[1]])
+		assert.Zero(t, smmu.values[want[2]])
+	}
 }
 
 // A stalled transaction waits until the guest has mapped its page.
