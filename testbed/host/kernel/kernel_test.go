@@ -20,7 +20,7 @@ import (
 
 // module is an object file as small as one can be: an ELF header, .modinfo, the section names, three section headers.
 func module(machine uint16, depends string) []byte {
-	info := "license=GPL\x00depends=" + depends + "\x00name=x\x00"
+	info := "license=GPL\x00depends=" + depends + "\x00name=x\x00vermagic=6.1.0-9-arm64 SMP mod_unload aarch64\x00"
 	names := "\x00.modinfo\x00.shstrtab\x00"
 	const header, sectionHeader = 64, 64
 	b := make([]byte, header, 512)
@@ -207,6 +207,40 @@ func TestModulesBuiltInMissingAndOdd(t *testing.T) {
 			assert.Equal(t, tt.names, names)
 		})
 	}
+}
+
+func TestCheckComparesAKernelWithItsModulesAndDrivers(t *testing.T) {
+	blk := []Module{{"virtio_blk", module(aarch64, "")}}
+	for _, tt := range []struct {
+		name, image string
+		modules     []Module
+		fails       string
+	}{
+		{"modules of the kernel", "Linux version 6.1.0-9-arm64 (x)", blk, ""},
+		{"modules of another kernel", "Linux version 6.1.0-8-arm64 (x)", blk, "the module virtio_blk is for Linux 6.1.0-9-arm64, but the kernel is Linux 6.1.0-8-arm64"},
+		{"modules of another flavour", "Linux version 6.1.0-9-cloud-arm64 (x)", blk, "is for Linux 6.1.0-9-arm64"},
+		{"a format string before the banner", "Linux version %s Linux version 6.1.0-8-arm64 (x)", blk, "the kernel is Linux 6.1.0-8-arm64"},
+		{"a kernel without a banner", "", blk, ""},
+		{"a banner at the end", "Linux version ", blk, ""},
+		{"a module that is no ELF file", "Linux version 6.1.0 (x)", []Module{{"virtio_blk", []byte("text")}}, ""},
+		{"a driver that is built in", "virtio_blk", nil, ""},
+		{"a driver that is missing", "virtio-mmio", nil, "the kernel has no virtio_blk, neither built in nor as a module"},
+		{"modules without the driver", "", []Module{{"virtio", module(aarch64, "")}}, "the kernel has no virtio_blk"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			err := Check([]byte(tt.image), tt.modules, "virtio_blk", "virtio")
+			if tt.fails == "" {
+				assert.NoError(t, err)
+			} else {
+				assert.ErrorContains(t, err, tt.fails)
+			}
+		})
+	}
+	assert.NoError(t, Check([]byte("kvm-arm.mode"), nil, KVM))
+	assert.NoError(t, Check([]byte("HYP mode not available"), nil, KVM), "as in kernels up to 5.10")
+	missing := new(MissingError)
+	require.ErrorAs(t, Check(nil, nil, KVM), &missing)
+	assert.Equal(t, KVM, missing.Driver)
 }
 
 // An initramfs in newc format, as the kernel's Documentation/driver-api/early-userspace/buffer-format.rst has it.

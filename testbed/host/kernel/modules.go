@@ -3,6 +3,7 @@ package kernel
 import (
 	"bytes"
 	"debug/elf"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -12,17 +13,17 @@ import (
 
 // Module is a kernel module, decompressed.
 type Module struct {
-	Name string // as the kernel knows it: with underscores
+	Name string // with underscores, as in the kernel
 	Data []byte
 }
 
-// Modules returns the drivers wanted, and all that they depend on, in an order in which they can be loaded.
-// Path is a directory or a Debian package. A driver that the kernel has built in is left out; one that the kernel
-// neither has built in (as far as modules.builtin tells) nor as a module is an error that names it.
+// Modules returns the wanted drivers and all modules that they depend on, in an order in which they can be loaded. Path
+// is a directory or a Debian package. Drivers that the kernel has built in are left out. A driver that is neither a
+// module nor in modules.builtin is an error, unless there is no modules.builtin: Check then finds what is missing.
 func Modules(path string, wanted ...string) ([]Module, error) {
 	all := map[string]object{}
 	builtin := map[string]bool{}
-	// One pass after another, since what a module depends on is known only once it has been read.
+	// A module's dependencies are known only once it has been read, and each pass reads the next ones.
 	for names := wanted; len(names) > 0; {
 		if err := collect(path, names, all, builtin); err != nil {
 			return nil, err
@@ -33,19 +34,19 @@ func Modules(path string, wanted ...string) ([]Module, error) {
 		}
 		names = slices.DeleteFunc(depends, func(name string) bool { _, have := all[name]; return have })
 		for _, name := range names {
-			all[name] = object{} // asked for: a second pass that does not bring it leaves it empty
+			all[name] = object{} // stays empty if the next pass does not find the module
 		}
 	}
 	return inOrder(path, all, builtin, wanted)
 }
 
-// object is a module with the names of those it depends on.
+// object is a module with the names of the modules that it depends on.
 type object struct {
 	data    []byte
 	depends []string
 }
 
-// collect makes one pass over a source: it adds the modules named to all, and what modules.builtin lists to builtin.
+// collect makes one pass over a source. It adds the named modules to all, and the list in modules.builtin to builtin.
 func collect(path string, names []string, all map[string]object, builtin map[string]bool) error {
 	at := map[string]string{}
 	return walk(path, func(file string, r io.Reader) error {
@@ -81,7 +82,7 @@ func collect(path string, names []string, all map[string]object, builtin map[str
 	})
 }
 
-// moduleName is the name of the module in a file, or "" if the file is none.
+// moduleName returns the name of the module in a file, or "" if the file is not a module.
 func moduleName(file string) string {
 	base, suffix, ok := strings.Cut(filepath.Base(file), ".ko")
 	if _, known := decompressors[suffix]; !ok || suffix != "" && !known {
@@ -90,8 +91,8 @@ func moduleName(file string) string {
 	return strings.ReplaceAll(base, "-", "_")
 }
 
-// dependencies reads the names that follow "depends=" in a module's .modinfo section: a list of strings, each ended by
-// a zero byte. Unlike modules.dep it is there before depmod has run, so also in a package.
+// dependencies returns the names of the modules that a module needs. The module itself names them; modules.dep exists
+// only after depmod has run, so not in a package.
 func dependencies(module []byte) ([]string, error) {
 	file, err := elf.NewFile(bytes.NewReader(module))
 	if err != nil {
@@ -100,23 +101,33 @@ func dependencies(module []byte) ([]string, error) {
 	if file.Machine != elf.EM_AARCH64 {
 		return nil, fmt.Errorf("a kernel module for %s, not for arm64", file.Machine)
 	}
-	section := file.Section(".modinfo")
+	list, err := modinfo(file, "depends")
+	if err != nil || list == "" {
+		return nil, err
+	}
+	return strings.Split(strings.ReplaceAll(list, "-", "_"), ","), nil
+}
+
+// modinfo returns the value of a field in a module's .modinfo section, a list of name=value strings, each ended by a
+// zero byte. It returns "" if the section does not have the field.
+func modinfo(module *elf.File, name string) (string, error) {
+	section := module.Section(".modinfo")
 	if section == nil {
-		return nil, fmt.Errorf("not a kernel module: it has no .modinfo")
+		return "", errors.New("not a kernel module: it has no .modinfo")
 	}
 	info, err := section.Data()
 	if err != nil {
-		return nil, fmt.Errorf("damaged kernel module: %w", err)
+		return "", fmt.Errorf("damaged kernel module: %w", err)
 	}
 	for field := range strings.SplitSeq(string(info), "\x00") {
-		if list, ok := strings.CutPrefix(field, "depends="); ok && list != "" {
-			return strings.Split(strings.ReplaceAll(list, "-", "_"), ","), nil
+		if value, ok := strings.CutPrefix(field, name+"="); ok {
+			return value, nil
 		}
 	}
-	return nil, nil
+	return "", nil
 }
 
-// inOrder puts each module behind those it depends on, and finds what is missing.
+// inOrder puts each module behind those it depends on, and returns an error if one is missing.
 func inOrder(path string, all map[string]object, builtin map[string]bool, wanted []string) ([]Module, error) {
 	var order []Module
 	done := map[string]bool{}
@@ -136,7 +147,6 @@ func inOrder(path string, all map[string]object, builtin map[string]bool, wanted
 			case len(builtin) > 0:
 				return fmt.Errorf("%s has no driver %s: neither as a module nor built in", path, name)
 			}
-			// Nothing tells what is built in: the boot will show it.
 			return nil
 		}
 		for _, dep := range module.depends {
