@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/cli"
 
 	"github.com/go-vsmmu/vsmmuv3/testbed/boottest/vm"
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/progress"
@@ -13,34 +16,34 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/report/reportfile"
 )
 
-// tooQuiet is how long no machine may say anything. It is there to end a hang: emulated kernels are slow, and on a starved machine
-// much slower, and the one of the benchmark says nothing until its init runs.
+// tooQuiet is the time after which a boot without any output is a hang. Emulated kernels are slow, slower still on a busy
+// machine, and the benchmark's guest prints nothing until its init runs.
 const tooQuiet = 8 * time.Minute
 
-// guestCPUs is how many the guest has.
+// guestCPUs is the number of the guest's vCPUs.
 const guestCPUs = 2
 
-// ErrInterrupted is the cause by which the caller ends a boot's context to have everything dropped at once. A context
-// that ends for another reason gives the machines the time to report how far they came.
+// ErrInterrupted is the cause with which a caller cancels a boot's context to end it at once. A context that ends for
+// another reason gives the machines time to report how far they came.
 var ErrInterrupted = errors.New("interrupted")
 
 func interrupted(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrInterrupted) }
 
-// Boot boots the guest, prints what happens, and leaves the report. The error is an *InputError if nothing was booted,
-// the cause of ctx if that ended, and otherwise why no report could be left: what befell the guest is in the report.
+// Boot boots the guest, prints what happens, and writes the report. The error is an *InputError if nothing was booted,
+// ErrInterrupted, or that of writing the outputs. Why a guest did not reach its end is in the report.
 func Boot(ctx context.Context, o Options) (*report.Report, error) {
-	r, err := follow(ctx, &o, false)
+	r, tr, err := follow(ctx, &o, false)
 	if err != nil {
 		return nil, err
 	}
 	r.Judge()
 	// The summary first: a full disk loses the report, but not what the run found.
-	return r, errors.Join(r.Summary(o.Out), reportfile.Write(o.Report, r))
+	return r, errors.Join(r.Summary(o.Out), tr.keep(r.Error == "", o.Out), reportfile.Write(o.Report, r))
 }
 
-// Bench runs the benchmark, and is like Boot otherwise.
+// Bench runs the benchmark. Its errors are those of Boot.
 func Bench(ctx context.Context, o Options) (*report.Bench, error) {
-	r, err := follow(ctx, &o, true)
+	r, _, err := follow(ctx, &o, true)
 	if err != nil {
 		return nil, err
 	}
@@ -48,24 +51,23 @@ func Bench(ctx context.Context, o Options) (*report.Bench, error) {
 	if b == nil {
 		b = new(report.Bench)
 	}
-	b.Error, b.Accel, b.Phases, b.Seconds = r.Error, r.Accel, r.Phases, r.Seconds
+	b.Error, b.LastSeen, b.Accel, b.Phases, b.Seconds = r.Error, r.LastSeen, r.Accel, r.Phases, r.Seconds
 	return b, errors.Join(b.Summary(o.Out), reportfile.Write(o.Report, b))
 }
 
-// follow boots the machines, for a boot or the benchmark, and prints what happens. The errors are Boot's.
-func follow(ctx context.Context, o *Options, bench bool) (*report.Report, error) {
-	direct, err := o.complete(bench)
+// follow boots the machines and prints what happens. It returns the report, which is not judged, and the transcript,
+// which the caller must keep.
+func follow(ctx context.Context, o *Options, bench bool) (_ *report.Report, tr *transcript, err error) {
+	direct, err := o.complete(ctx, bench)
 	if err != nil {
-		return nil, &InputError{err}
+		return nil, nil, &InputError{err}
 	}
 	if err := reportfile.Prepare(o.Report); err != nil {
-		return nil, &InputError{err}
+		return nil, nil, &InputError{err}
 	}
-	tr, err := createTranscript(o.Record)
-	if err != nil {
-		return nil, &InputError{err}
+	if tr, err = createTranscript(o.Record); err != nil {
+		return nil, nil, &InputError{err}
 	}
-	defer tr.Close()
 	p := progress.New(o.Out)
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("the boot did not end within %v (-timeout)", o.Timeout))
 	defer cancel()
@@ -74,23 +76,44 @@ func follow(ctx context.Context, o *Options, bench bool) (*report.Report, error)
 	r, err := run(ctx, o, direct, bench, sink{p, tr})
 	var input *InputError
 	if errors.As(err, &input) || interrupted(ctx) {
-		return nil, errors.Join(err, context.Cause(ctx))
+		return nil, nil, errors.Join(err, context.Cause(ctx), tr.discard())
 	}
 	if r == nil {
 		r = &report.Report{}
 	}
-	if err != nil {
-		r.Error = fmt.Sprintf("%v, %s", err, p.LastSeen(vm.Guest, qemu.HostConsole, qemu.QEMUConsole))
-	} else if r.Error != "" && !r.Guest.PoweredOff {
-		r.Error = fmt.Sprintf("%s, %s", r.Error, p.LastSeen(vm.Guest))
-	}
+	explain(r, err, p)
 	phases, total := p.Finish()
 	r.Phases, r.Seconds = phases, total.Seconds()
 	r.Accel = map[bool]string{true: "kvm", false: "tcg"}[direct]
-	return r, nil
+	return r, tr, nil
 }
 
-// run takes the boot through its stages.
+// explain completes the report of a boot that did not reach its end: with the stage, the exit status of what died, and
+// its last lines. The error is that of a boot without a report of its own.
+func explain(r *report.Report, err error, p *progress.Progress) {
+	// The consoles that may tell why, the likeliest first.
+	consoles := []string{vm.Guest, qemu.HostConsole, qemu.QEMUConsole}
+	status := ""
+	var exit *qemu.ExitError
+	switch {
+	case errors.As(err, &exit):
+		status = exit.Status.String()
+		consoles = []string{qemu.HostConsole, qemu.QEMUConsole}
+		if !exit.Status.Success() {
+			consoles = []string{qemu.QEMUConsole, qemu.HostConsole}
+		}
+	case err == nil && (r.Error == "" || r.Guest.PoweredOff):
+		return
+	}
+	if err != nil {
+		r.Error = err.Error()
+	}
+	r.LastSeen = p.Last(consoles...)
+	r.LastSeen.ExitStatus = status
+	r.Error += ", " + r.LastSeen.String()
+}
+
+// run takes the boot through its stages. The report may be nil if there is an error.
 func run(ctx context.Context, o *Options, direct, bench bool, s sink) (*report.Report, error) {
 	s.Stage("the kernels, their modules and the initramfs are read")
 	job := vm.Job{
@@ -127,6 +150,9 @@ func run(ctx context.Context, o *Options, direct, bench bool, s sink) (*report.R
 	defer cancel(nil)
 	go s.Watch(ctx, tooQuiet, cancel)
 	if direct {
+		if err := cli.CheckSpace(os.TempDir(), vm.DiskSpace); err != nil {
+			return nil, &InputError{fmt.Errorf("the disks: %w (TMPDIR names another place)", err)}
+		}
 		return vm.Run(ctx, job, m.guest.image, m.guest.initrd, s), nil
 	}
 	s.Stage("the host's kernel boots")

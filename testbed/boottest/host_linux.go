@@ -10,14 +10,15 @@ import (
 
 	"github.com/go-vsmmu/vsmmuv3/testbed/boottest/vm"
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/pid1"
+	"github.com/go-vsmmu/vsmmuv3/testbed/host/progress"
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/qemu"
 )
 
-// Init is the emulated host's whole user space: it runs the guest and ends with power off.
+// Init is the emulated host's init. It runs the guest and powers the host off.
 func Init() error {
 	err := hostInit()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "vsmmu: host:", err)
+		fmt.Fprintln(os.Stderr, progress.InitFailed+err.Error())
 	}
 	return errors.Join(err, pid1.PowerOff())
 }
@@ -28,7 +29,7 @@ func hostInit() error {
 	}
 	port, err := pid1.OpenPort(qemu.PortName)
 	if err != nil {
-		return fmt.Errorf("the channel to the runner: %w, built in or among the modules given (-host-modules)", err)
+		return fmt.Errorf("the channel to the runner: %w (give its modules with -host-modules DIR)", err)
 	}
 	defer port.Close()
 	s := &sender{w: port}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,10 +26,12 @@ import (
 
 func TestMain(m *testing.M) { qemutest.Main(m, actQEMU) }
 
-// actQEMU behaves as QEMU with our host in it.
+// actQEMU acts as QEMU with the emulated host in it.
 func actQEMU(mode string, channel *os.File) {
 	s := &sender{w: channel}
-	fmt.Println("Booting Linux\x1b[2J on the host")
+	if !slices.Contains(os.Args, "--version") {
+		fmt.Println("Booting Linux\x1b[2J on the host")
+	}
 	switch mode {
 	case "reports":
 		s.Stage("the guest's kernel boots")
@@ -45,6 +48,38 @@ func actQEMU(mode string, channel *os.File) {
 		fmt.Println("---[ end Kernel panic ]---")
 	case "gives up":
 		_ = s.send(message{Error: "no /dev/kvm"})
+		_, _ = bufio.NewReader(channel).ReadString('\n')
+	case "the host's init fails":
+		fmt.Println(progress.InitFailed + "no driver virtio_console")
+		fmt.Println("reboot: Power down")
+	case "crashes":
+		fmt.Fprintln(os.Stderr, "qemu: fatal: assertion failed")
+		os.Exit(134)
+	case "dies behind the guest":
+		s.Stage("the guest's kernel boots")
+		s.Line("guest", "hello from the guest")
+		fmt.Println("Kernel panic - not syncing: out of memory")
+	case "the guest panics":
+		s.Stage("the guest's kernel boots")
+		s.Line("guest", "Kernel panic - not syncing: no init found")
+		s.Line("guest", "---[ end Kernel panic ]---")
+		_ = s.send(message{Report: &report.Report{Error: "the guest did not power off"}})
+		_, _ = bufio.NewReader(channel).ReadString('\n')
+	case "records":
+		_ = s.send(message{Transcript: []byte("vsmmu-tr new")})
+		_ = s.send(message{Report: &report.Report{Guest: report.Guest{Release: "6.1.0", PoweredOff: true}}})
+		_, _ = bufio.NewReader(channel).ReadString('\n')
+	case "records, and fails":
+		_ = s.send(message{Transcript: []byte("vsmmu-tr new")})
+	case "records, and hangs":
+		_ = s.send(message{Transcript: []byte("vsmmu-tr new")})
+		s.Stage("the guest hangs")
+		qemutest.Hang()
+	case "no version":
+		fmt.Fprintln(os.Stderr, "qemu: libpixman-1.so.0: cannot open shared object file")
+		os.Exit(127)
+	case "no QEMU":
+		fmt.Println("true (GNU coreutils) 9.1")
 	case "refuses to start":
 		fmt.Fprintln(os.Stderr, "qemu: unsupported machine type")
 		os.Exit(1)
@@ -64,7 +99,7 @@ func options(t *testing.T, mode string) (Options, *bytes.Buffer) {
 	rig := qemutest.New(t, mode)
 	out := new(bytes.Buffer)
 	return Options{
-		Kernel: rig.Kernel, HostKernel: rig.Kernel, Agent: rig.Kernel, QEMU: rig.QEMU, Accel: "tcg", Mem: MinMem, Transport: "mmio", PASIDBits: 6, Stage: 1,
+		Kernel: rig.Kernel, HostKernel: rig.Kernel, Agent: rig.Agent, QEMU: rig.QEMU, Accel: "tcg", Mem: MinMem, Transport: "mmio", PASIDBits: 6, Stage: 1,
 		Report: filepath.Join(rig.Dir, "out", "report.json"), Timeout: 10 * time.Minute, Out: out,
 	}, out
 }
@@ -107,17 +142,33 @@ func TestBootFollowsTheHostToItsReport(t *testing.T) {
 
 func TestBootThatFailsSaysWhatWasLastSeen(t *testing.T) {
 	for _, tt := range []struct{ mode, want string }{
-		{"panics", `the emulated host went down without a report, in stage "the host's kernel boots"; last seen of the host: "Kernel panic - not syncing: no init"`},
+		{"panics", `the emulated host ended without a report (QEMU: exit status 0), in stage "the host's kernel boots"; last seen of the host: "Kernel panic - not syncing: no init"`},
 		{"gives up", "the host gave up: no /dev/kvm"},
-		{"refuses to start", "went down without a report"},
-		{"talks nonsense", "the host sent what is no message"},
+		{"the host's init fails", `(QEMU: exit status 0), in stage "the host's kernel boots"; last seen of the host: "init failed: no driver virtio_console"`},
+		{"refuses to start", `the emulated host ended without a report (QEMU: exit status 1), in stage "the host's kernel boots"; last seen of the qemu: "qemu: unsupported machine type"`},
+		{"crashes", `(QEMU: exit status 134), in stage "the host's kernel boots"; last seen of the qemu: "qemu: fatal: assertion failed"`},
+		{"dies behind the guest", `(QEMU: exit status 0), in stage "the guest's kernel boots"; last seen of the host: "Kernel panic - not syncing: out of memory"`},
+		{"the guest panics", `the guest did not power off, in stage "the guest's kernel boots"; last seen of the guest: "Kernel panic - not syncing: no init found"`},
+		{"talks nonsense", "the host sent a malformed message"},
 	} {
 		t.Run(tt.mode, func(t *testing.T) {
-			o, _ := options(t, tt.mode)
+			o, out := options(t, tt.mode)
 			r, err := Boot(context.Background(), o)
 			require.NoError(t, err)
 			assert.Contains(t, r.Error, tt.want)
 			assert.False(t, r.OK)
+			assert.Empty(t, r.Checks, "none was reached")
+			_, summary, _ := strings.Cut(out.String(), "\nTime\n")
+			summary = out.String()[strings.Index(out.String(), "\nError\n"):] + summary
+			assert.NotContains(t, summary, "FAILED")
+			assert.Contains(t, summary, r.Error, "the cause")
+			assert.Contains(t, summary, "NOT OK: no check was reached")
+			for _, line := range r.LastSeen.Lines {
+				assert.Contains(t, summary, "  "+strings.ReplaceAll(line, "\x1b", ".")+"\n", "the last lines")
+			}
+			written, err := os.ReadFile(o.Report)
+			require.NoError(t, err)
+			assert.Contains(t, string(written), `"checks": []`)
 			nothingLeft(t, o, true)
 		})
 	}
@@ -142,6 +193,29 @@ func TestBootThatTakesTooLong(t *testing.T) {
 		require.NoError(t, err)
 		assert.Contains(t, r.Error, "the boot did not end within "+timeout.String()+" (-timeout)")
 		nothingLeft(t, o, true)
+	}
+}
+
+// edited returns a change of one file of the rig.
+func edited(name string, edit func([]byte) []byte) func(*Options) {
+	return func(o *Options) {
+		path := filepath.Join(filepath.Dir(o.Agent), name)
+		data, _ := os.ReadFile(path)
+		_ = os.WriteFile(path, edit(data), 0o700)
+	}
+}
+
+// lacking returns a change of a kernel that takes a string from it.
+func lacking(text string) func([]byte) []byte {
+	return func(image []byte) []byte { return bytes.ReplaceAll(image, []byte(text), make([]byte, len(text))) }
+}
+
+// hostKernel returns a change that gives the host a kernel of its own, which lacks a string.
+func hostKernel(lacks string) func(*Options) {
+	return func(o *Options) {
+		data, _ := os.ReadFile(o.Kernel)
+		o.HostKernel = o.Kernel + "-host"
+		_ = os.WriteFile(o.HostKernel, lacking(lacks)(data), 0o600)
 	}
 }
 
@@ -191,6 +265,8 @@ func TestBadInputMeasuresNothing(t *testing.T) {
 	}{
 		{"no peer", func(o *Options) { o.Peer = "/nonexistent" }, "run make bench-boot, or give one with -peer DIR"},
 		{"a peer without QEMU", func(o *Options) { o.Peer = os.TempDir() }, "the QEMU to compare with: "},
+		{"an agent that is none", func(o *Options) { o.Agent = o.Kernel }, "is no ELF file"},
+		{"a report over a kernel", func(o *Options) { o.Report = o.Kernel }, "would overwrite the input of -kernel"},
 		{"no rounds", func(o *Options) { o.Rounds = 0 }, "measure at least once"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -226,6 +302,47 @@ func TestBadInputBootsNothing(t *testing.T) {
 		{"no agent", func(o *Options) { o.Agent = "/nonexistent" }, "run make, or give one with -agent FILE"},
 		{"no emulator", func(o *Options) { o.QEMU = "/nonexistent" }, "apt-get install qemu-system-arm"},
 		{"an emulator that cannot be started", func(o *Options) { o.QEMU = o.Kernel }, "permission denied"},
+		{"an agent that is a directory", func(o *Options) { o.Agent = filepath.Dir(o.Kernel) }, "is a directory"},
+		{"an agent that is no program", func(o *Options) { o.Agent = o.Kernel }, "is no ELF file (run make"},
+		{"an agent for another machine", edited("agent", func(b []byte) []byte { b[18] = 62; return b }), "is for EM_X86_64, not for arm64"},
+		{"an agent that is an object file", edited("agent", func(b []byte) []byte { b[16] = 1; return b }), "is no executable (ET_REL)"},
+		{"an agent that needs libraries", edited("agent", func(b []byte) []byte { b[64] = 3; return b }), "is dynamically linked"},
+		{"an agent that is cut off", edited("agent", func(b []byte) []byte { return b[:100] }), "the agent "},
+		{"an agent in another language", edited("agent", func(b []byte) []byte { b[128] = 0; return b }), "is no Go program"},
+		{"an agent for another system", edited("agent", func(b []byte) []byte {
+			return bytes.Replace(b, []byte("GOOS=linux"), []byte("GOOS=plan9"), 1)
+		}), "is for plan9, not for linux"},
+		{"another program as the agent", edited("agent", func([]byte) []byte { return qemutest.Agent("example.com/other") }), "is the program example.com/other"},
+		{"a guest's kernel without the disks' driver", edited("Image", lacking("virtio_blk")), "the guest's kernel: "},
+		{"a host's kernel without KVM", hostKernel("kvm-arm.mode"), "the kernel has no kvm, neither built in nor as a module (give another kernel with -host-kernel FILE)"},
+		{"a host's kernel without a console port", hostKernel("virtio_console"), "the kernel has no virtio_console, neither built in nor as a module (give the kernel's modules with -host-modules DIR)"},
+		{"a guest's kernel without the SMMU's driver", edited("Image", lacking("arm-smmu-v3")), "the kernel has no arm_smmu_v3, neither built in nor as a module (give another kernel with -kernel FILE)"},
+		{"a guest's kernel without the transport", edited("Image", lacking("virtio-mmio")), "the kernel has no virtio_mmio"},
+		{"a report over a kernel", func(o *Options) { o.Report = o.Kernel }, "-report "},
+		{"a report over the agent", func(o *Options) { o.Report = o.Agent }, "would overwrite the input of -agent"},
+		{"a report over a link to the emulator", func(o *Options) {
+			o.Report += ".link"
+			_ = os.MkdirAll(filepath.Dir(o.Report), 0o755)
+			_ = os.Link(o.Agent, o.Report)
+		}, "would overwrite the input of -agent"},
+		{"a report over a transcript", func(o *Options) {
+			o.Report = filepath.Join(filepath.Dir(o.Agent), "transcript")
+			_ = os.WriteFile(o.Report, []byte("vsmmu-tr"), 0o644)
+		}, "would overwrite a transcript"},
+		{"a report over a file of a kernel's directory", func(o *Options) {
+			dir := filepath.Join(filepath.Dir(o.Kernel), "debs")
+			o.Report = filepath.Join(dir, "boot", "Image")
+			_ = os.MkdirAll(filepath.Dir(o.Report), 0o755)
+			_ = os.Rename(o.Kernel, o.Report)
+			o.Kernel, o.HostKernel = dir, o.Report
+		}, "would overwrite the input of -kernel"},
+		{"a transcript over a kernel", func(o *Options) { o.Record = o.HostKernel }, "would overwrite the input of -kernel"},
+		{"a transcript over another file", func(o *Options) {
+			o.Record = filepath.Join(filepath.Dir(o.Agent), "notes")
+			_ = os.WriteFile(o.Record, []byte("a user's notes"), 0o644)
+		}, "exists and is no transcript"},
+		{"a transcript over the report", func(o *Options) { o.Record = o.Report }, "-report and -record are the same file"},
+		{"a transcript in no directory", func(o *Options) { o.Record = filepath.Join(o.Kernel, "t") }, "the transcript: "},
 		{"unknown acceleration", func(o *Options) { o.Accel = "hvf" }, "-accel hvf: not one of [auto kvm tcg]"},
 		{"no such transport", func(o *Options) { o.Transport = "usb" }, "-transport usb: not one of [mmio pci]"},
 		{"a PCI device that stalls", func(o *Options) { o.Transport, o.Stalls = "pci", true }, "may stall"},
@@ -277,6 +394,78 @@ func TestBootPrintsItsSummaryBeforeItWritesTheReport(t *testing.T) {
 	assert.Contains(t, out.String(), "checks held")
 }
 
+func TestEmulatorThatDoesNotRunIsABadInput(t *testing.T) {
+	for mode, want := range map[string]string{
+		"no version": "--version: exit status 127: qemu: libpixman-1.so.0: cannot open shared object file",
+		"no QEMU":    `is not QEMU: its --version prints "true (GNU coreutils) 9.1"`,
+	} {
+		o, _ := options(t, mode)
+		_, err := Boot(context.Background(), o)
+		var input *InputError
+		require.ErrorAs(t, err, &input)
+		assert.ErrorContains(t, err, want)
+		assert.NoDirExists(t, filepath.Dir(o.Report), "nothing was made")
+	}
+}
+
+// record runs a boot that records over an earlier transcript, and returns what is at its path and at that of the part.
+func record(t *testing.T, mode, earlier string, end func(*Options) context.Context) (whole, part string, out *bytes.Buffer) {
+	t.Helper()
+	o, out := options(t, mode)
+	o.Record = filepath.Join(filepath.Dir(o.Kernel), "boot.vsmmu")
+	if earlier != "" {
+		require.NoError(t, os.WriteFile(o.Record, []byte(earlier), 0o644))
+	}
+	_, _ = Boot(end(&o), o)
+	read := func(name string) string {
+		data, _ := os.ReadFile(name)
+		return string(data)
+	}
+	return read(o.Record), read(o.Record + ".part"), out
+}
+
+func toTheEnd(*Options) context.Context { return context.Background() }
+
+func TestTranscriptOfABootThatReachedItsEndReplacesAnEarlierOne(t *testing.T) {
+	whole, part, out := record(t, "records", "vsmmu-tr earlier", toTheEnd)
+	assert.Equal(t, "vsmmu-tr new", whole)
+	assert.Empty(t, part)
+	assert.Contains(t, out.String(), "boot.vsmmu (replaces an earlier transcript)")
+
+	whole, part, out = record(t, "records", "", toTheEnd)
+	assert.Equal(t, "vsmmu-tr new", whole)
+	assert.Empty(t, part)
+	assert.NotContains(t, out.String(), "replaces")
+}
+
+func TestTranscriptOfABootThatFailedLeavesAnEarlierOne(t *testing.T) {
+	whole, part, out := record(t, "records, and fails", "vsmmu-tr earlier", toTheEnd)
+	assert.Equal(t, "vsmmu-tr earlier", whole)
+	assert.Equal(t, "vsmmu-tr new", part)
+	assert.Contains(t, out.String(), "boot.vsmmu.part (cut off")
+}
+
+func TestTranscriptOfAnInterruptedBootIsRemoved(t *testing.T) {
+	for _, earlier := range []string{"", "vsmmu-tr earlier"} {
+		whole, part, _ := record(t, "records, and hangs", earlier, func(o *Options) context.Context {
+			ctx, cancel := context.WithCancelCause(context.Background())
+			o.Out = qemutest.When("the guest hangs", func() { cancel(ErrInterrupted) })
+			return ctx
+		})
+		assert.Equal(t, earlier, whole)
+		assert.Empty(t, part)
+	}
+}
+
+func TestTranscriptOfABadInputIsNotBegun(t *testing.T) {
+	whole, part, _ := record(t, "records", "vsmmu-tr earlier", func(o *Options) context.Context {
+		edited("Image", lacking("virtio_blk"))(o)
+		return context.Background()
+	})
+	assert.Equal(t, "vsmmu-tr earlier", whole)
+	assert.Empty(t, part)
+}
+
 func TestReceiveBoundsWhatItTakes(t *testing.T) {
 	endless := io.MultiReader(strings.NewReader(`{"stage":"`), zeros{})
 	_, err := receive(endless, sink{Progress: progress.New(io.Discard)})
@@ -303,22 +492,22 @@ func TestTitleOfATranscript(t *testing.T) {
 // A transcript comes in pieces, and goes to its file; a full disk ends the boot.
 func TestTranscriptGoesToItsFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "boot.vsmmu")
-	f, err := createTranscript(path)
+	tr, err := createTranscript(path)
 	require.NoError(t, err)
 	says := strings.NewReader(`{"transcript":"` + "dnNtbXU=" + `"}` + "\n" + `{"transcript":"LXRy"}` + "\n" + `{"report":{}}` + "\n")
-	_, err = receive(says, sink{progress.New(io.Discard), f})
+	_, err = receive(says, sink{progress.New(io.Discard), tr})
 	require.NoError(t, err)
+	require.NoError(t, tr.keep(true, io.Discard))
 	written, err := os.ReadFile(path)
 	require.NoError(t, err)
 	assert.Equal(t, "vsmmu-tr", string(written))
 
-	require.NoError(t, f.Close())
-	_, err = receive(strings.NewReader(`{"transcript":"dnNtbXU="}`+"\n"), sink{progress.New(io.Discard), f})
+	_, err = receive(strings.NewReader(`{"transcript":"dnNtbXU="}`+"\n"), sink{progress.New(io.Discard), tr})
 	require.ErrorContains(t, err, "the transcript")
 
 	_, err = createTranscript(filepath.Join(path, "no", "directory"))
 	require.ErrorContains(t, err, "the transcript")
-	f, err = createTranscript("")
+	tr, err = createTranscript("")
 	require.NoError(t, err)
-	assert.Nil(t, f)
+	assert.Nil(t, tr)
 }

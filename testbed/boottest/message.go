@@ -1,10 +1,11 @@
-// Package lab is the runner of the test boot: it gathers what is needed, brings up an arm64 host with KVM where this
-// machine is none, and follows the boot to its report.
+// Package boottest runs the test boot and the disk benchmark. It reads kernels and modules, emulates an arm64 host with
+// KVM where this machine is not one, follows the boot, and writes the report.
 package boottest
 
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -13,11 +14,11 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/report"
 )
 
-// message is one line of JSON from the emulated host to the runner. Exactly one field is set.
+// message is a line of JSON from the emulated host to the runner. Exactly one field is set.
 type message struct {
 	Stage string       `json:"stage,omitempty"`
 	Line  *consoleLine `json:"line,omitempty"`
-	// Transcript is a piece of it.
+	// Transcript is a piece of the transcript.
 	Transcript []byte         `json:"transcript,omitempty"`
 	Report     *report.Report `json:"report,omitempty"` // the last message
 	Error      string         `json:"error,omitempty"`  // the last message
@@ -29,7 +30,7 @@ type consoleLine struct {
 }
 
 const (
-	// stopWord is the runner's word to the host, before emulator.Heard: end the boot, and report as far as it came.
+	// stopWord is the runner's line that makes the host end the boot and report how far it came.
 	stopWord = "stop"
 	// maxMessage bounds one message; the largest is the report.
 	maxMessage = 16 << 20
@@ -52,27 +53,31 @@ func (s *sender) send(m message) error {
 	return err
 }
 
-// Stage and Line make the sender a vm.Sink. A channel that is broken shows where the report is sent.
+// Stage and Line ignore a broken channel: sending the report fails then.
 func (s *sender) Stage(name string)         { _ = s.send(message{Stage: name}) }
 func (s *sender) Line(machine, text string) { _ = s.send(message{Line: &consoleLine{machine, text}}) }
 
 // Transcript sends a piece of the transcript.
 func (s *sender) Transcript(p []byte) error { return s.send(message{Transcript: p}) }
 
-// receive passes on what the host says until its last message, or until the channel ends.
+// errNoReport is the error of a channel that ends before the host's last message.
+var errNoReport = errors.New("the emulated host ended without a report")
+
+// receive forwards the host's messages to sink until the last one, and returns the report. A host that gives up has
+// nothing in its report but an error.
 func receive(r io.Reader, sink vm.Sink) (*report.Report, error) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 64<<10), maxMessage)
 	for lines.Scan() {
 		var m message
 		if err := json.Unmarshal(lines.Bytes(), &m); err != nil {
-			return nil, fmt.Errorf("the host sent what is no message: %w", err)
+			return nil, fmt.Errorf("the host sent a malformed message: %w", err)
 		}
 		switch {
 		case m.Report != nil:
 			return m.Report, nil
 		case m.Error != "":
-			return nil, fmt.Errorf("the host gave up: %s", m.Error)
+			return &report.Report{Error: "the host gave up: " + m.Error}, nil
 		case m.Line != nil:
 			sink.Line(m.Line.Machine, m.Line.Text)
 		case len(m.Transcript) > 0:
@@ -86,5 +91,5 @@ func receive(r io.Reader, sink vm.Sink) (*report.Report, error) {
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("the channel to the host failed: %w", err)
 	}
-	return nil, io.ErrUnexpectedEOF
+	return nil, errNoReport
 }

@@ -1,6 +1,7 @@
 package boottest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,12 +13,13 @@ import (
 	"time"
 
 	"github.com/go-vsmmu/vsmmuv3/testbed/boottest/vm"
+	"github.com/go-vsmmu/vsmmuv3/testbed/host/qemu"
 )
 
-// Options say what to boot, and how. Empty paths stand for what make puts beside the program.
+// Options describe a boot. Empty paths stand for what make puts beside the program.
 type Options struct {
-	Kernel      string // the guest's: an image, a Debian package, or a directory that holds either
-	Modules     string // the guest's: a directory or a Debian package; empty: where Kernel is from
+	Kernel      string // the guest's: an image, a Debian package, or a directory that contains either
+	Modules     string // the guest's: a directory or a Debian package; empty: those beside Kernel
 	HostKernel  string // the emulated host's, as Kernel
 	HostModules string // as Modules
 	Agent       string // the build of this program for linux/arm64
@@ -25,22 +27,22 @@ type Options struct {
 	Cmdline     string // appended to the guest's command line
 	Accel       string // one of Accels
 	Mem         uint64 // the guest's memory in bytes
-	Peer        string // Bench only: the root below which an arm64 QEMU is, with its libraries
-	Rounds      uint   // Bench only: how often it boots each of the guests
+	Peer        string // Bench only: the root directory of an arm64 QEMU with its libraries
+	Rounds      uint   // Bench only: how often each guest boots
 	Transport   string // of the disks, one of Transports
 	PASIDBits   uint   // pasid-num-bits of the endpoint that has it, 1 to MaxPASIDBits
-	Stage       uint   // the one that the SMMU has, 1 or 2
+	Stage       uint   // the stage that the SMMU has, 1 or 2
 	Stalls      bool   // the misbehaving endpoint's DMA stalls
-	Report      string // where the report goes
-	Record      string // where a transcript of what the guest does to the SMMU goes; empty for none
-	Rebind      bool   // the guest takes the disks from their driver and gives them back
-	Moves       uint   // how often the SMMU is saved, thrown away and restored; up to MaxMoves
+	Report      string // the file for the report
+	Record      string // the file for a transcript of what the guest does to the SMMU; empty for none
+	Rebind      bool   // the guest unbinds the disks from their driver and binds them again
+	Moves       uint   // how often the SMMU is saved, discarded and restored; up to MaxMoves
 	Timeout     time.Duration
-	Out         io.Writer // the consoles, the stages and the summary
+	Out         io.Writer // gets the consoles, the stages and the summary
 }
 
-// Accels are the values of Options.Accel: to run on this machine's own KVM if it is an arm64 one that has it, and
-// otherwise, or always, on that of a host that QEMU emulates.
+// Accels are the values of Options.Accel: kvm is this machine's own KVM, tcg that of a host that QEMU emulates. auto
+// means kvm on an arm64 machine that has it, and tcg elsewhere.
 var Accels = []string{"auto", "kvm", "tcg"}
 
 // Transports are the values of Options.Transport.
@@ -52,27 +54,28 @@ const (
 	MaxMem = 32 << 30
 )
 
-// MaxPASIDBits bounds Options.PASIDBits: a SubstreamID has no more.
+// MaxPASIDBits bounds Options.PASIDBits: the width of a SubstreamID.
 const MaxPASIDBits = 20
 
-// MaxMoves bounds Options.Moves: there is one for each piece of the disks' DMA at most.
+// MaxMoves bounds Options.Moves: at most one for each piece of the disks' DMA.
 const MaxMoves = 500
 
-// InputError says that nothing was booted, since what was given, or what the machine has, does not allow it.
+// InputError is an error in the options or in what this machine has. Nothing was booted.
 type InputError struct{ Err error }
 
 func (e *InputError) Error() string { return e.Err.Error() }
 func (e *InputError) Unwrap() error { return e.Err }
 
-// Parts of an installation, beside the program.
+// Names of what make puts beside the program.
 const (
 	kernelDir = "kernel"
 	peerName  = "peer"
 	agentName = "testbed-linux-arm64"
 )
 
-// complete fills in the defaults and finds out whether this machine's own KVM is used.
-func (o *Options) complete(bench bool) (direct bool, err error) {
+// complete fills in the defaults and checks all that can be checked before a boot, but for the kernels. It reports
+// whether the boot uses this machine's own KVM.
+func (o *Options) complete(ctx context.Context, bench bool) (direct bool, err error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return false, err
@@ -97,13 +100,13 @@ func (o *Options) complete(bench bool) (direct bool, err error) {
 		return false, fmt.Errorf("stage %d: give 1 or 2", o.Stage)
 	}
 	if o.Stage == 2 && o.Stalls {
-		return false, errors.New("no fault of stage 2 stalls with Linux: give -stage 2 or -stall")
+		return false, errors.New("Linux lets no stage 2 fault stall: give -stage 2 or -stall")
 	}
 	if o.Moves > MaxMoves {
-		return false, fmt.Errorf("the SMMU saved and restored %d times: give up to %d", o.Moves, MaxMoves)
+		return false, fmt.Errorf("-save-restore %d: give up to %d", o.Moves, MaxMoves)
 	}
 	if o.Moves > 0 && o.Record != "" {
-		return false, errors.New("a transcript is of one device, and -save-restore makes others: give -record alone, and save and restore with vsmmu replay -restored")
+		return false, errors.New("a transcript records one device, and -save-restore makes others: give -record alone, and restore with vsmmu replay -restored")
 	}
 	if bench && o.Rounds < 1 {
 		return false, errors.New("0 rounds: measure at least once")
@@ -114,8 +117,8 @@ func (o *Options) complete(bench bool) (direct bool, err error) {
 			o.Agent = exe
 		}
 	}
-	if !exists(o.Agent) {
-		return false, fmt.Errorf("no build of this program for linux/arm64 at %s: run make, or give one with -agent FILE", o.Agent)
+	if _, err := ReadAgent(o.Agent); err != nil {
+		return false, err
 	}
 	fetched := filepath.Join(beside, kernelDir)
 	if o.Kernel, err = orFetched(o.Kernel, fetched, "-kernel"); err != nil {
@@ -136,7 +139,7 @@ func (o *Options) complete(bench bool) (direct bool, err error) {
 		}
 	}
 	if direct {
-		return true, nil
+		return true, o.checkOutputs()
 	}
 	if o.HostKernel, err = orFetched(o.HostKernel, fetched, "-host-kernel"); err != nil {
 		return false, err
@@ -148,10 +151,16 @@ func (o *Options) complete(bench bool) (direct bool, err error) {
 		o.QEMU = "qemu-system-aarch64"
 	}
 	if o.QEMU, err = exec.LookPath(o.QEMU); err != nil {
-		return false, fmt.Errorf("%w: install it (Debian: apt-get install qemu-system-arm), give it with -qemu FILE, or run on an arm64 machine with /dev/kvm", err)
+		return false, fmt.Errorf("the emulator: %w: %s", err, qemuAdvice)
 	}
-	return false, nil
+	if _, err := qemu.Version(ctx, o.QEMU); err != nil {
+		return false, fmt.Errorf("the emulator: %w: %s", err, qemuAdvice)
+	}
+	return false, o.checkOutputs()
 }
+
+const qemuAdvice = "install it (Debian: apt-get install qemu-system-arm), give it with -qemu FILE, " +
+	"or run on an arm64 machine with /dev/kvm"
 
 func (o *Options) pci() bool { return o.Transport == "pci" }
 
@@ -181,7 +190,7 @@ func orFetched(path, fetched, flag string) (string, error) {
 	return fetched, nil
 }
 
-// holdsModules reports whether modules may be where the kernel is: not so beside a plain image.
+// holdsModules reports whether the kernel is in a directory or package, which may have its modules too.
 func holdsModules(kernel string) bool {
 	info, err := os.Stat(kernel)
 	return err == nil && (info.IsDir() || filepath.Ext(kernel) == ".deb")

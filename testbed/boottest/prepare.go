@@ -3,8 +3,8 @@ package boottest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -16,7 +16,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/arm64image"
 )
 
-// Where the emulated host's initramfs holds the guest's parts.
+// Paths of the guest's parts in the emulated host's initramfs.
 const (
 	jobFile    = "guest/job.json"
 	imageFile  = "guest/image"
@@ -24,30 +24,30 @@ const (
 	peerDir    = "peer"
 )
 
-// The drivers that each machine needs beyond what every arm64 kernel has built in, and the guest's for its disks' transport.
-// Those named first are what the others usually depend on: naming them spares a second pass over a package.
+// The drivers that each machine needs, built in or as modules; the guest also needs the one of its disks' transport.
+// The first ones are what the others depend on: naming them spares a second pass over a package.
 var (
 	guestDrivers = []string{"virtio", "virtio_ring", "virtio_blk"}
 	hostDrivers  = []string{"virtio", "virtio_ring", "virtio_mmio", "virtio_console"}
 )
 
-// machine is what is loaded into a machine's memory before it starts.
+// machine is what is loaded into a machine's memory.
 type machine struct {
-	kernel string // the name of the file that the image is from
+	kernel string // the name of the image's file
 	image  []byte
 	initrd []byte
 }
 
-// prepareGuest gathers the guest's kernel, modules and init.
+// prepareGuest reads the guest's kernel, modules and init.
 func prepareGuest(o *Options, job vm.Job) (machine, error) {
 	transport := "virtio_mmio"
 	if job.PCI {
 		transport = "virtio_pci"
 	}
-	return prepare(vm.Guest, o.Kernel, o.Modules, o.Agent, append(slices.Clone(guestDrivers), transport), nil)
+	return prepare(vm.Guest, o.Kernel, o.Modules, o.Agent, "arm_smmu_v3", append(slices.Clone(guestDrivers), transport), nil)
 }
 
-// prepareHost gathers the emulated host's, with the guest's parts inside.
+// prepareHost reads the emulated host's, and puts the guest's parts into its initramfs.
 func prepareHost(o *Options, job vm.Job, guest machine) (machine, error) {
 	files := []kernel.File{
 		{Name: imageFile, Mode: 0o644, Data: guest.image},
@@ -69,34 +69,50 @@ func prepareHost(o *Options, job vm.Job, guest machine) (machine, error) {
 		return machine{}, err
 	}
 	files = append(files, kernel.File{Name: jobFile, Mode: 0o644, Data: description})
-	return prepare(qemu.HostConsole, o.HostKernel, o.HostModules, o.Agent, hostDrivers, files)
+	return prepare(qemu.HostConsole, o.HostKernel, o.HostModules, o.Agent, kernel.KVM, hostDrivers, files)
 }
 
-func prepare(name, kernelPath, modulesPath, agent string, drivers []string, more []kernel.File) (machine, error) {
+// prepare makes a machine of a kernel that has the drivers, built in or as modules, and another one built in.
+func prepare(name, kernelPath, modulesPath, agent, builtin string, drivers []string, more []kernel.File) (machine, error) {
 	file, raw, err := kernel.Image(kernelPath)
 	if err != nil {
 		return machine{}, fmt.Errorf("the %s's kernel: %w", name, err)
 	}
-	// Unwrapped here, since not every QEMU knows each wrapping; and looked at before anything is booted.
+	// Not every QEMU unwraps every kind of image.
 	image, err := arm64image.Parse(raw)
 	if err != nil {
 		return machine{}, fmt.Errorf("the %s's kernel: %s: %w", name, file, err)
 	}
-	init, err := os.ReadFile(agent)
+	init, err := ReadAgent(agent)
 	if err != nil {
 		return machine{}, err
 	}
 	files := append([]kernel.File{{Name: "init", Mode: 0o755, Data: init}}, more...)
+	var modules []kernel.Module
 	if modulesPath != "" {
-		modules, err := kernel.Modules(modulesPath, drivers...)
-		if err != nil {
+		if modules, err = kernel.Modules(modulesPath, drivers...); err != nil {
 			return machine{}, fmt.Errorf("the %s's modules: %w", name, err)
 		}
 		files = append(files, kernel.ModuleFiles(modules)...)
 	}
+	if err := kernel.Check(image.Data, modules, append(slices.Clone(drivers), builtin)...); err != nil {
+		return machine{}, fmt.Errorf("the %s's kernel: %s: %w (%s)", name, file, err, advice(name, err, builtin))
+	}
 	var initrd bytes.Buffer
 	if err := kernel.WriteInitramfs(&initrd, files); err != nil {
-		return machine{}, fmt.Errorf("making the initramfs: %w", err)
+		return machine{}, fmt.Errorf("the %s's initramfs: %w", name, err)
 	}
 	return machine{filepath.Base(file), image.Data, initrd.Bytes()}, nil
+}
+
+// advice says what to do about a kernel that lacks something or has the modules of another one.
+func advice(name string, err error, builtin string) string {
+	kernelFlag, modulesFlag := "-kernel", "-modules"
+	if name == qemu.HostConsole {
+		kernelFlag, modulesFlag = "-host-kernel", "-host-modules"
+	}
+	if missing := new(kernel.MissingError); errors.As(err, &missing) && missing.Driver == builtin {
+		return "give another kernel with " + kernelFlag + " FILE"
+	}
+	return "give the kernel's modules with " + modulesFlag + " DIR"
 }

@@ -132,7 +132,7 @@ func options(t *testing.T, mode string) (Options, *bytes.Buffer) {
 	rig := qemutest.New(t, mode)
 	out := new(bytes.Buffer)
 	return Options{
-		Kernel: rig.Kernel, Tests: rig.Kernel, VMMTests: rig.Kernel, Agent: rig.Kernel, QEMU: rig.QEMU, Firmware: rig.Kernel,
+		Kernel: rig.Kernel, Tests: rig.Kernel, VMMTests: rig.Kernel, Agent: rig.Agent, QEMU: rig.QEMU, Firmware: rig.Kernel,
 		Report: filepath.Join(rig.Dir, "out", "report.json"), Timeout: 10 * time.Minute, Out: out,
 	}, out
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/cli"
@@ -15,7 +16,8 @@ import (
 // Bench compares how fast a guest reads its disk through our SMMU, in our VMM, and through QEMU's in QEMU.
 type Bench struct {
 	// Error says why there is nothing to compare, or not all; empty if there is.
-	Error string `json:"error,omitempty"`
+	Error    string             `json:"error,omitempty"`
+	LastSeen *progress.LastSeen `json:"last_seen,omitempty"` // as in a Report
 	// Ratio is that of the bytes per second over all reads, ours by the peer's: above 1 ours is faster.
 	Ratio float64 `json:"ratio"`
 	Peer  string  `json:"peer"`
@@ -98,7 +100,10 @@ func best(who string, results []guest.BenchResult) (b guest.BenchResult, err err
 // Summary writes the comparison for people.
 func (b *Bench) Summary(w io.Writer) error {
 	if b.Error != "" {
-		return nil
+		var text strings.Builder
+		WriteError(&text, b.Error, b.LastSeen)
+		_, err := io.WriteString(w, cli.Printable(text.String()))
+		return err
 	}
 	fmt.Fprintf(w, "\nLinux %s reads its disk through the SMMU, domain type %s; peer: %s\n\n",
 		cli.Printable(b.Kernel), cli.Printable(b.IOMMU), cli.Printable(b.Peer))

@@ -12,8 +12,11 @@ import (
 type Report struct {
 	// OK is true only if every check held.
 	OK bool `json:"ok"`
-	// Error says why the boot did not come to its end; empty if it did.
-	Error  string  `json:"error,omitempty"`
+	// Error says why the boot did not reach its end; empty if it did.
+	Error string `json:"error,omitempty"`
+	// LastSeen has the last lines before the Error, unless the guest powered off.
+	LastSeen *progress.LastSeen `json:"last_seen,omitempty"`
+	// Checks has no check that a boot with an Error did not reach.
 	Checks []Check `json:"checks"`
 
 	Accel string `json:"accel"` // "kvm": this machine's own; "tcg": that of an emulated host

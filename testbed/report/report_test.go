@@ -415,6 +415,74 @@ func TestJudgeFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
+// A check that a boot with an error did not reach would only repeat the error.
+func TestJudgeLeavesOutWhatABootWithAnErrorDidNotReach(t *testing.T) {
+	untested := func(r *Report, i int) { r.Disks[i] = Disk{Serial: r.Disks[i].Serial, Error: NotTested} }
+	hung := func(r *Report) { r.Error, r.Guest.PoweredOff = "the guest hung", false }
+	beforeDMA := func(r *Report) {
+		hung(r)
+		r.Probe, r.Fault, r.Events, r.Interrupts = nil, Fault{}, nil, nil
+	}
+	for _, tt := range []struct {
+		name   string
+		until  func(*Report)
+		checks int
+		fails  []string
+	}{
+		{"the guest's kernel panicked", func(r *Report) {
+			beforeDMA(r)
+			untested(r, 0)
+			untested(r, 1)
+			r.Guest = Guest{}
+		}, 0, nil},
+		{"the guest powered off before its init spoke", func(r *Report) {
+			beforeDMA(r)
+			untested(r, 0)
+			untested(r, 1)
+			r.Guest = Guest{PoweredOff: true}
+		}, 0, nil},
+		{"before the disks' tests", func(r *Report) { beforeDMA(r); untested(r, 0); untested(r, 1) }, 1, nil},
+		{"between the disks' tests", func(r *Report) { beforeDMA(r); untested(r, 1) }, 4, nil},
+		{"between the disks' tests, of which one failed", func(r *Report) {
+			beforeDMA(r)
+			untested(r, 1)
+			r.Disks[0].Error = "EIO"
+		}, 4, []string{"plain: written, read back and verified"}},
+		{"before the rogue's DMA", beforeDMA, 8, nil},
+		{"before the guest's kernel printed the fault", func(r *Report) { hung(r); r.Fault.Kernel = nil }, 14, nil},
+		{"before power off", hung, 15, nil},
+		{"a breach", func(r *Report) { hung(r); r.Fault.Error = "" }, 15, []string{"rogue: its DMA to an unmapped address was refused"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := good()
+			tt.until(r)
+			r.Judge()
+			assert.Equal(t, tt.fails, failed(r))
+			assert.Len(t, r.Checks, tt.checks)
+			assert.False(t, r.OK)
+			r.Error = "" // without an error, whatever is missing is a failure
+			r.Judge()
+			assert.Len(t, r.Checks, 16)
+			assert.False(t, r.OK)
+		})
+	}
+}
+
+func TestSummaryOfABootThatNeverStartedIsItsCauseAndLastWords(t *testing.T) {
+	r := &Report{Error: "the host ended", LastSeen: &progress.LastSeen{
+		Stage: "the host boots", ExitStatus: "exit status 1", Console: "qemu", Lines: []string{"one", "two\x1b[2J"},
+	}, Phases: []progress.Phase{{Name: "the host boots", Seconds: 1.5}}, Seconds: 1.5}
+	r.Judge()
+	var out strings.Builder
+	require.NoError(t, r.Summary(&out))
+	assert.Equal(t, "\nError\n  the host ended\n\nEmulator: exit status 1\n\nLast lines of the qemu\n  one\n  two.[2J\n"+
+		"\nTime\n     1.5 s  the host boots\n     1.5 s  in all\n\nNOT OK: no check was reached\n", out.String())
+	b := &Bench{Error: r.Error, LastSeen: r.LastSeen}
+	out.Reset()
+	require.NoError(t, b.Summary(&out))
+	assert.Equal(t, "\nError\n  the host ended\n\nEmulator: exit status 1\n\nLast lines of the qemu\n  one\n  two.[2J\n", out.String())
+}
+
 func TestEmptyReportIsNotOK(t *testing.T) {
 	r := &Report{}
 	r.Judge()

@@ -55,6 +55,7 @@ func (r *Report) Summary(w io.Writer) error {
 			fmt.Fprintf(t, "  %s\n", counts(c.counts))
 		}
 	}
+	WriteError(t, r.Error, r.LastSeen)
 	WriteEnd(t, r.OK, r.Checks, r.Phases, r.Seconds, "")
 	if err := t.Flush(); err != nil {
 		return err
@@ -64,8 +65,20 @@ func (r *Report) Summary(w io.Writer) error {
 	return err
 }
 
-// WriteEnd writes what reports end with, in columns for a tabwriter: the phases, the checks, and the verdict, with more
-// behind it.
+// WriteError writes why a run did not reach its end, and the last lines before that. It writes nothing for an empty
+// error.
+func WriteError(w io.Writer, cause string, seen *progress.LastSeen) {
+	if cause == "" {
+		return
+	}
+	fmt.Fprintf(w, "\nError\n  %s\n", cause)
+	if seen != nil {
+		seen.Write(w)
+	}
+}
+
+// WriteEnd writes the end of a report, in columns for a tabwriter: the phases, the checks, and the verdict followed by
+// more. A run without checks has reached none.
 func WriteEnd(w io.Writer, ok bool, checks []Check, phases []progress.Phase, seconds float64, more string) {
 	if len(phases) > 0 {
 		fmt.Fprint(w, "\nTime\n")
@@ -73,6 +86,10 @@ func WriteEnd(w io.Writer, ok bool, checks []Check, phases []progress.Phase, sec
 			fmt.Fprintf(w, "  %6.1f s\t%s\n", p.Seconds, p.Name)
 		}
 		fmt.Fprintf(w, "  %6.1f s\tin all\n", seconds)
+	}
+	if len(checks) == 0 {
+		fmt.Fprintf(w, "\nNOT OK: no check was reached%s\n", more)
+		return
 	}
 	fmt.Fprint(w, "\nChecks\n")
 	held := 0

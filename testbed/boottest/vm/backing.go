@@ -10,6 +10,9 @@ import (
 // diskSize is the size of each disk's backing file.
 const diskSize = 32 << 20
 
+// DiskSpace is the size of the backing files of all disks.
+const DiskSpace = 3 * diskSize
+
 // newBacking makes a file of zeros that no name leads to, so that none is left behind however this process ends.
 func newBacking() (*os.File, error) {
 	f, err := os.CreateTemp("", "vsmmu-disk-")

@@ -133,7 +133,7 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 			r.Fault.StreamID, r.Fault.Address = uint32(ep.id), strayAddress
 			continue
 		}
-		r.Disks = append(r.Disks, report.Disk{Serial: e.serial, StreamID: uint32(ep.id), Error: "the guest did not test it"})
+		r.Disks = append(r.Disks, report.Disk{Serial: e.serial, StreamID: uint32(ep.id), Error: report.NotTested})
 	}
 
 	t.Stage("the guest's kernel boots")

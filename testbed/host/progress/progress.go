@@ -1,10 +1,12 @@
-// Package progress shows people what a run of several machines is at, and keeps what explains its failure.
+// Package progress prints the stages and consoles of a run of several machines, and keeps the lines that explain a
+// failure.
 package progress
 
 import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -13,21 +15,21 @@ import (
 )
 
 const (
-	// heartbeat is how long the output may rest before the stage and its time are told anew.
+	// heartbeat is the time without output after which the stage and its time are printed again.
 	heartbeat = 10 * time.Second
-	// keepLines is how much of each console is kept to tell what was last seen.
+	// keepLines is the number of lines kept of each console.
 	keepLines = 20
-	// runner is the name of whoever brings the machines up, beside theirs.
+	// runner is the runner's name, in the place of a console's.
 	runner = "-----"
 )
 
-// Phase is a stretch of wall time.
+// Phase is a stage that has ended, and its wall time.
 type Phase struct {
 	Name    string  `json:"name"`
 	Seconds float64 `json:"seconds"`
 }
 
-// Progress prints what happens, each line with its time and machine. Its methods may be called from any goroutine.
+// Progress prints what happens, each line with its time and console. Its methods are safe for concurrent use.
 type Progress struct {
 	mu      sync.Mutex
 	out     io.Writer
@@ -37,16 +39,16 @@ type Progress struct {
 	heard   time.Time // of the last line or stage
 	printed time.Time // of the last line printed
 	phases  []Phase
-	last    map[string][]string // of each machine, the oldest first
+	last    map[string][]string // by console, the oldest line first
 }
 
-// New begins now.
+// New returns a Progress whose time starts now.
 func New(out io.Writer) *Progress {
 	now := time.Now()
 	return &Progress{out: out, start: now, heard: now, printed: now, last: map[string][]string{}}
 }
 
-// Stage ends the stage before and begins a new one.
+// Stage ends the current stage and starts another.
 func (p *Progress) Stage(name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,7 +68,7 @@ func (p *Progress) Line(machine, text string) {
 	p.print(machine, text)
 }
 
-// Beat tells the stage anew whenever nothing was printed for a while, until ctx ends.
+// Beat prints the stage again whenever nothing was printed for some time, until ctx ends.
 func (p *Progress) Beat(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -84,7 +86,7 @@ func (p *Progress) Beat(ctx context.Context) {
 	}
 }
 
-// quiet is for how long no machine has said anything and no stage has begun.
+// quiet returns the time since the last line or the start of the stage.
 func (p *Progress) quiet() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -101,30 +103,69 @@ func (p *Progress) Finish() (phases []Phase, total time.Duration) {
 	return p.phases, now.Sub(p.start)
 }
 
-// LastSeen says in which stage the run is, and what was seen last: of the first of the machines that said anything.
-func (p *Progress) LastSeen(machines ...string) string {
+// LastSeen is the stage of a run that failed, and the last lines of a console.
+type LastSeen struct {
+	Stage      string   `json:"stage"`
+	ExitStatus string   `json:"exit_status,omitempty"` // of the emulator, if that ended the run
+	Console    string   `json:"console,omitempty"`
+	Lines      []string `json:"lines,omitempty"` // of Console, the oldest first
+}
+
+// Last returns the current stage and the last lines of the first of the consoles that has any.
+func (p *Progress) Last(consoles ...string) *LastSeen {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	seen := fmt.Sprintf("in stage %q", p.stage)
-	for _, machine := range machines {
-		if line := telling(p.last[machine]); line != "" {
-			return fmt.Sprintf("%s; last seen of the %s: %q", seen, machine, line)
+	seen := &LastSeen{Stage: p.stage}
+	for _, console := range consoles {
+		if lines := p.last[console]; len(lines) > 0 {
+			seen.Console, seen.Lines = console, slices.Clone(lines)
+			break
 		}
 	}
 	return seen
 }
 
-// telling picks the line that explains most: that of a panic, or else the last.
+// LastSeen returns the text of Last.
+func (p *Progress) LastSeen(consoles ...string) string { return p.Last(consoles...).String() }
+
+// String returns the stage and the line that explains most.
+func (l *LastSeen) String() string {
+	seen := fmt.Sprintf("in stage %q", l.Stage)
+	if line := telling(l.Lines); line != "" {
+		seen += fmt.Sprintf("; last seen of the %s: %q", l.Console, line)
+	}
+	return seen
+}
+
+// Write writes the exit status and the last lines for people.
+func (l *LastSeen) Write(w io.Writer) {
+	if l.ExitStatus != "" {
+		fmt.Fprintf(w, "\nEmulator: %s\n", l.ExitStatus)
+	}
+	if len(l.Lines) > 0 {
+		fmt.Fprintf(w, "\nLast lines of the %s\n", l.Console)
+		for _, line := range l.Lines {
+			fmt.Fprintf(w, "  %s\n", line)
+		}
+	}
+}
+
+// InitFailed starts the line with which an init says why it powers its machine off.
+const InitFailed = "init failed: "
+
+// telling returns the line that explains most: an init's last words, a kernel panic, or else the last line.
 func telling(console []string) string {
-	for _, line := range console {
-		if strings.Contains(line, "Kernel panic") {
+	for _, mark := range []string{InitFailed, "Kernel panic"} {
+		if i := slices.IndexFunc(console, func(line string) bool { return strings.Contains(line, mark) }); i >= 0 {
+			return console[i]
+		}
+	}
+	for _, line := range slices.Backward(console) {
+		if strings.TrimSpace(line) != "" {
 			return line
 		}
 	}
-	if len(console) == 0 {
-		return ""
-	}
-	return console[len(console)-1]
+	return ""
 }
 
 func (p *Progress) endStage(now time.Time) {
@@ -141,7 +182,7 @@ func (p *Progress) print(machine, text string) {
 	fmt.Fprintf(p.out, "%7.1f [%-5s] %s\n", p.printed.Sub(p.start).Seconds(), machine, cli.Printable(text))
 }
 
-// Watch calls giveUp with the reason when the machines have been quiet for too long, unless ctx ends before.
+// Watch calls giveUp once the machines have been quiet for longer than tooQuiet, unless ctx ends first.
 func (p *Progress) Watch(ctx context.Context, tooQuiet time.Duration, giveUp context.CancelCauseFunc) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -151,7 +192,7 @@ func (p *Progress) Watch(ctx context.Context, tooQuiet time.Duration, giveUp con
 			return
 		case <-tick.C:
 			if p.quiet() > tooQuiet {
-				giveUp(fmt.Errorf("no machine said anything for %v", tooQuiet))
+				giveUp(fmt.Errorf("no machine printed anything for %v", tooQuiet))
 				return
 			}
 		}

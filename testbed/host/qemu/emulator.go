@@ -1,4 +1,4 @@
-// Package emulator runs a machine in QEMU, and is its consoles and its channel to the outside.
+// Package qemu runs an arm64 machine in QEMU. It forwards the machine's consoles and connects the caller to its channel.
 package qemu
 
 import (
@@ -11,26 +11,27 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/go-vsmmu/vsmmuv3/internal/cli"
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/console"
 )
 
-// Machine is an arm64 machine and what is loaded into its memory before it starts.
+// Machine is an arm64 machine with what is loaded into its memory.
 type Machine struct {
 	QEMU    string   // the emulator's binary
-	Args    []string // what the machine is made of: its processors, memory, devices
+	Args    []string // processors, memory, devices
 	Image   []byte
 	Initrd  []byte
 	Cmdline string
 }
 
-// PortName is the name of the virtio-serial port that is the machine's end of the channel.
+// PortName is the name of the virtio-serial port at the machine's end of the channel.
 const PortName = "org.vsmmu.channel"
 
-// Heard is the line by which a machine is told that its last word has been heard. It powers off no sooner: QEMU ends with what
-// the runner, who may be slow, has not taken from it.
+// Heard is the line that acknowledges a machine's last message. The machine powers off only after it: QEMU discards
+// what the runner has not read when it exits.
 const Heard = "heard"
 
-// Names of the consoles: the machine's, and QEMU's own complaints.
+// Names of the consoles: the machine's, and QEMU's standard error.
 const (
 	HostConsole = "host"
 	QEMUConsole = "qemu"
@@ -39,25 +40,40 @@ const (
 const (
 	// maxLine bounds a line of a console.
 	maxLine = 4 << 10
-	// powerOffGrace is how long a machine has to power off once it has said its last word.
+	// powerOffGrace is the time that a machine has to power off after its last message.
 	powerOffGrace = 10 * time.Second
+	// exitGrace is the time that QEMU has to exit after the channel has ended.
+	exitGrace = 2 * time.Second
 )
 
-// ErrStart is matched by Run's error if QEMU was not even started.
+// ErrStart is matched by Run's error if QEMU was not started.
 var ErrStart = errors.New("the machine was not started")
 
-// Run starts the machine, gives each line of its consoles to line, and the channel to talk. It ends when talk returns, which is
-// then given the time to power off, or when ctx does, with its cause. No process and no file is left.
+// ExitError is in Run's error if QEMU exited before talk was done.
+type ExitError struct {
+	Err    error // of talk
+	Status *os.ProcessState
+}
+
+func (e *ExitError) Error() string { return fmt.Sprintf("%v (QEMU: %v)", e.Err, e.Status) }
+func (e *ExitError) Unwrap() error { return e.Err }
+
+// Run starts the machine, calls line for each line of its consoles, and calls talk with the channel. When talk returns
+// nil, the machine gets time to power off. When ctx ends, Run kills QEMU and returns the cause. On return no process
+// and no file is left.
 func (m *Machine) Run(ctx context.Context, line func(console, text string), talk func(channel io.ReadWriter) error) error {
 	dir, err := os.MkdirTemp("", "vsmmu-")
 	if err != nil {
-		return fmt.Errorf("%w: a place for QEMU's files (TMPDIR names another): %w", ErrStart, err)
+		return fmt.Errorf("%w: create a directory for QEMU's files (TMPDIR names another place): %w", ErrStart, err)
 	}
 	defer os.RemoveAll(dir)
+	if err := cli.CheckSpace(dir, uint64(len(m.Image)+len(m.Initrd))); err != nil {
+		return fmt.Errorf("%w: the machine's kernel and initramfs: %w (TMPDIR names another place)", ErrStart, err)
+	}
 	image, initrd := filepath.Join(dir, "image"), filepath.Join(dir, "initrd")
 	for name, data := range map[string][]byte{image: m.Image, initrd: m.Initrd} {
 		if err := os.WriteFile(name, data, 0o600); err != nil {
-			return fmt.Errorf("%w: a place for QEMU's files (TMPDIR names another): %w", ErrStart, err)
+			return fmt.Errorf("%w: %w (TMPDIR names another place)", ErrStart, err)
 		}
 	}
 	ours, theirs, err := channelPair()
@@ -87,7 +103,7 @@ func (m *Machine) Run(ctx context.Context, line func(console, text string), talk
 	consoles := make(chan struct{}, 2)
 	follow := func(name string, r io.Reader) {
 		w := console.Writer{Max: maxLine, Emit: func(text string) { line(name, text) }}
-		_, _ = io.Copy(&w, r) // a pipe whose writer is gone has ended
+		_, _ = io.Copy(&w, r) // ends when QEMU has closed the pipe
 		w.Flush()
 		consoles <- struct{}{}
 	}
@@ -99,14 +115,16 @@ func (m *Machine) Run(ctx context.Context, line func(console, text string), talk
 	select {
 	case err = <-said:
 		if err == nil {
-			_, _ = io.WriteString(ours, Heard+"\n") // to whom may be gone already
+			_, _ = io.WriteString(ours, Heard+"\n") // fails if the machine is gone, which is no error here
 			qemu.waitFor(powerOffGrace)
+		} else if qemu.waitFor(exitGrace) {
+			err = &ExitError{err, qemu.state}
 		}
 		qemu.kill()
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 		qemu.kill()
-		ours.Close() // which ends whatever waits on the channel
+		ours.Close() // ends talk's reads and writes
 		<-said
 	}
 	<-consoles

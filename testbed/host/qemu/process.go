@@ -8,46 +8,49 @@ import (
 	"time"
 )
 
-// process is a child in a process group of its own, so that a Ctrl-C meant for the runner does not reach it.
+// process is a child in a process group of its own, which a Ctrl-C for the runner does not reach.
 type process struct {
-	cmd  *exec.Cmd
-	done chan struct{}
+	cmd   *exec.Cmd
+	done  chan struct{}
+	state *os.ProcessState // valid once done is closed
 }
 
 func startProcess(cmd *exec.Cmd) (*process, error) {
-	p := &process{cmd, make(chan struct{})}
+	p := &process{cmd: cmd, done: make(chan struct{})}
 	cmd.SysProcAttr = processAttributes()
 	started := make(chan error)
 	go func() {
-		// The kernel's parent-death signal is that of the thread which started the child: it lives as long.
+		// The kernel sends the parent-death signal when the thread that started the child exits.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			// Not Wait, which would close the pipes while they are still read.
-			_, _ = cmd.Process.Wait()
+			// Not cmd.Wait, which would close the pipes while they are still read.
+			p.state, _ = cmd.Process.Wait()
 			close(p.done)
 		}
 	}()
 	return p, <-started
 }
 
-// waitFor waits until the child ends, but no longer than this.
-func (p *process) waitFor(timeout time.Duration) {
+// waitFor waits until the child exits, at most for timeout, and reports whether it has.
+func (p *process) waitFor(timeout time.Duration) bool {
 	select {
 	case <-p.done:
+		return true
 	case <-time.After(timeout):
+		return false
 	}
 }
 
-// kill ends the child, if it has not ended, and waits until it is gone.
+// kill kills the child unless it has exited, and waits for it.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
 }
 
-// channelPair returns the two ends of a stream: ours, and one for a child.
+// channelPair returns the two ends of a stream: ours and the child's.
 func channelPair() (ours, theirs *os.File, err error) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
@@ -55,7 +58,7 @@ func channelPair() (ours, theirs *os.File, err error) {
 	}
 	syscall.CloseOnExec(fds[0])
 	syscall.CloseOnExec(fds[1])
-	// Ours in non-blocking mode, so that closing it ends a read.
+	// In non-blocking mode, a Close ends a read.
 	if err := syscall.SetNonblock(fds[0], true); err != nil {
 		return nil, nil, os.NewSyscallError("fcntl", err)
 	}
