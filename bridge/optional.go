@@ -76,14 +76,14 @@ func (r Resumption) String() string {
 // §3.21.3). For any other host the device fetches the STE again after an F_STE_FETCH event, so the
 // transaction that reports the event is still terminated.
 type STERefetcher interface {
-	// SetSTERefetch registers the function that asks. It is called after Events and before the first
-	// Attach, and with nil when the device releases the host.
+	// SetSTERefetch registers the function that asks. It is called after Events and before the
+	// first Attach, and with nil when the device releases the host.
 	//
 	// The host calls refetch when a transaction meets a stage whose Cause is F_STE_FETCH, once for
 	// each transaction. If refetch returns true, the stream may have another stage: the host looks
 	// the transaction up again. Otherwise it aborts and reports the transaction.
 	//
-	// refetch may wait for a Bind, for a bounded time. Its caller holds no lock that Bind, Invalidate
-	// or Close take, and the transaction does not count as in-flight meanwhile.
+	// refetch may wait for a Bind, for a bounded time. Its caller holds no lock that Bind,
+	// Invalidate or Close take, and the transaction does not count as in-flight meanwhile.
 	SetSTERefetch(refetch func(smmuv3.StreamID) bool)
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// ErrAccess is matched by errors of accesses that no register takes: of a size other than 4 or 8 bytes, not
-// aligned to it, or beyond the register pages.
+// ErrAccess is matched by errors of accesses that no register takes: of a size other than 4 or 8
+// bytes, not aligned to it, or beyond the register pages.
 var ErrAccess = errors.New("not a register access")
 
 func checkAccess(op string, off uint64, size int) error {
@@ -19,15 +19,15 @@ func checkAccess(op string, off uint64, size int) error {
 	return nil
 }
 
-// LoadBytes is Load for a VMM that has an access as bytes in the guest's order. It fills p, whose length is the
-// size of the access.
+// LoadBytes is Load for a VMM that has an access as bytes in the guest's order. It fills p, whose
+// length is the size of the access.
 //
-// An error matches ErrAccess, and p is then zero, as Load reads it. Any guest can cause that error: the VMM
-// goes on, or makes it the vCPU's external abort.
+// An error matches ErrAccess, and p is then zero, as Load reads it. Any guest can cause that error:
+// the VMM goes on, or makes it the vCPU's external abort.
 func (d *Device) LoadBytes(off uint64, p []byte) error { return Registers{d}.LoadBytes(off, p) }
 
-// StoreBytes is Store for a VMM that has an access as bytes in the guest's order. An error matches ErrAccess,
-// and nothing was stored. See LoadBytes.
+// StoreBytes is Store for a VMM that has an access as bytes in the guest's order. An error matches
+// ErrAccess, and nothing was stored. See LoadBytes.
 func (d *Device) StoreBytes(off uint64, p []byte) error { return Registers{d}.StoreBytes(off, p) }
 
 // RegisterFile is what a vCPU accesses: a Device, or a transcript.Recorder in its place.
@@ -36,8 +36,8 @@ type RegisterFile interface {
 	Store(off uint64, size int, v uint64)
 }
 
-// Registers accesses a register file as bytes in the guest's order. Package vsmmu/memio accesses it through
-// u-root's package memio.
+// Registers accesses a register file as bytes in the guest's order. Package vsmmu/memio accesses it
+// through u-root's package memio.
 type Registers struct{ Device RegisterFile }
 
 // LoadBytes is Device.LoadBytes for any register file.

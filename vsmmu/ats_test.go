@@ -17,7 +17,8 @@ var cmdATCInv = smmuv3.Command{0x40 | 3<<32, 52}
 // atcInvAll are what makes stream 3's endpoint drop everything.
 var atcInvAll = []smmuv3.Command{{0x40 | 3<<32, 52}, {0x40 | 1<<9 | 1<<11 | 3<<32, 52}}
 
-// An ATC_INV goes to the host of a stream whose effective EATS allows ATS, and of no other (§3.9.1, §4.5.1, §5.2).
+// An ATC_INV goes to the host of a stream whose effective EATS allows ATS, and of no other (§3.9.1,
+// §4.5.1, §5.2).
 func TestATC_INVReachesNoStreamWithoutATS_4_5_1(t *testing.T) {
 	for _, tc := range []struct {
 		name string
@@ -74,8 +75,9 @@ func TestATC_INVPrecedesTheStageWithoutATS(t *testing.T) {
 	assert.Equal(t, smmuv3.EATSNone, calls[1].Stage.EATS)
 }
 
-// What the guest invalidates while a stream has no ATS, the endpoint may hold until it has ATS again: it drops
-// everything then, before the SYNC. That is true of each way in which a stream loses ATS.
+// What the guest invalidates while a stream has no ATS, the endpoint may hold until it has ATS
+// again: it drops everything then, before the SYNC. That is true of each way in which a stream
+// loses ATS.
 func TestEndpointDropsItsATCWhenItsStreamHasATSAgain(t *testing.T) {
 	withoutATS := map[string]func(r *rig){
 		"EATS": func(r *rig) {

@@ -5,12 +5,11 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// runMax is how many commands are fetched at once: a snapshot of at most 4 KiB.
+// runMax bounds the commands that are fetched at once: a snapshot of at most 4 KiB.
 const runMax = 256
 
-// consume takes commands from the queue (§3.5, Chapter 4) until it is empty,
-// stopped, or the budget used up. It reports false if it left commands that it
-// could go on with.
+// consume executes commands (§3.5, Chapter 4) until the queue is empty or stopped, or the budget is
+// used up. It returns false if it left commands that could be executed.
 func (d *Device) consume(b *budget) (done bool) {
 	for {
 		cons, n := d.waiting()
@@ -34,9 +33,9 @@ func (d *Device) consume(b *budget) (done bool) {
 	}
 }
 
-// waiting is how many commands there are to consume, and from where. It is 0
-// while the queue is disabled or an error stands, and for indices that make no
-// sense (§3.5.1: doing nothing is one of the choices).
+// waiting returns how many commands there are to consume, and from where. That is 0 while the queue
+// is disabled or an error is active, and for indices that make no sense (§3.5.1: doing nothing is
+// one of the choices).
 func (d *Device) waiting() (cons smmuv3.Index, n uint32) {
 	if d.regs.get(wCR0)&d.regs.get(wCR0ACK)&smmuv3.CR0_CMDQEN == 0 ||
 		d.active(smmuv3.GERROR_CMDQ_ERR) || d.failed.Load() {
@@ -51,10 +50,9 @@ func (d *Device) waiting() (cons smmuv3.Index, n uint32) {
 	return cons, n
 }
 
-// fetch takes up to n commands from cons on, in one snapshot that the guest cannot
-// change under the engine; the caller releases it. It takes fewer if not all can be
-// fetched, and none if the first cannot: commands in front of the one that aborts
-// are consumed (§7.1).
+// fetch fetches up to n commands from cons on, as one snapshot that the guest cannot change. The
+// caller releases it. If a fetch aborts, the commands before it are fetched alone, as they are
+// consumed (§7.1). ok is false if the first one aborts.
 func (d *Device) fetch(cons smmuv3.Index, n uint32) (snap guestmem.Snap, ok bool) {
 	for ; n > 0; n /= 2 {
 		snap, err := guestmem.Snapshot(d.mem, guestmem.GPA(d.cmdq.Entry(cons)), int(n)*smmuv3.CommandSize)
@@ -65,8 +63,8 @@ func (d *Device) fetch(cons smmuv3.Index, n uint32) (snap guestmem.Snap, ok bool
 	return guestmem.Snap{}, false
 }
 
-// run carries out up to n commands from cons on. It returns how many were
-// consumed, and the error that stopped it.
+// run executes up to n commands from cons on. It returns how many were consumed, and the error that
+// stopped it.
 func (d *Device) run(cons smmuv3.Index, n uint32, b *budget) (used uint32, code smmuv3.CmdqErr) {
 	snap, ok := d.fetch(cons, n)
 	if !ok {
@@ -77,7 +75,7 @@ func (d *Device) run(cons smmuv3.Index, n uint32, b *budget) (used uint32, code 
 		c := (*smmuv3.Command)(words)
 		code, done := d.execute(c, cons+smmuv3.Index(used), b)
 		if !done || d.failed.Load() {
-			break // what it asked for has not been done: it stays in the queue
+			break // the command was not executed and stays in the queue
 		}
 		d.trace.command(c, code)
 		if code != smmuv3.CERROR_NONE {
@@ -88,15 +86,15 @@ func (d *Device) run(cons smmuv3.Index, n uint32, b *budget) (used uint32, code 
 	return used, smmuv3.CERROR_NONE
 }
 
-// stop records a command error: CONS and its reason first, so that nobody sees
-// the error without them (§7.1).
+// stop records a command error: CONS and the reason first, so that nobody sees the error without
+// them (§7.1).
 func (d *Device) stop(cons smmuv3.Index, code smmuv3.CmdqErr) {
 	d.regs.set(wCMDQCons, uint32(cons)|uint32(code)<<smmuv3.CMDQ_CONS_ERR_Shift)
 	d.activate(smmuv3.GERROR_CMDQ_ERR)
 }
 
-// execute carries out one command, which stands at an index of the queue. done is
-// false if the budget did not allow what the command costs beyond 1.
+// execute executes one command, which stands at an index of the queue. done is false if the budget
+// does not cover what the command costs beyond 1.
 func (d *Device) execute(c *smmuv3.Command, at smmuv3.Index, b *budget) (code smmuv3.CmdqErr, done bool) {
 	// Being illegal takes precedence over being ignored (§4.1.3).
 	if !d.commands.Plain(c) && d.commands.Illegal(c) != nil {
@@ -106,7 +104,7 @@ func (d *Device) execute(c *smmuv3.Command, at smmuv3.Index, b *budget) (code sm
 	case smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINSNHAll, smmuv3.OpTLBIS12VMAll:
 		d.batchAll(c[0], c[1])
 	case smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA, smmuv3.OpTLBIS2IPA:
-		// The host may have what the guest was not shown, and would read a range.
+		// A host with ranges would read a range where the guest was shown none.
 		d.batchAll(d.commands.Ranged(c))
 	case smmuv3.OpCfgiCD, smmuv3.OpCfgiCDAll:
 		if st := d.streams.Get(c.StreamID()); st != nil {
@@ -130,12 +128,11 @@ func (d *Device) execute(c *smmuv3.Command, at smmuv3.Index, b *budget) (code sm
 		}
 		d.answer(c)
 	}
-	// What is left is legal and has nothing to do here: prefetches are hints
-	// (§4.2).
+	// The other legal commands do nothing here: prefetches are hints (§4.2).
 	return smmuv3.CERROR_NONE, true
 }
 
-// answer carries out a command about a transaction or a request that a host holds.
+// answer executes a command about a transaction or a request that a host holds.
 func (d *Device) answer(c *smmuv3.Command) {
 	switch c.Opcode() {
 	case smmuv3.OpPRIResp:
@@ -149,7 +146,8 @@ func (d *Device) answer(c *smmuv3.Command) {
 	}
 }
 
-// cfgi is CFGI_STE for the attached streams from first to last.
+// cfgi executes CFGI_STE for the attached streams from first to last. It returns false if the
+// budget does not cover that.
 func (d *Device) cfgi(first, last smmuv3.StreamID, b *budget) (done bool) {
 	streams := d.streams.Range(first, last)
 	cost := costHost * d.refreshCalls(streams)
@@ -164,8 +162,8 @@ func (d *Device) cfgi(first, last smmuv3.StreamID, b *budget) (done bool) {
 	}
 	for _, st := range streams {
 		if kept, _ := d.refresh(st); kept && d.ids.Has(smmuv3.S1P) {
-			// Cached CDs go with the STE even if that has not changed (§4.3.1). There are
-			// none without stage 1, nor is there the command.
+			// Cached CDs go with the STE even if the STE has not changed (§4.3.1). Without stage 1
+			// there are no CDs, and there is no such command.
 			cds := smmuv3.NewCfgiCDAll(st.ID)
 			d.batch(hostOf(st), cds[0], cds[1])
 		}
@@ -174,13 +172,12 @@ func (d *Device) cfgi(first, last smmuv3.StreamID, b *budget) (done bool) {
 	return true
 }
 
-// sync is CMD_SYNC (§4.7.3): when it is consumed, all before it has taken
-// effect. It is not consumed if an ATC_INV before it timed out (§3.9.1.4), and
-// need not wait for that one again.
+// sync executes CMD_SYNC (§4.7.3): when it is consumed, all earlier commands have taken effect. It
+// is not consumed if an earlier ATC_INV timed out (§3.9.1.4), and does not wait for that one again.
 func (d *Device) sync(c *smmuv3.Command, at smmuv3.Index, b *budget) (code smmuv3.CmdqErr, done bool) {
 	signal, waits := c.CS() == smmuv3.SignalIRQ, d.owed
 	if !signal && !waits && !d.atcTimeout {
-		return smmuv3.CERROR_NONE, true // there is nothing to wait for, and nobody to tell
+		return smmuv3.CERROR_NONE, true // nothing to wait for, and no interrupt
 	}
 	cost := 0
 	if signal {
@@ -203,8 +200,8 @@ func (d *Device) sync(c *smmuv3.Command, at smmuv3.Index, b *budget) (code smmuv
 		return smmuv3.CERROR_ATC_INV_SYNC, true
 	}
 	if signal || waits {
-		// CONS has to be seen past the SYNC before the interrupt is (§3.18),
-		// and a guest that polls it has waited long enough.
+		// The guest sees CONS past the SYNC before the interrupt (§3.18). A guest that polls CONS
+		// has waited long enough.
 		d.regs.set(wCMDQCons, uint32(d.cmdq.Next(at, 1)))
 		if signal {
 			d.raiseSync(c)

@@ -19,31 +19,31 @@ import (
 type Config struct {
 	// IDs are the ID registers that the guest reads, as idr.Derive returns them. They never change.
 	IDs smmuv3.IDRegs
-	// Memory is the guest's memory, where its tables and queues are: a guestmem.Slots over the VMM's mappings,
-	// for example.
+	// Memory is the guest's memory, where its tables and queues are: a guestmem.Slots over the
+	// VMM's mappings, for example.
 	Memory guestmem.Memory
 	// Interrupts signals the device's interrupts to the guest.
 	Interrupts Interrupts
-	// AbortAtReset makes DMA abort, rather than bypass, from reset until the guest's driver says otherwise
-	// (GBPA.ABORT, §6.3.14, an IMPLEMENTATION DEFINED choice). A guest that boots from a disk behind the SMMU
-	// needs bypass if its firmware has no driver for the SMMU.
+	// AbortAtReset makes DMA abort, rather than bypass, from reset until the guest's driver says
+	// otherwise (GBPA.ABORT, §6.3.14, an IMPLEMENTATION DEFINED choice). A guest that boots from a
+	// disk behind the SMMU needs bypass if its firmware has no driver for the SMMU.
 	AbortAtReset bool
-	// Watch, if not nil, gets the ranges of guest memory that hold the configuration of the attached streams, each
-	// time they change. It is for VMMs that write-protect these ranges and call Device.GuestWrote. It is quick and
-	// does not change the slice.
+	// Watch, if not nil, gets the ranges of guest memory that hold the configuration of the
+	// attached streams, each time they change. It is for VMMs that write-protect these ranges and
+	// call Device.GuestWrote. It is quick and does not change the slice.
 	Watch func([]guestmem.Range)
-	// Dirty, if not nil, is called for each range of guest memory that the device has written to, right after the
-	// write: records of its queues, and MSIs that go to memory. It is quick. A VMM whose Memory is a
-	// guestmem.Tracked, for live migration, needs no Dirty: the Tracked has these writes and the DMA of
-	// soft.Endpoints.
+	// Dirty, if not nil, is called for each range of guest memory that the device has written to,
+	// right after the write: records of its queues, and MSIs that go to memory. It is quick. A VMM
+	// whose Memory is a guestmem.Tracked, for live migration, needs no Dirty: the Tracked has these
+	// writes and the DMA of soft.Endpoints.
 	Dirty func(guestmem.Range)
 	// Trace gets what the device does, call by call. Device.Stats counts without it.
 	Trace Trace
 	// Log gets the errors that no caller gets, at a limited rate. It may be nil.
 	Log *slog.Logger
-	// CheckReentry makes a callback panic if it calls a method of the device that may wait for a lock, as
-	// described under Duties of the embedder. The message names the callback and the method. The check costs
-	// about a microsecond for each callback and method: it is for tests.
+	// CheckReentry makes a callback panic if it calls a method of the device that may wait for a
+	// lock, as described under Duties of the embedder. The message names the callback and the
+	// method. The check costs about a microsecond for each callback and method: it is for tests.
 	CheckReentry bool
 }
 
@@ -57,18 +57,19 @@ var (
 	ErrNotAttached = errors.New("not attached")
 	// ErrNotReset: the device is not in its reset state, as Restore needs it.
 	ErrNotReset = errors.New("device is not in its reset state")
-	// ErrServiceFailure: the device is in Service Failure Mode (§12.3), because a host takes neither a stage nor
-	// an abort.
+	// ErrServiceFailure: the device is in Service Failure Mode (§12.3), because a host takes
+	// neither a stage nor an abort.
 	ErrServiceFailure = errors.New("service failure mode")
 )
 
-// Device is a virtual SMMUv3. All methods may be called from any goroutine, but from no callback: see Duties of
-// the embedder.
+// Device is a virtual SMMUv3. All methods may be called from any goroutine, but from no callback:
+// see Duties of the embedder.
 //
-// A store to CMDQ_PROD does a bounded part of the work on its caller's goroutine: up to 256 commands, with at
-// most two calls of hosts, or eight interrupts. Only a host that fails costs more. A worker goroutine does the
-// rest, and what other stores ask of hosts; Close ends it. Loads and other stores wait for no host. The
-// methods for the embedder, Stage among them, wait for a host's call that is in progress.
+// A store to CMDQ_PROD does a bounded part of the work on its caller's goroutine: up to 256
+// commands, with at most two calls of hosts, or eight interrupts. Only a host that fails costs
+// more. A worker goroutine does the rest, and what other stores ask of hosts; Close ends it. Loads
+// and other stores wait for no host. The methods for the embedder, Stage among them, wait for a
+// host's call that is in progress.
 type Device struct {
 	ids      *smmuv3.IDRegs
 	commands *smmuv3.CommandSet
@@ -82,10 +83,11 @@ type Device struct {
 	reset    *[numWords]uint32 // the registers' reset values
 	reentry  *reentry          // nil without Config.CheckReentry
 
-	// Locks are taken in this order: engine, regMu, eventq.mu, priq.mu, irq.mu. Hosts are called under engine only;
-	// a page request may be answered under no lock.
+	// Locks are taken in this order: engine, regMu, eventq.mu, priq.mu, irq.mu. Hosts are called
+	// under engine only; a page request may be answered under no lock.
 
-	// engine guards the following fields up to failure. Whoever holds it is the engine, see engine.go.
+	// engine guards the following fields up to failure. Whoever holds it is the engine, see
+	// engine.go.
 	engine     sync.Mutex
 	closed     bool
 	restored   bool // since New or Reset
@@ -100,8 +102,8 @@ type Device struct {
 	cmdq       smmuv3.Queue // in effect while CMDQEN is acknowledged
 	failure    error        // why the device is in Service Failure Mode
 
-	// regMu is held by the guest's stores, except those to plain words, and by the engine where it stores to a
-	// register that the guest may store to.
+	// regMu is held by the guest's stores, except those to plain words, and by the engine where it
+	// stores to a register that the guest may store to.
 	regMu  sync.Mutex
 	regs   registerFile
 	access *[numWords]access
@@ -189,7 +191,8 @@ func isNil(v any) bool {
 	return false
 }
 
-// do runs a method of the embedder's as the engine. It fails with ErrClosed if the device is closed.
+// do runs a method of the embedder's as the engine. It fails with ErrClosed if the device is
+// closed.
 func (d *Device) do(method string, f func() error) error {
 	d.enter(method)
 	d.engine.Lock()
@@ -239,16 +242,17 @@ func (d *Device) seal() {
 // IDs returns the ID registers that the guest reads.
 func (d *Device) IDs() smmuv3.IDRegs { return *d.ids }
 
-// Attach puts an endpoint of a host behind the SMMU, under the StreamID by which the guest knows it: before the
-// guest starts, or when a device is plugged in. On return the endpoint does what the guest's configuration says,
-// or aborts if the host does not take that.
+// Attach puts an endpoint of a host behind the SMMU, under the StreamID by which the guest knows
+// it: before the guest starts, or when a device is plugged in. On return the endpoint does what the
+// guest's configuration says, or aborts if the host does not take that.
 //
-// Attach fails, and leaves everything as it was, if the StreamID does not fit IDR1.SIDSIZE; if the StreamID, the
-// endpoint or the host is in use (bridge.ErrInUse); if the host lacks something that the guest was promised
-// (idr.ErrHost, see idr.Satisfies); or if the host refuses the endpoint.
+// Attach fails, and leaves everything as it was, if the StreamID does not fit IDR1.SIDSIZE; if the
+// StreamID, the endpoint or the host is in use (bridge.ErrInUse); if the host lacks something that
+// the guest was promised (idr.ErrHost, see idr.Satisfies); or if the host refuses the endpoint.
 //
-// The device tells hosts apart by ==, so h usually is a pointer. The first Attach of a host claims it until the
-// device is closed, and takes some 16 KiB. Endpoints that come and go belong on a host that stays.
+// The device tells hosts apart by ==, so h usually is a pointer. The first Attach of a host claims
+// it until the device is closed, and takes some 16 KiB. Endpoints that come and go belong on a host
+// that stays.
 func (d *Device) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) error {
 	err := d.do("Attach", func() error {
 		if size := d.ids.Get(smmuv3.SIDSIZE); uint64(sid)>>size != 0 {
@@ -278,11 +282,11 @@ func (d *Device) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) 
 	return opError(err, "attach stream %v", sid)
 }
 
-// Detach takes an endpoint from behind the SMMU and waits for its in-flight DMA: the caller holds nothing that the
-// endpoint needs to finish. The StreamID may be attached again.
+// Detach takes an endpoint from behind the SMMU and waits for its in-flight DMA: the caller holds
+// nothing that the endpoint needs to finish. The StreamID may be attached again.
 //
-// The error matches ErrNotAttached if the StreamID is not attached. Any other error is the host's, which may then
-// keep the StreamID and the endpoint; the device has neither any more.
+// The error matches ErrNotAttached if the StreamID is not attached. Any other error is the host's,
+// which may then keep the StreamID and the endpoint; the device has neither any more.
 func (d *Device) Detach(sid smmuv3.StreamID) error {
 	err := d.do("Detach", func() error {
 		st := d.streams.Get(sid)
@@ -319,16 +323,16 @@ func (d *Device) Stage(sid smmuv3.StreamID) (stage bridge.GuestStage, ok bool) {
 	return stage, ok
 }
 
-// Reset puts the device into its reset state, as a reset of the guest's machine does. Every stream does what GBPA
-// says at reset, and no host holds a translation of the guest's. Streams stay attached. Those that Service
-// Failure Mode detached from their host are attached again.
+// Reset puts the device into its reset state, as a reset of the guest's machine does. Every stream
+// does what GBPA says at reset, and no host holds a translation of the guest's. Streams stay
+// attached. Those that Service Failure Mode detached from their host are attached again.
 //
-// An error says which host does not do that: a stream aborts that should bypass, or the host's streams do not
-// translate until a later SYNC finds that the host has dropped what it held. If the error matches
-// ErrServiceFailure, even that failed, and the device is in Service Failure Mode.
+// An error says which host does not do that: a stream aborts that should bypass, or the host's
+// streams do not translate until a later SYNC finds that the host has dropped what it held. If the
+// error matches ErrServiceFailure, even that failed, and the device is in Service Failure Mode.
 //
-// A VMM that resets its machine stops the vCPUs and resets the endpoints first: without Config.AbortAtReset, DMA
-// bypasses stage 1 at reset.
+// A VMM that resets its machine stops the vCPUs and resets the endpoints first: without
+// Config.AbortAtReset, DMA bypasses stage 1 at reset.
 func (d *Device) Reset() error {
 	err := d.do("Reset", func() error {
 		d.eventq.enable(false)
@@ -343,8 +347,8 @@ func (d *Device) Reset() error {
 				d.fail(streamError("reattach", st, err))
 			}
 		}
-		// Streams leave the guest's tables before the hosts drop what they hold: a stream that still used the
-		// tables would make its host cache them again.
+		// Streams leave the guest's tables before the hosts drop what they hold: a stream that
+		// still used the tables would make its host cache them again.
 		err := d.configure(false)
 		d.terminateAllStalled()
 		for _, h := range d.hosts {
@@ -361,9 +365,9 @@ func (d *Device) Reset() error {
 	return opError(err, "reset")
 }
 
-// Close detaches every stream, releases the hosts and ends the device. Its registers then read as zero and ignore
-// stores. Whoever made the hosts closes them, after the device. A second Close has no effect and returns an
-// error that matches ErrClosed.
+// Close detaches every stream, releases the hosts and ends the device. Its registers then read as
+// zero and ignore stores. Whoever made the hosts closes them, after the device. A second Close has
+// no effect and returns an error that matches ErrClosed.
 func (d *Device) Close() error {
 	err := d.do("Close", func() error {
 		d.closed = true

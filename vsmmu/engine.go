@@ -4,23 +4,24 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// The engine does what follows from a store: it applies a new CR0 or GBPA and consumes commands. Whichever goroutine
-// holds d.engine is the engine. Work is never queued. It stands in the registers, as the difference between CR0
-// and CR0ACK, or PROD and CONS, and whoever becomes the engine finds it there.
+// The engine does what follows from a store: it applies a new CR0 or GBPA and consumes commands.
+// Whichever goroutine holds d.engine is the engine. Work is never queued. It stands in the
+// registers, as the difference between CR0 and CR0ACK, or PROD and CONS, and whoever becomes the
+// engine finds it there.
 
-// budget is what one turn of the engine may cost, in units of about one cheap command. An invalidation or a prefetch
-// costs 1. Whatever may wait for a host costs costHost more. An interrupt, for which the embedder may need a system
-// call, costs costInterrupt.
+// budget is what one turn of the engine may cost, in units of about one cheap command. An
+// invalidation or a prefetch costs 1. Whatever may wait for a host costs costHost more. An
+// interrupt, for which the embedder may need a system call, costs costInterrupt.
 type budget struct {
 	left int
-	// strict is set if the budget must never be overdrawn. The worker's is not strict: it only says when to let
-	// others in.
+	// strict is set if the budget must never be overdrawn. The worker's is not strict: it only says
+	// when to let others in.
 	strict bool
 }
 
-// A store's share of 256 covers two calls of hosts. It also covers what drivers ask for most: a TLBI and a SYNC with
-// an interrupt, with two hosts. What comes before commands costs the worker at most costAhead each time, or with
-// enough streams or hosts the worker would do nothing else.
+// A store's share of 256 covers two calls of hosts. It also covers what drivers ask for most: a
+// TLBI and a SYNC with an interrupt, with two hosts. What comes before commands costs the worker at
+// most costAhead each time, or with enough streams or hosts the worker would do nothing else.
 const (
 	budgetWorker  = 4096
 	costAhead     = budgetWorker / 4
@@ -28,8 +29,8 @@ const (
 	costInterrupt = 31
 )
 
-// spend takes cost from the budget. If that is too much, it uses the budget up and returns false. A cost of 0 is
-// never too much.
+// spend takes cost from the budget. If that is too much, it uses the budget up and returns false. A
+// cost of 0 is never too much.
 func (b *budget) spend(cost int) bool {
 	if cost != 0 && b.left <= 0 || b.strict && cost > b.left {
 		b.left = 0
@@ -46,27 +47,27 @@ type work uint8
 
 const (
 	noWork work = iota
-	// handOver: the vCPU does what costs nothing, and the worker the rest. Such a store never makes its vCPU wait
-	// for a host or for commands.
+	// handOver: the vCPU does what costs nothing, and the worker the rest. Such a store never makes
+	// its vCPU wait for a host or for commands.
 	handOver
-	// takePart: the vCPU has asked for commands to be executed, and does a bounded part of that itself, so that
-	// short runs need no hand-over.
+	// takePart: the vCPU has asked for commands to be executed, and does a bounded part of that
+	// itself, so that short runs need no hand-over.
 	takePart
 )
 
 // shares are what a store does of the work itself.
 var shares = [...]budget{handOver: {left: 0, strict: true}, takePart: {left: 256, strict: true}}
 
-// kick makes the engine look at the registers: on this goroutine as far as the store's share goes, then on the
-// worker.
+// kick makes the engine look at the registers: on this goroutine as far as the store's share goes,
+// then on the worker.
 func (d *Device) kick(w work) {
 	d.pending.Store(true)
 	if d.engine.TryLock() {
 		d.turn(shares[w])
 		d.engine.Unlock()
 	}
-	// Work is left if the share was used up. It may also be left if another goroutine holds the lock: that one
-	// may have looked at the registers before this store.
+	// Work is left if the share was used up. It may also be left if another goroutine holds the
+	// lock: that one may have looked at the registers before this store.
 	if d.pending.Load() {
 		d.wakeWorker()
 	}
@@ -107,14 +108,15 @@ func (d *Device) work() {
 	}
 }
 
-// turn does what there is to do, within the budget. If work is left, pending is set when turn returns.
+// turn does what there is to do, within the budget. If work is left, pending is set when turn
+// returns.
 func (d *Device) turn(b budget) {
 	d.pending.Store(false)
 	if d.closed {
 		return
 	}
-	// Retries that a turn did not finish come first: what a guest asks for next is not executed before what it
-	// asked for earlier, whoever is the engine.
+	// Retries that a turn did not finish come first: what a guest asks for next is not executed
+	// before what it asked for earlier, whoever is the engine.
 	if d.retrying {
 		d.retrying = !d.retryStalled(&b)
 	}
@@ -128,8 +130,8 @@ func (d *Device) turn(b budget) {
 	}
 }
 
-// control applies what the guest has written to CR0 and GBPA, and acknowledges it. It returns false if the budget
-// does not cover that.
+// control applies what the guest has written to CR0 and GBPA, and acknowledges it. It returns false
+// if the budget does not cover that.
 func (d *Device) control(b *budget) (done bool) {
 	cr0, ack := d.regs.get(wCR0), d.regs.get(wCR0ACK)
 	gbpa := smmuv3.GBPA(d.regs.get(wGBPA))

@@ -11,7 +11,8 @@ type eventQueue struct {
 	outputQueue
 	stalls stalls
 
-	// The last record and its index. An event that repeats it is merged into it until the guest has consumed it.
+	// The last record and its index. An event that repeats it is merged into it until the guest has
+	// consumed it.
 	last   smmuv3.Event
 	lastAt smmuv3.Index
 	merge  bool
@@ -92,9 +93,9 @@ func (q *eventQueue) recordEvent(ev smmuv3.Event) Fate {
 	return Recorded
 }
 
-// sameEvent reports whether two events may be merged: neither stalls, and they are equal in all that their
-// descriptions do not exempt, which is where in a page the access was (§7.3.1). A software implementation need not
-// honour STE.MEV (§3.5.5).
+// sameEvent reports whether two events may be merged: neither stalls, and they are equal in all
+// that their descriptions do not exempt, which is where in a page the access was (§7.3.1). A
+// software implementation need not honour STE.MEV (§3.5.5).
 func sameEvent(a, b smmuv3.Event) bool {
 	if a.Stall() || b.Stall() || a.Type() != b.Type() {
 		return false

@@ -9,8 +9,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
 )
 
-// A failure of a host leads to one of three states, each safer than the one before fails: the stream aborts; all
-// streams of the host that translate abort, until a resync succeeds; Service Failure Mode.
+// A failure of a host leads to one of three states, each safer than the one before fails: the
+// stream aborts; all streams of the host that translate abort, until a resync succeeds; Service
+// Failure Mode.
 
 // settle deals with the result of a change of a stream's stage.
 func (d *Device) settle(st *trap.Stream, outcome trap.Outcome, err error) {
@@ -44,19 +45,20 @@ func streamError(op string, st *trap.Stream, err error) error {
 	return fmt.Errorf("%s stream %v: %w", op, st.ID, err)
 }
 
-// noDMA reports whether an error says that the host or the stream is closed or gone, and makes no more DMA.
+// noDMA reports whether an error says that the host or the stream is closed or gone, and makes no
+// more DMA.
 func noDMA(err error) bool { return errors.Is(err, bridge.ErrClosed) || errors.Is(err, bridge.ErrGone) }
 
-// endpointFailed handles an ATC_INV that timed out. The host has executed everything else, and the next SYNC
-// reports the timeout to the guest.
+// endpointFailed handles an ATC_INV that timed out. The host has executed everything else, and the
+// next SYNC reports the timeout to the guest.
 func (d *Device) endpointFailed(err error) {
 	d.hostFailed("an endpoint did not drop its translations", err)
 	d.atcTimeout = true
 }
 
-// resync makes a host drop all that it may hold of this guest, after an error that leaves open what the host has
-// executed. If that fails, the host is out of sync: its streams that translate abort, until a resync at a later
-// SYNC succeeds.
+// resync makes a host drop all that it may hold of this guest, after an error that leaves open what
+// the host has executed. If that fails, the host is out of sync: its streams that translate abort,
+// until a resync at a later SYNC succeeds.
 func (d *Device) resync(h *host) error {
 	err := d.invalidateEverything(h)
 	was, late := h.outOfSync, errors.Is(err, bridge.ErrATCTimeout)
@@ -76,9 +78,10 @@ func (d *Device) resync(h *host) error {
 	return err
 }
 
-// invalidateEverything invalidates what a host may hold of this guest: the translations, each stream's Context
-// Descriptors, and what endpoints with ATS cache. The batch is part of that. An endpoint that does not answer
-// does not keep the rest from being invalidated, and any other error takes precedence over its error.
+// invalidateEverything invalidates what a host may hold of this guest: the translations, each
+// stream's Context Descriptors, and what endpoints with ATS cache. The batch is part of that. An
+// endpoint that does not answer does not keep the rest from being invalidated, and any other error
+// takes precedence over its error.
 func (d *Device) invalidateEverything(h *host) (err error) {
 	h.discard()
 	flush := func() {
@@ -111,9 +114,9 @@ func (d *Device) invalidateEverything(h *host) (err error) {
 	return err
 }
 
-// fail enters Service Failure Mode (§12.3): DMA may still use stale configuration, and the host takes no abort.
-// Every stream that can is made to abort. The others are detached from their host. The queues stop until the
-// device is reset.
+// fail enters Service Failure Mode (§12.3): DMA may still use stale configuration, and the host
+// takes no abort. Every stream that can is made to abort. The others are detached from their host.
+// The queues stop until the device is reset.
 func (d *Device) fail(why error) {
 	if d.failed.Swap(true) {
 		return

@@ -12,8 +12,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
 )
 
-// batchMax is how many invalidations a host gets in one call. Their effect is due at the guest's next SYNC, and no
-// sooner (§4.8), so they are batched until then, or until there are this many.
+// batchMax is how many invalidations a host gets in one call. Their effect is due at the guest's
+// next SYNC, and no sooner (§4.8), so they are batched until then, or until there are this many.
 const batchMax = 1024
 
 // host is a bridge.Host, with the invalidations batched for it.
@@ -23,10 +23,11 @@ type host struct {
 	unask   func() // undoes bridge.STERefetcher's SetSTERefetch; nil if there is nothing to undo
 	// unstalled is set if the host can stall transactions, and the guest was not shown stalls.
 	unstalled bool
-	// outOfSync is set while the host may hold stale configuration or translations: an invalidation failed and
-	// so did the resync after it, or the host had no stream to invalidate for. Until a resync succeeds, its
-	// streams abort where they would translate. Streams that bypass go on: neither they nor their endpoints,
-	// which have no ATS meanwhile, use what the host may hold (§6.3.9.6, §5.2, EATS).
+	// outOfSync is set while the host may hold stale configuration or translations: an invalidation
+	// failed and so did the resync after it, or the host had no stream to invalidate for. Until a
+	// resync succeeds, its streams abort where they would translate. Streams that bypass go on:
+	// neither they nor their endpoints, which have no ATS meanwhile, use what the host may hold
+	// (§6.3.9.6, §5.2, EATS).
 	outOfSync bool
 	atc       bool // batch has an ATC_INV
 	n         int
@@ -86,8 +87,8 @@ func (d *Device) suits(b bridge.Host, caps bridge.Capabilities) error {
 	return nil
 }
 
-// claim makes a host this device's. It fails with bridge.ErrInUse if the host is another device's. A claim that
-// fails leaves nothing behind. b is the host itself, which tells what it can do.
+// claim makes a host this device's. It fails with bridge.ErrInUse if the host is another device's.
+// A claim that fails leaves nothing behind. b is the host itself, which tells what it can do.
 func (d *Device) claim(h *host, b bridge.Host) error {
 	asker, asks := b.(bridge.STERefetcher)
 	if err := h.Events(func(ev smmuv3.Event) { d.hostEvent(ev, !asks) }); err != nil {
@@ -107,7 +108,8 @@ func (d *Device) claim(h *host, b bridge.Host) error {
 	return nil
 }
 
-// release lets another device claim the host. The host's streams are closed, and the host itself may be.
+// release lets another device claim the host. The host's streams are closed, and the host itself
+// may be.
 func (d *Device) release(h *host) error {
 	for b, known := range d.registered {
 		if known == h {
@@ -129,8 +131,8 @@ func (d *Device) release(h *host) error {
 	return err
 }
 
-// hostEvent delivers a fault from a host. With refetch, an F_STE_FETCH requests that the STE be fetched again for
-// the next transaction.
+// hostEvent delivers a fault from a host. With refetch, an F_STE_FETCH requests that the STE be
+// fetched again for the next transaction.
 func (d *Device) hostEvent(ev smmuv3.Event, refetch bool) {
 	d.deliver(ev)
 	if refetch && ev.Type() == smmuv3.FSTEFetch {
@@ -138,7 +140,8 @@ func (d *Device) hostEvent(ev smmuv3.Event, refetch bool) {
 	}
 }
 
-// addStream counts a stream that has just been attached, and makes it do what its configuration says.
+// addStream counts a stream that has just been attached, and makes it do what its configuration
+// says.
 func (d *Device) addStream(h *host, st *trap.Stream) {
 	h.streams++
 	if h.streams == 1 {
@@ -153,8 +156,8 @@ func (d *Device) addStream(h *host, st *trap.Stream) {
 	d.refresh(st)
 }
 
-// removeStream counts a stream that has just been detached. A host without streams gets no more calls, as it may
-// be gone. Its next stream makes it drop what the guest invalidates meanwhile.
+// removeStream counts a stream that has just been detached. A host without streams gets no more
+// calls, as it may be gone. Its next stream makes it drop what the guest invalidates meanwhile.
 func (d *Device) removeStream(h *host) {
 	h.streams--
 	if h.streams == 0 {
@@ -167,7 +170,8 @@ func (d *Device) removeStream(h *host) {
 // discard empties the batch.
 func (h *host) discard() { h.n, h.atc = 0, false }
 
-// batch adds a command, which is two words in registers, to a host's batch. A full batch is executed.
+// batch adds a command, which is two words in registers, to a host's batch. A full batch is
+// executed.
 func (d *Device) batch(h *host, dw0, dw1 uint64) {
 	if h.outOfSync {
 		return // resync covers it
@@ -187,7 +191,8 @@ func (d *Device) batchAll(dw0, dw1 uint64) {
 	}
 }
 
-// filled returns how many hosts' batches n commands may fill: these hosts are called without a SYNC that pays for it.
+// filled returns how many hosts' batches n commands may fill: these hosts are called without a SYNC
+// that pays for it.
 func (d *Device) filled(n uint32) (full int) {
 	for _, h := range d.hosts {
 		if h.n+int(n) >= batchMax {
@@ -197,8 +202,8 @@ func (d *Device) filled(n uint32) (full int) {
 	return full
 }
 
-// due returns how many calls of hosts flush may take if none fails: one for each host, and what it takes to refresh
-// the streams of one that is resynchronised.
+// due returns how many calls of hosts flush may take if none fails: one for each host, and what it
+// takes to refresh the streams of one that is resynchronised.
 func (d *Device) due() (calls int) {
 	for _, h := range d.hosts {
 		calls++
@@ -238,9 +243,9 @@ func (d *Device) flushHost(h *host) {
 	}
 }
 
-// usesATS reports whether a stream's endpoint may use ATS now. Otherwise an ATC_INV for it has no effect: what the
-// endpoint holds is of no use to it, and it may not even answer. It drops everything when the stream may use
-// ATS again.
+// usesATS reports whether a stream's endpoint may use ATS now. Otherwise an ATC_INV for it has no
+// effect: what the endpoint holds is of no use to it, and it may not even answer. It drops
+// everything when the stream may use ATS again.
 func usesATS(st *trap.Stream) bool { return st.Stage().EATS != smmuv3.EATSNone }
 
 // dropATC makes an endpoint drop all translations that it holds.

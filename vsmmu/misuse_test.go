@@ -97,7 +97,8 @@ func TestDetachOfNothingFails(t *testing.T) {
 	assert.ErrorIs(t, r.Detach(0xffff_ffff), ErrNotAttached)
 }
 
-// Restore needs a device on which nothing has run: it fails a second time, and after a guest's store, until Reset.
+// Restore needs a device on which nothing has run: it fails a second time, and after a guest's
+// store, until Reset.
 func TestRestoreNeedsTheResetState(t *testing.T) {
 	fresh := newRig(t)
 	state, err := fresh.Save()
@@ -125,8 +126,8 @@ func TestRestoreNeedsTheResetState(t *testing.T) {
 	assert.ErrorContains(t, err, "vsmmu: saved IDs: not a state of this device: ")
 }
 
-// A host belongs to one device: another one's Attach fails and leaves the first one's faults going where they did.
-// Once the first device is closed, the other one may claim the host.
+// A host belongs to one device: another one's Attach fails and leaves the first one's faults going
+// where they did. Once the first device is closed, the other one may claim the host.
 func TestHostBelongsToOneDevice(t *testing.T) {
 	one, two := newRig(t, withPRI), newRig(t, withPRI)
 	require.NoError(t, one.Attach(3, one.host, "disk"))

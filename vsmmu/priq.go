@@ -19,8 +19,8 @@ func (q *priQueue) enable(enabled bool) {
 	q.apply(enabled)
 }
 
-// pageRequest takes a request from a host. The device answers at once a request that does not get into the queue
-// (§8.1, §8.2). It never waits for the guest.
+// pageRequest takes a request from a host. The device answers at once a request that does not get
+// into the queue (§8.1, §8.2). It never waits for the guest.
 func (d *Device) pageRequest(h *host, r smmuv3.PageRequest) {
 	if !d.ids.Has(smmuv3.SSIDSIZE) {
 		if r.StopMarker() {
@@ -54,7 +54,8 @@ func (q *priQueue) recordRequest(r smmuv3.PageRequest) Fate {
 			when = always
 		}
 	}
-	// Unlike the event queue's, an overflow blocks the queue until the guest acknowledges it (§8.1).
+	// Unlike the event queue's, an overflow blocks the queue until the guest acknowledges it
+	// (§8.1).
 	at, _, ok := q.end()
 	if !ok || q.overflowing() {
 		q.d.irq.mu.Lock()
@@ -72,9 +73,9 @@ func (q *priQueue) recordRequest(r smmuv3.PageRequest) Fate {
 	return Recorded
 }
 
-// autoResponse returns the answer that the SMMU itself gives to a request that it did not record (§8.1, §8.2): whether
-// the answer has the request's SubstreamID, its code, and whether there is an answer. ppar returns STE.PPAR of a
-// stream, and false if the stream has no usable STE.
+// autoResponse returns the answer that the SMMU itself gives to a request that it did not record
+// (§8.1, §8.2): whether the answer has the request's SubstreamID, its code, and whether there is an
+// answer. ppar returns STE.PPAR of a stream, and false if the stream has no usable STE.
 func autoResponse(r smmuv3.PageRequest, f Fate, pps bool, ppar func(smmuv3.StreamID) (v, ok bool)) (ssv bool, code smmuv3.PRGResponse, answered bool) {
 	switch {
 	case f == Recorded || r.StopMarker():
@@ -93,8 +94,8 @@ func autoResponse(r smmuv3.PageRequest, f Fate, pps bool, ppar func(smmuv3.Strea
 	return ssv, smmuv3.PRGSuccess, true
 }
 
-// ppar reads STE.PPAR of a stream. It reads memory, not what the engine knows: the request may come on any goroutine,
-// and STEs need not be cached. q.mu is held, and SMMUEN is set.
+// ppar reads STE.PPAR of a stream. It reads memory, not what the engine knows: the request may come
+// on any goroutine, and STEs need not be cached. q.mu is held, and SMMUEN is set.
 func (q *priQueue) ppar(sid smmuv3.StreamID) (v, ok bool) {
 	e := q.reader.Lookup(q.d.streamTable(), sid)
 	if e.Fault != 0 || e.STE.Illegal(q.d.ids) != nil {
@@ -103,8 +104,8 @@ func (q *priQueue) ppar(sid smmuv3.StreamID) (v, ok bool) {
 	return e.STE.PPAR(), true
 }
 
-// priResp executes CMD_PRI_RESP (§4.5.2), which is ignored while the SMMU is disabled. Without substreams SSV counts
-// as 0.
+// priResp executes CMD_PRI_RESP (§4.5.2), which is ignored while the SMMU is disabled. Without
+// substreams SSV counts as 0.
 func (d *Device) priResp(c *smmuv3.Command) {
 	st := d.streams.Get(c.StreamID())
 	if st == nil || d.regs.get(wCR0ACK)&smmuv3.CR0_SMMUEN == 0 {
@@ -114,7 +115,8 @@ func (d *Device) priResp(c *smmuv3.Command) {
 	d.respond(hostOf(st), st.ID, c.SubstreamID(), ssv, c.PRGIndex(), c.Resp())
 }
 
-// respond makes a host answer a group. If that fails, the endpoint gets no answer, and does no DMA for want of it.
+// respond makes a host answer a group. If that fails, the endpoint gets no answer, and does no DMA
+// for want of it.
 func (d *Device) respond(h *host, sid smmuv3.StreamID, ssid smmuv3.SubstreamID, ssv bool, group uint16, code smmuv3.PRGResponse) {
 	if !ssv {
 		ssid = 0

@@ -13,7 +13,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// reentry finds callbacks that call the device (Config.CheckReentry). The device has none unless it checks.
+// reentry finds callbacks that call the device (Config.CheckReentry). The device has none unless it
+// checks.
 type reentry struct {
 	inside sync.Map // goroutine → name of the callback that it is in
 }
@@ -39,7 +40,8 @@ func (r *reentry) check(method string) {
 	}
 }
 
-// goroutine returns the number of the calling goroutine, which the runtime shows in stack traces only.
+// goroutine returns the number of the calling goroutine, which the runtime shows in stack traces
+// only.
 func goroutine() uint64 {
 	var buf [64]byte
 	text := bytes.TrimPrefix(buf[:runtime.Stack(buf[:], false)], []byte("goroutine "))
@@ -104,7 +106,8 @@ func (i checkedInterrupts) SignalMSI(addr guestmem.GPA, data uint32) (err error)
 	return err
 }
 
-// checkedHost is a host whose calls are callbacks. The optional methods are called for hosts that have them only.
+// checkedHost is a host whose calls are callbacks. The optional methods are called for hosts that
+// have them only.
 type checkedHost struct {
 	bridge.Host
 	*reentry

@@ -144,7 +144,8 @@ func intrude(t *testing.T, method func(*Device)) map[any]bool {
 	return i.panics
 }
 
-// With Config.CheckReentry, a callback that calls a method of the device panics with the names of both.
+// With Config.CheckReentry, a callback that calls a method of the device panics with the names of
+// both.
 func TestReentryFromEachCallbackPanics(t *testing.T) {
 	panics := intrude(t, func(d *Device) { d.Stage(3) })
 	for _, callback := range []string{
@@ -189,7 +190,8 @@ func TestReentryIntoEachMethodPanics(t *testing.T) {
 	}))
 }
 
-// Without the switch nothing is checked, and a callback that calls what waits for no lock comes to no harm.
+// Without the switch nothing is checked, and a callback that calls what waits for no lock comes to
+// no harm.
 func TestReentryIsNotCheckedByDefault(t *testing.T) {
 	r := newRig(t)
 	assert.Nil(t, r.reentry)

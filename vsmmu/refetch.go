@@ -12,9 +12,9 @@ import (
 // bridge.STERefetcher asks for that before it aborts the transaction. For any other host, the
 // F_STE_FETCH event of a transaction makes the device fetch for the next one.
 
-// refetchWait is how long a transaction waits for the engine to bind the stage of an STE that can be
-// fetched again. The engine may itself wait for the transaction's endpoint, in an ATC invalidation
-// for example: then the transaction aborts as if the STE were not there yet.
+// refetchWait is how long a transaction waits for the engine to bind the stage of an STE that can
+// be fetched again. The engine may itself wait for the transaction's endpoint, in an ATC
+// invalidation for example: then the transaction aborts as if the STE were not there yet.
 const refetchWait = 100 * time.Millisecond
 
 // refetches is what transactions ask for whose STE could not be fetched.
@@ -24,12 +24,13 @@ type refetches struct {
 	done   chan struct{} // closed when the engine has fetched again; nil if nobody waits
 }
 
-// refetchSTE fetches a stream's STE again for a transaction, and reports whether the stream may have
-// another stage now.
+// refetchSTE fetches a stream's STE again for a transaction, and reports whether the stream may
+// have another stage now.
 //
-// An endpoint may ask without end. While the STE still cannot be fetched, that costs one lookup on the
-// endpoint's own goroutine, and nothing of the engine's. Otherwise the engine binds the new stage, once.
-// The worker does so, and not the caller: the caller may hold a mapping that Bind waits for.
+// An endpoint may ask without end. While the STE still cannot be fetched, that costs one lookup on
+// the endpoint's own goroutine, and nothing of the engine's. Otherwise the engine binds the new
+// stage, once. The worker does so, and not the caller: the caller may hold a mapping that Bind
+// waits for.
 func (d *Device) refetchSTE(sid smmuv3.StreamID) bool {
 	if (d.regs.get(wCR0)|d.regs.get(wCR0ACK))&smmuv3.CR0_SMMUEN == 0 || d.failed.Load() {
 		return false
@@ -74,7 +75,8 @@ func (r *refetches) take() chan struct{} {
 }
 
 // retryFetches refreshes the streams whose STE could not be fetched. An endpoint can request that
-// without end, so it takes no more of the budget from commands than costAhead for each of its steps.
+// without end, so it takes no more of the budget from commands than costAhead for each of its
+// steps.
 func (d *Device) retryFetches(b *budget) (done bool) {
 	if !d.refetch.Load() {
 		return true

@@ -17,8 +17,8 @@ import (
 // tables is where the stream table and its second level lie: memory that comes and goes.
 var tables = guestmem.Slot{GPA: 0x10_0000, Mem: make([]byte, 0x2000)}
 
-// newUnfetchedRig is a rig whose stream 3 has an STE that cannot be fetched, with or without a level-1
-// table. fetchable makes it one that allows everything.
+// newUnfetchedRig is a rig whose stream 3 has an STE that cannot be fetched, with or without a
+// level-1 table. fetchable makes it one that allows everything.
 func newUnfetchedRig(t *testing.T, twoLevel bool) (r *softRig, fetchable func()) {
 	r = &softRig{TB: t, ram: new(guestmem.Slots), ep: soft.NewEndpoint()}
 	require.NoError(t, r.ram.Add(guestmem.Slot{GPA: 0x20_0000, Mem: make([]byte, 14<<20)}))
@@ -47,8 +47,8 @@ func newUnfetchedRig(t *testing.T, twoLevel bool) (r *softRig, fetchable func())
 	}
 }
 
-// §3.21.3, §5.2.1: a failed fetch is not cached. The transaction after the table has become readable
-// succeeds, whatever kind it is of, with no CFGI in between.
+// §3.21.3, §5.2.1: a failed fetch is not cached. The transaction after the table has become
+// readable succeeds, whatever kind it is of, with no CFGI in between.
 func TestFailedSTEFetchIsNotCached_3_21_3(t *testing.T) {
 	var p [8]byte
 	for _, levels := range []string{"STE", "L1STD"} {
@@ -111,8 +111,8 @@ func TestSTEThatIsFetchedAgainDecides_3_21_3(t *testing.T) {
 	}
 }
 
-// The goroutine that makes the transaction may hold a mapping, which Bind waits for: the transaction
-// waits for a bounded time only, so both go on.
+// The goroutine that makes the transaction may hold a mapping, which Bind waits for: the
+// transaction waits for a bounded time only, so both go on.
 func TestSTERefetchWhileAMappingIsHeld(t *testing.T) {
 	r, fetchable := newUnfetchedRig(t, false)
 	other := soft.NewEndpoint()
@@ -168,8 +168,8 @@ func TestSTERefetchWhileAnATCInvalidationWaits(t *testing.T) {
 	assert.Zero(t, r.Load(smmuv3.RegGERROR, 4))
 }
 
-// Endpoints that go on with DMA by an STE that cannot be fetched keep no command waiting, nor what the
-// VMM does.
+// Endpoints that go on with DMA by an STE that cannot be fetched keep no command waiting, nor what
+// the VMM does.
 func TestSTERefetchStarvesNothing(t *testing.T) {
 	r, fetchable := newUnfetchedRig(t, false)
 	stop := make(chan struct{})

@@ -6,11 +6,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// word numbers a 32-bit register: by its offset on page 0, with the
-// identification registers, which lie far behind, following at wIDRegs. The
-// indices of the event and PRI queues live on page 1, and have the number of
-// their page-0 alias: of the choices in §6.2.2 the one where both names reach
-// one register.
+// word numbers a 32-bit register by its offset on page 0. The identification registers, at the end
+// of that page, follow at wIDRegs. The indices of the event and PRI queues, on page 1, have the
+// numbers of their page-0 aliases: both names reach one register, which is a choice of §6.2.2.
 type word uint16
 
 const (
@@ -41,8 +39,7 @@ const (
 	wPRIQIRQ2   word = smmuv3.RegPRIQ_IRQ_CFG2 / 4
 )
 
-// wordAt finds the word at an offset; ok is false where there is no register
-// that could be anything but RES0.
+// wordAt returns the word at an offset. ok is false where every register is RES0.
 func wordAt(off uint64) (w word, ok bool) {
 	switch off &^ 0xff {
 	case 0:
@@ -56,21 +53,20 @@ func wordAt(off uint64) (w word, ok bool) {
 	return 0, false
 }
 
-// registerFile holds the registers' values. Loads take no lock; a word is
-// stored to under the lock of whoever it belongs to.
+// registerFile holds the registers' values. Loads take no lock. A store takes the lock of whoever
+// owns the word.
 type registerFile [numWords]atomic.Uint32
 
 func (r *registerFile) get(w word) uint32    { return r[w].Load() }
 func (r *registerFile) set(w word, v uint32) { r[w].Store(v) }
 
-// get64 reads a 64-bit register, whose halves may be of two stores (§6.2).
+// get64 reads a 64-bit register. Its halves may stem from two stores (§6.2).
 func (r *registerFile) get64(w word) uint64 {
 	return uint64(r[w].Load()) | uint64(r[w+1].Load())<<32
 }
 
-// guard names the enables that make a register read-only: while any of the bits
-// is set in the control register or in its acknowledgement, which covers the
-// transitions both ways (§6.2).
+// guard names the enables that make a register read-only, while any of the bits is set in the
+// control register or in its acknowledgement. That covers the transitions both ways (§6.2).
 type guard struct {
 	cr0 uint32 // of CR0 and CR0ACK
 	irq uint32 // of IRQ_CTRL and IRQ_CTRLACK
@@ -89,25 +85,24 @@ var (
 	whilePRIIRQ   = guard{irq: smmuv3.IRQ_CTRL_PRIQ_IRQEN}
 )
 
-// register is a row of the register map: what the guest may write, when, and
-// what else that does. What is not in a row's mask is read-only or RES0:
-// reserved bits are not stored, and read as zero.
+// register is a row of the register map: what the guest may write, when, and what else that does.
+// Bits outside a row's mask are read-only or RES0: reserved bits are not stored and read as zero.
 type register struct {
 	offset uint64
 	width  int
 	mask   func(ids *smmuv3.IDRegs) uint64 // nil where all is read-only
 	guard  guard
-	// store, if not nil, turns what is about to be stored into what is.
+	// store, if not nil, returns what is stored when the guest writes v over old.
 	store func(d *Device, old, v uint32) uint32
-	// kick says what work a store makes; nil if it never makes any.
+	// kick returns what work a store makes. It is nil if a store makes none.
 	kick func(ids *smmuv3.IDRegs) work
 	// base is the base register of the queue that the register is an index of; 0 if it is no index.
 	base word
 }
 
-// registerMap is §6.2.1 and §6.2.2, and the sections of §6.3 named in its rows.
-// A register with fields under different guards has a row for each. Whatever
-// has no row is RES0: the device lacks the feature that it belongs to.
+// registerMap has the registers of §6.2.1 and §6.2.2, as the sections of §6.3 named in its rows
+// describe them. A register with fields under different guards has a row for each. A register
+// without a row is RES0: the device lacks its feature.
 var registerMap = []register{
 	{offset: smmuv3.RegIDR0, width: 32},                                                                                             // §6.3.1
 	{offset: smmuv3.RegIDR1, width: 32},                                                                                             // §6.3.2
@@ -154,8 +149,8 @@ func bits(mask uint64) func(*smmuv3.IDRegs) uint64 {
 	return func(*smmuv3.IDRegs) uint64 { return mask }
 }
 
-// These are for kick. Room in the event queue is work only where a stalled transaction
-// may wait for it.
+// These are values of register.kick. Room in the event queue is work only where a stalled
+// transaction may wait for it.
 func forCommands(*smmuv3.IDRegs) work { return takePart }
 func anyway(*smmuv3.IDRegs) work      { return handOver }
 
@@ -186,8 +181,8 @@ func ifPRI(mask func(*smmuv3.IDRegs) uint64) func(*smmuv3.IDRegs) uint64 {
 	}
 }
 
-// indexMask is where an index and its wrap bit may stand: what lies above the
-// greatest size that the queue can have is RES0.
+// indexMask returns the bits of an index and its wrap bit in a queue of the greatest size. The bits
+// above are RES0.
 func indexMask(size smmuv3.IDField) func(*smmuv3.IDRegs) uint64 {
 	return func(ids *smmuv3.IDRegs) uint64 { return 1<<(ids.Get(size)+1) - 1 }
 }
@@ -215,8 +210,8 @@ func irqCtrlMask(ids *smmuv3.IDRegs) uint64 {
 	return m
 }
 
-// gerrorMask: errors of what the SMMU does not have are RES0, and so can never
-// be made to look active (§6.3.19).
+// gerrorMask leaves out errors of features that the SMMU lacks: they are RES0, so a guest cannot
+// make them look active (§6.3.19).
 func gerrorMask(ids *smmuv3.IDRegs) uint64 {
 	m := uint64(smmuv3.GERROR_CMDQ_ERR | smmuv3.GERROR_EVENTQ_ABT_ERR | smmuv3.GERROR_SFM_ERR)
 	if ids.Has(smmuv3.MSI) {
@@ -231,7 +226,7 @@ func gerrorMask(ids *smmuv3.IDRegs) uint64 {
 	return m
 }
 
-// strtabCfgMask: FMT and SPLIT are RES0 where there are linear tables only.
+// strtabCfgMask leaves out FMT and SPLIT where there are linear tables only: they are RES0.
 func strtabCfgMask(ids *smmuv3.IDRegs) uint64 {
 	if !ids.Has(smmuv3.STLevel) {
 		return smmuv3.STRTAB_BASE_CFG_LOG2SIZE
@@ -239,8 +234,7 @@ func strtabCfgMask(ids *smmuv3.IDRegs) uint64 {
 	return smmuv3.STRTAB_BASE_CFG_Mask
 }
 
-// access is how a word takes the guest's stores: the rows of the register map
-// that speak of it, for the SMMU at hand.
+// access is how a word takes the guest's stores: its rows of the register map, for this SMMU.
 type access struct {
 	parts [2]struct {
 		mask  uint32
@@ -250,13 +244,12 @@ type access struct {
 	kick  work
 	base  word    // of an index: the base register of its queue, or 0
 	index [2]word // of the low word of a queue's base register: the indices of the queue, or 0
-	// plain words have neither a guard nor an effect, and no bits but those that the
-	// guest writes: what a store leaves in them depends on nothing else. They are what
-	// guests store to all the time.
+	// plain words have neither a guard nor an effect, and the guest writes all their bits: what a
+	// store leaves in them depends on nothing else. Guests store to them all the time.
 	plain bool
 }
 
-// accesses lays the register map out by word.
+// accesses returns the register map by word.
 func accesses(ids *smmuv3.IDRegs) *[numWords]access {
 	var all [numWords]access
 	for _, r := range registerMap {
@@ -288,7 +281,7 @@ func accesses(ids *smmuv3.IDRegs) *[numWords]access {
 	return &all
 }
 
-// writable are the bits of a word that a store changes as things stand.
+// writable returns the bits of a word that a store changes now.
 func (d *Device) writable(a *access) uint32 {
 	var m uint32
 	cr0 := d.regs.get(wCR0) | d.regs.get(wCR0ACK)
@@ -301,10 +294,9 @@ func (d *Device) writable(a *access) uint32 {
 	return m
 }
 
-// Load reads size bytes of the registers at an offset from the SMMU's base, and
-// never waits for anything. Registers can be read in aligned accesses of 4
-// bytes, and in pairs in aligned accesses of 8; any other access reads zero
-// (§6.2 leaves that choice).
+// Load reads size bytes of the registers at an offset from the SMMU's base. It waits for nothing.
+// An aligned access of 4 bytes reads a register, or half of a 64-bit one. An aligned access of 8
+// bytes reads a 64-bit register or a pair. Any other access reads zero, a choice of §6.2.
 func (d *Device) Load(off uint64, size int) uint64 {
 	switch {
 	case size == 4 && off&3 == 0:
@@ -322,12 +314,12 @@ func (d *Device) load(off uint64) uint32 {
 	return 0
 }
 
-// Store writes the low size bytes of v to the registers at an offset from the
-// SMMU's base. The sizes are those of Load; any other access is ignored. Of
-// two registers written as a pair the one at the lower address comes first.
+// Store writes the low size bytes of v to the registers at an offset from the SMMU's base. It takes
+// the accesses that Load takes and ignores any other. Of a pair, it writes the register at the
+// lower address first.
 //
-// A store to CMDQ_PROD carries out a bounded part of the commands before it returns and
-// leaves the rest to a worker, see Device.
+// A store to CMDQ_PROD executes a bounded part of the commands before it returns, and leaves the
+// rest to a worker: see Device.
 func (d *Device) Store(off uint64, size int, v uint64) {
 	d.enter("Store")
 	w := noWork
@@ -375,9 +367,9 @@ func (d *Device) store(off uint64, v uint32) work {
 	return a.kick
 }
 
-// indexBits are the bits of an index that do not read as zero: the index and its wrap bit, as
-// LOG2SIZE of the queue's base register has them (§6.3.27, §6.3.28, §6.3.95 to §6.3.98), and what
-// else stands in the word.
+// indexBits returns the bits of an index register that do not read as zero: the index and its wrap
+// bit, as LOG2SIZE of the queue's base register has them (§6.3.27, §6.3.28, §6.3.95 to §6.3.98),
+// and the other fields of the register.
 func (d *Device) indexBits(base word) uint32 {
 	log2 := d.regs.get(base) & queueLog2Size
 	return uint32(2<<log2-1) | smmuv3.OverflowFlag | smmuv3.CMDQ_CONS_ERR
@@ -393,7 +385,7 @@ func (d *Device) trimIndex(w, base word) {
 	}
 }
 
-// storePlain takes no lock: there is nothing that has to stay as it is meanwhile.
+// storePlain takes no lock: the value depends on nothing that could change meanwhile.
 func (d *Device) storePlain(w word, a *access, v uint32) work {
 	v &= a.parts[0].mask
 	if a.base != 0 {
@@ -404,19 +396,19 @@ func (d *Device) storePlain(w word, a *access, v uint32) work {
 		d.trimIndex(w, a.base) // LOG2SIZE may have changed meanwhile
 	}
 	if d.sealed.Load() {
-		d.regs.set(w, 0) // it may have come after the zero of seal
+		d.regs.set(w, 0) // seal may have stored its zero before
 	}
 	return a.kick
 }
 
-// storeCR0 leaves alone the fields whose last change has not been acknowledged
-// yet: of the choices in §6.3.9 the only one that SMMUv3.2 has.
+// storeCR0 keeps the fields whose last change is not acknowledged yet: the only choice of §6.3.9
+// that SMMUv3.2 has.
 func storeCR0(d *Device, old, v uint32) uint32 {
 	moving := old ^ d.regs.get(wCR0ACK)
 	return old&moving | v&^moving
 }
 
-// storeGBPA ignores what does not follow the update procedure (§6.3.14.1).
+// storeGBPA ignores a store that does not follow the update procedure (§6.3.14.1).
 func storeGBPA(_ *Device, old, v uint32) uint32 {
 	if old&uint32(smmuv3.GBPA_Update) != 0 || v&uint32(smmuv3.GBPA_Update) == 0 {
 		return old
@@ -424,11 +416,11 @@ func storeGBPA(_ *Device, old, v uint32) uint32 {
 	return v
 }
 
-// numIDRegs is how many CoreSight identification registers there are from
-// RegID_REGS on: PIDR4 to PIDR7, PIDR0 to PIDR3, CIDR0 to CIDR3 (§6.3.170).
+// numIDRegs is the number of CoreSight identification registers from RegID_REGS on: PIDR4 to PIDR7,
+// PIDR0 to PIDR3, CIDR0 to CIDR3 (§6.3.170).
 const numIDRegs = 12
 
-// identification is their values, which name the part that IIDR names.
+// identification returns their values, which name the part that IIDR names.
 func identification(ids *smmuv3.IDRegs) [numIDRegs]uint32 {
 	part, revision := ids.Get(smmuv3.ProductID), ids.Get(smmuv3.Variant)
 	designer := ids.Get(smmuv3.Implementer) // continuation code [11:8], identity [6:0]
@@ -442,8 +434,7 @@ func identification(ids *smmuv3.IDRegs) [numIDRegs]uint32 {
 	}
 }
 
-// resetValues is what the registers hold after reset (§3.11). What is UNKNOWN
-// then is zero.
+// resetValues returns what the registers hold after reset (§3.11). UNKNOWN values are zero.
 func resetValues(ids *smmuv3.IDRegs, gbpa smmuv3.GBPA) *[numWords]uint32 {
 	var v [numWords]uint32
 	copy(v[smmuv3.RegIDR0/4:], ids.IDR[:])

@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// Stats count what a device has done since it was made.
+// Stats counts what a device has done since New.
 type Stats struct {
 	Events          [numFates]uint64 // by Fate
 	PageRequests    [numFates]uint64 // by Fate
 	Invalidations   uint64           // calls of Host.Invalidate for the guest's commands
-	HostErrors      uint64           // of these calls, and of others that no stage depends on, that failed
-	Refused         uint64           // stages that a host did not take
-	ServiceFailures uint64           // times that GERROR.SFM was raised
+	HostErrors      uint64           // failed ones of these calls, and of others that no stage depends on
+	Refused         uint64           // stages that a host refused
+	ServiceFailures uint64           // activations of GERROR.SFM_ERR
 	LogDropped      uint64           // log records that the rate limit dropped
 }
 
@@ -23,8 +23,7 @@ type counters struct {
 	invalidations, hostErrors, refused, serviceFailures, logDropped atomic.Uint64
 }
 
-// Stats returns the counts. They are read one by one, so that they need not
-// add up while the device runs.
+// Stats returns the counts. It reads them one by one, so they may not add up while the device runs.
 func (d *Device) Stats() Stats {
 	c := &d.stats
 	s := Stats{
@@ -41,8 +40,8 @@ func (d *Device) Stats() Stats {
 	return s
 }
 
-// A guest can provoke any of the device's log records, so there are at most
-// logBurst of them at once and one each logEvery after that.
+// A guest can cause any of the device's log records. There are at most logBurst of them at once,
+// and then one each logEvery.
 const (
 	logBurst = 16
 	logEvery = time.Second
@@ -68,7 +67,7 @@ func (l *limiter) allow(now time.Time) bool {
 	return true
 }
 
-// report logs an error that no caller is there to be given.
+// report logs an error that no caller gets.
 func (d *Device) report(msg string, err error) {
 	if d.log == nil {
 		return
@@ -84,7 +83,7 @@ func (d *Device) report(msg string, err error) {
 	d.log.Warn(msg, slog.Any("err", err))
 }
 
-// hostFailed counts and logs the failure of a host's call.
+// hostFailed counts and logs a failed call of a host.
 func (d *Device) hostFailed(msg string, err error) {
 	d.stats.hostErrors.Add(1)
 	d.report(msg, err)

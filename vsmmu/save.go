@@ -21,18 +21,18 @@ func stateError(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", ErrState, fmt.Sprintf(format, a...))
 }
 
-// Save returns all that the guest can observe of the device or was promised by it. Restore puts that into a device
-// with the same ID registers, beside the guest's memory as it is now. A state takes at most 2 KiB, and 128 bytes for
-// each stream; docs/save-format.md describes the encoding.
+// Save returns all that the guest can observe of the device or was promised by it. Restore puts
+// that into a device with the same ID registers, beside the guest's memory as it is now. A state
+// takes at most 2 KiB, and 128 bytes for each stream; docs/save-format.md describes the encoding.
 //
-// Save waits for work in progress, and executes what the guest asked for before the call: all the commands of a full
-// queue, at most. The device goes on afterwards.
+// Save waits for work in progress, and executes what the guest asked for before the call: all the
+// commands of a full queue, at most. The device goes on afterwards.
 //
-// If the VMM has stopped the vCPUs and the endpoints, the device is at rest when Save returns: the guest's memory fits
-// the state, and stays so. Otherwise the state is of a moment that has passed.
+// If the VMM has stopped the vCPUs and the endpoints, the device is at rest when Save returns: the
+// guest's memory fits the state, and stays so. Otherwise the state is of a moment that has passed.
 //
-// The state does not include what the hosts hold: translations, stalled transactions, and page requests without an
-// answer.
+// The state does not include what the hosts hold: translations, stalled transactions, and page
+// requests without an answer.
 func (d *Device) Save() ([]byte, error) {
 	var s state
 	err := d.do("Save", func() error {
@@ -46,12 +46,12 @@ func (d *Device) Save() ([]byte, error) {
 	return s.encode(), nil
 }
 
-// rest does what there is to do. Work that was left would be done twice, by this device and by the restored one, which
-// would find in memory that it has been done: the word that a SYNC's MSI writes over the SYNC itself, for example,
-// as Linux asks for.
+// rest does what there is to do. Work that was left would be done twice, by this device and by the
+// restored one, which would find in memory that it has been done: the word that a SYNC's MSI writes
+// over the SYNC itself, for example, as Linux asks for.
 //
-// A guest that runs meanwhile does not delay it for long: rest ends with the commands that were in the queue when it
-// began, or after as many turns.
+// A guest that runs meanwhile does not delay it for long: rest ends with the commands that were in
+// the queue when it began, or after as many turns.
 func (d *Device) rest() {
 	d.turn(budget{left: budgetWorker}) // which may enable the queue
 	from, n := d.waiting()
@@ -64,12 +64,12 @@ func (d *Device) rest() {
 	}
 }
 
-// idleTurns are enough for what comes before commands: refreshes of streams, and retries of stalled transactions, a
-// few dozen a turn.
+// idleTurns are enough for what comes before commands: refreshes of streams, and retries of stalled
+// transactions, a few dozen a turn.
 const idleTurns = 16
 
-// save fills in a state, in one consistent cut: with every lock held, so that no store of a vCPU, no event and no
-// request is half done.
+// save fills in a state, in one consistent cut: with every lock held, so that no store of a vCPU,
+// no event and no request is half done.
 func (d *Device) save(s *state) {
 	for _, h := range d.hosts {
 		if !h.outOfSync && !d.failed.Load() {
@@ -130,8 +130,9 @@ func saveStream(st *trap.Stream) savedStream {
 	return s
 }
 
-// SavedIDs returns the ID registers that the guest of a saved device was shown. The Config of the device that the state
-// is restored into shows the same. Attach refuses a host that lacks something of them (idr.Satisfies).
+// SavedIDs returns the ID registers that the guest of a saved device was shown. The Config of the
+// device that the state is restored into shows the same. Attach refuses a host that lacks something
+// of them (idr.Satisfies).
 func SavedIDs(state []byte) (smmuv3.IDRegs, error) {
 	s, err := decodeState(state)
 	if err == nil {
@@ -145,13 +146,13 @@ func SavedIDs(state []byte) (smmuv3.IDRegs, error) {
 	return s.IDs, nil
 }
 
-// Restore puts a device into the state that Save returned. The device is new, or was Reset, and no guest has run on it
-// since. It has the ID registers of the saved one (see SavedIDs), and the same streams attached. The hosts may be
-// others. The guest's memory is in place.
+// Restore puts a device into the state that Save returned. The device is new, or was Reset, and no
+// guest has run on it since. It has the ID registers of the saved one (see SavedIDs), and the same
+// streams attached. The hosts may be others. The guest's memory is in place.
 //
-// Restore fails with ErrNotReset on any other device, and with ErrState if the state does not fit; nothing has been
-// changed then. Any other error names the streams that a host did not take as they were: everything else has been
-// restored, and these streams abort.
+// Restore fails with ErrNotReset on any other device, and with ErrState if the state does not fit;
+// nothing has been changed then. Any other error names the streams that a host did not take as they
+// were: everything else has been restored, and these streams abort.
 //
 // The guest may go on resuming stalled transactions that are no longer there, which has no effect.
 func (d *Device) Restore(state []byte) error {
@@ -235,9 +236,9 @@ func (q *eventQueue) restore(s *state) {
 	}
 }
 
-// restoreStream makes a stream do what it did. A stream that aborted because its host was out of sync follows its
-// configuration at once: this host holds nothing stale. In Service Failure Mode all streams abort, whatever the old
-// host could not be kept from.
+// restoreStream makes a stream do what it did. A stream that aborted because its host was out of
+// sync follows its configuration at once: this host holds nothing stale. In Service Failure Mode
+// all streams abort, whatever the old host could not be kept from.
 func (d *Device) restoreStream(st *trap.Stream, v trap.Saved, outOfSync bool) error {
 	if d.failed.Load() {
 		v.Stage = bridge.GuestStage{}

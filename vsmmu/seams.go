@@ -16,7 +16,7 @@ const (
 	LineGError
 )
 
-// String is the interrupt's name in the device-tree binding arm,smmu-v3.
+// String returns the interrupt's name in the device-tree binding arm,smmu-v3.
 func (l Line) String() string {
 	if names := [...]string{"eventq", "priq", "cmdq-sync", "gerror"}; int(l) < len(names) {
 		return names[l]
@@ -24,22 +24,19 @@ func (l Line) String() string {
 	return fmt.Sprintf("Line(%d)", uint8(l))
 }
 
-// Interrupts is how the device reaches the guest's interrupt controller. Both
-// methods are called from any goroutine, also at the same time, must not block on the
-// guest, and must not call back into the device.
+// Interrupts signals interrupts to the guest's interrupt controller. The device calls both methods
+// from any goroutine, several at a time. They do not wait for the guest, and call no method of the
+// device (see Duties of the embedder).
 type Interrupts interface {
-	// Pulse signals an edge: every source of the SMMU is one, so that nothing
-	// ever holds a level and nothing has to be cleared (§3.18). LineCmdSync comes
-	// with every CMD_SYNC that asks for an interrupt, whether it has an MSI or not
-	// (§4.7.3): where IDR0.MSI is 1, a VMM need not wire it (firmware.SMMU.NoCmdSync),
-	// and returns nil for it at once.
+	// Pulse signals an edge. Every source of the SMMU is one: no source holds a level, and nothing
+	// has to be cleared (§3.18). LineCmdSync comes with every CMD_SYNC that asks for an interrupt,
+	// with or without an MSI (§4.7.3). Where IDR0.MSI is 1, a VMM need not wire it
+	// (firmware.SMMU.NoCmdSync), and returns nil for it at once.
 	Pulse(line Line) error
-	// SignalMSI makes the 32-bit write by which the SMMU's own message signalled
-	// interrupts are sent (idr.Policy's MSI), to where Memory is unmapped: an
-	// interrupt controller's doorbell, if the guest means well. An ITS knows the
-	// SMMU by the DeviceID that firmware told the guest. An error is what the
-	// architecture calls an abort of the write. Messages to guest memory, which
-	// drivers poll, the device writes there itself; those of endpoints are the
-	// host's: see soft.Config.MSI.
+	// SignalMSI makes the 32-bit write of an MSI of the SMMU itself (IDR0.MSI, see idr.Policy) to
+	// an address where Memory is unmapped: the doorbell of an interrupt controller, in a sane
+	// guest. An ITS knows the SMMU by the DeviceID that firmware told the guest. An error aborts
+	// the write, as the architecture calls it. The device itself writes MSIs that go to guest
+	// memory, where drivers poll for them. MSIs of endpoints go to their host: see soft.Config.MSI.
 	SignalMSI(addr guestmem.GPA, data uint32) error
 }

@@ -9,16 +9,18 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
 )
 
-// stalls lists the stalled transactions (§3.12.2), which their hosts hold. Those that were reported to the guest wait
-// for it to resume or terminate them. Those whose event found no room are never recorded later: when there is room,
-// they are retried (§7.2.1). So no record can report a configuration that a SYNC has retired meanwhile (§4.7.3).
+// stalls lists the stalled transactions (§3.12.2), which their hosts hold. Those that were reported
+// to the guest wait for it to resume or terminate them. Those whose event found no room are never
+// recorded later: when there is room, they are retried (§7.2.1). So no record can report a
+// configuration that a SYNC has retired meanwhile (§4.7.3).
 type stalls struct {
 	most     int            // that may be reported to the guest at a time; 0 if nothing stalls
 	reported map[stall]bool // true if the transaction is there, false if it is older than Restore
 	waiting  []stall
 }
 
-// stall names a stalled transaction. Each host assigns STAGs of its own, so the StreamID is part of the name.
+// stall names a stalled transaction. Each host assigns STAGs of its own, so the StreamID is part of
+// the name.
 type stall struct {
 	sid  smmuv3.StreamID
 	stag uint16
@@ -39,7 +41,8 @@ func newStalls(ids *smmuv3.IDRegs) stalls {
 	return stalls{most: max(1, int(ids.Get(smmuv3.StallMax))), reported: map[stall]bool{}}
 }
 
-// recordStall records the event of a stalled transaction, or queues the transaction for a retry. q.mu is held.
+// recordStall records the event of a stalled transaction, or queues the transaction for a retry.
+// q.mu is held.
 func (q *eventQueue) recordStall(ev smmuv3.Event) Fate {
 	d, b := q.d, &q.stalls
 	s := stall{ev.StreamID(), ev.STAG()}
@@ -56,8 +59,8 @@ func (q *eventQueue) recordStall(ev smmuv3.Event) Fate {
 	return Held
 }
 
-// has reports whether the guest was told of the STAG: until it answers, the STAG cannot name another transaction of
-// the stream.
+// has reports whether the guest was told of the STAG: until it answers, the STAG cannot name
+// another transaction of the stream.
 func (b *stalls) has(s stall) bool {
 	_, ok := b.reported[s]
 	return ok
@@ -69,8 +72,8 @@ func (q *eventQueue) roomForStall() bool {
 	return len(q.stalls.reported) < q.stalls.most && room && !q.stopped()
 }
 
-// retryStalled makes hosts retry the stalled transactions that could be reported now. It returns false if the budget
-// does not cover all.
+// retryStalled makes hosts retry the stalled transactions that could be reported now. It returns
+// false if the budget does not cover all.
 func (d *Device) retryStalled(b *budget) (done bool) {
 	if d.eventq.stalls.most == 0 {
 		return true
@@ -91,7 +94,8 @@ func (d *Device) retryStalled(b *budget) (done bool) {
 	return true
 }
 
-// nextWaiting finds the first waiting transaction that could be reported. Only the engine removes any.
+// nextWaiting finds the first waiting transaction that could be reported. Only the engine removes
+// any.
 func (q *eventQueue) nextWaiting() (i int, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -108,6 +112,9 @@ func (q *eventQueue) takeWaiting(i int) stall {
 	w := &q.stalls.waiting
 	s := (*w)[i]
 	*w = slices.Delete(*w, i, i+1)
+	if len(*w) == 0 {
+		*w = nil // a burst leaves no memory behind
+	}
 	return s
 }
 
@@ -124,8 +131,8 @@ func (d *Device) forgetStalls(sid smmuv3.StreamID) {
 	}
 }
 
-// resumeStalled executes CMD_RESUME (§4.7.1). It has no effect on a transaction that was not reported to the guest, or
-// that the guest has resumed or terminated already.
+// resumeStalled executes CMD_RESUME (§4.7.1). It has no effect on a transaction that was not
+// reported to the guest, or that the guest has resumed or terminated already.
 func (d *Device) resumeStalled(c *smmuv3.Command) {
 	s := stall{c.StreamID(), c.STAG()}
 	d.eventq.mu.Lock()
@@ -146,26 +153,28 @@ func (d *Device) resumeStalled(c *smmuv3.Command) {
 	d.resume(st, s.stag, how)
 }
 
-// resume makes a host resume a transaction. If that fails, the transaction stays stalled and does no DMA.
+// resume makes a host resume a transaction. If that fails, the transaction stays stalled and does
+// no DMA.
 func (d *Device) resume(st *trap.Stream, stag uint16, how bridge.Resumption) {
 	if err := hostOf(st).Host.(bridge.Staller).Resume(st.ID, stag, how); err != nil {
 		d.hostFailed("host failed to resume a stalled transaction", err)
 	}
 }
 
-// terminateStalled terminates every stalled transaction of a stream with an abort, as CMD_STALL_TERM does (§4.7.2).
+// terminateStalled terminates every stalled transaction of a stream with an abort, as
+// CMD_STALL_TERM does (§4.7.2).
 func (d *Device) terminateStalled(st *trap.Stream) {
 	if d.eventq.stalls.most == 0 {
 		return
 	}
-	// The list comes first: a transaction that stalls from here on is reported to the guest. If the host then
-	// terminates it with the others, the guest's CMD_RESUME has no effect.
+	// The list comes first: a transaction that stalls from here on is reported to the guest. If the
+	// host then terminates it with the others, the guest's CMD_RESUME has no effect.
 	d.forgetStalls(st.ID)
 	d.terminate(st)
 }
 
-// terminateAllStalled does what SMMUEN going to 0 does (§6.3.9.6), and reset. It empties the list: transactions of
-// streams that were detached are in it, too.
+// terminateAllStalled does what SMMUEN going to 0 does (§6.3.9.6), and reset. It empties the list:
+// transactions of streams that were detached are in it, too.
 func (d *Device) terminateAllStalled() {
 	if d.eventq.stalls.most == 0 {
 		return
@@ -186,14 +195,14 @@ func (d *Device) terminate(st *trap.Stream) {
 	}
 }
 
-// stallsUnasked reports whether the host would stall transactions if a CD says so, for a guest that was shown an SMMU
-// where none stalls.
+// stallsUnasked reports whether the host would stall transactions if a CD says so, for a guest that
+// was shown an SMMU where none stalls.
 func stallsUnasked(host, guest smmuv3.IDRegs) bool {
 	return host.Get(smmuv3.StallModel) == smmuv3.StallBoth && guest.Get(smmuv3.StallModel) == smmuv3.StallTerminate
 }
 
-// Attach attaches a stream. S1STALLD keeps a stream that must not stall from it (§3.12.2.3): a CD with S = 1 is then as
-// illegal as it is where nothing stalls.
+// Attach attaches a stream. S1STALLD keeps a stream that must not stall from it (§3.12.2.3): a CD
+// with S = 1 is then as illegal as it is where nothing stalls.
 func (h *host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, error) {
 	st, err := h.Host.Attach(sid, ep)
 	if err != nil || !h.unstalled {

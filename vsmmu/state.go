@@ -7,8 +7,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// The encoding of a device's state, as docs/save-format.md describes it. It is little-endian: a header, the device, the stalled
-// transactions, the streams, and a CRC-32 over all before it.
+// The encoding of a device's state, as docs/save-format.md describes it. It is little-endian: a
+// header, the device, the stalled transactions, the streams, and a CRC-32 over all before it.
 const (
 	stateMagic   = "vSMMUv3\n"
 	stateVersion = 2

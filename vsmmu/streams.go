@@ -9,7 +9,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
 )
 
-// configure makes every stream do what the registers say. The error names the streams that abort instead.
+// configure makes every stream do what the registers say. The error names the streams that abort
+// instead.
 func (d *Device) configure(enabled bool) (err error) {
 	d.streams.SetRegs(d.trapRegs(enabled))
 	for _, st := range d.streams.All() {
@@ -35,11 +36,11 @@ func (d *Device) streamTable() smmuv3.StreamTable {
 	return smmuv3.NewStreamTable(d.regs.get64(wSTRTABBase), d.regs.get(wSTRTABCfg), *d.ids)
 }
 
-// refresh makes a stream do what its configuration says. kept is true if the stage was already bound; err is why
-// the stream now aborts.
+// refresh makes a stream do what its configuration says. kept is true if the stage was already
+// bound; err is why the stream now aborts.
 //
-// In Service Failure Mode refresh binds nothing. On a host that is out of sync it binds nothing that translates:
-// resync refreshes those streams.
+// In Service Failure Mode refresh binds nothing. On a host that is out of sync it binds nothing
+// that translates: resync refreshes those streams.
 func (d *Device) refresh(st *trap.Stream) (kept bool, err error) {
 	if d.failed.Load() {
 		return false, nil
@@ -92,9 +93,9 @@ func (d *Device) notifyWatch() {
 	}
 }
 
-// GuestWrote tells the device that the guest has written to the range. It is for VMMs that write-protect what
-// Config.Watch names, and do not wait for the guest's CFGI command. Streams whose configuration lies there follow
-// it at once.
+// GuestWrote tells the device that the guest has written to the range. It is for VMMs that
+// write-protect what Config.Watch names, and do not wait for the guest's CFGI command. Streams
+// whose configuration lies there follow it at once.
 func (d *Device) GuestWrote(r guestmem.Range) {
 	_ = d.do("GuestWrote", func() error {
 		for _, st := range d.streams.Written(r) {

@@ -5,19 +5,19 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Trace is a set of functions that are told what the device does. Any of them may be
-// nil. They are called on the goroutine that does it, at the same time as others,
-// with locks held: they must be quick, and must not call back into the device.
+// Trace is a set of functions that get what the device does. Any of them may be nil. The device
+// calls them on the goroutine that does it, several at a time, with locks held. They are quick, and
+// call no method of the device (see Duties of the embedder).
 type Trace struct {
-	// Command: a command was carried out, or found illegal.
+	// Command is called when a command was executed, or found illegal.
 	Command func(smmuv3.Command, smmuv3.CmdqErr)
-	// Bind: a host was asked to bind a stage, and answered.
+	// Bind is called when a host has bound a stage, or failed to.
 	Bind func(smmuv3.StreamID, bridge.GuestStage, error)
-	// Event: an event was met; Fate says what became of it.
+	// Event is called for each event, with its outcome.
 	Event func(smmuv3.Event, Fate)
-	// PageRequest: an endpoint made a page request; Fate says what became of it.
+	// PageRequest is called for each page request of an endpoint, with its outcome.
 	PageRequest func(smmuv3.PageRequest, Fate)
-	// Interrupt: an interrupt was signalled, by wire or MSI or both.
+	// Interrupt is called when an interrupt was signalled, by wire, MSI or both.
 	Interrupt func(Line)
 }
 

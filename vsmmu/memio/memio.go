@@ -1,9 +1,9 @@
-// Package memio accesses the registers of a virtual SMMUv3 through u-root's package memio, so that tools
-// and tests program it as they program a real SMMU.
+// Package memio accesses the registers of a virtual SMMUv3 through u-root's package memio, so that
+// tools and tests program it as they program a real SMMU.
 //
-// A Registers reads and writes the registers of a vsmmu.Device, or of a transcript.Recorder in its place.
-// Addresses are offsets from the SMMU's base. Values of 4 and 8 bytes, aligned to their size, are register
-// accesses; any other fails with an error that matches vsmmu.ErrAccess.
+// A Registers reads and writes the registers of a vsmmu.Device, or of a transcript.Recorder in its
+// place. Addresses are offsets from the SMMU's base. Values of 4 and 8 bytes, aligned to their
+// size, are register accesses; any other fails with an error that matches vsmmu.ErrAccess.
 package memio
 
 import (
@@ -23,8 +23,8 @@ var (
 	_ memio.Writer = Registers{}
 )
 
-// Read reads the register at an offset into out: a *memio.Uint32, a *memio.Uint64, or a *memio.ByteSlice of
-// 4 or 8 bytes.
+// Read reads the register at an offset into out: a *memio.Uint32, a *memio.Uint64, or a
+// *memio.ByteSlice of 4 or 8 bytes.
 func (r Registers) Read(out memio.UintN, off int64) error {
 	regs := vsmmu.Registers{Device: r.Device}
 	var p [8]byte
