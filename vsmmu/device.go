@@ -176,7 +176,7 @@ func checkConfig(cfg *Config) error {
 	case cfg.IDs == smmuv3.IDRegs{}:
 		return errors.New("IDs are zero (use idr.Derive)")
 	}
-	return idr.Check(cfg.IDs)
+	return idr.CheckDevice(cfg.IDs)
 }
 
 // isNil reports whether v is nil, or holds a nil pointer or the like.

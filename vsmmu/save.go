@@ -136,7 +136,7 @@ func saveStream(st *trap.Stream) savedStream {
 func SavedIDs(state []byte) (smmuv3.IDRegs, error) {
 	s, err := decodeState(state)
 	if err == nil {
-		if err = idr.Check(s.IDs); err != nil {
+		if err = idr.CheckDevice(s.IDs); err != nil {
 			err = fmt.Errorf("%w: %w", ErrState, err)
 		}
 	}
