@@ -14,6 +14,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/bridge/record"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
 )
 
 // Where the rig's guest keeps its structures.
@@ -154,12 +155,21 @@ func (r *rig) setup() {
 	r.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN | smmuv3.CR0_SMMUEN)
 }
 
+// driver returns the guest's driver of the device as it is set up.
+func (r *rig) driver() *vsmmutest.Guest {
+	g := vsmmutest.NewGuest(r.mem, guestmem.Range{}, r.Device)
+	g.Poll = r.idle
+	q := smmuv3.QueueBase(r.Load(smmuv3.RegCMDQ_BASE, 8)).Queue(smmuv3.CommandSize, smmuv3.MaxQueueShift, 1<<44-1)
+	g.CommandQueue = vsmmutest.Queue{At: guestmem.GPA(q.Addr), Log2Size: q.Log2Size}
+	g.EventQueue = vsmmutest.Queue{At: eventqAt, Log2Size: 4}
+	return g
+}
+
 // enable writes CR0 and waits for the acknowledgement.
 func (r *rig) enable(cr0 uint32) {
 	r.Helper()
-	r.w32(smmuv3.RegCR0, cr0)
+	require.NoError(r, r.driver().SetCR0(cr0))
 	r.idle()
-	r.eventually(func() bool { return r.r32(smmuv3.RegCR0ACK) == cr0 }, "CR0ACK follows CR0")
 }
 
 // idle does all that there is to do, as the worker would.
@@ -192,28 +202,24 @@ func (r *rig) eventually(ok func() bool, what string) {
 	require.Eventually(r, ok, 2*time.Minute, 50*time.Microsecond, what)
 }
 
-// put places commands at the end of the queue without telling the device, and
-// returns the PROD that would.
+// put places commands at the end of the queue without telling the device. It returns the CMDQ_PROD
+// that would.
 func (r *rig) put(cmds ...smmuv3.Command) uint32 {
-	q := smmuv3.QueueBase(r.Load(smmuv3.RegCMDQ_BASE, 8)).Queue(16, 19, 1<<44-1)
-	prod := smmuv3.Index(r.r32(smmuv3.RegCMDQ_PROD))
-	for _, c := range cmds {
-		r.mem.SetWords(guestmem.GPA(q.Entry(prod)), c[0], c[1])
-		prod = q.Next(prod, 1)
-	}
-	return uint32(prod)
+	r.Helper()
+	prod, err := r.driver().Place(cmds...)
+	require.NoError(r, err)
+	return prod
 }
 
-// run gives the device commands and waits until they are consumed, or one of
-// them has stopped the queue.
+// run submits commands and waits until they are consumed or the queue stops.
 func (r *rig) run(cmds ...smmuv3.Command) {
 	r.Helper()
 	prod := r.put(cmds...)
 	r.w32(smmuv3.RegCMDQ_PROD, prod)
 	r.idle()
-	r.eventually(func() bool {
-		return r.r32(smmuv3.RegCMDQ_CONS)&0xfffff == prod || r.gerror()&1 != 0 || r.gerror()&smmuv3.GERROR_SFM_ERR != 0
-	}, "the queue is consumed")
+	if err := r.driver().Wait(prod); err != nil {
+		require.NotErrorIs(r, err, vsmmutest.ErrTimeout)
+	}
 }
 
 // gerror are the errors that are active.
@@ -223,14 +229,11 @@ func (r *rig) ste(sid smmuv3.StreamID, words ...uint64) {
 	r.mem.SetWords(strtabAt+64*guestmem.GPA(sid), words...)
 }
 
-// events are the records in the queue, which they leave.
-func (r *rig) events() (all []smmuv3.Event) {
-	cons, prod := r.r32(smmuv3.RegEVENTQ_CONS), r.r32(smmuv3.RegEVENTQ_PROD)
-	for ; cons&0x1f != prod&0x1f; cons++ {
-		w := r.mem.Words(eventqAt+32*guestmem.GPA(cons&0xf), 4)
-		all = append(all, smmuv3.Event(w))
-	}
-	r.w32(smmuv3.RegEVENTQ_CONS, prod&(1<<31)|cons&0x1f)
+// events takes all records from the event queue.
+func (r *rig) events() []smmuv3.Event {
+	r.Helper()
+	all, err := r.driver().Events()
+	require.NoError(r, err)
 	return all
 }
 

@@ -29,14 +29,15 @@ func (g *Guest) ActiveErrors() uint32 {
 // AcknowledgeErrors acknowledges all global errors.
 func (g *Guest) AcknowledgeErrors() { g.w32(smmuv3.RegGERRORN, g.r32(smmuv3.RegGERROR)) }
 
-// Submit writes commands to the queue and moves CMDQ_PROD. It does not wait for the SMMU and fails
-// if the commands do not fit. The result is the new CMDQ_PROD.
-func (g *Guest) Submit(cmds ...smmuv3.Command) (prod uint32, err error) {
+// Place writes commands to the queue and does not move CMDQ_PROD: the SMMU does not see them yet.
+// It fails if they do not fit. The result is the CMDQ_PROD that submits them.
+func (g *Guest) Place(cmds ...smmuv3.Command) (prod uint32, err error) {
 	q := g.CommandQueue.ring(smmuv3.CommandSize)
 	at, cons := smmuv3.Index(g.r32(smmuv3.RegCMDQ_PROD)), smmuv3.Index(g.r32(smmuv3.RegCMDQ_CONS))
 	held, ok := q.Len(at, cons)
 	if !ok {
-		return 0, fmt.Errorf("vsmmutest: submit commands: CMDQ_PROD %#x with CMDQ_CONS %#x in a queue of 2^%d commands", at, cons, q.Log2Size)
+		return 0, fmt.Errorf("vsmmutest: submit commands: CMDQ_PROD %#x with CMDQ_CONS %#x in a queue of 2^%d commands",
+			at, cons, q.Log2Size)
 	}
 	if free := 1<<q.Log2Size - int(held); len(cmds) > free {
 		return 0, fmt.Errorf("vsmmutest: submit %d commands: room for %d", len(cmds), free)
@@ -47,8 +48,17 @@ func (g *Guest) Submit(cmds ...smmuv3.Command) (prod uint32, err error) {
 		}
 		at = q.Next(at, 1)
 	}
-	g.w32(smmuv3.RegCMDQ_PROD, uint32(at))
 	return uint32(at), nil
+}
+
+// Submit places commands and moves CMDQ_PROD. It does not wait for the SMMU. The result is the new
+// CMDQ_PROD.
+func (g *Guest) Submit(cmds ...smmuv3.Command) (prod uint32, err error) {
+	prod, err = g.Place(cmds...)
+	if err == nil {
+		g.w32(smmuv3.RegCMDQ_PROD, prod)
+	}
+	return prod, err
 }
 
 // Wait waits until the SMMU has consumed the commands before an index, as Submit returns it. It
