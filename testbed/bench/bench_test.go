@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/testbed/report/reportfile"
 )
 
 func TestParseBench(t *testing.T) {
@@ -80,6 +83,67 @@ func TestCommandLine(t *testing.T) {
 	assert.ErrorIs(t, err, flag.ErrHelp)
 	assert.Contains(t, help.String(), "Usage:")
 	assert.Contains(t, help.String(), "-benchtime")
+}
+
+// measuring returns options for a run with a go program that prints one benchmark, after the shell script, and with a
+// peer that fails.
+func measuring(t *testing.T, script string) options {
+	dir := t.TempDir()
+	bin, peer := filepath.Join(dir, "go"), filepath.Join(dir, "qemu")
+	require.NoError(t, os.WriteFile(bin, []byte("#!/bin/sh\n"+script+"\necho pkg: example/vsmmu\necho 'BenchmarkLoad 100 5 ns/op'\n"), 0o755))
+	require.NoError(t, os.WriteFile(peer, []byte("#!/bin/sh\n[ $1 = --version ] && exit 0\necho no such device >&2\n"), 0o755))
+	t.Setenv("PATH", dir+":/usr/bin:/bin")
+	return options{goBench: goBench{out: io.Discard, packages: packages, rounds: 1}, qemu: peer, report: filepath.Join(dir, "out", "report.json")}
+}
+
+func TestTableIsPrintedBeforeTheReportIsWritten(t *testing.T) {
+	o := measuring(t, "rm -r "+"$(dirname $0)/out")
+	var out bytes.Buffer
+	err := run(t.Context(), o, &out)
+	require.ErrorIs(t, err, reportfile.ErrWrite)
+	assert.Contains(t, out.String(), "vsmmu.Load")
+	assert.NotContains(t, out.String(), "report:")
+}
+
+func TestPeerThatFailsLeavesTheBenchmarks(t *testing.T) {
+	o := measuring(t, "")
+	var out bytes.Buffer
+	assert.ErrorContains(t, run(t.Context(), o, &out), "no such device")
+	assert.Contains(t, out.String(), "vsmmu.Load")
+	data, err := os.ReadFile(o.report)
+	require.NoError(t, err)
+	assert.Contains(t, string(data), `"ns_per_op": 5`)
+}
+
+func TestBenchmarksThatFailKeepTheEarlierReport(t *testing.T) {
+	o := measuring(t, "exit 1")
+	require.NoError(t, os.MkdirAll(filepath.Dir(o.report), 0o755))
+	require.NoError(t, os.WriteFile(o.report, []byte("[]"), 0o644))
+	assert.ErrorContains(t, run(t.Context(), o, io.Discard), "go test: exit status 1")
+	data, err := os.ReadFile(o.report)
+	require.NoError(t, err)
+	assert.Equal(t, "[]", string(data))
+}
+
+func TestExitStatus(t *testing.T) {
+	o := measuring(t, "")
+	for _, tt := range []struct {
+		args   []string
+		status int
+		says   string
+	}{
+		{[]string{"-h"}, 0, ""},
+		{[]string{"-nosuch"}, 2, "-nosuch"},
+		{[]string{"-count", "0"}, 2, "-count 0"},
+		{[]string{"-qemu", "/nonexistent", "-report", o.report}, 2, "-qemu: "},
+		{[]string{"-report", filepath.Dir(o.report) + "/../go/report.json"}, 2, "cannot write the report"},
+		{[]string{"-qemu", o.qemu, "-report", o.report}, 1, "no such device"},
+	} {
+		var stderr bytes.Buffer
+		assert.Equal(t, tt.status, status(tt.args, io.Discard, &stderr), tt.args)
+		assert.Contains(t, stderr.String(), tt.says)
+		assert.LessOrEqual(t, strings.Count(stderr.String(), "\n"), 1, "one line")
+	}
 }
 
 func TestPeerThatCannotBeFoundOrStarted(t *testing.T) {

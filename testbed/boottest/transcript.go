@@ -46,7 +46,7 @@ const (
 	// partSuffix names a transcript that is not complete.
 	partSuffix = ".part"
 	// transcriptSpace is more than the transcript of a boot takes.
-	transcriptSpace = 64 << 20
+	transcriptSpace = 4 << 20
 )
 
 // transcript is the file that a boot is recorded to. It has the suffix .part until the boot has reached its end, so

@@ -7,19 +7,27 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/cli"
 )
 
 // ErrWrite is matched by every error of this package.
 var ErrWrite = errors.New("cannot write the report")
 
-// Prepare reports whether a report can be written to path, before a run whose result would be lost. It
-// makes the directories of path. A report that is there stays until Write replaces it.
+// space is more than a report takes.
+const space = 1 << 20
+
+// Prepare returns an error if no report can be written to path, before a run whose result would be lost. It
+// makes the directories of path. An earlier report stays until Write replaces it.
 func Prepare(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("%w: %w", ErrWrite, err)
 	}
 	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("%w: %s is no regular file (give another path with -report FILE)", ErrWrite, path)
+	}
+	if err := cli.CheckSpace(filepath.Dir(path), space); err != nil {
+		return fmt.Errorf("%w: %w (give another path with -report FILE)", ErrWrite, err)
 	}
 	probe, err := os.CreateTemp(filepath.Dir(path), ".report-*")
 	if err != nil {
@@ -32,8 +40,8 @@ func Prepare(path string) error {
 	return nil
 }
 
-// Write writes a report as indented JSON. It replaces the report that is there only when the new one is
-// on the disk. An error says whether path still holds an earlier report.
+// Write writes a report as indented JSON. It replaces an earlier report only when the new one is on the
+// disk. An error says whether path still holds an earlier report.
 func Write(path string, report any) error {
 	err := write(path, report)
 	if err == nil {
