@@ -37,6 +37,10 @@ func openTrace(name string, input *os.File, stdout, stderr io.Writer) (*traceFil
 		t.out = stderr
 		return t, nil
 	}
+	if is, err := os.Stat(name); err == nil && !is.Mode().IsRegular() && !is.IsDir() {
+		t.path = name // a device or a pipe: a link to one need not lead to a name
+		return t, nil
+	}
 	path, err := target(name)
 	if err != nil {
 		return nil, err
