@@ -22,6 +22,9 @@ type replayHost struct {
 	pages   func(smmuv3.PageRequest)
 }
 
+// replayEndpoint stands for any endpoint.
+type replayEndpoint struct{}
+
 // The device uses these interfaces only if the guest was shown page requests or stalls.
 var (
 	_ bridge.PageRequester = (*replayHost)(nil)

@@ -15,7 +15,7 @@ import (
 // of a host and call by the embedder, the device is saved, closed, and restored into a new one.
 // Save makes a device finish what it is doing. The guest cannot tell the difference; a host may
 // receive a batch of invalidations in parts. The device is kept while one of its hosts has no
-// stream.
+// stream, and until the last recorded Restore.
 //
 // State that Save does not keep is lost each time. So two things are not compared: stalled
 // transactions are not resumed, since the host that held them is gone; and a new device does not
@@ -29,6 +29,7 @@ type renewals struct {
 	renewing bool
 	attached map[smmuv3.StreamID]uint32 // the host of each stream
 	given    map[Channel]int            // of the next batch: the commands that the host has received
+	restores int                        // the entry of the last Restore: no device is replaced before it
 	between  bool                       // the device is being replaced; replay.mu guards it
 }
 
@@ -49,7 +50,7 @@ func (r *replay) renew(after Body) {
 	default:
 		return
 	}
-	if r.idleHost() {
+	if r.beforeRestore() || r.idleHost() {
 		return
 	}
 	state, err := r.dev.Save()
@@ -71,6 +72,13 @@ func (r *replay) renew(after Body) {
 			r.err = fmt.Errorf("restore after entry %d (%v): %w", r.at, after, err)
 		}
 	}
+}
+
+// beforeRestore reports whether a recorded Restore is to come. It needs a device in its reset state.
+func (r *replay) beforeRestore() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.at < r.restores
 }
 
 // idleHost reports whether the device has a host without a stream. It remembers that such a host
@@ -95,7 +103,7 @@ func (r *replay) restore(state []byte) error {
 	}
 	r.dev = dev
 	for _, sid := range slices.Sorted(maps.Keys(r.attached)) {
-		if err := dev.Attach(sid, r.host(r.attached[sid]), nil); err != nil {
+		if err := dev.Attach(sid, r.host(r.attached[sid]), replayEndpoint{}); err != nil {
 			return err
 		}
 	}

@@ -120,8 +120,11 @@ func newReplay(t *Transcript, stall time.Duration, renewing bool) *replay {
 	r.progress.L = &r.mu
 	r.reads.learn(t.Entries)
 	for i, e := range t.Entries {
-		if c, ok := e.Body.(*HostClaim); ok {
-			r.claims[c.Host] = append(r.claims[c.Host], i)
+		switch b := e.Body.(type) {
+		case *HostClaim:
+			r.claims[b.Host] = append(r.claims[b.Host], i)
+		case *Restore:
+			r.restores = i
 		}
 		switch {
 		case !byDevice(e.Body):
@@ -204,7 +207,7 @@ func (r *replay) run(ctx context.Context) error {
 func (r *replay) call(c *Call) (err error) {
 	switch c.Op {
 	case OpAttach:
-		if err = r.dev.Attach(c.StreamID, r.host(c.Host), nil); err == nil {
+		if err = r.dev.Attach(c.StreamID, r.host(c.Host), replayEndpoint{}); err == nil {
 			r.attached[c.StreamID] = c.Host
 		}
 	case OpDetach:
