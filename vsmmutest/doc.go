@@ -20,7 +20,7 @@
 //	ev, ok, err := g.Event()                           // what the SMMU reported
 //
 // Everything returns errors and nothing depends on package testing, so any test framework can use
-// it. Errors of a Guest that waits in vain match ErrTimeout. A command that stops the queue is a
+// it. A Guest that waits for too long fails with ErrTimeout. A command that stops the queue is a
 // *CommandError.
 //
 // Structures are what Linux's driver writes: inner shareable write-back tables, faults recorded and

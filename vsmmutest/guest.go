@@ -1,8 +1,10 @@
 package vsmmutest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
@@ -40,9 +42,10 @@ type Guest struct {
 	CR2 uint32
 	// NoInterrupts makes Enable leave IRQ_CTRL at 0.
 	NoInterrupts bool
-	// Timeout is how long the guest waits for the SMMU before it fails with ErrTimeout.
+	// Timeout is how long the guest waits for the SMMU before it fails with ErrTimeout. The zero
+	// value is 30 seconds.
 	Timeout time.Duration
-	// Poll is called between two looks at a register that the guest waits for. The default sleeps
+	// Poll is called between two reads of a register that the guest waits for. The default sleeps
 	// for a moment.
 	Poll func()
 
@@ -65,18 +68,19 @@ const (
 	pollInterval   = 50 * time.Microsecond
 )
 
-// ErrTimeout is matched by errors of a Guest that waited in vain.
+// ErrTimeout is matched by errors of a Guest that waited for too long.
 var ErrTimeout = errors.New("timed out")
 
 // NewGuest returns the driver of a guest whose SMMU has these registers. It uses the area of memory
 // and touches nothing until Enable.
 func NewGuest(mem guestmem.Memory, area guestmem.Range, smmu RegisterFile) *Guest {
-	return &Guest{
-		RAM: NewRAM(mem, area), SMMU: smmu,
-		Timeout: defaultTimeout,
-		Poll:    func() { time.Sleep(pollInterval) },
-		streams: map[smmuv3.StreamID]*stream{},
-	}
+	return &Guest{RAM: NewRAM(mem, area), SMMU: smmu, streams: map[smmuv3.StreamID]*stream{}}
+}
+
+// isNil reports whether an interface is nil or has a nil pointer.
+func isNil(v any) bool {
+	r := reflect.ValueOf(v)
+	return v == nil || r.Kind() == reflect.Pointer && r.IsNil()
 }
 
 func (g *Guest) r32(off uint64) uint32    { return uint32(g.SMMU.Load(off, 4)) }
@@ -97,8 +101,12 @@ func (g *Guest) wait(what string, ok func() bool) error {
 	if ok() {
 		return nil
 	}
-	for deadline := time.Now().Add(g.Timeout); time.Now().Before(deadline); {
-		g.Poll()
+	timeout, poll := cmp.Or(g.Timeout, defaultTimeout), g.Poll
+	if poll == nil {
+		poll = func() { time.Sleep(pollInterval) }
+	}
+	for deadline := time.Now().Add(timeout); time.Now().Before(deadline); {
+		poll()
 		if ok() {
 			return nil
 		}
@@ -106,7 +114,7 @@ func (g *Guest) wait(what string, ok func() bool) error {
 	if ok() {
 		return nil
 	}
-	return fmt.Errorf("%s: %w after %v", what, ErrTimeout, g.Timeout)
+	return fmt.Errorf("%s: %w after %v", what, ErrTimeout, timeout)
 }
 
 // SetCR0 writes CR0 and waits until CR0ACK is equal.
@@ -140,7 +148,7 @@ func (g *Guest) SetGBPA(abort bool) error {
 // is not there yet, sets up table and queues, invalidates everything, and enables it. It can be
 // called again after Disable or a reset of the SMMU; streams keep their STEs.
 func (g *Guest) Enable() error {
-	if g.SMMU == nil {
+	if isNil(g.SMMU) {
 		return errors.New("vsmmutest: enable the SMMU: Guest.SMMU is nil")
 	}
 	g.ids = g.ReadIDs()

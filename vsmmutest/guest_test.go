@@ -261,6 +261,14 @@ func TestPageRequestsAreReadAndAnswered(t *testing.T) {
 func TestGuestSaysWhatIsMissing(t *testing.T) {
 	g := vsmmutest.NewGuest(new(guestmem.Fake), area, nil)
 	assert.EqualError(t, g.Enable(), "vsmmutest: enable the SMMU: Guest.SMMU is nil")
+	assert.EqualError(t, vsmmutest.NewGuest(new(guestmem.Fake), area, (*vsmmu.Device)(nil)).Enable(), "vsmmutest: enable the SMMU: Guest.SMMU is nil")
+	smmu := &registers{t: t, values: map[uint64]uint64{}}
+	for _, mem := range []guestmem.Memory{nil, (*guestmem.Slots)(nil)} {
+		assert.EqualError(t, vsmmutest.NewGuest(mem, area, smmu).Enable(), "vsmmutest: allocate memory: the guest's memory is nil")
+	}
+	assert.EqualError(t, g.SetStage1(sid, nil), "vsmmutest: set stage 1 of stream 0x10: the stage is nil")
+	assert.EqualError(t, g.SetStage2(sid, nil), "vsmmutest: set stage 2 of stream 0x10: the stage is nil")
+	assert.EqualError(t, g.SetCD(sid, nil, 0, smmuv3.CD{}), "vsmmutest: set CD 0 of stream 0x10: the CD table is nil")
 	assert.EqualError(t, g.Bypass(sid), "vsmmutest: set STE 0x10: the SMMU has not been enabled")
 	assert.EqualError(t, g.MapStage1(sid, 0, 0, 0x1000), "vsmmutest: new stage 1: the SMMU has not been enabled")
 	assert.EqualError(t, g.MapStage2(sid, 0, 0, 0x1000), "vsmmutest: new stage 2: the SMMU has not been enabled")

@@ -73,6 +73,9 @@ func (g *Guest) replace(sid smmuv3.StreamID, e smmuv3.STE, to stream) error {
 
 // SetCD writes a CD of a stream's table, its first word last, and runs CFGI_CD and SYNC.
 func (g *Guest) SetCD(sid smmuv3.StreamID, t *CDTable, ssid smmuv3.SubstreamID, cd smmuv3.CD) error {
+	if t == nil {
+		return fmt.Errorf("vsmmutest: set CD %d of stream %v: the CD table is nil", ssid, sid)
+	}
 	if err := t.Set(ssid, cd); err != nil {
 		return fmt.Errorf("vsmmutest: set CD %d of stream %v: %w", ssid, sid, err)
 	}
@@ -100,6 +103,9 @@ func (g *Guest) NewStage2() (*Stage2, error) {
 // SetStage1 makes an address space translate for a stream: it allocates a single CD and sets the
 // STE. Streams may share an address space.
 func (g *Guest) SetStage1(sid smmuv3.StreamID, s *Stage1) error {
+	if s == nil {
+		return fmt.Errorf("vsmmutest: set stage 1 of stream %v: the stage is nil", sid)
+	}
 	cds, err := NewCDTable(g.RAM, smmuv3.S1FmtLinear, 0)
 	if err != nil {
 		return err
@@ -116,6 +122,9 @@ func (g *Guest) SetStage1(sid smmuv3.StreamID, s *Stage1) error {
 
 // SetStage2 makes a stage 2 translate for a stream, and sets the STE.
 func (g *Guest) SetStage2(sid smmuv3.StreamID, s *Stage2) error {
+	if s == nil {
+		return fmt.Errorf("vsmmutest: set stage 2 of stream %v: the stage is nil", sid)
+	}
 	e := s.STE()
 	if g.ids.Has(smmuv3.ATS) {
 		e.SetEATS(smmuv3.EATSFull)

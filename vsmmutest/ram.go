@@ -46,7 +46,7 @@ func (r *RAM) Alloc(size uint64) (guestmem.GPA, error) {
 	switch {
 	case size == 0:
 		return 0, errors.New("vsmmutest: allocate memory: size 0")
-	case r.mem == nil:
+	case isNil(r.mem):
 		return 0, errors.New("vsmmutest: allocate memory: the guest's memory is nil")
 	}
 	align := uint64(wordSize)

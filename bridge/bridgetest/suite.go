@@ -36,13 +36,20 @@ func (s *suite) run(name string, f func(r *rig)) {
 func (s *suite) runUnclaimed(name string, f func(r *rig)) {
 	s.Run(name, func(t *testing.T) {
 		r := &rig{T: t, Rig: s.newRig(t)}
-		require.NotEmpty(t, r.Endpoints, "a rig needs an endpoint")
+		require.NotNil(t, r.Host, "Rig.Host is nil")
+		require.NotEmpty(t, r.Endpoints, "Rig.Endpoints has no endpoint")
+		require.NotNil(t, r.Memory, "Rig.Memory is nil")
+		require.Zero(t, r.Rig.RAM%ramAlign, "Rig.RAM is not aligned")
+		require.NotNil(t, r.DMA, "Rig.DMA is nil")
 		caps, err := r.Host.Capabilities()
 		require.NoError(t, err)
 		r.ids = caps.IDs
 		f(r)
 	})
 }
+
+// ramAlign is the alignment of Rig.RAM.
+const ramAlign = 64 << 20
 
 // rig is a Rig in use.
 type rig struct {

@@ -178,7 +178,7 @@ func testPermissions(s *suite) {
 // testInvalidate unmaps a page, or invalidates a CD, and then moves it. After each command that
 // covers it, DMA uses the new structures only.
 func testInvalidate(s *suite) {
-	s.run("Nothing", func(r *rig) {
+	s.run("EmptyBatch", func(r *rig) {
 		r.invalidate()
 		r.attach()
 		r.invalidate()
@@ -308,7 +308,7 @@ func testInvalidate(s *suite) {
 	s.run("Batch", func(r *rig) {
 		g := r.guest()
 		sp, d, st := g.space(), r.device(0), r.attach()
-		const n = 100 // more than one request to Linux takes
+		const n = 100 // more than one iommufd request holds
 		size := uint64(1) << g.granule
 		page := g.page()
 		var cmds []smmuv3.Command
