@@ -147,7 +147,8 @@ const (
 )
 
 func (o Op) String() string {
-	if names := [...]string{"attach", "detach", "reset", "guest wrote", "close", "save", "restore"}; int(o) < len(names) {
+	names := [...]string{"attach", "detach", "reset", "guest wrote", "close", "save", "restore"}
+	if int(o) < len(names) {
 		return names[o]
 	}
 	return fmt.Sprintf("Op(%d)", uint8(o))
@@ -302,7 +303,10 @@ const (
 )
 
 func (s ClaimStep) String() string {
-	if names := [...]string{"claim events", "set guest IDs", "claim page requests", "release events", "release page requests"}; int(s) < len(names) {
+	names := [...]string{
+		"claim events", "set guest IDs", "claim page requests", "release events", "release page requests",
+	}
+	if int(s) < len(names) {
 		return names[s]
 	}
 	return fmt.Sprintf("ClaimStep(%d)", uint8(s))

@@ -20,7 +20,8 @@ type seen struct {
 // that have an alias on page 0.
 func word(off uint64) uint64 {
 	switch off &^= 3; off {
-	case smmuv3.RegEVENTQ_PROD & 0xff, smmuv3.RegEVENTQ_CONS & 0xff, smmuv3.RegPRIQ_PROD & 0xff, smmuv3.RegPRIQ_CONS & 0xff:
+	case smmuv3.RegEVENTQ_PROD & 0xff, smmuv3.RegEVENTQ_CONS & 0xff,
+		smmuv3.RegPRIQ_PROD & 0xff, smmuv3.RegPRIQ_CONS & 0xff:
 		return off | 0x10000
 	}
 	return off
@@ -28,7 +29,8 @@ func word(off uint64) uint64 {
 
 func isMoving(off uint64) bool {
 	switch off {
-	case smmuv3.RegCR0ACK, smmuv3.RegGBPA, smmuv3.RegGERROR, smmuv3.RegCMDQ_CONS, smmuv3.RegEVENTQ_PROD, smmuv3.RegPRIQ_PROD:
+	case smmuv3.RegCR0ACK, smmuv3.RegGBPA, smmuv3.RegGERROR,
+		smmuv3.RegCMDQ_CONS, smmuv3.RegEVENTQ_PROD, smmuv3.RegPRIQ_PROD:
 		return true
 	}
 	return false

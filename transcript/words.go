@@ -149,7 +149,8 @@ func request(r smmuv3.PageRequest) string {
 
 func (b *HostRespond) String() string {
 	r := b.Response
-	return fmt.Sprintf("answer stream %v, page request group %d: %d", r.StreamID, r.PRGIndex, r.Response) + answered(b.Err)
+	s := fmt.Sprintf("answer stream %v, page request group %d: %v", r.StreamID, r.PRGIndex, r.Response)
+	return s + answered(b.Err)
 }
 
 func (b *HostClaim) String() string {

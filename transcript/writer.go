@@ -71,7 +71,8 @@ func newLog(w io.Writer, h Header, limit int) (*log, error) {
 	if _, err := s.Write(preamble()); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCut, err)
 	}
-	z, err := zstd.NewWriter(s, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window), zstd.WithLowerEncoderMem(true))
+	z, err := zstd.NewWriter(s, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window),
+		zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		return nil, err
 	}

@@ -25,9 +25,9 @@ IDR0 to IDR5, IIDR and AIDR.
 
 With -ids, decode judges by the SMMU with these ID registers. Without it:
   ste, cd  it judges by the SMMU that a guest of this project reads by default
-  cmd      ILLEGAL is a command that no SMMU accepts; a command that only the guest's SMMU refuses is a note
-  idr      ILLEGAL are registers that no SMMU has; a second table lists what a guest reads otherwise. With fewer registers
-           than IDR0 to IDR5, decode judges each field by itself
+  cmd      ILLEGAL is a command that no SMMU accepts; a note says that only the guest's SMMU refuses it
+  idr      ILLEGAL are registers that no SMMU has; a second table lists the fields that a guest reads otherwise.
+           With fewer registers than IDR0 to IDR5, decode judges each field by itself
 
 Exit status:
   0  the words are legal
@@ -100,7 +100,8 @@ func decodeCmd(r *request) decoded {
 	case anywhere == nil:
 		d.note = fmt.Sprintf("Not for a guest of this project, whose SMMU reports it as CERROR_ILL: %v.\n", rule)
 	case anywhere.Choice:
-		d.note = fmt.Sprintf("The architecture leaves it to the SMMU; this project reports it as CERROR_ILL: %v.\n", anywhere)
+		d.note = fmt.Sprintf("The architecture leaves it to the SMMU; this project reports it as CERROR_ILL: %v.\n",
+			anywhere)
 	default:
 		d.illegal = illegal(anywhere, "CERROR_ILL")
 	}

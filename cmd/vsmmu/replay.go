@@ -22,8 +22,9 @@ Replays a recorded guest against a new device, checks that the device behaves th
 FILE is a transcript, which package transcript and the testbed's boot -record FILE make. Without FILE, replay uses
 a transcript that comes with the program: a boot of Debian's kernel with DMA by two disks.
 
-A trace is written after the output. It replaces an earlier trace, once it is complete, but no other file: replay refuses
-a FILE that is a transcript, its own input or anything else that is not a trace. A device such as /dev/stdout is allowed.
+A trace is written after the output. It replaces an earlier trace, once it is complete, but no other file: replay
+refuses a FILE that is a transcript, its own input or anything else that is not a trace. A pipe or a device such as
+/dev/stdout is allowed.
 
 Exit status:
   0  the device behaved the same

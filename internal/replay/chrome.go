@@ -94,7 +94,8 @@ func (c *tracer) all() error {
 	c.write(chromeHead)
 	c.meta("process_name", 0, map[string]any{"name": "vsmmu: " + c.t.Title})
 	for row, name := range map[int]string{
-		rowBoot: "the guest", rowCommands: "command queue", rowEvents: "event queue", rowHost: "host calls", rowInterrupts: "interrupts",
+		rowBoot: "the guest", rowCommands: "command queue", rowEvents: "event queue",
+		rowHost: "host calls", rowInterrupts: "interrupts",
 	} {
 		c.row(row, name)
 	}
@@ -123,7 +124,8 @@ func (c *tracer) entry(e transcript.Entry) {
 			c.command = e.At
 		}
 	case *transcript.Command:
-		c.span(rowCommands, b.Command.Opcode().String(), c.command, e.At-c.command, map[string]any{"command": b.String()})
+		c.span(rowCommands, b.Command.Opcode().String(), c.command, e.At-c.command,
+			map[string]any{"command": b.String()})
 		c.command = e.At
 	case *transcript.Event:
 		c.instant(rowEvents, b.Event.Type().String(), e.At, map[string]any{"event": b.String()})
@@ -145,7 +147,8 @@ func (c *tracer) entry(e transcript.Entry) {
 		c.close(c.stream(b.StreamID), c.stages[b.StreamID], e.At)
 		delete(c.stages, b.StreamID)
 	case *transcript.HostInvalidate:
-		c.span(rowHost, "invalidate", e.At-b.Took, b.Took, map[string]any{"commands": len(b.Commands), "call": b.String()})
+		c.span(rowHost, "invalidate", e.At-b.Took, b.Took,
+			map[string]any{"commands": len(b.Commands), "call": b.String()})
 	case *transcript.Pulse:
 		c.instant(rowInterrupts, b.Line.String(), e.At, nil)
 	case *transcript.MSI:
@@ -230,7 +233,9 @@ func (c *tracer) close(row int, s *span, at time.Duration) {
 }
 
 func (c *tracer) span(row int, name string, at, lasts time.Duration, args map[string]any) {
-	c.event(traceEvent{Name: name, Phase: phaseSpan, At: at.Microseconds(), Dur: max(1, lasts.Microseconds()), TID: row, Args: args})
+	c.event(traceEvent{
+		Name: name, Phase: phaseSpan, At: at.Microseconds(), Dur: max(1, lasts.Microseconds()), TID: row, Args: args,
+	})
 }
 
 func (c *tracer) instant(row int, name string, at time.Duration, args map[string]any) {

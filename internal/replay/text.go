@@ -21,7 +21,8 @@ func (s *Summary) Text(w io.Writer, width int, colour bool) error {
 	p.head(s)
 	p.ids(s.IDs)
 	p.streams(s.Streams)
-	p.counts("Commands", s.Commands, fmt.Sprintf("%d register stores, %d register loads, %d invalidate calls of hosts", s.Stores, s.Loads, s.Invalidations))
+	p.counts("Commands", s.Commands, fmt.Sprintf("%d register stores, %d register loads, %d invalidate calls of hosts",
+		s.Stores, s.Loads, s.Invalidations))
 	p.counts("Events", s.Events, "")
 	p.counts("Interrupts", s.Interrupts, "")
 	p.faults(s.Faults)
@@ -136,7 +137,11 @@ func (p printer) ids(all []ID) {
 			hidden++
 			continue
 		}
-		why := strings.Join(slices.DeleteFunc([]string{f.Meaning, f.Reason}, func(s string) bool { return s == "" }), ": ")
+		why := f.Meaning
+		if why != "" && f.Reason != "" {
+			why += ": "
+		}
+		why += f.Reason
 		rows = append(rows, row(f.Register, f.Field, fmt.Sprint(f.Host), fmt.Sprint(f.Guest), why))
 	}
 	p.table(rows)
@@ -228,7 +233,8 @@ func (p printer) verdict(s *Summary) {
 		if s.Cut != "" {
 			far = " up to the cut"
 		}
-		verdict := fmt.Sprintf("OK: replayed in %.0f ms; the device%s behaved the same%s", 1000*s.ReplaySeconds, how, far)
+		verdict := fmt.Sprintf("OK: replayed in %.0f ms; the device%s behaved the same%s",
+			1000*s.ReplaySeconds, how, far)
 		fmt.Fprintf(p, "\n%s\n", p.in(green, verdict))
 		return
 	}
