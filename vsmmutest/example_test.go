@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
@@ -56,4 +57,30 @@ func Example() {
 	// in memory: hello
 	// unmapped: true
 	// event: F_TRANSLATION stream 0x10 write at 0xdead0000
+}
+
+// The memory layer alone, for tests of a host: an address space and its CD, without an SMMU.
+func ExampleNewStage1() {
+	var mem guestmem.Fake
+	ram := vsmmutest.NewRAM(&mem, guestmem.Range{GPA: 0x4000_0000, Len: 1 << 20})
+	space, err := vsmmutest.NewStage1(ram, soft.DefaultIDs(), vsmmutest.Layout{}, 7)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := space.Map(0x20_0000, 0x8000_0000, 0x20_1000, smmuv3.LeafAttrs{ReadOnly: true}); err != nil {
+		log.Fatal(err)
+	}
+	for _, iova := range []uint64{0x20_0000, 0x40_0ff8} {
+		to, leaf, err := space.Lookup(iova)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%#x: %v by descriptor %#x\n", iova, to, uint64(leaf))
+	}
+	cd := space.CD()
+	fmt.Printf("CD: TTB0 %#x, ASID %d\n", cd[1], cd.ASID())
+	// Output:
+	// 0x200000: 0x80000000 by descriptor 0x80000fc1
+	// 0x400ff8: 0x80200ff8 by descriptor 0x80200fc3
+	// CD: TTB0 0x40000000, ASID 7
 }
