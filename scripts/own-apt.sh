@@ -1,15 +1,14 @@
-# Sourced by the scripts that take files out of Debian packages: an apt with lists, a cache and a state of its own.
+# Functions for the scripts that take files out of Debian packages: an apt with lists, a cache and a state of its own.
 #
-# The system's apt is asked for nothing but its sources, and neither what is installed here nor what it is installed for
-# plays a part: to this apt nothing is. So it works for root and for anyone else, for packages of any architecture, and
-# changes nothing. What it takes is verified by apt, with Debian's own keys.
+# This apt uses the system's sources and keys, and nothing else of the system: to it nothing is installed. So it works for
+# any user and any architecture, and changes nothing. apt verifies the packages with Debian's keys.
 
-# own_apt DIR ARCH: makes DIR/apt.conf, for apt-get -c, and what it names. Given on the command line, the file is read last
-# and so overrules the system's.
+# own_apt DIR ARCH: creates DIR/apt.conf, for apt-get -c, and the files that it names. A file given with -c overrules the
+# system's.
 own_apt() {
 	mkdir -p "$1/lists/partial" "$1/cache/archives/partial"
 	: >"$1/status"
-	# Only the distribution's archive may provide anything, whatever other sources the machine has.
+	# Only Debian's archive counts, whatever other sources the machine has.
 	cat >"$1/preferences" <<-'END'
 	Package: *
 	Pin: release o=Debian
@@ -41,8 +40,8 @@ own_apt() {
 	END
 }
 
-# own_source DIR SUITE [TYPE]: has the apt of DIR read SUITE too, where this machine's own sources have its release. TYPE is
-# deb or deb-src. The system's sources are left out from then on. It fails where the machine has no source of its release.
+# own_source DIR SUITE [TYPE]: makes the apt of DIR read SUITE from the mirror of this machine's release, in place of the
+# system's sources. TYPE is deb or deb-src. It fails if the machine has no source of its release.
 own_source() {
 	[ -e "$1/sources.list" ] || {
 		: >"$1/sources.list"
@@ -57,3 +56,6 @@ own_source() {
 	[ -n "$own_mirror" ] || return 1
 	echo "${3:-deb} [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $own_mirror $2 main" >>"$1/sources.list"
 }
+
+# megabytes: reads the output of apt-get --print-uris and prints the size of the downloads.
+megabytes() { awk '{ size += $3 } END { printf "%d MB\n", size / 1000000 + 1 }'; }
