@@ -67,7 +67,8 @@ func newGuest(t testing.TB, o Options) *guest { return newGuestOf(t, guestIDs, o
 func newGuestOf(t testing.TB, ids smmuv3.IDRegs, o Options) *guest {
 	g := &guest{TB: t}
 	g.host = record.New(bridge.Capabilities{IDs: ids})
-	r, err := Record(&g.file, vsmmu.Config{IDs: ids, Memory: &g.mem, Interrupts: wires{}}, o)
+	cfg := vsmmu.Config{IDs: ids, Memory: &g.mem, Interrupts: wires{}, CheckReentry: true}
+	r, err := Record(&g.file, cfg, o)
 	require.NoError(t, err)
 	g.Recorder = r
 	g.driver = vsmmutest.NewGuest(&g.mem, guestmem.Range{GPA: cmdqAt - 0x10000, Len: 0x10000}, r)
