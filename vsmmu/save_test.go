@@ -453,7 +453,12 @@ func TestSaveMeanwhile(t *testing.T) {
 	var wg sync.WaitGroup
 	quit := make(chan struct{})
 	for _, f := range []func(i int){
-		func(i int) { r.w32(cmdqProd, r.put(tlbi(i), cmdResume(3, uint16(i), 1), cmdSyncIRQ)) },
+		func(i int) {
+			// A full queue takes nothing until the device has consumed some of it.
+			if prod, err := r.driver().Place(tlbi(i), cmdResume(3, uint16(i), 1), cmdSyncIRQ); err == nil {
+				r.w32(cmdqProd, prod)
+			}
+		},
 		func(i int) { r.w32(gerrorn, r.r32(gerror)); r.w32(eventqCons, r.r32(eventqProd)) },
 		func(i int) { r.host.Emit(stalled(3, uint16(i))); r.host.Emit(fault(uint64(i))) },
 		func(i int) { r.host.Request(request(prLast)); r.w32(priqCons, r.r32(priqProd)) },
