@@ -16,7 +16,7 @@ LAB_KERNEL ?= $(firstword $(wildcard ../shared/lab/Image-*-iommufd.gz $(BUILD)/l
 LIBRARY_PLATFORMS := linux/amd64 linux/arm64 darwin/arm64
 ARM64 := CGO_ENABLED=0 GOOS=linux GOARCH=arm64
 
-.PHONY: help build boot boot-ready bench bench-boot lab lab-ready lab-kernel \
+.PHONY: help build boot boot-ready bench bench-boot lab lab-check lab-ready lab-kernel \
 	test vet format lint tidy unit floor latest embed cross test-boot test-lab clean distclean
 
 build: ## build the programs: for this machine, and the testbed's for arm64 machines
@@ -41,8 +41,16 @@ bench-boot: build boot-ready ## measure a guest's disk through the SMMU, here an
 	@scripts/fetch-peer $(BUILD)/peer
 	$(BUILD)/testbed bench-boot $(BENCH_BOOT_FLAGS)
 
-lab: build lab-ready ## test bridge/iommufd on a real kernel: LAB_KERNEL=IMAGE (LAB_FLAGS='-h' lists the flags)
+lab: lab-check ## test bridge/iommufd on a real kernel: LAB_KERNEL=IMAGE (LAB_FLAGS='-h' lists the flags)
+ifeq ($(filter -h -help --help,$(LAB_FLAGS)),)
+	@$(MAKE) --no-print-directory build lab-ready
 	$(BUILD)/testbed lab -kernel '$(LAB_KERNEL)' $(LAB_FLAGS)
+endif
+
+lab-check: ## check the files that make lab is given, before it builds the tests
+	@test -z '$(LAB_KERNEL)' || test -e '$(LAB_KERNEL)' || { echo "make lab: the kernel: LAB_KERNEL=$(LAB_KERNEL): no such file" >&2; exit 2; }
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BUILD)/testbed ./testbed/cmd/testbed
+	@$(BUILD)/testbed lab -check -kernel '$(LAB_KERNEL)' $(LAB_FLAGS)
 
 lab-ready: ## build and fetch what the lab needs beside the kernel
 	$(ARM64) $(GO) test -c -trimpath -ldflags='-s -w' -o $(BUILD)/lab/iommufd.test ./testbed/labtest/kerneltest

@@ -37,32 +37,34 @@ func (l *lab) runGuest(ctx context.Context) error {
 	if err := os.Truncate(nvme, machine.DiskSize); err != nil {
 		return err
 	}
-	var said string // the last line of the VMM's, which is why it failed if it did
-	failed := false
+	var said string // the VMM's last line, which is its error if it fails
+	status := 0
 	err = l.follow(ctx, l.guestMachine(append(l.iort, initrd...), nvme), func(m machine.Message) {
 		switch {
 		case m.Line != nil:
 			said = *m.Line
 		case m.Exit != nil:
-			failed = m.Exit.Status != 0
+			status = m.Exit.Status
 		}
 		l.hearVMM(m)
 	})
 	switch {
 	case err != nil:
 		return err
-	case failed:
-		return fmt.Errorf("the VMM failed: %s", said)
+	case status != 0:
+		return fmt.Errorf("the VMM exited with status %d: %s", status, said)
 	}
-	l.report.Guest.NVMe, err = checkNVMe(nvme)
-	return err
+	if l.report.Guest.NVMe, err = checkNVMe(nvme); err != nil {
+		l.report.Guest.NVMeError = err.Error()
+	}
+	return nil
 }
 
 // hearVMM takes what the VMM says.
 func (l *lab) hearVMM(m machine.Message) {
 	switch {
 	case m.Line != nil:
-		l.progress.Line(vmmConsole, *m.Line)
+		l.say(vmmConsole, *m.Line)
 	case m.Figures != nil:
 		l.report.Figures.add(m.Figures)
 	case m.Guest != nil:
@@ -74,8 +76,8 @@ func (l *lab) hearVMM(m machine.Message) {
 func (l *lab) hearGuest(m *machine.Guest) {
 	g := &l.report.Guest
 	switch {
-	case m.Line != nil && g.crashing:
-		l.progress.Line(guestConsole, *m.Line) // and what it complains of is as planned
+	case m.Line != nil && g.crashing: // the panic is planned
+		l.progress.Line(guestConsole, *m.Line)
 	case m.Line != nil:
 		l.line(guestConsole, *m.Line)
 	case m.Stage != "":
@@ -87,6 +89,7 @@ func (l *lab) hearGuest(m *machine.Guest) {
 		g.Reads = append(g.Reads, Read{Name: g.begun, Read: *m.Read})
 	case m.End != nil:
 		g.End = *m.End
+		l.report.reached = guestEnded
 	case m.Removed != nil:
 		g.Removed = m.Removed
 	case m.Said != nil:
@@ -101,17 +104,18 @@ type Guest struct {
 	Steps   []Step         `json:"steps"`
 	Reads   []Read         `json:"reads"`
 	// Moved is how the NVMe disk's requester ID has changed, as the guest's kernel sees it.
-	Moved guest.LabMove `json:"moved"`
+	Moved *guest.LabMove `json:"moved"`
 	// Interrupts are those of the NVMe disk without messages.
-	Interrupts guest.LabInterrupts `json:"interrupts"`
+	Interrupts *guest.LabInterrupts `json:"interrupts"`
 	// Stray is the DMA that the guest never mapped, and TakenOver what the kernel said that found the SMMU enabled.
-	Stray     guest.LabStray `json:"stray"`
-	TakenOver []string       `json:"taken_over"`
+	Stray     *guest.LabStray `json:"stray"`
+	TakenOver []string        `json:"taken_over"`
 	// Lost is how the guest lost the NVMe disk, and Removed how the host got it.
-	Lost    guest.LabLost    `json:"lost"`
+	Lost    *guest.LabLost   `json:"lost"`
 	Removed *machine.Removed `json:"removed"`
 	// NVMe is how many bytes of the disk that was passed through are as the guest left them.
-	NVMe int64 `json:"nvme_bytes"`
+	NVMe      int64  `json:"nvme_bytes"`
+	NVMeError string `json:"nvme_error,omitempty"`
 	machine.End
 
 	begun    string // what the guest does
@@ -159,13 +163,13 @@ func (g *Guest) hear(m *guest.LabMessage) {
 		step := &g.Steps[len(g.Steps)-1]
 		step.Disks = append(step.Disks, *m.Disk)
 	case m.Moved != nil:
-		g.Moved = *m.Moved
+		g.Moved = m.Moved
 	case m.Interrupts != nil:
-		g.Interrupts = *m.Interrupts
+		g.Interrupts = m.Interrupts
 	case m.Stray != nil:
-		g.Stray = *m.Stray
+		g.Stray = m.Stray
 	case m.Lost != nil:
-		g.Lost = *m.Lost
+		g.Lost = m.Lost
 	case m.Reset != nil:
 		g.TakenOver = m.Reset.Kernel
 	case m.End != "":
@@ -184,9 +188,5 @@ func checkNVMe(path string) (int64, error) {
 	if _, err := io.ReadFull(f, data); err != nil {
 		return 0, err
 	}
-	n, err := guest.LabCheck(guest.LabNVMe, data)
-	if err != nil {
-		return n, fmt.Errorf("the NVMe disk: %w", err)
-	}
-	return n, nil
+	return guest.LabCheck(guest.LabNVMe, data)
 }

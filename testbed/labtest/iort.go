@@ -39,17 +39,17 @@ var (
 // firmware's.
 func PatchIORT(table []byte, change IORTChange) ([]byte, error) {
 	if len(table) < iortNodes+4 || string(table[:4]) != "IORT" {
-		return nil, errors.New("iommulab: not an IORT")
+		return nil, errors.New("labtest: not an IORT")
 	}
 	if n := binary.LittleEndian.Uint32(table[4:]); uint64(n) != uint64(len(table)) {
-		return nil, fmt.Errorf("iommulab: IORT of %d bytes says it has %d", len(table), n)
+		return nil, fmt.Errorf("labtest: IORT of %d bytes says it has %d", len(table), n)
 	}
 	p := append([]byte(nil), table...)
 	at := uint64(binary.LittleEndian.Uint32(p[iortNodes:]))
 	found := false
 	for range binary.LittleEndian.Uint32(p[iortNodeCount:]) {
 		if at+nodeHeader+9 > uint64(len(p)) {
-			return nil, fmt.Errorf("iommulab: IORT node at %d is cut off", at)
+			return nil, fmt.Errorf("labtest: IORT node at %d is cut off", at)
 		}
 		if p[at] == change.node {
 			p[at+change.at] = p[at+change.at]&^change.clear | change.set
@@ -57,12 +57,12 @@ func PatchIORT(table []byte, change IORTChange) ([]byte, error) {
 		}
 		length := uint64(binary.LittleEndian.Uint16(p[at+nodeLength:]))
 		if length < nodeHeader {
-			return nil, fmt.Errorf("iommulab: IORT node at %d has length %d", at, length)
+			return nil, fmt.Errorf("labtest: IORT node at %d has length %d", at, length)
 		}
 		at += length
 	}
 	if !found {
-		return nil, fmt.Errorf("iommulab: IORT has no node of type %d", change.node)
+		return nil, fmt.Errorf("labtest: IORT has no node of type %d", change.node)
 	}
 	binary.LittleEndian.PutUint32(p[iortRevision:], binary.LittleEndian.Uint32(p[iortRevision:])+1)
 	p[iortChecksum] = 0

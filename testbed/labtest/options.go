@@ -1,31 +1,28 @@
 package labtest
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 )
 
-// Options say what to run, and with what. Empty paths stand for what make puts beside the program.
+// Options describe a run of the lab. Empty paths stand for what make puts beside the program.
 type Options struct {
-	Kernel   string // arm64 image with iommufd, of host and guest: plain, or in any wrapping that the boot takes
-	Tests    string // bridge/iommufd's tests for linux/arm64
-	VMMTests string // internal/vmm's
-	Agent    string // cmd/vsmmu for linux/arm64, which is the VMM and the guest's init
-	QEMU     string // the emulator's binary
+	Kernel   string // arm64 image of host and guest, plain or wrapped, with the options of testdata/lab/kernel.config
+	Tests    string // test binary of package kerneltest for linux/arm64
+	VMMTests string // test binary of package vmm for linux/arm64
+	Agent    string // build of cmd/testbed for linux/arm64, which is the VMM and the guest's init
+	QEMU     string // the emulator's binary, QEMU 9.1 or later
 	Firmware string // QEMU_EFI.fd
-	Report   string // where the report goes
+	Report   string // the file for the report
 	Timeout  time.Duration
-	Out      io.Writer // the consoles, the stages and the summary
+	Out      io.Writer // gets the consoles, the stages and the summary
 }
 
-// Parts of an installation, beside the program.
+// Paths of what make builds and fetches, from the program's directory.
 const (
 	testsName    = "lab/iommufd.test"
 	vmmTestsName = "lab/vmm.test"
@@ -34,49 +31,36 @@ const (
 	firmwareName = "qemu/QEMU_EFI.fd"
 )
 
-// complete fills in the defaults.
-func (o *Options) complete() error {
+// complete fills in the defaults. A default file that does not exist is an error, or stays an empty path if absent is
+// set.
+func (o *Options) complete(absent bool) error {
+	if o.Kernel == "" {
+		return errors.New("no kernel: give an arm64 image with -kernel IMAGE (make lab-kernel builds one)")
+	}
 	exe, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	if o.Kernel == "" {
-		return errors.New("no kernel is given: -kernel IMAGE, with iommufd and KVM (make lab-kernel builds one)")
-	}
 	for _, file := range []struct {
-		path       *string
-		name, flag string
+		path             *string
+		name, what, flag string
 	}{
-		{&o.Tests, testsName, "-tests"},
-		{&o.VMMTests, vmmTestsName, "-vmm-tests"},
-		{&o.Agent, agentName, "-agent"},
-		{&o.QEMU, qemuName, "-qemu"},
-		{&o.Firmware, firmwareName, "-firmware"},
+		{&o.Tests, testsName, "the tests of bridge/iommufd", "-tests"},
+		{&o.VMMTests, vmmTestsName, "the tests of the VMM", "-vmm-tests"},
+		{&o.Agent, agentName, "the build of testbed for linux/arm64", "-agent"},
+		{&o.QEMU, qemuName, "the emulator", "-qemu"},
+		{&o.Firmware, firmwareName, "the firmware", "-firmware"},
 	} {
-		if *file.path == "" {
-			*file.path = filepath.Join(filepath.Dir(exe), file.name)
-			if _, err := os.Stat(*file.path); err != nil {
-				return fmt.Errorf("%w: run make lab, or give it with %s FILE", err, file.flag)
-			}
+		if *file.path != "" {
+			continue
+		}
+		path := filepath.Join(filepath.Dir(exe), file.name)
+		switch _, err := os.Stat(path); {
+		case err == nil:
+			*file.path = path
+		case !absent || !errors.Is(err, os.ErrNotExist):
+			return fmt.Errorf("%s: %w (run make lab, or give it with %s FILE)", file.what, err, file.flag)
 		}
 	}
 	return nil
-}
-
-// qemuVersion is the emulator's, if it is recent enough: an older one would itself say so in words that nobody understands.
-func qemuVersion(ctx context.Context, path string) (string, error) {
-	out, err := exec.CommandContext(ctx, path, "--version").Output()
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", path, err)
-	}
-	line, _, _ := strings.Cut(string(out), "\n")
-	version := strings.TrimPrefix(line, "QEMU emulator version ")
-	var major, minor int
-	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
-		return "", fmt.Errorf("%s is not QEMU: it says %q", path, line)
-	}
-	if major < 9 || major == 9 && minor < 1 {
-		return "", fmt.Errorf("%s: QEMU %d.%d has no nested SMMUv3: 9.1 or later is needed (bookworm-backports has one)", path, major, minor)
-	}
-	return version, nil
 }

@@ -12,9 +12,13 @@ import (
 type Report struct {
 	// OK is true only if every check held.
 	OK bool `json:"ok"`
-	// Error says why the lab did not come to its end; empty if it did.
-	Error  string         `json:"error,omitempty"`
-	Checks []report.Check `json:"checks"`
+	// Error says why the lab ended early; empty if it did not.
+	Error string `json:"error,omitempty"`
+	// LastSeen has the last lines before the Error.
+	LastSeen *progress.LastSeen `json:"last_seen,omitempty"`
+	Checks   []report.Check     `json:"checks"`
+	// NotReached names the checks that the lab ended too early for.
+	NotReached []string `json:"not_reached,omitempty"`
 
 	Kernel string `json:"kernel"` // the host's, as uname -r has it
 	QEMU   string `json:"qemu"`   // its version
@@ -30,7 +34,17 @@ type Report struct {
 
 	Phases  []progress.Phase `json:"phases"`
 	Seconds float64          `json:"seconds"` // wall time of all phases
+
+	reached milestone
 }
+
+// milestone is how far a run came.
+type milestone int
+
+const (
+	testsEnded milestone = iota + 1 // in all machines
+	guestEnded                      // the VMM has sent all that it knows
+)
 
 // SMMU is a set of ID registers, each in hexadecimal.
 type SMMU struct {

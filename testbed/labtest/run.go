@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -21,23 +20,26 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/qemu"
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
 	"github.com/go-vsmmu/vsmmuv3/testbed/report/reportfile"
-	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/arm64image"
 )
 
 // tooQuiet is how long no machine may say anything: on a busy one an emulated machine may need minutes for a test. A guest that
 // hangs is to be given up before, by who can tell where it is.
 const tooQuiet = 12 * time.Minute
 
-// Run takes the lab through its parts, prints what happens, and leaves the report. The error is a *lab.InputError if nothing
-// was run, the cause of ctx if that ended, and otherwise why no report could be left: what went wrong is in the report.
+// Run runs the lab, prints what happens, and writes the report. The error is an *boottest.InputError if nothing was
+// run, boottest.ErrInterrupted, or that of writing the outputs. Why a run ended early is in the report.
 func Run(ctx context.Context, o Options) (*Report, error) {
-	if err := o.complete(); err != nil {
+	if err := o.complete(false); err != nil {
 		return nil, &boottest.InputError{Err: err}
+	}
+	in, err := o.read(ctx)
+	if err != nil {
+		return nil, errors.Join(&boottest.InputError{Err: err}, context.Cause(ctx))
 	}
 	if err := reportfile.Prepare(o.Report); err != nil {
 		return nil, &boottest.InputError{Err: err}
 	}
-	l := &lab{Options: o, progress: progress.New(o.Out), report: &Report{}}
+	l := &lab{Options: o, inputs: in, progress: progress.New(o.Out), report: &Report{QEMU: in.qemu}}
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("the lab did not end within %v (-timeout)", o.Timeout))
 	defer cancel()
 	ctx, giveUp := context.WithCancelCause(ctx)
@@ -45,13 +47,14 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	go l.progress.Beat(ctx)
 	go l.progress.Watch(ctx, tooQuiet, giveUp)
 
-	err := l.run(ctx)
-	var input *boottest.InputError
-	if errors.As(err, &input) || errors.Is(err, boottest.ErrInterrupted) {
+	err = l.run(ctx)
+	switch {
+	case errors.Is(err, boottest.ErrInterrupted):
 		return nil, err
-	}
-	if err != nil {
-		l.report.Error = fmt.Sprintf("%v, %s", err, l.progress.LastSeen(guestConsole, vmmConsole, programConsole, qemu.HostConsole, qemu.QEMUConsole))
+	case errors.Is(err, qemu.ErrStart) && l.report.Kernel == "":
+		return nil, &boottest.InputError{Err: err}
+	case err != nil:
+		l.explain(err)
 	}
 	phases, total := l.progress.Finish()
 	l.report.Phases, l.report.Seconds = phases, total.Seconds()
@@ -63,9 +66,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 // lab is a run of it.
 type lab struct {
 	Options
+	inputs
 	progress *progress.Progress
-	image    []byte
-	agent    []byte
+	words    lastWords
 	// Initramfs with tables that the kernel takes in place of the firmware's: one with which it nests, and one that takes away
 	// what VFIO insists on.
 	iort, incoherent []byte
@@ -82,13 +85,9 @@ const (
 )
 
 func (l *lab) run(ctx context.Context) error {
-	l.progress.Stage("the kernel and the programs are read")
-	tests, vmmTests, err := l.read(ctx)
-	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case err != nil:
-		return &boottest.InputError{Err: err}
+	tests, err := initramfs(l.tests)
+	if err != nil {
+		return err
 	}
 	l.progress.Stage("the firmware's IORT is read")
 	if err := l.readIORT(ctx, tests); err != nil {
@@ -107,46 +106,15 @@ func (l *lab) run(ctx context.Context) error {
 		return err
 	}
 	l.progress.Stage("the host's kernel boots for the VMM's own tests")
+	vmmTests, err := initramfs(l.vmmTests)
+	if err != nil {
+		return err
+	}
 	if err := l.runTests(ctx, l.kvmMachine(vmmTests, testFlags("^Test")), func(machine.Message) {}); err != nil {
 		return err
 	}
+	l.report.reached = testsEnded
 	return l.runGuest(ctx)
-}
-
-// read takes in what was given, and makes an initramfs of each program of tests.
-func (l *lab) read(ctx context.Context) (tests, vmmTests []byte, err error) {
-	if l.report.QEMU, err = qemuVersion(ctx, l.QEMU); err != nil {
-		return nil, nil, err
-	}
-	file, raw, err := kernel.Image(l.Kernel)
-	if err != nil {
-		return nil, nil, fmt.Errorf("the kernel: %w", err)
-	}
-	image, err := arm64image.Parse(raw)
-	if err != nil {
-		return nil, nil, fmt.Errorf("the kernel: %s: %w", file, err)
-	}
-	l.image = image.Data
-	if _, err := os.Stat(l.Firmware); err != nil {
-		return nil, nil, fmt.Errorf("the firmware: %w", err)
-	}
-	if l.agent, err = os.ReadFile(l.Agent); err != nil {
-		return nil, nil, fmt.Errorf("the VMM: %w", err)
-	}
-	if tests, err = testInitramfs(l.Tests); err != nil {
-		return nil, nil, err
-	}
-	vmmTests, err = testInitramfs(l.VMMTests)
-	return tests, vmmTests, err
-}
-
-// testInitramfs has a program of tests as its init.
-func testInitramfs(file string) ([]byte, error) {
-	program, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("the tests: %w", err)
-	}
-	return initramfs(program)
 }
 
 // initramfs has the program as its init, and more files.
@@ -219,12 +187,11 @@ func acpiOverride(iort []byte, change IORTChange) ([]byte, error) {
 // testFlags are those of a program of tests: the ones whose names match are run.
 func testFlags(names string) string { return "-test.v=test2json -test.timeout=0 -test.run=" + names }
 
-// runTests runs the tests that a machine is for, on its kernel. Messages of the machine that are not
-// about them are heard.
+// runTests runs a machine whose program is a test binary. It passes the messages that are not about tests to hear.
 func (l *lab) runTests(ctx context.Context, m *qemu.Machine, hear func(machine.Message)) error {
 	results := newTestLog(func(t Test) {
 		if t.Outcome != Pass || t.depth() < maxDepth {
-			l.progress.Line(programConsole, t.String())
+			l.say(programConsole, t.String())
 		}
 	})
 	err := l.follow(ctx, m, func(m machine.Message) {
@@ -238,32 +205,38 @@ func (l *lab) runTests(ctx context.Context, m *qemu.Machine, hear func(machine.M
 			l.report.SMMU = smmuOf(m.SMMU)
 		case m.Figures != nil:
 			l.report.Figures.add(m.Figures)
+		case m.Exit != nil:
+			results.exit = m.Exit
 		default:
 			hear(m)
 		}
 	})
 	l.report.Tests = append(l.report.Tests, results.tests...)
-	return err
+	if err != nil {
+		return results.during(err)
+	}
+	return results.exitError()
 }
 
-// maxDepth is how deep in others a test is that is no longer worth a line of its own if it passes.
+// maxDepth is the depth of subtests from which on those that pass get no line of their own.
 const maxDepth = 3
 
-// errProgram is why a program's end was none.
-var errProgram = errors.New("the machine went down before the program ended")
+// errNoExit is the error of a machine that ends without the exit of its program.
+var errNoExit = errors.New("the machine ended before its program")
 
 // maxMessage bounds a message from a machine.
 const maxMessage = 1 << 20
 
-// follow runs a machine, has its messages heard, and looks for complaints among what it prints.
+// follow runs a machine and passes its messages to hear.
 func (l *lab) follow(ctx context.Context, m *qemu.Machine, hear func(machine.Message)) error {
-	err := m.Run(ctx, l.line, func(channel io.ReadWriter) error {
+	l.words.reset()
+	return m.Run(ctx, l.line, func(channel io.ReadWriter) error {
 		messages := bufio.NewScanner(channel)
 		messages.Buffer(make([]byte, 64<<10), maxMessage)
 		for messages.Scan() {
 			var m machine.Message
 			if err := json.Unmarshal(messages.Bytes(), &m); err != nil {
-				return fmt.Errorf("the machine sent what is no message: %w", err)
+				return fmt.Errorf("the machine sent a malformed message: %w", err)
 			}
 			hear(m)
 			if m.Exit == nil {
@@ -274,17 +247,19 @@ func (l *lab) follow(ctx context.Context, m *qemu.Machine, hear func(machine.Mes
 			}
 			return nil
 		}
-		return errors.Join(errProgram, messages.Err())
+		return errors.Join(errNoExit, messages.Err())
 	})
-	if errors.Is(err, qemu.ErrStart) {
-		return &boottest.InputError{Err: err}
-	}
-	return err
 }
 
-// line takes one of a console.
-func (l *lab) line(console, text string) {
+// say prints a line of a console and keeps it as the console's last.
+func (l *lab) say(console, text string) {
+	l.words.add(console, text)
 	l.progress.Line(console, text)
+}
+
+// line prints a line of a console and looks for a kernel's complaint in it.
+func (l *lab) line(console, text string) {
+	l.say(console, text)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if complains(text) && len(l.report.Warnings) < maxWarnings {

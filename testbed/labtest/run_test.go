@@ -3,6 +3,7 @@ package labtest
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -45,7 +46,8 @@ func actQEMU(mode string, port *os.File) {
 	}
 	if strings.HasSuffix(os.Args[len(os.Args)-1], machine.VMRole) {
 		if mode == "VMM fails" {
-			why := "the guest did not end"
+			why, guestLine := "the guest did not end", "Unable to mount root fs"
+			send(machine.Message{Guest: &machine.Guest{Line: &guestLine}})
 			send(machine.Message{Line: &why})
 			send(machine.Message{Exit: &machine.Exit{Status: 1}})
 			return
@@ -75,12 +77,26 @@ func actQEMU(mode string, port *os.File) {
 	}
 	say(mark + "=== RUN   TestKernelConformance")
 	say(mark + "--- PASS: TestKernelConformance (1.50s)")
+	say(mark + "=== NAME  ")
 	send(machine.Message{SMMU: &machine.SMMU{IDR: [6]uint32{0xd44101b}}})
 	send(machine.Message{Figures: &machine.Figures{Ioctls: 34}})
 	switch mode {
-	case "panics":
+	case "panics", "crashes":
+		say(mark + "=== RUN   TestKernelOneRequestABatch")
 		channel.Flush()
-		fmt.Println("Kernel panic - not syncing: no init")
+		if mode == "panics" {
+			fmt.Println("Kernel panic - not syncing: no init")
+			return
+		}
+		fmt.Println("panic: runtime error: index out of range")
+		fmt.Println("goroutine 1 [running]:")
+		fmt.Println("Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000200")
+		return
+	case "QEMU fails":
+		fmt.Fprintln(os.Stderr, "qemu-system-aarch64: cannot set up guest memory")
+		os.Exit(3)
+	case "exits":
+		send(machine.Message{Exit: &machine.Exit{Status: 2}})
 		return
 	case "talks nonsense":
 		fmt.Fprintln(channel, "{")
@@ -130,9 +146,21 @@ func actVMM(send func(machine.Message)) {
 func options(t *testing.T, mode string) (Options, *bytes.Buffer) {
 	t.Helper()
 	rig := qemutest.New(t, mode)
+	file := func(name string, data []byte) string {
+		path := filepath.Join(rig.Dir, name)
+		require.NoError(t, os.WriteFile(path, data, 0o700))
+		return path
+	}
+	traces := slices.Clone(qemutest.KernelStrings)
+	for _, option := range kernelOptions {
+		traces = append(traces, option.trace)
+	}
 	out := new(bytes.Buffer)
 	return Options{
-		Kernel: rig.Kernel, Tests: rig.Kernel, VMMTests: rig.Kernel, Agent: rig.Agent, QEMU: rig.QEMU, Firmware: rig.Kernel,
+		Kernel:   file("lab-image", qemutest.Image(traces...)),
+		Tests:    file("iommufd.test", qemutest.Agent(testsPackage)),
+		VMMTests: file("vmm.test", qemutest.Agent(vmmTestsPackage)),
+		Agent:    rig.Agent, QEMU: rig.QEMU, Firmware: file("QEMU_EFI.fd", nil),
 		Report: filepath.Join(rig.Dir, "out", "report.json"), Timeout: 10 * time.Minute, Out: out,
 	}, out
 }
@@ -177,21 +205,44 @@ func TestRunFollowsTheTestsToTheReport(t *testing.T) {
 	nothingLeft(t, o)
 }
 
-func TestRunThatFailsSaysWhatWasLastSeen(t *testing.T) {
-	for _, tt := range []struct{ mode, want string }{
-		{"panics", "the machine went down before the program ended"},
-		{"talks nonsense", "the machine sent what is no message"},
-		{"gives up", "no vfio-pci"},
-		{"VMM fails", "the VMM failed: the guest did not end"},
-		{"no IORT", "reading the IORT: iommulab: not an IORT"},
+// A run that ends early reports one cause with the exit status and the last lines of what died. Checks that it did not
+// reach are not judged.
+func TestRunThatEndsEarlyReportsItsCauseAlone(t *testing.T) {
+	for _, tt := range []struct {
+		mode, cause, status, console, last string
+	}{
+		{"panics", "the kernel panicked (QEMU: exit status 0) during TestKernelOneRequestABatch", "exit status 0", "host", "Kernel panic - not syncing: no init"},
+		{"crashes", "the kernel panicked because its init exited with status 2: panic: runtime error: index out of range (QEMU: exit status 0) during TestKernelOneRequestABatch",
+			"exit status 0", "host", "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000200"},
+		{"QEMU fails", "the machine ended before its program", "exit status 3", "qemu", "qemu-system-aarch64: cannot set up guest memory"},
+		{"talks nonsense", "the machine sent a malformed message", "exit status 0", "tests", "pass: TestKernelConformance"},
+		{"gives up", "no vfio-pci", "exit status 0", "tests", "pass: TestKernelConformance"},
+		{"exits", "the tests exited with status 2, and no test failed", "", "tests", "pass: TestKernelConformance"},
+		{"VMM fails", "the VMM exited with status 1: the guest did not end", "", "guest", "Unable to mount root fs"},
+		{"no IORT", "reading the IORT: labtest: not an IORT", "", "tests", "pass: TestUnnestedKernel"},
 	} {
 		t.Run(tt.mode, func(t *testing.T) {
-			o, _ := options(t, tt.mode)
+			o, out := options(t, tt.mode)
 			r, err := Run(context.Background(), o)
 			require.NoError(t, err)
-			assert.Contains(t, r.Error, tt.want)
+			assert.Contains(t, r.Error, tt.cause)
 			assert.Contains(t, r.Error, "in stage")
+			assert.Contains(t, r.Error, tt.last)
 			assert.False(t, r.OK)
+			require.NotNil(t, r.LastSeen)
+			assert.Equal(t, tt.status, r.LastSeen.ExitStatus)
+			assert.Equal(t, tt.console, r.LastSeen.Console)
+			assert.Contains(t, r.LastSeen.Lines[len(r.LastSeen.Lines)-1], tt.last)
+			for _, c := range r.Checks {
+				assert.True(t, c.OK, "%s: %s", c.Name, c.Detail)
+			}
+			assert.Len(t, r.NotReached, len(checks)-len(r.Checks))
+			assert.NotContains(t, out.String(), "FAILED")
+			assert.Contains(t, out.String(), "\nError\n  "+r.Error)
+			data, err := os.ReadFile(o.Report)
+			require.NoError(t, err)
+			assert.NotContains(t, string(data), `"ok": false,\n      "detail"`)
+			assert.Contains(t, string(data), `"not_reached": [`)
 			nothingLeft(t, o)
 		})
 	}
@@ -227,34 +278,66 @@ func TestInterruptedRunLeavesNothing(t *testing.T) {
 	nothingLeft(t, o)
 }
 
+// Every bad input is an error that says what to do. Nothing runs, and nothing is printed.
 func TestBadInputRunsNothing(t *testing.T) {
 	for _, tt := range []struct {
 		name, mode string
 		edit       func(*Options)
 		want       string
 	}{
-		{"no kernel", "passes", func(o *Options) { o.Kernel = "" }, "make lab-kernel builds one"},
-		{"no such kernel", "passes", func(o *Options) { o.Kernel = "/nonexistent" }, "the kernel: stat /nonexistent"},
-		{"no arm64 kernel", "passes", func(o *Options) { o.Kernel = o.QEMU }, "not an arm64 Linux kernel image"},
-		{"no tests", "passes", func(o *Options) { o.Tests = "/nonexistent" }, "the tests: open /nonexistent"},
-		{"no firmware", "passes", func(o *Options) { o.Firmware = "/nonexistent" }, "the firmware: stat /nonexistent"},
-		{"no VMM", "passes", func(o *Options) { o.Agent = "/nonexistent" }, "the VMM: open /nonexistent"},
-		{"nothing beside the program", "passes", func(o *Options) { o.Tests = "" }, "run make lab, or give it with -tests FILE"},
-		{"no emulator", "passes", func(o *Options) { o.QEMU = "/nonexistent" }, "/nonexistent"},
+		{"no kernel", "", func(o *Options) { o.Kernel = "" }, "no kernel: give an arm64 image with -kernel IMAGE (make lab-kernel builds one)"},
+		{"no such kernel", "", func(o *Options) { o.Kernel = "/nonexistent" }, "the kernel: stat /nonexistent: no such file or directory (give"},
+		{"no arm64 kernel", "", func(o *Options) { o.Kernel = o.QEMU }, "not an arm64 Linux kernel image"},
+		{"a kernel without what the lab needs", "", func(o *Options) { o.Kernel = filepath.Join(filepath.Dir(o.Kernel), "Image") }, "lacks CONFIG_IOMMUFD, CONFIG_VFIO_PCI, CONFIG_BLK_DEV_NVME, built in"},
+		{"no tests", "", func(o *Options) { o.Tests = "/nonexistent" }, "the tests of bridge/iommufd: open /nonexistent: no such file or directory (run make lab"},
+		{"tests of another package", "", func(o *Options) { o.Tests = o.VMMTests }, "testbed/vmm.test, not github.com/go-vsmmu/vsmmuv3/testbed/labtest/kerneltest.test (run make lab"},
+		{"tests that are no program", "", func(o *Options) { o.VMMTests = o.Kernel }, "is no ELF file (run make lab"},
+		{"no firmware", "", func(o *Options) { o.Firmware = "/nonexistent" }, "the firmware: stat /nonexistent: no such file or directory (give QEMU_EFI.fd"},
+		{"firmware is a directory", "", func(o *Options) { o.Firmware = filepath.Dir(o.Kernel) }, "is no regular file (give QEMU_EFI.fd"},
+		{"no agent", "", func(o *Options) { o.Agent = "/nonexistent" }, "the agent: open /nonexistent: no such file or directory (run make lab"},
+		{"an agent for this machine", "", func(o *Options) { o.Agent = o.QEMU }, "not for arm64 (run make lab"},
+		{"nothing beside the program", "", func(o *Options) { o.Tests = "" }, "run make lab, or give it with -tests FILE"},
+		{"no emulator", "", func(o *Options) { o.QEMU = "/nonexistent" }, "the emulator: /nonexistent --version"},
 		{"another emulator", "no QEMU", func(*Options) {}, "is not QEMU"},
-		{"an old emulator", "old", func(*Options) {}, "9.1 or later is needed"},
-		{"report is a directory", "passes", func(o *Options) { o.Report = filepath.Dir(o.Kernel) }, "no regular file"},
-		{"no place for files", "passes", func(*Options) { os.Remove(os.Getenv("TMPDIR")) }, "TMPDIR names another"},
+		{"an old emulator", "old", func(*Options) {}, "is QEMU 9.0, whose SMMUv3 does not nest (give QEMU 9.1 or later with -qemu FILE"},
+		{"report is a directory", "", func(o *Options) { o.Report = filepath.Dir(o.Kernel) }, "no regular file"},
+		{"report is an input", "", func(o *Options) { o.Report = o.Kernel }, "would overwrite the input of -kernel (give another path)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			o, _ := options(t, tt.mode)
+			o, out := options(t, cmp.Or(tt.mode, "passes"))
 			tt.edit(&o)
 			_, err := Run(context.Background(), o)
 			var input *boottest.InputError
 			require.ErrorAs(t, err, &input)
 			assert.ErrorContains(t, err, tt.want)
+			assert.NotContains(t, err.Error(), "\n")
+			assert.Empty(t, out.String())
 		})
 	}
+}
+
+func TestMachineThatCannotStartIsABadInput(t *testing.T) {
+	o, _ := options(t, "passes")
+	require.NoError(t, os.Remove(os.Getenv("TMPDIR")))
+	_, err := Run(context.Background(), o)
+	var input *boottest.InputError
+	require.ErrorAs(t, err, &input)
+	assert.ErrorContains(t, err, "TMPDIR names another place")
+}
+
+// Check judges what is there. What make has still to build or fetch may be missing.
+func TestCheckRunsBeforeAnythingIsBuilt(t *testing.T) {
+	o, out := options(t, "passes")
+	o.Tests, o.VMMTests, o.Agent, o.QEMU, o.Firmware = "", "", "", "", ""
+	require.NoError(t, Check(context.Background(), o))
+	for _, kernel := range []string{"", "/nonexistent", os.Args[0]} {
+		o.Kernel = kernel
+		var input *boottest.InputError
+		require.ErrorAs(t, Check(context.Background(), o), &input)
+	}
+	o, _ = options(t, "old")
+	assert.ErrorContains(t, Check(context.Background(), o), "9.1 or later")
+	assert.Empty(t, out.String())
 }
 
 func TestOverrideStandsBeforeAnotherArchive(t *testing.T) {

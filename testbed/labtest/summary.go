@@ -19,7 +19,7 @@ func (r *Report) Summary(w io.Writer) error {
 	for _, part := range []struct {
 		title   string
 		outcome Outcome
-	}{{"Tests that failed", Fail}, {"Tests that were not run", Skip}} {
+	}{{"Failed tests", Fail}, {"Skipped tests", Skip}} {
 		if r.count(part.outcome) == 0 {
 			continue
 		}
@@ -32,14 +32,26 @@ func (r *Report) Summary(w io.Writer) error {
 	}
 	if f := r.Figures; f.Hosts > 0 {
 		section("Requests to the kernel")
-		fmt.Fprintf(t, "  %d ioctls of %d hosts, of them %d invalidations with %d commands; %d events, and %d lost by the kernel\n",
+		fmt.Fprintf(t, "  %d ioctls of %d hosts, of these %d invalidations with %d commands; %d events, %d more lost by the kernel\n",
 			f.Ioctls, f.Hosts, f.Invalidations, f.Commands, f.Events, f.EventsLost)
 	}
-	report.WriteEnd(t, r.OK, r.Checks, r.Phases, r.Seconds, fmt.Sprintf("; %d tests passed, %d failed, %d not run",
-		r.count(Pass), r.count(Fail), r.count(Skip)))
+	report.WriteError(t, r.Error, r.LastSeen)
+	report.WriteEnd(t, r.OK, r.Checks, r.Phases, r.Seconds, r.counts())
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	_, err := io.WriteString(w, cli.Printable(text.String()))
 	return err
+}
+
+// counts returns what the verdict says beside the checks.
+func (r *Report) counts() string {
+	text := ""
+	if n := len(r.NotReached); n > 0 && len(r.Checks) > 0 {
+		text = fmt.Sprintf(", %d more not reached", n)
+	}
+	if len(r.Tests) > 0 {
+		text += fmt.Sprintf("; %d tests passed, %d failed, %d skipped", r.count(Pass), r.count(Fail), r.count(Skip))
+	}
+	return text
 }

@@ -3,8 +3,11 @@ package labtest
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
 )
 
 // Outcome is what became of a test.
@@ -48,7 +51,8 @@ type testLog struct {
 	ended func(Test)
 	tests []Test
 
-	current string // the test that prints
+	current string // the test that prints, "" outside of tests
+	exit    *machine.Exit
 	output  map[string][]string
 }
 
@@ -102,4 +106,21 @@ func (l *testLog) line(line string) {
 	}
 	l.tests = append(l.tests, t)
 	l.ended(t)
+}
+
+// during adds the running test to the error of a machine that ended early.
+func (l *testLog) during(err error) error {
+	if l.current == "" {
+		return err
+	}
+	return fmt.Errorf("%w during %s", err, l.current)
+}
+
+// exitError returns an error if the program exited with a status that no failed test explains.
+func (l *testLog) exitError() error {
+	failed := slices.ContainsFunc(l.tests, func(t Test) bool { return t.Outcome == Fail })
+	if l.exit == nil || l.exit.Status == 0 || failed {
+		return nil
+	}
+	return fmt.Errorf("the tests exited with status %d, and no test failed", l.exit.Status)
 }

@@ -30,7 +30,7 @@ func CheckProgram(data []byte, path string) error {
 	case err != nil:
 		return errors.New("is no Go program")
 	case info.Path != path:
-		return fmt.Errorf("is the program %q, not %s", info.Path, path)
+		return fmt.Errorf("is the program %s, not %s", info.Path, path)
 	}
 	for _, s := range info.Settings {
 		if s.Key == "GOOS" && s.Value != "linux" {

@@ -1,7 +1,6 @@
 package kernel_test
 
 import (
-	"debug/elf"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -12,12 +11,13 @@ import (
 
 func TestCheckProgramAcceptsOnlyThisProgramForArm64(t *testing.T) {
 	const path = "example.com/init"
-	assert.NoError(t, kernel.CheckProgram(qemutest.ELF(elf.EM_AARCH64, path), path))
+	assert.NoError(t, kernel.CheckProgram(qemutest.Agent(path), path))
 
-	object := qemutest.ELF(elf.EM_AARCH64, path)
-	object[16] = byte(elf.ET_REL)
-	dynamic := qemutest.ELF(elf.EM_AARCH64, path)
-	dynamic[64] = byte(elf.PT_INTERP)
+	edited := func(at int, b byte) []byte {
+		p := qemutest.Agent(path)
+		p[at] = b
+		return p
+	}
 	for _, tt := range []struct {
 		name string
 		data []byte
@@ -25,12 +25,12 @@ func TestCheckProgramAcceptsOnlyThisProgramForArm64(t *testing.T) {
 	}{
 		{"nothing", nil, "is no ELF file"},
 		{"a script", []byte("#!/bin/sh\n"), "is no ELF file"},
-		{"a truncated ELF file", qemutest.ELF(elf.EM_AARCH64, path)[:40], "is no ELF file"},
-		{"another machine's", qemutest.ELF(elf.EM_X86_64, path), "is for EM_X86_64, not for arm64"},
-		{"an object file", object, "is no executable (ET_REL)"},
-		{"dynamically linked", dynamic, "is dynamically linked"},
-		{"not Go", qemutest.ELF(elf.EM_AARCH64, ""), "is no Go program"},
-		{"another program", qemutest.ELF(elf.EM_AARCH64, "example.com/other"), `is the program "example.com/other", not example.com/init`},
+		{"a truncated ELF file", qemutest.Agent(path)[:40], "is no ELF file"},
+		{"another machine's", edited(18, 62), "is for EM_X86_64, not for arm64"},
+		{"an object file", edited(16, 1), "is no executable (ET_REL)"},
+		{"dynamically linked", edited(64, 3), "is dynamically linked"},
+		{"not Go", edited(128, 0), "is no Go program"},
+		{"another program", qemutest.Agent("example.com/other"), "is the program example.com/other, not example.com/init"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			assert.ErrorContains(t, kernel.CheckProgram(tt.data, path), tt.want)

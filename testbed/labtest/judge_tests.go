@@ -1,0 +1,133 @@
+package labtest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge/bridgetest"
+)
+
+// testChecks judge the tests of the kernel and the VMM.
+var testChecks = []check{
+	{"the kernel shows a guest the physical SMMU's ID registers", ended(testKernelTakesWhatTheHostOffers), func(r *Report) (string, bool) {
+		return fmt.Sprintf("Linux %s, IDR0 to IDR5 %s", r.Kernel, strings.Join(r.SMMU.IDR[:], " ")), r.SMMU.IDR[0] != ""
+	}},
+	passed("any stage can replace any other",
+		conformance+bridgetest.PartCapabilities, conformance+bridgetest.PartClaim, conformance+bridgetest.PartGuestIDs,
+		conformance+bridgetest.PartStates, conformance+bridgetest.PartIdentity),
+	passed("every CD table layout that the host offers works, and the others are rejected",
+		conformance+bridgetest.PartTables, testKernelTakesWhatTheHostOffers, conformance+bridgetest.PartRejected),
+	passed("DMA goes where the guest's tables map it",
+		conformance+bridgetest.PartGranules, conformance+bridgetest.PartPermissions, conformance+bridgetest.PartTwoStreams,
+		testKernelMemoryFollowsSlots),
+	passed("no DMA uses invalidated configuration or translations after SYNC",
+		conformance+bridgetest.PartInvalidate, conformance+bridgetest.PartInFlight, conformance+bridgetest.PartClose,
+		testKernelTranslationsOfNobody),
+	passed("faults carry the guest's StreamID",
+		conformance+bridgetest.PartFaults, testKernelCDOutsideMemory, testKernelCountsLostEvents),
+	passed("a batch of commands takes one ioctl", testKernelOneRequestABatch, testKernelTakesCommandsOfAnyGuest),
+	passed("a device does what a guest's driver writes to registers, queues and tables", testKernelWholeDevice),
+	passed("a saved SMMU continues on another host", testKernelGuestMoves),
+	passed("devices that cannot be passed through are refused with advice",
+		testKernelRefusals, testKernelSharedGroup, testKernelNoPermission, testUnnestedKernel, testStage1Kernel, testStage2Kernel,
+		testIncoherentKernel),
+	passed("a closed host leaves no object in the kernel", testKernelGivesEverythingBack),
+	passed("the removal of a device during DMA affects no other device", testKernelDeviceVanishes),
+	passed("the test VMM runs, reboots and ends guests",
+		testMachineEndsAsTheGuestAsks, testMachineEndsWithItsContext, testMachineBootsAgainAfterAReset, testMachineInterrupts,
+		testAccessThatCannotBeEmulatedEndsTheMachine),
+	{"no test failed", func(r *Report) bool { return r.count(Fail) > 0 || r.reached >= testsEnded }, func(r *Report) (string, bool) {
+		n := r.count(Fail)
+		return fmt.Sprintf("%d passed, %d failed, %d skipped", r.count(Pass), n, r.count(Skip)), n == 0 && r.count(Pass) > 0
+	}},
+	{"skipped tests need hardware that QEMU does not emulate", func(r *Report) bool {
+		return r.reached >= testsEnded || slices.ContainsFunc(r.Tests, unexplained)
+	}, func(r *Report) (string, bool) {
+		if i := slices.IndexFunc(r.Tests, unexplained); i >= 0 {
+			return r.Tests[i].String(), false
+		}
+		return fmt.Sprintf("%d tests, listed above", r.count(Skip)), true
+	}},
+	{"no iommufd object leaked", func(r *Report) bool { return atEnd(r) || r.Figures.Objects > 0 }, func(r *Report) (string, bool) {
+		return fmt.Sprintf("%d objects left by %d hosts after %d ioctls", r.Figures.Objects, r.Figures.Hosts, r.Figures.Ioctls),
+			r.Figures.Objects == 0 && r.Figures.Hosts > 0
+	}},
+}
+
+// passed returns the check that tests passed, which were not skipped, and that none of their subtests failed.
+func passed(name string, tests ...string) check {
+	return check{name, ended(tests...), func(r *Report) (string, bool) {
+		parts := 0
+		for _, test := range tests {
+			outcome, subtests := r.outcome(test)
+			if outcome != Pass {
+				return fmt.Sprintf("%s: %s", test, outcome), false
+			}
+			parts += subtests
+		}
+		return fmt.Sprintf("%d tests and %d subtests passed", len(tests), parts), true
+	}}
+}
+
+// ended reports whether all of the tests have ended, or one of them without success.
+func ended(tests ...string) func(*Report) bool {
+	return func(r *Report) bool {
+		all := true
+		for _, test := range tests {
+			switch outcome, _ := r.outcome(test); outcome {
+			case Pass:
+			case notRun:
+				all = false
+			default:
+				return true
+			}
+		}
+		return all
+	}
+}
+
+// notRun is the outcome of a test that has not ended.
+const notRun Outcome = "not run"
+
+// outcome returns a test's outcome and the number of its subtests that passed. It is Fail as soon as a subtest fails.
+func (r *Report) outcome(name string) (outcome Outcome, subtests int) {
+	outcome = notRun
+	for _, t := range r.Tests {
+		switch {
+		case t.Name == name && outcome != Fail:
+			outcome = t.Outcome
+		case !strings.HasPrefix(t.Name, name+"/"):
+		case t.Outcome == Pass:
+			subtests++
+		case t.Outcome == Fail:
+			outcome = Fail
+		}
+	}
+	return outcome, subtests
+}
+
+func (r *Report) count(o Outcome) (n int) {
+	for _, t := range r.Tests {
+		if t.Outcome == o {
+			n++
+		}
+	}
+	return n
+}
+
+// limits are prefixes of the reasons to skip a test that the emulated hardware gives.
+var limits = []string{
+	"QEMU: ",
+	"the host has no IDR0.",
+	"the host does not have it",
+	"the host executes in hardware",
+	"the host has no such stage 2",
+	"the host's IDR0.STALL_MODEL is not 0b00",
+	"the devices have no SubstreamIDs",
+}
+
+// unexplained reports whether a test was skipped for a reason that is none of limits.
+func unexplained(t Test) bool {
+	return t.Outcome == Skip && !slices.ContainsFunc(limits, func(limit string) bool { return strings.HasPrefix(t.Reason, limit) })
+}

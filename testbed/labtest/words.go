@@ -1,0 +1,106 @@
+package labtest
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/go-vsmmu/vsmmuv3/testbed/host/qemu"
+)
+
+// keptWords is the number of lines that lastWords keeps of each console.
+const keptWords = 20
+
+// lastWords keeps what the consoles of the running machine printed last. Its methods are safe for concurrent use.
+type lastWords struct {
+	mu    sync.Mutex
+	lines map[string][]string // by console, the oldest first
+	last  string              // the console that printed last
+}
+
+// reset forgets the lines, which are another machine's.
+func (w *lastWords) reset() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lines, w.last = map[string][]string{}, ""
+}
+
+func (w *lastWords) add(console, text string) {
+	if strings.TrimSpace(text) == "" {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	kept := append(w.lines[console], text)
+	w.lines[console] = kept[max(0, len(kept)-keptWords):]
+	w.last = console
+}
+
+// most returns the console that explains most, with its lines: one whose kernel panicked, QEMU's if QEMU failed, the
+// guest's, or the last that printed.
+func (w *lastWords) most(qemuFailed bool) (console string, lines []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	console = w.last
+	switch {
+	case slices.ContainsFunc(w.lines[qemu.HostConsole], isPanic):
+		console = qemu.HostConsole
+	case len(w.lines[qemu.QEMUConsole]) > 0 && (qemuFailed || len(w.lines) == 1):
+		console = qemu.QEMUConsole
+	case len(w.lines[guestConsole]) > 0:
+		console = guestConsole
+	}
+	return console, slices.Clone(w.lines[console])
+}
+
+func isPanic(line string) bool { return strings.Contains(line, "Kernel panic") }
+
+// initExit is in the panic of a kernel whose init exited, with the wait status.
+var initExit = regexp.MustCompile(`Attempted to kill init! exitcode=0x([0-9a-f]+)`)
+
+// explain returns a panicked kernel's reason, or "": the exit status of its init, and the line with which a Go program
+// panics.
+func explainPanic(lines []string) string {
+	i := slices.IndexFunc(lines, isPanic)
+	if i < 0 {
+		return ""
+	}
+	m := initExit.FindStringSubmatch(lines[i])
+	if m == nil {
+		return "the kernel panicked"
+	}
+	why := "the kernel panicked because its init ended"
+	if status, err := strconv.ParseUint(m[1], 16, 32); err == nil && status&0x7f != 0 {
+		why = fmt.Sprintf("the kernel panicked because signal %d killed its init", status&0x7f)
+	} else if err == nil {
+		why = fmt.Sprintf("the kernel panicked because its init exited with status %d", status>>8)
+	}
+	for _, line := range lines[:i] {
+		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+			return why + ": " + line
+		}
+	}
+	return why
+}
+
+// explain completes the report of a run that ended early: with the cause, the stage, the exit status of what died, and
+// its last lines.
+func (l *lab) explain(err error) {
+	var exit *qemu.ExitError
+	died := errors.As(err, &exit)
+	seen := l.progress.Last()
+	seen.Console, seen.Lines = l.words.most(died && !exit.Status.Success())
+	l.report.LastSeen = seen
+	if died {
+		seen.ExitStatus = exit.Status.String()
+	}
+	cause := err.Error()
+	if why := explainPanic(seen.Lines); why != "" && errors.Is(err, errNoExit) {
+		cause = strings.Replace(cause, errNoExit.Error(), why, 1)
+	}
+	l.report.Error = fmt.Sprintf("%s, %s", cause, seen)
+}
