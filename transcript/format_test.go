@@ -421,7 +421,7 @@ func seeds(t testing.TB) map[string][]byte {
 		"longest frame":          pack(t, []byte{2, '{', '}', 0x80, 0x80, 4}),
 		"end of time":            file(t, `{}`, []byte{19, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0}),
 		"a state that is none":   file(t, `{"ids":{"IDR":[151523354,40501904,0,0,0,116]}}`, []byte{25, 0, 1, 0}, []byte{4, 0, 6, 0, 1, 0}),
-		"a host nobody attached": file(t, `{"ids":{"IDR":[151523354,40501904,0,0,0,116]}}`, []byte{5, 0, 9, 0x10, 0, 0, 0}),
+		"host not attached":      file(t, `{"ids":{"IDR":[151523354,40501904,0,0,0,116]}}`, []byte{5, 0, 9, 0x10, 0, 0, 0}),
 	}
 }
 

@@ -39,7 +39,7 @@ func TestReplayAcceptsItsRecording(t *testing.T) {
 	for name, life := range map[string]func(*guest){
 		"nothing":      func(*guest) {},
 		"a whole life": session,
-		"commands nobody waits for": func(g *guest) {
+		"commands without a wait": func(g *guest) {
 			g.attach(0x10)
 			g.up()
 			g.ste(0x10, 0x40000b)

@@ -29,7 +29,8 @@ refuses a FILE that is a transcript, its own input or anything else that is not 
 Exit status:
   0  the device behaved the same
   1  the device behaved differently
-  2  FILE is not a transcript or cannot be read, a flag is invalid, or the output or the trace cannot be written
+  2  FILE is not a transcript of a possible device or cannot be read, a flag is invalid, or the output or the trace
+     cannot be written
 
 Flags:
 `

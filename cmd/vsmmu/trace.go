@@ -62,7 +62,7 @@ func target(name string) (string, error) {
 	for range 40 {
 		link, err := os.Readlink(name)
 		if err != nil {
-			return name, nil // not a link: what it is instead is for check
+			return name, nil // not a link, or no file
 		}
 		if !filepath.IsAbs(link) {
 			// Not Join: it would remove a ".." after another link.

@@ -14,6 +14,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/transcript"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
 func debian(t *testing.T) *transcript.Transcript {
@@ -58,6 +59,20 @@ func TestSummaryOfDebian(t *testing.T) {
 	assert.Positive(t, s.Interrupts["eventq"])
 	for _, id := range s.IDs {
 		assert.NotEmpty(t, id.Reason, id.Field)
+	}
+}
+
+// A transcript of no possible device is an error, and not a difference.
+func TestRunRefusesImpossibleTranscripts(t *testing.T) {
+	many := &transcript.Transcript{Header: debian(t).Header}
+	for i := range uint32(2000) {
+		many.Entries = append(many.Entries, transcript.Entry{Body: &transcript.Call{Host: i}})
+	}
+	for _, restored := range []bool{false, true} {
+		_, err := Run(t.Context(), &transcript.Transcript{}, restored)
+		require.ErrorIs(t, err, vsmmu.ErrConfig)
+		_, err = Run(t.Context(), many, restored)
+		require.ErrorIs(t, err, transcript.ErrCorrupt)
 	}
 }
 

@@ -109,7 +109,7 @@ const (
 )
 
 // Run replays a transcript and returns its summary. If restored is set, a new device is restored at
-// every step. Run fails only if ctx ends.
+// every step. Run fails if ctx ends, and if the transcript cannot be replayed on any device.
 func Run(ctx context.Context, t *transcript.Transcript, restored bool) (*Summary, error) {
 	replay := transcript.Replay
 	if restored {
@@ -119,6 +119,9 @@ func Run(ctx context.Context, t *transcript.Transcript, restored bool) (*Summary
 	err := replay(ctx, t)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
+	}
+	if errors.Is(err, transcript.ErrCorrupt) || errors.Is(err, vsmmu.ErrConfig) {
+		return nil, err
 	}
 	s := Summarize(t)
 	s.Restored = restored
