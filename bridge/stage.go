@@ -26,7 +26,8 @@ const (
 )
 
 func (d Disposition) String() string {
-	if names := [...]string{"abort", "bypass", "translate", "translate by stage 2", "translate nested"}; int(d) < len(names) {
+	names := [...]string{"abort", "bypass", "translate", "translate by stage 2", "translate nested"}
+	if int(d) < len(names) {
 		return names[d]
 	}
 	return fmt.Sprintf("Disposition(%d)", uint8(d))

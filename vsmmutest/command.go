@@ -17,7 +17,9 @@ func priResp(r smmuv3.PageRequest, how smmuv3.PRGResponse) smmuv3.Command {
 // tlbiRange returns invalidations for n bytes of pages of a granule, made by op for their
 // addresses. With ranges (IDR3.RIL) there is a command for each 5 bits of the number of pages, as
 // in Linux's driver (§4.4.1.1).
-func tlbiRange(op func(addr uint64) smmuv3.Command, addr, n uint64, g smmuv3.Granule, ranges bool) (cmds []smmuv3.Command) {
+func tlbiRange(
+	op func(addr uint64) smmuv3.Command, addr, n uint64, g smmuv3.Granule, ranges bool,
+) (cmds []smmuv3.Command) {
 	for pages := n >> g; pages > 0; {
 		c, take := op(addr), uint64(1)
 		if ranges {

@@ -141,7 +141,9 @@ func (g *Guest) SetGBPA(abort bool) error {
 		v |= uint32(smmuv3.GBPA_ABORT)
 	}
 	g.w32(smmuv3.RegGBPA, v)
-	return g.wait("vsmmutest: write GBPA: Update", func() bool { return g.r32(smmuv3.RegGBPA)&uint32(smmuv3.GBPA_Update) == 0 })
+	return g.wait("vsmmutest: write GBPA: Update", func() bool {
+		return g.r32(smmuv3.RegGBPA)&uint32(smmuv3.GBPA_Update) == 0
+	})
 }
 
 // Enable brings the SMMU up in the order of Linux's driver (§3.11): it disables it, allocates what
@@ -185,7 +187,8 @@ func (g *Guest) Enable() error {
 	}
 	if !g.NoInterrupts {
 		g.w32(smmuv3.RegIRQ_CTRL, irqs)
-		if err := g.wait("vsmmutest: write IRQ_CTRL: IRQ_CTRLACK", func() bool { return g.r32(smmuv3.RegIRQ_CTRLACK) == irqs }); err != nil {
+		acknowledged := func() bool { return g.r32(smmuv3.RegIRQ_CTRLACK) == irqs }
+		if err := g.wait("vsmmutest: write IRQ_CTRL: IRQ_CTRLACK", acknowledged); err != nil {
 			return err
 		}
 	}

@@ -255,16 +255,19 @@ func TestPageRequestsAreReadAndAnswered(t *testing.T) {
 	assert.False(t, ok)
 	require.NoError(t, r.Respond(got, smmuv3.PRGSuccess))
 	calls := r.host.Calls()
-	assert.Equal(t, bridge.PageResponse{StreamID: sid, PRGIndex: 9, Response: smmuv3.PRGSuccess}, calls[len(calls)-1].Response)
+	want := bridge.PageResponse{StreamID: sid, PRGIndex: 9, Response: smmuv3.PRGSuccess}
+	assert.Equal(t, want, calls[len(calls)-1].Response)
 }
 
 func TestGuestSaysWhatIsMissing(t *testing.T) {
 	g := vsmmutest.NewGuest(new(guestmem.Fake), area, nil)
 	assert.EqualError(t, g.Enable(), "vsmmutest: enable the SMMU: Guest.SMMU is nil")
-	assert.EqualError(t, vsmmutest.NewGuest(new(guestmem.Fake), area, (*vsmmu.Device)(nil)).Enable(), "vsmmutest: enable the SMMU: Guest.SMMU is nil")
+	g.SMMU = (*vsmmu.Device)(nil)
+	assert.EqualError(t, g.Enable(), "vsmmutest: enable the SMMU: Guest.SMMU is nil")
 	smmu := &registers{t: t, values: map[uint64]uint64{}}
 	for _, mem := range []guestmem.Memory{nil, (*guestmem.Slots)(nil)} {
-		assert.EqualError(t, vsmmutest.NewGuest(mem, area, smmu).Enable(), "vsmmutest: allocate memory: the guest's memory is nil")
+		g := vsmmutest.NewGuest(mem, area, smmu)
+		assert.EqualError(t, g.Enable(), "vsmmutest: allocate memory: the guest's memory is nil")
 	}
 	assert.EqualError(t, g.SetStage1(sid, nil), "vsmmutest: set stage 1 of stream 0x10: the stage is nil")
 	assert.EqualError(t, g.SetStage2(sid, nil), "vsmmutest: set stage 2 of stream 0x10: the stage is nil")
@@ -272,7 +275,8 @@ func TestGuestSaysWhatIsMissing(t *testing.T) {
 	assert.EqualError(t, g.Bypass(sid), "vsmmutest: set STE 0x10: the SMMU has not been enabled")
 	assert.EqualError(t, g.MapStage1(sid, 0, 0, 0x1000), "vsmmutest: new stage 1: the SMMU has not been enabled")
 	assert.EqualError(t, g.MapStage2(sid, 0, 0, 0x1000), "vsmmutest: new stage 2: the SMMU has not been enabled")
-	assert.EqualError(t, g.Unmap(sid, 0, 0x1000), "vsmmutest: unmap 0x1000 bytes at 0x0: stream 0x10 has no stage that translates")
+	assert.EqualError(t, g.Unmap(sid, 0, 0x1000),
+		"vsmmutest: unmap 0x1000 bytes at 0x0: stream 0x10 has no stage that translates")
 }
 
 // newSoft is a guest with an endpoint behind a device with a host in software.
@@ -382,7 +386,9 @@ func TestSetMSI(t *testing.T) {
 	smmu := &registers{t: t, values: map[uint64]uint64{}}
 	g := vsmmutest.NewGuest(new(guestmem.Fake), area, smmu)
 	for cfg0, want := range map[uint64][]uint64{
-		smmuv3.RegGERROR_IRQ_CFG0: {0x68, 0x70, 0x74}, smmuv3.RegEVENTQ_IRQ_CFG0: {0xb0, 0xb8, 0xbc}, smmuv3.RegPRIQ_IRQ_CFG0: {0xd0, 0xd8, 0xdc},
+		smmuv3.RegGERROR_IRQ_CFG0: {0x68, 0x70, 0x74},
+		smmuv3.RegEVENTQ_IRQ_CFG0: {0xb0, 0xb8, 0xbc},
+		smmuv3.RegPRIQ_IRQ_CFG0:   {0xd0, 0xd8, 0xdc},
 	} {
 		smmu.stores = nil
 		g.SetMSI(cfg0, 0x808_0040, 77)

@@ -71,7 +71,9 @@ func (l Layout) complete(ids *smmuv3.IDRegs, bits uint) (Layout, error) {
 func newTables(r *RAM, l Layout, start int) (Tables, error) {
 	size := max(uint64(1)<<l.Granule, wordSize<<(l.InputBits-l.Granule.LevelShift(start)))
 	root, err := r.Alloc(size)
-	return Tables{ram: r, root: root, granule: l.Granule, inputBits: l.InputBits, start: start, pagesOnly: l.PagesOnly}, err
+	return Tables{
+		ram: r, root: root, granule: l.Granule, inputBits: l.InputBits, start: start, pagesOnly: l.PagesOnly,
+	}, err
 }
 
 // Root returns the address of the table at which a walk begins.
@@ -102,7 +104,8 @@ func (t *Tables) Entry(addr uint64, level int) (guestmem.GPA, error) {
 // table. make allocates tables in place of invalid descriptors.
 func (t *Tables) walk(addr uint64, level int, make bool) (at guestmem.GPA, reached int, err error) {
 	if addr>>t.inputBits != 0 || level < t.start || level > lastLevel {
-		return 0, 0, fmt.Errorf("vsmmutest: table entry for %#x: no level %d, or beyond %d input bits", addr, level, t.inputBits)
+		return 0, 0, fmt.Errorf("vsmmutest: table entry for %#x: no level %d, or beyond %d input bits",
+			addr, level, t.inputBits)
 	}
 	table, index := t.root, addr
 	for reached = t.start; ; reached++ {

@@ -60,7 +60,8 @@ func TestStage1Descriptors_D8_3(t *testing.T) {
 	assert.Equal(t, []uint64{uint64(l1+0x2000) | 3}, words(t, r, l1+0x1000+8*0xb3, 1))
 	assert.Equal(t, []uint64{0, 0x4000_5f43, 0}, words(t, r, l1+0x2000+8*0x188, 3))
 
-	require.NoError(t, s.Map(iova+0x1000, 0x4000_6000, 0x1000, smmuv3.LeafAttrs{ReadOnly: true, Global: true, Privileged: true}))
+	attrs := smmuv3.LeafAttrs{ReadOnly: true, Global: true, Privileged: true}
+	require.NoError(t, s.Map(iova+0x1000, 0x4000_6000, 0x1000, attrs))
 	assert.Equal(t, []uint64{0x4000_6783}, words(t, r, l1+0x2000+8*0x18a, 1), "AP[2] [7]; no nG, no AP[1]")
 	to, leaf, err := s.Lookup(iova + 0x1abc)
 	require.NoError(t, err)
@@ -213,7 +214,8 @@ func TestInvalidationCoversTheRange(t *testing.T) {
 	r := newRAM(t)
 	s, err := vsmmutest.NewStage1(r, allIDs, vsmmutest.Layout{}, 7)
 	require.NoError(t, err)
-	assert.Equal(t, []smmuv3.Command{{0x0007_0009_0000_0012, 0x1001}}, s.Invalidation(9, 0x1000, 0x1000), "a page alone has no range")
+	assert.Equal(t, []smmuv3.Command{{0x0007_0009_0000_0012, 0x1001}},
+		s.Invalidation(9, 0x1000, 0x1000), "a page alone has no range")
 	assert.Equal(t, []smmuv3.Command{{0x0007_0000_0010_0012, 0x1401}}, s.Invalidation(0, 0x1000, 0x2000))
 	assert.Equal(t, []smmuv3.Command{
 		{0x0007_0000_0000_0012, 0x1001}, // 1 page
@@ -224,7 +226,8 @@ func TestInvalidationCoversTheRange(t *testing.T) {
 	ids.Set(smmuv3.RIL, 0)
 	s, err = vsmmutest.NewStage1(r, ids, vsmmutest.Layout{Granule: smmuv3.Granule64K}, 7)
 	require.NoError(t, err)
-	assert.Equal(t, []smmuv3.Command{{0x0007_0000_0000_0012, 1}, {0x0007_0000_0000_0012, 0x1_0001}}, s.Invalidation(0, 0, 0x2_0000))
+	assert.Equal(t, []smmuv3.Command{{0x0007_0000_0000_0012, 1}, {0x0007_0000_0000_0012, 0x1_0001}},
+		s.Invalidation(0, 0, 0x2_0000))
 
 	s2, err := vsmmutest.NewStage2(r, allIDs, vsmmutest.Layout{}, 9)
 	require.NoError(t, err)

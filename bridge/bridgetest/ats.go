@@ -107,7 +107,7 @@ func testATS(s *suite) {
 		sp.set(iova, after, smmuv3.LeafAttrs{})
 		r.invalidate(smmuv3.NewTLBINHVA(0, sp.ASID, iova, true))
 		r.invalidate(smmuv3.NewATCInv(sid, iova, 2)) // 16 KiB
-		assert.Equal(r, [][2]uint64{{iova, iova + 0x3fff}}, ats.Invalidated(), "the device has completed it when Invalidate returns")
+		assert.Equal(r, [][2]uint64{{iova, iova + 0x3fff}}, ats.Invalidated(), "complete when Invalidate returns")
 		addr, _, _, err = ats.Translate(iova, true)
 		require.NoError(r, err)
 		assert.Equal(r, after, addr)

@@ -35,7 +35,10 @@ func (r *rig) stall() *stalled {
 	staller, ok := r.Host.(bridge.Staller)
 	require.True(r, ok, "a host with stalls is a Staller")
 	g := r.guest()
-	s := &stalled{rig: r, Staller: staller, space: g.space(), page: g.page(), want: noise(), over: make(chan error, 1), got: make([]byte, probe)}
+	s := &stalled{
+		rig: r, Staller: staller, space: g.space(), page: g.page(),
+		want: noise(), over: make(chan error, 1), got: make([]byte, probe),
+	}
 	require.NoError(r, r.Memory.WriteAt(s.want, s.page))
 	cd := s.space.CD()
 	cd.SetS(true)

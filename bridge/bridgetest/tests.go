@@ -118,7 +118,9 @@ func testRejected(s *suite) {
 			r.fails(st.Bind(two), bridge.ErrRejected)
 		}
 		if !r.ids.Has(smmuv3.S2P) {
-			s2 := bridge.GuestStage{Disposition: bridge.TranslateS2, S2: smmuv3.Stage2{T0SZ: 24, SL0: 1, PS: 5, AA64: true, R: true}}
+			s2 := bridge.GuestStage{
+				Disposition: bridge.TranslateS2, S2: smmuv3.Stage2{T0SZ: 24, SL0: 1, PS: 5, AA64: true, R: true},
+			}
 			r.fails(st.Bind(s2), bridge.ErrRejected)
 			nested := stageOf(g.alloc(smmuv3.CDSize))
 			nested.Disposition, nested.S2 = bridge.TranslateNested, s2.S2
@@ -362,7 +364,9 @@ func testInFlight(s *suite) {
 // inFlight makes a device write to an address all the time while the guest maps a page there and
 // takes it away, again and again. begin returns the functions that do so; end cleans up after each
 // round.
-func (r *rig) inFlight(iova uint64, begin func(*guest, guestmem.GPA, bridge.Stream) (bind, take func()), end func(bridge.Stream)) {
+func (r *rig) inFlight(iova uint64,
+	begin func(*guest, guestmem.GPA, bridge.Stream) (bind, take func()), end func(bridge.Stream),
+) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	stop := make(chan struct{})

@@ -49,7 +49,8 @@ func TestCallsKeepsArgumentsResultsAndOrder(t *testing.T) {
 	assert.ErrorIs(t, h.Close(), bridge.ErrClosed)
 
 	assert.Equal(t, []string{
-		"attach 0x3", "bind 0x3: bypass", "invalidate TLBI_NH_ALL TLBI_NSNH_ALL", "respond stream 0x3 substream 0x9 group 5: success",
+		"attach 0x3", "bind 0x3: bypass", "invalidate TLBI_NH_ALL TLBI_NSNH_ALL",
+		"respond stream 0x3 substream 0x9 group 5: success",
 		"resume 0x3 STAG 0x7: RAZ/WI", "terminate stalled 0x3", "close stream 0x3", "close host", "close host -> closed",
 	}, lines(h.Calls()))
 	assert.Equal(t, response, h.Calls()[3].Response)
@@ -75,7 +76,8 @@ func TestClaimsKeepsTheCallsThatClaimTheHost(t *testing.T) {
 	assert.False(t, h.Claimed())
 	assert.Equal(t, uint32(4), h.GuestIDs().AIDR, "another device shows its own")
 	assert.Equal(t, []string{
-		"capabilities", "events nil", "events", "events -> in use", "set guest IDs", "page requests", "page requests -> in use",
+		"capabilities", "events nil", "events", "events -> in use", "set guest IDs",
+		"page requests", "page requests -> in use",
 		"page requests nil", "page requests", "events nil",
 	}, lines(h.Claims()))
 	assert.Equal(t, smmuv3.IDRegs{AIDR: 1}, h.Claims()[4].GuestIDs)
