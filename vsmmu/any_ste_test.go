@@ -4,8 +4,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// anyFeatures is an SMMU with stage 1, stage 2 or both. There is no ATS, nor PRI, with a
-// stage 2.
+// anyFeatures is an SMMU with stage 1, stage 2 or both. There is no ATS, nor PRI, with a stage 2.
 var anyFeatures = rapid.SampledFrom([]features{
 	{}, {stalls: true}, {pri: true}, {pri: true, pps: true, stalls: true}, {pri: true, stalls: true},
 	{s2: true}, {s2: true, vmid16: true, stalls: true},
@@ -33,8 +32,8 @@ var anySTE = rapid.Custom(func(t *rapid.T) [4]uint64 {
 	return w
 })
 
-// anyS2DW2 is a third word without its S2VMID: half of them walk 39 bits of 4 KiB from
-// level 1, as most guests would have it, half anything near to what can be walked.
+// anyS2DW2 is a third word without its S2VMID: half of them walk 39 bits of 4 KiB from level 1, as
+// most guests would have it, half anything near to what can be walked.
 var anyS2DW2 = rapid.Custom(func(t *rapid.T) uint64 {
 	const plain = 25<<32 | 1<<38 | 5<<48 | 1<<51 | 1<<58 // S2T0SZ, S2SL0, S2PS, S2AA64, S2R
 	if rapid.Bool().Draw(t, "plain") {

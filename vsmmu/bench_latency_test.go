@@ -13,12 +13,12 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// BenchmarkFullQueue is a guest that keeps 2^19 of the commands that cost most in the
-// queue, and what that does to its vCPU: how long a store to CMDQ_PROD keeps it, a load
-// of CMDQ_CONS, and a store to any other register; the longest, and one in 10,000. The
-// host and the interrupt controller take what system calls do. An op is one command.
+// BenchmarkFullQueue measures a guest that keeps 2^19 of the most expensive commands in its queue.
+// It reports how long that keeps the vCPU: for a store to CMDQ_PROD, a load of CMDQ_CONS, and a
+// store to any other register, the longest and one in 10,000. The host and the interrupt controller
+// take as long as system calls do. An op is one command.
 //
-// What the scheduler adds is in it too: the longest mean something on an idle machine.
+// The scheduler's share is included: the longest mean something on an idle machine only.
 func BenchmarkFullQueue(b *testing.B) {
 	const sid = uint64(mix.StreamID) << 32
 	for _, w := range []struct {
@@ -83,7 +83,7 @@ func benchmarkFullQueue(b *testing.B, run []smmuv3.Command) {
 	}
 }
 
-// restless is memory in which every STE looks different each time.
+// restless is memory in which every STE reads different each time.
 type restless struct {
 	*guestmem.Slots
 	flip byte
@@ -98,8 +98,7 @@ func (m *restless) ReadAt(p []byte, gpa guestmem.GPA) error {
 	return err
 }
 
-// Times of system calls: of one that has hardware do something, and of one that does
-// not.
+// Times of a system call that makes hardware do something, and of one that does not.
 const (
 	hostTakes = 20 * time.Microsecond
 	callTakes = 2 * time.Microsecond
@@ -150,14 +149,14 @@ func (l *latencies) of(f func()) {
 	l.counts[bucket(took)]++
 }
 
-// bucket numbers the sixteenths of each power of two.
+// bucket returns the number of the sixteenth of a power of two that d lies in.
 func bucket(t time.Duration) int {
 	ns := uint64(max(t, 16))
 	shift := bit.Len64(ns) - 5
 	return shift*16 + int(ns>>shift)
 }
 
-// rank is the duration that this share of them does not exceed.
+// rank returns the duration that this share of them does not exceed.
 func (l *latencies) rank(share float64) time.Duration {
 	left := int(share * float64(l.n))
 	for i, n := range l.counts {
@@ -169,8 +168,7 @@ func (l *latencies) rank(share float64) time.Duration {
 	return l.longest
 }
 
-// TestLatencies: what the buckets say is no less than what it was, and not a sixteenth
-// more.
+// TestLatencies checks that a bucket reports at least the duration, and at most a sixteenth more.
 func TestLatencies(t *testing.T) {
 	for _, ns := range []time.Duration{16, 17, 31, 32, 100, 1000, 20_000, 20_001, 999_999, 1 << 40} {
 		var l latencies

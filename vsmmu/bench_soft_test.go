@@ -16,15 +16,14 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// noInterrupts drops them.
+// noInterrupts drops interrupts.
 type noInterrupts struct{}
 
 func (noInterrupts) Pulse(vsmmu.Line) error               { return nil }
 func (noInterrupts) SignalMSI(guestmem.GPA, uint32) error { return nil }
 
-// BenchmarkCommandsSoft is BenchmarkCommands with a host that holds
-// translations, none of which any of the commands concerns: what a command
-// costs must not depend on their number.
+// BenchmarkCommandsSoft is BenchmarkCommands with a host that holds translations. No command
+// concerns any of them: the cost of a command must not depend on their number.
 func BenchmarkCommandsSoft(b *testing.B) {
 	for _, held := range []int{0, 256, 65536} {
 		for _, m := range mix.All {
@@ -81,7 +80,7 @@ func benchmarkSoft(b *testing.B, held int, m mix.Mix) {
 	}
 	b.StopTimer()
 
-	// What was withdrawn from memory is still there for those who hold it.
+	// Holders of a translation keep it after its memory is gone.
 	tables := blocks[len(blocks)-1]
 	require.NoError(b, ram.WriteAt(make([]byte, len(tables.Data)), tables.At))
 	still := 0

@@ -12,7 +12,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// nullHost does nothing, at once.
+// nullHost does nothing.
 type nullHost struct{}
 
 func (nullHost) Capabilities() (bridge.Capabilities, error) {
@@ -31,15 +31,15 @@ type nullStream struct{}
 func (nullStream) Bind(bridge.GuestStage) error { return nil }
 func (nullStream) Close() error                 { return nil }
 
-// benchIDs have range invalidation on top.
+// benchIDs are the rig's, with range invalidation.
 var benchIDs = func() smmuv3.IDRegs {
-	ids := rigIDs
-	ids.Set(smmuv3.RIL, 1)
-	return ids
+	c := Config{IDs: rigIDs}
+	withRIL(&c)
+	return c.IDs
 }()
 
-// newBench is a device with a queue of 2^shift commands, memory that costs nothing
-// to speak of, and a stream, which translates.
+// newBench returns a device with a queue of 2^shift commands, fast memory, and a stream that
+// translates.
 func newBench(b *testing.B, shift uint64) (*Device, *guestmem.Slots) {
 	ram := new(guestmem.Slots)
 	require.NoError(b, ram.Add(guestmem.Slot{GPA: 0, Mem: make([]byte, 16<<20)}))
@@ -63,8 +63,8 @@ const (
 	benchQueue  = 8 << 20
 )
 
-// BenchmarkCommands is one store to CMDQ_PROD that adds 2^19 commands, and the
-// wait until they are consumed; an op is one command.
+// BenchmarkCommands measures one store to CMDQ_PROD that adds 2^19 commands, and the wait until
+// they are consumed. An op is one command.
 func BenchmarkCommands(b *testing.B) {
 	const shift = mix.Log2Size
 	for _, m := range mix.All {
@@ -87,8 +87,8 @@ func BenchmarkCommands(b *testing.B) {
 	}
 }
 
-// BenchmarkSyncMSI is a CMD_SYNC whose end the guest is told by a message, to an
-// interrupt controller or to memory: one store that the vCPU sees to the end of.
+// BenchmarkSyncMSI measures a CMD_SYNC that signals completion by MSI, to an interrupt controller
+// or to memory: one store, which the vCPU completes itself.
 func BenchmarkSyncMSI(b *testing.B) {
 	for name, to := range map[string]uint64{"controller": 0x0808_0040, "memory": 0x40_0000} {
 		b.Run(name, func(b *testing.B) {
@@ -104,8 +104,8 @@ func BenchmarkSyncMSI(b *testing.B) {
 	}
 }
 
-// BenchmarkCfgiSTEChanged is a guest that changes an STE, and tells: one store that
-// the vCPU sees to the end of.
+// BenchmarkCfgiSTEChanged measures a CFGI_STE of an STE that the guest has changed: one store,
+// which the vCPU completes itself.
 func BenchmarkCfgiSTEChanged(b *testing.B) {
 	d, ram := newBench(b, 0)
 	require.NoError(b, ram.Store64(benchQueue, 0x03|uint64(mix.StreamID)<<32))
@@ -130,7 +130,7 @@ func BenchmarkStore(b *testing.B) {
 	}
 }
 
-// BenchmarkEvent is a host's event, and a guest that consumes it.
+// BenchmarkEvent measures a host's event and its consumption by the guest.
 func BenchmarkEvent(b *testing.B) {
 	d, _ := newBench(b, 0)
 	ev := fault(1)

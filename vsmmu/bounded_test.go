@@ -13,8 +13,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// bounded is a rig with a queue of 2^12 commands, whose worker does nothing: what
-// has been done when a store returns, the vCPU has done.
+// bounded returns a rig with a queue of 2^12 commands and no worker: the vCPU has done whatever is
+// done when a store returns.
 func bounded(t *testing.T, streams int, change ...func(*Config)) *rig {
 	r := newRig(t, append(change, func(c *Config) { c.IDs.Set(smmuv3.CMDQS, 12) })...)
 	for sid := range smmuv3.StreamID(streams) {
@@ -31,8 +31,8 @@ func bounded(t *testing.T, streams int, change ...func(*Config)) *rig {
 	return r
 }
 
-// TestOneStoreIsBounded: what a store to CMDQ_PROD does itself is no more than
-// Device says, whatever the commands; what is left is known to be.
+// TestOneStoreIsBounded shows that a store to CMDQ_PROD does no more itself than Device says,
+// whatever the commands, and that the rest stays known.
 func TestOneStoreIsBounded(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
@@ -77,9 +77,9 @@ func TestOneStoreIsBounded(t *testing.T) {
 	}
 }
 
-// TestShortRunsNeedNoWorker: a guest polls for the end of a SYNC, on the processor that
-// the worker would need. So where endpoints of two hosts are behind the SMMU, too, a
-// driver's usual run is done when the store returns.
+// TestShortRunsNeedNoWorker shows that a driver's usual run of commands is done when the store
+// returns, also with the endpoints of two hosts: the guest polls for the SYNC on the processor that
+// the worker would need.
 func TestShortRunsNeedNoWorker(t *testing.T) {
 	r := bounded(t, 1)
 	caps, err := r.host.Capabilities()
@@ -101,9 +101,9 @@ func make63() (cmds []smmuv3.Command) {
 	return cmds
 }
 
-// TestOtherStoresWaitForNoHost: what SMMUEN and GBPA have hosts do, and commands that an
-// acknowledged error or CMDQEN sets free, the worker sees to. What takes no host is
-// acknowledged at once.
+// TestOtherStoresWaitForNoHost shows that the worker calls the hosts for SMMUEN and GBPA, and
+// executes commands that an acknowledged error or CMDQEN starts. What needs no host is acknowledged
+// at once.
 func TestOtherStoresWaitForNoHost(t *testing.T) {
 	r := bounded(t, 1)
 	r.w32(cr0, smmuv3.CR0_CMDQEN)
@@ -135,7 +135,7 @@ func TestOtherStoresWaitForNoHost(t *testing.T) {
 	assert.Equal(t, uint32(4), r.r32(cmdqCons))
 }
 
-// TestRefetchIsBounded: so does looking again at STEs that could not be fetched.
+// TestRefetchIsBounded shows that a store does not refresh streams whose STE could not be fetched.
 func TestRefetchIsBounded(t *testing.T) {
 	r := bounded(t, 5)
 	r.mem.FailReads(guestmem.Range{GPA: strtabAt, Len: 1 << 14}, nil)
@@ -150,11 +150,10 @@ func TestRefetchIsBounded(t *testing.T) {
 	assert.Len(t, r.host.Forget(), 5)
 }
 
-// TestRefetchStarvesNothing: an endpoint that goes on and on with DMA by an STE that cannot be
-// fetched has that STE fetched again each time, which keeps no command waiting, however many
-// streams there are to look at.
+// TestRefetchStarvesNothing shows that an endpoint whose STE is fetched again without end delays no
+// command, however many streams there are.
 func TestRefetchStarvesNothing(t *testing.T) {
-	// unread has commands wait while an endpoint meets STEs that cannot be fetched.
+	// unread queues commands while an endpoint meets STEs that cannot be fetched.
 	unread := func(streams int, stes guestmem.Range, cmds ...smmuv3.Command) *rig {
 		r := bounded(t, streams)
 		r.mem.FailReads(stes, nil)
@@ -189,8 +188,8 @@ func TestRefetchStarvesNothing(t *testing.T) {
 	assert.Equal(t, uint32(1), r.r32(cmdqCons))
 }
 
-// TestWatchIsBounded: to find out where the configuration of many streams lies takes as long
-// as to carry out many commands, and for a stream that is none it is not found out.
+// TestWatchIsBounded shows that notifying Watch about many streams costs as much as many commands,
+// and nothing for a StreamID without a stream.
 func TestWatchIsBounded(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
@@ -214,8 +213,8 @@ func TestWatchIsBounded(t *testing.T) {
 	}
 }
 
-// TestFullBatchesAreBounded: to carry out a batch that earlier commands have all but filled
-// is a call like others, one for each host; a store makes no more than two of all kinds.
+// TestFullBatchesAreBounded shows that executing a batch that earlier commands have nearly filled
+// counts as a call of its host: a store makes at most two calls of all kinds.
 func TestFullBatchesAreBounded(t *testing.T) {
 	one := []smmuv3.Command{tlbi(2)}
 	more := []smmuv3.Command{tlbi(2), tlbi(3), cmdSync, tlbi(4), cmdSync, tlbi(5), cmdSync}
@@ -247,8 +246,8 @@ func TestFullBatchesAreBounded(t *testing.T) {
 	}
 }
 
-// TestFullBatchesStarveNothing: where there are so many hosts that their batches cost more
-// than a turn of the worker's, the commands that fill them are carried out all the same.
+// TestFullBatchesStarveNothing shows that commands are executed where so many hosts' batches fill
+// that they cost more than a turn of the worker.
 func TestFullBatchesStarveNothing(t *testing.T) {
 	r := bounded(t, 0)
 	for sid := range smmuv3.StreamID(40) {
@@ -259,9 +258,9 @@ func TestFullBatchesStarveNothing(t *testing.T) {
 	assert.Equal(t, uint32(2*batchMax), r.r32(cmdqCons))
 }
 
-// TestMakingGoodIsBounded: a SYNC that finds a host well again has each of its streams bound,
-// which is the worker's where they are many.
-func TestMakingGoodIsBounded(t *testing.T) {
+// TestResyncIsBounded shows that the worker, and not a store, rebinds the many streams of a host
+// that works again.
+func TestResyncIsBounded(t *testing.T) {
 	for _, tc := range []struct{ streams, calls int }{{1, 2}, {2, 0}, {100, 0}} {
 		r := bounded(t, tc.streams)
 		for sid := range smmuv3.StreamID(tc.streams) {
@@ -284,8 +283,8 @@ func TestMakingGoodIsBounded(t *testing.T) {
 	}
 }
 
-// TestWorkersTurnIsBounded: the worker lets others in after as many commands as its turn has
-// room for, and one.
+// TestWorkersTurnIsBounded shows that the worker lets others in after as many commands as its turn
+// has room for, and one.
 func TestWorkersTurnIsBounded(t *testing.T) {
 	r := bounded(t, 1)
 	r.put(slices.Repeat([]smmuv3.Command{cmdCfgiSTE(0)}, 4096)...)
@@ -296,7 +295,7 @@ func TestWorkersTurnIsBounded(t *testing.T) {
 	assert.True(t, r.pending.Load())
 }
 
-// TestWorkerDoesTheRest: a full queue is consumed to the end by one store.
+// TestWorkerDoesTheRest shows that one store gets a full queue consumed.
 func TestWorkerDoesTheRest(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.IDs.Set(smmuv3.CMDQS, 14) })
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -312,7 +311,7 @@ func TestWorkerDoesTheRest(t *testing.T) {
 	assert.Zero(t, r.gerror())
 }
 
-// TestLoadsWaitForNothing: whoever holds whatever lock, a guest that polls goes on.
+// TestLoadsWaitForNothing shows that a guest that polls goes on, whoever holds whichever lock.
 func TestLoadsWaitForNothing(t *testing.T) {
 	r := newRig(t)
 	r.engine.Lock()
@@ -328,8 +327,8 @@ func TestLoadsWaitForNothing(t *testing.T) {
 	}
 }
 
-// TestNoAllocation is invariant 8: the steady state of commands, events, loads and
-// stores allocates nothing, and so holds no more memory however long it lasts.
+// TestNoAllocation is invariant 8: commands, events, loads and stores allocate nothing in the
+// steady state.
 func TestNoAllocation(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
@@ -358,7 +357,7 @@ func TestNoAllocation(t *testing.T) {
 	assert.Zero(t, r.gerror())
 }
 
-// lastMSI is an interrupt controller that keeps the last message.
+// lastMSI is an interrupt controller that keeps the last MSI.
 type lastMSI struct{ msi [2]uint64 }
 
 func (i *lastMSI) Pulse(Line) error { return nil }
@@ -367,8 +366,8 @@ func (i *lastMSI) SignalMSI(addr guestmem.GPA, data uint32) error {
 	return nil
 }
 
-// TestMSIsAllocateNothing_3_18: wherever they go, in memory that can be asked what is
-// there.
+// TestMSIsAllocateNothing_3_18 covers MSIs to an interrupt controller and to memory, if the memory
+// is a guestmem.Mapper.
 func TestMSIsAllocateNothing_3_18(t *testing.T) {
 	const ramAt, romAt, doorbell = 0x40_0000, 0x100_0000, 0x808_0040
 	for _, tc := range []struct {
@@ -416,9 +415,9 @@ func TestMSIsAllocateNothing_3_18(t *testing.T) {
 	}
 }
 
-// TestGatheredIsBounded: invalidations without a SYNC are carried out when there
-// are as many as a batch holds.
-func TestGatheredIsBounded(t *testing.T) {
+// TestBatchesAreBounded shows that invalidations without a SYNC are executed when they fill a
+// batch.
+func TestBatchesAreBounded(t *testing.T) {
 	r := bounded(t, 1)
 	cmds := make([]smmuv3.Command, 4096)
 	for i := range cmds {
@@ -434,8 +433,8 @@ func TestGatheredIsBounded(t *testing.T) {
 	}
 }
 
-// An endpoint that asks for its STE again and again costs the engine nothing while the STE cannot be
-// fetched, and waits for a busy engine no longer than refetchWait.
+// An endpoint that asks for its STE again and again costs the engine nothing while the STE cannot
+// be fetched, and waits for a busy engine no longer than refetchWait.
 func TestSTERefetchDoesNotWaitForTheEngine(t *testing.T) {
 	r := bounded(t, 2)
 	r.mem.FailReads(guestmem.Range{GPA: strtabAt + 64, Len: 64}, nil)

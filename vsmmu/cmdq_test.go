@@ -15,7 +15,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Registers as the guest's driver has them.
+// Registers by their offsets (§6.2.1, §6.2.2).
 const (
 	cr0, cr0ack     = 0x20, 0x24
 	gbpa            = 0x44
@@ -49,8 +49,7 @@ func withDS(c *Config) {
 	c.IDs.Set(smmuv3.DS, 1)
 }
 
-// invalidated are the commands that the host was given since the record was
-// last emptied.
+// invalidated returns the commands that the host got since the last call.
 func (r *rig) invalidated() (all []smmuv3.Command) {
 	for _, c := range r.host.Forget() {
 		if c.Op == record.Invalidate {
@@ -60,12 +59,12 @@ func (r *rig) invalidated() (all []smmuv3.Command) {
 	return all
 }
 
-// tlbi is a TLBI_NH_ASID that can be told from others.
+// tlbi is a TLBI_NH_ASID with an ASID of its own.
 func tlbi(asid int) smmuv3.Command { return smmuv3.Command{0x11 | uint64(asid)<<48} }
 
-// TestOpcodes_4_1_1 has each opcode, without parameters, on an SMMU with no
-// option and on one with ATS. What is not listed is reserved, belongs to
-// another security state, or to a feature that the SMMU lacks: CERROR_ILL.
+// TestOpcodes_4_1_1 sends each opcode, without parameters, to an SMMU without options and to one
+// with ATS. An opcode that is not listed is reserved, or belongs to another security state or to a
+// feature that the SMMU lacks: CERROR_ILL.
 func TestOpcodes_4_1_1(t *testing.T) {
 	legal := []uint64{0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x10, 0x11, 0x12, 0x13, 0x30, 0x46}
 	for _, ats := range []bool{false, true} {
@@ -91,8 +90,7 @@ func TestOpcodes_4_1_1(t *testing.T) {
 	}
 }
 
-// TestIllegalParameters_4 are commands that are known, with fields that they
-// must not have.
+// TestIllegalParameters_4 sends known commands with illegal parameters.
 func TestIllegalParameters_4(t *testing.T) {
 	const ssec = 1 << 10
 	for _, tc := range []struct {
@@ -126,7 +124,7 @@ func TestIllegalParameters_4(t *testing.T) {
 			assert.Equal(t, uint32(2|1<<24), r.r32(cmdqCons))
 			assert.Empty(t, r.host.Calls(), "newer commands have no effect")
 
-			// The guest puts a SYNC in its place; it is fetched again (§7.1).
+			// The guest replaces the command by a SYNC, which is fetched again (§7.1).
 			r.mem.SetWords(cmdqAt+16*2, 0x46, 0)
 			r.w32(gerrorn, 1)
 			r.eventually(func() bool { return r.r32(cmdqCons) == 5 }, "all is consumed, with no write to PROD")
@@ -135,8 +133,7 @@ func TestIllegalParameters_4(t *testing.T) {
 	}
 }
 
-// TestReservedFieldsAreIgnored_4_1_5: of the two choices the one that lets
-// drivers newer than the SMMU work.
+// TestReservedFieldsAreIgnored_4_1_5 holds the choice that lets drivers newer than the SMMU work.
 func TestReservedFieldsAreIgnored_4_1_5(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -151,8 +148,8 @@ func TestReservedFieldsAreIgnored_4_1_5(t *testing.T) {
 	}
 }
 
-// TestInvalidations_4 is which of the guest's commands reach the host of a
-// stream, and how, by the SYNC after them.
+// TestInvalidations_4 shows which of the guest's commands reach the host of a stream, and how, by
+// the next SYNC.
 func TestInvalidations_4(t *testing.T) {
 	all := func(c *Config) { withATS(c); withRIL(c) }
 	verbatim := func(c smmuv3.Command) []smmuv3.Command { return []smmuv3.Command{c} }
@@ -200,8 +197,8 @@ func TestInvalidations_4(t *testing.T) {
 	}
 }
 
-// TestRangeFieldsWithoutRIL_4_4_1_1: they are RES0 to the guest, and nothing of them
-// reaches a host that would read a range there.
+// TestRangeFieldsWithoutRIL_4_4_1_1 shows that range fields are RES0 to the guest and do not reach
+// a host with ranges.
 func TestRangeFieldsWithoutRIL_4_4_1_1(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -212,9 +209,9 @@ func TestRangeFieldsWithoutRIL_4_4_1_1(t *testing.T) {
 	assert.Equal(t, []smmuv3.Command{{0x12 | 7<<48, 0x5001}, {0x13, 0x6000}}, r.invalidated())
 }
 
-// TestEveryRange_4_4_1_1 is every TG, TTL, NUM and SCALE: illegal is a granule with
-// neither a range nor a level, and a level that the granule does not have is none; all
-// others reach the host as they are.
+// TestEveryRange_4_4_1_1 sends every TG, TTL, NUM and SCALE. A granule with neither a range nor a
+// level is illegal, and a level that the granule lacks counts as none. All others reach the host
+// unchanged.
 func TestEveryRange_4_4_1_1(t *testing.T) {
 	for _, ds := range []uint32{0, 1} {
 		r := newRig(t, withRIL, func(c *Config) {
@@ -260,9 +257,8 @@ func TestEveryRange_4_4_1_1(t *testing.T) {
 	}
 }
 
-// TestATCTimeout_7_1: the SYNC that waits for an ATC_INV which timed out is not
-// consumed. What else it waited for is done, and after the acknowledgement it
-// completes.
+// TestATCTimeout_7_1 shows that the SYNC after an ATC_INV that timed out is not consumed.
+// Everything else before it is done, and it completes after the acknowledgement.
 func TestATCTimeout_7_1(t *testing.T) {
 	atcInv := smmuv3.Command{0x40 | 3<<32, 52}
 	late := func(r *rig) {
@@ -306,8 +302,8 @@ func TestATCTimeout_7_1(t *testing.T) {
 	}
 }
 
-// TestCFGI_STE_RANGE_4_3_2 has every span around a StreamID, aligned or not,
-// over streams that are sparse: those in it are looked at, and no others.
+// TestCFGI_STE_RANGE_4_3_2 sends every span around a StreamID, aligned or not, over sparse streams:
+// the streams in the span are refreshed, and no others.
 func TestCFGI_STE_RANGE_4_3_2(t *testing.T) {
 	sids := []smmuv3.StreamID{0, 1, 2, 3, 4, 7, 8, 15, 16, 31, 64, 127, 128, 255}
 	r := newRig(t)
@@ -343,8 +339,8 @@ func TestCFGI_STE_RANGE_4_3_2(t *testing.T) {
 	}
 }
 
-// TestValidReplacesValid is invariant 6: an STE that is changed while valid is
-// one bind, and nothing in between.
+// TestValidReplacesValid is invariant 6: a change of a valid STE is one Bind, with nothing in
+// between.
 func TestValidReplacesValid(t *testing.T) {
 	r := newRig(t)
 	r.ste(3, 0xb|cdAt)
@@ -358,7 +354,7 @@ func TestValidReplacesValid(t *testing.T) {
 	}}, r.binds())
 }
 
-// TestSTEWithoutCFGI_3_21_3: what the guest changes takes effect when it says so.
+// TestSTEWithoutCFGI_3_21_3 shows that a changed STE takes effect with its CFGI_STE.
 func TestSTEWithoutCFGI_3_21_3(t *testing.T) {
 	r := newRig(t)
 	r.ste(3, 0xb|cdAt)
@@ -372,8 +368,8 @@ func TestSTEWithoutCFGI_3_21_3(t *testing.T) {
 	assert.Len(t, r.binds(), 1)
 }
 
-// TestFetchAbort_7_1: commands in front of one that cannot be fetched are
-// consumed, wherever it is, and consumption goes on there.
+// TestFetchAbort_7_1 shows that commands before one whose fetch aborts are consumed, wherever that
+// is, and that consumption goes on there.
 func TestFetchAbort_7_1(t *testing.T) {
 	for _, at := range []uint64{0, 1, 2, 100, 127, 128, 254} {
 		t.Run(fmt.Sprint(at), func(t *testing.T) {
@@ -397,8 +393,8 @@ func TestFetchAbort_7_1(t *testing.T) {
 	}
 }
 
-// TestPRODPulledBack_7_1: while an error stands, the guest may withdraw what has
-// not been consumed, down to the offending command.
+// TestPRODPulledBack_7_1 shows that the guest may take back commands while an error is active, down
+// to the offending one.
 func TestPRODPulledBack_7_1(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -414,9 +410,8 @@ func TestPRODPulledBack_7_1(t *testing.T) {
 	assert.Equal(t, []smmuv3.Command{tlbi(1)}, r.invalidated())
 }
 
-// TestSenselessIndices_3_5_1: of the choices the one that consumes nothing while
-// they stand, and goes on when they make sense.
-func TestSenselessIndices_3_5_1(t *testing.T) {
+// TestIndicesThatMakeNoSense_3_5_1 shows that nothing is consumed until the indices make sense.
+func TestIndicesThatMakeNoSense_3_5_1(t *testing.T) {
 	for _, tc := range []struct{ prod, cons uint32 }{
 		{0, 1}, {0x1ff, 0}, {0x101, 0}, {5, 0xff}, {0x105, 4}, {0xff, 0x100}, {0x180, 0x181},
 	} {
@@ -440,8 +435,8 @@ func TestSenselessIndices_3_5_1(t *testing.T) {
 	}
 }
 
-// TestQueueSizes_3_5_1 has commands around the wrap of queues of every size, from
-// a base that is not aligned to it: the SMMU aligns it down (§6.3.26).
+// TestQueueSizes_3_5_1 sends commands around the wrap of queues of every size, from a base that the
+// SMMU aligns down (§6.3.26).
 func TestQueueSizes_3_5_1(t *testing.T) {
 	for log2 := range uint32(20) {
 		t.Run(fmt.Sprint(log2), func(t *testing.T) {
@@ -477,8 +472,8 @@ func TestQueueSizes_3_5_1(t *testing.T) {
 	}
 }
 
-// TestQueueSizeIsCapped_6_3_26: LOG2SIZE counts up to IDR1.CMDQS, and reads back
-// as written.
+// TestQueueSizeIsCapped_6_3_26 shows that LOG2SIZE counts up to IDR1.CMDQS, and reads back as
+// written.
 func TestQueueSizeIsCapped_6_3_26(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.IDs.Set(smmuv3.CMDQS, 2) })
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -495,8 +490,8 @@ func TestQueueSizeIsCapped_6_3_26(t *testing.T) {
 	assert.Zero(t, r.gerror())
 }
 
-// TestCMDQEN_6_3_9_3: no command is fetched while the queue is disabled, and what
-// is set up anew meanwhile counts when it is enabled again.
+// TestCMDQEN_6_3_9_3 shows that no command is fetched while the queue is disabled, and that a new
+// setup counts once the queue is enabled again.
 func TestCMDQEN_6_3_9_3(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -529,7 +524,7 @@ func TestCMDQEN_6_3_9_3(t *testing.T) {
 	assert.Equal(t, uint32(2|1<<24), r.r32(cmdqCons))
 }
 
-// TestSYNC_4_7_3 is how a SYNC tells that it is complete.
+// TestSYNC_4_7_3 shows how a SYNC signals completion.
 func TestSYNC_4_7_3(t *testing.T) {
 	const data = 0xabcd1234
 	sync := func(cs, addr uint64) smmuv3.Command { return smmuv3.Command{0x46 | cs<<12 | data<<32, addr} }
@@ -570,8 +565,8 @@ func TestSYNC_4_7_3(t *testing.T) {
 	}
 }
 
-// TestSYNCOrder_4_7_3: when the interrupt is seen, CONS is past the SYNC, and the
-// host has done what was before it.
+// TestSYNCOrder_4_7_3 shows that at the interrupt CONS is past the SYNC, and the host has executed
+// all earlier commands.
 func TestSYNCOrder_4_7_3(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -589,7 +584,7 @@ func TestSYNCOrder_4_7_3(t *testing.T) {
 	assert.Equal(t, []int{1, 2}, calls)
 }
 
-// TestSYNCToMemory_3_18: an MSI may be a word in memory that the guest polls.
+// TestSYNCToMemory_3_18 shows an MSI to a word in memory that the guest polls.
 func TestSYNCToMemory_3_18(t *testing.T) {
 	r := newRig(t)
 	r.setup()
@@ -600,8 +595,7 @@ func TestSYNCToMemory_3_18(t *testing.T) {
 	assert.Empty(t, r.irqs.msis)
 }
 
-// TestSYNCAbort_7_5: an MSI that is aborted is a global error, and the SYNC is
-// complete nevertheless.
+// TestSYNCAbort_7_5 shows that an MSI that aborts is a global error, and that its SYNC completes.
 func TestSYNCAbort_7_5(t *testing.T) {
 	r := newRig(t)
 	r.doorbells()
@@ -614,8 +608,8 @@ func TestSYNCAbort_7_5(t *testing.T) {
 	assert.Equal(t, []Line{LineCmdSync, LineGError}, r.irqs.take())
 }
 
-// TestReasonComesWithTheError_7_1: nobody sees CMDQ_ERR without CMDQ_CONS.ERR, also
-// where the worker stops again while a vCPU still acknowledges the error before.
+// TestReasonComesWithTheError_7_1 shows that nobody sees CMDQ_ERR without CMDQ_CONS.ERR, also where
+// the worker stops again while a vCPU still acknowledges the last error.
 func TestReasonComesWithTheError_7_1(t *testing.T) {
 	r := newRig(t)
 	r.setup()
@@ -648,7 +642,7 @@ func TestReasonComesWithTheError_7_1(t *testing.T) {
 	<-awake
 }
 
-// TestReasonStaysWithTheError_6_3_20: acknowledging another error leaves CMDQ_CONS.ERR alone.
+// TestReasonStaysWithTheError_6_3_20 shows that acknowledging another error leaves CMDQ_CONS.ERR.
 func TestReasonStaysWithTheError_6_3_20(t *testing.T) {
 	r := newRig(t)
 	r.setup()

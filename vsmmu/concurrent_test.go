@@ -13,10 +13,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// TestEverythingAtOnce has vCPUs store and load whatever they like, a host raise
-// events and fail now and then, and the embedder attach, detach, reset and look,
-// all at the same time. It is for the race detector, and ends; what it leaves
-// works.
+// TestEverythingAtOnce is for the race detector: vCPUs store and load, a host raises events and
+// sometimes fails, and the embedder attaches, detaches and resets, all at the same time. The device
+// works afterwards.
 func TestEverythingAtOnce(t *testing.T) {
 	const rounds = 2000
 	r := newRig(t, withPRI, withStalls, func(c *Config) {
@@ -116,7 +115,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	assert.Zero(t, r.gerror())
 }
 
-// TestCloseAtAnyTime: whoever calls while the device is closed comes back.
+// TestCloseAtAnyTime shows that calls made while the device closes return.
 func TestCloseAtAnyTime(t *testing.T) {
 	for range 50 {
 		r := newRig(t)
@@ -143,8 +142,8 @@ func TestCloseAtAnyTime(t *testing.T) {
 	}
 }
 
-// TestNoWorkIsForgotten: two vCPUs that make work at the same moment find it done,
-// with no further store to remind the device.
+// TestNoWorkIsForgotten shows that work from two vCPUs at the same moment is done without a further
+// store.
 func TestNoWorkIsForgotten(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))

@@ -10,8 +10,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// TestLifeOfAStream is what a driver does for one device, from reset to
-// removal.
+// TestLifeOfAStream does what a driver does for one device, from reset to removal.
 func TestLifeOfAStream(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -34,7 +33,7 @@ func TestLifeOfAStream(t *testing.T) {
 	assert.False(t, attached)
 }
 
-func TestInvalidationsAreGathered(t *testing.T) {
+func TestInvalidationsAreBatched(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
 	r.setup()

@@ -17,9 +17,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// TestDMAAfterSYNC_4_7_3 has a guest change its tables, and disable the SMMU or reset the
-// machine now and then, while endpoints do DMA without end, other vCPUs use registers, and an endpoint
-// comes and goes: after each SYNC DMA goes where the tables then say.
+// TestDMAAfterSYNC_4_7_3 runs a guest that changes its tables, and sometimes disables the SMMU or
+// resets the machine, while endpoints do DMA without end, other vCPUs use registers, and an
+// endpoint comes and goes. After each SYNC, DMA goes where the tables say.
 func TestDMAAfterSYNC_4_7_3(t *testing.T) {
 	const rounds, pages = 200, 16
 	g := newDMAGuest(t, pages)
@@ -86,8 +86,8 @@ func TestDMAAfterSYNC_4_7_3(t *testing.T) {
 	assert.NotZero(t, g.Stats().Events[vsmmu.Recorded])
 }
 
-// dmaGuest is a guest whose streams have the same stage 1, by which each of its pages
-// leads to one of two places that say which they are.
+// dmaGuest is a guest whose streams share one stage 1. It maps each page to one of two places, and
+// each place says which it is.
 type dmaGuest struct {
 	testing.TB
 	*vsmmu.Device

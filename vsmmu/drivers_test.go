@@ -11,12 +11,12 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// These are drivers that no test boots, as the stores and loads that they make where they
-// do otherwise than Linux does when it boots.
+// These tests replay the stores and loads of drivers that no test boots, where the drivers differ
+// from Linux.
 
-// TestKdumpKernelKeepsSMMUEN: a kernel that starts in the place of one that has crashed leaves
-// the SMMU enabled, since DMA goes on by tables that it adopts, and replaces the queues, in
-// whatever state they are. No stream sees anything of that.
+// TestKdumpKernelKeepsSMMUEN is a kernel that starts after a crash. It leaves the SMMU enabled, as
+// DMA goes on through tables that it adopts, and replaces the queues in whatever state they are.
+// The streams notice nothing.
 func TestKdumpKernelKeepsSMMUEN(t *testing.T) {
 	const cmdqAt2, eventqAt2 = 0x210000, 0x310000
 	r := newRig(t)
@@ -61,9 +61,9 @@ func TestKdumpKernelKeepsSMMUEN(t *testing.T) {
 	assert.Equal(t, translates, r.stage(3))
 }
 
-// TestFreeBSD waits for each CMD_SYNC by the word that its MSI overwrites, whatever IDR0.MSI
-// says, reads PROD and CONS in one load, disables nothing but SMMUEN before it begins, and has a
-// new STE's first double-word written last, with a CFGI_STE before and after.
+// TestFreeBSD waits for each CMD_SYNC by the word that its MSI overwrites, whatever IDR0.MSI is. It
+// reads PROD and CONS in one load, disables only SMMUEN before it begins, and writes a new STE's
+// first double-word last, with a CFGI_STE before and after.
 func TestFreeBSD(t *testing.T) {
 	r := newRig(t) // whose IDR0.MSI is 1
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -121,9 +121,9 @@ func TestFreeBSD(t *testing.T) {
 	assert.Zero(t, r.gerror())
 }
 
-// TestFirmwareHandsOver: firmware aborts all DMA while it knows of no device, translates, and
-// before it leaves disables everything at once and has DMA bypass. It clears errors by a store
-// to GERROR, which is read-only.
+// TestFirmwareHandsOver is firmware that aborts all DMA until it knows a device, then translates,
+// and before it leaves disables everything at once and makes DMA bypass. It clears errors by a
+// store to GERROR, which is read-only.
 func TestFirmwareHandsOver(t *testing.T) {
 	r := newRig(t)
 	r.ste(3, 0xb|cdAt)

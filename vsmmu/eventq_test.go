@@ -12,10 +12,10 @@ import (
 
 const overflow = 1 << 31 // OVFLG, OVACKFLG
 
-// fault is a record that differs from others by its page.
+// fault returns a record with a page of its own.
 func fault(page uint64) smmuv3.Event { return smmuv3.Event{0x10 | 3<<32, 1 << 41, page << 12} }
 
-// fates are what became of the events since the last call.
+// fates returns the outcomes of the events since the last call.
 func (r *rig) fates() map[Fate]uint64 {
 	now := r.Stats().Events
 	diff := map[Fate]uint64{}
@@ -28,7 +28,7 @@ func (r *rig) fates() map[Fate]uint64 {
 	return diff
 }
 
-// TestEventRecords_7_3: a record lies in memory as the host made it, little-endian,
+// TestEventRecords_7_3 shows that a record lies in memory as the host made it, little-endian,
 // whatever its type.
 func TestEventRecords_7_3(t *testing.T) {
 	r := newRig(t)
@@ -60,8 +60,8 @@ func TestEventRecords_7_3(t *testing.T) {
 		0xef, 0xbe, 0xad, 0xde, 0x00, 0x80, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0}, p[:])
 }
 
-// TestEventQueueNotWritable_7_2_1: an event that finds the queue disabled, or
-// stopped by an abort, is discarded in silence.
+// TestEventQueueNotWritable_7_2_1 shows that an event is discarded in silence while the queue is
+// disabled or stopped by an abort.
 func TestEventQueueNotWritable_7_2_1(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -90,7 +90,7 @@ func TestEventQueueNotWritable_7_2_1(t *testing.T) {
 	assert.Equal(t, []Line{LineEventQ}, r.irqs.take())
 }
 
-// TestOverflow_7_4 is OVFLG and OVACKFLG through three overflows.
+// TestOverflow_7_4 follows OVFLG and OVACKFLG through three overflows.
 func TestOverflow_7_4(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -121,9 +121,9 @@ func TestOverflow_7_4(t *testing.T) {
 	assert.Equal(t, uint32(0), r.gerror())
 }
 
-// TestSenselessEventIndices_3_5_1: they are taken as a full queue, nothing is
-// written over.
-func TestSenselessEventIndices_3_5_1(t *testing.T) {
+// TestEventIndicesThatMakeNoSense_3_5_1 shows that they count as a full queue: no record is
+// overwritten.
+func TestEventIndicesThatMakeNoSense_3_5_1(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
 	r.setup()
@@ -139,8 +139,8 @@ func TestSenselessEventIndices_3_5_1(t *testing.T) {
 	assert.Equal(t, map[Fate]uint64{Recorded: 1}, r.fates())
 }
 
-// TestEventQueueSizes_3_5_1: queues of every size wrap, from a base that the SMMU
-// aligns down to their size; LOG2SIZE counts up to IDR1.EVENTQS, here 10.
+// TestEventQueueSizes_3_5_1 shows that queues of every size wrap, from a base that the SMMU aligns
+// down. LOG2SIZE counts up to IDR1.EVENTQS, here 10.
 func TestEventQueueSizes_3_5_1(t *testing.T) {
 	for log2 := range uint32(32) {
 		r := newRig(t)
@@ -163,8 +163,8 @@ func TestEventQueueSizes_3_5_1(t *testing.T) {
 	}
 }
 
-// TestEVENTQEN_6_3_9_4: what is set up while the queue is disabled counts from
-// when it is enabled.
+// TestEVENTQEN_6_3_9_4 shows that a setup made while the queue is disabled counts once it is
+// enabled.
 func TestEVENTQEN_6_3_9_4(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -183,8 +183,8 @@ func TestEVENTQEN_6_3_9_4(t *testing.T) {
 	assert.Equal(t, ev[:], r.mem.Words(0xa000_0000+3*32, 4))
 }
 
-// TestMerging_7_3_1: an event is merged with the last one that the guest has not
-// consumed, if they are the same but for what the event's description ignores.
+// TestMerging_7_3_1 shows that an event is merged into the last record that the guest has not
+// consumed, if they differ only in what the event's description exempts.
 func TestMerging_7_3_1(t *testing.T) {
 	for _, tc := range []struct {
 		name string
@@ -252,8 +252,8 @@ func TestMerging_7_3_1(t *testing.T) {
 	})
 }
 
-// TestEventInterrupt_3_18_2: the edge is empty to non-empty, and whoever sees it
-// sees PROD.
+// TestEventInterrupt_3_18_2 shows that the interrupt comes when the queue stops being empty, and
+// that PROD is visible by then.
 func TestEventInterrupt_3_18_2(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -272,8 +272,8 @@ func TestEventInterrupt_3_18_2(t *testing.T) {
 	assert.Equal(t, []uint32{1, 5}, prod)
 }
 
-// TestEventInterruptAgainstCONS: a guest that consumes the last record while the
-// next one is written has read PROD before it moved, and needs the interrupt.
+// TestEventInterruptAgainstCONS shows that a guest that consumes the last record while the next one
+// is written gets the interrupt: it read PROD before PROD moved.
 func TestEventInterruptAgainstCONS(t *testing.T) {
 	r := newRig(t)
 	r.Device.mem = &onWrite{Memory: r.mem, f: func(gpa guestmem.GPA) {
@@ -300,7 +300,7 @@ func (m *onWrite) WriteAt(p []byte, gpa guestmem.GPA) error {
 	return m.Memory.WriteAt(p, gpa)
 }
 
-// TestRecordBeforePROD_3_5_2: while the record is written PROD does not cover it.
+// TestRecordBeforePROD_3_5_2 shows that PROD does not cover a record while it is written.
 func TestRecordBeforePROD_3_5_2(t *testing.T) {
 	r := newRig(t)
 	var seen []uint32

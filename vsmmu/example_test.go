@@ -12,7 +12,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// wires is the VMM's way to the guest's interrupt controller.
+// wires signals interrupts to the guest's interrupt controller.
 type wires struct{}
 
 func (wires) Pulse(vsmmu.Line) error               { return nil } // an edge on one of the four SPIs
@@ -62,8 +62,7 @@ func Example() {
 	// DMA refused: true
 }
 
-// A guest that is a hypervisor itself gets a stage 2 if both the host and the policy
-// have one.
+// A guest that is a hypervisor itself gets a stage 2 if both the host and the policy have one.
 func Example_stage2() {
 	ram := new(guestmem.Slots)
 	host, err := soft.New(soft.Config{Memory: ram, IDs: soft.Stage2IDs()})

@@ -18,7 +18,7 @@ import (
 
 var errAgain = errors.New("try again")
 
-// failures are the ways in which a host can fail.
+// failures are the ways a host can fail.
 var failures = map[string]error{
 	"rejected":  bridge.ErrRejected,
 	"transient": errAgain,
@@ -27,8 +27,8 @@ var failures = map[string]error{
 	"ATC":       bridge.ErrATCTimeout,
 }
 
-// extents are how far a failure that begins with some call goes: does call
-// number i fail too, if it is the nth from there?
+// extents say how far a failure extends: whether call number i fails too, if it is the nth since
+// the first.
 var extents = map[string]func(nth int, c record.Call) bool{
 	"once":             func(nth int, _ record.Call) bool { return nth == 0 },
 	"twice":            func(nth int, _ record.Call) bool { return nth < 2 },
@@ -43,12 +43,11 @@ var extents = map[string]func(nth int, c record.Call) bool{
 	"all but close": func(_ int, c record.Call) bool { return c.Op != record.CloseStream },
 }
 
-// TestEveryCallFails is invariant 1, fail closed, for each call that a device
-// makes in the life of three streams on two hosts, each way to fail, and each
-// extent: at every SYNC and every CR0ACK no stream uses what the guest withdrew
-// before; and when the hosts are well again and the machine is reset, all is as
-// if nothing had been. Of answers about stalls and page requests, which no DMA
-// depends on, nothing else depends either.
+// TestEveryCallFails is invariant 1, fail closed. It makes each call fail that a device makes in
+// the life of three streams on two hosts, in each way and to each extent. At every SYNC and every
+// CR0ACK no stream uses stale configuration or translations. Once the hosts work again and the
+// machine is reset, all is as at the start. No DMA depends on answers about stalls and page
+// requests, so nothing else depends on their failures.
 func TestEveryCallFails(t *testing.T) {
 	for guest, hypervisor := range map[string]bool{"guest": false, "hypervisor": true} {
 		t.Run(guest, func(t *testing.T) { everyCallFails(t, hypervisor) })
@@ -87,12 +86,11 @@ func everyCallFails(t *testing.T, hypervisor bool) {
 	}
 }
 
-// life is a guest's use of the device, and what can be known of the hosts by the
-// calls that they have answered.
+// life is a guest that uses the device, and what the calls that its hosts have answered tell of the
+// hosts.
 type life struct {
 	*rig
-	// hypervisor is a guest with a stage 2 of its own, and so without ATS and page
-	// requests.
+	// hypervisor is a guest with a stage 2 of its own, and so without ATS and page requests.
 	hypervisor bool
 
 	hosts  []*failingHost
@@ -106,17 +104,17 @@ type life struct {
 	want     map[smmuv3.StreamID]bridge.GuestStage // by the STEs
 }
 
-// failingHost is the worst host that keeps its contract: it caches as much as it
-// may, and a call that fails has had no effect.
+// failingHost is the worst host that keeps its contract: it caches as much as it may, and a failed
+// call has no effect.
 type failingHost struct {
 	*record.Host
 	used  bool // has ever had a stream
 	stage map[smmuv3.StreamID]bridge.GuestStage
-	// stale is what is cached although the guest has withdrawn it.
+	// stale is what the host caches although the guest has invalidated it.
 	stale map[string]bool
-	// refused are streams whose DMA the host was asked to stop, in vain.
+	// refused are streams that the host was asked to stop, in vain.
 	refused map[smmuv3.StreamID]bool
-	// gone are streams of which it said that they make no more DMA.
+	// gone are streams that the host said make no more DMA.
 	gone map[smmuv3.StreamID]bool
 }
 
@@ -264,14 +262,14 @@ func (l *life) live() int {
 	return calls
 }
 
-// tlbi withdraws the translations of an ASID, which every host has cached.
+// tlbi invalidates the translations of an ASID, which every host has cached.
 func (l *life) tlbi() smmuv3.Command {
 	l.asid++
 	return tlbi(l.asid)
 }
 
-// sync gives the device commands and a SYNC; what they withdraw is stale from
-// now on, wherever it is cached.
+// sync submits commands and a SYNC. What they invalidate is stale from now on, wherever it is
+// cached.
 func (l *life) sync(cmds ...smmuv3.Command) {
 	l.look()
 	for _, h := range l.hosts {
@@ -294,8 +292,8 @@ func (l *life) sync(cmds ...smmuv3.Command) {
 	}
 	l.run(append(cmds, cmdSync)...)
 	l.idle()
-	// The guest is told of an ATC_INV that timed out, which is all that is wrong then,
-	// and goes on (§3.9.1.4, §7.1).
+	// The SYNC reports an ATC_INV that timed out, which is the only error then, and the guest goes
+	// on (§3.9.1.4, §7.1).
 	l.look()
 	if sfm := l.gerror()&smmuv3.GERROR_SFM_ERR != 0; !sfm {
 		require.Equal(l, l.timedOut, l.gerror()&smmuv3.GERROR_CMDQ_ERR != 0, l.step)
@@ -308,7 +306,7 @@ func (l *life) sync(cmds ...smmuv3.Command) {
 	l.timedOut = false
 }
 
-// do has the guest do something, and checks where that has left every stream.
+// do makes the guest do something, and checks every stream afterwards.
 func (l *life) do(step string, f func()) {
 	l.step = step
 	f()
@@ -436,8 +434,8 @@ func (l *life) wanted(sid smmuv3.StreamID) bridge.GuestStage {
 	return offBypass
 }
 
-// TestRejectedSTE: the guest is told C_BAD_STE for that StreamID, and nothing by
-// the queue; the embedder by an error that it can match, and a count.
+// TestRejectedSTE shows that a stage that the host rejects is C_BAD_STE for its StreamID, and no
+// error of the queue. The embedder gets an error that it can match, and a count.
 func TestRejectedSTE(t *testing.T) {
 	var told error
 	r := newRig(t, func(c *Config) {
@@ -461,10 +459,9 @@ func TestRejectedSTE(t *testing.T) {
 	assert.Equal(t, uint64(1), r.Stats().Refused)
 }
 
-// TestSuspectHost: when what failed to be invalidated cannot be made good, its
-// host's streams abort, and those of others do not; a later SYNC brings them
-// back.
-func TestSuspectHost(t *testing.T) {
+// TestHostOutOfSync shows that the streams of a host abort if a failed invalidation cannot be
+// resynchronised, and those of other hosts do not. A later SYNC brings them back.
+func TestHostOutOfSync(t *testing.T) {
 	r := newRig(t)
 	other := record.New(bridge.Capabilities{IDs: rigIDs})
 	for sid, h := range map[smmuv3.StreamID]*record.Host{3: r.host, 4: other} {
@@ -506,11 +503,11 @@ func TestSuspectHost(t *testing.T) {
 	assert.Empty(t, r.ops(), "and nothing is owed any more")
 }
 
-// TestADeadEndpointIsItsOwn_3_9_1_4: an endpoint that answers no ATC_INV any more is no reason
-// to suspect its host, which has invalidated all else: the others' streams go on translating,
-// and its own. The guest is told at its next SYNC, and a later guest again when the
-// endpoint, which is to drop what it holds, may use ATS.
-func TestADeadEndpointIsItsOwn_3_9_1_4(t *testing.T) {
+// TestDeadEndpointLeavesItsHostInSync_3_9_1_4 shows that an endpoint that answers no ATC_INV does
+// not put its host out of sync: the host has invalidated everything else, and its streams go on
+// translating. The next SYNC reports the timeout. The next guest's SYNC does, too, if the endpoint
+// is to drop what it holds when it may use ATS again.
+func TestDeadEndpointLeavesItsHostInSync_3_9_1_4(t *testing.T) {
 	r := newRig(t, withATS)
 	var dropped [][]smmuv3.Command
 	fails := false
@@ -560,10 +557,10 @@ func TestADeadEndpointIsItsOwn_3_9_1_4(t *testing.T) {
 	assert.Len(t, dropped, 2)
 }
 
-// TestSuspectHostsBypass_6_3_9_6: streams that bypass, by GBPA or by their STE, make no
-// use of what the host may hold, and go on; what would translate aborts, and C_BAD_STE
-// tells it.
-func TestSuspectHostsBypass_6_3_9_6(t *testing.T) {
+// TestStreamsBypassOnAHostOutOfSync_6_3_9_6 shows that streams that bypass, by GBPA or by their
+// STE, go on: they use nothing that the host may hold. A stream that would translate aborts with
+// C_BAD_STE.
+func TestStreamsBypassOnAHostOutOfSync_6_3_9_6(t *testing.T) {
 	r := newRig(t)
 	for sid, ste := range map[smmuv3.StreamID]uint64{3: 0xb | cdAt, 4: 0x9} {
 		r.ste(sid, ste)
@@ -606,7 +603,7 @@ func TestSuspectHostsBypass_6_3_9_6(t *testing.T) {
 	assert.Equal(t, translates, r.stage(4))
 }
 
-// An SMMU without stage 1 has no CDs, and its host is told nothing of any.
+// An SMMU without stage 1 has no CDs, and its host gets no command about any.
 func TestNoCDsWithoutStage1(t *testing.T) {
 	r := newRig(t, func(c *Config) {
 		c.IDs.Set(smmuv3.S1P, 0)
@@ -631,8 +628,8 @@ func TestNoCDsWithoutStage1(t *testing.T) {
 	assert.Equal(t, uint32(1), r.gerror()&1, "CFGI_CD is CERROR_ILL")
 }
 
-// What a host may hold of a stage 2 is as good as what it may hold of a stage 1.
-func TestSuspectHostsOfAStage2(t *testing.T) {
+// A host out of sync may hold stale translations of a stage 2 as well as of a stage 1.
+func TestStage2OnAHostOutOfSync(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.IDs.Set(smmuv3.S2P, 1) })
 	const s2 = 0x0008_0058_0000_0000 | 4<<48 // S2T0SZ 24, S2SL0 1, S2PS 44 bits, S2AA64
 	for sid, config := range map[smmuv3.StreamID]uint64{3: 0xd, 4: 0xf | cdAt} {
@@ -665,9 +662,8 @@ func TestSuspectHostsOfAStage2(t *testing.T) {
 	}
 }
 
-// TestServiceFailureMode_12_3: DMA has stopped, and so have the queues; registers
-// can be read and handshakes go on; acknowledging the error does not leave it,
-// reset does.
+// TestServiceFailureMode_12_3 shows that DMA and the queues stop, that registers can be read and
+// handshakes go on, and that Reset leaves the mode where acknowledging the error does not.
 func TestServiceFailureMode_12_3(t *testing.T) {
 	log := newLog()
 	r := newRig(t, func(c *Config) { c.Log = log.Logger })
@@ -756,7 +752,7 @@ func TestDetachInServiceFailureMode(t *testing.T) {
 	assert.Empty(t, r.ops())
 }
 
-// TestCapabilitiesFail: a host that does not say what it is gets no streams.
+// TestCapabilitiesFail shows that a host whose Capabilities fail gets no streams.
 func TestCapabilitiesFail(t *testing.T) {
 	r := newRig(t)
 	assert.ErrorIs(t, r.Attach(3, silentHost{}, "disk"), errAgain)
@@ -768,8 +764,8 @@ type silentHost struct{ nullHost }
 
 func (silentHost) Capabilities() (bridge.Capabilities, error) { return bridge.Capabilities{}, errAgain }
 
-// TestFullBatchFails: invalidations that fill a batch are carried out before the
-// SYNC, in pieces, and a piece that fails is made good for.
+// TestFullBatchFails shows that invalidations that fill a batch are executed before the SYNC, in
+// pieces, and that a piece that fails leads to a resync.
 func TestFullBatchFails(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.IDs.Set(smmuv3.CMDQS, 12) })
 	r.ste(3, 0xb|cdAt)
@@ -800,9 +796,9 @@ func TestFullBatchFails(t *testing.T) {
 	assert.Equal(t, translates, r.stage(3))
 }
 
-// TestInvalidateEverythingOfMany: what makes good for a failure may itself be
-// more than a batch. Of an error in that nothing more is asked, but for an endpoint's.
-func TestInvalidateEverythingOfMany(t *testing.T) {
+// TestResyncOfManyStreams shows a resync of more than one batch. After an error nothing more is
+// sent, unless the error is an endpoint's.
+func TestResyncOfManyStreams(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		answers []error // of what follows on the failure

@@ -11,8 +11,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// The corpora are in testdata/fuzz; the name of each seed is the boundary that it
-// stands on.
+// The corpora are in testdata/fuzz; the name of each seed is the boundary that it stands on.
 
 // small has the guest's memory end at 16 MiB.
 func (r *rig) small() {
@@ -21,9 +20,9 @@ func (r *rig) small() {
 	r.mem.FailWrites(beyond, nil)
 }
 
-// FuzzRegisters is accesses of 12 bytes: offset [16:0] and size [23:20] of the
-// first four, then the value. Whatever they are, handshakes are answered, what is
-// read-only stays, and after a reset the device works.
+// FuzzRegisters is accesses of 12 bytes: offset [16:0] and size [23:20] of the first four, then the
+// value. Whatever they are, handshakes are answered, what is read-only stays, and after a reset the
+// device works.
 func FuzzRegisters(f *testing.F) {
 	f.Fuzz(func(t *testing.T, p []byte) {
 		r := newRig(t)
@@ -59,9 +58,9 @@ func stages(which byte) features {
 	return [...]features{{}, {s2: true, vmid16: true}, {s2: true, noS1: true}, {s2: true}}[which&3]
 }
 
-// FuzzCommands is a queue full of commands, on an SMMU with ranges, and with ATS if it
-// has stage 1 only. They are consumed up to the first that is illegal, and what reaches
-// the host is legal and of a kind that hosts are promised to be given.
+// FuzzCommands is a queue full of commands, on an SMMU with ranges, and with ATS if it has stage 1
+// only. They are consumed up to the first that is illegal, and what reaches the host is legal and
+// of a kind that hosts are promised to be given.
 func FuzzCommands(f *testing.F) {
 	f.Fuzz(func(t *testing.T, which byte, p []byte) {
 		has := stages(which)
@@ -113,8 +112,8 @@ func FuzzCommands(f *testing.F) {
 	})
 }
 
-// FuzzStreamTable is STRTAB_BASE, STRTAB_BASE_CFG and CR2, and a table at 64 KiB:
-// what every stream does is what the model of the specification says.
+// FuzzStreamTable is STRTAB_BASE, STRTAB_BASE_CFG and CR2, and a table at 64 KiB: what every stream
+// does is what the model of the specification says.
 func FuzzStreamTable(f *testing.F) {
 	sids := []smmuv3.StreamID{0, 1, 3, 63, 64, 255, 256, 1023, 0xffff}
 	f.Fuzz(func(t *testing.T, which byte, base uint64, cfg, cr2 uint32, table []byte) {
@@ -145,8 +144,8 @@ func FuzzStreamTable(f *testing.F) {
 	})
 }
 
-// FuzzEvents is one byte for each thing that befalls an event queue, done to the
-// device and to its model.
+// FuzzEvents is one byte for each thing that befalls an event queue, done to the device and to its
+// model.
 func FuzzEvents(f *testing.F) {
 	f.Fuzz(func(t *testing.T, size uint8, steps []byte) {
 		p := newPair(t, features{})

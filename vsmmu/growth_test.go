@@ -11,8 +11,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Nothing that a guest, an endpoint or a host does makes the device's memory grow. Each case does one
-// thing many times; what the device keeps of it stays within its bound.
+// Nothing that a guest, an endpoint or a host does makes the device's memory grow. Each case does
+// one thing many times; what the device keeps of it stays within its bound.
 func TestNothingMakesTheDeviceGrow(t *testing.T) {
 	const times = 70_000
 	for _, tc := range []struct {

@@ -53,8 +53,8 @@ func TestIRQ_CTRL_6_3_16(t *testing.T) {
 	}
 }
 
-// TestIRQDisable_3_18_1: when a disable has been acknowledged, what the source had
-// under way is done.
+// TestIRQDisable_3_18_1: when a disable has been acknowledged, what the source had under way is
+// done.
 func TestIRQDisable_3_18_1(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -94,8 +94,7 @@ func TestGERROR_6_3_19(t *testing.T) {
 	assert.Equal(t, []Line{LineGError}, r.irqs.take())
 }
 
-// TestGERRORActiveOnce_7_5: an error that is active already is not signalled
-// again.
+// TestGERRORActiveOnce_7_5: an error that is active already is not signalled again.
 func TestGERRORActiveOnce_7_5(t *testing.T) {
 	r := newRig(t)
 	r.doorbells()
@@ -112,8 +111,7 @@ func TestGERRORActiveOnce_7_5(t *testing.T) {
 	assert.Equal(t, uint32(1<<4), r.gerror())
 }
 
-// TestMSIAborts_7_5: each source has its error; that of GERROR raises no
-// interrupt (§7.5.1).
+// TestMSIAborts_7_5: each source has its error; that of GERROR raises no interrupt (§7.5.1).
 func TestMSIAborts_7_5(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -144,8 +142,7 @@ func TestMSIAborts_7_5(t *testing.T) {
 	})
 }
 
-// TestPulseFails: what the embedder cannot deliver it is told of, and the device
-// goes on.
+// TestPulseFails: what the embedder cannot deliver it is told of, and the device goes on.
 func TestPulseFails(t *testing.T) {
 	log := newLog()
 	r := newRig(t, func(c *Config) { c.Log = log.Logger; c.Interrupts = brokenWires{} })

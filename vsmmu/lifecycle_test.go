@@ -29,8 +29,8 @@ func (r *rig) stage(sid smmuv3.StreamID) bridge.GuestStage {
 	return s
 }
 
-// TestGBPAAndSMMUEN_6_3_9_6: a disabled SMMU follows GBPA, an enabled one the STE,
-// and each change counts when it is acknowledged.
+// TestGBPAAndSMMUEN_6_3_9_6: a disabled SMMU follows GBPA, an enabled one the STE, and each change
+// counts when it is acknowledged.
 func TestGBPAAndSMMUEN_6_3_9_6(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -66,8 +66,8 @@ func TestGBPAAndSMMUEN_6_3_9_6(t *testing.T) {
 	assert.Equal(t, offBypass, r.stage(3))
 }
 
-// TestSTRTAB_6_3_24: the stream table is where the registers say when SMMUEN is
-// acknowledged, and what they say meanwhile does not matter.
+// TestSTRTAB_6_3_24: the stream table is where the registers say when SMMUEN is acknowledged, and
+// what they say meanwhile does not matter.
 func TestSTRTAB_6_3_24(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -94,8 +94,7 @@ func TestSTRTAB_6_3_24(t *testing.T) {
 	assert.Equal(t, translates, r.stage(3))
 }
 
-// TestRECINVSID_6_3_12: a StreamID without an STE is reported only if the guest
-// wants that.
+// TestRECINVSID_6_3_12: a StreamID without an STE is reported only if the guest wants that.
 func TestRECINVSID_6_3_12(t *testing.T) {
 	for cr2, want := range map[uint32]bridge.GuestStage{0: {}, 2: {Cause: smmuv3.CBadStreamID}} {
 		r := newRig(t)
@@ -106,8 +105,8 @@ func TestRECINVSID_6_3_12(t *testing.T) {
 	}
 }
 
-// TestSTEFetch_3_21_3: a stream whose STE cannot be fetched aborts, and the
-// transaction that meets that has it fetched anew, without a CFGI.
+// TestSTEFetch_3_21_3: a stream whose STE cannot be fetched aborts, and the transaction that meets
+// that has it fetched anew, without a CFGI.
 func TestSTEFetch_3_21_3(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -129,8 +128,8 @@ func TestSTEFetch_3_21_3(t *testing.T) {
 	assert.Equal(t, translates, r.stage(3))
 }
 
-// TestAttach: an endpoint does what the guest's configuration says from when it
-// is there, in every state of the SMMU.
+// TestAttach: an endpoint does what the guest's configuration says from when it is there, in every
+// state of the SMMU.
 func TestAttach(t *testing.T) {
 	r := newRig(t)
 	r.ste(3, 0xb|cdAt)
@@ -189,8 +188,8 @@ func (r *rig) ops() (all []record.Op) {
 	return all
 }
 
-// TestEventsIsCalledOnce: before the first Attach, and not again when that has
-// failed, nor when the host comes back.
+// TestEventsIsCalledOnce: before the first Attach, and not again when that has failed, nor when the
+// host comes back.
 func TestEventsIsCalledOnce(t *testing.T) {
 	r := newRig(t)
 	h := &countingHost{Host: r.host}
@@ -216,8 +215,8 @@ func (h *countingHost) Events(sink func(smmuv3.Event)) error {
 	return h.Host.Events(sink)
 }
 
-// TestDetach: what had been gathered is carried out while the host still knows
-// the stream, and a host that has none is left alone.
+// TestDetach: what had been gathered is carried out while the host still knows the stream, and a
+// host that has none is left alone.
 func TestDetach(t *testing.T) {
 	r := newRig(t)
 	r.ste(3, 0xb|cdAt)
@@ -243,8 +242,7 @@ func TestDetach(t *testing.T) {
 	assert.Equal(t, record.Bind, calls[2].Op)
 }
 
-// TestTwoHosts: each stream is on its host, and commands go to the hosts that
-// need them.
+// TestTwoHosts: each stream is on its host, and commands go to the hosts that need them.
 func TestTwoHosts(t *testing.T) {
 	r := newRig(t)
 	other := record.New(bridge.Capabilities{IDs: rigIDs})
@@ -274,8 +272,8 @@ func TestTwoHosts(t *testing.T) {
 	assert.Equal(t, []smmuv3.Event{fault(1), fault(2)}, r.events())
 }
 
-// TestReset_3_11: registers have their reset values, and never any others on the
-// way; every stream follows GBPA's, and then no translation is left.
+// TestReset_3_11: registers have their reset values, and never any others on the way; every stream
+// follows GBPA's, and then no translation is left.
 func TestReset_3_11(t *testing.T) {
 	r := newRig(t)
 	r.ste(3, 0xb|cdAt)
@@ -358,8 +356,8 @@ func TestClose(t *testing.T) {
 	assert.Empty(t, r.events())
 }
 
-// TestCloseThatAHostFails: what a host does not do for a device that is being closed is
-// in no register either.
+// TestCloseThatAHostFails: what a host does not do for a device that is being closed is in no
+// register either.
 func TestCloseThatAHostFails(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -374,8 +372,8 @@ func TestCloseThatAHostFails(t *testing.T) {
 	}
 }
 
-// TestWatch: the VMM is told where the configuration of streams lies, and what
-// the guest writes there takes effect at once if the VMM says so.
+// TestWatch: the VMM is told where the configuration of streams lies, and what the guest writes
+// there takes effect at once if the VMM says so.
 func TestWatch(t *testing.T) {
 	var told [][]guestmem.Range
 	r := newRig(t, func(c *Config) { c.Watch = func(w []guestmem.Range) { told = append(told, w) } })
@@ -398,8 +396,8 @@ func TestWatch(t *testing.T) {
 	assert.Empty(t, told[1])
 }
 
-// TestWatchFollowsTheTable: whatever has the device look at a stream's configuration again,
-// the VMM is told where that is now; here a level-1 descriptor points elsewhere.
+// TestWatchFollowsTheTable: whatever has the device look at a stream's configuration again, the VMM
+// is told where that is now; here a level-1 descriptor points elsewhere.
 func TestWatchFollowsTheTable(t *testing.T) {
 	failing := func(c record.Call) error {
 		if c.Op == record.Invalidate {

@@ -21,8 +21,8 @@ func (m *model) decide(sid smmuv3.StreamID) bridge.GuestStage {
 	return m.stageOf(ste)
 }
 
-// lookup is §3.3.1 for 16 bits of StreamID and 44 of address: the STE, or what a
-// stream without one does.
+// lookup is §3.3.1 for 16 bits of StreamID and 44 of address: the STE, or what a stream without one
+// does.
 func (m *model) lookup(sid smmuv3.StreamID) (ste []uint64, otherwise bridge.GuestStage) {
 	var noSTE bridge.GuestStage
 	if m.reg[0x2c]&2 != 0 { // CR2.RECINVSID
@@ -121,8 +121,8 @@ func (m *model) stage1(ste []uint64, s *bridge.GuestStage) (legal bool) {
 	return !(s.S1STALLD && !m.stalls) && s.S1CDMax <= 10 && s.S1ContextPtr>>44 == 0
 }
 
-// stage2 is what begins with S2, for a stage 2 of AArch64 tables and all granules, of
-// either endianness, without HTTU, STT, FWB and DS; false if that is ILLEGAL.
+// stage2 is what begins with S2, for a stage 2 of AArch64 tables and all granules, of either
+// endianness, without HTTU, STT, FWB and DS; false if that is ILLEGAL.
 func (m *model) stage2(ste []uint64, s *bridge.GuestStage) (legal bool) {
 	field := func(lo, width int) uint8 { return uint8(ste[2] >> lo & (1<<width - 1)) }
 	flag := func(at int) bool { return ste[2]>>at&1 != 0 }

@@ -10,9 +10,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// model is the rig's SMMU once more: slow, obvious, written from the specification
-// with its own literals, and doing one thing after the other. It reads the guest's
-// memory, and never writes it: what the SMMU writes there it keeps in records.
+// model is the rig's SMMU once more: slow, obvious, written from the specification with its own
+// literals, and doing one thing after the other. It reads the guest's memory, and never writes it:
+// what the SMMU writes there it keeps in records.
 type model struct {
 	mem  *guestmem.Fake
 	ids  [6]uint32 // IDR0 to IDR5
@@ -94,8 +94,7 @@ func (m *model) reg64(off uint64) uint64 { return uint64(m.reg[off]) | uint64(m.
 
 func (m *model) enabled() bool { return m.reg[0x24]&1 != 0 }
 
-// store is a 32-bit write by the guest, in the state where everything before has
-// been done.
+// store is a 32-bit write by the guest, in the state where everything before has been done.
 func (m *model) store(off uint64, v uint32) {
 	if off == 0xa8 || off == 0xac || off == 0xc8 || off == 0xcc {
 		off += 0x10000 // §6.2.2: an alias
@@ -166,8 +165,8 @@ func (m *model) raise(err uint32) {
 	}
 }
 
-// signal is an interrupt: by wire, and by MSI if that has an address (§3.18). err
-// is what tells that the MSI was aborted.
+// signal is an interrupt: by wire, and by MSI if that has an address (§3.18). err is what tells
+// that the MSI was aborted.
 func (m *model) signal(line Line, addr uint64, data uint32, err uint32) {
 	m.pulses = append(m.pulses, line)
 	switch {
@@ -179,9 +178,9 @@ func (m *model) signal(line Line, addr uint64, data uint32, err uint32) {
 	}
 }
 
-// queue is how a queue's base and indices read (§3.5.1): the address of entry 0,
-// log2 of the number of entries, and how many entries there are from CONS to PROD;
-// more than fit if the indices make no sense.
+// queue is how a queue's base and indices read (§3.5.1): the address of entry 0, log2 of the number
+// of entries, and how many entries there are from CONS to PROD; more than fit if the indices make
+// no sense.
 func (m *model) queue(base, prod, cons uint64, entry uint64, most uint64) (addr uint64, log2, held uint32) {
 	log2 = uint32(min(m.reg64(base)&31, most))
 	size := max(entry<<log2, 32)
@@ -210,8 +209,8 @@ func (m *model) consume() {
 	}
 }
 
-// execute carries a command out, up to its completion signal; false for an illegal
-// one (§4.1.3).
+// execute executes a command, up to its completion signal. It returns false for an illegal one
+// (§4.1.3).
 func (m *model) execute(lo, hi uint64) (legal bool) {
 	sid := smmuv3.StreamID(lo >> 32)
 	_, attached := m.streams[sid]
@@ -307,8 +306,8 @@ func (m *model) execute(lo, hi uint64) (legal bool) {
 	return true
 }
 
-// withoutRange is a TLBI by address less NUM, SCALE, TG, TTL and TTL128, which are RES0
-// as there is no RIL here (§4.4.1.1).
+// withoutRange is a TLBI by address less NUM, SCALE, TG, TTL and TTL128, which are RES0 as there is
+// no RIL here (§4.4.1.1).
 func withoutRange(lo, hi uint64) (uint64, uint64) {
 	return lo &^ (0x1f<<12 | 0x3f<<20), hi &^ (3<<10 | 3<<8 | 1<<7)
 }
@@ -321,8 +320,8 @@ func (m *model) cfgi(first, last smmuv3.StreamID) {
 	}
 }
 
-// gather and flush are what the guest is owed at its next SYNC, and what comes of a
-// host that fails it: no stream translates until it does not.
+// gather and flush keep what is due at the guest's next SYNC. If the host fails, no stream
+// translates until it works again.
 func (m *model) gather(lo, hi uint64) {
 	if m.outOfSync {
 		return
@@ -353,7 +352,7 @@ func (m *model) flush() {
 	}
 }
 
-// resync has the host drop all that it may hold of the guest.
+// resync makes the host drop all that it may hold of the guest.
 func (m *model) resync() {
 	was := m.outOfSync
 	m.due, m.outOfSync = nil, m.host == failsInvalidate
@@ -394,8 +393,8 @@ func (m *model) reconfigure() {
 	}
 }
 
-// follow moves a stream to where the registers and the table say. It reports
-// whether it was there.
+// follow makes a stream do what the registers and the table say. It reports whether the stream did
+// so already.
 func (m *model) follow(sid smmuv3.StreamID) (kept bool) {
 	want := m.decide(sid)
 	isATC := func(c smmuv3.Command) bool { return c[0]&0xff == 0x40 }
@@ -425,8 +424,7 @@ func (m *model) follow(sid smmuv3.StreamID) (kept bool) {
 	return false
 }
 
-// abort is what becomes of a stream whose host does not play along. To the guest it
-// has a bad STE.
+// abort makes a stream abort whose host fails. To the guest its STE is bad.
 func (m *model) abort(sid smmuv3.StreamID) {
 	if !m.enabled() {
 		m.streams[sid] = bridge.GuestStage{Disabled: true}
@@ -471,8 +469,8 @@ func (m *model) event(ev smmuv3.Event) (recorded bool) {
 	return true
 }
 
-// hostEvent is an event from a host. One that says that an STE could not be fetched
-// comes of a transaction, and the next one fetches again (§3.21.3).
+// hostEvent is an event from a host. An F_STE_FETCH makes the next transaction fetch the STE again
+// (§3.21.3).
 func (m *model) hostEvent(ev smmuv3.Event) {
 	if m.stalls && ev[1]>>31&1 != 0 {
 		m.stall(ev)
@@ -488,8 +486,8 @@ func (m *model) hostEvent(ev smmuv3.Event) {
 	}
 }
 
-// stall is a transaction that stalls (§3.12.2). If it cannot be told now, it is tried
-// again when it could (§7.2.1).
+// stall is a transaction that stalls (§3.12.2). If it cannot be reported now, it is retried when it
+// can (§7.2.1).
 func (m *model) stall(ev smmuv3.Event) {
 	s := stall{smmuv3.StreamID(ev[0] >> 32), uint16(ev[1])}
 	m.held[s] = true
@@ -504,8 +502,8 @@ func (m *model) stall(ev smmuv3.Event) {
 	m.retry()
 }
 
-// tellable: no more than STALL_MAX at a time, no STAG of a stream twice, and only where
-// the event queue is writable.
+// tellable: no more than STALL_MAX at a time, no STAG of a stream twice, and only where the event
+// queue is writable.
 func (m *model) tellable(s stall) bool {
 	_, log2, held := m.queue(0xa0, 0x100a8, 0x100ac, 32, 10)
 	_, told := m.told[s]
@@ -520,8 +518,8 @@ func (m *model) retry() {
 	}
 }
 
-// resume and endStallsOf are calls of the host of an attached stream, which may fail:
-// what is stalled then stays so.
+// resume and endStallsOf are calls of the host of an attached stream, which may fail: what is
+// stalled then stays so.
 func (m *model) resume(s stall, how bridge.Resumption) {
 	if _, attached := m.streams[s.sid]; !attached {
 		return
@@ -545,7 +543,7 @@ func (m *model) endStallsOf(sid smmuv3.StreamID) {
 	}
 }
 
-// release is the host letting go of what is stalled of a stream.
+// release makes the host end the stalled transactions of a stream.
 func (m *model) release(sid smmuv3.StreamID) {
 	maps.DeleteFunc(m.held, func(s stall, _ bool) bool { return s.sid == sid })
 }
@@ -559,8 +557,8 @@ func (m *model) endStalls() {
 	}
 }
 
-// migrate is another SMMU with another host going on: what the old host held of the
-// guest is gone, which the guest is not told of.
+// migrate puts another SMMU with another host in the place of this one. What the old host held of
+// the guest is gone, and the guest is not told.
 func (m *model) migrate() {
 	m.due, m.waiting, m.held = nil, nil, map[stall]bool{}
 	for s := range m.told {
@@ -581,8 +579,8 @@ func (m *model) respond(sid smmuv3.StreamID, ssv bool, ssid smmuv3.SubstreamID, 
 	m.answers = append(m.answers, record.Call{Op: record.Respond, StreamID: sid, Response: r})
 }
 
-// pageRequest is Chapter 8. Page requests come of any stream that the host has: what
-// is not recorded is answered, as the figure of §8.2 says.
+// pageRequest is Chapter 8. Page requests come of any stream that the host has: what is not
+// recorded is answered, as the figure of §8.2 says.
 func (m *model) pageRequest(r smmuv3.PageRequest) {
 	sid, ssid, group := smmuv3.StreamID(r[0]), smmuv3.SubstreamID(r[0]>>32&0xfffff), uint16(r[1]&0x1ff)
 	ssv, last := r[0]>>63 != 0, r[0]>>62&1 != 0

@@ -13,10 +13,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// TestWherePeersFail has a case for each mistake that is known of other
-// implementations of this device, so far as it is one of registers, queues and
-// stream tables. Those of ID registers are in package idr, of CDs in bridge/soft, and of
-// Linux's interface in bridge/iommufd.
+// TestWherePeersFail has a case for each known mistake of other implementations of this device in
+// registers, queues and stream tables. Mistakes in ID registers are in package idr, in CDs in
+// bridge/soft, and in Linux's interface in bridge/iommufd.
 func TestWherePeersFail(t *testing.T) {
 	ready := func(t *testing.T, change ...func(*Config)) *rig {
 		r := newRig(t, change...)

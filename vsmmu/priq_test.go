@@ -59,8 +59,7 @@ const (
 
 func request(dw0 uint64) smmuv3.PageRequest { return smmuv3.PageRequest{dw0, 0x7000 | 5} }
 
-// responses are the answers that the host was given since the record was last
-// emptied.
+// responses returns the answers that the host got since the last call.
 func (r *rig) responses() (all []bridge.PageResponse) {
 	for _, c := range r.host.Forget() {
 		if c.Op == record.Respond {
@@ -85,8 +84,8 @@ func (r *rig) fill() {
 	r.irqs.take()
 }
 
-// TestPageRequestRecords_8: a record lies in memory as the message came, less what
-// is reserved.
+// TestPageRequestRecords_8 shows that a record lies in memory as the message came, without reserved
+// bits.
 func TestPageRequestRecords_8(t *testing.T) {
 	r := newPRIRig(t, withPRI)
 	for i, tc := range []struct{ in, want smmuv3.PageRequest }{
@@ -104,8 +103,8 @@ func TestPageRequestRecords_8(t *testing.T) {
 	assert.EqualValues(t, 4, r.Stats().PageRequests[Recorded])
 }
 
-// TestPageRequestsWithoutSubstreams_8: SSV is 0 on an SMMU without them, and a
-// message that would be a stop marker is none.
+// TestPageRequestsWithoutSubstreams_8 shows that SSV is 0 on an SMMU without substreams, and that
+// there are no stop markers.
 func TestPageRequestsWithoutSubstreams_8(t *testing.T) {
 	r := newPRIRig(t, withoutPASID)
 	r.host.Request(request(prStop))
@@ -116,7 +115,7 @@ func TestPageRequestsWithoutSubstreams_8(t *testing.T) {
 	assert.Equal(t, []bridge.PageResponse{success}, r.responses(), "§4.5.2: as though SSV were 0")
 }
 
-// TestAutoResponses_8_1_8_2 has every reason for one, with each kind of message.
+// TestAutoResponses_8_1_8_2 has every reason for an automatic response, with each kind of message.
 func TestAutoResponses_8_1_8_2(t *testing.T) {
 	disabled := func(cr0 uint32) func(*rig) { return func(r *rig) { r.enable(cr0) } }
 	ppar := func(r *rig) { r.ste(3, 0xb|cdAt|4<<59, 1<<28|1<<18) }
@@ -158,8 +157,8 @@ func TestAutoResponses_8_1_8_2(t *testing.T) {
 	}
 }
 
-// TestPRIQOverflowBlocks_8_1: unlike the event queue's, until it is acknowledged,
-// whatever room there is.
+// TestPRIQOverflowBlocks_8_1 shows that an overflow blocks the queue until it is acknowledged,
+// whatever room there is, unlike the event queue's.
 func TestPRIQOverflowBlocks_8_1(t *testing.T) {
 	var fates []Fate
 	r := newPRIRig(t, withPRI, func(c *Config) {
@@ -185,8 +184,8 @@ func TestPRIQOverflowBlocks_8_1(t *testing.T) {
 	assert.Equal(t, []Line{LinePRIQ}, r.irqs.take())
 }
 
-// TestPRIQ_ABT_8_2: nothing is written while the error is active, and the queue goes
-// on when it is not.
+// TestPRIQ_ABT_8_2 shows that nothing is written while the error is active, and that the queue goes
+// on afterwards.
 func TestPRIQ_ABT_8_2(t *testing.T) {
 	r := newPRIRig(t, withPRI)
 	r.mem.FailWrites(guestmem.Range{GPA: priqAt, Len: 64}, nil)
@@ -202,8 +201,8 @@ func TestPRIQ_ABT_8_2(t *testing.T) {
 	assert.Equal(t, uint32(1), r.r32(priqProd))
 }
 
-// TestPRIQ_IRQ_CFG2_LO_6_3_36: with LO the interrupt comes with the last request of
-// a group, and with one that is lost to an overflow.
+// TestPRIQ_IRQ_CFG2_LO_6_3_36 shows that with LO the interrupt comes with the last request of a
+// group, also if an overflow loses it.
 func TestPRIQ_IRQ_CFG2_LO_6_3_36(t *testing.T) {
 	r := newPRIRig(t, withPRI)
 	r.w32(irqCtrl, 0)
@@ -225,7 +224,7 @@ func TestPRIQ_IRQ_CFG2_LO_6_3_36(t *testing.T) {
 	assert.Empty(t, r.irqs.take(), "discarded for another reason")
 }
 
-// TestPRIQ_MSI_3_18: the queue's message, and the error of one that is aborted.
+// TestPRIQ_MSI_3_18 shows the queue's MSI, and the error of one that aborts.
 func TestPRIQ_MSI_3_18(t *testing.T) {
 	r := newPRIRig(t, withPRI)
 	r.doorbells()
@@ -259,7 +258,8 @@ var aliasesPRI = []writableWord{
 	{0xcc, "PRIQ_CONS, page 0 alias", 0x8000001f, 0, 0},
 }
 
-// TestPRIQRegisters_6_3_33 to 36 and 97, 98: what is kept, and what guards it.
+// TestPRIQRegisters_6_3_33 shows what the registers of §6.3.33 to §6.3.36, §6.3.97 and §6.3.98
+// keep, and what guards them.
 func TestPRIQRegisters_6_3_33(t *testing.T) {
 	for _, w := range append(writablePRI, aliasesPRI...) {
 		t.Run(w.name, func(t *testing.T) {
@@ -293,7 +293,7 @@ func TestPRIQRegisters_6_3_33(t *testing.T) {
 	assert.Equal(t, uint32(0x1fd), r.r32(gerrorn), "with PRIQ_ABT_ERR and MSI_PRIQ_ABT_ERR")
 }
 
-// TestPRIQENFollowsSMMUEN_6_3_9_5: its effective value is 0 while SMMUEN is, and the
+// TestPRIQENFollowsSMMUEN_6_3_9_5 shows that the effective value is 0 while SMMUEN is, and that the
 // acknowledgement follows the bit itself.
 func TestPRIQENFollowsSMMUEN_6_3_9_5(t *testing.T) {
 	r := newPRIRig(t, withPRI)
@@ -311,7 +311,7 @@ func TestPRIQENFollowsSMMUEN_6_3_9_5(t *testing.T) {
 	assert.Equal(t, []bridge.PageResponse{failure}, r.responses(), "after reset")
 }
 
-// TestPRI_RESP_4_5_2: the codes, and when there is no effect.
+// TestPRI_RESP_4_5_2 shows the codes, and when the command has no effect.
 func TestPRI_RESP_4_5_2(t *testing.T) {
 	r := newPRIRig(t, withPRI)
 	r.run(smmuv3.Command{0x41 | 3<<32, 0x1ff}, smmuv3.Command{0x41 | 3<<32, 5 | 1<<12},
@@ -338,8 +338,8 @@ func TestPRI_RESP_4_5_2(t *testing.T) {
 	assert.Zero(t, r.gerror())
 }
 
-// TestPRINeedsAPageRequester: a host that has IDR0.PRI and cannot keep it is not
-// taken in, and is given nothing to keep.
+// TestPRINeedsAPageRequester shows that a host that offers IDR0.PRI without being a
+// bridge.PageRequester is refused.
 func TestPRINeedsAPageRequester(t *testing.T) {
 	r := newRig(t, withPRI)
 	h := &countingHost{Host: r.host}

@@ -15,8 +15,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// TestMain has property tests draw long sequences, and many, unless flags say
-// otherwise.
+// TestMain makes property tests draw long sequences, and many, unless flags say otherwise.
 func TestMain(m *testing.M) {
 	for name, value := range map[string]string{"rapid.checks": "500", "rapid.steps": "100"} {
 		if err := flag.Set(name, value); err != nil {
@@ -26,8 +25,8 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// What a random guest works with: places where its structures may be, none of
-// which overlap, and StreamIDs, one of them beyond some tables.
+// A random guest works with these places for its structures, which do not overlap, and these
+// StreamIDs, one of them beyond some tables.
 var (
 	anyBase    = rapid.SampledFrom([]uint64{0x100000, 0x110040})
 	anyCMDQ    = rapid.SampledFrom([]uint64{0x200000, 0x210020, 0x220100})
@@ -93,9 +92,8 @@ var anyRequest = rapid.Custom(func(t *rapid.T) smmuv3.PageRequest {
 	}
 })
 
-// TestDeviceIsTheModel has a guest, a host and an embedder do anything whatever, and
-// compares the device with the model after each step: every register, every
-// stream, every record, every interrupt, and what the host was told to invalidate.
+// TestDeviceIsTheModel makes a guest, a host and an embedder do anything, and compares the device
+// with the model after each step: every register, stream, record, interrupt and invalidation.
 func TestDeviceIsTheModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		f := anyFeatures.Draw(rt, "features")
@@ -133,7 +131,7 @@ func (p *pair) actions() map[string]func(*rapid.T) {
 	}
 }
 
-// pair is a device and its model, which the same befalls.
+// pair is a device and its model, which get the same input.
 type pair struct {
 	*rig
 	model *model
@@ -160,7 +158,7 @@ func (p *pair) fails(c record.Call) error {
 	return nil
 }
 
-// isAnswer tells the calls about stalls and page requests.
+// isAnswer reports whether a call is about stalls or page requests.
 func isAnswer(c record.Call) bool {
 	return c.Op == record.Respond || c.Op == record.Resume || c.Op == record.TerminateStalled
 }
@@ -239,7 +237,7 @@ func (p *pair) compare(t *rapid.T) {
 	}
 }
 
-// bases has the queues and the table in different places: at reset all are at 0.
+// bases puts the queues and the table in different places: at reset all are at 0.
 func (p *pair) bases() {
 	p.store64(0x80, 0x100000)
 	p.store64(0x90, 0x200000)
@@ -247,7 +245,7 @@ func (p *pair) bases() {
 	p.store64(0xc0, 0x600000)
 }
 
-// setUp is what a driver does, in an order that mostly works.
+// setUp does what a driver does, in an order that mostly works.
 func (p *pair) setUp(t *rapid.T) {
 	p.store64(0x80, anyBase.Draw(t, "table")|anyBeyond.Draw(t, "beyond"))
 	p.store(0x88, rapid.SampledFrom([]uint32{8, 9, 63, 1<<16 | 8<<6 | 9, 1<<16 | 6<<6 | 16, 1<<16 | 7<<6 | 20, 2<<16 | 4}).Draw(t, "STRTAB_BASE_CFG"))
@@ -269,7 +267,7 @@ func (p *pair) setUp(t *rapid.T) {
 	p.store(cr0, uint32(rapid.SampledFrom([]int{0xf, 0xf, 0xf, 0xd, 0xe, 0xb, 0xc, 0x9, 1}).Draw(t, "CR0")))
 }
 
-// boot is what every driver does, with some endpoints there, and nothing left of before.
+// boot does what every driver does, with some endpoints attached, from a clean state.
 func (p *pair) boot(*rapid.T) {
 	p.store(cr0, 0)
 	p.store(irqCtrl, 0)
@@ -291,8 +289,8 @@ func (p *pair) boot(*rapid.T) {
 	}
 }
 
-// configure is an STE for a stream that is there, where the table is if it is a linear
-// one, and the commands that tell of it.
+// configure writes an STE for an attached stream, where a linear table has it, and sends the
+// commands for it.
 func (p *pair) configure(t *rapid.T) {
 	if len(p.model.streams) == 0 {
 		return

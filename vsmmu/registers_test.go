@@ -9,9 +9,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// writable is §6.2.1 and §6.2.2 for the rig's SMMU: which bits of each 32-bit
-// word software may write, and which bits of CR0 or IRQ_CTRL make them
-// read-only while set. The words are those of §6.3, not of the package.
+// writable lists, for the rig's SMMU, which bits of each 32-bit word software may write, and which
+// bits of CR0 or IRQ_CTRL make them read-only while set (§6.2.1, §6.2.2). The words are those of
+// §6.3, not the package's.
 var writable = []writableWord{
 	{0x28, "CR1.QUEUE_*", 0x0000003f, 0xe, 0},
 	{0x28, "CR1.TABLE_*", 0x00000fc0, 0x1, 0},
@@ -48,12 +48,12 @@ type writableWord struct {
 	irq  uint32
 }
 
-// queueBases are CMDQ_BASE, EVENTQ_BASE and PRIQ_BASE, whose LOG2SIZE says how many bits their queue's
-// indices have.
+// queueBases are CMDQ_BASE, EVENTQ_BASE and PRIQ_BASE, whose LOG2SIZE says how many bits their
+// queue's indices have.
 var queueBases = []uint64{0x90, 0xa0, 0xc0}
 
-// handshakes are the writable words that the SMMU answers to, with what is left
-// of all ones when it has.
+// handshakes are the writable words that the SMMU answers to, with what remains of all ones when it
+// has.
 var handshakes = map[uint64]uint32{
 	0x20: 0x0000000d, // CR0: SMMUEN, EVENTQEN, CMDQEN
 	0x44: 0x001f3f1f, // GBPA: all fields, and Update has been cleared
@@ -61,8 +61,8 @@ var handshakes = map[uint64]uint32{
 	0x64: 0x000001b5, // GERRORN: no PRI queue, no ECMDQ, no DPT
 }
 
-// TestRowsAreRegisters: each row of the map stands at an offset that has a name, and is
-// as wide as the register of that name.
+// TestRowsAreRegisters shows that each row's offset has a name, and that the row is as wide as the
+// register of that name.
 func TestRowsAreRegisters(t *testing.T) {
 	for _, r := range registerMap {
 		name := smmuv3.RegisterName(r.offset)
@@ -71,9 +71,8 @@ func TestRowsAreRegisters(t *testing.T) {
 	}
 }
 
-// TestRegisterMap_6_2 stores all ones to every word of the register space in
-// the reset state, and reads back what is to be kept. Everything else is
-// read-only, or RES0.
+// TestRegisterMap_6_2 stores all ones to every word of the register space in the reset state, and
+// reads back what is kept. Everything else is read-only or RES0.
 func TestRegisterMap_6_2(t *testing.T) {
 	r := newRig(t)
 	kept := map[uint64]uint32{}
@@ -115,7 +114,7 @@ func TestRegisterMap_6_2(t *testing.T) {
 	assert.Zero(t, r.r32(0x20))
 }
 
-// TestRegisterMap_Features: fields of features that the SMMU lacks are RES0.
+// TestRegisterMap_Features shows that fields of features that the SMMU lacks are RES0.
 func TestRegisterMap_Features(t *testing.T) {
 	with := func(f smmuv3.IDField, v uint32) func(*Config) {
 		return func(c *Config) { c.IDs.Set(f, v) }
@@ -151,9 +150,8 @@ func TestRegisterMap_Features(t *testing.T) {
 	}
 }
 
-// TestGuards_6_2 stores to every word in every state of the enables, and in
-// every transition between two of them: until CR0ACK has followed, a field
-// counts as set if either says so.
+// TestGuards_6_2 stores to every word in every state of the enables, and in every transition
+// between two of them. Until CR0ACK follows, a field counts as set if either register says so.
 func TestGuards_6_2(t *testing.T) {
 	cr0s := []uint32{0, 0x1, 0x4, 0x8, 0xd}
 	for _, from := range cr0s {
@@ -186,9 +184,8 @@ func TestGuards_6_2(t *testing.T) {
 	}
 }
 
-// TestAccess_6_2 is which accesses there are: aligned words, to either half of a
-// 64-bit register too, and aligned 64-bit ones, to pairs of 32-bit registers
-// too. All others are RAZ/WI.
+// TestAccess_6_2 shows which accesses there are: aligned words, also to either half of a 64-bit
+// register, and aligned 64-bit accesses, also to pairs of 32-bit registers. All others are RAZ/WI.
 func TestAccess_6_2(t *testing.T) {
 	r := newRig(t)
 	r.w64(0x80, 0x40ffffff_ffffffc0)
@@ -219,8 +216,8 @@ func TestAccess_6_2(t *testing.T) {
 	assert.Equal(t, before, r.Load(0x80, 8))
 }
 
-// TestIdentification_6_3_170 is the CoreSight view of what IIDR says: here Arm's
-// designer code (continuation 4, identity 0x3b), part 0x483, r1p2.
+// TestIdentification_6_3_170 shows the CoreSight view of IIDR: here Arm's designer code
+// (continuation 4, identity 0x3b), part 0x483, r1p2.
 func TestIdentification_6_3_170(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.IDs.IIDR = 0x4831_243b })
 	assert.Equal(t, uint32(0x4831_243b), r.r32(0x18))
@@ -234,8 +231,8 @@ func TestIdentification_6_3_170(t *testing.T) {
 	assert.Equal(t, uint64(0xf0_0000000d), r.Load(0xff0, 8))
 }
 
-// TestCR0InTransition_6_3_9: a field that has been altered keeps its value until
-// CR0ACK follows, others may be altered meanwhile.
+// TestCR0InTransition_6_3_9 shows that a field that was written keeps its value until CR0ACK
+// follows, while others may be written.
 func TestCR0InTransition_6_3_9(t *testing.T) {
 	r := newRig(t)
 	r.engine.Lock()
@@ -254,7 +251,7 @@ func TestCR0InTransition_6_3_9(t *testing.T) {
 	assert.Zero(t, r.r32(0x24), "and is not acknowledged")
 }
 
-// TestGBPA_6_3_14: what does not follow the update procedure is ignored.
+// TestGBPA_6_3_14 shows that stores that do not follow the update procedure are ignored.
 func TestGBPA_6_3_14(t *testing.T) {
 	r := newRig(t)
 	r.w32(0x44, 0x00100000)
@@ -271,7 +268,7 @@ func TestGBPA_6_3_14(t *testing.T) {
 	assert.Equal(t, uint32(0x00100000), newRig(t, func(c *Config) { c.AbortAtReset = true }).r32(0x44))
 }
 
-// TestClosedDevice: the registers are zero, and stay so.
+// TestClosedDevice shows that the registers are zero, and stay so.
 func TestClosedDevice(t *testing.T) {
 	r := newRig(t)
 	r.setup()
@@ -290,8 +287,9 @@ func TestClosedDevice(t *testing.T) {
 	r.host.Emit(smmuv3.NewEvent(smmuv3.FTranslation, 1))
 }
 
-// An index has LOG2SIZE bits and a wrap bit: what lies above reads as zero right after it was written, and
-// after LOG2SIZE has become smaller (§6.3.27, §6.3.28, §6.3.95 to §6.3.98). OVFLG and OVACKFLG stay.
+// An index has LOG2SIZE bits and a wrap bit: what lies above reads as zero right after it was
+// written, and after LOG2SIZE has become smaller (§6.3.27, §6.3.28, §6.3.95 to §6.3.98). OVFLG and
+// OVACKFLG stay.
 func TestIndicesAreAsWideAsTheirQueue_6_3_28(t *testing.T) {
 	for _, tc := range []struct {
 		name        string

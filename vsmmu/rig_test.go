@@ -25,12 +25,12 @@ const (
 	cdAt     = 0x400000
 )
 
-// rigIDs: IDR0 has S1P, TTF = AArch64, COHACC, ASID16, MSI, CD2L, STALL_MODEL =
-// terminate, ST_LEVEL = 2-level; IDR1 has CMDQS 19, EVENTQS 10, SSIDSIZE 10,
-// SIDSIZE 16; IDR5 has OAS = 44 bits and all granules.
+// rigIDs: IDR0 has S1P, TTF = AArch64, COHACC, ASID16, MSI, CD2L, STALL_MODEL = terminate, ST_LEVEL
+// = 2-level; IDR1 has CMDQS 19, EVENTQS 10, SSIDSIZE 10, SIDSIZE 16; IDR5 has OAS = 44 bits and all
+// granules.
 var rigIDs = smmuv3.IDRegs{IDR: [6]uint32{0: 0x0908301a, 1: 0x026a0290, 5: 0x00000074}}
 
-// irqs takes interrupts.
+// irqs records interrupts.
 type irqs struct {
 	onPulse func(Line) // if not nil, is called for each
 	abort   error      // of MSIs
@@ -63,7 +63,7 @@ func (i *irqs) SignalMSI(addr guestmem.GPA, data uint32) error {
 	return nil
 }
 
-// doorbells has the guest's memory end where MSIs go.
+// doorbells makes the guest's memory end where MSIs go.
 func (r *rig) doorbells() {
 	r.mem.FailWrites(guestmem.Range{GPA: 0, Len: 0x1000}, nil)
 	r.mem.FailWrites(guestmem.Range{GPA: 0x8080000, Len: 0x10000}, nil)
@@ -131,8 +131,7 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 	return r
 }
 
-// newHost has what a guest was shown, and FWB besides, without which no host's stage 2
-// is shown.
+// newHost has what the guest was shown, and FWB, without which no host's stage 2 is shown.
 func newHost(ids smmuv3.IDRegs) *record.Host {
 	ids.Set(smmuv3.FWB, 1)
 	return record.New(bridge.Capabilities{IDs: ids})
@@ -142,8 +141,8 @@ func (r *rig) r32(off uint64) uint32    { return uint32(r.Load(off, 4)) }
 func (r *rig) w32(off uint64, v uint32) { r.Store(off, 4, uint64(v)) }
 func (r *rig) w64(off uint64, v uint64) { r.Store(off, 8, v) }
 
-// setup brings the device up as a driver does (§3.11): tables, queues, then the
-// enables one after the other, each acknowledged.
+// setup brings the device up as a driver does (§3.11): tables, queues, then the enables one after
+// the other, each acknowledged.
 func (r *rig) setup() {
 	r.w64(smmuv3.RegSTRTAB_BASE, strtabAt)
 	r.w32(smmuv3.RegSTRTAB_BASE_CFG, 8)
@@ -172,7 +171,7 @@ func (r *rig) enable(cr0 uint32) {
 	r.idle()
 }
 
-// idle does all that there is to do, as the worker would.
+// idle does all there is to do, as the worker would.
 func (r *rig) idle() {
 	r.engine.Lock()
 	defer r.engine.Unlock()
@@ -222,7 +221,7 @@ func (r *rig) run(cmds ...smmuv3.Command) {
 	}
 }
 
-// gerror are the errors that are active.
+// gerror returns the active errors.
 func (r *rig) gerror() uint32 { return r.r32(smmuv3.RegGERROR) ^ r.r32(smmuv3.RegGERRORN) }
 
 func (r *rig) ste(sid smmuv3.StreamID, words ...uint64) {
@@ -237,8 +236,7 @@ func (r *rig) events() []smmuv3.Event {
 	return all
 }
 
-// binds are the stages that the host was asked to bind since the record was
-// last emptied.
+// binds returns the stages that the host was asked to bind since the last call.
 func (r *rig) binds() (all []bridge.GuestStage) {
 	for _, c := range r.host.Forget() {
 		if c.Op == record.Bind {

@@ -30,8 +30,7 @@ func (r *rig) save() []byte {
 	return state
 }
 
-// fresh is a new device and a new host, with the same streams, guest memory and
-// interrupts.
+// fresh returns a new device and a new host, with the same streams, guest memory and interrupts.
 func (r *rig) fresh(sids ...smmuv3.StreamID) *rig {
 	r.Helper()
 	n := &rig{TB: r.TB, mem: r.mem, irqs: r.irqs, host: newHost(r.IDs())}
@@ -46,7 +45,7 @@ func (r *rig) fresh(sids ...smmuv3.StreamID) *rig {
 	return n
 }
 
-// registers is what the guest can read of it.
+// registers returns what the guest can read.
 func (r *rig) registers() (all []uint32) {
 	for off := uint64(0); off < 0x100; off += 4 {
 		all = append(all, r.r32(off))
@@ -54,9 +53,8 @@ func (r *rig) registers() (all []uint32) {
 	return append(all, r.r32(eventqProd), r.r32(eventqCons), r.r32(priqProd), r.r32(priqCons))
 }
 
-// TestRestoredDeviceIsTheModel has the device saved, thrown away and restored into
-// another with another host after each step of a random life: nothing that the guest
-// or the embedder sees tells it.
+// TestRestoredDeviceIsTheModel saves the device and restores it into another one with another host,
+// after each step of a random life. Neither the guest nor the embedder notices.
 func TestRestoredDeviceIsTheModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		p := newPair(t, anyFeatures.Draw(rt, "features"))
@@ -140,7 +138,7 @@ func TestStateLayout(t *testing.T) {
 	assert.Equal(t, crc32.ChecksumIEEE(p[:len(p)-4]), u32(len(p)-4))
 }
 
-// TestRestore: what a guest was promised holds on the other side.
+// TestRestore shows that what a guest was promised holds on the other side.
 func TestRestore(t *testing.T) {
 	t.Run("an STE that was changed without CFGI", func(t *testing.T) {
 		r := newStallRig(t)
@@ -245,8 +243,8 @@ func TestRestore(t *testing.T) {
 	})
 }
 
-// TestSaveLeavesTheDeviceAtRest: what the guest had asked for has been done before the
-// cut, however slow the host, and none of it is done again by the restored device.
+// TestSaveLeavesTheDeviceAtRest shows that what the guest asked for is done before the cut, however
+// slow the host, and that the restored device does none of it again.
 func TestSaveLeavesTheDeviceAtRest(t *testing.T) {
 	r := newStallRig(t)
 	r.host.FailWith(func(record.Call) error {
@@ -257,8 +255,7 @@ func TestSaveLeavesTheDeviceAtRest(t *testing.T) {
 	for i := range 120 { // far more than a store does by itself
 		cmds = append(cmds, tlbi(i), cmdSync)
 	}
-	// As Linux has it: the message goes over the SYNC itself (§4.7.3), which could not
-	// be carried out a second time.
+	// Linux's MSI overwrites the SYNC itself (§4.7.3), which could not be executed a second time.
 	prod := r.put(cmds...)
 	self := uint64(cmdqAt + 16*prod)
 	r.w32(smmuv3.RegCMDQ_PROD, prod)
@@ -277,8 +274,8 @@ func TestSaveLeavesTheDeviceAtRest(t *testing.T) {
 	assert.Equal(t, r.registers(), n.registers(), "the device that was saved has done nothing more")
 }
 
-// TestSaveEndsWhileTheGuestGoesOn: it takes the commands that were there, however many
-// the guest adds.
+// TestSaveEndsWhileTheGuestGoesOn shows that Save executes the commands that were there, however
+// many the guest adds.
 func TestSaveEndsWhileTheGuestGoesOn(t *testing.T) {
 	r := newStallRig(t)
 	var added atomic.Int64
@@ -293,8 +290,8 @@ func TestSaveEndsWhileTheGuestGoesOn(t *testing.T) {
 	assert.Positive(t, added.Load())
 }
 
-// TestRestoreOntoAHostThatFails: the stream aborts, the error names it, and all else
-// is restored.
+// TestRestoreOntoAHostThatFails shows that the stream aborts, that the error names it, and that
+// everything else is restored.
 func TestRestoreOntoAHostThatFails(t *testing.T) {
 	r := newStallRig(t)
 	n := r.fresh(3, 4)
@@ -313,7 +310,8 @@ func TestRestoreOntoAHostThatFails(t *testing.T) {
 	assert.Equal(t, []smmuv3.Event{smmuv3.NewEvent(smmuv3.CBadSTE, 4)}, n.events())
 }
 
-// TestRestoreChangesNothingThatDoesNotFit, and says what that is.
+// TestRestoreChangesNothingThatDoesNotFit shows that a state that does not fit changes nothing, and
+// that the error says why.
 func TestRestoreChangesNothingThatDoesNotFit(t *testing.T) {
 	r := newStallRig(t)
 	good := r.save()
@@ -392,8 +390,8 @@ func TestRestoreChangesNothingThatDoesNotFit(t *testing.T) {
 	})
 }
 
-// TestSavedIDs: they make the Config of the other side, where a host that lacks
-// something is refused by the field.
+// TestSavedIDs shows that the IDs make the Config of the other side, and that a host that lacks
+// something of them is refused by the field's name.
 func TestSavedIDs(t *testing.T) {
 	r := newStallRig(t)
 	ids, err := SavedIDs(r.save())
@@ -416,7 +414,8 @@ func TestSavedIDs(t *testing.T) {
 	assert.Equal(t, smmuv3.SSIDSIZE, fe.Field)
 }
 
-// TestStateIsSmall: 2 KiB, and 128 bytes a stream, with as much stalled as can be.
+// TestStateIsSmall holds the limit of 2 KiB and 128 bytes for each stream, with as many stalls as
+// possible.
 func TestStateIsSmall(t *testing.T) {
 	r := newRig(t, withStalls, func(c *Config) { c.IDs.Set(smmuv3.StallMax, 128) })
 	r.w64(eventqBase, eventqAt|8)
@@ -446,8 +445,8 @@ func TestStateIsSmall(t *testing.T) {
 	assert.ErrorContains(t, err, "STALL_MAX")
 }
 
-// TestSaveMeanwhile: vCPUs store, hosts report, streams come and go, and each state is
-// one that the device was in: it can be restored.
+// TestSaveMeanwhile shows that each state can be restored, while vCPUs store, hosts report events,
+// and streams come and go.
 func TestSaveMeanwhile(t *testing.T) {
 	r := newPRIRig(t, withPRI, withStalls)
 	var wg sync.WaitGroup
@@ -488,7 +487,7 @@ func TestSaveMeanwhile(t *testing.T) {
 	wg.Wait()
 }
 
-// TestDirty: the embedder is told of every write to guest memory, and of no other.
+// TestDirty shows that Dirty gets every write to guest memory, and no other.
 func TestDirty(t *testing.T) {
 	var told []guestmem.Range
 	r := newPRIRig(t, withPRI, func(c *Config) {
@@ -506,8 +505,8 @@ func TestDirty(t *testing.T) {
 	assert.Len(t, told, 3, "what is not written, and messages to elsewhere")
 }
 
-// FuzzRestore: whatever bytes, an error that says so, or a device that goes on and
-// saves what it was given.
+// FuzzRestore shows that any bytes are an error that says so, or a device that goes on and saves
+// what it got.
 func FuzzRestore(f *testing.F) {
 	for name, p := range restoreSeeds(f) {
 		f.Add(name, p)
@@ -538,7 +537,7 @@ func FuzzRestore(f *testing.F) {
 	})
 }
 
-// restoreSeeds are states with a boundary each.
+// restoreSeeds are states at a boundary each.
 func restoreSeeds(tb testing.TB) map[string][]byte {
 	seeds := map[string][]byte{"nothing": nil}
 	r := newStallRig(tb, withStalls)
@@ -559,9 +558,9 @@ func restoreSeeds(tb testing.TB) map[string][]byte {
 	return seeds
 }
 
-// TestEveryCallOfRestoreFails: whichever call of the host fails, in whichever way and
-// to whatever extent, each stream does what it did, or aborts and is named; or there is
-// Service Failure Mode, and nothing translates.
+// TestEveryCallOfRestoreFails makes each call of the host fail, in each way and to each extent.
+// Each stream does what it did, or aborts and is named; or the device is in Service Failure Mode,
+// and nothing translates.
 func TestEveryCallOfRestoreFails(t *testing.T) {
 	r := newStallRig(t, withATS)
 	r.ste(5, 0x9)
@@ -602,9 +601,9 @@ func TestEveryCallOfRestoreFails(t *testing.T) {
 	}
 }
 
-// TestRestoreFromASuspectHost: the new host owes nothing, and so a stream that aborted because of
-// the old one follows its configuration; not so in Service Failure Mode.
-func TestRestoreFromASuspectHost(t *testing.T) {
+// TestRestoreFromAHostOutOfSync shows that a stream that aborted because of the old host follows
+// its configuration on the new one, which holds nothing stale. In Service Failure Mode it does not.
+func TestRestoreFromAHostOutOfSync(t *testing.T) {
 	for _, failed := range []bool{false, true} {
 		r := newRig(t)
 		require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -631,7 +630,7 @@ func TestRestoreFromASuspectHost(t *testing.T) {
 	}
 }
 
-// TestRestoreFetchesAgain_3_21_3: an STE that was to be fetched again is.
+// TestRestoreFetchesAgain_3_21_3 shows that an STE that was to be fetched again is.
 func TestRestoreFetchesAgain_3_21_3(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -650,7 +649,8 @@ func TestRestoreFetchesAgain_3_21_3(t *testing.T) {
 	}
 }
 
-// TestRestoredPRIQueueIsEnabledByBoth_6_3_9_5: by PRIQEN and by SMMUEN.
+// TestRestoredPRIQueueIsEnabledByBoth_6_3_9_5 shows that PRIQEN and SMMUEN together enable the
+// queue.
 func TestRestoredPRIQueueIsEnabledByBoth_6_3_9_5(t *testing.T) {
 	for cr0, want := range map[uint32]Fate{
 		smmuv3.CR0_SMMUEN: Discarded, smmuv3.CR0_PRIQEN: Discarded, smmuv3.CR0_SMMUEN | smmuv3.CR0_PRIQEN: Recorded,

@@ -18,10 +18,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
 )
 
-// softRig is a device with a host in software that has all there is, and an endpoint
-// that does it, as a guest sees them: a stream table at 1 MiB, 16 commands at 2 MiB, 4
-// events at 3 MiB, and for stream 3 a CD at 4 MiB with S = 1 and tables that map
-// nothing. IOVA 0 is what pte0 translates.
+// softRig is a device with a software host that has every feature, and an endpoint that uses them,
+// as a guest sees them: a stream table at 1 MiB, 16 commands at 2 MiB, 4 events at 3 MiB, and for
+// stream 3 a CD at 4 MiB with S = 1 and tables that map nothing. pte0 translates IOVA 0.
 type softRig struct {
 	testing.TB
 	*vsmmu.Device
@@ -37,7 +36,7 @@ const (
 	page = 0x60_0000
 )
 
-// atcTimeout is longer than any device of these tests takes, but for the one that never answers.
+// atcTimeout is longer than any endpoint of these tests takes, except one that never answers.
 const atcTimeout = time.Hour
 
 func newSoftRig(t testing.TB, policy idr.Policy) *softRig {
@@ -58,7 +57,7 @@ func newSoftRig(t testing.TB, policy idr.Policy) *softRig {
 	return r
 }
 
-// boot gives the guest a host and a device, and sets the device up.
+// boot makes a host and a device, and sets the device up.
 func (r *softRig) boot(ids smmuv3.IDRegs, policy idr.Policy) {
 	r.Helper()
 	var err error
@@ -117,7 +116,7 @@ func (r *softRig) event() smmuv3.Event {
 	return e
 }
 
-// read starts a read of eight bytes at IOVA 0; what comes of it goes to the channel.
+// read starts a read of eight bytes at IOVA 0, and returns the channel of its result.
 func (r *softRig) read() chan read {
 	c := make(chan read, 1)
 	go func() {
@@ -135,7 +134,7 @@ type read struct {
 
 var shown = idr.Policy{smmuv3.StallModel: 0b00}
 
-// A guest pages memory in for a transaction that has stalled, and refuses the next.
+// A guest pages in memory for a stalled transaction, and aborts the next one.
 func TestAGuestResolvesAStall(t *testing.T) {
 	r := newSoftRig(t, shown)
 	c := r.read()
@@ -154,8 +153,8 @@ func TestAGuestResolvesAStall(t *testing.T) {
 	assert.ErrorIs(t, (<-c).err, soft.ErrFault)
 }
 
-// §7.2.1: what stalls while the queue takes no event is told later.
-func TestAStallThatFindsTheQueueFull(t *testing.T) {
+// A transaction that stalls while the queue takes no event is reported later (§7.2.1).
+func TestStallIsReportedWhenTheQueueHasRoom_7_2_1(t *testing.T) {
 	r := newSoftRig(t, shown)
 	var all []chan read
 	for range 6 {
@@ -171,8 +170,8 @@ func TestAStallThatFindsTheQueueFull(t *testing.T) {
 	}
 }
 
-// §6.3.9.6, §4.7.2, and what the VMM does.
-func TestNothingIsLeftStalled(t *testing.T) {
+// Stalled transactions end with SMMUEN (§6.3.9.6), CMD_STALL_TERM (§4.7.2), and what the VMM does.
+func TestStalledTransactionsEnd(t *testing.T) {
 	for name, end := range map[string]func(r *softRig){
 		"SMMUEN":         func(r *softRig) { r.enable(0xc) },
 		"CMD_STALL_TERM": func(r *softRig) { r.run(smmuv3.Command{3<<32 | 0x45}) },
@@ -192,7 +191,7 @@ func TestNothingIsLeftStalled(t *testing.T) {
 }
 
 // A guest that was not shown stalls gets none: its CD is illegal (§5.4.2).
-func TestNoStallsUnasked(t *testing.T) {
+func TestNoStallsUnlessShown(t *testing.T) {
 	r := newSoftRig(t, nil)
 	assert.ErrorIs(t, (<-r.read()).err, soft.ErrFault)
 	assert.Equal(t, smmuv3.Event{3<<32 | 0x0a}, r.event())
@@ -203,7 +202,7 @@ func TestNoStallsUnasked(t *testing.T) {
 	assert.Equal(t, smmuv3.Event{3<<32 | 0x10, 1<<41 | 1<<35}, r.event())
 }
 
-// A guest lets a device cache a translation, and takes it back (§4.5.1).
+// A guest lets an endpoint cache a translation, and invalidates it (§4.5.1).
 func TestAGuestInvalidatesAnATC(t *testing.T) {
 	r := newSoftRig(t, shown)
 	var told []soft.ATCRange
@@ -230,8 +229,9 @@ func TestAGuestInvalidatesAnATC(t *testing.T) {
 	assert.Equal(t, smmuv3.Event{3<<32 | 0x05}, r.event())
 }
 
-// §3.9.1.4, §7.1: the SYNC is not consumed. The guest goes on, and the device is cut off.
-func TestAGuestWhoseDeviceDoesNotAnswer(t *testing.T) {
+// The SYNC is not consumed (§3.9.1.4, §7.1). The guest goes on, and the endpoint is cut off from
+// ATS.
+func TestATCTimeoutStopsTheSYNC_3_9_1_4(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newSoftRig(t, shown)
 		stuck := make(chan struct{})
@@ -250,7 +250,7 @@ func TestAGuestWhoseDeviceDoesNotAnswer(t *testing.T) {
 	})
 }
 
-// A device asks for a page, and the guest says that there is one (Chapter 8, §4.5.2).
+// An endpoint asks for a page, and the guest answers that it is there (Chapter 8, §4.5.2).
 func TestAGuestAnswersAPageRequest(t *testing.T) {
 	r := newSoftRig(t, shown)
 	answers := make(chan bridge.PageResponse, 2)
@@ -277,7 +277,7 @@ func TestAGuestAnswersAPageRequest(t *testing.T) {
 }
 
 // soft.Config.IDs: beside another host, the one in software takes what the guest is shown.
-func TestASoftHostGoesByWhatTwoHostsHaveInCommon(t *testing.T) {
+func TestSoftHostTakesWhatTwoHostsHaveInCommon(t *testing.T) {
 	other := bridge.Capabilities{IDs: smmuv3.IDRegs{ // SMMUv3.1 with both stages, 44 bits, no substreams
 		IDR:  [6]uint32{0x0d44101b, 0x02730010, 0, 0x00001414, 0, 0x00000074},
 		AIDR: 1,

@@ -14,9 +14,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// newHypervisor is a guest with a stage 2, if the policy asks for it. Its stage 2 has
-// 39 bits from level 1: the table at 7 MiB has a block of 1 GiB for IPAs from 1 GiB on,
-// which is physical memory from 0 on, and below 1 GiB nothing yet.
+// newHypervisor is a guest with a stage 2, if the policy asks for it. Its stage 2 has 39 bits from
+// level 1: the table at 7 MiB has a block of 1 GiB for IPAs from 1 GiB on, which is physical memory
+// from 0 on, and below 1 GiB nothing yet.
 func newHypervisor(t testing.TB, policy idr.Policy) *softRig {
 	r := &softRig{TB: t, ram: new(guestmem.Slots), ep: soft.NewEndpoint()}
 	require.NoError(t, r.ram.Add(guestmem.Slot{GPA: 0, Mem: make([]byte, 16<<20)}))
@@ -38,7 +38,7 @@ const (
 	vmid      = 0x1234 << 32
 )
 
-// ste writes stream 3's STE, and has it looked at.
+// ste writes stream 3's STE and sends a CFGI_STE.
 func (r *softRig) ste(words ...uint64) {
 	r.words(0x10_00c0, append(words, make([]uint64, 8-len(words))...)...)
 	r.run(smmuv3.Command{0x3_0000_0003, 1}, smmuv3.Command{0x46})
@@ -53,7 +53,7 @@ func (r *softRig) readAt(iova uint64) (uint64, error) {
 
 var asked = idr.Policy{smmuv3.S2P: 1}
 
-// Without the embedder's asking there is no stage 2, whatever the host has.
+// There is no stage 2 unless the policy asks for it, whatever the host has.
 func TestNoStage2UnlessAskedFor(t *testing.T) {
 	r := newHypervisor(t, nil)
 	assert.Zero(t, r.Load(smmuv3.RegIDR0, 4)&(1<<0|1<<18), "IDR0.S2P, VMID16")

@@ -12,7 +12,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// withStalls has faults stall, 20 of them at a time.
+// withStalls makes faults stall, 20 of them at a time.
 func withStalls(c *Config) {
 	c.IDs.Set(smmuv3.StallModel, smmuv3.StallBoth)
 	c.IDs.Set(smmuv3.StallMax, 20)
@@ -40,8 +40,7 @@ func cmdResume(sid smmuv3.StreamID, stag uint16, acAb uint64) smmuv3.Command {
 	return smmuv3.Command{0x44 | acAb<<12 | uint64(sid)<<32, uint64(stag)}
 }
 
-// resumed are the calls about stalled transactions since the record was last
-// emptied.
+// resumed returns the calls about stalled transactions since the last call.
 func (r *rig) resumed() (all []record.Call) {
 	for _, c := range r.host.Forget() {
 		if c.Op == record.Resume || c.Op == record.TerminateStalled {
@@ -59,7 +58,8 @@ func terminate(sid smmuv3.StreamID) record.Call {
 	return record.Call{Op: record.TerminateStalled, StreamID: sid}
 }
 
-// TestRESUME_4_7_1: what becomes of the transaction, and of commands that name none.
+// TestRESUME_4_7_1 shows the outcome of each form, and that commands that name no stalled
+// transaction have no effect.
 func TestRESUME_4_7_1(t *testing.T) {
 	for _, tc := range []struct {
 		name string
@@ -86,7 +86,7 @@ func TestRESUME_4_7_1(t *testing.T) {
 	}
 }
 
-// TestSTALL_TERM_4_7_2 ends all of a stream, and nothing of another.
+// TestSTALL_TERM_4_7_2 shows that the command ends all stalls of its stream, and of no other.
 func TestSTALL_TERM_4_7_2(t *testing.T) {
 	r := newStallRig(t, withStalls)
 	for _, ev := range []smmuv3.Event{stalled(3, 1), stalled(3, 2), stalled(4, 3)} {
@@ -96,7 +96,8 @@ func TestSTALL_TERM_4_7_2(t *testing.T) {
 	assert.Equal(t, []record.Call{terminate(3), resume(4, 3, bridge.Retry)}, r.resumed())
 }
 
-// TestNoStallsNoCommands_4_7: an SMMU whose faults terminate takes them for illegal.
+// TestNoStallsNoCommands_4_7 shows that RESUME and STALL_TERM are illegal on an SMMU whose faults
+// terminate.
 func TestNoStallsNoCommands_4_7(t *testing.T) {
 	for _, c := range []smmuv3.Command{cmdResume(3, 1, 1), {0x45 | 3<<32}} {
 		r := newStallRig(t)
@@ -106,8 +107,8 @@ func TestNoStallsNoCommands_4_7(t *testing.T) {
 	}
 }
 
-// TestStalledIsNotDiscarded_7_2_1: a transaction whose event cannot be recorded is
-// tried again when it can, whatever stood against it.
+// TestStalledIsNotDiscarded_7_2_1 shows that a transaction whose event cannot be recorded is
+// retried when it can, whatever the reason.
 func TestStalledIsNotDiscarded_7_2_1(t *testing.T) {
 	for name, tc := range map[string]struct{ unwritable, writable func(*rig) }{
 		"full": {
@@ -151,7 +152,7 @@ func TestStalledIsNotDiscarded_7_2_1(t *testing.T) {
 	}
 }
 
-// TestTheWriteOfAStallAborts_7_2_2: the transaction is not lost with its record.
+// TestTheWriteOfAStallAborts_7_2_2 shows that the transaction is not lost with its record.
 func TestTheWriteOfAStallAborts_7_2_2(t *testing.T) {
 	r := newStallRig(t, withStalls)
 	r.mem.FailWrites(guestmem.Range{GPA: eventqAt, Len: 1 << 16}, nil)
@@ -162,8 +163,8 @@ func TestTheWriteOfAStallAborts_7_2_2(t *testing.T) {
 	r.eventually(func() bool { r.idle(); return !r.host.Stalled(3, 7) }, "it is tried again")
 }
 
-// TestSTALL_MAX_6_3_6: the guest is told of no more at a time than it was shown, and
-// of a STAG that it has in hand not twice.
+// TestSTALL_MAX_6_3_6 shows that no more stalls are reported at a time than the guest was shown,
+// and no STAG twice.
 func TestSTALL_MAX_6_3_6(t *testing.T) {
 	r := newStallRig(t, withStalls, func(c *Config) { c.IDs.Set(smmuv3.StallMax, 2) })
 	for stag := range uint16(4) {
@@ -184,8 +185,8 @@ func TestSTALL_MAX_6_3_6(t *testing.T) {
 	assert.Equal(t, []record.Call{resume(3, 0, bridge.TerminateAbort), resume(3, 0, bridge.Retry)}, r.resumed())
 }
 
-// TestADetachedStreamMakesRoom: what the guest need not be told any more no longer
-// counts, and the device needs no store to find out.
+// TestADetachedStreamMakesRoom shows that stalls of a detached stream no longer count, and that the
+// device needs no store to notice.
 func TestADetachedStreamMakesRoom(t *testing.T) {
 	r := newStallRig(t, withStalls, func(c *Config) { c.IDs.Set(smmuv3.StallMax, 1) })
 	r.host.Emit(stalled(3, 1))
@@ -196,8 +197,8 @@ func TestADetachedStreamMakesRoom(t *testing.T) {
 	r.eventually(func() bool { return !r.host.Stalled(4, 2) }, "it is tried again")
 }
 
-// TestResetForgetsStalls_3_11: those of a stream that was not attached too, which are
-// none that a guest could resume.
+// TestResetForgetsStalls_3_11 shows that Reset forgets all stalls, also of a StreamID that is not
+// attached.
 func TestResetForgetsStalls_3_11(t *testing.T) {
 	for name, end := range map[string]func(*rig){
 		"reset":  func(r *rig) { require.NoError(r, r.Reset()); r.setup() },
@@ -214,7 +215,7 @@ func TestResetForgetsStalls_3_11(t *testing.T) {
 	}
 }
 
-// TestWhatEndsStalls: SMMUEN going to 0 (§6.3.9.6), reset, and a stream that goes.
+// TestWhatEndsStalls shows that SMMUEN going to 0 (§6.3.9.6), Reset, and Detach end stalls.
 func TestWhatEndsStalls(t *testing.T) {
 	for name, tc := range map[string]struct {
 		end  func(*rig)
@@ -250,7 +251,7 @@ func TestWhatEndsStalls(t *testing.T) {
 	}
 }
 
-// TestStallsWhileSMMUENGoesTo1: a transaction that stalls as soon as its stream
+// TestStallsWhileSMMUENGoesTo1 shows that a transaction that stalls as soon as its stream
 // translates is not lost.
 func TestStallsWhileSMMUENGoesTo1(t *testing.T) {
 	r := newStallRig(t, withStalls)
@@ -269,8 +270,8 @@ func TestStallsWhileSMMUENGoesTo1(t *testing.T) {
 	assert.Equal(t, []record.Call{resume(3, 5, bridge.Retry)}, r.resumed())
 }
 
-// TestStallsWhileAStreamGoes: what stalls on the way out is not taken for a
-// transaction of the stream that comes after.
+// TestStallsWhileAStreamGoes shows that a stall during Detach is not taken for one of the next
+// stream with the StreamID.
 func TestStallsWhileAStreamGoes(t *testing.T) {
 	r := newStallRig(t, withStalls)
 	r.host.FailWith(func(c record.Call) error {
@@ -289,8 +290,8 @@ func TestStallsWhileAStreamGoes(t *testing.T) {
 	assert.Equal(t, []record.Call{resume(3, 5, bridge.Retry)}, r.resumed())
 }
 
-// TestHostsThatFailWithStalls: a transaction that stays stalled does no DMA; the
-// embedder is told, and the guest goes on.
+// TestHostsThatFailWithStalls shows that a transaction that stays stalled does no DMA, that the
+// embedder gets the error, and that the guest goes on.
 func TestHostsThatFailWithStalls(t *testing.T) {
 	for kind, err := range failures {
 		t.Run(kind, func(t *testing.T) {
@@ -313,8 +314,7 @@ func TestHostsThatFailWithStalls(t *testing.T) {
 	assert.ErrorContains(t, err, "Staller")
 }
 
-// TestStalledIsBounded: a host that knows no bounds costs no more than one that
-// keeps them.
+// TestStalledIsBounded shows that a host without bounds costs no more than one that keeps them.
 func TestStalledIsBounded(t *testing.T) {
 	r := newStallRig(t, withStalls)
 	r.enable(0x9)
@@ -325,8 +325,8 @@ func TestStalledIsBounded(t *testing.T) {
 	assert.EqualValues(t, 10, r.Stats().Events[Discarded])
 }
 
-// TestServiceFailureModeEndsStalls_12_3: client transactions are terminated, and no
-// command of the guest's would do it any more.
+// TestServiceFailureModeEndsStalls_12_3 shows that stalled transactions are terminated, as no
+// command can do so any more.
 func TestServiceFailureModeEndsStalls_12_3(t *testing.T) {
 	r := newStallRig(t, withStalls)
 	r.host.Emit(stalled(4, 7))
