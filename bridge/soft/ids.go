@@ -39,11 +39,12 @@ func DefaultIDs() smmuv3.IDRegs {
 		smmuv3.BBML:       2,
 		smmuv3.E0PD:       1,
 		smmuv3.EPAN:       1,
+		smmuv3.FWB:        1, // from SMMUv3.2 on, with or without stage 2
 		smmuv3.OAS:        oas48,
 		smmuv3.GRAN4K:     1,
 		smmuv3.GRAN16K:    1,
 		smmuv3.GRAN64K:    1,
-		smmuv3.ArchMinor:  2,
+		smmuv3.ArchMinor:  4,
 	} {
 		r.Set(f, v)
 	}
