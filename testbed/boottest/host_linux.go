@@ -40,7 +40,7 @@ func hostInit() error {
 		defer close(heard)
 		for words := bufio.NewScanner(port); words.Scan() && words.Text() != qemu.Heard; {
 			if words.Text() == stopWord {
-				cancel(errors.New("the guest was stopped"))
+				cancel(errors.New("the runner stopped the guest"))
 			}
 		}
 	}()

@@ -23,10 +23,12 @@ import (
 
 const bootUsage = `Usage: testbed boot [flags]
 
-Boots an arm64 Linux guest with two disks and a misbehaving endpoint behind the virtual SMMUv3, and checks that every
-byte went through the translation that the guest set up. An arm64 machine with /dev/kvm runs the guest itself; on any
-other, QEMU emulates one that does. Kernels are an image (plain, gzip, or EFI zboot), a Debian package, or a
-directory that holds either.
+Boots an arm64 Linux guest with two disks and a misbehaving endpoint behind the virtual SMMUv3, and checks that the
+guest's translation moved every byte. An arm64 machine with /dev/kvm runs the guest itself. On any other machine, QEMU
+emulates an arm64 host that does.
+
+A kernel is an image (plain, gzip, or EFI zboot), a Debian package, or a directory that contains either. All files are
+checked before anything boots. A report or a transcript replaces an earlier one only when it is complete.
 
 Flags:
 `
@@ -53,46 +55,46 @@ func parseBoot(args []string, stdout io.Writer) (boottest.Options, error) {
 	o := boottest.Options{Out: stdout, Timeout: 30 * time.Minute}
 	f := flag.NewFlagSet("boot", flag.ContinueOnError)
 	machineFlags(f, &o, "boot")
-	f.StringVar(&o.Transport, "transport", "mmio", "how the guest reaches the disks, `HOW`: "+strings.Join(boottest.Transports, ", ")+"\nas PCI functions they interrupt by messages, which the SMMU translates")
-	f.UintVar(&o.PASIDBits, "pasid-bits", defaultPASIDBits, "pasid-num-bits of the endpoint that has it, `N` of 1 to 20;\nabove 10 Linux makes its table of context descriptors one of two levels")
-	f.UintVar(&o.Stage, "stage", 1, "the stage that the SMMU has, `N` of 1 or 2: with stage 2 alone, Linux translates by that one")
-	f.BoolVar(&o.Stalls, "stall", false, "the SMMU has stalls, and the misbehaving endpoint dma-can-stall: its DMA waits for\nwhat the guest's driver makes of the fault")
-	f.StringVar(&o.Record, "record", "", "where a transcript of all that the guest does to the SMMU goes, `FILE`: see vsmmu replay")
-	f.BoolVar(&o.Rebind, "rebind", false, "the guest takes each disk from its driver and gives it back, once past stage 1")
-	f.UintVar(&o.Moves, "save-restore", 0, "save the SMMU `N` times while the disks are at work, throw it away, and restore it into a new one")
+	f.StringVar(&o.Transport, "transport", "mmio", "attach the disks by `HOW`: "+strings.Join(boottest.Transports, ", ")+"\n(pci: their interrupts are messages, which the SMMU translates)")
+	f.UintVar(&o.PASIDBits, "pasid-bits", defaultPASIDBits, "set pasid-num-bits of the endpoint pasid to `N`, from 1 to 20;\nabove 10, Linux makes a two-level table of Context Descriptors")
+	f.UintVar(&o.Stage, "stage", 1, "give the SMMU stage `N` alone, 1 or 2")
+	f.BoolVar(&o.Stalls, "stall", false, "give the SMMU stalls, and the misbehaving endpoint dma-can-stall: its DMA waits\nuntil the guest's driver answers the fault")
+	f.StringVar(&o.Record, "record", "", "record what the guest does to the SMMU in the transcript `FILE`, for vsmmu replay\n(FILE.part until the boot has reached its end)")
+	f.BoolVar(&o.Rebind, "rebind", false, "let the guest unbind each disk from its driver and bind it again, bypassing stage 1 once")
+	f.UintVar(&o.Moves, "save-restore", 0, "save the SMMU `N` times while the disks are in use, discard it, and restore it into a new one")
 	return o, parse(f, &o, args, bootUsage, stdout)
 }
 
 const defaultPASIDBits = 6
 
-// machineFlags are those of everything that boots a guest.
+// machineFlags defines the flags of every command that boots a guest.
 func machineFlags(f *flag.FlagSet, o *boottest.Options, name string) {
 	o.Mem = 512 << 20
-	f.StringVar(&o.Kernel, "kernel", "", "the guest's kernel, `FILE` or directory (default: the one fetched by make boot)")
-	f.StringVar(&o.Modules, "modules", "", "the guest's modules, a `DIR` or .deb (default: where its kernel is from)")
-	f.StringVar(&o.HostKernel, "host-kernel", "", "the emulated host's kernel, `FILE` or directory (default: as for -kernel)")
-	f.StringVar(&o.HostModules, "host-modules", "", "the emulated host's modules, a `DIR` or .deb (default: as for -modules)")
-	f.StringVar(&o.Cmdline, "cmdline", "", "`TEXT` appended to the guest's kernel command line")
-	f.StringVar(&o.Accel, "accel", "auto", "what runs the guest, `HOW`: "+strings.Join(boottest.Accels, ", ")+"\nkvm is this machine's own, tcg that of an emulated host")
-	f.Var((*size)(&o.Mem), "mem", "the guest's memory, `SIZE` with suffix M or G")
-	f.StringVar(&o.Report, "report", filepath.Join("build", name, "report.json"), "where the report goes, `FILE`")
-	f.DurationVar(&o.Timeout, "timeout", o.Timeout, "the `TIME` after which it is given up")
-	f.StringVar(&o.Agent, "agent", "", "the build of this program for linux/arm64, `FILE` (default: testbed-linux-arm64 beside it)")
-	f.StringVar(&o.QEMU, "qemu", "", "the emulator, `FILE` (default: qemu-system-aarch64 on the PATH)")
+	f.StringVar(&o.Kernel, "kernel", "", "boot the guest with the kernel in `FILE` or a directory (default: what make boot fetched)")
+	f.StringVar(&o.Modules, "modules", "", "take the guest's modules from `DIR` or a .deb (default: from that of -kernel)")
+	f.StringVar(&o.HostKernel, "host-kernel", "", "boot the emulated host with the kernel in `FILE` or a directory (default: what make boot fetched)")
+	f.StringVar(&o.HostModules, "host-modules", "", "take the emulated host's modules from `DIR` or a .deb (default: from that of -host-kernel)")
+	f.StringVar(&o.Cmdline, "cmdline", "", "append `TEXT` to the guest's kernel command line")
+	f.StringVar(&o.Accel, "accel", "auto", "run the guest by `HOW`: "+strings.Join(boottest.Accels, ", ")+"\n(kvm: this machine's own KVM; tcg: that of an emulated host)")
+	f.Var((*size)(&o.Mem), "mem", "give the guest memory of `SIZE`, with suffix M or G")
+	f.StringVar(&o.Report, "report", filepath.Join("build", name, "report.json"), "write the report to `FILE`")
+	f.DurationVar(&o.Timeout, "timeout", o.Timeout, "give up after `TIME`")
+	f.StringVar(&o.Agent, "agent", "", "use `FILE`, the build of this program for linux/arm64 (default: testbed-linux-arm64 beside it)")
+	f.StringVar(&o.QEMU, "qemu", "", "use the emulator `FILE` (default: qemu-system-aarch64 on the PATH)")
 }
 
-// parse reads the command line of what boots a guest, or prints the help.
+// parse parses the command line of a command that boots a guest, or prints the help.
 func parse(f *flag.FlagSet, o *boottest.Options, args []string, usage string, stdout io.Writer) error {
 	switch err := parseFlags(f, &o.Timeout, args, usage, stdout); {
 	case err != nil:
 		return err
 	case strings.ContainsAny(o.Cmdline, "\n\x00"):
-		return errors.New("-cmdline: more than one line")
+		return errors.New("-cmdline has more than one line")
 	}
 	return nil
 }
 
-// parseFlags reads the command line of what runs machines for no longer than timeout, or prints the help.
+// parseFlags parses the command line of a command that runs machines, or prints the help.
 func parseFlags(f *flag.FlagSet, timeout *time.Duration, args []string, usage string, stdout io.Writer) error {
 	err := cli.Parse(f, args, usage, stdout)
 	switch {
@@ -101,18 +103,18 @@ func parseFlags(f *flag.FlagSet, timeout *time.Duration, args []string, usage st
 	case f.NArg() > 0:
 		return fmt.Errorf("unexpected argument %q", f.Arg(0))
 	case *timeout <= 0:
-		return fmt.Errorf("-timeout %v: not a time to wait", *timeout)
+		return fmt.Errorf("-timeout %v: not a time to wait (give one above 0)", *timeout)
 	}
 	return nil
 }
 
-// follow runs what boots machines, until its end or a signal, and says how that went. What kept the guest from coming to its
-// end is the failure.
+// follow calls run, cancels its context with ErrInterrupted on a signal, and returns the exit status. The failure is why a
+// guest did not reach its end.
 func follow(stdout, stderr io.Writer, reportFile string, run func(context.Context) (failure string, err error)) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	signals := make(chan os.Signal, 1)
-	// SIGPIPE: whoever read the output is gone.
+	// SIGPIPE: the reader of the output is gone.
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer signal.Stop(signals)
 	caught := make(chan os.Signal, 1)
@@ -147,7 +149,7 @@ func follow(stdout, stderr io.Writer, reportFile string, run func(context.Contex
 	return cli.OK
 }
 
-// size is a flag for an amount of memory.
+// size is the value of a flag for an amount of memory.
 type size uint64
 
 func (b *size) String() string { return fmt.Sprintf("%dM", uint64(*b)>>20) }

@@ -7,7 +7,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/vm"
 )
 
-// runInit is the program as the init of either machine, which the kernel's command line asks for.
+// runInit runs the program as a machine's init. The role is on that kernel's command line.
 func runInit(role string) (isInit bool, err error) {
 	switch role {
 	case boottest.HostInitRole:

@@ -2,5 +2,5 @@
 
 package main
 
-// runInit: only Linux machines have our init.
+// runInit does nothing: the machines run Linux.
 func runInit(string) (isInit bool, err error) { return false, nil }

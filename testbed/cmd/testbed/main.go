@@ -1,8 +1,8 @@
-// Command testbed proves the library on real kernels: it boots arm64 Linux guests behind the virtual
+// Command testbed tests the library on real kernels. It boots arm64 Linux guests behind the virtual
 // SMMUv3, runs the lab for bridge/iommufd, and measures a guest's disk. testbed help lists its commands.
 //
-// The same program is the runner on the machine at hand, the init of the arm64 host that QEMU emulates
-// where there is none, the VMM in there, and the init of the guest.
+// The same program is the runner on this machine, the init of the emulated arm64 host, the VMM on that
+// host, and the init of the guest.
 package main
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/internal/cli"
 )
 
-const usage = `testbed: proves the virtual SMMUv3 on real kernels
+const usage = `testbed: tests the virtual SMMUv3 on real kernels
 
 Usage:
   testbed boot [flags]        boot a Linux guest whose disks' DMA goes through the SMMU
@@ -24,10 +24,9 @@ Usage:
 Exit status:
   0    every check holds
   1    a check does not hold
-  2    nothing was done (a bad flag, a file that is no arm64 kernel, something missing), or the output cannot be
-       written
-  3    the guest did not reach its end: it panicked, hung, or ran out of time
-  130  interrupted (128 plus the signal's number)
+  2    nothing was done (a bad flag, a file that is no arm64 kernel, something missing), or an output cannot be written
+  3    the guest did not reach its end: the emulator or a kernel failed, the guest hung, or time ran out
+  130  interrupted (128 plus the signal's number); no file and no process is left
 `
 
 var program = &cli.Program{Name: "testbed", Help: usage, Role: runInit}

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestBadCommandLinesGetOneLineAndStatus2(t *testing.T) {
+func TestBadCommandLineIsStatus2WithOneLine(t *testing.T) {
 	for _, tt := range []struct {
 		args []string
 		want string
@@ -38,7 +38,7 @@ func TestBadCommandLinesGetOneLineAndStatus2(t *testing.T) {
 		{[]string{"boot", "-mem", "17179869184G"}, "suffix M or G"}, // 2^64 bytes
 		{[]string{"boot", "-mem", "1M"}, "1 MiB of memory"},
 		{[]string{"boot", "-pasid-bits", "-1"}, "-pasid-bits"},
-		{[]string{"boot", "-pasid-bits", "276"}, "PASIDs of 276 bits"}, // 20, were it cut to eight bits
+		{[]string{"boot", "-pasid-bits", "276"}, "PASIDs of 276 bits"}, // 20 in eight bits
 		{[]string{"boot", "-cmdline", "a\nb"}, "more than one line"},
 		{[]string{"boot", "-save-restore", "501"}, "give up to 500"},
 		{[]string{"boot", "-save-restore", "1", "-record", "t"}, "with vsmmu replay -restored"},
@@ -47,19 +47,19 @@ func TestBadCommandLinesGetOneLineAndStatus2(t *testing.T) {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			args := tt.args
 			if _, ok := program.Commands[args[0]]; ok {
-				// A bad command line must not get as far as to make this.
+				// A bad command line must not create this.
 				args = append([]string{args[0], "-report", filepath.Join(t.TempDir(), "report.json")}, args[1:]...)
 			}
 			var stdout, stderr bytes.Buffer
 			assert.Equal(t, 2, run(args, &stdout, &stderr))
 			assert.Contains(t, stderr.String(), tt.want)
-			assert.Equal(t, 1, strings.Count(stderr.String(), "\n"), "one line, not %q", stderr.String())
+			assert.Equal(t, 1, strings.Count(stderr.String(), "\n"), "lines of %q", stderr.String())
 			assert.Empty(t, stdout.String())
 		})
 	}
 }
 
-// fullDisk takes no output.
+// fullDisk is an output on a full disk.
 type fullDisk struct{}
 
 func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
@@ -89,7 +89,7 @@ func TestHelpGoesToStandardOutput(t *testing.T) {
 		assert.Empty(t, stderr.String())
 	}
 	var stdout, stderr bytes.Buffer
-	assert.Equal(t, 2, run(nil, &stdout, &stderr), "no command is a mistake")
+	assert.Equal(t, 2, run(nil, &stdout, &stderr), "a command is missing")
 	assert.Contains(t, stderr.String(), "Usage:")
 }
 
