@@ -1,10 +1,11 @@
-// Package iommulab runs a test program on a real arm64 Linux kernel with a nested SMMUv3, on any machine that has QEMU 9.1 or
-// later: the machine that QEMU emulates has edu devices, whose DMA engines do as they are told, and the program is its whole
-// user space.
+// Package labtest runs the lab: it tests bridge/iommufd on a real arm64 Linux kernel with a nested SMMUv3, on any machine
+// that has QEMU 9.1 or later.
 //
-// The kernel lets devices be nested only where nothing that a guest writes gets past the caches. QEMU's machine is like that
-// and does not say so: the runner boots once to read the table that should (the ACPI IORT), sets the bit in it (PatchIORT), and
-// gives it to the kernel in place of the firmware's the second time.
+// QEMU emulates several machines, one after the other. Each has one static Go program as its whole user space: the test
+// binary of package kerneltest or of the VMM, or cmd/testbed as a VMM. The program's init is package machine, which sends
+// messages over a virtio-serial port. labtest collects them in a Report and judges it.
 //
-// Package machine is the other side, that of the program; package edu is the device.
+// The machines for kerneltest have edu devices, whose DMA engine a test can program (package edu). Linux nests SMMUv3
+// stages only if the SMMU has FWB or the firmware's IORT declares the root complex CANWBS. QEMU's does not. So the lab
+// first boots a machine to read its IORT, and passes a patched one to the kernels of the others (PatchIORT).
 package labtest

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The table is that of the machine, as QEMU 10.0 makes it: an ITS group, an SMMUv3, a root complex at 0xa0.
-func TestPatchIORT(t *testing.T) {
+// The table is the one of QEMU 10.0's virt machine: an ITS group, an SMMUv3, a root complex at 0xa0.
+func TestPatchIORTChangesFlagRevisionAndChecksum(t *testing.T) {
 	table, err := os.ReadFile("testdata/iort-qemu-10.0.bin")
 	require.NoError(t, err)
 	for _, tt := range []struct {
@@ -18,7 +18,7 @@ func TestPatchIORT(t *testing.T) {
 		want   map[int][2]byte
 	}{
 		{"CANWBS", CanWBS, map[int][2]byte{
-			0xb7: {0x03, 0x07}, // memory access flags: coherent and write-back by default, and now CANWBS
+			0xb7: {0x03, 0x07}, // memory access flags: CPM, DACS, and now CANWBS
 			0x18: {0x01, 0x02}, // OEM revision
 			0x09: {0x57, 0x52}, // checksum
 		}},
@@ -45,7 +45,7 @@ func TestPatchIORT(t *testing.T) {
 	}
 }
 
-func TestPatchIORTRefuses(t *testing.T) {
+func TestPatchIORTRejectsMalformedTables(t *testing.T) {
 	table, err := os.ReadFile("testdata/iort-qemu-10.0.bin")
 	require.NoError(t, err)
 	change := func(at int, b byte) []byte {
@@ -54,9 +54,9 @@ func TestPatchIORTRefuses(t *testing.T) {
 		return p
 	}
 	for name, p := range map[string][]byte{
-		"nothing":               nil,
+		"empty":                 nil,
 		"another table":         change(0, 'X'),
-		"a cut one":             table[:200],
+		"truncated":             table[:200],
 		"a node without length": change(0x31, 0),
 		"no root complex":       change(0xa0, 1),
 		"nodes beyond the end":  change(0x29, 1),
@@ -66,6 +66,16 @@ func TestPatchIORTRefuses(t *testing.T) {
 			assert.Error(t, err)
 		})
 	}
+}
+
+func TestIORTArchivePrecedesAnotherArchive(t *testing.T) {
+	table, err := os.ReadFile("testdata/iort-qemu-10.0.bin")
+	require.NoError(t, err)
+	archive, err := iortArchive(table, CanWBS)
+	require.NoError(t, err)
+	assert.Equal(t, "070701", string(archive[:6]), "newc, not compressed")
+	assert.Contains(t, string(archive), "kernel/firmware/acpi/iort.aml\x00")
+	assert.Zero(t, len(archive)%4)
 }
 
 func FuzzPatchIORT(f *testing.F) {

@@ -1,56 +1,59 @@
 package labtest
 
 import (
+	"bytes"
+
 	"github.com/go-vsmmu/vsmmuv3/testbed/guest"
+	"github.com/go-vsmmu/vsmmuv3/testbed/host/kernel"
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/qemu"
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
 )
 
-// Which stages an SMMU of QEMU's has.
+// Values of the property stage of QEMU's SMMU.
 const (
 	stage1Only = "1"
 	stage2Only = "2"
 	bothStages = "nested"
 )
 
-// base is what all machines of the lab are: EL2, and PCI devices behind an SMMU.
+// base returns a machine with EL2 and with PCI devices behind an SMMU.
 func (l *lab) base(stages string, initrd []byte, cmdline string, args ...string) *qemu.Machine {
 	return &qemu.Machine{
 		QEMU: l.QEMU,
 		Args: append([]string{
-			// Later ones give their SMMU both stages, whatever they are asked for.
+			// Later machine versions give their SMMU both stages, whatever the property stage is.
 			"-M", "virt-9.1,virtualization=on,gic-version=3,iommu=smmuv3,acpi=on",
 			"-global", "arm-smmuv3.stage=" + stages,
-			"-cpu", "max,pauth-impdef=on", // QARMA, the architected pointer authentication, costs much to emulate
-			"-nic", "none", // spares the ROM packages
-			"-bios", l.Firmware, // without it, Linux would have no ACPI
+			"-cpu", "max,pauth-impdef=on", // QARMA, the architected pointer authentication, is slow to emulate
+			"-nic", "none", // needs no ROM files
+			"-bios", l.Firmware, // Linux has no ACPI without it
 		}, args...),
 		Image: l.image, Initrd: initrd,
-		Cmdline: "console=ttyAMA0 acpi=force panic=-1 " + machine.Patience + " -- " + cmdline,
+		Cmdline: "console=ttyAMA0 acpi=force panic=-1 " + machine.NoStallWarnings + " -- " + cmdline,
 	}
 }
 
-// eduMachine has edu devices, and a program of tests as its user space.
+// eduMachine returns a machine with edu devices, whose user space is a test binary.
 func (l *lab) eduMachine(stages string, initrd []byte, cmdline string) *qemu.Machine {
 	args := []string{
-		// edu takes 100 ms for a DMA. Where time is what instructions take, and nothing runs, that is over at once.
+		// edu takes 100 ms for a DMA. With -icount that is virtual time, which passes at once while the processors idle.
 		"-accel", "tcg,thread=single,tb-size=512",
 		"-icount", "shift=1,sleep=off",
 		"-smp", "2", "-m", "1G",
 	}
-	// Functions of one device, which nothing keeps apart, share an IOMMU group.
+	// The functions of one device share an IOMMU group, since they have no ACS.
 	for _, place := range []string{"addr=2", "addr=3", "addr=4.0,multifunction=on", "addr=4.1"} {
 		args = append(args, "-device", "edu,dma_mask=0xffffffffffff,"+place)
 	}
 	return l.base(stages, initrd, cmdline, args...)
 }
 
-// kvmMachine has nothing but a program of tests, as its user space.
+// kvmMachine returns a machine without devices, whose user space is a test binary.
 func (l *lab) kvmMachine(initrd []byte, cmdline string) *qemu.Machine {
 	return l.base(bothStages, initrd, cmdline, "-accel", "tcg,thread=multi,tb-size=512", "-smp", "2", "-m", "1G")
 }
 
-// guestMachine has an NVMe disk, and a VMM as its user space.
+// guestMachine returns a machine with an NVMe disk, whose user space is the VMM.
 func (l *lab) guestMachine(initrd []byte, nvme string) *qemu.Machine {
 	return l.base(bothStages, initrd, machine.VMRole,
 		"-accel", "tcg,thread=multi,tb-size=1024",
@@ -58,4 +61,11 @@ func (l *lab) guestMachine(initrd []byte, nvme string) *qemu.Machine {
 		"-drive", "if=none,id=nvme,format=raw,file="+nvme,
 		"-device", "nvme,drive=nvme,serial="+guest.LabNVMe+",addr=2",
 	)
+}
+
+// initramfs returns an archive with a program as its init, and more files.
+func initramfs(program []byte, more ...kernel.File) ([]byte, error) {
+	var b bytes.Buffer
+	err := kernel.WriteInitramfs(&b, append([]kernel.File{{Name: "init", Mode: 0o755, Data: program}}, more...))
+	return b.Bytes(), err
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/report"
 )
 
-// Report is everything that a run of the lab showed.
+// Report is what a run of the lab showed.
 type Report struct {
 	// OK is true only if every check held.
 	OK bool `json:"ok"`
@@ -20,16 +20,16 @@ type Report struct {
 	// NotReached names the checks that the lab ended too early for.
 	NotReached []string `json:"not_reached,omitempty"`
 
-	Kernel string `json:"kernel"` // the host's, as uname -r has it
-	QEMU   string `json:"qemu"`   // its version
-	// SMMU is what the host's kernel lets a guest have of the SMMU.
+	Kernel string `json:"kernel"` // the host's release, as uname -r prints it
+	QEMU   string `json:"qemu"`   // the version
+	// SMMU has the ID registers of the physical SMMU that the host's kernel reports.
 	SMMU  SMMU   `json:"smmu"`
 	Tests []Test `json:"tests"`
 	Guest Guest  `json:"guest"`
 	Speed Speed  `json:"nvme_speed"`
-	// Figures are those of all hosts together.
+	// Figures are the sums over all hosts.
 	Figures Figures `json:"figures"`
-	// Warnings are complaints in the kernels' logs.
+	// Warnings are the complaints in the logs of both kernels, at most maxWarnings.
 	Warnings []string `json:"warnings"`
 
 	Phases  []progress.Phase `json:"phases"`
@@ -46,7 +46,7 @@ const (
 	guestEnded                      // the VMM has sent all that it knows
 )
 
-// SMMU is a set of ID registers, each in hexadecimal.
+// SMMU has ID registers, in hexadecimal.
 type SMMU struct {
 	IDR  [6]string `json:"idr"`
 	IIDR string    `json:"iidr"`
@@ -62,7 +62,7 @@ func smmuOf(s *machine.SMMU) SMMU {
 	return out
 }
 
-// Figures are those of several hosts together.
+// Figures are sums over several hosts.
 type Figures struct {
 	Hosts int `json:"hosts"`
 	machine.Figures

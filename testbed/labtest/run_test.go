@@ -25,7 +25,7 @@ import (
 
 func TestMain(m *testing.M) { qemutest.Main(m, actQEMU) }
 
-// actQEMU behaves as QEMU with the tests in it.
+// actQEMU acts as QEMU with a machine of the lab.
 func actQEMU(mode string, port *os.File) {
 	if slices.Contains(os.Args, "--version") {
 		switch mode {
@@ -64,8 +64,8 @@ func actQEMU(mode string, port *os.File) {
 			table = nil
 		}
 		send(machine.Message{IORT: table})
-		say(mark + "=== RUN   TestUnnestedKernel")
-		say(mark + "--- PASS: TestUnnestedKernel (0.50s)")
+		say(mark + "=== RUN   TestRefusesWithoutCANWBS")
+		say(mark + "--- PASS: TestRefusesWithoutCANWBS (0.50s)")
 		send(machine.Message{Exit: &machine.Exit{}})
 		return
 	}
@@ -82,7 +82,7 @@ func actQEMU(mode string, port *os.File) {
 	send(machine.Message{Figures: &machine.Figures{Ioctls: 34}})
 	switch mode {
 	case "panics", "crashes":
-		say(mark + "=== RUN   TestKernelOneRequestABatch")
+		say(mark + "=== RUN   TestKernelBatchIsOneIoctl")
 		channel.Flush()
 		if mode == "panics" {
 			fmt.Println("Kernel panic - not syncing: no init")
@@ -113,7 +113,7 @@ func actQEMU(mode string, port *os.File) {
 	send(machine.Message{Exit: &machine.Exit{}})
 }
 
-// actVMM behaves as package vm.
+// actVMM acts as package vm.
 func actVMM(send func(machine.Message)) {
 	tell := func(g machine.Guest) { send(machine.Message{Guest: &g}) }
 	said := func(m guest.LabMessage) { tell(machine.Guest{Said: &m}) }
@@ -131,7 +131,7 @@ func actVMM(send func(machine.Message)) {
 	tell(machine.Guest{Boot: &machine.Boot{Number: 1, End: guest.EndCrash}})
 	tell(machine.Guest{End: &machine.End{Virtio: guest.TestSize}})
 	send(machine.Message{Figures: &machine.Figures{Ioctls: 8}})
-	// The image of its disk is in the arguments.
+	// The arguments name the image of the NVMe disk.
 	for _, arg := range os.Args {
 		if _, path, ok := strings.Cut(arg, "format=raw,file="); ok {
 			data := make([]byte, guest.TestSize)
@@ -165,7 +165,7 @@ func options(t *testing.T, mode string) (Options, *bytes.Buffer) {
 	}, out
 }
 
-// nothingLeft: neither files of the runner nor parts of a report.
+// nothingLeft checks that no temporary file and no part of a report is left.
 func nothingLeft(t *testing.T, o Options) {
 	t.Helper()
 	qemutest.NothingLeft(t)
@@ -174,20 +174,20 @@ func nothingLeft(t *testing.T, o Options) {
 	assert.Empty(t, parts)
 }
 
-func TestRunFollowsTheTestsToTheReport(t *testing.T) {
+func TestReportHasWhatTheMachinesSent(t *testing.T) {
 	o, out := options(t, "passes")
 	r, err := Run(context.Background(), o)
 	require.NoError(t, err)
 	assert.Empty(t, r.Error)
-	assert.False(t, r.OK, "of the tests that have to pass only one was there")
+	assert.False(t, r.OK, "most of the tests that must pass are missing")
 	assert.Equal(t, "7.3.4", r.Kernel)
 	assert.Equal(t, "10.0.2 (Debian)", r.QEMU)
 	assert.Equal(t, "0d44101b", r.SMMU.IDR[0])
 	assert.Equal(t, []Test{
-		{Name: "TestUnnestedKernel", Outcome: Pass, Seconds: 0.5},
-		{Name: "TestStage1Kernel", Outcome: Pass, Seconds: 0.5},
-		{Name: "TestStage2Kernel", Outcome: Pass, Seconds: 0.5},
-		{Name: "TestIncoherentKernel", Outcome: Pass, Seconds: 0.5},
+		{Name: "TestRefusesWithoutCANWBS", Outcome: Pass, Seconds: 0.5},
+		{Name: "TestRefusesStage1Alone", Outcome: Pass, Seconds: 0.5},
+		{Name: "TestRefusesStage2Alone", Outcome: Pass, Seconds: 0.5},
+		{Name: "TestRefusesIncoherentSMMU", Outcome: Pass, Seconds: 0.5},
 		{Name: "TestKernelConformance", Outcome: Pass, Seconds: 1.5},
 		{Name: "Test", Outcome: Pass, Seconds: 0.5},
 	}, r.Tests)
@@ -195,8 +195,8 @@ func TestRunFollowsTheTestsToTheReport(t *testing.T) {
 	assert.Equal(t, "6.1.0", r.Guest.Release)
 	assert.Len(t, r.Guest.Steps, len(guest.LabSteps))
 	assert.EqualValues(t, guest.TestSize, r.Guest.NVMe)
-	assert.Empty(t, r.Warnings, "the guest's panic is as planned")
-	assert.Contains(t, out.String(), "[host ] Booting Linux.[2J on the host", "no escape sequence of a console may reach the terminal")
+	assert.Empty(t, r.Warnings, "the guest's panic is planned")
+	assert.Contains(t, out.String(), "[host ] Booting Linux.[2J on the host", "no escape sequence of a console reaches the terminal")
 	assert.Contains(t, out.String(), "[tests] pass: TestKernelConformance")
 	assert.Contains(t, out.String(), "NOT OK: ")
 	data, err := os.ReadFile(o.Report)
@@ -211,15 +211,15 @@ func TestRunThatEndsEarlyReportsItsCauseAlone(t *testing.T) {
 	for _, tt := range []struct {
 		mode, cause, status, console, last string
 	}{
-		{"panics", "the kernel panicked (QEMU: exit status 0) during TestKernelOneRequestABatch", "exit status 0", "host", "Kernel panic - not syncing: no init"},
-		{"crashes", "the kernel panicked because its init exited with status 2: panic: runtime error: index out of range (QEMU: exit status 0) during TestKernelOneRequestABatch",
+		{"panics", "the kernel panicked (QEMU: exit status 0) during TestKernelBatchIsOneIoctl", "exit status 0", "host", "Kernel panic - not syncing: no init"},
+		{"crashes", "the kernel panicked because its init exited with status 2: panic: runtime error: index out of range (QEMU: exit status 0) during TestKernelBatchIsOneIoctl",
 			"exit status 0", "host", "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000200"},
 		{"QEMU fails", "the machine ended before its program", "exit status 3", "qemu", "qemu-system-aarch64: cannot set up guest memory"},
 		{"talks nonsense", "the machine sent a malformed message", "exit status 0", "tests", "pass: TestKernelConformance"},
 		{"gives up", "no vfio-pci", "exit status 0", "tests", "pass: TestKernelConformance"},
 		{"exits", "the tests exited with status 2, and no test failed", "", "tests", "pass: TestKernelConformance"},
 		{"VMM fails", "the VMM exited with status 1: the guest did not end", "", "guest", "Unable to mount root fs"},
-		{"no IORT", "reading the IORT: labtest: not an IORT", "", "tests", "pass: TestUnnestedKernel"},
+		{"no IORT", "reading the IORT: labtest: not an IORT", "", "tests", "pass: TestRefusesWithoutCANWBS"},
 	} {
 		t.Run(tt.mode, func(t *testing.T) {
 			o, out := options(t, tt.mode)
@@ -256,8 +256,7 @@ func TestKernelWarningsFailTheRun(t *testing.T) {
 	assert.False(t, r.OK)
 }
 
-// However little time there is.
-func TestRunThatTakesTooLong(t *testing.T) {
+func TestTimeoutEndsTheRunAtAnyPoint(t *testing.T) {
 	for _, timeout := range []time.Duration{time.Nanosecond, 100 * time.Millisecond, 2 * time.Second} {
 		o, _ := options(t, "hangs")
 		o.Timeout = timeout
@@ -268,7 +267,7 @@ func TestRunThatTakesTooLong(t *testing.T) {
 	}
 }
 
-func TestInterruptedRunLeavesNothing(t *testing.T) {
+func TestInterruptedRunLeavesNoFile(t *testing.T) {
 	o, _ := options(t, "hangs")
 	ctx, cancel := context.WithCancelCause(context.Background())
 	o.Out = qemutest.When("TestKernelConformance", func() { cancel(boottest.ErrInterrupted) })
@@ -338,14 +337,4 @@ func TestCheckRunsBeforeAnythingIsBuilt(t *testing.T) {
 	o, _ = options(t, "old")
 	assert.ErrorContains(t, Check(context.Background(), o), "9.1 or later")
 	assert.Empty(t, out.String())
-}
-
-func TestOverrideStandsBeforeAnotherArchive(t *testing.T) {
-	table, err := os.ReadFile("testdata/iort-qemu-10.0.bin")
-	require.NoError(t, err)
-	archive, err := acpiOverride(table, CanWBS)
-	require.NoError(t, err)
-	assert.Equal(t, "070701", string(archive[:6]), "newc, not compressed")
-	assert.Contains(t, string(archive), "kernel/firmware/acpi/iort.aml\x00")
-	assert.Zero(t, len(archive)%4)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
 )
 
-// Outcome is what became of a test.
+// Outcome is the outcome of a test.
 type Outcome string
 
 // Outcomes of tests.
@@ -24,10 +24,10 @@ const (
 type Test struct {
 	Name    string  `json:"name"`
 	Outcome Outcome `json:"outcome"`
-	Seconds float64 `json:"seconds"` // of the machine's time, which passes quickly while nothing runs
-	// Reason is why it was skipped.
+	Seconds float64 `json:"seconds"` // of the machine's virtual time
+	// Reason says why the test was skipped.
 	Reason string `json:"reason,omitempty"`
-	// Output is what it had to say, if it failed.
+	// Output is what a failed test printed, at most maxOutput lines.
 	Output []string `json:"output,omitempty"`
 }
 
@@ -42,37 +42,38 @@ func (t Test) String() string {
 	return s
 }
 
-// depth is how many others it is a part of.
+// depth returns the number of tests that the test is a subtest of.
 func (t Test) depth() int { return strings.Count(t.Name, "/") }
 
-// testLog reads what a test binary prints with -test.v=test2json: lines of its own have a mark before them, so that they are
-// told from what tests print, even in the middle of a line; and a test's end is printed when it comes.
+// testLog reads the output of a test binary with -test.v=test2json. The testing package then puts a mark before its own
+// lines, even in the middle of a line that a test prints, and prints the end of each test at once.
 type testLog struct {
-	ended func(Test)
+	ended func(Test) // called at the end of each test
 	tests []Test
 
 	current string // the test that prints, "" outside of tests
 	exit    *machine.Exit
-	output  map[string][]string
+	output  map[string][]string // by test, until it ends
 }
 
 func newTestLog(ended func(Test)) *testLog {
 	return &testLog{ended: ended, output: map[string][]string{}}
 }
 
-// mark is what the testing package puts before its lines.
+// mark precedes the lines of the testing package.
 const mark = "\x16"
 
 var (
 	nameLine = regexp.MustCompile(`^=== (?:RUN|NAME|CONT|PAUSE) +(\S*)`)
 	endLine  = regexp.MustCompile(`^ *--- (PASS|FAIL|SKIP): (\S+) \(([0-9.]+)s\)`)
-	// logPrefix is where a test's Log and Skip say that they are.
+	// logPrefix is the position that precedes the text of Log and Skip.
 	logPrefix = regexp.MustCompile(`^ *[^ ]+\.go:[0-9]+: `)
 )
 
-// maxOutput is how many lines of a test are kept.
+// maxOutput is the number of lines kept of a test's output.
 const maxOutput = 50
 
+// line reads one line.
 func (l *testLog) line(line string) {
 	text, own, marked := strings.Cut(line, mark)
 	if text != "" {
@@ -97,7 +98,7 @@ func (l *testLog) line(line string) {
 	delete(l.output, t.Name)
 	switch t.Outcome {
 	case Skip:
-		t.Reason = "it does not say why"
+		t.Reason = "no reason given"
 		if n := len(output); n > 0 {
 			t.Reason = logPrefix.ReplaceAllString(output[n-1], "")
 		}

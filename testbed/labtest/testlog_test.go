@@ -8,7 +8,7 @@ import (
 )
 
 // The text is what a test binary printed with -test.v=test2json; ^ stands for the mark.
-func TestTestLog(t *testing.T) {
+func TestTestLogSeparatesTestsFromTheirOutput(t *testing.T) {
 	const text = `^=== RUN   TestA
 ^=== RUN   TestA/one
     a_test.go:7: told
@@ -37,12 +37,12 @@ FAIL`
 		{Name: "TestA/two", Outcome: Skip, Reason: "the devices have no SubstreamIDs"},
 		{Name: "TestA", Outcome: Pass, Seconds: 0.26},
 		{Name: "TestB", Outcome: Fail, Seconds: 1, Output: []string{"no newline"}},
-		{Name: "TestC", Outcome: Skip, Reason: "it does not say why"},
-	}, l.tests, "what has no mark is what a test printed")
+		{Name: "TestC", Outcome: Skip, Reason: "no reason given"},
+	}, l.tests, "lines without the mark are a test's output")
 	assert.Equal(t, "skip: TestA/two: the devices have no SubstreamIDs", ended[1])
 }
 
-func TestTestLogIsBounded(t *testing.T) {
+func TestTestLogKeepsBoundedOutput(t *testing.T) {
 	l := newTestLog(func(Test) {})
 	l.line(mark + "=== RUN   TestA")
 	for range 2 * maxOutput {

@@ -47,12 +47,12 @@ func constants(t *testing.T) (values []string) {
 	return values
 }
 
-// A check that names a test which is gone, or a kernel test that no check names, would go unnoticed.
+// Every test that a check names exists, and a check judges every kernel test.
 func TestNamedTestsExist(t *testing.T) {
 	kernel, vmm, named := declared(t, "kerneltest"), declared(t, "../vmm"), constants(t)
 	require.NotEmpty(t, named)
 	for _, name := range named {
-		assert.True(t, slices.Contains(kernel, name) || slices.Contains(vmm, name), "%s is no test", name)
+		assert.True(t, slices.Contains(kernel, name) || slices.Contains(vmm, name), "%s does not exist", name)
 	}
 	for _, name := range kernel {
 		assert.Contains(t, named, name, "no check judges this kernel test")

@@ -19,14 +19,13 @@ const keptWords = 20
 type lastWords struct {
 	mu    sync.Mutex
 	lines map[string][]string // by console, the oldest first
-	last  string              // the console that printed last
 }
 
 // reset forgets the lines, which are another machine's.
 func (w *lastWords) reset() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.lines, w.last = map[string][]string{}, ""
+	w.lines = map[string][]string{}
 }
 
 func (w *lastWords) add(console, text string) {
@@ -37,22 +36,25 @@ func (w *lastWords) add(console, text string) {
 	defer w.mu.Unlock()
 	kept := append(w.lines[console], text)
 	w.lines[console] = kept[max(0, len(kept)-keptWords):]
-	w.last = console
 }
 
-// most returns the console that explains most, with its lines: one whose kernel panicked, QEMU's if QEMU failed, the
-// guest's, or the last that printed.
+// most returns the console that explains most, with its lines: the host's if its kernel complains, QEMU's if QEMU
+// failed, the guest's, the program's, or the host's.
 func (w *lastWords) most(qemuFailed bool) (console string, lines []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	console = w.last
+	has := func(console string) bool { return len(w.lines[console]) > 0 }
 	switch {
-	case slices.ContainsFunc(w.lines[qemu.HostConsole], isPanic):
+	case slices.ContainsFunc(w.lines[qemu.HostConsole], complains):
 		console = qemu.HostConsole
-	case len(w.lines[qemu.QEMUConsole]) > 0 && (qemuFailed || len(w.lines) == 1):
+	case has(qemu.QEMUConsole) && (qemuFailed || len(w.lines) == 1):
 		console = qemu.QEMUConsole
-	case len(w.lines[guestConsole]) > 0:
-		console = guestConsole
+	default:
+		console = qemu.HostConsole
+		programs := []string{guestConsole, vmmConsole, programConsole}
+		if i := slices.IndexFunc(programs, has); i >= 0 {
+			console = programs[i]
+		}
 	}
 	return console, slices.Clone(w.lines[console])
 }
@@ -62,8 +64,8 @@ func isPanic(line string) bool { return strings.Contains(line, "Kernel panic") }
 // initExit is in the panic of a kernel whose init exited, with the wait status.
 var initExit = regexp.MustCompile(`Attempted to kill init! exitcode=0x([0-9a-f]+)`)
 
-// explain returns a panicked kernel's reason, or "": the exit status of its init, and the line with which a Go program
-// panics.
+// explainPanic returns the reason of a kernel's panic, or "" if there is none: the exit status of its init, and the line
+// with which a Go program panics.
 func explainPanic(lines []string) string {
 	i := slices.IndexFunc(lines, isPanic)
 	if i < 0 {

@@ -157,7 +157,7 @@ func (g *guestDriver) faults() smmuv3.Event {
 
 // A guest's driver configures the device, DMA follows the guest's tables, and a fault comes back as
 // an event.
-func TestKernelWholeDevice(t *testing.T) {
+func TestKernelDriverConfiguresDevice(t *testing.T) {
 	g := newGuestDriver(t)
 	assert.False(t, g.reaches(pageA), "SMMUEN = 0 bypasses, and there is no memory at this address")
 	g.enable()
@@ -181,7 +181,7 @@ func TestKernelWholeDevice(t *testing.T) {
 
 // A guest migrates: its memory and the saved SMMU are restored on another host, and DMA and faults
 // continue without the guest's help.
-func TestKernelGuestMoves(t *testing.T) {
+func TestKernelSavedSMMUContinuesOnAnotherHost(t *testing.T) {
 	needsLab(t)
 	var (
 		memory, state []byte

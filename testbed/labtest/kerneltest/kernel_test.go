@@ -48,7 +48,7 @@ func TestKernelConformance(t *testing.T) {
 
 // The kernel accepts every layout of a CD table that the host's Capabilities allow. The host
 // rejects the others.
-func TestKernelTakesWhatTheHostOffers(t *testing.T) {
+func TestKernelAcceptsOfferedStages(t *testing.T) {
 	r := newKernelRig(t)
 	caps, err := r.host.Capabilities()
 	require.NoError(t, err)
@@ -85,7 +85,7 @@ func (r *kernelRig) translated() bridge.Stream {
 }
 
 // The kernel answers reserved bits of a command with EIO. The host clears them.
-func TestKernelTakesCommandsOfAnyGuest(t *testing.T) {
+func TestKernelAcceptsCommandsWithReservedBits(t *testing.T) {
 	r := newKernelRig(t)
 	r.translated()
 	for _, op := range []smmuv3.Opcode{smmuv3.OpTLBINSNHAll, smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINHVA,
@@ -106,7 +106,7 @@ func TestKernelTakesCommandsOfAnyGuest(t *testing.T) {
 }
 
 // A batch of 512 commands is one request.
-func TestKernelOneRequestABatch(t *testing.T) {
+func TestKernelBatchIsOneIoctl(t *testing.T) {
 	r := newKernelRig(t)
 	r.translated()
 	var cmds []smmuv3.Command
@@ -157,7 +157,7 @@ func TestKernelMemoryFollowsSlots(t *testing.T) {
 
 // The fetch of a CD outside the guest's memory aborts. If the guest gets an event, it has no
 // address of the host.
-func TestKernelCDOutsideMemory(t *testing.T) {
+func TestKernelCDFetchOutsideMemoryAborts(t *testing.T) {
 	r := newKernelRig(t)
 	events := make(chan smmuv3.Event, 16)
 	require.NoError(t, r.host.Events(func(e smmuv3.Event) { events <- e }))
@@ -178,7 +178,7 @@ func TestKernelCDOutsideMemory(t *testing.T) {
 
 // The host drops a TLBI while stage 1 translates for no stream. It invalidates everything before
 // the next stream translates.
-func TestKernelTranslationsOfNobody(t *testing.T) {
+func TestKernelInvalidatesBeforeStage1Translates(t *testing.T) {
 	r := newKernelRig(t)
 	g := &guestDriver{kernelRig: r}
 	g.tables()
@@ -200,7 +200,7 @@ func TestKernelTranslationsOfNobody(t *testing.T) {
 
 // A device is removed from the machine during DMA. The kernel waits until the host closes it, and
 // other devices are not affected.
-func TestKernelDeviceVanishes(t *testing.T) {
+func TestKernelDeviceRemovedDuringDMA(t *testing.T) {
 	r := newKernelRig(t)
 	require.GreaterOrEqual(t, len(r.ends), 2)
 	leaving, staying := r.ends[0].(*iommufd.Device), r.ends[1]
@@ -252,7 +252,7 @@ func TestKernelDeviceVanishes(t *testing.T) {
 
 // A user without permission gets advice. Root has all permissions, so the thread becomes another
 // user's.
-func TestKernelNoPermission(t *testing.T) {
+func TestKernelRefusesUserWithoutPermission(t *testing.T) {
 	newKernelRig(t) // skips the test outside the lab
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -267,16 +267,16 @@ func TestKernelNoPermission(t *testing.T) {
 }
 
 // On a machine with its own IORT, the root complex is not CANWBS.
-func TestUnnestedKernel(t *testing.T) { refused(t, "CANWBS") }
+func TestRefusesWithoutCANWBS(t *testing.T) { refused(t, "CANWBS") }
 
 // The SMMU has no stage 2.
-func TestStage1Kernel(t *testing.T) { refused(t, "IDR0.S1P, IDR0.S2P") }
+func TestRefusesStage1Alone(t *testing.T) { refused(t, "IDR0.S1P, IDR0.S2P") }
 
 // The SMMU has no stage 1.
-func TestStage2Kernel(t *testing.T) { refused(t, "IDR0.S1P, IDR0.S2P") }
+func TestRefusesStage2Alone(t *testing.T) { refused(t, "IDR0.S1P, IDR0.S2P") }
 
 // VFIO refuses devices whose SMMU's accesses are not cache-coherent.
-func TestIncoherentKernel(t *testing.T) {
+func TestRefusesIncoherentSMMU(t *testing.T) {
 	needsLab(t)
 	_, err := iommufd.FindDevice(lab.Alone()[0])
 	require.ErrorContains(t, err, "cache-coherent")
@@ -301,7 +301,7 @@ func refused(t *testing.T, says string) {
 	assert.NoError(t, lab.Send(machine.Message{Figures: &figures}))
 }
 
-func TestKernelRefusals(t *testing.T) {
+func TestKernelRefusesWithAdvice(t *testing.T) {
 	r := newKernelRig(t)
 	path, err := iommufd.FindDevice(lab.Alone()[0])
 	require.NoError(t, err)
@@ -337,7 +337,7 @@ func TestKernelRefusals(t *testing.T) {
 }
 
 // Close leaves no object in the kernel, and the devices can be added again.
-func TestKernelGivesEverythingBack(t *testing.T) {
+func TestKernelCloseLeavesNoObject(t *testing.T) {
 	for range 3 {
 		r := newKernelRig(t)
 		for i, ep := range r.ends {
@@ -356,7 +356,7 @@ func TestKernelGivesEverythingBack(t *testing.T) {
 }
 
 // The kernel attaches whole IOMMU groups, so a device that shares its group is refused.
-func TestKernelSharedGroup(t *testing.T) {
+func TestKernelRefusesSharedGroup(t *testing.T) {
 	r := newKernelRig(t)
 	siblings := lab.Siblings()
 	require.Len(t, siblings, 2)

@@ -45,9 +45,9 @@ type Exit struct {
 	Error  string `json:"error,omitempty"` // why it was not run at all
 }
 
-// Patience is what every kernel of the lab is told, or it would complain of a processor that a starved machine has not let run for
+// NoStallWarnings is what every kernel of the lab is told, or it would complain of a processor that a starved machine has not let run for
 // 21 s.
-const Patience = "rcupdate.rcu_cpu_stall_timeout=300"
+const NoStallWarnings = "rcupdate.rcu_cpu_stall_timeout=300"
 
 // VMRole is the first argument of the program of package vm.
 const VMRole = "lab-host"

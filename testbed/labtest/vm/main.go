@@ -74,7 +74,7 @@ func run(m *machine.Machine) (err error) {
 	c.requests = func() uint64 { return host.Stats().Invalidations }
 	v, err := newVM(vmm.Config{
 		Kernel: image, Initrd: initrd, Mem: guestMem, CPUs: guestCPUs,
-		Cmdline: "console=ttyAMA0 earlycon panic=-1 " + machine.Patience + " -- " + guest.LabRole, Console: out, Control: c,
+		Cmdline: "console=ttyAMA0 earlycon panic=-1 " + machine.NoStallWarnings + " -- " + guest.LabRole, Console: out, Control: c,
 	}, host, path, disk, notes)
 	if err != nil {
 		return err
