@@ -170,11 +170,11 @@ func New(cfg Config) (*Device, error) {
 func checkConfig(cfg *Config) error {
 	switch {
 	case isNil(cfg.Memory):
-		return fmt.Errorf("Memory is nil (%T)", cfg.Memory)
+		return fmt.Errorf("Config.Memory is nil (%T)", cfg.Memory)
 	case isNil(cfg.Interrupts):
-		return fmt.Errorf("Interrupts is nil (%T)", cfg.Interrupts)
+		return fmt.Errorf("Config.Interrupts is nil (%T)", cfg.Interrupts)
 	case cfg.IDs == smmuv3.IDRegs{}:
-		return errors.New("IDs are zero (use idr.Derive)")
+		return errors.New("Config.IDs are zero (use idr.Derive)")
 	}
 	return idr.CheckDevice(cfg.IDs)
 }

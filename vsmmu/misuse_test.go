@@ -17,11 +17,11 @@ import (
 // New names the field that is nil, a nil pointer included.
 func TestNewRefusesNil(t *testing.T) {
 	for name, change := range map[string]func(*Config){
-		"Memory is nil (<nil>)":           func(c *Config) { c.Memory = nil },
-		"Memory is nil (*guestmem.Slots)": func(c *Config) { c.Memory = (*guestmem.Slots)(nil) },
-		"Interrupts is nil (<nil>)":       func(c *Config) { c.Interrupts = nil },
-		"Interrupts is nil (*vsmmu.irqs)": func(c *Config) { c.Interrupts = (*irqs)(nil) },
-		"IDs are zero":                    func(c *Config) { c.IDs = smmuv3.IDRegs{} },
+		"Config.Memory is nil (<nil>)":           func(c *Config) { c.Memory = nil },
+		"Config.Memory is nil (*guestmem.Slots)": func(c *Config) { c.Memory = (*guestmem.Slots)(nil) },
+		"Config.Interrupts is nil (<nil>)":       func(c *Config) { c.Interrupts = nil },
+		"Config.Interrupts is nil (*vsmmu.irqs)": func(c *Config) { c.Interrupts = (*irqs)(nil) },
+		"Config.IDs are zero":                    func(c *Config) { c.IDs = smmuv3.IDRegs{} },
 	} {
 		c := Config{IDs: rigIDs, Memory: new(guestmem.Fake), Interrupts: new(irqs)}
 		change(&c)
