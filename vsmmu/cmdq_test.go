@@ -83,7 +83,7 @@ func TestOpcodes_4_1_1(t *testing.T) {
 			}
 			require.Equalf(t, uint32(1), r.gerror(), "opcode %#x: CMDQ_ERR", op)
 			require.Equalf(t, before|1<<24, r.r32(cmdqCons), "opcode %#x: CERROR_ILL, and RD stays on it", op)
-			r.w32(cmdqProd, before)               // the command is withdrawn,
+			r.w32(cmdqProd, before)               // the command is taken back,
 			r.w32(gerrorn, r.r32(gerrorn)^0x0001) // the error acknowledged
 			require.Equalf(t, before, r.r32(cmdqCons), "opcode %#x: the reason is gone with the error", op)
 		}

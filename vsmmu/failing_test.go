@@ -481,7 +481,7 @@ func TestHostOutOfSync(t *testing.T) {
 	assert.Equal(t, uint64(2), r.Stats().HostErrors, "of the batch, and of all")
 	stage, _ := other.Stage(4)
 	assert.Equal(t, translates, stage)
-	assert.Equal(t, uint32(2), r.r32(cmdqCons), "the SYNC is complete: no DMA uses what was withdrawn")
+	assert.Equal(t, uint32(2), r.r32(cmdqCons), "the SYNC is complete: no DMA uses a stale translation")
 	assert.Zero(t, r.gerror())
 
 	r.ste(5, 0xb|cdAt)

@@ -13,16 +13,16 @@ import (
 
 // The corpora are in testdata/fuzz; the name of each seed is the boundary that it stands on.
 
-// small has the guest's memory end at 16 MiB.
+// small makes the guest's memory end at 16 MiB.
 func (r *rig) small() {
 	beyond := guestmem.Range{GPA: 1 << 24, Len: ^uint64(0)}
 	r.mem.FailReads(beyond, nil)
 	r.mem.FailWrites(beyond, nil)
 }
 
-// FuzzRegisters is accesses of 12 bytes: offset [16:0] and size [23:20] of the first four, then the
-// value. Whatever they are, handshakes are answered, what is read-only stays, and after a reset the
-// device works.
+// FuzzRegisters makes accesses of 12 bytes each: offset [16:0] and size [23:20] in the first four,
+// then the value. Whatever they are, handshakes are answered, read-only bits stay, and the device
+// works after a reset.
 func FuzzRegisters(f *testing.F) {
 	f.Fuzz(func(t *testing.T, p []byte) {
 		r := newRig(t)
@@ -53,14 +53,14 @@ func FuzzRegisters(f *testing.F) {
 	})
 }
 
-// stages are what an SMMU may translate by, as a byte of a fuzz target's arguments says.
+// stages returns the stages of the SMMU, as a byte of a fuzz target's arguments says.
 func stages(which byte) features {
 	return [...]features{{}, {s2: true, vmid16: true}, {s2: true, noS1: true}, {s2: true}}[which&3]
 }
 
-// FuzzCommands is a queue full of commands, on an SMMU with ranges, and with ATS if it has stage 1
-// only. They are consumed up to the first that is illegal, and what reaches the host is legal and
-// of a kind that hosts are promised to be given.
+// FuzzCommands fills a queue with commands, on an SMMU with ranges, and with ATS if it has stage 1
+// only. They are consumed up to the first illegal one, and what reaches the host is legal and of a
+// kind that the bridge promises.
 func FuzzCommands(f *testing.F) {
 	f.Fuzz(func(t *testing.T, which byte, p []byte) {
 		has := stages(which)
@@ -112,8 +112,8 @@ func FuzzCommands(f *testing.F) {
 	})
 }
 
-// FuzzStreamTable is STRTAB_BASE, STRTAB_BASE_CFG and CR2, and a table at 64 KiB: what every stream
-// does is what the model of the specification says.
+// FuzzStreamTable sets STRTAB_BASE, STRTAB_BASE_CFG and CR2, with a table at 64 KiB. Every stream
+// does what the model of the specification does.
 func FuzzStreamTable(f *testing.F) {
 	sids := []smmuv3.StreamID{0, 1, 3, 63, 64, 255, 256, 1023, 0xffff}
 	f.Fuzz(func(t *testing.T, which byte, base uint64, cfg, cr2 uint32, table []byte) {
@@ -144,8 +144,8 @@ func FuzzStreamTable(f *testing.F) {
 	})
 }
 
-// FuzzEvents is one byte for each thing that befalls an event queue, done to the device and to its
-// model.
+// FuzzEvents takes one byte for each thing that happens to an event queue, and does it to the
+// device and to its model.
 func FuzzEvents(f *testing.F) {
 	f.Fuzz(func(t *testing.T, size uint8, steps []byte) {
 		p := newPair(t, features{})

@@ -22,7 +22,7 @@ func (r *rig) msiSetup() {
 	r.w32(0xb8, 0x22)
 }
 
-// TestIRQ_CTRL_6_3_16 is which sources signal in which enable state.
+// TestIRQ_CTRL_6_3_16 shows which sources signal with which enables.
 func TestIRQ_CTRL_6_3_16(t *testing.T) {
 	for _, tc := range []struct {
 		ctrl   uint32
@@ -53,8 +53,8 @@ func TestIRQ_CTRL_6_3_16(t *testing.T) {
 	}
 }
 
-// TestIRQDisable_3_18_1: when a disable has been acknowledged, what the source had under way is
-// done.
+// TestIRQDisable_3_18_1 shows that a source has no interrupt in flight once its disable is
+// acknowledged.
 func TestIRQDisable_3_18_1(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -74,7 +74,7 @@ func TestIRQDisable_3_18_1(t *testing.T) {
 	assert.Zero(t, r.r32(irqAck))
 }
 
-// TestGERROR_6_3_19 is the handshake of GERROR and GERRORN.
+// TestGERROR_6_3_19 follows the handshake of GERROR and GERRORN.
 func TestGERROR_6_3_19(t *testing.T) {
 	r := newRig(t)
 	r.setup()
@@ -94,7 +94,7 @@ func TestGERROR_6_3_19(t *testing.T) {
 	assert.Equal(t, []Line{LineGError}, r.irqs.take())
 }
 
-// TestGERRORActiveOnce_7_5: an error that is active already is not signalled again.
+// TestGERRORActiveOnce_7_5 shows that an active error is not signalled again.
 func TestGERRORActiveOnce_7_5(t *testing.T) {
 	r := newRig(t)
 	r.doorbells()
@@ -111,7 +111,8 @@ func TestGERRORActiveOnce_7_5(t *testing.T) {
 	assert.Equal(t, uint32(1<<4), r.gerror())
 }
 
-// TestMSIAborts_7_5: each source has its error; that of GERROR raises no interrupt (§7.5.1).
+// TestMSIAborts_7_5 shows that each source has an error of its own, and that GERROR's raises no
+// interrupt (§7.5.1).
 func TestMSIAborts_7_5(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -142,7 +143,8 @@ func TestMSIAborts_7_5(t *testing.T) {
 	})
 }
 
-// TestPulseFails: what the embedder cannot deliver it is told of, and the device goes on.
+// TestPulseFails shows that the log gets an interrupt that the embedder cannot deliver, and that
+// the device goes on.
 func TestPulseFails(t *testing.T) {
 	log := newLog()
 	r := newRig(t, func(c *Config) { c.Log = log.Logger; c.Interrupts = brokenWires{} })
@@ -159,7 +161,7 @@ type brokenWires struct{}
 func (brokenWires) Pulse(Line) error                     { return errors.New("cut") }
 func (brokenWires) SignalMSI(guestmem.GPA, uint32) error { return errors.New("cut") }
 
-// TestLogIsLimited: a guest can provoke log records, but no flood of them.
+// TestLogIsLimited shows that a guest can cause log records at a limited rate only.
 func TestLogIsLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newLog()

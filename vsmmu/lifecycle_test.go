@@ -21,7 +21,7 @@ var (
 	translates = bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: cdAt}
 )
 
-// stage is what a stream's host does for it.
+// stage returns the stage that the host has for a stream.
 func (r *rig) stage(sid smmuv3.StreamID) bridge.GuestStage {
 	r.Helper()
 	s, ok := r.host.Stage(sid)
@@ -29,8 +29,8 @@ func (r *rig) stage(sid smmuv3.StreamID) bridge.GuestStage {
 	return s
 }
 
-// TestGBPAAndSMMUEN_6_3_9_6: a disabled SMMU follows GBPA, an enabled one the STE, and each change
-// counts when it is acknowledged.
+// TestGBPAAndSMMUEN_6_3_9_6 shows that a disabled SMMU follows GBPA and an enabled one the STE,
+// from each acknowledgement on.
 func TestGBPAAndSMMUEN_6_3_9_6(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -66,8 +66,8 @@ func TestGBPAAndSMMUEN_6_3_9_6(t *testing.T) {
 	assert.Equal(t, offBypass, r.stage(3))
 }
 
-// TestSTRTAB_6_3_24: the stream table is where the registers say when SMMUEN is acknowledged, and
-// what they say meanwhile does not matter.
+// TestSTRTAB_6_3_24 shows that the stream table is where the registers say when SMMUEN is
+// acknowledged.
 func TestSTRTAB_6_3_24(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -94,7 +94,8 @@ func TestSTRTAB_6_3_24(t *testing.T) {
 	assert.Equal(t, translates, r.stage(3))
 }
 
-// TestRECINVSID_6_3_12: a StreamID without an STE is reported only if the guest wants that.
+// TestRECINVSID_6_3_12 shows that a StreamID without an STE is reported only if CR2.RECINVSID is
+// set.
 func TestRECINVSID_6_3_12(t *testing.T) {
 	for cr2, want := range map[uint32]bridge.GuestStage{0: {}, 2: {Cause: smmuv3.CBadStreamID}} {
 		r := newRig(t)
@@ -105,8 +106,8 @@ func TestRECINVSID_6_3_12(t *testing.T) {
 	}
 }
 
-// TestSTEFetch_3_21_3: a stream whose STE cannot be fetched aborts, and the transaction that meets
-// that has it fetched anew, without a CFGI.
+// TestSTEFetch_3_21_3 shows that a stream whose STE cannot be fetched aborts, and that an
+// F_STE_FETCH from a host that cannot ask makes the device fetch again, without a CFGI.
 func TestSTEFetch_3_21_3(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -128,8 +129,8 @@ func TestSTEFetch_3_21_3(t *testing.T) {
 	assert.Equal(t, translates, r.stage(3))
 }
 
-// TestAttach: an endpoint does what the guest's configuration says from when it is there, in every
-// state of the SMMU.
+// TestAttachFollowsTheConfiguration shows that an endpoint does what the guest's configuration says
+// when Attach returns, in every state of the SMMU.
 func TestAttach(t *testing.T) {
 	r := newRig(t)
 	r.ste(3, 0xb|cdAt)
@@ -180,7 +181,7 @@ func TestAttach(t *testing.T) {
 	})
 }
 
-// ops are the calls that the host was made since the record was last emptied.
+// ops returns the operations that the host was asked for since the last call.
 func (r *rig) ops() (all []record.Op) {
 	for _, c := range r.host.Forget() {
 		all = append(all, c.Op)
@@ -188,8 +189,7 @@ func (r *rig) ops() (all []record.Op) {
 	return all
 }
 
-// TestEventsIsCalledOnce: before the first Attach, and not again when that has failed, nor when the
-// host comes back.
+// TestEventsIsCalledOnce shows that a host is claimed once, however its streams come and go.
 func TestEventsIsCalledOnce(t *testing.T) {
 	r := newRig(t)
 	h := &countingHost{Host: r.host}
@@ -215,8 +215,8 @@ func (h *countingHost) Events(sink func(smmuv3.Event)) error {
 	return h.Host.Events(sink)
 }
 
-// TestDetach: what had been gathered is carried out while the host still knows the stream, and a
-// host that has none is left alone.
+// TestDetach shows that the batch is executed while the host still knows the stream, and that a
+// host without streams gets no calls.
 func TestDetach(t *testing.T) {
 	r := newRig(t)
 	r.ste(3, 0xb|cdAt)
@@ -242,7 +242,8 @@ func TestDetach(t *testing.T) {
 	assert.Equal(t, record.Bind, calls[2].Op)
 }
 
-// TestTwoHosts: each stream is on its host, and commands go to the hosts that need them.
+// TestTwoHosts shows that each stream is on its host, and that commands go to the hosts that need
+// them.
 func TestTwoHosts(t *testing.T) {
 	r := newRig(t)
 	other := record.New(bridge.Capabilities{IDs: rigIDs})
@@ -272,8 +273,8 @@ func TestTwoHosts(t *testing.T) {
 	assert.Equal(t, []smmuv3.Event{fault(1), fault(2)}, r.events())
 }
 
-// TestReset_3_11: registers have their reset values, and never any others on the way; every stream
-// follows GBPA's, and then no translation is left.
+// TestReset_3_11 shows that registers go to their reset values in one step, that every stream
+// follows GBPA, and that no translation is left then.
 func TestReset_3_11(t *testing.T) {
 	r := newRig(t)
 	r.ste(3, 0xb|cdAt)
@@ -303,8 +304,8 @@ func TestReset_3_11(t *testing.T) {
 	assert.Zero(t, r.gerror())
 }
 
-// TestResetThatAHostFails: what has not come true of a reset its caller is told, although the
-// device copes: a stream aborts rather than bypass, or a host translates nothing until it has
+// TestResetThatAHostFails shows that the error says what failed, although the device copes: a
+// stream aborts rather than bypasses, or a host's streams do not translate until the host has
 // dropped what it held.
 func TestResetThatAHostFails(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -337,7 +338,7 @@ func TestResetThatAHostFails(t *testing.T) {
 	}
 }
 
-// TestClose: streams are detached, hosts are left to those who made them.
+// TestClose shows that streams are detached, and that hosts stay open.
 func TestClose(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -356,8 +357,7 @@ func TestClose(t *testing.T) {
 	assert.Empty(t, r.events())
 }
 
-// TestCloseThatAHostFails: what a host does not do for a device that is being closed is in no
-// register either.
+// TestCloseThatAHostFails shows that a failure of a host during Close is in no register.
 func TestCloseThatAHostFails(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -372,8 +372,8 @@ func TestCloseThatAHostFails(t *testing.T) {
 	}
 }
 
-// TestWatch: the VMM is told where the configuration of streams lies, and what the guest writes
-// there takes effect at once if the VMM says so.
+// TestWatch shows that the VMM gets the ranges that hold the configuration of streams, and that
+// GuestWrote makes what the guest writes there take effect at once.
 func TestWatch(t *testing.T) {
 	var told [][]guestmem.Range
 	r := newRig(t, func(c *Config) { c.Watch = func(w []guestmem.Range) { told = append(told, w) } })
@@ -396,8 +396,8 @@ func TestWatch(t *testing.T) {
 	assert.Empty(t, told[1])
 }
 
-// TestWatchFollowsTheTable: whatever has the device look at a stream's configuration again, the VMM
-// is told where that is now; here a level-1 descriptor points elsewhere.
+// TestWatchFollowsTheTable shows that Watch is called whenever the device finds a stream's
+// configuration elsewhere. Here a level-1 descriptor changes.
 func TestWatchFollowsTheTable(t *testing.T) {
 	failing := func(c record.Call) error {
 		if c.Op == record.Invalidate {
@@ -442,7 +442,7 @@ func TestWatchFollowsTheTable(t *testing.T) {
 	}
 }
 
-// TestConfig: New says what it cannot work with.
+// TestConfig shows that New names what makes no sense.
 func TestConfig(t *testing.T) {
 	good := Config{IDs: rigIDs, Memory: new(guestmem.Fake), Interrupts: new(irqs)}
 	for name, change := range map[string]func(*Config){
@@ -465,7 +465,7 @@ func TestConfig(t *testing.T) {
 	require.NoError(t, d.Close())
 }
 
-// TestTrace: the embedder is told what the device does.
+// TestTrace shows that the embedder gets what the device does.
 func TestTrace(t *testing.T) {
 	var cmds []smmuv3.Opcode
 	var codes []smmuv3.CmdqErr

@@ -10,9 +10,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// model is the rig's SMMU once more: slow, obvious, written from the specification with its own
-// literals, and doing one thing after the other. It reads the guest's memory, and never writes it:
-// what the SMMU writes there it keeps in records.
+// model is the rig's SMMU again: slow, obvious, sequential, and written from the specification with
+// its own literals. It reads the guest's memory and never writes it. It keeps in records what the
+// SMMU writes there.
 type model struct {
 	mem  *guestmem.Fake
 	ids  [6]uint32 // IDR0 to IDR5
@@ -33,7 +33,7 @@ type model struct {
 
 	last      smmuv3.Event // the event that others may be merged with,
 	lastNext  uint32       // and the index after it; ^0 for none
-	outOfSync bool         // the host may hold what was withdrawn
+	outOfSync bool         // the host may hold stale translations
 
 	due, sent []smmuv3.Command         // invalidations that the host is to be told of, and was
 	usedATS   map[smmuv3.StreamID]bool // by the endpoint, which may still hold translations
@@ -41,7 +41,7 @@ type model struct {
 	tableBroken, queueBroken, msiBroken bool // reads of the stream table, writes of the queues and MSIs
 }
 
-// features are what the SMMU has on top of the rig's, or has not.
+// features are what the SMMU has beside the rig's features, or lacks of them.
 type features struct {
 	noS1   bool // IDR0.S1P = 0
 	s2     bool // IDR0.S2P
@@ -72,7 +72,7 @@ func b2u(b bool) uint32 {
 	return 0
 }
 
-// hostMood is what the host refuses.
+// hostMood says what the host refuses.
 type hostMood int
 
 const (
@@ -94,7 +94,7 @@ func (m *model) reg64(off uint64) uint64 { return uint64(m.reg[off]) | uint64(m.
 
 func (m *model) enabled() bool { return m.reg[0x24]&1 != 0 }
 
-// store is a 32-bit write by the guest, in the state where everything before has been done.
+// store is a 32-bit write by the guest, after all earlier work is done.
 func (m *model) store(off uint64, v uint32) {
 	if off == 0xa8 || off == 0xac || off == 0xc8 || off == 0xcc {
 		off += 0x10000 // §6.2.2: an alias
@@ -165,8 +165,8 @@ func (m *model) raise(err uint32) {
 	}
 }
 
-// signal is an interrupt: by wire, and by MSI if that has an address (§3.18). err is what tells
-// that the MSI was aborted.
+// signal is an interrupt: by wire, and by MSI if that has an address (§3.18). err reports that the
+// MSI aborted.
 func (m *model) signal(line Line, addr uint64, data uint32, err uint32) {
 	m.pulses = append(m.pulses, line)
 	switch {
@@ -178,9 +178,9 @@ func (m *model) signal(line Line, addr uint64, data uint32, err uint32) {
 	}
 }
 
-// queue is how a queue's base and indices read (§3.5.1): the address of entry 0, log2 of the number
-// of entries, and how many entries there are from CONS to PROD; more than fit if the indices make
-// no sense.
+// queue returns how a queue's base and indices read (§3.5.1): the address of entry 0, log2 of the
+// number of entries, and the number of entries from CONS to PROD. That is more than fit if the
+// indices make no sense.
 func (m *model) queue(base, prod, cons uint64, entry uint64, most uint64) (addr uint64, log2, held uint32) {
 	log2 = uint32(min(m.reg64(base)&31, most))
 	size := max(entry<<log2, 32)
@@ -332,7 +332,7 @@ func (m *model) gather(lo, hi uint64) {
 	}
 }
 
-// gatherAll is for what no stream is named in.
+// gatherAll batches a command that names no stream.
 func (m *model) gatherAll(lo, hi uint64) {
 	if len(m.streams) != 0 {
 		m.gather(lo, hi)
@@ -579,8 +579,8 @@ func (m *model) respond(sid smmuv3.StreamID, ssv bool, ssid smmuv3.SubstreamID, 
 	m.answers = append(m.answers, record.Call{Op: record.Respond, StreamID: sid, Response: r})
 }
 
-// pageRequest is Chapter 8. Page requests come of any stream that the host has: what is not
-// recorded is answered, as the figure of §8.2 says.
+// pageRequest is Chapter 8. Page requests come from any stream of the host. A request that is not
+// recorded is answered as the figure of §8.2 says.
 func (m *model) pageRequest(r smmuv3.PageRequest) {
 	sid, ssid, group := smmuv3.StreamID(r[0]), smmuv3.SubstreamID(r[0]>>32&0xfffff), uint16(r[1]&0x1ff)
 	ssv, last := r[0]>>63 != 0, r[0]>>62&1 != 0

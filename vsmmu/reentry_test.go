@@ -14,7 +14,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// intruder calls a method of the device from callbacks, and keeps what comes of it.
+// intruder calls a method of the device from callbacks, and keeps the panics.
 type intruder struct {
 	device *Device
 	method func(*Device)
