@@ -13,24 +13,24 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/progress"
 )
 
-// Bench compares how fast a guest reads its disk through our SMMU, in our VMM, and through QEMU's in QEMU.
+// Bench compares how fast a guest reads its disk through the virtual SMMU in the test VMM, and through QEMU's in QEMU.
 type Bench struct {
-	// Error says why there is nothing to compare, or not all; empty if there is.
+	// Error says why the comparison is missing or incomplete; empty if it is complete.
 	Error    string             `json:"error,omitempty"`
 	LastSeen *progress.LastSeen `json:"last_seen,omitempty"` // as in a Report
-	// Ratio is that of the bytes per second over all reads, ours by the peer's: above 1 ours is faster.
+	// Ratio is our bytes per second over all reads divided by the peer's: above 1 ours is faster.
 	Ratio float64 `json:"ratio"`
 	Peer  string  `json:"peer"`
 	Reads []Read  `json:"reads"`
 
 	Kernel  string           `json:"kernel"`
-	IOMMU   string           `json:"iommu_type"` // how the guest's kernel translates for the disk
+	IOMMU   string           `json:"iommu_type"` // the disk's domain type in the guest's kernel
 	Accel   string           `json:"accel"`      // as in a Report
 	Phases  []progress.Phase `json:"phases"`
 	Seconds float64          `json:"seconds"`
 }
 
-// Read is a sequential read past the guest's page cache: the best of several.
+// Read is the best of several sequential reads that bypass the guest's page cache.
 type Read struct {
 	Name               string  `json:"name"`
 	BlockSize          int     `json:"block_size"` // bytes
@@ -40,8 +40,7 @@ type Read struct {
 	Ratio              float64 `json:"ratio"`
 }
 
-// Compare fills in what the guests measured, ours and the peer's, of which the best counts, or says why they cannot be
-// compared.
+// Compare fills in the best results of our guests and the peer's. It returns an error if they cannot be compared.
 func (b *Bench) Compare(ours, peers []guest.BenchResult) error {
 	our, err := best("our VMM", ours)
 	if err != nil {
@@ -75,14 +74,14 @@ func (b *Bench) Compare(ours, peers []guest.BenchResult) error {
 
 var errReads = errors.New("the guests did not read the same")
 
-// best makes one result, with the best of the times, of those of several guests of one VMM.
+// best merges the results of one VMM's guests into one that has the best times.
 func best(who string, results []guest.BenchResult) (b guest.BenchResult, err error) {
 	for i, r := range results {
 		switch {
 		case r.Error != "":
 			return b, fmt.Errorf("the guest of %s gave up: %s", who, r.Error)
 		case r.IOMMU != guest.DomainStrict:
-			return b, fmt.Errorf("the disk of %s is in a domain %q, where %q was asked for", who, r.IOMMU, guest.DomainStrict)
+			return b, fmt.Errorf("the disk of %s is in a domain %q, not %q", who, r.IOMMU, guest.DomainStrict)
 		case i == 0:
 			b = r
 			b.Reads = slices.Clone(r.Reads)
@@ -97,7 +96,7 @@ func best(who string, results []guest.BenchResult) (b guest.BenchResult, err err
 	return b, nil
 }
 
-// Summary writes the comparison for people.
+// Summary writes a text form of the comparison.
 func (b *Bench) Summary(w io.Writer) error {
 	if b.Error != "" {
 		var text strings.Builder

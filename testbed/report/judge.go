@@ -96,78 +96,78 @@ var checks = []struct {
 	{"the guest reached its user space", always, started, func(r *Report) (string, bool) {
 		return fmt.Sprintf("Linux %s, %d KiB pages, %d CPUs", r.Guest.Release, r.Guest.PageSize>>10, r.Guest.CPUs), r.Guest.Release != ""
 	}},
-	{"its driver brought the SMMU up", always, strayed, func(r *Report) (string, bool) {
-		// The line by which the driver closes its reading of the ID registers, in every kernel from 4.2 on.
+	{"the guest's driver probed the SMMU", always, strayed, func(r *Report) (string, bool) {
+		// The last line that the driver prints about the ID registers, in every kernel since 4.2.
 		i := slices.IndexFunc(r.Probe, func(line string) bool { return strings.Contains(line, "(features 0x") })
 		if i < 0 {
-			return fmt.Sprintf("no line of its tells the features found, of %d lines", len(r.Probe)), false
+			return fmt.Sprintf("none of its %d lines has the features", len(r.Probe)), false
 		}
 		return r.Probe[i], true
 	}},
-	{"its disks have the domains that its command line asks for", always, bothTested, func(r *Report) (string, bool) {
+	{"the disks have the domains that the command line asks for", always, bothTested, func(r *Report) (string, bool) {
 		plain, pasid, want := r.disk(guest.Plain).IOMMU, r.disk(guest.PASID).IOMMU, r.Mode.domain()
 		return fmt.Sprintf("plain has %q, pasid %q", plain, pasid), plain == want && pasid == want
 	}},
-	{"plain: bound to a single context descriptor", byStage1, plainTested, func(r *Report) (string, bool) {
+	{"plain: stage 1 has a single Context Descriptor", byStage1, plainTested, func(r *Report) (string, bool) {
 		bind, ok := r.lastStage(guest.Plain)
 		return bind.Text, ok && bind.S1CDMax == 0
 	}},
-	{"pasid: bound to a table of context descriptors", byStage1, pasidTested, func(r *Report) (string, bool) {
+	{"pasid: stage 1 has a table of Context Descriptors", byStage1, pasidTested, func(r *Report) (string, bool) {
 		bind, ok := r.lastStage(guest.PASID)
 		s1cdmax, s1fmt := r.cdTable()
 		return bind.Text, ok && bind.S1CDMax > 0 && bind.S1CDMax == s1cdmax && bind.S1Fmt == s1fmt &&
 			bind.S1DSS == smmuv3.S1DSSSubstream0.String()
 	}},
-	{"plain, pasid: bound to stage 2, each with tables and a VMID of its own", byStage2, bothTested, func(r *Report) (string, bool) {
+	{"plain, pasid: stage 2 has separate tables and VMIDs", byStage2, bothTested, func(r *Report) (string, bool) {
 		plain, ok := r.lastStage(guest.Plain)
 		pasid, okToo := r.lastStage(guest.PASID)
 		return plain.Text + "; " + pasid.Text, ok && okToo && plain.S2 != nil && pasid.S2 != nil &&
 			plain.S2VMID != pasid.S2VMID && plain.S2.TTB != pasid.S2.TTB
 	}},
-	{"plain: bound to bypass", passedThrough, plainTested, func(r *Report) (string, bool) { return r.bypassed(guest.Plain) }},
-	{"pasid: bound to bypass", passedThrough, pasidTested, func(r *Report) (string, bool) { return r.bypassed(guest.PASID) }},
-	{"plain: written, read back and verified", always, plainTested, func(r *Report) (string, bool) { return r.diskDone(guest.Plain) }},
-	{"pasid: written, read back and verified", always, pasidTested, func(r *Report) (string, bool) { return r.diskDone(guest.PASID) }},
+	{"plain: its stage is bypass", passedThrough, plainTested, func(r *Report) (string, bool) { return r.bypassed(guest.Plain) }},
+	{"pasid: its stage is bypass", passedThrough, pasidTested, func(r *Report) (string, bool) { return r.bypassed(guest.PASID) }},
+	{"plain: all data was written, read back and verified", always, plainTested, func(r *Report) (string, bool) { return r.diskDone(guest.Plain) }},
+	{"pasid: all data was written, read back and verified", always, pasidTested, func(r *Report) (string, bool) { return r.diskDone(guest.PASID) }},
 	{"plain: every byte moved through stage 1", byStage1, plainTested, func(r *Report) (string, bool) { return r.allMoved(guest.Plain) }},
 	{"pasid: every byte moved through stage 1", byStage1, pasidTested, func(r *Report) (string, bool) { return r.allMoved(guest.PASID) }},
 	{"plain: every byte moved through stage 2", byStage2, plainTested, func(r *Report) (string, bool) { return r.allMoved(guest.Plain) }},
 	{"pasid: every byte moved through stage 2", byStage2, pasidTested, func(r *Report) (string, bool) { return r.allMoved(guest.PASID) }},
-	{"translations were invalidated by IPA and VMID, and none of stage 1", byStage2, bothTested, func(r *Report) (string, bool) {
+	{"the guest invalidated by IPA and VMID, and nothing of stage 1", byStage2, bothTested, func(r *Report) (string, bool) {
 		ipa, vmid := r.Commands[smmuv3.OpTLBIS2IPA.String()], r.Commands[smmuv3.OpTLBIS12VMAll.String()]
 		var stage1 uint64
 		for _, op := range []smmuv3.Opcode{smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA} {
 			stage1 += r.Commands[op.String()]
 		}
-		// With iommu.strict=0 a VMID at a time is all that it has to do.
+		// With iommu.strict=0, invalidations by VMID are enough.
 		return fmt.Sprintf("%d TLBI_S2_IPA, %d TLBI_S12_VMALL, %d of stage 1", ipa, vmid, stage1),
 			(ipa > 0 || r.Mode.Lazy) && vmid > 0 && stage1 == 0
 	}},
-	{"plain: every byte moved past stage 1", passedThrough, plainTested, func(r *Report) (string, bool) { return r.allMoved(guest.Plain) }},
-	{"pasid: every byte moved past stage 1", passedThrough, pasidTested, func(r *Report) (string, bool) { return r.allMoved(guest.PASID) }},
-	{"plain: its interrupts went the way of its data", onPCI, plainTested, func(r *Report) (string, bool) { return r.messages(guest.Plain) }},
-	{"pasid: its interrupts went the way of its data", onPCI, pasidTested, func(r *Report) (string, bool) { return r.messages(guest.PASID) }},
-	{"plain: unbound from its driver and bound, past stage 1 and back", rebound, plainTested, func(r *Report) (string, bool) { return r.rebound(guest.Plain) }},
-	{"pasid: unbound from its driver and bound, past stage 1 and back", rebound, pasidTested, func(r *Report) (string, bool) { return r.rebound(guest.PASID) }},
-	{"the SMMU was saved, thrown away and restored in the middle of the disks' requests", moved, bothTested, func(r *Report) (string, bool) {
+	{"plain: every byte bypassed stage 1", passedThrough, plainTested, func(r *Report) (string, bool) { return r.allMoved(guest.Plain) }},
+	{"pasid: every byte bypassed stage 1", passedThrough, pasidTested, func(r *Report) (string, bool) { return r.allMoved(guest.PASID) }},
+	{"plain: its interrupts took the same stage as its data", onPCI, plainTested, func(r *Report) (string, bool) { return r.messages(guest.Plain) }},
+	{"pasid: its interrupts took the same stage as its data", onPCI, pasidTested, func(r *Report) (string, bool) { return r.messages(guest.PASID) }},
+	{"plain: its driver was unbound and bound again, bypassing stage 1 once", rebound, plainTested, func(r *Report) (string, bool) { return r.rebound(guest.Plain) }},
+	{"pasid: its driver was unbound and bound again, bypassing stage 1 once", rebound, pasidTested, func(r *Report) (string, bool) { return r.rebound(guest.PASID) }},
+	{"the SMMU was saved, discarded and restored during the disks' requests", moved, bothTested, func(r *Report) (string, bool) {
 		m := r.Moves
-		detail := fmt.Sprintf("%d times of %d", m.Made, r.Mode.Moves)
+		detail := fmt.Sprintf("%d of %d times", m.Made, r.Mode.Moves)
 		if m.Made == 0 || len(m.At) != m.Made {
 			return detail, false
 		}
 		first, last := m.At[0], m.At[m.Made-1]
-		return fmt.Sprintf("%s, from %s to %s of %s of DMA, by states of up to %d bytes, in %.1f ms at most", detail,
+		return fmt.Sprintf("%s, after %s to %s of %s of DMA; states of up to %d bytes; %.1f ms at most", detail,
 			size(int64(first)), size(int64(last)), size(int64(m.DMA)), m.StateBytes, 1000*m.Longest), m.Made == r.Mode.Moves && last < m.DMA
 	}},
-	// Past stage 1, too: there is no memory where it goes.
-	{"rogue: its DMA to an unmapped address was refused", always, strayed, func(r *Report) (string, bool) {
+	// With a bypass too: there is no memory at the address.
+	{"rogue: its DMA to an unmapped address failed", always, strayed, func(r *Report) (string, bool) {
 		if !r.Fault.Made {
-			return "it was never made", false
+			return "there was no DMA", false
 		}
 		return r.Fault.Error, r.Fault.Error != ""
 	}},
 	{"rogue: the device recorded F_TRANSLATION", translated, strayed, func(r *Report) (string, bool) {
 		if len(r.Fault.Device) == 0 {
-			return "nothing was recorded", false
+			return "no event was recorded", false
 		}
 		e := r.Fault.Device[0]
 		stage := 1
@@ -177,38 +177,38 @@ var checks = []struct {
 		detail := fmt.Sprintf("%s, stage %d, stream %#x, at %#x", e.Name, stage, e.StreamID, e.Address)
 		return detail, e.Type == uint8(smmuv3.FTranslation) && e.Stage2 == r.Mode.Stage2 && e.StreamID == r.Fault.StreamID && e.Address == r.Fault.Address
 	}},
-	{"rogue: its driver lets it stall, and no other", stalling, strayed, func(r *Report) (string, bool) {
+	{"rogue: it alone may stall", stalling, strayed, func(r *Report) (string, bool) {
 		rogue, bound := r.lastStage(guest.Rogue)
 		plain, _ := r.lastStage(guest.Plain)
 		pasid, _ := r.lastStage(guest.PASID)
 		return fmt.Sprintf("S1STALLD: rogue %t, plain %t, pasid %t", rogue.S1STALLD, plain.S1STALLD, pasid.S1STALLD),
 			bound && !rogue.S1STALLD && plain.S1STALLD && pasid.S1STALLD
 	}},
-	{"rogue: its DMA stalled until the guest's driver had it aborted", stalling, strayed, func(r *Report) (string, bool) {
+	{"rogue: its DMA stalled until the guest's driver aborted it", stalling, strayed, func(r *Report) (string, bool) {
 		if len(r.Fault.Device) == 0 || !r.Fault.Device[0].Stall {
-			return "it did not stall", false
+			return "the DMA did not stall", false
 		}
 		stalled := Resume{r.Fault.StreamID, r.Fault.Device[0].STAG, ResumeAbort}
 		return fmt.Sprintf("STAG %#x; CMD_RESUME: %+v", stalled.STAG, r.Fault.Resumes), slices.Equal(r.Fault.Resumes, []Resume{stalled})
 	}},
 	{"rogue: the guest's kernel printed the fault", translated, told, func(r *Report) (string, bool) {
-		// Up to 6.14 the number and the words of the record, from then on the record's name.
+		// Kernels up to 6.14 print the record's number, later ones its name.
 		i := slices.IndexFunc(r.Fault.Kernel, func(line string) bool {
 			return strings.Contains(line, "event 0x10 received") || strings.Contains(line, "event: F_TRANSLATION")
 		})
 		if i < 0 {
-			return fmt.Sprintf("not among %d lines", len(r.Fault.Kernel)), false
+			return fmt.Sprintf("none of %d lines has the fault", len(r.Fault.Kernel)), false
 		}
 		return r.Fault.Kernel[i], true
 	}},
-	{"its driver complained of nothing else", always, strayed, func(r *Report) (string, bool) {
+	{"the guest's driver reported no error", always, strayed, func(r *Report) (string, bool) {
 		said := slices.Concat(r.Probe, r.Fault.Kernel)
 		if i := slices.IndexFunc(said, complains); i >= 0 {
 			return said[i], false
 		}
-		return fmt.Sprintf("in %d lines", len(said)), true
+		return fmt.Sprintf("%d lines", len(said)), true
 	}},
-	{"nothing else faulted", always, strayed, func(r *Report) (string, bool) {
+	{"no other fault was recorded", always, strayed, func(r *Report) (string, bool) {
 		translation := r.Events[smmuv3.FTranslation.String()]
 		var all uint64
 		for _, n := range r.Events {
@@ -216,21 +216,21 @@ var checks = []struct {
 		}
 		return fmt.Sprintf("%d events", all), all == translation && translation == uint64(len(r.Fault.Device))
 	}},
-	{"commands were consumed and interrupts raised", always, strayed, func(r *Report) (string, bool) {
+	{"the device consumed commands and signalled interrupts", always, strayed, func(r *Report) (string, bool) {
 		syncs, stes, events := r.Commands[smmuv3.OpSync.String()], r.Commands[smmuv3.OpCfgiSTE.String()], r.Interrupts[vsmmu.LineEventQ.String()]
 		return fmt.Sprintf("%d SYNC, %d CFGI_STE, %d event interrupts", syncs, stes, events),
 			syncs > 0 && stes > 0 && (events > 0) == (len(r.Fault.Device) > 0)
 	}},
 	{"the guest powered off", always, ended, func(r *Report) (string, bool) {
 		if !r.Guest.PoweredOff {
-			return "it did not", false
+			return "the guest did not power off", false
 		}
-		return "of its own accord", true
+		return "its init powered it off", true
 	}},
 }
 
-// complaints are words by which the driver tells of an SMMU that does not do what it is to: a command that does not end, an
-// error in a queue, events that are lost, a register that does not follow. A fault of an endpoint is told without them.
+// complaints are the words with which the driver reports an SMMU that fails: a command that times out, an error in a queue,
+// lost events, a register that does not change. It reports an endpoint's fault without them.
 var complaints = []string{"timeout", "error", "overflow", "aborted", "failed", "Failure", "not responding"}
 
 func complains(line string) bool {
@@ -252,8 +252,8 @@ func (r *Report) Judge() {
 	}
 }
 
-// lastStage returns the stage that an endpoint did its DMA with: the last, while the SMMU was enabled, with the disposition
-// of the mode.
+// lastStage returns the stage with which an endpoint did its DMA: the last one with the mode's disposition that was bound
+// while the SMMU was enabled.
 func (r *Report) lastStage(endpoint string) (asjson.Bind, bool) {
 	want := r.Mode.disposition()
 	for _, b := range slices.Backward(r.stream(endpoint).Binds) {
@@ -261,7 +261,7 @@ func (r *Report) lastStage(endpoint string) (asjson.Bind, bool) {
 			return b, true
 		}
 	}
-	return asjson.Bind{Text: fmt.Sprintf("no stage to %s was ever bound", want)}, false
+	return asjson.Bind{Text: fmt.Sprintf("no stage with disposition %q was bound", want)}, false
 }
 
 func (r *Report) bypassed(endpoint string) (string, bool) {
@@ -271,7 +271,7 @@ func (r *Report) bypassed(endpoint string) (string, bool) {
 
 func (r *Report) diskDone(serial string) (string, bool) {
 	d := r.disk(serial)
-	detail := fmt.Sprintf("%s written, %s read, %s verified, %s right in the backing file",
+	detail := fmt.Sprintf("%s written, %s read, %s verified, %s correct in the backing file",
 		size(d.Written), size(d.Read), size(d.Verified), size(d.Backing))
 	if d.Error != "" {
 		return d.Error, false
@@ -279,34 +279,34 @@ func (r *Report) diskDone(serial string) (string, bool) {
 	return detail, min(d.Written, d.Read, d.Verified, d.Backing) >= guest.TestSize
 }
 
-// rebound: what the disk was read for past stage 1 was moved there.
+// rebound judges the reads with which the guest verified the disk while it bypassed stage 1 and after that.
 func (r *Report) rebound(serial string) (string, bool) {
 	d, past := r.disk(serial), r.stream(serial).Moved[bridge.Bypass.String()]
 	if d.Rebound == nil {
-		return "it was not", false
+		return "the guest did not report it", false
 	}
-	return fmt.Sprintf("%s right with the domain %q, %s with %q after that; %s moved past stage 1",
+	return fmt.Sprintf("%s verified with domain %q, %s after that with %q; %s bypassed stage 1",
 			size(d.Rebound.Identity), guest.DomainIdentity, size(d.Rebound.Before), d.IOMMU, size(int64(past))),
 		min(d.Rebound.Identity, d.Rebound.Before) >= guest.RebindSize && past >= uint64(d.Rebound.Identity)
 }
 
-// allMoved: what the disk moved under stages with the disposition of the mode covers what the guest moved, and it moved
-// nothing under any other, but for what it moves past stage 1 while it is bound so.
+// allMoved reports whether the disk moved all of the guest's data under stages with the mode's disposition, and nothing
+// under any other. With Rebind, bytes that bypass stage 1 do not count.
 func (r *Report) allMoved(serial string) (string, bool) {
 	d := r.disk(serial)
 	moved, elsewhere := r.split(r.stream(serial).Moved)
-	return fmt.Sprintf("%s under stages to %s, %d bytes otherwise", size(int64(moved)), r.Mode.disposition(), elsewhere),
+	return fmt.Sprintf("%s by stages that %s, %d bytes by others", size(int64(moved)), r.Mode.disposition(), elsewhere),
 		elsewhere == 0 && moved >= uint64(d.Written+d.Read) && d.Read > 0
 }
 
-// messages: as allMoved, of the interrupts that the disk sent.
+// messages is allMoved for the interrupts that the disk sent.
 func (r *Report) messages(serial string) (string, bool) {
 	sent, elsewhere := r.split(r.stream(serial).Messages)
-	return fmt.Sprintf("%d messages under stages to %s, %d otherwise", sent, r.Mode.disposition(), elsewhere), elsewhere == 0 && sent > 0
+	return fmt.Sprintf("%d messages by stages that %s, %d by others", sent, r.Mode.disposition(), elsewhere), elsewhere == 0 && sent > 0
 }
 
-// split is what an endpoint did under stages with the disposition of the mode, and what otherwise, but for what it did past stage 1
-// while it was to be bound so.
+// split divides what an endpoint did into that under stages with the mode's disposition, and the rest. With Rebind, what
+// bypassed stage 1 is in neither.
 func (r *Report) split(counts map[string]uint64) (expected, elsewhere uint64) {
 	want := r.Mode.disposition()
 	for disposition, n := range counts {

@@ -8,29 +8,28 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/guest"
 )
 
-// Mode is what the guest's kernel was asked for: what is right depends on it.
+// Mode is how the guest was booted. The checks depend on it.
 type Mode struct {
 	Passthrough bool `json:"passthrough"` // streams bypass the SMMU (iommu.passthrough=1)
 	Lazy        bool `json:"lazy"`        // invalidations are batched (iommu.strict=0)
-	// PASIDBits is pasid-num-bits of the endpoint that has it.
+	// PASIDBits is pasid-num-bits of the endpoint pasid.
 	PASIDBits uint8 `json:"pasid_bits"`
-	// PCI says that the endpoints are functions of the PCI bus, with MSI-X.
+	// PCI is true if the endpoints are PCI functions with MSI-X.
 	PCI bool `json:"pci,omitempty"`
-	// Stage2 says that the SMMU has a stage 2 in place of a stage 1.
+	// Stage2 is true if the SMMU has stage 2 and no stage 1.
 	Stage2 bool `json:"stage2,omitempty"`
-	// Stalls says that the SMMU has stalls, and the misbehaving endpoint dma-can-stall.
+	// Stalls is true if the SMMU has stalls, and the misbehaving endpoint dma-can-stall.
 	Stalls bool `json:"stalls"`
-	// Rebind says that the disks are taken from their driver and given back, once past stage 1.
+	// Rebind is true if the guest unbinds the disks from their driver and binds them again, bypassing stage 1 once.
 	Rebind bool `json:"rebind,omitempty"`
-	// Moves is how often the SMMU is to be saved, thrown away and restored.
+	// Moves is how often the SMMU is to be saved, discarded and restored.
 	Moves int `json:"moves,omitempty"`
 }
 
-// DefaultCmdline is what the guest is asked for before its command line asks for anything else, since kernels' own
-// defaults differ.
+// DefaultCmdline comes before the rest of the guest's command line: kernels have different defaults.
 const DefaultCmdline = "iommu.passthrough=0 iommu.strict=1"
 
-// ModeOf reads a kernel command line as Linux does: of a parameter given twice, the last counts.
+// ModeOf parses a kernel command line as Linux does: the last of several equal parameters counts.
 func ModeOf(cmdline string, pasidBits uint8) Mode {
 	m := Mode{PASIDBits: pasidBits}
 	for _, word := range strings.Fields(cmdline) {
@@ -49,7 +48,7 @@ func ModeOf(cmdline string, pasidBits uint8) Mode {
 	return m
 }
 
-// kernelBool is the kernel's kstrtobool.
+// kernelBool parses a boolean like the kernel's kstrtobool.
 func kernelBool(s string) (v, known bool) {
 	switch s = strings.ToLower(s); {
 	case s == "":
@@ -62,7 +61,7 @@ func kernelBool(s string) (v, known bool) {
 	return false, false
 }
 
-// domain is the kind of translation that the guest's kernel chooses for its devices, as sysfs names it.
+// domain returns the domain type that the guest's kernel chooses for its devices, as sysfs names it.
 func (m Mode) domain() string {
 	switch {
 	case m.Passthrough:
@@ -73,7 +72,7 @@ func (m Mode) domain() string {
 	return guest.DomainStrict
 }
 
-// disposition is that of the stages that DMA is done with.
+// disposition returns the disposition of the stages that DMA uses.
 func (m Mode) disposition() string {
 	switch {
 	case m.Passthrough:
@@ -84,11 +83,10 @@ func (m Mode) disposition() string {
 	return bridge.Translate.String()
 }
 
-// linearBits is how large a table the Linux driver makes linear: up to 1,024 context descriptors, and as many where the
-// SMMU has no tables of two levels.
+// linearBits is the log2 size of the Linux driver's largest linear table: 1,024 Context Descriptors.
 const linearBits = 10
 
-// cdTable is the table of context descriptors that the Linux driver makes for an endpoint with PASIDs.
+// cdTable returns the table of Context Descriptors that the Linux driver makes for an endpoint with PASIDs.
 func (r *Report) cdTable() (s1cdmax uint8, s1fmt string) {
 	s1cdmax = min(r.Mode.PASIDBits, uint8(r.id(smmuv3.SSIDSIZE)))
 	switch {
@@ -100,7 +98,7 @@ func (r *Report) cdTable() (s1cdmax uint8, s1fmt string) {
 	return s1cdmax, smmuv3.S1Fmt64K.String()
 }
 
-// id is what the guest was told of a field.
+// id returns the value of an ID register field that the guest reads.
 func (r *Report) id(f smmuv3.IDField) uint32 {
 	for _, id := range r.IDs {
 		if id.Field == f.String() && id.Register == f.Register() {

@@ -127,12 +127,12 @@ func stage2() *Report {
 // Whatever the mode, these are asked.
 func TestJudgeAsksInEveryMode(t *testing.T) {
 	always := []string{
-		"the guest reached its user space", "its driver brought the SMMU up",
-		"its disks have the domains that its command line asks for",
-		"plain: written, read back and verified", "pasid: written, read back and verified",
-		"rogue: its DMA to an unmapped address was refused",
-		"its driver complained of nothing else", "nothing else faulted",
-		"commands were consumed and interrupts raised", "the guest powered off",
+		"the guest reached its user space", "the guest's driver probed the SMMU",
+		"the disks have the domains that the command line asks for",
+		"plain: all data was written, read back and verified", "pasid: all data was written, read back and verified",
+		"rogue: its DMA to an unmapped address failed",
+		"the guest's driver reported no error", "no other fault was recorded",
+		"the device consumed commands and signalled interrupts", "the guest powered off",
 	}
 	translated := []string{"rogue: the device recorded F_TRANSLATION", "rogue: the guest's kernel printed the fault"}
 	for _, tt := range []struct {
@@ -163,7 +163,7 @@ func TestJudgeExpectsWhatTheModeMakesOfIt(t *testing.T) {
 		r.Streams[1].Binds[1].S1CDMax, r.Streams[1].Binds[1].S1Fmt = s1cdmax, s1fmt
 		return r
 	}
-	const stalledCheck = "rogue: its DMA stalled until the guest's driver had it aborted"
+	const stalledCheck = "rogue: its DMA stalled until the guest's driver aborted it"
 	with := func(r *Report, edit func(*Report)) *Report { edit(r); return r }
 	for _, tt := range []struct {
 		name  string
@@ -172,54 +172,54 @@ func TestJudgeExpectsWhatTheModeMakesOfIt(t *testing.T) {
 	}{
 		{"passthrough", passthrough(), nil},
 		{"passthrough, yet translated", with(good(), func(r *Report) { r.Mode.Passthrough = true }), []string{
-			"its disks have the domains that its command line asks for",
-			"plain: bound to bypass", "pasid: bound to bypass",
-			"plain: every byte moved past stage 1", "pasid: every byte moved past stage 1",
+			"the disks have the domains that the command line asks for",
+			"plain: its stage is bypass", "pasid: its stage is bypass",
+			"plain: every byte bypassed stage 1", "pasid: every byte bypassed stage 1",
 		}},
 		{"translation, yet passed through", with(passthrough(), func(r *Report) { r.Mode.Passthrough = false }), []string{
-			"its disks have the domains that its command line asks for",
-			"plain: bound to a single context descriptor", "pasid: bound to a table of context descriptors",
+			"the disks have the domains that the command line asks for",
+			"plain: stage 1 has a single Context Descriptor", "pasid: stage 1 has a table of Context Descriptors",
 			"plain: every byte moved through stage 1", "pasid: every byte moved through stage 1",
 			"rogue: the device recorded F_TRANSLATION", "rogue: the guest's kernel printed the fault",
 		}},
-		{"bypass, but of a disabled SMMU", with(passthrough(), func(r *Report) { r.Streams[0].Binds[1].SMMUDisabled = true }), []string{"plain: bound to bypass"}},
-		{"passthrough with a fault", with(passthrough(), func(r *Report) { r.Events = map[string]uint64{"C_BAD_STE": 1} }), []string{"nothing else faulted"}},
-		{"passthrough with a stray interrupt", with(passthrough(), func(r *Report) { r.Interrupts = map[string]uint64{"eventq": 1} }), []string{"commands were consumed and interrupts raised"}},
+		{"bypass, but of a disabled SMMU", with(passthrough(), func(r *Report) { r.Streams[0].Binds[1].SMMUDisabled = true }), []string{"plain: its stage is bypass"}},
+		{"passthrough with a fault", with(passthrough(), func(r *Report) { r.Events = map[string]uint64{"C_BAD_STE": 1} }), []string{"no other fault was recorded"}},
+		{"passthrough with a stray interrupt", with(passthrough(), func(r *Report) { r.Interrupts = map[string]uint64{"eventq": 1} }), []string{"the device consumed commands and signalled interrupts"}},
 		{"stage 2", stage2(), nil},
 		{"stage 2, past it", with(passthrough(), func(r *Report) { r.Mode.Stage2 = true }), nil},
 		{"stage 2, yet stage 1", with(good(), func(r *Report) { r.Mode.Stage2 = true }), []string{
-			"plain, pasid: bound to stage 2, each with tables and a VMID of its own",
+			"plain, pasid: stage 2 has separate tables and VMIDs",
 			"plain: every byte moved through stage 2", "pasid: every byte moved through stage 2",
-			"translations were invalidated by IPA and VMID, and none of stage 1",
+			"the guest invalidated by IPA and VMID, and nothing of stage 1",
 			"rogue: the device recorded F_TRANSLATION",
 		}},
-		{"one VMID", with(stage2(), func(r *Report) { r.Streams[1].Binds[0].S2VMID = 1 }), []string{"plain, pasid: bound to stage 2, each with tables and a VMID of its own"}},
-		{"one set of tables", with(stage2(), func(r *Report) { r.Streams[1].Binds[0].S2.TTB = 0 }), []string{"plain, pasid: bound to stage 2, each with tables and a VMID of its own"}},
-		{"nothing by IPA", with(stage2(), func(r *Report) { r.Commands["TLBI_S2_IPA"] = 0 }), []string{"translations were invalidated by IPA and VMID, and none of stage 1"}},
-		{"no VMID", with(stage2(), func(r *Report) { r.Commands["TLBI_S12_VMALL"] = 0 }), []string{"translations were invalidated by IPA and VMID, and none of stage 1"}},
+		{"one VMID", with(stage2(), func(r *Report) { r.Streams[1].Binds[0].S2VMID = 1 }), []string{"plain, pasid: stage 2 has separate tables and VMIDs"}},
+		{"one set of tables", with(stage2(), func(r *Report) { r.Streams[1].Binds[0].S2.TTB = 0 }), []string{"plain, pasid: stage 2 has separate tables and VMIDs"}},
+		{"nothing by IPA", with(stage2(), func(r *Report) { r.Commands["TLBI_S2_IPA"] = 0 }), []string{"the guest invalidated by IPA and VMID, and nothing of stage 1"}},
+		{"no VMID", with(stage2(), func(r *Report) { r.Commands["TLBI_S12_VMALL"] = 0 }), []string{"the guest invalidated by IPA and VMID, and nothing of stage 1"}},
 		{"stage 2, lazy: nothing by IPA", with(stage2(), func(r *Report) {
 			r.Mode.Lazy, r.Commands["TLBI_S2_IPA"] = true, 0
 			r.Disks[0].IOMMU, r.Disks[1].IOMMU = "DMA-FQ", "DMA-FQ"
 		}), nil},
-		{"commands of stage 1", with(stage2(), func(r *Report) { r.Commands["TLBI_NH_VA"] = 1 }), []string{"translations were invalidated by IPA and VMID, and none of stage 1"}},
+		{"commands of stage 1", with(stage2(), func(r *Report) { r.Commands["TLBI_NH_VA"] = 1 }), []string{"the guest invalidated by IPA and VMID, and nothing of stage 1"}},
 		{"a fault of stage 1", with(stage2(), func(r *Report) { r.Fault.Device[0].Stage2 = false }), []string{"rogue: the device recorded F_TRANSLATION"}},
 		{"stalls", stalled(), nil},
 		{"stalls, past stage 1", with(passthrough(), func(r *Report) { r.Mode.Stalls = true }), nil},
-		{"stalls, yet the rogue must not", with(stalled(), func(r *Report) { r.Streams[2].Binds[0].S1STALLD = true }), []string{"rogue: its driver lets it stall, and no other"}},
-		{"stalls of a disk", with(stalled(), func(r *Report) { r.Streams[1].Binds[1].S1STALLD = false }), []string{"rogue: its driver lets it stall, and no other"}},
+		{"stalls, yet the rogue must not", with(stalled(), func(r *Report) { r.Streams[2].Binds[0].S1STALLD = true }), []string{"rogue: it alone may stall"}},
+		{"stalls of a disk", with(stalled(), func(r *Report) { r.Streams[1].Binds[1].S1STALLD = false }), []string{"rogue: it alone may stall"}},
 		{"no stall", with(stalled(), func(r *Report) { r.Fault.Device[0].Stall = false }), []string{stalledCheck}},
 		{"a stall without an answer", with(stalled(), func(r *Report) { r.Fault.Resumes = nil }), []string{stalledCheck}},
 		{"another answer", with(stalled(), func(r *Report) { r.Fault.Resumes[0].How = "retry" }), []string{stalledCheck}},
 		{"an answer to another", with(stalled(), func(r *Report) { r.Fault.Resumes[0].STAG++ }), []string{stalledCheck}},
 		{"an answer too many", with(stalled(), func(r *Report) { r.Fault.Resumes = append(r.Fault.Resumes, Resume{}) }), []string{stalledCheck}},
 		{"lazy", with(good(), func(r *Report) { r.Mode.Lazy = true; r.Disks[0].IOMMU, r.Disks[1].IOMMU = "DMA-FQ", "DMA-FQ" }), nil},
-		{"lazy, yet strict", with(good(), func(r *Report) { r.Mode.Lazy = true }), []string{"its disks have the domains that its command line asks for"}},
-		{"strict, yet lazy", with(good(), func(r *Report) { r.Disks[1].IOMMU = "DMA-FQ" }), []string{"its disks have the domains that its command line asks for"}},
+		{"lazy, yet strict", with(good(), func(r *Report) { r.Mode.Lazy = true }), []string{"the disks have the domains that the command line asks for"}},
+		{"strict, yet lazy", with(good(), func(r *Report) { r.Disks[1].IOMMU = "DMA-FQ" }), []string{"the disks have the domains that the command line asks for"}},
 		{"a table of 1,024", table(10, 10, "linear"), nil},
 		{"one of 2,048 has two levels", table(11, 11, "two-level/64KiB"), nil},
-		{"one of 2,048, yet linear", table(11, 11, "linear"), []string{"pasid: bound to a table of context descriptors"}},
+		{"one of 2,048, yet linear", table(11, 11, "linear"), []string{"pasid: stage 1 has a table of Context Descriptors"}},
 		{"more than SSIDSIZE", table(20, 16, "two-level/64KiB"), nil},
-		{"not as many as asked for", table(12, 11, "two-level/64KiB"), []string{"pasid: bound to a table of context descriptors"}},
+		{"not as many as asked for", table(12, 11, "two-level/64KiB"), []string{"pasid: stage 1 has a table of Context Descriptors"}},
 		{"without CD2L", with(table(16, 10, "linear"), func(r *Report) { r.IDs[1].Guest = 0 }), nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -254,7 +254,7 @@ func TestJudgeOfComplaints(t *testing.T) {
 }
 
 func TestJudgeOfDisksBoundAnew(t *testing.T) {
-	const plain = "plain: unbound from its driver and bound, past stage 1 and back"
+	const plain = "plain: its driver was unbound and bound again, bypassing stage 1 once"
 	const all = guest.RebindSize
 	for _, tt := range []struct {
 		name  string
@@ -288,7 +288,7 @@ func TestJudgeOfDisksBoundAnew(t *testing.T) {
 }
 
 func TestJudgeOfMessages(t *testing.T) {
-	const check = "plain: its interrupts went the way of its data"
+	const check = "plain: its interrupts took the same stage as its data"
 	for _, tt := range []struct {
 		name   string
 		mode   Mode
@@ -312,7 +312,7 @@ func TestJudgeOfMessages(t *testing.T) {
 }
 
 func TestJudgeOfMoves(t *testing.T) {
-	const check = "the SMMU was saved, thrown away and restored in the middle of the disks' requests"
+	const check = "the SMMU was saved, discarded and restored during the disks' requests"
 	for _, tt := range []struct {
 		name  string
 		asked int
@@ -368,40 +368,40 @@ func TestJudgeFindsWhatIsWrong(t *testing.T) {
 		fails []string
 	}{
 		{"no user space", func(r *Report) { r.Guest.Release = "" }, []string{"the guest reached its user space"}},
-		{"no driver", func(r *Report) { r.Probe = nil }, []string{"its driver brought the SMMU up"}},
-		{"a table for plain", func(r *Report) { r.Streams[0].Binds[1].S1CDMax = 6 }, []string{"plain: bound to a single context descriptor"}},
-		{"no table for pasid", func(r *Report) { r.Streams[1].Binds[1].S1CDMax = 0 }, []string{"pasid: bound to a table of context descriptors"}},
-		{"S1DSS for pasid", func(r *Report) { r.Streams[1].Binds[1].S1DSS = "bypass" }, []string{"pasid: bound to a table of context descriptors"}},
-		{"a stage that the host refused", func(r *Report) { r.Streams[0].Binds[1].Error = "no" }, []string{"plain: bound to a single context descriptor"}},
-		{"too little written", func(r *Report) { r.Disks[0].Written-- }, []string{"plain: written, read back and verified"}},
-		{"too little read", func(r *Report) { r.Disks[0].Read-- }, []string{"plain: written, read back and verified"}},
-		{"too little verified", func(r *Report) { r.Disks[1].Verified-- }, []string{"pasid: written, read back and verified"}},
-		{"the backing file differs", func(r *Report) { r.Disks[1].Backing = 0 }, []string{"pasid: written, read back and verified"}},
-		{"a disk's error", func(r *Report) { r.Disks[1].Error = "EIO" }, []string{"pasid: written, read back and verified"}},
+		{"no driver", func(r *Report) { r.Probe = nil }, []string{"the guest's driver probed the SMMU"}},
+		{"a table for plain", func(r *Report) { r.Streams[0].Binds[1].S1CDMax = 6 }, []string{"plain: stage 1 has a single Context Descriptor"}},
+		{"no table for pasid", func(r *Report) { r.Streams[1].Binds[1].S1CDMax = 0 }, []string{"pasid: stage 1 has a table of Context Descriptors"}},
+		{"S1DSS for pasid", func(r *Report) { r.Streams[1].Binds[1].S1DSS = "bypass" }, []string{"pasid: stage 1 has a table of Context Descriptors"}},
+		{"a stage that the host refused", func(r *Report) { r.Streams[0].Binds[1].Error = "no" }, []string{"plain: stage 1 has a single Context Descriptor"}},
+		{"too little written", func(r *Report) { r.Disks[0].Written-- }, []string{"plain: all data was written, read back and verified"}},
+		{"too little read", func(r *Report) { r.Disks[0].Read-- }, []string{"plain: all data was written, read back and verified"}},
+		{"too little verified", func(r *Report) { r.Disks[1].Verified-- }, []string{"pasid: all data was written, read back and verified"}},
+		{"the backing file differs", func(r *Report) { r.Disks[1].Backing = 0 }, []string{"pasid: all data was written, read back and verified"}},
+		{"a disk's error", func(r *Report) { r.Disks[1].Error = "EIO" }, []string{"pasid: all data was written, read back and verified"}},
 		{"bytes past the translation", func(r *Report) {
 			r.Streams[0].Moved = map[string]uint64{"translate": 1 << 30, "bypass": 1}
 		}, []string{"plain: every byte moved through stage 1"}},
 		{"bytes unaccounted for", func(r *Report) { r.Streams[1].Moved = map[string]uint64{"translate": 1} }, []string{"pasid: every byte moved through stage 1"}},
-		{"no misbehaviour", func(r *Report) { r.Fault.Made = false }, []string{"rogue: its DMA to an unmapped address was refused"}},
-		{"a breach", func(r *Report) { r.Fault.Error = "" }, []string{"rogue: its DMA to an unmapped address was refused"}},
+		{"no misbehaviour", func(r *Report) { r.Fault.Made = false }, []string{"rogue: its DMA to an unmapped address failed"}},
+		{"a breach", func(r *Report) { r.Fault.Error = "" }, []string{"rogue: its DMA to an unmapped address failed"}},
 		{"one byte unaccounted for", func(r *Report) {
 			r.Streams[1].Moved = map[string]uint64{"translate": 32<<20 - 1}
 		}, []string{"pasid: every byte moved through stage 1"}},
 		{"nothing read, nor moved", func(r *Report) {
 			r.Disks[1].Read, r.Disks[1].Written, r.Streams[1].Moved = 0, 0, nil
-		}, []string{"pasid: written, read back and verified", "pasid: every byte moved through stage 1"}},
+		}, []string{"pasid: all data was written, read back and verified", "pasid: every byte moved through stage 1"}},
 		{"no PASIDs to have a table for", func(r *Report) {
 			r.Mode.PASIDBits, r.Streams[1].Binds[1].S1CDMax = 0, 0
-		}, []string{"pasid: bound to a table of context descriptors"}},
-		{"no CFGI_STE", func(r *Report) { delete(r.Commands, "CFGI_STE") }, []string{"commands were consumed and interrupts raised"}},
+		}, []string{"pasid: stage 1 has a table of Context Descriptors"}},
+		{"no CFGI_STE", func(r *Report) { delete(r.Commands, "CFGI_STE") }, []string{"the device consumed commands and signalled interrupts"}},
 		{"another event", func(r *Report) { r.Fault.Device[0].Type = 0x13 }, []string{"rogue: the device recorded F_TRANSLATION"}},
 		{"another stream's event", func(r *Report) { r.Fault.Device[0].StreamID = 0x10 }, []string{"rogue: the device recorded F_TRANSLATION"}},
 		{"another address", func(r *Report) { r.Fault.Device[0].Address++ }, []string{"rogue: the device recorded F_TRANSLATION"}},
 		{"nothing printed", func(r *Report) { r.Fault.Kernel = nil }, []string{"rogue: the guest's kernel printed the fault"}},
-		{"another fault", func(r *Report) { r.Events["C_BAD_STE"] = 1 }, []string{"nothing else faulted"}},
-		{"a fault of another stream", func(r *Report) { r.Events["F_TRANSLATION"] = 2 }, []string{"nothing else faulted"}},
-		{"no commands", func(r *Report) { delete(r.Commands, "SYNC") }, []string{"commands were consumed and interrupts raised"}},
-		{"no interrupt", func(r *Report) { r.Interrupts = nil }, []string{"commands were consumed and interrupts raised"}},
+		{"another fault", func(r *Report) { r.Events["C_BAD_STE"] = 1 }, []string{"no other fault was recorded"}},
+		{"a fault of another stream", func(r *Report) { r.Events["F_TRANSLATION"] = 2 }, []string{"no other fault was recorded"}},
+		{"no commands", func(r *Report) { delete(r.Commands, "SYNC") }, []string{"the device consumed commands and signalled interrupts"}},
+		{"no interrupt", func(r *Report) { r.Interrupts = nil }, []string{"the device consumed commands and signalled interrupts"}},
 		{"no power off", func(r *Report) { r.Guest.PoweredOff = false }, []string{"the guest powered off"}},
 		{"an error, though all checks hold", func(r *Report) { r.Error = "x" }, nil},
 	} {
@@ -447,11 +447,11 @@ func TestJudgeLeavesOutWhatABootWithAnErrorDidNotReach(t *testing.T) {
 			beforeDMA(r)
 			untested(r, 1)
 			r.Disks[0].Error = "EIO"
-		}, 4, []string{"plain: written, read back and verified"}},
+		}, 4, []string{"plain: all data was written, read back and verified"}},
 		{"before the rogue's DMA", beforeDMA, 8, nil},
 		{"before the guest's kernel printed the fault", func(r *Report) { hung(r); r.Fault.Kernel = nil }, 14, nil},
 		{"before power off", hung, 15, nil},
-		{"a breach", func(r *Report) { hung(r); r.Fault.Error = "" }, 15, []string{"rogue: its DMA to an unmapped address was refused"}},
+		{"a breach", func(r *Report) { hung(r); r.Fault.Error = "" }, 15, []string{"rogue: its DMA to an unmapped address failed"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := good()

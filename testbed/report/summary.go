@@ -12,7 +12,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/progress"
 )
 
-// Summary writes the report for people.
+// Summary writes a text form of the report.
 func (r *Report) Summary(w io.Writer) error {
 	var text strings.Builder
 	t := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
@@ -60,7 +60,7 @@ func (r *Report) Summary(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	// Much of it is what the guest said.
+	// Much of the text comes from the guest.
 	_, err := io.WriteString(w, cli.Printable(text.String()))
 	return err
 }
@@ -108,7 +108,7 @@ func WriteEnd(w io.Writer, ok bool, checks []Check, phases []progress.Phase, sec
 	fmt.Fprintf(w, "\n%s: %d of %d checks held%s\n", verdict, held, len(checks), more)
 }
 
-// counts lists the counters, the largest first.
+// counts lists counters, the largest first.
 func counts(m map[string]uint64) string {
 	names := slices.SortedFunc(maps.Keys(m), func(a, b string) int {
 		if m[a] != m[b] {
