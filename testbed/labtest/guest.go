@@ -12,9 +12,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
 )
 
-// runGuest runs a Linux guest in our VMM on the host's kernel, with an NVMe disk passed through.
+// runGuest runs the VMM on the host's kernel, with a Linux guest that uses an NVMe disk passed through to it.
 func (l *lab) runGuest(ctx context.Context) error {
-	l.progress.Stage("the host's kernel boots, with an NVMe disk")
+	l.progress.Stage("boot the host with an NVMe disk")
 	inner, err := initramfs(l.agent)
 	if err != nil {
 		return err
@@ -60,7 +60,7 @@ func (l *lab) runGuest(ctx context.Context) error {
 	return nil
 }
 
-// hearVMM takes what the VMM says.
+// hearVMM handles a message of the VMM.
 func (l *lab) hearVMM(m machine.Message) {
 	switch {
 	case m.Line != nil:
@@ -72,7 +72,7 @@ func (l *lab) hearVMM(m machine.Message) {
 	}
 }
 
-// hearGuest takes what the VMM says of its guest.
+// hearGuest handles a message of the VMM about its guest.
 func (l *lab) hearGuest(m *machine.Guest) {
 	g := &l.report.Guest
 	switch {
@@ -97,87 +97,8 @@ func (l *lab) hearGuest(m *machine.Guest) {
 	}
 }
 
-// Guest is what was seen of the guest.
-type Guest struct {
-	Release string         `json:"release"`
-	Boots   []machine.Boot `json:"boots"`
-	Steps   []Step         `json:"steps"`
-	Reads   []Read         `json:"reads"`
-	// Moved is how the NVMe disk's requester ID has changed, as the guest's kernel sees it.
-	Moved *guest.LabMove `json:"moved"`
-	// Interrupts are those of the NVMe disk without messages.
-	Interrupts *guest.LabInterrupts `json:"interrupts"`
-	// Stray is the DMA that the guest never mapped, and TakenOver what the kernel said that found the SMMU enabled.
-	Stray     *guest.LabStray `json:"stray"`
-	TakenOver []string        `json:"taken_over"`
-	// Lost is how the guest lost the NVMe disk, and Removed how the host got it.
-	Lost    *guest.LabLost   `json:"lost"`
-	Removed *machine.Removed `json:"removed"`
-	// NVMe is how many bytes of the disk that was passed through are as the guest left them.
-	NVMe      int64  `json:"nvme_bytes"`
-	NVMeError string `json:"nvme_error,omitempty"`
-	machine.End
-
-	begun    string // what the guest does
-	crashing bool
-}
-
-// Step is a round of writing and reading both disks.
-type Step struct {
-	Name  string       `json:"name"`
-	Disks []guest.Disk `json:"disks"`
-}
-
-// Read is a measured read.
-type Read struct {
-	Name string `json:"name"`
-	machine.Read
-}
-
-// BytesPerSecond is how fast it was by the guest's clock.
-func (r Read) BytesPerSecond() float64 { return float64(r.Bytes) / r.Seconds }
-
-// add takes in another of the same name. If the two were not by the same way, there is none.
-func (r *Read) add(of Read) {
-	if of.IOMMU != r.IOMMU {
-		r.IOMMU = ""
-	}
-	r.Bytes += of.Bytes
-	r.Seconds += of.Seconds
-	r.Syncs += of.Syncs
-	r.Commands += of.Commands
-	r.Ioctls += of.Ioctls
-	r.Alone += of.Alone
-}
-
-func (g *Guest) hear(m *guest.LabMessage) {
-	switch {
-	case m.Hello != nil:
-		g.Release = m.Hello.Release
-	case m.Begin != "":
-		g.begun = m.Begin
-	case m.Disk != nil:
-		if n := len(g.Steps); n == 0 || g.Steps[n-1].Name != g.begun {
-			g.Steps = append(g.Steps, Step{Name: g.begun})
-		}
-		step := &g.Steps[len(g.Steps)-1]
-		step.Disks = append(step.Disks, *m.Disk)
-	case m.Moved != nil:
-		g.Moved = m.Moved
-	case m.Interrupts != nil:
-		g.Interrupts = m.Interrupts
-	case m.Stray != nil:
-		g.Stray = m.Stray
-	case m.Lost != nil:
-		g.Lost = m.Lost
-	case m.Reset != nil:
-		g.TakenOver = m.Reset.Kernel
-	case m.End != "":
-		g.crashing = m.End == guest.EndCrash
-	}
-}
-
-// checkNVMe says how many bytes of the image are as the guest has left them.
+// checkNVMe returns the number of bytes in the disk's image, from the start, that the guest wrote. Its error says where
+// they differ.
 func checkNVMe(path string) (int64, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -66,7 +66,7 @@ func passed(name string, tests ...string) check {
 			}
 			parts += subtests
 		}
-		return fmt.Sprintf("%d tests and %d subtests passed", len(tests), parts), true
+		return fmt.Sprintf("passed: tests %d, subtests %d", len(tests), parts), true
 	}}
 }
 

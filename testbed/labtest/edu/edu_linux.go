@@ -1,4 +1,4 @@
-// Package edu drives QEMU's edu device, of which only the DMA engine is used, through VFIO: see docs/specs/edu.rst of QEMU.
+// Package edu drives the DMA engine of QEMU's edu device through VFIO. QEMU's docs/specs/edu.rst describes the device.
 package edu
 
 import (
@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Registers, of 64 bits, in BAR 0.
+// 64-bit registers in BAR 0.
 const (
 	dmaSource = 0x80
 	dmaDest   = 0x88
@@ -24,7 +24,7 @@ const (
 	cmdToMemory = 1 << 1
 )
 
-// The device's own memory, which only its DMA engine reaches.
+// The device's buffer, which only its DMA engine reaches.
 const (
 	buffer     = 0x40000
 	BufferSize = 4096
@@ -50,18 +50,18 @@ const (
 	commandMemMaster = 1<<1 | 1<<2
 )
 
-// Device is an edu device. It stays open when the descriptor that it was made from is closed.
+// Device is an edu device. It has a descriptor of its own.
 type Device struct {
 	fd  int
 	bar []byte
-	mu  sync.Mutex // the engine does one thing at a time
+	mu  sync.Mutex // held during a DMA: the engine does one at a time
 }
 
-// Open takes a VFIO device's descriptor, bound.
+// Open returns the device of a VFIO device descriptor that is bound to an iommufd.
 func Open(vfio int) (*Device, error) {
 	fd, err := unix.FcntlInt(uintptr(vfio), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("edu: duplicate descriptor: %w", err)
 	}
 	d := &Device{fd: fd}
 	if err := d.start(); err != nil {
@@ -70,32 +70,36 @@ func Open(vfio int) (*Device, error) {
 	return d, nil
 }
 
+// start enables memory accesses and DMA, and maps the registers.
 func (d *Device) start() error {
 	config, err := d.region(regionConfig)
 	if err != nil {
 		return err
 	}
 	if _, err := unix.Pwrite(d.fd, []byte{commandMemMaster, 0}, int64(config.offset)+pciCommand); err != nil {
-		return fmt.Errorf("edu: PCI command register: %w", err)
+		return fmt.Errorf("edu: write the PCI command register: %w", err)
 	}
 	bar, err := d.region(regionBAR0)
 	if err != nil {
 		return err
 	}
 	d.bar, err = unix.Mmap(d.fd, int64(bar.offset), int(bar.size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	return err
+	if err != nil {
+		return fmt.Errorf("edu: map BAR 0: %w", err)
+	}
+	return nil
 }
 
 func (d *Device) region(index uint32) (*regionInfo, error) {
 	r := &regionInfo{index: index}
 	r.argSz = uint32(unsafe.Sizeof(*r))
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(d.fd), getRegionInfo, uintptr(unsafe.Pointer(r))); errno != 0 {
-		return nil, fmt.Errorf("edu: region %d: %w", index, errno)
+		return nil, fmt.Errorf("edu: VFIO_DEVICE_GET_REGION_INFO %d: %w", index, errno)
 	}
 	return r, nil
 }
 
-// Close gives the device up.
+// Close unmaps the registers and closes the descriptor.
 func (d *Device) Close() error {
 	var err error
 	if d.bar != nil {
@@ -107,23 +111,23 @@ func (d *Device) Close() error {
 func (d *Device) register(off int) *uint64 { return (*uint64)(unsafe.Pointer(&d.bar[off])) }
 
 const (
-	// usual is what the engine takes.
+	// usual is the time that a DMA takes.
 	usual = 100 * time.Millisecond
-	// timeout is far more than that.
+	// timeout ends a DMA that hangs.
 	timeout = 10 * time.Second
 )
 
-// Load has the device read n bytes at iova to its buffer.
+// Load makes the device read n bytes at iova into its buffer.
 func (d *Device) Load(iova uint64, at, n int) error {
 	return d.move(iova, uint64(buffer+at), n, cmdStart)
 }
 
-// Store has the device write n bytes of its buffer to iova.
+// Store makes the device write n bytes of its buffer to iova.
 func (d *Device) Store(iova uint64, at, n int) error {
 	return d.move(uint64(buffer+at), iova, n, cmdStart|cmdToMemory)
 }
 
-// move says nothing of accesses that were aborted: the device does not, either.
+// move makes a DMA and waits for its end. An aborted access is no error: the device does not report it.
 func (d *Device) move(from, to uint64, n int, cmd uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -134,7 +138,7 @@ func (d *Device) move(from, to uint64, n int, cmd uint64) error {
 	time.Sleep(usual)
 	for end := time.Now().Add(timeout); atomic.LoadUint64(d.register(dmaCmd))&cmdStart != 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			return errors.New("edu: the DMA does not end")
+			return fmt.Errorf("edu: DMA of %d bytes to %#x: not done after %v", n, to, timeout)
 		}
 	}
 	return nil

@@ -1,13 +1,13 @@
-// Package machine is the side of package iommulab that runs on the machine: the init, which a test program becomes by calling
-// Main, and what it says to the runner.
+// Package machine is the init of the lab's machines and its messages to the runner, package labtest. A program becomes
+// the init by calling Main.
 package machine
 
-// Message is a line of JSON from the machine to the runner. Exactly one field is set.
+// Message is a line of JSON from a machine to the runner. Exactly one field is set.
 type Message struct {
 	Hello *Hello `json:"hello,omitempty"` // the first
-	// Line is one that the program has written to its standard output.
+	// Line is a line of the program's standard output.
 	Line *string `json:"line,omitempty"`
-	// IORT is the ACPI table as the firmware made it.
+	// IORT is the firmware's ACPI table.
 	IORT    []byte   `json:"iort,omitempty"`
 	SMMU    *SMMU    `json:"smmu,omitempty"`
 	Figures *Figures `json:"figures,omitempty"`
@@ -15,19 +15,19 @@ type Message struct {
 	Exit    *Exit    `json:"exit,omitempty"` // the last
 }
 
-// Hello tells which kernel runs.
+// Hello identifies the kernel.
 type Hello struct {
 	Release string `json:"release"` // uname -r
 }
 
-// SMMU is what the kernel lets a guest have of the physical one.
+// SMMU has the ID registers of the physical SMMU that the kernel reports.
 type SMMU struct {
 	IDR  [6]uint32 `json:"idr"`
 	IIDR uint32    `json:"iidr"`
 	AIDR uint32    `json:"aidr"`
 }
 
-// Figures are those of a host at the end of a test: iommufd.Stats, field by field.
+// Figures are an iommufd host's Stats at the end of a test, field by field.
 type Figures struct {
 	Ioctls         uint64 `json:"ioctls"`
 	Invalidations  uint64 `json:"invalidations"`
@@ -42,15 +42,15 @@ type Figures struct {
 // Exit is the end of the program.
 type Exit struct {
 	Status int    `json:"status"`
-	Error  string `json:"error,omitempty"` // why it was not run at all
+	Error  string `json:"error,omitempty"` // why the program did not run
 }
 
-// NoStallWarnings is what every kernel of the lab is told, or it would complain of a processor that a starved machine has not let run for
-// 21 s.
+// NoStallWarnings is on the command line of every kernel in the lab. Without it, a kernel warns of a CPU that a busy
+// machine has not run for 21 s.
 const NoStallWarnings = "rcupdate.rcu_cpu_stall_timeout=300"
 
-// VMRole is the first argument of the program of package vm.
+// VMRole is the first argument of cmd/testbed when it is the init of package vm.
 const VMRole = "lab-host"
 
-// DumpIORT is the first argument that has Main show the IORT, before it runs the program with the others.
+// DumpIORT is the first argument that makes Main send the IORT. The program runs with the other arguments.
 const DumpIORT = "dump-iort"

@@ -13,25 +13,26 @@ import (
 
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/console"
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/pid1"
+	"github.com/go-vsmmu/vsmmuv3/testbed/host/progress"
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/qemu"
 )
 
-// Machine is the machine as its program sees it. Its methods may be called from any goroutine.
+// Machine is the lab machine that a program runs on. Its methods are safe for concurrent use.
 type Machine struct {
 	mu   sync.Mutex
-	port *os.File // leads to the runner
+	port *os.File // the channel to the runner
 }
 
-// Main is a test program's main function: run and what comes of it, with nil, unless the program is a machine's init. Then it
-// gets the machine ready before, and has it powered off after.
+// Main calls run and exits with its status. If the program is a machine's init, Main sets the machine up before, and
+// powers it off after. Otherwise run gets nil.
 func Main(run func(*Machine) int) {
 	if os.Getpid() != 1 {
 		os.Exit(run(nil))
 	}
 	if err := initMain(run); err != nil {
-		fmt.Fprintln(os.Stderr, "iommulab:", err)
+		fmt.Fprintln(os.Stderr, progress.InitFailed+err.Error())
 	}
-	fmt.Fprintln(os.Stderr, "iommulab:", pid1.PowerOff())
+	fmt.Fprintln(os.Stderr, "power off:", pid1.PowerOff())
 	os.Exit(1)
 }
 
@@ -52,10 +53,11 @@ func initMain(run func(*Machine) int) error {
 	if err := m.Send(Message{Exit: &exit}); err != nil {
 		return err
 	}
-	_, err = bufio.NewReader(port).ReadString('\n') // qemu.Heard: nothing else is said to it
+	_, err = bufio.NewReader(port).ReadString('\n') // qemu.Heard: the runner sends nothing else
 	return err
 }
 
+// program sends the first messages, binds the edu devices to vfio-pci, and runs the program.
 func (m *Machine) program(run func(*Machine) int) (status int, err error) {
 	if err := m.hello(); err != nil {
 		return 0, err
@@ -74,7 +76,7 @@ func (m *Machine) program(run func(*Machine) int) (status int, err error) {
 	return m.captured(run)
 }
 
-// Send says something to the runner.
+// Send sends a message to the runner.
 func (m *Machine) Send(message Message) error {
 	line, err := json.Marshal(message)
 	if err != nil {
@@ -102,11 +104,11 @@ func (m *Machine) sendIORT() error {
 	return m.Send(Message{IORT: table})
 }
 
-// maxLine bounds a line of the program's output.
+// maxLine bounds a line of the program's output, in bytes.
 const maxLine = 4 << 10
 
-// captured runs the program with its standard output going to the runner. Its standard error stays the kept, where it gets
-// to even when the program crashes.
+// captured runs the program and sends its standard output to the runner. Its standard error stays the console, which
+// shows it even if the program crashes.
 func (m *Machine) captured(run func(*Machine) int) (status int, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -129,7 +131,7 @@ func (m *Machine) captured(run func(*Machine) int) (status int, err error) {
 		copied <- errors.Join(err, failed)
 	}()
 	status = run(m)
-	// The pipe ends with the last descriptor of its end for writing.
+	// This closes the last descriptor of the pipe's write end.
 	err = unix.Dup3(kept, stdout, 0)
 	return status, errors.Join(err, <-copied)
 }

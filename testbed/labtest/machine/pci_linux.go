@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// eduID is the PCI vendor and device of QEMU's edu.
+// eduID is the PCI vendor and device ID of QEMU's edu.
 const eduID = "0x1234:0x11e8"
 
-// Alone are the PCI addresses of the edu devices that have an IOMMU group to themselves.
+// Alone returns the PCI addresses of the edu devices with an IOMMU group of their own.
 func (m *Machine) Alone() []string { return addresses(true) }
 
-// Siblings are those of the ones that share theirs.
+// Siblings returns the PCI addresses of the edu devices that share an IOMMU group.
 func (m *Machine) Siblings() []string { return addresses(false) }
 
 func addresses(alone bool) []string {
@@ -27,7 +27,7 @@ func addresses(alone bool) []string {
 	return found
 }
 
-// PCIDevices are the directories in sysfs of the PCI devices with a vendor and device, such as 0x1234:0x11e8.
+// PCIDevices returns the sysfs directories of the PCI devices with a vendor and device ID, such as 0x1234:0x11e8.
 func PCIDevices(id string) []string {
 	var found []string
 	all, _ := filepath.Glob("/sys/bus/pci/devices/*")
@@ -41,7 +41,7 @@ func PCIDevices(id string) []string {
 	return found
 }
 
-// GiveToVFIO takes a PCI device from the driver that it may have, and binds it to vfio-pci.
+// GiveToVFIO unbinds a PCI device from its driver, if it has one, and binds it to vfio-pci.
 func GiveToVFIO(dir string) error {
 	address := []byte(filepath.Base(dir))
 	unbind := os.WriteFile(filepath.Join(dir, "driver/unbind"), address, 0)

@@ -16,27 +16,27 @@ import (
 )
 
 const (
-	// maxMessage bounds a message of the guest's, the largest of which holds lines of its kernel's log.
+	// maxMessage bounds a message of the guest, in bytes. The largest has lines of its kernel's log.
 	maxMessage = 64 << 10
-	// maxMessages bounds how many are listened to: a guest that says more is not ours.
+	// maxMessages bounds the number of messages. The VMM ignores more.
 	maxMessages = 256
 )
 
-// control is the VMM's end of the channel to the guest's init: what is written to it comes from the guest, what is read from
-// it goes there. The guest may say anything, in any order and at any length.
+// control is the VMM's end of the channel to the guest's init. The guest's UART writes to it what the guest sends, and
+// reads from it what the guest receives. A guest may send anything, in any order and of any length.
 type control struct {
 	notes    *notes
 	tell     func(machine.Guest)
-	do       func(what string) error // carries out what the guest asks for
-	requests func() uint64           // how many invalidations the host has asked of the kernel
+	do       func(ask string) error // executes a request of the guest
+	requests func() uint64          // the host's number of IOMMU_HWPT_INVALIDATE
 
 	mu       sync.Mutex
 	lines    console.Writer
 	messages int
 	boot     int
 	end      string
-	cost     cost // when something was last begun, and so for the requests
-	asked    uint64
+	cost     cost   // at the last Begin
+	asked    uint64 // requests() at the last Begin
 
 	reply     chan string
 	closed    chan struct{}
@@ -49,28 +49,28 @@ func newControl(notes *notes, tell func(machine.Guest)) *control {
 	return c
 }
 
-// begin is for a boot that begins.
+// begin starts a boot.
 func (c *control) begin(boot int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.boot, c.end = boot, "the guest did not say how it would end"
+	c.boot, c.end = boot, "the guest sent no end"
 }
 
-// ended says how the guest has ended the boot.
+// ended returns the end that the guest sent for the boot, or an error text.
 func (c *control) ended() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.end
 }
 
-// Write takes what the guest says. It never fails and never waits for the guest.
+// Write handles what the guest sends. It never fails and never waits for the guest.
 func (c *control) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.lines.Write(p)
 }
 
-// Read waits for something to say to the guest, until Close.
+// Read waits for an answer to the guest, until Close.
 func (c *control) Read(p []byte) (int, error) {
 	select {
 	case word := <-c.reply:
@@ -80,26 +80,28 @@ func (c *control) Read(p []byte) (int, error) {
 	}
 }
 
+// Close ends Reads.
 func (c *control) Close() error {
 	c.closeOnce.Do(func() { close(c.closed) })
 	return nil
 }
 
+// answer sends a line to the guest. It drops the line if the guest has not read the last one.
 func (c *control) answer(word string) {
 	select {
 	case c.reply <- word + "\n":
-	default: // the guest has not taken the answer to the last
+	default:
 	}
 }
 
-// message takes one line.
+// message handles a line of the guest.
 func (c *control) message(line string) {
 	if c.messages++; c.messages > maxMessages {
 		return
 	}
 	var m guest.LabMessage
 	if err := json.Unmarshal([]byte(line), &m); err != nil {
-		m = guest.LabMessage{Error: fmt.Sprintf("the guest's init sent what is no message: %q", line[:min(len(line), 80)])}
+		m = guest.LabMessage{Error: fmt.Sprintf("malformed message %q", line[:min(len(line), 80)])}
 	}
 	switch {
 	case m.Hello != nil:
@@ -113,7 +115,7 @@ func (c *control) message(line string) {
 		return
 	case m.Begin != "":
 		c.cost, c.asked = c.notes.spent(), c.requests()
-		c.tell(machine.Guest{Stage: "the guest: " + m.Begin})
+		c.tell(machine.Guest{Stage: "guest: " + m.Begin})
 	case m.Read != nil:
 		spent := c.notes.spent().since(c.cost)
 		c.tell(machine.Guest{Read: &machine.Read{

@@ -1,8 +1,7 @@
 //go:build linux && (amd64 || arm64)
 
-// Package vm is the program of the lab's last machine: a VMM whose guest has two disks behind one virtual SMMU, an NVMe disk
-// that is passed through, whose stage 1 the host's SMMU carries out, and an emulated one, whose stage 1 is carried out in
-// software.
+// Package vm is the program of the lab's last machine: a VMM whose guest has two disks behind one virtual SMMU. The host's
+// SMMU executes stage 1 for the NVMe disk, which is passed through. bridge/soft executes it for the emulated disk.
 package vm
 
 import (
@@ -21,7 +20,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm"
 )
 
-// Main is the program. It does not return.
+// Main runs the VMM and powers the machine off. It does not return.
 func Main() {
 	machine.Main(func(m *machine.Machine) int {
 		if err := run(m); err != nil {
@@ -35,11 +34,12 @@ func Main() {
 const (
 	guestMem  = 256 << 20
 	guestCPUs = 2
-	maxLine   = 4 << 10
-	// bootTimeout is how long a boot of the guest may take: many times what it takes, so that it ends a hang and nothing else.
+	maxLine   = 4 << 10 // bytes of a line of the guest's console
+	// bootTimeout ends a boot of the guest that hangs.
 	bootTimeout = 10 * time.Minute
 )
 
+// run runs the guest and sends what the VMM knows at the end.
 func run(m *machine.Machine) (err error) {
 	image, err := os.ReadFile("/" + machine.ImageFile)
 	if err != nil {
@@ -60,7 +60,7 @@ func run(m *machine.Machine) (err error) {
 	defer disk.Close()
 
 	tell := func(g machine.Guest) {
-		// A channel that is broken ends the lab on the other side.
+		// The runner ends the lab if the channel breaks.
 		_ = m.Send(machine.Message{Guest: &g})
 	}
 	notes := newNotes()
@@ -79,17 +79,17 @@ func run(m *machine.Machine) (err error) {
 	if err != nil {
 		return err
 	}
-	// Whoever removes the disk gets it at the latest when the machine is closed.
+	// The removal ends at the latest when the machine is closed.
 	var removing sync.WaitGroup
-	c.do = func(what string) error {
-		switch what {
+	c.do = func(ask string) error {
+		switch ask {
 		case guest.AskPort:
 			return v.AddRootPort()
 		case guest.AskRemoval:
 			removing.Go(func() { tell(machine.Guest{Removed: removePCI(nvme)}) })
 			return nil
 		}
-		return fmt.Errorf("the guest asked for %.80q", what)
+		return fmt.Errorf("unknown request %.80q", ask)
 	}
 	err = errors.Join(boots(v, c, tell), v.close())
 	removing.Wait()
@@ -105,10 +105,10 @@ func run(m *machine.Machine) (err error) {
 	return m.Send(machine.Message{Guest: &machine.Guest{End: &end}})
 }
 
-// boots runs the guest until it powers off, which it does in its own time.
+// boots runs the guest's boots until it powers off.
 func boots(v *vm, c *control, tell func(machine.Guest)) error {
 	for number := 1; ; number++ {
-		tell(machine.Guest{Stage: fmt.Sprintf("the guest boots for %s time", [...]string{"the first", "the second", "the third"}[min(number, 3)-1])})
+		tell(machine.Guest{Stage: fmt.Sprintf("guest: boot %d", number)})
 		c.begin(number)
 		start := time.Now()
 		ctx, cancel := context.WithTimeoutCause(context.Background(), bootTimeout, fmt.Errorf("the guest did not end within %v", bootTimeout))
@@ -120,27 +120,26 @@ func boots(v *vm, c *control, tell func(machine.Guest)) error {
 		case err == nil && end == guest.EndPowerOff:
 			return nil
 		case errors.Is(err, vmm.ErrGuestReset) && (end == guest.EndReboot || end == guest.EndCrash):
-			// After a crash the SMMU stays as it is, as if it were the machine's own and the next kernel had been started
-			// without a reset.
+			// After a crash the SMMU is not reset, as if kexec had started the next kernel.
 			if err := v.restart(end == guest.EndReboot); err != nil {
 				return err
 			}
 		case err == nil:
-			return fmt.Errorf("the guest powered off before its time: %s", end)
+			return fmt.Errorf("the guest powered off early: %s", end)
 		default:
 			return fmt.Errorf("%w: %s", err, end)
 		}
 	}
 }
 
-// nvmeID is the PCI vendor and device of QEMU's NVMe disk.
+// nvmeID is the PCI vendor and device ID of QEMU's NVMe disk.
 const nvmeID = "0x1b36:0x0010"
 
-// passNVMe takes the NVMe disk from the kernel, and returns its directory in sysfs and its VFIO device.
+// passNVMe binds the NVMe disk to vfio-pci, and returns its sysfs directory and its VFIO device.
 func passNVMe() (dir, path string, err error) {
 	dirs := machine.PCIDevices(nvmeID)
 	if len(dirs) != 1 {
-		return "", "", fmt.Errorf("%d NVMe disks", len(dirs))
+		return "", "", fmt.Errorf("found %d NVMe disks instead of 1", len(dirs))
 	}
 	if err := machine.GiveToVFIO(dirs[0]); err != nil {
 		return "", "", err
@@ -149,7 +148,7 @@ func passNVMe() (dir, path string, err error) {
 	return dirs[0], path, err
 }
 
-// removePCI takes a PCI device from the host's kernel, as if it was pulled out. The kernel waits for who has it open.
+// removePCI makes the host's kernel remove a PCI device. The kernel waits until the device is closed.
 func removePCI(dir string) *machine.Removed {
 	start := time.Now()
 	removed := new(machine.Removed)
@@ -160,7 +159,7 @@ func removePCI(dir string) *machine.Removed {
 	return removed
 }
 
-// newBacking is the storage of the emulated disk.
+// newBacking creates the backing file of the emulated disk.
 func newBacking() (*os.File, error) {
 	f, err := os.Create("/disk")
 	if err != nil {
@@ -172,7 +171,8 @@ func newBacking() (*os.File, error) {
 	return f, nil
 }
 
-// check says how many bytes of the emulated disk are as the guest has left them.
+// check returns the number of bytes in the emulated disk's backing file, from the start, that the guest wrote. Its error
+// says where they differ.
 func check(disk *os.File) (int64, error) {
 	data := make([]byte, guest.TestSize)
 	if _, err := disk.ReadAt(data, 0); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// How much of what a guest can make happen is kept.
+// Bounds of what a guest can make notes keep.
 const (
 	maxBinds   = 64 // of each stream
 	maxStreams = 8
@@ -22,10 +22,10 @@ const (
 	maxPlaces  = 64
 )
 
-// notes are what the SMMU does.
+// notes keep what the SMMU does. Their methods are safe for concurrent use.
 type notes struct {
 	mu       sync.Mutex
-	commands [2][1 << 8]uint64 // by opcode, those in order and those in error
+	commands [2][1 << 8]uint64 // by error and opcode
 	streams  map[smmuv3.StreamID]*machine.Stream
 	events   []machine.Event
 	places   []machine.Place
@@ -33,24 +33,28 @@ type notes struct {
 	interval interval
 }
 
-// cost is what the guest's invalidations have come to.
-type cost struct{ syncs, commands, alone uint64 }
+// cost counts a guest's invalidations and the work that they caused.
+type cost struct {
+	syncs    uint64 // CMD_SYNC
+	commands uint64 // invalidations that the guest gave
+	alone    uint64 // batches of one command, where the guest gave more before the CMD_SYNC
+}
 
 func (c cost) since(before cost) cost {
 	return cost{c.syncs - before.syncs, c.commands - before.commands, c.alone - before.alone}
 }
 
-// interval is the time between two SYNCs.
+// interval counts between two CMD_SYNC.
 type interval struct {
 	commands int // invalidations that the guest gave
-	alone    int // batches of one that the host got
+	alone    int // batches of one command that the host executed
 }
 
 func newNotes() *notes {
 	return &notes{streams: map[smmuv3.StreamID]*machine.Stream{}}
 }
 
-// trace is how the SMMU tells.
+// trace returns the SMMU's trace hooks.
 func (n *notes) trace() vsmmu.Trace {
 	return vsmmu.Trace{Command: n.command, Bind: n.bind, Event: n.event}
 }
@@ -77,7 +81,7 @@ func (n *notes) command(c smmuv3.Command, code smmuv3.CmdqErr) {
 	}
 }
 
-// batch notes one that the host gets.
+// batch counts a batch of commands for the host.
 func (n *notes) batch(size int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -117,7 +121,7 @@ func (n *notes) event(e smmuv3.Event, fate vsmmu.Fate) {
 	}
 }
 
-// place notes that the NVMe disk was attached or detached by a StreamID.
+// place keeps an attach or detach of the NVMe disk under a StreamID.
 func (n *notes) place(sid smmuv3.StreamID, attached bool, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -131,14 +135,14 @@ func (n *notes) place(sid smmuv3.StreamID, attached bool, err error) {
 	n.places = append(n.places, p)
 }
 
-// spent is what the invalidations have cost so far.
+// spent returns the cost so far.
 func (n *notes) spent() cost {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.cost
 }
 
-// end is what is known in the end.
+// end returns the notes.
 func (n *notes) end() machine.End {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -156,13 +160,13 @@ func (n *notes) end() machine.End {
 	return end
 }
 
-// counted is the host of what is passed through, with its batches noted.
+// counted is the NVMe disk's host. It counts the batches.
 type counted struct {
 	*iommufd.Host
 	notes *notes
 }
 
-// Invalidate is bridge.Host's.
+// Invalidate implements bridge.Host.
 func (c *counted) Invalidate(cmds []smmuv3.Command) error {
 	c.notes.batch(len(cmds))
 	return c.Host.Invalidate(cmds)

@@ -17,25 +17,25 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// Opcodes as words have them.
+// Commands: TLBI_NH_VA, CFGI_STE, SYNC.
 var (
 	tlbi = smmuv3.Command{0x12}
 	stes = smmuv3.Command{0x03}
 	done = smmuv3.Command{0x46}
 )
 
-func TestCommandsAloneCountWhereTheGuestGaveMore(t *testing.T) {
+func TestBatchesOfOneCountOnlyIfTheGuestGaveMore(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		commands []smmuv3.Command
 		batches  []int
 		want     cost
 	}{
-		{"one and one", []smmuv3.Command{tlbi}, []int{1}, cost{syncs: 1, commands: 1}},
+		{"one", []smmuv3.Command{tlbi}, []int{1}, cost{syncs: 1, commands: 1}},
 		{"many at once", []smmuv3.Command{tlbi, tlbi, tlbi}, []int{3}, cost{syncs: 1, commands: 3}},
-		{"one by one", []smmuv3.Command{tlbi, tlbi}, []int{1, 1}, cost{syncs: 1, commands: 2, alone: 2}},
-		{"one and what is no invalidation", []smmuv3.Command{stes, tlbi}, []int{1}, cost{syncs: 1, commands: 1}},
-		{"nothing", nil, nil, cost{syncs: 1}},
+		{"one batch each", []smmuv3.Command{tlbi, tlbi}, []int{1, 1}, cost{syncs: 1, commands: 2, alone: 2}},
+		{"one, and a CFGI_STE that is no batch", []smmuv3.Command{stes, tlbi}, []int{1}, cost{syncs: 1, commands: 1}},
+		{"none", nil, nil, cost{syncs: 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n := newNotes()
@@ -72,8 +72,7 @@ func TestNotesAreBounded(t *testing.T) {
 	assert.Len(t, end.Commands, 1)
 }
 
-// The guest says what it likes.
-func TestControl(t *testing.T) {
+func TestControlHandlesAnyMessageOfTheGuest(t *testing.T) {
 	n := newNotes()
 	var told []machine.Guest
 	c := newControl(n, func(g machine.Guest) { told = append(told, g) })
@@ -119,11 +118,11 @@ func TestControl(t *testing.T) {
 		LabRead: guest.LabRead{IOMMU: "DMA", Bytes: 8, Seconds: 2}, Syncs: 1, Commands: 1, Ioctls: 3,
 	}, told[len(told)-1].Read)
 
-	assert.Equal(t, "the guest did not say how it would end", c.ended())
+	assert.Equal(t, "the guest sent no end", c.ended())
 	say(`{"end":"reboot"}`)
 	assert.Equal(t, guest.EndReboot, c.ended())
 	say(`{`)
-	assert.Contains(t, c.ended(), `the guest's init gave up: the guest's init sent what is no message: "{"`)
+	assert.Contains(t, c.ended(), `the guest's init gave up: malformed message "{"`)
 
 	for range 2 * maxMessages {
 		say(`{"hello":{}}`)

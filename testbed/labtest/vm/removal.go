@@ -11,15 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// removal gives a device back to the host when somebody there wants it, who waits for that.
+// removal releases a device when the host's kernel wants to remove it. The kernel waits for the release.
 type removal struct {
-	wanted   *os.File // an eventfd
+	wanted   *os.File // an eventfd that the kernel signals
 	watching sync.WaitGroup
 	err      error
 }
 
-// watchRemoval has enable connect an eventfd, and giveBack called when that is signalled, at most once and before Close returns.
-func watchRemoval(enable func(eventfd int32) error, giveBack func() error) (*removal, error) {
+// watchRemoval calls enable with an eventfd, and calls release when the kernel signals it: at most once, and before Close
+// returns.
+func watchRemoval(enable func(eventfd int32) error, release func() error) (*removal, error) {
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("eventfd: %w", err)
@@ -30,14 +31,14 @@ func watchRemoval(enable func(eventfd int32) error, giveBack func() error) (*rem
 	}
 	r.watching.Go(func() {
 		var count [8]byte
-		if _, err := r.wanted.Read(count[:]); err == nil { // and not closed
-			r.err = giveBack()
+		if _, err := r.wanted.Read(count[:]); err == nil { // an error if Close has closed it
+			r.err = release()
 		}
 	})
 	return r, nil
 }
 
-// Close ends the watch, and says what went wrong when the device was given back.
+// Close ends the watch and returns the error of the release, if there was one.
 func (r *removal) Close() error {
 	err := r.wanted.Close()
 	r.watching.Wait()

@@ -11,28 +11,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestRemoval(t *testing.T) {
+func TestRemovalReleasesTheDeviceOnceIfAsked(t *testing.T) {
 	broken := errors.New("broken")
-	given := make(chan struct{}, 2)
-	giveBack := func() error { given <- struct{}{}; return broken }
+	released := make(chan struct{}, 2)
+	release := func() error { released <- struct{}{}; return broken }
 	var eventfd int
 	enable := func(fd int32) error { eventfd = int(fd); return nil }
 
-	r, err := watchRemoval(enable, giveBack)
+	r, err := watchRemoval(enable, release)
 	require.NoError(t, err)
 	require.NoError(t, r.Close())
-	assert.Empty(t, given, "nobody wanted it")
+	assert.Empty(t, released, "the kernel did not ask")
 
-	r, err = watchRemoval(enable, giveBack)
+	r, err = watchRemoval(enable, release)
 	require.NoError(t, err)
-	for range 2 { // the kernel asks again
+	for range 2 { // the kernel repeats its request
 		_, err = unix.Write(eventfd, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 		require.NoError(t, err)
 	}
-	<-given
+	<-released
 	assert.ErrorIs(t, r.Close(), broken)
-	assert.Empty(t, given, "once")
+	assert.Empty(t, released, "the kernel asked twice")
 
-	_, err = watchRemoval(func(int32) error { return broken }, giveBack)
+	_, err = watchRemoval(func(int32) error { return broken }, release)
 	assert.ErrorIs(t, err, broken)
 }

@@ -23,17 +23,17 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// virtioID is the StreamID of the emulated disk. The machine's PCI buses have requester IDs below it.
+// virtioID is the StreamID of the emulated disk. It is above the requester IDs of the machine's PCI buses.
 const virtioID smmuv3.StreamID = 0x2000
 
-// vm is the virtual machine.
+// vm is the virtual machine with its SMMU and disks.
 type vm struct {
 	*vmm.Machine
 	smmu  *vsmmu.Device
-	parts []io.Closer // in the order in which they were made
+	parts []io.Closer // in the order of their creation
 }
 
-// newVM makes the machine. The host is closed with it, or at once if there is an error.
+// newVM creates the machine, which owns the host from then on. It closes the host if it returns an error.
 func newVM(cfg vmm.Config, host *iommufd.Host, nvme string, disk *os.File, notes *notes) (_ *vm, err error) {
 	log := slog.New(slog.NewTextHandler(os.Stdout, nil))
 	v := &vm{parts: []io.Closer{host}}
@@ -59,8 +59,8 @@ func newVM(cfg vmm.Config, host *iommufd.Host, nvme string, disk *os.File, notes
 	if err != nil {
 		return nil, err
 	}
-	// What both hosts can carry out is what the guest is told, and the one in software goes by that.
-	// With messages of the SMMU's own, Linux looks for the end of a SYNC in memory, and needs no load of a register for that.
+	// The guest is shown what both hosts can execute. With MSIs of the SMMU, Linux polls memory for the end of a CMD_SYNC,
+	// and loads no register.
 	ids, err := idr.Derive(idr.Policy{smmuv3.MSI: 1}, physical, bridge.Capabilities{IDs: soft.DefaultIDs()})
 	if err != nil {
 		return nil, err
@@ -86,6 +86,7 @@ func newVM(cfg vmm.Config, host *iommufd.Host, nvme string, disk *os.File, notes
 	return v, v.addNVMe(&counted{host, notes}, device, log)
 }
 
+// addVirtio adds the emulated disk.
 func (v *vm) addVirtio(host bridge.Host, disk *os.File) error {
 	endpoint := soft.NewEndpoint()
 	if err := v.smmu.Attach(virtioID, host, endpoint); err != nil {
@@ -98,7 +99,8 @@ func (v *vm) addVirtio(host bridge.Host, disk *os.File) error {
 	return v.AddDisk(block, endpoint, vmm.Master{StreamID: virtioID})
 }
 
-// addNVMe passes the disk through, behind a root port, attached by the requester ID that it has at the time.
+// addNVMe passes the NVMe disk through, behind a root port. Its stream is attached under the requester ID that it has at
+// the time.
 func (v *vm) addNVMe(host *counted, device *iommufd.Device, log *slog.Logger) error {
 	physical, err := vfio.Open(device.FD())
 	if err != nil {
@@ -116,8 +118,8 @@ func (v *vm) addNVMe(host *counted, device *iommufd.Device, log *slog.Logger) er
 	if err != nil {
 		return err
 	}
-	giveBack := func() error { return errors.Join(remove(), device.Close()) }
-	watch, err := watchRemoval(physical.EnableRemoval, giveBack)
+	release := func() error { return errors.Join(remove(), device.Close()) }
+	watch, err := watchRemoval(physical.EnableRemoval, release)
 	if err != nil {
 		return err
 	}
@@ -125,7 +127,7 @@ func (v *vm) addNVMe(host *counted, device *iommufd.Device, log *slog.Logger) er
 	return nil
 }
 
-// restart readies the machine for the next boot, and the SMMU if that is to begin anew, too.
+// restart resets the machine for the next boot, and the SMMU if told to.
 func (v *vm) restart(smmu bool) error {
 	if err := v.Reset(); err != nil || !smmu {
 		return err
@@ -133,8 +135,8 @@ func (v *vm) restart(smmu bool) error {
 	return v.smmu.Reset()
 }
 
-// close ends the SMMU before what it uses: from then on no endpoint reaches memory, and no interrupt the machine. The machine
-// ends before the host, whose device it operates.
+// close closes the parts in reverse. The SMMU comes before its hosts, memory and machine: after it no endpoint reaches
+// memory and no interrupt the machine. The machine comes before the host whose device it uses.
 func (v *vm) close() (err error) {
 	for _, part := range slices.Backward(v.parts) {
 		err = errors.Join(err, part.Close())
