@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// BenchRole is the first argument of this program as the guest's init of the benchmark. It needs nothing of its machine but
-// a console, an SMMU and a disk with the serial BenchDisk, so that it is the same on every VMM.
+// BenchRole is the first argument of cmd/testbed when it is the guest's init in the benchmark. The init needs a console,
+// an SMMU and a disk with the serial BenchDisk, which every VMM can provide.
 const BenchRole = "guest-bench"
 
-// BenchDisk is the serial of the disk that is read, BenchSize its size.
+// BenchDisk is the serial of the disk that the benchmark reads, BenchSize its size in bytes.
 const (
 	BenchDisk = "bench"
 	BenchSize = 32 << 20
 )
 
-// benchmarks are the reads that are timed: each block size several times, of which the best counts. All lie in BenchSize. A
-// block takes milliseconds where KVM is emulated, whatever its size.
+// benchmarks are the measured reads. None exceeds BenchSize. Under emulated KVM a block takes milliseconds, whatever its
+// size.
 var benchmarks = []struct {
 	blockSize int
 	bytes     int64
@@ -26,10 +26,10 @@ var benchmarks = []struct {
 	{1 << 20, BenchSize},
 }
 
-// benchRounds is how often each is repeated.
+// benchRounds is the number of times that each read is made; the best counts.
 const benchRounds = 3
 
-// BenchResult is what the init of the benchmark says, once, at its end.
+// BenchResult is what the benchmark's init prints at its end.
 type BenchResult struct {
 	Hello
 	IOMMU string      `json:"iommu_type"` // of the disk's group: a Domain constant; empty without an IOMMU
@@ -37,27 +37,27 @@ type BenchResult struct {
 	Error string      `json:"error,omitempty"`
 }
 
-// BenchRead is a sequential read past the page cache.
+// BenchRead is a sequential read with O_DIRECT.
 type BenchRead struct {
 	BlockSize int     `json:"block_size"`
 	Bytes     int64   `json:"bytes"`
 	Seconds   float64 `json:"seconds"` // the best time, by the guest's clock
 }
 
-// benchMark begins the result on the console, after what the kernel puts before its lines.
+// benchMark precedes the result on the console, after the kernel's own prefix.
 const benchMark = "vsmmu-bench: "
 
-// String is the result as it appears on the console. The kernel takes no longer lines than some 900 bytes.
+// String returns the line for the console. The kernel truncates lines at about 900 bytes, so the error is cut.
 func (r BenchResult) String() string {
 	r.Error = r.Error[:min(len(r.Error), 300)]
 	text, err := json.Marshal(r)
 	if err != nil {
-		return benchMark + err.Error() // a time that is no number
+		return benchMark + err.Error() // Seconds is NaN or infinite
 	}
 	return benchMark + string(text)
 }
 
-// ParseBenchResult looks for a result in a line of the guest's console.
+// ParseBenchResult returns the result in a line of the guest's console, if it has one.
 func ParseBenchResult(line string) (r BenchResult, ok bool) {
 	_, text, found := strings.Cut(line, benchMark)
 	return r, found && json.Unmarshal([]byte(text), &r) == nil

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bench is the guest's whole user space in the benchmark. It ends with power off.
+// Bench is the guest's whole user space in the benchmark: it measures reads, prints the result, and powers off.
 func Bench() error {
 	result, err := bench()
 	if err != nil {
@@ -19,8 +19,8 @@ func Bench() error {
 	return errors.Join(err, say(result.String()), pid1.PowerOff())
 }
 
-// say puts a line on the console by way of the kernel's log, so that no line of the kernel's comes between: as an alert, which
-// the console shows whatever its log level.
+// say prints a line on the console through the kernel's log, so that the kernel does not print in the middle of it. The
+// console shows an alert at any log level.
 func say(line string) error { return os.WriteFile("/dev/kmsg", []byte("<1>"+line), 0) }
 
 func bench() (r BenchResult, err error) {
@@ -47,7 +47,7 @@ func bench() (r BenchResult, err error) {
 	}
 	defer f.Close()
 	for _, b := range benchmarks {
-		if err := say(fmt.Sprintf("vsmmu: the disk is read in blocks of %d KiB", b.blockSize>>10)); err != nil {
+		if err := say(fmt.Sprintf("vsmmu: reading the disk in blocks of %d KiB", b.blockSize>>10)); err != nil {
 			return r, err
 		}
 		best := time.Duration(0)
@@ -65,14 +65,14 @@ func bench() (r BenchResult, err error) {
 	return r, nil
 }
 
-// timeRead reads so many bytes from the start, block by block.
+// timeRead reads a number of bytes from the start, block by block, and returns the time.
 func timeRead(f *os.File, blockSize int, bytes int64) (time.Duration, error) {
 	buf, err := directBuffer(blockSize)
 	if err != nil {
 		return 0, err
 	}
 	defer unix.Munmap(buf)
-	// The pages are there before the clock runs.
+	// This allocates the pages before the measurement.
 	PatternFor(BenchDisk).Fill(buf, 0)
 	start := time.Now()
 	for off := int64(0); off < bytes; off += int64(blockSize) {
@@ -82,7 +82,7 @@ func timeRead(f *os.File, blockSize int, bytes int64) (time.Duration, error) {
 	}
 	took := time.Since(start)
 	if err := PatternFor(BenchDisk).Check(buf, bytes-int64(blockSize)); err != nil {
-		return 0, fmt.Errorf("the last block read: %w", err)
+		return 0, fmt.Errorf("check the last block: %w", err)
 	}
 	return took, nil
 }

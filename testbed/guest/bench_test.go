@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestBenchResultPassesTheConsole(t *testing.T) {
+func TestBenchResultFitsAConsoleLine(t *testing.T) {
 	r := BenchResult{Hello: Hello{Release: "6.1.0", PageSize: 4096, CPUs: 2}, IOMMU: DomainStrict}
 	for _, b := range benchmarks {
 		r.Reads = append(r.Reads, BenchRead{b.blockSize, b.bytes, 123.456789})

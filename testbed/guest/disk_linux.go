@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// chunk is the size of one request to the kernel: large enough for chains of many segments.
+// chunk is the size of a request to the kernel. It is large enough for chains of many segments.
 const chunk = 1 << 20
 
-// testDisk writes the disk's pattern past the page cache, reads it back past it, and compares. If asked to, it then has
-// its driver let go of the disk and take it again.
+// testDisk writes the disk's pattern with O_DIRECT, reads it back and compares. With rebind it then unbinds the disk from
+// its driver and binds it again.
 func testDisk(serial, name string, rebind bool) Disk {
 	d := Disk{Serial: serial, Name: name, IOMMU: groupType(name)}
 	pattern := PatternFor(serial)
@@ -28,7 +28,7 @@ func testDisk(serial, name string, rebind bool) Disk {
 	return d
 }
 
-// test writes so many bytes from the start, and reads them back.
+// test writes size bytes from the start and reads them back.
 func (d *Disk) test(pattern Pattern, size int64) error {
 	f, err := os.OpenFile("/dev/"+d.Name, os.O_RDWR|unix.O_DIRECT, 0)
 	if err != nil {
@@ -54,10 +54,10 @@ func (d *Disk) test(pattern Pattern, size int64) error {
 	return err
 }
 
-// readBack reads so many bytes from the start, and says how many there were, and how many of them are right.
+// readBack reads size bytes from the start. It returns the number of bytes read and the number of those that are right.
 func readBack(f io.ReaderAt, buf []byte, pattern Pattern, size int64) (read, verified int64, err error) {
 	for off := int64(0); off < size; off += chunk {
-		// A read that moves nothing must not find the bytes of the one before.
+		// A read that moves nothing must not leave the earlier bytes in the buffer.
 		clear(buf)
 		if _, err := io.ReadFull(io.NewSectionReader(f, off, chunk), buf); err != nil {
 			return read, verified, err
@@ -71,8 +71,8 @@ func readBack(f io.ReaderAt, buf []byte, pattern Pattern, size int64) (read, ver
 	return read, verified, nil
 }
 
-// groupType is the kind of translation that the kernel chose for the disk: the type of its virtio device's parent's
-// IOMMU group.
+// groupType returns the domain type that the kernel chose for a disk, or "": the type of the IOMMU group of its SMMU
+// master.
 func groupType(disk string) string {
 	dir, err := masterOf(disk)
 	if err != nil {
@@ -85,14 +85,14 @@ func groupType(disk string) string {
 	return strings.TrimSpace(string(kind))
 }
 
-// masterOf is the directory of the device that a disk is of its transport's bus, the SMMU's master.
+// masterOf returns the sysfs directory of a disk's SMMU master: the device on its transport's bus.
 func masterOf(disk string) (string, error) {
-	// /sys/block/vda/device is the virtio device, whose parent it is.
+	// /sys/block/vda/device is the virtio device. Its parent is the master.
 	device, err := filepath.EvalSymlinks("/sys/block/" + disk + "/device")
 	return filepath.Dir(device), err
 }
 
-// directBuffer is one that O_DIRECT takes, which wants it aligned: a mapping begins at a page.
+// directBuffer returns a buffer that is aligned to a page, as O_DIRECT requires.
 func directBuffer(size int) ([]byte, error) {
 	buf, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {

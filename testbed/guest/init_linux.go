@@ -13,21 +13,21 @@ import (
 	"time"
 
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/pid1"
+	"github.com/go-vsmmu/vsmmuv3/testbed/host/progress"
 	"golang.org/x/sys/unix"
 )
 
-// How long the init waits for what the kernel does on its own. Emulated machines are slow, and starved ones slower.
+// Times that the init gives the kernel. Emulated machines are slow, and slower still on a busy machine.
 const (
 	deviceTimeout = 3 * time.Minute
 	faultTimeout  = time.Minute
 )
 
-// Init is the guest's whole user space. It ends with power off.
+// Init is the guest's whole user space: it tests the disks, reports to the VMM, and powers off.
 func Init() error {
 	err := run()
 	if err != nil {
-		// The console is the second way out, should the channel be what failed.
-		fmt.Fprintln(os.Stderr, "vsmmu: guest:", err)
+		fmt.Fprintln(os.Stderr, progress.InitFailed+err.Error()) // the channel may have failed
 	}
 	return errors.Join(err, pid1.PowerOff())
 }
@@ -48,6 +48,7 @@ func run() error {
 	return nil
 }
 
+// exercise tests the disks and reports the faults that the VMM causes.
 func exercise(c *control) error {
 	hello, err := sayHello()
 	if err != nil {
@@ -67,7 +68,7 @@ func exercise(c *control) error {
 		return err
 	}
 	for _, serial := range []string{Plain, PASID} {
-		if err := c.send(Message{Stage: "disk " + serial + " is written and read"}); err != nil {
+		if err := c.send(Message{Stage: "write and read disk " + serial}); err != nil {
 			return err
 		}
 		disk := testDisk(serial, names[serial], slices.Contains(os.Args, Rebind))
@@ -92,13 +93,13 @@ func exercise(c *control) error {
 	return c.send(Message{Faults: &Faults{Lines: faults}})
 }
 
-// faultsAfter returns what the driver has printed after its first lines. If a fault is expected, it waits for that.
+// faultsAfter returns the driver's lines after the first ones. It waits for some if a fault is expected.
 func faultsAfter(first int, expected bool) (faults []string, err error) {
 	if !expected {
 		lines, err := kernelLines(smmuDriver)
 		return lines[min(first, len(lines)):], err
 	}
-	// The driver prints a record as several lines from its interrupt thread: the last is there when the count rests.
+	// The driver's interrupt thread prints a record as several lines. The last one is there when the count stays the same.
 	pid1.WaitFor(faultTimeout, func() bool {
 		lines, lerr := kernelLines(smmuDriver)
 		before := len(faults)
@@ -121,7 +122,7 @@ func sayHello() (*Hello, error) {
 	}, nil
 }
 
-// control is the line-wise JSON channel to the VMM.
+// control is the channel to the VMM: lines of JSON.
 type control struct {
 	*os.File
 	lines *bufio.Scanner
@@ -130,9 +131,9 @@ type control struct {
 func openControl() (*control, error) {
 	fd, err := unix.Open(ControlDevice, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("%s, the channel to the VMM: %w", ControlDevice, err)
+		return nil, fmt.Errorf("open the channel to the VMM: %w", &os.PathError{Op: "open", Path: ControlDevice, Err: err})
 	}
-	// Raw, as cfmakeraw(3): a terminal's echo would send the VMM's own words back to it.
+	// Raw mode, as cfmakeraw(3): otherwise the terminal echoes the VMM's words.
 	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", ControlDevice, err)
@@ -160,7 +161,7 @@ func (c *control) sendLine(line []byte) error {
 	if _, err := c.Write(append(line, '\n')); err != nil {
 		return err
 	}
-	// tcdrain(3): power off does not wait for a UART. The signals by which Go preempts goroutines interrupt it.
+	// tcdrain(3): a power off does not wait for the UART. Go's preemption signals interrupt the ioctl.
 	for {
 		err := unix.IoctlSetInt(int(c.Fd()), unix.TCSBRK, 1)
 		if !errors.Is(err, unix.EINTR) {
@@ -169,7 +170,7 @@ func (c *control) sendLine(line []byte) error {
 	}
 }
 
-// receive waits for what the VMM says.
+// receive waits for a line of the VMM.
 func (c *control) receive() (string, error) {
 	if !c.lines.Scan() {
 		return "", errors.Join(errors.New("the VMM closed the channel"), c.lines.Err())
@@ -177,21 +178,22 @@ func (c *control) receive() (string, error) {
 	return c.lines.Text(), nil
 }
 
+// waitDone waits for the VMM's line Done.
 func (c *control) waitDone() error {
 	word, err := c.receive()
 	if err == nil && word != Done {
-		err = fmt.Errorf("the VMM said %q instead of %q", word, Done)
+		err = fmt.Errorf("the VMM answered %q instead of %q", word, Done)
 	}
 	return err
 }
 
-// smmuDriver is the driver's name, and how its lines in the kernel's log begin.
+// smmuDriver is the SMMU driver's name, with which its lines in the kernel's log begin.
 const smmuDriver = "arm-smmu-v3"
 
-// driver is one that a disk needs, with where the kernel shows that it has it.
+// driver is a driver that the disks need, and its directory in sysfs.
 type driver struct{ name, path string }
 
-// waitForSMMU makes sure that the kernel has the drivers, and that its SMMU is up: a disk without would wait for ever.
+// waitForSMMU checks that the kernel has the drivers, and waits for the SMMU: without either, disks never appear.
 func waitForSMMU(pci bool) error {
 	transport := driver{"virtio_mmio", "/sys/bus/platform/drivers/virtio-mmio"}
 	if pci {
@@ -201,7 +203,7 @@ func waitForSMMU(pci bool) error {
 		{smmuDriver, "/sys/bus/platform/drivers/arm-smmu-v3"}, transport, {"virtio_blk", "/sys/bus/virtio/drivers/virtio_blk"},
 	} {
 		if _, err := os.Stat(d.path); err != nil {
-			return fmt.Errorf("the kernel has no driver %s, built in or among the modules given (-modules)", d.name)
+			return fmt.Errorf("the kernel has no driver %s, neither built in nor among the modules (give them with -modules DIR)", d.name)
 		}
 	}
 	if pid1.WaitFor(deviceTimeout, func() bool {
@@ -211,10 +213,10 @@ func waitForSMMU(pci bool) error {
 		return nil
 	}
 	lines, err := kernelLines(smmuDriver)
-	return errors.Join(fmt.Errorf("the arm-smmu-v3 driver brought no SMMU up; it said: %q", lines), err)
+	return errors.Join(fmt.Errorf("the arm-smmu-v3 driver found no SMMU; its log: %q", lines), err)
 }
 
-// waitForDisks returns the kernel's name for each disk, by serial.
+// waitForDisks waits for disks and returns their kernel names by serial.
 func waitForDisks(serials ...string) (map[string]string, error) {
 	names := map[string]string{}
 	if pid1.WaitFor(deviceTimeout, func() bool {
@@ -227,10 +229,10 @@ func waitForDisks(serials ...string) (map[string]string, error) {
 	}) {
 		return names, nil
 	}
-	return nil, fmt.Errorf("of the disks %v only %v appeared, although their drivers are there", serials, names)
+	return nil, fmt.Errorf("waiting for the disks %v: only %v appeared, although their drivers are there", serials, names)
 }
 
-// kernelLines returns the messages in the kernel's log that contain a word, without their prefixes, in order.
+// kernelLines returns the messages in the kernel's log that contain a word, in order, without their prefixes.
 func kernelLines(word string) ([]string, error) {
 	fd, err := unix.Open("/dev/kmsg", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -238,21 +240,21 @@ func kernelLines(word string) ([]string, error) {
 	}
 	defer unix.Close(fd)
 	var lines []string
-	record := make([]byte, 8192) // the kernel gives one record per read, never longer than this
+	record := make([]byte, 8192) // a read returns one record, which is never longer
 	for {
 		n, err := unix.Read(fd, record)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			return lines, nil
 		case errors.Is(err, unix.EPIPE), errors.Is(err, unix.EINTR):
-			// EPIPE: records were overwritten before they were read; the next read goes on behind them.
+			// EPIPE: the kernel overwrote records. The next read continues after them.
 			continue
 		case err != nil:
 			return nil, fmt.Errorf("/dev/kmsg: %w", err)
 		case n == 0:
 			return lines, nil
 		}
-		// "prefix;message", then continuation lines that begin with a blank.
+		// "prefix;message", then continuation lines that start with a blank.
 		_, message, _ := strings.Cut(string(record[:n]), ";")
 		message, _, _ = strings.Cut(message, "\n")
 		if strings.Contains(message, word) {

@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// LabInterrupts is how often a device has interrupted.
+// LabInterrupts counts a device's interrupts.
 type LabInterrupts struct {
-	Line     uint64 `json:"line"`     // by a level-triggered interrupt, as INTx is
-	Messages uint64 `json:"messages"` // by one that is an edge, as messages are
+	Line     uint64 `json:"line"`     // level-triggered: INTx
+	Messages uint64 `json:"messages"` // edge-triggered: MSIs
 }
 
-// countInterrupts adds up the rows of /proc/interrupts in which a name occurs: a number, a count for each CPU, where the interrupt
-// comes from, how it is triggered, and who handles it.
+// countInterrupts adds up the rows of /proc/interrupts that contain a name. A row has a number, a count for each CPU, the
+// interrupt controller, the trigger, and the handlers' names.
 func countInterrupts(table, name string) (n LabInterrupts) {
 	for row := range strings.Lines(table) {
 		if !strings.Contains(row, name) {

@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// The rows are those of Linux 7.3 and 6.1.
-func TestCountInterrupts(t *testing.T) {
+// The rows are from Linux 7.3 and 6.1.
+func TestCountInterruptsSeparatesINTxAndMSIs(t *testing.T) {
 	const table = `           CPU0       CPU1       
  11:       1734       1802     GICv3  27 Level     arch_timer
  14:         12          0     GICv3  45 Level     nvme0q0, nvme0q1

@@ -5,12 +5,11 @@ import (
 	"os"
 )
 
-// lines has the disk do without messages, so that its INTx line is all it has to interrupt by. QEMU's disk
-// keeps that up for as long as it has not looked at the doorbells that a driver leaves in memory: it interrupts much more often
-// than by messages.
-func (l *labInit) lines() error {
+// intx tests the disks while the NVMe disk may not use MSIs, and counts its interrupts. QEMU's disk keeps INTx asserted
+// until it has read the doorbells that the driver leaves in memory, so it interrupts much more often than by MSIs.
+func (l *labInit) intx() error {
 	messages := func(allowed string) error {
-		return without(func(dir string) error { return write(dir+"/msi_bus", allowed) })
+		return unbound(func(dir string) error { return write(dir+"/msi_bus", allowed) })
 	}
 	if err := messages("0"); err != nil {
 		return err
@@ -29,11 +28,12 @@ func (l *labInit) lines() error {
 	if err != nil {
 		return err
 	}
-	// By which ways it can interrupt does not change meanwhile.
+	// The way of interrupting does not change in the step, so Messages needs no difference.
 	n.Line -= before.Line
 	return errors.Join(l.send(LabMessage{Interrupts: &n}), messages("1"))
 }
 
+// nvmeInterrupts counts the NVMe disk's interrupts since it was bound.
 func nvmeInterrupts() (LabInterrupts, error) {
 	table, err := os.ReadFile("/proc/interrupts")
 	return countInterrupts(string(table), "nvme"), err

@@ -1,33 +1,33 @@
 package guest
 
-// LabRole is the first argument of this program as the init of the lab's guest.
+// LabRole is the first argument of cmd/testbed when it is the init of the lab's guest.
 const LabRole = "guest-lab"
 
-// LabMessage is one line of JSON from the init of the lab's guest to the VMM. Exactly one field is set.
+// LabMessage is a line of JSON from the init of the lab's guest to the VMM. Exactly one field is set.
 type LabMessage struct {
-	// Hello is the first of each boot. The VMM answers with the number of the boot, from 1.
+	// Hello is the first message of each boot. The VMM answers with the number of the boot, from 1.
 	Hello *Hello `json:"hello,omitempty"`
-	// Begin names what the guest does from now on.
+	// Begin names the step or read that starts.
 	Begin string `json:"begin,omitempty"`
-	// Ask has the VMM do something: an Ask constant. The init goes on when the VMM has answered with the line Done.
+	// Ask requests something of the VMM: an Ask constant. The init continues when the VMM answers with the line Done.
 	Ask string `json:"ask,omitempty"`
-	// Disk is what has become of one disk under what was begun.
+	// Disk is the result of a disk's test in the current step.
 	Disk *Disk `json:"disk,omitempty"`
-	// Read is how fast the NVMe disk is under what was begun.
+	// Read is the result of the current read.
 	Read *LabRead `json:"read,omitempty"`
-	// Moved is sent when the NVMe disk has another requester ID.
+	// Moved is sent when the NVMe disk has a new requester ID.
 	Moved *LabMove `json:"moved,omitempty"`
-	// Interrupts is how the NVMe disk has interrupted in the step StepINTx.
+	// Interrupts counts the NVMe disk's interrupts in the step StepINTx.
 	Interrupts *LabInterrupts `json:"interrupts,omitempty"`
-	// Stray is a DMA that the guest has had the NVMe disk make where nothing is mapped.
+	// Stray is a DMA of the NVMe disk to an address that is not mapped.
 	Stray *LabStray `json:"stray,omitempty"`
-	// Reset holds what the kernel has said of the SMMU that it found enabled.
+	// Reset has the kernel's lines about an SMMU that it found enabled.
 	Reset *LabReset `json:"reset,omitempty"`
-	// Lost is what has become of the disks when the host took one.
+	// Lost is the state of the disks after the host removed one.
 	Lost *LabLost `json:"lost,omitempty"`
-	// End is how the boot ends, which follows: an End constant. It is the last message of each boot.
+	// End says how the boot ends: an End constant. It is the last message of each boot.
 	End string `json:"end,omitempty"`
-	// Error says why the init gives up. It is the last message of all.
+	// Error says why the init failed. It is the last message of all.
 	Error string `json:"error,omitempty"`
 }
 
@@ -38,14 +38,14 @@ type LabRead struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// What the VMM can be asked for.
+// Requests to the VMM.
 const (
-	AskPort = "a root port that comes before the one of the NVMe disk"
-	// AskRemoval is answered before it is over.
-	AskRemoval = "the host to take the NVMe disk back"
+	AskPort = "add a root port before that of the NVMe disk"
+	// AskRemoval is answered when the removal has started.
+	AskRemoval = "remove the NVMe disk"
 )
 
-// LabMove is a change of a PCI function's requester ID, which is its StreamID.
+// LabMove is a change of a PCI function's requester ID, which is also its StreamID.
 type LabMove struct {
 	From uint32 `json:"from"`
 	To   uint32 `json:"to"`
@@ -57,49 +57,49 @@ type LabStray struct {
 	Kernel  []string `json:"kernel"` // what the kernel printed about it
 }
 
-// LabLost is how a disk was lost while it was read, and what another was like then.
+// LabLost is the removal of the NVMe disk while the guest reads it, and the test of the emulated disk after it.
 type LabLost struct {
-	Bytes  int64  `json:"bytes"` // that were read of it before
-	Error  string `json:"error"` // of the read after those
+	Bytes  int64  `json:"bytes"` // read before the removal
+	Error  string `json:"error"` // of the read that failed
 	Virtio Disk   `json:"virtio"`
 }
 
-// LabReset holds lines of the kernel's.
+// LabReset has lines of the kernel's log.
 type LabReset struct {
 	Kernel []string `json:"kernel"`
 }
 
-// How a boot of the lab's guest ends.
+// Ends of a boot of the lab's guest.
 const (
-	EndReboot   = "reboot"    // as every reboot: drivers shut their devices down
-	EndCrash    = "crash"     // in a panic, which leaves all devices as they are
-	EndPowerOff = "power off" // and so does the lab
+	EndReboot   = "reboot"    // drivers shut their devices down
+	EndCrash    = "crash"     // a panic, which leaves devices as they are
+	EndPowerOff = "power off" // the last
 )
 
-// The disks of the lab's guest.
+// Serials of the disks of the lab's guest.
 const (
 	LabVirtio = "virtio" // emulated
 	LabNVMe   = "nvme"   // passed through
 )
 
-// The steps in which the disks are written and read.
+// Steps. In each the guest writes, reads and verifies both disks.
 const (
 	StepFirst     = "after the boot"
-	StepRebind    = "after unbinding and binding the driver"
+	StepRebind    = "after an unbind and bind of the driver"
 	StepFLR       = "after a function-level reset"
-	StepRenumber  = "after its bus got another number"
-	StepINTx      = "with INTx in place of messages"
-	StepDomain    = "after a turn past the SMMU"
-	StepStray     = "after a stray DMA"
+	StepRenumber  = "after a renumbering of the bus"
+	StepINTx      = "with INTx instead of MSIs"
+	StepDomain    = "after a bypass of stage 1"
+	StepStray     = "after an unmapped DMA"
 	StepReboot    = "after a reboot"
 	StepTakenOver = "after a crash that left the SMMU enabled"
 )
 
-// LabSteps are all of them, in order.
+// LabSteps has all steps, in order.
 var LabSteps = []string{StepFirst, StepRebind, StepFLR, StepRenumber, StepINTx, StepDomain, StepStray, StepReboot, StepTakenOver}
 
-// LabSize is how many bytes of each disk a step writes, from the start: the first TestSize, the others less, so that what
-// the first has written can be checked in the end, too.
+// LabSize returns the number of bytes of each disk, from the start, that a step writes. The first step writes TestSize
+// bytes, the others fewer, so that bytes of the first step can be checked at the end.
 func LabSize(step string) int64 {
 	if step == StepFirst {
 		return TestSize
@@ -107,11 +107,11 @@ func LabSize(step string) int64 {
 	return 2 << 20
 }
 
-// LabPattern is what a step writes to a disk.
+// LabPattern returns what a step writes to a disk.
 func LabPattern(disk, step string) Pattern { return PatternFor(disk + ", " + step) }
 
-// LabCheck says how many bytes, from the start, of a disk are what the last step and the first have left there. Data holds
-// TestSize bytes.
+// LabCheck returns the number of bytes, from the start, that are what the last step and the first step wrote to a disk,
+// and an error that says where they differ. data is the first TestSize bytes of the disk.
 func LabCheck(disk string, data []byte) (int64, error) {
 	last := LabSteps[len(LabSteps)-1]
 	n := LabSize(last)
@@ -124,8 +124,8 @@ func LabCheck(disk string, data []byte) (int64, error) {
 	return TestSize, nil
 }
 
-// The measured reads.
+// Names of the measured reads.
 const (
-	ReadStrict = "NVMe is read with strict invalidation"
-	ReadBypass = "NVMe is read past the SMMU's stage 1"
+	ReadStrict = "read the NVMe disk with strict invalidation"
+	ReadBypass = "read the NVMe disk with stage 1 bypassed"
 )

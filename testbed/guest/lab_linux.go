@@ -12,18 +12,19 @@ import (
 	"unsafe"
 
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/pid1"
+	"github.com/go-vsmmu/vsmmuv3/testbed/host/progress"
 	"golang.org/x/sys/unix"
 )
 
-// Lab is the guest's whole user space in the lab. It returns, and the kernel panics of that, where that is to be.
+// Lab is the guest's whole user space in the lab. It returns in the boot that must crash: the kernel then panics.
 func Lab() error {
 	end, err := lab()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "vsmmu: guest:", err)
+		fmt.Fprintln(os.Stderr, progress.InitFailed+err.Error())
 	}
 	switch end {
 	case EndCrash:
-		return errors.New("this crash is part of the lab")
+		return errors.New("this crash is planned")
 	case EndReboot:
 		unix.Sync()
 		return unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
@@ -59,12 +60,12 @@ func (l *labInit) send(m LabMessage) error {
 	return l.sendLine(line)
 }
 
-// ask has the VMM do something, and waits for it.
+// ask sends a request to the VMM and waits for Done.
 func (l *labInit) ask(what string) error {
 	return errors.Join(l.send(LabMessage{Ask: what}), l.waitDone())
 }
 
-// run is a boot.
+// run runs the steps of a boot and returns how the boot must end.
 func (l *labInit) run() (end string, err error) {
 	hello, err := sayHello()
 	if err != nil {
@@ -82,16 +83,16 @@ func (l *labInit) run() (end string, err error) {
 	}
 	switch boot {
 	case "1":
-		return EndReboot, errors.Join(l.step(StepFirst), l.rebind(), l.reset(), l.renumber(), l.lines(), l.measure(), l.stray())
+		return EndReboot, errors.Join(l.step(StepFirst), l.rebind(), l.reset(), l.renumber(), l.intx(), l.measure(), l.stray())
 	case "2":
 		return EndCrash, l.step(StepReboot)
 	case "3":
 		return EndPowerOff, errors.Join(l.takenOver(), l.lose())
 	}
-	return "", fmt.Errorf("the VMM said %q instead of the number of the boot", boot)
+	return "", fmt.Errorf("the VMM answered %q instead of the boot's number", boot)
 }
 
-// step writes and reads both disks.
+// step writes, reads and verifies both disks.
 func (l *labInit) step(step string) error {
 	if err := l.send(LabMessage{Begin: step}); err != nil {
 		return err
@@ -117,14 +118,14 @@ func (l *labInit) step(step string) error {
 	return nil
 }
 
-// The NVMe disk in the kernel's hands.
+// The NVMe disk's device name, PCI class and driver.
 const (
 	nvmeDisk   = "nvme0n1"
 	nvmeClass  = "0x0108"
 	nvmeDriver = "/sys/bus/pci/drivers/nvme/"
 )
 
-// nvme is the directory of the NVMe disk's PCI device.
+// nvme returns the sysfs directory of the NVMe disk's PCI function.
 func nvme() (string, error) {
 	classes, _ := filepath.Glob("/sys/bus/pci/devices/*/class")
 	for _, file := range classes {
@@ -132,9 +133,10 @@ func nvme() (string, error) {
 			return filepath.Dir(file), nil
 		}
 	}
-	return "", errors.New("there is no NVMe disk on the PCI bus")
+	return "", errors.New("no NVMe disk on the PCI bus")
 }
 
+// nvmeGroup returns the domain type of the NVMe disk's IOMMU group, or "".
 func nvmeGroup() string {
 	dir, err := nvme()
 	if err != nil {
@@ -144,6 +146,7 @@ func nvmeGroup() string {
 	return strings.TrimSpace(string(kind))
 }
 
+// waitForNVMe waits for the NVMe disk and returns the sysfs directory of its PCI function.
 func waitForNVMe() (dir string, err error) {
 	if !pid1.WaitFor(deviceTimeout, func() bool {
 		_, err := os.Stat("/dev/" + nvmeDisk)
@@ -154,10 +157,11 @@ func waitForNVMe() (dir string, err error) {
 	return nvme()
 }
 
+// write writes a text to a file in sysfs.
 func write(path, text string) error { return os.WriteFile(path, []byte(text), 0) }
 
-// without takes the disk from its driver, does something, and gives it back.
-func without(do func(dir string) error) error {
+// unbound unbinds the NVMe disk from its driver, calls do, and binds it again.
+func unbound(do func(dir string) error) error {
 	dir, err := waitForNVMe()
 	if err != nil {
 		return err
@@ -172,16 +176,17 @@ func without(do func(dir string) error) error {
 	return write(nvmeDriver+"bind", address)
 }
 
+// rebind unbinds the NVMe disk from its driver and binds it again.
 func (l *labInit) rebind() error {
-	if err := without(func(string) error { return nil }); err != nil {
+	if err := unbound(func(string) error { return nil }); err != nil {
 		return err
 	}
 	return l.step(StepRebind)
 }
 
-// reset has the kernel make a function-level reset, and no other.
+// reset resets the NVMe disk by FLR.
 func (l *labInit) reset() error {
-	err := without(func(dir string) error {
+	err := unbound(func(dir string) error {
 		return errors.Join(write(dir+"/reset_method", "flr"), write(dir+"/reset", "1"))
 	})
 	if err != nil {
@@ -190,12 +195,12 @@ func (l *labInit) reset() error {
 	return l.step(StepFLR)
 }
 
-// measure reads the disk by the kernel's default, which is strict, and past stage 1 as with iommu.passthrough=1, by turns, so
-// that neither is measured while the machine has more time for it.
+// measure reads the NVMe disk with the kernel's default, strict invalidation, and with an identity domain, as
+// iommu.passthrough=1 chooses it. It does so by turns: the machine's other load affects both the same.
 func (l *labInit) measure() error {
 	strict := nvmeGroup()
 	translate := func(kind string) error {
-		return without(func(dir string) error { return write(dir+"/iommu_group/type", kind) })
+		return unbound(func(dir string) error { return write(dir+"/iommu_group/type", kind) })
 	}
 	for range readTurns {
 		if err := l.read(ReadStrict); err != nil {
@@ -217,16 +222,16 @@ func (l *labInit) measure() error {
 const (
 	readTurns = 4
 	readSize  = 32 << 20 // of each turn
-	// readBlock is the largest request that Linux gives a disk whose DMA it maps; past stage 1 it could be more, and the
-	// two would not be the same reads.
+	// readBlock is the largest request that Linux makes to a disk whose DMA it maps. With an identity domain requests
+	// could be larger, and the reads would differ.
 	readBlock = 128 << 10
-	// Another readUnaligned bytes are read to memory that begins in the middle of a page. So a request has one page more than
-	// a range of TLBI covers (IHI 0070 §4.4.1.1), and the kernel gives two before its SYNC.
+	// readUnaligned bytes are read to a buffer that starts in the middle of a page. A request then has one page more than
+	// a TLBI range covers (IHI 0070 §4.4.1.1), and the kernel gives two TLBIs before its CMD_SYNC.
 	readUnaligned = 4 << 20
 	halfPage      = 2 << 10
 )
 
-// read reads the disk, and tells how long that has taken where the memory is aligned.
+// read reads the NVMe disk and sends the time of the aligned reads.
 func (l *labInit) read(what string) error {
 	if _, err := waitForNVMe(); err != nil {
 		return err
@@ -244,7 +249,7 @@ func (l *labInit) read(what string) error {
 		return err
 	}
 	defer unix.Munmap(mem)
-	clear(mem) // the pages are there before the clock runs
+	clear(mem) // allocates the pages before the measurement
 	blocks := func(buf []byte, size int64) error {
 		for off := int64(0); off < size; off += readBlock {
 			if _, err := f.ReadAt(buf, off); err != nil {
@@ -264,12 +269,12 @@ func (l *labInit) read(what string) error {
 	return l.send(LabMessage{Read: &LabRead{IOMMU: nvmeGroup(), Bytes: readSize, Seconds: took.Seconds()}})
 }
 
-// strayAddress is where Linux maps nothing: it hands out addresses for DMA from 4 GiB downwards.
+// strayAddress is not mapped: Linux allocates IOVAs from 4 GiB downwards.
 const strayAddress = 0x1bad_0000
 
-// stray has the disk fetch a command from where nothing is mapped.
+// stray makes the NVMe disk fetch a command from an address that is not mapped.
 func (l *labInit) stray() error {
-	if err := l.send(LabMessage{Begin: "an NVMe disk makes a DMA that the guest never mapped"}); err != nil {
+	if err := l.send(LabMessage{Begin: "make an unmapped DMA with the NVMe disk"}); err != nil {
 		return err
 	}
 	before, err := kernelLines(smmuDriver)
@@ -277,7 +282,7 @@ func (l *labInit) stray() error {
 		return err
 	}
 	var said []string
-	err = without(func(dir string) error {
+	err = unbound(func(dir string) error {
 		if err := strayDMA(dir); err != nil {
 			return err
 		}
@@ -293,7 +298,7 @@ func (l *labInit) stray() error {
 	return l.step(StepStray)
 }
 
-// Registers of an NVMe controller (NVM Express Base 2.0, §3.1.3).
+// Registers of an NVMe controller (NVM Express Base Specification 2.0, §3.1.3).
 const (
 	nvmeConfig   = 0x14 // CC
 	nvmeStatus   = 0x1c // CSTS
@@ -302,12 +307,12 @@ const (
 	nvmeAnswers  = 0x30 // ACQ
 	nvmeDoorbell = 0x1000
 
-	nvmeEnable  = 1<<0 | 6<<16 | 4<<20 // EN, and entries of 2^6 and 2^4 bytes
+	nvmeEnable  = 1<<0 | 6<<16 | 4<<20 // EN, IOSQES 6, IOCQES 4
 	nvmeReady   = 1 << 0
-	nvmeEntries = 31 // of each admin queue, less 1
+	nvmeEntries = 31 // of each admin queue, minus 1
 )
 
-// strayDMA enables the controller with its admin queue at the address, and rings its doorbell.
+// strayDMA enables the controller with its admin queues at strayAddress, and rings the doorbell.
 func strayDMA(dir string) error {
 	config, err := os.OpenFile(dir+"/config", os.O_WRONLY, 0)
 	if err != nil {
@@ -333,10 +338,10 @@ func strayDMA(dir string) error {
 	ready := func(want uint32) bool {
 		return pid1.WaitFor(deviceTimeout, func() bool { return atomic.LoadUint32(register(nvmeStatus))&nvmeReady == want })
 	}
-	// Its driver has shut it down, but has not disabled it.
+	// The driver has shut the controller down without disabling it.
 	store(nvmeConfig, 0)
 	if !ready(0) {
-		return errors.New("the NVMe disk cannot be disabled")
+		return errors.New("the NVMe controller stays ready after CC.EN = 0")
 	}
 	store(nvmeSizes, nvmeEntries<<16|nvmeEntries)
 	store(nvmeCommands, strayAddress)
@@ -345,13 +350,13 @@ func strayDMA(dir string) error {
 	store(nvmeAnswers+4, 0)
 	store(nvmeConfig, nvmeEnable)
 	if !ready(nvmeReady) {
-		return errors.New("the NVMe disk does not become ready")
+		return errors.New("the NVMe controller does not become ready")
 	}
 	store(nvmeDoorbell, 1)
 	return nil
 }
 
-// takenOver is the boot that finds the SMMU as the kernel before has left it.
+// takenOver sends what the kernel printed about the SMMU that the crashed kernel left enabled, and tests the disks.
 func (l *labInit) takenOver() error {
 	said, err := kernelLines(smmuDriver)
 	if err != nil {

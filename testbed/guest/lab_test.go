@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestLabCheck(t *testing.T) {
+func TestLabCheckFindsStaleAndMisplacedBytes(t *testing.T) {
 	data := make([]byte, TestSize)
 	last := LabSize(StepTakenOver)
 	LabPattern(LabNVMe, StepFirst).Fill(data, 0)
@@ -20,7 +20,7 @@ func TestLabCheck(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualValues(t, TestSize, n)
 	_, err = LabCheck(LabVirtio, data)
-	assert.Error(t, err, "the bytes are another disk's")
+	assert.Error(t, err, "another disk's bytes")
 
 	data[last] ^= 1
 	n, err = LabCheck(LabNVMe, data)

@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lose has the host take the NVMe disk while it is read, and removes it when it is gone, as hot-plug does. The emulated disk is
-// there before and after.
+// lose makes the host remove the NVMe disk during a read. When the disk is gone, lose removes its PCI function, as hot-plug
+// does, and tests the emulated disk.
 func (l *labInit) lose() error {
-	if err := l.send(LabMessage{Begin: "the host takes the NVMe disk while it is read"}); err != nil {
+	if err := l.send(LabMessage{Begin: "lose the NVMe disk during a read"}); err != nil {
 		return err
 	}
 	dir, err := waitForNVMe()
@@ -25,7 +25,7 @@ func (l *labInit) lose() error {
 	select {
 	case <-begun:
 	case early := <-lost:
-		return fmt.Errorf("the NVMe disk cannot be read: %s", early.Error)
+		return fmt.Errorf("read the NVMe disk: %s", early.Error)
 	}
 	if err := l.ask(AskRemoval); err != nil {
 		return err
@@ -38,22 +38,22 @@ func (l *labInit) lose() error {
 	if !pid1.WaitFor(deviceTimeout, func() bool {
 		var id [2]byte
 		_, err := config.ReadAt(id[:], 0)
-		return err == nil && id == [2]byte{0xff, 0xff} // no vendor's
+		return err == nil && id == [2]byte{0xff, 0xff} // what a read of an absent function returns
 	}) {
-		return errors.New("the NVMe disk is still there")
+		return errors.New("the NVMe disk is still present after its removal")
 	}
 	if err := write(dir+"/remove", "1"); err != nil {
 		return err
 	}
 	select {
 	case m := <-lost:
-		return errors.Join(l.stays(&m.Virtio), l.send(LabMessage{Lost: &m}))
+		return errors.Join(l.testVirtio(&m.Virtio), l.send(LabMessage{Lost: &m}))
 	case <-time.After(deviceTimeout):
-		return errors.New("a read of the NVMe disk, which is gone, does not end")
+		return errors.New("a read of the removed NVMe disk does not end")
 	}
 }
 
-// readUntilLost reads the NVMe disk until that fails.
+// readUntilLost reads the NVMe disk until a read fails. It closes begun after the first read.
 func readUntilLost(begun chan<- struct{}) (lost LabLost) {
 	fail := func(err error) LabLost { lost.Error = err.Error(); return lost }
 	f, err := os.OpenFile("/dev/"+nvmeDisk, os.O_RDONLY|unix.O_DIRECT, 0)
@@ -78,8 +78,8 @@ func readUntilLost(begun chan<- struct{}) (lost LabLost) {
 	}
 }
 
-// stays writes the emulated disk once more as the last step has, and reads it.
-func (l *labInit) stays(d *Disk) error {
+// testVirtio tests the emulated disk again, with the last step's pattern.
+func (l *labInit) testVirtio(d *Disk) error {
 	names, err := waitForDisks(LabVirtio)
 	if err != nil {
 		return err

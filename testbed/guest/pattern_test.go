@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The first outputs of splitmix64 seeded with 1234567, as published with the generator: its n-th output is the word at
+// The first outputs of splitmix64 with the seed 1234567, as published with the generator. The n-th output is the word at
 // offset n.
 func TestPatternIsSplitmix64(t *testing.T) {
 	const seed = 1234567
@@ -17,7 +17,7 @@ func TestPatternIsSplitmix64(t *testing.T) {
 	}
 }
 
-func TestPatternTellsDisksAndOffsetsApart(t *testing.T) {
+func TestPatternDiffersByDiskAndOffset(t *testing.T) {
 	a := make([]byte, 4096)
 	PatternFor(Plain).Fill(a, 8192)
 	require.NoError(t, PatternFor(Plain).Check(a, 8192))

@@ -1,23 +1,23 @@
 package guest
 
-// Message is one line of JSON from the guest's init to the VMM, over the guest's second UART. Exactly one field is set.
+// Message is a line of JSON from the guest's init to the VMM, over the guest's second UART. Exactly one field is set.
 type Message struct {
 	Hello *Hello `json:"hello,omitempty"`
-	// Stage names what the guest does from now on.
+	// Stage names what the guest does next.
 	Stage string `json:"stage,omitempty"`
 	Disk  *Disk  `json:"disk,omitempty"`
-	// Up asks for the misbehaving endpoint's DMA; the init goes on when the VMM has answered with the line Done.
+	// Up asks for the misbehaving endpoint's DMA. The init continues when the VMM answers with the line Done.
 	Up *Up `json:"up,omitempty"`
-	// Faults are the lines that the guest's kernel printed about faults. It is the last message.
+	// Faults has the kernel's lines about faults. It is the last message.
 	Faults *Faults `json:"faults,omitempty"`
-	// Error says why the init gives up. It is the last message.
+	// Error says why the init failed. It is the last message.
 	Error string `json:"error,omitempty"`
 }
 
-// Done is the VMM's only word to the guest.
+// Done is the VMM's only answer to the guest.
 const Done = "done"
 
-// Hello tells who is there.
+// Hello identifies the kernel and the machine.
 type Hello struct {
 	Release  string `json:"release"` // uname -r
 	Version  string `json:"version"` // uname -v
@@ -25,7 +25,7 @@ type Hello struct {
 	CPUs     int    `json:"cpus"`
 }
 
-// Disk is the outcome of one disk's test, in bytes.
+// Disk is the result of a disk's test, in bytes.
 type Disk struct {
 	Serial   string `json:"serial"`
 	Name     string `json:"name"`       // vda, …
@@ -33,56 +33,56 @@ type Disk struct {
 	Written  int64  `json:"written"`
 	Read     int64  `json:"read"`
 	Verified int64  `json:"verified"`
-	// Rebound is there if the disk was taken from its driver and given back.
+	// Rebound is set if the disk was unbound from its driver and bound again.
 	Rebound *Rebound `json:"rebound,omitempty"`
 	Error   string   `json:"error,omitempty"`
 }
 
-// Rebound is how many bytes were read and right after a disk was bound anew.
+// Rebound has the number of bytes verified after each unbind and bind.
 type Rebound struct {
-	Identity int64 `json:"identity"` // with a domain of that kind
-	Before   int64 `json:"before"`   // with the kind that it had before, after that
+	Identity int64 `json:"identity"` // with an identity domain
+	Before   int64 `json:"before"`   // then, with the type that it had before
 }
 
-// The kinds of translation that Linux chooses for a device, as sysfs names them.
+// Types of a device's DMA domain, as sysfs names them.
 const (
-	DomainStrict   = "DMA"    // translated, and invalidated at each unmap
-	DomainLazy     = "DMA-FQ" // translated, and invalidated in batches
+	DomainStrict   = "DMA"    // translated; each unmap invalidates
+	DomainLazy     = "DMA-FQ" // translated; unmaps are invalidated in batches
 	DomainIdentity = "identity"
 )
 
 // Up is sent when the disks are done.
 type Up struct {
-	// Probe holds what the SMMU's driver has printed so far.
+	// Probe has the lines that the SMMU's driver has printed so far.
 	Probe []string `json:"probe"`
 }
 
-// Faults holds the kernel's lines, in order.
+// Faults has the kernel's lines, in order.
 type Faults struct {
 	Lines []string `json:"lines"`
 }
 
-// InitRole is the first argument of this program as the guest's init.
+// InitRole is the first argument of cmd/testbed when it is the guest's init.
 const InitRole = "guest-init"
 
-// Rebind is the argument after it by which the disks are taken from their drivers and given back.
+// Rebind is a further argument: unbind each disk from its driver and bind it again.
 const Rebind = "rebind"
 
-// PCI is the argument by which the disks are looked for on the PCI bus.
+// PCI is a further argument: the disks are on the PCI bus.
 const PCI = "pci"
 
 // ControlDevice is the guest's end of the channel, its second PL011.
 const ControlDevice = "/dev/ttyAMA1"
 
-// TestSize is how many bytes of each disk are written and read back.
+// TestSize is the number of bytes of each disk that are written and read back.
 const TestSize = 16 << 20
 
-// RebindSize is how many of them are read after a disk has been bound anew.
+// RebindSize is the number of bytes that are read after each bind.
 const RebindSize = 4 << 20
 
-// The serials by which guest and VMM know the disks.
+// The disks' serials.
 const (
 	Plain = "plain" // no substreams: a single context descriptor
 	PASID = "pasid" // pasid-num-bits: a context-descriptor table
-	Rogue = "rogue" // never tested: its endpoint makes the DMA that nobody mapped
+	Rogue = "rogue" // not tested: its endpoint makes a DMA that the guest never mapped
 )

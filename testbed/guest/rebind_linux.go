@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rebind takes a disk that has been tested from its driver and gives it back, twice: first past stage 1, as if with
-// iommu.passthrough=1, then as it was before. Each time it reads what the test has written.
+// rebind unbinds a tested disk from its driver and binds it again, twice: first with an identity domain, as
+// iommu.passthrough=1 chooses it, then with the domain type that it had. Each time it verifies what the test wrote.
 func (d *Disk) rebind(pattern Pattern) error {
 	r := new(Rebound)
 	d.Rebound = r
@@ -18,7 +18,7 @@ func (d *Disk) rebind(pattern Pattern) error {
 		verified *int64
 	}{{DomainIdentity, &r.Identity}, {d.IOMMU, &r.Before}} {
 		if err := d.rebindTo(turn.domain); err != nil {
-			return fmt.Errorf("unbinding %s and binding it with the domain %q: %w", d.Serial, turn.domain, err)
+			return fmt.Errorf("rebind disk %s with domain %q: %w", d.Serial, turn.domain, err)
 		}
 		n, err := d.verify(pattern, RebindSize)
 		*turn.verified = n
@@ -29,7 +29,7 @@ func (d *Disk) rebind(pattern Pattern) error {
 	return nil
 }
 
-// rebindTo has the disk's group get a domain while it has no driver, which is when Linux allows it.
+// rebindTo changes the domain type of the disk's group. Linux allows that only while no driver is bound.
 func (d *Disk) rebindTo(domain string) error {
 	dir, err := masterOf(d.Name)
 	if err != nil {
@@ -54,12 +54,12 @@ func (d *Disk) rebindTo(domain string) error {
 	}
 	d.Name = names[d.Serial]
 	if now := groupType(d.Name); now != domain {
-		return fmt.Errorf("it has %q", now)
+		return fmt.Errorf("the domain is %q", now)
 	}
 	return nil
 }
 
-// verify reads so many bytes from the start, and says how many of them are right.
+// verify reads size bytes from the start and returns how many are right.
 func (d *Disk) verify(pattern Pattern, size int64) (verified int64, err error) {
 	f, err := os.OpenFile("/dev/"+d.Name, os.O_RDONLY|unix.O_DIRECT, 0)
 	if err != nil {

@@ -6,7 +6,8 @@ import (
 	"path/filepath"
 )
 
-// renumber has Linux number the buses anew with one more before the disk's, which gets another requester ID by that.
+// renumber removes the NVMe disk and its root port, makes the VMM add a port before it, and rescans the bus. The disk gets
+// a new bus number and requester ID.
 func (l *labInit) renumber() error {
 	link, err := waitForNVMe()
 	if err != nil {
@@ -36,11 +37,11 @@ func (l *labInit) renumber() error {
 	return errors.Join(l.send(LabMessage{Moved: &LabMove{From: from, To: to}}), l.step(StepRenumber))
 }
 
-// requesterID is that of the PCI function whose directory is given.
+// requesterID returns the requester ID of the PCI function with a sysfs directory.
 func requesterID(dir string) (uint32, error) {
 	var domain, bus, device, function uint32
 	if _, err := fmt.Sscanf(filepath.Base(dir), "%x:%x:%x.%x", &domain, &bus, &device, &function); err != nil {
-		return 0, fmt.Errorf("the PCI address of %s: %w", dir, err)
+		return 0, fmt.Errorf("parse the PCI address %s: %w", filepath.Base(dir), err)
 	}
 	return bus<<8 | device<<3 | function, nil
 }

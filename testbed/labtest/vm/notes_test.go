@@ -103,7 +103,7 @@ func TestControlHandlesAnyMessageOfTheGuest(t *testing.T) {
 	}
 	assert.Equal(t, "2\n", hear())
 
-	say(`{"ask":"a root port that comes before the one of the NVMe disk"}`)
+	say(`{"ask":"add a root port before that of the NVMe disk"}`)
 	assert.Equal(t, "done\n", hear())
 	say(`{"ask":"the moon"}`)
 	assert.Equal(t, "no; such thing\n", hear())
