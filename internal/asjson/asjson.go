@@ -1,4 +1,4 @@
-// Package asjson has the JSON forms that the summaries of replays and of boots share.
+// Package asjson has the JSON forms that replays and boots share.
 package asjson
 
 import (
@@ -19,7 +19,7 @@ type ID struct {
 type Bind struct {
 	Disposition  string         `json:"disposition"`
 	SMMUDisabled bool           `json:"smmu_disabled"`
-	Cause        string         `json:"cause"` // of an abort that the guest is told about
+	Cause        string         `json:"cause"` // the event with which an abort is recorded
 	S1ContextPtr uint64         `json:"s1contextptr"`
 	S1Fmt        string         `json:"s1fmt"`
 	S1CDMax      uint8          `json:"s1cdmax"`
@@ -30,12 +30,12 @@ type Bind struct {
 	S1STALLD     bool           `json:"s1stalld"`
 	EATS         string         `json:"eats"`
 	S2VMID       uint16         `json:"s2vmid"`
-	S2           *smmuv3.Stage2 `json:"s2,omitempty"`    // where stage 2 translates
-	Error        string         `json:"error,omitempty"` // the host's, if it refused
-	Text         string         `json:"text"`            // the stage as the library prints it
+	S2           *smmuv3.Stage2 `json:"s2,omitempty"`    // if stage 2 translates
+	Error        string         `json:"error,omitempty"` // the host's
+	Text         string         `json:"text"`            // the stage's String
 }
 
-// BindOf returns the call that binds g and is answered by err.
+// BindOf returns the call that binds g and returns err.
 func BindOf(g bridge.GuestStage, err error) Bind {
 	b := Bind{
 		Disposition: g.Disposition.String(), SMMUDisabled: g.Disabled, Text: g.String(),

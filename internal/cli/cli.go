@@ -1,5 +1,5 @@
-// Package cli is what this project's commands share: dispatch, exit codes, flags, errors of one line,
-// output whose failure counts, and text that is safe to print.
+// Package cli has what this project's commands share: dispatch, exit codes, flags, errors of one line,
+// output that remembers its errors, and text that is safe to print.
 package cli
 
 import (

@@ -14,21 +14,21 @@ import (
 	"time"
 )
 
-// goBench says which Go benchmarks to run.
+// goBench has the options of the Go benchmarks.
 type goBench struct {
 	packages []string
 	pattern  string
 	rounds   int
 	time     string
-	out      io.Writer // gets what go test prints
+	out      io.Writer // for the output of go test
 }
 
-// result is what was measured of a Go benchmark.
+// result is a Go benchmark's result.
 type result struct {
 	name   string // package.Name/sub
 	ns     float64
 	allocs uint64
-	others map[string]float64 // what else the benchmark says of itself, by unit; nil for nothing
+	others map[string]float64 // the benchmark's other figures, by unit; may be nil
 }
 
 // run runs the benchmarks. go test runs one at a time, whatever the number of packages.
@@ -39,7 +39,7 @@ func (b *goBench) run(ctx context.Context) ([]result, error) {
 		"-count", strconv.Itoa(b.rounds), "-benchtime", b.time, "-cpu", strconv.Itoa(procs),
 	}
 	cmd := exec.CommandContext(ctx, "go", append(args, b.packages...)...)
-	// The benchmarks are go's children: a group, so that they end with it.
+	// The benchmarks are go's children, and a signal to the group ends them too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = 5 * time.Second
@@ -52,15 +52,15 @@ func (b *goBench) run(ctx context.Context) ([]result, error) {
 		return nil, err
 	}
 	results, err := parseBench(io.TeeReader(stdout, b.out), procs)
-	_, _ = io.Copy(b.out, stdout) // what follows a line that could not be read
+	_, _ = io.Copy(b.out, stdout) // the rest of the output after an error
 	if werr := cmd.Wait(); werr != nil {
 		return nil, fmt.Errorf("go test: %w", werr)
 	}
 	return results, err
 }
 
-// parseBench reads the output of go test -bench, in order, and of benchmarks that are there more than once the best.
-// Procs is what -cpu was: the suffix of the names unless it is 1.
+// parseBench parses the output of go test -bench. It keeps the order, and the best of each benchmark's results. Procs is the
+// value of -cpu, which is a suffix of the names unless it is 1.
 func parseBench(r io.Reader, procs int) (results []result, err error) {
 	suffix := ""
 	if procs != 1 {
@@ -76,7 +76,7 @@ func parseBench(r io.Reader, procs int) (results []result, err error) {
 			continue
 		}
 		name, ok := strings.CutPrefix(line, "Benchmark")
-		// Name, number of operations, then pairs of a value and its unit. A benchmark's own output may stand between.
+		// A result is a name, the number of operations, and pairs of a value and its unit. Other lines are a benchmark's output.
 		fields := strings.Fields(name)
 		if !ok || len(fields) < 4 || len(fields)%2 != 0 {
 			continue

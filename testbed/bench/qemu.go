@@ -15,7 +15,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// QEMU's virt machine with highmem=off: its hw/arm/virt.c has the map.
+// Addresses of QEMU's virt machine with highmem=off (hw/arm/virt.c).
 const (
 	smmuBase = 0x0905_0000
 	barBase  = 0x1000_0000
@@ -23,18 +23,18 @@ const (
 	ramBase  = 0x4000_0000
 )
 
-// What the machine has behind the guest's structures.
+// Addresses after the guest's structures.
 const (
 	peerCode   = ramBase + mix.MemorySize
 	peerEvents = peerCode + 0x1000 // a queue of one event
 )
 
-// peerTLB is how many translations QEMU's SMMU holds: with one more it drops all.
+// peerTLB is the number of translations that QEMU's SMMU holds. With one more it drops all.
 const peerTLB = 256
 
-// peerArguments are QEMU's: an SMMU, and behind it a device that does DMA as it is told. Not every build has the
-// accelerator qtest, which is a machine without a processor: so there is one, that waits for an interrupt that never
-// comes, and a clock that jumps to the next thing to be done meanwhile.
+// peerArguments are QEMU's arguments: an SMMU and the device edu, whose DMA its registers control. Not every build has the
+// accelerator qtest, a machine without a processor. So there is one that waits for an interrupt, with a clock that jumps to
+// the next event meanwhile.
 var peerArguments = []string{
 	"-M", "virt,iommu=smmuv3,highmem=off", "-cpu", "cortex-a57", "-m", "64M", "-nodefaults", "-display", "none",
 	"-accel", "tcg", "-icount", "shift=0,sleep=off",
@@ -44,11 +44,11 @@ var peerArguments = []string{
 	"-qtest", "stdio", "-qtest-log", "none",
 }
 
-// peerTimeout is when QEMU is given up, which takes a few seconds for a round.
+// peerTimeout ends a hang. A round takes a few seconds.
 const peerTimeout = 30 * time.Minute
 
-// measureQEMU returns how long a command takes QEMU's SMMU, in nanoseconds, by the names of the Go benchmarks that have
-// the same commands.
+// measureQEMU returns how many nanoseconds a command takes in QEMU's SMMU, by the names of the Go benchmarks with the same
+// commands.
 func measureQEMU(ctx context.Context, path string, rounds int, out io.Writer) (map[string]float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
 	defer cancel()
@@ -78,14 +78,14 @@ func measureQEMU(ctx context.Context, path string, rounds int, out io.Writer) (m
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	if p.err != nil {
-		said := strings.TrimSpace(stderr.String()) // warnings come before what ended it
+		said := strings.TrimSpace(stderr.String()) // warnings come before the error
 		said = said[strings.LastIndex(said, "\n")+1:]
-		return nil, fmt.Errorf("measuring %s: %w", path, errors.Join(p.err, ctx.Err(), errors.New(said)))
+		return nil, fmt.Errorf("measure %s: %w", path, errors.Join(p.err, ctx.Err(), errors.New(said)))
 	}
 	return times, nil
 }
 
-// peer is QEMU's SMMU, and the guest that drives it.
+// peer is QEMU's SMMU with its guest driver.
 type peer struct {
 	*qtest
 	prod smmuv3.Index
@@ -113,7 +113,7 @@ func (p *peer) measure(mixes []mix.Mix, rounds int, out io.Writer) map[string]fl
 	return times
 }
 
-// setUp puts the guest's tables into memory and enables the SMMU.
+// setUp writes the guest's tables to memory and enables the SMMU.
 func (p *peer) setUp() {
 	for _, block := range mix.Guest(ramBase, peerTLB) {
 		p.write(uint64(block.At), block.Data)
@@ -127,7 +127,7 @@ func (p *peer) setUp() {
 	p.expect("CR0ACK", uint64(p.readl(smmuBase+smmuv3.RegCR0ACK)), enable)
 }
 
-// best measures a mix and returns the time of a command.
+// best measures a mix and returns the best time of a command.
 func (p *peer) best(m mix.Mix, rounds int) (ns float64) {
 	p.write(ramBase+mix.Queue, m.Fill())
 	n := p.affordable()
@@ -140,7 +140,7 @@ func (p *peer) best(m mix.Mix, rounds int) (ns float64) {
 	return ns
 }
 
-// affordable is how many commands are consumed at once: a full queue, unless that takes longer than a round should.
+// affordable returns how many commands a round consumes: a full queue, or fewer if that takes too long.
 func (p *peer) affordable() uint32 {
 	const sample, most = 1 << 12, float64(2 * time.Second)
 	n := uint32(1 << mix.Log2Size)
@@ -150,11 +150,11 @@ func (p *peer) affordable() uint32 {
 	return n
 }
 
-// consume has the SMMU consume n commands, by one write of CMDQ_PROD, and returns the time of each.
+// consume makes the SMMU consume n commands by one write of CMDQ_PROD, and returns the time of one.
 func (p *peer) consume(n uint32) (ns float64) {
 	p.prod = peerQueue.Next(p.prod, n)
 	start := time.Now()
-	// QEMU consumes them before it answers.
+	// QEMU consumes the commands before it answers the write.
 	p.writel(smmuBase+smmuv3.RegCMDQ_PROD, uint32(p.prod))
 	took := time.Since(start)
 	p.expect("CMDQ_CONS", uint64(p.readl(smmuBase+smmuv3.RegCMDQ_CONS)), uint64(p.prod))
@@ -162,10 +162,10 @@ func (p *peer) consume(n uint32) (ns float64) {
 	return float64(took.Nanoseconds()) / float64(n)
 }
 
-// eduPatience is how many milliseconds a transfer may take; the device's own delay is 100 of its clock.
+// eduPatience is the limit of a transfer in milliseconds. The device's own delay is 100 ms of its clock.
 const eduPatience = 10_000
 
-// Registers of the device edu (qemu/docs/specs/edu.rst), which moves data between memory and a buffer of its own.
+// Registers of the device edu (qemu/docs/specs/edu.rst), which copies between memory and its buffer.
 const (
 	eduSource      = barBase + 0x80
 	eduDestination = barBase + 0x88
@@ -177,7 +177,7 @@ const (
 	eduBusy        = 0b01
 )
 
-// hold has the device read that many pages, whose translations the SMMU then holds.
+// hold makes the device read pages, whose translations the SMMU then holds.
 func (p *peer) hold(pages int) {
 	if pages == 0 {
 		return
@@ -186,14 +186,14 @@ func (p *peer) hold(pages int) {
 	p.writel(function+0x10, barBase) // BAR 0
 	p.writel(function+0x04, 0b110)   // command: memory space, bus master
 
-	// The last word to be read comes back by a DMA to another place: then all of it has been translated.
+	// The device writes the last word that it read elsewhere, which shows that its DMA was translated.
 	const mark = 0x0123_4567_89ab_cdef
 	p.write(ramBase+mix.Page, binary.LittleEndian.AppendUint64(nil, mark))
 	for i := range uint64(pages) {
 		p.transfer(i<<12, eduBuffer, eduFromMemory)
 	}
 	p.transfer(eduBuffer, 8, eduToMemory)
-	p.expect("what DMA left in memory", p.readq(ramBase+mix.Page+8), mark)
+	p.expect("the word that DMA wrote", p.readq(ramBase+mix.Page+8), mark)
 	p.expect("EVENTQ_PROD", uint64(p.readl(smmuBase+smmuv3.RegEVENTQ_PROD)), 0)
 }
 
@@ -213,6 +213,6 @@ func (p *peer) transfer(source, destination, command uint64) {
 
 func (p *peer) expect(what string, got, want uint64) {
 	if p.err == nil && got != want {
-		p.err = fmt.Errorf("%s is %#x where %#x was expected", what, got, want)
+		p.err = fmt.Errorf("%s is %#x, want %#x", what, got, want)
 	}
 }

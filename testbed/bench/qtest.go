@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// qtest drives the devices of a machine of QEMU's, by the protocol of its own tests: a command and its answer a
-// line each (qemu/docs/devel/qtest.rst, and the comment at the head of its softmmu/qtest.c).
+// qtest drives the devices of a QEMU machine by QEMU's test protocol, in which a command and its answer are a line each
+// (qemu/docs/devel/qtest.rst, and the comment at the start of its softmmu/qtest.c).
 //
-// The first error stays: what follows it does nothing.
+// After an error, which err keeps, the methods do nothing.
 type qtest struct {
 	w   io.Writer
 	r   *bufio.Reader
@@ -21,7 +21,7 @@ type qtest struct {
 
 func newQtest(w io.Writer, r io.Reader) *qtest { return &qtest{w: w, r: bufio.NewReader(r)} }
 
-// do gives a command and returns what follows OK in its answer.
+// do sends a command and returns what follows OK in its answer.
 func (q *qtest) do(format string, args ...any) string {
 	if q.err != nil {
 		return ""
@@ -59,8 +59,8 @@ func (q *qtest) number(s string) uint64 {
 	return v
 }
 
-// write puts data into the machine's memory. QEMU looks through all that it has of a line whenever more arrives, so
-// lines are kept short.
+// write writes data to the machine's memory. It keeps lines short, since QEMU scans an incomplete line again whenever more
+// arrives.
 func (q *qtest) write(addr uint64, data []byte) {
 	const chunk = 48 << 10
 	for len(data) > 0 {

@@ -8,24 +8,24 @@ import (
 	"text/tabwriter"
 )
 
-// entry is a line of the report. The pointers are nil where there is no peer.
+// entry is a line of the report. The pointers are nil without a peer.
 type entry struct {
 	Name        string   `json:"name"`
 	NsPerOp     float64  `json:"ns_per_op"`
 	AllocsPerOp uint64   `json:"allocs_per_op"`
 	Peer        *string  `json:"peer"`
 	PeerNsPerOp *float64 `json:"peer_ns_per_op"`
-	Ratio       *float64 `json:"ratio"` // the peer's time by ours
+	Ratio       *float64 `json:"ratio"` // the peer's time divided by ours
 
-	Others map[string]float64 `json:"others,omitempty"` // what else the benchmark says, by unit
+	Others map[string]float64 `json:"others,omitempty"` // the benchmark's other figures, by unit
 }
 
-// peerName is what the peer is called in the report.
+// peerName is the peer's name in the report.
 const peerName = "QEMU smmuv3"
 
-// join puts the peer's times, by the names of the benchmarks, beside ours.
+// join adds the peer's times to our results of the same names.
 func join(results []result, peers map[string]float64) []entry {
-	entries := []entry{} // of no results, an empty list
+	entries := []entry{} // without results, [] in JSON
 	for _, r := range results {
 		e := entry{Name: r.name, NsPerOp: r.ns, AllocsPerOp: r.allocs, Others: r.others}
 		if ns, ok := peers[r.name]; ok && r.ns > 0 {
@@ -37,7 +37,7 @@ func join(results []result, peers map[string]float64) []entry {
 	return entries
 }
 
-// table shows the report to people.
+// table writes the report as text.
 func table(w io.Writer, entries []entry) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "\nns/op\tallocs/op\t%s\tratio\t\t\n", peerName)
@@ -46,7 +46,7 @@ func table(w io.Writer, entries []entry) error {
 		if e.Peer != nil {
 			peer, ratio = fmt.Sprintf("%.1f", *e.PeerNsPerOp), fmt.Sprintf("%.2f", *e.Ratio)
 		}
-		// Names are aligned to the left: they stand last, and no tab ends their column.
+		// The names come last without a tab, which aligns them to the left.
 		name := e.Name
 		for _, unit := range slices.Sorted(maps.Keys(e.Others)) {
 			name += fmt.Sprintf("  %.4g %s", e.Others[unit], unit)

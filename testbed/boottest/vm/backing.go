@@ -13,7 +13,7 @@ const diskSize = 32 << 20
 // DiskSpace is the size of the backing files of all disks.
 const DiskSpace = 3 * diskSize
 
-// newBacking makes a file of zeros that no name leads to, so that none is left behind however this process ends.
+// newBacking returns a file of zeros without a name, so that none is left however this process ends.
 func newBacking() (*os.File, error) {
 	f, err := os.CreateTemp("", "vsmmu-disk-")
 	if err != nil {
@@ -30,7 +30,7 @@ func newBacking() (*os.File, error) {
 	return f, nil
 }
 
-// verify says how many bytes from the start of a backing file are what the guest was to write.
+// verify returns how many bytes at the start of a backing file are the guest's pattern.
 func verify(f *os.File, serial string) (int64, error) {
 	const chunk = 1 << 20
 	pattern, buf := guest.PatternFor(serial), make([]byte, chunk)

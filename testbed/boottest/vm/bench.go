@@ -22,9 +22,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// runBench has the same guest read the same disk in our VMM and in QEMU, by turns.
+// runBench makes one guest read one disk, by turns in the test VMM and in QEMU.
 func runBench(ctx context.Context, job Job, image, initrd []byte, sink Sink) (*report.Bench, error) {
-	sink.Stage("the disk is filled")
+	sink.Stage("the host fills the disk")
 	dir, err := os.MkdirTemp("", "vsmmu-bench-")
 	if err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func runBench(ctx context.Context, job Job, image, initrd []byte, sink Sink) (*r
 	return b, b.Compare(vmms[0].results, vmms[1].results)
 }
 
-// benchConsole passes a guest's console on and looks for the result in it.
+// benchConsole forwards a guest's console and finds the result in it.
 type benchConsole struct {
 	console.Writer
 	result *guest.BenchResult
@@ -78,11 +78,11 @@ func newBenchConsole(sink Sink) *benchConsole {
 	return c
 }
 
-// end returns the result once the guest has powered off.
+// end returns the result, after the guest has powered off.
 func (c *benchConsole) end() (guest.BenchResult, error) {
 	c.Flush()
 	if c.result == nil {
-		return guest.BenchResult{}, errors.New("powered off before it said what it measured")
+		return guest.BenchResult{}, errors.New("powered off before it reported a result")
 	}
 	return *c.result, nil
 }
@@ -93,7 +93,7 @@ func fillDisk(path string) error {
 	return os.WriteFile(path, data, 0o600)
 }
 
-// benchOurs returns when the guest has powered off.
+// benchOurs runs the guest in the test VMM until it has powered off.
 func benchOurs(ctx context.Context, job Job, image, initrd []byte, disk string, console io.Writer) (err error) {
 	f, err := os.OpenFile(disk, os.O_RDWR, 0)
 	if err != nil {
@@ -114,8 +114,8 @@ func benchOurs(ctx context.Context, job Job, image, initrd []byte, disk string, 
 	return v.Run(ctx)
 }
 
-// benchCmdline is the guest's command line. Its kernel says no more than what goes wrong: a character on the console leaves
-// the guest twice, and what a boot has to say would be on its way there when the disk is read already.
+// benchCmdline returns the guest's command line. The kernel prints warnings only: each character on the console costs two
+// exits, some of them while the disk is already read.
 func benchCmdline(job Job) string {
 	job.Cmdline = strings.TrimSpace("quiet " + job.Cmdline)
 	return cmdline(job, guest.BenchRole)
@@ -135,7 +135,7 @@ func peerCommand(ctx context.Context, job Job, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, command[0], command[1:]...)
 }
 
-// benchPeer returns when QEMU has ended, since the guest has powered off.
+// benchPeer runs the guest in QEMU until it has powered off.
 func benchPeer(ctx context.Context, job Job, image, initrd []byte, disk string, console io.Writer) error {
 	imageFile, initrdFile := disk+".image", disk+".initrd"
 	if err := errors.Join(os.WriteFile(imageFile, image, 0o600), os.WriteFile(initrdFile, initrd, 0o600)); err != nil {
@@ -158,7 +158,7 @@ func benchPeer(ctx context.Context, job Job, image, initrd []byte, disk string, 
 	if err := cmd.Start(); err != nil {
 		return errors.Join(fmt.Errorf("starting QEMU: %w", err), context.Cause(ctx))
 	}
-	_, _ = io.Copy(console, stdout) // a pipe whose writer is gone has ended
+	_, _ = io.Copy(console, stdout) // ends when QEMU has closed the pipe
 	switch err := cmd.Wait(); {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)

@@ -14,7 +14,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/guest"
 )
 
-// fakePeer is a job whose QEMU is a shell script: it is in the place of the dynamic linker.
+// fakePeer returns a job whose QEMU is a shell script, in the place of the dynamic linker.
 func fakePeer(t *testing.T, script string) Job {
 	t.Helper()
 	root := t.TempDir()
@@ -23,7 +23,7 @@ func fakePeer(t *testing.T, script string) Job {
 	return Job{Peer: root, Mem: 512 << 20, CPUs: 2, Rounds: 1}
 }
 
-func TestPeerIsAskedForTheSameGuest(t *testing.T) {
+func TestPeerRunsTheSameGuest(t *testing.T) {
 	want := guest.BenchResult{IOMMU: guest.DomainStrict, Reads: []guest.BenchRead{{BlockSize: 4096, Bytes: 8192, Seconds: 0.5}}}
 	job := fakePeer(t, `printf '[    1.000000] `+want.String()+`\n'; for arg; do printf '%s\n' "$arg"; done`)
 	s := &keeper{}
@@ -45,13 +45,13 @@ func TestPeerIsAskedForTheSameGuest(t *testing.T) {
 	assert.Equal(t, "image", string(image))
 }
 
-// keeper is a Sink that keeps the lines.
+// keeper is a Sink that keeps lines.
 type keeper struct{ lines []string }
 
 func (k *keeper) Stage(string)        {}
 func (k *keeper) Line(_, text string) { k.lines = append(k.lines, text) }
 
-func TestPeerThatFails(t *testing.T) {
+func TestPeerThatFailsIsAnError(t *testing.T) {
 	disk := filepath.Join(t.TempDir(), "disk")
 	job := fakePeer(t, "echo no such accelerator >&2; exit 1")
 	err := benchPeer(t.Context(), job, nil, nil, disk, newBenchConsole(&keeper{}))
@@ -62,7 +62,7 @@ func TestPeerThatFails(t *testing.T) {
 	console := newBenchConsole(&keeper{})
 	require.NoError(t, benchPeer(t.Context(), fakePeer(t, "echo Kernel panic"), nil, nil, disk, console))
 	_, err = console.end()
-	assert.ErrorContains(t, err, "before it said what it measured")
+	assert.ErrorContains(t, err, "before it reported a result")
 
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(context.DeadlineExceeded)
@@ -75,7 +75,7 @@ func TestPeerThatFails(t *testing.T) {
 
 func (k *keeper) Transcript([]byte) error { return nil }
 
-func TestBenchWithoutKVM(t *testing.T) {
+func TestBenchWithoutKVMReportsAnError(t *testing.T) {
 	if Available() == nil {
 		t.Skip("this machine has KVM")
 	}

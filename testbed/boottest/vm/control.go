@@ -12,14 +12,14 @@ import (
 )
 
 const (
-	// maxMessage bounds a message of the guest's, the largest of which holds lines of its kernel's log.
+	// maxMessage bounds a message from the guest. The largest has lines of its kernel's log.
 	maxMessage = 64 << 10
-	// maxMessages bounds how many are listened to: a guest that says more is not ours.
+	// maxMessages bounds the number of messages from a guest. Further ones are ignored.
 	maxMessages = 64
 )
 
-// control is the VMM's end of the channel to the guest's init: what is written to it comes from the guest, what is read
-// from it goes there. The guest may say anything, in any order and at any length.
+// control is the VMM's end of the channel to the guest's init. Writes come from the guest, and reads go to it. The guest may
+// send anything, in any order and of any length.
 type control struct {
 	sink   Sink
 	report *report.Report
@@ -29,7 +29,7 @@ type control struct {
 	messages int
 	rogueWas bool
 	rogueRun sync.WaitGroup
-	through  bool // the guest's last message has come
+	through  bool // after the guest's last message
 
 	reply     chan string
 	closed    chan struct{}
@@ -42,10 +42,10 @@ func newControl(sink Sink, r *report.Report, rogue func()) *control {
 	return c
 }
 
-// Write takes what the guest says. It never fails and never waits for the guest.
+// Write takes bytes from the guest. It never fails and never waits for the guest.
 func (c *control) Write(p []byte) (int, error) { return c.lines.Write(p) }
 
-// Read waits for something to say to the guest, until Close.
+// Read waits for a line to the guest, or for Close.
 func (c *control) Read(p []byte) (int, error) {
 	select {
 	case word := <-c.reply:
@@ -60,14 +60,14 @@ func (c *control) Close() error {
 	return nil
 }
 
-// message takes one line. What goes into the report is bounded by the number of messages and their size.
+// message handles a line. The number and size of messages bound what goes into the report.
 func (c *control) message(line string) {
 	if c.messages++; c.messages > maxMessages || c.through {
 		return
 	}
 	var m guest.Message
 	if err := json.Unmarshal([]byte(line), &m); err != nil {
-		c.fail(fmt.Sprintf("the guest's init sent what is no message: %q", line[:min(len(line), 80)]))
+		c.fail(fmt.Sprintf("the guest's init sent a malformed message: %q", line[:min(len(line), 80)]))
 		return
 	}
 	switch {
@@ -92,8 +92,8 @@ func (c *control) message(line string) {
 		}
 		c.rogueWas = true
 		c.report.Probe = m.Up.Probe
-		c.sink.Stage("an endpoint makes a DMA that the guest never mapped")
-		// Not here, which is on a vCPU: the DMA may wait for the guest.
+		c.sink.Stage("an endpoint makes DMA to an unmapped address")
+		// This is a vCPU's goroutine, and the DMA may wait for the guest.
 		c.rogueRun.Go(func() {
 			c.rogue()
 			c.reply <- guest.Done + "\n"

@@ -16,14 +16,14 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm"
 )
 
-// endpoints are the devices behind the SMMU, by the serial of the disk that each of them is. On the PCI bus their places are
-// their StreamIDs.
+// endpoints are the devices behind the SMMU, each a disk with a serial. On the PCI bus their requester IDs are their
+// StreamIDs.
 var endpoints = []struct {
 	serial string
 	id     smmuv3.StreamID
 }{{guest.Plain, 0x10}, {guest.PASID, 0x21}, {guest.Rogue, 0x32}}
 
-// master says how endpoint i stands behind the SMMU.
+// master returns how endpoint i is connected to the SMMU.
 func (j Job) master(i int) vmm.Master {
 	m := vmm.Master{StreamID: endpoints[i].id}
 	if j.PCI {
@@ -38,20 +38,20 @@ func (j Job) master(i int) vmm.Master {
 	return m
 }
 
-// strayAddress is what no guest maps: Linux hands out addresses for DMA from 4 GiB downwards, or from the top of the range.
-// It lies in the range that a context descriptor of 47 bits and more can translate.
+// strayAddress is an IOVA that no guest maps: Linux allocates IOVAs downwards from 4 GiB or from the top of the range. It is
+// in the range of a Context Descriptor of 47 bits or more.
 const strayAddress = 0x5bad_0000_0000
 
-// maxBinds is how many stages of a stream are kept for the report.
+// maxBinds is the number of stages of a stream that the report keeps.
 const maxBinds = 64
 
-// endpoint is a device's way to memory, which counts what passes by the stage that is bound meanwhile.
+// endpoint is a device's DMA. It counts bytes and messages by the disposition of the bound stage.
 type endpoint struct {
 	id     smmuv3.StreamID
 	serial string
 	dma    *soft.Endpoint
 	mover  *mover
-	tap    func(sid smmuv3.StreamID, write bool, iova uint64, n int, err error) // unless nil, is told of each access; must not wait for the SMMU
+	tap    func(sid smmuv3.StreamID, write bool, iova uint64, n int, err error) // called for each access unless nil; must not wait for the SMMU
 
 	bound   atomic.Uint32                             // the bridge.Disposition
 	moved   [bridge.TranslateNested + 1]atomic.Uint64 // bytes
@@ -63,7 +63,7 @@ type endpoint struct {
 	calls int
 }
 
-// ReadAt, WriteAt and Map are a virtio.Mapper's.
+// ReadAt, WriteAt and Map implement virtio.Mapper.
 func (e *endpoint) ReadAt(p []byte, iova uint64) error { return e.access(p, iova, false, e.dma.ReadAt) }
 
 func (e *endpoint) WriteAt(p []byte, iova uint64) error {
@@ -77,8 +77,8 @@ func (e *endpoint) access(p []byte, iova uint64, write bool, dma func([]byte, ui
 	return e.note(bound, write, iova, len(p), dma(p, iova))
 }
 
-// Map has a piece noted as moved when it is lent out, and nothing where it fails without a fault: it is tried again in another
-// way.
+// Map counts the bytes of a mapping as moved. A Map that fails without a fault counts nothing: the caller then makes the
+// access in another way.
 func (e *endpoint) Map(iova uint64, n int, write bool, buf [][]byte) (soft.Mapping, error) {
 	e.mover.enter(n)
 	defer e.mover.leave()
@@ -106,7 +106,7 @@ func (e *endpoint) count(bound uint32, n int, err error) error {
 	return nil
 }
 
-// bind notes a stage and the host's answer.
+// bind records a stage and the host's answer.
 func (e *endpoint) bind(s bridge.GuestStage, err error) {
 	b := asjson.BindOf(s, err)
 	if err == nil {
@@ -119,7 +119,7 @@ func (e *endpoint) bind(s bridge.GuestStage, err error) {
 	}
 }
 
-// report is what is known by now.
+// report returns the counts so far.
 func (e *endpoint) report() report.Stream {
 	s := report.Stream{
 		StreamID: uint32(e.id), Endpoint: e.serial, Moved: byDisposition(&e.moved), Messages: byDisposition(&e.sent), Refused: e.refused.Load(),

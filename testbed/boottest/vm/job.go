@@ -1,46 +1,46 @@
-// Package boot runs the guest of the test boot on this machine's KVM: the glue between the VMM, the virtual SMMU and
-// the endpoints behind it, and the judge of what the guest did with them.
+// Package vm runs the guest of the test boot on this machine's KVM. It connects the test VMM, the virtual SMMU and the
+// endpoints behind it, and reports what the guest did with them.
 package vm
 
-// Job says what to boot. The image and the initramfs are given apart from it.
+// Job describes a boot, but for the guest's image and initramfs.
 type Job struct {
 	Cmdline string `json:"cmdline"` // appended to what the machine needs
 	Mem     uint64 `json:"mem"`     // the guest's memory in bytes
 	CPUs    int    `json:"cpus"`
-	// Record asks for a transcript with the title Title.
+	// Record makes the boot record a transcript titled Title.
 	Record bool   `json:"record,omitempty"`
 	Title  string `json:"title,omitempty"`
-	// Rebind has the guest take the disks from their driver and give them back, after their test.
+	// Rebind makes the guest unbind the disks from their driver and bind them again, after their test.
 	Rebind bool `json:"rebind,omitempty"`
-	// Moves is how often the SMMU is saved, thrown away and restored while the disks are tested.
+	// Moves is how often the SMMU is saved, discarded and restored during the test of the disks.
 	Moves int `json:"moves,omitempty"`
-	// PASIDBits is pasid-num-bits of the endpoint that has it.
+	// PASIDBits is pasid-num-bits of the endpoint pasid.
 	PASIDBits uint8 `json:"pasid_bits"`
-	// PCI has the disks be functions of the PCI bus.
+	// PCI makes the disks PCI functions.
 	PCI bool `json:"pci,omitempty"`
-	// Stage2 has the SMMU show a stage 2 in place of a stage 1.
+	// Stage2 gives the SMMU stage 2 and no stage 1.
 	Stage2 bool `json:"stage2,omitempty"`
-	// Stalls has the misbehaving endpoint's DMA stall.
+	// Stalls makes the misbehaving endpoint's DMA stall.
 	Stalls bool `json:"stalls,omitempty"`
-	// Peer, if it is not empty, asks for the benchmark in place of the boot: it is the root below which PeerProgram and
-	// its libraries are.
+	// Peer, unless empty, makes this the benchmark instead of the boot. It is the root directory of PeerProgram and its
+	// libraries.
 	Peer string `json:"peer,omitempty"`
-	// Rounds is how often the benchmark boots each of the guests.
+	// Rounds is how often the benchmark boots each guest.
 	Rounds int `json:"rounds,omitempty"`
 }
 
-// PeerProgram is the QEMU that the benchmark compares with, from Job.Peer.
+// PeerProgram is the path below Job.Peer of the QEMU that the benchmark compares with.
 const PeerProgram = "usr/bin/qemu-system-aarch64"
 
-// Sink is told what happens while it happens. Its methods may be called from any goroutine.
+// Sink is notified of a boot's progress. Its methods may be called from any goroutine.
 type Sink interface {
-	// Stage says that a new stretch of the boot begins.
+	// Stage starts a new stage of the boot.
 	Stage(name string)
-	// Line is a line of a machine's console.
+	// Line takes a line of a machine's console.
 	Line(machine, text string)
-	// Transcript takes the transcript as it comes, in pieces, of which it keeps none.
+	// Transcript takes the next piece of the transcript. It must not keep p.
 	Transcript(p []byte) error
 }
 
-// Guest is the machine's name on a Sink.
+// Guest is the guest's name as a machine of a Sink.
 const Guest = "guest"

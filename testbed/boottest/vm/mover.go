@@ -9,12 +9,12 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/report"
 )
 
-// mover has the SMMU moved while the disks of the test are at work: spread over their DMA, and each time by an endpoint that
-// has a piece of a request before it, so that there is a request under way for sure. A nil one never does.
+// mover moves the SMMU during the test of the disks, at points spread over their DMA. Each move is made by an endpoint that
+// is about to move a piece of a request, so a request is in flight. A nil mover moves nothing.
 type mover struct {
 	smmu  *smmu
-	moves int         // that are asked for
-	fail  func(error) // is told once that the SMMU is gone
+	moves int         // number of moves to make
+	fail  func(error) // called once, if a move fails
 
 	mu     sync.Mutex
 	moved  uint64 // bytes of DMA
@@ -22,14 +22,14 @@ type mover struct {
 	failed bool
 }
 
-// testedBytes is the DMA that the test of the disks makes at least: two are written and read.
+// testedBytes is the least DMA of the test: two disks are written and read.
 const testedBytes = 2 * 2 * guest.TestSize
 
-// dataSize is the least that is the data of a request, in bytes; what is smaller is of rings and headers, and may be looked at
-// when there is no request.
+// dataSize is the size in bytes of the smallest piece of a request's data. Smaller accesses are to rings and headers, and may
+// happen without a request.
 const dataSize = 512
 
-// newMover spreads moves evenly.
+// newMover returns a mover that spreads the moves evenly.
 func newMover(s *smmu, moves int, fail func(error)) *mover {
 	if moves == 0 {
 		return nil
@@ -37,8 +37,8 @@ func newMover(s *smmu, moves int, fail func(error)) *mover {
 	return &mover{smmu: s, moves: moves, fail: fail}
 }
 
-// enter is called before n bytes of DMA, which leave ends. The caller must hold nothing that the SMMU, a vCPU or another
-// endpoint may wait for.
+// enter starts n bytes of DMA, which leave ends. The caller must hold no lock that the SMMU, a vCPU or another endpoint may
+// wait for.
 func (m *mover) enter(n int) {
 	if m == nil {
 		return
@@ -53,7 +53,7 @@ func (m *mover) leave() {
 	}
 }
 
-// progress counts data that is about to be moved, and moves the SMMU if it is time.
+// progress counts data that is about to be moved, and moves the SMMU when a move is due.
 func (m *mover) progress(n int) {
 	if n < dataSize {
 		return
@@ -78,7 +78,7 @@ func (m *mover) progress(n int) {
 	r.At = append(r.At, m.moved)
 }
 
-// fill puts what was done into the report.
+// fill adds the moves to the report.
 func (m *mover) fill(r *report.Report) {
 	if m == nil {
 		return

@@ -11,11 +11,11 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// maxEvents is how many events are kept for the report, and how many answers to stalls.
+// maxEvents is the number of events that the report keeps, and of answers to stalls.
 const maxEvents = 16
 
-// recorder notes what the device does, for the report. A guest makes it grow to a bound and no further: what is counted
-// is counted by a byte's values.
+// recorder records what the device does, for the report. A guest cannot make it grow without a limit: counters are named by
+// the values of a byte.
 type recorder struct {
 	endpoints map[smmuv3.StreamID]*endpoint // filled before the device has streams
 
@@ -34,7 +34,7 @@ func newRecorder() *recorder {
 	}
 }
 
-// trace is how the device tells.
+// trace returns the functions that the device calls.
 func (r *recorder) trace() vsmmu.Trace {
 	return vsmmu.Trace{
 		Command: func(c smmuv3.Command, code smmuv3.CmdqErr) {
@@ -53,7 +53,7 @@ func (r *recorder) trace() vsmmu.Trace {
 	}
 }
 
-// message notes that an endpoint has sent one, which the ITS has been given.
+// message counts an MSI of an endpoint that the ITS has received.
 func (r *recorder) message(sid smmuv3.StreamID) {
 	e := r.endpoints[sid]
 	e.sent[e.bound.Load()].Add(1)
@@ -96,7 +96,7 @@ func (r *recorder) count(counts map[string]uint64, name string) {
 	counts[name]++
 }
 
-// fill puts what was noted by now into the report.
+// fill adds what was recorded so far to the report.
 func (r *recorder) fill(out *report.Report) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

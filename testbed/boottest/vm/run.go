@@ -22,10 +22,10 @@ import (
 // maxLine bounds a line of the guest's console.
 const maxLine = 4 << 10
 
-// Available says what keeps this machine from running the guest itself.
+// Available returns an error if this machine cannot run the guest itself.
 func Available() error {
 	if runtime.GOARCH != "arm64" {
-		return fmt.Errorf("a linux/arm64 machine can run the guest itself, this is linux/%s", runtime.GOARCH)
+		return fmt.Errorf("only linux/arm64 machines run the guest themselves, this one is linux/%s", runtime.GOARCH)
 	}
 	kvm, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
 	if err != nil {
@@ -34,7 +34,7 @@ func Available() error {
 	return kvm.Close()
 }
 
-// Run boots the guest, or runs the benchmark, and follows it to its end, or to that of ctx. What went wrong is in the report, which is not judged.
+// Run boots the guest or runs the benchmark, until the end of either or of ctx. The report has the error, and is not judged.
 func Run(ctx context.Context, job Job, image, initrd []byte, sink Sink) *report.Report {
 	r := &report.Report{}
 	var err error
@@ -43,7 +43,7 @@ func Run(ctx context.Context, job Job, image, initrd []byte, sink Sink) *report.
 	} else {
 		err = run(ctx, job, image, initrd, sink, r)
 	}
-	// An error that is there already was met first, and is nearer to the cause.
+	// An earlier error is nearer to the cause.
 	if err != nil && r.Error == "" {
 		r.Error = err.Error()
 	}
@@ -69,9 +69,9 @@ func run(ctx context.Context, job Job, image, initrd []byte, sink Sink, r *repor
 	case r.Error != "":
 		return nil
 	case !c.through:
-		return errors.New("the guest powered off before its tests were through")
+		return errors.New("the guest powered off before the end of its tests")
 	}
-	sink.Stage("the backing files are compared")
+	sink.Stage("the host compares the backing files")
 	for i := range r.Disks {
 		d := &r.Disks[i]
 		if d.Backing, err = verify(files[d.Serial], d.Serial); err != nil && d.Error == "" {
@@ -81,7 +81,7 @@ func run(ctx context.Context, job Job, image, initrd []byte, sink Sink, r *repor
 	return nil
 }
 
-// runGuest returns when the guest has powered off and nothing of the machine is left.
+// runGuest runs the guest until it has powered off, and closes the machine.
 func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[string]*os.File, sink Sink, r *report.Report) (c *control, err error) {
 	var rogue *endpoint
 	t := &tape{Sink: sink, job: job}
@@ -111,7 +111,7 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 	}
 	defer func() {
 		err = errors.Join(err, v.close())
-		c.rogueRun.Wait() // what it does is over with the SMMU
+		c.rogueRun.Wait() // closing the SMMU ends its DMA
 	}()
 	for _, f := range v.ids.Fields {
 		r.IDs = append(r.IDs, asjson.ID{
@@ -143,10 +143,10 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 	return c, err
 }
 
-// patience is how long the misbehaving endpoint waits for the guest. Emulated machines are slow.
+// patience is the time that the misbehaving endpoint waits for the guest. Emulated machines are slow.
 const patience = 3 * time.Minute
 
-// stray makes the misbehaving endpoint's DMA, and returns when that is over.
+// stray makes the misbehaving endpoint's DMA and waits for its end.
 func stray(ctx context.Context, rogue *endpoint, r *report.Report) {
 	r.Fault.Made = true
 	if r.Mode.Stalls {

@@ -10,12 +10,12 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/report"
 )
 
-// Available says what keeps this machine from running the guest itself.
+// Available returns an error: this machine cannot run the guest itself.
 func Available() error {
-	return fmt.Errorf("a linux/arm64 machine can run the guest itself, this is %s/%s", runtime.GOOS, runtime.GOARCH)
+	return fmt.Errorf("only linux/arm64 machines run the guest themselves, this one is %s/%s", runtime.GOOS, runtime.GOARCH)
 }
 
-// Run cannot run the guest here.
+// Run reports the error of Available.
 func Run(context.Context, Job, []byte, []byte, Sink) *report.Report {
 	return &report.Report{Error: Available().Error()}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// smmuDevice is a vsmmu.Device, or one that is recorded.
+// smmuDevice is a vsmmu.Device or a transcript.Recorder.
 type smmuDevice interface {
 	io.Closer
 	Load(off uint64, size int) uint64
@@ -22,8 +22,8 @@ type smmuDevice interface {
 	Save() ([]byte, error)
 }
 
-// smmu is the SMMU of a machine: a device, and the host that its endpoints are behind. It can be moved: saved, thrown away,
-// and restored into another device with another host, under a guest that runs. Its methods may be called from any goroutine.
+// smmu is a machine's SMMU: a device and its host. It can be moved while the guest runs: saved, discarded, and restored into
+// another device with another host. Its methods may be called from any goroutine.
 type smmu struct {
 	cfg   vsmmu.Config
 	hosts soft.Config
@@ -31,8 +31,8 @@ type smmu struct {
 	// last round of a live migration (guestmem.Tracked).
 	round func()
 
-	// dma is held, shared, by what endpoints do, and accesses by the guest's loads and stores. A move has both to itself, as
-	// if the endpoints and the vCPUs had been stopped: in this order, since DMA may be stalled until the guest does something.
+	// Endpoints' DMA holds dma shared, and the guest's loads and stores hold accesses shared. A move holds both exclusively, as
+	// if endpoints and vCPUs were stopped. It locks dma first: stalled DMA waits for the guest's accesses.
 	dma, accesses sync.RWMutex
 	moving        atomic.Bool
 	device        smmuDevice
@@ -45,12 +45,12 @@ type attached struct {
 	endpoint *soft.Endpoint
 }
 
-// newSMMU makes the first device, and takes the first host. cfg and hosts are what those that follow are made of.
+// newSMMU returns an SMMU with its first device and host. Moves use cfg and hosts for the next ones.
 func newSMMU(cfg vsmmu.Config, hosts soft.Config, host *soft.Host, make func(vsmmu.Config) (smmuDevice, error)) (*smmu, error) {
 	s := &smmu{cfg: cfg, hosts: hosts, host: host}
 	if bound := cfg.Trace.Bind; bound != nil {
 		s.cfg.Trace.Bind = func(sid smmuv3.StreamID, g bridge.GuestStage, err error) {
-			if !s.moving.Load() { // or else it is none of the guest's
+			if !s.moving.Load() { // a Restore binds stages that the guest bound before
 				bound(sid, g, err)
 			}
 		}
@@ -60,7 +60,7 @@ func newSMMU(cfg vsmmu.Config, hosts soft.Config, host *soft.Host, make func(vsm
 	return s, err
 }
 
-// Load and Store are those of the device.
+// Load and Store access the device's registers.
 func (s *smmu) Load(off uint64, size int) uint64 {
 	s.accesses.RLock()
 	defer s.accesses.RUnlock()
@@ -73,7 +73,7 @@ func (s *smmu) Store(off uint64, size int, v uint64) {
 	s.device.Store(off, size, v)
 }
 
-// attach puts an endpoint behind it.
+// attach attaches an endpoint to the device.
 func (s *smmu) attach(sid smmuv3.StreamID, endpoint *soft.Endpoint) error {
 	s.accesses.Lock()
 	defer s.accesses.Unlock()
@@ -84,7 +84,7 @@ func (s *smmu) attach(sid smmuv3.StreamID, endpoint *soft.Endpoint) error {
 	return nil
 }
 
-// move returns the size of the state. After an error the guest has an SMMU that is of no use.
+// move moves the SMMU and returns the size of its state. After an error the SMMU is unusable.
 func (s *smmu) move() (size int, err error) {
 	s.dma.Lock()
 	defer s.dma.Unlock()
@@ -101,7 +101,7 @@ func (s *smmu) move() (size int, err error) {
 		s.round()
 	}
 	if err := errors.Join(s.device.Close(), s.host.Close()); err != nil {
-		return 0, fmt.Errorf("the SMMU that was saved: %w", err)
+		return 0, fmt.Errorf("closing the saved SMMU: %w", err)
 	}
 	if s.cfg.IDs, err = vsmmu.SavedIDs(state); err != nil {
 		return 0, err
@@ -123,7 +123,7 @@ func (s *smmu) move() (size int, err error) {
 	return len(state), next.Restore(state)
 }
 
-// Close ends the device, and then the host: from then on no endpoint reaches memory, and no interrupt the machine.
+// Close closes the device and then the host. After it no endpoint reaches memory, and no interrupt the machine.
 func (s *smmu) Close() error {
 	s.accesses.Lock()
 	defer s.accesses.Unlock()

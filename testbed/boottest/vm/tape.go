@@ -12,14 +12,14 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// tape is where the transcript goes, if one is made. It is a Sink that also notes the stages in it.
+// tape is a Sink that also writes the stages to the transcript, if the boot records one.
 type tape struct {
 	Sink
 	job      Job
 	recorder atomic.Pointer[transcript.Recorder] // nil if nothing is recorded
 }
 
-// device makes the SMMU's device, and has it recorded if that was asked for.
+// device returns the SMMU's device, in a recorder if the boot records a transcript.
 func (t *tape) device(cfg vsmmu.Config, policy idr.Policy, hosts ...bridge.Capabilities) (smmuDevice, error) {
 	if !t.job.Record {
 		return vsmmu.New(cfg)
@@ -43,14 +43,14 @@ func (t *tape) Stage(name string) {
 	}
 }
 
-// dma records an access of an endpoint.
+// dma records an endpoint's access.
 func (t *tape) dma(sid smmuv3.StreamID, write bool, iova uint64, n int, err error) {
 	if r := t.recorder.Load(); r != nil {
 		r.DMA(sid, write, iova, uint64(n), err)
 	}
 }
 
-// writer has a Sink take what is written.
+// writer writes to a Sink's transcript.
 type writer struct{ sink Sink }
 
 func (w writer) Write(p []byte) (int, error) {

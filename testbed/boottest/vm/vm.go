@@ -22,23 +22,23 @@ import (
 // vm is a virtual machine with an SMMU.
 type vm struct {
 	*vmm.Machine
-	pci    bool       // the disks are functions of the PCI bus
-	ids    idr.Result // as the guest reads them
+	pci    bool       // the disks are PCI functions
+	ids    idr.Result // what the guest reads
 	memory guestmem.Slots
 	smmu   *smmu
 
-	parts []io.Closer // in the order in which they were made
+	parts []io.Closer // close closes them from last to first
 }
 
-// cmdline is the guest's command line.
+// cmdline returns the guest's command line.
 func cmdline(job Job, role string) string {
 	return strings.Join([]string{"console=ttyAMA0 earlycon panic=-1", report.DefaultCmdline, job.Cmdline, "--", role}, " ")
 }
 
-// maxStalls is how many transactions may stall at a time, where any may.
+// maxStalls is the number of transactions that may be stalled at a time.
 const maxStalls = 8
 
-// newVM makes a machine. The caller must close it. sent, unless it is nil, is told of each message of an endpoint.
+// newVM returns a machine, which the caller must close. sent, unless nil, is called for each MSI of an endpoint.
 func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3.StreamID)) (_ *vm, err error) {
 	v := &vm{pci: job.PCI}
 	defer func() {
@@ -58,7 +58,7 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3
 	if err != nil {
 		return nil, err
 	}
-	// Drivers see by an MSI to memory that a CMD_SYNC is done: a load less that leaves the guest.
+	// With an MSI to memory, drivers see the completion of a CMD_SYNC without an exit.
 	ids, policy := soft.DefaultIDs(), idr.Policy{smmuv3.MSI: 1}
 	if job.Stage2 {
 		ids = soft.Stage2IDs()
@@ -106,7 +106,7 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3
 	return v, v.AddSMMU(v.smmu)
 }
 
-// addDisk gives the machine a disk whose DMA is the endpoint's, which dma takes it to.
+// addDisk adds a disk. It makes its DMA by dma, which leads to the endpoint.
 func (v *vm) addDisk(storage *os.File, size int64, serial string, master vmm.Master, endpoint *soft.Endpoint, dma virtio.DMA) error {
 	if err := v.smmu.attach(master.StreamID, endpoint); err != nil {
 		return err
@@ -121,7 +121,7 @@ func (v *vm) addDisk(storage *os.File, size int64, serial string, master vmm.Mas
 	return v.AddDisk(block, dma, master)
 }
 
-// close ends the SMMU before what it uses: from then on no endpoint reaches memory, and no interrupt the machine.
+// close closes the SMMU before what it uses. After it no endpoint reaches memory, and no interrupt the machine.
 func (v *vm) close() (err error) {
 	for _, part := range slices.Backward(v.parts) {
 		err = errors.Join(err, part.Close())

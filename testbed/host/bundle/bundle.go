@@ -1,5 +1,5 @@
-// Package bundle runs a program out of a directory into which packages of an arm64 distribution have been unpacked, and
-// gathers of that directory what it takes: the program, its dynamic linker and its shared libraries.
+// Package bundle runs a program from a directory with the unpacked packages of an arm64 distribution. It collects the files
+// that the program needs there: itself, its dynamic linker and its shared libraries.
 package bundle
 
 import (
@@ -14,10 +14,10 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/kernel"
 )
 
-// linker is the dynamic linker of every arm64 Linux program with the GNU C library.
+// linker is the dynamic linker of arm64 Linux programs with the GNU C library.
 const linker = "ld-linux-aarch64.so.1"
 
-// Where the linker and libraries may be, from the root.
+// Directories of the linker and the libraries, from the root.
 var (
 	linkerDirs  = []string{"lib", "usr/lib"}
 	libraryDirs = []string{
@@ -26,7 +26,7 @@ var (
 	}
 )
 
-// Command is how to run a program whose path is from the root.
+// Command returns the command line that runs a program, whose path is from the root.
 func Command(root, program string) []string {
 	at := filepath.Join(root, linkerDirs[0], linker)
 	if _, err := os.Stat(at); err != nil {
@@ -39,9 +39,9 @@ func Command(root, program string) []string {
 	return []string{at, "--library-path", strings.Join(search, ":"), filepath.Join(root, program)}
 }
 
-// Gather returns what Command takes, with the paths from the root as names.
+// Gather returns the files that Command needs. Their names are paths from the root.
 func Gather(root, program string) ([]kernel.File, error) {
-	tree, err := os.OpenRoot(root) // links lead nowhere else
+	tree, err := os.OpenRoot(root) // links out of it fail
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func Gather(root, program string) ([]kernel.File, error) {
 		done[name] = true
 		at, ok := find(tree.FS(), dirs, name)
 		if !ok {
-			return nil, fmt.Errorf("%s lacks the library %s", root, name)
+			return nil, fmt.Errorf("%s has no library %s", root, name)
 		}
 		more, err := add(at)
 		if err != nil {
@@ -92,7 +92,7 @@ func find(tree fs.FS, dirs []string, name string) (at string, ok bool) {
 	return "", false
 }
 
-// imports are the names of the libraries that a program or library needs.
+// imports returns the names of the libraries that a program or library needs.
 func imports(name string, data []byte) ([]string, error) {
 	file, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// object is an ELF file that has nothing but a dynamic section: ELF-64, little-endian.
+// object returns an ELF file with nothing but a dynamic section.
 func object(machine uint16, needs ...string) []byte {
 	const header, sectionHeader, dynNeeded = 64, 64, 1
 	le := binary.LittleEndian
@@ -59,12 +59,12 @@ func tree(t *testing.T, files map[string][]byte) string {
 	return root
 }
 
-func TestGatherTakesWhatIsNeededAndNoMore(t *testing.T) {
+func TestGatherReturnsTheNeededFilesAndNoOthers(t *testing.T) {
 	root := tree(t, map[string][]byte{
 		"usr/bin/program":                        object(aarch64, "libb.so.1", "libc.so.6"),
 		"usr/bin/other":                          object(aarch64),
 		"usr/lib/aarch64-linux-gnu/libb.so.1.2":  object(aarch64, "liba.so.1", "libc.so.6"),
-		"usr/lib/aarch64-linux-gnu/liba.so.1":    object(aarch64, "libb.so.1"), // a circle
+		"usr/lib/aarch64-linux-gnu/liba.so.1":    object(aarch64, "libb.so.1"), // a cycle
 		"usr/lib/aarch64-linux-gnu/libother.so":  object(aarch64),
 		"lib/aarch64-linux-gnu/libc.so.6":        object(aarch64, linker),
 		"lib/aarch64-linux-gnu/ld-linux-real.so": object(aarch64),
@@ -89,12 +89,12 @@ func TestGatherTakesWhatIsNeededAndNoMore(t *testing.T) {
 	assert.Equal(t, filepath.Join(root, "usr/bin/program"), command[3])
 }
 
-func TestCommandWhereLibIsNoDirectoryOfItsOwn(t *testing.T) {
+func TestCommandFindsTheLinkerInUsrLib(t *testing.T) {
 	root := tree(t, map[string][]byte{"usr/lib/" + linker: object(aarch64)})
 	assert.Equal(t, filepath.Join(root, "usr/lib", linker), Command(root, "program")[0])
 }
 
-func TestGatherSaysWhatIsMissing(t *testing.T) {
+func TestGatherNamesTheMissingOrForeignFile(t *testing.T) {
 	root := tree(t, map[string][]byte{
 		"needy":           object(aarch64, "libz.so.1"),
 		"foreign":         object(x86),
@@ -106,7 +106,7 @@ func TestGatherSaysWhatIsMissing(t *testing.T) {
 	})
 	require.NoError(t, os.Symlink("/etc/hostname", filepath.Join(root, "astray")))
 	for name, want := range map[string]string{
-		"needy":   "lacks the library libz.so.1",
+		"needy":   "has no library libz.so.1",
 		"foreign": "for EM_X86_64, not for arm64",
 		"mixed":   "usr/lib/liba.so is for EM_X86_64",
 		"text":    "text: ",

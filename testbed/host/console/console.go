@@ -1,12 +1,12 @@
-// Package console splits the output of a machine, of which nothing is known, into lines.
+// Package console splits a machine's output, which may be anything, into lines.
 package console
 
 import (
 	"bytes"
 )
 
-// Writer gives each line that is written to it to Emit, without its end. A line longer than Max goes on in the next, so
-// that a stream without ends of lines does not grow in memory. It is for one goroutine at a time.
+// Writer calls Emit for each line written to it, without the line's end. It splits lines longer than Max, so that a stream
+// without line ends does not grow in memory. It is not safe for concurrent use.
 type Writer struct {
 	Max  int
 	Emit func(line string)
@@ -34,7 +34,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Flush emits the line begun, if there is one.
+// Flush emits an incomplete last line.
 func (w *Writer) Flush() {
 	if len(w.buf) > 0 {
 		w.emit()

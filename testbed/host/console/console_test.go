@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestWriter(t *testing.T) {
+func TestWriterSplitsOutputIntoLines(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		writes []string
@@ -16,10 +16,10 @@ func TestWriter(t *testing.T) {
 		{"one write, several lines", []string{"a\nbc\n\n"}, []string{"a", "bc", ""}},
 		{"one line, several writes", []string{"a", "b", "c\n"}, []string{"abc"}},
 		{"serial line ends", []string{"a\r\r\nb\r\n"}, []string{"a", "b"}},
-		{"no end at the end", []string{"a\nb"}, []string{"a", "b"}},
-		{"as long as may be", []string{"12345678\n"}, []string{"12345678"}},
-		{"longer", []string{"123456789\n"}, []string{"12345678", "9"}},
-		{"longer, over writes", []string{"1234567", "89abcdefgh", "\n"}, []string{"12345678", "9abcdefg", "h"}},
+		{"no line end at the end", []string{"a\nb"}, []string{"a", "b"}},
+		{"as long as Max", []string{"12345678\n"}, []string{"12345678"}},
+		{"longer than Max", []string{"123456789\n"}, []string{"12345678", "9"}},
+		{"longer than Max, over writes", []string{"1234567", "89abcdefgh", "\n"}, []string{"12345678", "9abcdefg", "h"}},
 		{"nothing", nil, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

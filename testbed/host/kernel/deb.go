@@ -10,14 +10,14 @@ import (
 	"strings"
 )
 
-// The ar archive around a Debian package, deb(5).
+// A Debian package is an ar archive, deb(5).
 const (
 	arMagic      = "!<arch>\n"
 	arHeaderSize = 60
 	arHeaderEnd  = "`\n"
 )
 
-// walkDeb visits the files that a Debian package installs.
+// walkDeb visits the files in a Debian package.
 func walkDeb(path string, visit visitor) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -50,7 +50,7 @@ func walkDeb(path string, visit visitor) error {
 	}
 }
 
-// openDeb finds the member data.tar and returns its plain content.
+// openDeb returns the plain content of the member data.tar.
 func openDeb(r io.Reader) (io.Reader, error) {
 	magic := make([]byte, len(arMagic))
 	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != arMagic {
@@ -64,7 +64,7 @@ func openDeb(r io.Reader) (io.Reader, error) {
 		name := strings.TrimSuffix(strings.TrimSpace(string(header[:16])), "/")
 		size, err := strconv.ParseInt(strings.TrimSpace(string(header[48:58])), 10, 64)
 		if err != nil || size < 0 || string(header[58:]) != arHeaderEnd {
-			return nil, errors.New("damaged package: a header of its archive is senseless")
+			return nil, errors.New("damaged package: malformed header in its archive")
 		}
 		if strings.HasPrefix(name, "data.tar") {
 			plain, data, err := decompress(name, io.LimitReader(r, size))
@@ -72,7 +72,7 @@ func openDeb(r io.Reader) (io.Reader, error) {
 			case err != nil:
 				return nil, fmt.Errorf("damaged package: %w", err)
 			case plain != "data.tar":
-				return nil, fmt.Errorf("%s: a compression that is not known here (.gz, .xz and .zst are)", name)
+				return nil, fmt.Errorf("%s: unknown compression (.gz, .xz and .zst are known)", name)
 			}
 			return data, nil
 		}

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Image returns the kernel image that path is or holds, as it lies there (compressed, wrapped or plain), and its name.
-// Path is the image, a Debian package, or a directory with an image or such packages anywhere below it.
+// Image returns the kernel image at path, as it is stored (compressed, wrapped or plain), and its name. Path is the image,
+// a Debian package, or a directory with an image or such packages anywhere below it.
 func Image(path string) (name string, image []byte, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -29,7 +29,7 @@ func Image(path string) (name string, image []byte, err error) {
 			return nil
 		}
 		if image != nil {
-			return fmt.Errorf("%s holds more than one kernel, %s and %s: name the one to boot", path, name, file)
+			return fmt.Errorf("%s has more than one kernel, %s and %s (give one of them)", path, name, file)
 		}
 		name = file
 		if image, err = readAll(file, r); err != nil {
@@ -41,7 +41,7 @@ func Image(path string) (name string, image []byte, err error) {
 		return "", nil, err
 	}
 	if image == nil {
-		return "", nil, fmt.Errorf("%s holds no kernel: no file in it is named vmlinuz* or Image*", path)
+		return "", nil, fmt.Errorf("%s has no kernel: no file in it is named vmlinuz* or Image*", path)
 	}
 	return name, image, nil
 }

@@ -15,10 +15,10 @@ type File struct {
 	Data []byte
 }
 
-// ModulesGlob matches the modules in an initramfs, whose names have the order in which to load them.
+// ModulesGlob matches the modules in an initramfs. Their names sort in the order in which to load them.
 const ModulesGlob = "modules/*.ko"
 
-// ModuleFiles are the files of an initramfs that hold the modules.
+// ModuleFiles returns the modules as files of an initramfs.
 func ModuleFiles(modules []Module) []File {
 	var files []File
 	for i, m := range modules {
@@ -27,15 +27,15 @@ func ModuleFiles(modules []Module) []File {
 	return files
 }
 
-// WriteInitramfs writes the files, the directories they lie in and those that every user space has, as an uncompressed
-// initramfs.
+// WriteInitramfs writes an uncompressed initramfs with the files, their directories, and the directories of every user
+// space.
 func WriteInitramfs(w io.Writer, files []File) error {
 	records := []cpio.Record{
 		cpio.Directory("dev", 0o755),
 		cpio.Directory("proc", 0o755),
 		cpio.Directory("sys", 0o755),
 		cpio.Directory("tmp", 0o1777),
-		// A kernel without devtmpfs mounted gives its init no console otherwise.
+		// A kernel that does not mount devtmpfs opens this file as the init's console.
 		cpio.CharDev("dev/console", 0o600, 5, 1),
 	}
 	made := map[string]bool{".": true}

@@ -18,7 +18,7 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// module is an object file as small as one can be: an ELF header, .modinfo, the section names, three section headers.
+// module returns a minimal module: an ELF header, .modinfo, the section names, three section headers.
 func module(machine uint16, depends string) []byte {
 	info := "license=GPL\x00depends=" + depends + "\x00name=x\x00vermagic=6.1.0-9-arm64 SMP mod_unload aarch64\x00"
 	names := "\x00.modinfo\x00.shstrtab\x00"
@@ -74,7 +74,7 @@ func compressed(t *testing.T, suffix string, data []byte) []byte {
 	return out.Bytes()
 }
 
-// deb is a Debian package, deb(5), with data.tar compressed as its suffix says.
+// deb returns a Debian package, deb(5), with data.tar compressed as its suffix says.
 func deb(t *testing.T, suffix string, files map[string][]byte) []byte {
 	t.Helper()
 	var data bytes.Buffer
@@ -111,7 +111,7 @@ func tree(t *testing.T, files map[string][]byte) string {
 	return dir
 }
 
-func TestImage(t *testing.T) {
+func TestImageInEverySource(t *testing.T) {
 	dir := tree(t, map[string][]byte{
 		"plain":                         []byte("kernel"),
 		"root/boot/vmlinuz-6.1.0-arm64": []byte("kernel"),
@@ -134,12 +134,12 @@ func TestImage(t *testing.T) {
 		{"new.deb", ""},
 		{"debs", ""},
 		{"two", "more than one kernel"},
-		{"none", "holds no kernel"},
-		{"none.deb", "holds no kernel"},
+		{"none", "has no kernel"},
+		{"none.deb", "has no kernel"},
 		{"absent", "no such file"},
 		{"damaged.deb", "damaged package"},
 		{"false.deb", "not a Debian package"},
-		{"lzma.deb", "not known here"},
+		{"lzma.deb", "unknown compression"},
 	} {
 		t.Run(tt.path, func(t *testing.T) {
 			_, image, err := Image(filepath.Join(dir, tt.path))
@@ -153,7 +153,7 @@ func TestImage(t *testing.T) {
 	}
 }
 
-func TestModulesInEveryWrapping(t *testing.T) {
+func TestModulesInDirectoriesAndPackagesOfEveryCompression(t *testing.T) {
 	ring, mmio := module(aarch64, ""), module(aarch64, "virtio-ring")
 	for _, suffix := range []string{"", ".gz", ".xz", ".zst"} {
 		files := map[string][]byte{
@@ -175,7 +175,7 @@ func TestModulesInEveryWrapping(t *testing.T) {
 	}
 }
 
-func TestModulesBuiltInMissingAndOdd(t *testing.T) {
+func TestModulesThatAreBuiltInMissingOrDamaged(t *testing.T) {
 	builtin := []byte("kernel/drivers/virtio/virtio.ko\nkernel/drivers/virtio/virtio-ring.ko\n")
 	for _, tt := range []struct {
 		name  string
@@ -186,10 +186,10 @@ func TestModulesBuiltInMissingAndOdd(t *testing.T) {
 		{"built in, named with a hyphen", map[string][]byte{"modules.builtin": builtin, "x.ko": module(aarch64, "")}, []string{"x"}, ""},
 		{"no list of what is built in", map[string][]byte{"x.ko": module(aarch64, "")}, []string{"x"}, ""},
 		{"neither module nor built in", map[string][]byte{"modules.builtin": builtin}, nil, "no driver x"},
-		{"a dependency is missing", map[string][]byte{"x.ko": module(aarch64, "gone")}, nil, "lacks the module gone, which x needs"},
+		{"a dependency is missing", map[string][]byte{"x.ko": module(aarch64, "gone")}, nil, "has no module gone, which x needs"},
 		{"dependencies in a circle", map[string][]byte{"x.ko": module(aarch64, "y"), "y.ko": module(aarch64, "x")}, []string{"y", "x"}, ""},
 		{"two kernels", map[string][]byte{"6.1/x.ko": module(aarch64, ""), "6.6/x.ko.xz": nil}, nil, "more than one kernel"},
-		{"of another machine", map[string][]byte{"x.ko": module(x86, "")}, nil, "not for arm64"},
+		{"a module for another machine", map[string][]byte{"x.ko": module(x86, "")}, nil, "not for arm64"},
 		{"no object file", map[string][]byte{"x.ko": []byte("text")}, nil, "not a kernel module"},
 		{"damaged compression", map[string][]byte{"x.ko.xz": []byte("text")}, nil, "x.ko.xz"},
 	} {
@@ -243,8 +243,8 @@ func TestCheckComparesAKernelWithItsModulesAndDrivers(t *testing.T) {
 	assert.Equal(t, KVM, missing.Driver)
 }
 
-// An initramfs in newc format, as the kernel's Documentation/driver-api/early-userspace/buffer-format.rst has it.
-func TestWriteInitramfs(t *testing.T) {
+// The format is newc, Documentation/driver-api/early-userspace/buffer-format.rst.
+func TestInitramfsHasTheFilesAndTheirDirectories(t *testing.T) {
 	var out bytes.Buffer
 	files := append([]File{{"init", 0o755, []byte("program")}}, ModuleFiles([]Module{{"virtio", []byte("a")}, {"virtio_blk", []byte("b")}})...)
 	require.NoError(t, WriteInitramfs(&out, files))
@@ -262,7 +262,7 @@ func TestWriteInitramfs(t *testing.T) {
 	}, modes)
 }
 
-// The kernel makes no directory that is not in the archive, before what lies in it.
+// The kernel unpacks a file only if the archive has its directory before it.
 func TestInitramfsHasEachDirectoryOnceAndFirst(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, WriteInitramfs(&out, []File{{"a/b/x", 0o644, nil}, {"a/b/y", 0o644, nil}, {"a/z", 0o644, nil}}))

@@ -62,7 +62,7 @@ func collect(path string, names []string, all map[string]object, builtin map[str
 			return nil
 		}
 		if other, ok := at[name]; ok {
-			return fmt.Errorf("%s holds the modules of more than one kernel, %s and %s: name the directory of one", path, other, file)
+			return fmt.Errorf("%s has the modules of more than one kernel, %s and %s (give the directory of one)", path, other, file)
 		}
 		at[name] = file
 		file, r, err := decompress(file, r)
@@ -143,7 +143,7 @@ func inOrder(path string, all map[string]object, builtin map[string]bool, wanted
 			case builtin[name]:
 				return nil
 			case neededBy != "":
-				return fmt.Errorf("%s lacks the module %s, which %s needs", path, name, neededBy)
+				return fmt.Errorf("%s has no module %s, which %s needs", path, name, neededBy)
 			case len(builtin) > 0:
 				return fmt.Errorf("%s has no driver %s: neither as a module nor built in", path, name)
 			}

@@ -1,5 +1,5 @@
-// Package kernel takes an arm64 kernel image, and the modules that go with it, from where distributions put them:
-// a plain file, a directory, or a Debian package.
+// Package kernel reads arm64 kernel images and their modules from where distributions put them: a plain file, a directory,
+// or a Debian package. It checks what a machine needs, and writes initramfs.
 package kernel
 
 import (
@@ -16,16 +16,16 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// maxFile bounds what is taken into memory of any one file, whatever the file or its compression claims.
+// maxFile bounds the memory for one file, whatever the file or its compression says.
 const maxFile = 512 << 20
 
-// errNext is what a visitor returns to be spared the rest of a package, which may be hundreds of megabytes.
+// errNext is a visitor's error that skips the rest of a package, which may be hundreds of megabytes.
 var errNext = errors.New("on to the next package")
 
-// visitor is called for every regular file of a source. The reader is good until it returns.
+// visitor is called for each regular file of a source. The reader is valid until it returns.
 type visitor func(name string, r io.Reader) error
 
-// walk visits the files of path: of the directory and the Debian packages in it, or of the Debian package.
+// walk visits the files of a directory and of the Debian packages in it, or of a Debian package.
 func walk(path string, visit visitor) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -34,7 +34,7 @@ func walk(path string, visit visitor) error {
 	if !info.IsDir() {
 		return walkDeb(path, visit)
 	}
-	// What leads to a directory is as good as the directory, and WalkDir does not follow it.
+	// WalkDir does not follow a link to a directory.
 	if path, err = filepath.EvalSymlinks(path); err != nil {
 		return err
 	}
@@ -43,12 +43,12 @@ func walk(path string, visit visitor) error {
 		case err != nil:
 			return err
 		case !entry.Type().IsRegular():
-			// A symbolic link names a file that is visited itself, or one outside (Debian's build and source links).
+			// A link leads to a file that is visited itself, or to one outside (Debian's build and source links).
 			return nil
 		case isDeb(file):
 			return walkDeb(file, visit)
 		}
-		// Opened only when read: a modules directory holds thousands of files, of which a handful count.
+		// A directory of modules has thousands of files, of which a visitor reads a few.
 		f := &lazyFile{path: file}
 		defer f.close()
 		if err := visit(file, f); !errors.Is(err, errNext) {
@@ -60,7 +60,7 @@ func walk(path string, visit visitor) error {
 
 func isDeb(path string) bool { return strings.HasSuffix(path, ".deb") }
 
-// lazyFile is a file that is opened by its first Read.
+// lazyFile is a file that its first Read opens.
 type lazyFile struct {
 	path string
 	file *os.File
@@ -83,17 +83,17 @@ func (l *lazyFile) close() {
 	}
 }
 
-// decompressors by the suffix that names them, in Debian packages and in modules directories alike.
+// decompressors has the compressions of Debian packages and modules, by suffix.
 var decompressors = map[string]func(io.Reader) (io.Reader, error){
 	".gz": func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) },
 	".xz": func(r io.Reader) (io.Reader, error) { return xz.NewReader(r) },
 	".zst": func(r io.Reader) (io.Reader, error) {
-		// One goroutine, so that a reader given up half-way leaves none behind.
+		// With one goroutine, an abandoned reader leaves none behind.
 		return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxFile))
 	},
 }
 
-// decompress returns the name without the suffix of a known compression, and a reader of the plain content.
+// decompress returns the name without the suffix of its compression, and a reader of the plain content.
 func decompress(name string, r io.Reader) (string, io.Reader, error) {
 	suffix := filepath.Ext(name)
 	open, ok := decompressors[suffix]
@@ -107,7 +107,7 @@ func decompress(name string, r io.Reader) (string, io.Reader, error) {
 	return strings.TrimSuffix(name, suffix), plain, nil
 }
 
-// readAll takes in a whole file, but never more than maxFile.
+// readAll reads a file of up to maxFile bytes.
 func readAll(name string, r io.Reader) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package pid1 is what the init of either machine of the test boot needs: file systems, drivers, power off.
+// Package pid1 has what the inits of the test boot's machines share: file systems, drivers, power off.
 package pid1
 
 import (
@@ -12,25 +12,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mounts that every init of ours makes. All are virtual: nothing of the machine is touched.
+// mounts are the file systems that Mount mounts.
 var mounts = []struct{ kind, at string }{
 	{"devtmpfs", "/dev"},
 	{"proc", "/proc"},
 	{"sysfs", "/sys"},
 }
 
-// Mount makes the mounts.
+// Mount mounts devtmpfs, proc and sysfs.
 func Mount() error {
 	for _, m := range mounts {
-		// EBUSY: CONFIG_DEVTMPFS_MOUNT has been there before us.
+		// EBUSY: the kernel has mounted it (CONFIG_DEVTMPFS_MOUNT).
 		if err := unix.Mount(m.kind, m.at, m.kind, 0, ""); err != nil && !errors.Is(err, unix.EBUSY) {
-			return fmt.Errorf("mounting %s: %w", m.at, err)
+			return fmt.Errorf("mount %s: %w", m.at, err)
 		}
 	}
 	return nil
 }
 
-// LoadModules loads the modules that the initramfs holds.
+// LoadModules loads the modules in the initramfs.
 func LoadModules() error {
 	files, err := filepath.Glob("/" + kernel.ModulesGlob)
 	if err != nil {
@@ -38,7 +38,7 @@ func LoadModules() error {
 	}
 	for _, file := range files {
 		if err := load(file); err != nil {
-			return fmt.Errorf("loading %s: %w", filepath.Base(file), err)
+			return fmt.Errorf("load module %s: %w", filepath.Base(file), err)
 		}
 	}
 	return nil
@@ -57,7 +57,7 @@ func load(file string) error {
 	return err
 }
 
-// WaitFor polls until ready says so, and reports whether it did before the time was over.
+// WaitFor polls ready until it returns true, and reports whether it did within the timeout.
 func WaitFor(timeout time.Duration, ready func() bool) bool {
 	for end := time.Now().Add(timeout); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if ready() {
@@ -67,7 +67,7 @@ func WaitFor(timeout time.Duration, ready func() bool) bool {
 	return ready()
 }
 
-// PowerOff ends the machine. It returns only if the kernel refuses.
+// PowerOff powers the machine off. It returns only if the kernel refuses.
 func PowerOff() error {
 	unix.Sync()
 	return unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)

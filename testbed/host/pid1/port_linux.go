@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// portTimeout is how long the kernel may take to show a port.
+// portTimeout is the time in which the kernel must find the port.
 const portTimeout = 2 * time.Minute
 
-// OpenPort opens the virtio-serial port with this name.
+// OpenPort opens a virtio-serial port by name.
 func OpenPort(name string) (*os.File, error) {
 	var device string
 	if !WaitFor(portTimeout, func() bool {
@@ -24,7 +24,7 @@ func OpenPort(name string) (*os.File, error) {
 		}
 		return false
 	}) {
-		return nil, fmt.Errorf("the port %s did not appear: the kernel has no driver virtio_mmio or virtio_console", name)
+		return nil, fmt.Errorf("no virtio-serial port %s within %v: the kernel has no driver virtio_mmio or virtio_console", name, portTimeout)
 	}
 	return os.OpenFile(device, os.O_RDWR, 0)
 }

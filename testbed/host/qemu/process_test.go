@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestProcessDoesNotOutliveKill(t *testing.T) {
+func TestKillWaitsForTheProcess(t *testing.T) {
 	p, err := startProcess(exec.Command("sleep", "3600"))
 	require.NoError(t, err)
 	p.kill()
-	assert.Error(t, p.cmd.Process.Signal(os.Interrupt), "it is gone")
+	assert.Error(t, p.cmd.Process.Signal(os.Interrupt), "no such process")
 }
