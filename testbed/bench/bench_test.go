@@ -17,7 +17,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/report/reportfile"
 )
 
-func TestParseBench(t *testing.T) {
+func TestParseBenchKeepsTheBestOfEachBenchmark(t *testing.T) {
 	const output = `goos: linux
 pkg: github.com/go-vsmmu/vsmmuv3/vsmmu
 BenchmarkCommands/SYNC-2         	 2811039	        86.60 ns/op	       0 B/op	       0 allocs/op
@@ -39,13 +39,13 @@ BenchmarkRead-2   	     100	      1e+03 ns/op	4096.00 MB/s	       2 B/op	       
 
 	got, err = parseBench(strings.NewReader("BenchmarkRead-2 1 5 ns/op\n"), 1)
 	require.NoError(t, err)
-	assert.Equal(t, []result{{".Read-2", 5, 0, nil}}, got, "with one processor names have no suffix")
+	assert.Equal(t, []result{{".Read-2", 5, 0, nil}}, got, "on one processor names have no suffix")
 
 	_, err = parseBench(strings.NewReader("BenchmarkX-2 100 fast ns/op\n"), 2)
 	assert.ErrorContains(t, err, "BenchmarkX")
 }
 
-func TestReportHasNullsWhereThereIsNoPeer(t *testing.T) {
+func TestReportHasNullsWithoutAPeer(t *testing.T) {
 	entries := join([]result{{"vsmmu.Commands/SYNC", 10, 0, nil}, {"vsmmu.Load", 4, 1, map[string]float64{"x-one": 1.9, "held": 7}}}, map[string]float64{"vsmmu.Commands/SYNC": 36})
 	out, err := json.Marshal(entries)
 	require.NoError(t, err)
@@ -148,7 +148,7 @@ func TestExitStatus(t *testing.T) {
 
 func TestPeerThatCannotBeFoundOrStarted(t *testing.T) {
 	_, err := findPeer("/nonexistent")
-	require.Error(t, err, "one that was asked for")
+	require.Error(t, err, "a path that was given")
 
 	t.Setenv("PATH", t.TempDir())
 	path, err := findPeer("")
@@ -158,6 +158,6 @@ func TestPeerThatCannotBeFoundOrStarted(t *testing.T) {
 	fake := filepath.Join(t.TempDir(), "qemu")
 	require.NoError(t, os.WriteFile(fake, []byte("#!/bin/sh\n[ $1 = --version ] && exit 0\necho no such device >&2\n"), 0o755))
 	_, err = measureQEMU(context.Background(), fake, 1, new(bytes.Buffer))
-	assert.Error(t, err, "whether it is noticed in a write or in the answer that does not come")
+	assert.Error(t, err, "in a write or in a read")
 	assert.ErrorContains(t, err, "no such device")
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// machine answers qtest as QEMU does, with our SMMU in the place of QEMU's.
+// machine answers qtest commands like QEMU, with our SMMU in place of QEMU's.
 type machine struct {
 	ram    *guestmem.Slots
 	smmu   *vsmmu.Device
@@ -138,7 +138,7 @@ func connected(t *testing.T, m *machine) *peer {
 	return &peer{qtest: newQtest(w, r)}
 }
 
-func TestPeerIsDrivenAsAnSMMUHasToBe(t *testing.T) {
+func TestPeerDrivesAnSMMU(t *testing.T) {
 	m := newMachine(t)
 	p := connected(t, m)
 	var out bytes.Buffer
@@ -152,7 +152,7 @@ func TestPeerIsDrivenAsAnSMMUHasToBe(t *testing.T) {
 	assert.Contains(t, out.String(), "256 held  SYNC")
 }
 
-func TestPeerWhoseSMMUDoesNotFollow(t *testing.T) {
+func TestPeerWhoseSMMUFailsIsAnError(t *testing.T) {
 	m := newMachine(t)
 	p := connected(t, m)
 	p.setUp()

@@ -11,7 +11,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/guest"
 )
 
-// measured is what a guest says that read blocks of 4 KiB and of 1 MiB in these times.
+// measured returns the result of a guest that read blocks of 4 KiB and of 1 MiB in these times.
 func measured(small, large float64) guest.BenchResult {
 	return guest.BenchResult{
 		Hello: guest.Hello{Release: "6.1.0"}, IOMMU: guest.DomainStrict,
@@ -19,7 +19,7 @@ func measured(small, large float64) guest.BenchResult {
 	}
 }
 
-func TestCompareTakesTheBestOfEach(t *testing.T) {
+func TestCompareTakesTheBestTimes(t *testing.T) {
 	b := &Bench{Peer: "QEMU"}
 	ours := []guest.BenchResult{measured(2, 1), measured(1, 2)}
 	require.NoError(t, b.Compare(ours, []guest.BenchResult{measured(4, 1), measured(3, 1)}))
@@ -28,7 +28,7 @@ func TestCompareTakesTheBestOfEach(t *testing.T) {
 		{"read/1024KiB", 1 << 20, 32 << 20, 32 << 20, 32 << 20, 1},
 	}, b.Reads)
 	assert.Equal(t, 2.0, b.Ratio, "4 s by 2 s")
-	assert.Equal(t, measured(2, 1), ours[0], "what is compared stays as it is")
+	assert.Equal(t, measured(2, 1), ours[0], "the input is unchanged")
 
 	var text bytes.Buffer
 	require.NoError(t, b.Summary(&text))
@@ -40,7 +40,7 @@ func TestCompareTakesTheBestOfEach(t *testing.T) {
 	assert.Contains(t, string(out), `"ratio":2,`)
 }
 
-func TestCompareRefusesWhatIsNotAlike(t *testing.T) {
+func TestCompareRejectsDifferentReads(t *testing.T) {
 	good := []guest.BenchResult{measured(1, 1)}
 	edited := func(edit func(*guest.BenchResult)) []guest.BenchResult {
 		r := measured(1, 1)

@@ -20,7 +20,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/progress"
 )
 
-// good is the report of a boot in which all went well.
+// good returns the report of a boot whose checks all hold.
 func good() *Report {
 	const tested = 16 << 20
 	stage := func(max uint8, dss string) []asjson.Bind {
@@ -66,7 +66,7 @@ func failed(r *Report) (names []string) {
 	return names
 }
 
-func TestJudgeAcceptsWhatIsRight(t *testing.T) {
+func TestChecksHoldForAGoodBoot(t *testing.T) {
 	r := good()
 	r.Judge()
 	assert.Empty(t, failed(r))
@@ -76,10 +76,10 @@ func TestJudgeAcceptsWhatIsRight(t *testing.T) {
 	r = good()
 	r.Fault.Kernel = []string{"arm-smmu-v3 9050000.iommu: event: F_TRANSLATION client: a000400.virtio_mmio sid: 0x32 ssid: 0x0"}
 	r.Judge()
-	assert.True(t, r.OK, "as kernels print it that decode the record")
+	assert.True(t, r.OK, "the form of kernels since 6.15")
 }
 
-// passthrough is the report of a boot with iommu.passthrough=1 in which all went well.
+// passthrough returns a good report of a boot with iommu.passthrough=1.
 func passthrough() *Report {
 	r := good()
 	r.Mode.Passthrough = true
@@ -97,7 +97,7 @@ func passthrough() *Report {
 	return r
 }
 
-// stalled is the report of a boot with stalls in which all went well.
+// stalled returns a good report of a boot with stalls.
 func stalled() *Report {
 	r := good()
 	r.Mode.Stalls = true
@@ -110,7 +110,7 @@ func stalled() *Report {
 	return r
 }
 
-// stage2 is the report of a boot with a stage 2 in which all went well.
+// stage2 returns a good report of a boot with stage 2.
 func stage2() *Report {
 	r := good()
 	r.Mode.Stage2 = true
@@ -124,8 +124,7 @@ func stage2() *Report {
 	return r
 }
 
-// Whatever the mode, these are asked.
-func TestJudgeAsksInEveryMode(t *testing.T) {
+func TestEveryModeHasItsChecks(t *testing.T) {
 	always := []string{
 		"the guest reached its user space", "the guest's driver probed the SMMU",
 		"the disks have the domains that the command line asks for",
@@ -152,11 +151,11 @@ func TestJudgeAsksInEveryMode(t *testing.T) {
 		}
 		assert.Subset(t, names, tt.asks, tt.name)
 		tt.r.Judge()
-		assert.Len(t, tt.r.Checks, len(names), "%s, asked again", tt.name)
+		assert.Len(t, tt.r.Checks, len(names), "%s, judged again", tt.name)
 	}
 }
 
-func TestJudgeExpectsWhatTheModeMakesOfIt(t *testing.T) {
+func TestChecksDependOnTheMode(t *testing.T) {
 	table := func(bits, s1cdmax uint8, s1fmt string) *Report {
 		r := good()
 		r.Mode.PASIDBits = bits
@@ -171,23 +170,23 @@ func TestJudgeExpectsWhatTheModeMakesOfIt(t *testing.T) {
 		fails []string
 	}{
 		{"passthrough", passthrough(), nil},
-		{"passthrough, yet translated", with(good(), func(r *Report) { r.Mode.Passthrough = true }), []string{
+		{"passthrough, but streams translate", with(good(), func(r *Report) { r.Mode.Passthrough = true }), []string{
 			"the disks have the domains that the command line asks for",
 			"plain: its stage is bypass", "pasid: its stage is bypass",
 			"plain: every byte bypassed stage 1", "pasid: every byte bypassed stage 1",
 		}},
-		{"translation, yet passed through", with(passthrough(), func(r *Report) { r.Mode.Passthrough = false }), []string{
+		{"translation, but streams bypass", with(passthrough(), func(r *Report) { r.Mode.Passthrough = false }), []string{
 			"the disks have the domains that the command line asks for",
 			"plain: stage 1 has a single Context Descriptor", "pasid: stage 1 has a table of Context Descriptors",
 			"plain: every byte moved through stage 1", "pasid: every byte moved through stage 1",
 			"rogue: the device recorded F_TRANSLATION", "rogue: the guest's kernel printed the fault",
 		}},
-		{"bypass, but of a disabled SMMU", with(passthrough(), func(r *Report) { r.Streams[0].Binds[1].SMMUDisabled = true }), []string{"plain: its stage is bypass"}},
+		{"bypass of a disabled SMMU", with(passthrough(), func(r *Report) { r.Streams[0].Binds[1].SMMUDisabled = true }), []string{"plain: its stage is bypass"}},
 		{"passthrough with a fault", with(passthrough(), func(r *Report) { r.Events = map[string]uint64{"C_BAD_STE": 1} }), []string{"no other fault was recorded"}},
 		{"passthrough with a stray interrupt", with(passthrough(), func(r *Report) { r.Interrupts = map[string]uint64{"eventq": 1} }), []string{"the device consumed commands and signalled interrupts"}},
 		{"stage 2", stage2(), nil},
-		{"stage 2, past it", with(passthrough(), func(r *Report) { r.Mode.Stage2 = true }), nil},
-		{"stage 2, yet stage 1", with(good(), func(r *Report) { r.Mode.Stage2 = true }), []string{
+		{"stage 2, passthrough", with(passthrough(), func(r *Report) { r.Mode.Stage2 = true }), nil},
+		{"stage 2, but stage 1 translates", with(good(), func(r *Report) { r.Mode.Stage2 = true }), []string{
 			"plain, pasid: stage 2 has separate tables and VMIDs",
 			"plain: every byte moved through stage 2", "pasid: every byte moved through stage 2",
 			"the guest invalidated by IPA and VMID, and nothing of stage 1",
@@ -195,31 +194,31 @@ func TestJudgeExpectsWhatTheModeMakesOfIt(t *testing.T) {
 		}},
 		{"one VMID", with(stage2(), func(r *Report) { r.Streams[1].Binds[0].S2VMID = 1 }), []string{"plain, pasid: stage 2 has separate tables and VMIDs"}},
 		{"one set of tables", with(stage2(), func(r *Report) { r.Streams[1].Binds[0].S2.TTB = 0 }), []string{"plain, pasid: stage 2 has separate tables and VMIDs"}},
-		{"nothing by IPA", with(stage2(), func(r *Report) { r.Commands["TLBI_S2_IPA"] = 0 }), []string{"the guest invalidated by IPA and VMID, and nothing of stage 1"}},
-		{"no VMID", with(stage2(), func(r *Report) { r.Commands["TLBI_S12_VMALL"] = 0 }), []string{"the guest invalidated by IPA and VMID, and nothing of stage 1"}},
-		{"stage 2, lazy: nothing by IPA", with(stage2(), func(r *Report) {
+		{"no invalidation by IPA", with(stage2(), func(r *Report) { r.Commands["TLBI_S2_IPA"] = 0 }), []string{"the guest invalidated by IPA and VMID, and nothing of stage 1"}},
+		{"no invalidation by VMID", with(stage2(), func(r *Report) { r.Commands["TLBI_S12_VMALL"] = 0 }), []string{"the guest invalidated by IPA and VMID, and nothing of stage 1"}},
+		{"stage 2, lazy, no invalidation by IPA", with(stage2(), func(r *Report) {
 			r.Mode.Lazy, r.Commands["TLBI_S2_IPA"] = true, 0
 			r.Disks[0].IOMMU, r.Disks[1].IOMMU = "DMA-FQ", "DMA-FQ"
 		}), nil},
 		{"commands of stage 1", with(stage2(), func(r *Report) { r.Commands["TLBI_NH_VA"] = 1 }), []string{"the guest invalidated by IPA and VMID, and nothing of stage 1"}},
 		{"a fault of stage 1", with(stage2(), func(r *Report) { r.Fault.Device[0].Stage2 = false }), []string{"rogue: the device recorded F_TRANSLATION"}},
 		{"stalls", stalled(), nil},
-		{"stalls, past stage 1", with(passthrough(), func(r *Report) { r.Mode.Stalls = true }), nil},
-		{"stalls, yet the rogue must not", with(stalled(), func(r *Report) { r.Streams[2].Binds[0].S1STALLD = true }), []string{"rogue: it alone may stall"}},
+		{"stalls, passthrough", with(passthrough(), func(r *Report) { r.Mode.Stalls = true }), nil},
+		{"stalls, but the rogue may not", with(stalled(), func(r *Report) { r.Streams[2].Binds[0].S1STALLD = true }), []string{"rogue: it alone may stall"}},
 		{"stalls of a disk", with(stalled(), func(r *Report) { r.Streams[1].Binds[1].S1STALLD = false }), []string{"rogue: it alone may stall"}},
 		{"no stall", with(stalled(), func(r *Report) { r.Fault.Device[0].Stall = false }), []string{stalledCheck}},
 		{"a stall without an answer", with(stalled(), func(r *Report) { r.Fault.Resumes = nil }), []string{stalledCheck}},
 		{"another answer", with(stalled(), func(r *Report) { r.Fault.Resumes[0].How = "retry" }), []string{stalledCheck}},
-		{"an answer to another", with(stalled(), func(r *Report) { r.Fault.Resumes[0].STAG++ }), []string{stalledCheck}},
-		{"an answer too many", with(stalled(), func(r *Report) { r.Fault.Resumes = append(r.Fault.Resumes, Resume{}) }), []string{stalledCheck}},
+		{"an answer to another transaction", with(stalled(), func(r *Report) { r.Fault.Resumes[0].STAG++ }), []string{stalledCheck}},
+		{"two answers", with(stalled(), func(r *Report) { r.Fault.Resumes = append(r.Fault.Resumes, Resume{}) }), []string{stalledCheck}},
 		{"lazy", with(good(), func(r *Report) { r.Mode.Lazy = true; r.Disks[0].IOMMU, r.Disks[1].IOMMU = "DMA-FQ", "DMA-FQ" }), nil},
-		{"lazy, yet strict", with(good(), func(r *Report) { r.Mode.Lazy = true }), []string{"the disks have the domains that the command line asks for"}},
-		{"strict, yet lazy", with(good(), func(r *Report) { r.Disks[1].IOMMU = "DMA-FQ" }), []string{"the disks have the domains that the command line asks for"}},
+		{"lazy, but strict domains", with(good(), func(r *Report) { r.Mode.Lazy = true }), []string{"the disks have the domains that the command line asks for"}},
+		{"strict, but a lazy domain", with(good(), func(r *Report) { r.Disks[1].IOMMU = "DMA-FQ" }), []string{"the disks have the domains that the command line asks for"}},
 		{"a table of 1,024", table(10, 10, "linear"), nil},
-		{"one of 2,048 has two levels", table(11, 11, "two-level/64KiB"), nil},
-		{"one of 2,048, yet linear", table(11, 11, "linear"), []string{"pasid: stage 1 has a table of Context Descriptors"}},
+		{"a table of 2,048 has two levels", table(11, 11, "two-level/64KiB"), nil},
+		{"a linear table of 2,048", table(11, 11, "linear"), []string{"pasid: stage 1 has a table of Context Descriptors"}},
 		{"more than SSIDSIZE", table(20, 16, "two-level/64KiB"), nil},
-		{"not as many as asked for", table(12, 11, "two-level/64KiB"), []string{"pasid: stage 1 has a table of Context Descriptors"}},
+		{"fewer than pasid-num-bits", table(12, 11, "two-level/64KiB"), []string{"pasid: stage 1 has a table of Context Descriptors"}},
 		{"without CD2L", with(table(16, 10, "linear"), func(r *Report) { r.IDs[1].Guest = 0 }), nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -230,7 +229,7 @@ func TestJudgeExpectsWhatTheModeMakesOfIt(t *testing.T) {
 }
 
 // The lines are those of Linux 6.1 to 7.3.
-func TestJudgeOfComplaints(t *testing.T) {
+func TestDriversErrorsFailTheirCheck(t *testing.T) {
 	for line, fine := range map[string]bool{
 		"arm-smmu-v3 9050000.iommu: CMD_SYNC timeout at 0x00000012 [hwprod 0x00000013, hwcons 0x00000012]":                   false,
 		"arm-smmu-v3 9050000.iommu: CMDQ error (cons 0x01000012): Illegal command":                                           false,
@@ -253,7 +252,7 @@ func TestJudgeOfComplaints(t *testing.T) {
 	}
 }
 
-func TestJudgeOfDisksBoundAnew(t *testing.T) {
+func TestRebindCheckNeedsABypassAndAReturn(t *testing.T) {
 	const plain = "plain: its driver was unbound and bound again, bypassing stage 1 once"
 	const all = guest.RebindSize
 	for _, tt := range []struct {
@@ -264,11 +263,11 @@ func TestJudgeOfDisksBoundAnew(t *testing.T) {
 		fails []string
 	}{
 		{"not asked for", false, nil, 0, nil},
-		{"not asked for, and yet past stage 1", false, nil, all, []string{"plain: every byte moved through stage 1"}},
+		{"not asked for, but it bypassed stage 1", false, nil, all, []string{"plain: every byte moved through stage 1"}},
 		{"as asked for", true, &guest.Rebound{Identity: all, Before: all}, all, nil},
 		{"not done", true, nil, 0, []string{plain}},
-		{"not past stage 1", true, &guest.Rebound{Identity: all, Before: all}, 0, []string{plain}},
-		{"not back", true, &guest.Rebound{Identity: all}, all, []string{plain}},
+		{"no bypass", true, &guest.Rebound{Identity: all, Before: all}, 0, []string{plain}},
+		{"no return", true, &guest.Rebound{Identity: all}, all, []string{plain}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := good()
@@ -287,7 +286,7 @@ func TestJudgeOfDisksBoundAnew(t *testing.T) {
 	}
 }
 
-func TestJudgeOfMessages(t *testing.T) {
+func TestInterruptsTakeTheStageOfTheData(t *testing.T) {
 	const check = "plain: its interrupts took the same stage as its data"
 	for _, tt := range []struct {
 		name   string
@@ -298,10 +297,10 @@ func TestJudgeOfMessages(t *testing.T) {
 		{"not on the PCI bus", Mode{}, nil, false},
 		{"translated", Mode{PCI: true}, map[string]uint64{"translate": 5}, false},
 		{"none", Mode{PCI: true}, nil, true},
-		{"past stage 1", Mode{PCI: true}, map[string]uint64{"translate": 5, "bypass": 1}, true},
-		{"past stage 1 while bound so", Mode{PCI: true, Rebind: true}, map[string]uint64{"translate": 5, "bypass": 1}, false},
-		{"past stage 1 only", Mode{PCI: true, Rebind: true}, map[string]uint64{"bypass": 1}, true},
-		{"past stage 1 as asked for", Mode{PCI: true, Passthrough: true}, map[string]uint64{"bypass": 1}, false},
+		{"bypass", Mode{PCI: true}, map[string]uint64{"translate": 5, "bypass": 1}, true},
+		{"bypass during a rebind", Mode{PCI: true, Rebind: true}, map[string]uint64{"translate": 5, "bypass": 1}, false},
+		{"bypass only", Mode{PCI: true, Rebind: true}, map[string]uint64{"bypass": 1}, true},
+		{"bypass with passthrough", Mode{PCI: true, Passthrough: true}, map[string]uint64{"bypass": 1}, false},
 		{"by stage 2", Mode{PCI: true, Stage2: true}, map[string]uint64{"translate by stage 2": 5}, false},
 	} {
 		r := good()
@@ -311,7 +310,7 @@ func TestJudgeOfMessages(t *testing.T) {
 	}
 }
 
-func TestJudgeOfMoves(t *testing.T) {
+func TestMovesMustBeAllAndDuringDMA(t *testing.T) {
 	const check = "the SMMU was saved, discarded and restored during the disks' requests"
 	for _, tt := range []struct {
 		name  string
@@ -322,9 +321,9 @@ func TestJudgeOfMoves(t *testing.T) {
 		{"not asked for", 0, Moves{}, nil},
 		{"as asked for", 2, Moves{Made: 2, At: []uint64{5, 9}, DMA: 10, StateBytes: 500, Longest: 0.001}, nil},
 		{"never", 2, Moves{DMA: 10}, []string{check}},
-		{"not as often", 2, Moves{Made: 1, At: []uint64{5}, DMA: 10}, []string{check}},
-		{"with nothing to do afterwards", 2, Moves{Made: 2, At: []uint64{5, 10}, DMA: 10}, []string{check}},
-		{"who knows when", 2, Moves{Made: 2, DMA: 10}, []string{check}},
+		{"too few", 2, Moves{Made: 1, At: []uint64{5}, DMA: 10}, []string{check}},
+		{"no DMA after the last move", 2, Moves{Made: 2, At: []uint64{5, 10}, DMA: 10}, []string{check}},
+		{"no record of the points", 2, Moves{Made: 2, DMA: 10}, []string{check}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, r := range []*Report{good(), passthrough()} {
@@ -360,8 +359,7 @@ func TestModeOfReadsTheCommandLineAsLinuxDoes(t *testing.T) {
 	}
 }
 
-// Each check fails when, and only when, what it is about is not so.
-func TestJudgeFindsWhatIsWrong(t *testing.T) {
+func TestEachFaultFailsItsCheckAlone(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		spoil func(*Report)
@@ -378,19 +376,19 @@ func TestJudgeFindsWhatIsWrong(t *testing.T) {
 		{"too little verified", func(r *Report) { r.Disks[1].Verified-- }, []string{"pasid: all data was written, read back and verified"}},
 		{"the backing file differs", func(r *Report) { r.Disks[1].Backing = 0 }, []string{"pasid: all data was written, read back and verified"}},
 		{"a disk's error", func(r *Report) { r.Disks[1].Error = "EIO" }, []string{"pasid: all data was written, read back and verified"}},
-		{"bytes past the translation", func(r *Report) {
+		{"bytes that bypassed", func(r *Report) {
 			r.Streams[0].Moved = map[string]uint64{"translate": 1 << 30, "bypass": 1}
 		}, []string{"plain: every byte moved through stage 1"}},
 		{"bytes unaccounted for", func(r *Report) { r.Streams[1].Moved = map[string]uint64{"translate": 1} }, []string{"pasid: every byte moved through stage 1"}},
-		{"no misbehaviour", func(r *Report) { r.Fault.Made = false }, []string{"rogue: its DMA to an unmapped address failed"}},
-		{"a breach", func(r *Report) { r.Fault.Error = "" }, []string{"rogue: its DMA to an unmapped address failed"}},
+		{"no DMA of the rogue", func(r *Report) { r.Fault.Made = false }, []string{"rogue: its DMA to an unmapped address failed"}},
+		{"a breach of isolation", func(r *Report) { r.Fault.Error = "" }, []string{"rogue: its DMA to an unmapped address failed"}},
 		{"one byte unaccounted for", func(r *Report) {
 			r.Streams[1].Moved = map[string]uint64{"translate": 32<<20 - 1}
 		}, []string{"pasid: every byte moved through stage 1"}},
-		{"nothing read, nor moved", func(r *Report) {
+		{"nothing read or moved", func(r *Report) {
 			r.Disks[1].Read, r.Disks[1].Written, r.Streams[1].Moved = 0, 0, nil
 		}, []string{"pasid: all data was written, read back and verified", "pasid: every byte moved through stage 1"}},
-		{"no PASIDs to have a table for", func(r *Report) {
+		{"no PASIDs", func(r *Report) {
 			r.Mode.PASIDBits, r.Streams[1].Binds[1].S1CDMax = 0, 0
 		}, []string{"pasid: stage 1 has a table of Context Descriptors"}},
 		{"no CFGI_STE", func(r *Report) { delete(r.Commands, "CFGI_STE") }, []string{"the device consumed commands and signalled interrupts"}},
@@ -415,8 +413,7 @@ func TestJudgeFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
-// A check that a boot with an error did not reach would only repeat the error.
-func TestJudgeLeavesOutWhatABootWithAnErrorDidNotReach(t *testing.T) {
+func TestBootWithAnErrorHasOnlyTheChecksThatItReached(t *testing.T) {
 	untested := func(r *Report, i int) { r.Disks[i] = Disk{Serial: r.Disks[i].Serial, Error: NotTested} }
 	hung := func(r *Report) { r.Error, r.Guest.PoweredOff = "the guest hung", false }
 	beforeDMA := func(r *Report) {
@@ -468,7 +465,7 @@ func TestJudgeLeavesOutWhatABootWithAnErrorDidNotReach(t *testing.T) {
 	}
 }
 
-func TestSummaryOfABootThatNeverStartedIsItsCauseAndLastWords(t *testing.T) {
+func TestSummaryOfABootThatNeverStartedHasTheCauseAndTheLastLines(t *testing.T) {
 	r := &Report{Error: "the host ended", LastSeen: &progress.LastSeen{
 		Stage: "the host boots", ExitStatus: "exit status 1", Console: "qemu", Lines: []string{"one", "two\x1b[2J"},
 	}, Phases: []progress.Phase{{Name: "the host boots", Seconds: 1.5}}, Seconds: 1.5}
@@ -490,7 +487,7 @@ func TestEmptyReportIsNotOK(t *testing.T) {
 	require.NoError(t, r.Summary(new(bytes.Buffer)))
 }
 
-func TestReportIsJSONWithTheNamesPromised(t *testing.T) {
+func TestReportHasTheDocumentedJSONNames(t *testing.T) {
 	r := good()
 	r.Judge()
 	out, err := json.Marshal(r)
@@ -523,7 +520,7 @@ func TestSummaryShowsEachBind(t *testing.T) {
 	}
 }
 
-func TestBindOfHasWhatTheStageHas(t *testing.T) {
+func TestBindOfHasEveryFieldOfTheStage(t *testing.T) {
 	stage1 := bridge.GuestStage{
 		Disposition: bridge.Translate, S1ContextPtr: 0x4000, S1CDMax: 6, S1Fmt: smmuv3.S1FmtLinear,
 		S1DSS: smmuv3.S1DSSSubstream0, S1CIR: 1, S1COR: 2, S1CSH: 3, S1STALLD: true, EATS: smmuv3.EATSFull,

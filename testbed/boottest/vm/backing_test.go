@@ -10,15 +10,15 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/guest"
 )
 
-func TestBackingHoldsWhatTheGuestWasToWrite(t *testing.T) {
+func TestVerifyReturnsTheLengthOfTheGuestsPattern(t *testing.T) {
 	const mib = 1 << 20
 	for _, tt := range []struct {
 		name  string
 		spoil func(f *os.File) error
 		right int64
 	}{
-		{"as it was to be", func(*os.File) error { return nil }, guest.TestSize},
-		{"what is behind does not count", func(f *os.File) error { return write(f, guest.TestSize) }, guest.TestSize},
+		{"the whole pattern", func(*os.File) error { return nil }, guest.TestSize},
+		{"a byte after the pattern", func(f *os.File) error { return write(f, guest.TestSize) }, guest.TestSize},
 		{"its first byte", func(f *os.File) error { return write(f, 0) }, 0},
 		{"its last byte", func(f *os.File) error { return write(f, guest.TestSize-1) }, guest.TestSize - mib},
 		{"the end is not there", func(f *os.File) error { return f.Truncate(guest.TestSize - 1) }, guest.TestSize - mib},
@@ -28,7 +28,7 @@ func TestBackingHoldsWhatTheGuestWasToWrite(t *testing.T) {
 			require.NoError(t, err)
 			defer f.Close()
 			_, err = os.Stat(f.Name())
-			require.ErrorIs(t, err, os.ErrNotExist, "no name leads to it")
+			require.ErrorIs(t, err, os.ErrNotExist, "it has no name")
 			info, err := f.Stat()
 			require.NoError(t, err)
 			require.EqualValues(t, 32*mib, info.Size())

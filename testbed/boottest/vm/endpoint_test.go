@@ -17,7 +17,7 @@ import (
 
 var _ virtio.Mapper = (*endpoint)(nil)
 
-func TestEndpointCountsMappings(t *testing.T) {
+func TestEndpointCountsMappingsAndFaults(t *testing.T) {
 	var ram guestmem.Slots
 	require.NoError(t, ram.Add(guestmem.Slot{Mem: make([]byte, 0x1000)}))
 	host, err := soft.New(soft.Config{Memory: &ram})
@@ -37,7 +37,7 @@ func TestEndpointCountsMappings(t *testing.T) {
 	m.Release()
 	_, err = ep.Map(0x800, 0x1000, true, nil)
 	assert.ErrorIs(t, err, guestmem.ErrUnmapped)
-	assert.Zero(t, ep.report().Refused, "it is tried again without a mapping")
+	assert.Zero(t, ep.report().Refused, "the caller tries again without a mapping")
 
 	bind(bridge.GuestStage{Disposition: bridge.Abort})
 	_, err = ep.Map(0x800, 0x100, true, nil)
@@ -47,7 +47,7 @@ func TestEndpointCountsMappings(t *testing.T) {
 	assert.Equal(t, []string{"0x100 at 0x800, write: true, fault: false", "0x100 at 0x800, write: true, fault: true"}, told)
 }
 
-func TestMasters(t *testing.T) {
+func TestMasterHasTheEndpointsStreamIDAndProperties(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		job  Job

@@ -20,7 +20,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// Where the guest of these tests keeps what, in 16 MiB from 0.
+// Addresses of the guest's structures, in 16 MiB from 0.
 const (
 	ramSize  = 16 << 20
 	strtabAt = 0x10000 // linear, 64 STEs
@@ -28,7 +28,7 @@ const (
 	eventqAt = 0x30000 // 2^4 records
 	cdAt     = 0x40000
 	pagesAt  = 0x50000  // a table of 512 blocks of 2 MiB, each mapped to itself
-	dataAt   = 0x800000 // what endpoints move
+	dataAt   = 0x800000 // data of endpoints
 )
 
 type noWires struct{}
@@ -36,7 +36,7 @@ type noWires struct{}
 func (noWires) Pulse(vsmmu.Line) error               { return nil }
 func (noWires) SignalMSI(guestmem.GPA, uint32) error { return nil }
 
-// smmuRig is an SMMU, and a guest that has set it up: streams 0x10 and 0x21 translate with one CD.
+// smmuRig is an SMMU that a guest has set up. Streams 0x10 and 0x21 translate with one CD.
 type smmuRig struct {
 	*testing.T
 	*smmu
@@ -61,7 +61,7 @@ func newSMMURig(t *testing.T) *smmuRig {
 	require.NoError(t, err)
 	cfg := vsmmu.Config{IDs: ids.IDs, Memory: r.mem, Interrupts: noWires{}, AbortAtReset: true, Trace: vsmmu.Trace{
 		Bind: func(smmuv3.StreamID, bridge.GuestStage, error) {
-			assert.False(t, r.moving.Load(), "it is none of the guest's")
+			assert.False(t, r.moving.Load(), "a bind of a move")
 		},
 	}}
 	r.smmu, err = newSMMU(cfg, hosts, host, func(cfg vsmmu.Config) (smmuDevice, error) { return vsmmu.New(cfg) })
@@ -89,14 +89,14 @@ func newSMMURig(t *testing.T) *smmuRig {
 
 func (r *smmuRig) word(at, v uint64) { binary.LittleEndian.PutUint64(r.ram[at:], v) }
 
-// endpoint attaches one whose DMA goes by way of a mover.
+// endpoint attaches an endpoint whose DMA a mover counts.
 func (r *smmuRig) endpoint(sid smmuv3.StreamID, m *mover) *endpoint {
 	e := &endpoint{id: sid, dma: soft.NewEndpoint(), mover: m}
 	require.NoError(r, r.attach(sid, e.dma))
 	return e
 }
 
-// run has the SMMU carry out commands, and a SYNC.
+// run makes the SMMU execute commands and a SYNC.
 func (r *smmuRig) run(cmds ...smmuv3.Command) {
 	for _, c := range append(cmds, smmuv3.Command{0x46}) {
 		at := cmdqAt + 16*uint64(r.prod&0xff)
@@ -112,14 +112,13 @@ func (r *smmuRig) run(cmds ...smmuv3.Command) {
 	}
 }
 
-// Two endpoints write and read, in copies and in place, and the guest invalidates, while the SMMU is moved again and again:
-// no access is lost or refused, and no command.
-func TestMovesUnderLoad(t *testing.T) {
+// Two endpoints write and read, by copies and by mappings, and the guest invalidates, while the SMMU is moved.
+func TestMovesLoseNoAccessAndNoCommand(t *testing.T) {
 	const moves = 20
 	r := newSMMURig(t)
 	m := newMover(r.smmu, moves, func(err error) { t.Error(err) })
 	first := r.device
-	// The rounds of a live migration, of the memory that the endpoints alone write to.
+	// The rounds of a live migration copy the memory to which only the endpoints write.
 	moved, pages := make([]byte, ramSize), 0
 	r.mem.NewAccount()
 	r.round = func() {
@@ -179,12 +178,11 @@ func TestMovesUnderLoad(t *testing.T) {
 	}
 	assert.LessOrEqual(t, out.Moves.StateBytes, 2048+2*128)
 	assert.NotSame(t, first, r.device)
-	assert.Zero(t, r.Load(smmuv3.RegEVENTQ_PROD, 4), "nothing has faulted")
+	assert.Zero(t, r.Load(smmuv3.RegEVENTQ_PROD, 4), "no access faulted")
 }
 
-// Nothing is stopped: the vCPU queues commands, an endpoint makes DMA, and now and then a fault. Each state is one that a
-// device can be restored to, with the streams translating, and the one that was saved goes on.
-func TestSaveWhileAllGoesOn(t *testing.T) {
+// Meanwhile a vCPU queues commands, and an endpoint makes DMA, some of which faults.
+func TestSaveOfARunningDeviceGivesAStateThatRestores(t *testing.T) {
 	r := newSMMURig(t)
 	e := r.endpoint(0x10, nil)
 	r.run(smmuv3.Command{0x04, 31})
@@ -235,8 +233,7 @@ func TestSaveWhileAllGoesOn(t *testing.T) {
 	all.Wait()
 }
 
-// What the guest has not seen yet is there after a move: a fault, and the interrupt's reason.
-func TestMoveKeepsWhatTheGuestHasToSee(t *testing.T) {
+func TestMoveKeepsEventsThatTheGuestHasNotConsumed(t *testing.T) {
 	r := newSMMURig(t)
 	e := r.endpoint(0x10, newMover(r.smmu, 1, nil))
 	r.run(smmuv3.Command{0x04, 31})
@@ -248,8 +245,7 @@ func TestMoveKeepsWhatTheGuestHasToSee(t *testing.T) {
 	require.NoError(t, e.ReadAt(make([]byte, 64), dataAt))
 }
 
-// A move that fails ends the machine, once.
-func TestMoveThatFails(t *testing.T) {
+func TestMoveThatFailsEndsTheMachineOnce(t *testing.T) {
 	r := newSMMURig(t)
 	var told []error
 	m := newMover(r.smmu, 10, func(err error) { told = append(told, err) })
@@ -268,8 +264,8 @@ func TestMoveThatFails(t *testing.T) {
 	assert.Error(t, err)
 }
 
-// Rings and headers are no requests: a device looks at them without one, too.
-func TestMovesAreMadeUnderRequestsAlone(t *testing.T) {
+// A device accesses rings and headers without a request too.
+func TestMovesAreMadeDuringRequestsOnly(t *testing.T) {
 	r := newSMMURig(t)
 	m := newMover(r.smmu, 1, nil)
 	for range 2 * testedBytes / 64 {

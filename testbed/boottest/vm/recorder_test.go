@@ -47,7 +47,7 @@ func TestRecorderFillsTheReport(t *testing.T) {
 		Type: 0x10, Name: "F_TRANSLATION", StreamID: 0x32, Address: 0xabc000, Words: [4]uint64{0x3200000010, 0x80001234, 0xabc000},
 		Stall: true, STAG: 0x1234,
 	}},
-		r.Fault.Device, "the misbehaving endpoint's only")
+		r.Fault.Device, "only those of the misbehaving endpoint")
 	assert.Equal(t, []report.Resume{{StreamID: 0x32, STAG: 0x1234, How: "RAZ/WI"}, {StreamID: 0x32, STAG: 0x1234, How: "retry"}, {StreamID: 0x32, STAG: 0x1234, How: "abort"}},
 		r.Fault.Resumes)
 	assert.Equal(t, []asjson.Bind{
@@ -57,7 +57,7 @@ func TestRecorderFillsTheReport(t *testing.T) {
 		},
 		{Disposition: "abort", Cause: "C_BAD_STE", Error: "refused", Text: "abort with C_BAD_STE"},
 	}, r.Streams[0].Binds)
-	assert.Equal(t, uint32(bridge.Translate), ep.bound.Load(), "a refused stage leaves the one before")
+	assert.Equal(t, uint32(bridge.Translate), ep.bound.Load(), "a failed bind keeps the earlier stage")
 
 	rec.message(0x32)
 	assert.Equal(t, map[string]uint64{"translate": 1}, ep.report().Messages, "by the stage that is bound")
@@ -83,7 +83,7 @@ func TestRecorderIsBounded(t *testing.T) {
 	assert.LessOrEqual(t, len(r.Commands), 2*256)
 }
 
-func TestEndpointCountsByTheStageBound(t *testing.T) {
+func TestEndpointCountsByTheBoundStage(t *testing.T) {
 	ep := &endpoint{dma: soft.NewEndpoint()} // attached nowhere: all it is asked for fails
 	assert.Error(t, ep.ReadAt(make([]byte, 8), 0))
 	assert.Error(t, ep.WriteAt(make([]byte, 8), 0))

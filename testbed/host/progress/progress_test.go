@@ -8,12 +8,12 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// untimed is the output without its times.
+// untimed returns the output without its times.
 func untimed(out *bytes.Buffer) string {
 	return regexp.MustCompile(`(?m)^ *[0-9.]+ |in [0-9.]+ s$`).ReplaceAllString(out.String(), "")
 }
 
-func TestStagesAndLines(t *testing.T) {
+func TestOutputHasStagesAndLines(t *testing.T) {
 	var out bytes.Buffer
 	p := New(&out)
 	p.Stage("one")
@@ -21,7 +21,7 @@ func TestStagesAndLines(t *testing.T) {
 	p.Stage("two")
 	phases, _ := p.Finish()
 	assert.Equal(t, "[-----] stage: one\n[host ] .[2Jhello\n[-----]   done: one, \n[-----] stage: two\n[-----]   done: two, \n", untimed(&out),
-		"no escape sequence of a console may reach the terminal")
+		"consoles do not control the terminal")
 	var names []string
 	for _, phase := range phases {
 		names = append(names, phase.Name)
@@ -29,7 +29,7 @@ func TestStagesAndLines(t *testing.T) {
 	assert.Equal(t, []string{"one", "two"}, names)
 }
 
-func TestLastSeenIsWhatExplainsMost(t *testing.T) {
+func TestLastSeenHasTheLineThatExplainsMost(t *testing.T) {
 	p := New(new(bytes.Buffer))
 	p.Stage("boot")
 	assert.Equal(t, `in stage "boot"`, p.LastSeen("guest", "host"))
@@ -42,4 +42,13 @@ func TestLastSeenIsWhatExplainsMost(t *testing.T) {
 	p.Line("guest", "the end")
 	assert.Equal(t, `in stage "boot"; last seen of the guest: "the end"`, p.LastSeen("guest", "host"))
 	assert.Len(t, p.last["guest"], keepLines)
+	assert.Equal(t, "host", p.Last("qemu", "host").Console, "the first console with lines")
+	assert.Empty(t, p.Last("qemu").Console)
+	p.Line("host", InitFailed+"no console port")
+	p.Line("host", "reboot: Power down")
+	p.Line("host", " ")
+	assert.Contains(t, p.LastSeen("host"), InitFailed+"no console port", "an init's reason comes before a panic")
+	p.Line("qemu", "fatal")
+	p.Line("qemu", "")
+	assert.Contains(t, p.LastSeen("qemu"), `"fatal"`, "not an empty line")
 }
