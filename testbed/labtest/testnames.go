@@ -1,24 +1,24 @@
 package labtest
 
-// The tests that checks judge by name. TestNamedTestsExist compares them with the tests themselves.
+// Tests that checks judge by name. TestNamedTestsExist holds the names to the tests.
 const (
-	// Package kerneltest. The parts of the conformance suite are named by package bridgetest.
-	testKernelConformance                       = "TestKernelConformance"
-	testRefusesIncoherentSMMU                   = "TestRefusesIncoherentSMMU"
-	testKernelCDFetchOutsideMemoryAborts        = "TestKernelCDFetchOutsideMemoryAborts"
-	testKernelCountsLostEvents                  = "TestKernelCountsLostEvents"
-	testKernelDeviceRemovedDuringDMA            = "TestKernelDeviceRemovedDuringDMA"
-	testKernelCloseLeavesNoObject               = "TestKernelCloseLeavesNoObject"
-	testKernelSavedSMMUContinuesOnAnotherHost   = "TestKernelSavedSMMUContinuesOnAnotherHost"
-	testKernelMemoryFollowsSlots                = "TestKernelMemoryFollowsSlots"
-	testKernelRefusesUserWithoutPermission      = "TestKernelRefusesUserWithoutPermission"
-	testKernelBatchIsOneIoctl                   = "TestKernelBatchIsOneIoctl"
-	testKernelRefusesWithAdvice                 = "TestKernelRefusesWithAdvice"
-	testKernelRefusesSharedGroup                = "TestKernelRefusesSharedGroup"
+	// Package kerneltest. Package bridgetest names the parts of the conformance suite.
 	testKernelAcceptsCommandsWithReservedBits   = "TestKernelAcceptsCommandsWithReservedBits"
 	testKernelAcceptsOfferedStages              = "TestKernelAcceptsOfferedStages"
-	testKernelInvalidatesBeforeStage1Translates = "TestKernelInvalidatesBeforeStage1Translates"
+	testKernelBatchIsOneIoctl                   = "TestKernelBatchIsOneIoctl"
+	testKernelCDFetchOutsideMemoryAborts        = "TestKernelCDFetchOutsideMemoryAborts"
+	testKernelCloseLeavesNoObject               = "TestKernelCloseLeavesNoObject"
+	testKernelConformance                       = "TestKernelConformance"
+	testKernelCountsLostEvents                  = "TestKernelCountsLostEvents"
+	testKernelDeviceRemovedDuringDMA            = "TestKernelDeviceRemovedDuringDMA"
 	testKernelDriverConfiguresDevice            = "TestKernelDriverConfiguresDevice"
+	testKernelInvalidatesBeforeStage1Translates = "TestKernelInvalidatesBeforeStage1Translates"
+	testKernelMemoryFollowsSlots                = "TestKernelMemoryFollowsSlots"
+	testKernelRefusesSharedGroup                = "TestKernelRefusesSharedGroup"
+	testKernelRefusesUserWithoutPermission      = "TestKernelRefusesUserWithoutPermission"
+	testKernelRefusesWithAdvice                 = "TestKernelRefusesWithAdvice"
+	testKernelSavedSMMUContinuesOnAnotherHost   = "TestKernelSavedSMMUContinuesOnAnotherHost"
+	testRefusesIncoherentSMMU                   = "TestRefusesIncoherentSMMU"
 	testRefusesStage1Alone                      = "TestRefusesStage1Alone"
 	testRefusesStage2Alone                      = "TestRefusesStage2Alone"
 	testRefusesWithoutCANWBS                    = "TestRefusesWithoutCANWBS"
@@ -31,5 +31,5 @@ const (
 	testMachineInterrupts                        = "TestMachineInterrupts"
 )
 
-// conformance is the beginning of the names of the conformance suite's parts.
+// conformance is the prefix of the names of the conformance suite's parts.
 const conformance = testKernelConformance + "/"
