@@ -53,9 +53,9 @@ lab-check: ## check the files that make lab is given, before it builds the tests
 	@$(BUILD)/testbed lab -check -kernel '$(LAB_KERNEL)' $(LAB_FLAGS)
 
 lab-ready: ## build and fetch what the lab needs beside the kernel
+	@scripts/fetch-qemu $(BUILD)/qemu
 	$(ARM64) $(GO) test -c -trimpath -ldflags='-s -w' -o $(BUILD)/lab/iommufd.test ./testbed/labtest/kerneltest
 	$(ARM64) $(GO) test -c -trimpath -ldflags='-s -w' -o $(BUILD)/lab/vmm.test ./testbed/vmm
-	@scripts/fetch-qemu $(BUILD)/qemu
 
 lab-kernel: ## build the lab's kernel from Debian's source (25 minutes of CPU time)
 	@scripts/build-kernel $(BUILD)/lab-kernel
@@ -120,6 +120,8 @@ test-lab: build ## the lab of make test; fails under CI=true where it cannot run
 	@if [ -z '$(LAB_KERNEL)' ]; then \
 		echo "lab: no kernel: build one (make lab-kernel), or give one (LAB_KERNEL=IMAGE)" >&2; \
 		scripts/not-run "the lab: iommufd on a real kernel"; \
+	elif ! $(BUILD)/testbed lab -check -kernel '$(LAB_KERNEL)'; then \
+		exit 2; \
 	elif $(MAKE) --no-print-directory lab-ready; then \
 		$(BUILD)/testbed lab -kernel '$(LAB_KERNEL)'; \
 	else \

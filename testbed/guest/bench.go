@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// BenchRole is the first argument of cmd/testbed when it is the guest's init in the benchmark. The init needs a console,
-// an SMMU and a disk with the serial BenchDisk, which every VMM can provide.
+// BenchRole is the first argument of cmd/testbed when it is the guest's init in the benchmark. The
+// init needs a console, an SMMU and a disk with the serial BenchDisk, which every VMM can provide.
 const BenchRole = "guest-bench"
 
 // BenchDisk is the serial of the disk that the benchmark reads, BenchSize its size in bytes.
@@ -15,8 +15,8 @@ const (
 	BenchSize = 32 << 20
 )
 
-// benchmarks are the measured reads. None exceeds BenchSize. Under emulated KVM a block takes milliseconds, whatever its
-// size.
+// benchmarks are the measured reads. None exceeds BenchSize. Under emulated KVM a block takes
+// milliseconds, whatever its size.
 var benchmarks = []struct {
 	blockSize int
 	bytes     int64
@@ -47,7 +47,8 @@ type BenchRead struct {
 // benchMark precedes the result on the console, after the kernel's own prefix.
 const benchMark = "vsmmu-bench: "
 
-// String returns the line for the console. The kernel truncates lines at about 900 bytes, so the error is cut.
+// String returns the line for the console. The kernel truncates lines at about 900 bytes, so the
+// error is cut.
 func (r BenchResult) String() string {
 	r.Error = r.Error[:min(len(r.Error), 300)]
 	text, err := json.Marshal(r)

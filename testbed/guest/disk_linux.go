@@ -13,8 +13,8 @@ import (
 // chunk is the size of a request to the kernel. It is large enough for chains of many segments.
 const chunk = 1 << 20
 
-// testDisk writes the disk's pattern with O_DIRECT, reads it back and compares. With rebind it then unbinds the disk from
-// its driver and binds it again.
+// testDisk writes the disk's pattern with O_DIRECT, reads it back and compares. With rebind it then
+// unbinds the disk from its driver and binds it again.
 func testDisk(serial, name string, rebind bool) Disk {
 	d := Disk{Serial: serial, Name: name, IOMMU: groupType(name)}
 	pattern := PatternFor(serial)
@@ -54,7 +54,8 @@ func (d *Disk) test(pattern Pattern, size int64) error {
 	return err
 }
 
-// readBack reads size bytes from the start. It returns the number of bytes read and the number of those that are right.
+// readBack reads size bytes from the start. It returns the number of bytes read and the number of
+// those that are right.
 func readBack(f io.ReaderAt, buf []byte, pattern Pattern, size int64) (read, verified int64, err error) {
 	for off := int64(0); off < size; off += chunk {
 		// A read that moves nothing must not leave the earlier bytes in the buffer.
@@ -71,8 +72,8 @@ func readBack(f io.ReaderAt, buf []byte, pattern Pattern, size int64) (read, ver
 	return read, verified, nil
 }
 
-// groupType returns the domain type that the kernel chose for a disk, or "": the type of the IOMMU group of its SMMU
-// master.
+// groupType returns the domain type that the kernel chose for a disk, or "": the type of the IOMMU
+// group of its SMMU master.
 func groupType(disk string) string {
 	dir, err := masterOf(disk)
 	if err != nil {

@@ -17,7 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Times that the init gives the kernel. Emulated machines are slow, and slower still on a busy machine.
+// Times that the init gives the kernel. Emulated machines are slow, and slower still on a busy
+// machine.
 const (
 	deviceTimeout = 3 * time.Minute
 	faultTimeout  = time.Minute
@@ -93,13 +94,15 @@ func exercise(c *control) error {
 	return c.send(Message{Faults: &Faults{Lines: faults}})
 }
 
-// faultsAfter returns the driver's lines after the first ones. It waits for some if a fault is expected.
+// faultsAfter returns the driver's lines after the first ones. It waits for some if a fault is
+// expected.
 func faultsAfter(first int, expected bool) (faults []string, err error) {
 	if !expected {
 		lines, err := kernelLines(smmuDriver)
 		return lines[min(first, len(lines)):], err
 	}
-	// The driver's interrupt thread prints a record as several lines. The last one is there when the count stays the same.
+	// The driver's interrupt thread prints a record as several lines. The last one is there when
+	// the count stays the same.
 	pid1.WaitFor(faultTimeout, func() bool {
 		lines, lerr := kernelLines(smmuDriver)
 		before := len(faults)
@@ -161,7 +164,8 @@ func (c *control) sendLine(line []byte) error {
 	if _, err := c.Write(append(line, '\n')); err != nil {
 		return err
 	}
-	// tcdrain(3): a power off does not wait for the UART. Go's preemption signals interrupt the ioctl.
+	// tcdrain(3): a power off does not wait for the UART. Go's preemption signals interrupt the
+	// ioctl.
 	for {
 		err := unix.IoctlSetInt(int(c.Fd()), unix.TCSBRK, 1)
 		if !errors.Is(err, unix.EINTR) {
@@ -193,7 +197,8 @@ const smmuDriver = "arm-smmu-v3"
 // driver is a driver that the disks need, and its directory in sysfs.
 type driver struct{ name, path string }
 
-// waitForSMMU checks that the kernel has the drivers, and waits for the SMMU: without either, disks never appear.
+// waitForSMMU checks that the kernel has the drivers, and waits for the SMMU: without either, disks
+// never appear.
 func waitForSMMU(pci bool) error {
 	transport := driver{"virtio_mmio", "/sys/bus/platform/drivers/virtio-mmio"}
 	if pci {
@@ -232,7 +237,8 @@ func waitForDisks(serials ...string) (map[string]string, error) {
 	return nil, fmt.Errorf("waiting for the disks %v: only %v appeared, although their drivers are there", serials, names)
 }
 
-// kernelLines returns the messages in the kernel's log that contain a word, in order, without their prefixes.
+// kernelLines returns the messages in the kernel's log that contain a word, in order, without their
+// prefixes.
 func kernelLines(word string) ([]string, error) {
 	fd, err := unix.Open("/dev/kmsg", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -12,8 +12,8 @@ type LabInterrupts struct {
 	Messages uint64 `json:"messages"` // edge-triggered: MSIs
 }
 
-// countInterrupts adds up the rows of /proc/interrupts that contain a name. A row has a number, a count for each CPU, the
-// interrupt controller, the trigger, and the handlers' names.
+// countInterrupts adds up the rows of /proc/interrupts that contain a name. A row has a number, a
+// count for each CPU, the interrupt controller, the trigger, and the handlers' names.
 func countInterrupts(table, name string) (n LabInterrupts) {
 	for row := range strings.Lines(table) {
 		if !strings.Contains(row, name) {

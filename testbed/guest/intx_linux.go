@@ -5,8 +5,9 @@ import (
 	"os"
 )
 
-// intx tests the disks while the NVMe disk may not use MSIs, and counts its interrupts. QEMU's disk keeps INTx asserted
-// until it has read the doorbells that the driver leaves in memory, so it interrupts much more often than by MSIs.
+// intx tests the disks while the NVMe disk may not use MSIs, and counts its interrupts. QEMU's disk
+// keeps INTx asserted until it has read the doorbells that the driver leaves in memory, so it
+// interrupts much more often than by MSIs.
 func (l *labInit) intx() error {
 	messages := func(allowed string) error {
 		return unbound(func(dir string) error { return write(dir+"/msi_bus", allowed) })

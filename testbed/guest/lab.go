@@ -3,13 +3,15 @@ package guest
 // LabRole is the first argument of cmd/testbed when it is the init of the lab's guest.
 const LabRole = "guest-lab"
 
-// LabMessage is a line of JSON from the init of the lab's guest to the VMM. Exactly one field is set.
+// LabMessage is a line of JSON from the init of the lab's guest to the VMM. Exactly one field is
+// set.
 type LabMessage struct {
 	// Hello is the first message of each boot. The VMM answers with the number of the boot, from 1.
 	Hello *Hello `json:"hello,omitempty"`
 	// Begin names the step or read that starts.
 	Begin string `json:"begin,omitempty"`
-	// Ask requests something of the VMM: an Ask constant. The init continues when the VMM answers with the line Done.
+	// Ask requests something of the VMM: an Ask constant. The init continues when the VMM answers
+	// with the line Done.
 	Ask string `json:"ask,omitempty"`
 	// Disk is the result of a disk's test in the current step.
 	Disk *Disk `json:"disk,omitempty"`
@@ -57,7 +59,8 @@ type LabStray struct {
 	Kernel  []string `json:"kernel"` // what the kernel printed about it
 }
 
-// LabLost is the removal of the NVMe disk while the guest reads it, and the test of the emulated disk after it.
+// LabLost is the removal of the NVMe disk while the guest reads it, and the test of the emulated
+// disk after it.
 type LabLost struct {
 	Bytes  int64  `json:"bytes"` // read before the removal
 	Error  string `json:"error"` // of the read that failed
@@ -98,8 +101,9 @@ const (
 // LabSteps has all steps, in order.
 var LabSteps = []string{StepFirst, StepRebind, StepFLR, StepRenumber, StepINTx, StepDomain, StepStray, StepReboot, StepTakenOver}
 
-// LabSize returns the number of bytes of each disk, from the start, that a step writes. The first step writes TestSize
-// bytes, the others fewer, so that bytes of the first step can be checked at the end.
+// LabSize returns the number of bytes of each disk, from the start, that a step writes. The first
+// step writes TestSize bytes, the others fewer, so that bytes of the first step can be checked at
+// the end.
 func LabSize(step string) int64 {
 	if step == StepFirst {
 		return TestSize
@@ -110,8 +114,9 @@ func LabSize(step string) int64 {
 // LabPattern returns what a step writes to a disk.
 func LabPattern(disk, step string) Pattern { return PatternFor(disk + ", " + step) }
 
-// LabCheck returns the number of bytes, from the start, that are what the last step and the first step wrote to a disk,
-// and an error that says where they differ. data is the first TestSize bytes of the disk.
+// LabCheck returns the number of bytes, from the start, that are what the last step and the first
+// step wrote to a disk, and an error that says where they differ. data is the first TestSize bytes
+// of the disk.
 func LabCheck(disk string, data []byte) (int64, error) {
 	last := LabSteps[len(LabSteps)-1]
 	n := LabSize(last)

@@ -16,7 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lab is the guest's whole user space in the lab. It returns in the boot that must crash: the kernel then panics.
+// Lab is the guest's whole user space in the lab. It returns in the boot that must crash: the
+// kernel then panics.
 func Lab() error {
 	end, err := lab()
 	if err != nil {
@@ -195,8 +196,9 @@ func (l *labInit) reset() error {
 	return l.step(StepFLR)
 }
 
-// measure reads the NVMe disk with the kernel's default, strict invalidation, and with an identity domain, as
-// iommu.passthrough=1 chooses it. It does so by turns: the machine's other load affects both the same.
+// measure reads the NVMe disk with the kernel's default, strict invalidation, and with an identity
+// domain, as iommu.passthrough=1 chooses it. It does so by turns: the machine's other load affects
+// both the same.
 func (l *labInit) measure() error {
 	strict := nvmeGroup()
 	translate := func(kind string) error {
@@ -222,11 +224,12 @@ func (l *labInit) measure() error {
 const (
 	readTurns = 4
 	readSize  = 32 << 20 // of each turn
-	// readBlock is the largest request that Linux makes to a disk whose DMA it maps. With an identity domain requests
-	// could be larger, and the reads would differ.
+	// readBlock is the largest request that Linux makes to a disk whose DMA it maps. With an
+	// identity domain requests could be larger, and the reads would differ.
 	readBlock = 128 << 10
-	// readUnaligned bytes are read to a buffer that starts in the middle of a page. A request then has one page more than
-	// a TLBI range covers (IHI 0070 §4.4.1.1), and the kernel gives two TLBIs before its CMD_SYNC.
+	// readUnaligned bytes are read to a buffer that starts in the middle of a page. A request then
+	// has one page more than a TLBI range covers (IHI 0070 §4.4.1.1), and the kernel gives two
+	// TLBIs before its CMD_SYNC.
 	readUnaligned = 4 << 20
 	halfPage      = 2 << 10
 )
@@ -356,7 +359,8 @@ func strayDMA(dir string) error {
 	return nil
 }
 
-// takenOver sends what the kernel printed about the SMMU that the crashed kernel left enabled, and tests the disks.
+// takenOver sends what the kernel printed about the SMMU that the crashed kernel left enabled, and
+// tests the disks.
 func (l *labInit) takenOver() error {
 	said, err := kernelLines(smmuDriver)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lose makes the host remove the NVMe disk during a read. When the disk is gone, lose removes its PCI function, as hot-plug
-// does, and tests the emulated disk.
+// lose makes the host remove the NVMe disk during a read. When the disk is gone, lose removes its
+// PCI function, as hot-plug does, and tests the emulated disk.
 func (l *labInit) lose() error {
 	if err := l.send(LabMessage{Begin: "lose the NVMe disk during a read"}); err != nil {
 		return err

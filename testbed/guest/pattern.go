@@ -1,5 +1,6 @@
-// Package guest has the inits of guests: of the test boot, the lab, and the disk benchmark. They test the disks and
-// report to the VMM. The patterns and messages, which the VMM shares, build on every platform.
+// Package guest has the inits of guests: of the test boot, the lab, and the disk benchmark. They
+// test the disks and report to the VMM. The patterns and messages, which the VMM shares, build on
+// every platform.
 package guest
 
 import (
@@ -8,8 +9,8 @@ import (
 	"hash/fnv"
 )
 
-// Pattern is the content written to a disk. It depends on the disk and the offset alone, so that Check finds bytes on the
-// wrong disk or at the wrong offset.
+// Pattern is the content written to a disk. It depends on the disk and the offset alone, so that
+// Check finds bytes on the wrong disk or at the wrong offset.
 type Pattern uint64
 
 // PatternFor returns the pattern of the disk with a serial.
@@ -19,7 +20,8 @@ func PatternFor(serial string) Pattern {
 	return Pattern(h.Sum64())
 }
 
-// word returns the 8 bytes at an offset: the output of splitmix64, whose neighbouring values look unrelated.
+// word returns the 8 bytes at an offset: the output of splitmix64, whose neighbouring values look
+// unrelated.
 func (p Pattern) word(offset int64) uint64 {
 	z := uint64(p) + uint64(offset)*0x9e3779b97f4a7c15
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The first outputs of splitmix64 with the seed 1234567, as published with the generator. The n-th output is the word at
-// offset n.
+// The first outputs of splitmix64 with the seed 1234567, as published with the generator. The n-th
+// output is the word at offset n.
 func TestPatternIsSplitmix64(t *testing.T) {
 	const seed = 1234567
 	for i, want := range []uint64{6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821} {

@@ -1,12 +1,14 @@
 package guest
 
-// Message is a line of JSON from the guest's init to the VMM, over the guest's second UART. Exactly one field is set.
+// Message is a line of JSON from the guest's init to the VMM, over the guest's second UART. Exactly
+// one field is set.
 type Message struct {
 	Hello *Hello `json:"hello,omitempty"`
 	// Stage names what the guest does next.
 	Stage string `json:"stage,omitempty"`
 	Disk  *Disk  `json:"disk,omitempty"`
-	// Up asks for the misbehaving endpoint's DMA. The init continues when the VMM answers with the line Done.
+	// Up asks for the misbehaving endpoint's DMA. The init continues when the VMM answers with the
+	// line Done.
 	Up *Up `json:"up,omitempty"`
 	// Faults has the kernel's lines about faults. It is the last message.
 	Faults *Faults `json:"faults,omitempty"`

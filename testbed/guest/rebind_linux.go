@@ -8,8 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rebind unbinds a tested disk from its driver and binds it again, twice: first with an identity domain, as
-// iommu.passthrough=1 chooses it, then with the domain type that it had. Each time it verifies what the test wrote.
+// rebind unbinds a tested disk from its driver and binds it again, twice: first with an identity
+// domain, as iommu.passthrough=1 chooses it, then with the domain type that it had. Each time it
+// verifies what the test wrote.
 func (d *Disk) rebind(pattern Pattern) error {
 	r := new(Rebound)
 	d.Rebound = r
@@ -29,7 +30,8 @@ func (d *Disk) rebind(pattern Pattern) error {
 	return nil
 }
 
-// rebindTo changes the domain type of the disk's group. Linux allows that only while no driver is bound.
+// rebindTo changes the domain type of the disk's group. Linux allows that only while no driver is
+// bound.
 func (d *Disk) rebindTo(domain string) error {
 	dir, err := masterOf(d.Name)
 	if err != nil {

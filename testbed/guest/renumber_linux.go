@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 )
 
-// renumber removes the NVMe disk and its root port, makes the VMM add a port before it, and rescans the bus. The disk gets
-// a new bus number and requester ID.
+// renumber removes the NVMe disk and its root port, makes the VMM add a port before it, and rescans
+// the bus. The disk gets a new bus number and requester ID.
 func (l *labInit) renumber() error {
 	link, err := waitForNVMe()
 	if err != nil {

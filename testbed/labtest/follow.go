@@ -12,7 +12,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
 )
 
-// Names of consoles beside those of package qemu: the output of the machine's program, the VMM, and its guest.
+// Names of consoles beside those of package qemu: the output of the machine's program, the VMM, and
+// its guest.
 const (
 	programConsole = "tests"
 	vmmConsole     = "vmm"

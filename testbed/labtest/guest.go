@@ -12,7 +12,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
 )
 
-// runGuest runs the VMM on the host's kernel, with a Linux guest that uses an NVMe disk passed through to it.
+// runGuest runs the VMM on the host's kernel, with a Linux guest that uses an NVMe disk passed
+// through to it.
 func (l *lab) runGuest(ctx context.Context) error {
 	l.progress.Stage("boot the host with an NVMe disk")
 	inner, err := initramfs(l.agent)
@@ -97,8 +98,8 @@ func (l *lab) hearGuest(m *machine.Guest) {
 	}
 }
 
-// checkNVMe returns the number of bytes in the disk's image, from the start, that the guest wrote. Its error says where
-// they differ.
+// checkNVMe returns the number of bytes in the disk's image, from the start, that the guest wrote.
+// Its error says where they differ.
 func checkNVMe(path string) (int64, error) {
 	f, err := os.Open(path)
 	if err != nil {

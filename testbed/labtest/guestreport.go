@@ -15,7 +15,8 @@ type Guest struct {
 	Moved *guest.LabMove `json:"moved"`
 	// Interrupts counts those of the NVMe disk while it may not send MSIs.
 	Interrupts *guest.LabInterrupts `json:"interrupts"`
-	// Stray is the DMA that the guest never mapped. TakenOver has the lines of the kernel that found the SMMU enabled.
+	// Stray is the DMA that the guest never mapped. TakenOver has the lines of the kernel that
+	// found the SMMU enabled.
 	Stray     *guest.LabStray `json:"stray"`
 	TakenOver []string        `json:"taken_over"`
 	// Lost is the removal of the NVMe disk as the guest saw it, Removed as the host did.

@@ -27,8 +27,8 @@ type inputs struct {
 	agent, tests, vmmTests []byte
 }
 
-// Check returns an *boottest.InputError if a file that the options name cannot be used. Defaults that make has not built
-// or fetched yet are no error.
+// Check returns an *boottest.InputError if a file that the options name cannot be used. Defaults
+// that make has not built or fetched yet are no error.
 func Check(ctx context.Context, o Options) error {
 	err := o.complete(true)
 	if err == nil {
@@ -46,20 +46,21 @@ func (o *Options) read(ctx context.Context) (in inputs, err error) {
 		return in, fmt.Errorf("the kernel: %w", err)
 	}
 	for _, program := range []struct {
-		data                      *[]byte
-		path, what, pkg, flagName string
+		data                  *[]byte
+		path, what, pkg, flag string
 	}{
 		{&in.agent, o.Agent, "the agent", agentPackage, "-agent"},
 		{&in.tests, o.Tests, "the tests of bridge/iommufd", testsPackage, "-tests"},
 		{&in.vmmTests, o.VMMTests, "the tests of the VMM", vmmTestsPackage, "-vmm-tests"},
 	} {
 		if *program.data, err = readProgram(program.path, program.pkg); err != nil {
-			return in, fmt.Errorf("%s: %w (run make lab, or give a build for linux/arm64 with %s FILE)", program.what, err, program.flagName)
+			return in, fmt.Errorf("%s: %w (run make lab, or give a build for linux/arm64 with %s FILE)",
+				program.what, err, program.flag)
 		}
 	}
 	if o.QEMU != "" {
 		if in.qemu, err = qemuVersion(ctx, o.QEMU); err != nil {
-			return in, fmt.Errorf("the emulator: %w (give QEMU 9.1 or later with -qemu FILE; make lab fetches one where it is missing)", err)
+			return in, fmt.Errorf("the emulator: %w (give QEMU 9.1 or later with -qemu FILE; make lab fetches one)", err)
 		}
 	}
 	if o.Firmware != "" {
@@ -80,7 +81,8 @@ func (o *Options) checkReport() error {
 		return nil
 	}
 	for _, in := range []struct{ flag, path string }{
-		{"-kernel", o.Kernel}, {"-tests", o.Tests}, {"-vmm-tests", o.VMMTests}, {"-agent", o.Agent}, {"-qemu", o.QEMU}, {"-firmware", o.Firmware},
+		{"-kernel", o.Kernel}, {"-tests", o.Tests}, {"-vmm-tests", o.VMMTests}, {"-agent", o.Agent},
+		{"-qemu", o.QEMU}, {"-firmware", o.Firmware},
 	} {
 		if info, err := os.Stat(in.path); err == nil && os.SameFile(info, report) {
 			return fmt.Errorf("-report %s would overwrite the input of %s (give another path)", o.Report, in.flag)
@@ -89,9 +91,9 @@ func (o *Options) checkReport() error {
 	return nil
 }
 
-// kernelOptions are options that the lab's kernel needs built in, since it loads no modules, and a string that is in
-// every image with the option: the name of a driver or of a parameter, which has the driver's name as prefix only if
-// that is built in.
+// kernelOptions are options that the lab's kernel needs built in, since it loads no modules, and a
+// string that is in every image with the option: the name of a driver or of a parameter, which has
+// the driver's name as prefix only if that is built in.
 var kernelOptions = []struct{ name, trace string }{
 	{"CONFIG_ARM_SMMU_V3", "arm-smmu-v3"},
 	{"CONFIG_IOMMUFD", "iommufd.allow_unsafe_interrupts"},
@@ -120,8 +122,8 @@ func readKernel(path string) ([]byte, error) {
 		}
 	}
 	if len(missing) > 0 {
-		return nil, fmt.Errorf("%s lacks %s, built in (testdata/lab/kernel.config has all options; make lab-kernel builds such a kernel)",
-			file, strings.Join(missing, ", "))
+		const advice = "testdata/lab/kernel.config has all options; make lab-kernel builds such a kernel"
+		return nil, fmt.Errorf("%s lacks %s, built in (%s)", file, strings.Join(missing, ", "), advice)
 	}
 	return image.Data, nil
 }
@@ -140,7 +142,8 @@ func readProgram(path, pkg string) ([]byte, error) {
 	return data, nil
 }
 
-// qemuVersion returns an emulator's version, and an error if its SMMUv3 does not nest, as before 9.1.
+// qemuVersion returns an emulator's version, and an error if its SMMUv3 does not nest, as before
+// 9.1.
 func qemuVersion(ctx context.Context, path string) (string, error) {
 	version, err := qemu.Version(ctx, path)
 	if err != nil {

@@ -9,7 +9,8 @@ import (
 	"github.com/u-root/u-root/pkg/cpio"
 )
 
-// Offsets in an IORT (Arm DEN 0049): in the header of every ACPI table, in the IORT's own, and in nodes.
+// Offsets in an IORT (Arm DEN 0049): in the header of every ACPI table, in the IORT's own, and in
+// nodes.
 const (
 	iortRevision  = 24 // OEM revision
 	iortChecksum  = 9
@@ -32,15 +33,15 @@ type IORTChange struct {
 }
 
 var (
-	// CanWBS declares root complexes CANWBS: a device's writes are write-back cacheable, whatever the device or the
-	// translation tables ask for.
+	// CanWBS declares root complexes CANWBS: a device's writes are write-back cacheable, whatever
+	// the device or the translation tables ask for.
 	CanWBS = IORTChange{node: rootComplex, at: rcAccessFlags, set: 1 << 2}
 	// Incoherent clears an SMMU's COHACC override: its own accesses are not coherent.
 	Incoherent = IORTChange{node: smmuV3, at: smmuFlags, clear: 1 << 0}
 )
 
-// PatchIORT returns a changed copy of a table. It increments the OEM revision: Linux only replaces a firmware's table by
-// one with a higher revision.
+// PatchIORT returns a changed copy of a table. It increments the OEM revision: Linux only replaces
+// a firmware's table by one with a higher revision.
 func PatchIORT(table []byte, change IORTChange) ([]byte, error) {
 	if len(table) < iortNodes+4 || string(table[:4]) != "IORT" {
 		return nil, errors.New("labtest: not an IORT")
@@ -78,8 +79,8 @@ func PatchIORT(table []byte, change IORTChange) ([]byte, error) {
 	return p, nil
 }
 
-// iortArchive returns an archive from which Linux takes a changed table (CONFIG_ACPI_TABLE_UPGRADE). It must come before
-// the initramfs, and not be compressed.
+// iortArchive returns an archive from which Linux takes a changed table
+// (CONFIG_ACPI_TABLE_UPGRADE). It must come before the initramfs, and not be compressed.
 func iortArchive(table []byte, change IORTChange) ([]byte, error) {
 	patched, err := PatchIORT(table, change)
 	if err != nil {

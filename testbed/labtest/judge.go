@@ -10,7 +10,8 @@ import (
 // check is something that must hold.
 type check struct {
 	name string // a statement that can be false
-	// reached reports whether a run that ended early has seen enough for a verdict: everything, or something wrong.
+	// reached reports whether a run that ended early has seen enough for a verdict: everything, or
+	// something wrong.
 	reached func(*Report) bool
 	// judge returns what was seen, and whether it is right.
 	judge func(*Report) (detail string, ok bool)
@@ -19,8 +20,8 @@ type check struct {
 // checks are all checks.
 var checks = slices.Concat(testChecks, guestChecks, readChecks, logChecks)
 
-// Judge makes the checks. A run that ended early is not OK. It is judged only by the checks that it reached: all others
-// would fail for the one reason that Error gives.
+// Judge makes the checks. A run that ended early is not OK. It is judged only by the checks that it
+// reached: all others would fail for the one reason that Error gives.
 func (r *Report) Judge() {
 	r.Checks, r.NotReached = nil, nil
 	r.Speed = speedOf(r.Guest.fastest(guest.ReadStrict), r.Guest.fastest(guest.ReadBypass))

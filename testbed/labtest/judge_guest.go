@@ -18,8 +18,9 @@ var guestChecks = []check{
 		for _, b := range r.Guest.Boots {
 			ends = append(ends, fmt.Sprintf("%s after %.0f s", b.End, b.Time))
 		}
-		return fmt.Sprintf("Linux %s: %s", r.Guest.Release, strings.Join(ends, ", ")), slices.EqualFunc(r.Guest.Boots,
-			[]string{guest.EndReboot, guest.EndCrash, guest.EndPowerOff}, func(b machine.Boot, end string) bool { return b.End == end })
+		want := []string{guest.EndReboot, guest.EndCrash, guest.EndPowerOff}
+		return fmt.Sprintf("Linux %s: %s", r.Guest.Release, strings.Join(ends, ", ")),
+			slices.EqualFunc(r.Guest.Boots, want, func(b machine.Boot, end string) bool { return b.End == end })
 	}},
 	{"both disks are behind one SMMU, each with a host of its own", atEnd, func(r *Report) (string, bool) {
 		hosts := map[string]int{}
@@ -32,7 +33,9 @@ var guestChecks = []check{
 		return fmt.Sprintf("translated streams by host: %v", hosts), hosts["iommufd"] == 2 && hosts["soft"] == 1
 	}},
 	{"the NVMe disk's StreamID follows the number of its bus", atEnd, streamFollowsBus},
-	{"without MSIs the NVMe disk interrupts by INTx", func(r *Report) bool { return atEnd(r) || r.Guest.Interrupts != nil }, func(r *Report) (string, bool) {
+	{"without MSIs the NVMe disk interrupts by INTx", func(r *Report) bool {
+		return atEnd(r) || r.Guest.Interrupts != nil
+	}, func(r *Report) (string, bool) {
 		n := r.Guest.Interrupts
 		if n == nil {
 			return "the guest did not count its interrupts", false
@@ -40,7 +43,8 @@ var guestChecks = []check{
 		return fmt.Sprintf("%d by INTx, %d by MSI", n.Line, n.Messages), n.Line > 0 && n.Messages == 0
 	}},
 	{"both disks were written, read and verified at every step", func(r *Report) bool {
-		return atEnd(r) || slices.ContainsFunc(r.Guest.Steps, func(s Step) bool { return slices.ContainsFunc(s.Disks, s.wrong) })
+		return atEnd(r) ||
+			slices.ContainsFunc(r.Guest.Steps, func(s Step) bool { return slices.ContainsFunc(s.Disks, s.wrong) })
 	}, disksVerified},
 	{"both disks' storage has the bytes that the guest wrote", atEnd, func(r *Report) (string, bool) {
 		switch g := &r.Guest; {
@@ -56,7 +60,9 @@ var guestChecks = []check{
 	{"the guest's kernel took over an enabled SMMU", func(r *Report) bool {
 		return atEnd(r) || r.Guest.began(guest.StepTakenOver)
 	}, func(r *Report) (string, bool) {
-		i := slices.IndexFunc(r.Guest.TakenOver, func(line string) bool { return strings.Contains(line, "SMMU currently enabled") })
+		i := slices.IndexFunc(r.Guest.TakenOver, func(line string) bool {
+			return strings.Contains(line, "SMMU currently enabled")
+		})
 		if i < 0 {
 			return fmt.Sprintf("the kernel's log does not say so: %q", r.Guest.TakenOver), false
 		}
@@ -82,7 +88,8 @@ func streamFollowsBus(r *Report) (string, bool) {
 	}
 	// The step after the move verified its bytes. The new stream is bound as the old one was.
 	j := slices.IndexFunc(r.Guest.Streams, func(s machine.Stream) bool { return s.StreamID == m.To })
-	return fmt.Sprintf("%#x was detached, %#x was attached and bound", m.From, m.To), j >= 0 && translated(r.Guest.Streams[j])
+	return fmt.Sprintf("%#x was detached, %#x was attached and bound", m.From, m.To),
+		j >= 0 && translated(r.Guest.Streams[j])
 }
 
 func disksVerified(r *Report) (string, bool) {
@@ -144,17 +151,20 @@ func diskRemoved(r *Report) (string, bool) {
 	case lost == nil:
 		return "the guest did not see the removal", false
 	case lost.Virtio.Error != "" || lost.Virtio.Verified != guest.LabSize(guest.StepTakenOver):
-		return fmt.Sprintf("the emulated disk: %d bytes verified afterwards, error %q", lost.Virtio.Verified, lost.Virtio.Error), false
+		return fmt.Sprintf("the emulated disk: %d bytes verified afterwards, error %q",
+			lost.Virtio.Verified, lost.Virtio.Error), false
 	}
 	last := len(r.Guest.Places) - 1
 	detached := last >= 0 && !r.Guest.Places[last].Attached && r.Guest.Places[last].Error == ""
-	return fmt.Sprintf("%d bytes read, then %q; the host waited %.1f s; stream detached: %v", lost.Bytes, lost.Error, removed.Seconds, detached),
-		lost.Bytes > 0 && lost.Error != "" && detached
+	return fmt.Sprintf("%d bytes read, then %q; the host waited %.1f s; stream detached: %v",
+		lost.Bytes, lost.Error, removed.Seconds, detached), lost.Bytes > 0 && lost.Error != "" && detached
 }
 
 // translated reports whether stage 1 has ever translated for a stream.
 func translated(s machine.Stream) bool {
-	return slices.ContainsFunc(s.Binds, func(bind string) bool { return strings.HasPrefix(bind, bridge.Translate.String()) })
+	return slices.ContainsFunc(s.Binds, func(bind string) bool {
+		return strings.HasPrefix(bind, bridge.Translate.String())
+	})
 }
 
 // readChecks judge the measured reads of the NVMe disk.
@@ -171,7 +181,8 @@ var readChecks = []check{
 	{"the NVMe disk was read with stage 1 translating and bypassed, by turns", readsEnded, func(r *Report) (string, bool) {
 		strict, ok1 := r.read(guest.ReadStrict)
 		bypass, ok2 := r.read(guest.ReadBypass)
-		return r.Speed.String(), r.Speed.Ratio > 0 && ok1 && ok2 && strict.IOMMU == guest.DomainStrict && bypass.IOMMU == guest.DomainIdentity
+		return r.Speed.String(), r.Speed.Ratio > 0 && ok1 && ok2 &&
+			strict.IOMMU == guest.DomainStrict && bypass.IOMMU == guest.DomainIdentity
 	}},
 }
 

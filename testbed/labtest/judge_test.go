@@ -23,9 +23,11 @@ func good() *Report {
 		"TestKernelConformance/InFlight", "TestKernelConformance/Close", "TestKernelConformance/Faults",
 		"TestKernelAcceptsOfferedStages", "TestKernelMemoryFollowsSlots", "TestKernelCDFetchOutsideMemoryAborts",
 		"TestKernelCountsLostEvents", "TestKernelBatchIsOneIoctl", "TestKernelAcceptsCommandsWithReservedBits",
-		"TestKernelDriverConfiguresDevice", "TestKernelRefusesWithAdvice", "TestKernelRefusesSharedGroup", "TestKernelRefusesUserWithoutPermission", "TestRefusesWithoutCANWBS",
+		"TestKernelDriverConfiguresDevice", "TestKernelRefusesWithAdvice", "TestKernelRefusesSharedGroup",
+		"TestKernelRefusesUserWithoutPermission", "TestRefusesWithoutCANWBS",
 		"TestRefusesStage1Alone", "TestRefusesStage2Alone", "TestRefusesIncoherentSMMU",
-		"TestKernelInvalidatesBeforeStage1Translates", "TestKernelCloseLeavesNoObject", "TestKernelDeviceRemovedDuringDMA", "TestKernelSavedSMMUContinuesOnAnotherHost",
+		"TestKernelInvalidatesBeforeStage1Translates", "TestKernelCloseLeavesNoObject",
+		"TestKernelDeviceRemovedDuringDMA", "TestKernelSavedSMMUContinuesOnAnotherHost",
 		"TestMachineEndsAsTheGuestAsks", "TestMachineEndsWithItsContext", "TestMachineBootsAgainAfterAReset",
 		"TestMachineInterrupts", "TestAccessThatCannotBeEmulatedEndsTheMachine",
 	} {

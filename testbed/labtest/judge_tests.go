@@ -55,7 +55,8 @@ var testChecks = []check{
 	}},
 }
 
-// passed returns the check that tests passed, which were not skipped, and that none of their subtests failed.
+// passed returns the check that tests passed, which were not skipped, and that none of their
+// subtests failed.
 func passed(name string, tests ...string) check {
 	return check{name, ended(tests...), func(r *Report) (string, bool) {
 		parts := 0
@@ -90,7 +91,8 @@ func ended(tests ...string) func(*Report) bool {
 // notRun is the outcome of a test that has not ended.
 const notRun Outcome = "not run"
 
-// outcome returns a test's outcome and the number of its subtests that passed. It is Fail as soon as a subtest fails.
+// outcome returns a test's outcome and the number of its subtests that passed. It is Fail as soon
+// as a subtest fails.
 func (r *Report) outcome(name string) (outcome Outcome, subtests int) {
 	outcome = notRun
 	for _, t := range r.Tests {

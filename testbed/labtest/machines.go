@@ -36,7 +36,8 @@ func (l *lab) base(stages string, initrd []byte, cmdline string, args ...string)
 // eduMachine returns a machine with edu devices, whose user space is a test binary.
 func (l *lab) eduMachine(stages string, initrd []byte, cmdline string) *qemu.Machine {
 	args := []string{
-		// edu takes 100 ms for a DMA. With -icount that is virtual time, which passes at once while the processors idle.
+		// edu takes 100 ms for a DMA. With -icount that is virtual time, which passes at once while
+		// the processors idle.
 		"-accel", "tcg,thread=single,tb-size=512",
 		"-icount", "shift=1,sleep=off",
 		"-smp", "2", "-m", "1G",

@@ -31,8 +31,8 @@ const (
 	firmwareName = "qemu/QEMU_EFI.fd"
 )
 
-// complete fills in the defaults. A default file that does not exist is an error, or stays an empty path if absent is
-// set.
+// complete fills in the defaults. A default file that does not exist is an error, or stays an empty
+// path if absent is set.
 func (o *Options) complete(absent bool) error {
 	if o.Kernel == "" {
 		return errors.New("no kernel: give an arm64 image with -kernel IMAGE (make lab-kernel builds one)")

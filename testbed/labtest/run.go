@@ -14,12 +14,14 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/report/reportfile"
 )
 
-// tooQuiet is the time without output after which the lab is a hang. On a busy machine a single test may take minutes.
-// The VMM has a shorter limit for a boot of its guest, since it can tell where the guest hangs.
+// tooQuiet is the time without output after which the lab is a hang. On a busy machine a single
+// test may take minutes. The VMM has a shorter limit for a boot of its guest, since it can tell
+// where the guest hangs.
 const tooQuiet = 12 * time.Minute
 
-// Run runs the lab, prints what happens, and writes the report. The error is an *boottest.InputError if nothing was
-// run, boottest.ErrInterrupted, or that of writing the outputs. Why a run ended early is in the report.
+// Run runs the lab, prints what happens, and writes the report. The error is an
+// *boottest.InputError if nothing was run, boottest.ErrInterrupted, or that of writing the outputs.
+// Why a run ended early is in the report.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := o.complete(false); err != nil {
 		return nil, &boottest.InputError{Err: err}
@@ -62,7 +64,8 @@ type lab struct {
 	progress *progress.Progress
 	words    lastWords
 
-	// Archives that replace the firmware's IORT: with one the kernel nests, with the other the SMMU is not cache-coherent.
+	// Archives that replace the firmware's IORT: with one the kernel nests, with the other the SMMU
+	// is not cache-coherent.
 	iort, incoherent []byte
 
 	mu     sync.Mutex // guards report.Warnings

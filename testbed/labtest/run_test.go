@@ -205,8 +205,8 @@ func TestReportHasWhatTheMachinesSent(t *testing.T) {
 	nothingLeft(t, o)
 }
 
-// A run that ends early reports one cause with the exit status and the last lines of what died. Checks that it did not
-// reach are not judged.
+// A run that ends early reports one cause with the exit status and the last lines of what died.
+// Checks that it did not reach are not judged.
 func TestRunThatEndsEarlyReportsItsCauseAlone(t *testing.T) {
 	for _, tt := range []struct {
 		mode, cause, status, console, last string

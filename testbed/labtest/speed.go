@@ -2,8 +2,9 @@ package labtest
 
 import "fmt"
 
-// Speed is the speed at which the guest reads the NVMe disk: the fastest turn of each kind. It is no check, since it
-// depends on the machine's other load: the emulated host alone keeps three threads busy.
+// Speed is the speed at which the guest reads the NVMe disk: the fastest turn of each kind. It is
+// no check, since it depends on the machine's other load: the emulated host alone keeps three
+// threads busy.
 type Speed struct {
 	BytesPerSecond       float64 `json:"bytes_per_second"`        // with strict invalidation
 	BypassBytesPerSecond float64 `json:"bypass_bytes_per_second"` // with stage 1 bypassed, as with iommu.passthrough=1
@@ -23,7 +24,7 @@ func speedOf(strict, bypass Read) (s Speed) {
 
 func (s Speed) String() string {
 	const mib = 1 << 20
-	return fmt.Sprintf("%.1f MiB/s with strict invalidation, %.1f MiB/s with stage 1 bypassed: ratio %.2f (%.1f is usual without other load)",
+	return fmt.Sprintf("%.1f MiB/s with strict invalidation, %.1f MiB/s with stage 1 bypassed: ratio %.2f (usual without other load: %.1f)",
 		s.BytesPerSecond/mib, s.BypassBytesPerSecond/mib, s.Ratio, aim)
 }
 

@@ -45,8 +45,9 @@ func (t Test) String() string {
 // depth returns the number of tests that the test is a subtest of.
 func (t Test) depth() int { return strings.Count(t.Name, "/") }
 
-// testLog reads the output of a test binary with -test.v=test2json. The testing package then puts a mark before its own
-// lines, even in the middle of a line that a test prints, and prints the end of each test at once.
+// testLog reads the output of a test binary with -test.v=test2json. The testing package then puts a
+// mark before its own lines, even in the middle of a line that a test prints, and prints the end of
+// each test at once.
 type testLog struct {
 	ended func(Test) // called at the end of each test
 	tests []Test

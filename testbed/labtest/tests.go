@@ -9,8 +9,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
 )
 
-// readIORT boots a machine with the firmware's own IORT, reads the table, and patches it. It also runs the test of a host
-// that refuses devices without CANWBS.
+// readIORT boots a machine with the firmware's own IORT, reads the table, and patches it. It also
+// runs the test of a host that refuses devices without CANWBS.
 func (l *lab) readIORT(ctx context.Context, tests []byte) error {
 	var table []byte
 	cmdline := machine.DumpIORT + " " + testFlags("^"+testRefusesWithoutCANWBS)
@@ -57,7 +57,8 @@ func testFlags(pattern string) string {
 // maxDepth is the depth of subtests from which on a test that passes is not printed.
 const maxDepth = 3
 
-// runTests runs a machine whose program is a test binary. It passes the messages that are not about tests to hear.
+// runTests runs a machine whose program is a test binary. It passes the messages that are not about
+// tests to hear.
 func (l *lab) runTests(ctx context.Context, m *qemu.Machine, hear func(machine.Message)) error {
 	results := newTestLog(func(t Test) {
 		if t.Outcome != Pass || t.depth() < maxDepth {

@@ -15,7 +15,8 @@ import (
 // keptWords is the number of lines that lastWords keeps of each console.
 const keptWords = 20
 
-// lastWords keeps what the consoles of the running machine printed last. Its methods are safe for concurrent use.
+// lastWords keeps what the consoles of the running machine printed last. Its methods are safe for
+// concurrent use.
 type lastWords struct {
 	mu    sync.Mutex
 	lines map[string][]string // by console, the oldest first
@@ -38,8 +39,8 @@ func (w *lastWords) add(console, text string) {
 	w.lines[console] = kept[max(0, len(kept)-keptWords):]
 }
 
-// most returns the console that explains most, with its lines: the host's if its kernel complains, QEMU's if QEMU
-// failed, the guest's, the program's, or the host's.
+// most returns the console that explains most, with its lines: the host's if its kernel complains,
+// QEMU's if QEMU failed, the guest's, the program's, or the host's.
 func (w *lastWords) most(qemuFailed bool) (console string, lines []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -64,8 +65,8 @@ func isPanic(line string) bool { return strings.Contains(line, "Kernel panic") }
 // initExit is in the panic of a kernel whose init exited, with the wait status.
 var initExit = regexp.MustCompile(`Attempted to kill init! exitcode=0x([0-9a-f]+)`)
 
-// explainPanic returns the reason of a kernel's panic, or "" if there is none: the exit status of its init, and the line
-// with which a Go program panics.
+// explainPanic returns the reason of a kernel's panic, or "" if there is none: the exit status of
+// its init, and the line with which a Go program panics.
 func explainPanic(lines []string) string {
 	i := slices.IndexFunc(lines, isPanic)
 	if i < 0 {
@@ -89,8 +90,8 @@ func explainPanic(lines []string) string {
 	return why
 }
 
-// explain completes the report of a run that ended early: with the cause, the stage, the exit status of what died, and
-// its last lines.
+// explain completes the report of a run that ended early: with the cause, the stage, the exit
+// status of what died, and its last lines.
 func (l *lab) explain(err error) {
 	var exit *qemu.ExitError
 	died := errors.As(err, &exit)

@@ -9,9 +9,9 @@ import (
 	"slices"
 )
 
-// CheckProgram returns an error unless a file's content is a static linux/arm64 build of the Go package main with this
-// path, which can be a machine's init. The path of a package's test binary ends in ".test". The error continues the
-// words "the file NAME".
+// CheckProgram returns an error unless a file's content is a static linux/arm64 build of the Go
+// package main with this path, which can be a machine's init. The path of a package's test binary
+// ends in ".test". The error continues the words "the file NAME".
 func CheckProgram(data []byte, path string) error {
 	file, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {

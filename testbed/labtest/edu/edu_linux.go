@@ -1,4 +1,5 @@
-// Package edu drives the DMA engine of QEMU's edu device through VFIO. QEMU's docs/specs/edu.rst describes the device.
+// Package edu drives the DMA engine of QEMU's edu device through VFIO. QEMU's docs/specs/edu.rst
+// describes the device.
 package edu
 
 import (
@@ -127,7 +128,8 @@ func (d *Device) Store(iova uint64, at, n int) error {
 	return d.move(uint64(buffer+at), iova, n, cmdStart|cmdToMemory)
 }
 
-// move makes a DMA and waits for its end. An aborted access is no error: the device does not report it.
+// move makes a DMA and waits for its end. An aborted access is no error: the device does not report
+// it.
 func (d *Device) move(from, to uint64, n int, cmd uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

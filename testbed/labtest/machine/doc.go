@@ -1,5 +1,5 @@
-// Package machine is the init of the lab's machines and its messages to the runner, package labtest. A program becomes
-// the init by calling Main.
+// Package machine is the init of the lab's machines and its messages to the runner, package
+// labtest. A program becomes the init by calling Main.
 package machine
 
 // Message is a line of JSON from a machine to the runner. Exactly one field is set.
@@ -45,12 +45,13 @@ type Exit struct {
 	Error  string `json:"error,omitempty"` // why the program did not run
 }
 
-// NoStallWarnings is on the command line of every kernel in the lab. Without it, a kernel warns of a CPU that a busy
-// machine has not run for 21 s.
+// NoStallWarnings is on the command line of every kernel in the lab. Without it, a kernel warns of
+// a CPU that a busy machine has not run for 21 s.
 const NoStallWarnings = "rcupdate.rcu_cpu_stall_timeout=300"
 
 // VMRole is the first argument of cmd/testbed when it is the init of package vm.
 const VMRole = "lab-host"
 
-// DumpIORT is the first argument that makes Main send the IORT. The program runs with the other arguments.
+// DumpIORT is the first argument that makes Main send the IORT. The program runs with the other
+// arguments.
 const DumpIORT = "dump-iort"

@@ -43,7 +43,8 @@ type End struct {
 	Commands map[string]uint64 `json:"commands"` // consumed, by opcode
 	Places   []Place           `json:"places"`   // of the NVMe disk, a bounded number
 	Events   []Event           `json:"events"`   // recorded, a bounded number
-	// Virtio is the number of bytes of the emulated disk's backing, from the start, that the guest wrote.
+	// Virtio is the number of bytes of the emulated disk's backing, from the start, that the guest
+	// wrote.
 	Virtio      int64  `json:"virtio_bytes"`
 	VirtioError string `json:"virtio_error,omitempty"`
 }

@@ -27,7 +27,8 @@ func addresses(alone bool) []string {
 	return found
 }
 
-// PCIDevices returns the sysfs directories of the PCI devices with a vendor and device ID, such as 0x1234:0x11e8.
+// PCIDevices returns the sysfs directories of the PCI devices with a vendor and device ID, such as
+// 0x1234:0x11e8.
 func PCIDevices(id string) []string {
 	var found []string
 	all, _ := filepath.Glob("/sys/bus/pci/devices/*")

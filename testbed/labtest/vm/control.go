@@ -16,14 +16,16 @@ import (
 )
 
 const (
-	// maxMessage bounds a message of the guest, in bytes. The largest has lines of its kernel's log.
+	// maxMessage bounds a message of the guest, in bytes. The largest has lines of its kernel's
+	// log.
 	maxMessage = 64 << 10
 	// maxMessages bounds the number of messages. The VMM ignores more.
 	maxMessages = 256
 )
 
-// control is the VMM's end of the channel to the guest's init. The guest's UART writes to it what the guest sends, and
-// reads from it what the guest receives. A guest may send anything, in any order and of any length.
+// control is the VMM's end of the channel to the guest's init. The guest's UART writes to it what
+// the guest sends, and reads from it what the guest receives. A guest may send anything, in any
+// order and of any length.
 type control struct {
 	notes    *notes
 	tell     func(machine.Guest)

@@ -1,7 +1,8 @@
 //go:build linux && (amd64 || arm64)
 
-// Package vm is the program of the lab's last machine: a VMM whose guest has two disks behind one virtual SMMU. The host's
-// SMMU executes stage 1 for the NVMe disk, which is passed through. bridge/soft executes it for the emulated disk.
+// Package vm is the program of the lab's last machine: a VMM whose guest has two disks behind one
+// virtual SMMU. The host's SMMU executes stage 1 for the NVMe disk, which is passed through.
+// bridge/soft executes it for the emulated disk.
 package vm
 
 import (
@@ -74,7 +75,8 @@ func run(m *machine.Machine) (err error) {
 	c.requests = func() uint64 { return host.Stats().Invalidations }
 	v, err := newVM(vmm.Config{
 		Kernel: image, Initrd: initrd, Mem: guestMem, CPUs: guestCPUs,
-		Cmdline: "console=ttyAMA0 earlycon panic=-1 " + machine.NoStallWarnings + " -- " + guest.LabRole, Console: out, Control: c,
+		Cmdline: "console=ttyAMA0 earlycon panic=-1 " + machine.NoStallWarnings + " -- " + guest.LabRole,
+		Console: out, Control: c,
 	}, host, path, disk, notes)
 	if err != nil {
 		return err
@@ -111,7 +113,8 @@ func boots(v *vm, c *control, tell func(machine.Guest)) error {
 		tell(machine.Guest{Stage: fmt.Sprintf("guest: boot %d", number)})
 		c.begin(number)
 		start := time.Now()
-		ctx, cancel := context.WithTimeoutCause(context.Background(), bootTimeout, fmt.Errorf("the guest did not end within %v", bootTimeout))
+		ctx, cancel := context.WithTimeoutCause(context.Background(), bootTimeout,
+			fmt.Errorf("the guest did not end within %v", bootTimeout))
 		err := v.Run(ctx)
 		cancel()
 		end := c.ended()
@@ -148,7 +151,8 @@ func passNVMe() (dir, path string, err error) {
 	return dirs[0], path, err
 }
 
-// removePCI makes the host's kernel remove a PCI device. The kernel waits until the device is closed.
+// removePCI makes the host's kernel remove a PCI device. The kernel waits until the device is
+// closed.
 func removePCI(dir string) *machine.Removed {
 	start := time.Now()
 	removed := new(machine.Removed)
@@ -171,8 +175,8 @@ func newBacking() (*os.File, error) {
 	return f, nil
 }
 
-// check returns the number of bytes in the emulated disk's backing file, from the start, that the guest wrote. Its error
-// says where they differ.
+// check returns the number of bytes in the emulated disk's backing file, from the start, that the
+// guest wrote. Its error says where they differ.
 func check(disk *os.File) (int64, error) {
 	data := make([]byte, guest.TestSize)
 	if _, err := disk.ReadAt(data, 0); err != nil {

@@ -117,7 +117,9 @@ func (n *notes) event(e smmuv3.Event, fate vsmmu.Fate) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if fate == vsmmu.Recorded && len(n.events) < maxEvents {
-		n.events = append(n.events, machine.Event{Name: e.Type().String(), StreamID: uint32(e.StreamID()), Address: e.InputAddr()})
+		n.events = append(n.events, machine.Event{
+			Name: e.Type().String(), StreamID: uint32(e.StreamID()), Address: e.InputAddr(),
+		})
 	}
 }
 

@@ -11,15 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// removal releases a device when the host's kernel wants to remove it. The kernel waits for the release.
+// removal releases a device when the host's kernel wants to remove it. The kernel waits for the
+// release.
 type removal struct {
 	wanted   *os.File // an eventfd that the kernel signals
 	watching sync.WaitGroup
 	err      error
 }
 
-// watchRemoval calls enable with an eventfd, and calls release when the kernel signals it: at most once, and before Close
-// returns.
+// watchRemoval calls enable with an eventfd, and calls release when the kernel signals it: at most
+// once, and before Close returns.
 func watchRemoval(enable func(eventfd int32) error, release func() error) (*removal, error) {
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {

@@ -23,7 +23,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// virtioID is the StreamID of the emulated disk. It is above the requester IDs of the machine's PCI buses.
+// virtioID is the StreamID of the emulated disk. It is above the requester IDs of the machine's PCI
+// buses.
 const virtioID smmuv3.StreamID = 0x2000
 
 // vm is the virtual machine with its SMMU and disks.
@@ -33,7 +34,8 @@ type vm struct {
 	parts []io.Closer // in the order of their creation
 }
 
-// newVM creates the machine, which owns the host from then on. It closes the host if it returns an error.
+// newVM creates the machine, which owns the host from then on. It closes the host if it returns an
+// error.
 func newVM(cfg vmm.Config, host *iommufd.Host, nvme string, disk *os.File, notes *notes) (_ *vm, err error) {
 	log := slog.New(slog.NewTextHandler(os.Stdout, nil))
 	v := &vm{parts: []io.Closer{host}}
@@ -59,8 +61,8 @@ func newVM(cfg vmm.Config, host *iommufd.Host, nvme string, disk *os.File, notes
 	if err != nil {
 		return nil, err
 	}
-	// The guest is shown what both hosts can execute. With MSIs of the SMMU, Linux polls memory for the end of a CMD_SYNC,
-	// and loads no register.
+	// The guest is shown what both hosts can execute. With MSIs of the SMMU, Linux polls memory for
+	// the end of a CMD_SYNC, and loads no register.
 	ids, err := idr.Derive(idr.Policy{smmuv3.MSI: 1}, physical, bridge.Capabilities{IDs: soft.DefaultIDs()})
 	if err != nil {
 		return nil, err
@@ -99,22 +101,23 @@ func (v *vm) addVirtio(host bridge.Host, disk *os.File) error {
 	return v.AddDisk(block, endpoint, vmm.Master{StreamID: virtioID})
 }
 
-// addNVMe passes the NVMe disk through, behind a root port. Its stream is attached under the requester ID that it has at
-// the time.
+// addNVMe passes the NVMe disk through, behind a root port. Its stream is attached under the
+// requester ID that it has at the time.
 func (v *vm) addNVMe(host *counted, device *iommufd.Device, log *slog.Logger) error {
 	physical, err := vfio.Open(device.FD())
 	if err != nil {
 		return err
 	}
 	var at smmuv3.StreamID
-	remove, err := v.AddPCIDevice(vmm.PCIDevice{Device: physical, BehindPort: true, Log: log, Stream: func(sid smmuv3.StreamID, ok bool) (err error) {
+	stream := func(sid smmuv3.StreamID, ok bool) (err error) {
 		defer func() { host.notes.place(at, ok, err) }()
 		if !ok {
 			return v.smmu.Detach(at)
 		}
 		at = sid
 		return v.smmu.Attach(sid, host, device)
-	}})
+	}
+	remove, err := v.AddPCIDevice(vmm.PCIDevice{Device: physical, BehindPort: true, Log: log, Stream: stream})
 	if err != nil {
 		return err
 	}
@@ -135,8 +138,9 @@ func (v *vm) restart(smmu bool) error {
 	return v.smmu.Reset()
 }
 
-// close closes the parts in reverse. The SMMU comes before its hosts, memory and machine: after it no endpoint reaches
-// memory and no interrupt the machine. The machine comes before the host whose device it uses.
+// close closes the parts in reverse. The SMMU comes before its hosts, memory and machine: after it
+// no endpoint reaches memory and no interrupt the machine. The machine comes before the host whose
+// device it uses.
 func (v *vm) close() (err error) {
 	for _, part := range slices.Backward(v.parts) {
 		err = errors.Join(err, part.Close())
