@@ -17,8 +17,10 @@ import (
 const (
 	// heartbeat is the time without output after which the stage and its time are printed again.
 	heartbeat = 10 * time.Second
-	// keepLines is the number of lines kept of each console.
-	keepLines = 20
+	// keepLines is the number of lines kept of each console: enough to have the start of a kernel panic at its end.
+	keepLines = 80
+	// showLines is the number of lines that explain a failure.
+	showLines = 20
 	// runner is the runner's name, in the place of a console's.
 	runner = "-----"
 )
@@ -118,7 +120,7 @@ func (p *Progress) Last(consoles ...string) *LastSeen {
 	seen := &LastSeen{Stage: p.stage}
 	for _, console := range consoles {
 		if lines := p.last[console]; len(lines) > 0 {
-			seen.Console, seen.Lines = console, slices.Clone(lines)
+			seen.Console, seen.Lines = console, excerpt(lines)
 			break
 		}
 	}
@@ -153,12 +155,29 @@ func (l *LastSeen) Write(w io.Writer) {
 // InitFailed starts the line with which an init says why it powers its machine off.
 const InitFailed = "init failed: "
 
-// telling returns the line that explains most: an init's last words, a kernel panic, or else the last line.
-func telling(console []string) string {
+// cause returns the index of an init's reason or of a kernel panic, or -1.
+func cause(console []string) int {
 	for _, mark := range []string{InitFailed, "Kernel panic"} {
 		if i := slices.IndexFunc(console, func(line string) bool { return strings.Contains(line, mark) }); i >= 0 {
-			return console[i]
+			return i
 		}
+	}
+	return -1
+}
+
+// excerpt returns showLines of a console: those from the cause on, or else the last ones.
+func excerpt(console []string) []string {
+	last := max(0, len(console)-showLines)
+	if i := cause(console); i >= 0 {
+		last = min(last, i)
+	}
+	return slices.Clone(console[last:min(len(console), last+showLines)])
+}
+
+// telling returns the line that explains most: the cause, or else the last line that is not empty.
+func telling(console []string) string {
+	if i := cause(console); i >= 0 {
+		return console[i]
 	}
 	for _, line := range slices.Backward(console) {
 		if strings.TrimSpace(line) != "" {

@@ -42,6 +42,14 @@ func TestLastSeenHasTheLineThatExplainsMost(t *testing.T) {
 	p.Line("guest", "the end")
 	assert.Equal(t, `in stage "boot"; last seen of the guest: "the end"`, p.LastSeen("guest", "host"))
 	assert.Len(t, p.last["guest"], keepLines)
+	assert.Len(t, p.Last("guest").Lines, showLines)
+	p.Line("guest", "Kernel panic - not syncing: no init")
+	for range 3 * showLines {
+		p.Line("guest", "a call trace")
+	}
+	lines := p.Last("guest").Lines
+	assert.Len(t, lines, showLines)
+	assert.Equal(t, "Kernel panic - not syncing: no init", lines[0], "the lines from the panic on")
 	assert.Equal(t, "host", p.Last("qemu", "host").Console, "the first console with lines")
 	assert.Empty(t, p.Last("qemu").Console)
 	p.Line("host", InitFailed+"no console port")
