@@ -1,5 +1,5 @@
-// Package cli has what this project's commands share: dispatch, exit codes, flags, errors of one line,
-// output that remembers its errors, and text that is safe to print.
+// Package cli has what this project's commands share: dispatch, exit codes, flags, errors of one
+// line, output that remembers its errors, and text that is safe to print.
 package cli
 
 import (
@@ -70,8 +70,8 @@ func (p *Program) Complain(stderr io.Writer, err error) int {
 	return Usage
 }
 
-// Parsed handles the error of a command's flags. done is true if the command has nothing else to do,
-// because help was asked for or the command line is wrong.
+// Parsed handles the error of a command's flags. done is true if the command has nothing else to
+// do, because help was asked for or the command line is wrong.
 func (p *Program) Parsed(err error, command string, stderr io.Writer) (code int, done bool) {
 	switch {
 	case errors.Is(err, flag.ErrHelp):

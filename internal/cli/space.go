@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CheckSpace returns an error if the file system of dir has less than need bytes free for this user. A file
-// system that does not say is taken to have them.
+// CheckSpace returns an error if the file system of dir has less than need bytes free for this
+// user. A file system that does not say is taken to have them.
 func CheckSpace(dir string, need uint64) error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil || fs.Blocks == 0 {

@@ -59,8 +59,8 @@ func (b *goBench) run(ctx context.Context) ([]result, error) {
 	return results, err
 }
 
-// parseBench parses the output of go test -bench. It keeps the order, and the best of each benchmark's results. Procs is the
-// value of -cpu, which is a suffix of the names unless it is 1.
+// parseBench parses the output of go test -bench. It keeps the order, and the best of each
+// benchmark's results. Procs is the value of -cpu, which is a suffix of the names unless it is 1.
 func parseBench(r io.Reader, procs int) (results []result, err error) {
 	suffix := ""
 	if procs != 1 {
@@ -76,7 +76,8 @@ func parseBench(r io.Reader, procs int) (results []result, err error) {
 			continue
 		}
 		name, ok := strings.CutPrefix(line, "Benchmark")
-		// A result is a name, the number of operations, and pairs of a value and its unit. Other lines are a benchmark's output.
+		// A result is a name, the number of operations, and pairs of a value and its unit. Other
+		// lines are a benchmark's output.
 		fields := strings.Fields(name)
 		if !ok || len(fields) < 4 || len(fields)%2 != 0 {
 			continue

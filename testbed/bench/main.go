@@ -1,5 +1,5 @@
-// Command bench runs the library's Go benchmarks, measures the command queue of QEMU's SMMUv3 with the same mixes of
-// commands, and shows both side by side. make bench runs it.
+// Command bench runs the library's Go benchmarks, measures the command queue of QEMU's SMMUv3 with
+// the same mixes of commands, and shows both side by side. make bench runs it.
 package main
 
 import (

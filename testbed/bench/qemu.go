@@ -32,9 +32,9 @@ const (
 // peerTLB is the number of translations that QEMU's SMMU holds. With one more it drops all.
 const peerTLB = 256
 
-// peerArguments are QEMU's arguments: an SMMU and the device edu, whose DMA its registers control. Not every build has the
-// accelerator qtest, a machine without a processor. So there is one that waits for an interrupt, with a clock that jumps to
-// the next event meanwhile.
+// peerArguments are QEMU's arguments: an SMMU and the device edu, whose DMA its registers control.
+// Not every build has the accelerator qtest, a machine without a processor. So there is one that
+// waits for an interrupt, with a clock that jumps to the next event meanwhile.
 var peerArguments = []string{
 	"-M", "virt,iommu=smmuv3,highmem=off", "-cpu", "cortex-a57", "-m", "64M", "-nodefaults", "-display", "none",
 	"-accel", "tcg", "-icount", "shift=0,sleep=off",
@@ -47,8 +47,8 @@ var peerArguments = []string{
 // peerTimeout ends a hang. A round takes a few seconds.
 const peerTimeout = 30 * time.Minute
 
-// measureQEMU returns how many nanoseconds a command takes in QEMU's SMMU, by the names of the Go benchmarks with the same
-// commands.
+// measureQEMU returns how many nanoseconds a command takes in QEMU's SMMU, by the names of the Go
+// benchmarks with the same commands.
 func measureQEMU(ctx context.Context, path string, rounds int, out io.Writer) (map[string]float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
 	defer cancel()
@@ -140,7 +140,8 @@ func (p *peer) best(m mix.Mix, rounds int) (ns float64) {
 	return ns
 }
 
-// affordable returns how many commands a round consumes: a full queue, or fewer if that takes too long.
+// affordable returns how many commands a round consumes: a full queue, or fewer if that takes too
+// long.
 func (p *peer) affordable() uint32 {
 	const sample, most = 1 << 12, float64(2 * time.Second)
 	n := uint32(1 << mix.Log2Size)
@@ -162,10 +163,12 @@ func (p *peer) consume(n uint32) (ns float64) {
 	return float64(took.Nanoseconds()) / float64(n)
 }
 
-// eduPatience is the limit of a transfer in milliseconds. The device's own delay is 100 ms of its clock.
+// eduPatience is the limit of a transfer in milliseconds. The device's own delay is 100 ms of its
+// clock.
 const eduPatience = 10_000
 
-// Registers of the device edu (qemu/docs/specs/edu.rst), which copies between memory and its buffer.
+// Registers of the device edu (qemu/docs/specs/edu.rst), which copies between memory and its
+// buffer.
 const (
 	eduSource      = barBase + 0x80
 	eduDestination = barBase + 0x88
@@ -186,7 +189,8 @@ func (p *peer) hold(pages int) {
 	p.writel(function+0x10, barBase) // BAR 0
 	p.writel(function+0x04, 0b110)   // command: memory space, bus master
 
-	// The device writes the last word that it read elsewhere, which shows that its DMA was translated.
+	// The device writes the last word that it read elsewhere, which shows that its DMA was
+	// translated.
 	const mark = 0x0123_4567_89ab_cdef
 	p.write(ramBase+mix.Page, binary.LittleEndian.AppendUint64(nil, mark))
 	for i := range uint64(pages) {

@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// qtest drives the devices of a QEMU machine by QEMU's test protocol, in which a command and its answer are a line each
-// (qemu/docs/devel/qtest.rst, and the comment at the start of its softmmu/qtest.c).
+// qtest drives the devices of a QEMU machine by QEMU's test protocol, in which a command and its
+// answer are a line each (qemu/docs/devel/qtest.rst, and the comment at the start of its
+// softmmu/qtest.c).
 //
 // After an error, which err keeps, the methods do nothing.
 type qtest struct {
@@ -59,8 +60,8 @@ func (q *qtest) number(s string) uint64 {
 	return v
 }
 
-// write writes data to the machine's memory. It keeps lines short, since QEMU scans an incomplete line again whenever more
-// arrives.
+// write writes data to the machine's memory. It keeps lines short, since QEMU scans an incomplete
+// line again whenever more arrives.
 func (q *qtest) write(addr uint64, data []byte) {
 	const chunk = 48 << 10
 	for len(data) > 0 {

@@ -16,21 +16,22 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/report/reportfile"
 )
 
-// tooQuiet is the time after which a boot without any output is a hang. Emulated kernels are slow, slower still on a busy
-// machine, and the benchmark's guest prints nothing until its init runs.
+// tooQuiet is the time after which a boot without any output is a hang. Emulated kernels are slow,
+// slower still on a busy machine, and the benchmark's guest prints nothing until its init runs.
 const tooQuiet = 8 * time.Minute
 
 // guestCPUs is the number of the guest's vCPUs.
 const guestCPUs = 2
 
-// ErrInterrupted is the cause with which a caller cancels a boot's context to end it at once. A context that ends for
-// another reason gives the machines time to report how far they came.
+// ErrInterrupted is the cause with which a caller cancels a boot's context to end it at once. A
+// context that ends for another reason gives the machines time to report how far they came.
 var ErrInterrupted = errors.New("interrupted")
 
 func interrupted(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrInterrupted) }
 
-// Boot boots the guest, prints what happens, and writes the report. The error is an *InputError if nothing was booted,
-// ErrInterrupted, or that of writing the outputs. Why a guest did not reach its end is in the report.
+// Boot boots the guest, prints what happens, and writes the report. The error is an *InputError if
+// nothing was booted, ErrInterrupted, or that of writing the outputs. Why a guest did not reach its
+// end is in the report.
 func Boot(ctx context.Context, o Options) (*report.Report, error) {
 	r, tr, err := follow(ctx, &o, false)
 	if err != nil {
@@ -55,8 +56,8 @@ func Bench(ctx context.Context, o Options) (*report.Bench, error) {
 	return b, errors.Join(b.Summary(o.Out), reportfile.Write(o.Report, b))
 }
 
-// follow boots the machines and prints what happens. It returns the report, which is not judged, and the transcript,
-// which the caller must keep.
+// follow boots the machines and prints what happens. It returns the report, which is not judged,
+// and the transcript, which the caller must keep.
 func follow(ctx context.Context, o *Options, bench bool) (_ *report.Report, tr *transcript, err error) {
 	direct, err := o.complete(ctx, bench)
 	if err != nil {
@@ -88,8 +89,8 @@ func follow(ctx context.Context, o *Options, bench bool) (_ *report.Report, tr *
 	return r, tr, nil
 }
 
-// explain completes the report of a boot that did not reach its end: with the stage, the exit status of what died, and
-// its last lines. The error is that of a boot without a report of its own.
+// explain completes the report of a boot that did not reach its end: with the stage, the exit
+// status of what died, and its last lines. The error is that of a boot without a report of its own.
 func explain(r *report.Report, err error, p *progress.Progress) {
 	// The consoles that may tell why, the likeliest first.
 	consoles := []string{vm.Guest, qemu.HostConsole, qemu.QEMUConsole}

@@ -41,8 +41,8 @@ type Options struct {
 	Out         io.Writer // gets the consoles, the stages and the summary
 }
 
-// Accels are the values of Options.Accel: kvm is this machine's own KVM, tcg that of a host that QEMU emulates. auto
-// means kvm on an arm64 machine that has it, and tcg elsewhere.
+// Accels are the values of Options.Accel: kvm is this machine's own KVM, tcg that of a host that
+// QEMU emulates. auto means kvm on an arm64 machine that has it, and tcg elsewhere.
 var Accels = []string{"auto", "kvm", "tcg"}
 
 // Transports are the values of Options.Transport.
@@ -73,8 +73,8 @@ const (
 	agentName = "testbed-linux-arm64"
 )
 
-// complete fills in the defaults and checks all that can be checked before a boot, but for the kernels. It reports
-// whether the boot uses this machine's own KVM.
+// complete fills in the defaults and checks all that can be checked before a boot, but for the
+// kernels. It reports whether the boot uses this machine's own KVM.
 func (o *Options) complete(ctx context.Context, bench bool) (direct bool, err error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -190,7 +190,8 @@ func orFetched(path, fetched, flag string) (string, error) {
 	return fetched, nil
 }
 
-// holdsModules reports whether the kernel is in a directory or package, which may have its modules too.
+// holdsModules reports whether the kernel is in a directory or package, which may have its modules
+// too.
 func holdsModules(kernel string) bool {
 	info, err := os.Stat(kernel)
 	return err == nil && (info.IsDir() || filepath.Ext(kernel) == ".deb")

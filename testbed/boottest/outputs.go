@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// checkOutputs returns an error if a file that the boot writes is one that it reads, or both outputs are one file.
+// checkOutputs returns an error if a file that the boot writes is one that it reads, or both
+// outputs are one file.
 func (o *Options) checkOutputs() error {
 	for _, out := range []struct{ flag, path string }{{"-report", o.Report}, {"-record", o.Record}} {
 		if out.path == "" {
@@ -56,7 +57,8 @@ func resolve(path string) string {
 	return filepath.Join(dir, name)
 }
 
-// overwritesPart reports whether out is a file below the directory in, other than an earlier output.
+// overwritesPart reports whether out is a file below the directory in, other than an earlier
+// output.
 func overwritesPart(out, in string) bool {
 	rel, err := filepath.Rel(resolve(filepath.Join(in, "x")), resolve(out))
 	if err != nil || !strings.HasPrefix(rel, "../") || strings.HasPrefix(rel, "../../") {

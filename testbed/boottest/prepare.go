@@ -24,8 +24,9 @@ const (
 	peerDir    = "peer"
 )
 
-// The drivers that each machine needs, built in or as modules; the guest also needs the one of its disks' transport.
-// The first ones are what the others depend on: naming them spares a second pass over a package.
+// The drivers that each machine needs, built in or as modules; the guest also needs the one of its
+// disks' transport. The first ones are what the others depend on: naming them spares a second pass
+// over a package.
 var (
 	guestDrivers = []string{"virtio", "virtio_ring", "virtio_blk"}
 	hostDrivers  = []string{"virtio", "virtio_ring", "virtio_mmio", "virtio_console"}
@@ -72,7 +73,8 @@ func prepareHost(o *Options, job vm.Job, guest machine) (machine, error) {
 	return prepare(qemu.HostConsole, o.HostKernel, o.HostModules, o.Agent, kernel.KVM, hostDrivers, files)
 }
 
-// prepare makes a machine of a kernel that has the drivers, built in or as modules, and another one built in.
+// prepare makes a machine of a kernel that has the drivers, built in or as modules, and another one
+// built in.
 func prepare(name, kernelPath, modulesPath, agent, builtin string, drivers []string, more []kernel.File) (machine, error) {
 	file, raw, err := kernel.Image(kernelPath)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// hostMem is the emulated host's memory beyond the guest's. Its initramfs, which contains the guest's, and the disks'
-	// backing files are in it.
+	// hostMem is the emulated host's memory beyond the guest's. Its initramfs, which contains the
+	// guest's, and the disks' backing files are in it.
 	hostMem = 2560 << 20
 	// stopGrace is the time that the host has to report after stopWord.
 	stopGrace = 30 * time.Second
@@ -23,8 +23,8 @@ const (
 // HostInitRole is the first argument of this program when it is the emulated host's init.
 const HostInitRole = "host-init"
 
-// emulate boots the host in QEMU, and the host boots the guest. When ctx ends, the host gets time to report, unless the
-// boot was interrupted. On return no process and no file is left.
+// emulate boots the host in QEMU, and the host boots the guest. When ctx ends, the host gets time
+// to report, unless the boot was interrupted. On return no process and no file is left.
 func emulate(ctx context.Context, o *Options, host machine, sink vm.Sink) (*report.Report, error) {
 	m := qemu.Machine{
 		QEMU: o.QEMU, Args: arguments(o), Image: host.image, Initrd: host.initrd,
@@ -60,7 +60,8 @@ func emulate(ctx context.Context, o *Options, host machine, sink vm.Sink) (*repo
 	return r, err
 }
 
-// arguments returns QEMU's arguments for the host: the virt machine with EL2, so that the host has KVM.
+// arguments returns QEMU's arguments for the host: the virt machine with EL2, so that the host has
+// KVM.
 func arguments(o *Options) []string {
 	return []string{
 		"-M", "virt,virtualization=on,gic-version=3",

@@ -49,15 +49,16 @@ const (
 	transcriptSpace = 4 << 20
 )
 
-// transcript is the file that a boot is recorded to. It has the suffix .part until the boot has reached its end, so
-// that a boot that fails leaves an earlier transcript whole. The methods of a nil transcript do nothing.
+// transcript is the file that a boot is recorded to. It has the suffix .part until the boot has
+// reached its end, so that a boot that fails leaves an earlier transcript whole. The methods of a
+// nil transcript do nothing.
 type transcript struct {
 	path string
 	file *os.File
 }
 
-// createTranscript creates the file, before anything is booted. It returns nil for an empty path, and an error if a
-// file is there that is no transcript.
+// createTranscript creates the file, before anything is booted. It returns nil for an empty path,
+// and an error if a file is there that is no transcript.
 func createTranscript(path string) (*transcript, error) {
 	if path == "" {
 		return nil, nil

@@ -16,7 +16,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/qemu/qemutest"
 )
 
-// record runs a boot that records over an earlier transcript. It returns the contents of the file and of its part.
+// record runs a boot that records over an earlier transcript. It returns the contents of the file
+// and of its part.
 func record(t *testing.T, mode, earlier string, end func(*Options) context.Context) (whole, part string, out *bytes.Buffer) {
 	t.Helper()
 	o, out := options(t, mode)

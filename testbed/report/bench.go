@@ -13,7 +13,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/progress"
 )
 
-// Bench compares how fast a guest reads its disk through the virtual SMMU in the test VMM, and through QEMU's in QEMU.
+// Bench compares how fast a guest reads its disk through the virtual SMMU in the test VMM, and
+// through QEMU's in QEMU.
 type Bench struct {
 	// Error says why the comparison is missing or incomplete; empty if it is complete.
 	Error    string             `json:"error,omitempty"`
@@ -40,7 +41,8 @@ type Read struct {
 	Ratio              float64 `json:"ratio"`
 }
 
-// Compare fills in the best results of our guests and the peer's. It returns an error if they cannot be compared.
+// Compare fills in the best results of our guests and the peer's. It returns an error if they
+// cannot be compared.
 func (b *Bench) Compare(ours, peers []guest.BenchResult) error {
 	our, err := best("our VMM", ours)
 	if err != nil {

@@ -50,8 +50,8 @@ func (w when) holds(m Mode) bool {
 	return true
 }
 
-// point is how far a boot has to come before a check can hold. Judge leaves out the checks that a boot with an error did
-// not reach.
+// point is how far a boot has to come before a check can hold. Judge leaves out the checks that a
+// boot with an error did not reach.
 type point uint8
 
 const (
@@ -229,16 +229,17 @@ var checks = []struct {
 	}},
 }
 
-// complaints are the words with which the driver reports an SMMU that fails: a command that times out, an error in a queue,
-// lost events, a register that does not change. It reports an endpoint's fault without them.
+// complaints are the words with which the driver reports an SMMU that fails: a command that times
+// out, an error in a queue, lost events, a register that does not change. It reports an endpoint's
+// fault without them.
 var complaints = []string{"timeout", "error", "overflow", "aborted", "failed", "Failure", "not responding"}
 
 func complains(line string) bool {
 	return slices.ContainsFunc(complaints, func(word string) bool { return strings.Contains(line, word) })
 }
 
-// Judge makes the checks. A boot with an error is not OK, and is judged only by the checks that it reached: all others
-// would repeat the error.
+// Judge makes the checks. A boot with an error is not OK, and is judged only by the checks that it
+// reached: all others would repeat the error.
 func (r *Report) Judge() {
 	r.Checks = []Check{}
 	r.OK = r.Error == ""
@@ -252,8 +253,8 @@ func (r *Report) Judge() {
 	}
 }
 
-// lastStage returns the stage with which an endpoint did its DMA: the last one with the mode's disposition that was bound
-// while the SMMU was enabled.
+// lastStage returns the stage with which an endpoint did its DMA: the last one with the mode's
+// disposition that was bound while the SMMU was enabled.
 func (r *Report) lastStage(endpoint string) (asjson.Bind, bool) {
 	want := r.Mode.disposition()
 	for _, b := range slices.Backward(r.stream(endpoint).Binds) {
@@ -279,7 +280,8 @@ func (r *Report) diskDone(serial string) (string, bool) {
 	return detail, min(d.Written, d.Read, d.Verified, d.Backing) >= guest.TestSize
 }
 
-// rebound judges the reads with which the guest verified the disk while it bypassed stage 1 and after that.
+// rebound judges the reads with which the guest verified the disk while it bypassed stage 1 and
+// after that.
 func (r *Report) rebound(serial string) (string, bool) {
 	d, past := r.disk(serial), r.stream(serial).Moved[bridge.Bypass.String()]
 	if d.Rebound == nil {
@@ -290,8 +292,8 @@ func (r *Report) rebound(serial string) (string, bool) {
 		min(d.Rebound.Identity, d.Rebound.Before) >= guest.RebindSize && past >= uint64(d.Rebound.Identity)
 }
 
-// allMoved reports whether the disk moved all of the guest's data under stages with the mode's disposition, and nothing
-// under any other. With Rebind, bytes that bypass stage 1 do not count.
+// allMoved reports whether the disk moved all of the guest's data under stages with the mode's
+// disposition, and nothing under any other. With Rebind, bytes that bypass stage 1 do not count.
 func (r *Report) allMoved(serial string) (string, bool) {
 	d := r.disk(serial)
 	moved, elsewhere := r.split(r.stream(serial).Moved)
@@ -305,8 +307,8 @@ func (r *Report) messages(serial string) (string, bool) {
 	return fmt.Sprintf("%d messages by stages that %s, %d by others", sent, r.Mode.disposition(), elsewhere), elsewhere == 0 && sent > 0
 }
 
-// split divides what an endpoint did into that under stages with the mode's disposition, and the rest. With Rebind, what
-// bypassed stage 1 is in neither.
+// split divides what an endpoint did into that under stages with the mode's disposition, and the
+// rest. With Rebind, what bypassed stage 1 is in neither.
 func (r *Report) split(counts map[string]uint64) (expected, elsewhere uint64) {
 	want := r.Mode.disposition()
 	for disposition, n := range counts {

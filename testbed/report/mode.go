@@ -20,13 +20,15 @@ type Mode struct {
 	Stage2 bool `json:"stage2,omitempty"`
 	// Stalls is true if the SMMU has stalls, and the misbehaving endpoint dma-can-stall.
 	Stalls bool `json:"stalls"`
-	// Rebind is true if the guest unbinds the disks from their driver and binds them again, bypassing stage 1 once.
+	// Rebind is true if the guest unbinds the disks from their driver and binds them again,
+	// bypassing stage 1 once.
 	Rebind bool `json:"rebind,omitempty"`
 	// Moves is how often the SMMU is to be saved, discarded and restored.
 	Moves int `json:"moves,omitempty"`
 }
 
-// DefaultCmdline comes before the rest of the guest's command line: kernels have different defaults.
+// DefaultCmdline comes before the rest of the guest's command line: kernels have different
+// defaults.
 const DefaultCmdline = "iommu.passthrough=0 iommu.strict=1"
 
 // ModeOf parses a kernel command line as Linux does: the last of several equal parameters counts.
@@ -61,7 +63,8 @@ func kernelBool(s string) (v, known bool) {
 	return false, false
 }
 
-// domain returns the domain type that the guest's kernel chooses for its devices, as sysfs names it.
+// domain returns the domain type that the guest's kernel chooses for its devices, as sysfs names
+// it.
 func (m Mode) domain() string {
 	switch {
 	case m.Passthrough:
@@ -83,10 +86,12 @@ func (m Mode) disposition() string {
 	return bridge.Translate.String()
 }
 
-// linearBits is the log2 size of the Linux driver's largest linear table: 1,024 Context Descriptors.
+// linearBits is the log2 size of the Linux driver's largest linear table: 1,024 Context
+// Descriptors.
 const linearBits = 10
 
-// cdTable returns the table of Context Descriptors that the Linux driver makes for an endpoint with PASIDs.
+// cdTable returns the table of Context Descriptors that the Linux driver makes for an endpoint with
+// PASIDs.
 func (r *Report) cdTable() (s1cdmax uint8, s1fmt string) {
 	s1cdmax = min(r.Mode.PASIDBits, uint8(r.id(smmuv3.SSIDSIZE)))
 	switch {

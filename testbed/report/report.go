@@ -1,4 +1,5 @@
-// Package report has the reports of test boots and benchmarks: what was seen, the checks of it, and their summaries.
+// Package report has the reports of test boots and benchmarks: what was seen, the checks of it, and
+// their summaries.
 package report
 
 import (
@@ -7,8 +8,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/progress"
 )
 
-// Report is everything that a test boot showed. The guest's init, the VMM and the runner fill it in. Then Judge makes the
-// checks.
+// Report is everything that a test boot showed. The guest's init, the VMM and the runner fill it
+// in. Then Judge makes the checks.
 type Report struct {
 	// OK is true if every check holds and there is no Error.
 	OK bool `json:"ok"`
@@ -89,8 +90,8 @@ type Disk struct {
 // Moves describes how the SMMU was saved, discarded and restored during the test of the disks.
 type Moves struct {
 	Made int `json:"made"`
-	// At is the number of bytes that the disks had moved at each move, with those about to move. DMA is their number at
-	// the end.
+	// At is the number of bytes that the disks had moved at each move, with those about to move.
+	// DMA is their number at the end.
 	At         []uint64 `json:"at"`
 	DMA        uint64   `json:"dma"`
 	StateBytes int      `json:"state_bytes"` // size of the largest state
@@ -101,7 +102,8 @@ type Moves struct {
 type Fault struct {
 	StreamID uint32 `json:"stream_id"`
 	Address  uint64 `json:"address"`
-	// Made is true if the DMA was made, and Error is how it failed. An empty Error is a breach of isolation.
+	// Made is true if the DMA was made, and Error is how it failed. An empty Error is a breach of
+	// isolation.
 	Made  bool   `json:"made"`
 	Error string `json:"error"`
 	// Device has the device's event records, Kernel the lines that the guest's kernel printed.

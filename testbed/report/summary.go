@@ -65,8 +65,8 @@ func (r *Report) Summary(w io.Writer) error {
 	return err
 }
 
-// WriteError writes why a run did not reach its end, and the last lines before that. It writes nothing for an empty
-// error.
+// WriteError writes why a run did not reach its end, and the last lines before that. It writes
+// nothing for an empty error.
 func WriteError(w io.Writer, cause string, seen *progress.LastSeen) {
 	if cause == "" {
 		return
@@ -77,8 +77,8 @@ func WriteError(w io.Writer, cause string, seen *progress.LastSeen) {
 	}
 }
 
-// WriteEnd writes the end of a report, in columns for a tabwriter: the phases, the checks, and the verdict followed by
-// more. A run without checks has reached none.
+// WriteEnd writes the end of a report, in columns for a tabwriter: the phases, the checks, and the
+// verdict followed by more. A run without checks has reached none.
 func WriteEnd(w io.Writer, ok bool, checks []Check, phases []progress.Phase, seconds float64, more string) {
 	if len(phases) > 0 {
 		fmt.Fprint(w, "\nTime\n")

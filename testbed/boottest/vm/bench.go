@@ -114,8 +114,8 @@ func benchOurs(ctx context.Context, job Job, image, initrd []byte, disk string, 
 	return v.Run(ctx)
 }
 
-// benchCmdline returns the guest's command line. The kernel prints warnings only: each character on the console costs two
-// exits, some of them while the disk is already read.
+// benchCmdline returns the guest's command line. The kernel prints warnings only: each character on
+// the console costs two exits, some of them while the disk is already read.
 func benchCmdline(job Job) string {
 	job.Cmdline = strings.TrimSpace("quiet " + job.Cmdline)
 	return cmdline(job, guest.BenchRole)

@@ -18,8 +18,8 @@ const (
 	maxMessages = 64
 )
 
-// control is the VMM's end of the channel to the guest's init. Writes come from the guest, and reads go to it. The guest may
-// send anything, in any order and of any length.
+// control is the VMM's end of the channel to the guest's init. Writes come from the guest, and
+// reads go to it. The guest may send anything, in any order and of any length.
 type control struct {
 	sink   Sink
 	report *report.Report

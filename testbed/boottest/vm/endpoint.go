@@ -16,8 +16,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm"
 )
 
-// endpoints are the devices behind the SMMU, each a disk with a serial. On the PCI bus their requester IDs are their
-// StreamIDs.
+// endpoints are the devices behind the SMMU, each a disk with a serial. On the PCI bus their
+// requester IDs are their StreamIDs.
 var endpoints = []struct {
 	serial string
 	id     smmuv3.StreamID
@@ -38,8 +38,8 @@ func (j Job) master(i int) vmm.Master {
 	return m
 }
 
-// strayAddress is an IOVA that no guest maps: Linux allocates IOVAs downwards from 4 GiB or from the top of the range. It is
-// in the range of a Context Descriptor of 47 bits or more.
+// strayAddress is an IOVA that no guest maps: Linux allocates IOVAs downwards from 4 GiB or from
+// the top of the range. It is in the range of a Context Descriptor of 47 bits or more.
 const strayAddress = 0x5bad_0000_0000
 
 // maxBinds is the number of stages of a stream that the report keeps.
@@ -77,8 +77,8 @@ func (e *endpoint) access(p []byte, iova uint64, write bool, dma func([]byte, ui
 	return e.note(bound, write, iova, len(p), dma(p, iova))
 }
 
-// Map counts the bytes of a mapping as moved. A Map that fails without a fault counts nothing: the caller then makes the
-// access in another way.
+// Map counts the bytes of a mapping as moved. A Map that fails without a fault counts nothing: the
+// caller then makes the access in another way.
 func (e *endpoint) Map(iova uint64, n int, write bool, buf [][]byte) (soft.Mapping, error) {
 	e.mover.enter(n)
 	defer e.mover.leave()

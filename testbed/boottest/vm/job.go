@@ -1,5 +1,5 @@
-// Package vm runs the guest of the test boot on this machine's KVM. It connects the test VMM, the virtual SMMU and the
-// endpoints behind it, and reports what the guest did with them.
+// Package vm runs the guest of the test boot on this machine's KVM. It connects the test VMM, the
+// virtual SMMU and the endpoints behind it, and reports what the guest did with them.
 package vm
 
 // Job describes a boot, but for the guest's image and initramfs.
@@ -10,7 +10,8 @@ type Job struct {
 	// Record makes the boot record a transcript titled Title.
 	Record bool   `json:"record,omitempty"`
 	Title  string `json:"title,omitempty"`
-	// Rebind makes the guest unbind the disks from their driver and bind them again, after their test.
+	// Rebind makes the guest unbind the disks from their driver and bind them again, after their
+	// test.
 	Rebind bool `json:"rebind,omitempty"`
 	// Moves is how often the SMMU is saved, discarded and restored during the test of the disks.
 	Moves int `json:"moves,omitempty"`
@@ -22,8 +23,8 @@ type Job struct {
 	Stage2 bool `json:"stage2,omitempty"`
 	// Stalls makes the misbehaving endpoint's DMA stall.
 	Stalls bool `json:"stalls,omitempty"`
-	// Peer, unless empty, makes this the benchmark instead of the boot. It is the root directory of PeerProgram and its
-	// libraries.
+	// Peer, unless empty, makes this the benchmark instead of the boot. It is the root directory of
+	// PeerProgram and its libraries.
 	Peer string `json:"peer,omitempty"`
 	// Rounds is how often the benchmark boots each guest.
 	Rounds int `json:"rounds,omitempty"`

@@ -9,8 +9,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/report"
 )
 
-// mover moves the SMMU during the test of the disks, at points spread over their DMA. Each move is made by an endpoint that
-// is about to move a piece of a request, so a request is in flight. A nil mover moves nothing.
+// mover moves the SMMU during the test of the disks, at points spread over their DMA. Each move is
+// made by an endpoint that is about to move a piece of a request, so a request is in flight. A nil
+// mover moves nothing.
 type mover struct {
 	smmu  *smmu
 	moves int         // number of moves to make
@@ -25,8 +26,8 @@ type mover struct {
 // testedBytes is the least DMA of the test: two disks are written and read.
 const testedBytes = 2 * 2 * guest.TestSize
 
-// dataSize is the size in bytes of the smallest piece of a request's data. Smaller accesses are to rings and headers, and may
-// happen without a request.
+// dataSize is the size in bytes of the smallest piece of a request's data. Smaller accesses are to
+// rings and headers, and may happen without a request.
 const dataSize = 512
 
 // newMover returns a mover that spreads the moves evenly.
@@ -37,8 +38,8 @@ func newMover(s *smmu, moves int, fail func(error)) *mover {
 	return &mover{smmu: s, moves: moves, fail: fail}
 }
 
-// enter starts n bytes of DMA, which leave ends. The caller must hold no lock that the SMMU, a vCPU or another endpoint may
-// wait for.
+// enter starts n bytes of DMA, which leave ends. The caller must hold no lock that the SMMU, a vCPU
+// or another endpoint may wait for.
 func (m *mover) enter(n int) {
 	if m == nil {
 		return

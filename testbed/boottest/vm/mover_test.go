@@ -71,7 +71,8 @@ func newSMMURig(t *testing.T) *smmuRig {
 	for _, sid := range []uint64{0x10, 0x21} {
 		r.word(strtabAt+64*sid, cdAt|0xb) // V, Config = stage 1
 	}
-	// T0SZ = 25, EPD1, V, IPS = 44 bits, AA64, R, A, ASID 1; TTB0 is a table of level 2 for T0SZ = 34.
+	// T0SZ = 25, EPD1, V, IPS = 44 bits, AA64, R, A, ASID 1; TTB0 is a table of level 2 for T0SZ =
+	// 34.
 	r.word(cdAt, 1<<48|1<<46|1<<45|1<<41|4<<32|1<<31|1<<30|34)
 	r.word(cdAt+8, pagesAt)
 	r.word(cdAt+24, 0xff) // MAIR: attribute 0 is normal memory
@@ -112,7 +113,8 @@ func (r *smmuRig) run(cmds ...smmuv3.Command) {
 	}
 }
 
-// Two endpoints write and read, by copies and by mappings, and the guest invalidates, while the SMMU is moved.
+// Two endpoints write and read, by copies and by mappings, and the guest invalidates, while the
+// SMMU is moved.
 func TestMovesLoseNoAccessAndNoCommand(t *testing.T) {
 	const moves = 20
 	r := newSMMURig(t)

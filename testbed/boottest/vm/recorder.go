@@ -14,8 +14,8 @@ import (
 // maxEvents is the number of events that the report keeps, and of answers to stalls.
 const maxEvents = 16
 
-// recorder records what the device does, for the report. A guest cannot make it grow without a limit: counters are named by
-// the values of a byte.
+// recorder records what the device does, for the report. A guest cannot make it grow without a
+// limit: counters are named by the values of a byte.
 type recorder struct {
 	endpoints map[smmuv3.StreamID]*endpoint // filled before the device has streams
 

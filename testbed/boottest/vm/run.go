@@ -34,7 +34,8 @@ func Available() error {
 	return kvm.Close()
 }
 
-// Run boots the guest or runs the benchmark, until the end of either or of ctx. The report has the error, and is not judged.
+// Run boots the guest or runs the benchmark, until the end of either or of ctx. The report has the
+// error, and is not judged.
 func Run(ctx context.Context, job Job, image, initrd []byte, sink Sink) *report.Report {
 	r := &report.Report{}
 	var err error
@@ -143,7 +144,8 @@ func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[stri
 	return c, err
 }
 
-// patience is the time that the misbehaving endpoint waits for the guest. Emulated machines are slow.
+// patience is the time that the misbehaving endpoint waits for the guest. Emulated machines are
+// slow.
 const patience = 3 * time.Minute
 
 // stray makes the misbehaving endpoint's DMA and waits for its end.

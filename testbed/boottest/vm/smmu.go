@@ -22,8 +22,9 @@ type smmuDevice interface {
 	Save() ([]byte, error)
 }
 
-// smmu is a machine's SMMU: a device and its host. It can be moved while the guest runs: saved, discarded, and restored into
-// another device with another host. Its methods may be called from any goroutine.
+// smmu is a machine's SMMU: a device and its host. It can be moved while the guest runs: saved,
+// discarded, and restored into another device with another host. Its methods may be called from any
+// goroutine.
 type smmu struct {
 	cfg   vsmmu.Config
 	hosts soft.Config
@@ -31,8 +32,9 @@ type smmu struct {
 	// last round of a live migration (guestmem.Tracked).
 	round func()
 
-	// Endpoints' DMA holds dma shared, and the guest's loads and stores hold accesses shared. A move holds both exclusively, as
-	// if endpoints and vCPUs were stopped. It locks dma first: stalled DMA waits for the guest's accesses.
+	// Endpoints' DMA holds dma shared, and the guest's loads and stores hold accesses shared. A
+	// move holds both exclusively, as if endpoints and vCPUs were stopped. It locks dma first:
+	// stalled DMA waits for the guest's accesses.
 	dma, accesses sync.RWMutex
 	moving        atomic.Bool
 	device        smmuDevice
@@ -45,7 +47,8 @@ type attached struct {
 	endpoint *soft.Endpoint
 }
 
-// newSMMU returns an SMMU with its first device and host. Moves use cfg and hosts for the next ones.
+// newSMMU returns an SMMU with its first device and host. Moves use cfg and hosts for the next
+// ones.
 func newSMMU(cfg vsmmu.Config, hosts soft.Config, host *soft.Host, make func(vsmmu.Config) (smmuDevice, error)) (*smmu, error) {
 	s := &smmu{cfg: cfg, hosts: hosts, host: host}
 	if bound := cfg.Trace.Bind; bound != nil {
@@ -123,7 +126,8 @@ func (s *smmu) move() (size int, err error) {
 	return len(state), next.Restore(state)
 }
 
-// Close closes the device and then the host. After it no endpoint reaches memory, and no interrupt the machine.
+// Close closes the device and then the host. After it no endpoint reaches memory, and no interrupt
+// the machine.
 func (s *smmu) Close() error {
 	s.accesses.Lock()
 	defer s.accesses.Unlock()

@@ -38,7 +38,8 @@ func cmdline(job Job, role string) string {
 // maxStalls is the number of transactions that may be stalled at a time.
 const maxStalls = 8
 
-// newVM returns a machine, which the caller must close. sent, unless nil, is called for each MSI of an endpoint.
+// newVM returns a machine, which the caller must close. sent, unless nil, is called for each MSI of
+// an endpoint.
 func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3.StreamID)) (_ *vm, err error) {
 	v := &vm{pci: job.PCI}
 	defer func() {
@@ -121,7 +122,8 @@ func (v *vm) addDisk(storage *os.File, size int64, serial string, master vmm.Mas
 	return v.AddDisk(block, dma, master)
 }
 
-// close closes the SMMU before what it uses. After it no endpoint reaches memory, and no interrupt the machine.
+// close closes the SMMU before what it uses. After it no endpoint reaches memory, and no interrupt
+// the machine.
 func (v *vm) close() (err error) {
 	for _, part := range slices.Backward(v.parts) {
 		err = errors.Join(err, part.Close())

@@ -108,8 +108,8 @@ func parseFlags(f *flag.FlagSet, timeout *time.Duration, args []string, usage st
 	return nil
 }
 
-// follow calls run, cancels its context with ErrInterrupted on a signal, and returns the exit status. The failure is why a
-// guest did not reach its end.
+// follow calls run, cancels its context with ErrInterrupted on a signal, and returns the exit
+// status. The failure is why a guest did not reach its end.
 func follow(stdout, stderr io.Writer, reportFile string, run func(context.Context) (failure string, err error)) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)

@@ -1,8 +1,9 @@
 // Command testbed tests the library on real kernels. It boots arm64 Linux guests behind the virtual
-// SMMUv3, runs the lab for bridge/iommufd, and measures a guest's disk. testbed help lists its commands.
+// SMMUv3, runs the lab for bridge/iommufd, and measures a guest's disk. testbed help lists its
+// commands.
 //
-// The same program is the runner on this machine, the init of the emulated arm64 host, the VMM on that
-// host, and the init of the guest.
+// The same program is the runner on this machine, the init of the emulated arm64 host, the VMM on
+// that host, and the init of the guest.
 package main
 
 import (

@@ -1,5 +1,6 @@
-// Package bundle runs a program from a directory with the unpacked packages of an arm64 distribution. It collects the files
-// that the program needs there: itself, its dynamic linker and its shared libraries.
+// Package bundle runs a program from a directory with the unpacked packages of an arm64
+// distribution. It collects the files that the program needs there: itself, its dynamic linker and
+// its shared libraries.
 package bundle
 
 import (

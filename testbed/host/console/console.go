@@ -5,8 +5,9 @@ import (
 	"bytes"
 )
 
-// Writer calls Emit for each line written to it, without the line's end. It splits lines longer than Max, so that a stream
-// without line ends does not grow in memory. It is not safe for concurrent use.
+// Writer calls Emit for each line written to it, without the line's end. It splits lines longer
+// than Max, so that a stream without line ends does not grow in memory. It is not safe for
+// concurrent use.
 type Writer struct {
 	Max  int
 	Emit func(line string)

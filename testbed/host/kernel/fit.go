@@ -11,8 +11,9 @@ import (
 // KVM is a driver for Check: the hypervisor, which arm64 kernels have built in or not at all.
 const KVM = "kvm"
 
-// traces are strings that a kernel image contains if it has the driver built in: the name under which the driver
-// registers itself, or its messages. An image with none of a driver's traces does not have it.
+// traces are strings that a kernel image contains if it has the driver built in: the name under
+// which the driver registers itself, or its messages. An image with none of a driver's traces does
+// not have it.
 var traces = map[string][]string{
 	"virtio_blk":     {"virtio_blk"},
 	"virtio_console": {"virtio_console"},
@@ -22,8 +23,9 @@ var traces = map[string][]string{
 	KVM:              {"kvm-arm.mode", "HYP mode not available"},
 }
 
-// Check returns an error if the modules are not the image's, or if the kernel has one of the drivers neither built in
-// nor among the modules. The image is the plain one. What the files do not tell is no error.
+// Check returns an error if the modules are not the image's, or if the kernel has one of the
+// drivers neither built in nor among the modules. The image is the plain one. What the files do not
+// tell is no error.
 func Check(image []byte, modules []Module, drivers ...string) error {
 	if release := Release(image); release != "" {
 		for _, m := range modules {
@@ -51,7 +53,8 @@ func (e *MissingError) Error() string {
 	return fmt.Sprintf("the kernel has no %s, neither built in nor as a module", e.Driver)
 }
 
-// Release returns the kernel's release, as uname -r has it, or "" if the image does not say. The image is the plain one.
+// Release returns the kernel's release, as uname -r has it, or "" if the image does not say. The
+// image is the plain one.
 func Release(image []byte) string {
 	// The banner, init/version.c: "Linux version 6.1.0 (builder) (compiler) #1 SMP".
 	const banner = "Linux version "
@@ -68,7 +71,8 @@ func Release(image []byte) string {
 	}
 }
 
-// release returns the release of the kernel for which the module was built, or "" if it does not say.
+// release returns the release of the kernel for which the module was built, or "" if it does not
+// say.
 func (m Module) release() string {
 	file, err := elf.NewFile(bytes.NewReader(m.Data))
 	if err != nil {

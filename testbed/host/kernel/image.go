@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// Image returns the kernel image at path, as it is stored (compressed, wrapped or plain), and its name. Path is the image,
-// a Debian package, or a directory with an image or such packages anywhere below it.
+// Image returns the kernel image at path, as it is stored (compressed, wrapped or plain), and its
+// name. Path is the image, a Debian package, or a directory with an image or such packages anywhere
+// below it.
 func Image(path string) (name string, image []byte, err error) {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -15,7 +15,8 @@ type File struct {
 	Data []byte
 }
 
-// ModulesGlob matches the modules in an initramfs. Their names sort in the order in which to load them.
+// ModulesGlob matches the modules in an initramfs. Their names sort in the order in which to load
+// them.
 const ModulesGlob = "modules/*.ko"
 
 // ModuleFiles returns the modules as files of an initramfs.
@@ -27,8 +28,8 @@ func ModuleFiles(modules []Module) []File {
 	return files
 }
 
-// WriteInitramfs writes an uncompressed initramfs with the files, their directories, and the directories of every user
-// space.
+// WriteInitramfs writes an uncompressed initramfs with the files, their directories, and the
+// directories of every user space.
 func WriteInitramfs(w io.Writer, files []File) error {
 	records := []cpio.Record{
 		cpio.Directory("dev", 0o755),

@@ -18,7 +18,8 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// module returns a minimal module: an ELF header, .modinfo, the section names, three section headers.
+// module returns a minimal module: an ELF header, .modinfo, the section names, three section
+// headers.
 func module(machine uint16, depends string) []byte {
 	info := "license=GPL\x00depends=" + depends + "\x00name=x\x00vermagic=6.1.0-9-arm64 SMP mod_unload aarch64\x00"
 	names := "\x00.modinfo\x00.shstrtab\x00"

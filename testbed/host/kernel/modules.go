@@ -17,13 +17,15 @@ type Module struct {
 	Data []byte
 }
 
-// Modules returns the wanted drivers and all modules that they depend on, in an order in which they can be loaded. Path
-// is a directory or a Debian package. Drivers that the kernel has built in are left out. A driver that is neither a
-// module nor in modules.builtin is an error, unless there is no modules.builtin: Check then finds what is missing.
+// Modules returns the wanted drivers and all modules that they depend on, in an order in which they
+// can be loaded. Path is a directory or a Debian package. Drivers that the kernel has built in are
+// left out. A driver that is neither a module nor in modules.builtin is an error, unless there is
+// no modules.builtin: Check then finds what is missing.
 func Modules(path string, wanted ...string) ([]Module, error) {
 	all := map[string]object{}
 	builtin := map[string]bool{}
-	// A module's dependencies are known only once it has been read, and each pass reads the next ones.
+	// A module's dependencies are known only once it has been read, and each pass reads the next
+	// ones.
 	for names := wanted; len(names) > 0; {
 		if err := collect(path, names, all, builtin); err != nil {
 			return nil, err
@@ -46,7 +48,8 @@ type object struct {
 	depends []string
 }
 
-// collect makes one pass over a source. It adds the named modules to all, and the list in modules.builtin to builtin.
+// collect makes one pass over a source. It adds the named modules to all, and the list in
+// modules.builtin to builtin.
 func collect(path string, names []string, all map[string]object, builtin map[string]bool) error {
 	at := map[string]string{}
 	return walk(path, func(file string, r io.Reader) error {
@@ -91,8 +94,8 @@ func moduleName(file string) string {
 	return strings.ReplaceAll(base, "-", "_")
 }
 
-// dependencies returns the names of the modules that a module needs. The module itself names them; modules.dep exists
-// only after depmod has run, so not in a package.
+// dependencies returns the names of the modules that a module needs. The module itself names them;
+// modules.dep exists only after depmod has run, so not in a package.
 func dependencies(module []byte) ([]string, error) {
 	file, err := elf.NewFile(bytes.NewReader(module))
 	if err != nil {
@@ -108,8 +111,8 @@ func dependencies(module []byte) ([]string, error) {
 	return strings.Split(strings.ReplaceAll(list, "-", "_"), ","), nil
 }
 
-// modinfo returns the value of a field in a module's .modinfo section, a list of name=value strings, each ended by a
-// zero byte. It returns "" if the section does not have the field.
+// modinfo returns the value of a field in a module's .modinfo section, a list of name=value
+// strings, each ended by a zero byte. It returns "" if the section does not have the field.
 func modinfo(module *elf.File, name string) (string, error) {
 	section := module.Section(".modinfo")
 	if section == nil {

@@ -1,5 +1,6 @@
-// Package kernel reads arm64 kernel images and their modules from where distributions put them: a plain file, a directory,
-// or a Debian package. It checks what a machine needs, and writes initramfs.
+// Package kernel reads arm64 kernel images and their modules from where distributions put them: a
+// plain file, a directory, or a Debian package. It checks what a machine needs, and writes
+// initramfs.
 package kernel
 
 import (
@@ -19,7 +20,8 @@ import (
 // maxFile bounds the memory for one file, whatever the file or its compression says.
 const maxFile = 512 << 20
 
-// errNext is a visitor's error that skips the rest of a package, which may be hundreds of megabytes.
+// errNext is a visitor's error that skips the rest of a package, which may be hundreds of
+// megabytes.
 var errNext = errors.New("on to the next package")
 
 // visitor is called for each regular file of a source. The reader is valid until it returns.
@@ -43,7 +45,8 @@ func walk(path string, visit visitor) error {
 		case err != nil:
 			return err
 		case !entry.Type().IsRegular():
-			// A link leads to a file that is visited itself, or to one outside (Debian's build and source links).
+			// A link leads to a file that is visited itself, or to one outside (Debian's build and
+			// source links).
 			return nil
 		case isDeb(file):
 			return walkDeb(file, visit)
@@ -93,7 +96,8 @@ var decompressors = map[string]func(io.Reader) (io.Reader, error){
 	},
 }
 
-// decompress returns the name without the suffix of its compression, and a reader of the plain content.
+// decompress returns the name without the suffix of its compression, and a reader of the plain
+// content.
 func decompress(name string, r io.Reader) (string, io.Reader, error) {
 	suffix := filepath.Ext(name)
 	open, ok := decompressors[suffix]

@@ -1,4 +1,5 @@
-// Package pid1 has what the inits of the test boot's machines share: file systems, drivers, power off.
+// Package pid1 has what the inits of the test boot's machines share: file systems, drivers, power
+// off.
 package pid1
 
 import (

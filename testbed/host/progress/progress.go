@@ -1,5 +1,5 @@
-// Package progress prints the stages and consoles of a run of several machines, and keeps the lines that explain a
-// failure.
+// Package progress prints the stages and consoles of a run of several machines, and keeps the lines
+// that explain a failure.
 package progress
 
 import (
@@ -17,7 +17,8 @@ import (
 const (
 	// heartbeat is the time without output after which the stage and its time are printed again.
 	heartbeat = 10 * time.Second
-	// keepLines is the number of lines kept of each console: enough to have the start of a kernel panic at its end.
+	// keepLines is the number of lines kept of each console: enough to have the start of a kernel
+	// panic at its end.
 	keepLines = 80
 	// showLines is the number of lines that explain a failure.
 	showLines = 20
@@ -31,7 +32,8 @@ type Phase struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// Progress prints what happens, each line with its time and console. Its methods are safe for concurrent use.
+// Progress prints what happens, each line with its time and console. Its methods are safe for
+// concurrent use.
 type Progress struct {
 	mu      sync.Mutex
 	out     io.Writer
@@ -201,7 +203,8 @@ func (p *Progress) print(machine, text string) {
 	fmt.Fprintf(p.out, "%7.1f [%-5s] %s\n", p.printed.Sub(p.start).Seconds(), machine, cli.Printable(text))
 }
 
-// Watch calls giveUp once the machines have been quiet for longer than tooQuiet, unless ctx ends first.
+// Watch calls giveUp once the machines have been quiet for longer than tooQuiet, unless ctx ends
+// first.
 func (p *Progress) Watch(ctx context.Context, tooQuiet time.Duration, giveUp context.CancelCauseFunc) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()

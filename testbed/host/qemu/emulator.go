@@ -1,4 +1,5 @@
-// Package qemu runs an arm64 machine in QEMU. It forwards the machine's consoles and connects the caller to its channel.
+// Package qemu runs an arm64 machine in QEMU. It forwards the machine's consoles and connects the
+// caller to its channel.
 package qemu
 
 import (
@@ -27,8 +28,8 @@ type Machine struct {
 // PortName is the name of the virtio-serial port at the machine's end of the channel.
 const PortName = "org.vsmmu.channel"
 
-// Heard is the line that acknowledges a machine's last message. The machine powers off only after it: QEMU discards
-// what the runner has not read when it exits.
+// Heard is the line that acknowledges a machine's last message. The machine powers off only after
+// it: QEMU discards what the runner has not read when it exits.
 const Heard = "heard"
 
 // Names of the consoles: the machine's, and QEMU's standard error.
@@ -58,9 +59,9 @@ type ExitError struct {
 func (e *ExitError) Error() string { return fmt.Sprintf("%v (QEMU: %v)", e.Err, e.Status) }
 func (e *ExitError) Unwrap() error { return e.Err }
 
-// Run starts the machine, calls line for each line of its consoles, and calls talk with the channel. When talk returns
-// nil, the machine gets time to power off. When ctx ends, Run kills QEMU and returns the cause. On return no process
-// and no file is left.
+// Run starts the machine, calls line for each line of its consoles, and calls talk with the
+// channel. When talk returns nil, the machine gets time to power off. When ctx ends, Run kills QEMU
+// and returns the cause. On return no process and no file is left.
 func (m *Machine) Run(ctx context.Context, line func(console, text string), talk func(channel io.ReadWriter) error) error {
 	dir, err := os.MkdirTemp("", "vsmmu-")
 	if err != nil {

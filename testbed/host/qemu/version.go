@@ -12,8 +12,8 @@ import (
 // versionTimeout is the time in which any QEMU prints its version.
 const versionTimeout = 30 * time.Second
 
-// Version runs an emulator with --version and returns the version that it prints. It returns an error if the program
-// does not run or is not QEMU.
+// Version runs an emulator with --version and returns the version that it prints. It returns an
+// error if the program does not run or is not QEMU.
 func Version(ctx context.Context, path string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()

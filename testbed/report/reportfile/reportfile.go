@@ -17,8 +17,8 @@ var ErrWrite = errors.New("cannot write the report")
 // space is more than a report takes.
 const space = 1 << 20
 
-// Prepare returns an error if no report can be written to path, before a run whose result would be lost. It
-// makes the directories of path. An earlier report stays until Write replaces it.
+// Prepare returns an error if no report can be written to path, before a run whose result would be
+// lost. It makes the directories of path. An earlier report stays until Write replaces it.
 func Prepare(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("%w: %w", ErrWrite, err)
@@ -40,8 +40,8 @@ func Prepare(path string) error {
 	return nil
 }
 
-// Write writes a report as indented JSON. It replaces an earlier report only when the new one is on the
-// disk. An error says whether path still holds an earlier report.
+// Write writes a report as indented JSON. It replaces an earlier report only when the new one is on
+// the disk. An error says whether path still holds an earlier report.
 func Write(path string, report any) error {
 	err := write(path, report)
 	if err == nil {

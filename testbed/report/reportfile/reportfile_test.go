@@ -53,7 +53,8 @@ func TestPrepare(t *testing.T) {
 	assert.ErrorIs(t, Prepare(filepath.Join(dir, "file", "report.json")), ErrWrite)
 }
 
-// A full disk, here a limit on the size of files, leaves the earlier report whole and nothing beside it.
+// A full disk, here a limit on the size of files, leaves the earlier report whole and nothing
+// beside it.
 func TestWriteToAFullDiskKeepsTheEarlierReport(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "report.json")
 	require.NoError(t, Write(path, "earlier"))
@@ -67,7 +68,8 @@ func TestWriteToAFullDiskKeepsTheEarlierReport(t *testing.T) {
 	assert.Equal(t, []string{"report.json"}, names(t, filepath.Dir(path)))
 }
 
-// TestHelperWrite is the process of TestWriteToAFullDiskKeepsTheEarlierReport whose files cannot grow.
+// TestHelperWrite is the process of TestWriteToAFullDiskKeepsTheEarlierReport whose files cannot
+// grow.
 func TestHelperWrite(t *testing.T) {
 	path := os.Getenv("REPORTFILE_HELPER")
 	if path == "" {

@@ -22,9 +22,10 @@ const variable = "VSMMU_TEST_QEMU"
 // Version is what the emulator prints with --version, unless act is to.
 const Version = "QEMU emulator version 10.0.2 (Debian)"
 
-// Main is a package's TestMain. When the program runs as the emulator, Main calls act with the mode of the test's New
-// and the machine's end of the channel; its standard output is the console. Started with --version, the emulator has no
-// channel, and act is called with nil if it is to print the version.
+// Main is a package's TestMain. When the program runs as the emulator, Main calls act with the mode
+// of the test's New and the machine's end of the channel; its standard output is the console.
+// Started with --version, the emulator has no channel, and act is called with nil if it is to print
+// the version.
 func Main(m *testing.M, act func(mode string, channel *os.File)) {
 	mode := os.Getenv(variable)
 	switch {
@@ -105,7 +106,8 @@ func Agent(path string) []byte {
 	le.PutUint16(b[56:], 1)  // e_phnum
 	le.PutUint16(b[58:], 64) // e_shentsize
 
-	// The build information, as debug/buildinfo reads it: a header of 32 bytes, then two strings with their lengths.
+	// The build information, as debug/buildinfo reads it: a header of 32 bytes, then two strings
+	// with their lengths.
 	b = append(b, "\xff Go buildinf:\x08\x02"...)
 	b = append(b, make([]byte, data+32-len(b))...)
 	const mark = "0123456789abcdef"
