@@ -12,7 +12,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
 )
 
-// good is a report of a run in which all is as it should be.
+// good returns the report of a run in which every check holds.
 func good() *Report {
 	r := &Report{Kernel: "7.3.4", SMMU: SMMU{IDR: [6]string{"0d44101b"}}, Figures: Figures{Hosts: 3}}
 	for _, name := range []string{
@@ -74,62 +74,62 @@ func good() *Report {
 	return r
 }
 
-func TestJudge(t *testing.T) {
+func TestEachCheckFailsForItsCause(t *testing.T) {
 	r := good()
 	r.Judge()
 	for _, c := range r.Checks {
 		assert.True(t, c.OK, "%s: %s", c.Name, c.Detail)
 	}
 	require.True(t, r.OK)
-	assert.Equal(t, Speed{1 << 19, 1 << 20, 0.5}, r.Speed, "of the quickest turns")
+	assert.Equal(t, Speed{1 << 19, 1 << 20, 0.5}, r.Speed, "of the fastest turns")
 
 	for _, tt := range []struct {
 		name string
 		edit func(*Report)
 		want string
 	}{
-		{"no host", func(r *Report) { r.SMMU = SMMU{} }, "the kernel shows a guest the physical SMMU's ID registers"},
+		{"no ID registers", func(r *Report) { r.SMMU = SMMU{} }, "the kernel shows a guest the physical SMMU's ID registers"},
 		{"a test is missing", func(r *Report) { r.Tests[1].Name = "TestOther" }, "any stage can replace any other"},
 		{"a test was skipped", func(r *Report) { r.Tests[10].Outcome, r.Tests[10].Reason = Skip, "QEMU: cannot" }, "no DMA uses invalidated configuration or translations after SYNC"},
 		{"a test failed", func(r *Report) { r.Tests = append(r.Tests, Test{Name: "TestX", Outcome: Fail}) }, "no test failed"},
-		{"nobody knows why", func(r *Report) {
+		{"a test was skipped for an unknown reason", func(r *Report) {
 			r.Tests = append(r.Tests, Test{Name: "TestX", Outcome: Skip, Reason: "this is not the machine"})
 		}, "skipped tests need hardware that QEMU does not emulate"},
-		{"an object is left", func(r *Report) { r.Figures.Objects = 1 }, "no iommufd object leaked"},
-		{"nobody counted", func(r *Report) { r.Figures = Figures{} }, "no iommufd object leaked"},
+		{"an object leaked", func(r *Report) { r.Figures.Objects = 1 }, "no iommufd object leaked"},
+		{"no host reported its objects", func(r *Report) { r.Figures = Figures{} }, "no iommufd object leaked"},
 		{"a warning", func(r *Report) { r.Warnings = []string{"BUG: x"} }, "no kernel printed a warning"},
-		{"an early end", func(r *Report) { r.Guest.Boots = r.Guest.Boots[:2] }, "the guest rebooted, crashed, and powered off, in this order"},
-		{"one host", func(r *Report) { r.Guest.Streams = r.Guest.Streams[:2] }, "both disks are behind one SMMU, each with a host of its own"},
+		{"the guest did not power off", func(r *Report) { r.Guest.Boots = r.Guest.Boots[:2] }, "the guest rebooted, crashed, and powered off, in this order"},
+		{"the emulated disk has no stream", func(r *Report) { r.Guest.Streams = r.Guest.Streams[:2] }, "both disks are behind one SMMU, each with a host of its own"},
 		{"a stream that was not translated", func(r *Report) { r.Guest.Streams[2].Binds = []string{"bypass"} }, "both disks are behind one SMMU, each with a host of its own"},
-		{"no new number", func(r *Report) { r.Guest.Moved.To = 0x100 }, "the NVMe disk's StreamID follows the number of its bus"},
-		{"another number", func(r *Report) { r.Guest.Moved.To = 0x300 }, "the NVMe disk's StreamID follows the number of its bus"},
-		{"the old one was not detached", func(r *Report) { r.Guest.Places[1].Error = "no" }, "the NVMe disk's StreamID follows the number of its bus"},
-		{"the new one was not attached", func(r *Report) { r.Guest.Places = r.Guest.Places[:2] }, "the NVMe disk's StreamID follows the number of its bus"},
+		{"the StreamID did not change", func(r *Report) { r.Guest.Moved.To = 0x100 }, "the NVMe disk's StreamID follows the number of its bus"},
+		{"another StreamID was attached", func(r *Report) { r.Guest.Moved.To = 0x300 }, "the NVMe disk's StreamID follows the number of its bus"},
+		{"the old StreamID was not detached", func(r *Report) { r.Guest.Places[1].Error = "no" }, "the NVMe disk's StreamID follows the number of its bus"},
+		{"the new StreamID was not attached", func(r *Report) { r.Guest.Places = r.Guest.Places[:2] }, "the NVMe disk's StreamID follows the number of its bus"},
 		{"no interrupts", func(r *Report) { r.Guest.Interrupts.Line = 0 }, "without MSIs the NVMe disk interrupts by INTx"},
-		{"messages", func(r *Report) { r.Guest.Interrupts.Messages = 1 }, "without MSIs the NVMe disk interrupts by INTx"},
+		{"an MSI", func(r *Report) { r.Guest.Interrupts.Messages = 1 }, "without MSIs the NVMe disk interrupts by INTx"},
 		{"a step is missing", func(r *Report) { r.Guest.Steps = r.Guest.Steps[1:] }, "both disks were written, read and verified at every step"},
 		{"a disk failed", func(r *Report) { r.Guest.Steps[3].Disks[1].Error = "EIO" }, "both disks were written, read and verified at every step"},
 		{"a disk is missing", func(r *Report) { r.Guest.Steps[3].Disks = r.Guest.Steps[3].Disks[:1] }, "both disks were written, read and verified at every step"},
-		{"less was verified", func(r *Report) { r.Guest.Steps[3].Disks[1].Verified-- }, "both disks were written, read and verified at every step"},
-		{"the disk went past the SMMU", func(r *Report) { r.Guest.Steps[3].Disks[1].IOMMU = guest.DomainIdentity }, "both disks were written, read and verified at every step"},
-		{"another disk got the bytes", func(r *Report) { r.Guest.NVMe = 0 }, "both disks' storage has the bytes that the guest wrote"},
+		{"fewer bytes were verified", func(r *Report) { r.Guest.Steps[3].Disks[1].Verified-- }, "both disks were written, read and verified at every step"},
+		{"the disk bypassed stage 1", func(r *Report) { r.Guest.Steps[3].Disks[1].IOMMU = guest.DomainIdentity }, "both disks were written, read and verified at every step"},
+		{"the NVMe disk has other bytes", func(r *Report) { r.Guest.NVMe = 0 }, "both disks' storage has the bytes that the guest wrote"},
 		{"no event", func(r *Report) { r.Guest.Events = nil }, "the SMMU recorded an unmapped DMA, and the guest's kernel reported it"},
-		{"another event", func(r *Report) { r.Guest.Events[0].Address = 0x7000 }, "the SMMU recorded an unmapped DMA, and the guest's kernel reported it"},
-		{"nothing of the kernel", func(r *Report) { r.Guest.Stray.Kernel = nil }, "the SMMU recorded an unmapped DMA, and the guest's kernel reported it"},
-		{"the SMMU was reset", func(r *Report) { r.Guest.TakenOver = nil }, "the guest's kernel took over an enabled SMMU"},
-		{"the host did not get the disk", func(r *Report) { r.Guest.Removed = nil }, "the host removed the NVMe disk during DMA, and the other disk still works"},
-		{"the host got it with an error", func(r *Report) { r.Guest.Removed.Error = "no" }, "the host removed the NVMe disk during DMA, and the other disk still works"},
+		{"an event for another address", func(r *Report) { r.Guest.Events[0].Address = 0x7000 }, "the SMMU recorded an unmapped DMA, and the guest's kernel reported it"},
+		{"the kernel reported nothing", func(r *Report) { r.Guest.Stray.Kernel = nil }, "the SMMU recorded an unmapped DMA, and the guest's kernel reported it"},
+		{"the kernel did not find the SMMU enabled", func(r *Report) { r.Guest.TakenOver = nil }, "the guest's kernel took over an enabled SMMU"},
+		{"the host did not remove the disk", func(r *Report) { r.Guest.Removed = nil }, "the host removed the NVMe disk during DMA, and the other disk still works"},
+		{"the removal failed", func(r *Report) { r.Guest.Removed.Error = "no" }, "the host removed the NVMe disk during DMA, and the other disk still works"},
 		{"its stream is still attached", func(r *Report) { r.Guest.Places = r.Guest.Places[:3] }, "the host removed the NVMe disk during DMA, and the other disk still works"},
-		{"it was not being read", func(r *Report) { r.Guest.Lost.Bytes = 0 }, "the host removed the NVMe disk during DMA, and the other disk still works"},
-		{"it was read after", func(r *Report) { r.Guest.Lost.Error = "" }, "the host removed the NVMe disk during DMA, and the other disk still works"},
-		{"the other disk was lost, too", func(r *Report) { r.Guest.Lost.Virtio.Verified = 0 }, "the host removed the NVMe disk during DMA, and the other disk still works"},
-		{"too many requests", func(r *Report) { r.Guest.Reads[0].Ioctls = 13 }, "a CMD_SYNC of the NVMe disk takes at most 1.1 invalidation ioctls"},
-		{"no more than one command for any SYNC", func(r *Report) { r.Guest.Reads[0].Commands, r.Guest.Reads[2].Commands = 10, 10 }, "no invalidation ioctl has one command where the guest gave more"},
-		{"a turn went another way", func(r *Report) { r.Guest.Reads[3].IOMMU = guest.DomainStrict }, "the NVMe disk was read with stage 1 translating and bypassed, by turns"},
-		{"no turn past stage 1", func(r *Report) { r.Guest.Reads = slices.Delete(slices.Delete(r.Guest.Reads, 3, 4), 1, 2) }, "the NVMe disk was read with stage 1 translating and bypassed, by turns"},
-		{"a clock that stood", func(r *Report) { r.Guest.Reads[1].Seconds, r.Guest.Reads[3].Seconds = 0, 0 }, "the NVMe disk was read with stage 1 translating and bypassed, by turns"},
-		{"requests of a later turn", func(r *Report) { r.Guest.Reads[2].Ioctls = 13 }, "a CMD_SYNC of the NVMe disk takes at most 1.1 invalidation ioctls"},
-		{"lone commands", func(r *Report) { r.Guest.Reads[0].Alone = 1 }, "no invalidation ioctl has one command where the guest gave more"},
+		{"no byte was read before", func(r *Report) { r.Guest.Lost.Bytes = 0 }, "the host removed the NVMe disk during DMA, and the other disk still works"},
+		{"reads went on after it", func(r *Report) { r.Guest.Lost.Error = "" }, "the host removed the NVMe disk during DMA, and the other disk still works"},
+		{"the other disk failed, too", func(r *Report) { r.Guest.Lost.Virtio.Verified = 0 }, "the host removed the NVMe disk during DMA, and the other disk still works"},
+		{"too many ioctls", func(r *Report) { r.Guest.Reads[0].Ioctls = 13 }, "a CMD_SYNC of the NVMe disk takes at most 1.1 invalidation ioctls"},
+		{"one command for each SYNC", func(r *Report) { r.Guest.Reads[0].Commands, r.Guest.Reads[2].Commands = 10, 10 }, "no invalidation ioctl has one command where the guest gave more"},
+		{"a turn did not bypass stage 1", func(r *Report) { r.Guest.Reads[3].IOMMU = guest.DomainStrict }, "the NVMe disk was read with stage 1 translating and bypassed, by turns"},
+		{"no turn bypassed stage 1", func(r *Report) { r.Guest.Reads = slices.Delete(slices.Delete(r.Guest.Reads, 3, 4), 1, 2) }, "the NVMe disk was read with stage 1 translating and bypassed, by turns"},
+		{"turns without time", func(r *Report) { r.Guest.Reads[1].Seconds, r.Guest.Reads[3].Seconds = 0, 0 }, "the NVMe disk was read with stage 1 translating and bypassed, by turns"},
+		{"too many ioctls in a later turn", func(r *Report) { r.Guest.Reads[2].Ioctls = 13 }, "a CMD_SYNC of the NVMe disk takes at most 1.1 invalidation ioctls"},
+		{"ioctls with one command", func(r *Report) { r.Guest.Reads[0].Alone = 1 }, "no invalidation ioctl has one command where the guest gave more"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := good()
@@ -199,8 +199,8 @@ func TestJudgeLeavesOutWhatARunDidNotReach(t *testing.T) {
 	assert.Empty(t, r.NotReached)
 }
 
-// What was not run is named, with the reason, and does not count as passed.
-func TestSummaryNamesWhatWasNotRun(t *testing.T) {
+// A skipped test does not count as passed.
+func TestSummaryListsSkippedTestsWithReasons(t *testing.T) {
 	r := good()
 	r.Judge()
 	var out bytes.Buffer
@@ -209,7 +209,7 @@ func TestSummaryNamesWhatWasNotRun(t *testing.T) {
 	assert.Contains(t, out.String(), "\nOK: 29 of 29 checks held; 37 tests passed, 0 failed, 1 skipped\n")
 }
 
-func TestComplains(t *testing.T) {
+func TestComplainsFindsWarningsAndOopses(t *testing.T) {
 	for line, want := range map[string]bool{
 		"WARNING: CPU: 0 PID: 1 at drivers/iommu/iommufd/main.c:1": true,
 		"Unable to handle kernel NULL pointer dereference":         true,

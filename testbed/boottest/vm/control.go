@@ -3,7 +3,6 @@ package vm
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"sync"
 
 	"github.com/go-vsmmu/vsmmuv3/testbed/guest"
@@ -31,34 +30,17 @@ type control struct {
 	rogueRun sync.WaitGroup
 	through  bool // after the guest's last message
 
-	reply     chan string
-	closed    chan struct{}
-	closeOnce sync.Once
+	*console.Answers
 }
 
 func newControl(sink Sink, r *report.Report, rogue func()) *control {
-	c := &control{sink: sink, report: r, rogue: rogue, reply: make(chan string, 1), closed: make(chan struct{})}
+	c := &control{sink: sink, report: r, rogue: rogue, Answers: console.NewAnswers()}
 	c.lines = console.Writer{Max: maxMessage, Emit: c.message}
 	return c
 }
 
 // Write takes bytes from the guest. It never fails and never waits for the guest.
 func (c *control) Write(p []byte) (int, error) { return c.lines.Write(p) }
-
-// Read waits for a line to the guest, or for Close.
-func (c *control) Read(p []byte) (int, error) {
-	select {
-	case word := <-c.reply:
-		return copy(p, word), nil
-	case <-c.closed:
-		return 0, io.EOF
-	}
-}
-
-func (c *control) Close() error {
-	c.closeOnce.Do(func() { close(c.closed) })
-	return nil
-}
 
 // message handles a line. The number and size of messages bound what goes into the report.
 func (c *control) message(line string) {
@@ -96,7 +78,7 @@ func (c *control) message(line string) {
 		// This is a vCPU's goroutine, and the DMA may wait for the guest.
 		c.rogueRun.Go(func() {
 			c.rogue()
-			c.reply <- guest.Done + "\n"
+			c.Send(guest.Done)
 		})
 	case m.Faults != nil:
 		c.report.Fault.Kernel = m.Faults.Lines

@@ -71,7 +71,7 @@ func TestControlTakesAnythingFromTheGuest(t *testing.T) {
 		{"deep nesting", strings.Repeat("[", 60000) + "\n", "malformed message"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c, r, s, rogues := conversation(t, tt.says)
+			_, r, s, rogues := conversation(t, tt.says)
 			if tt.fails == "" {
 				assert.Empty(t, r.Error)
 			} else {
@@ -79,7 +79,6 @@ func TestControlTakesAnythingFromTheGuest(t *testing.T) {
 			}
 			assert.LessOrEqual(t, rogues, 1)
 			assert.LessOrEqual(t, len(s.names), maxMessages)
-			assert.LessOrEqual(t, len(c.reply), 1)
 			assert.LessOrEqual(t, len(r.Error), 400)
 		})
 	}

@@ -18,10 +18,10 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-type noWires struct{}
+type noInterrupts struct{}
 
-func (noWires) Pulse(vsmmu.Line) error               { return nil }
-func (noWires) SignalMSI(guestmem.GPA, uint32) error { return nil }
+func (noInterrupts) Pulse(vsmmu.Line) error               { return nil }
+func (noInterrupts) SignalMSI(guestmem.GPA, uint32) error { return nil }
 
 // guestDriver drives a virtual device by its registers and memory, as a guest does. It writes the
 // stream table, queues, CD and translation tables as words of the specification.
@@ -103,7 +103,7 @@ func newGuestDriver(t *testing.T) *guestDriver {
 
 func attachedGuestDriver(t *testing.T, r *kernelRig, ids smmuv3.IDRegs) *guestDriver {
 	t.Helper()
-	smmu, err := vsmmu.New(vsmmu.Config{IDs: ids, Memory: r, Interrupts: noWires{}})
+	smmu, err := vsmmu.New(vsmmu.Config{IDs: ids, Memory: r, Interrupts: noInterrupts{}})
 	require.NoError(t, err)
 	// Cleanups run last in, first out: the SMMU is closed before the rig's host.
 	t.Cleanup(func() { assert.NoError(t, smmu.Close()) })

@@ -5,7 +5,6 @@ package vm
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,13 +39,11 @@ type control struct {
 	cost     cost   // at the last Begin
 	asked    uint64 // requests() at the last Begin
 
-	reply     chan string
-	closed    chan struct{}
-	closeOnce sync.Once
+	*console.Answers
 }
 
 func newControl(notes *notes, tell func(machine.Guest)) *control {
-	c := &control{notes: notes, tell: tell, reply: make(chan string, 1), closed: make(chan struct{})}
+	c := &control{notes: notes, tell: tell, Answers: console.NewAnswers()}
 	c.lines = console.Writer{Max: maxMessage, Emit: c.message}
 	return c
 }
@@ -72,30 +69,6 @@ func (c *control) Write(p []byte) (int, error) {
 	return c.lines.Write(p)
 }
 
-// Read waits for an answer to the guest, until Close.
-func (c *control) Read(p []byte) (int, error) {
-	select {
-	case word := <-c.reply:
-		return copy(p, word), nil
-	case <-c.closed:
-		return 0, io.EOF
-	}
-}
-
-// Close ends Reads.
-func (c *control) Close() error {
-	c.closeOnce.Do(func() { close(c.closed) })
-	return nil
-}
-
-// answer sends a line to the guest. It drops the line if the guest has not read the last one.
-func (c *control) answer(word string) {
-	select {
-	case c.reply <- word + "\n":
-	default:
-	}
-}
-
 // message handles a line of the guest.
 func (c *control) message(line string) {
 	if c.messages++; c.messages > maxMessages {
@@ -107,13 +80,13 @@ func (c *control) message(line string) {
 	}
 	switch {
 	case m.Hello != nil:
-		c.answer(strconv.Itoa(c.boot))
+		c.Send(strconv.Itoa(c.boot))
 	case m.Ask != "":
 		word := guest.Done
 		if err := c.do(m.Ask); err != nil {
 			word = strings.ReplaceAll(err.Error(), "\n", "; ")
 		}
-		c.answer(word)
+		c.Send(word)
 		return
 	case m.Begin != "":
 		c.cost, c.asked = c.notes.spent(), c.requests()
