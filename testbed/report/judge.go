@@ -86,147 +86,190 @@ func (p point) reached(r *Report) bool {
 // NotTested is the error of a disk whose test the guest has not reported.
 const NotTested = "the guest did not test it"
 
-// checks is what must hold. Each returns what it saw, and whether that is right.
-var checks = []struct {
+// check is a statement about a boot. judge returns what it saw, and whether the statement holds.
+type check struct {
 	name  string
 	when  when
 	after point
 	judge func(*Report) (detail string, ok bool)
-}{
-	{"the guest reached its user space", always, started, func(r *Report) (string, bool) {
-		return fmt.Sprintf("Linux %s, %d KiB pages, %d CPUs", r.Guest.Release, r.Guest.PageSize>>10, r.Guest.CPUs), r.Guest.Release != ""
-	}},
-	{"the guest's driver probed the SMMU", always, strayed, func(r *Report) (string, bool) {
-		// The last line that the driver prints about the ID registers, in every kernel since 4.2.
-		i := slices.IndexFunc(r.Probe, func(line string) bool { return strings.Contains(line, "(features 0x") })
-		if i < 0 {
-			return fmt.Sprintf("none of its %d lines has the features", len(r.Probe)), false
-		}
-		return r.Probe[i], true
-	}},
-	{"the disks have the domains that the command line asks for", always, bothTested, func(r *Report) (string, bool) {
-		plain, pasid, want := r.disk(guest.Plain).IOMMU, r.disk(guest.PASID).IOMMU, r.Mode.domain()
-		return fmt.Sprintf("plain has %q, pasid %q", plain, pasid), plain == want && pasid == want
-	}},
-	{"plain: stage 1 has a single Context Descriptor", byStage1, plainTested, func(r *Report) (string, bool) {
-		bind, ok := r.lastStage(guest.Plain)
-		return bind.Text, ok && bind.S1CDMax == 0
-	}},
-	{"pasid: stage 1 has a table of Context Descriptors", byStage1, pasidTested, func(r *Report) (string, bool) {
-		bind, ok := r.lastStage(guest.PASID)
-		s1cdmax, s1fmt := r.cdTable()
-		return bind.Text, ok && bind.S1CDMax > 0 && bind.S1CDMax == s1cdmax && bind.S1Fmt == s1fmt &&
-			bind.S1DSS == smmuv3.S1DSSSubstream0.String()
-	}},
-	{"plain, pasid: stage 2 has separate tables and VMIDs", byStage2, bothTested, func(r *Report) (string, bool) {
-		plain, ok := r.lastStage(guest.Plain)
-		pasid, okToo := r.lastStage(guest.PASID)
-		return plain.Text + "; " + pasid.Text, ok && okToo && plain.S2 != nil && pasid.S2 != nil &&
-			plain.S2VMID != pasid.S2VMID && plain.S2.TTB != pasid.S2.TTB
-	}},
-	{"plain: its stage is bypass", passedThrough, plainTested, func(r *Report) (string, bool) { return r.bypassed(guest.Plain) }},
-	{"pasid: its stage is bypass", passedThrough, pasidTested, func(r *Report) (string, bool) { return r.bypassed(guest.PASID) }},
-	{"plain: all data was written, read back and verified", always, plainTested, func(r *Report) (string, bool) { return r.diskDone(guest.Plain) }},
-	{"pasid: all data was written, read back and verified", always, pasidTested, func(r *Report) (string, bool) { return r.diskDone(guest.PASID) }},
-	{"plain: every byte moved through stage 1", byStage1, plainTested, func(r *Report) (string, bool) { return r.allMoved(guest.Plain) }},
-	{"pasid: every byte moved through stage 1", byStage1, pasidTested, func(r *Report) (string, bool) { return r.allMoved(guest.PASID) }},
-	{"plain: every byte moved through stage 2", byStage2, plainTested, func(r *Report) (string, bool) { return r.allMoved(guest.Plain) }},
-	{"pasid: every byte moved through stage 2", byStage2, pasidTested, func(r *Report) (string, bool) { return r.allMoved(guest.PASID) }},
-	{"the guest invalidated by IPA and VMID, and nothing of stage 1", byStage2, bothTested, func(r *Report) (string, bool) {
-		ipa, vmid := r.Commands[smmuv3.OpTLBIS2IPA.String()], r.Commands[smmuv3.OpTLBIS12VMAll.String()]
-		var stage1 uint64
-		for _, op := range []smmuv3.Opcode{smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA} {
-			stage1 += r.Commands[op.String()]
-		}
-		// With iommu.strict=0, invalidations by VMID are enough.
-		return fmt.Sprintf("%d TLBI_S2_IPA, %d TLBI_S12_VMALL, %d of stage 1", ipa, vmid, stage1),
-			(ipa > 0 || r.Mode.Lazy) && vmid > 0 && stage1 == 0
-	}},
-	{"plain: every byte bypassed stage 1", passedThrough, plainTested, func(r *Report) (string, bool) { return r.allMoved(guest.Plain) }},
-	{"pasid: every byte bypassed stage 1", passedThrough, pasidTested, func(r *Report) (string, bool) { return r.allMoved(guest.PASID) }},
-	{"plain: its interrupts took the same stage as its data", onPCI, plainTested, func(r *Report) (string, bool) { return r.messages(guest.Plain) }},
-	{"pasid: its interrupts took the same stage as its data", onPCI, pasidTested, func(r *Report) (string, bool) { return r.messages(guest.PASID) }},
-	{"plain: its driver was unbound and bound again, bypassing stage 1 once", rebound, plainTested, func(r *Report) (string, bool) { return r.rebound(guest.Plain) }},
-	{"pasid: its driver was unbound and bound again, bypassing stage 1 once", rebound, pasidTested, func(r *Report) (string, bool) { return r.rebound(guest.PASID) }},
-	{"the SMMU was saved, discarded and restored during the disks' requests", moved, bothTested, func(r *Report) (string, bool) {
-		m := r.Moves
-		detail := fmt.Sprintf("%d of %d times", m.Made, r.Mode.Moves)
-		if m.Made == 0 || len(m.At) != m.Made {
-			return detail, false
-		}
-		first, last := m.At[0], m.At[m.Made-1]
-		return fmt.Sprintf("%s, after %s to %s of %s of DMA; states of up to %d bytes; %.1f ms at most", detail,
-			size(int64(first)), size(int64(last)), size(int64(m.DMA)), m.StateBytes, 1000*m.Longest), m.Made == r.Mode.Moves && last < m.DMA
-	}},
-	// With a bypass too: there is no memory at the address.
-	{"rogue: its DMA to an unmapped address failed", always, strayed, func(r *Report) (string, bool) {
-		if !r.Fault.Made {
-			return "there was no DMA", false
-		}
-		return r.Fault.Error, r.Fault.Error != ""
-	}},
-	{"rogue: the device recorded F_TRANSLATION", translated, strayed, func(r *Report) (string, bool) {
-		if len(r.Fault.Device) == 0 {
-			return "no event was recorded", false
-		}
-		e := r.Fault.Device[0]
-		stage := 1
-		if e.Stage2 {
-			stage = 2
-		}
-		detail := fmt.Sprintf("%s, stage %d, stream %#x, at %#x", e.Name, stage, e.StreamID, e.Address)
-		return detail, e.Type == uint8(smmuv3.FTranslation) && e.Stage2 == r.Mode.Stage2 && e.StreamID == r.Fault.StreamID && e.Address == r.Fault.Address
-	}},
-	{"rogue: it alone may stall", stalling, strayed, func(r *Report) (string, bool) {
-		rogue, bound := r.lastStage(guest.Rogue)
-		plain, _ := r.lastStage(guest.Plain)
-		pasid, _ := r.lastStage(guest.PASID)
-		return fmt.Sprintf("S1STALLD: rogue %t, plain %t, pasid %t", rogue.S1STALLD, plain.S1STALLD, pasid.S1STALLD),
-			bound && !rogue.S1STALLD && plain.S1STALLD && pasid.S1STALLD
-	}},
-	{"rogue: its DMA stalled until the guest's driver aborted it", stalling, strayed, func(r *Report) (string, bool) {
-		if len(r.Fault.Device) == 0 || !r.Fault.Device[0].Stall {
-			return "the DMA did not stall", false
-		}
-		stalled := Resume{r.Fault.StreamID, r.Fault.Device[0].STAG, ResumeAbort}
-		return fmt.Sprintf("STAG %#x; CMD_RESUME: %+v", stalled.STAG, r.Fault.Resumes), slices.Equal(r.Fault.Resumes, []Resume{stalled})
-	}},
-	{"rogue: the guest's kernel printed the fault", translated, told, func(r *Report) (string, bool) {
-		// Kernels up to 6.14 print the record's number, later ones its name.
-		i := slices.IndexFunc(r.Fault.Kernel, func(line string) bool {
-			return strings.Contains(line, "event 0x10 received") || strings.Contains(line, "event: F_TRANSLATION")
-		})
-		if i < 0 {
-			return fmt.Sprintf("none of %d lines has the fault", len(r.Fault.Kernel)), false
-		}
-		return r.Fault.Kernel[i], true
-	}},
-	{"the guest's driver reported no error", always, strayed, func(r *Report) (string, bool) {
-		said := slices.Concat(r.Probe, r.Fault.Kernel)
-		if i := slices.IndexFunc(said, complains); i >= 0 {
-			return said[i], false
-		}
-		return fmt.Sprintf("%d lines", len(said)), true
-	}},
-	{"no other fault was recorded", always, strayed, func(r *Report) (string, bool) {
-		translation := r.Events[smmuv3.FTranslation.String()]
-		var all uint64
-		for _, n := range r.Events {
-			all += n
-		}
-		return fmt.Sprintf("%d events", all), all == translation && translation == uint64(len(r.Fault.Device))
-	}},
-	{"the device consumed commands and signalled interrupts", always, strayed, func(r *Report) (string, bool) {
-		syncs, stes, events := r.Commands[smmuv3.OpSync.String()], r.Commands[smmuv3.OpCfgiSTE.String()], r.Interrupts[vsmmu.LineEventQ.String()]
-		return fmt.Sprintf("%d SYNC, %d CFGI_STE, %d event interrupts", syncs, stes, events),
-			syncs > 0 && stes > 0 && (events > 0) == (len(r.Fault.Device) > 0)
-	}},
-	{"the guest powered off", always, ended, func(r *Report) (string, bool) {
-		if !r.Guest.PoweredOff {
-			return "the guest did not power off", false
-		}
-		return "its init powered it off", true
-	}},
+}
+
+// eachDisk returns a check for each of the two disks that the guest tests.
+func eachDisk(name string, when when, judge func(r *Report, serial string) (detail string, ok bool)) []check {
+	of := func(serial string, tested point) check {
+		return check{serial + ": " + name, when, tested, func(r *Report) (string, bool) { return judge(r, serial) }}
+	}
+	return []check{of(guest.Plain, plainTested), of(guest.PASID, pasidTested)}
+}
+
+// checks is what must hold. The methods return what they saw, and whether the statement holds.
+var checks = slices.Concat([]check{
+	{"the guest reached its user space", always, started, (*Report).reachedUserSpace},
+	{"the guest's driver probed the SMMU", always, strayed, (*Report).probed},
+	{"the disks have the domains that the command line asks for", always, bothTested, (*Report).hasDomains},
+	{"plain: stage 1 has a single Context Descriptor", byStage1, plainTested, (*Report).hasSingleCD},
+	{"pasid: stage 1 has a table of Context Descriptors", byStage1, pasidTested, (*Report).hasCDTable},
+	{"plain, pasid: stage 2 has separate tables and VMIDs", byStage2, bothTested, (*Report).hasSeparateStage2},
+},
+	eachDisk("its stage is bypass", passedThrough, (*Report).bypassed),
+	eachDisk("all data was written, read back and verified", always, (*Report).diskDone),
+	eachDisk("every byte moved through stage 1", byStage1, (*Report).allMoved),
+	eachDisk("every byte moved through stage 2", byStage2, (*Report).allMoved),
+	[]check{
+		{"the guest invalidated by IPA and VMID, and nothing of stage 1", byStage2, bothTested, (*Report).invalidatedStage2},
+	},
+	eachDisk("every byte bypassed stage 1", passedThrough, (*Report).allMoved),
+	eachDisk("its interrupts took the same stage as its data", onPCI, (*Report).messages),
+	eachDisk("its driver was unbound and bound again, bypassing stage 1 once", rebound, (*Report).rebound),
+	[]check{
+		{"the SMMU was saved, discarded and restored during the disks' requests", moved, bothTested, (*Report).wasMoved},
+		{"rogue: its DMA to an unmapped address failed", always, strayed, (*Report).strayFailed},
+		{"rogue: the device recorded F_TRANSLATION", translated, strayed, (*Report).strayRecorded},
+		{"rogue: it alone may stall", stalling, strayed, (*Report).rogueAloneStalls},
+		{"rogue: its DMA stalled until the guest's driver aborted it", stalling, strayed, (*Report).strayStalled},
+		{"rogue: the guest's kernel printed the fault", translated, told, (*Report).strayPrinted},
+		{"the guest's driver reported no error", always, strayed, (*Report).noDriverError},
+		{"no other fault was recorded", always, strayed, (*Report).noOtherFault},
+		{"the device consumed commands and signalled interrupts", always, strayed, (*Report).deviceWorked},
+		{"the guest powered off", always, ended, (*Report).poweredOff},
+	})
+
+func (r *Report) reachedUserSpace() (string, bool) {
+	return fmt.Sprintf("Linux %s, %d KiB pages, %d CPUs", r.Guest.Release, r.Guest.PageSize>>10, r.Guest.CPUs), r.Guest.Release != ""
+}
+
+func (r *Report) probed() (string, bool) {
+	// The last line that the driver prints about the ID registers, in every kernel since 4.2.
+	i := slices.IndexFunc(r.Probe, func(line string) bool { return strings.Contains(line, "(features 0x") })
+	if i < 0 {
+		return fmt.Sprintf("none of its %d lines has the features", len(r.Probe)), false
+	}
+	return r.Probe[i], true
+}
+
+func (r *Report) hasDomains() (string, bool) {
+	plain, pasid, want := r.disk(guest.Plain).IOMMU, r.disk(guest.PASID).IOMMU, r.Mode.domain()
+	return fmt.Sprintf("plain has %q, pasid %q", plain, pasid), plain == want && pasid == want
+}
+
+func (r *Report) hasSingleCD() (string, bool) {
+	bind, ok := r.lastStage(guest.Plain)
+	return bind.Text, ok && bind.S1CDMax == 0
+}
+
+func (r *Report) hasCDTable() (string, bool) {
+	bind, ok := r.lastStage(guest.PASID)
+	s1cdmax, s1fmt := r.cdTable()
+	return bind.Text, ok && bind.S1CDMax > 0 && bind.S1CDMax == s1cdmax && bind.S1Fmt == s1fmt &&
+		bind.S1DSS == smmuv3.S1DSSSubstream0.String()
+}
+
+func (r *Report) hasSeparateStage2() (string, bool) {
+	plain, ok := r.lastStage(guest.Plain)
+	pasid, okToo := r.lastStage(guest.PASID)
+	return plain.Text + "; " + pasid.Text, ok && okToo && plain.S2 != nil && pasid.S2 != nil &&
+		plain.S2VMID != pasid.S2VMID && plain.S2.TTB != pasid.S2.TTB
+}
+
+func (r *Report) invalidatedStage2() (string, bool) {
+	ipa, vmid := r.Commands[smmuv3.OpTLBIS2IPA.String()], r.Commands[smmuv3.OpTLBIS12VMAll.String()]
+	var stage1 uint64
+	for _, op := range []smmuv3.Opcode{smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA} {
+		stage1 += r.Commands[op.String()]
+	}
+	// With iommu.strict=0, invalidations by VMID are enough.
+	return fmt.Sprintf("%d TLBI_S2_IPA, %d TLBI_S12_VMALL, %d of stage 1", ipa, vmid, stage1),
+		(ipa > 0 || r.Mode.Lazy) && vmid > 0 && stage1 == 0
+}
+
+func (r *Report) wasMoved() (string, bool) {
+	m := r.Moves
+	detail := fmt.Sprintf("%d of %d times", m.Made, r.Mode.Moves)
+	if m.Made == 0 || len(m.At) != m.Made {
+		return detail, false
+	}
+	first, last := m.At[0], m.At[m.Made-1]
+	return fmt.Sprintf("%s, after %s to %s of %s of DMA; states of up to %d bytes; %.1f ms at most", detail,
+		size(int64(first)), size(int64(last)), size(int64(m.DMA)), m.StateBytes, 1000*m.Longest), m.Made == r.Mode.Moves && last < m.DMA
+}
+
+// strayFailed holds with a bypass too: there is no memory at the address.
+func (r *Report) strayFailed() (string, bool) {
+	if !r.Fault.Made {
+		return "there was no DMA", false
+	}
+	return r.Fault.Error, r.Fault.Error != ""
+}
+
+func (r *Report) strayRecorded() (string, bool) {
+	if len(r.Fault.Device) == 0 {
+		return "no event was recorded", false
+	}
+	e := r.Fault.Device[0]
+	stage := 1
+	if e.Stage2 {
+		stage = 2
+	}
+	detail := fmt.Sprintf("%s, stage %d, stream %#x, at %#x", e.Name, stage, e.StreamID, e.Address)
+	return detail, e.Type == uint8(smmuv3.FTranslation) && e.Stage2 == r.Mode.Stage2 && e.StreamID == r.Fault.StreamID && e.Address == r.Fault.Address
+}
+
+func (r *Report) rogueAloneStalls() (string, bool) {
+	rogue, bound := r.lastStage(guest.Rogue)
+	plain, _ := r.lastStage(guest.Plain)
+	pasid, _ := r.lastStage(guest.PASID)
+	return fmt.Sprintf("S1STALLD: rogue %t, plain %t, pasid %t", rogue.S1STALLD, plain.S1STALLD, pasid.S1STALLD),
+		bound && !rogue.S1STALLD && plain.S1STALLD && pasid.S1STALLD
+}
+
+func (r *Report) strayStalled() (string, bool) {
+	if len(r.Fault.Device) == 0 || !r.Fault.Device[0].Stall {
+		return "the DMA did not stall", false
+	}
+	stalled := Resume{r.Fault.StreamID, r.Fault.Device[0].STAG, ResumeAbort}
+	return fmt.Sprintf("STAG %#x; CMD_RESUME: %+v", stalled.STAG, r.Fault.Resumes), slices.Equal(r.Fault.Resumes, []Resume{stalled})
+}
+
+func (r *Report) strayPrinted() (string, bool) {
+	// Kernels up to 6.14 print the record's number, later ones its name.
+	i := slices.IndexFunc(r.Fault.Kernel, func(line string) bool {
+		return strings.Contains(line, "event 0x10 received") || strings.Contains(line, "event: F_TRANSLATION")
+	})
+	if i < 0 {
+		return fmt.Sprintf("none of %d lines has the fault", len(r.Fault.Kernel)), false
+	}
+	return r.Fault.Kernel[i], true
+}
+
+func (r *Report) noDriverError() (string, bool) {
+	said := slices.Concat(r.Probe, r.Fault.Kernel)
+	if i := slices.IndexFunc(said, complains); i >= 0 {
+		return said[i], false
+	}
+	return fmt.Sprintf("%d lines", len(said)), true
+}
+
+// noOtherFault reports whether the stray DMA's faults are the only events.
+func (r *Report) noOtherFault() (string, bool) {
+	translation := r.Events[smmuv3.FTranslation.String()]
+	var all uint64
+	for _, n := range r.Events {
+		all += n
+	}
+	return fmt.Sprintf("%d events", all), all == translation && translation == uint64(len(r.Fault.Device))
+}
+
+func (r *Report) deviceWorked() (string, bool) {
+	syncs, stes, events := r.Commands[smmuv3.OpSync.String()], r.Commands[smmuv3.OpCfgiSTE.String()], r.Interrupts[vsmmu.LineEventQ.String()]
+	return fmt.Sprintf("%d SYNC, %d CFGI_STE, %d event interrupts", syncs, stes, events),
+		syncs > 0 && stes > 0 && (events > 0) == (len(r.Fault.Device) > 0)
+}
+
+func (r *Report) poweredOff() (string, bool) {
+	if !r.Guest.PoweredOff {
+		return "the guest did not power off", false
+	}
+	return "its init powered it off", true
 }
 
 // complaints are the words with which the driver reports an SMMU that fails: a command that times
