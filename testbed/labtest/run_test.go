@@ -89,7 +89,9 @@ func actQEMU(mode string, port *os.File) {
 			return
 		}
 		fmt.Println("panic: runtime error: index out of range")
-		fmt.Println("goroutine 1 [running]:")
+		for range 100 {
+			fmt.Println("goroutine 1 [running]:")
+		}
 		fmt.Println("Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000200")
 		return
 	case "QEMU fails":

@@ -12,8 +12,13 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/qemu"
 )
 
-// keptWords is the number of lines that lastWords keeps of each console.
-const keptWords = 20
+const (
+	// keptWords is the number of lines that lastWords keeps of each console: the stacks of a Go
+	// program that panics and of the kernel whose init it was.
+	keptWords = 500
+	// shownWords is the number of lines that a report shows.
+	shownWords = 20
+)
 
 // lastWords keeps what the consoles of the running machine printed last. Its methods are safe for
 // concurrent use.
@@ -62,6 +67,10 @@ func (w *lastWords) most(qemuFailed bool) (console string, lines []string) {
 
 func isPanic(line string) bool { return strings.Contains(line, "Kernel panic") }
 
+func isGoPanic(line string) bool {
+	return strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ")
+}
+
 // initExit is in the panic of a kernel whose init exited, with the wait status.
 var initExit = regexp.MustCompile(`Attempted to kill init! exitcode=0x([0-9a-f]+)`)
 
@@ -82,12 +91,23 @@ func explainPanic(lines []string) string {
 	} else if err == nil {
 		why = fmt.Sprintf("the kernel panicked because its init exited with status %d", status>>8)
 	}
-	for _, line := range lines[:i] {
-		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
-			return why + ": " + line
-		}
+	if j := slices.IndexFunc(lines[:i], isGoPanic); j >= 0 {
+		why += ": " + lines[j]
 	}
 	return why
+}
+
+// shown returns the lines that a report shows: those from a Go program's panic on and the kernel's
+// panic, those from the kernel's panic on, or the last ones.
+func shown(lines []string) []string {
+	i := slices.IndexFunc(lines, isPanic)
+	if i < 0 {
+		return lines[max(0, len(lines)-shownWords):]
+	}
+	if j := slices.IndexFunc(lines[:i], isGoPanic); j >= 0 {
+		return append(slices.Clone(lines[j:min(i, j+shownWords-1)]), lines[i])
+	}
+	return lines[i:min(len(lines), i+shownWords)]
 }
 
 // explain completes the report of a run that ended early: with the cause, the stage, the exit
@@ -96,13 +116,14 @@ func (l *lab) explain(err error) {
 	var exit *qemu.ExitError
 	died := errors.As(err, &exit)
 	seen := l.progress.Last()
-	seen.Console, seen.Lines = l.words.most(died && !exit.Status.Success())
+	console, lines := l.words.most(died && !exit.Status.Success())
+	seen.Console, seen.Lines = console, shown(lines)
 	l.report.LastSeen = seen
 	if died {
 		seen.ExitStatus = exit.Status.String()
 	}
 	cause := err.Error()
-	if why := explainPanic(seen.Lines); why != "" && errors.Is(err, errNoExit) {
+	if why := explainPanic(lines); why != "" && errors.Is(err, errNoExit) {
 		cause = strings.Replace(cause, errNoExit.Error(), why, 1)
 	}
 	l.report.Error = fmt.Sprintf("%s, %s", cause, seen)
