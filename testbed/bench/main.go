@@ -22,10 +22,10 @@ import (
 
 const usage = `Usage: go run ./testbed/bench [flags] [PACKAGE...]
 
-Runs the Go benchmarks of the packages and prints nanoseconds per operation. Of a command mix, an operation is one of the
-2^19 commands that one store to CMDQ_PROD adds. If qemu-system-aarch64 is installed, measures the command queue of its
-SMMUv3 with the same mixes over its qtest protocol: with an empty TLB, and with the 256 translations that it can hold. A
-ratio is QEMU's time divided by ours: above 1 ours is faster. Of several rounds the best counts.
+Runs the Go benchmarks of the packages and prints nanoseconds per operation. Of a command mix, an operation is one of
+the 2^19 commands that one store to CMDQ_PROD adds. If qemu-system-aarch64 is installed, measures the command queue of
+its SMMUv3 with the same mixes over its qtest protocol: with an empty TLB, and with the 256 translations that it can
+hold. A ratio is QEMU's time divided by ours: above 1 ours is faster. Of several rounds the best counts.
 
 Prints the table before it writes the report. An earlier report stays until the new one is complete.
 
@@ -104,7 +104,8 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	f.StringVar(&o.pattern, "bench", ".", "run the benchmarks that match `REGEXP`, as in go test -bench")
 	f.IntVar(&o.rounds, "count", 3, "measure each benchmark `N` times and keep the best")
 	f.StringVar(&o.time, "benchtime", "300ms", "run each Go benchmark for `TIME`, as in go test -benchtime")
-	f.StringVar(&o.qemu, "qemu", "", "measure the QEMU `FILE` (default: qemu-system-aarch64 on the PATH, if there is one)")
+	f.StringVar(&o.qemu, "qemu", "",
+		"measure the QEMU `FILE` (default: qemu-system-aarch64 on the PATH, if there is one)")
 	f.StringVar(&o.report, "report", filepath.Join("build", "bench", "report.json"), "write the report to `FILE`")
 	err := f.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {

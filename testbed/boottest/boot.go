@@ -70,7 +70,8 @@ func follow(ctx context.Context, o *Options, bench bool) (_ *report.Report, tr *
 		return nil, nil, &InputError{err}
 	}
 	p := progress.New(o.Out)
-	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("the boot did not end within %v (-timeout)", o.Timeout))
+	late := fmt.Errorf("the boot did not end within %v (-timeout)", o.Timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, late)
 	defer cancel()
 	go p.Beat(ctx)
 
@@ -118,7 +119,8 @@ func explain(r *report.Report, err error, p *progress.Progress) {
 func run(ctx context.Context, o *Options, direct, bench bool, s sink) (*report.Report, error) {
 	s.Stage("the kernels, their modules and the initramfs are read")
 	job := vm.Job{
-		Cmdline: o.Cmdline, Mem: o.Mem, CPUs: guestCPUs, PCI: o.pci(), PASIDBits: uint8(o.PASIDBits), Stage2: o.Stage == 2, Stalls: o.Stalls,
+		Cmdline: o.Cmdline, Mem: o.Mem, CPUs: guestCPUs, PCI: o.pci(), PASIDBits: uint8(o.PASIDBits),
+		Stage2: o.Stage == 2, Stalls: o.Stalls,
 		Rebind: o.Rebind, Moves: int(o.Moves), Record: o.Record != "",
 	}
 	if bench {

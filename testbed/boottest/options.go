@@ -85,7 +85,8 @@ func (o *Options) complete(ctx context.Context, bench bool) (direct bool, err er
 		return false, err
 	}
 	if o.Mem < MinMem || o.Mem > MaxMem {
-		return false, fmt.Errorf("the guest cannot have %d MiB of memory: give from %d MiB to %d GiB", o.Mem>>20, MinMem>>20, MaxMem>>30)
+		return false, fmt.Errorf("the guest cannot have %d MiB of memory: give from %d MiB to %d GiB",
+			o.Mem>>20, MinMem>>20, MaxMem>>30)
 	}
 	if !slices.Contains(Transports, o.Transport) {
 		return false, fmt.Errorf("-transport %s: not one of %v", o.Transport, Transports)
@@ -106,7 +107,8 @@ func (o *Options) complete(ctx context.Context, bench bool) (direct bool, err er
 		return false, fmt.Errorf("-save-restore %d: give up to %d", o.Moves, MaxMoves)
 	}
 	if o.Moves > 0 && o.Record != "" {
-		return false, errors.New("a transcript records one device, and -save-restore makes others: give -record alone, and restore with vsmmu replay -restored")
+		return false, errors.New("a transcript records one device, and -save-restore makes others: " +
+			"give -record alone, and restore with vsmmu replay -restored")
 	}
 	if bench && o.Rounds < 1 {
 		return false, errors.New("0 rounds: measure at least once")
@@ -135,7 +137,8 @@ func (o *Options) complete(ctx context.Context, bench bool) (direct bool, err er
 			return false, err
 		}
 		if !exists(o.Peer) {
-			return false, fmt.Errorf("no arm64 QEMU to compare with at %s: run make bench-boot, or give one with -peer DIR", o.Peer)
+			return false, fmt.Errorf("no arm64 QEMU to compare with at %s: run make bench-boot, or give one with -peer DIR",
+				o.Peer)
 		}
 	}
 	if direct {
@@ -185,7 +188,7 @@ func orFetched(path, fetched, flag string) (string, error) {
 		return path, nil
 	}
 	if !exists(fetched) {
-		return "", fmt.Errorf("no kernel has been fetched to %s: run make boot, or give an arm64 one with %s FILE", fetched, flag)
+		return "", fmt.Errorf("no kernel in %s: run make boot, or give an arm64 one with %s FILE", fetched, flag)
 	}
 	return fetched, nil
 }

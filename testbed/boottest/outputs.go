@@ -17,7 +17,8 @@ func (o *Options) checkOutputs() error {
 			continue
 		}
 		for _, in := range []struct{ flag, path string }{
-			{"-kernel", o.Kernel}, {"-modules", o.Modules}, {"-host-kernel", o.HostKernel}, {"-host-modules", o.HostModules},
+			{"-kernel", o.Kernel}, {"-modules", o.Modules},
+			{"-host-kernel", o.HostKernel}, {"-host-modules", o.HostModules},
 			{"-agent", o.Agent}, {"-qemu", o.QEMU}, {"-peer", o.Peer},
 		} {
 			if in.path != "" && (sameFile(out.path, in.path) || overwritesPart(out.path, in.path)) {
@@ -65,7 +66,8 @@ func overwritesPart(out, in string) bool {
 		return false
 	}
 	info, err := os.Stat(out)
-	return err == nil && info.Mode().IsRegular() && info.Size() > 0 && !startsWith(out, "{") && !startsWith(out, transcriptMagic)
+	return err == nil && info.Mode().IsRegular() && info.Size() > 0 &&
+		!startsWith(out, "{") && !startsWith(out, transcriptMagic)
 }
 
 func startsWith(path, text string) bool {

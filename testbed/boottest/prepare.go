@@ -45,7 +45,8 @@ func prepareGuest(o *Options, job vm.Job) (machine, error) {
 	if job.PCI {
 		transport = "virtio_pci"
 	}
-	return prepare(vm.Guest, o.Kernel, o.Modules, o.Agent, "arm_smmu_v3", append(slices.Clone(guestDrivers), transport), nil)
+	drivers := append(slices.Clone(guestDrivers), transport)
+	return prepare(vm.Guest, o.Kernel, o.Modules, o.Agent, "arm_smmu_v3", drivers, nil)
 }
 
 // prepareHost reads the emulated host's, and puts the guest's parts into its initramfs.
@@ -75,7 +76,9 @@ func prepareHost(o *Options, job vm.Job, guest machine) (machine, error) {
 
 // prepare makes a machine of a kernel that has the drivers, built in or as modules, and another one
 // built in.
-func prepare(name, kernelPath, modulesPath, agent, builtin string, drivers []string, more []kernel.File) (machine, error) {
+func prepare(
+	name, kernelPath, modulesPath, agent, builtin string, drivers []string, more []kernel.File,
+) (machine, error) {
 	file, raw, err := kernel.Image(kernelPath)
 	if err != nil {
 		return machine{}, fmt.Errorf("the %s's kernel: %w", name, err)

@@ -69,7 +69,8 @@ func createTranscript(path string) (*transcript, error) {
 		case !info.Mode().IsRegular():
 			return nil, fmt.Errorf("the transcript: %s is no regular file (give another path with -record FILE)", name)
 		case info.Size() > 0 && !startsWith(name, transcriptMagic):
-			return nil, fmt.Errorf("the transcript: %s exists and is no transcript (give another path with -record FILE)", name)
+			return nil, fmt.Errorf("the transcript: %s exists and is no transcript (give another path with -record FILE)",
+				name)
 		}
 	}
 	f, err := os.Create(path + partSuffix)

@@ -135,7 +135,8 @@ var checks = slices.Concat([]check{
 	})
 
 func (r *Report) reachedUserSpace() (string, bool) {
-	return fmt.Sprintf("Linux %s, %d KiB pages, %d CPUs", r.Guest.Release, r.Guest.PageSize>>10, r.Guest.CPUs), r.Guest.Release != ""
+	g := r.Guest
+	return fmt.Sprintf("Linux %s, %d KiB pages, %d CPUs", g.Release, g.PageSize>>10, g.CPUs), g.Release != ""
 }
 
 func (r *Report) probed() (string, bool) {
@@ -190,7 +191,8 @@ func (r *Report) wasMoved() (string, bool) {
 	}
 	first, last := m.At[0], m.At[m.Made-1]
 	return fmt.Sprintf("%s, after %s to %s of %s of DMA; states of up to %d bytes; %.1f ms at most", detail,
-		size(int64(first)), size(int64(last)), size(int64(m.DMA)), m.StateBytes, 1000*m.Longest), m.Made == r.Mode.Moves && last < m.DMA
+			size(int64(first)), size(int64(last)), size(int64(m.DMA)), m.StateBytes, 1000*m.Longest),
+		m.Made == r.Mode.Moves && last < m.DMA
 }
 
 // strayFailed holds with a bypass too: there is no memory at the address.
@@ -211,7 +213,8 @@ func (r *Report) strayRecorded() (string, bool) {
 		stage = 2
 	}
 	detail := fmt.Sprintf("%s, stage %d, stream %#x, at %#x", e.Name, stage, e.StreamID, e.Address)
-	return detail, e.Type == uint8(smmuv3.FTranslation) && e.Stage2 == r.Mode.Stage2 && e.StreamID == r.Fault.StreamID && e.Address == r.Fault.Address
+	return detail, e.Type == uint8(smmuv3.FTranslation) && e.Stage2 == r.Mode.Stage2 &&
+		e.StreamID == r.Fault.StreamID && e.Address == r.Fault.Address
 }
 
 func (r *Report) rogueAloneStalls() (string, bool) {
@@ -227,7 +230,8 @@ func (r *Report) strayStalled() (string, bool) {
 		return "the DMA did not stall", false
 	}
 	stalled := Resume{r.Fault.StreamID, r.Fault.Device[0].STAG, ResumeAbort}
-	return fmt.Sprintf("STAG %#x; CMD_RESUME: %+v", stalled.STAG, r.Fault.Resumes), slices.Equal(r.Fault.Resumes, []Resume{stalled})
+	return fmt.Sprintf("STAG %#x; CMD_RESUME: %+v", stalled.STAG, r.Fault.Resumes),
+		slices.Equal(r.Fault.Resumes, []Resume{stalled})
 }
 
 func (r *Report) strayPrinted() (string, bool) {
@@ -260,7 +264,8 @@ func (r *Report) noOtherFault() (string, bool) {
 }
 
 func (r *Report) deviceWorked() (string, bool) {
-	syncs, stes, events := r.Commands[smmuv3.OpSync.String()], r.Commands[smmuv3.OpCfgiSTE.String()], r.Interrupts[vsmmu.LineEventQ.String()]
+	syncs, stes := r.Commands[smmuv3.OpSync.String()], r.Commands[smmuv3.OpCfgiSTE.String()]
+	events := r.Interrupts[vsmmu.LineEventQ.String()]
 	return fmt.Sprintf("%d SYNC, %d CFGI_STE, %d event interrupts", syncs, stes, events),
 		syncs > 0 && stes > 0 && (events > 0) == (len(r.Fault.Device) > 0)
 }
@@ -347,7 +352,8 @@ func (r *Report) allMoved(serial string) (string, bool) {
 // messages is allMoved for the interrupts that the disk sent.
 func (r *Report) messages(serial string) (string, bool) {
 	sent, elsewhere := r.split(r.stream(serial).Messages)
-	return fmt.Sprintf("%d messages by stages that %s, %d by others", sent, r.Mode.disposition(), elsewhere), elsewhere == 0 && sent > 0
+	return fmt.Sprintf("%d messages by stages that %s, %d by others", sent, r.Mode.disposition(), elsewhere),
+		elsewhere == 0 && sent > 0
 }
 
 // split divides what an endpoint did into that under stages with the mode's disposition, and the

@@ -83,7 +83,7 @@ type Disk struct {
 	Read     int64          `json:"read"`
 	Verified int64          `json:"verified"` // by the guest, of what it read
 	Rebound  *guest.Rebound `json:"rebound,omitempty"`
-	Backing  int64          `json:"backing"` // correct in the backing file, which the VMM compares after the guest has powered off
+	Backing  int64          `json:"backing"` // correct in the backing file after power off
 	Error    string         `json:"error,omitempty"`
 }
 

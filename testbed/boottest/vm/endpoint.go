@@ -51,7 +51,8 @@ type endpoint struct {
 	serial string
 	dma    *soft.Endpoint
 	mover  *mover
-	tap    func(sid smmuv3.StreamID, write bool, iova uint64, n int, err error) // called for each access unless nil; must not wait for the SMMU
+	// tap, unless nil, is called for each access. It must not wait for the SMMU.
+	tap func(sid smmuv3.StreamID, write bool, iova uint64, n int, err error)
 
 	bound   atomic.Uint32                             // the bridge.Disposition
 	moved   [bridge.TranslateNested + 1]atomic.Uint64 // bytes
@@ -122,7 +123,8 @@ func (e *endpoint) bind(s bridge.GuestStage, err error) {
 // report returns the counts so far.
 func (e *endpoint) report() report.Stream {
 	s := report.Stream{
-		StreamID: uint32(e.id), Endpoint: e.serial, Moved: byDisposition(&e.moved), Messages: byDisposition(&e.sent), Refused: e.refused.Load(),
+		StreamID: uint32(e.id), Endpoint: e.serial,
+		Moved: byDisposition(&e.moved), Messages: byDisposition(&e.sent), Refused: e.refused.Load(),
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -83,7 +83,9 @@ func run(ctx context.Context, job Job, image, initrd []byte, sink Sink, r *repor
 }
 
 // runGuest runs the guest until it has powered off, and closes the machine.
-func runGuest(ctx context.Context, job Job, image, initrd []byte, files map[string]*os.File, sink Sink, r *report.Report) (c *control, err error) {
+func runGuest(
+	ctx context.Context, job Job, image, initrd []byte, files map[string]*os.File, sink Sink, r *report.Report,
+) (c *control, err error) {
 	var rogue *endpoint
 	t := &tape{Sink: sink, job: job}
 	c = newControl(t, r, func() { stray(ctx, rogue, r) })

@@ -49,7 +49,9 @@ type attached struct {
 
 // newSMMU returns an SMMU with its first device and host. Moves use cfg and hosts for the next
 // ones.
-func newSMMU(cfg vsmmu.Config, hosts soft.Config, host *soft.Host, make func(vsmmu.Config) (smmuDevice, error)) (*smmu, error) {
+func newSMMU(
+	cfg vsmmu.Config, hosts soft.Config, host *soft.Host, make func(vsmmu.Config) (smmuDevice, error),
+) (*smmu, error) {
 	s := &smmu{cfg: cfg, hosts: hosts, host: host}
 	if bound := cfg.Trace.Bind; bound != nil {
 		s.cfg.Trace.Bind = func(sid smmuv3.StreamID, g bridge.GuestStage, err error) {

@@ -28,7 +28,9 @@ func (t *tape) device(cfg vsmmu.Config, policy idr.Policy, hosts ...bridge.Capab
 	for i, e := range endpoints {
 		names[t.job.master(i).StreamID] = e.serial
 	}
-	r, err := transcript.Record(writer{t.Sink}, cfg, transcript.Options{Title: t.job.Title, Policy: policy, Hosts: hosts, Streams: names})
+	r, err := transcript.Record(writer{t.Sink}, cfg, transcript.Options{
+		Title: t.job.Title, Policy: policy, Hosts: hosts, Streams: names,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -95,7 +95,9 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3
 	device := vsmmu.Config{
 		IDs: v.ids.IDs, Memory: memory, Interrupts: v.Machine, AbortAtReset: true, Trace: trace,
 	}
-	v.smmu, err = newSMMU(device, hosts, host, func(cfg vsmmu.Config) (smmuDevice, error) { return t.device(cfg, policy, capabilities) })
+	v.smmu, err = newSMMU(device, hosts, host, func(cfg vsmmu.Config) (smmuDevice, error) {
+		return t.device(cfg, policy, capabilities)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +110,9 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3
 }
 
 // addDisk adds a disk. It makes its DMA by dma, which leads to the endpoint.
-func (v *vm) addDisk(storage *os.File, size int64, serial string, master vmm.Master, endpoint *soft.Endpoint, dma virtio.DMA) error {
+func (v *vm) addDisk(
+	storage *os.File, size int64, serial string, master vmm.Master, endpoint *soft.Endpoint, dma virtio.DMA,
+) error {
 	if err := v.smmu.attach(master.StreamID, endpoint); err != nil {
 		return err
 	}

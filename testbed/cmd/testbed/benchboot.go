@@ -11,9 +11,9 @@ import (
 
 const benchBootUsage = `Usage: testbed bench-boot [flags]
 
-Measures how fast an arm64 Linux guest reads a disk through the SMMU, with strict invalidation: in the VMM of the test boot,
-and in QEMU with its own SMMUv3 and a virtio-blk disk. Guest and disk are the same in both. They run by turns on one KVM:
-this machine's if it is an arm64 machine with /dev/kvm, and otherwise that of an emulated host.
+Measures how fast an arm64 Linux guest reads a disk through the SMMU, with strict invalidation: in the VMM of the test
+boot, and in QEMU with its own SMMUv3 and a virtio-blk disk. Guest and disk are the same in both. They run by turns on
+one KVM: this machine's if it is an arm64 machine with /dev/kvm, and otherwise that of an emulated host.
 
 Prints bytes per second by the guest's own clock, the best of several reads of each block size, and the ratio: above 1
 ours is faster. All files are checked before anything boots.
@@ -36,10 +36,13 @@ func benchBootCommand(args []string, stdout, stderr io.Writer) int {
 }
 
 func parseBenchBoot(args []string, stdout io.Writer) (boottest.Options, error) {
-	o := boottest.Options{Out: stdout, Transport: "pci", PASIDBits: defaultPASIDBits, Stage: 1, Timeout: 20 * time.Minute}
+	o := boottest.Options{
+		Out: stdout, Transport: "pci", PASIDBits: defaultPASIDBits, Stage: 1, Timeout: 20 * time.Minute,
+	}
 	f := flag.NewFlagSet("bench-boot", flag.ContinueOnError)
 	machineFlags(f, &o, "bench-boot")
-	f.StringVar(&o.Peer, "peer", "", "compare with the QEMU of the arm64 system below `DIR`\n(default: what make bench-boot fetched)")
+	f.StringVar(&o.Peer, "peer", "",
+		"compare with the QEMU of the arm64 system below `DIR`\n(default: what make bench-boot fetched)")
 	f.UintVar(&o.Rounds, "rounds", 2, "boot each guest `N` times")
 	return o, parse(f, &o, args, benchBootUsage, stdout)
 }

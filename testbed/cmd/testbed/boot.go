@@ -55,13 +55,23 @@ func parseBoot(args []string, stdout io.Writer) (boottest.Options, error) {
 	o := boottest.Options{Out: stdout, Timeout: 30 * time.Minute}
 	f := flag.NewFlagSet("boot", flag.ContinueOnError)
 	machineFlags(f, &o, "boot")
-	f.StringVar(&o.Transport, "transport", "mmio", "attach the disks by `HOW`: "+strings.Join(boottest.Transports, ", ")+"\n(pci: their interrupts are messages, which the SMMU translates)")
-	f.UintVar(&o.PASIDBits, "pasid-bits", defaultPASIDBits, "set pasid-num-bits of the endpoint pasid to `N`, from 1 to 20;\nabove 10, Linux makes a two-level table of Context Descriptors")
+	f.StringVar(&o.Transport, "transport", "mmio",
+		"attach the disks by `HOW`: "+strings.Join(boottest.Transports, ", ")+
+			"\n(pci: their interrupts are messages, which the SMMU translates)")
+	f.UintVar(&o.PASIDBits, "pasid-bits", defaultPASIDBits,
+		"set pasid-num-bits of the endpoint pasid to `N`, from 1 to 20;\n"+
+			"above 10, Linux makes a two-level table of Context Descriptors")
 	f.UintVar(&o.Stage, "stage", 1, "give the SMMU stage `N` alone, 1 or 2")
-	f.BoolVar(&o.Stalls, "stall", false, "give the SMMU stalls, and the misbehaving endpoint dma-can-stall: its DMA waits\nuntil the guest's driver answers the fault")
-	f.StringVar(&o.Record, "record", "", "record what the guest does to the SMMU in the transcript `FILE`, for vsmmu replay\n(FILE.part until the boot has reached its end)")
-	f.BoolVar(&o.Rebind, "rebind", false, "let the guest unbind each disk from its driver and bind it again, bypassing stage 1 once")
-	f.UintVar(&o.Moves, "save-restore", 0, "save the SMMU `N` times while the disks are in use, discard it, and restore it into a new one")
+	f.BoolVar(&o.Stalls, "stall", false,
+		"give the SMMU stalls, and the misbehaving endpoint dma-can-stall: its DMA waits\n"+
+			"until the guest's driver answers the fault")
+	f.StringVar(&o.Record, "record", "",
+		"record what the guest does to the SMMU in the transcript `FILE`, for vsmmu replay\n"+
+			"(FILE.part until the boot has reached its end)")
+	f.BoolVar(&o.Rebind, "rebind", false,
+		"let the guest unbind each disk from its driver and bind it again, bypassing stage 1 once")
+	f.UintVar(&o.Moves, "save-restore", 0,
+		"save the SMMU `N` times while the disks are in use, discard it, and restore it into a new one")
 	return o, parse(f, &o, args, bootUsage, stdout)
 }
 
@@ -70,16 +80,23 @@ const defaultPASIDBits = 6
 // machineFlags defines the flags of every command that boots a guest.
 func machineFlags(f *flag.FlagSet, o *boottest.Options, name string) {
 	o.Mem = 512 << 20
-	f.StringVar(&o.Kernel, "kernel", "", "boot the guest with the kernel in `FILE` or a directory (default: what make boot fetched)")
-	f.StringVar(&o.Modules, "modules", "", "take the guest's modules from `DIR` or a .deb (default: from that of -kernel)")
-	f.StringVar(&o.HostKernel, "host-kernel", "", "boot the emulated host with the kernel in `FILE` or a directory (default: what make boot fetched)")
-	f.StringVar(&o.HostModules, "host-modules", "", "take the emulated host's modules from `DIR` or a .deb (default: from that of -host-kernel)")
+	f.StringVar(&o.Kernel, "kernel", "",
+		"boot the guest with the kernel in `FILE` or a directory (default: what make boot fetched)")
+	f.StringVar(&o.Modules, "modules", "",
+		"take the guest's modules from `DIR` or a .deb (default: from that of -kernel)")
+	f.StringVar(&o.HostKernel, "host-kernel", "",
+		"boot the emulated host with the kernel in `FILE` or a directory (default: what make boot fetched)")
+	f.StringVar(&o.HostModules, "host-modules", "",
+		"take the emulated host's modules from `DIR` or a .deb (default: from that of -host-kernel)")
 	f.StringVar(&o.Cmdline, "cmdline", "", "append `TEXT` to the guest's kernel command line")
-	f.StringVar(&o.Accel, "accel", "auto", "run the guest by `HOW`: "+strings.Join(boottest.Accels, ", ")+"\n(kvm: this machine's own KVM; tcg: that of an emulated host)")
+	f.StringVar(&o.Accel, "accel", "auto",
+		"run the guest by `HOW`: "+strings.Join(boottest.Accels, ", ")+
+			"\n(kvm: this machine's own KVM; tcg: that of an emulated host)")
 	f.Var((*size)(&o.Mem), "mem", "give the guest memory of `SIZE`, with suffix M or G")
 	f.StringVar(&o.Report, "report", filepath.Join("build", name, "report.json"), "write the report to `FILE`")
 	f.DurationVar(&o.Timeout, "timeout", o.Timeout, "give up after `TIME`")
-	f.StringVar(&o.Agent, "agent", "", "use `FILE`, the build of this program for linux/arm64 (default: testbed-linux-arm64 beside it)")
+	f.StringVar(&o.Agent, "agent", "",
+		"use `FILE`, the build of this program for linux/arm64 (default: testbed-linux-arm64 beside it)")
 	f.StringVar(&o.QEMU, "qemu", "", "use the emulator `FILE` (default: qemu-system-aarch64 on the PATH)")
 }
 

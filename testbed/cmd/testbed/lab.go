@@ -49,15 +49,20 @@ func labCommand(args []string, stdout, stderr io.Writer) int {
 func parseLab(args []string, stdout io.Writer) (o labtest.Options, check bool, err error) {
 	o.Out = stdout
 	f := flag.NewFlagSet("lab", flag.ContinueOnError)
-	f.StringVar(&o.Kernel, "kernel", "", "the kernel of host and guest, `IMAGE`: arm64, with the options of testdata/lab/kernel.config")
-	f.StringVar(&o.Tests, "tests", "", "bridge/iommufd's tests for linux/arm64, `FILE` (default: built by make lab)")
-	f.StringVar(&o.VMMTests, "vmm-tests", "", "the test VMM's tests for linux/arm64, `FILE` (default: built by make lab)")
-	f.StringVar(&o.Agent, "agent", "", "the build of this program for linux/arm64, `FILE` (default: testbed-linux-arm64 beside it)")
-	f.StringVar(&o.QEMU, "qemu", "", "the emulator, QEMU 9.1 or later, `FILE` (default: fetched by make lab)")
-	f.StringVar(&o.Firmware, "firmware", "", "QEMU_EFI.fd, `FILE` (default: fetched by make lab)")
+	f.StringVar(&o.Kernel, "kernel", "",
+		"boot host and guest with the arm64 kernel `IMAGE`, which has the options of testdata/lab/kernel.config")
+	f.StringVar(&o.Tests, "tests", "",
+		"run bridge/iommufd's tests for linux/arm64 in `FILE` (default: those that make lab built)")
+	f.StringVar(&o.VMMTests, "vmm-tests", "",
+		"run the test VMM's tests for linux/arm64 in `FILE` (default: those that make lab built)")
+	f.StringVar(&o.Agent, "agent", "",
+		"use `FILE`, the build of this program for linux/arm64 (default: testbed-linux-arm64 beside it)")
+	f.StringVar(&o.QEMU, "qemu", "", "use the emulator `FILE`, QEMU 9.1 or later (default: what make lab fetched)")
+	f.StringVar(&o.Firmware, "firmware", "", "use the firmware `FILE`, a QEMU_EFI.fd (default: what make lab fetched)")
 	f.StringVar(&o.Report, "report", filepath.Join("build", "lab", "report.json"), "write the report to `FILE`")
 	f.DurationVar(&o.Timeout, "timeout", time.Hour, "give up after `TIME`")
-	f.BoolVar(&check, "check", false, "check the files that are given, and run nothing: make lab does so before it builds the tests")
+	f.BoolVar(&check, "check", false,
+		"check the given files and run nothing, as make lab does before it builds the tests")
 	err = parseFlags(f, &o.Timeout, args, labUsage, stdout)
 	return o, check, err
 }

@@ -49,5 +49,6 @@ func Image(path string) (name string, image []byte, err error) {
 
 func isImage(file string) bool {
 	base := filepath.Base(file)
-	return strings.HasPrefix(base, "vmlinuz") || base == "Image" || strings.HasPrefix(base, "Image.") || strings.HasPrefix(base, "Image-")
+	return strings.HasPrefix(base, "vmlinuz") || base == "Image" ||
+		strings.HasPrefix(base, "Image.") || strings.HasPrefix(base, "Image-")
 }

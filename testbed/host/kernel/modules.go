@@ -65,7 +65,8 @@ func collect(path string, names []string, all map[string]object, builtin map[str
 			return nil
 		}
 		if other, ok := at[name]; ok {
-			return fmt.Errorf("%s has the modules of more than one kernel, %s and %s (give the directory of one)", path, other, file)
+			return fmt.Errorf("%s has the modules of more than one kernel, %s and %s (give the directory of one)",
+				path, other, file)
 		}
 		at[name] = file
 		file, r, err := decompress(file, r)

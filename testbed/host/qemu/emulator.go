@@ -62,7 +62,9 @@ func (e *ExitError) Unwrap() error { return e.Err }
 // Run starts the machine, calls line for each line of its consoles, and calls talk with the
 // channel. When talk returns nil, the machine gets time to power off. When ctx ends, Run kills QEMU
 // and returns the cause. On return no process and no file is left.
-func (m *Machine) Run(ctx context.Context, line func(console, text string), talk func(channel io.ReadWriter) error) error {
+func (m *Machine) Run(
+	ctx context.Context, line func(console, text string), talk func(channel io.ReadWriter) error,
+) error {
 	dir, err := os.MkdirTemp("", "vsmmu-")
 	if err != nil {
 		return fmt.Errorf("%w: create a directory for QEMU's files (TMPDIR names another place): %w", ErrStart, err)
@@ -84,7 +86,8 @@ func (m *Machine) Run(ctx context.Context, line func(console, text string), talk
 	defer ours.Close()
 	cmd := exec.Command(m.QEMU, append(m.Args,
 		"-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot",
-		"-device", "virtio-serial-device", "-chardev", "socket,id=channel,fd=3", "-device", "virtserialport,chardev=channel,name="+PortName,
+		"-device", "virtio-serial-device", "-chardev", "socket,id=channel,fd=3",
+		"-device", "virtserialport,chardev=channel,name="+PortName,
 		"-kernel", image, "-initrd", initrd, "-append", m.Cmdline)...)
 	cmd.ExtraFiles = []*os.File{theirs} // its descriptor 3
 	stdout, err := cmd.StdoutPipe()
