@@ -13,16 +13,18 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pci"
 )
 
-// hardware is what the device tree tells the guest.
+// hardware is the content of the device tree.
 type hardware struct {
 	mem     uint64
 	cpus    int
 	cmdline string
-	initrd  span // guest-physical; none if empty
-	smmu    bool
+	initrd  span           // guest-physical; none if empty
+	smmu    *smmuv3.IDRegs // the ID registers of the SMMU; nil if there is none
 	disks   []Master
 	pci     []pciSlot
-	seed    []byte // for the guest's random number generator and address space layout, at least 8 bytes; may be nil
+	// seed is for the guest's random number generator and address space layout: at least 8 bytes,
+	// or nil.
+	seed []byte
 }
 
 // span is a range of guest-physical addresses.
@@ -30,24 +32,25 @@ type span struct{ start, size uint64 }
 
 func (s span) end() uint64 { return s.start + s.size }
 
-// Master says how a disk stands behind the SMMU; it has no meaning in a machine without one.
+// Master describes how a disk is placed behind the SMMU. A machine without an SMMU ignores it.
 type Master struct {
 	StreamID  smmuv3.StreamID
 	PASIDBits uint32 // see firmware.Master
 	CanStall  bool
 }
 
-// pciSlot is a place on the root bus of the PCI host bridge that has a device in it.
+// pciSlot is a device number on the root bus of the PCI host bridge that is in use.
 type pciSlot struct {
 	device     int
-	behindPort bool // as device 0 of the bus behind the root port that is there
-	passed     bool // it is the host's
+	behindPort bool // the device is device 0 of the bus behind a root port
+	passed     bool // the device is passed through
 }
 
-// firstPCIDevice leaves a place before those of all devices.
+// firstPCIDevice is the first device number that Machine assigns. AddRootPort uses the one before.
 const firstPCIDevice = 1
 
-// PCIStreamID is the StreamID of a device of the root bus: of the nth, from 0 on, that a Machine was given.
+// PCIStreamID returns the StreamID of a device on the root bus: the nth that was added to a Machine,
+// from 0 on.
 func PCIStreamID(n int) smmuv3.StreamID {
 	return smmuv3.StreamID(pci.RootRequester(firstPCIDevice + n))
 }
@@ -58,7 +61,7 @@ const (
 	phandleSMMU     firmware.PHandle = 3
 	phandleITS      firmware.PHandle = 4
 	phandleDoorbell firmware.PHandle = 5
-	phandlePCI      firmware.PHandle = 16 // of device 0, the others behind it
+	phandlePCI      firmware.PHandle = 16 // of device 0; those of the other devices follow
 )
 
 // From the GICv3 binding.
@@ -68,17 +71,17 @@ const (
 	levelHigh = 4
 )
 
-// uartClock is the rate that drivers divide down to a baud rate, which nothing here depends on.
+// uartClock is the rate that drivers divide to get a baud rate. The model has no baud rate.
 const uartClock = 24_000_000
 
-// deviceTree is the flattened tree of the machine.
+// deviceTree returns the flattened tree of the machine. The root has no interrupt-parent: each node
+// with interrupts names the GIC itself.
 func deviceTree(hw hardware) ([]byte, error) {
 	root := dt.NewNode("", dt.WithProperty(
 		dt.PropertyString("compatible", "linux,dummy-virt"),
 		dt.PropertyString("model", "vsmmuv3 test machine"),
 		dt.PropertyU32("#address-cells", 2),
 		dt.PropertyU32("#size-cells", 2),
-		dt.PropertyU32("interrupt-parent", uint32(phandleGIC)),
 	), dt.WithChildren(
 		chosenNode(hw),
 		dt.NewNode("aliases", dt.WithProperty(
@@ -105,36 +108,32 @@ func deviceTree(hw hardware) ([]byte, error) {
 		uartNode(consoleBase, consoleSPI),
 		uartNode(controlBase, controlSPI),
 	))
-	if hw.smmu {
+	if hw.smmu != nil {
 		n, err := firmware.SMMUNode(firmware.SMMU{
-			Base: smmuBase, PHandle: phandleSMMU,
+			Base: smmuBase, IDs: *hw.smmu, PHandle: phandleSMMU, InterruptParent: phandleGIC,
 			EventQ: smmuEventQSPI, PRIQ: smmuPRIQSPI, GError: smmuGErrorSPI, NoCmdSync: true,
 			MSI: phandleITS, DeviceID: smmuDeviceID,
 		})
 		if err != nil {
-			return nil, fmt.Errorf("vmm: device tree: %w", err)
+			return nil, err
 		}
 		root.Children = append(root.Children, urootdt.Node(n))
 	}
 	for slot, disk := range hw.disks {
-		n, err := virtioNode(slot, hw.smmu, disk)
+		n, err := virtioNode(slot, hw.smmu != nil, disk)
 		if err != nil {
-			return nil, fmt.Errorf("vmm: device tree: %w", err)
+			return nil, err
 		}
 		root.Children = append(root.Children, n)
 	}
 	if len(hw.pci) > 0 {
 		nodes, err := pciNodes(hw.pci, hw.smmu)
 		if err != nil {
-			return nil, fmt.Errorf("vmm: device tree: %w", err)
+			return nil, err
 		}
 		root.Children = append(root.Children, urootdt.Nodes(nodes)...)
 	}
-	blob, err := fdt.Blob(root)
-	if err != nil {
-		return nil, fmt.Errorf("vmm: device tree: %w", err)
-	}
-	return blob, nil
+	return fdt.Blob(root)
 }
 
 func chosenNode(hw hardware) *dt.Node {
@@ -169,17 +168,25 @@ func cpusNode(count int) *dt.Node {
 	return cpus
 }
 
-// timerNode has the private interrupts that KVM gives the timers: secure, non-secure, virtual, hypervisor.
+// interrupts returns the properties of a node with interrupts of the GIC, 3 cells each.
+func interrupts(cells ...uint32) []dt.Property {
+	return []dt.Property{
+		dt.PropertyU32("interrupt-parent", uint32(phandleGIC)),
+		dt.PropertyU32Array("interrupts", cells),
+	}
+}
+
+// timerNode returns the node of the timers, with the private interrupts that KVM assigns them:
+// secure, non-secure, virtual, hypervisor.
 func timerNode() *dt.Node {
-	var interrupts []uint32
+	var cells []uint32
 	for _, ppi := range []uint32{13, 14, 11, 10} {
-		interrupts = append(interrupts, gicPPI, ppi, levelHigh)
+		cells = append(cells, gicPPI, ppi, levelHigh)
 	}
 	return dt.NewNode("timer", dt.WithProperty(
 		dt.PropertyString("compatible", "arm,armv8-timer"),
-		dt.PropertyU32Array("interrupts", interrupts),
 		fdt.Flag("always-on"),
-	))
+	), dt.WithProperty(interrupts(cells...)...))
 }
 
 func gicNode(cpus int) *dt.Node {
@@ -204,8 +211,9 @@ func gicNode(cpus int) *dt.Node {
 	))))
 }
 
-// pciNodes are the host bridge and, with an SMMU, what the devices' DMA needs of the guest.
-func pciNodes(slots []pciSlot, smmu bool) ([]firmware.Node, error) {
+// pciNodes returns the node of the host bridge and, with an SMMU, the reserved memory that devices
+// need.
+func pciNodes(slots []pciSlot, smmu *smmuv3.IDRegs) ([]firmware.Node, error) {
 	host := firmware.PCIHost{
 		ECAM: pciECAMBase, Buses: pciBuses,
 		Windows: []firmware.PCIWindow{
@@ -215,12 +223,13 @@ func pciNodes(slots []pciSlot, smmu bool) ([]firmware.Node, error) {
 		GIC: phandleGIC, INTx: [pciLines]uint32{pciSPI, pciSPI + 1, pciSPI + 2, pciSPI + 3},
 		MSI: phandleITS,
 	}
-	if !smmu {
+	if smmu == nil {
 		n, err := firmware.PCIHostNode(host)
 		return []firmware.Node{n}, err
 	}
-	host.SMMU = phandleSMMU
-	// The messages of a device that is passed through do not go where the guest's tables say. Those of an emulated one do.
+	host.SMMU, host.ATS = phandleSMMU, smmu.Has(smmuv3.ATS)
+	// The host maps the messages of a device that is passed through. The guest's tables map those of
+	// an emulated device.
 	doorbells := firmware.Identity{Base: iommufd.MSIBase, Size: iommufd.MSISize, PHandle: phandleDoorbell}
 	for _, s := range slots {
 		if !s.passed {
@@ -248,10 +257,9 @@ func uartNode(base uint64, spi uint32) *dt.Node {
 	return dt.NewNode(uartName(base), dt.WithProperty(
 		fdt.StringList("compatible", "arm,pl011", "arm,primecell"),
 		dt.PropertyRegion("reg", base, uartSize),
-		dt.PropertyU32Array("interrupts", []uint32{gicSPI, spi, levelHigh}),
 		dt.PropertyU32Array("clocks", []uint32{uint32(phandleClock), uint32(phandleClock)}),
 		fdt.StringList("clock-names", "uartclk", "apb_pclk"),
-	))
+	), dt.WithProperty(interrupts(gicSPI, spi, levelHigh)...))
 }
 
 func virtioNode(slot int, smmu bool, disk Master) (*dt.Node, error) {
@@ -259,8 +267,7 @@ func virtioNode(slot int, smmu bool, disk Master) (*dt.Node, error) {
 	n := dt.NewNode(fmt.Sprintf("virtio_mmio@%x", base), dt.WithProperty(
 		dt.PropertyString("compatible", "virtio,mmio"),
 		dt.PropertyRegion("reg", base, virtioSize),
-		dt.PropertyU32Array("interrupts", []uint32{gicSPI, virtioSPI + uint32(slot), levelHigh}),
-	))
+	), dt.WithProperty(interrupts(gicSPI, virtioSPI+uint32(slot), levelHigh)...))
 	if !smmu {
 		n.Properties = append(n.Properties, fdt.Flag("dma-coherent"))
 		return n, nil

@@ -8,6 +8,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/u-root/u-root/pkg/dt"
+
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
 // tree is a device tree as the guest reads it: properties by path.
@@ -43,7 +45,7 @@ func cells(values ...uint32) []byte { return dt.PropertyU32Array("", values).Val
 func TestDeviceTreeDescribesTheMachine(t *testing.T) {
 	seed := bytes.Repeat([]byte{0x5a}, 40)
 	got := parse(t, hardware{
-		mem: 512 << 20, cpus: 2, cmdline: "console=ttyAMA0", smmu: true, seed: seed,
+		mem: 512 << 20, cpus: 2, cmdline: "console=ttyAMA0", smmu: shown(), seed: seed,
 		initrd: span{0x4300_0000, 0x1234},
 		disks:  []Master{{StreamID: 0x10}, {StreamID: 0x21, PASIDBits: 6, CanStall: true}},
 	})
@@ -53,7 +55,14 @@ func TestDeviceTreeDescribesTheMachine(t *testing.T) {
 	}{
 		{"/", "#address-cells", cells(2)},
 		{"/", "#size-cells", cells(2)},
-		{"/", "interrupt-parent", got["/interrupt-controller@8000000"]["phandle"]},
+		{"/serial@9000000", "interrupt-parent", cells(1)},
+		{"/serial@9010000", "interrupt-parent", cells(1)},
+		{"/timer", "interrupt-parent", cells(1)},
+		{"/iommu@9050000", "interrupt-parent", cells(1)},
+		{"/virtio_mmio@a000000", "interrupt-parent", cells(1)},
+		{"/interrupt-controller@8000000", "phandle", cells(1)},
+		{"/iommu@9050000", "dma-coherent", []byte{}},
+		{"/virtio_mmio@a000200", "dma-coherent", []byte{}},
 		{"/chosen", "bootargs", []byte("console=ttyAMA0\x00")},
 		{"/chosen", "stdout-path", []byte("serial0\x00")},
 		{"/chosen", "linux,initrd-start", cells(0, 0x4300_0000)},
@@ -103,6 +112,63 @@ func TestDeviceTreeDescribesTheMachine(t *testing.T) {
 	}
 }
 
+// shown returns ID registers in which the given fields are 1, besides COHACC, MSI and PRI.
+func shown(fields ...smmuv3.IDField) *smmuv3.IDRegs {
+	var ids smmuv3.IDRegs
+	for _, f := range append(fields, smmuv3.COHACC, smmuv3.MSI, smmuv3.PRI) {
+		ids.Set(f, 1)
+	}
+	return &ids
+}
+
+// Without a default of the root, each node with interrupts has to name its interrupt-parent.
+func TestEachNodeWithInterruptsNamesTheGIC(t *testing.T) {
+	got := parse(t, hardware{
+		mem: 512 << 20, cpus: 1, smmu: shown(), disks: make([]Master, 2), pci: []pciSlot{{device: 1, behindPort: true, passed: true}},
+	})
+	assert.NotContains(t, got["/"], "interrupt-parent")
+	named := 0
+	for path, properties := range got {
+		if _, ok := properties["interrupts"]; ok {
+			assert.Equal(t, cells(1), properties["interrupt-parent"], path)
+			named++
+		}
+	}
+	assert.Equal(t, 6, named, "timer, 2 UARTs, SMMU, 2 disks")
+}
+
+func TestHostBridgeHasATSSupportedIfTheSMMUShowsATS(t *testing.T) {
+	slots := []pciSlot{{device: 1, passed: true}, {device: 2}}
+	for _, tt := range []struct {
+		name string
+		smmu *smmuv3.IDRegs
+		want bool
+	}{
+		{"IDR0.ATS is 1", shown(smmuv3.ATS), true},
+		{"IDR0.ATS is 0", shown(), false},
+		{"no SMMU", nil, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			host := parse(t, hardware{mem: 512 << 20, cpus: 1, smmu: tt.smmu, pci: slots})["/pcie@3f000000"]
+			_, got := host["ats-supported"]
+			assert.Equal(t, tt.want, got)
+			assert.Contains(t, host, "dma-coherent", "with and without an SMMU")
+		})
+	}
+}
+
+func TestSMMUNodeAgreesWithTheIDRegisters(t *testing.T) {
+	var ids smmuv3.IDRegs
+	ids.Set(smmuv3.S1P, 1)
+	smmu := parse(t, hardware{mem: 512 << 20, cpus: 1, smmu: &ids})["/iommu@9050000"]
+	assert.NotContains(t, smmu, "dma-coherent", "IDR0.COHACC is 0")
+	assert.Equal(t, []byte("eventq\x00gerror\x00"), smmu["interrupt-names"], "IDR0.PRI is 0")
+
+	smmu = parse(t, hardware{mem: 512 << 20, cpus: 1, smmu: shown()})["/iommu@9050000"]
+	assert.Contains(t, smmu, "dma-coherent")
+	assert.Equal(t, []byte("eventq\x00gerror\x00priq\x00"), smmu["interrupt-names"])
+}
+
 func TestDeviceTreeWithoutWhatIsNotThere(t *testing.T) {
 	got := parse(t, hardware{mem: 512 << 20, cpus: 1, disks: []Master{{StreamID: 0x10, PASIDBits: 6}}})
 	assert.NotContains(t, got, "/iommu@9050000")
@@ -115,7 +181,7 @@ func TestDeviceTreeWithoutWhatIsNotThere(t *testing.T) {
 
 // The cells of the nodes are package firmware's affair; that they refer to each other is this one's.
 func TestDeviceTreeOfPCIDevices(t *testing.T) {
-	hw := hardware{mem: 512 << 20, cpus: 1, smmu: true, pci: []pciSlot{
+	hw := hardware{mem: 512 << 20, cpus: 1, smmu: shown(), pci: []pciSlot{
 		{device: 1, passed: true}, {device: 2, behindPort: true, passed: true}, {device: 3},
 	}}
 	got := parse(t, hw)
@@ -139,7 +205,7 @@ func TestDeviceTreeOfPCIDevices(t *testing.T) {
 	assert.Contains(t, got["/pcie@3f000000"], "iommu-map")
 	assert.NotContains(t, got, "/reserved-memory")
 
-	hw.smmu = false
+	hw.smmu = nil
 	got = parse(t, hw)
 	assert.NotContains(t, got["/pcie@3f000000"], "iommu-map")
 	assert.NotContains(t, got, "/reserved-memory")
@@ -154,7 +220,7 @@ func TestPCIStreamID(t *testing.T) {
 }
 
 func TestDeviceTreeOfTheLargestMachine(t *testing.T) {
-	got := parse(t, hardware{mem: maxMem, cpus: maxCPUs, smmu: true, disks: make([]Master, maxDisks)})
+	got := parse(t, hardware{mem: maxMem, cpus: maxCPUs, smmu: shown(), disks: make([]Master, maxDisks)})
 	assert.Equal(t, cells(0, 0x4000_0000, 0x10, 0), got["/memory@40000000"]["reg"])
 	assert.Contains(t, got, "/cpus/cpu@7")
 	assert.Contains(t, got, "/virtio_mmio@a003e00")

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/arm64image"
@@ -23,24 +24,26 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// Config says what to boot on which machine.
+// Config describes a machine and what boots on it.
 type Config struct {
-	Kernel  []byte // in any form that arm64image.Parse takes
+	Kernel  []byte // in any form that arm64image.Parse reads
 	Initrd  []byte // may be empty
 	Cmdline string
 	Mem     uint64 // bytes, a multiple of 2 MiB
 	CPUs    int
-	Stalls  bool // DMA may be held up until a vCPU has done something about it, as by an SMMU that stalls
+	// Stalls is set if DMA may wait for a vCPU, as stalled transactions do.
+	Stalls bool
 
-	// Console takes what the guest writes to its first UART; a nil one drops it. Its Write must return, or the guest's
-	// console and at last Close wait for it.
+	// Console receives what the guest writes to its first UART. Nil discards it. While its Write
+	// does not return, the guest's console waits, and so does Close.
 	Console io.Writer
-	// Control is the other end of the guest's second UART; nil for none. Close closes it. The guest loses what was sent
-	// before it opened its device, so it is the one to speak first.
+	// Control is the other end of the guest's second UART; nil for none. Close closes it. What is
+	// sent before the guest opens its device is lost, so the guest sends first.
 	Control io.ReadWriteCloser
 }
 
-// Machine is a virtual machine, made in three steps: New, then AddSMMU, AddDisk, AddPCIDisk and AddPCIDevice, then Run.
+// Machine is a virtual machine. Create it with New, add devices with AddSMMU, AddDisk, AddPCIDisk,
+// AddRootPort and AddPCIDevice, and then call Run.
 type Machine struct {
 	cfg    Config
 	kernel *arm64image.Image
@@ -53,18 +56,19 @@ type Machine struct {
 	uarts    []*pl011.UART
 	disks    []*virtio.MMIO
 	masters  []Master
-	smmu     bool
+	smmu     *smmuv3.IDRegs // nil if there is none
 	pci      *pci.Host
 	pciDisks []*virtio.Function
 	passed   []*passthrough.Device
 	pciSlots []pciSlot
 
-	life atomic.Pointer[life]
+	life   atomic.Pointer[life]
+	closed atomic.Bool
 }
 
-// life is from power-on, or a reset, to whatever ends it.
+// life is one run of the machine, from power-on or a reset to its end.
 type life struct {
-	ended context.Context // its cause says why
+	ended context.Context // its cause is the reason
 	end   context.CancelCauseFunc
 }
 
@@ -73,29 +77,36 @@ func newLife() *life {
 	return &life{ended, end}
 }
 
-// stop ends the life of the machine, for the first reason that it is given.
+// stop ends the life of the machine. The first reason counts.
 func (m *Machine) stop(why error) { m.life.Load().end(why) }
 
 func (m *Machine) host() *kvmHost { return m.kvm.Load() }
 
-// Why a guest ended other than by powering off.
+// Errors of Run for a guest that did not power off.
 var (
-	ErrGuestReset = errors.New("vmm: the guest reset its machine")
-	ErrGuestCrash = errors.New("vmm: the guest reported a crash")
+	ErrGuestReset = errors.New("vmm: run: the guest reset the machine")
+	ErrGuestCrash = errors.New("vmm: run: the guest reported a crash")
 )
 
-// New makes a machine that has memory, vCPUs, an interrupt controller and UARTs. The caller must Close it.
+// New returns a machine with memory, vCPUs, an interrupt controller and UARTs. The caller must Close
+// it.
 func New(cfg Config) (_ *Machine, err error) {
 	if cfg.CPUs < 1 || cfg.CPUs > maxCPUs {
-		return nil, fmt.Errorf("vmm: %d vCPUs: not 1 to %d", cfg.CPUs, maxCPUs)
+		return nil, fmt.Errorf("vmm: new machine: %d vCPUs: not 1 to %d", cfg.CPUs, maxCPUs)
 	}
-	if cfg.Console == nil {
+	switch {
+	case cfg.Console == nil:
 		cfg.Console = io.Discard
+	case isNil(cfg.Console):
+		return nil, errors.New("vmm: new machine: Console holds a nil pointer")
+	}
+	if cfg.Control != nil && isNil(cfg.Control) {
+		return nil, errors.New("vmm: new machine: Control holds a nil pointer")
 	}
 	m := &Machine{cfg: cfg}
 	m.life.Store(newLife())
 	if m.kernel, err = arm64image.Parse(cfg.Kernel); err != nil {
-		return nil, fmt.Errorf("vmm: kernel: %w", err)
+		return nil, fmt.Errorf("vmm: new machine: kernel: %w", err)
 	}
 	if m.boot, err = plan(cfg.Mem, m.kernel, uint64(len(cfg.Initrd))); err != nil {
 		return nil, err
@@ -128,24 +139,41 @@ func New(cfg Config) (_ *Machine, err error) {
 }
 
 func (m *Machine) addUART(base uint64, spi uint32, out io.Writer, in io.ReadCloser) error {
-	uart := pl011.New(out, in, m.line(spi))
+	uart, err := pl011.New(out, in, m.line(spi))
+	if err != nil {
+		return err
+	}
 	m.uarts = append(m.uarts, uart)
 	return m.bus.add(base, uartSize, uart)
 }
 
-// Memory is the guest's memory, from RAMBase on, until Close. The guest changes it at any time while it runs.
+// Memory returns the guest's memory, which starts at RAMBase. It is valid until Close. The guest may
+// write to it at any time while it runs.
 func (m *Machine) Memory() []byte { return m.ram }
 
-// AddSMMU gives the machine an SMMUv3 with the given register file, which every disk then stands behind.
-func (m *Machine) AddSMMU(registers MMIODevice) error {
-	m.smmu = true
-	return m.bus.add(smmuBase, smmuSize, registers)
+// AddSMMU adds an SMMUv3 with the given register file. All disks and PCI devices are behind it. ids
+// are the ID registers that the guest reads (idr.Result.IDs); the device tree agrees with them.
+func (m *Machine) AddSMMU(registers MMIODevice, ids smmuv3.IDRegs) error {
+	if isNil(registers) {
+		return errors.New("vmm: add SMMU: no register file")
+	}
+	if m.smmu != nil {
+		return errors.New("vmm: add SMMU: the machine has one")
+	}
+	if err := m.bus.add(smmuBase, smmuSize, registers); err != nil {
+		return fmt.Errorf("vmm: add SMMU: %w", err)
+	}
+	m.smmu = &ids
+	return nil
 }
 
-// addPCI gives the machine its PCI host bridge. A guest is told of it if there is something behind it.
+// addPCI adds the PCI host bridge. The device tree has it if there are devices behind it.
 func (m *Machine) addPCI() error {
 	mem, mem64 := pci.Window{Base: pciMemBase, Size: pciMemSize}, pci.Window{Base: pciMem64Base, Size: pciMem64Size}
-	m.pci = pci.NewHost(pciBuses, mem, mem64)
+	var err error
+	if m.pci, err = pci.NewHost(pciBuses, mem, mem64); err != nil {
+		return err
+	}
 	return errors.Join(
 		m.bus.add(pciECAMBase, m.pci.ECAM().Size(), m.pci.ECAM()),
 		m.bus.add(mem.Base, mem.Size, m.pci.Memory(mem)),
@@ -153,26 +181,32 @@ func (m *Machine) addPCI() error {
 	)
 }
 
-// AddDisk gives the machine a block device that reaches memory by dma.
+// AddDisk adds a block device on the MMIO transport that accesses memory by dma.
 func (m *Machine) AddDisk(block *virtio.Block, dma virtio.DMA, master Master) error {
 	slot := len(m.disks)
 	if slot == maxDisks {
-		return fmt.Errorf("vmm: more than %d disks", maxDisks)
+		return fmt.Errorf("vmm: add disk: the machine has %d, the most it can have", maxDisks)
 	}
-	device := virtio.NewMMIO(block, dma, m.cfg.Stalls, m.line(virtioSPI+uint32(slot)))
+	if block == nil {
+		return errors.New("vmm: add disk: no block device")
+	}
+	device, err := virtio.NewMMIO(block, dma, m.cfg.Stalls, m.line(virtioSPI+uint32(slot)))
+	if err != nil {
+		return fmt.Errorf("vmm: add disk: %w", err)
+	}
 	m.disks = append(m.disks, device)
 	m.masters = append(m.masters, master)
 	return m.bus.add(virtioSlot(slot), virtioSize, device)
 }
 
-// smmuSPIs are the wired interrupts of the SMMU (IHI 0070 §3.18). It has none for CMD_SYNC, whose end a message tells: a guest
-// would have it with every SYNC, at the cost of two requests to KVM.
+// smmuSPIs are the wired interrupts of the SMMU (IHI 0070 §3.18). CMD_SYNC has none, since its
+// completion is an MSI: the wired interrupt would cost two KVM requests for every SYNC.
 var smmuSPIs = map[vsmmu.Line]uint32{
 	vsmmu.LineEventQ: smmuEventQSPI, vsmmu.LinePRIQ: smmuPRIQSPI, vsmmu.LineGError: smmuGErrorSPI,
 }
 
-// Pulse and SignalMSI make the machine the SMMU's vsmmu.Interrupts. Pulse raises and lowers a wired interrupt: an edge. It may
-// be called from any goroutine.
+// Pulse signals an edge on a wired interrupt of the SMMU. Pulse and SignalMSI implement
+// vsmmu.Interrupts, and may be called from any goroutine.
 func (m *Machine) Pulse(line vsmmu.Line) error {
 	spi, wired := smmuSPIs[line]
 	if !wired {
@@ -182,30 +216,34 @@ func (m *Machine) Pulse(line vsmmu.Line) error {
 	return errors.Join(vm.SetSPI(spi, true), vm.SetSPI(spi, false))
 }
 
-// SignalMSI carries out the write that is an MSI of the SMMU's: to the ITS, which knows the SMMU by a DeviceID of its own, or to
-// memory, for a guest that polls. It may be called from any goroutine.
+// SignalMSI sends an MSI of the SMMU to the ITS, which identifies the SMMU by a DeviceID of its own.
+// Any other address is an error: the device itself writes MSIs that go to memory.
 func (m *Machine) SignalMSI(addr guestmem.GPA, data uint32) error {
-	if addr == doorbell {
-		_, err := m.host().vm.SignalMSI(kvm.MSI{Addr: doorbell, Data: data, Device: smmuDeviceID})
-		return err
-	}
-	return m.ram.store32(uint64(addr), data)
+	_, err := m.signal(smmuDeviceID, addr, data)
+	return err
 }
 
-// SignalEndpointMSI carries out what a device behind the SMMU has written to where there is no memory: an MSI, if that is the ITS,
-// which knows the device by its StreamID. It is a soft.Config's MSI, and may be called from any goroutine.
+// SignalEndpointMSI sends an MSI of a device behind the SMMU to the ITS, which identifies the device
+// by its StreamID. Any other address is an error that matches guestmem.ErrUnmapped. It implements
+// soft.Config.MSI, and may be called from any goroutine.
 func (m *Machine) SignalEndpointMSI(sid smmuv3.StreamID, addr guestmem.GPA, data uint32) error {
-	if addr != doorbell {
-		return fmt.Errorf("%w: %v", guestmem.ErrUnmapped, addr)
-	}
-	_, err := m.host().vm.SignalMSI(kvm.MSI{Addr: doorbell, Data: data, Device: uint32(sid)})
-	if err != nil {
-		m.stop(err) // as for a line: the guest would wait for ever
+	sent, err := m.signal(uint32(sid), addr, data)
+	if sent && err != nil {
+		m.stop(err) // without the interrupt, the guest would wait forever
 	}
 	return err
 }
 
-// line drives a level-triggered interrupt. A machine whose interrupts cannot be delivered ends.
+// signal sends an MSI to the ITS. sent is false if addr is not the doorbell.
+func (m *Machine) signal(deviceID uint32, addr guestmem.GPA, data uint32) (sent bool, err error) {
+	if addr != doorbell {
+		return false, fmt.Errorf("vmm: signal MSI to %v: not a doorbell: %w", addr, guestmem.ErrUnmapped)
+	}
+	_, err = m.host().vm.SignalMSI(kvm.MSI{Addr: doorbell, Data: data, Device: deviceID})
+	return true, err
+}
+
+// line returns a function that sets the level of an interrupt. If KVM fails to, the machine stops.
 func (m *Machine) line(spi uint32) func(level bool) {
 	return func(level bool) {
 		if err := m.host().vm.SetSPI(spi, level); err != nil {
@@ -214,14 +252,16 @@ func (m *Machine) line(spi uint32) func(level bool) {
 	}
 }
 
-// Run boots the guest and returns when it has powered off (nil), reset or crashed (ErrGuestReset, ErrGuestCrash), when ctx
-// ends (its cause, and where the guest was), or when the host fails. No vCPU runs after it. It is called once, and once more after each Reset.
+// Run boots the guest. It returns nil when the guest powers off, and ErrGuestReset or ErrGuestCrash
+// when it resets or crashes. If ctx ends, the error has its cause and each vCPU's program counter.
+// When Run returns, no vCPU runs. Call it once, and once more after each Reset.
 func (m *Machine) Run(ctx context.Context) error {
 	if err := m.load(); err != nil {
 		return err
 	}
 	life, vcpus := m.life.Load(), m.host().vcpus
-	// A vCPU in the guest is to Go's scheduler a short system call, and keeps its share of GOMAXPROCS for milliseconds.
+	// Go's scheduler takes KVM_RUN for a short system call: a vCPU in the guest keeps its share of
+	// GOMAXPROCS for milliseconds.
 	if want := len(vcpus) + runtime.NumCPU(); runtime.GOMAXPROCS(0) < want {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(want))
 	}
@@ -235,7 +275,7 @@ func (m *Machine) Run(ctx context.Context) error {
 	})
 	for _, vcpu := range vcpus {
 		running.Go(func() {
-			// The lock is never given back: the thread, which KVM knows, ends with the goroutine.
+			// The goroutine stays locked, so that its thread, which KVM knows, ends with it.
 			runtime.LockOSThread()
 			life.end(m.runVCPU(life, vcpu))
 		})
@@ -253,10 +293,10 @@ func (m *Machine) Run(ctx context.Context) error {
 	return err
 }
 
-// errPowerOff is why a run ends that ends well.
+// errPowerOff ends the life of a machine whose guest powered off.
 var errPowerOff = errors.New("vmm: power off")
 
-// runVCPU is the life of a vCPU. What it returns ends the machine.
+// runVCPU runs a vCPU until the life of the machine ends. Its error ends that life.
 func (m *Machine) runVCPU(life *life, vcpu *kvm.VCPU) error {
 	for life.ended.Err() == nil {
 		exit, err := vcpu.Run()
@@ -282,19 +322,20 @@ func (m *Machine) runVCPU(life *life, vcpu *kvm.VCPU) error {
 	return context.Cause(life.ended)
 }
 
-// load puts kernel, initrd and device tree into memory and points the first vCPU at them (booting.rst, section 4).
+// load copies kernel, initrd and device tree to memory, and sets the entry point of the first vCPU
+// (booting.rst, section 4).
 func (m *Machine) load() error {
 	seed := make([]byte, 64)
-	_, _ = rand.Read(seed) // cannot fail: crypto/rand ends the program instead
+	_, _ = rand.Read(seed) // never fails
 	tree, err := deviceTree(hardware{
 		mem: m.cfg.Mem, cpus: m.cfg.CPUs, cmdline: m.cfg.Cmdline,
 		initrd: m.boot.initrd, smmu: m.smmu, disks: m.masters, pci: m.pciSlots, seed: seed,
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("vmm: device tree: %w", err)
 	}
 	if len(tree) > maxTree {
-		return fmt.Errorf("vmm: device tree of %d bytes", len(tree))
+		return fmt.Errorf("vmm: device tree: %d bytes are more than %d (shorten Cmdline)", len(tree), maxTree)
 	}
 	copy(m.ram.at(m.boot.kernel), m.kernel.Data)
 	copy(m.ram.at(m.boot.initrd), m.cfg.Initrd)
@@ -302,11 +343,11 @@ func (m *Machine) load() error {
 	return m.host().vcpus[0].SetEntry(m.boot.kernel.start, m.boot.tree.start)
 }
 
-// Reset puts the machine into the state that it had before Run, except for what is in its memory: after a guest that reset it, for
-// Run to boot again. Run must have returned. Devices have let go of memory when Reset returns; the SMMU is its owner's to
-// reset, after this.
+// Reset resets all devices but the SMMU, so that Run can boot again. Memory keeps its contents. Run
+// must have returned. When Reset returns, no device accesses memory; the caller then resets the
+// SMMU.
 func (m *Machine) Reset() error {
-	// Devices first: they let go of the VM and of memory.
+	// Devices come first: they use the VM.
 	m.pci.Reset()
 	for _, disk := range m.disks {
 		disk.Reset()
@@ -322,10 +363,14 @@ func (m *Machine) Reset() error {
 	return m.kvm.Swap(host).close()
 }
 
-// Close gives back what the machine holds. Run must have returned, and whatever else uses Memory, Pulse or SignalMSI must
-// have ended.
+// Close frees the machine. Run must have returned, and no call of Pulse, SignalMSI or
+// SignalEndpointMSI may be in flight. The first Close ends the machine; a later one has no effect and
+// returns an error that matches bridge.ErrClosed.
 func (m *Machine) Close() (err error) {
-	m.stop(errClosed)
+	if !m.closed.CompareAndSwap(false, true) {
+		return ErrClosed
+	}
+	m.stop(ErrClosed)
 	for _, device := range m.passed {
 		err = errors.Join(err, device.Close())
 	}
@@ -348,4 +393,5 @@ func (m *Machine) Close() (err error) {
 	return err
 }
 
-var errClosed = errors.New("vmm: machine closed")
+// ErrClosed is the error of a machine that is closed.
+var ErrClosed = fmt.Errorf("vmm: machine: %w", bridge.ErrClosed)

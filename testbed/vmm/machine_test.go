@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/arm64image"
@@ -66,7 +67,11 @@ func newMachine(t *testing.T, cfg Config, code ...uint32) *Machine {
 		t.Skip(err)
 	}
 	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, m.Close()) })
+	t.Cleanup(func() {
+		if err := m.Close(); !errors.Is(err, bridge.ErrClosed) {
+			assert.NoError(t, err)
+		}
+	})
 	return m
 }
 
@@ -153,9 +158,10 @@ func TestMachineInterrupts(t *testing.T) {
 	for _, line := range []vsmmu.Line{vsmmu.LineEventQ, vsmmu.LinePRIQ, vsmmu.LineCmdSync, vsmmu.LineGError} {
 		assert.NoError(t, m.Pulse(line))
 	}
-	assert.NoError(t, m.SignalMSI(RAMBase, 0x1234_5678))
-	assert.EqualValues(t, 0x78, m.Memory()[0])
-	assert.Error(t, m.SignalMSI(0, 1))
+	// The SMMU writes MSIs to memory itself, so that they are in a dirty log.
+	assert.ErrorIs(t, m.SignalMSI(RAMBase, 0x1234_5678), guestmem.ErrUnmapped)
+	assert.Zero(t, m.Memory()[0])
+	assert.ErrorIs(t, m.SignalMSI(0, 1), guestmem.ErrUnmapped)
 	assert.NoError(t, m.SignalMSI(doorbell, 1), "to the ITS, whose guest has not enabled it")
 	assert.NoError(t, m.SignalEndpointMSI(8, doorbell, 1))
 	assert.ErrorIs(t, m.SignalEndpointMSI(8, smmuBase, 1), guestmem.ErrUnmapped, "a device writes to no registers but the doorbell")

@@ -3,6 +3,7 @@
 package vmm
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -13,30 +14,36 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/virtio"
 )
 
-// PCIDevice says how a device of the host's is passed through.
+// PCIDevice describes a device of the host that is passed through.
 type PCIDevice struct {
 	Device passthrough.Physical
-	// BehindPort puts the device behind a root port, so that its requester ID depends on the bus number that the guest gives it.
+	// BehindPort puts the device behind a root port. Its requester ID then depends on the bus number
+	// that the guest assigns.
 	BehindPort bool
-	// Stream is told the StreamID of the device's DMA, which is its requester ID, whenever that changes; with ok false, that it
-	// has none. The device's DMA is to reach nothing before, then, and after an error.
+	// Stream is called at each change of the requester ID, which is the StreamID of the device's
+	// DMA. If ok is false, the device has none. The caller blocks the device's DMA before the first
+	// call, while the device has no StreamID, and after an error.
 	Stream func(sid smmuv3.StreamID, ok bool) error
-	// Log takes what no caller can be told; nil for none.
+	// Log receives errors that no method returns; nil for none.
 	Log *slog.Logger
 }
 
-// AddRootPort gives the machine a root port with nothing behind it, before all devices: a guest that numbers the buses behind
-// ports in their order gives them other numbers when it does so again. It is called once, also while the machine runs.
+// AddRootPort adds an empty root port with a lower device number than all devices. A guest that
+// numbers the buses again then assigns other numbers. It may be called once, also while the machine
+// runs.
 func (m *Machine) AddRootPort() error { return m.pci.AddPort(firstPCIDevice - 1) }
 
-// AddPCIDevice gives the machine a device of the host's. Its DMA goes by way of the SMMU, if there is one.
+// AddPCIDevice adds a device of the host. The SMMU, if there is one, translates its DMA.
 //
-// To give the device back to the host before Close, call what is returned, once: the guest finds an empty place then. That may
-// be done from any goroutine, and while the machine runs, but not from within Stream.
+// remove returns the device to the host before Close; the guest then finds no device there. It may be
+// called once, from any goroutine and while the machine runs, but not from Stream.
 func (m *Machine) AddPCIDevice(cfg PCIDevice) (remove func() error, err error) {
+	if cfg.Stream == nil {
+		return nil, errors.New("vmm: add PCI device: no Stream")
+	}
 	number, err := m.nextPCIDevice()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("vmm: add PCI device: %w", err)
 	}
 	device, err := passthrough.New(passthrough.Config{
 		Physical:   cfg.Device,
@@ -46,12 +53,12 @@ func (m *Machine) AddPCIDevice(cfg PCIDevice) (remove func() error, err error) {
 		Log:        cfg.Log,
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("vmm: add PCI device: %w", err)
 	}
 	m.passed = append(m.passed, device)
 	m.pciSlots = append(m.pciSlots, pciSlot{device: number, behindPort: cfg.BehindPort, passed: true})
 	if err := m.pci.Add(number, cfg.BehindPort, device, device.Connect); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("vmm: add PCI device: %w", err)
 	}
 	return func() error {
 		m.pci.Remove(number)
@@ -59,29 +66,35 @@ func (m *Machine) AddPCIDevice(cfg PCIDevice) (remove func() error, err error) {
 	}, nil
 }
 
-// nextPCIDevice is the number of the device that is added next.
+// nextPCIDevice returns the device number of the device that is added next.
 func (m *Machine) nextPCIDevice() (int, error) {
 	number := firstPCIDevice + len(m.pciSlots)
 	if number >= pci.Devices {
-		return 0, fmt.Errorf("vmm: more than %d PCI devices", pci.Devices-firstPCIDevice)
+		return 0, fmt.Errorf("the machine has %d PCI devices, the most it can have", pci.Devices-firstPCIDevice)
 	}
 	return number, nil
 }
 
-// AddPCIDisk gives the machine a block device on the root bus that reaches memory, and interrupts the guest, by dma. With pasidBits
-// above 0, at most 20, it has PASIDs of so many bits.
+// AddPCIDisk adds a block device on the root bus that accesses memory, and sends its interrupts, by
+// dma. If pasidBits is not 0, it has a PASID capability of so many bits, at most 20.
 func (m *Machine) AddPCIDisk(block *virtio.Block, dma virtio.DMA, pasidBits uint8) error {
 	number, err := m.nextPCIDevice()
 	if err != nil {
-		return err
+		return fmt.Errorf("vmm: add PCI disk: %w", err)
 	}
-	disk := virtio.NewFunction(block, dma, m.cfg.Stalls, pasidBits)
+	if block == nil {
+		return errors.New("vmm: add PCI disk: no block device")
+	}
+	disk, err := virtio.NewFunction(block, dma, m.cfg.Stalls, pasidBits)
+	if err != nil {
+		return fmt.Errorf("vmm: add PCI disk: %w", err)
+	}
 	m.pciDisks = append(m.pciDisks, disk)
 	m.pciSlots = append(m.pciSlots, pciSlot{device: number})
 	return m.pci.Add(number, false, disk, disk.Connect)
 }
 
-// devicePort is the machine as a device passed through sees it.
+// devicePort implements passthrough.Machine for one device.
 type devicePort struct {
 	m   *Machine
 	spi uint32 // of its INTx

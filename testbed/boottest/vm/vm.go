@@ -106,7 +106,7 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3
 		v.smmu.round = func() { memory.NewAccount() }
 	}
 	v.parts = append(v.parts, v.smmu)
-	return v, v.AddSMMU(v.smmu)
+	return v, v.AddSMMU(v.smmu, v.ids.IDs)
 }
 
 // addDisk adds a disk. It makes its DMA by dma, which leads to the endpoint.

@@ -79,7 +79,7 @@ func newVM(cfg vmm.Config, host *iommufd.Host, nvme string, disk *os.File, notes
 		return nil, err
 	}
 	v.parts = append(v.parts, v.smmu)
-	if err := v.AddSMMU(v.smmu); err != nil {
+	if err := v.AddSMMU(v.smmu, ids.IDs); err != nil {
 		return nil, err
 	}
 	if err := v.addVirtio(software, disk); err != nil {

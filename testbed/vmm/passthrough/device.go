@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pci"
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/vfio"
@@ -76,6 +77,14 @@ var ErrDevice = errors.New("passthrough: unfit device")
 // New resets the device and makes it one of the guest's. The caller must Close it, after the machine has stopped and before the
 // device's descriptor is closed.
 func New(cfg Config) (*Device, error) {
+	switch {
+	case isNil(cfg.Physical):
+		return nil, errors.New("passthrough: new device: no Physical")
+	case isNil(cfg.Machine):
+		return nil, errors.New("passthrough: new device: no Machine")
+	case cfg.Stream == nil:
+		return nil, errors.New("passthrough: new device: no Stream")
+	}
 	d := &Device{phys: cfg.Physical, machine: cfg.Machine, stream: cfg.Stream, log: cfg.Log}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
@@ -122,6 +131,12 @@ func (d *Device) examine(behindPort bool) error {
 		return err
 	}
 	return d.mapBARs()
+}
+
+// isNil reports whether v is nil or holds a nil pointer.
+func isNil(v any) bool {
+	r := reflect.ValueOf(v)
+	return !r.IsValid() || r.Kind() == reflect.Pointer && r.IsNil()
 }
 
 // Connect gives the device its place, before the host bridge uses it.

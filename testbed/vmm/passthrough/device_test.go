@@ -126,7 +126,7 @@ func TestMSIXCapabilityEndsInTheFirst256Bytes(t *testing.T) {
 				assert.EqualValues(t, 3*page, r.load(uint64(tt.at)+8, 4))
 				return
 			}
-			_, err := New(Config{Physical: p, Machine: newMachine()})
+			_, err := New(Config{Physical: p, Machine: newMachine(), Stream: noStream})
 			assert.ErrorIs(t, err, ErrDevice)
 			assert.Zero(t, p.mapped)
 		})
@@ -409,7 +409,7 @@ func TestUnfitDevices(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPhysical()
 			tt.edit(p)
-			_, err := New(Config{Physical: p, Machine: newMachine()})
+			_, err := New(Config{Physical: p, Machine: newMachine(), Stream: noStream})
 			assert.ErrorIs(t, err, tt.is)
 			assert.ErrorContains(t, err, tt.says)
 			assert.Zero(t, p.mapped)
@@ -465,3 +465,6 @@ func TestWithout(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) { assert.Equal(t, tt.want, without(0x4000, 0x1000, tt.spans)) })
 	}
 }
+
+// noStream is a Config.Stream without an SMMU.
+func noStream(pci.RequesterID, bool) error { return nil }

@@ -201,7 +201,8 @@ func newRig(t *testing.T, p *physical) *rig {
 	}})
 	require.NoError(t, err)
 	w := pci.Window{Base: windowBase, Size: 0x1000_0000}
-	h := pci.NewHost(4, w)
+	h, err := pci.NewHost(4, w)
+	require.NoError(t, err)
 	require.NoError(t, h.Add(1, false, d, d.Connect))
 	r.device, r.ecam, r.window = d, h.ECAM(), h.Memory(w)
 	t.Cleanup(func() {

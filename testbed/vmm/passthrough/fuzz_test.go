@@ -95,7 +95,8 @@ func FuzzDevice(f *testing.F) {
 		d, err := New(Config{Physical: p, Machine: m, BehindPort: size0 >= 128, Stream: func(pci.RequesterID, bool) error { return nil }})
 		if err == nil {
 			w := pci.Window{Base: windowBase, Size: 0x1000_0000}
-			h := pci.NewHost(1, w)
+			h, err := pci.NewHost(1, w)
+			require.NoError(t, err)
 			require.NoError(t, h.Add(0, false, d, d.Connect))
 			for off := uint64(pci.RegBAR0); off < pci.ConfigSize; off += 4 {
 				h.ECAM().Store(off, 4, 0xffff_ffff)

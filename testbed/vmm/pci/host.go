@@ -3,6 +3,7 @@ package pci
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 )
@@ -45,8 +46,10 @@ func (w Window) contains(base, size uint64) bool {
 // Devices is how many devices a Host can have. Each has one function.
 const Devices = 32
 
-// busShift is log2 of what a bus has in the ECAM (§7.2.2).
+// busShift is log2 of the size of a bus in the ECAM (§7.2.2).
 const busShift = 20
+
+const maxBuses = 256
 
 // Host is a host bridge, whose root bus has the number 0.
 type Host struct {
@@ -75,19 +78,33 @@ type claim struct {
 	bar  int
 }
 
-// NewHost makes a host bridge with a number of buses, whose functions may claim memory in the windows.
-func NewHost(buses int, windows ...Window) *Host { return &Host{buses: buses, windows: windows} }
+// NewHost returns a host bridge with 1 to 256 buses, whose functions may claim memory in the
+// windows.
+func NewHost(buses int, windows ...Window) (*Host, error) {
+	if buses < 1 || buses > maxBuses {
+		return nil, fmt.Errorf("pci: new host bridge: %d buses: not 1 to %d", buses, maxBuses)
+	}
+	for _, w := range windows {
+		if w.Size == 0 || w.Base+w.Size-1 < w.Base {
+			return nil, fmt.Errorf("pci: new host bridge: window of %#x bytes at %#x", w.Size, w.Base)
+		}
+	}
+	return &Host{buses: buses, windows: windows}, nil
+}
 
-// ErrFull is the error of Add for a device number that there is not, or that is in use.
-var ErrFull = errors.New("pci: no such place on the bus")
+// ErrFull is matched by Add's error for a device number that does not exist or is in use.
+var ErrFull = errors.New("no such device number, or it is in use")
 
-// Add puts a function on the root bus as the given device, or behind a root port there. connect, which may be nil, is given its
-// place before anything else happens.
+// Add adds a function to the root bus with the given device number, or behind a root port with that
+// number. It first passes the function's slot to connect, which may be nil.
 func (h *Host) Add(device int, behindPort bool, f Function, connect func(*Slot)) error {
+	if r := reflect.ValueOf(f); !r.IsValid() || r.Kind() == reflect.Pointer && r.IsNil() {
+		return fmt.Errorf("pci: add device %d: no function", device)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if device < 0 || device >= Devices || h.slots[device] != nil {
-		return fmt.Errorf("%w: device %d", ErrFull, device)
+		return fmt.Errorf("pci: add device %d: %w", device, ErrFull)
 	}
 	s := &Slot{host: h, device: uint8(device), function: f}
 	if behindPort {
@@ -106,6 +123,9 @@ func (h *Host) AddPort(device int) error { return h.Add(device, true, absent{}, 
 
 // Remove resets the function of a device and takes it away, for good: there is nothing in its place from then on.
 func (h *Host) Remove(device int) {
+	if device < 0 || device >= Devices {
+		return
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.slots[device]

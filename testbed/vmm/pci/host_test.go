@@ -54,7 +54,8 @@ func TestRequesterIDString(t *testing.T) {
 }
 
 func TestECAMDecodes(t *testing.T) {
-	h := NewHost(4, low, high)
+	h, err := NewHost(4, low, high)
+	require.NoError(t, err)
 	f := &function{}
 	require.NoError(t, h.Add(3, false, f, f.connect))
 	assert.Equal(t, []string{"requester 00:03.0 true"}, f.take())
@@ -95,7 +96,8 @@ func TestECAMDecodes(t *testing.T) {
 
 // Behind a root port a function is where the guest's bus number says, and its requester ID says the same.
 func TestBusNumbersGiveRequesterIDs(t *testing.T) {
-	h := NewHost(4)
+	h, err := NewHost(4)
+	require.NoError(t, err)
 	a, b := &function{}, &function{}
 	require.NoError(t, h.Add(1, true, a, a.connect))
 	require.NoError(t, h.Add(2, true, b, b.connect))
@@ -132,7 +134,8 @@ func TestBusNumbersGiveRequesterIDs(t *testing.T) {
 }
 
 func TestSecondaryBusReset(t *testing.T) {
-	h := NewHost(2)
+	h, err := NewHost(2)
+	require.NoError(t, err)
 	f := &function{}
 	require.NoError(t, h.Add(1, true, f, f.connect))
 	ecam := h.ECAM()
@@ -146,7 +149,8 @@ func TestSecondaryBusReset(t *testing.T) {
 }
 
 func TestRemovedFunction(t *testing.T) {
-	h := NewHost(2, low)
+	h, err := NewHost(2, low)
+	require.NoError(t, err)
 	f, behind := &function{}, &function{}
 	require.NoError(t, h.Add(1, false, f, f.connect))
 	require.NoError(t, h.Add(2, true, behind, behind.connect))
@@ -175,7 +179,8 @@ func TestRemovedFunction(t *testing.T) {
 
 // A guest that numbers the buses in the order of their ports gives one that was there before another number.
 func TestPortComesWhileTheGuestRuns(t *testing.T) {
-	h := NewHost(3)
+	h, err := NewHost(3)
+	require.NoError(t, err)
 	f := &function{}
 	require.NoError(t, h.Add(1, true, f, f.connect))
 	ecam := h.ECAM()
@@ -193,7 +198,8 @@ func TestPortComesWhileTheGuestRuns(t *testing.T) {
 }
 
 func TestClaims(t *testing.T) {
-	h := NewHost(1, low, high)
+	h, err := NewHost(1, low, high)
+	require.NoError(t, err)
 	a, b := &function{}, &function{}
 	require.NoError(t, h.Add(1, false, a, a.connect))
 	require.NoError(t, h.Add(2, false, b, b.connect))
@@ -241,7 +247,8 @@ func TestClaims(t *testing.T) {
 
 // What a store leaves to do may take its time: others are reached meanwhile.
 func TestNobodyWaitsForTheRestOfAStore(t *testing.T) {
-	h := NewHost(1, low)
+	h, err := NewHost(1, low)
+	require.NoError(t, err)
 	slow, other := &function{}, &function{}
 	require.NoError(t, h.Add(1, false, slow, slow.connect))
 	require.NoError(t, h.Add(2, false, other, other.connect))

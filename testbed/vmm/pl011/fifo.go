@@ -1,6 +1,6 @@
 package pl011
 
-// fifo is a ring of characters. The counters only grow; their difference is what it holds.
+// fifo is a ring of characters. in and out only grow; their difference is the number of characters.
 type fifo struct {
 	data    []byte
 	in, out uint
@@ -11,7 +11,7 @@ func newFIFO(size int) fifo { return fifo{data: make([]byte, size)} }
 func (f *fifo) len() int   { return int(f.in - f.out) }
 func (f *fifo) full() bool { return f.len() == len(f.data) }
 
-// put takes as much of p as there is room for, and says how much.
+// put adds as much of p as there is room for, and returns the number of characters.
 func (f *fifo) put(p []byte) int {
 	n := min(len(p), len(f.data)-f.len())
 	for _, c := range p[:n] {
@@ -21,7 +21,7 @@ func (f *fifo) put(p []byte) int {
 	return n
 }
 
-// take removes the oldest character, if there is one.
+// take removes the oldest character. It returns false if there is none.
 func (f *fifo) take() (byte, bool) {
 	if f.len() == 0 {
 		return 0, false
@@ -31,7 +31,7 @@ func (f *fifo) take() (byte, bool) {
 	return c, true
 }
 
-// peek copies the oldest characters to p, and says how many.
+// peek copies the oldest characters to p, and returns their number.
 func (f *fifo) peek(p []byte) int {
 	n := min(len(p), f.len())
 	for i := range n {

@@ -1,26 +1,31 @@
-// Package pl011 is a model of Arm's PrimeCell UART (PL011, ARM DDI 0183), as far as its Linux driver and earlycon use it:
-// FIFOs and interrupts, but no line speed, no modem lines, no errors, no DMA.
+// Package pl011 emulates Arm's PrimeCell UART (PL011, ARM DDI 0183), as far as its Linux driver and
+// earlycon use it: FIFOs and interrupts. It has no line speed, modem lines, errors or DMA.
 package pl011
 
 import (
+	"errors"
+	"fmt"
 	"io"
+	"reflect"
 	"sync"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
 )
 
-// UART is the register file and what moves characters behind it. Load and Store may be called from any vCPU's goroutine,
-// and wait for neither the output nor the input.
+// UART is a register file with an output and an input. Load and Store may be called from any
+// goroutine, and wait for neither the output nor the input.
 type UART struct {
 	irq  func(level bool)
 	in   io.ReadCloser
 	done sync.WaitGroup
 
 	mu      sync.Mutex
-	changed sync.Cond // a FIFO gave up a character or took one, a register changed, or closed was set
+	changed sync.Cond // signalled by each change of a FIFO or register, and by Close
 	closed  bool
 	regs    [dmacr/4 + 1]uint32
 	txRIS   bool // the transmit interrupt, latched
 	tx, rx  fifo
-	level   bool // what irq was last told
+	level   bool // the last argument of irq
 }
 
 // Register offsets (DDI 0183 §3.2).
@@ -38,8 +43,8 @@ const (
 	ids   = 0xfe0
 )
 
-// FR bits. BUSY is never set: a character in the transmit FIFO is as good as sent, and Linux waits for BUSY after every
-// console message.
+// FR bits. BUSY is never set: Linux waits for BUSY after each console message, and a character in
+// the transmit FIFO is never lost.
 const (
 	frRXFE = 1 << 4
 	frTXFF = 1 << 5
@@ -61,7 +66,7 @@ const (
 	intRT = 1 << 6
 )
 
-// writable are the bits that a register keeps; one that is not here ignores writes.
+// writable holds the writable bits of each register. Other registers ignore writes.
 var writable = map[uint64]uint32{
 	0x20:  0xff,   // ILPR
 	0x24:  0xffff, // IBRD
@@ -73,12 +78,13 @@ var writable = map[uint64]uint32{
 	dmacr: 0x7,
 }
 
-// identification is UARTPeriphID0-3 and UARTPCellID0-3, of revision r1p5: the FIFOs have 32 places.
+// identification holds UARTPeriphID0-3 and UARTPCellID0-3 of revision r1p5, whose FIFOs hold 32
+// characters.
 var identification = [8]uint32{0x11, 0x10, 0x34, 0x00, 0x0d, 0xf0, 0x05, 0xb1}
 
-// The transmit FIFO has more places than the identification says, which a guest sees only by TXFF coming later; each wait
-// for it would cost it an exit to the VMM. The triggers are those of half-full FIFOs whatever IFLS says: it changes how
-// many interrupts there are, not what they mean.
+// The transmit FIFO is larger than that of r1p5: a guest that waits for TXFF exits to the VMM each
+// time. The triggers are those of half-full FIFOs, whatever IFLS says: IFLS affects only the number
+// of interrupts.
 const (
 	txSize    = 4096
 	txTrigger = txSize / 2
@@ -86,11 +92,21 @@ const (
 	rxTrigger = rxSize / 2
 )
 
-// New makes a UART that transmits to out and receives from in, which may be nil, and drives its interrupt by irq. It runs
-// until Close. The guest is held back when out is slow, and in when the guest is.
+// New returns a UART that transmits to out, receives from in, which may be nil, and sets its
+// interrupt by irq. It runs until Close. A slow out makes the guest wait, and a slow guest makes in
+// wait. New fails if out or irq is nil.
 //
-// Out is written to by one goroutine of the UART's; after an error from it what the guest transmits is dropped.
-func New(out io.Writer, in io.ReadCloser, irq func(level bool)) *UART {
+// One goroutine of the UART writes to out. After an error of out, the UART drops what the guest
+// transmits.
+func New(out io.Writer, in io.ReadCloser, irq func(level bool)) (*UART, error) {
+	switch {
+	case isNil(out):
+		return nil, errors.New("pl011: new UART: no output")
+	case in != nil && isNil(in):
+		return nil, errors.New("pl011: new UART: the input holds a nil pointer")
+	case irq == nil:
+		return nil, errors.New("pl011: new UART: no function to set the interrupt")
+	}
 	u := &UART{irq: irq, in: in, tx: newFIFO(txSize), rx: newFIFO(rxSize)}
 	u.changed.L = &u.mu
 	u.resetRegisters()
@@ -98,11 +114,17 @@ func New(out io.Writer, in io.ReadCloser, irq func(level bool)) *UART {
 	if in != nil {
 		u.done.Go(u.receive)
 	}
-	return u
+	return u, nil
 }
 
-// Reset puts the registers into their reset state. What has been transmitted is still written out, and what came in and was not
-// read is dropped.
+// isNil reports whether v is nil or holds a nil pointer.
+func isNil(v any) bool {
+	r := reflect.ValueOf(v)
+	return !r.IsValid() || r.Kind() == reflect.Pointer && r.IsNil()
+}
+
+// Reset puts the registers into their reset state, and drops received characters. Transmitted
+// characters are still written to the output.
 func (u *UART) Reset() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -118,9 +140,14 @@ func (u *UART) resetRegisters() {
 	u.txRIS = false
 }
 
-// Close writes out what was transmitted, closes the input, and waits for both to end.
+// Close writes the transmitted characters to the output, closes the input, and waits for both to
+// end. A later Close has no effect and returns an error that matches bridge.ErrClosed.
 func (u *UART) Close() error {
 	u.mu.Lock()
+	if u.closed {
+		u.mu.Unlock()
+		return fmt.Errorf("pl011: close UART: %w", bridge.ErrClosed)
+	}
 	u.closed = true
 	u.changed.Broadcast()
 	for u.tx.len() > 0 {
@@ -135,7 +162,7 @@ func (u *UART) Close() error {
 	return err
 }
 
-// transmit empties the transmit FIFO into out.
+// transmit moves characters from the transmit FIFO to out.
 func (u *UART) transmit(out io.Writer) {
 	buf := make([]byte, len(u.tx.data))
 	broken := false
@@ -148,7 +175,7 @@ func (u *UART) transmit(out io.Writer) {
 			}
 			u.changed.Wait()
 		}
-		// The characters keep their places until they are written: TXFF is what holds the guest back.
+		// The characters stay in the FIFO until they are written, so that TXFF makes the guest wait.
 		n := u.tx.peek(buf)
 		u.mu.Unlock()
 		if !broken {
@@ -165,7 +192,7 @@ func (u *UART) transmit(out io.Writer) {
 	}
 }
 
-// receive fills the receive FIFO from in while the guest has reception enabled.
+// receive moves characters from in to the receive FIFO while the guest has reception enabled.
 func (u *UART) receive() {
 	buf := make([]byte, len(u.rx.data))
 	for {
@@ -176,7 +203,7 @@ func (u *UART) receive() {
 	}
 }
 
-// accept puts p into the receive FIFO as room comes, and says whether to go on.
+// accept adds p to the receive FIFO, and waits for room. It returns false after Close.
 func (u *UART) accept(p []byte) bool {
 	const enabled = crUARTEN | crRXE
 	u.mu.Lock()
@@ -196,7 +223,7 @@ func (u *UART) accept(p []byte) bool {
 	}
 }
 
-// Load reads the register at off. Whatever the size, a register is at its offset only.
+// Load reads the register at off. It ignores the size of the access.
 func (u *UART) Load(off uint64, _ int) uint64 {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -219,8 +246,8 @@ func (u *UART) Load(off uint64, _ int) uint64 {
 	return 0
 }
 
-// Store writes the register at off. TXE and UARTEN are not asked of a guest that transmits: earlycon relies on firmware
-// for them, and there is none.
+// Store writes the register at off. Transmission does not need TXE and UARTEN: earlycon expects that
+// firmware has set them, and there is no firmware.
 func (u *UART) Store(off uint64, _ int, value uint64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -228,7 +255,7 @@ func (u *UART) Store(off uint64, _ int, value uint64) {
 	case ok:
 		u.regs[off/4] = uint32(value) & mask
 	case off == dr:
-		// A character for which there is no place is lost, as the guest was told by TXFF.
+		// A full FIFO, which TXFF reports, drops the character.
 		u.tx.put([]byte{byte(value)})
 		u.txRIS = u.txRIS || u.tx.len() <= txTrigger
 	case off == icr && value&intTX != 0:
@@ -253,8 +280,8 @@ func (u *UART) flags() (f uint32) {
 	return f
 }
 
-// raw is RIS. Reception is reported for as long as there is something to read: the receive timeout of the hardware, 32 bit
-// times, is over at once here.
+// raw returns RIS. The receive timeout of the hardware, 32 bit periods, is zero here: intRT is set
+// while there is a character to read.
 func (u *UART) raw() (r uint32) {
 	if u.txRIS {
 		r |= intTX
@@ -268,7 +295,7 @@ func (u *UART) raw() (r uint32) {
 	return r
 }
 
-// update drives the interrupt line, and wakes whoever waits for a change.
+// update sets the interrupt and signals changed. The caller holds mu.
 func (u *UART) update() {
 	if level := u.raw()&u.regs[imsc/4] != 0; level != u.level {
 		u.level = level

@@ -58,7 +58,7 @@ func (g *gate) Write(p []byte) (int, error) {
 }
 
 func TestIdentificationIsThatOfAPL011(t *testing.T) {
-	u := New(io.Discard, nil, func(bool) {})
+	u := newUART(t, io.Discard, nil, func(bool) {})
 	defer u.Close()
 	var id []uint64
 	for off := uint64(0xfe0); off <= 0xffc; off += 4 {
@@ -69,7 +69,7 @@ func TestIdentificationIsThatOfAPL011(t *testing.T) {
 }
 
 func TestResetValues(t *testing.T) {
-	u := New(io.Discard, nil, func(bool) {})
+	u := newUART(t, io.Discard, nil, func(bool) {})
 	defer u.Close()
 	for _, tt := range []struct {
 		name      string
@@ -88,7 +88,7 @@ func TestResetValues(t *testing.T) {
 func TestResetDropsWhatWasNotRead(t *testing.T) {
 	host, guest := net.Pipe()
 	irq := newLine()
-	u := New(io.Discard, guest, irq.set)
+	u := newUART(t, io.Discard, guest, irq.set)
 	defer u.Close()
 	u.Store(0x38, 4, 0x50)  // UARTIMSC: RXIM, RTIM
 	u.Store(0x30, 4, 0x301) // UARTCR: enabled
@@ -104,7 +104,7 @@ func TestResetDropsWhatWasNotRead(t *testing.T) {
 }
 
 func TestRegistersKeepTheirBitsOnly(t *testing.T) {
-	u := New(io.Discard, nil, func(bool) {})
+	u := newUART(t, io.Discard, nil, func(bool) {})
 	defer u.Close()
 	for off := uint64(0); off < 0x1000; off++ {
 		if off != 0 { // UARTDR
@@ -123,7 +123,7 @@ func TestRegistersKeepTheirBitsOnly(t *testing.T) {
 
 func TestTransmitReachesTheOutputInOrder(t *testing.T) {
 	var out bytes.Buffer
-	u := New(&out, nil, func(bool) {})
+	u := newUART(t, &out, nil, func(bool) {})
 	want := bytes.Repeat([]byte("0123456789abcdef\n"), 1000)
 	for _, c := range want {
 		for u.Load(0x18, 4)&0x20 != 0 { // UARTFR.TXFF
@@ -137,7 +137,7 @@ func TestTransmitReachesTheOutputInOrder(t *testing.T) {
 func TestTransmitHoldsTheGuestBackWhenTheOutputIsSlow(t *testing.T) {
 	out := &gate{open: make(chan struct{})}
 	irq := newLine()
-	u := New(out, nil, irq.set)
+	u := newUART(t, out, nil, irq.set)
 	sent := 0
 	for u.Load(0x18, 4)&0x20 == 0 {
 		u.Store(0, 1, 'x')
@@ -161,7 +161,7 @@ func TestTransmitHoldsTheGuestBackWhenTheOutputIsSlow(t *testing.T) {
 func TestTransmitIntoABrokenOutputGoesOn(t *testing.T) {
 	r, w := io.Pipe()
 	require.NoError(t, r.CloseWithError(errors.New("gone")))
-	u := New(w, nil, func(bool) {})
+	u := newUART(t, w, nil, func(bool) {})
 	for range 3 * txSize {
 		for u.Load(0x18, 4)&0x20 != 0 {
 		}
@@ -173,7 +173,7 @@ func TestTransmitIntoABrokenOutputGoesOn(t *testing.T) {
 func TestReceiveWaitsForTheGuestAndRaisesTheInterrupt(t *testing.T) {
 	host, guest := net.Pipe()
 	irq := newLine()
-	u := New(guest, guest, irq.set)
+	u := newUART(t, guest, guest, irq.set)
 	sent := make(chan error, 1)
 	want := bytes.Repeat([]byte("hello, guest. "), 20)
 	go func() {
@@ -201,7 +201,7 @@ func TestReceiveWaitsForTheGuestAndRaisesTheInterrupt(t *testing.T) {
 
 func TestReceiveIsOffUntilEnabled(t *testing.T) {
 	host, guest := net.Pipe()
-	u := New(guest, guest, func(bool) {})
+	u := newUART(t, guest, guest, func(bool) {})
 	_, err := host.Write([]byte("x"))
 	require.NoError(t, err)
 	assert.EqualValues(t, 0x10, u.Load(0x18, 4)&0x10, "UARTFR.RXFE")
@@ -212,7 +212,7 @@ func TestReceiveIsOffUntilEnabled(t *testing.T) {
 func TestReceiveInterruptsTellHowMuchThereIs(t *testing.T) {
 	host, guest := net.Pipe()
 	irq := newLine()
-	u := New(io.Discard, guest, irq.set)
+	u := newUART(t, io.Discard, guest, irq.set)
 	u.Store(0x38, 4, 0x10)  // UARTIMSC: RXIM
 	u.Store(0x30, 4, 0x301) // UARTCR: enabled
 	_, err := host.Write(bytes.Repeat([]byte("x"), 32))
@@ -234,7 +234,7 @@ func TestReceiveInterruptsTellHowMuchThereIs(t *testing.T) {
 func TestTransmitInterrupt(t *testing.T) {
 	out := &gate{open: make(chan struct{})}
 	irq := newLine()
-	u := New(out, nil, irq.set)
+	u := newUART(t, out, nil, irq.set)
 	u.Store(0x38, 4, 0x20) // UARTIMSC: TXIM
 	assert.False(t, irq.get(), "nothing was transmitted")
 	u.Store(0, 1, 'x')
@@ -246,4 +246,12 @@ func TestTransmitInterrupt(t *testing.T) {
 	assert.Zero(t, u.Load(0x3c, 4), "UARTRIS")
 	close(out.open)
 	require.NoError(t, u.Close())
+}
+
+// newUART returns a UART of valid arguments.
+func newUART(t *testing.T, out io.Writer, in io.ReadCloser, irq func(level bool)) *UART {
+	t.Helper()
+	u, err := New(out, in, irq)
+	require.NoError(t, err)
+	return u
 }

@@ -1,7 +1,9 @@
 package virtio
 
 import (
+	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 	"sync/atomic"
 
@@ -48,12 +50,26 @@ const (
 	interruptConfig = 1 << 1
 )
 
-// start initialises the device and starts its worker, which runs until Close.
-func (d *device) start(model Model, dma DMA, waits bool, t transport) {
+// start initialises the device and starts its worker, which runs until Close. It fails, without a
+// worker, if model or dma is nil.
+func (d *device) start(model Model, dma DMA, waits bool, t transport) error {
+	switch {
+	case isNil(model):
+		return errors.New("no model")
+	case isNil(dma):
+		return errors.New("no DMA")
+	}
 	d.model, d.dma, d.waits, d.transport = model, dma, waits, t
 	d.kick, d.quit = make(chan struct{}, 1), make(chan struct{})
 	d.regs = resetRegisters
 	d.done.Go(d.work)
+	return nil
+}
+
+// isNil reports whether v is nil or holds a nil pointer.
+func isNil(v any) bool {
+	r := reflect.ValueOf(v)
+	return !r.IsValid() || r.Kind() == reflect.Pointer && r.IsNil()
 }
 
 // Close stops the worker, and waits for the request that the worker is executing. The vCPUs must

@@ -151,7 +151,9 @@ func newDriverOver(t *testing.T, model Model, dma func(m *memory) DMA) *driver {
 	d := &driver{t: t, mem: newMemory()}
 	d.cond.L = &d.mu
 	e, ok := model.(*echo)
-	d.dev = NewMMIO(model, dma(d.mem), ok && e.hold != nil, d.irq)
+	var err error
+	d.dev, err = NewMMIO(model, dma(d.mem), ok && e.hold != nil, d.irq)
+	require.NoError(t, err)
 	t.Cleanup(func() { _ = d.dev.Close() })
 	return d
 }

@@ -1,5 +1,10 @@
 package virtio
 
+import (
+	"errors"
+	"fmt"
+)
+
 // MMIO is a virtio device with one virtqueue on the MMIO transport, version 2 (virtio 1.2 §4.2).
 // Load and Store may be called from any vCPU's goroutine.
 type MMIO struct {
@@ -56,11 +61,16 @@ var mmioRegisters = struct{ read, write map[uint64]register }{
 
 // NewMMIO returns a device of the given model. Its worker runs until Close. waits says that DMA may
 // wait for the guest, as stalled transactions do. The device then makes no DMA on a vCPU's
-// goroutine. irq sets the level of the interrupt.
-func NewMMIO(model Model, dma DMA, waits bool, irq func(level bool)) *MMIO {
+// goroutine. irq sets the level of the interrupt. A nil model, dma or irq is an error.
+func NewMMIO(model Model, dma DMA, waits bool, irq func(level bool)) (*MMIO, error) {
+	if irq == nil {
+		return nil, errors.New("virtio: new MMIO device: no function to set the interrupt")
+	}
 	m := &MMIO{irq: irq}
-	m.start(model, dma, waits, m)
-	return m
+	if err := m.start(model, dma, waits, m); err != nil {
+		return nil, fmt.Errorf("virtio: new MMIO device: %w", err)
+	}
+	return m, nil
 }
 
 // Load reads a register, which has 32 bits, or part of the configuration space.

@@ -448,8 +448,10 @@ func TestRegistersRequestsAndResetsAtTheSameTime(t *testing.T) {
 }
 
 func TestLaterCloseReturnsErrClosed(t *testing.T) {
-	mmio := NewMMIO(&echo{}, newMemory(), false, func(bool) {})
-	function := NewFunction(&echo{}, newMemory(), false, 0)
+	mmio, err := NewMMIO(&echo{}, newMemory(), false, func(bool) {})
+	require.NoError(t, err)
+	function, err := NewFunction(&echo{}, newMemory(), false, 0)
+	require.NoError(t, err)
 	for name, device := range map[string]io.Closer{"MMIO": mmio, "Function": function} {
 		assert.NoError(t, device.Close(), name)
 		for range 2 {

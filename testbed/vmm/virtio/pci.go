@@ -2,6 +2,7 @@ package virtio
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pci"
 )
@@ -30,16 +31,24 @@ type Function struct {
 	message [4]byte // guarded by serving; see ring.scratch
 }
 
+// maxPASIDBits is the greatest width of a PASID (PCI Express 6.0 §7.8.8.2).
+const maxPASIDBits = 20
+
 // NewFunction returns a function of the given model. Its worker runs until Close. waits says that
 // DMA may wait for the guest, as stalled transactions do. The device then makes no DMA on a vCPU's
 // goroutine. If pasidBits is not 0, the function has a PASID capability of so many bits, at most
-// 20. It uses no PASID.
-func NewFunction(model Model, dma DMA, waits bool, pasidBits uint8) *Function {
+// 20. It uses no PASID. A nil model or dma, and a greater pasidBits, are errors.
+func NewFunction(model Model, dma DMA, waits bool, pasidBits uint8) (*Function, error) {
+	if pasidBits > maxPASIDBits {
+		return nil, fmt.Errorf("virtio: new PCI function: %d PASID bits: more than %d", pasidBits, maxPASIDBits)
+	}
 	f := &Function{messages: newMessages(), pasidBits: pasidBits}
 	f.bars.Define(0, barSize, 0)
+	if err := f.start(model, dma, waits, f); err != nil {
+		return nil, fmt.Errorf("virtio: new PCI function: %w", err)
+	}
 	f.space = configSpace(model, pasidBits)
-	f.start(model, dma, waits, f)
-	return f
+	return f, nil
 }
 
 // Connect sets the function's slot. The host bridge calls it first.

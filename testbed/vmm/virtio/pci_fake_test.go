@@ -32,11 +32,14 @@ const (
 func newPCIDriver(t testing.TB, model Model) *pciDriver {
 	d := &pciDriver{t: t, mem: newMemory()}
 	e, ok := model.(*echo)
-	d.f = NewFunction(model, d.mem, ok && e.hold != nil, 6)
+	var err error
+	d.f, err = NewFunction(model, d.mem, ok && e.hold != nil, 6)
+	require.NoError(t, err)
 	d.stop = func() { _ = d.f.Close() }
 	t.Cleanup(d.stop)
 	w := pci.Window{Base: barAt, Size: 1 << 20}
-	d.host = pci.NewHost(1, w)
+	d.host, err = pci.NewHost(1, w)
+	require.NoError(t, err)
 	require.NoError(t, d.host.Add(1, false, d.f, d.f.Connect))
 	d.window = d.host.Memory(w)
 	return d

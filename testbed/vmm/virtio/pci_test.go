@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pci"
 )
@@ -53,7 +54,8 @@ func TestFunctionConfigurationSpaceAtReset(t *testing.T) {
 }
 
 func TestFunctionWithoutPASIDsHasNoExtendedCapabilities(t *testing.T) {
-	f := NewFunction(&echo{}, newMemory(), false, 0)
+	f, err := NewFunction(&echo{}, newMemory(), false, 0)
+	require.NoError(t, err)
 	defer f.Close()
 	assert.Zero(t, f.LoadConfig(0x100, 4), "the first extended capability")
 }
