@@ -1,8 +1,12 @@
-// Package vmm is a small virtual machine monitor for arm64 guests under KVM: what the test boot needs, and no more.
+// Package vmm is a small virtual machine monitor for arm64 guests under KVM. It has what the test
+// boots need.
 //
-// A Machine has a GICv3 with an ITS, an architected timer, PSCI, two PL011 UARTs, virtio block devices, PCI devices of the
-// host's that are passed through, and room for an SMMUv3 that these stand behind. Its devices and its device tree are plain
-// Go; only Machine itself, and what it hands on to a device that is passed through, is bound to KVM.
+// A Machine has a GICv3 with an ITS, an architected timer, PSCI and two PL011 UARTs. Its caller adds
+// virtio block devices, PCI devices of the host that are passed through, and an SMMUv3 in front of
+// them. The device models and the device tree are portable Go. Only Machine, and what it does for
+// passed-through devices, needs KVM.
+//
+// The guest-physical memory map is:
 //
 //	   0800_0000  GICv3 distributor
 //	   0808_0000  ITS
@@ -14,5 +18,5 @@
 //	   1000_0000  PCI memory
 //	   3f00_0000  PCI configuration space
 //	   4000_0000  RAM: kernel, initrd, device tree
-//	20_0000_0000  PCI memory for registers of 64 bits
+//	20_0000_0000  PCI memory for 64-bit base address registers
 package vmm

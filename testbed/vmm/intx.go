@@ -11,21 +11,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// connectSPI has each signal of the eventfd trigger, which does not block, raise a level-triggered interrupt, which devices may
-// share. When the guest has handled it, it falls, and unmask is signalled. An interrupt that cannot be raised is why stop is called.
+// connectSPI makes each signal of the eventfd trigger raise a level-triggered interrupt, which devices
+// may share. trigger does not block. When the guest has handled the interrupt, KVM lowers it and
+// signals unmask. If the interrupt cannot be raised, connectSPI calls stop.
 //
-// KVM could take the signals without us, as it does those of messages. But VFIO gives them from the handler of the physical
-// interrupt, where Linux 7.3 may not raise an SPI: it calls the CPUs of all vCPUs for that, and warns that it must not.
+// A goroutine raises the interrupt, and not KVM. VFIO signals trigger from the handler of the physical
+// interrupt, in which Linux 7.3 must not raise an SPI: it would call the CPUs of all vCPUs.
 func (r *router) connectSPI(trigger, unmask int, spi uint32, stop func(error)) (undo func() error, err error) {
 	fd, err := unix.FcntlInt(uintptr(trigger), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("vmm: duplicating an eventfd: %w", err)
+		return nil, fmt.Errorf("vmm: connect INTx: duplicate eventfd: %w", err)
 	}
 	signals := os.NewFile(uintptr(fd), "INTx")
-	// What KVM has a connection for is that it notices the guest's handling. Nobody signals this end of it.
+	// KVM needs an eventfd to report the end of the interrupt. Nothing signals this one.
 	quiet, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("vmm: eventfd: %w", err), signals.Close())
+		return nil, errors.Join(fmt.Errorf("vmm: connect INTx: eventfd: %w", err), signals.Close())
 	}
 	if err := r.vm.ConnectLevel(quiet, unmask, spi); err != nil {
 		return nil, errors.Join(err, unix.Close(quiet), signals.Close())
@@ -36,7 +37,7 @@ func (r *router) connectSPI(trigger, unmask int, spi uint32, stop func(error)) (
 		var count [8]byte
 		for {
 			if _, err := signals.Read(count[:]); err != nil {
-				return // it is closed
+				return // closed
 			}
 			if err := r.vm.SetSPI(spi, true); err != nil {
 				stop(err)
@@ -51,15 +52,15 @@ func (r *router) connectSPI(trigger, unmask int, spi uint32, stop func(error)) (
 	}, nil
 }
 
-// join has one more device share an interrupt.
+// join counts one more device that shares an interrupt.
 func (r *router) join(spi uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lines[spi]++
 }
 
-// leave undoes join. The interrupt falls with the last device: before, it may be up for another, which would wait for ever, and if
-// it is not, the guest finds nobody who has raised it.
+// leave undoes join. With the last device, it lowers the interrupt. Before, the level may be that of
+// another device, which would lose its interrupt.
 func (r *router) leave(spi uint32) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

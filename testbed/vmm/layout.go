@@ -3,15 +3,16 @@ package vmm
 // RAMBase is the guest-physical address of the machine's memory.
 const RAMBase = 0x4000_0000
 
-// Where the guest finds its devices. UARTs and the SMMU have 64 KiB pages of their own, for kernels with that granule.
+// Guest-physical addresses of the devices. Each UART and the SMMU have 64 KiB pages of their own,
+// for kernels with that granule.
 const (
 	gicDistBase   = 0x0800_0000
 	gicDistSize   = 64 << 10
 	itsBase       = 0x0808_0000
 	itsSize       = 128 << 10
-	doorbell      = itsBase + 0x1_0040 // GITS_TRANSLATER (IHI 0069), where messages are written to
+	doorbell      = itsBase + 0x1_0040 // GITS_TRANSLATER (IHI 0069), the address of MSIs
 	gicRedistBase = 0x080a_0000
-	gicRedistSize = 128 << 10 // each vCPU's
+	gicRedistSize = 128 << 10 // of each vCPU
 
 	consoleBase = 0x0900_0000
 	controlBase = 0x0901_0000
@@ -21,9 +22,9 @@ const (
 	smmuSize = 128 << 10
 
 	virtioBase = 0x0a00_0000
-	virtioSize = 512 // each slot's
+	virtioSize = 512 // of each slot
 
-	pciMemBase   = 0x1000_0000 // what a BAR of 32 bits can be given
+	pciMemBase   = 0x1000_0000 // for 32-bit base address registers
 	pciMemSize   = 0x2f00_0000
 	pciECAMBase  = 0x3f00_0000
 	pciBuses     = 16
@@ -40,15 +41,15 @@ const (
 	smmuPRIQSPI   = 9
 	smmuGErrorSPI = 10
 
-	pciSPI   = 12 // of INTA# of device 0, the other lines behind it
+	pciSPI   = 12 // INTA# of device 0; the other lines follow
 	pciLines = 4
 
-	virtioSPI = 16 // of slot 0, the others behind it
+	virtioSPI = 16 // of slot 0; those of the other slots follow
 
 	spis = 64
 )
 
-// smmuDeviceID is how the ITS knows the messages of the SMMU itself, beyond the requester IDs of all buses.
+// smmuDeviceID is the DeviceID of the SMMU's own messages, above the requester IDs of all buses.
 const smmuDeviceID = pciBuses << 8
 
 // Limits of the memory map above.

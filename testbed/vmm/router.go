@@ -14,16 +14,17 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/kvm"
 )
 
-// router connects eventfds to interrupts of a VM. Each SPI has the GSI of its number, and messages have those above.
+// router connects eventfds to interrupts of a VM. An SPI has the GSI of its number. Messages have the
+// GSIs above.
 type router struct {
 	vm interruptVM
 
 	mu       sync.Mutex
-	messages []*kvm.MSI // by GSI, less the SPIs; nil where one is free
+	messages []*kvm.MSI // by GSI minus spis; nil if free
 	lines    [spis]int  // how many devices are connected to each SPI
 }
 
-// interruptVM is what a router needs of a *kvm.VM.
+// interruptVM is the part of *kvm.VM that a router uses.
 type interruptVM interface {
 	SetRoutes([]kvm.Route) error
 	Connect(fd int, gsi uint32) error
@@ -32,18 +33,18 @@ type interruptVM interface {
 	SetSPI(spi uint32, level bool) error
 }
 
-// maxMessages bounds how many messages can be connected at once.
+// maxMessages is the greatest number of connected messages.
 const maxMessages = 512
 
-// connectMSI has each signal of an eventfd be a message, from those on that are pending, until the function that it returns is
-// called.
+// connectMSI makes each signal of an eventfd, pending ones included, send a message. undo disconnects
+// the eventfd.
 func (r *router) connectMSI(eventfd int, message kvm.MSI) (undo func() error, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	at := slices.Index(r.messages, nil)
 	if at < 0 {
 		if at = len(r.messages); at == maxMessages {
-			return nil, fmt.Errorf("vmm: more than %d connected messages", maxMessages)
+			return nil, fmt.Errorf("vmm: connect MSI: more than %d connected messages", maxMessages)
 		}
 		r.messages = append(r.messages, nil)
 	}
@@ -59,13 +60,13 @@ func (r *router) connectMSI(eventfd int, message kvm.MSI) (undo func() error, er
 	return func() error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		// The route stays in KVM until the next is published: with nothing connected to it, it does nothing.
+		// The route stays in KVM until the next publish, without an effect.
 		r.messages[at] = nil
 		return r.vm.Disconnect(eventfd, gsi)
 	}, nil
 }
 
-// publish gives KVM all routes.
+// publish replaces all routes of the VM.
 func (r *router) publish() error {
 	routes := make([]kvm.Route, 0, spis+len(r.messages))
 	for spi := range uint32(spis) {
@@ -79,20 +80,21 @@ func (r *router) publish() error {
 	return r.vm.SetRoutes(routes)
 }
 
-// connectPending connects an eventfd so that what was signalled before counts once. KVM would look at it, too, but leave it
-// readable, and so pending when it is disconnected again.
+// connectPending connects an eventfd. If it was signalled earlier, connectPending signals it once
+// more. Without that, KVM would send the interrupt and leave the eventfd readable: pending again, once
+// it is disconnected.
 func connectPending(eventfd int, connect func() error) error {
 	var count [8]byte
 	_, err := unix.Read(eventfd, count[:])
 	pending := err == nil
 	if err != nil && err != unix.EAGAIN {
-		return fmt.Errorf("vmm: reading an eventfd: %w", err)
+		return fmt.Errorf("vmm: connect MSI: read eventfd: %w", err)
 	}
 	err = connect()
 	if pending {
 		binary.NativeEndian.PutUint64(count[:], 1)
 		if _, again := unix.Write(eventfd, count[:]); again != nil {
-			return errors.Join(err, fmt.Errorf("vmm: signalling an eventfd: %w", again))
+			return errors.Join(err, fmt.Errorf("vmm: connect MSI: signal eventfd: %w", again))
 		}
 	}
 	return err

@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// memorySlots gives out the memory slots of a VM behind that of RAM.
+// memorySlots allocates the memory slots of a VM. Slot 0 is RAM.
 type memorySlots struct {
 	vm memoryVM
 
@@ -16,7 +16,7 @@ type memorySlots struct {
 	used []bool
 }
 
-// memoryVM is what memorySlots need of a *kvm.VM.
+// memoryVM is the part of *kvm.VM that memorySlots uses.
 type memoryVM interface {
 	SetMemory(slot uint32, gpa uint64, mem []byte) error
 	RemoveMemory(slot uint32) error
@@ -24,17 +24,17 @@ type memoryVM interface {
 
 const (
 	ramSlot  = 0
-	maxSlots = 256 // KVM has room for more
+	maxSlots = 256 // fewer than KVM has
 )
 
-// mapMemory has the guest reach mem at gpa, until the function that it returns is called.
+// mapMemory maps mem at gpa for the guest. undo unmaps it.
 func (s *memorySlots) mapMemory(gpa uint64, mem []byte) (undo func() error, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := slices.Index(s.used, false)
 	if at < 0 {
 		if at = len(s.used); at == maxSlots {
-			return nil, fmt.Errorf("vmm: more than %d memory slots", maxSlots)
+			return nil, fmt.Errorf("vmm: map memory: more than %d memory slots", maxSlots)
 		}
 		s.used = append(s.used, false)
 	}

@@ -65,6 +65,9 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3
 		ids = soft.Stage2IDs()
 		policy[smmuv3.S1P], policy[smmuv3.S2P] = 0, 1
 	}
+	if job.PCI && !job.Stage2 {
+		ids.Set(smmuv3.ATS, 1) // the host bridge then has ats-supported
+	}
 	if job.Stalls {
 		ids.Set(smmuv3.StallModel, smmuv3.StallBoth)
 		ids.Set(smmuv3.StallMax, maxStalls)

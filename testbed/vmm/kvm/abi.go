@@ -7,7 +7,8 @@ import (
 	"unsafe"
 )
 
-// Requests, from include/uapi/linux/kvm.h: 0xAE, the number, and for those with an argument its size and direction.
+// Requests (include/uapi/linux/kvm.h): 0xAE and the number, with the size and direction of a structure
+// argument.
 const (
 	getAPIVersion      = 0xae00
 	createVM           = 0xae01
@@ -42,13 +43,13 @@ const (
 	capARMVMIPASize  = 165
 )
 
-// What KVM_RUN came back for.
+// Reasons for which KVM_RUN returns.
 const (
 	exitMMIO        = 6
 	exitSystemEvent = 24
 )
 
-// exitNames are the exits that end a VM with an error, by the names that KVM's documentation gives them.
+// exitNames holds KVM's names of the exits that are errors.
 var exitNames = map[uint32]string{
 	0:  "KVM_EXIT_UNKNOWN",
 	4:  "KVM_EXIT_DEBUG",
@@ -128,7 +129,7 @@ type irqfd struct {
 	_        [16]byte
 }
 
-// route is struct kvm_irq_routing_entry, with the union as either of its two members that arm64 has.
+// route is struct kvm_irq_routing_entry. Its union has the two members that arm64 uses.
 type route struct {
 	_     structs.HostLayout
 	gsi   uint32
@@ -140,7 +141,7 @@ type route struct {
 	_     [16]byte
 }
 
-// routing is struct kvm_irq_routing, at its largest: the entries of which nr says how many there are.
+// routing is struct kvm_irq_routing with its largest number of entries here. nr of them are in use.
 type routing struct {
 	_       structs.HostLayout
 	nr      uint32
@@ -179,11 +180,11 @@ type deviceAttr struct {
 	addr  unsafe.Pointer
 }
 
-// runPage is the start of struct kvm_run, the page that KVM and a vCPU's user share. Its union is laid out for the exits
-// handled here.
+// runPage is the start of struct kvm_run, a page that the VMM shares with KVM. exit is its union.
 type runPage struct {
 	_ structs.HostLayout
-	// request holds request_interrupt_window and immediate_exit, one word so that it can be stored atomically.
+	// request holds request_interrupt_window and immediate_exit, in one word that can be stored
+	// atomically.
 	request    uint32
 	_          uint32
 	exitReason uint32

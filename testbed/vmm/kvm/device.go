@@ -4,15 +4,15 @@ package kvm
 
 import "unsafe"
 
-// attribute is a property of a device of the VM's interrupt controller.
+// attribute is an attribute of a device of the VM's interrupt controller.
 type attribute struct {
 	name        string // for errors
 	group, attr uint32
 	value       unsafe.Pointer
 }
 
-// addDevice makes a device of KVM's and sets its attributes in order. The VM keeps it: its descriptor only serves to configure
-// it.
+// addDevice creates a device in KVM and sets its attributes in order. The VM owns the device. Its file
+// descriptor is for configuration only.
 func (vm *VM) addDevice(name string, typ uint32, attributes []attribute) error {
 	device := newDevice{typ: typ}
 	if _, err := vm.callPtr("KVM_CREATE_DEVICE("+name+")", createDevice, unsafe.Pointer(&device)); err != nil {

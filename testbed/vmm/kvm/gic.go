@@ -4,14 +4,14 @@ package kvm
 
 import "unsafe"
 
-// GICv3 says where the interrupt controller's registers stand, and how many interrupts it has.
+// GICv3 describes the interrupt controller: the addresses of its registers, and its interrupts.
 type GICv3 struct {
 	Dist   uint64 // distributor, 64 KiB
-	Redist uint64 // redistributors, 128 KiB for each vCPU, in their order
+	Redist uint64 // redistributors, 128 KiB for each vCPU, in vCPU order
 	SPIs   uint32 // shared peripheral interrupts, a multiple of 32, at most 960
 }
 
-// AddGICv3 gives the VM its interrupt controller. All vCPUs must exist, and none may have run.
+// AddGICv3 adds the interrupt controller. All vCPUs must exist, and none may have run.
 func (vm *VM) AddGICv3(gic GICv3) error {
 	const privateIRQs = 32
 	irqs := privateIRQs + gic.SPIs

@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// handle is one of KVM's file descriptors, which the kernel closes on exec by itself. Calls on a closed one fail instead of
-// reaching whatever took its number.
+// handle is a file descriptor of KVM, which the kernel closes on exec. Calls on a closed handle fail:
+// its number may belong to another file.
 type handle struct {
 	mu  sync.RWMutex
 	fd  int
 	sys ioctl
 }
 
-// ioctl makes a request whose argument is a structure. Tests have one that fails.
+// ioctl makes a request whose argument is a structure. Tests replace it.
 type ioctl func(fd int, request uintptr, arg unsafe.Pointer) (int, unix.Errno)
 
 func linuxIoctl(fd int, request uintptr, arg unsafe.Pointer) (int, unix.Errno) {
@@ -29,11 +29,11 @@ func linuxIoctl(fd int, request uintptr, arg unsafe.Pointer) (int, unix.Errno) {
 
 func newHandle(fd int) *handle { return &handle{fd: fd, sys: linuxIoctl} }
 
-// call makes a request whose argument is a number. The name is for the error.
+// call makes a request whose argument is a number. name is for the error.
 func (h *handle) call(name string, request, arg uintptr) (int, error) {
 	for {
 		n, err := h.callOnce(unix.Syscall, request, arg)
-		// The runtime interrupts threads to preempt goroutines, and KVM gives up slow calls then.
+		// The runtime interrupts threads to preempt goroutines, and KVM then aborts slow calls.
 		if err == unix.EINTR {
 			continue
 		}
@@ -67,7 +67,8 @@ func (h *handle) callPtr(name string, request uintptr, arg unsafe.Pointer) (int,
 // syscall makes a system call: unix.Syscall or unix.RawSyscall.
 type syscall func(trap, a1, a2, a3 uintptr) (r1, r2 uintptr, err unix.Errno)
 
-// callOnce is call without patience for interruption and without a wrapped error: KVM_RUN is interrupted on purpose.
+// callOnce makes a request like call, but returns EINTR, and does not wrap errors: Stop interrupts
+// KVM_RUN.
 func (h *handle) callOnce(do syscall, request, arg uintptr) (int, error) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -81,7 +82,7 @@ func (h *handle) callOnce(do syscall, request, arg uintptr) (int, error) {
 	return int(n), nil
 }
 
-// close waits for the calls under way. A second close does nothing.
+// close waits for calls in flight and closes the descriptor. A later close has no effect.
 func (h *handle) close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

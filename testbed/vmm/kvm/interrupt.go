@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SetSPI drives the line of shared peripheral interrupt spi, counted from 0 as device trees do. For an edge-triggered
-// interrupt the rise is what counts.
+// SetSPI sets the level of a shared peripheral interrupt, counted from 0 as in device trees. An
+// edge-triggered interrupt is signalled by its rise.
 func (vm *VM) SetSPI(spi uint32, level bool) error {
 	const firstSPI = 32
 	line := irqLevel{irq: irqTypeSPI | (spi + firstSPI)}
@@ -22,39 +22,40 @@ func (vm *VM) SetSPI(spi uint32, level bool) error {
 	return err
 }
 
-// MSI is a message signalled interrupt: a write of Data to Addr, which is to be an ITS's doorbell, by the device that the ITS
-// knows as Device.
+// MSI is a message signalled interrupt: a write of Data to Addr, the doorbell of an ITS, by the device
+// with the DeviceID Device.
 type MSI struct {
 	Addr   uint64
 	Data   uint32
 	Device uint32 // DeviceID, of 16 bits
 }
 
-// SignalMSI has the ITS take one MSI. It reports whether an interrupt came of it: the guest decides which do.
+// SignalMSI sends an MSI to the ITS. taken is true if the guest's ITS configuration maps it to an
+// interrupt.
 func (vm *VM) SignalMSI(m MSI) (taken bool, err error) {
 	arg := msi{addrLow: uint32(m.Addr), addrHigh: uint32(m.Addr >> 32), data: m.Data, flags: msiValidDeviceID, device: m.Device}
 	n, err := vm.callPtr("KVM_SIGNAL_MSI", signalMSI, unsafe.Pointer(&arg))
-	// An ITS that is not enabled ignores the write (IHI 0069, GITS_CTLR.Enabled), which KVM answers with an error.
+	// An ITS that is not enabled ignores the write (IHI 0069, GITS_CTLR.Enabled). KVM returns EBUSY.
 	if errors.Is(err, unix.EBUSY) {
 		return false, nil
 	}
 	return n > 0, err
 }
 
-// maxRoutes is the most that one request of SetRoutes takes here; KVM has room for more.
+// maxRoutes is the greatest number of routes of SetRoutes. KVM supports more.
 const maxRoutes = 1024
 
-// Route says what a GSI, the number that an IRQFD is connected to, stands for: an SPI, or with MSI set that.
+// Route is the target of a GSI, the number that an irqfd has: the MSI, or the SPI if MSI is nil.
 type Route struct {
 	GSI uint32
 	SPI uint32
 	MSI *MSI
 }
 
-// SetRoutes replaces all routes of the VM. Without a call of it each SPI has the route of its number.
+// SetRoutes replaces all routes of the VM. A new VM has a route for each SPI, with the SPI's number.
 func (vm *VM) SetRoutes(routes []Route) error {
 	if len(routes) > maxRoutes {
-		return fmt.Errorf("kvm: KVM_SET_GSI_ROUTING: %d routes are more than %d", len(routes), maxRoutes)
+		return fmt.Errorf("kvm: KVM_SET_GSI_ROUTING: %d routes: more than %d", len(routes), maxRoutes)
 	}
 	table := &routing{nr: uint32(len(routes))}
 	for i, r := range routes {
@@ -74,20 +75,20 @@ func (r Route) entry() route {
 	}
 }
 
-// Connect has each signal of an eventfd raise what the GSI stands for, from one that is pending on. The eventfd may be
-// connected once.
+// Connect makes each signal of an eventfd, a pending one included, raise the GSI's interrupt. An
+// eventfd can have one connection.
 func (vm *VM) Connect(fd int, gsi uint32) error {
 	return vm.irqfd(irqfd{fd: uint32(fd), gsi: gsi})
 }
 
-// ConnectLevel is Connect for a level-triggered SPI: it stays up until the guest has handled it, and then resample is signalled,
-// for whoever drives the line to raise it again if there is still a reason.
+// ConnectLevel connects an eventfd to a level-triggered SPI, which stays high until the guest has
+// handled it. KVM then signals resample, so that the device can raise the interrupt again.
 func (vm *VM) ConnectLevel(fd, resample int, gsi uint32) error {
 	return vm.irqfd(irqfd{fd: uint32(fd), gsi: gsi, flags: irqfdResample, resample: uint32(resample)})
 }
 
-// Disconnect undoes Connect and ConnectLevel. Signals under way have been delivered when it returns, and later ones stay in
-// the eventfd.
+// Disconnect undoes Connect and ConnectLevel. When it returns, no signal is in flight. Later signals
+// stay in the eventfd.
 func (vm *VM) Disconnect(fd int, gsi uint32) error {
 	return vm.irqfd(irqfd{fd: uint32(fd), gsi: gsi, flags: irqfdDeassign})
 }

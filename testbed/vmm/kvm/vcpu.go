@@ -13,19 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// VCPU is one processor of a VM. Run belongs to one goroutine, which keeps its thread; Stop may be called from any.
+// VCPU is a processor of a VM. One goroutine, locked to its thread, calls Run. Stop may be called from
+// any goroutine.
 type VCPU struct {
 	*handle
 	index  int
 	mem    []byte
 	run    *runPage
 	thread atomic.Int32
-	stays  bool // Run was interrupted, last time, rather than left
+	stays  bool // the last Run was interrupted in the guest
 	exits  uint64
 }
 
-// NewVCPU makes the vCPU with the given index, which is also its MPIDR affinity. The first, 0, is on; the others wait for
-// the guest to start them by PSCI.
+// NewVCPU creates the vCPU with the given index, which is also its MPIDR affinity. vCPU 0 is on. The
+// guest turns on the others by PSCI.
 func (vm *VM) NewVCPU(index int) (*VCPU, error) {
 	fd, err := vm.call("KVM_CREATE_VCPU", createVCPU, uintptr(index))
 	if err != nil {
@@ -34,7 +35,7 @@ func (vm *VM) NewVCPU(index int) (*VCPU, error) {
 	mem, err := unix.Mmap(fd, 0, vm.runSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("kvm: mmap of kvm_run: %w", err)
+		return nil, fmt.Errorf("kvm: mmap kvm_run of vCPU %d: %w", index, err)
 	}
 	c := &VCPU{handle: newHandle(fd), index: index, mem: mem, run: (*runPage)(unsafe.Pointer(&mem[0]))}
 	if err := c.init(vm); err != nil {
@@ -57,7 +58,7 @@ func (c *VCPU) init(vm *VM) error {
 	return err
 }
 
-// Close waits for Run to return, so Stop comes first.
+// Close frees the vCPU. It waits for Run to return, so call Stop first.
 func (c *VCPU) Close() error {
 	err := c.close()
 	if c.mem != nil {
@@ -67,7 +68,7 @@ func (c *VCPU) Close() error {
 	return err
 }
 
-// SetEntry makes the vCPU start at pc with x0, everything else as the architecture resets it.
+// SetEntry makes the vCPU start at pc with x0. All other registers have their reset values.
 func (c *VCPU) SetEntry(pc, x0 uint64) error {
 	if err := c.setReg(regPC, pc); err != nil {
 		return err
@@ -87,33 +88,34 @@ func (c *VCPU) reg(id uint64) (value uint64, err error) {
 	return value, err
 }
 
-// Whereabouts says where the guest is, for those who wonder why it comes to no end. No Run may be under way.
+// Whereabouts describes where the guest is, for the error of a guest that hangs. No Run may be in
+// flight.
 func (c *VCPU) Whereabouts() string {
 	pc, err := c.reg(regPC)
 	lr, err2 := c.reg(regLR)
 	if err := errors.Join(err, err2); err != nil {
-		return fmt.Sprintf("vCPU %d does not say where it is: %v", c.index, err)
+		return fmt.Sprintf("vCPU %d: %v", c.index, err)
 	}
 	return fmt.Sprintf("vCPU %d is at %#x, called from %#x, and left the guest %d times", c.index, pc, lr, c.exits)
 }
 
-// Exit says why Run returned.
+// Exit is the reason for which Run returned.
 type Exit int
 
-// Reasons for an Exit.
+// Exits.
 const (
-	Interrupted Exit = iota // by Stop, or by a signal that means nothing
+	Interrupted Exit = iota // by Stop or another signal
 	MMIO                    // a load or store outside memory: see VCPU.MMIO
-	PowerOff                // the guest asked by PSCI SYSTEM_OFF
-	Reset                   // the guest asked by PSCI SYSTEM_RESET
-	Crash                   // the guest reported it
+	PowerOff                // PSCI SYSTEM_OFF
+	Reset                   // PSCI SYSTEM_RESET
+	Crash                   // the guest reported a crash
 )
 
-// systemEvents are the types of KVM_EXIT_SYSTEM_EVENT.
+// systemEvents maps the types of KVM_EXIT_SYSTEM_EVENT to exits.
 var systemEvents = map[uint32]Exit{1: PowerOff, 2: Reset, 3: Crash}
 
-// Run runs the guest until something must be done for it. The caller has locked its goroutine to a thread and calls Run
-// from no other one.
+// Run runs the guest until the next exit. The caller has locked its goroutine to its thread, and calls
+// Run from no other goroutine.
 func (c *VCPU) Run() (Exit, error) {
 	if c.thread.Load() == 0 {
 		c.thread.Store(int32(unix.Gettid()))
@@ -123,7 +125,7 @@ func (c *VCPU) Run() (Exit, error) {
 	case err == unix.EINTR || err == unix.EAGAIN:
 		return Interrupted, nil
 	case err == unix.ENOSYS:
-		return 0, fmt.Errorf("kvm: vCPU %d: load or store outside memory by an instruction that KVM cannot decode: %w", c.index, err)
+		return 0, fmt.Errorf("kvm: KVM_RUN of vCPU %d: load or store outside memory by an instruction that KVM cannot decode: %w", c.index, err)
 	case err != nil:
 		return 0, fmt.Errorf("kvm: KVM_RUN of vCPU %d: %w", c.index, err)
 	}
@@ -136,21 +138,22 @@ func (c *VCPU) Run() (Exit, error) {
 		if exit, ok := systemEvents[event]; ok {
 			return exit, nil
 		}
-		return 0, fmt.Errorf("kvm: vCPU %d: system event %d", c.index, event)
+		return 0, fmt.Errorf("kvm: KVM_RUN of vCPU %d: unknown system event %d", c.index, event)
 	}
 	name, ok := exitNames[c.run.exitReason]
 	if !ok {
 		name = "exit"
 	}
-	return 0, fmt.Errorf("kvm: vCPU %d: %s (%d), detail %x", c.index, name, c.run.exitReason, c.run.exit[:16])
+	return 0, fmt.Errorf("kvm: KVM_RUN of vCPU %d: %s (%d), detail %x", c.index, name, c.run.exitReason, c.run.exit[:16])
 }
 
-// enter is KVM_RUN.
+// enter makes the request KVM_RUN.
 //
-// A call that Go's scheduler knows of has its monitor wake every 20 µs, to see whether others want the processor's share: where
-// the host is emulated, that takes as long as the guest. A guest that has just left is likely to leave again soon, so the
-// scheduler is not told of that call. Should it last, the signal by which the scheduler preempts goroutines ends it after
-// some 10 ms, and of the next one it is told.
+// During a system call that Go's scheduler knows of, its monitor wakes every 20 µs. On an emulated host
+// that takes as much time as the guest. A guest that just exited is likely to exit again soon, so that
+// enter makes the first call without the scheduler's knowledge (RawSyscall). If the call lasts, the
+// scheduler's preemption signal interrupts it after some 10 ms, and enter makes the next one with the
+// scheduler's knowledge.
 func (c *VCPU) enter() error {
 	call := unix.RawSyscall
 	if c.stays {
@@ -166,10 +169,10 @@ type Access struct {
 	Addr  uint64
 	Size  int // 1, 2, 4 or 8 bytes
 	Write bool
-	Value uint64 // what is stored, zero-extended
+	Value uint64 // the stored value, zero-extended
 }
 
-// MMIO is the access that ended Run.
+// MMIO returns the access that ended Run.
 func (c *VCPU) MMIO() Access {
 	exit := (*mmioExit)(unsafe.Pointer(&c.run.exit))
 	size := min(int(exit.len), len(exit.data))
@@ -182,23 +185,23 @@ func (c *VCPU) MMIO() Access {
 	return access
 }
 
-// SetLoaded is the answer to an MMIO load: the next Run hands the low bytes of value to the guest.
+// SetLoaded sets the result of an MMIO load: the low bytes of value.
 func (c *VCPU) SetLoaded(value uint64) {
 	exit := (*mmioExit)(unsafe.Pointer(&c.run.exit))
 	binary.LittleEndian.PutUint64(exit.data[:], value)
 }
 
-// Stop makes the Run under way, and every later one, return Interrupted as soon as may be.
+// Stop makes Run, also a later one, return Interrupted soon.
 //
-// Two steps are needed: immediate_exit catches a vCPU that is about to enter the guest, the signal one that is inside. The
-// signal is the one by which Go's runtime preempts goroutines, which it takes without asking why it came.
+// It sets immediate_exit, for a vCPU that is about to enter the guest, and sends a signal, for a vCPU
+// in the guest. The signal is that of Go's preemption, which the runtime handles whoever sent it.
 func (c *VCPU) Stop() {
 	if c.run == nil {
 		return
 	}
 	atomic.StoreUint32(&c.run.request, immediateExit)
 	if thread := c.thread.Load(); thread != 0 {
-		// An error means that the thread has ended, which is just as good.
+		// An error means that the thread has ended.
 		_ = unix.Tgkill(os.Getpid(), int(thread), unix.SIGURG)
 	}
 }

@@ -11,16 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// VM is a virtual machine without anything in it yet. Its methods may be called from any goroutine.
+// VM is a virtual machine. NewVM creates it without memory, vCPUs and devices. Its methods may be called
+// from any goroutine.
 type VM struct {
 	*handle
 	runSize int
 }
 
-// ErrUnsupported is matched by NewVM's error when this machine has KVM but not what an arm64 VM needs of it.
-var ErrUnsupported = errors.New("kvm: not supported by this host")
+// ErrUnsupported is matched by NewVM's error if the host has KVM, but without a capability that an
+// arm64 VM needs.
+var ErrUnsupported = errors.New("kvm: new VM: not supported by this host")
 
-// required lists what NewVM checks for. All of it is older than the oldest kernel that is worth running on.
+// required lists the capabilities that NewVM checks.
 var required = []struct {
 	capability uintptr
 	name       string
@@ -34,10 +36,11 @@ var required = []struct {
 	{capIRQFDResample, "KVM_CAP_IRQFD_RESAMPLE"},
 }
 
-// defaultIPABits is the guest-physical address size of a VM of type 0.
+// defaultIPABits is the width of guest-physical addresses of a VM of type 0.
 const defaultIPABits = 40
 
-// NewVM opens /dev/kvm and makes a VM with 40 bits of guest-physical address, or as many as the host has if fewer.
+// NewVM opens /dev/kvm and creates a VM with guest-physical addresses of 40 bits, or of as many as the
+// host has if it has fewer.
 func NewVM() (*VM, error) {
 	fd, err := unix.Open("/dev/kvm", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -51,7 +54,7 @@ func NewVM() (*VM, error) {
 		return nil, err
 	}
 	if version != apiVersion {
-		return nil, fmt.Errorf("%w: its API version is %d, not %d", ErrUnsupported, version, apiVersion)
+		return nil, fmt.Errorf("%w: API version %d, not %d", ErrUnsupported, version, apiVersion)
 	}
 	for _, r := range required {
 		if n, err := system.call("KVM_CHECK_EXTENSION", checkExtension, r.capability); err != nil || n == 0 {
@@ -68,7 +71,7 @@ func NewVM() (*VM, error) {
 		return nil, err
 	}
 	if runSize < int(unsafe.Sizeof(runPage{})) {
-		return nil, fmt.Errorf("%w: kvm_run of %d bytes", ErrUnsupported, runSize)
+		return nil, fmt.Errorf("%w: kvm_run has %d bytes", ErrUnsupported, runSize)
 	}
 	vm, err := system.call("KVM_CREATE_VM", createVM, vmType)
 	if err != nil {
@@ -77,14 +80,14 @@ func NewVM() (*VM, error) {
 	return &VM{newHandle(vm), runSize}, nil
 }
 
-// Close gives the VM back once its vCPUs are closed too. It must outlive every user of the memory it was given.
+// Close closes the VM's descriptor. The kernel frees the VM once its vCPUs are closed, too.
 func (vm *VM) Close() error { return vm.close() }
 
-// SetMemory puts mem at guest-physical address gpa, in a slot that has none. Both must be page-aligned, and mem must stay
-// mapped until RemoveMemory or Close: it is to come from mmap, not from Go's heap.
+// SetMemory maps mem at guest-physical address gpa, in an empty slot. Both are page-aligned. mem comes
+// from mmap, not from Go's heap, and stays mapped until RemoveMemory or Close.
 func (vm *VM) SetMemory(slot uint32, gpa uint64, mem []byte) error {
 	if len(mem) == 0 {
-		return errors.New("kvm: memory slot of no bytes")
+		return errors.New("kvm: set memory: no bytes")
 	}
 	region := userMemory{slot: slot, gpa: gpa, size: uint64(len(mem)), host: unsafe.Pointer(&mem[0])}
 	_, err := vm.callPtr("KVM_SET_USER_MEMORY_REGION", setUserMemory, unsafe.Pointer(&region))
@@ -92,7 +95,7 @@ func (vm *VM) SetMemory(slot uint32, gpa uint64, mem []byte) error {
 	return err
 }
 
-// RemoveMemory takes away what SetMemory has put into a slot. When it returns no vCPU reaches it.
+// RemoveMemory unmaps the memory of a slot. When it returns, no vCPU can access the memory.
 func (vm *VM) RemoveMemory(slot uint32) error {
 	_, err := vm.callPtr("KVM_SET_USER_MEMORY_REGION", setUserMemory, unsafe.Pointer(&userMemory{slot: slot}))
 	return err

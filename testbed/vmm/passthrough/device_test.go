@@ -468,3 +468,21 @@ func TestWithout(t *testing.T) {
 
 // noStream is a Config.Stream without an SMMU.
 func noStream(pci.RequesterID, bool) error { return nil }
+
+func TestNilArgumentsAreErrors(t *testing.T) {
+	good := Config{Physical: newPhysical(), Machine: newMachine(), Stream: noStream}
+	for _, tt := range []struct {
+		name string
+		edit func(*Config)
+	}{
+		{"Physical", func(c *Config) { c.Physical = nil }},
+		{"Physical", func(c *Config) { c.Physical = (*physical)(nil) }},
+		{"Machine", func(c *Config) { c.Machine = nil }},
+		{"Stream", func(c *Config) { c.Stream = nil }},
+	} {
+		cfg := good
+		tt.edit(&cfg)
+		_, err := New(cfg)
+		assert.EqualError(t, err, "passthrough: new device: no "+tt.name)
+	}
+}

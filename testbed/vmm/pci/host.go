@@ -206,17 +206,21 @@ func (h *Host) renumber() {
 	}
 }
 
-// Claim has the function answer for size bytes at base, behind one of its base address registers. It is refused outside of the
-// windows, and where somebody else has claimed: then nothing answers there, or he does. To be called within calls of the
-// function's methods only, as is Release.
+// Claim makes the function answer for size bytes at base, behind one of its base address registers.
+// It returns false, and changes nothing, if the range is outside of the windows or overlaps another
+// claim, or if the register has a claim already. Call Claim and Release only from methods of the
+// function.
 func (s *Slot) Claim(bar int, base, size uint64) (ok bool) {
 	h := s.host
+	if bar < 0 || bar >= NumBARs || size == 0 {
+		return false
+	}
 	w := Window{base, size}
 	if !slices.ContainsFunc(h.windows, func(of Window) bool { return of.contains(base, size) }) {
 		return false
 	}
 	for _, c := range h.claims {
-		if base < c.Base+c.Size && c.Base < base+size {
+		if c.slot == s && c.bar == bar || base < c.Base+c.Size && c.Base < base+size {
 			return false
 		}
 	}

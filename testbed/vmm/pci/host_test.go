@@ -204,6 +204,7 @@ func TestClaims(t *testing.T) {
 	require.NoError(t, h.Add(1, false, a, a.connect))
 	require.NoError(t, h.Add(2, false, b, b.connect))
 
+	bar := 0
 	for _, tt := range []struct {
 		name       string
 		base, size uint64
@@ -223,9 +224,14 @@ func TestClaims(t *testing.T) {
 		{"round the address space", ^uint64(0xfff), 0x2000, false},
 		{"address 0", 0, 0x1000, false},
 	} {
-		assert.Equal(t, tt.ok, b.slot.Claim(0, tt.base, tt.size), tt.name)
+		assert.Equal(t, tt.ok, b.slot.Claim(bar, tt.base, tt.size), tt.name)
+		if tt.ok {
+			bar++
+		}
 	}
-	b.slot.Release(0)
+	for i := range bar {
+		b.slot.Release(i)
+	}
 	require.True(t, a.slot.Claim(2, 0x1000_0000, 0x1000))
 	require.True(t, b.slot.Claim(1, 0x1000_1000, 0x1000))
 	a.take()
@@ -264,4 +270,36 @@ func TestNobodyWaitsForTheRestOfAStore(t *testing.T) {
 	h.Memory(low).Store(0, 2, 0)
 	assert.Equal(t, []string{"load 0x0 4"}, other.take(), "an access to memory")
 	assert.Equal(t, 2, rests)
+}
+
+func TestInvalidArgumentsAreErrors(t *testing.T) {
+	for _, buses := range []int{-1, 0, 257} {
+		_, err := NewHost(buses)
+		assert.ErrorContains(t, err, "buses: not 1 to 256")
+	}
+	for _, w := range []Window{{0x1000, 0}, {1 << 63, 1<<63 + 1}} {
+		_, err := NewHost(1, w)
+		assert.ErrorContains(t, err, "window of", "%+v", w)
+	}
+	h, err := NewHost(1, Window{1 << 63, 1 << 63})
+	require.NoError(t, err)
+	assert.EqualError(t, h.Add(1, false, nil, nil), "pci: add device 1: no function")
+	assert.EqualError(t, h.Add(1, false, (*function)(nil), nil), "pci: add device 1: no function")
+	assert.ErrorIs(t, h.Add(-1, false, absent{}, nil), ErrFull)
+	assert.ErrorIs(t, h.Add(32, false, absent{}, nil), ErrFull)
+	assert.NotPanics(t, func() { h.Remove(-1); h.Remove(32); h.Remove(5) })
+}
+
+// A function claims one range for each base address register, however often it claims.
+func TestClaimsAreBoundedByBaseAddressRegisters(t *testing.T) {
+	f := &function{}
+	h, err := NewHost(1, low)
+	require.NoError(t, err)
+	require.NoError(t, h.Add(1, false, f, f.connect))
+	for i := range uint64(1000) {
+		f.slot.Claim(int(i%NumBARs), low.Base+i*0x1000, 0x1000)
+	}
+	assert.LessOrEqual(t, len(h.claims), NumBARs)
+	assert.False(t, f.slot.Claim(NumBARs, low.Base+0x800_0000, 0x1000), "no such register")
+	assert.False(t, f.slot.Claim(-1, low.Base+0x800_0000, 0x1000), "no such register")
 }

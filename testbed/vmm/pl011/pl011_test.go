@@ -5,11 +5,15 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
 )
 
 // line is an interrupt line that remembers its level.
@@ -254,4 +258,73 @@ func newUART(t *testing.T, out io.Writer, in io.ReadCloser, irq func(level bool)
 	u, err := New(out, in, irq)
 	require.NoError(t, err)
 	return u
+}
+
+func TestNilArgumentsAreErrors(t *testing.T) {
+	irq := func(bool) {}
+	for _, tt := range []struct {
+		name string
+		out  io.Writer
+		in   io.ReadCloser
+		irq  func(bool)
+		want string
+	}{
+		{"no output", nil, nil, irq, "no output"},
+		{"a nil pointer as the output", (*os.File)(nil), nil, irq, "no output"},
+		{"a nil pointer as the input", io.Discard, (*os.File)(nil), irq, "the input holds a nil pointer"},
+		{"no interrupt", io.Discard, nil, nil, "no function to set the interrupt"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := New(tt.out, tt.in, tt.irq)
+			assert.EqualError(t, err, "pl011: new UART: "+tt.want)
+		})
+	}
+}
+
+func TestLaterCloseReturnsErrClosed(t *testing.T) {
+	u := newUART(t, io.Discard, nil, func(bool) {})
+	require.NoError(t, u.Close())
+	assert.ErrorIs(t, u.Close(), bridge.ErrClosed)
+}
+
+// The guest transmits without end, and nobody reads.
+func TestTransmittedCharactersAreBoundedByTheFIFO(t *testing.T) {
+	stuck, release := make(chan struct{}), make(chan struct{})
+	u := newUART(t, &blockedWriter{stuck: stuck, release: release}, nil, func(bool) {})
+	u.Store(dr, 4, 'x')
+	<-stuck
+	for range 1 << 16 {
+		u.Store(dr, 4, 'x')
+	}
+	assert.Equal(t, 4096, u.tx.len())
+	assert.Len(t, u.tx.data, 4096)
+	close(release)
+	require.NoError(t, u.Close())
+}
+
+// blockedWriter accepts nothing until release is closed.
+type blockedWriter struct {
+	once           sync.Once
+	stuck, release chan struct{}
+}
+
+func (w *blockedWriter) Write(p []byte) (int, error) {
+	w.once.Do(func() { close(w.stuck) })
+	<-w.release
+	return len(p), nil
+}
+
+// The input sends without end, and the guest reads nothing.
+func TestReceivedCharactersAreBoundedByTheFIFO(t *testing.T) {
+	host, guest := net.Pipe()
+	u := newUART(t, io.Discard, guest, func(bool) {})
+	u.Store(cr, 4, crUARTEN|crRXE)
+	require.NoError(t, host.SetWriteDeadline(time.Now().Add(100*time.Millisecond)))
+	n, err := host.Write(make([]byte, 1<<16))
+	assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	assert.LessOrEqual(t, n, 2*32, "the FIFO and one read of the input")
+	u.mu.Lock()
+	assert.Equal(t, 32, u.rx.len())
+	u.mu.Unlock()
+	require.NoError(t, u.Close())
 }
