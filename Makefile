@@ -20,6 +20,7 @@ ARM64 := CGO_ENABLED=0 GOOS=linux GOARCH=arm64
 	test vet format lint tidy unit floor latest embed cross test-boot test-lab clean distclean
 
 build: ## build the programs: for this machine, and the testbed's for arm64 machines
+	@scripts/stage "build: vsmmu and testbed"
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BUILD)/vsmmu ./cmd/vsmmu
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BUILD)/testbed ./testbed/cmd/testbed
 	$(ARM64) $(GO) build -trimpath -ldflags='-s -w' -o $(BUILD)/testbed-linux-arm64 ./testbed/cmd/testbed

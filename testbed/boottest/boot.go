@@ -60,7 +60,10 @@ func Bench(ctx context.Context, o Options) (*report.Bench, error) {
 // and the transcript, which the caller must keep.
 func follow(ctx context.Context, o *Options, bench bool) (_ *report.Report, tr *transcript, err error) {
 	direct, err := o.complete(ctx, bench)
-	if err != nil {
+	switch {
+	case interrupted(ctx):
+		return nil, nil, ErrInterrupted
+	case err != nil:
 		return nil, nil, &InputError{err}
 	}
 	if err := reportfile.Prepare(o.Report); err != nil {

@@ -124,6 +124,16 @@ func TestInterruptedBootLeavesNothing(t *testing.T) {
 	nothingLeft(t, o, false)
 }
 
+func TestBootInterruptedBeforeItStartsLeavesNothing(t *testing.T) {
+	o, _ := options(t, "hangs")
+	o.Record = filepath.Join(filepath.Dir(o.Report), "t")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(ErrInterrupted)
+	_, err := Boot(ctx, o)
+	require.ErrorIs(t, err, ErrInterrupted)
+	nothingLeft(t, o, false)
+}
+
 func TestBootThatIsInterruptedKeepsTheEarlierReport(t *testing.T) {
 	o, _ := options(t, "hangs")
 	require.NoError(t, os.MkdirAll(filepath.Dir(o.Report), 0o755))
