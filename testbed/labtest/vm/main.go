@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,7 +26,7 @@ import (
 func Main() {
 	machine.Main(func(m *machine.Machine) int {
 		if err := run(m); err != nil {
-			fmt.Println(err)
+			fmt.Println(strings.ReplaceAll(err.Error(), "\n", "; ")) // one line: the runner shows the last
 			return 1
 		}
 		return 0
