@@ -1,15 +1,15 @@
-// Package bridge is the seam between the virtual SMMU and the host that translates for the guest:
-// interfaces and plain values, no behaviour.
+// Package bridge defines the interface between the virtual SMMU and the host that translates for
+// the guest. It has interfaces and plain values, and no behaviour.
 //
 // A host is one physical SMMU as one virtual machine sees it, or an SMMU in software. This module
 // has three: record, a fake for tests; soft, for endpoints that the VMM emulates; iommufd, for
-// Linux. Package bridgetest is the test suite of every host.
+// devices that Linux passes through. Package bridgetest is the test suite of every host.
 //
 // # States of a stream
 //
 // A [Stream] is one device behind a host. [GuestStage] is what the guest's Stream Table Entry asks
 // of it, and [Stream.Bind] puts a stage into effect. Both come from the mailing-list thread "iommu:
-// Introduce bind_guest_stage API" (kvmarm, 2018), whose five states of a device are these:
+// Introduce bind_guest_stage API" (kvmarm, 2018). The thread defines five states of a device:
 //
 //	state of the thread                        here
 //	(1) default domain, no container           no Stream exists
@@ -20,8 +20,8 @@
 //	(5) container removed, default domain      Stream.Close
 //
 // Stage 2 of the thread is the host's own: it maps guest memory and is invisible here. A Bind goes
-// from any stage to any other in one step. The thread's state between (2) and (3) is a stage of its
-// own, Abort, and the first one: a stream that is attached aborts until its first Bind.
+// from any stage to any other in one step. The thread's state between (2) and (3) is a separate
+// stage here, Abort. It is the first stage: an attached stream aborts until its first Bind.
 //
 // # The life of a host
 //
@@ -39,9 +39,9 @@
 //
 // # Close
 //
-// The first Close of a host, or of a stream, ends it. Any later Close has no effect and returns an
-// error that matches ErrClosed, as do all other methods from then on. Exceptions are Capabilities
-// and Events(nil), which still work on a closed host.
+// The first Close of a host or a stream closes it. Any later Close has no effect and returns an
+// error that matches ErrClosed. All other methods then return such an error as well, except
+// Capabilities and Events(nil), which work on a closed host.
 package bridge
 
 import (
@@ -50,11 +50,11 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Endpoint identifies a device to a host. Each host documents which types it takes and refuses
+// Endpoint identifies a device to a host. Each host documents the types that it accepts. It refuses
 // others with ErrEndpoint.
 type Endpoint any
 
-// Capabilities are what a host can execute for a guest.
+// Capabilities are the features that a host can execute for a guest.
 type Capabilities struct {
 	// IDs are the host's ID registers, without features that it cannot offer to a guest. Fields
 	// that the virtual device implements by itself, such as the sizes of its queues, are ignored.
@@ -69,32 +69,32 @@ type Host interface {
 	// Capabilities returns the same value during the life of the host.
 	Capabilities() (Capabilities, error)
 
-	// Attach attaches a device under the StreamID that the guest knows it by. Its DMA aborts,
-	// without an event, until the first Bind. Attach fails with ErrInUse if the StreamID or the
-	// endpoint is attached, and with ErrEndpoint if the endpoint is not one of this host's.
+	// Attach attaches a device under the guest's StreamID for it. Its DMA aborts, without an event,
+	// until the first Bind. Attach fails with ErrInUse if the StreamID or the endpoint is attached,
+	// and with ErrEndpoint if the endpoint is not one of this host's.
 	Attach(sid smmuv3.StreamID, ep Endpoint) (Stream, error)
 
 	// Invalidate executes commands in order and returns when they have taken effect, as if a
-	// CMD_SYNC followed: in-flight DMA that used what they invalidate has completed, and the sink
-	// of Events has its faults.
+	// CMD_SYNC followed. On return, in-flight DMA that used invalidated entries has completed, and
+	// the sink of Events has received its faults.
 	//
-	// The commands are as the guest wrote them, and legal. They are TLBI_NH_*, TLBI_NSNH_ALL,
-	// CFGI_CD, CFGI_CD_ALL and ATC_INV, and where the guest was shown IDR0.S2P also TLBI_S12_VMALL
+	// The commands are legal and as the guest wrote them. They are TLBI_NH_*, TLBI_NSNH_ALL,
+	// CFGI_CD, CFGI_CD_ALL and ATC_INV. A guest that reads IDR0.S2P = 1 also sends TLBI_S12_VMALL
 	// and TLBI_S2_IPA. An ATC_INV names a stream whose stage has EATS. A TLBI is complete before an
 	// ATC_INV that follows it begins. Invalidate does not keep the slice.
 	//
-	// After an error each command may or may not have been executed. After ErrATCTimeout all have
-	// been except ATC_INVs.
+	// After an error each command may or may not have been executed. After ErrATCTimeout all
+	// commands but ATC_INVs have been executed.
 	Invalidate([]smmuv3.Command) error
 
-	// Events claims the host for a device and sets the sink for faults that the guest must see,
-	// with the guest's StreamIDs and in the form of the SMMU that the guest was shown. It fails
-	// with ErrInUse if the host has a sink, and leaves that in place. The device calls it before
+	// Events claims the host for a device and sets the sink for faults that the guest must see. The
+	// events have the guest's StreamIDs, and the form that the guest's ID registers imply. Events
+	// fails with ErrInUse if the host has a sink, and keeps that sink. The device calls it before
 	// the first Attach.
 	//
 	// Events(nil) removes the sink and releases the host. The device calls it after the last stream
-	// is closed. On return the host has made its last call of the sink. It has no effect on a host
-	// without a sink.
+	// is closed. On return no call of the sink is in flight, and no other follows. Events(nil) has
+	// no effect on a host without a sink.
 	//
 	// The sink never blocks. The host may call it from any goroutine, also during calls of its
 	// other methods.
@@ -103,10 +103,10 @@ type Host interface {
 	// SetGuestIDs sets the ID registers that the guest reads. The device calls it after Events and
 	// before the first Attach. Until then the guest reads the Capabilities.
 	//
-	// A host in software executes for the guest as an SMMU with these registers: what they do not
-	// show does not exist. Any host reads the guest's commands as such an SMMU does. TTL hints
-	// depend on IDR5.DS, for example, and without IDR3.RIL they are RES0. It fails if the host
-	// cannot do so.
+	// A host in software behaves as an SMMU with these registers: a feature that they do not show
+	// does not exist. Every host reads the guest's commands as such an SMMU does. TTL hints depend
+	// on IDR5.DS, for example, and are RES0 without IDR3.RIL. SetGuestIDs fails if the host cannot
+	// do so.
 	SetGuestIDs(smmuv3.IDRegs) error
 
 	// Close closes the streams that are open and releases all resources of the host.
@@ -116,14 +116,14 @@ type Host interface {
 // Stream is one device behind a Host.
 type Stream interface {
 	// Bind puts a stage into effect for all DMA that starts after it returns. On return no DMA uses
-	// the previous stage or the configuration cached for it, and the sink of Events has the faults
-	// of such DMA. The stage replaces the previous one in one step. After an error the previous
-	// stage stays in effect.
+	// the previous stage or the configuration cached for it, and the sink of Events has received
+	// the faults of such DMA. The stage replaces the previous one in one step. After an error the
+	// previous stage stays in effect.
 	Bind(GuestStage) error
 
 	// Close detaches the device. On return its DMA does not reach the guest's memory: it aborts, or
-	// goes where the owner of the host sends it. After an error other than ErrClosed the stream
-	// stays open. It keeps its stage or aborts, and Bind and Close may be called again.
+	// uses a domain that the owner of the host chooses. After an error other than ErrClosed the
+	// stream stays open. It keeps its stage or aborts, and Bind and Close may be called again.
 	Close() error
 }
 
@@ -134,12 +134,12 @@ var (
 	// ErrGone means that the device, or the host, no longer exists and makes no DMA.
 	ErrGone = errors.New("device is gone")
 	// ErrATCTimeout means that an endpoint did not complete an ATC_INV in time (IHI 0070 §3.9.1.4).
-	// A retry does not help. The host ensures that the endpoint cannot use what its ATC holds.
+	// A retry does not help. The host ensures that the endpoint cannot use the entries in its ATC.
 	ErrATCTimeout = errors.New("ATC invalidation timed out")
 	// ErrInUse means that the StreamID or the endpoint is attached, or that the host belongs to
 	// another device.
 	ErrInUse = errors.New("in use")
-	// ErrEndpoint means that the host does not take endpoints of this kind.
+	// ErrEndpoint means that the host does not accept endpoints of this type.
 	ErrEndpoint = errors.New("not an endpoint of this host")
 	// ErrClosed means that the host or the stream is closed.
 	ErrClosed = errors.New("closed")

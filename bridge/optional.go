@@ -6,12 +6,12 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// PageRequester is implemented by hosts whose endpoints make page requests (PRI, IHI 0070 Chapter
-// 8). A host with IDR0.PRI in its Capabilities implements it.
+// PageRequester is a Host whose endpoints make page requests (PRI, IHI 0070 Chapter 8). A host with
+// IDR0.PRI in its Capabilities implements it.
 type PageRequester interface {
 	// PageRequests sets the sink for page requests, with the guest's StreamIDs. The last request of
-	// a group comes after its others. It fails with ErrInUse if there is a sink; PageRequests(nil)
-	// removes it. The sink never blocks. It may call Respond before it returns.
+	// a group follows all others of the group. It fails with ErrInUse if there is a sink;
+	// PageRequests(nil) removes it. The sink never blocks. It may call Respond before it returns.
 	PageRequests(sink func(smmuv3.PageRequest)) error
 	// Respond answers a page request group. A response to no group has no effect.
 	Respond(PageResponse) error
@@ -35,9 +35,8 @@ func (r PageResponse) String() string {
 	return s + fmt.Sprintf(" group %d: %v", r.PRGIndex, r.Response)
 }
 
-// Staller is implemented by hosts in which faulting transactions can stall until software resumes
-// them (IHI 0070 §3.12.2). A host whose Capabilities have an IDR0.STALL_MODEL other than terminate
-// implements it.
+// Staller is a Host in which faulting transactions can stall until software resumes them (IHI 0070
+// §3.12.2). A host whose Capabilities have an IDR0.STALL_MODEL other than terminate implements it.
 //
 // At most IDR5.STALL_MAX transactions are stalled at a time. The host reports each by an event with
 // Stall set and a STAG that no other stalled transaction has. Invalidate and Bind do not wait for
@@ -76,14 +75,14 @@ func (r Resumption) String() string {
 // §3.21.3). For any other host the device fetches the STE again after an F_STE_FETCH event, so the
 // transaction that reports the event is still terminated.
 type STERefetcher interface {
-	// SetSTERefetch registers the function that asks. It is called after Events and before the
-	// first Attach, and with nil when the device releases the host.
+	// SetSTERefetch registers the function that asks the device. The device calls it after Events
+	// and before the first Attach. It calls it with nil when it releases the host.
 	//
 	// The host calls refetch when a transaction meets a stage whose Cause is F_STE_FETCH, once for
-	// each transaction. If refetch returns true, the stream may have another stage: the host looks
-	// the transaction up again. Otherwise it aborts and reports the transaction.
+	// each transaction. If refetch returns true, the stream may have another stage, and the host
+	// retries the transaction. Otherwise the host aborts and reports the transaction.
 	//
 	// refetch may wait for a Bind, for a bounded time. Its caller holds no lock that Bind,
-	// Invalidate or Close take, and the transaction does not count as in-flight meanwhile.
+	// Invalidate or Close takes. The transaction is not in flight meanwhile.
 	SetSTERefetch(refetch func(smmuv3.StreamID) bool)
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Disposition is what a stream's DMA does before the host's own stage 2.
+// Disposition is how a stream handles DMA before the host's own stage 2.
 type Disposition uint8
 
 const (
@@ -18,8 +18,8 @@ const (
 	Bypass
 	// Translate translates by the guest's stage 1.
 	Translate
-	// TranslateS2 translates by the guest's own stage 2, for guests that are hypervisors. Only
-	// hosts with IDR0.S2P get TranslateS2 and TranslateNested.
+	// TranslateS2 translates by the guest's own stage 2, for guests that are hypervisors. The
+	// device binds TranslateS2 and TranslateNested only on hosts with IDR0.S2P.
 	TranslateS2
 	// TranslateNested translates by the guest's stage 1, nested on the guest's own stage 2.
 	TranslateNested
@@ -43,18 +43,18 @@ func (d Disposition) Stage1() bool { return d == Translate || d == TranslateNest
 // Stage2 reports whether the guest's own stage 2 translates.
 func (d Disposition) Stage2() bool { return d == TranslateS2 || d == TranslateNested }
 
-// GuestStage is the guest's configuration of a stream, taken from its Stream Table Entry: the guest
-// stage configuration of the bind_guest_stage thread. Stages compare with ==, and a Bind of an
+// GuestStage is the guest's configuration of a stream, taken from its Stream Table Entry. It is the
+// guest stage configuration of the bind_guest_stage thread. Stages compare with ==. A Bind of an
 // equal stage is not needed.
 //
-// There is no ASID in it, since that belongs to the guest's Context Descriptor, and no device,
-// since that is the Stream.
+// It has no ASID, which is in the guest's Context Descriptor. It has no device, which is the
+// Stream.
 type GuestStage struct {
 	Disposition Disposition
 
-	// Disabled means that the SMMU is disabled, and GBPA and no STE determines the Disposition. No
-	// fault is then reported, and SubstreamIDs are ignored (IHI 0070 §6.3.9.6). A host whose
-	// hardware cannot make that difference may ignore it.
+	// Disabled means that the SMMU is disabled: GBPA determines the Disposition, not an STE. The
+	// host then reports no fault and ignores SubstreamIDs (IHI 0070 §6.3.9.6). A host may ignore
+	// Disabled if its hardware cannot distinguish this.
 	Disabled bool
 	// Cause is the event that the host reports for each aborted transaction: C_BAD_STREAMID,
 	// F_STE_FETCH, C_BAD_STE, or 0 for none. A host whose hardware aborts without a report may
@@ -63,8 +63,7 @@ type GuestStage struct {
 	// FetchAddr is the address of the failed fetch, if Cause is F_STE_FETCH.
 	FetchAddr guestmem.GPA
 
-	// S2VMID tags the translations of a stage that translates. It is 0 where the SMMU has no stage
-	// 2.
+	// S2VMID tags the translations of a stage that translates. It is 0 if the SMMU has no stage 2.
 	S2VMID smmuv3.VMID
 	// EATS is the device's use of ATS in a stage that translates.
 	EATS smmuv3.EATS
@@ -79,8 +78,8 @@ type GuestStage struct {
 	S1CDMax uint8
 	// S1Fmt is the layout of the CD table. It is linear if S1CDMax is 0.
 	S1Fmt smmuv3.S1Fmt
-	// S1DSS is what transactions without a SubstreamID do. It is Terminate if S1CDMax is 0, where
-	// it is IGNORED.
+	// S1DSS is how the stream handles transactions without a SubstreamID. It is Terminate if
+	// S1CDMax is 0: the field is then IGNORED.
 	S1DSS smmuv3.S1DSS
 	// S1CIR, S1COR and S1CSH are the inner and outer cacheability and the shareability of accesses
 	// to the CD table, in the encodings of the STE.
@@ -116,8 +115,8 @@ func (s GuestStage) String() string {
 			name string
 			set  bool
 		}{
-			{"s2aa64", t.AA64}, {"s2ds", t.DS}, {"s2endi", t.ENDI}, {"s2fwb", t.FWB}, {"s2ptw", t.PTW}, {"s2affd", t.AFFD},
-			{"s2ha", t.HA}, {"s2hd", t.HD}, {"s2haft", t.HAFT}, {"s2s", t.S}, {"s2r", t.R},
+			{"s2aa64", t.AA64}, {"s2ds", t.DS}, {"s2endi", t.ENDI}, {"s2fwb", t.FWB}, {"s2ptw", t.PTW},
+			{"s2affd", t.AFFD}, {"s2ha", t.HA}, {"s2hd", t.HD}, {"s2haft", t.HAFT}, {"s2s", t.S}, {"s2r", t.R},
 		} {
 			if flag.set {
 				text += " " + flag.name

@@ -9,20 +9,21 @@ import (
 	"sync/atomic"
 )
 
-// DirtyPageSize is the size in bytes of a page of an Account: the smallest that guests have.
+// DirtyPageSize is the size in bytes of a page of an Account. It is the smallest page size that
+// guests use.
 const DirtyPageSize = 4 << 10
 
-// Account is a dirty log of a Tracked: pages that may have been written to while it was kept. It
-// may name a page that was not written to, and never omits one that was.
+// Account is a dirty log of a Tracked: the pages that devices wrote to during its epoch. It may
+// name a page that was not written to. It never omits a page that was.
 //
-// A nil Account names no page. An account takes 32 KiB for each GiB of guest memory that it names
-// pages of.
+// A nil Account names no page. An account takes 32 KiB for each GiB of guest memory in which it
+// names a page.
 type Account struct {
 	chunks atomic.Pointer[[]*chunk] // ascending; never changed in place
 	mu     sync.Mutex               // held to replace chunks
 }
 
-// chunkPages is the number of pages of a chunk: those of 1 GiB.
+// chunkPages is the number of pages of a chunk, which covers 1 GiB.
 const chunkPages = 1 << 30 / DirtyPageSize
 
 // chunk is a bitmap of chunkPages pages.
@@ -31,8 +32,8 @@ type chunk struct {
 	words [chunkPages / 64]atomic.Uint64
 }
 
-// successor returns an empty account that has the chunks that a has, so that the writers need not
-// allocate them.
+// successor returns an empty account with the same chunks as a, so that writers need not allocate
+// them.
 func (a *Account) successor() *Account {
 	s := new(Account)
 	old := a.list()
@@ -54,14 +55,14 @@ func (a *Account) list() []*chunk {
 	return nil
 }
 
-// find returns where in the list the chunk is, or belongs.
+// find returns the index of the chunk in the list, or the index at which to insert it.
 func find(list []*chunk, index uint64) (i int, ok bool) {
 	return slices.BinarySearchFunc(list, index, func(c *chunk, index uint64) int {
 		return cmp.Compare(c.index, index)
 	})
 }
 
-// chunk returns the chunk with an index, which it allocates if there is none.
+// chunk returns the chunk with an index. It allocates the chunk if there is none.
 func (a *Account) chunk(index uint64) *chunk {
 	list := a.list()
 	if i, ok := find(list, index); ok {
@@ -82,7 +83,7 @@ func (a *Account) addChunk(index uint64) *chunk {
 	return list[i]
 }
 
-// mark adds the pages of n bytes from gpa on.
+// mark adds the pages that hold the n bytes from gpa on.
 func (a *Account) mark(gpa GPA, n int) {
 	if n == 0 {
 		return
@@ -120,7 +121,7 @@ func (a *Account) Pages() int {
 	return n
 }
 
-// Ranges returns the pages that the account names, in ascending order. Adjoining pages are one
+// Ranges returns the pages that the account names, in ascending order. Adjacent pages form one
 // range.
 func (a *Account) Ranges() iter.Seq[Range] {
 	return func(yield func(Range) bool) {

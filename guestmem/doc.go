@@ -24,12 +24,12 @@
 //
 // # Removing memory
 //
-// Whoever holds a slice of a Mapper is in a read-side critical section of its Sections. Sections is
-// sleepable RCU: whoever removes memory first makes it unreachable, and then waits for the sections
-// that began earlier.
+// A goroutine that holds a slice of a Mapper is in a read-side critical section of its Sections.
+// Sections is sleepable RCU (SRCU). An updater first makes the memory unreachable, and then waits
+// for the sections that began earlier.
 //
 // # Byte order
 //
-// Guest structures are little-endian (IHI 0070 §6.2, §7.3). So must the host be: the package does
+// Guest structures are little-endian (IHI 0070 §6.2, §7.3), and so is the host. The package does
 // not compile for big-endian hosts.
 package guestmem

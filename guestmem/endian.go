@@ -2,6 +2,6 @@
 
 package guestmem
 
-// The build fails here on purpose: guest words are little-endian (IHI 0070 §6.2, §7.3), and are
-// used where they lie.
+// The build fails here on purpose: guest words are little-endian (IHI 0070 §6.2, §7.3), and the
+// package uses them in place.
 var _ = hostMustBeLittleEndian

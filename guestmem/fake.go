@@ -6,9 +6,9 @@ import (
 	"sync/atomic"
 )
 
-// Fake is Memory for tests. It covers all of the address space, is zero until written to, and fails
-// where the test wants it to. Its words are atomic: under the race detector a test may play the
-// guest, and write while the device reads.
+// Fake is Memory for tests. It covers the whole address space, reads as zero until written to, and
+// fails on request. Its words are atomic: a test may write as the guest while the device reads,
+// also under the race detector.
 //
 // The zero value is ready for use. All methods may be called from any goroutine.
 type Fake struct {
@@ -30,7 +30,7 @@ type fakeFault struct {
 	err error
 }
 
-// fakePage is the size in bytes of what the first access to an address allocates.
+// fakePage is the size in bytes of the memory that the first access to an address allocates.
 const fakePage = 64 << 10
 
 // FailReads makes every read and every swap that touches the range fail with an AccessError that
@@ -85,7 +85,7 @@ func (f *Fake) Words(gpa GPA, n int) []uint64 {
 	return words
 }
 
-// mustFit panics if there are not n words from gpa on: the test is wrong.
+// mustFit panics if the address space does not hold n words from gpa on. The test is then wrong.
 func mustFit(gpa GPA, n int) {
 	switch {
 	case gpa%wordSize != 0:
@@ -161,8 +161,8 @@ func (f *Fake) faultList() []fakeFault {
 	return nil
 }
 
-// prepare returns the error of an access: the failure at the lowest address among those for the
-// given kinds. If there is none, it allocates the memory.
+// prepare returns the error of an access: the failure of the given kinds at the lowest address. If
+// there is none, it allocates the memory.
 func (f *Fake) prepare(op string, gpa GPA, n int, kinds ...string) error {
 	if n == 0 {
 		return nil
@@ -188,7 +188,7 @@ func (f *Fake) prepare(op string, gpa GPA, n int, kinds ...string) error {
 	}
 }
 
-// page allocates the memory at gpa if it is not there.
+// page allocates the memory at gpa unless it exists.
 func (f *Fake) page(gpa GPA) {
 	gpa -= gpa % fakePage
 	for {

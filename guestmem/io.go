@@ -10,13 +10,13 @@ import (
 // as a file of the guest's RAM. Addresses at and beyond the end of the reader are unmapped. If w is
 // nil, the memory is read-only. Accesses are as atomic as r and w make them.
 //
-// FromIO fails if r is nil, or if either holds a nil pointer.
+// FromIO fails if r is nil, or if r or w holds a nil pointer.
 func FromIO(r io.ReaderAt, w io.WriterAt) (Memory, error) {
 	if isNil(r) {
-		return nil, errors.New("guestmem: memory from a reader: the reader is nil")
+		return nil, errors.New("guestmem: memory from a reader: nil reader")
 	}
 	if w != nil && isNil(w) {
-		return nil, errors.New("guestmem: memory from a writer: the writer is a nil pointer (pass nil for read-only memory)")
+		return nil, errors.New("guestmem: memory from a writer: nil pointer (pass nil for read-only memory)")
 	}
 	return ioMemory{r, w}, nil
 }
@@ -51,7 +51,7 @@ func (m ioMemory) WriteAt(p []byte, gpa GPA) error {
 	return ioError(opWrite, gpa, len(p), n, err)
 }
 
-// checkOffset returns an error if n bytes from gpa on do not fit the offsets of an int64.
+// checkOffset returns an error if n bytes from gpa on exceed the range of int64 offsets.
 func checkOffset(op string, gpa GPA, n int) error {
 	if gpa > math.MaxInt64 || uint64(n) > uint64(math.MaxInt64-gpa) {
 		return &AccessError{op, gpa, n, ErrUnmapped}
@@ -59,7 +59,7 @@ func checkOffset(op string, gpa GPA, n int) error {
 	return nil
 }
 
-// ioError returns the error of an access of size bytes of which n moved, or nil if all did.
+// ioError returns the error of an access that moved n of size bytes, or nil if it moved all.
 func ioError(op string, gpa GPA, size, n int, err error) error {
 	switch {
 	case err == nil && n == size:
@@ -68,7 +68,7 @@ func ioError(op string, gpa GPA, size, n int, err error) error {
 		err = io.ErrUnexpectedEOF // a short transfer without an error
 	}
 	if n < 0 || n >= size {
-		n = 0 // an impossible count says nothing
+		n = 0 // the count is impossible
 	}
 	return &AccessError{op, gpa + GPA(n), size, err}
 }

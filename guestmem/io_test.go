@@ -66,9 +66,9 @@ func TestFromIORefusesNil(t *testing.T) {
 		w    io.WriterAt
 		want string
 	}{
-		{"no reader", nil, nil, "guestmem: memory from a reader: the reader is nil"},
-		{"a reader that is a nil pointer", (*os.File)(nil), nil, "guestmem: memory from a reader: the reader is nil"},
-		{"a writer that is a nil pointer", reader, (*os.File)(nil), "guestmem: memory from a writer: the writer is a nil pointer (pass nil for read-only memory)"},
+		{"no reader", nil, nil, "guestmem: memory from a reader: nil reader"},
+		{"a reader that is a nil pointer", (*os.File)(nil), nil, "guestmem: memory from a reader: nil reader"},
+		{"a writer that is a nil pointer", reader, (*os.File)(nil), "guestmem: memory from a writer: nil pointer (pass nil for read-only memory)"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m, err := FromIO(c.r, c.w)

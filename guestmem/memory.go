@@ -12,7 +12,7 @@ type GPA uint64
 // String returns the address in hexadecimal, as in "0x40000000".
 func (a GPA) String() string { return fmt.Sprintf("%#x", uint64(a)) }
 
-// Format implements fmt.Formatter: %v and %s print what String returns, other verbs print the
+// Format implements fmt.Formatter. %v and %s print the result of String; other verbs print the
 // number.
 func (a GPA) Format(f fmt.State, verb rune) {
 	format := fmt.FormatString(f, verb)
@@ -25,12 +25,12 @@ func (a GPA) Format(f fmt.State, verb rune) {
 
 // Memory is guest memory as a device accesses it, by guest-physical address.
 //
-// An access moves all of p, or returns an error that names a GPA. Part of p may have moved before
-// the error. There are no short transfers.
+// An access moves all of p, or returns an error that names a GPA. After an error, part of p may
+// have moved. There are no short transfers.
 //
-// An access of at most 64 bytes consists of naturally aligned pieces, each as wide as fits, up to 8
-// bytes. Each piece of 2, 4 or 8 bytes is single-copy atomic, and in order with the accesses before
-// and after it. SMMU structures need 8-byte words (IHI 0070 §3.21.3), MSIs 4-byte ones, and the
+// An access of at most 64 bytes consists of naturally aligned pieces, each as wide as possible, up
+// to 8 bytes. Each piece of 2, 4 or 8 bytes is single-copy atomic, and ordered with earlier and
+// later accesses. SMMU structures need 8-byte words (IHI 0070 §3.21.3), MSIs 4-byte ones, and the
 // indices of virtqueues 2-byte ones. Longer accesses give no such guarantee.
 //
 // Both methods may be called from any goroutine, and keep no reference to p.
@@ -39,50 +39,50 @@ type Memory interface {
 	WriteAt(p []byte, gpa GPA) error
 }
 
-// Swapper is Memory with an atomic compare-and-swap. Hardware update of the Access flag and dirty
-// state needs it, since the guest changes the same descriptors (IHI 0070 §3.13). It is optional.
+// Swapper is Memory with an atomic compare-and-swap. It is optional. Hardware update of the Access
+// flag and dirty state needs it, since the guest changes the same descriptors (IHI 0070 §3.13).
 type Swapper interface {
 	// CompareAndSwap replaces the 8-byte word at gpa, a multiple of 8, by new if it equals old, in
-	// one atomic step. It reports whether it did.
+	// one atomic step. swapped reports whether it did.
 	CompareAndSwap(gpa GPA, old, new uint64) (swapped bool, err error)
 }
 
-// Mapper is Memory that lies in this process, where it can be used without a copy. It is optional.
+// Mapper is Memory that is mapped in this process, so that devices access it without a copy. It is
+// optional.
 //
 // A VMM that needs a log of what devices write, to migrate a running guest, wraps its Mapper in a
 // Tracked.
 type Mapper interface {
 	Memory
 
-	// Slice returns the memory from gpa on: contiguous in this process, at most n bytes and at
-	// least one, and always all of an aligned word of 8 bytes. The host address and gpa are equal
-	// modulo 8. Slice fails with ErrUnmapped where there is no memory, and with write where the
-	// memory is read-only with ErrReadOnly. It returns these errors as they are, and allocates
+	// Slice returns the memory from gpa on: at least one byte and at most n bytes, contiguous in
+	// this process. It never splits an aligned word of 8 bytes. The host address and gpa are equal
+	// modulo 8. Slice fails with ErrUnmapped where there is no memory. With write, it fails with
+	// ErrReadOnly where the memory is read-only. It does not wrap these errors, and allocates
 	// nothing.
 	//
-	// The caller is in a read-side critical section of Sections. The slice is good until that
-	// ends, and in other sections of the same epoch (Section.Epoch). A holder without write must
-	// not write to the slice. The guest accesses the memory too: Load and Store keep the promises
-	// of Memory.
+	// The caller is in a read-side critical section of Sections. The slice is valid until that
+	// section ends, and in other sections of the same epoch (Section.Epoch). A holder without write
+	// must not write to the slice. The guest accesses the memory too: Load and Store keep the
+	// promises of Memory.
 	Slice(gpa GPA, n int, write bool) ([]byte, error)
 
-	// Sections returns the sections in which slices are used, and for which the memory waits
-	// before a part of it goes away. It returns the same pointer each time.
+	// Sections returns the read-side critical sections in which devices use slices. The memory
+	// waits for them before a part of it is removed. Sections returns the same pointer each time.
 	Sections() *Sections
 }
 
-// ErrUnmapped is matched by errors of accesses where the guest has no memory. To a device this is
-// an external abort.
+// ErrUnmapped means that the guest has no memory at the address. To a device this is an external
+// abort.
 var ErrUnmapped = errors.New("no guest memory")
 
-// ErrReadOnly is matched by errors of writes to read-only memory.
+// ErrReadOnly means that a write accessed read-only memory.
 var ErrReadOnly = errors.New("guest memory is read-only")
 
-// ErrMisaligned is matched by errors of word accesses at an address that is not a multiple of the
-// word's size.
+// ErrMisaligned means that the address of a word access is not a multiple of the word's size.
 var ErrMisaligned = errors.New("misaligned access")
 
-// ErrSize is matched by errors of calls with a size that is negative or too large.
+// ErrSize means that the size of an access is negative or too large.
 var ErrSize = errors.New("size out of range")
 
 // AccessError is the error of an access to guest memory.

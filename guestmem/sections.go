@@ -9,21 +9,22 @@ import (
 	"unsafe"
 )
 
-// Sections is sleepable RCU (SRCU), for what is removed while others use it: a slot of memory, or a
-// translation. Enter begins a read-side critical section, Leave ends it, and Drain is the
-// synchronize operation, which waits for the sections that began before it.
+// Sections is sleepable RCU (SRCU). It protects an object that an updater removes while readers use
+// it, such as a slot of memory or a translation. Enter begins a read-side critical section, and
+// Leave ends it. Drain is the synchronize operation: it waits for the sections that began before
+// it.
 //
-// A reader enters a section, looks the thing up, uses it, and leaves. A section may sleep, and end
-// in another goroutine. Enter and Leave never wait. An updater first makes the thing unreachable,
+// A reader enters a section, looks the object up, uses it, and leaves. A section may sleep, and may
+// end in another goroutine. Enter and Leave never wait. An updater makes the object unreachable,
 // calls Drain, and then frees it.
 //
 // The zero value is ready for use. All methods may be called from any goroutine.
 type Sections struct {
 	epoch atomic.Uint64 // number of drains that have begun
-	used  atomic.Uint64 // a bit for each place that was ever taken: Drain looks at those only
+	used  atomic.Uint64 // a bit for each place that was ever taken; Drain looks at no other
 	_     [cacheLines - 16]byte
 
-	// A section takes a place of its own. No other processor writes to it, so that Leave is a plain
+	// A section takes a place of its own. No other processor writes to it, so Leave is a plain
 	// store. The mark of a taken place is the epoch at Enter, plus 1. Drain waits for marks of
 	// earlier epochs only, and not for sections that begin meanwhile.
 	places [Places]struct {
@@ -32,12 +33,12 @@ type Sections struct {
 	}
 
 	drain sync.Mutex
-	// overflow counts the sections that found every place taken, by the parity of their epoch.
+	// overflow counts the sections that have no place, by the parity of their epoch.
 	overflow [2]atomic.Int64
 }
 
-// cacheLines is the size in bytes of what one processor's write takes from the caches of others:
-// two lines, since processors prefetch in pairs.
+// cacheLines is the number of bytes that one processor's write invalidates in other caches. It is
+// two lines, since processors prefetch lines in pairs.
 const cacheLines = 128
 
 const logPlaces = 5
@@ -57,9 +58,9 @@ type Section struct {
 // there were too many sections.
 func (s Section) Place() uint { return s.place }
 
-// Epoch returns the number of drains that had begun when the section took its place. What one
-// section with a place looked up, others of the same epoch may use without a lookup of their own: an
-// updater's Drain waits for all of them.
+// Epoch returns the number of drains that had begun when the section took its place. Other sections
+// of the same epoch may use the result of a lookup in this section, if it has a place: an updater's
+// Drain waits for all of them.
 func (s Section) Epoch() uint64 { return s.epoch }
 
 // Enter begins a section. Sections may nest.
@@ -72,7 +73,7 @@ func (s *Sections) Enter() Section {
 	return s.enterElsewhere(i)
 }
 
-// enterElsewhere is Enter if the place at i is taken or was never used.
+// enterElsewhere enters a section if the place at i is taken or was never used.
 func (s *Sections) enterElsewhere(i uint32) Section {
 	for range Places {
 		s.used.Or(1 << i)
@@ -87,8 +88,7 @@ func (s *Sections) enterElsewhere(i uint32) Section {
 	return Section{overflow: n, place: Places}
 }
 
-// Leave ends the section. It is called once, from any goroutine, and has no effect on a zero
-// Section.
+// Leave ends the section. Call it once, from any goroutine. It has no effect on a zero Section.
 func (s Section) Leave() {
 	switch {
 	case s.mark != nil:
@@ -108,17 +108,17 @@ func preferredPlace() uint32 {
 }
 
 // Drain waits until all sections that began before it have ended. It must not be called within a
-// section, which it would wait for without end.
+// section, since it would wait for that section forever.
 func (s *Sections) Drain() {
-	// A section may read an epoch, and take its place only after that epoch has ended.
+	// A section may read the epoch, and then take its place only after that epoch has ended.
 	//
-	// If Drain has then already looked at the place, the section began too late to reach what was
-	// removed. Its mark is too old, so that the next Drain waits for it without need. Its Epoch
-	// must not be too old, or it would use what other sections looked up: Enter reads the epoch
-	// again once it has the place.
+	// If Drain has already looked at the place, the section began too late to reach the removed
+	// object. Its mark is too old, so the next Drain waits for it without need. Its Epoch must not
+	// be too old, or it would use earlier lookups of other sections. Enter therefore reads the
+	// epoch again once it has the place.
 	//
-	// An overflow count has only two parities, so that such late sections would count as sections
-	// of the new epoch. Drain waits for them first.
+	// An overflow count has only two parities, so such late sections would count as sections of the
+	// new epoch. Drain waits for them first.
 	s.drain.Lock()
 	defer s.drain.Unlock()
 	old := s.epoch.Load()
@@ -131,8 +131,8 @@ func (s *Sections) Drain() {
 	}
 }
 
-// waitUntil returns once done reports true. It yields first, as most sections last less than a
-// microsecond, and sleeps later, as a section that sleeps may last for long.
+// waitUntil waits until done reports true. It yields first, since most sections last less than a
+// microsecond. It sleeps later, since a section that sleeps may last long.
 func waitUntil(done func() bool) {
 	for tries := 0; !done(); tries++ {
 		if tries < 100 {

@@ -18,17 +18,17 @@ type Slot struct {
 
 // Errors of Slots.Add and Slots.Remove.
 var (
-	// ErrBadSlot is matched if a slot is empty or misaligned, or extends past the end of the
-	// address space.
+	// ErrBadSlot means that a slot is empty or misaligned, or extends past the end of the address
+	// space.
 	ErrBadSlot = errors.New("bad slot")
-	// ErrOverlap is matched if a slot overlaps another.
+	// ErrOverlap means that a slot overlaps another.
 	ErrOverlap = errors.New("slots overlap")
-	// ErrNoSlot is matched if no slot begins at the address.
+	// ErrNoSlot means that no slot begins at the address.
 	ErrNoSlot = errors.New("no such slot")
 )
 
-// Slots is Memory that consists of slots, which can be added and removed while devices use it. An
-// access may extend across adjoining slots. The zero value has no slots.
+// Slots is Memory that consists of slots. Slots can be added and removed while devices use the
+// memory. An access may extend across adjacent slots. The zero value has no slots.
 //
 // All methods may be called from any goroutine. Accesses never wait, even while a slot is added or
 // removed, and allocate nothing unless they fail.
@@ -50,8 +50,8 @@ type slot struct {
 	Slot
 }
 
-// Add adds a slot. The VMM must not unmap or reuse Mem until Remove returns. It may read and write
-// it, as may the guest.
+// Add adds a slot. The VMM must not unmap or reuse Mem until Remove returns. The VMM and the guest
+// may read and write it.
 func (s *Slots) Add(add Slot) error {
 	r := Range{add.GPA, uint64(len(add.Mem))}
 	fail := func(why string, err error) error {
@@ -78,9 +78,9 @@ func (s *Slots) Add(add Slot) error {
 	return nil
 }
 
-// Remove removes the slot that begins at gpa. It waits for the sections that may use the slot: when
-// it returns without error, no device accesses the slot's memory any more, and it may be unmapped.
-// Remove must not be called within a section.
+// Remove removes the slot that begins at gpa. It waits for the sections that may use the slot. If
+// it returns without error, no device accesses the slot's memory any more, and the VMM may unmap
+// it. Remove must not be called within a section.
 func (s *Slots) Remove(gpa GPA) error {
 	if err := s.removeFromTable(gpa); err != nil {
 		return err
@@ -172,7 +172,7 @@ func (s *Slots) CompareAndSwap(gpa GPA, old, new uint64) (swapped bool, err erro
 	return swapped, err
 }
 
-// word calls access, which does what op says, with the word at gpa.
+// word calls access with the word at gpa. op names the access in errors.
 func (s *Slots) word(op string, gpa GPA, access func(*uint64)) error {
 	section := s.sections.Enter()
 	defer section.Leave()

@@ -14,11 +14,11 @@ const _ = uint(buffer.MaxChunkSize - MaxSnapshot) // does not compile if the poo
 
 // Snap is a copy of guest memory that the guest cannot reach. A zero Snap is empty.
 //
-// Release returns the memory to the pool that it came from. Afterwards the Snap, its copies, and
-// what Bytes and Words returned must not be used: they show another snapshot's bytes.
+// Release returns the memory to its pool. Do not use the Snap, its copies, or the slices of Bytes
+// and Words afterwards: they show another snapshot's bytes.
 type Snap struct{ view *buffer.View }
 
-// Snapshot copies n bytes of guest memory from gpa on. A device judges the copy, and then uses it:
+// Snapshot copies n bytes of guest memory from gpa on. A device checks the copy and then uses it;
 // the guest cannot change it in between. The copy is as atomic as one ReadAt. The caller releases
 // it.
 //
@@ -47,14 +47,14 @@ func (s Snap) Bytes() []byte {
 	return s.view.AsSlice()
 }
 
-// Words returns the bytes of the snapshot as 8-byte words, without those of an incomplete last
-// word. Guest structures are little-endian (IHI 0070 §6.2), and so is the host.
+// Words returns the bytes of the snapshot as 8-byte words. It omits an incomplete last word. Guest
+// structures are little-endian (IHI 0070 §6.2), and so is the host.
 func (s Snap) Words() []uint64 {
 	p := s.Bytes()
 	return unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(p))), len(p)/wordSize)
 }
 
-// Release ends the use of the snapshot. It is called once, and has no effect on a zero Snap.
+// Release ends the use of the snapshot. Call it once. It has no effect on a zero Snap.
 func (s Snap) Release() {
 	if s.view != nil {
 		s.view.Release()

@@ -12,14 +12,15 @@ import (
 // needs it to migrate a guest while the guest runs. It wraps a Mapper such as Slots, and is itself
 // a Mapper and a Swapper, so that soft.Config.Memory and vsmmu.Config.Memory both take it.
 //
-// All writes through a Tracked are in its account: WriteAt, Store64, CompareAndSwap, and whatever
-// the holder of a writable Slice does with it. That covers the DMA of soft.Endpoints and their
-// mappings, hardware updates of the Access flag and dirty state, and the event records, page
-// requests and MSIs of a vsmmu.Device, which therefore needs no Config.Dirty.
+// The account has all writes through a Tracked: WriteAt, Store64, CompareAndSwap, and writes to a
+// writable Slice. That covers the DMA of soft.Endpoints and their mappings, hardware updates of the
+// Access flag and dirty state, and the event records, page requests and MSIs of a vsmmu.Device.
+// Such a device needs no Config.Dirty.
 //
 // Three kinds of writes are not in an account. The guest's own stores are in the hypervisor's log
-// (KVM_GET_DIRTY_LOG). The DMA of physical devices is in that of iommufd, if the IOMMU supports it
-// (IOMMU_HWPT_GET_DIRTY_BITMAP). Writes to the wrapped memory that bypass the Tracked are in none.
+// (KVM_GET_DIRTY_LOG). The DMA of physical devices is in the log of iommufd, if the IOMMU supports
+// it (IOMMU_HWPT_GET_DIRTY_BITMAP). Writes to the wrapped memory that bypass the Tracked are in no
+// log.
 //
 // # A live migration
 //
@@ -31,18 +32,18 @@ import (
 //     to guest memory. Call Stop, and read the hypervisor's log. Copy the pages that either of them
 //     names, and the device's state.
 //
-// In each round the order is: new account, wait for the writers of the old one, copy. NewAccount
-// does the first two. The opposite order, to wait and then replace the account, loses writes: a
-// soft.Host that finds a page between the two steps marks it in the old account, and goes on to
-// write to it while the new one is kept.
+// Each round starts a new account, waits for the writers of the old one, and copies, in this order.
+// NewAccount does the first two steps. The opposite order, which waits first, loses writes. A
+// soft.Host that finds a page between the two steps marks it in the old account, and still writes
+// to it when the new account is current.
 //
-// A page that could not be copied returns to the current account by Mark. So do pages of a slot
-// that is added during a migration, since the destination has nothing of them. Pages of a slot that
-// was removed may be in an account; reading them fails with ErrUnmapped.
+// Call Mark for a page that could not be copied: it adds the page to the current account. Mark also
+// adds the pages of a slot that is added during a migration, since the destination does not have
+// them. An account may name pages of a removed slot; reading them fails with ErrUnmapped.
 //
 // # Cost
 //
-// Slice with write marks the pages of the slice. Whoever keeps the slice for other sections of
+// Slice with write marks the pages of the slice. A user that keeps the slice for other sections of
 // the same epoch, as a soft.Host does, marks nothing more until the next account. Without an
 // account, before the first NewAccount and after Stop, nothing is marked.
 //
@@ -77,11 +78,12 @@ func isNil(v any) bool {
 }
 
 // NewAccount starts an account and returns the previous one, complete, or nil if there was none.
-// When it returns, memory has all writes of the previous account, and all further writes are in the
-// new one.
+// On return, memory has all writes of the previous account, and the new account has all further
+// writes.
 //
 // NewAccount waits for the read-side critical sections that may hold a slice marked in the previous
-// account, among them those of a soft.Mapping until its Release. It must not be called within one.
+// account. A soft.Mapping is such a section until its Release. NewAccount must not be called within
+// one.
 func (t *Tracked) NewAccount() *Account {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -100,7 +102,7 @@ func (t *Tracked) Stop() *Account {
 func (t *Tracked) replace(a *Account) *Account {
 	old := t.account.Swap(a)
 	// A section that began earlier may hold slices that only the old account names. Drain waits for
-	// it, and ends the epoch, and with it the use of such slices that are cached.
+	// it. Drain also ends the epoch, so cached slices of that epoch are no longer used.
 	t.mem.Sections().Drain()
 	return old
 }
@@ -127,15 +129,15 @@ func (t *Tracked) Mark(r Range) error {
 // clampInt returns n, or the greatest int if n is greater.
 func clampInt(n uint64) int { return int(min(n, uint64(^uint(0)>>1))) }
 
-// mark adds the pages of n bytes to the current account. The caller is in a section, and writes
-// to the memory within it.
+// mark adds the pages of n bytes to the current account. The caller is in a section, and writes to
+// the memory before the section ends.
 func (t *Tracked) mark(gpa GPA, n int) {
 	if a := t.account.Load(); a != nil {
 		a.mark(gpa, n)
 	}
 }
 
-// Sections returns those of the wrapped memory.
+// Sections returns the sections of the wrapped memory.
 func (t *Tracked) Sections() *Sections { return t.mem.Sections() }
 
 // Slice returns a slice of the wrapped memory. With write it marks the slice's pages.
@@ -150,7 +152,8 @@ func (t *Tracked) Slice(gpa GPA, n int, write bool) ([]byte, error) {
 // ReadAt copies guest memory to p.
 func (t *Tracked) ReadAt(p []byte, gpa GPA) error { return t.mem.ReadAt(p, gpa) }
 
-// WriteAt copies p to guest memory. If it fails, the account has what was written up to there.
+// WriteAt copies p to guest memory. If it fails, the account has the bytes written before the
+// failure.
 func (t *Tracked) WriteAt(p []byte, gpa GPA) error {
 	size := len(p)
 	if (Range{gpa, uint64(size)}).wraps() {

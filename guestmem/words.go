@@ -61,12 +61,12 @@ func Store(mem, p []byte) {
 	}
 }
 
-// store16 stores 2 bytes in one atomic step, for which package atomic has no function. at is a
+// store16 stores 2 bytes in one atomic step. Package atomic has no function for that. at is a
 // multiple of 2.
 func store16(at unsafe.Pointer, v uint16) { storePart(at, uint32(v), math.MaxUint16) }
 
-// storePart replaces the part of an aligned 4-byte word that begins at at and that mask selects. It
-// tries again if the guest has written to the rest of the word meanwhile.
+// storePart replaces part of an aligned 4-byte word. The part begins at at, and mask selects its
+// bits. storePart tries again if the guest writes to the rest of the word meanwhile.
 func storePart(at unsafe.Pointer, v, mask uint32) {
 	w, shift := around(at)
 	for {
@@ -77,15 +77,14 @@ func storePart(at unsafe.Pointer, v, mask uint32) {
 	}
 }
 
-// around returns the aligned 4-byte word that at lies in, and its offset there in bits. Slots
-// consist of 8-byte words, so all of it is the guest's.
+// around returns the aligned 4-byte word that contains at, and the offset of at in it, in bits.
+// Slots consist of 8-byte words, so the whole word belongs to the guest.
 func around(at unsafe.Pointer) (w *uint32, shift uint) {
 	off := uintptr(at) & 3
 	return (*uint32)(unsafe.Add(at, -int(off))), uint(off) * 8
 }
 
-// piece returns the width of the widest naturally aligned access at an address that is at most n
-// bytes wide.
+// piece returns the width of the widest naturally aligned access at addr, at most n bytes.
 func piece(addr uintptr, n int) int {
 	switch {
 	case addr%8 == 0 && n >= 8:

@@ -4,8 +4,9 @@ package guestmem
 
 import "unsafe"
 
-// wordwise is the greatest length in bytes of accesses that are made of atomic pieces. A plain copy
-// of more takes a tenth of the time for reads, and a hundredth for writes.
+// wordwise is the greatest length in bytes of an access that consists of atomic pieces. Longer
+// accesses use a plain copy, which is about ten times as fast for reads, and a hundred times for
+// writes.
 const wordwise = 64
 
 func loadByte(at unsafe.Pointer) byte     { return *(*byte)(at) }

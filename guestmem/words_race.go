@@ -8,8 +8,8 @@ import (
 	"unsafe"
 )
 
-// wordwise makes every access consist of atomic pieces under the race detector, which would
-// otherwise report a test's guest that writes while the device reads.
+// wordwise makes every access consist of atomic pieces under the race detector. Otherwise the
+// detector reports tests in which the guest writes while the device reads.
 const wordwise = math.MaxInt
 
 // loadByte is atomic for the same reason.

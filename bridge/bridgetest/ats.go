@@ -13,18 +13,19 @@ import (
 
 // ATS controls a device with an ATC (IHI 0070 §3.9.1). It has no SubstreamIDs.
 type ATS struct {
-	// Translate requests the translation of a page and returns the address and the access that is
-	// granted. The device need not cache it.
+	// Translate requests the translation of a page and returns the address and the granted access.
+	// The device need not cache it.
 	Translate func(iova uint64, write bool) (addr guestmem.GPA, mayRead, mayWrite bool, err error)
 	// DMA is Rig.DMA at a translated address.
 	DMA func(write bool, addr guestmem.GPA, p []byte) error
 	// Invalidated returns the ranges that the device invalidated since the last call, each by its
 	// first and its last address.
 	Invalidated func() [][2]uint64
-	// OnInvalidate sets a function that the device calls during each invalidation, before it
-	// completes it. nil removes it. The field may be nil for hardware that cannot do that.
+	// OnInvalidate sets a function that the device calls during each invalidation, before the
+	// invalidation completes. A nil f removes it. The field may be nil for hardware that cannot do
+	// that.
 	OnInvalidate func(f func())
-	// RequestPage sends a page request. Response waits for the response to a group. They are for
+	// RequestPage sends a page request. Response waits for the response to a group. Both are for
 	// hosts with IDR0.PRI.
 	RequestPage func(smmuv3.PageRequest) error
 	Response    func() (group uint16, code smmuv3.PRGResponse)
@@ -39,7 +40,7 @@ func (r *rig) withATS() ATS {
 	return r.ATS(r.Endpoints[0])
 }
 
-// direct is DMA by translated addresses, which bypasses stage 1.
+// direct returns DMA at translated addresses, which bypasses stage 1.
 func (a ATS) direct() dma {
 	return func(write bool, addr uint64, p []byte) error { return a.DMA(write, guestmem.GPA(addr), p) }
 }
@@ -120,7 +121,7 @@ func testATS(s *suite) {
 		assert.False(r, r.reaches(ats.direct(), uint64(after), after))
 	})
 	// §4.5.1: the device may request the translation again as soon as its ATC is invalidated. A
-	// TLBI earlier in the same batch is complete by then, although no SYNC stands between.
+	// TLBI earlier in the same batch is complete by then, although no SYNC separates them.
 	s.run("TLBIBeforeATC_INV", func(r *rig) {
 		ats, g := r.withATS(), r.guest()
 		if ats.OnInvalidate == nil {
@@ -171,7 +172,8 @@ func testATS(s *suite) {
 			}
 		}
 		// A response to no group has no effect.
-		require.NoError(r, host.Respond(bridge.PageResponse{StreamID: sid + 1, PRGIndex: 5, Response: smmuv3.PRGFailure}))
+		other := bridge.PageResponse{StreamID: sid + 1, PRGIndex: 5, Response: smmuv3.PRGFailure}
+		require.NoError(r, host.Respond(other))
 		require.NoError(r, host.Respond(bridge.PageResponse{StreamID: sid, PRGIndex: 5, Response: smmuv3.PRGSuccess}))
 		group, code := ats.Response()
 		assert.EqualValues(r, 5, group)

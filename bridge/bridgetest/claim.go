@@ -46,7 +46,7 @@ func testClaim(s *suite) {
 		next.wait(r, smmuv3.FTranslation)
 		assert.Equal(r, total, r.log.total(), "an event reached the sink that was removed")
 	})
-	// What the host has not reported when Events(nil) returns, it never reports.
+	// After Events(nil) returns, the host never reports an earlier event.
 	s.runUnclaimed("NoEventAfterRelease", func(r *rig) {
 		r.claim(r.ids)
 		st := r.attach()
@@ -110,8 +110,8 @@ func testGuestIDs(s *suite) {
 		assert.Equal(r, r.ids, caps.IDs)
 	})
 
-	// What the guest was not shown does not exist for it: its structures that use it are illegal,
-	// or fault.
+	// A feature that the guest's ID registers do not show does not exist. Structures that use it
+	// are illegal or fault.
 	for _, c := range []struct {
 		name  string
 		has   func(ids *smmuv3.IDRegs) bool
@@ -150,7 +150,7 @@ func testGuestIDs(s *suite) {
 				r.Skip("the host executes in hardware")
 			}
 			if !c.has(&r.ids) {
-				r.Skip("the host does not have it")
+				r.Skip("the host lacks the feature")
 			}
 			lowered := r.ids
 			c.lower(&lowered)
@@ -175,7 +175,7 @@ func testGuestIDs(s *suite) {
 		}
 		const oas40, beyond = 2, 1 << 41
 		if r.ids.OutputBits() <= 41 {
-			r.Skip("the host does not have it")
+			r.Skip("the host lacks the feature")
 		}
 		lowered := r.ids
 		lowered.Set(smmuv3.OAS, oas40)
@@ -187,7 +187,8 @@ func testGuestIDs(s *suite) {
 		assert.EqualValues(r, iova, r.event(smmuv3.FAddrSize).InputAddr())
 	})
 
-	// §4.4.1.1: hints that the guest was not shown are RES0 and do not narrow an invalidation.
+	// §4.4.1.1: hints that the guest's ID registers do not show are RES0 and do not narrow an
+	// invalidation.
 	for _, c := range []struct {
 		name  string
 		has   smmuv3.IDField
@@ -207,12 +208,13 @@ func testGuestIDs(s *suite) {
 	} {
 		s.runUnclaimed(c.name, func(r *rig) {
 			if !r.ids.Has(c.has) || c.has == smmuv3.DS && !r.ids.Has(smmuv3.GRAN16K) {
-				r.Skip("the host does not have it")
+				r.Skip("the host lacks the feature")
 			}
 			lowered := r.ids
 			lowered.Set(c.has, 0)
 			if c.has == smmuv3.RIL {
-				lowered.Set(smmuv3.ArchMinor, min(lowered.Get(smmuv3.ArchMinor), 1)) // IDR3.RIL is mandatory from v3.2 on
+				// v3.2 and later require IDR3.RIL.
+				lowered.Set(smmuv3.ArchMinor, min(lowered.Get(smmuv3.ArchMinor), 1))
 			}
 			r.claim(lowered)
 			g := r.guest()
@@ -228,7 +230,7 @@ func testGuestIDs(s *suite) {
 	}
 }
 
-// invalidates checks that a command invalidates the translation of an IOVA by a leaf of a level.
+// invalidates checks that a command invalidates the translation of an IOVA by a leaf at the level.
 func (g *guest) invalidates(level int, iova uint64, cmd func(*space) smmuv3.Command) {
 	g.Helper()
 	size := uint64(1) << g.granule.LevelShift(level)

@@ -1,12 +1,11 @@
-// Package bridgetest is the test suite that every bridge.Host passes. It covers the states of a
-// stream, invalidations, faults, each layout of a Context Descriptor table, and the rules that
-// package bridge states for claims, errors and Close. Device DMA is the judge: it arrives where the
-// guest's tables say and nowhere else.
+// Package bridgetest is the test suite for every bridge.Host. It covers the states of a stream,
+// invalidations, faults, each layout of a Context Descriptor table, and the rules that package
+// bridge states for claims, errors and Close. The suite checks the effect of device DMA: it reaches
+// the memory that the guest's tables name, and no other.
 //
-// A host's test calls Run with a function that makes a Rig: the host, devices that it takes, and
-// the guest's memory. Devices may be hardware that reports nothing about aborted DMA: the suite
-// looks at the data and waits for events. Features that the host's ID registers do not have are
-// skipped.
+// A host's test calls Run with a function that makes a Rig: the host, its devices, and the guest's
+// memory. Devices may be hardware that does not report aborted DMA: the suite checks the data and
+// waits for events. The suite skips features that the host's ID registers lack.
 package bridgetest
 
 import (
@@ -18,32 +17,32 @@ import (
 )
 
 // Rig is a host under test with its devices and memory. It lasts for one test. The function that
-// makes it also cleans up, by testing.T's Cleanup.
+// makes it registers the cleanup with testing.T.Cleanup.
 type Rig struct {
 	// Host has no streams and is not claimed: Events has not been called.
 	Host bridge.Host
-	// Endpoints are devices that the host takes and that are not attached: at least one. With two,
-	// tests of two streams run as well. If the host has stalls, the first can wait for faults to be
-	// resolved.
+	// Endpoints are devices of the host that are not attached. There is at least one. With two,
+	// tests of two streams run as well. If the host has stalls, the transactions of the first
+	// endpoint can stall.
 	Endpoints []bridge.Endpoint
-	// Memory is the guest's. The suite uses RAMSize bytes from RAM on. RAM is a multiple of 64 MiB,
-	// the alignment of the largest table.
+	// Memory is the guest's memory. The suite uses RAMSize bytes from RAM on. RAM is a multiple of
+	// 64 MiB, the alignment of the largest table.
 	Memory guestmem.Memory
 	RAM    guestmem.GPA
 
-	// DMA makes a device read guest memory into p, or write p to it, and returns when that is done.
-	// It moves at most 4 KiB, within a page of 4 KiB, by unprivileged data accesses without a
-	// SubstreamID. It returns an error if the device learns of an abort; if devices do not learn of
-	// aborts it returns nil with any bytes in p. The suite calls it during calls of the host, too.
+	// DMA makes a device read guest memory into p, or write p to it, and returns when the access is
+	// complete. It moves at most 4 KiB, within a page of 4 KiB, by unprivileged data accesses
+	// without a SubstreamID. It returns an error if the device detects an abort. If devices do not
+	// detect aborts, it returns nil with any bytes in p. The suite also calls it during calls of
+	// the host.
 	DMA func(ep bridge.Endpoint, write bool, iova uint64, p []byte) error
 	// SubstreamDMA is DMA with a SubstreamID, or nil if the devices have none.
 	SubstreamDMA func(ep bridge.Endpoint, s smmuv3.SubstreamID, write bool, iova uint64, p []byte) error
 	// ATS returns the controls of a device with an ATC. It is nil if the devices have none.
 	ATS func(ep bridge.Endpoint) ATS
 
-	// Software says that the host executes commands and walks tables in software. Such a host also
-	// honours every field of SetGuestIDs, and goes by TTL hints only where Linux sets them
-	// correctly.
+	// Software is set if the host executes commands and walks tables in software. Such a host also
+	// honours every field of SetGuestIDs. It uses TTL hints only where Linux sets them correctly.
 	Software bool
 }
 

@@ -16,7 +16,7 @@ type guest struct {
 	*rig
 	ram     *vsmmutest.RAM
 	granule smmuv3.Granule
-	asid    smmuv3.ASID // the last one given out
+	asid    smmuv3.ASID // the last ASID in use
 }
 
 // inputBits is the size of the addresses that the suite's tables translate.
@@ -76,7 +76,7 @@ func (g *guest) leaf(t *vsmmutest.Tables, addr uint64) guestmem.GPA {
 
 const lastLevel = 3
 
-// set maps a page, whether the IOVA is mapped or not. It invalidates nothing, and nor does unset.
+// set maps a page, whether the IOVA is mapped or not. Neither set nor unset invalidates anything.
 func (s *space) set(iova uint64, pa guestmem.GPA, a smmuv3.LeafAttrs) {
 	s.g.Helper()
 	s.g.store(s.leaf(iova), uint64(smmuv3.LeafDesc(uint64(pa), lastLevel, a)))
@@ -87,7 +87,7 @@ func (s *space) unset(iova uint64) { s.g.store(s.leaf(iova), 0) }
 // stage writes the CD and returns the stage of a stream with this CD alone.
 func (s *space) stage() bridge.GuestStage { return s.stageWith(s.CD()) }
 
-// stageWith is stage with another CD.
+// stageWith writes the given CD and returns the stage of a stream with it.
 func (s *space) stageWith(cd smmuv3.CD) bridge.GuestStage {
 	s.g.Helper()
 	s.cdAt = s.g.alloc(smmuv3.CDSize)
@@ -95,7 +95,7 @@ func (s *space) stageWith(cd smmuv3.CD) bridge.GuestStage {
 	return stageOf(s.cdAt)
 }
 
-// stageATS is stage for an endpoint that may use ATS.
+// stageATS returns the stage of an endpoint that may use ATS.
 func (s *space) stageATS() bridge.GuestStage {
 	g := s.stage()
 	g.EATS = smmuv3.EATSFull
@@ -115,7 +115,7 @@ func stageOf(cd guestmem.GPA) bridge.GuestStage {
 	}
 }
 
-// stage2 is a stage 2 of the guest's own.
+// stage2 is the guest's own stage 2.
 type stage2 struct {
 	g *guest
 	*vsmmutest.Stage2
@@ -133,7 +133,7 @@ func (g *guest) stage2(vmid smmuv3.VMID) *stage2 {
 
 func (t *stage2) leaf(ipa uint64) guestmem.GPA { return t.g.leaf(&t.Tables, ipa) }
 
-// set maps a page, whether the IPA is mapped or not. It invalidates nothing, and nor does unset.
+// set maps a page, whether the IPA is mapped or not. Neither set nor unset invalidates anything.
 func (t *stage2) set(ipa uint64, pa guestmem.GPA, a vsmmutest.Access) {
 	t.g.Helper()
 	t.g.store(t.leaf(ipa), uint64(vsmmutest.Stage2Leaf(uint64(pa), lastLevel, a)))
@@ -141,7 +141,7 @@ func (t *stage2) set(ipa uint64, pa guestmem.GPA, a vsmmutest.Access) {
 
 func (t *stage2) unset(ipa uint64) { t.g.store(t.leaf(ipa), 0) }
 
-// identity maps all memory that the guest has allocated so far to itself.
+// identity maps each page that the guest has allocated so far to its own address.
 func (t *stage2) identity() {
 	used := t.g.ram.Allocated()
 	for at := uint64(0); at < used.Len; at += t.PageSize() {

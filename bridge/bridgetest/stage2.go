@@ -10,7 +10,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
 )
 
-// testStage2 tests hosts that execute a stage 2 of the guest's own.
+// testStage2 tests hosts that execute the guest's own stage 2.
 func testStage2(s *suite) {
 	const ipa, vmid = 0x12_3457_0000, 5
 	run := func(name string, f func(r *rig, g *guest)) {

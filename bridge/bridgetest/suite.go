@@ -24,7 +24,7 @@ type suite struct {
 	newRig func(t *testing.T) Rig
 }
 
-// run runs a part of the test on a rig of its own, which it claims as a device does.
+// run runs a part of the test on a new rig, which it claims as a device does.
 func (s *suite) run(name string, f func(r *rig)) {
 	s.runUnclaimed(name, func(r *rig) {
 		r.claim(r.ids)
@@ -32,7 +32,7 @@ func (s *suite) run(name string, f func(r *rig)) {
 	})
 }
 
-// runUnclaimed is run for tests that claim the host themselves.
+// runUnclaimed runs a part of the test that claims the host itself.
 func (s *suite) runUnclaimed(name string, f func(r *rig)) {
 	s.Run(name, func(t *testing.T) {
 		r := &rig{T: t, Rig: s.newRig(t)}
@@ -66,7 +66,7 @@ func (r *rig) claim(guest smmuv3.IDRegs) {
 	require.NoError(r, r.Host.SetGuestIDs(guest))
 }
 
-// eventLog keeps the events that the host reported and the test has not asked for.
+// eventLog holds the events that the test has not taken yet.
 type eventLog struct {
 	mu     sync.Mutex
 	events []smmuv3.Event
@@ -112,7 +112,7 @@ func (l *eventLog) take(t smmuv3.EventType) (smmuv3.Event, bool) {
 	return smmuv3.Event{}, false
 }
 
-// patience is how long the suite waits for an event that has to come.
+// patience is how long the suite waits for an expected event.
 const patience = 2 * time.Minute
 
 // wait waits for an event of a type and drops those before it. Hosts may merge repeated events and
@@ -132,15 +132,16 @@ func (r *rig) event(t smmuv3.EventType) smmuv3.Event {
 	return r.log.wait(r, t)
 }
 
-// sid is the StreamID of the stream that most tests have. It is unlike any index of the host's own.
+// sid is the StreamID of the stream in most tests. It differs from any index that a host uses
+// internally.
 const sid smmuv3.StreamID = 0x1234
 
-// newRAM returns an allocator over the suite's memory, of which nothing is allocated.
+// newRAM returns an allocator over the suite's memory, with nothing allocated.
 func (r *rig) newRAM() *vsmmutest.RAM {
 	return vsmmutest.NewRAM(r.Memory, guestmem.Range{GPA: r.Rig.RAM, Len: RAMSize})
 }
 
-// guest begins to use the memory from its start, with the smallest granule that the host has.
+// guest returns a guest that allocates from the start of memory, with the host's smallest granule.
 func (r *rig) guest() *guest {
 	r.Helper()
 	for _, g := range granules {
@@ -189,7 +190,7 @@ func (r *rig) fails(err, target error, msg ...any) {
 	}
 }
 
-// dma makes DMA by an endpoint.
+// dma performs DMA by an endpoint.
 type dma func(write bool, iova uint64, p []byte) error
 
 func (r *rig) device(i int) dma {
@@ -231,7 +232,7 @@ func (r *rig) writes(d dma, iova uint64, gpa guestmem.GPA) bool {
 	require.NoError(r, r.Memory.ReadAt(got, gpa))
 	arrived := bytes.Equal(want, got)
 	if err != nil {
-		assert.False(r, arrived, "DMA arrived although the device was told that it aborted")
+		assert.False(r, arrived, "DMA reached memory although the device detected an abort")
 	}
 	return arrived
 }

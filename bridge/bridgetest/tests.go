@@ -30,7 +30,7 @@ func testCapabilities(s *suite) {
 	})
 }
 
-// testStates goes from each state of the bind-guest-stage thread to each other.
+// testStates moves from each state of the bind_guest_stage thread to each other state.
 func testStates(s *suite) {
 	const iova = 0x12_3456_0000
 	s.run("AttachAborts", func(r *rig) {
@@ -40,7 +40,7 @@ func testStates(s *suite) {
 		assert.False(r, r.reaches(r.device(0), uint64(page), page))
 	})
 
-	// TranslateOther has tables and an ASID of its own.
+	// TranslateOther has its own tables and ASID.
 	kinds := []string{"Abort", "AbortWithCause", "Disabled", "Bypass", "Translate", "TranslateOther"}
 	for _, from := range kinds {
 		for _, to := range kinds {
@@ -135,7 +135,7 @@ func testGranules(s *suite) {
 	for _, granule := range granules {
 		s.run(fmt.Sprintf("%dKiB", 1<<granule/1024), func(r *rig) {
 			if !r.ids.HasGranule(granule) {
-				r.Skip("the host does not have it")
+				r.Skip("the host lacks the feature")
 			}
 			g := r.guest()
 			g.granule = granule
@@ -188,8 +188,8 @@ func testInvalidate(s *suite) {
 
 	const (
 		plain  = iota
-		ranged // the command has a range, or a level
-		global // the page is global: for all ASIDs
+		ranged // the command has a range or a level
+		global // the page is global: it is valid for all ASIDs
 	)
 	for _, c := range []struct {
 		name string
@@ -292,8 +292,8 @@ func testInvalidate(s *suite) {
 		})
 	}
 
-	// §4.4.1.1: the architecture permits to go by TTL with Leaf = 0. Linux 5.8 to 6.4 then gives
-	// the level of the tables that it frees, and means the blocks beside them, too.
+	// §4.4.1.1 lets an SMMU use TTL with Leaf = 0. Linux 5.8 to 6.4 then gives the level of the
+	// tables that it frees, but also relies on the invalidation of blocks beside them.
 	s.run("TLBI_NH_VA_LevelWithoutLeaf", func(r *rig) {
 		switch {
 		case !r.Software:
@@ -330,8 +330,8 @@ func testInvalidate(s *suite) {
 	})
 }
 
-// testInFlight takes a page away from a device that keeps writing to it. After the call the page is
-// the guest's: the device does not write to it any more.
+// testInFlight removes a page from a device that keeps writing to it. After the call the device
+// does not write to the page any more.
 func testInFlight(s *suite) {
 	const iova = 0x7000_0000
 	for name, take := range map[string]func(r *rig, sp *space, st bridge.Stream){
@@ -361,8 +361,8 @@ func testInFlight(s *suite) {
 	}
 }
 
-// inFlight makes a device write to an address all the time while the guest maps a page there and
-// takes it away, again and again. begin returns the functions that do so; end cleans up after each
+// inFlight makes a device write to an address continuously while the guest repeatedly maps and
+// unmaps a page there. begin returns the functions that map and unmap; end cleans up after each
 // round.
 func (r *rig) inFlight(iova uint64,
 	begin func(*guest, guestmem.GPA, bridge.Stream) (bind, take func()), end func(bridge.Stream),
@@ -395,20 +395,20 @@ func (r *rig) inFlight(iova uint64,
 		bind, take := begin(g, page, st)
 		bind()
 		more()
-		require.NotZero(r, r.load(page), "no DMA arrives")
+		require.NotZero(r, r.load(page), "no DMA reaches the page")
 
 		take()
 		want, got := make([]byte, probe), make([]byte, probe)
 		require.NoError(r, r.Memory.ReadAt(want, page))
 		more()
 		require.NoError(r, r.Memory.ReadAt(got, page))
-		require.Equal(r, want, got, "DMA arrives after the call")
+		require.Equal(r, want, got, "DMA reaches the page after the call")
 		end(st)
 	}
 }
 
-// testTables binds every layout of a CD table that the host supports with every S1DSS, and checks
-// where DMA without a SubstreamID goes (§5.2).
+// testTables binds every CD table layout that the host supports, with every S1DSS. It checks where
+// DMA without a SubstreamID goes (§5.2).
 func testTables(s *suite) {
 	const iova = 0x9000_0000
 	for _, f := range []smmuv3.S1Fmt{smmuv3.S1FmtLinear, smmuv3.S1Fmt4K, smmuv3.S1Fmt64K} {
@@ -443,7 +443,7 @@ func testTables(s *suite) {
 			case r.SubstreamDMA == nil:
 				r.Skip("the devices have no SubstreamIDs")
 			case f != smmuv3.S1FmtLinear && !r.ids.Has(smmuv3.CD2L) || !r.ids.Has(smmuv3.SSIDSIZE):
-				r.Skip("the host does not have it")
+				r.Skip("the host lacks the feature")
 			}
 			st := r.attach()
 			for n := uint8(1); uint32(n) <= r.ids.Get(smmuv3.SSIDSIZE); n++ {
@@ -480,23 +480,23 @@ func testTables(s *suite) {
 	}
 }
 
-// table is a CD table. Part of it may lie where there is no memory: a host reads only the CDs of
-// SubstreamIDs that transactions have.
+// table is a CD table. Part of it may extend beyond memory: a host reads only the CDs of
+// SubstreamIDs that transactions use.
 type table struct {
 	g     *guest
 	cds   *vsmmutest.CDTable
 	stage bridge.GuestStage
 }
 
-// tableSize is the part of a table that is in memory: all of the longest level 1 table, 2^20 CDs in
-// leaves of 64, and linearCDs of a linear one.
+// tableSize is the size of the part of a table that is in memory. It holds the longest level 1
+// table, for 2^20 CDs in leaves of 64, or linearCDs CDs of a linear table.
 const (
 	tableSize = 1 << 20 / 64 * smmuv3.L1CDSize
 	linearCDs = tableSize / smmuv3.CDSize
 )
 
-// table places a table at the start of memory, which has the alignment of any table. The guest has
-// not allocated anything yet.
+// table places a table at the start of memory, which is aligned for any table. The guest has not
+// allocated anything yet.
 func (g *guest) table(f smmuv3.S1Fmt, n uint8, dss smmuv3.S1DSS) *table {
 	g.Helper()
 	ptr := g.alloc(tableSize)
@@ -605,7 +605,7 @@ func testTwoStreams(s *suite) {
 	})
 }
 
-// testClose checks the rules of Close: the first ends it, any later one returns ErrClosed.
+// testClose checks the rules of Close: the first call closes, any later call returns ErrClosed.
 func testClose(s *suite) {
 	s.run("Stream", func(r *rig) {
 		g := r.guest()
@@ -625,7 +625,7 @@ func testClose(s *suite) {
 		assert.True(r, r.reaches(d, uint64(page), page))
 		r.fails(st.Bind(abort), bridge.ErrClosed, "the first stream stays closed")
 		r.fails(st.Close(), bridge.ErrClosed)
-		assert.True(r, r.reaches(d, uint64(page), page), "and does not change the new one")
+		assert.True(r, r.reaches(d, uint64(page), page), "the closed stream does not change the new one")
 	})
 	s.run("Host", func(r *rig) {
 		g := r.guest()

@@ -1,9 +1,9 @@
-// Package record is a [bridge.Host] without hardware. It records every call that a device makes,
-// keeps the rules of package bridge, and fails on request. VMMs use it to test how they embed the
-// device. The device itself is tested on it.
+// Package record provides a [bridge.Host] without hardware. It records every call that a device
+// makes, follows the rules of package bridge, and fails on request. VMMs use it to test how they
+// embed the device.
 //
-// A test makes a host with New, gives it to the device, and looks at Calls afterwards. FailWith
-// makes any call fail. Emit and Request play the endpoints: they report faults and page requests.
+// A test makes a host with New, passes it to the device, and checks Calls afterwards. FailWith
+// makes any call fail. Emit and Request act as the endpoints: they report faults and page requests.
 package record
 
 import (
@@ -21,6 +21,7 @@ import (
 // Op is a method of bridge.Host, bridge.Stream or an optional interface of a host.
 type Op string
 
+// The methods that a Host records.
 const (
 	Capabilities Op = "capabilities"
 	Events       Op = "events"
@@ -37,7 +38,7 @@ const (
 	TerminateStalled Op = "terminate stalled"
 )
 
-// claims reports whether the method belongs to the claim of a host and not to a stream's work.
+// claims reports whether the method belongs to the claim of a host. Other methods concern streams.
 func (o Op) claims() bool {
 	return o == Capabilities || o == Events || o == SetGuestIDs || o == PageRequests
 }
@@ -45,7 +46,7 @@ func (o Op) claims() bool {
 // Call is a call of the host.
 type Call struct {
 	Op       Op
-	StreamID smmuv3.StreamID     // of calls about one stream
+	StreamID smmuv3.StreamID     // of calls that concern one stream
 	Endpoint bridge.Endpoint     // of Attach
 	Stage    bridge.GuestStage   // of Bind
 	Commands []smmuv3.Command    // of Invalidate
@@ -85,8 +86,8 @@ func (c Call) String() string {
 	return s.String()
 }
 
-// Host is the fake. It implements bridge.PageRequester and bridge.Staller, too. Its methods may be
-// called from any goroutine.
+// Host is a fake bridge.Host. It also implements bridge.PageRequester and bridge.Staller. Its
+// methods may be called from any goroutine.
 type Host struct {
 	mu       sync.Mutex // guards all following fields
 	caps     bridge.Capabilities
@@ -118,8 +119,8 @@ func New(caps bridge.Capabilities) *Host {
 	return &Host{caps: caps, streams: map[smmuv3.StreamID]*stream{}, stalled: map[stall]bool{}}
 }
 
-// FailWith sets a function that decides whether a call fails. The host asks it before it executes
-// any call. If f returns an error the call returns it and has no other effect. nil removes the
+// FailWith sets a function that decides whether a call fails. The host calls f before it executes
+// any call. If f returns an error, the call returns it and has no other effect. A nil f removes the
 // function. f must not call the host.
 func (h *Host) FailWith(f func(Call) error) {
 	h.mu.Lock()
@@ -127,7 +128,7 @@ func (h *Host) FailWith(f func(Call) error) {
 	h.fail = f
 }
 
-// FailOp is FailWith for all calls of one method.
+// FailOp makes all calls of one method fail with err, as FailWith does.
 func (h *Host) FailOp(op Op, err error) {
 	h.FailWith(func(c Call) error {
 		if c.Op == op {
@@ -137,7 +138,7 @@ func (h *Host) FailOp(op Op, err error) {
 	})
 }
 
-// Calls returns the calls so far that concern streams: all but those that Claims returns.
+// Calls returns the calls so far that concern streams. Claims returns the others.
 func (h *Host) Calls() []Call {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -171,7 +172,7 @@ func (h *Host) Stage(sid smmuv3.StreamID) (stage bridge.GuestStage, ok bool) {
 	return bridge.GuestStage{}, false
 }
 
-// Claimed reports whether the host has a sink for events, and so belongs to a device.
+// Claimed reports whether the host has a sink for events, which means that it belongs to a device.
 func (h *Host) Claimed() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -220,7 +221,7 @@ func (h *Host) Stalled(sid smmuv3.StreamID, stag uint16) bool {
 	return h.stalled[stall{sid, stag}]
 }
 
-// do records a call, and executes it by f unless it fails.
+// do records a call, and calls f unless FailWith makes the call fail.
 func (h *Host) do(c Call, f func() error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -247,7 +248,7 @@ func (h *Host) Capabilities() (caps bridge.Capabilities, err error) {
 	return caps, err
 }
 
-// Attach implements bridge.Host. It takes any endpoint but nil.
+// Attach implements bridge.Host. It accepts any endpoint but nil.
 func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, error) {
 	s := &stream{host: h, sid: sid, endpoint: ep}
 	err := h.do(Call{Op: Attach, StreamID: sid, Endpoint: ep}, func() error {
@@ -273,7 +274,7 @@ func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, e
 	return s, nil
 }
 
-// same reports whether two endpoints are equal. Endpoints that cannot be compared never are.
+// same reports whether two endpoints are equal. Endpoints that cannot be compared are never equal.
 func same(a, b bridge.Endpoint) bool {
 	return reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
 }
