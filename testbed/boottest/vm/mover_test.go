@@ -2,7 +2,6 @@ package vm
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"sync"
 	"testing"
@@ -18,17 +17,14 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/report"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
+	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
 )
 
-// Addresses of the guest's structures, in 16 MiB from 0.
+// The guest's memory: 16 MiB from 0.
 const (
-	ramSize  = 16 << 20
-	strtabAt = 0x10000 // linear, 64 STEs
-	cmdqAt   = 0x20000 // 2^8 commands
-	eventqAt = 0x30000 // 2^4 records
-	cdAt     = 0x40000
-	pagesAt  = 0x50000  // a table of 512 blocks of 2 MiB, each mapped to itself
-	dataAt   = 0x800000 // data of endpoints
+	ramSize = 16 << 20
+	tables  = 1 << 20 // the driver's structures
+	dataAt  = 8 << 20 // data of endpoints, up to the end
 )
 
 type noWires struct{}
@@ -36,13 +32,13 @@ type noWires struct{}
 func (noWires) Pulse(vsmmu.Line) error               { return nil }
 func (noWires) SignalMSI(guestmem.GPA, uint32) error { return nil }
 
-// smmuRig is an SMMU that a guest has set up. Streams 0x10 and 0x21 translate with one CD.
+// smmuRig is an SMMU that a guest has set up. Streams 0x10 and 0x21 translate.
 type smmuRig struct {
 	*testing.T
 	*smmu
-	ram  []byte
-	mem  *guestmem.Tracked
-	prod uint32
+	ram   []byte
+	mem   *guestmem.Tracked
+	guest *vsmmutest.Guest
 }
 
 func newSMMURig(t *testing.T) *smmuRig {
@@ -68,27 +64,14 @@ func newSMMURig(t *testing.T) *smmuRig {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = r.smmu.Close() })
 
-	for _, sid := range []uint64{0x10, 0x21} {
-		r.word(strtabAt+64*sid, cdAt|0xb) // V, Config = stage 1
+	r.guest = vsmmutest.NewGuest(r.mem, guestmem.Range{GPA: tables, Len: dataAt - tables}, r.smmu)
+	r.guest.Timeout = 2 * time.Minute
+	require.NoError(t, r.guest.Enable())
+	for _, sid := range []smmuv3.StreamID{0x10, 0x21} {
+		require.NoError(t, r.guest.MapStage1(sid, dataAt, dataAt, ramSize-dataAt))
 	}
-	// T0SZ = 25, EPD1, V, IPS = 44 bits, AA64, R, A, ASID 1; TTB0 is a table of level 2 for T0SZ =
-	// 34.
-	r.word(cdAt, 1<<48|1<<46|1<<45|1<<41|4<<32|1<<31|1<<30|34)
-	r.word(cdAt+8, pagesAt)
-	r.word(cdAt+24, 0xff) // MAIR: attribute 0 is normal memory
-	for i := range uint64(512) {
-		r.word(pagesAt+8*i, i<<21|1<<10|3<<8|1<<6|1) // AF, inner shareable, EL0, a block
-	}
-	r.Store(smmuv3.RegSTRTAB_BASE, 8, strtabAt)
-	r.Store(smmuv3.RegSTRTAB_BASE_CFG, 4, 6)
-	r.Store(smmuv3.RegCMDQ_BASE, 8, cmdqAt|8)
-	r.Store(smmuv3.RegEVENTQ_BASE, 8, eventqAt|4)
-	r.Store(smmuv3.RegCR0, 4, smmuv3.CR0_CMDQEN|smmuv3.CR0_EVENTQEN|smmuv3.CR0_SMMUEN)
-	require.Eventually(t, func() bool { return r.Load(smmuv3.RegCR0ACK, 4) == 0xd }, 2*time.Minute, 50*time.Microsecond)
 	return r
 }
-
-func (r *smmuRig) word(at, v uint64) { binary.LittleEndian.PutUint64(r.ram[at:], v) }
 
 // endpoint attaches an endpoint whose DMA a mover counts.
 func (r *smmuRig) endpoint(sid smmuv3.StreamID, m *mover) *endpoint {
@@ -98,20 +81,7 @@ func (r *smmuRig) endpoint(sid smmuv3.StreamID, m *mover) *endpoint {
 }
 
 // run makes the SMMU execute commands and a SYNC.
-func (r *smmuRig) run(cmds ...smmuv3.Command) {
-	for _, c := range append(cmds, smmuv3.Command{0x46}) {
-		at := cmdqAt + 16*uint64(r.prod&0xff)
-		r.word(at, c[0])
-		r.word(at+8, c[1])
-		r.prod = (r.prod + 1) & 0x1ff
-	}
-	r.Store(smmuv3.RegCMDQ_PROD, 4, uint64(r.prod))
-	for uint32(r.Load(smmuv3.RegCMDQ_CONS, 4)) != r.prod {
-		if r.Load(smmuv3.RegGERROR, 4) != 0 {
-			r.Fatal("a command error")
-		}
-	}
-}
+func (r *smmuRig) run(cmds ...smmuv3.Command) { assert.NoError(r, r.guest.Run(cmds...)) }
 
 // Two endpoints write and read, by copies and by mappings, and the guest invalidates, while the
 // SMMU is moved.
