@@ -10,6 +10,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/boottest"
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/kernel"
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/qemu"
+	"github.com/go-vsmmu/vsmmuv3/testbed/report/reportfile"
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/arm64image"
 )
 
@@ -27,12 +28,15 @@ type inputs struct {
 	agent, tests, vmmTests []byte
 }
 
-// Check returns an *boottest.InputError if a file that the options name cannot be used. Defaults
-// that make has not built or fetched yet are no error.
+// Check returns an *boottest.InputError if a file that the options name, the report included,
+// cannot be used. Defaults that make has not built or fetched yet are no error.
 func Check(ctx context.Context, o Options) error {
 	err := o.complete(true)
 	if err == nil {
 		_, err = o.read(ctx)
+	}
+	if err == nil {
+		err = reportfile.Prepare(o.Report)
 	}
 	if err != nil {
 		return &boottest.InputError{Err: err}
@@ -64,11 +68,8 @@ func (o *Options) read(ctx context.Context) (in inputs, err error) {
 		}
 	}
 	if o.Firmware != "" {
-		if info, err := os.Stat(o.Firmware); err != nil || !info.Mode().IsRegular() {
-			if err == nil {
-				err = fmt.Errorf("%s is no regular file", o.Firmware)
-			}
-			return in, fmt.Errorf("the firmware: %w (give QEMU_EFI.fd with -firmware FILE)", err)
+		if err := checkFirmware(o.Firmware); err != nil {
+			return in, fmt.Errorf("the firmware: %w (give QEMU_EFI.fd with -firmware FILE; make lab fetches one)", err)
 		}
 	}
 	return in, o.checkReport()
@@ -140,6 +141,21 @@ func readProgram(path, pkg string) ([]byte, error) {
 		return nil, fmt.Errorf("%s %w", path, err)
 	}
 	return data, nil
+}
+
+// checkFirmware returns an error if a file has no UEFI firmware volume: QEMU would run it, and
+// print nothing.
+func checkFirmware(path string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	// The signature in the header of a volume (PI specification, volume 3,
+	// EFI_FIRMWARE_VOLUME_HEADER).
+	if !bytes.Contains(data, []byte("_FVH")) {
+		return fmt.Errorf("%s is no UEFI firmware", path)
+	}
+	return nil
 }
 
 // qemuVersion returns an emulator's version, and an error if its SMMUv3 does not nest, as before

@@ -162,7 +162,7 @@ func options(t *testing.T, mode string) (Options, *bytes.Buffer) {
 		Kernel:   file("lab-image", qemutest.Image(traces...)),
 		Tests:    file("iommufd.test", qemutest.Agent(testsPackage)),
 		VMMTests: file("vmm.test", qemutest.Agent(vmmTestsPackage)),
-		Agent:    rig.Agent, QEMU: rig.QEMU, Firmware: file("QEMU_EFI.fd", nil),
+		Agent:    rig.Agent, QEMU: rig.QEMU, Firmware: file("QEMU_EFI.fd", []byte("volume_FVH")),
 		Report: filepath.Join(rig.Dir, "out", "report.json"), Timeout: 10 * time.Minute, Out: out,
 	}, out
 }
@@ -293,8 +293,9 @@ func TestBadInputRunsNothing(t *testing.T) {
 		{"no tests", "", func(o *Options) { o.Tests = "/nonexistent" }, "the tests of bridge/iommufd: open /nonexistent: no such file or directory (run make lab"},
 		{"tests of another package", "", func(o *Options) { o.Tests = o.VMMTests }, "testbed/vmm.test, not github.com/go-vsmmu/vsmmuv3/testbed/labtest/kerneltest.test (run make lab"},
 		{"tests that are no program", "", func(o *Options) { o.VMMTests = o.Kernel }, "is no ELF file (run make lab"},
-		{"no firmware", "", func(o *Options) { o.Firmware = "/nonexistent" }, "the firmware: stat /nonexistent: no such file or directory (give QEMU_EFI.fd"},
-		{"firmware is a directory", "", func(o *Options) { o.Firmware = filepath.Dir(o.Kernel) }, "is no regular file (give QEMU_EFI.fd"},
+		{"no firmware", "", func(o *Options) { o.Firmware = "/nonexistent" }, "the firmware: open /nonexistent: no such file or directory (give QEMU_EFI.fd"},
+		{"firmware is a directory", "", func(o *Options) { o.Firmware = filepath.Dir(o.Kernel) }, "is a directory (give QEMU_EFI.fd"},
+		{"another file as firmware", "", func(o *Options) { o.Firmware = o.Kernel }, "is no UEFI firmware (give QEMU_EFI.fd"},
 		{"no agent", "", func(o *Options) { o.Agent = "/nonexistent" }, "the agent: open /nonexistent: no such file or directory (run make lab"},
 		{"an agent for this machine", "", func(o *Options) { o.Agent = o.QEMU }, "not for arm64 (run make lab"},
 		{"nothing beside the program", "", func(o *Options) { o.Tests = "" }, "run make lab, or give it with -tests FILE"},
@@ -336,6 +337,9 @@ func TestCheckRunsBeforeAnythingIsBuilt(t *testing.T) {
 		var input *boottest.InputError
 		require.ErrorAs(t, Check(context.Background(), o), &input)
 	}
+	o, _ = options(t, "passes")
+	o.Report = filepath.Dir(o.Kernel)
+	assert.ErrorContains(t, Check(context.Background(), o), "no regular file")
 	o, _ = options(t, "old")
 	assert.ErrorContains(t, Check(context.Background(), o), "9.1 or later")
 	assert.Empty(t, out.String())
