@@ -39,13 +39,13 @@ func TestBootWritesTheHostsReport(t *testing.T) {
 
 func TestBootThatNeverStartedHasOneCauseAndNoChecks(t *testing.T) {
 	for _, tt := range []struct{ mode, want string }{
-		{"panics", `the emulated host ended without a report (QEMU: exit status 0), in stage "the host's kernel boots"; last seen of the host: "Kernel panic - not syncing: no init"`},
+		{"panics", `the emulated host ended without a report (QEMU: exit status 0), in stage "the host's kernel boots"; last seen on console host: "Kernel panic - not syncing: no init"`},
 		{"gives up", "the host gave up: no /dev/kvm"},
-		{"the host's init fails", `(QEMU: exit status 0), in stage "the host's kernel boots"; last seen of the host: "init failed: no driver virtio_console"`},
-		{"refuses to start", `the emulated host ended without a report (QEMU: exit status 1), in stage "the host's kernel boots"; last seen of the qemu: "qemu: unsupported machine type"`},
-		{"crashes", `(QEMU: exit status 134), in stage "the host's kernel boots"; last seen of the qemu: "qemu: fatal: assertion failed"`},
-		{"dies behind the guest", `(QEMU: exit status 0), in stage "the guest's kernel boots"; last seen of the host: "Kernel panic - not syncing: out of memory"`},
-		{"the guest panics", `the guest did not power off, in stage "the guest's kernel boots"; last seen of the guest: "Kernel panic - not syncing: no init found"`},
+		{"the host's init fails", `(QEMU: exit status 0), in stage "the host's kernel boots"; last seen on console host: "init failed: no driver virtio_console"`},
+		{"refuses to start", `the emulated host ended without a report (QEMU: exit status 1), in stage "the host's kernel boots"; last seen on console qemu: "qemu: unsupported machine type"`},
+		{"crashes", `(QEMU: exit status 134), in stage "the host's kernel boots"; last seen on console qemu: "qemu: fatal: assertion failed"`},
+		{"dies behind the guest", `(QEMU: exit status 0), in stage "the guest's kernel boots"; last seen on console host: "Kernel panic - not syncing: out of memory"`},
+		{"the guest panics", `the guest did not power off, in stage "the guest's kernel boots"; last seen on console guest: "Kernel panic - not syncing: no init found"`},
 		{"talks nonsense", "the host sent a malformed message"},
 	} {
 		t.Run(tt.mode, func(t *testing.T) {
@@ -77,7 +77,7 @@ func TestBootThatTimesOutReportsHowFarItCame(t *testing.T) {
 	o.Out = qemutest.When("the guest's last line", func() { cancel(errors.New("too quiet")) })
 	r, err := Boot(ctx, o)
 	require.NoError(t, err)
-	assert.Equal(t, `too quiet: was told to stop, in stage "the host's kernel boots"; last seen of the guest: "the guest's last line"`, r.Error)
+	assert.Equal(t, `too quiet: was told to stop, in stage "the host's kernel boots"; last seen on console guest: "the guest's last line"`, r.Error)
 	nothingLeft(t, o, true)
 }
 
@@ -111,7 +111,7 @@ func TestBenchThatFailsHasOneCause(t *testing.T) {
 	o, _ := benchOptions(t, "panics")
 	b, err := Bench(context.Background(), o)
 	require.NoError(t, err)
-	assert.Contains(t, b.Error, `last seen of the host: "Kernel panic - not syncing: no init"`)
+	assert.Contains(t, b.Error, `last seen on console host: "Kernel panic - not syncing: no init"`)
 	nothingLeft(t, o, true)
 }
 

@@ -472,12 +472,12 @@ func TestSummaryOfABootThatNeverStartedHasTheCauseAndTheLastLines(t *testing.T) 
 	r.Judge()
 	var out strings.Builder
 	require.NoError(t, r.Summary(&out))
-	assert.Equal(t, "\nError\n  the host ended\n\nEmulator: exit status 1\n\nLast lines of the qemu\n  one\n  two.[2J\n"+
+	assert.Equal(t, "\nError\n  the host ended\n\nEmulator: exit status 1\n\nLast lines on console qemu\n  one\n  two.[2J\n"+
 		"\nTime\n     1.5 s  the host boots\n     1.5 s  in all\n\nNOT OK: no check was reached\n", out.String())
 	b := &Bench{Error: r.Error, LastSeen: r.LastSeen}
 	out.Reset()
 	require.NoError(t, b.Summary(&out))
-	assert.Equal(t, "\nError\n  the host ended\n\nEmulator: exit status 1\n\nLast lines of the qemu\n  one\n  two.[2J\n", out.String())
+	assert.Equal(t, "\nError\n  the host ended\n\nEmulator: exit status 1\n\nLast lines on console qemu\n  one\n  two.[2J\n", out.String())
 }
 
 func TestEmptyReportIsNotOK(t *testing.T) {

@@ -136,7 +136,7 @@ func (p *Progress) LastSeen(consoles ...string) string { return p.Last(consoles.
 func (l *LastSeen) String() string {
 	seen := fmt.Sprintf("in stage %q", l.Stage)
 	if line := telling(l.Lines); line != "" {
-		seen += fmt.Sprintf("; last seen of the %s: %q", l.Console, line)
+		seen += fmt.Sprintf("; last seen on console %s: %q", l.Console, line)
 	}
 	return seen
 }
@@ -147,7 +147,7 @@ func (l *LastSeen) Write(w io.Writer) {
 		fmt.Fprintf(w, "\nEmulator: %s\n", l.ExitStatus)
 	}
 	if len(l.Lines) > 0 {
-		fmt.Fprintf(w, "\nLast lines of the %s\n", l.Console)
+		fmt.Fprintf(w, "\nLast lines on console %s\n", l.Console)
 		for _, line := range l.Lines {
 			fmt.Fprintf(w, "  %s\n", line)
 		}

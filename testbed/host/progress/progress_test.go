@@ -35,12 +35,12 @@ func TestLastSeenHasTheLineThatExplainsMost(t *testing.T) {
 	assert.Equal(t, `in stage "boot"`, p.LastSeen("guest", "host"))
 	p.Line("host", "Kernel panic - not syncing: no init")
 	p.Line("host", "---[ end Kernel panic ]---")
-	assert.Equal(t, `in stage "boot"; last seen of the host: "Kernel panic - not syncing: no init"`, p.LastSeen("guest", "host"))
+	assert.Equal(t, `in stage "boot"; last seen on console host: "Kernel panic - not syncing: no init"`, p.LastSeen("guest", "host"))
 	for range 2 * keepLines {
 		p.Line("guest", "and so on")
 	}
 	p.Line("guest", "the end")
-	assert.Equal(t, `in stage "boot"; last seen of the guest: "the end"`, p.LastSeen("guest", "host"))
+	assert.Equal(t, `in stage "boot"; last seen on console guest: "the end"`, p.LastSeen("guest", "host"))
 	assert.Len(t, p.last["guest"], keepLines)
 	assert.Len(t, p.Last("guest").Lines, showLines)
 	p.Line("guest", "Kernel panic - not syncing: no init")
