@@ -1,9 +1,10 @@
 //go:build linux && (amd64 || arm64)
 
-// Package passthrough shows a guest a PCI device of the host's that VFIO passes through.
+// Package passthrough passes a PCI device of the host through to a guest, with VFIO.
 //
-// The guest reaches the device's memory directly, except for the pages of the MSI-X table, and its configuration space by way
-// of the VMM, as far as the device is the guest's to configure. Interrupts go from the device to the guest without the VMM.
+// The guest accesses the device's memory directly, except for the pages of the MSI-X table and the
+// pending bits. The VMM emulates the configuration space, and forwards the registers that the guest
+// may write. MSI-X interrupts go from the device to the guest without the VMM.
 package passthrough
 
 import (
@@ -16,7 +17,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/vfio"
 )
 
-// Physical is the host's device, which *vfio.Device is.
+// Physical is a device of the host. *vfio.Device implements it.
 type Physical interface {
 	RegionSize(region int) uint64
 	ReadRegion(region int, p []byte, off uint64) error
@@ -32,30 +33,32 @@ type Physical interface {
 	Reset() error
 }
 
-// Machine is the virtual machine. What its methods have made is undone by the functions that they return.
+// Machine is the virtual machine. Each method returns a function that undoes its effect.
 type Machine interface {
-	// MapMemory has the guest reach mem at gpa.
+	// MapMemory maps mem at gpa for the guest.
 	MapMemory(gpa uint64, mem []byte) (undo func() error, err error)
-	// ConnectMSI has each signal of an eventfd be the MSI with that data, of the device with that DeviceID.
+	// ConnectMSI makes each signal of an eventfd send an MSI with the given DeviceID and data.
 	ConnectMSI(eventfd int, deviceID, data uint32) (undo func() error, err error)
-	// ConnectINTx has a signal of trigger raise the device's line, until the guest has handled it and unmask is signalled.
+	// ConnectINTx makes a signal of trigger raise the device's INTx. When the guest has handled the
+	// interrupt, the machine lowers it and signals unmask.
 	ConnectINTx(trigger, unmask int) (undo func() error, err error)
 }
 
-// Config is what a Device is made of.
+// Config configures a Device. Physical, Machine and Stream are required.
 type Config struct {
 	Physical Physical
 	Machine  Machine
-	// BehindPort is for a device that will be behind a root port.
+	// BehindPort is set if the device will be behind a root port.
 	BehindPort bool
-	// Stream is told the device's requester ID, by which an SMMU knows its DMA, whenever that changes; with ok false, that it
-	// has none. The device's DMA is to reach nothing before, then, and after an error. It must not call back into the device.
+	// Stream is called at each change of the device's requester ID, which is the StreamID of its DMA.
+	// If ok is false, the device has none. Stream's owner blocks the device's DMA before the first
+	// call, while ok is false, and after an error. Stream must not call methods of the device.
 	Stream func(id pci.RequesterID, ok bool) error
-	// Log takes what no caller can be told.
+	// Log receives errors that no method returns; nil for none.
 	Log *slog.Logger
 }
 
-// Device is a pci.Function.
+// Device implements pci.Function.
 type Device struct {
 	phys    Physical
 	machine Machine
@@ -72,10 +75,10 @@ type Device struct {
 }
 
 // ErrDevice is matched by New's error for a device that cannot be passed through.
-var ErrDevice = errors.New("passthrough: unfit device")
+var ErrDevice = errors.New("passthrough: new device: the device cannot be passed through")
 
-// New resets the device and makes it one of the guest's. The caller must Close it, after the machine has stopped and before the
-// device's descriptor is closed.
+// New resets the device and returns it as a function for the guest. The caller must Close it after the
+// machine has stopped, and before it closes the device's descriptor.
 func New(cfg Config) (*Device, error) {
 	switch {
 	case isNil(cfg.Physical):
@@ -90,10 +93,10 @@ func New(cfg Config) (*Device, error) {
 		d.log = slog.New(slog.DiscardHandler)
 	}
 	if !d.phys.CanReset() {
-		return nil, fmt.Errorf("%w: the host has no way to reset it, and it would go on with what it was doing", ErrDevice)
+		return nil, fmt.Errorf("%w: the host cannot reset it, and its DMA would go on", ErrDevice)
 	}
 	if err := d.phys.Reset(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("passthrough: new device: %w", err)
 	}
 	if err := d.examine(cfg.BehindPort); err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -101,14 +104,14 @@ func New(cfg Config) (*Device, error) {
 	return d, nil
 }
 
-// examine finds out what the device has.
+// examine reads the configuration space, and creates the device's registers, interrupts and mappings.
 func (d *Device) examine(behindPort bool) error {
 	var config [256]byte
 	if err := d.phys.ReadRegion(vfio.ConfigSpace, config[:], 0); err != nil {
-		return err
+		return fmt.Errorf("passthrough: new device: %w", err)
 	}
 	if kind := config[pci.RegHeaderType] & 0x7f; kind != 0 {
-		return fmt.Errorf("%w: header of type %d", ErrDevice, kind)
+		return fmt.Errorf("%w: its header has type %d, not 0", ErrDevice, kind)
 	}
 	d.space.build(&config)
 	if behindPort {
@@ -118,10 +121,10 @@ func (d *Device) examine(behindPort bool) error {
 		flags := uint32(config[pci.RegBAR0+4*i])
 		size := d.phys.RegionSize(i)
 		if size == 0 || flags&pci.BARIO != 0 {
-			continue // Arm guests have no use for ports
+			continue // Arm guests use no I/O ports
 		}
 		if !d.bars.Define(i, size, flags) {
-			return fmt.Errorf("%w: BAR %d of %#x bytes, flags %#x", ErrDevice, i, size, flags)
+			return fmt.Errorf("%w: BAR %d has %#x bytes and flags %#x", ErrDevice, i, size, flags)
 		}
 		if d.bars.Wide(i) {
 			i++
@@ -139,46 +142,47 @@ func isNil(v any) bool {
 	return !r.IsValid() || r.Kind() == reflect.Pointer && r.IsNil()
 }
 
-// Connect gives the device its place, before the host bridge uses it.
+// Connect sets the device's slot. Pass it to pci.Host.Add.
 func (d *Device) Connect(slot *pci.Slot) { d.slot = slot }
 
-// SetRequester is a pci.Function's.
+// SetRequester implements pci.Function.
 func (d *Device) SetRequester(id pci.RequesterID, ok bool) {
 	if err := d.stream(id, ok); err != nil {
-		d.complain("the device's DMA is blocked", err)
+		d.complain("set requester ID; DMA is blocked", err)
 	}
 	if ok && id != d.requester {
-		// The ITS tells devices apart by the same number.
+		// The requester ID is also the DeviceID.
 		d.disconnectVectors()
 		d.requester = id
 		d.connectVectors()
 	}
 }
 
-// Reset is a pci.Function's. The device is connected to the machine's interrupts again when the guest first configures it: by
-// then a machine that is being reset has new ones.
+// Reset implements pci.Function. The device connects to the machine's interrupts when the guest next
+// configures it. By then, a machine that is being reset has its new interrupt controller.
 func (d *Device) Reset() {
 	d.withdraw()
 	d.space.reset()
 	d.bars.Reset()
 	d.intr.msix.reset()
 	d.setMode(modeNone)
-	// It may not master the bus even if it will not be reset.
+	// Bus mastering is off even if the reset fails.
 	if err := d.phys.WriteRegion(vfio.ConfigSpace, []byte{0, 0}, pci.RegCommand); err != nil {
-		d.complain("the device cannot be reached", err)
+		d.complain("clear command register", err)
 	}
 	if err := d.phys.Reset(); err != nil {
-		d.complain("the device cannot be reset", err)
+		d.complain("reset device", err)
 	}
 }
 
-// Close takes the device from the guest. The host bridge must be done with it: removed or at rest.
+// Close takes the device from the guest. The host bridge no longer calls it: the device was removed, or
+// the machine has stopped. After an error, Close can be called again.
 func (d *Device) Close() error {
 	d.withdraw()
 	return errors.Join(d.setMode(modeNone), d.unmapBARs())
 }
 
-// maxLogged bounds what a guest can have logged.
+// maxLogged is the greatest number of log records of a device, whatever its guest does.
 const maxLogged = 32
 
 func (d *Device) complain(what string, err error) {

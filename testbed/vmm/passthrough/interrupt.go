@@ -13,14 +13,14 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/vfio"
 )
 
-// interrupts are how the device interrupts the guest: in one way at a time.
+// interrupts is the state of the device's interrupts, of which one mode is enabled at a time.
 type interrupts struct {
 	mode    mode
-	pin     bool // it has INTx
+	pin     bool // the device has INTx
 	msix    msix
-	vectors []vector // of MSI-X, while that is the mode
-	line    vector   // of INTx, likewise
-	unmask  int      // the eventfd by which the guest's handling of INTx gets to the device
+	vectors []vector // in modeMSIX
+	line    vector   // in modeINTx
+	unmask  int      // in modeINTx: the eventfd that unmasks INTx at the device
 }
 
 type mode uint8
@@ -31,28 +31,28 @@ const (
 	modeMSIX
 )
 
-// vector is an interrupt of the device's, on its way to the guest by way of an eventfd.
+// vector is an interrupt of the device, which signals an eventfd.
 type vector struct {
 	eventfd int
-	undo    func() error // disconnects it from the guest; nil while it is not connected
-	data    uint32       // that it was connected with
+	undo    func() error // disconnects the eventfd from the guest; nil if it is not connected
+	data    uint32       // the MSI data of the connection
 }
 
-// examineInterrupts finds out what interrupts the device has.
+// examineInterrupts finds the device's interrupts.
 func (d *Device) examineInterrupts(config *[256]byte) error {
 	if d.phys.IRQs(vfio.INTx) > 0 && config[pci.RegIntPin] != 0 {
 		d.intr.pin = true
-		d.space.own[pci.RegIntPin] = 1 // INTA#, which the only function of a device has
+		d.space.own[pci.RegIntPin] = 1 // INTA#
 	}
 	if d.space.msix == 0 {
 		return nil
 	}
 	if d.space.msix+msixSize > uint32(len(config)) {
-		return fmt.Errorf("%w: MSI-X capability at %#x, of which not all is there", ErrDevice, d.space.msix)
+		return fmt.Errorf("%w: its MSI-X capability at %#x extends past the configuration space", ErrDevice, d.space.msix)
 	}
 	vectors := int(binary.LittleEndian.Uint16(config[d.space.msix+msixControl:])&pci.MSIXTableSize) + 1
 	if have := d.phys.IRQs(vfio.MSIX); have < vectors {
-		return fmt.Errorf("%w: the host has %d of its %d MSI-X vectors", ErrDevice, have, vectors)
+		return fmt.Errorf("%w: the host supports %d of its %d MSI-X vectors", ErrDevice, have, vectors)
 	}
 	m := &d.intr.msix
 	m.table = pci.NewMSIX(vectors)
@@ -60,13 +60,13 @@ func (d *Device) examineInterrupts(config *[256]byte) error {
 	m.isPending = func(i int) bool { return i < len(d.intr.vectors) && d.intr.vectors[i].pending() }
 	for _, s := range [][2]uint64{{uint64(m.bar), m.at.end()}, {uint64(m.pendingBAR), m.pending.end()}} {
 		if s[0] >= pci.NumBARs || s[1] > d.bars.Size(int(s[0])) {
-			return fmt.Errorf("%w: its MSI-X table is not in its memory", ErrDevice)
+			return fmt.Errorf("%w: its MSI-X table or pending bits extend past their BAR", ErrDevice)
 		}
 	}
 	return nil
 }
 
-// updateInterrupts has the device interrupt in the way that the guest has chosen.
+// updateInterrupts enables the mode that the guest configured.
 func (d *Device) updateInterrupts() {
 	want := modeNone
 	switch m := d.intr.msix.table; {
@@ -77,13 +77,13 @@ func (d *Device) updateInterrupts() {
 	}
 	if want != d.intr.mode {
 		if err := d.setMode(want); err != nil {
-			d.complain("the device has no interrupts", err)
+			d.complain("enable interrupts; the device has none", err)
 		}
 	}
 	d.connectVectors()
 }
 
-// setMode leaves the device without interrupts after an error.
+// setMode disables the current mode and enables another. After an error, no mode is enabled.
 func (d *Device) setMode(want mode) error {
 	var err error
 	switch d.intr.mode {
@@ -110,7 +110,7 @@ func (d *Device) setMode(want mode) error {
 func newEventfd() (int, error) {
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
-		return -1, fmt.Errorf("passthrough: eventfd: %w", err)
+		return -1, fmt.Errorf("eventfd: %w", err)
 	}
 	return fd, nil
 }
@@ -152,7 +152,7 @@ func (d *Device) enableMSIX() (err error) {
 		in.vectors = append(in.vectors, vector{eventfd: fd})
 		fds = append(fds, int32(fd))
 	}
-	// All of them, as not every host can add vectors to those of the first time.
+	// All vectors at once: not every host can add vectors later.
 	if err := d.phys.EnableMSIX(fds); err != nil {
 		return errors.Join(err, d.closeVectors())
 	}
@@ -172,7 +172,7 @@ func (d *Device) closeVectors() (err error) {
 	return err
 }
 
-// connectVectors connects those that may send, and disconnects the others.
+// connectVectors connects the vectors that are not masked, and disconnects the others.
 func (d *Device) connectVectors() {
 	for i := range d.intr.vectors {
 		d.updateVector(i)
@@ -182,15 +182,15 @@ func (d *Device) connectVectors() {
 func (d *Device) disconnectVectors() {
 	for i := range d.intr.vectors {
 		if err := d.intr.vectors[i].disconnect(); err != nil {
-			d.complain("vector", err)
+			d.complain("connect vector", err)
 		}
 	}
 }
 
-// updateVector connects vector i if it may send, with the data that the guest has given it.
+// updateVector connects vector i with the data that the guest programmed, if it is not masked.
 //
-// The address is not looked at. It is one of the device's DMA, of which there is no telling here where it leads, and the
-// machine has one doorbell. What the guest writes can raise no interrupts but those that its own ITS has for this device.
+// It ignores the address, which is one of the device's DMA: only the SMMU can translate it, and the
+// machine has one doorbell. The guest can raise only the interrupts that its ITS has for this device.
 func (d *Device) updateVector(i int) {
 	if i >= len(d.intr.vectors) {
 		return // MSI-X is not enabled
@@ -200,13 +200,13 @@ func (d *Device) updateVector(i int) {
 	if live && v.undo != nil && v.data == data {
 		return
 	}
-	// What is signalled from here on waits in the eventfd until it is connected: it is pending.
+	// A signal from here on stays in the eventfd until the next connection: it is pending.
 	err := v.disconnect()
 	if err == nil && live {
 		err = v.connect(d.machine, uint32(d.requester), data)
 	}
 	if err != nil {
-		d.complain("vector", err)
+		d.complain("connect vector", err)
 	}
 }
 
@@ -225,7 +225,7 @@ func (v *vector) disconnect() error {
 	return undo()
 }
 
-// pending says whether a vector has been signalled and not sent.
+// pending reports whether the eventfd was signalled while the vector is not connected.
 func (v *vector) pending() bool {
 	poll := []unix.PollFd{{Fd: int32(v.eventfd), Events: unix.POLLIN}}
 	n, err := unix.Poll(poll, 0)

@@ -5,27 +5,28 @@ package passthrough
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pci"
 )
 
-// memory is what is behind a base address register.
+// memory is the memory behind a base address register.
 type memory struct {
 	areas   []area
 	claimed bool
-	at      uint64
+	at      uint64 // the claimed address
 }
 
-// area is a part of it that the guest reaches directly.
+// area is a part of a memory that the guest accesses directly.
 type area struct {
 	off  uint64
 	mem  []byte
-	undo func() error // takes it from the guest; nil while it is not there
+	undo func() error // unmaps it from the guest; nil if it is not mapped
 }
 
-// mapBARs maps what the guest is to reach directly: whole pages in which there is nothing of MSI-X.
+// mapBARs maps the areas of all registers: whole pages without the MSI-X table and the pending bits.
 func (d *Device) mapBARs() error {
 	page := uint64(os.Getpagesize())
 	for bar := range d.memory {
@@ -36,7 +37,7 @@ func (d *Device) mapBARs() error {
 		for _, free := range without(size, page, d.intr.msix.in(bar)) {
 			mem, err := d.phys.Map(bar, free.off, free.size)
 			if err != nil {
-				return err
+				return fmt.Errorf("passthrough: new device: %w", err)
 			}
 			d.memory[bar].areas = append(d.memory[bar].areas, area{off: free.off, mem: mem})
 		}
@@ -48,7 +49,7 @@ func (d *Device) unmapBARs() (err error) {
 	for bar := range d.memory {
 		m := &d.memory[bar]
 		m.areas = slices.DeleteFunc(m.areas, func(a area) bool {
-			// What the guest still reaches must stay: it would reach whatever takes the place.
+			// Memory that the guest still accesses stays mapped: its addresses must not be reused.
 			if stuck := a.withdraw(); stuck != nil {
 				err = errors.Join(err, stuck)
 				return false
@@ -60,7 +61,8 @@ func (d *Device) unmapBARs() (err error) {
 	return err
 }
 
-// withdraw takes it from the guest. After an error it is there, for another try.
+// withdraw unmaps the area from the guest. After an error it is still mapped, and withdraw can be
+// called again.
 func (a *area) withdraw() error {
 	if a.undo == nil {
 		return nil
@@ -77,14 +79,14 @@ type span struct{ off, size uint64 }
 
 func (s span) end() uint64 { return s.off + s.size }
 
-// contains says whether size bytes at off are all in it; meets, whether any are.
+// contains reports whether all of size bytes at off are in s, and meets whether any are.
 func (s span) contains(off uint64, size int) bool {
 	return off >= s.off && off+uint64(size) <= s.end()
 }
 
 func (s span) meets(off uint64, size int) bool { return off < s.end() && s.off < off+uint64(size) }
 
-// without is [0, size) less the pages that spans meet, in pieces. The spans are in ascending order.
+// without returns the parts of [0, size) outside of the pages of spans, which are in ascending order.
 func without(size, page uint64, spans []span) (rest []span) {
 	at := uint64(0)
 	for _, s := range spans {
@@ -99,10 +101,11 @@ func without(size, page uint64, spans []span) (rest []span) {
 	return rest
 }
 
-// decode has the memory be where the base address registers say, if the device is to answer at all.
+// decode maps the memories at the addresses of the base address registers, if the command register
+// enables memory accesses.
 func (d *Device) decode() {
 	if d.space.command&pci.CommandMemory == 0 {
-		return // withdrawn before
+		return // already withdrawn
 	}
 	for bar := range d.memory {
 		if m := &d.memory[bar]; m.claimed && m.at != d.bars.Base(bar) {
@@ -125,17 +128,17 @@ func (d *Device) place(bar int, base, size uint64) {
 	for i := range m.areas {
 		a := &m.areas[i]
 		if a.undo != nil {
-			continue // it could not be taken from where it was
+			continue // withdraw failed
 		}
 		var err error
-		// Accesses are carried out by the VMM where this fails.
+		// If this fails, the VMM executes each access.
 		if a.undo, err = d.machine.MapMemory(base+a.off, a.mem); err != nil {
-			d.complain("the guest reaches the device's memory slowly", err)
+			d.complain("map memory; the VMM executes each access", err)
 		}
 	}
 }
 
-// withdraw takes all memory from the guest.
+// withdraw unmaps all memory from the guest.
 func (d *Device) withdraw() {
 	for bar := range d.memory {
 		d.withdrawBAR(bar)
@@ -151,12 +154,12 @@ func (d *Device) withdrawBAR(bar int) {
 	d.slot.Release(bar)
 	for i := range m.areas {
 		if err := m.areas[i].withdraw(); err != nil {
-			d.complain("the device's memory cannot be taken from the guest", err)
+			d.complain("unmap memory", err)
 		}
 	}
 }
 
-// LoadMemory is a pci.Function's.
+// LoadMemory implements pci.Function.
 func (d *Device) LoadMemory(bar int, off uint64, size int) uint64 {
 	if v, ok := d.intr.msix.load(bar, off, size); ok {
 		return v
@@ -168,7 +171,7 @@ func (d *Device) LoadMemory(bar int, off uint64, size int) uint64 {
 	return binary.LittleEndian.Uint64(p[:])
 }
 
-// StoreMemory is a pci.Function's.
+// StoreMemory implements pci.Function.
 func (d *Device) StoreMemory(bar int, off uint64, size int, value uint64) func() {
 	if vector, ok := d.intr.msix.store(bar, off, size, value); ok {
 		if vector >= 0 {
@@ -179,7 +182,7 @@ func (d *Device) StoreMemory(bar int, off uint64, size int, value uint64) func()
 	var p [8]byte
 	binary.LittleEndian.PutUint64(p[:], value)
 	if err := d.phys.WriteRegion(bar, p[:size], off); err != nil {
-		d.complain("store to the device's memory", err)
+		d.complain("store to memory", err)
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pci"
 )
 
-// msix is the MSI-X table of the guest, and where it and the array of pending bits are.
+// msix is the guest's MSI-X table, with the places of the table and the pending bits.
 type msix struct {
 	table      *pci.MSIX // nil if the device has none
 	bar        int
@@ -20,8 +20,8 @@ type msix struct {
 	isPending  func(vector int) bool
 }
 
-// The size of the capability (§7.7.2), and its registers that say where the table and the pending bits are (§7.7.2.3,
-// §7.7.2.4).
+// The size of the capability (§7.7.2), and its registers for the places of the table and of the
+// pending bits (§7.7.2.3, §7.7.2.4).
 const (
 	msixSize    = 12
 	msixTable   = 0x04
@@ -36,7 +36,7 @@ func (m *msix) place(capability uint32, config *[256]byte) {
 	m.pendingBAR, m.pending = int(pending&msixBIR), span{uint64(pending &^ msixBIR), uint64(m.table.Vectors()+63) / 64 * 8}
 }
 
-// in is what the guest must not reach of a BAR directly, in ascending order.
+// in returns the parts of a BAR that the guest must not access directly, in ascending order.
 func (m *msix) in(bar int) (spans []span) {
 	if m.table == nil {
 		return nil
@@ -57,7 +57,7 @@ func (m *msix) reset() {
 	}
 }
 
-// load reads the table or the pending bits; ok is false if that is not what is there.
+// load reads the table or the pending bits. ok is false if neither is at off.
 func (m *msix) load(bar int, off uint64, size int) (value uint64, ok bool) {
 	switch {
 	case m.table == nil:
@@ -79,8 +79,8 @@ func (m *msix) load(bar int, off uint64, size int) (value uint64, ok bool) {
 	return 0, false
 }
 
-// store writes the table, and says which vector is concerned, -1 for none; ok is false if the table is not what is there. The
-// pending bits are read-only.
+// store writes the table, and returns the vector that it changed, or -1. ok is false if neither the
+// table nor the pending bits, which are read-only, are at off.
 func (m *msix) store(bar int, off uint64, size int, value uint64) (vector int, ok bool) {
 	switch {
 	case m.table == nil:

@@ -7,30 +7,30 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/vfio"
 )
 
-// space says for each byte of the configuration space who answers for it, and has those that are the VMM's own.
+// space holds the owner of each byte of the configuration space, and the bytes that the VMM owns.
 //
-// Nothing but what stands in build is the guest's: a capability that VFIO would let the guest use but whose effects are not
-// accounted for here, as power states in which the device leaves the guest's mappings of its memory dangling, or ATS, is not
-// in the list that the guest sees. Nor are extended capabilities.
+// The guest has only what build lists. Other capabilities are hidden, although VFIO would forward some:
+// a power state could invalidate the guest's mappings of the device's memory, and ATS needs more than
+// a register. Extended capabilities are hidden, too.
 type space struct {
 	owner   [pci.ConfigSize]owner
 	own     [pci.ConfigSize]byte
 	command uint16
-	express uint32 // where the capabilities are, 0 if the device has none
-	msix    uint32
+	express uint32 // offset of the capability; 0 if there is none
+	msix    uint32 // likewise
 }
 
 type owner uint8
 
 const (
-	ownConstant owner = iota // the VMM's
-	ownScratch               // the VMM's, for the guest to write
-	deviceRead               // the device's, for the guest to read
-	deviceWrite              // the device's, for the guest to write
+	ownConstant owner = iota // the VMM's, read-only
+	ownScratch               // the VMM's, writable
+	deviceRead               // the device's, read-only
+	deviceWrite              // the device's, writable
 )
 
-// expressSize is the size of a PCI Express capability of version 2 (§7.5.3), expressSize1 that of one of version 1, and
-// deviceControl a register of it.
+// The sizes of a PCI Express capability of version 2 (§7.5.3) and of version 1, and its device control
+// register.
 const (
 	expressSize   = 0x3c
 	expressSize1  = 0x14
@@ -51,7 +51,7 @@ func (s *space) build(config *[256]byte) {
 	set(pci.RegVendorID, pci.RegBAR0, deviceRead)
 	set(pci.RegCommand, 4, deviceWrite)
 	set(pci.RegCacheLine, 2, deviceWrite)
-	s.owner[pci.RegHeaderType] = ownConstant // it is one function, whatever its neighbours are
+	s.owner[pci.RegHeaderType] = ownConstant // the guest sees a single function
 	set(pci.RegSubsystem, 4, deviceRead)
 	set(pci.RegIntLine, 1, ownScratch)
 	set(pci.RegIntPin+1, 2, deviceRead)
@@ -70,7 +70,7 @@ func (s *space) build(config *[256]byte) {
 		case pci.CapMSIX:
 			s.msix = c.Off
 			set(c.Off, msixSize, deviceRead)
-			set(c.Off+msixControl, 2, ownConstant) // that is, pci.MSIX's
+			set(c.Off+msixControl, 2, ownConstant) // pci.MSIX implements it
 		case pci.CapVendor:
 			set(c.Off, within(list, c.Off, uint32(config[c.Off+2])), deviceRead)
 		default:
@@ -82,8 +82,8 @@ func (s *space) build(config *[256]byte) {
 	}
 }
 
-// within is the size of the capability at off, less what belongs to the one behind it: an integrated endpoint's PCI Express
-// capability may be shorter than others, and how long a vendor's is, is the device's word.
+// within returns size, cut at the next capability after off. The PCI Express capability of an integrated
+// endpoint may be short, and a vendor capability has any length that the device states.
 func within(list []pci.Capability, off, size uint32) uint32 {
 	for _, c := range list {
 		if c.Off > off {
@@ -93,7 +93,7 @@ func within(list []pci.Capability, off, size uint32) uint32 {
 	return size
 }
 
-// Of the PCI Express capability (§7.5.3.2, §7.5.3.6, §7.5.3.8).
+// Registers of the PCI Express capability (§7.5.3.2, §7.5.3.6, §7.5.3.8).
 const (
 	expressFlags = 0x02
 	linkCaps     = 0x0c
@@ -104,8 +104,8 @@ const (
 	typeIntegrated = 9 << typeShift
 )
 
-// putBehindPort has a Root Complex Integrated Endpoint, whose place is on the root bus, be one that a port can have behind it: with a
-// link, x1 at 2.5 GT/s.
+// putBehindPort turns a Root Complex Integrated Endpoint, which only a root bus can have, into an
+// endpoint with a link, x1 at 2.5 GT/s.
 func (s *space) putBehindPort(config *[256]byte) {
 	if s.express == 0 || config[s.express+expressFlags]&typeMask != typeIntegrated {
 		return
@@ -126,19 +126,19 @@ func (s *space) putBehindPort(config *[256]byte) {
 	}
 }
 
-// reset forgets what the guest has written.
+// reset puts the VMM's registers into their reset state.
 func (s *space) reset() {
 	s.own[pci.RegIntLine] = 0
 	s.command = 0
 }
 
-// LoadConfig is a pci.Function's.
+// LoadConfig implements pci.Function.
 func (d *Device) LoadConfig(off uint32, size int) (value uint32) {
 	var device [4]byte
 	for i := range uint32(size) {
 		if d.space.owner[off+i] >= deviceRead {
 			if err := d.phys.ReadRegion(vfio.ConfigSpace, device[:size], uint64(off)); err != nil {
-				device = [4]byte{0xff, 0xff, 0xff, 0xff} // what a device reads as that is gone
+				device = [4]byte{0xff, 0xff, 0xff, 0xff} // as a device that does not answer
 			}
 			break
 		}
@@ -158,7 +158,7 @@ func (d *Device) LoadConfig(off uint32, size int) (value uint32) {
 	return value
 }
 
-// StoreConfig is a pci.Function's.
+// StoreConfig implements pci.Function.
 func (d *Device) StoreConfig(off uint32, size int, value uint32) func() {
 	if d.space.express != 0 {
 		control, ok := pci.Merge(0, d.space.express+deviceControl, 2, off, size, value)
@@ -171,7 +171,7 @@ func (d *Device) StoreConfig(off uint32, size int, value uint32) func() {
 	if command, ok := pci.Merge(uint32(d.space.command), pci.RegCommand, 2, off, size, value); ok {
 		d.space.command = uint16(command)
 		if command&pci.CommandMemory == 0 {
-			// Before the device ceases to answer: an access to its memory would end the machine then.
+			// Unmap first: an access to a device that does not answer would end the machine.
 			d.withdraw()
 		}
 	}
@@ -194,7 +194,7 @@ func (d *Device) StoreConfig(off uint32, size int, value uint32) func() {
 	return nil
 }
 
-// forward stores what is the device's to the device, and what is scratch here.
+// forward writes bytes that the device owns to the device, and scratch bytes to the space.
 func (d *Device) forward(off uint32, size int, value uint32) {
 	var data [4]byte
 	mine := 0
@@ -209,7 +209,7 @@ func (d *Device) forward(off uint32, size int, value uint32) {
 	}
 	write := func(off uint32, p []byte) {
 		if err := d.phys.WriteRegion(vfio.ConfigSpace, p, uint64(off)); err != nil {
-			d.complain("configuration space", err)
+			d.complain("store to configuration space", err)
 		}
 	}
 	if mine == size {

@@ -7,9 +7,9 @@ const NumBARs = 6
 type BARs [NumBARs]bar
 
 type bar struct {
-	size  uint64 // 0 for a register that is not there, or is the upper half of the one before
+	size  uint64 // 0 if there is no register, or if upper
 	flags uint32 // its read-only bits
-	upper bool
+	upper bool   // the upper half of the previous register
 	value uint32
 }
 
@@ -23,12 +23,15 @@ const (
 	barFlags = 0xf
 )
 
-// Define makes register i one for size bytes of memory, a power of two from 16 on. flags are its low bits as the hardware has
-// them, and a register of 64 bits takes the next one, too. ok is false for what cannot be.
+// Define defines register i for size bytes of memory, a power of 2 of at least 16. flags are the low bits
+// of the register. A 64-bit register takes the next one, too. ok is false if there can be no such
+// register.
 func (b *BARs) Define(i int, size uint64, flags uint32) (ok bool) {
 	flags &= barFlags
 	wide := flags&BARTypeMask == BAR64
 	switch {
+	case i < 0 || i >= NumBARs:
+		return false
 	case size < 16 || size&(size-1) != 0, flags&BARIO != 0, b[i].upper, !wide && size > 1<<31, wide && i == NumBARs-1:
 		return false
 	}
@@ -39,13 +42,13 @@ func (b *BARs) Define(i int, size uint64, flags uint32) (ok bool) {
 	return true
 }
 
-// Size is the size of the memory behind register i, 0 if there is none.
+// Size returns the size of the memory of register i, or 0.
 func (b *BARs) Size(i int) uint64 { return b[i].size }
 
-// Wide says whether register i takes the next one, too.
+// Wide reports whether register i has 64 bits, and takes the next one, too.
 func (b *BARs) Wide(i int) bool { return b[i].size != 0 && b[i].flags&BARTypeMask == BAR64 }
 
-// Base is where register i asks for its memory to be.
+// Base returns the address in register i.
 func (b *BARs) Base(i int) uint64 {
 	base := uint64(b[i].value)
 	if b.Wide(i) {
@@ -54,10 +57,10 @@ func (b *BARs) Base(i int) uint64 {
 	return base
 }
 
-// Load reads register i.
+// Load returns the value of register i.
 func (b *BARs) Load(i int) uint32 { return b[i].value | b[i].flags }
 
-// Store writes register i. The bits below the size stay 0, by which software finds the size.
+// Store writes register i. The bits below the size stay 0, so that software can find the size.
 func (b *BARs) Store(i int, value uint32) {
 	switch r := &b[i]; {
 	case r.upper:
@@ -67,7 +70,7 @@ func (b *BARs) Store(i int, value uint32) {
 	}
 }
 
-// Reset makes every register ask for address 0.
+// Reset sets all addresses to 0.
 func (b *BARs) Reset() {
 	for i := range b {
 		b[i].value = 0

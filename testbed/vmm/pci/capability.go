@@ -1,27 +1,27 @@
 package pci
 
-// IDs of capabilities, from the PCI Code and ID Assignment Specification.
+// IDs of capabilities (PCI Code and ID Assignment Specification).
 const (
 	CapVendor  = 0x09
 	CapExpress = 0x10
 	CapMSIX    = 0x11
 )
 
-// ExtCapPASID is the ID of the extended capability for Process Address Space IDs (§7.8.8), and ExtCapabilities where the list of
-// those begins.
+// ExtCapPASID is the ID of the extended capability for Process Address Space IDs (§7.8.8).
+// ExtCapabilities is the offset of the first extended capability.
 const (
 	ExtCapPASID     = 0x001b
 	ExtCapabilities = 0x100
 )
 
-// Capability is an item of the list in the first 256 bytes of a configuration space.
+// Capability is an element of the list in the first 256 bytes of a configuration space.
 type Capability struct {
 	ID  uint8
 	Off uint32
 }
 
-// Capabilities follows the list in the configuration space of a device, which is not trusted to have made it well: the list ends
-// where it leaves the space, or comes back to where it has been.
+// Capabilities returns the capability list of a configuration space, which may be malformed. A link into
+// the header, or to an earlier capability, ends the list.
 func Capabilities(config *[256]byte) []Capability {
 	if config[RegStatus]&statusCapabilities == 0 {
 		return nil

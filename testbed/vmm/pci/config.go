@@ -1,9 +1,9 @@
 package pci
 
-// ConfigSize is the size of a function's configuration space.
+// ConfigSize is the size of a configuration space.
 const ConfigSize = 4096
 
-// Registers of the configuration space: of both types of header, of type 0, of type 1 (§7.5.1).
+// Registers of both types of header, of type 0, and of type 1 (§7.5.1).
 const (
 	RegVendorID   = 0x00
 	RegCommand    = 0x04
@@ -43,11 +43,11 @@ const (
 	statusCapabilities = 1 << 4
 )
 
-// headerSize is where capabilities may begin.
+// headerSize is the lowest offset of a capability.
 const headerSize = 0x40
 
-// Merge is what a register of width bytes at reg holds after a store of size bytes at off, which may cover it in part, or more
-// than it. ok is false if it does not meet the register.
+// Merge returns the value of a register of width bytes at reg after a store of size bytes at off, which
+// may cover a part of the register. ok is false if the store and the register do not overlap.
 func Merge(old uint32, reg, width, off uint32, size int, value uint32) (merged uint32, ok bool) {
 	merged = old
 	for i := range uint32(size) {
@@ -60,7 +60,7 @@ func Merge(old uint32, reg, width, off uint32, size int, value uint32) (merged u
 	return merged, ok
 }
 
-// bytes32 is size bytes of b from off on, little-endian.
+// bytes32 returns size bytes of b from off, little-endian.
 func bytes32(b []byte, off uint32, size int) (v uint32) {
 	for i := range uint32(size) {
 		v |= uint32(b[off+i]) << (8 * i)

@@ -8,42 +8,42 @@ import (
 	"sync"
 )
 
-// RequesterID is how a function's DMA and its messages name it: bus, device and function number.
+// RequesterID identifies a function in its DMA and messages: bus, device and function number.
 type RequesterID uint16
 
 func (id RequesterID) String() string {
 	return fmt.Sprintf("%02x:%02x.%d", uint16(id)>>8, uint16(id)>>3&0x1f, uint16(id)&7)
 }
 
-// RootRequester is the requester ID of a function on the root bus.
+// RootRequester returns the requester ID of a function on the root bus.
 func RootRequester(device int) RequesterID { return RequesterID(device) << 3 }
 
-// Function is what stands at a place of a bus. A Host calls the methods one at a time.
+// Function is a function on a bus. A Host calls one method at a time.
 type Function interface {
-	// LoadConfig and StoreConfig reach 1, 2 or 4 bytes at their natural alignment.
+	// LoadConfig and StoreConfig access 1, 2 or 4 bytes at their natural alignment.
 	//
-	// A store may return what is left to do of it, nil for nothing: what takes its time, as DMA does. That is called before the
-	// guest's access is over, and while the Host calls whatever others access.
+	// A store may return a function for work that takes long, such as DMA, or nil. The Host calls it
+	// before the guest's access ends, while other accesses continue.
 	LoadConfig(off uint32, size int) uint32
 	StoreConfig(off uint32, size int, value uint32) (rest func())
-	// LoadMemory and StoreMemory reach what is behind a base address register, where the function has claimed that.
+	// LoadMemory and StoreMemory access a range that the function claimed for a base address register.
 	LoadMemory(bar int, off uint64, size int) uint64
 	StoreMemory(bar int, off uint64, size int, value uint64) (rest func())
-	// SetRequester tells the function its requester ID, or with ok false that it has none: it is not to be reached, and not to
-	// reach anything, until it has one again.
+	// SetRequester sets the function's requester ID. If ok is false, it has none: the Host makes no
+	// accesses to it, and it makes no DMA, until the next call.
 	SetRequester(id RequesterID, ok bool)
-	// Reset puts the function into its reset state. It has claimed nothing afterwards.
+	// Reset puts the function into its reset state, and releases its claims.
 	Reset()
 }
 
-// Window is a range of guest-physical addresses. Those of memory are the same on the bus.
+// Window is a range of memory, with the same addresses on the bus and on the CPUs' side.
 type Window struct{ Base, Size uint64 }
 
 func (w Window) contains(base, size uint64) bool {
 	return base >= w.Base && size <= w.Size && base-w.Base <= w.Size-size
 }
 
-// Devices is how many devices a Host can have. Each has one function.
+// Devices is the number of devices on the root bus. Each has one function.
 const Devices = 32
 
 // busShift is log2 of the size of a bus in the ECAM (§7.2.2).
@@ -51,7 +51,7 @@ const busShift = 20
 
 const maxBuses = 256
 
-// Host is a host bridge, whose root bus has the number 0.
+// Host is a host bridge. Its root bus is bus 0.
 type Host struct {
 	buses   int
 	windows []Window
@@ -61,7 +61,7 @@ type Host struct {
 	claims []claim
 }
 
-// Slot is a Function's place.
+// Slot is the place of a Function in a Host.
 type Slot struct {
 	host      *Host
 	device    uint8
@@ -71,7 +71,7 @@ type Slot struct {
 	reachable bool
 }
 
-// claim is memory that a function answers for.
+// claim is a range of memory that a function decodes.
 type claim struct {
 	Window
 	slot *Slot
@@ -118,10 +118,11 @@ func (h *Host) Add(device int, behindPort bool, f Function, connect func(*Slot))
 	return nil
 }
 
-// AddPort puts a root port with nothing behind it on the root bus. The guest finds it when it looks there again.
+// AddPort adds an empty root port to the root bus. The guest finds it at its next scan of the bus.
 func (h *Host) AddPort(device int) error { return h.Add(device, true, absent{}, nil) }
 
-// Remove resets the function of a device and takes it away, for good: there is nothing in its place from then on.
+// Remove resets the function of a device and removes it. Accesses to the device then find nothing. Its
+// device number stays in use.
 func (h *Host) Remove(device int) {
 	if device < 0 || device >= Devices {
 		return
@@ -142,7 +143,7 @@ func (h *Host) Remove(device int) {
 	}
 }
 
-// absent is a function that is not there.
+// absent is the function of an empty slot.
 type absent struct{}
 
 func (absent) LoadConfig(_ uint32, size int) uint32        { return uint32(allOnes(size)) }
@@ -152,7 +153,7 @@ func (absent) StoreMemory(int, uint64, int, uint64) func() { return nil }
 func (absent) SetRequester(RequesterID, bool)              {}
 func (absent) Reset()                                      {}
 
-// Reset puts the bridge and all behind it into their reset state.
+// Reset puts the bridge, its ports and all functions into their reset state.
 func (h *Host) Reset() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -168,7 +169,7 @@ func (h *Host) Reset() {
 	h.renumber()
 }
 
-// identity is the requester ID that a slot's place gives it.
+// identity returns the requester ID of a slot. It returns false if software assigned no bus number.
 func (s *Slot) identity() (RequesterID, bool) {
 	if s.port == nil {
 		return RootRequester(int(s.device)), true
@@ -177,7 +178,8 @@ func (s *Slot) identity() (RequesterID, bool) {
 	return RequesterID(bus) << 8, bus != 0 && int(bus) < s.host.buses
 }
 
-// renumber tells the functions whose requester ID is another one now. Two that claim the same cannot both have it.
+// renumber calls SetRequester of each function whose requester ID changed. If two slots have the same
+// requester ID, the one with the lower device number gets it.
 func (h *Host) renumber() {
 	taken := map[RequesterID]*Slot{}
 	for _, s := range h.slots {
@@ -188,7 +190,7 @@ func (h *Host) renumber() {
 			taken[id] = s
 		}
 	}
-	// An ID is given up before somebody else has it.
+	// A function loses its ID before another gets it.
 	for _, s := range h.slots {
 		if s != nil && s.reachable && taken[s.requester] != s {
 			s.reachable = false
@@ -228,21 +230,21 @@ func (s *Slot) Claim(bar int, base, size uint64) (ok bool) {
 	return true
 }
 
-// Release undoes a Claim, if there was one.
+// Release undoes the Claim of a base address register. Without a claim it has no effect.
 func (s *Slot) Release(bar int) {
 	s.host.claims = slices.DeleteFunc(s.host.claims, func(c claim) bool { return c.slot == s && c.bar == bar })
 }
 
-// ECAM is the host bridge's configuration space, 1 MiB for each bus.
+// ECAM returns the memory-mapped configuration space, 1 MiB for each bus.
 func (h *Host) ECAM() ECAM { return ECAM{h} }
 
-// ECAM maps the configuration spaces to memory.
+// ECAM is the memory-mapped configuration space of a Host.
 type ECAM struct{ host *Host }
 
-// Size is how much memory it takes.
+// Size returns the size in bytes.
 func (e ECAM) Size() uint64 { return uint64(e.host.buses) << busShift }
 
-// Load reads all ones where nothing is, which is how software finds out.
+// Load reads from a configuration space. It returns all ones where there is no function.
 func (e ECAM) Load(off uint64, size int) uint64 {
 	e.host.mu.Lock()
 	defer e.host.mu.Unlock()
@@ -256,7 +258,7 @@ func (e ECAM) Load(off uint64, size int) uint64 {
 	return uint64(s.function.LoadConfig(reg, size))
 }
 
-// Store is ignored where nothing is.
+// Store writes to a configuration space. It has no effect where there is no function.
 func (e ECAM) Store(off uint64, size int, value uint64) { finish(e.store(off, size, value)) }
 
 func (e ECAM) store(off uint64, size int, value uint64) (rest func()) {
@@ -278,14 +280,14 @@ func (e ECAM) store(off uint64, size int, value uint64) (rest func()) {
 	return nil
 }
 
-// finish does what is left of a store, with no lock held.
+// finish calls the function that a store returned. The caller holds no lock.
 func finish(rest func()) {
 	if rest != nil {
 		rest()
 	}
 }
 
-// decode finds what a configuration access is for; s is nil if there is nothing.
+// decode returns the slot of a configuration access, or nil, and whether the access is to its port.
 func (h *Host) decode(off uint64, size int) (s *Slot, isPort bool, reg uint32) {
 	bus, device, function, reg := uint8(off>>busShift), off>>15&0x1f, off>>12&7, uint32(off%ConfigSize)
 	if size > 4 || off%uint64(size) != 0 || off >= uint64(h.buses)<<busShift || function != 0 {
@@ -303,16 +305,16 @@ func (h *Host) decode(off uint64, size int) (s *Slot, isPort bool, reg uint32) {
 	return nil, false, 0
 }
 
-// Memory is one of the windows, as the CPUs reach it.
+// Memory returns the register file of a window.
 func (h *Host) Memory(w Window) Memory { return Memory{h, w.Base} }
 
-// Memory is a window of the host bridge.
+// Memory is a window of a Host.
 type Memory struct {
 	host *Host
 	base uint64
 }
 
-// Load reads all ones where no function answers.
+// Load reads from a function's memory. It returns all ones where no function has a claim.
 func (m Memory) Load(off uint64, size int) uint64 {
 	m.host.mu.Lock()
 	defer m.host.mu.Unlock()
@@ -322,7 +324,7 @@ func (m Memory) Load(off uint64, size int) uint64 {
 	return allOnes(size)
 }
 
-// Store is ignored where no function answers.
+// Store writes to a function's memory. It has no effect where no function has a claim.
 func (m Memory) Store(off uint64, size int, value uint64) { finish(m.store(off, size, value)) }
 
 func (m Memory) store(off uint64, size int, value uint64) (rest func()) {
@@ -343,5 +345,5 @@ func (h *Host) claimed(addr uint64, size int) (claim, bool) {
 	return claim{}, false
 }
 
-// allOnes is what a read of nothing gives.
+// allOnes returns the value of a read that nothing answers.
 func allOnes(size int) uint64 { return ^uint64(0) >> (64 - 8*size) }

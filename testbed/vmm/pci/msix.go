@@ -9,25 +9,25 @@ const MSIXEntrySize = 16
 const (
 	MSIXEnable       = 1 << 15
 	MSIXFunctionMask = 1 << 14
-	MSIXTableSize    = 0x7ff // less one
+	MSIXTableSize    = 0x7ff // the number of entries minus 1
 
 	msixEntryMask = 1 << 0 // of an entry's vector control
 )
 
-// MSIX is the model of an MSI-X capability and its table. Its methods are not to be called concurrently.
+// MSIX is an MSI-X capability with its table. Its methods must not be called concurrently.
 type MSIX struct {
 	table   [][MSIXEntrySize]byte
-	control uint16 // the bits that software writes
+	control uint16 // the writable bits
 }
 
-// NewMSIX makes the model of a table, in its reset state.
+// NewMSIX returns a table of 1 to 2048 vectors, in its reset state.
 func NewMSIX(vectors int) *MSIX {
 	m := &MSIX{table: make([][MSIXEntrySize]byte, vectors)}
 	m.Reset()
 	return m
 }
 
-// Reset masks each vector, and disables all.
+// Reset disables MSI-X, and masks each vector.
 func (m *MSIX) Reset() {
 	m.control = 0
 	clear(m.table)
@@ -36,33 +36,34 @@ func (m *MSIX) Reset() {
 	}
 }
 
-// Vectors is the number of vectors.
+// Vectors returns the number of vectors.
 func (m *MSIX) Vectors() int { return len(m.table) }
 
-// Size is the size of the table in bytes.
+// Size returns the size of the table in bytes.
 func (m *MSIX) Size() uint64 { return uint64(len(m.table)) * MSIXEntrySize }
 
-// Control is the message control register.
+// Control returns the message control register.
 func (m *MSIX) Control() uint16 { return m.control | uint16(len(m.table)-1)&MSIXTableSize }
 
-// SetControl stores to the message control register.
+// SetControl writes the message control register.
 func (m *MSIX) SetControl(v uint16) { m.control = v & (MSIXEnable | MSIXFunctionMask) }
 
-// Enabled says whether the function sends messages, and no INTx.
+// Enabled reports whether MSI-X is enabled. The function then uses no INTx.
 func (m *MSIX) Enabled() bool { return m.control&MSIXEnable != 0 }
 
-// Live says whether vector i may send, and Data and Addr what and where to.
+// Live reports whether vector i can send messages: MSI-X is enabled, and nothing masks the vector.
 func (m *MSIX) Live(i int) bool {
 	return m.control&(MSIXEnable|MSIXFunctionMask) == MSIXEnable && m.table[i][12]&msixEntryMask == 0
 }
 
-// Addr is where vector i writes to: like all of a function's DMA, to what an IOMMU makes of it.
+// Addr returns the address of vector i. An IOMMU translates it like all of a function's DMA.
 func (m *MSIX) Addr(i int) uint64 { return binary.LittleEndian.Uint64(m.table[i][0:]) &^ 3 }
 
-// Data is what vector i writes.
+// Data returns the data of vector i.
 func (m *MSIX) Data(i int) uint32 { return binary.LittleEndian.Uint32(m.table[i][8:]) }
 
-// Load reads the table. Only accesses of 4 and 8 bytes at their natural alignment mean anything (§7.7.2).
+// Load reads the table. It returns 0 for accesses other than of 4 and 8 bytes at their natural
+// alignment (§7.7.2).
 func (m *MSIX) Load(off uint64, size int) uint64 {
 	entry, ok := m.entry(off, size)
 	if !ok {
@@ -74,7 +75,7 @@ func (m *MSIX) Load(off uint64, size int) uint64 {
 	return binary.LittleEndian.Uint64(entry)
 }
 
-// Store writes the table, and says which vector is concerned, -1 for none.
+// Store writes the table, and returns the vector that it changed, or -1.
 func (m *MSIX) Store(off uint64, size int, value uint64) (vector int) {
 	entry, ok := m.entry(off, size)
 	if !ok {

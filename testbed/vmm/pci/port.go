@@ -2,30 +2,31 @@ package pci
 
 import "encoding/binary"
 
-// port is the configuration space of a root port: a type 1 header (§7.5.1.3) and a PCI Express capability (§7.5.3). It passes
-// on whatever lies in the host bridge's own windows, so that the windows which software gives it decide nothing.
+// port is the configuration space of a root port: a type 1 header (§7.5.1.3) and a PCI Express
+// capability (§7.5.3). It forwards all accesses in the windows of the host bridge, and ignores the
+// windows that software programs.
 type port struct{ Space }
 
-// expressOff is where a root port has its PCI Express capability.
+// expressOff is the offset of the PCI Express capability of a root port.
 const expressOff = headerSize
 
-// The link status register (§7.5.3.8), and the bit by which it tells that there is somebody at the other end.
+// The link status register (§7.5.3.8), and its Data Link Layer Link Active bit.
 const (
 	regLinkStatus = expressOff + 0x12
 	linkActive    = 1 << 13
 )
 
-// newPort is the port of a function, which may be absent.
+// newPort returns the port of a function, which may be absent.
 func newPort(f Function) *port {
 	p := &port{}
 	le := binary.LittleEndian
-	// The IDs are those of the root port that needs no driver of its own, known to every guest from QEMU.
+	// The IDs are those of QEMU's generic root port, which needs no driver of its own.
 	le.PutUint16(p.config[RegVendorID:], 0x1b36)
 	le.PutUint16(p.config[RegVendorID+2:], 0x000c)
 	le.PutUint16(p.config[RegStatus:], statusCapabilities)
 	p.config[RegClass+1], p.config[RegClass+2] = 0x04, 0x06 // PCI-to-PCI bridge
 	p.config[RegHeaderType] = 1
-	// Windows that are closed, their base being above their limit. Prefetchable memory is of 64 bits.
+	// The windows are closed: each base is above its limit. Prefetchable memory has 64-bit addresses.
 	le.PutUint16(p.config[regMemBase:], 0xfff0)
 	le.PutUint16(p.config[regPrefBase:], 0xfff1)
 	le.PutUint16(p.config[regPrefBase+2:], 0x0001)
@@ -33,9 +34,9 @@ func newPort(f Function) *port {
 
 	express := p.config[expressOff:]
 	express[0] = CapExpress
-	le.PutUint16(express[0x02:], 4<<4|2)       // capability version 2, of a root port
+	le.PutUint16(express[0x02:], 4<<4|2)       // capability version 2, root port
 	le.PutUint32(express[0x04:], 1<<15)        // role-based error reporting
-	le.PutUint32(express[0x0c:], 1<<20|1<<4|1) // link: reports that it is active; width x1, 2.5 GT/s
+	le.PutUint32(express[0x0c:], 1<<20|1<<4|1) // link: active reporting, x1, 2.5 GT/s
 	le.PutUint32(express[0x2c:], 1<<1)         // supported speeds: 2.5 GT/s
 	for _, w := range []struct {
 		reg  uint32
@@ -60,7 +61,7 @@ func newPort(f Function) *port {
 	return p
 }
 
-// link has the port tell whether its function is there.
+// link sets the link status: active unless f is absent.
 func (p *port) link(f Function) {
 	status := uint32(linkActive | 1<<4 | 1) // width x1, 2.5 GT/s
 	if f == (absent{}) {
@@ -69,8 +70,8 @@ func (p *port) link(f Function) {
 	p.Put(regLinkStatus, 2, status)
 }
 
-// resetting says whether software holds the bus behind the port in reset.
+// resetting reports whether software holds the bus behind the port in reset.
 func (p *port) resetting() bool { return p.config[regBridgeControl]&secondaryReset != 0 }
 
-// bus is the number of the bus behind the port, 0 if software has given it none.
+// bus returns the number of the bus behind the port, or 0 if software assigned none.
 func (p *port) bus() uint8 { return p.config[regSecondary] }

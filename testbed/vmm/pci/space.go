@@ -1,16 +1,18 @@
 package pci
 
-// Space is a configuration space that the VMM has made up.
+// Space is the configuration space of an emulated function.
 type Space struct{ config, writable [ConfigSize]byte }
 
-// Put has size bytes at reg read as value, and Allow has software write the bits of mask in them.
-func (s *Space) Put(reg uint32, size int, value uint32)  { putBytes(s.config[:], reg, size, value) }
+// Put sets the value of size bytes at reg.
+func (s *Space) Put(reg uint32, size int, value uint32) { putBytes(s.config[:], reg, size, value) }
+
+// Allow makes the bits of mask in size bytes at reg writable.
 func (s *Space) Allow(reg uint32, size int, mask uint32) { putBytes(s.writable[:], reg, size, mask) }
 
-// Load is a Function's LoadConfig.
+// Load implements Function.LoadConfig.
 func (s *Space) Load(off uint32, size int) uint32 { return bytes32(s.config[:], off, size) }
 
-// Store is a Function's StoreConfig.
+// Store implements Function.StoreConfig, without a function to call.
 func (s *Space) Store(off uint32, size int, value uint32) {
 	for i := range uint32(size) {
 		mask := s.writable[off+i]
@@ -18,8 +20,8 @@ func (s *Space) Store(off uint32, size int, value uint32) {
 	}
 }
 
-// AddCapability puts a capability with the given body, behind its ID and its link, at the end of the list, at off: a multiple of
-// 4 behind the header.
+// AddCapability adds a capability to the end of the list. off is a multiple of 4 outside of the header.
+// body follows the ID and the link.
 func (s *Space) AddCapability(id uint8, off uint32, body []byte) {
 	link := uint32(RegCapPtr)
 	for _, c := range Capabilities((*[256]byte)(s.config[:])) {
