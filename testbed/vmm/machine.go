@@ -106,7 +106,7 @@ func New(cfg Config) (_ *Machine, err error) {
 	m := &Machine{cfg: cfg}
 	m.life.Store(newLife())
 	if m.kernel, err = arm64image.Parse(cfg.Kernel); err != nil {
-		return nil, fmt.Errorf("vmm: new machine: kernel: %w", err)
+		return nil, fmt.Errorf("vmm: new machine: %w", err)
 	}
 	if m.boot, err = plan(cfg.Mem, m.kernel, uint64(len(cfg.Initrd))); err != nil {
 		return nil, err

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// rawImage is an image as booting.rst lays it out, with a PE header whose last section ends at its end.
+// rawImage returns an image (booting.rst) whose last PE section ends at the end of the file.
 func rawImage(t *testing.T) []byte {
 	t.Helper()
 	img := make([]byte, 0x1000)
@@ -33,7 +33,7 @@ func rawImage(t *testing.T) []byte {
 	return img
 }
 
-// zboot wraps a payload as zboot-header.S does.
+// zboot returns a zboot image of a payload.
 func zboot(compression string, payload []byte) []byte {
 	img := make([]byte, 0x100)
 	copy(img, "MZ\x00\x00zimg")
@@ -60,7 +60,7 @@ func zstded(t *testing.T, data []byte) []byte {
 	return w.EncodeAll(data, nil)
 }
 
-func TestParseAcceptsEveryWrapping(t *testing.T) {
+func TestParseAcceptsPlainGzipAndZbootImages(t *testing.T) {
 	raw := rawImage(t)
 	for _, tt := range []struct {
 		name string
@@ -68,10 +68,10 @@ func TestParseAcceptsEveryWrapping(t *testing.T) {
 	}{
 		{"plain", raw},
 		{"gzip", gzipped(t, raw)},
-		{"gzip with padding behind", append(gzipped(t, raw), 0, 0, 0, 0)},
+		{"gzip followed by padding", append(gzipped(t, raw), 0, 0, 0, 0)},
 		{"zboot gzip", zboot("gzip", gzipped(t, raw))},
 		{"zboot zstd", zboot("zstd", zstded(t, raw))},
-		{"zboot zstd22, as older kernels name it", zboot("zstd22", zstded(t, raw))},
+		{"zboot zstd22, the name in older kernels", zboot("zstd22", zstded(t, raw))},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			img, err := Parse(tt.data)
@@ -81,7 +81,7 @@ func TestParseAcceptsEveryWrapping(t *testing.T) {
 	}
 }
 
-func TestParseHeaderFields(t *testing.T) {
+func TestParseReadsSizeAndPageSize(t *testing.T) {
 	le := binary.LittleEndian
 	for _, tt := range []struct {
 		name string
@@ -92,7 +92,7 @@ func TestParseHeaderFields(t *testing.T) {
 		{"16 KiB pages", func(img []byte) { le.PutUint64(img[24:], 2<<1) }, Image{Size: 0x3000, PageSize: 16384}},
 		{"64 KiB pages", func(img []byte) { le.PutUint64(img[24:], 3<<1) }, Image{Size: 0x3000, PageSize: 65536}},
 		{"no EFI stub", func(img []byte) { clear(img[:4]); clear(img[60:0x200]) }, Image{Size: 0x3000, PageSize: 4096}},
-		{"smaller size than file", func(img []byte) { le.PutUint64(img[16:], 0x800) }, Image{Size: 0x1000, PageSize: 4096}},
+		{"size smaller than the file", func(img []byte) { le.PutUint64(img[16:], 0x800) }, Image{Size: 0x1000, PageSize: 4096}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			raw := rawImage(t)
@@ -105,7 +105,7 @@ func TestParseHeaderFields(t *testing.T) {
 	}
 }
 
-func TestParseRejects(t *testing.T) {
+func TestParseRefusesWhatCannotBoot(t *testing.T) {
 	le := binary.LittleEndian
 	edited := func(edit func(img []byte)) []byte {
 		raw := rawImage(t)
@@ -137,8 +137,8 @@ func TestParseRejects(t *testing.T) {
 		{"last byte cut", rawImage(t)[:0xfff], ErrTruncated, "4095 of 4096"},
 		{"cut within the section table", rawImage(t)[:0x130], ErrTruncated, ""},
 		{"cut before the PE header", rawImage(t)[:0x42], ErrTruncated, ""},
-		{"PE header out of reach", edited(func(img []byte) { le.PutUint32(img[60:], ^uint32(0)) }), ErrTruncated, ""},
-		{"section out of reach", edited(func(img []byte) { le.PutUint32(img[0xf8+20:], ^uint32(0)) }), ErrTruncated, ""},
+		{"PE header past the end", edited(func(img []byte) { le.PutUint32(img[60:], ^uint32(0)) }), ErrTruncated, ""},
+		{"section past the end", edited(func(img []byte) { le.PutUint32(img[0xf8+20:], ^uint32(0)) }), ErrTruncated, ""},
 		{"gzip cut", packed[:len(packed)/2], ErrTruncated, "gzip"},
 		{"gzip header only", packed[:4], ErrTruncated, "gzip"},
 		{"gzip damaged", damaged, ErrNotImage, "checksum"},
@@ -154,7 +154,7 @@ func TestParseRejects(t *testing.T) {
 	}
 }
 
-// No image makes Parse panic, or give out less memory than it takes.
+// Parse never panics, and Size is never less than the data.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("MZ\x00\x00zimg"))
 	f.Add(append(make([]byte, offMagic), magic...))

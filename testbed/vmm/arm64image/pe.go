@@ -2,7 +2,8 @@ package arm64image
 
 import "encoding/binary"
 
-// Where things are in a PE file: the DOS header's pointer, the COFF header behind the signature, and a section header.
+// Offsets in a PE file: of the DOS header's pointer, in the COFF header after the signature, and in a
+// section header.
 const (
 	offPEPointer = 0x3c
 
@@ -15,8 +16,9 @@ const (
 	offRawPointer = 20
 )
 
-// peEnd is where the last section of the PE file that an image with an EFI stub also is ends, and 0 if the image is none.
-// The image's own header does not give the file's size: its tail of zeros is left out of the file.
+// peEnd returns the end of the last PE section of an image with an EFI stub, or 0 for an image without.
+// It is the size of a complete file. The size in the image's own header includes the tail of zeros,
+// which the file does not have.
 func peEnd(data []byte) uint64 {
 	at := uint64(binary.LittleEndian.Uint32(data[offPEPointer:]))
 	if string(data[:2]) != "MZ" || at == 0 {
@@ -41,7 +43,7 @@ func peEnd(data []byte) uint64 {
 	return end
 }
 
-// slice is data[at:at+n], if there is that much.
+// slice returns data[at:at+n], or false if data is too short.
 func slice(data []byte, at, n uint64) ([]byte, bool) {
 	size := uint64(len(data))
 	if at > size || n > size-at {

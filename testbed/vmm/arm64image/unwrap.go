@@ -11,8 +11,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// The header of an EFI zboot image (drivers/firmware/efi/libstub/zboot-header.S): a DOS header with the payload's place
-// and compression in the fields that EFI does not use.
+// The header of an EFI zboot image (drivers/firmware/efi/libstub/zboot-header.S): a DOS header. Fields
+// that EFI does not use hold the offset, size and compression of the payload.
 const (
 	zbootMagic     = "zimg"
 	offZbootMagic  = 4
@@ -22,7 +22,7 @@ const (
 	compressionLen = 32
 )
 
-// unwrap takes the compression off an image: one layer, as kernel builds make them.
+// unwrap uncompresses an image. Kernel builds compress once.
 func unwrap(raw []byte) ([]byte, error) {
 	switch {
 	case bytes.HasPrefix(raw, []byte("\x1f\x8b")):
@@ -55,13 +55,13 @@ func gunzip(data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, unpackError("gzip", err)
 	}
-	// What may follow is padding or a signature, not a second member.
+	// Padding or a signature may follow, but no second member.
 	r.Multistream(false)
 	return readAll("gzip", r)
 }
 
 func unzstd(data []byte) ([]byte, error) {
-	// One goroutine, so that none is left when the data turns out to be bad.
+	// With one goroutine, none is left after an error.
 	r, err := zstd.NewReader(bytes.NewReader(data), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxSize))
 	if err != nil {
 		return nil, unpackError("zstd", err)
@@ -76,14 +76,14 @@ func readAll(format string, r io.Reader) ([]byte, error) {
 		return nil, unpackError(format, err)
 	}
 	if len(plain) > maxSize {
-		return nil, fmt.Errorf("%w: it unpacks to more than %d MiB", ErrUnsupported, maxSize>>20)
+		return nil, fmt.Errorf("%w: its uncompressed size is more than %d MiB", ErrUnsupported, maxSize>>20)
 	}
 	return plain, nil
 }
 
 func unpackError(format string, err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: its %s data ends too early", ErrTruncated, format)
+		return fmt.Errorf("%w: its %s data is incomplete", ErrTruncated, format)
 	}
-	return fmt.Errorf("%w: unpacking its %s data: %w", ErrNotImage, format, err)
+	return fmt.Errorf("%w: uncompress %s data: %w", ErrNotImage, format, err)
 }

@@ -4,7 +4,8 @@ package vfio
 
 import "structs"
 
-// Requests, _IO(';', 100 + number): they have neither size nor direction, and each structure begins with its size.
+// Requests, _IO(';', 100 + number). They encode neither size nor direction: each structure starts with
+// its size.
 const (
 	getInfo       = 0x3b6b
 	getRegionInfo = 0x3b6c
@@ -57,7 +58,7 @@ type irqInfo struct {
 
 const irqEventfd = 1 << 0
 
-// irqSet is struct vfio_irq_set before its data.
+// irqSet is struct vfio_irq_set without its data.
 type irqSet struct {
 	_     structs.HostLayout
 	argsz uint32

@@ -9,15 +9,16 @@ import (
 	"unsafe"
 )
 
-// ErrNotPCI is matched by Open's error for a descriptor of something else than a PCI device that VFIO passes through.
-var ErrNotPCI = errors.New("vfio: not a PCI device")
+// ErrNotPCI is matched by Open's error if the descriptor is not that of a PCI device.
+var ErrNotPCI = errors.New("vfio: open: not a PCI device")
 
-// Device is a PCI device. Its methods may be called from any goroutine, as long as the descriptor is open.
+// Device is a PCI device. Its methods may be called from any goroutine while the descriptor is open. A
+// region or kind of interrupt that does not exist has no size, and accesses to it fail.
 type Device struct {
 	fd      int
 	sys     system
 	regions [NumRegions]regionInfo
-	irqs    [numIRQs]uint32 // how many of each kind
+	irqs    [numIRQs]uint32 // the number of interrupts of each kind
 	canFLR  bool
 }
 
@@ -36,14 +37,19 @@ type IRQ uint32
 const (
 	INTx    IRQ = 0
 	MSIX    IRQ = 2
-	Removal IRQ = 4 // the host's, not the device's
+	Removal IRQ = 4 // of VFIO, not of the device
 
 	numIRQs = 5
 )
 
-func (i IRQ) String() string { return [...]string{"INTx", "MSI", "MSI-X", "error", "removal"}[i] }
+func (i IRQ) String() string {
+	if names := [...]string{"INTx", "MSI", "MSI-X", "error", "removal"}; int64(i) < int64(len(names)) {
+		return names[i]
+	}
+	return fmt.Sprintf("IRQ(%d)", uint32(i))
+}
 
-// system is what a Device asks of the machine. Tests have one that fails.
+// system makes the system calls of a Device. Tests replace it.
 type system interface {
 	ioctl(fd int, request uintptr, arg unsafe.Pointer) (int, error)
 	pread(fd int, p []byte, off int64) (int, error)
@@ -52,7 +58,8 @@ type system interface {
 	munmap(mem []byte) error
 }
 
-// Open takes the descriptor of a device that is bound to an IOMMU, which stays the caller's to close.
+// Open returns the device of a descriptor. The device is bound to an IOMMU. The caller closes the
+// descriptor.
 func Open(fd int) (*Device, error) { return open(fd, linux{}) }
 
 func open(fd int, sys system) (*Device, error) {
@@ -68,14 +75,15 @@ func open(fd int, sys system) (*Device, error) {
 	for i := range d.regions {
 		r := &d.regions[i]
 		*r = regionInfo{argsz: uint32(unsafe.Sizeof(*r)), index: uint32(i)}
-		if err := d.call("VFIO_DEVICE_GET_REGION_INFO", getRegionInfo, unsafe.Pointer(r)); err != nil {
-			return nil, fmt.Errorf("%w of region %d", err, i)
+		name := fmt.Sprintf("VFIO_DEVICE_GET_REGION_INFO of region %d", i)
+		if err := d.call(name, getRegionInfo, unsafe.Pointer(r)); err != nil {
+			return nil, err
 		}
 	}
 	for _, i := range []IRQ{INTx, MSIX} {
 		irq := irqInfo{argsz: uint32(unsafe.Sizeof(irqInfo{})), index: uint32(i)}
-		if err := d.call("VFIO_DEVICE_GET_IRQ_INFO", getIRQInfo, unsafe.Pointer(&irq)); err != nil {
-			return nil, fmt.Errorf("%w of %v", err, i)
+		if err := d.call("VFIO_DEVICE_GET_IRQ_INFO of "+i.String(), getIRQInfo, unsafe.Pointer(&irq)); err != nil {
+			return nil, err
 		}
 		if irq.flags&irqEventfd != 0 {
 			d.irqs[i] = irq.count
@@ -90,14 +98,22 @@ func (d *Device) call(name string, request uintptr, arg unsafe.Pointer) error {
 		return fmt.Errorf("vfio: %s: %w", name, err)
 	}
 	if n != 0 {
-		// Of these requests only VFIO_DEVICE_SET_IRQS has such an answer: it has done nothing, for want of vectors.
-		return fmt.Errorf("vfio: %s: the host has no more than %d to give: %w", name, n, errors.ErrUnsupported)
+		// Only VFIO_DEVICE_SET_IRQS returns a number: that of the available vectors. It enabled none.
+		return fmt.Errorf("vfio: %s: the host has only %d vectors: %w", name, n, errors.ErrUnsupported)
 	}
 	return nil
 }
 
-// RegionSize is the size of a region in bytes, 0 if the device has no such.
-func (d *Device) RegionSize(region int) uint64 { return d.regions[region].size }
+// region returns a region, which is empty if there is none of that number.
+func (d *Device) region(n int) regionInfo {
+	if n < 0 || n >= NumRegions {
+		return regionInfo{}
+	}
+	return d.regions[n]
+}
+
+// RegionSize returns the size of a region in bytes, or 0 if the device does not have it.
+func (d *Device) RegionSize(region int) uint64 { return d.region(region).size }
 
 // ReadRegion reads all of p from the device.
 func (d *Device) ReadRegion(region int, p []byte, off uint64) error {
@@ -110,7 +126,7 @@ func (d *Device) WriteRegion(region int, p []byte, off uint64) error {
 }
 
 func (d *Device) move(name string, access func(int, []byte, int64) (int, error), need uint32, region int, p []byte, off uint64) error {
-	r := &d.regions[region]
+	r := d.region(region)
 	fail := func(err error) error {
 		return fmt.Errorf("vfio: %s of %d bytes at %#x of region %d: %w", name, len(p), off, region, err)
 	}
@@ -127,15 +143,15 @@ func (d *Device) move(name string, access func(int, []byte, int64) (int, error),
 	return nil
 }
 
-// CanMap says whether the region can be mapped at all.
-func (d *Device) CanMap(region int) bool { return d.regions[region].flags&regionMmap != 0 }
+// CanMap reports whether a region can be mapped.
+func (d *Device) CanMap(region int) bool { return d.region(region).flags&regionMmap != 0 }
 
-// Map maps a part of a region, whose offset and size are multiples of the page size. It is given back by Unmap, and keeps the
-// device open until then.
+// Map maps a part of a region. Offset and size are multiples of the page size. The mapping keeps the
+// device open until Unmap.
 //
-// An access to it while the device does not decode memory raises SIGBUS.
+// An access to the mapping while the device does not decode memory raises SIGBUS.
 func (d *Device) Map(region int, off, size uint64) ([]byte, error) {
-	r := &d.regions[region]
+	r := d.region(region)
 	if !d.CanMap(region) || off > r.size || size > r.size-off {
 		return nil, fmt.Errorf("vfio: map %#x bytes at %#x of region %d: %w", size, off, region, errors.ErrUnsupported)
 	}
@@ -146,18 +162,24 @@ func (d *Device) Map(region int, off, size uint64) ([]byte, error) {
 	return mem, nil
 }
 
-// Unmap gives back what Map has mapped.
+// Unmap removes a mapping of Map.
 func (d *Device) Unmap(mem []byte) error { return d.sys.munmap(mem) }
 
-// IRQs is how many interrupts of a kind the device has, 0 if none.
-func (d *Device) IRQs(kind IRQ) int { return int(d.irqs[kind]) }
+// IRQs returns the number of interrupts of a kind.
+func (d *Device) IRQs(kind IRQ) int {
+	if kind >= numIRQs {
+		return 0
+	}
+	return int(d.irqs[kind])
+}
 
-// EnableMSIX has vector i signal the eventfd fds[i], for all of them or, after an error, none; -1 for a vector that signals none.
+// EnableMSIX makes vector i signal the eventfd fds[i], or none if that is -1. After an error, no vector
+// is enabled.
 func (d *Device) EnableMSIX(fds []int32) error {
 	return d.set(MSIX, irqDataEventfd|irqActionTrigger, fds)
 }
 
-// EnableINTx has INTx signal the eventfd trigger, upon which the line is masked, until unmask is signalled.
+// EnableINTx makes INTx signal the eventfd trigger. VFIO then masks INTx until unmask is signalled.
 func (d *Device) EnableINTx(trigger, unmask int32) error {
 	if err := d.set(INTx, irqDataEventfd|irqActionTrigger, []int32{trigger}); err != nil {
 		return err
@@ -168,7 +190,8 @@ func (d *Device) EnableINTx(trigger, unmask int32) error {
 	return nil
 }
 
-// EnableRemoval has an eventfd signalled when somebody on the host wants the device back, who waits until it is closed.
+// EnableRemoval makes VFIO signal an eventfd when the host asks for the device. The host waits until the
+// device is closed.
 func (d *Device) EnableRemoval(trigger int32) error {
 	return d.set(Removal, irqDataEventfd|irqActionTrigger, []int32{trigger})
 }
@@ -176,7 +199,7 @@ func (d *Device) EnableRemoval(trigger int32) error {
 // Disable undoes EnableMSIX, EnableINTx and EnableRemoval.
 func (d *Device) Disable(kind IRQ) error { return d.set(kind, irqDataNone|irqActionTrigger, nil) }
 
-// maxVectors is the most that MSI-X has (PCI Express 6.0 §7.7.2.2).
+// maxVectors is the greatest number of MSI-X vectors (PCI Express 6.0 §7.7.2.2).
 const maxVectors = 2048
 
 func (d *Device) set(kind IRQ, flags uint32, fds []int32) error {
@@ -185,20 +208,17 @@ func (d *Device) set(kind IRQ, flags uint32, fds []int32) error {
 		fds [maxVectors]int32
 	}
 	if len(fds) > maxVectors {
-		return fmt.Errorf("vfio: %d vectors of %v: %w", len(fds), kind, errors.ErrUnsupported)
+		return fmt.Errorf("vfio: VFIO_DEVICE_SET_IRQS of %v: %d vectors: %w", kind, len(fds), errors.ErrUnsupported)
 	}
 	arg.irqSet = irqSet{
 		argsz: uint32(unsafe.Offsetof(arg.fds)) + 4*uint32(copy(arg.fds[:], fds)),
 		flags: flags, index: uint32(kind), count: uint32(len(fds)),
 	}
-	if err := d.call("VFIO_DEVICE_SET_IRQS", setIRQs, unsafe.Pointer(&arg)); err != nil {
-		return fmt.Errorf("%w of %v", err, kind)
-	}
-	return nil
+	return d.call("VFIO_DEVICE_SET_IRQS of "+kind.String(), setIRQs, unsafe.Pointer(&arg))
 }
 
-// CanReset says whether the host can reset the device by itself.
+// CanReset reports whether the host can reset the device alone, without its neighbours.
 func (d *Device) CanReset() bool { return d.canFLR }
 
-// Reset puts the device into its reset state, in which it makes no DMA. Interrupts are to be disabled before.
+// Reset puts the device into its reset state, in which it makes no DMA. Disable interrupts first.
 func (d *Device) Reset() error { return d.call("VFIO_DEVICE_RESET", reset, nil) }

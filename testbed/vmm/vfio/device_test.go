@@ -88,7 +88,7 @@ func (f *fake) mmap(_ int, off int64, size int) ([]byte, error) {
 
 func (f *fake) munmap([]byte) error { return nil }
 
-func TestOpenRejects(t *testing.T) {
+func TestOpenRefusesWhatIsNoUsablePCIDevice(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		edit func(*fake)
@@ -133,7 +133,7 @@ func TestRegions(t *testing.T) {
 	} {
 		assert.ErrorIs(t, err, errors.ErrUnsupported)
 	}
-	assert.Len(t, f.at, 3, "nothing of it gets to the kernel")
+	assert.Len(t, f.at, 3, "no call reaches the kernel")
 
 	f.short = true
 	assert.Error(t, d.ReadRegion(2, make([]byte, 4), 0))
@@ -162,11 +162,42 @@ func TestInterrupts(t *testing.T) {
 
 	assert.ErrorIs(t, d.EnableMSIX(make([]int32, 2049)), errors.ErrUnsupported)
 	f.few = 2
-	assert.ErrorContains(t, d.EnableMSIX([]int32{10, 11, 12}), "no more than 2", "it has enabled none")
+	assert.ErrorContains(t, d.EnableMSIX([]int32{10, 11, 12}), "only 2 vectors", "none is enabled")
 	f.few = 0
 	f.fail[setIRQs] = unix.ENOSPC
 	assert.ErrorIs(t, d.EnableINTx(20, 21), unix.ENOSPC)
 	f.fail[reset] = unix.EAGAIN
 	assert.True(t, d.CanReset())
 	assert.ErrorIs(t, d.Reset(), unix.EAGAIN)
+}
+
+func TestRegionsAndIRQsThatDoNotExist(t *testing.T) {
+	d, err := open(3, newFake())
+	require.NoError(t, err)
+	for _, region := range []int{-1, NumRegions, 1 << 40} {
+		assert.Zero(t, d.RegionSize(region))
+		assert.False(t, d.CanMap(region))
+		assert.ErrorIs(t, d.ReadRegion(region, make([]byte, 4), 0), errors.ErrUnsupported)
+		assert.ErrorIs(t, d.WriteRegion(region, make([]byte, 4), 0), errors.ErrUnsupported)
+		assert.ErrorIs(t, second(d.Map(region, 0, 0x1000)), errors.ErrUnsupported)
+	}
+	for _, kind := range []IRQ{5, 1<<32 - 1} {
+		assert.Zero(t, d.IRQs(kind))
+		assert.Contains(t, kind.String(), "IRQ(")
+	}
+	assert.Equal(t, "IRQ(5)", IRQ(5).String())
+}
+
+func TestErrorsNameTheRequestAndItsObject(t *testing.T) {
+	f := newFake()
+	f.fail[getRegionInfo] = unix.ENODEV
+	_, err := open(3, f)
+	assert.EqualError(t, err, "vfio: VFIO_DEVICE_GET_REGION_INFO of region 0: no such device")
+	f = newFake()
+	f.fail[getIRQInfo] = unix.EINVAL
+	_, err = open(3, f)
+	assert.EqualError(t, err, "vfio: VFIO_DEVICE_GET_IRQ_INFO of INTx: invalid argument")
+	d, err := open(3, newFake())
+	require.NoError(t, err)
+	assert.EqualError(t, d.EnableMSIX(make([]int32, 2049)), "vfio: VFIO_DEVICE_SET_IRQS of MSI-X: 2049 vectors: unsupported operation")
 }

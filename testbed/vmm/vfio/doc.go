@@ -1,5 +1,4 @@
-// Package vfio is the part of Linux's VFIO interface by which a VMM operates a PCI device: its regions, its interrupts, its
-// reset. What its DMA reaches is the affair of bridge/iommufd, which opens and binds the device.
-//
-// It mirrors include/uapi/linux/vfio.h.
+// Package vfio operates a PCI device by Linux's VFIO interface (include/uapi/linux/vfio.h): its regions,
+// interrupts and reset. Package bridge/iommufd opens the device, binds it to an IOMMU, and decides
+// what its DMA can access.
 package vfio
