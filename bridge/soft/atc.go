@@ -8,9 +8,10 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// ATCRange is the range of a CMD_ATC_INV (§4.5.1): the addresses from First to Last, both
-// included. It applies to translations with this SubstreamID, with Global to those with any
-// SubstreamID, and without HasSubstream to all translations. AppliesTo has these rules.
+// ATCRange is the range of a CMD_ATC_INV (§4.5.1): the addresses from First to Last, both included.
+// It applies to translations with this SubstreamID. With Global it applies to those with any
+// SubstreamID. Without HasSubstream it applies to all translations. AppliesTo implements these
+// rules.
 type ATCRange struct {
 	First, Last  uint64
 	Substream    smmuv3.SubstreamID
@@ -23,15 +24,15 @@ func (r ATCRange) Reaches(t Translation) bool {
 	return t.Len != 0 && t.IOVA <= r.Last && t.IOVA+(t.Len-1) >= r.First
 }
 
-// AppliesTo reports whether the range applies to translations with this SubstreamID, or with
-// hasSubstream false to those without one. A range without a SubstreamID applies to all: an
-// invalidation without a PASID also reaches entries with one, and Linux relies on it.
+// AppliesTo reports whether the range applies to translations with this SubstreamID. With
+// hasSubstream false it reports whether the range applies to translations without a SubstreamID. A
+// range without a SubstreamID applies to all translations: Linux relies on it.
 func (r ATCRange) AppliesTo(s smmuv3.SubstreamID, hasSubstream bool) bool {
 	return !r.HasSubstream || hasSubstream && (r.Global || r.Substream == s)
 }
 
-// invalidateATCs makes the endpoints drop what ATC_INVs name. The TLB has been invalidated, and
-// no request that used it is in flight (§4.5.1).
+// invalidateATCs makes the endpoints drop the translations that ATC_INVs name. The TLB has been
+// invalidated, and no request that used it is in flight (§4.5.1).
 func (h *Host) invalidateATCs(cmds []smmuv3.Command, shown *shown) error {
 	var err error
 	for _, c := range cmds {
@@ -50,15 +51,15 @@ func (h *Host) invalidateATCs(cmds []smmuv3.Command, shown *shown) error {
 // goroutine.
 const maxLate = 4
 
-// invalidateATC returns false if the device took too long. From then on its translations do not
-// count.
+// invalidateATC invalidates a range of the endpoint's ATC. It returns false if the device took too
+// long. From then on the device's translations are not valid.
 func (e *Endpoint) invalidateATC(r ATCRange, timeout time.Duration) bool {
 	a := e.ats.Load()
 	if a == nil || a.Invalidate == nil || a.isolated.Load() {
-		return true // it has no translation (§3.9.1.5), or none that counts
+		return true // it has no valid translation (§3.9.1.5)
 	}
 	if e.late.Load() >= maxLate {
-		a.isolated.Store(true) // resets do not help a device that never returns
+		a.isolated.Store(true) // a reset does not help if the device never returns
 		return false
 	}
 	done := make(chan struct{})
@@ -79,8 +80,8 @@ func (e *Endpoint) invalidateATC(r ATCRange, timeout time.Duration) bool {
 	}
 }
 
-// atcRange reads the fields of an ATC_INV: 4096 * 2^Size bytes, aligned to that. A Size of 52
-// and more means everything. SSV is ignored without IDR1.SSIDSIZE, and Global without SSV.
+// atcRange returns the range of an ATC_INV: 4096 * 2^Size bytes, aligned to its size. A Size of 52
+// or more means all addresses. SSV is ignored without IDR1.SSIDSIZE, and Global without SSV.
 func (s *shown) atcRange(c smmuv3.Command) ATCRange {
 	span := ^uint64(0)
 	if size := c.ATCSize(); size < 52 {

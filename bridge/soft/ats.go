@@ -13,15 +13,15 @@ import (
 // ATS implements the ATC of an endpoint that caches translations, such as a PCIe function
 // (§3.9.1).
 type ATS struct {
-	// Invalidate drops the translations in a range. It returns when no translated access uses
-	// one any more: the guest's CMD_SYNC waits for it. A translation that was requested before
-	// and arrives after must not be used either. The easiest way is a lock that Invalidate
-	// takes, and that the endpoint holds from the request until the translation is stored.
+	// Invalidate drops the translations in a range. It returns when no translated access uses one
+	// any more, since the guest's CMD_SYNC waits for it. A translation that is requested earlier
+	// and arrives later must not be used either. A lock ensures this: Invalidate takes it, and the
+	// endpoint holds it from the request until it has stored the translation.
 	//
 	// Invalidate must not call the host, nor wait for DMA that may stall, for the release of a
-	// Mapping, or for RequestPage. If it takes longer than Config.ATCTimeout, the endpoint is
-	// cut off from ATS (§3.9.1.4) until the next EnableATS. Invalidate may be nil if the
-	// device caches no translation.
+	// Mapping, or for RequestPage. If it takes longer than Config.ATCTimeout, the host isolates the
+	// endpoint from ATS (§3.9.1.4) until the next EnableATS. Invalidate may be nil if the device
+	// caches no translation.
 	Invalidate func(ATCRange)
 	// Respond receives the response to a group of page requests. RequestPage may call it, and it
 	// must not block. A guest may respond to a group twice, or to one that never existed.
@@ -42,13 +42,13 @@ func (e *Endpoint) EnableATS(a ATS) { e.ats.Store(&atc{ATS: a}) }
 
 // Errors of translation requests (§3.9.1.2).
 var (
-	// ErrUnsupportedRequest: the guest does not allow ATS.
+	// ErrUnsupportedRequest means that the guest does not allow ATS.
 	ErrUnsupportedRequest = errors.New("unsupported request")
-	// ErrCompleterAbort: the guest's configuration is invalid, or cannot be read.
+	// ErrCompleterAbort means that the guest's configuration is invalid or cannot be read.
 	ErrCompleterAbort = errors.New("completer abort")
 )
 
-// Translation is the response to a translation request. It applies to the SubstreamID and
+// Translation is the response to a translation request. It is valid for the SubstreamID and
 // privilege of the request, until Invalidate.
 type Translation struct {
 	IOVA, Len uint64       // Len is a power of two, and IOVA a multiple of it
@@ -59,15 +59,15 @@ type Translation struct {
 }
 
 // Translate requests the translation of an address, for ReadTranslated and WriteTranslated. With
-// write it also requests write permission, which marks the page dirty; the tables may not grant
-// it. On failure Translate returns a *Fault. It matches ErrUnsupportedRequest if the guest does
-// not allow ATS, and ErrCompleterAbort if the guest's configuration is invalid.
+// write it also requests write permission, which marks the page dirty. The response may grant less.
+// On failure Translate returns a *Fault. It matches ErrUnsupportedRequest if the guest does not
+// allow ATS, and ErrCompleterAbort if the guest's configuration is invalid.
 func (e *Endpoint) Translate(iova uint64, write bool) (Translation, error) {
 	return e.With(Attrs{}).Translate(iova, write)
 }
 
 // Translate requests as Endpoint.Translate does, with the port's attributes. Instruction requests
-// execute permission. Instruction and Privileged count only with a SubstreamID (§13.7).
+// execute permission. Instruction and Privileged have effect only with a SubstreamID (§13.7).
 func (p Port) Translate(iova uint64, write bool) (Translation, error) {
 	var a access
 	for {
@@ -90,7 +90,7 @@ func (p Port) Translate(iova uint64, write bool) (Translation, error) {
 	}
 }
 
-// beginATS starts a transaction of ATS. It fails if the endpoint or its host has no ATS.
+// beginATS starts an ATS transaction. It fails if the endpoint or its host has no ATS.
 func (e *Endpoint) beginATS() (*binding, guestmem.Section, *Fault) {
 	b, section := e.begin()
 	if b == nil {
@@ -154,8 +154,8 @@ func (b *binding) request(iova uint64, attrs Attrs, write bool) (Translation, *F
 	return t, nil
 }
 
-// grantable returns what the tables permit (§13.7.1). It returns a refusal only for faults other
-// than missing permissions.
+// grantable returns the translation with the permissions that the tables grant (§13.7.1). It
+// returns a refusal only for faults other than missing permissions.
 func (b *binding) grantable(c *contextDesc, iova uint64, port Port, write bool) (t Translation, r *refusal) {
 	toRead, toWrite := port.access(false), port.access(true)
 	var l leaf
@@ -182,7 +182,7 @@ func (b *binding) grantable(c *contextDesc, iova uint64, port Port, write bool) 
 	}, nil
 }
 
-// nothing returns the response that grants nothing, for the smallest granule.
+// nothing returns a response of the smallest granule that grants no access.
 func (s *shown) nothing(iova uint64) Translation {
 	for _, g := range []smmuv3.Granule{smmuv3.Granule4K, smmuv3.Granule16K, smmuv3.Granule64K} {
 		if s.ids.HasGranule(g) {

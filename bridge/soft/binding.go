@@ -6,8 +6,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// binding is the stage in effect on a stream. It does not change, but for its cached CDs. The
-// endpoint points to the current one.
+// binding is the stage in effect on a stream. It is immutable except for its cached CDs. The
+// endpoint points to the current binding.
 type binding struct {
 	host  *Host
 	shown *shown
@@ -21,7 +21,7 @@ type binding struct {
 	ipas  *domain  // translations of stage 2 alone
 }
 
-// newBinding returns a binding, which must be released. The caller holds the host's lock.
+// newBinding returns a binding. The caller holds the host's lock, and releases the binding later.
 func newBinding(h *Host, ep *Endpoint, sid smmuv3.StreamID, g bridge.GuestStage) *binding {
 	b := &binding{host: h, shown: h.shown.Load(), ep: ep, sid: sid, stage: g}
 	if g.Disposition.Stage1() {
@@ -38,8 +38,8 @@ func newBinding(h *Host, ep *Endpoint, sid smmuv3.StreamID, g bridge.GuestStage)
 	return b
 }
 
-// release returns what the binding uses of the host. No in-flight transaction uses the
-// binding. A micro-TLB may keep it alive, so it drops what it holds.
+// release returns the host's resources that the binding uses. No in-flight transaction uses the
+// binding. A micro-TLB may keep the binding alive, so release clears its references.
 func (b *binding) release() {
 	b.host.domains.release(b.vas)
 	b.host.domains.release(b.ipas)
@@ -47,9 +47,8 @@ func (b *binding) release() {
 	b.vas, b.ipas, b.s2, b.cds = nil, nil, nil, nil
 }
 
-// begin starts a transaction. It returns the current binding, and the section that the
-// transaction is in: invalidations wait for it. The binding is nil if the endpoint is not
-// attached.
+// begin starts a transaction. It returns the current binding, and the transaction's section, for
+// which invalidations wait. The binding is nil if the endpoint is not attached.
 func (e *Endpoint) begin() (*binding, guestmem.Section) {
 	if e == nil {
 		return nil, guestmem.Section{}
@@ -60,7 +59,7 @@ func (e *Endpoint) begin() (*binding, guestmem.Section) {
 			return nil, guestmem.Section{}
 		}
 		s := b.host.sections.Enter()
-		// Before Enter, b may have been replaced. No one waited for this section then.
+		// Bind may have replaced b before Enter, without waiting for this section.
 		if e.bound.Load() == b {
 			return b, s
 		}

@@ -23,10 +23,10 @@ type contextDesc struct {
 	stall     bool // S
 }
 
-// halfSpace is what the CD says of the addresses that one table base translates.
+// halfSpace is the CD's configuration of the addresses that one table base translates.
 type halfSpace struct {
 	same uint64 // bits of the address that must equal bit 55 (§3.4.1)
-	walk bool   // EPDx is 0; otherwise the fields below have no meaning
+	walk bool   // EPDx is 0; otherwise the fields below are not used
 	e0pd bool
 	had  bool
 	tables
@@ -53,7 +53,7 @@ func newContextDesc(cd *smmuv3.CD, ids *smmuv3.IDRegs) *contextDesc {
 			top = vaMask
 		}
 		if cd.EPDx(x) {
-			continue // TxSZ is IGNORED; any address of this half faults alike
+			continue // TxSZ is IGNORED; any address of this half faults
 		}
 		h.walk = true
 		h.e0pd = cd.E0PDx(x) && ids.Has(smmuv3.E0PD)
@@ -72,7 +72,7 @@ func newContextDesc(cd *smmuv3.CD, ids *smmuv3.IDRegs) *contextDesc {
 	return c
 }
 
-// half returns the half that an address lies in. ok is false if it lies in neither.
+// half returns the half that contains an address. ok is false if neither does.
 func (c *contextDesc) half(va uint64) (h *halfSpace, ok bool) {
 	x := va >> 55 & 1
 	h = &c.halves[x]
@@ -82,7 +82,8 @@ func (c *contextDesc) half(va uint64) (h *halfSpace, ok bool) {
 const (
 	// cdSlots is the largest number of CDs cached for a stream.
 	cdSlots = 64
-	// maxCDSlots is the largest number of CDs cached for all streams, beyond one for each.
+	// maxCDSlots is the largest number of CDs cached for all streams together, besides one CD for
+	// each stream.
 	maxCDSlots = 4096
 )
 
@@ -101,14 +102,14 @@ func (c *cdBudget) alloc(n int) []cdSlot {
 
 func (c *cdBudget) free(n int) { c.used -= n }
 
-// cdSlot caches the CD used last of those that share the slot.
+// cdSlot caches the most recently used CD of those that share the slot.
 type cdSlot struct {
 	desc atomic.Pointer[contextDesc]
 	time atomic.Uint64 // of the last invalidation
 }
 
-// findCD returns the CD of a SubstreamID, from the cache or from memory. It does not cache a CD
-// that cannot be used, so the next transaction reads it again.
+// findCD returns the CD of a SubstreamID, from the cache or from memory. It does not cache an
+// unusable CD, so the next transaction reads it again.
 func (b *binding) findCD(index smmuv3.SubstreamID, iova uint64, a *access) (*contextDesc, *refusal) {
 	slot := &b.cds[int(index)&(len(b.cds)-1)]
 	if c := slot.desc.Load(); c != nil && c.index == index && c.time >= slot.time.Load() {
@@ -124,7 +125,7 @@ func (b *binding) findCD(index smmuv3.SubstreamID, iova uint64, a *access) (*con
 	return c, nil
 }
 
-// fetchCD reads and judges a CD, for a transaction to an address.
+// fetchCD reads and checks a CD, for a transaction to an address.
 func (b *binding) fetchCD(index smmuv3.SubstreamID, iova uint64, a *access) (*contextDesc, *refusal) {
 	h := b.host
 	at := b.table.CDAddr(index)
@@ -159,7 +160,7 @@ func (b *binding) fetchCD(index smmuv3.SubstreamID, iova uint64, a *access) (*co
 	return newContextDesc(&cd, &b.shown.ids), nil
 }
 
-// invalidateCD invalidates one CD, and those that share its slot.
+// invalidateCD invalidates one CD, and the CDs that share its slot.
 func (b *binding) invalidateCD(index smmuv3.SubstreamID, now uint64) {
 	if len(b.cds) != 0 {
 		b.cds[int(index)&(len(b.cds)-1)].time.Store(now)

@@ -19,13 +19,13 @@ type Config struct {
 	// both, and logs all writes for live migration.
 	Memory guestmem.Memory
 	// MSI receives writes of four aligned bytes that translate to an address without memory.
-	// The interrupt controller tells devices apart by the StreamID. The transaction is in
-	// flight until MSI returns, so MSI must not wait for the host, nor for the vsmmu.Device
-	// above it: a guest may make a device write to that Device's registers. If MSI is nil,
-	// such writes fail like any other access to an address without memory.
+	// The interrupt controller identifies the device by the StreamID. The transaction is in flight
+	// until MSI returns. MSI must therefore wait neither for the host nor for the vsmmu.Device
+	// above it: a guest may make a device write to that Device's registers. If MSI is nil, such
+	// writes fail like any other access to an address without memory.
 	MSI func(sid smmuv3.StreamID, addr guestmem.GPA, data uint32) error
-	// IDs are the ID registers that the host offers. The zero value means DefaultIDs. What
-	// the guest is shown may be less; the device tells the host by SetGuestIDs.
+	// IDs are the ID registers that the host offers. The zero value means DefaultIDs. The guest may
+	// read less; the device passes the guest's registers to SetGuestIDs.
 	IDs smmuv3.IDRegs
 	// TLBEntries is the number of cached translations, of all VMIDs together. It is rounded
 	// up to a power of two, and limited to MaxTLBEntries. 0 means 8192. An entry takes 33
@@ -43,7 +43,7 @@ const (
 	defaultTLBEntries = 8192
 )
 
-// check returns what is wrong with the configuration.
+// check returns an error if the configuration is invalid.
 func (c *Config) check() error {
 	v := reflect.ValueOf(c.Memory)
 	switch {
@@ -65,7 +65,7 @@ func (c *Config) check() error {
 	return nil
 }
 
-// withDefaults replaces zero values.
+// withDefaults returns the configuration with defaults in place of zero values.
 func (c Config) withDefaults() Config {
 	if c.IDs == (smmuv3.IDRegs{}) {
 		c.IDs = DefaultIDs()

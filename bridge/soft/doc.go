@@ -1,9 +1,9 @@
 // Package soft is a host in software: the SMMU of endpoints that the VMM emulates.
 //
 // A device model performs DMA through its Endpoint, with the addresses that the guest's driver gave
-// it. ReadAt and WriteAt copy, Map returns memory in place, and Load and Store access the
-// indices of a ring. The guest's own stage 1 translates the addresses, and with Stage2IDs its
-// own stage 2. The guest's mistakes come back as the architecture's events.
+// it. ReadAt and WriteAt copy, Map returns memory in place, and Load and Store access the indices
+// of a ring. The guest's own stage 1 translates the addresses. With Stage2IDs its own stage 2 can
+// translate them, too. The host reports faults as the architecture's events.
 //
 //	host, err := soft.New(soft.Config{Memory: ram})
 //	ep := soft.NewEndpoint()
@@ -13,11 +13,12 @@
 // # The guest's view
 //
 // A host offers the ID registers in Config.IDs. The device shows the guest these or less, and
-// tells the host by SetGuestIDs. The host then behaves as the SMMU that the guest was shown.
+// passes the guest's registers to SetGuestIDs. The host then behaves as the SMMU that they
+// describe.
 //
 // # Reading the code
 //
-// The files follow a DMA on its way:
+// The files follow the path of a DMA:
 //
 //	endpoint.go    splits it into transactions; map.go and word.go are the special ones
 //	micro.go       finds the memory of a recent access
@@ -32,21 +33,22 @@
 //
 // For endpoints that cache translations, ats.go answers translation requests, translated.go
 // takes translated accesses, atc.go invalidates, and pri.go handles page requests. invalidate.go
-// executes the guest's commands. config.go, host.go and ids.go hold the configuration, the host's
-// life and its ID registers. refetch.go asks the device for an STE again.
+// executes the guest's commands. config.go, host.go and ids.go hold the configuration, the host
+// itself and its ID registers. refetch.go asks the device for an STE again.
 //
 // # Invalidation
 //
-// Nothing that the guest invalidated is used after Invalidate, Bind or Close returns. Two rules
-// ensure it. First, a cached entry holds the time at which its making began, on a clock that
-// every invalidation advances. It counts only if it is younger than each invalidation that
-// concerns it, so a walk that was overtaken leaves nothing behind. Second, an invalidation waits
-// for the transactions in flight when it began. Each is in a section of guestmem.Sections: the
-// memory's own sections, where it has some.
+// After Invalidate, Bind or Close returns, the host uses nothing that the guest invalidated. Two
+// rules ensure this. First, a cached entry holds the time at which its fetch or walk began, on a
+// clock that every invalidation advances. The entry is valid only if it is younger than each
+// invalidation that concerns it. A walk that an invalidation overtakes thus leaves no valid entry.
+// Second, an invalidation waits for the transactions that are in flight when it begins. Each
+// transaction is in a section of guestmem.Sections. These are the memory's own sections, if it has
+// any.
 //
 // # Memory
 //
-// What a guest or an endpoint does cannot make a host grow without bound. The TLB has the size
-// that Config.TLBEntries says, for all VMIDs together. A stream that translates takes about one
-// KiB, and all streams together cache at most 4096 CDs and one more each.
+// Neither a guest nor an endpoint can make a host grow without bound. The TLB has the size of
+// Config.TLBEntries, for all VMIDs together. A stream that translates takes about one KiB. All
+// streams together cache at most 4096 CDs, and one more for each stream.
 package soft

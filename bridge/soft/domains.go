@@ -7,9 +7,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// domains are the parts of the TLB that streams use: one for each VMID and kind of input
-// address, so that invalidating a VMID is at most three stores. There are at most two for
-// each stream. The host's lock guards them.
+// domains are the parts of the TLB that streams use. There is one for each VMID and kind of input
+// address, so invalidating a VMID takes at most three stores. Each stream uses at most two. The
+// host's lock guards them.
 type domains struct {
 	tlb     *tlb // nil until a stream translates
 	entries int
@@ -21,12 +21,12 @@ type domains struct {
 	inUse  []*domain
 }
 
-// domainSet holds the domains of a VMID, by kind; nil where no stream uses one.
+// domainSet holds the domains of a VMID, by kind. An entry is nil if no stream uses it.
 type domainSet [kinds]*domain
 
 // The kinds of domains: VAs that stage 1 translates alone, VAs that stage 1 translates nested
-// on stage 2, and IPAs. Software must not use one VMID for both kinds of VAs (§3.17). If it
-// does, they are kept apart.
+// on stage 2, and IPAs. Software must not use one VMID for both kinds of VAs (§3.17). The host
+// keeps them apart if it does.
 const (
 	ofStage1 = iota
 	ofNested
@@ -40,8 +40,8 @@ var kindOf = [...]int{bridge.Translate: ofStage1, bridge.TranslateS2: ofStage2, 
 
 var noDomains domainSet
 
-// of returns the domains of a VMID, to be read only. It ignores bits of a VMID that the SMMU
-// does not have, which is one of the permitted choices (§4.4).
+// of returns the domains of a VMID. The caller must not change them. of ignores VMID bits that the
+// SMMU does not have, which is one of the permitted choices (§4.4).
 func (t *domains) of(vmid smmuv3.VMID) *domainSet {
 	vmid &= t.mask
 	if vmid == 0 {
@@ -53,7 +53,7 @@ func (t *domains) of(vmid smmuv3.VMID) *domainSet {
 	return &noDomains
 }
 
-// acquire returns a domain for one more user.
+// acquire returns a domain and counts one more user.
 func (t *domains) acquire(vmid smmuv3.VMID, kind int) *domain {
 	vmid &= t.mask
 	s := &t.zero
@@ -80,7 +80,7 @@ func (t *domains) acquire(vmid smmuv3.VMID, kind int) *domain {
 	return d
 }
 
-// release takes a domain, or nil, back from one of its users. The last one frees it.
+// release removes one user of a domain, which may be nil. The last release frees the domain.
 func (t *domains) release(d *domain) {
 	if d == nil {
 		return

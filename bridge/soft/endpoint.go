@@ -34,9 +34,9 @@ type Attrs struct {
 }
 
 // ReadAt reads len(p) bytes of guest memory at iova, as the SMMU translates it. On failure it
-// returns a *Fault that holds the number of bytes read.
+// returns a *Fault with the number of bytes read.
 //
-// The SMMU sees a transaction for each part that one page or block translates. An access that
+// The access is a transaction for each part that one page or block translates. An access that
 // passes the last address continues at 0.
 func (e *Endpoint) ReadAt(p []byte, iova uint64) error {
 	return e.dma(p, iova, &access{need: unprivRead})
@@ -47,7 +47,7 @@ func (e *Endpoint) WriteAt(p []byte, iova uint64) error {
 	return e.dma(p, iova, &access{need: unprivWrite, write: true})
 }
 
-// With returns a Port: the endpoint's DMA with other attributes.
+// With returns a Port, which is the endpoint's DMA with other attributes.
 func (e *Endpoint) With(a Attrs) Port { return Port{e, a} }
 
 // Port is an endpoint's DMA with given attributes. It stays valid while the endpoint is detached
@@ -69,12 +69,12 @@ func (p Port) WriteAt(b []byte, iova uint64) error {
 	return p.ep.dma(b, iova, &a)
 }
 
-// access is what the SMMU judges a transaction by, besides its address.
+// access holds the properties of a transaction, besides its address, on which its outcome depends.
 type access struct {
 	attrs Attrs
-	need  permissions // the one that it requires
+	need  permissions // the permission that it requires
 	write bool
-	// refetched is the binding for which the device has been asked to fetch the STE again.
+	// refetched is the binding for which the host has asked the device to fetch the STE again.
 	refetched *binding
 }
 
@@ -128,8 +128,8 @@ func (e *Endpoint) dma(p []byte, iova uint64, a *access) error {
 	return nil
 }
 
-// transact moves as much of p as has one translation and lies in one piece of memory, and at
-// least one byte.
+// transact moves the part of p that has one translation and lies in one piece of memory. It moves
+// at least one byte.
 func (b *binding) transact(s guestmem.Section, p []byte, iova uint64, a *access) (int, *Fault) {
 	t, r := b.translate(iova, a)
 	if r != nil {
@@ -150,8 +150,8 @@ func (b *binding) transact(s guestmem.Section, p []byte, iova uint64, a *access)
 }
 
 // refuse reports the event of a refused transaction, and terminates the transaction unless it
-// stalls. Both happen while the transaction is in flight, so no event follows the invalidation
-// that made it obsolete (§4.7.3).
+// stalls. Both happen while the transaction is in flight. No event thus follows the invalidation
+// that makes it obsolete (§4.7.3).
 func (b *binding) refuse(p []byte, iova uint64, r *refusal, a *access) (int, *Fault) {
 	if ask := b.refetch(a); ask != nil {
 		return 0, &Fault{StreamID: b.sid, refetch: ask}
@@ -176,8 +176,8 @@ func razwi(p []byte, iova uint64, a *access) int {
 	return n
 }
 
-// toPageEnd returns how many of n bytes lie in the first byte's page. The next page may have
-// another outcome, and no page is smaller.
+// toPageEnd returns how many of n bytes lie in the first byte's page of 4 KiB, the smallest page.
+// The next page may have another outcome.
 func toPageEnd(n int, iova uint64) int {
 	const page = 1 << smmuv3.Granule4K
 	return int(min(uint64(n), page-iova%page))

@@ -10,9 +10,10 @@ import (
 
 // Errors that a Fault matches.
 var (
-	// ErrFault: the SMMU terminated the DMA with an abort.
+	// ErrFault means that the SMMU terminated the DMA with an abort.
 	ErrFault = errors.New("terminated by the SMMU")
-	// ErrNotAttached: the endpoint is not attached to a host. It matches bridge.ErrClosed, too.
+	// ErrNotAttached means that the endpoint is not attached to a host. It also matches
+	// bridge.ErrClosed.
 	ErrNotAttached error = notAttached{}
 )
 
@@ -21,27 +22,28 @@ type notAttached struct{}
 func (notAttached) Error() string        { return "endpoint not attached" }
 func (notAttached) Is(target error) bool { return target == bridge.ErrClosed }
 
-// Fault is the error of a DMA. It says which DMA failed, how far it came, and why.
+// Fault is the error of a DMA. It holds the failed access, the number of bytes moved, and the
+// cause.
 //
 // It matches ErrFault if the SMMU terminated the DMA, and ErrNotAttached if the endpoint is not
-// attached. A translation request has errors of its own. Otherwise the address translated, and
-// Fault matches the error of guest memory, such as guestmem.ErrUnmapped: an abort that the SMMU
-// has no part in.
+// attached. Translation requests have their own errors. Otherwise the translation succeeded but the
+// access to memory failed. Fault then matches the error of guest memory, such as
+// guestmem.ErrUnmapped.
 type Fault struct {
 	Op       string          // "read", "write", "translate" or "page request"
-	StreamID smmuv3.StreamID // without meaning if the endpoint is not attached
+	StreamID smmuv3.StreamID // undefined if the endpoint is not attached
 	IOVA     uint64          // start of the transaction that failed
 	Done     int             // bytes moved before it
-	// Event is the SMMU's event. It is zero if the stream aborts without an event, or if the
-	// SMMU has no part in the fault.
+	// Event is the SMMU's event. It is zero if the stream aborts without an event, or if the SMMU
+	// did not cause the fault.
 	Event smmuv3.Event
-	// Recorded is true if the event was reported to the guest. It is false where the guest's
-	// CD has R = 0.
+	// Recorded is true if the host reported the event to the guest. It is false if the guest's CD
+	// has R = 0.
 	Recorded bool
 	Err      error
 
 	stalled *stalled // nil unless the transaction waits for the guest
-	// refetch is not nil if the transaction is not over: the device fetches the STE again first.
+	// refetch is not nil if the device must fetch the STE again before the transaction ends.
 	refetch func(smmuv3.StreamID) bool
 }
 
@@ -60,7 +62,7 @@ func (f *Fault) Error() string {
 // Unwrap returns Err.
 func (f *Fault) Unwrap() error { return f.Err }
 
-// at adds the operation and the place.
+// at sets the operation, the address and the number of bytes moved.
 func (f *Fault) at(iova uint64, done int, a *access) *Fault {
 	f.Op, f.IOVA, f.Done = "read", iova, done
 	if a.write {
@@ -72,8 +74,8 @@ func (f *Fault) at(iova uint64, done int, a *access) *Fault {
 // fault returns a Fault of the stream.
 func (b *binding) fault(err error) *Fault { return &Fault{StreamID: b.sid, Err: err} }
 
-// fault returns a Fault of an endpoint that need not be attached. If it is not, that is the
-// cause.
+// fault returns a Fault of an endpoint. If the endpoint is not attached, the cause is
+// ErrNotAttached.
 func (e *Endpoint) fault(err error) *Fault {
 	if e != nil {
 		if b := e.bound.Load(); b != nil {
@@ -127,9 +129,9 @@ func (b *binding) inputFault(t smmuv3.EventType, iova uint64, a *access) *refusa
 	return r
 }
 
-// stage2Fault returns the fault of a walk of stage 2, at a descriptor, for an IPA. STE.S2R and
-// S2S apply to all but an external abort. A terminated transaction is aborted, since stage 2
-// has no A (§5.5).
+// stage2Fault returns the fault of a walk of stage 2, at a descriptor, for an IPA. STE.S2R and S2S
+// apply except to an external abort. A terminated transaction aborts, since stage 2 has no A field
+// (§5.5).
 func (b *binding) stage2Fault(t smmuv3.EventType, at, ipa uint64, why purpose, iova uint64, a *access) *refusal {
 	r := b.inputFault(t, iova, a)
 	e := &r.event
@@ -148,8 +150,8 @@ func (b *binding) stage2Fault(t smmuv3.EventType, at, ipa uint64, why purpose, i
 	return r
 }
 
-// walkFault returns the fault of a walk of stage 1. The CD's A, R and S apply to all but an
-// external abort (§5.5).
+// walkFault returns the fault of a walk of stage 1. The CD's A, R and S apply except to an external
+// abort (§5.5).
 func (b *binding) walkFault(t smmuv3.EventType, at, iova uint64, c *contextDesc, a *access) *refusal {
 	r := b.inputFault(t, iova, a)
 	if t == smmuv3.FWalkEABT {

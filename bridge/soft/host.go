@@ -26,11 +26,11 @@ type Host struct {
 	refetch    atomic.Pointer[func(smmuv3.StreamID) bool]
 	atcTimeout time.Duration
 
-	// sections are the in-flight transactions. They are the memory's own sections where it
-	// has some, so that one entry serves both.
+	// sections are the in-flight transactions. They are the memory's own sections, if it has any,
+	// so a transaction enters only one section.
 	sections *guestmem.Sections
 	micro    [guestmem.Places]*microTLB // by the section's place; nil until first used
-	_        [cacheLine]byte            // every transaction reads the fields above; they seldom change
+	_        [cacheLine]byte            // every transaction reads the fields above; they rarely change
 	clock    atomic.Uint64              // counts batches of invalidations
 
 	mu      sync.Mutex
@@ -50,7 +50,7 @@ var (
 	_ bridge.STERefetcher  = (*Host)(nil)
 )
 
-// New returns a host. It fails if the configuration makes no sense.
+// New returns a host. It fails if the configuration is invalid.
 func New(cfg Config) (*Host, error) {
 	if cfg.Memory != nil {
 		cfg = cfg.withDefaults()
@@ -75,11 +75,11 @@ func New(cfg Config) (*Host, error) {
 	return h, nil
 }
 
-// cacheLine is the distance at which writes of one processor do not disturb another: two
-// lines, since processors prefetch the neighbour.
+// cacheLine is the number of bytes that avoids false sharing. It is two lines, since processors
+// prefetch lines in pairs.
 const cacheLine = 128
 
-// Capabilities implements bridge.Host. It returns Config.IDs, whatever the guest is shown.
+// Capabilities implements bridge.Host. It returns Config.IDs, also after SetGuestIDs.
 func (h *Host) Capabilities() (bridge.Capabilities, error) {
 	return bridge.Capabilities{IDs: h.offered}, nil
 }
@@ -87,8 +87,8 @@ func (h *Host) Capabilities() (bridge.Capabilities, error) {
 // Events implements bridge.Host. The host calls the sink while the transaction that caused the
 // event is in flight. The sink must not call the host.
 //
-// Events(nil) returns when no call of the earlier sink is in flight. After it the host offers
-// all of its Capabilities again.
+// On return of Events(nil) no call of the earlier sink is in flight. The guest then reads the
+// Capabilities again.
 func (h *Host) Events(sink func(smmuv3.Event)) error {
 	if sink == nil {
 		if h.events.Swap(nil) == nil {
@@ -113,10 +113,9 @@ func (h *Host) Events(sink func(smmuv3.Event)) error {
 	return nil
 }
 
-// SetGuestIDs implements bridge.Host. From now on the host behaves as an SMMU with these
-// registers: it reads STEs, CDs, descriptors and commands as that SMMU does. The registers must
-// not exceed the host's Capabilities. SetGuestIDs fails with bridge.ErrInUse while a stream is
-// attached.
+// SetGuestIDs implements bridge.Host. The host then behaves as an SMMU with these registers: it
+// reads STEs, CDs, descriptors and commands as that SMMU does. The registers must not exceed the
+// host's Capabilities. SetGuestIDs fails with bridge.ErrInUse while a stream is attached.
 func (h *Host) SetGuestIDs(guest smmuv3.IDRegs) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -197,8 +196,8 @@ func (h *Host) Close() error {
 	return nil
 }
 
-// endpoints finds the endpoint of a StreamID without the host's lock, which Invalidate holds
-// while it waits for an endpoint.
+// endpoints finds the endpoint of a StreamID. It does not need the host's lock, which Invalidate
+// holds while it waits for an endpoint.
 type endpoints struct {
 	mu    sync.RWMutex
 	bySID map[smmuv3.StreamID]*Endpoint

@@ -8,17 +8,17 @@ import (
 )
 
 // DefaultIDs returns the ID registers of a software SMMU for 48-bit addresses (§6.3.1 to
-// §6.3.8). They offer everything that this package implements, except
+// §6.3.8). They offer all features that this package implements, except
 //
 //   - stage 2: see Stage2IDs;
 //   - stalls: STALL_MODEL 0b00 or 0b10, with the largest number of stalled transactions in
 //     STALL_MAX;
 //   - ATS, with or without PRI, which excludes stage 2;
-//   - Access flags of tables, HTTU 0b11, which older Linux takes for no flags at all;
+//   - Access flags of tables, HTTU 0b11, which older Linux treats as no HTTU at all;
 //   - addresses of 52 bits: OAS 0b110, VAX 0b01, DS 1.
 //
-// An embedder that wants one of these sets it, and passes the registers as Config.IDs. HTTU
-// requires memory that is a guestmem.Swapper.
+// To offer one of these, set its field and pass the registers as Config.IDs. HTTU requires memory
+// that is a guestmem.Swapper.
 func DefaultIDs() smmuv3.IDRegs {
 	var r smmuv3.IDRegs
 	for f, v := range map[smmuv3.IDField]uint32{
@@ -74,8 +74,8 @@ const (
 )
 
 // limits holds the largest value that this package implements, for each field that affects
-// transactions. A field without a limit must be 0. TTF, TTENDIAN and STALL_MODEL are no
-// quantities: checkOffer has their rules.
+// transactions. A field without a limit must be 0. TTF, TTENDIAN and STALL_MODEL are not ordered:
+// checkOffer has their rules.
 var limits = map[smmuv3.IDField]uint32{
 	smmuv3.S1P: 1, smmuv3.S2P: 1, smmuv3.VMID16: 1, smmuv3.COHACC: 1, smmuv3.HTTU: httuTables,
 	smmuv3.ASID16: 1, smmuv3.CD2L: 1, smmuv3.ATS: 1, smmuv3.TermModel: 1, smmuv3.SSIDSIZE: 20,
@@ -85,8 +85,8 @@ var limits = map[smmuv3.IDField]uint32{
 	smmuv3.OAS:      oas52, smmuv3.GRAN4K: 1, smmuv3.GRAN16K: 1, smmuv3.GRAN64K: 1, smmuv3.VAX: 1, smmuv3.DS: 1,
 }
 
-// deviceFields are the fields that do not affect transactions. The virtual device implements
-// them, or they only inform.
+// deviceFields are the fields that do not affect transactions. The virtual device implements them,
+// or they are informative.
 var deviceFields = map[smmuv3.IDField]bool{
 	smmuv3.DORMHINT: true, smmuv3.MSI: true, smmuv3.SEV: true, smmuv3.STLevel: true,
 	smmuv3.SIDSIZE: true, smmuv3.PRIQS: true, smmuv3.EVENTQS: true, smmuv3.CMDQS: true,
@@ -94,7 +94,7 @@ var deviceFields = map[smmuv3.IDField]bool{
 	smmuv3.Implementer: true, smmuv3.Revision: true, smmuv3.Variant: true, smmuv3.ProductID: true,
 }
 
-// checkOffer returns what is wrong with ID registers that a host is to offer.
+// checkOffer returns an error if a host cannot offer these ID registers.
 func checkOffer(r smmuv3.IDRegs) error {
 	for _, f := range smmuv3.IDFields() {
 		v := r.Get(f)
@@ -109,7 +109,7 @@ func checkOffer(r smmuv3.IDRegs) error {
 		case smmuv3.StallModel:
 			ok = v == smmuv3.StallTerminate || v <= smmuv3.StallForced && r.Get(smmuv3.StallMax) != 0
 		case smmuv3.ATS:
-			ok = v == 0 || !r.Has(smmuv3.S2P) // it would promise split-stage ATS, too
+			ok = v == 0 || !r.Has(smmuv3.S2P) // it would also promise split-stage ATS
 		case smmuv3.PRI:
 			ok = v == 0 || r.Has(smmuv3.ATS)
 		case smmuv3.StallMax:
@@ -134,7 +134,7 @@ func checkOffer(r smmuv3.IDRegs) error {
 	return nil
 }
 
-// checkUsable returns what keeps an SMMU with these ID registers from translating at all.
+// checkUsable returns an error if an SMMU with these ID registers cannot translate at all.
 func checkUsable(r smmuv3.IDRegs) error {
 	switch {
 	case !r.Has(smmuv3.S1P) && !r.Has(smmuv3.S2P):
@@ -171,8 +171,8 @@ func checkShown(guest, offered smmuv3.IDRegs) error {
 	return checkUsable(guest)
 }
 
-// shown is the SMMU that the guest was shown. Structures, descriptors and commands are read as
-// this SMMU does. It does not change.
+// shown is the SMMU that the guest's ID registers describe. The host reads structures, descriptors
+// and commands as this SMMU does. shown is immutable.
 type shown struct {
 	ids        smmuv3.IDRegs
 	outputMask uint64

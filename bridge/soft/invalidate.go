@@ -39,9 +39,9 @@ func (h *Host) Invalidate(cmds []smmuv3.Command) error {
 // invalidate executes one command for transactions that start from now on. It reports whether
 // it knows the command.
 //
-// TLBI_S2_IPA invalidates translations of stage 2 alone. For those of both stages software sends
-// a TLBI_NH_ALL or TLBI_NH_VAA as well (§4.4.3.1). Walks of stage 1 do not cache the addresses
-// of their tables.
+// TLBI_S2_IPA invalidates translations of stage 2 alone. To invalidate those of both stages,
+// software also sends a TLBI_NH_ALL or TLBI_NH_VAA (§4.4.3.1). Walks of stage 1 do not cache the
+// addresses of their tables.
 func (h *Host) invalidate(c *smmuv3.Command, shown *shown, now uint64) bool {
 	switch c.Opcode() {
 	case smmuv3.OpTLBINSNHAll:
@@ -75,7 +75,7 @@ func (h *Host) invalidate(c *smmuv3.Command, shown *shown, now uint64) bool {
 			s.ep.bound.Load().invalidateCDs(now)
 		}
 	case smmuv3.OpATCInv:
-		// invalidateATCs executes it after the TLB's invalidation.
+		// invalidateATCs executes it after the TLB is invalidated.
 	default:
 		return false
 	}
@@ -97,14 +97,14 @@ func (d *domain) invalidateStage1(c *smmuv3.Command, shown *shown, now uint64) {
 	}
 }
 
-// maxPages is the largest number of pages that one command invalidates one by one. Beyond it,
-// invalidating more takes less time.
+// maxPages is the largest number of pages that one command invalidates one by one. For more pages,
+// invalidating a larger set is faster.
 const maxPages = 128
 
-// invalidateRange invalidates the entries in a range of addresses, of an ASID or of all, and
-// global ones. It looks for each size that may be held by itself, since an entry is a whole
-// page or block. Where blocks are fractured, an address in a block is for all its entries, and
-// their sizes differ from that of the level.
+// invalidateRange invalidates the entries in a range of addresses, of one ASID or of all, and
+// global entries. It looks for each size in use separately, since an entry is a whole page or
+// block. If blocks are fractured, an address in a block covers all entries of the block, whose
+// sizes differ from the block's.
 func (d *domain) invalidateRange(r span, asid smmuv3.ASID, allASIDs bool, now uint64) {
 	forms := d.forms.Load()
 	if forms&formFractured != 0 {
@@ -119,7 +119,7 @@ func (d *domain) invalidateRange(r span, asid smmuv3.ASID, allASIDs bool, now ui
 			d.invalidateSpace(asid, allASIDs, now)
 			return
 		case !allASIDs:
-			// Most commands are for one region that holds nothing. See that without a call.
+			// Most commands cover one region that holds nothing. Detect that without a call.
 			if first>>logRegion != last>>logRegion || d.region(first<<keyPage|uint64(size), asid).Load() != 0 {
 				d.clearPages(uint64(size), asid, first, last)
 			}
@@ -134,7 +134,7 @@ func (d *domain) invalidateRange(r span, asid smmuv3.ASID, allASIDs bool, now ui
 	}
 }
 
-// invalidateSpace invalidates the entries of an ASID or of all, and global ones, at every
+// invalidateSpace invalidates the entries of one ASID or of all, and global entries, at every
 // address.
 func (d *domain) invalidateSpace(asid smmuv3.ASID, allASIDs bool, now uint64) {
 	if allASIDs || d.forms.Load()&formGlobal != 0 {
@@ -144,12 +144,13 @@ func (d *domain) invalidateSpace(asid smmuv3.ASID, allASIDs bool, now uint64) {
 	d.invalidateASID(asid, now)
 }
 
-// span is what an invalidation by address reaches: the addresses from first to last, and the
-// sizes of entries, bit n for 2^n bytes.
+// span is the reach of an invalidation by address: the addresses from first to last, and the sizes
+// of entries. Bit n of sizes stands for 2^n bytes.
 type span struct{ first, last, sizes uint64 }
 
 // hasBlocks1 reports whether a granule has blocks at level 1. Without IDR5.DS, TTL = 1 is reserved
-// for 16 KiB, and behaves as 0 (§4.4.1.1). For 64 KiB without 52 bits the hint can only be wrong.
+// for 16 KiB, and behaves as 0 (§4.4.1.1). With 64 KiB and without 52 bits there are no such
+// blocks, so the hint is wrong.
 func (s *shown) hasBlocks1(g smmuv3.Granule) bool {
 	switch g {
 	case smmuv3.Granule16K:
@@ -160,7 +161,7 @@ func (s *shown) hasBlocks1(g smmuv3.Granule) bool {
 	return true
 }
 
-// rangeOf reads the fields of ranges and levels (§4.4.1.1).
+// rangeOf returns the span of a command, from its range and level fields (§4.4.1.1).
 func (s *shown) rangeOf(c *smmuv3.Command) span {
 	va := c.Addr() & vaMask
 	g := [4]smmuv3.Granule{0, smmuv3.Granule4K, smmuv3.Granule16K, smmuv3.Granule64K}[c.TG()&3]
@@ -175,7 +176,7 @@ func (s *shown) rangeOf(c *smmuv3.Command) span {
 	}
 	bytes := uint64(c.Num()+1) << (scale + uint(g))
 	r := span{first: va, last: min(va+bytes-1, vaMask)} // it does not wrap
-	// TTL counts with Leaf = 1 only. Linux 5.8 to 6.4 sends Leaf = 0 and TTL = 3 for whole
+	// The host uses TTL only with Leaf = 1. Linux 5.8 to 6.4 sends Leaf = 0 and TTL = 3 for whole
 	// tables that hold blocks.
 	if level := int(c.TTL()); c.Leaf() && level != 0 && (level != 1 || s.hasBlocks1(g)) {
 		r.sizes = 1 << g.LevelShift(level)

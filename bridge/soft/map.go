@@ -12,7 +12,7 @@ import (
 // MaxMap is the largest size of a Mapping, in bytes.
 const MaxMap = 4 << 20
 
-// ErrTooLong: the size of a Mapping is negative or above MaxMap.
+// ErrTooLong means that the size of a Mapping is negative or above MaxMap.
 var ErrTooLong = errors.New("size of a mapping out of range")
 
 // Mapping is guest memory that a device model uses: a DMA that lasts until Release. A Mapping
@@ -37,14 +37,14 @@ func (m *Mapping) Release() {
 // It appends the segments to buf, which may be nil. It requires memory that is a
 // guestmem.Mapper; otherwise it fails with errors.ErrUnsupported.
 //
-// To the SMMU a Mapping is one DMA from Map to Release. Invalidations, and so the guest's
-// CMD_SYNC, wait for Release. So does the removal of memory. Hold a Mapping for as long as a
-// read from a file takes, but not while a guest has to answer. Its holder must not wait for
-// anything that waits for the SMMU.
+// To the SMMU a Mapping is one DMA from Map to Release. Invalidations, and thus the guest's
+// CMD_SYNC, wait for Release. The removal of memory waits for it, too. Hold a Mapping only briefly,
+// such as for a read from a file, and never while waiting for the guest. Its holder must not wait
+// for anything that waits for the SMMU.
 //
-// All of the range counts as accessed, and with write as written. On failure Map returns a
-// *Fault that tells how far it came, and nothing is mapped. If the guest configured faults as
-// RAZ/WI, the segment is scratch memory. After a stall Map translates all of the range again.
+// The whole range counts as accessed, and with write as written. On failure Map maps nothing and
+// returns a *Fault with the number of bytes translated. If the guest configured faults as RAZ/WI,
+// the segment is scratch memory. After a stall Map translates the whole range again.
 func (e *Endpoint) Map(iova uint64, n int, write bool, buf [][]byte) (Mapping, error) {
 	return e.With(Attrs{}).Map(iova, n, write, buf)
 }
@@ -74,9 +74,9 @@ func (p Port) Map(iova uint64, n int, write bool, buf [][]byte) (Mapping, error)
 	}
 }
 
-// tryMap maps up to the first fault. On a fault it leaves its section: a stalled transaction
-// must not delay the invalidation of what was mapped before it. ignored holds the offsets of
-// parts that stalled and that the guest then terminated as RAZ/WI.
+// tryMap maps up to the first fault. On a fault it leaves its section: a stalled transaction must
+// not delay the invalidation of the parts mapped before it. ignored holds the offsets of parts that
+// stalled and that the guest then terminated as RAZ/WI.
 func (p Port) tryMap(iova uint64, n int, a *access, buf [][]byte, ignored []int) (Mapping, int, *Fault) {
 	b, section := p.ep.begin()
 	if b == nil {
@@ -93,7 +93,7 @@ func (p Port) tryMap(iova uint64, n int, a *access, buf [][]byte, ignored []int)
 		done += len(mem)
 	}
 	for i, s := range m.Segments[len(buf):] {
-		m.Segments[len(buf)+i] = slices.Clip(s) // the slot's memory goes on behind it
+		m.Segments[len(buf)+i] = slices.Clip(s) // the slot's memory continues after it
 	}
 	return m, n, nil
 }

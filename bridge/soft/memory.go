@@ -9,7 +9,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 )
 
-// move copies between p and guest memory, as much as both hold, and returns the number of bytes.
+// move copies between p and guest memory, up to the shorter of both, and returns the number of
+// bytes.
 func move(p, mem []byte, write bool) int {
 	n := min(len(p), len(mem))
 	if write {
@@ -20,7 +21,7 @@ func move(p, mem []byte, write bool) int {
 	return n
 }
 
-// moveUnmapped copies all of p, in memory that has no slices.
+// moveUnmapped copies all of p to or from memory that has no slices.
 func (b *binding) moveUnmapped(p []byte, at guestmem.GPA, write bool) (int, *Fault) {
 	do := b.host.mem.ReadAt
 	if write {
@@ -47,8 +48,8 @@ func (b *binding) noMemory(at guestmem.GPA, err error) *Fault {
 	return b.fault(fmt.Errorf("translated to %v: %w", at, err))
 }
 
-// words holds buffers for reads of memory without slices. A buffer that is passed to an
-// interface would otherwise be allocated each time.
+// words holds buffers for reads of memory without slices. Otherwise each read would allocate one,
+// since a buffer passed to an interface escapes.
 var words = sync.Pool{New: func() any { return new([8]byte) }}
 
 // load reads an aligned word of guest memory. The caller is in a section.

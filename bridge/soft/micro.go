@@ -5,16 +5,16 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// microTLB is a small cache of the memory that recent accesses reached. A hit skips everything
-// else.
+// microTLB is a small cache of the memory that recent accesses reached. A hit skips the rest of the
+// path.
 //
 // Each place of guestmem.Sections has one. It belongs to the goroutine that holds the place, so
 // it takes no lock, and no other processor writes to it. Invalidations do not touch it: each
 // drains the sections, which starts an epoch, and entries of an earlier epoch are stale.
 type microTLB [microEntries]microEntry
 
-// microEntries make 16 KiB for each place: the pages of a megabyte in use, in a processor's
-// nearer caches.
+// microEntries is the number of entries of a micro-TLB. They take 16 KiB, which fits a processor's
+// L1 or L2 cache, and hold the pages of one MiB.
 const microEntries = 256
 
 type microEntry struct {
@@ -26,7 +26,7 @@ type microEntry struct {
 	_       uint64 // up to a cache line
 }
 
-// who returns everything of an access, besides its address, that its translation depends on.
+// who returns the attributes of an access on which its translation depends, besides the address.
 func (a *access) who() uint64 {
 	who := uint64(a.need)
 	if a.attrs.HasSubstream {

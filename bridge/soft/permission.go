@@ -2,7 +2,7 @@ package soft
 
 import "github.com/go-vsmmu/vsmmuv3/smmuv3"
 
-// permissions are the accesses that a translation permits.
+// permissions is the set of accesses that a translation permits.
 type permissions uint8
 
 const (
@@ -20,7 +20,7 @@ const (
 	anyWrite  = privWrite | unprivWrite
 )
 
-// hierarchy is the limits of the table descriptors above a leaf.
+// hierarchy holds the limits of the table descriptors above a leaf.
 type hierarchy struct {
 	apTable            uint8
 	uxnTable, pxnTable bool
@@ -54,7 +54,7 @@ func permit(d smmuv3.Desc, h hierarchy, c *contextDesc) permissions {
 	if d.UXN() || h.uxnTable || c.wxn && p&unprivWrite != 0 {
 		p &^= unprivExecute
 	}
-	// Privileged software never executes what unprivileged software can write.
+	// Privileged software never executes memory that unprivileged software can write.
 	if d.PXN() || h.pxnTable || p&unprivWrite != 0 || c.wxn && p&privWrite != 0 {
 		p &^= privExecute
 	}

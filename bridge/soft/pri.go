@@ -9,8 +9,8 @@ import (
 )
 
 // RequestPage sends a page request (PRI, Chapter 8), with the endpoint's StreamID in place of
-// the request's. It fails if the endpoint is not attached, or if the SMMU that the guest was
-// shown has no IDR0.PRI.
+// the request's. It fails if the endpoint is not attached, or if the guest's ID registers have no
+// IDR0.PRI.
 func (e *Endpoint) RequestPage(r smmuv3.PageRequest) error {
 	fail := func(f *Fault) error {
 		f.Op, f.IOVA = "page request", r.Addr()
@@ -30,7 +30,7 @@ func (e *Endpoint) RequestPage(r smmuv3.PageRequest) error {
 	return nil
 }
 
-// PageRequests implements bridge.PageRequester. PageRequests(nil) returns when no call of the
+// PageRequests implements bridge.PageRequester. On return of PageRequests(nil) no call of the
 // earlier sink is in flight.
 func (h *Host) PageRequests(sink func(smmuv3.PageRequest)) error {
 	if sink == nil {
@@ -50,7 +50,7 @@ func (h *Host) PageRequests(sink func(smmuv3.PageRequest)) error {
 	return nil
 }
 
-// Respond implements bridge.PageRequester. It waits for nothing that Invalidate holds.
+// Respond implements bridge.PageRequester. It takes no lock that Invalidate holds.
 func (h *Host) Respond(r bridge.PageResponse) error {
 	if h.closed.Load() {
 		return bridge.ErrClosed

@@ -12,8 +12,8 @@ func (h *Host) SetSTERefetch(refetch func(smmuv3.StreamID) bool) {
 }
 
 // refetch returns the function that asks the device to fetch the STE again (§3.21.3), for a
-// transaction whose stage has Cause F_STE_FETCH. It returns nil if there is no device to ask, or
-// if the transaction has asked for this binding already.
+// transaction whose stage has Cause F_STE_FETCH. It returns nil if no device registered a function,
+// or if the transaction already asked for this binding.
 //
 // The caller is in a section, and leaves it before it calls the function: the device may bind
 // another stage.

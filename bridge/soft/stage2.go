@@ -56,8 +56,9 @@ func (p purpose) need(a *access) permissions {
 	return [...]permissions{a.need, privRead, privRead, privWrite}[p]
 }
 
-// walkTables2 translates an IPA by the tables of stage 2. On a fault it returns the event that
-// comes first by §7.3.22, and for F_WALK_EABT the address that it could not read or update.
+// walkTables2 translates an IPA by the tables of stage 2. On a fault it returns the event with the
+// highest priority by §7.3.22. For F_WALK_EABT it also returns the address that it could not read
+// or update.
 func (h *Host) walkTables2(
 	s *stage2, ipa uint64, why purpose, need permissions,
 ) (l leaf, event smmuv3.EventType, at uint64) {
@@ -139,7 +140,7 @@ func (b *binding) walkStage2(ipa uint64, why purpose, iova uint64, a *access) (l
 	return l, nil
 }
 
-// physical returns the address of something that the SMMU itself accesses.
+// physical returns the physical address of a structure that the SMMU itself accesses.
 func (b *binding) physical(addr uint64, why purpose, iova uint64, a *access) (uint64, *refusal) {
 	if b.s2 == nil {
 		return addr, nil

@@ -9,10 +9,10 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// stalls holds the stalled transactions (§3.12.2). A transaction whose endpoint stopped waiting
-// stays until the guest answers it, since its STAG must not be used again before (§4.7.1).
-// Stalled transactions are in no section, since invalidations do not wait for them (§4.3.8): a
-// retried one starts again.
+// stalls holds the stalled transactions (§3.12.2). If its endpoint stops waiting, a transaction
+// stays until the guest answers it, since its STAG must not be used again before (§4.7.1). Stalled
+// transactions are in no section, since invalidations do not wait for them (§4.3.8). A retried
+// transaction starts again.
 type stalls struct {
 	mu   sync.Mutex
 	most int
@@ -27,7 +27,7 @@ type stalled struct {
 	resumed chan bridge.Resumption // has room for the one answer
 }
 
-// stallWait ends the wait of an endpoint's stalled transactions.
+// stallWait is the context that ends the wait of an endpoint's stalled transactions.
 type stallWait struct{ context.Context }
 
 // resize sets the largest number of stalled transactions. There are none.
@@ -81,19 +81,19 @@ func (t *stalls) answer(at int, sid smmuv3.StreamID, how bridge.Resumption) {
 	}
 }
 
-// AllowStalls declares that the device can wait for a stalled transaction. A device tree tells
-// the guest by the property dma-can-stall.
+// AllowStalls declares that the device can wait for a stalled transaction. In a device tree, the
+// property dma-can-stall declares it to the guest.
 //
 // On a host with stalls (IDR0.STALL_MODEL), a transaction that faults where the guest's CD has
-// S = 1 then blocks its goroutine. The guest resumes it, or it ends with the endpoint's
-// detachment or with ctx. A device model that is reset ends ctx, and calls AllowStalls with a
-// new one. A nil ctx declares that the device cannot wait.
+// S = 1 then blocks its goroutine. It ends when the guest resumes it, when the endpoint is
+// detached, or when ctx is done. On a reset the device model cancels ctx and calls AllowStalls with
+// a new one. A nil ctx declares that the device cannot wait.
 //
-// Without AllowStalls, such a transaction terminates: §3.12 requires that of devices that must
-// not stall, such as those on PCI (§3.12.1). So does a transaction beyond IDR5.STALL_MAX.
+// Without AllowStalls, such a transaction terminates: §3.12 requires that for devices that must not
+// stall, such as PCI devices (§3.12.1). A transaction beyond IDR5.STALL_MAX terminates as well.
 //
-// Neither the guest's commands nor other transactions wait for a stalled transaction. When the
-// guest retries it, it is a new transaction, and may stall again.
+// Neither the guest's commands nor other transactions wait for a stalled transaction. A retried
+// transaction starts as a new one, and may stall again.
 func (e *Endpoint) AllowStalls(ctx context.Context) {
 	if ctx == nil {
 		e.waiting.Store(nil)
@@ -102,8 +102,8 @@ func (e *Endpoint) AllowStalls(ctx context.Context) {
 	e.waiting.Store(&stallWait{ctx})
 }
 
-// stall makes a refused transaction wait, if it can, and changes its event into that of a stall.
-// The caller is in a section.
+// stall makes a refused transaction wait, if it can, and changes its event to a stall event. The
+// caller is in a section.
 func (b *binding) stall(r *refusal) *stalled {
 	w := b.ep.waiting.Load()
 	if !r.stall || w == nil || w.Err() != nil || b.host.events.Load() == nil {
@@ -116,7 +116,7 @@ func (b *binding) stall(r *refusal) *stalled {
 	return s
 }
 
-// wait waits for the outcome of a transaction that may have stalled, or whose STE is fetched
+// wait waits for the outcome of a transaction that stalled, or for which the device fetches the STE
 // again. If the outcome is an abort, the caller returns the fault. The caller is in no section.
 func (f *Fault) wait() bridge.Resumption {
 	if f.refetch != nil {

@@ -14,8 +14,7 @@ type stream struct {
 	ep   *Endpoint // nil once closed
 }
 
-// Bind implements bridge.Stream. It rejects a stage that no legal STE describes, as hardware
-// would.
+// Bind implements bridge.Stream. It rejects a stage that no legal STE describes, as hardware does.
 func (s *stream) Bind(g bridge.GuestStage) error {
 	s.host.mu.Lock()
 	defer s.host.mu.Unlock()
@@ -54,7 +53,7 @@ func (s *stream) detach() *binding {
 	return old
 }
 
-// checkStage judges a stage as an STE with the same fields.
+// checkStage returns an error if an STE with the fields of the stage is illegal.
 func (h *Host) checkStage(g bridge.GuestStage) error {
 	switch g.Disposition {
 	case bridge.Abort, bridge.Bypass:
@@ -65,8 +64,8 @@ func (h *Host) checkStage(g bridge.GuestStage) error {
 	}
 	ids := &h.shown.Load().ids
 	s := g.STE()
-	// A device sets S1STALLD where the host could stall and the guest was not shown stalls.
-	// The guest's own STE must not.
+	// The device sets S1STALLD if the host can stall and the guest's ID registers show no stalls.
+	// The guest's own STE must not set it.
 	if h.offered.Get(smmuv3.StallModel) == smmuv3.StallBoth && ids.Get(smmuv3.StallModel) == smmuv3.StallTerminate {
 		s.SetS1STALLD(false)
 	}

@@ -15,7 +15,7 @@ type tables struct {
 	input      uint   // bits of an input address
 	outputBits uint   // bits of an output address
 	bigEndian  bool
-	haft       bool // the Access flag of table descriptors is updated
+	haft       bool // the walk updates the Access flag of table descriptors
 }
 
 // setBase sets the address of the first table, aligned to the table's size: 8 bytes for each
@@ -28,7 +28,7 @@ func (t *tables) setBase(addr uint64) {
 	t.base = addr &^ (size - 1)
 }
 
-// swapped converts between a descriptor and its little-endian word in memory, both ways.
+// swapped converts a descriptor to its little-endian word in memory, or back.
 func (t *tables) swapped(word uint64) uint64 {
 	if t.bigEndian {
 		return bits.ReverseBytes64(word)
@@ -75,14 +75,14 @@ func (l leaf) translate(va uint64) translation {
 	return translation{l.pa | offset, 1<<l.size - offset}
 }
 
-// through combines a leaf of stage 1 with the leaf of stage 2 for an address in it. The result
-// is as large as the smaller of both, and permits what both permit.
+// through combines a leaf of stage 1 with the leaf of stage 2 for an address in it. The result has
+// the smaller size, and the permissions that both grant.
 func (l leaf) through(s2 leaf, va uint64) leaf {
 	t := s2.translate(l.translate(va).pa)
 	size := min(l.size, s2.size)
 	return leaf{t.pa &^ (1<<size - 1), size, l.global, l.perms & s2.perms}
 }
 
-// maxUpdates limits how often a walk reads a descriptor again that the guest changes during an
-// update of its flags.
+// maxUpdates limits how often a walk reads a descriptor again because the guest changed it during
+// an update of its flags.
 const maxUpdates = 16

@@ -8,18 +8,18 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// tlb is the storage of a host's translations, for all VMIDs. Its size is Config.TLBEntries,
-// whatever the guest does. Each VMID and kind of input address has a domain in it.
+// tlb holds a host's translations, for all VMIDs. Its size is fixed by Config.TLBEntries. Each VMID
+// and kind of input address has a domain in it.
 //
 // Lookups take no lock. Inserting or clearing an entry locks the set of four that it is in.
 //
-// Invalidating an ASID, or a whole domain, is a store: an entry holds the time at which its
-// walk began, and is stale if the last invalidation that concerns it is later. Times by ASID
-// are kept by hash, so an invalidation may also reach another ASID's entries.
+// Invalidating an ASID, or a whole domain, is a store. An entry holds the time at which its walk
+// began, and is stale if the last invalidation that concerns it is later. The times for ASIDs are
+// kept by hash, so an invalidation may also affect another ASID's entries.
 //
 // An invalidation by address finds the entry and clears it. It visits only regions that hold
-// entries, so empty parts of a range cost nothing. By address for all ASIDs the entries lie
-// in many sets: their time is kept by hash of the address.
+// entries, so empty parts of a range cost nothing. The entries for an address of all ASIDs lie in
+// many sets, so their invalidation time is kept by a hash of the address.
 //
 // A walk's result is not inserted if any invalidation came after the walk began: it could
 // restore an entry that was just cleared.
@@ -27,14 +27,14 @@ type tlb struct {
 	sets   []tlbSet                      // a power of two of them
 	held   []atomic.Int32                // ways in use, by regionOf: as many as there are sets
 	asids  *[1 << logTimes]atomic.Uint64 // time of the last invalidation of an ASID, by asidTime
-	places *[1 << logTimes]atomic.Uint64 // time of the last one for all ASIDs, by placeTime
+	places *[1 << logTimes]atomic.Uint64 // time of the last invalidation of an address for all ASIDs, by placeTime
 	shift  uint                          // 64 - log2 of the number of sets
 }
 
 // domain is the part of a TLB that holds one kind of translations of one VMID.
 type domain struct {
 	all   atomic.Uint64 // time of the last invalidation of everything
-	forms atomic.Uint64 // what lookups and invalidations have to look for
+	forms atomic.Uint64 // the forms of entries that lookups and invalidations look for
 	tlb
 	salt uint64 // spreads the domains over the sets
 	tag  uint32 // VMID [15:0], kind [17:16]
@@ -49,8 +49,8 @@ func newDomain(t *tlb, vmid smmuv3.VMID, kind int) *domain {
 	return &domain{tlb: *t, tag: tag, salt: saltOf(tag)}
 }
 
-// Bits of forms. A bit is set before the first entry of its form is inserted, and stays set:
-// an invalidation would miss an entry whose form it does not look for.
+// Bits of forms. A bit is set before the first entry of its form is inserted, and stays set.
+// Otherwise an invalidation would miss the entry.
 const (
 	formSizes     = 1<<61 - 1 // bit n: there may be entries of 2^n bytes
 	formFractured = 1 << 61   // there may be entries smaller than their stage 1 block
@@ -72,8 +72,8 @@ type tlbSet struct {
 
 type tlbWay struct{ key, data, time atomic.Uint64 }
 
-// A key holds the number of the page or block from bit 8 on, and these fields below. The
-// number is that of the address without its top byte. An empty way has key 0.
+// A key holds the number of the page or block from bit 8 on, and these fields below. The number
+// comes from the address without its top byte. An empty way has key 0.
 const (
 	keySize   = 0x3f   // log2 of the entry's size, 12 or more
 	keyGlobal = 1 << 6 // nG = 0: valid for every ASID, and stored as ASID 0
@@ -81,8 +81,8 @@ const (
 	keyPage   = 8      // the lowest bit of the number
 )
 
-// vaMask removes the top byte. The rest identifies an address that is in range, since bit 55
-// selects the table (§3.4.1).
+// vaMask removes the top byte. The rest identifies a valid address, since bit 55 selects the table
+// (§3.4.1).
 const vaMask = 1<<56 - 1
 
 // tlbData packs the output address [63:24], the ASID [23:8] and the permissions [5:0].
@@ -128,7 +128,7 @@ const hashFactor = 0x9e3779b97f4a7c15 // 2^64 over the golden ratio
 
 func saltOf(tag uint32) uint64 { return uint64(tag) * hashFactor }
 
-// set returns the set of a key. Flags of the key have no part in it.
+// set returns the set of a key. It does not depend on the key's flags.
 func (d *domain) set(key uint64, asid smmuv3.ASID) *tlbSet {
 	return &d.sets[(key>>keyPage+uint64(asid)<<44+d.salt)*hashFactor>>(d.shift&63)]
 }
@@ -136,8 +136,8 @@ func (d *domain) set(key uint64, asid smmuv3.ASID) *tlbSet {
 // logRegion is log2 of the pages or blocks in a region. Most range commands fit in one.
 const logRegion = 5
 
-// regionOf returns the number of ways in use for a region of an address space. Regions are
-// hashes, so it may count those of others, too.
+// regionOf returns the number of ways in use for a region of an address space. Regions are hashes,
+// so the count may include other regions.
 func (t *tlb) regionOf(key uint64, asid smmuv3.ASID, salt uint64) *atomic.Int32 {
 	region, size := key>>(keyPage+logRegion), key&keySize
 	return &t.held[(region+uint64(asid)<<40+size<<56+salt)*hashFactor>>(t.shift&63)]
@@ -160,8 +160,9 @@ func (d *domain) asidTime(asid smmuv3.ASID) *atomic.Uint64 {
 // translates.
 type translation struct{ pa, len uint64 }
 
-// lookup finds a translation that has one of the permissions in need. It reports a miss for
-// one that has not: a walk then finds the fault, or that the guest has relaxed the permissions.
+// lookup finds a translation that has one of the permissions in need. It reports a miss if a
+// translation lacks them. A walk then finds the fault, or the permissions that the guest has
+// relaxed.
 func (d *domain) lookup(s space, va uint64, need permissions) (translation, bool) {
 	forms := d.forms.Load()
 	for m := forms & formSizes; m != 0; m &= m - 1 {
@@ -179,8 +180,8 @@ func (d *domain) lookup(s space, va uint64, need permissions) (translation, bool
 	return translation{}, false
 }
 
-// probe returns the data of a key. The entry must be no older than since, the last
-// invalidation of the ASID, nor than those of the domain and of the address.
+// probe returns the data of a key. The entry must not be older than the last invalidation of the
+// ASID (since), of the domain, or of the address.
 func (d *domain) probe(forms, key uint64, asid smmuv3.ASID, since uint64) (uint64, bool) {
 	s := d.set(key, asid)
 	seq := s.seq.Load()
@@ -193,7 +194,7 @@ func (d *domain) probe(forms, key uint64, asid smmuv3.ASID, since uint64) (uint6
 		if smmuv3.ASID(data>>8) != asid || s.tags[i].Load() != d.tag {
 			continue
 		}
-		// If the set was written meanwhile, these may be halves of two entries.
+		// If another goroutine wrote the set meanwhile, these may be halves of two entries.
 		if seq&1 != 0 || s.seq.Load() != seq || time < since || time < d.all.Load() {
 			return 0, false
 		}
@@ -202,11 +203,12 @@ func (d *domain) probe(forms, key uint64, asid smmuv3.ASID, since uint64) (uint6
 	return 0, false
 }
 
-// insert stores the result of a walk that began when clock was now. It stores nothing if the
-// clock has moved since, or if another writer holds the set, which is not worth waiting for.
+// insert stores the result of a walk that began when clock was now. It stores nothing if the clock
+// has moved since, or if another writer holds the set.
 //
-// The clock moves before an invalidation looks at anything. So an invalidation that insert
-// does not see on the clock, with the set locked, looks at the form and the set later.
+// An invalidation advances the clock before it looks at the forms and sets. If insert, with the set
+// locked, does not see an invalidation on the clock, that invalidation looks at the form and the
+// set later.
 func (d *domain) insert(s space, va uint64, l leaf, now uint64, clock *atomic.Uint64) {
 	form, key, asid := uint64(1)<<l.size, s.key(va, l.size), s.asid
 	if l.global {
@@ -235,8 +237,8 @@ func (d *domain) insert(s space, va uint64, l leaf, now uint64, clock *atomic.Ui
 	store32(&set.tags[i], d.tag)
 }
 
-// fracture announces entries for parts of a block. An invalidation by an address in the block
-// is for all of them.
+// fracture records that there may be entries for parts of a block. An invalidation by an address in
+// the block then covers all of them.
 func (d *domain) fracture() {
 	if d.forms.Load()&formFractured == 0 {
 		d.forms.Or(formFractured)
@@ -251,7 +253,8 @@ func (t *tlb) uncount(s *tlbSet, i int) {
 	}
 }
 
-// victim returns the way that holds the key already, or an empty one, or the next in turn.
+// victim returns the way that already holds the key, or else an empty way, or else the next way in
+// turn.
 func (s *tlbSet) victim(key uint64, asid smmuv3.ASID, tag uint32) int {
 	empty := -1
 	for i := range s.ways {
@@ -286,11 +289,11 @@ func (s *tlbSet) unlock() { store(&s.seq, s.seq.Load()+1) }
 // invalidateAll invalidates every entry (§4.4.2.1).
 func (d *domain) invalidateAll(now uint64) { d.all.Store(now) }
 
-// invalidateASID invalidates the entries of an ASID, but no global ones (§4.4.2.2).
+// invalidateASID invalidates the entries of an ASID except global entries (§4.4.2.2).
 func (d *domain) invalidateASID(asid smmuv3.ASID, now uint64) { d.asidTime(asid).Store(now) }
 
-// clearPages clears the entries from one page to another, of an ASID or global, whose keys
-// have these flags (§4.4.2.4). It goes region by region.
+// clearPages clears the entries of an ASID, or global entries, from the first page to the last
+// whose keys have these flags (§4.4.2.4). It proceeds region by region.
 func (d *domain) clearPages(flags uint64, asid smmuv3.ASID, first, last uint64) {
 	for first <= last {
 		end := min(first|(1<<logRegion-1), last)
@@ -330,7 +333,7 @@ func (s *tlbSet) has(key uint64, asid smmuv3.ASID) bool {
 }
 
 // invalidatePlace invalidates the entries of one size at an address, of every ASID and global
-// (§4.4.2.3). Places are hashes, so it may invalidate others, too.
+// (§4.4.2.3). Places are hashes, so it may also invalidate other entries.
 func (d *domain) invalidatePlace(va uint64, size uint, now uint64) {
 	if d.forms.Load()&formPlaces == 0 {
 		d.forms.Or(formPlaces)

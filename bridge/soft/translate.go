@@ -5,8 +5,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// translate translates the address of a transaction. Events come in the order of §7.3.22, from
-// C_BAD_STREAMID on.
+// translate translates the address of a transaction. It checks for events in the order of §7.3.22,
+// from C_BAD_STREAMID on.
 func (b *binding) translate(iova uint64, a *access) (translation, *refusal) {
 	g := &b.stage
 	switch {
@@ -104,7 +104,7 @@ func (b *binding) translateIPA(ipa uint64, a *access) (translation, *refusal) {
 	return l.translate(ipa), nil
 }
 
-// use is how a stream whose stage 1 translates handles a transaction.
+// use is how a stream handles a transaction if its stage 1 translates.
 type use uint8
 
 const (

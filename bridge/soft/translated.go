@@ -7,8 +7,8 @@ import (
 )
 
 // ReadTranslated reads len(p) bytes at an address from a Translation. It uses neither the
-// guest's tables nor a SubstreamID (IDR3.PASIDTT is 0). If the stream's stage does not allow
-// ATS, the access aborts, whatever CR0.ATSCHK is.
+// guest's tables nor a SubstreamID (IDR3.PASIDTT is 0). If the stream's stage does not allow ATS,
+// the access aborts, independent of CR0.ATSCHK.
 func (e *Endpoint) ReadTranslated(p []byte, addr guestmem.GPA) error {
 	return e.translated(p, addr, false)
 }
@@ -59,7 +59,7 @@ func (b *binding) permitTranslated(addr uint64, a *access) *Fault {
 	return nil
 }
 
-// direct moves as much of p as lies in one piece of memory, at a translated address.
+// direct moves the part of p that lies in one piece of memory, at a translated address.
 func (b *binding) direct(p []byte, at guestmem.GPA, write bool) (int, *Fault) {
 	if b.host.mapper == nil {
 		return b.moveUnmapped(p, at, write)

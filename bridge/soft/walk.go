@@ -2,8 +2,8 @@ package soft
 
 import "github.com/go-vsmmu/vsmmuv3/smmuv3"
 
-// walk translates an address by the tables of stage 1. On a fault it returns the event that
-// comes first by §7.3.22. Addresses of tables are IPAs if stage 2 translates, too.
+// walk translates an address by the tables of stage 1. On a fault it returns the event with the
+// highest priority by §7.3.22. Addresses of tables are IPAs if stage 2 also translates.
 func (b *binding) walk(c *contextDesc, va uint64, a *access) (leaf, *refusal) {
 	h := b.host
 	half, ok := c.half(va)
@@ -65,9 +65,8 @@ func (b *binding) walk(c *contextDesc, va uint64, a *access) (leaf, *refusal) {
 	return leaf{}, b.walkFault(smmuv3.FWalkEABT, at, va, c, a)
 }
 
-// judge decides on an access by the leaf that translates it. The access may be made once the
-// descriptor that judge returns is in memory (§3.13). The permissions are those of that
-// descriptor.
+// judge decides whether the leaf permits an access. It returns the descriptor that must be in
+// memory before the access is performed (§3.13), and the permissions of that descriptor.
 func judge(d smmuv3.Desc, limits hierarchy, c *contextDesc, a *access) (permissions, smmuv3.Desc, smmuv3.EventType) {
 	if !d.AF() && !c.ha && !c.affd {
 		return 0, d, smmuv3.FAccess

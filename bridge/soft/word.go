@@ -8,9 +8,9 @@ import (
 )
 
 // Load reads a little-endian word of 2, 4 or 8 bytes in one atomic step. iova is a multiple of
-// size. The goroutine's later reads are ordered after it: a driver's ring entries after their
-// index. On failure it returns a *Fault. It matches guestmem.ErrMisaligned if size or iova is
-// out of range.
+// size. The goroutine's later reads are ordered after it. A device thus reads a driver's ring
+// entries after their index. On failure it returns a *Fault. It matches guestmem.ErrMisaligned if
+// size or iova is out of range.
 func (e *Endpoint) Load(iova uint64, size int) (uint64, error) {
 	return e.With(Attrs{}).Load(iova, size)
 }
@@ -38,7 +38,7 @@ func (p Port) Store(iova uint64, size int, v uint64) error {
 	return p.word(w, iova, size, true)
 }
 
-// word moves an aligned word. It lies in one page, and so in one piece of memory.
+// word moves an aligned word, which lies in one page, and therefore in one piece of memory.
 func (p Port) word(w *[8]byte, iova uint64, size int, write bool) error {
 	a := p.access(write)
 	switch size {
