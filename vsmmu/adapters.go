@@ -8,8 +8,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// ErrAccess is matched by errors of accesses that no register takes: of a size other than 4 or 8
-// bytes, not aligned to it, or beyond the register pages.
+// ErrAccess means that an access cannot reach a register: its size is not 4 or 8 bytes, its offset
+// is not aligned to the size, or it lies beyond the register pages.
 var ErrAccess = errors.New("not a register access")
 
 func checkAccess(op string, off uint64, size int) error {
@@ -19,28 +19,30 @@ func checkAccess(op string, off uint64, size int) error {
 	return nil
 }
 
-// LoadBytes is Load for a VMM that has an access as bytes in the guest's order. It fills p, whose
-// length is the size of the access.
+// LoadBytes fills p with the registers at an offset, in the guest's byte order. It is Load for a
+// VMM that has accesses as bytes. The length of p is the size of the access.
 //
 // An error matches ErrAccess, and p is then zero, as Load reads it. Any guest can cause that error:
-// the VMM goes on, or makes it the vCPU's external abort.
+// the VMM ignores it, or injects an external abort into the vCPU.
 func (d *Device) LoadBytes(off uint64, p []byte) error { return Registers{d}.LoadBytes(off, p) }
 
-// StoreBytes is Store for a VMM that has an access as bytes in the guest's order. An error matches
-// ErrAccess, and nothing was stored. See LoadBytes.
+// StoreBytes writes p, in the guest's byte order, to the registers at an offset. It is Store for a
+// VMM that has accesses as bytes. An error matches ErrAccess, and nothing was stored. See
+// LoadBytes.
 func (d *Device) StoreBytes(off uint64, p []byte) error { return Registers{d}.StoreBytes(off, p) }
 
-// RegisterFile is what a vCPU accesses: a Device, or a transcript.Recorder in its place.
+// RegisterFile has the registers that a vCPU accesses: a Device, or a transcript.Recorder in its
+// place.
 type RegisterFile interface {
 	Load(off uint64, size int) uint64
 	Store(off uint64, size int, v uint64)
 }
 
-// Registers accesses a register file as bytes in the guest's order. Package vsmmu/memio accesses it
-// through u-root's package memio.
+// Registers accesses a register file as bytes in the guest's byte order. Package vsmmu/memio uses
+// it for VMMs that use u-root's package memio.
 type Registers struct{ Device RegisterFile }
 
-// LoadBytes is Device.LoadBytes for any register file.
+// LoadBytes loads as Device.LoadBytes does.
 func (r Registers) LoadBytes(off uint64, p []byte) error {
 	if err := checkAccess("load", off, len(p)); err != nil {
 		clear(p)
@@ -55,7 +57,7 @@ func (r Registers) LoadBytes(off uint64, p []byte) error {
 	return nil
 }
 
-// StoreBytes is Device.StoreBytes for any register file.
+// StoreBytes stores as Device.StoreBytes does.
 func (r Registers) StoreBytes(off uint64, p []byte) error {
 	if err := checkAccess("store", off, len(p)); err != nil {
 		return err

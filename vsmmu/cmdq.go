@@ -33,9 +33,9 @@ func (d *Device) consume(b *budget) (done bool) {
 	}
 }
 
-// waiting returns how many commands there are to consume, and from where. That is 0 while the queue
-// is disabled or an error is active, and for indices that make no sense (§3.5.1: doing nothing is
-// one of the choices).
+// waiting returns the number of commands to consume, and the index of the first. The number is 0
+// while the queue is disabled or an error is active, and for invalid indices (§3.5.1: doing nothing
+// is one of the choices).
 func (d *Device) waiting() (cons smmuv3.Index, n uint32) {
 	if d.regs.get(wCR0)&d.regs.get(wCR0ACK)&smmuv3.CR0_CMDQEN == 0 ||
 		d.active(smmuv3.GERROR_CMDQ_ERR) || d.failed.Load() {
@@ -51,8 +51,8 @@ func (d *Device) waiting() (cons smmuv3.Index, n uint32) {
 }
 
 // fetch fetches up to n commands from cons on, as one snapshot that the guest cannot change. The
-// caller releases it. If a fetch aborts, the commands before it are fetched alone, as they are
-// consumed (§7.1). ok is false if the first one aborts.
+// caller releases it. If the fetch aborts, fetch tries half as many, since commands before the
+// abort are consumed (§7.1). ok is false if the fetch of the first command aborts.
 func (d *Device) fetch(cons smmuv3.Index, n uint32) (snap guestmem.Snap, ok bool) {
 	for ; n > 0; n /= 2 {
 		snap, err := guestmem.Snapshot(d.mem, guestmem.GPA(d.cmdq.Entry(cons)), int(n)*smmuv3.CommandSize)
@@ -63,8 +63,8 @@ func (d *Device) fetch(cons smmuv3.Index, n uint32) (snap guestmem.Snap, ok bool
 	return guestmem.Snap{}, false
 }
 
-// run executes up to n commands from cons on. It returns how many were consumed, and the error that
-// stopped it.
+// run executes up to n commands from cons on. It returns the number of consumed commands, and the
+// error that stopped it.
 func (d *Device) run(cons smmuv3.Index, n uint32, b *budget) (used uint32, code smmuv3.CmdqErr) {
 	snap, ok := d.fetch(cons, n)
 	if !ok {
@@ -86,15 +86,15 @@ func (d *Device) run(cons smmuv3.Index, n uint32, b *budget) (used uint32, code 
 	return used, smmuv3.CERROR_NONE
 }
 
-// stop records a command error: CONS and the reason first, so that nobody sees the error without
-// them (§7.1).
+// stop records a command error. It stores CONS and the reason first: a guest that sees the error
+// sees them, too (§7.1).
 func (d *Device) stop(cons smmuv3.Index, code smmuv3.CmdqErr) {
 	d.regs.set(wCMDQCons, uint32(cons)|uint32(code)<<smmuv3.CMDQ_CONS_ERR_Shift)
 	d.activate(smmuv3.GERROR_CMDQ_ERR)
 }
 
-// execute executes one command, which stands at an index of the queue. done is false if the budget
-// does not cover what the command costs beyond 1.
+// execute executes one command, at an index of the queue. done is false if the budget does not
+// cover the command's cost beyond 1.
 func (d *Device) execute(c *smmuv3.Command, at smmuv3.Index, b *budget) (code smmuv3.CmdqErr, done bool) {
 	// Being illegal takes precedence over being ignored (§4.1.3).
 	if !d.commands.Plain(c) && d.commands.Illegal(c) != nil {
@@ -104,7 +104,7 @@ func (d *Device) execute(c *smmuv3.Command, at smmuv3.Index, b *budget) (code sm
 	case smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINSNHAll, smmuv3.OpTLBIS12VMAll:
 		d.batchAll(c[0], c[1])
 	case smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA, smmuv3.OpTLBIS2IPA:
-		// A host with ranges would read a range where the guest was shown none.
+		// Without IDR3.RIL the range fields are RES0, but a host with RIL would interpret them.
 		d.batchAll(d.commands.Ranged(c))
 	case smmuv3.OpCfgiCD, smmuv3.OpCfgiCDAll:
 		if st := d.streams.Get(c.StreamID()); st != nil {
@@ -132,7 +132,7 @@ func (d *Device) execute(c *smmuv3.Command, at smmuv3.Index, b *budget) (code sm
 	return smmuv3.CERROR_NONE, true
 }
 
-// answer executes a command about a transaction or a request that a host holds.
+// answer executes a command for a stalled transaction or a page request that a host holds.
 func (d *Device) answer(c *smmuv3.Command) {
 	switch c.Opcode() {
 	case smmuv3.OpPRIResp:
@@ -146,13 +146,13 @@ func (d *Device) answer(c *smmuv3.Command) {
 	}
 }
 
-// cfgi executes CFGI_STE for the attached streams from first to last. It returns false if the
-// budget does not cover that.
+// cfgi executes CFGI_STE for the attached streams from first to last. done is false if the budget
+// does not cover that.
 func (d *Device) cfgi(first, last smmuv3.StreamID, b *budget) (done bool) {
 	streams := d.streams.Range(first, last)
 	cost := costHost * d.refreshCalls(streams)
 	if cost != 0 && d.watch != nil {
-		cost += len(d.streams.All()) // notifyWatch looks at each
+		cost += len(d.streams.All()) // notifyWatch visits each stream
 	}
 	switch {
 	case cost == 0:
@@ -162,8 +162,8 @@ func (d *Device) cfgi(first, last smmuv3.StreamID, b *budget) (done bool) {
 	}
 	for _, st := range streams {
 		if kept, _ := d.refresh(st); kept && d.ids.Has(smmuv3.S1P) {
-			// Cached CDs go with the STE even if the STE has not changed (§4.3.1). Without stage 1
-			// there are no CDs, and there is no such command.
+			// CFGI_STE invalidates cached CDs even if the STE has not changed (§4.3.1). Without
+			// stage 1 neither CDs nor CFGI_CD_ALL exist.
 			cds := smmuv3.NewCfgiCDAll(st.ID)
 			d.batch(hostOf(st), cds[0], cds[1])
 		}
@@ -172,8 +172,9 @@ func (d *Device) cfgi(first, last smmuv3.StreamID, b *budget) (done bool) {
 	return true
 }
 
-// sync executes CMD_SYNC (§4.7.3): when it is consumed, all earlier commands have taken effect. It
-// is not consumed if an earlier ATC_INV timed out (§3.9.1.4), and does not wait for that one again.
+// sync executes CMD_SYNC (§4.7.3): when it is consumed, all earlier commands have taken effect. If
+// an earlier ATC_INV timed out, the SYNC fails and is not consumed (§3.9.1.4). When the guest
+// retries it, it does not wait for that ATC_INV again.
 func (d *Device) sync(c *smmuv3.Command, at smmuv3.Index, b *budget) (code smmuv3.CmdqErr, done bool) {
 	signal, waits := c.CS() == smmuv3.SignalIRQ, d.owed
 	if !signal && !waits && !d.atcTimeout {
@@ -200,8 +201,8 @@ func (d *Device) sync(c *smmuv3.Command, at smmuv3.Index, b *budget) (code smmuv
 		return smmuv3.CERROR_ATC_INV_SYNC, true
 	}
 	if signal || waits {
-		// The guest sees CONS past the SYNC before the interrupt (§3.18). A guest that polls CONS
-		// has waited long enough.
+		// CONS passes the SYNC before the interrupt (§3.18). A guest that polls CONS sees it now,
+		// not at the end of the run.
 		d.regs.set(wCMDQCons, uint32(d.cmdq.Next(at, 1)))
 		if signal {
 			d.raiseSync(c)

@@ -24,52 +24,51 @@ type Config struct {
 	Memory guestmem.Memory
 	// Interrupts signals the device's interrupts to the guest.
 	Interrupts Interrupts
-	// AbortAtReset makes DMA abort, rather than bypass, from reset until the guest's driver says
-	// otherwise (GBPA.ABORT, §6.3.14, an IMPLEMENTATION DEFINED choice). A guest that boots from a
-	// disk behind the SMMU needs bypass if its firmware has no driver for the SMMU.
+	// AbortAtReset makes DMA abort, rather than bypass, from reset until the guest's driver
+	// configures the SMMU (GBPA.ABORT, §6.3.14, an IMPLEMENTATION DEFINED choice). A guest that
+	// boots from a disk behind the SMMU needs bypass if its firmware has no driver for the SMMU.
 	AbortAtReset bool
 	// Watch, if not nil, gets the ranges of guest memory that hold the configuration of the
 	// attached streams, each time they change. It is for VMMs that write-protect these ranges and
-	// call Device.GuestWrote. It is quick and does not change the slice.
+	// call Device.GuestWrote. It returns quickly and does not change the slice.
 	Watch func([]guestmem.Range)
-	// Dirty, if not nil, is called for each range of guest memory that the device has written to,
-	// right after the write: records of its queues, and MSIs that go to memory. It is quick. A VMM
-	// whose Memory is a guestmem.Tracked, for live migration, needs no Dirty: the Tracked has these
-	// writes and the DMA of soft.Endpoints.
+	// Dirty, if not nil, gets each range of guest memory that the device has written to, right
+	// after the write: records of its queues, and MSIs that go to memory. It returns quickly. A VMM
+	// whose Memory is a guestmem.Tracked needs no Dirty: the Tracked accounts for these writes.
 	Dirty func(guestmem.Range)
-	// Trace gets what the device does, call by call. Device.Stats counts without it.
+	// Trace observes the device. Device.Stats counts without it.
 	Trace Trace
-	// Log gets the errors that no caller gets, at a limited rate. It may be nil.
+	// Log gets the errors that no method returns, at a limited rate. It may be nil.
 	Log *slog.Logger
-	// CheckReentry makes a callback panic if it calls a method of the device that may wait for a
-	// lock, as described under Duties of the embedder. The message names the callback and the
-	// method. The check costs about a microsecond for each callback and method: it is for tests.
+	// CheckReentry is for tests. It makes a callback panic if it calls a method of the device that
+	// callbacks must not call (see Duties of the embedder). The message names the callback and the
+	// method. The check costs about a microsecond for each callback and method.
 	CheckReentry bool
 }
 
 // Errors that the errors of a Device's methods match, with errors.Is.
 var (
-	// ErrConfig: New got a configuration, or Attach a host, that makes no sense.
+	// ErrConfig means that the Config of New, or the host of Attach, is invalid.
 	ErrConfig = errors.New("invalid configuration")
-	// ErrClosed: the device is closed. It matches bridge.ErrClosed.
+	// ErrClosed means that the device is closed. It matches bridge.ErrClosed.
 	ErrClosed = fmt.Errorf("device %w", bridge.ErrClosed)
-	// ErrNotAttached: no endpoint is attached with the StreamID.
+	// ErrNotAttached means that no endpoint is attached with the StreamID.
 	ErrNotAttached = errors.New("not attached")
-	// ErrNotReset: the device is not in its reset state, as Restore needs it.
+	// ErrNotReset means that the device is not in its reset state, which Restore requires.
 	ErrNotReset = errors.New("device is not in its reset state")
-	// ErrServiceFailure: the device is in Service Failure Mode (§12.3), because a host takes
-	// neither a stage nor an abort.
+	// ErrServiceFailure means that the device is in Service Failure Mode (§12.3): a host failed to
+	// bind a stage, and then failed to make the stream abort.
 	ErrServiceFailure = errors.New("service failure mode")
 )
 
-// Device is a virtual SMMUv3. All methods may be called from any goroutine, but from no callback:
-// see Duties of the embedder.
+// Device is a virtual SMMUv3. All methods may be called from any goroutine, but not from a
+// callback: see Duties of the embedder.
 //
-// A store to CMDQ_PROD does a bounded part of the work on its caller's goroutine: up to 256
-// commands, with at most two calls of hosts, or eight interrupts. Only a host that fails costs
-// more. A worker goroutine does the rest, and what other stores ask of hosts; Close ends it. Loads
-// and other stores wait for no host. The methods for the embedder, Stage among them, wait for a
-// host's call that is in progress.
+// A store to CMDQ_PROD executes commands on its caller's goroutine, up to a bound: 256 commands,
+// with at most two calls of hosts, or eight interrupts. Only a host that fails costs more. A worker
+// goroutine executes the rest, and the calls of hosts that other stores lead to. Close ends the
+// worker. Loads and other stores wait for no host. The methods for the embedder, Stage included,
+// wait for a host call in progress.
 type Device struct {
 	ids      *smmuv3.IDRegs
 	commands *smmuv3.CommandSet
@@ -83,18 +82,18 @@ type Device struct {
 	reset    *[numWords]uint32 // the registers' reset values
 	reentry  *reentry          // nil without Config.CheckReentry
 
-	// Locks are taken in this order: engine, regMu, eventq.mu, priq.mu, irq.mu. Hosts are called
-	// under engine only; a page request may be answered under no lock.
+	// The lock order is: engine, regMu, eventq.mu, priq.mu, irq.mu. Hosts are called with engine
+	// held and no other lock. A page request may be answered with no lock held.
 
-	// engine guards the following fields up to failure. Whoever holds it is the engine, see
-	// engine.go.
+	// engine guards the following fields up to failure. The goroutine that holds it is the engine:
+	// see engine.go.
 	engine     sync.Mutex
 	closed     bool
 	restored   bool // since New or Reset
 	streams    *trap.Streams
 	registered map[bridge.Host]*host // claimed by this device
 	hosts      []*host               // of these, the ones with streams
-	owed       bool                  // the next SYNC has to call a host
+	owed       bool                  // the next SYNC calls a host
 	atcTimeout bool                  // the next SYNC reports that an ATC_INV timed out
 	retrying   bool                  // stalled transactions are being retried
 	watched    []guestmem.Range
@@ -102,7 +101,7 @@ type Device struct {
 	cmdq       smmuv3.Queue // in effect while CMDQEN is acknowledged
 	failure    error        // why the device is in Service Failure Mode
 
-	// regMu is held by the guest's stores, except those to plain words, and by the engine where it
+	// The guest's stores hold regMu, except those to plain words. The engine holds it where it
 	// stores to a register that the guest may store to.
 	regMu  sync.Mutex
 	regs   registerFile
@@ -116,7 +115,7 @@ type Device struct {
 	irq    interrupts
 
 	failed  atomic.Bool // Service Failure Mode: failure is set
-	refetch atomic.Bool // STEs whose fetch failed are to be fetched again
+	refetch atomic.Bool // the engine refetches the STEs whose fetch failed
 	pending atomic.Bool // the engine may have something to do
 	wake    chan struct{}
 	quit    chan struct{}
@@ -191,8 +190,7 @@ func isNil(v any) bool {
 	return false
 }
 
-// do runs a method of the embedder's as the engine. It fails with ErrClosed if the device is
-// closed.
+// do runs a method for the embedder as the engine. It fails with ErrClosed if the device is closed.
 func (d *Device) do(method string, f func() error) error {
 	d.enter(method)
 	d.engine.Lock()
@@ -242,17 +240,20 @@ func (d *Device) seal() {
 // IDs returns the ID registers that the guest reads.
 func (d *Device) IDs() smmuv3.IDRegs { return *d.ids }
 
-// Attach puts an endpoint of a host behind the SMMU, under the StreamID by which the guest knows
-// it: before the guest starts, or when a device is plugged in. On return the endpoint does what the
-// guest's configuration says, or aborts if the host does not take that.
+// Attach puts an endpoint of a host behind the SMMU, with the StreamID that the guest knows it by.
+// Call it before the guest starts, or when a device is plugged in. On return the endpoint follows
+// the guest's configuration. It aborts if the host refuses that.
 //
-// Attach fails, and leaves everything as it was, if the StreamID does not fit IDR1.SIDSIZE; if the
-// StreamID, the endpoint or the host is in use (bridge.ErrInUse); if the host lacks something that
-// the guest was promised (idr.ErrHost, see idr.Satisfies); or if the host refuses the endpoint.
+// Attach fails, and changes nothing, in these cases:
+//   - The StreamID does not fit IDR1.SIDSIZE.
+//   - The StreamID, the endpoint or the host is in use (bridge.ErrInUse).
+//   - The host lacks a feature of the guest's ID registers (idr.ErrHost, see idr.Satisfies).
+//   - The host is nil, not comparable, or lacks the methods for such a feature (ErrConfig).
+//   - The host refuses the endpoint.
 //
-// The device tells hosts apart by ==, so h usually is a pointer. The first Attach of a host claims
-// it until the device is closed, and takes some 16 KiB. Endpoints that come and go belong on a host
-// that stays.
+// The device compares hosts with ==, so h usually is a pointer. The first Attach of a host claims
+// it until the device is closed, and takes about 16 KiB. Attach endpoints that come and go to one
+// long-lived host.
 func (d *Device) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) error {
 	err := d.do("Attach", func() error {
 		if size := d.ids.Get(smmuv3.SIDSIZE); uint64(sid)>>size != 0 {
@@ -282,11 +283,11 @@ func (d *Device) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) 
 	return opError(err, "attach stream %v", sid)
 }
 
-// Detach takes an endpoint from behind the SMMU and waits for its in-flight DMA: the caller holds
-// nothing that the endpoint needs to finish. The StreamID may be attached again.
+// Detach removes an endpoint from the SMMU and waits for its in-flight DMA. The caller holds no
+// lock that the endpoint needs to finish. The StreamID may be attached again.
 //
-// The error matches ErrNotAttached if the StreamID is not attached. Any other error is the host's,
-// which may then keep the StreamID and the endpoint; the device has neither any more.
+// The error matches ErrNotAttached if the StreamID is not attached. Any other error is the host's:
+// the endpoint is detached from the device, but the host may still hold it and the StreamID.
 func (d *Device) Detach(sid smmuv3.StreamID) error {
 	err := d.do("Detach", func() error {
 		st := d.streams.Get(sid)
@@ -303,16 +304,16 @@ func (d *Device) Detach(sid smmuv3.StreamID) error {
 func (d *Device) detach(st *trap.Stream) error {
 	h := hostOf(st)
 	if !d.failed.Load() {
-		d.flushHost(h) // the batch may name the stream, which the host is about to forget
+		d.flushHost(h) // the batch may name the stream
 	}
 	d.terminateStalled(st)
 	err := d.streams.Detach(st)
-	d.forgetStalls(st.ID) // of transactions that stalled meanwhile: the StreamID may be attached again
+	d.forgetStalls(st.ID) // transactions may have stalled meanwhile
 	d.removeStream(h)
 	return err
 }
 
-// Stage returns what a stream does now. ok is false if the StreamID is not attached.
+// Stage returns the stage that a stream is bound to. ok is false if the StreamID is not attached.
 func (d *Device) Stage(sid smmuv3.StreamID) (stage bridge.GuestStage, ok bool) {
 	_ = d.do("Stage", func() error {
 		if st := d.streams.Get(sid); st != nil {
@@ -323,16 +324,17 @@ func (d *Device) Stage(sid smmuv3.StreamID) (stage bridge.GuestStage, ok bool) {
 	return stage, ok
 }
 
-// Reset puts the device into its reset state, as a reset of the guest's machine does. Every stream
-// does what GBPA says at reset, and no host holds a translation of the guest's. Streams stay
-// attached. Those that Service Failure Mode detached from their host are attached again.
+// Reset puts the device into its reset state. Call it when the guest's machine is reset. Every
+// stream follows the reset value of GBPA, and no host holds a translation of the guest. Streams
+// stay attached. A stream that Service Failure Mode detached from its host is attached to it again.
 //
-// An error says which host does not do that: a stream aborts that should bypass, or the host's
-// streams do not translate until a later SYNC finds that the host has dropped what it held. If the
-// error matches ErrServiceFailure, even that failed, and the device is in Service Failure Mode.
+// After an error the device is reset, but a host is not: a stream aborts instead of bypassing, or
+// the host may hold stale translations. Streams of the latter host abort instead of translating,
+// until a resync at a later SYNC succeeds. If the error matches ErrServiceFailure, the device is in
+// Service Failure Mode.
 //
-// A VMM that resets its machine stops the vCPUs and resets the endpoints first: without
-// Config.AbortAtReset, DMA bypasses stage 1 at reset.
+// Stop the vCPUs and reset the endpoints first: without Config.AbortAtReset, DMA bypasses stage 1
+// after reset.
 func (d *Device) Reset() error {
 	err := d.do("Reset", func() error {
 		d.eventq.enable(false)
@@ -347,8 +349,8 @@ func (d *Device) Reset() error {
 				d.fail(streamError("reattach", st, err))
 			}
 		}
-		// Streams leave the guest's tables before the hosts drop what they hold: a stream that
-		// still used the tables would make its host cache them again.
+		// Streams stop using the guest's tables before the hosts invalidate: a stream that still
+		// used the tables would make its host cache them again.
 		err := d.configure(false)
 		d.terminateAllStalled()
 		for _, h := range d.hosts {
@@ -356,7 +358,7 @@ func (d *Device) Reset() error {
 				err = errors.Join(err, d.resync(h))
 			}
 		}
-		d.atcTimeout = false // the next guest sent no ATC_INV
+		d.atcTimeout = false // a guest sees no timeout of an ATC_INV before the reset
 		if d.failed.Load() {
 			return d.failure
 		}
@@ -366,8 +368,8 @@ func (d *Device) Reset() error {
 }
 
 // Close detaches every stream, releases the hosts and ends the device. Its registers then read as
-// zero and ignore stores. Whoever made the hosts closes them, after the device. A second Close has
-// no effect and returns an error that matches ErrClosed.
+// zero and ignore stores. The caller closes the hosts afterwards. A second Close has no effect and
+// returns an error that matches ErrClosed.
 func (d *Device) Close() error {
 	err := d.do("Close", func() error {
 		d.closed = true
@@ -381,7 +383,7 @@ func (d *Device) Close() error {
 		for _, h := range d.registered {
 			errs = append(errs, d.release(h))
 		}
-		d.seal() // after the last that may store to GERROR
+		d.seal() // last: the calls above may store to GERROR
 		close(d.quit)
 		return errors.Join(errs...)
 	})

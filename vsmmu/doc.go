@@ -1,54 +1,67 @@
-// Package vsmmu is a virtual SMMUv3: a device that a guest's own driver programs as if it were
-// hardware, and that makes a host execute what the guest configures.
+// Package vsmmu is a virtual SMMUv3. A guest's own driver programs it as it programs hardware. The
+// device makes hosts execute the guest's configuration.
 //
-// A VMM makes one Device per guest SMMU with New. The guest's loads and stores in the 128 KiB of
-// registers go to Load and Store. Attach puts each of the guest's devices behind the SMMU, by its
-// StreamID: passed-through devices on a bridge/iommufd host, devices that the VMM emulates on a
-// bridge/soft host. Package vsmmu/idr derives the ID registers, and package firmware describes the
-// SMMU to the guest.
+// A VMM makes one Device per guest SMMU with New. The VMM forwards the guest's accesses to the
+// 128 KiB of registers to Load and Store. Attach puts each of the guest's devices behind the SMMU,
+// by its StreamID: passed-through devices on a bridge/iommufd host, devices that the VMM emulates
+// on a bridge/soft host. Package vsmmu/idr derives the ID registers, and package firmware describes
+// the SMMU to the guest.
 //
 // Sections cited as "§6.3.9" are of Arm's SMMUv3 specification, IHI 0070.
 //
 // # Duties of the embedder
 //
-//  1. Memory. Config.Memory holds the guest's tables and queues, and keeps the atomicity that
-//     guestmem.Memory promises. It may be called from any goroutine.
+//  1. Memory. Config.Memory holds the guest's tables and queues, with the atomicity that
+//     guestmem.Memory describes. The device calls it from any goroutine.
 //  2. Interrupts. Config.Interrupts signals edges and MSIs to the guest. It does not wait for the
 //     guest.
-//  3. MMIO. Each access of a vCPU in the register pages becomes one call of Load or Store, with
-//     the size that the guest used. Accesses of one vCPU keep their order. LoadBytes and
-//     StoreBytes take an access as bytes.
+//  3. MMIO. Call Load or Store once for each access of a vCPU to the register pages, with the
+//     access's size. Keep the order of one vCPU's accesses. LoadBytes and StoreBytes take an access
+//     as bytes.
 //  4. Attach order. Make the hosts, derive the ID registers from their Capabilities, make the
-//     Device, then attach the endpoints. A host belongs to one Device: another one's Attach fails
-//     with bridge.ErrInUse. An endpoint may be attached or detached while the guest runs. Its
-//     StreamID is the one that firmware tells the guest.
+//     Device, then attach the endpoints. An endpoint's StreamID is the one that the firmware's
+//     description has. Endpoints may be attached and detached while the guest runs. A host belongs
+//     to one Device: Attach to another one fails with bridge.ErrInUse.
 //  5. Reset order. Stop the vCPUs, reset the endpoints, then call Reset. Without
 //     Config.AbortAtReset, DMA bypasses stage 1 from then on.
-//  6. Save order. Stop the vCPUs and the endpoints, then call Save, then copy the last of the
-//     guest's memory. On the other side: memory first, then New with the saved ID registers
-//     (SavedIDs), then Attach for each stream, then Restore, then the vCPUs. Config.Dirty reports
-//     what the device itself writes to memory.
-//  7. Close order. Stop the vCPUs, then close the Device, then its hosts. The first Close ends the
+//  6. Save order. Stop the vCPUs and the endpoints, call Save, then copy the guest's memory: Save
+//     may still write to it. On the destination, copy the memory first. Then call New with the ID
+//     registers that SavedIDs returns, Attach for each stream, and Restore. Then start the vCPUs.
+//  7. Live migration. Use a guestmem.Tracked as Config.Memory and as the memory of soft hosts: its
+//     accounts have the device's writes and the DMA of soft endpoints. Its documentation lists the
+//     rounds. A VMM with a dirty log of its own sets Config.Dirty for the device's writes.
+//  8. Close order. Stop the vCPUs, close the Device, then close its hosts. The first Close ends the
 //     device. Any later one has no effect and returns an error that matches ErrClosed.
-//  8. Callbacks. The device calls Memory, Interrupts, the functions of Config and the hosts on the
-//     goroutine of the caller, a vCPU or an endpoint, or on its own worker, with its locks held.
-//     No callback may call a method of the Device other than Load, IDs and Stats, nor wait for a
-//     goroutine that does. Set Config.CheckReentry in tests: a callback that breaks this rule then
-//     panics, where it would otherwise hang.
-//  9. Locks. The caller of Attach, Detach, Reset, Save, Restore, GuestWrote or Close holds no lock
-//     that a host, an endpoint or a callback needs to make progress: these methods wait for the
-//     hosts, and the hosts for in-flight DMA. Load waits for nothing, and Store for no host,
-//     except as Device describes for CMDQ_PROD.
-//  10. Errors. An error of a method names the operation, its object and the cause: "vsmmu: attach
-//     stream 0x20: endpoint in use". Match it with errors.Is against the errors of this package
-//     and of package bridge. What the guest does wrong never is an error: the architecture says
-//     what the guest then sees. Errors that no caller gets go to Config.Log and Device.Stats.
-//     After ErrServiceFailure only Reset helps.
+//  9. Callbacks. The device calls Memory, Interrupts, the functions of Config and the hosts with
+//     its locks held: on its worker, or on the goroutine of a vCPU, an endpoint or a caller. A
+//     callback may call no method of the Device except Load, IDs and Stats. It does not wait for a
+//     goroutine that calls another one. Set Config.CheckReentry in tests: a callback that breaks
+//     this rule then panics, where it would otherwise hang.
+//  10. Locks. Attach, Detach, Reset, Save, Restore, GuestWrote and Close wait for the hosts, and
+//     the hosts wait for in-flight DMA. Their caller holds no lock that a host, an endpoint or a
+//     callback takes. Load never waits. Store waits for a host only as Device describes for
+//     CMDQ_PROD.
+//
+// # Errors
+//
+// An error names the operation, its object and the cause: "vsmmu: attach stream 0x20: endpoint in
+// use". Match it with errors.Is against the errors of this package and of packages bridge and idr.
+//
+//   - After ErrConfig, ErrNotAttached, ErrNotReset, ErrState, ErrClosed or ErrAccess, and after any
+//     error of Attach, the call has had no effect.
+//   - Any other error of Detach, Reset, Restore or Close is a host's. The method has finished, and
+//     its documentation says which streams abort. The guest may go on.
+//   - ErrServiceFailure means that the device made all streams abort and stopped the queues, until
+//     a Reset succeeds.
+//
+// A guest's mistake is never an error of a method, except for ErrAccess: the guest sees the
+// consequence that the architecture defines. Errors that no method returns go to Config.Log, and
+// Device.Stats counts them.
 //
 // # Stability
 //
-// Before v1, a minor version may change the API, and the CHANGELOG says how. A patch version does
-// not. The encoding of Save has a version of its own: Restore reads what the same minor version
-// wrote, and refuses what it does not know. What a guest sees of the same ID registers changes only
-// to follow the specification.
+// Before v1, a minor version may change the API, and the CHANGELOG lists the changes. A patch
+// version does not change it. The encoding of Save has a version of its own: Restore accepts states
+// of the same minor version, and refuses a version that it does not know. The behaviour that a
+// guest sees with the same ID registers changes only to follow the specification.
 package vsmmu

@@ -4,24 +4,23 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// The engine does what follows from a store: it applies a new CR0 or GBPA and consumes commands.
-// Whichever goroutine holds d.engine is the engine. Work is never queued. It stands in the
-// registers, as the difference between CR0 and CR0ACK, or PROD and CONS, and whoever becomes the
-// engine finds it there.
+// The engine applies a new CR0 or GBPA and consumes commands. The goroutine that holds d.engine is
+// the engine. Work is never queued. It stands in the registers, as the difference between CR0 and
+// CR0ACK, or PROD and CONS, and the next engine finds it there.
 
-// budget is what one turn of the engine may cost, in units of about one cheap command. An
-// invalidation or a prefetch costs 1. Whatever may wait for a host costs costHost more. An
-// interrupt, for which the embedder may need a system call, costs costInterrupt.
+// budget is the cost that one turn of the engine may have. Its unit is about one cheap command: an
+// invalidation or a prefetch costs 1. A step that may wait for a host costs costHost more. An
+// interrupt may cost the embedder a system call: it costs costInterrupt.
 type budget struct {
 	left int
-	// strict is set if the budget must never be overdrawn. The worker's is not strict: it only says
-	// when to let others in.
+	// strict is set if the budget must never be overdrawn. The worker's budget is not strict: it
+	// only bounds how long the worker holds the lock.
 	strict bool
 }
 
-// A store's share of 256 covers two calls of hosts. It also covers what drivers ask for most: a
-// TLBI and a SYNC with an interrupt, with two hosts. What comes before commands costs the worker at
-// most costAhead each time, or with enough streams or hosts the worker would do nothing else.
+// The share of a store is 256. It covers two calls of hosts, or the most frequent commands of
+// drivers: a TLBI and a SYNC with an interrupt, with two hosts. Each step before commands costs the
+// worker at most costAhead. Otherwise many streams or hosts could leave no budget for commands.
 const (
 	budgetWorker  = 4096
 	costAhead     = budgetWorker / 4
@@ -29,8 +28,8 @@ const (
 	costInterrupt = 31
 )
 
-// spend takes cost from the budget. If that is too much, it uses the budget up and returns false. A
-// cost of 0 is never too much.
+// spend takes cost from the budget. If the budget does not cover it, spend uses the budget up and
+// returns false. A cost of 0 is always covered.
 func (b *budget) spend(cost int) bool {
 	if cost != 0 && b.left <= 0 || b.strict && cost > b.left {
 		b.left = 0
@@ -42,24 +41,24 @@ func (b *budget) spend(cost int) bool {
 
 func (b *budget) spent() bool { return b.left <= 0 }
 
-// work says whether a store may have made work for the engine, and who does it.
+// work says whether a store may have made work for the engine, and which goroutine does it.
 type work uint8
 
 const (
 	noWork work = iota
-	// handOver: the vCPU does what costs nothing, and the worker the rest. Such a store never makes
-	// its vCPU wait for a host or for commands.
+	// handOver means that the vCPU does the work of cost 0, and the worker the rest. The vCPU waits
+	// neither for a host nor for commands.
 	handOver
-	// takePart: the vCPU has asked for commands to be executed, and does a bounded part of that
-	// itself, so that short runs need no hand-over.
+	// takePart means that the vCPU executes a bounded number of commands itself, so that short runs
+	// need no worker.
 	takePart
 )
 
-// shares are what a store does of the work itself.
+// shares are the budgets of stores, by the kind of work.
 var shares = [...]budget{handOver: {left: 0, strict: true}, takePart: {left: 256, strict: true}}
 
-// kick makes the engine look at the registers: on this goroutine as far as the store's share goes,
-// then on the worker.
+// kick runs the engine after a store: on this goroutine up to the store's share, then on the
+// worker.
 func (d *Device) kick(w work) {
 	d.pending.Store(true)
 	if d.engine.TryLock() {
@@ -73,7 +72,7 @@ func (d *Device) kick(w work) {
 	}
 }
 
-// request makes the worker look for work.
+// request makes the worker run the engine.
 func (d *Device) request() {
 	d.pending.Store(true)
 	d.wakeWorker()
@@ -82,11 +81,11 @@ func (d *Device) request() {
 func (d *Device) wakeWorker() {
 	select {
 	case d.wake <- struct{}{}:
-	default: // it has been woken already
+	default: // already woken
 	}
 }
 
-// work is the worker: it is the engine for whatever no vCPU's turn got done.
+// work is the worker. It runs the engine until no work is left, each time it is woken.
 func (d *Device) work() {
 	defer close(d.done)
 	for {
@@ -108,15 +107,14 @@ func (d *Device) work() {
 	}
 }
 
-// turn does what there is to do, within the budget. If work is left, pending is set when turn
-// returns.
+// turn does pending work, within the budget. If work is left, pending is set when turn returns.
 func (d *Device) turn(b budget) {
 	d.pending.Store(false)
 	if d.closed {
 		return
 	}
-	// Retries that a turn did not finish come first: what a guest asks for next is not executed
-	// before what it asked for earlier, whoever is the engine.
+	// Retries that an earlier turn did not finish come first, so that the guest's requests are
+	// executed in order.
 	if d.retrying {
 		d.retrying = !d.retryStalled(&b)
 	}
@@ -130,8 +128,8 @@ func (d *Device) turn(b budget) {
 	}
 }
 
-// control applies what the guest has written to CR0 and GBPA, and acknowledges it. It returns false
-// if the budget does not cover that.
+// control applies new values of CR0 and GBPA, and acknowledges them. done is false if the budget
+// does not cover that.
 func (d *Device) control(b *budget) (done bool) {
 	cr0, ack := d.regs.get(wCR0), d.regs.get(wCR0ACK)
 	gbpa := smmuv3.GBPA(d.regs.get(wGBPA))

@@ -11,8 +11,8 @@ type eventQueue struct {
 	outputQueue
 	stalls stalls
 
-	// The last record and its index. An event that repeats it is merged into it until the guest has
-	// consumed it.
+	// last is the last record, and lastAt its index. While merge is set and the guest has not
+	// consumed the record, equal events are merged into it.
 	last   smmuv3.Event
 	lastAt smmuv3.Index
 	merge  bool
@@ -22,18 +22,20 @@ type eventQueue struct {
 type Fate uint8
 
 const (
-	// Recorded: it is in the queue.
+	// Recorded means that the queue holds the record.
 	Recorded Fate = iota
-	// Merged: the queue already holds the same event. Page requests are never merged (§7.3.1).
+	// Merged means that the queue already holds the same event. Page requests are never merged
+	// (§7.3.1).
 	Merged
-	// Discarded: the queue was disabled, or stopped by an abort (§7.2.1, §8.2).
+	// Discarded means that the queue was disabled, or had stopped after an abort (§7.2.1, §8.2).
 	Discarded
-	// Overflowed: the event queue was full (§7.4), or the PRI queue had overflowed (§8.1).
+	// Overflowed means that the event queue was full (§7.4), or the PRI queue had overflowed
+	// (§8.1).
 	Overflowed
-	// Aborted: the write of the record aborted (§7.2.2, §8.2).
+	// Aborted means that the write of the record aborted (§7.2.2, §8.2).
 	Aborted
-	// Held: the queue took no events, or as many stalled transactions were reported to the guest as
-	// IDR5.STALL_MAX allows. The transaction is retried later (§7.2.1).
+	// Held means that the stalled transaction is retried later (§7.2.1): the queue took no events,
+	// or IDR5.STALL_MAX stalled transactions were reported to the guest already.
 	Held
 
 	numFates = iota
@@ -93,9 +95,9 @@ func (q *eventQueue) recordEvent(ev smmuv3.Event) Fate {
 	return Recorded
 }
 
-// sameEvent reports whether two events may be merged: neither stalls, and they are equal in all
-// that their descriptions do not exempt, which is where in a page the access was (§7.3.1). A
-// software implementation need not honour STE.MEV (§3.5.5).
+// sameEvent reports whether two events may be merged (§7.3.1): neither stalls, and they differ at
+// most in the address bits below a page. A software implementation need not honour STE.MEV
+// (§3.5.5).
 func sameEvent(a, b smmuv3.Event) bool {
 	if a.Stall() || b.Stall() || a.Type() != b.Type() {
 		return false

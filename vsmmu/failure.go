@@ -9,16 +9,16 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
 )
 
-// A failure of a host leads to one of three states, each safer than the one before fails: the
-// stream aborts; all streams of the host that translate abort, until a resync succeeds; Service
-// Failure Mode.
+// A failure of a host has one of three consequences. If a host refuses a stage, the stream aborts.
+// If a host fails to invalidate, all its streams that translate abort, until a resync succeeds. If
+// a host fails to make a stream abort, the device enters Service Failure Mode.
 
-// settle deals with the result of a change of a stream's stage.
+// settle handles the result of a change of a stream's stage.
 func (d *Device) settle(st *trap.Stream, outcome trap.Outcome, err error) {
 	switch outcome {
 	case trap.Refused:
 		d.stats.refused.Add(1)
-		d.report("a stream aborts because of its host", err)
+		d.report("stream aborts because its host refused the stage", err)
 		if st.Stage().Cause == smmuv3.CBadSTE {
 			// A host whose hardware aborts in silence does not report it.
 			d.deliver(smmuv3.NewEvent(smmuv3.CBadSTE, st.ID))
@@ -28,7 +28,7 @@ func (d *Device) settle(st *trap.Stream, outcome trap.Outcome, err error) {
 	}
 }
 
-// abort makes a stream abort that translates, because of its host.
+// abort makes a stream abort if it translates. why is the failure of its host.
 func (d *Device) abort(st *trap.Stream, why error) {
 	if d.failed.Load() || !st.Stage().Disposition.Translates() {
 		return
@@ -45,20 +45,20 @@ func streamError(op string, st *trap.Stream, err error) error {
 	return fmt.Errorf("%s stream %v: %w", op, st.ID, err)
 }
 
-// noDMA reports whether an error says that the host or the stream is closed or gone, and makes no
-// more DMA.
+// noDMA reports whether an error means that the host or the stream is closed or gone. Neither does
+// DMA any more.
 func noDMA(err error) bool { return errors.Is(err, bridge.ErrClosed) || errors.Is(err, bridge.ErrGone) }
 
-// endpointFailed handles an ATC_INV that timed out. The host has executed everything else, and the
+// endpointFailed handles an ATC_INV that timed out. The host has executed all other commands. The
 // next SYNC reports the timeout to the guest.
 func (d *Device) endpointFailed(err error) {
-	d.hostFailed("an endpoint did not drop its translations", err)
+	d.hostFailed("ATC_INV timed out at an endpoint", err)
 	d.atcTimeout = true
 }
 
-// resync makes a host drop all that it may hold of this guest, after an error that leaves open what
-// the host has executed. If that fails, the host is out of sync: its streams that translate abort,
-// until a resync at a later SYNC succeeds.
+// resync invalidates everything that a host may hold for this guest, after an error that leaves
+// open which commands the host has executed. If that fails, the host is out of sync: its streams
+// that translate abort, until a resync at a later SYNC succeeds.
 func (d *Device) resync(h *host) error {
 	err := d.invalidateEverything(h)
 	was, late := h.outOfSync, errors.Is(err, bridge.ErrATCTimeout)
@@ -78,10 +78,10 @@ func (d *Device) resync(h *host) error {
 	return err
 }
 
-// invalidateEverything invalidates what a host may hold of this guest: the translations, each
-// stream's Context Descriptors, and what endpoints with ATS cache. The batch is part of that. An
-// endpoint that does not answer does not keep the rest from being invalidated, and any other error
-// takes precedence over its error.
+// invalidateEverything invalidates everything that a host may hold for this guest: the
+// translations, each stream's Context Descriptors, and the caches of endpoints with ATS. That
+// covers the batch. It continues after an endpoint's timeout. Any other error takes precedence over
+// the timeout.
 func (d *Device) invalidateEverything(h *host) (err error) {
 	h.discard()
 	flush := func() {
@@ -114,21 +114,21 @@ func (d *Device) invalidateEverything(h *host) (err error) {
 	return err
 }
 
-// fail enters Service Failure Mode (§12.3): DMA may still use stale configuration, and the host
-// takes no abort. Every stream that can is made to abort. The others are detached from their host.
-// The queues stop until the device is reset.
+// fail enters Service Failure Mode (§12.3): DMA may still use stale configuration, and the host has
+// failed to make a stream abort. fail makes every stream abort. It detaches a stream from its host
+// if the host fails to do that. The queues stop until the device is reset.
 func (d *Device) fail(why error) {
 	if d.failed.Swap(true) {
 		return
 	}
 	d.failure = fmt.Errorf("%w: %w", ErrServiceFailure, why)
 	d.stats.serviceFailures.Add(1)
-	d.report("the host takes neither a stage nor an abort", d.failure)
+	d.report("service failure mode: host failed to make a stream abort", d.failure)
 	for _, st := range d.streams.All() {
 		if outcome, err := d.streams.Abort(st, why); outcome == trap.Lost {
 			d.report("stream detached from its host", streamError("abort", st, errors.Join(err, d.streams.DetachHost(st))))
 		}
 	}
-	d.terminateAllStalled() // the guest cannot do so any more
+	d.terminateAllStalled() // the guest's commands are no longer executed
 	d.activate(smmuv3.GERROR_SFM_ERR)
 }

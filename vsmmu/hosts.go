@@ -12,29 +12,29 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
 )
 
-// batchMax is how many invalidations a host gets in one call. Their effect is due at the guest's
-// next SYNC, and no sooner (§4.8), so they are batched until then, or until there are this many.
+// batchMax is the largest number of invalidations in one call of a host. Invalidations take effect
+// at the guest's next SYNC (§4.8), so they are batched until the SYNC or until the batch is full.
 const batchMax = 1024
 
-// host is a bridge.Host, with the invalidations batched for it.
+// host is a bridge.Host and the invalidations batched for it.
 type host struct {
 	bridge.Host
-	streams int    // that are attached
-	unask   func() // undoes bridge.STERefetcher's SetSTERefetch; nil if there is nothing to undo
-	// unstalled is set if the host can stall transactions, and the guest was not shown stalls.
+	streams   int    // number of attached streams
+	noRefetch func() // undoes bridge.STERefetcher's SetSTERefetch; nil if there is nothing to undo
+	// unstalled is set if the host can stall transactions and the guest's ID registers exclude
+	// that.
 	unstalled bool
 	// outOfSync is set while the host may hold stale configuration or translations: an invalidation
-	// failed and so did the resync after it, or the host had no stream to invalidate for. Until a
-	// resync succeeds, its streams abort where they would translate. Streams that bypass go on:
-	// neither they nor their endpoints, which have no ATS meanwhile, use what the host may hold
-	// (§6.3.9.6, §5.2, EATS).
+	// and the resync after it failed, or the host had no stream to invalidate for. Until a resync
+	// succeeds, streams that would translate abort. Streams that bypass go on: neither they nor
+	// their endpoints, which have no ATS meanwhile, use stale entries (§6.3.9.6, §5.2, EATS).
 	outOfSync bool
 	atc       bool // batch has an ATC_INV
 	n         int
 	batch     [batchMax]smmuv3.Command
 }
 
-// hostOf returns the host of a stream: package trap got no other kind.
+// hostOf returns the host of a stream. Package trap has hosts of this type only.
 func hostOf(st *trap.Stream) *host { return st.Host.(*host) }
 
 // streamsOf calls f for each stream of a host.
@@ -65,7 +65,7 @@ func (d *Device) register(b bridge.Host) (h *host, known bool, err error) {
 	if err := d.suits(b, caps); err != nil {
 		return nil, false, err
 	}
-	h.unstalled = stallsUnasked(caps.IDs, *d.ids)
+	h.unstalled = stallsUnshown(caps.IDs, *d.ids)
 	if err := d.claim(h, b); err != nil {
 		return nil, false, err
 	}
@@ -73,7 +73,8 @@ func (d *Device) register(b bridge.Host) (h *host, known bool, err error) {
 	return h, false, nil
 }
 
-// suits reports whether a host has what the guest was promised, and the methods for it.
+// suits returns an error if a host lacks a feature of the guest's ID registers, or the methods for
+// it.
 func (d *Device) suits(b bridge.Host, caps bridge.Capabilities) error {
 	if err := idr.Satisfies(caps, *d.ids); err != nil {
 		return err
@@ -87,11 +88,12 @@ func (d *Device) suits(b bridge.Host, caps bridge.Capabilities) error {
 	return nil
 }
 
-// claim makes a host this device's. It fails with bridge.ErrInUse if the host is another device's.
-// A claim that fails leaves nothing behind. b is the host itself, which tells what it can do.
+// claim claims a host for this device. It fails with bridge.ErrInUse if another device has claimed
+// the host. A failed claim changes nothing. b is the unwrapped host, whose type shows its optional
+// methods.
 func (d *Device) claim(h *host, b bridge.Host) error {
-	asker, asks := b.(bridge.STERefetcher)
-	if err := h.Events(func(ev smmuv3.Event) { d.hostEvent(ev, !asks) }); err != nil {
+	refetcher, refetches := b.(bridge.STERefetcher)
+	if err := h.Events(func(ev smmuv3.Event) { d.hostEvent(ev, !refetches) }); err != nil {
 		return err
 	}
 	err := h.SetGuestIDs(*d.ids)
@@ -101,29 +103,29 @@ func (d *Device) claim(h *host, b bridge.Host) error {
 	if err != nil {
 		return errors.Join(err, h.Events(nil))
 	}
-	if asks {
-		asker.SetSTERefetch(d.refetchSTE)
-		h.unask = func() { asker.SetSTERefetch(nil) }
+	if refetches {
+		refetcher.SetSTERefetch(d.refetchSTE)
+		h.noRefetch = func() { refetcher.SetSTERefetch(nil) }
 	}
 	return nil
 }
 
-// release lets another device claim the host. The host's streams are closed, and the host itself
-// may be.
+// release lets another device claim the host. The host's streams are closed. The host itself may be
+// closed.
 func (d *Device) release(h *host) error {
 	for b, known := range d.registered {
 		if known == h {
 			delete(d.registered, b)
 		}
 	}
-	if h.unask != nil {
-		h.unask()
+	if h.noRefetch != nil {
+		h.noRefetch()
 	}
 	var err error
 	if d.ids.Has(smmuv3.PRI) {
 		err = h.Host.(bridge.PageRequester).PageRequests(nil)
 	}
-	// Events comes last: from then on the host may be another device's.
+	// Events comes last: afterwards another device may claim the host.
 	err = errors.Join(err, h.Events(nil))
 	if noDMA(err) {
 		return nil
@@ -131,8 +133,8 @@ func (d *Device) release(h *host) error {
 	return err
 }
 
-// hostEvent delivers a fault from a host. With refetch, an F_STE_FETCH requests that the STE be
-// fetched again for the next transaction.
+// hostEvent delivers an event from a host. With refetch, an F_STE_FETCH makes the engine refetch
+// the STE for the next transaction.
 func (d *Device) hostEvent(ev smmuv3.Event, refetch bool) {
 	d.deliver(ev)
 	if refetch && ev.Type() == smmuv3.FSTEFetch {
@@ -140,8 +142,8 @@ func (d *Device) hostEvent(ev smmuv3.Event, refetch bool) {
 	}
 }
 
-// addStream counts a stream that has just been attached, and makes it do what its configuration
-// says.
+// addStream counts a stream that has just been attached, and binds the stage that its configuration
+// describes.
 func (d *Device) addStream(h *host, st *trap.Stream) {
 	h.streams++
 	if h.streams == 1 {
@@ -156,8 +158,8 @@ func (d *Device) addStream(h *host, st *trap.Stream) {
 	d.refresh(st)
 }
 
-// removeStream counts a stream that has just been detached. A host without streams gets no more
-// calls, as it may be gone. Its next stream makes it drop what the guest invalidates meanwhile.
+// removeStream counts a stream that has just been detached. A host without streams may be gone and
+// gets no more calls. It is out of sync, so that its next stream resynchronises it.
 func (d *Device) removeStream(h *host) {
 	h.streams--
 	if h.streams == 0 {
@@ -191,8 +193,8 @@ func (d *Device) batchAll(dw0, dw1 uint64) {
 	}
 }
 
-// filled returns how many hosts' batches n commands may fill: these hosts are called without a SYNC
-// that pays for it.
+// filled returns how many hosts' batches n commands may fill. These hosts are called before the
+// next SYNC.
 func (d *Device) filled(n uint32) (full int) {
 	for _, h := range d.hosts {
 		if h.n+int(n) >= batchMax {
@@ -202,8 +204,8 @@ func (d *Device) filled(n uint32) (full int) {
 	return full
 }
 
-// due returns how many calls of hosts flush may take if none fails: one for each host, and what it
-// takes to refresh the streams of one that is resynchronised.
+// due returns how many calls of hosts flush may take if none fails: one for each host, and those to
+// refresh the streams of a host that is resynchronised.
 func (d *Device) due() (calls int) {
 	for _, h := range d.hosts {
 		calls++
@@ -243,12 +245,12 @@ func (d *Device) flushHost(h *host) {
 	}
 }
 
-// usesATS reports whether a stream's endpoint may use ATS now. Otherwise an ATC_INV for it has no
-// effect: what the endpoint holds is of no use to it, and it may not even answer. It drops
-// everything when the stream may use ATS again.
+// usesATS reports whether a stream's endpoint may use ATS now. If not, an ATC_INV for it has no
+// effect: the endpoint cannot use the translations it holds, and may not answer. When the stream
+// may use ATS again, dropATC invalidates all of them.
 func usesATS(st *trap.Stream) bool { return st.Stage().EATS != smmuv3.EATSNone }
 
-// dropATC makes an endpoint drop all translations that it holds.
+// dropATC invalidates all translations that an endpoint holds.
 func (d *Device) dropATC(st *trap.Stream) {
 	h := hostOf(st)
 	for _, c := range smmuv3.NewATCInvAll(st.ID) {

@@ -18,13 +18,12 @@ const (
 	srcGERROR
 )
 
-// sources has, for each interrupt that registers configure, its enable, the configuration of its
-// MSI, and the error that reports an abort of the MSI.
+// sources has a row for each interrupt that registers configure.
 var sources = [...]struct {
 	line   Line
 	enable uint32 // of IRQ_CTRL
-	cfg    word   // IRQ_CFG0: the MSI's address; CFG1, its data, comes after it
-	abort  uint32 // of GERROR
+	cfg    word   // IRQ_CFG0: the MSI's address; IRQ_CFG1, its data, follows
+	abort  uint32 // the error in GERROR if the MSI aborts
 }{
 	srcEVENTQ: {LineEventQ, smmuv3.IRQ_CTRL_EVENTQ_IRQEN, smmuv3.RegEVENTQ_IRQ_CFG0 / 4, smmuv3.GERROR_MSI_EVENTQ_ABT_ERR},
 	srcPRIQ:   {LinePRIQ, smmuv3.IRQ_CTRL_PRIQ_IRQEN, smmuv3.RegPRIQ_IRQ_CFG0 / 4, smmuv3.GERROR_MSI_PRIQ_ABT_ERR},
@@ -32,15 +31,15 @@ var sources = [...]struct {
 }
 
 // interrupts signals interrupts. mu makes a state change and its interrupt atomic: a disabled
-// source has no interrupt in flight (§3.18.1), and an enabled one signals nothing that happened
-// earlier (§6.3.16). mu guards GERROR and GERRORN, too.
+// source has no interrupt in flight (§3.18.1), and an enabled one signals no earlier event
+// (§6.3.16). mu guards GERROR and GERRORN, too.
 type interrupts struct {
 	mu  sync.Mutex
 	out Interrupts
 	msi [4]byte // an MSI's data on its way to memory
 
-	// syncMSI belongs to the engine. The interrupt of CMD_SYNC has no enable and takes no lock: a
-	// guest that signals it without end does not delay stores that take mu.
+	// syncMSI belongs to the engine. The interrupt of CMD_SYNC has no enable and takes no lock, so
+	// that a guest that sends SYNCs without end does not delay stores that take mu.
 	syncMSI [4]byte
 }
 
@@ -67,11 +66,11 @@ func (d *Device) raiseSync(c *smmuv3.Command) {
 }
 
 // send pulses the wired line, and sends the MSI if there is one. There is none if the address is
-// zero before it is cut to the output address size (§4.7.3). send returns false if the MSI aborts.
+// zero before its truncation to the output address size (§4.7.3). ok is false if the MSI aborts.
 // The caller owns buf.
 func (d *Device) send(line Line, addr uint64, data uint32, buf *[4]byte) (ok bool) {
 	if err := d.irq.out.Pulse(line); err != nil {
-		d.report("the embedder could not pulse an interrupt line", err)
+		d.report("Interrupts.Pulse failed", err)
 	}
 	d.trace.interrupt(line)
 	if !d.ids.Has(smmuv3.MSI) || addr == 0 {
@@ -89,8 +88,8 @@ func (d *Device) send(line Line, addr uint64, data uint32, buf *[4]byte) (ok boo
 	return d.irq.out.SignalMSI(gpa, data) == nil
 }
 
-// elsewhere reports whether an address is known to be no memory. It saves the error of a write,
-// which would be allocated each time.
+// elsewhere reports whether an address is known to be outside memory. A failed write would allocate
+// its error each time.
 func (d *Device) elsewhere(gpa guestmem.GPA) bool {
 	m, ok := d.mem.(guestmem.Mapper)
 	if !ok {
@@ -102,7 +101,8 @@ func (d *Device) elsewhere(gpa guestmem.GPA) bool {
 	return errors.Is(err, guestmem.ErrUnmapped)
 }
 
-// storeIRQCtrl acknowledges at once: with the lock, no source has an interrupt in flight.
+// storeIRQCtrl applies and acknowledges IRQ_CTRL at once: with the lock held, no source has an
+// interrupt in flight.
 func storeIRQCtrl(d *Device, _, v uint32) uint32 {
 	d.irq.mu.Lock()
 	defer d.irq.mu.Unlock()
@@ -126,14 +126,14 @@ func (d *Device) setError(errs uint32) bool {
 }
 
 // storeGERRORN acknowledges errors. An error that becomes active at the same time is acknowledged
-// with them or seen later.
+// with them, or remains active.
 func storeGERRORN(d *Device, _, v uint32) uint32 {
 	d.irq.mu.Lock()
 	defer d.irq.mu.Unlock()
 	if d.active(smmuv3.GERROR_CMDQ_ERR) && (d.regs.get(wGERROR)^v)&smmuv3.GERROR_CMDQ_ERR == 0 {
-		// The reason is cleared with the error, and before it: once the error is inactive, the
-		// engine may stop for another one. The engine may be storing CONS even now, if the guest
-		// itself had made the error look active.
+		// The reason is cleared before the error: once the error is inactive, the engine may stop
+		// for another one. The clear is atomic: if the guest itself had made the error look active,
+		// the engine may store CONS at the same time.
 		d.regs[wCMDQCons].And(^uint32(smmuv3.CMDQ_CONS_ERR))
 	}
 	d.regs.set(wGERRORN, v)

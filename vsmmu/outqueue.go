@@ -7,9 +7,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// outputQueue is a queue that the SMMU fills and the guest empties (§3.5): what the event queue and
-// the PRI queue have in common. It owns the queue's indices, its memory and its interrupt. Its lock
-// keeps records in order, and the acknowledgement of its enable waits for the lock.
+// outputQueue is a queue that the SMMU fills and the guest empties (§3.5): the event queue or the
+// PRI queue. It owns the queue's indices, its memory and its interrupt. Its lock keeps records in
+// order. The engine takes the lock before it acknowledges the queue's enable.
 type outputQueue struct {
 	*queueRegs
 	d *Device
@@ -20,12 +20,12 @@ type outputQueue struct {
 	record  [smmuv3.EventSize]byte // on its way to memory
 }
 
-// queueRegs says where a queue's registers are and what it is made of.
+// queueRegs has the registers of an output queue, and its constants.
 type queueRegs struct {
 	base, prod, cons word
 	entrySize        uint64
 	size             smmuv3.IDField
-	abort            uint32 // of GERROR
+	abort            uint32 // the error in GERROR if a write of a record aborts
 	irq              source
 }
 
@@ -56,15 +56,15 @@ func (q *outputQueue) apply(enabled bool) {
 	q.enabled = enabled
 }
 
-// stopped reports whether the queue takes no records, whatever room it has (§7.2.1, §8.2). q.mu is
+// stopped reports whether the queue takes no records even if it has room (§7.2.1, §8.2). q.mu is
 // held.
 func (q *outputQueue) stopped() bool {
 	return !q.enabled || q.d.active(q.abort) || q.d.failed.Load()
 }
 
-// end returns where the next record goes, and how many records the guest has not consumed. ok is
-// false if there is no room. Indices that make no sense count as a full queue (§3.5.1). q.mu is
-// held.
+// end returns the index of the next record, and the number of records that the guest has not
+// consumed. ok is false if the queue is full. Invalid indices count as a full queue (§3.5.1). q.mu
+// is held.
 func (q *outputQueue) end() (at smmuv3.Index, held uint32, ok bool) {
 	at = smmuv3.Index(q.d.regs.get(q.prod)) & q.queue.Mask()
 	held, ok = q.queue.Len(at, q.consumed())
@@ -100,8 +100,8 @@ func (q *outputQueue) put(at smmuv3.Index, when trigger) bool {
 	defer d.irq.mu.Unlock()
 	// The record first, then PROD, then the interrupt (§3.5.2, §3.18).
 	d.regs.set(q.prod, d.regs.get(q.prod)&smmuv3.OverflowFlag|uint32(q.queue.Next(at, 1)))
-	// The queue was empty if the guest had consumed all when PROD moved. CONS is read after that: a
-	// guest that read PROD before it moved waits for this interrupt.
+	// The queue was empty if the guest had consumed all records when PROD changed. CONS is read
+	// after that: a guest that read the old PROD waits for this interrupt.
 	if when == always || when == whenFirst && q.consumed() == at {
 		d.raise(q.irq)
 	}

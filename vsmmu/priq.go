@@ -19,12 +19,12 @@ func (q *priQueue) enable(enabled bool) {
 	q.apply(enabled)
 }
 
-// pageRequest takes a request from a host. The device answers at once a request that does not get
-// into the queue (§8.1, §8.2). It never waits for the guest.
+// pageRequest records a request from a host. A request that is not recorded gets the SMMU's own
+// answer at once (§8.1, §8.2). pageRequest never waits for the guest.
 func (d *Device) pageRequest(h *host, r smmuv3.PageRequest) {
 	if !d.ids.Has(smmuv3.SSIDSIZE) {
 		if r.StopMarker() {
-			return // an SMMU without substreams knows no such message
+			return // an SMMU without substreams has no stop markers
 		}
 		r = r.WithoutSubstream()
 	}
@@ -46,7 +46,8 @@ func (q *priQueue) recordRequest(r smmuv3.PageRequest) Fate {
 	if q.stopped() {
 		return Discarded
 	}
-	// With LO, only the last request of a group interrupts, also if an overflow loses it (§6.3.36).
+	// With LO, only the last request of a group interrupts, even if it is lost to an overflow
+	// (§6.3.36).
 	when := whenFirst
 	if q.d.regs.get(wPRIQIRQ2)&smmuv3.PRIQ_IRQ_CFG2_LO != 0 {
 		when = never
@@ -73,9 +74,9 @@ func (q *priQueue) recordRequest(r smmuv3.PageRequest) Fate {
 	return Recorded
 }
 
-// autoResponse returns the answer that the SMMU itself gives to a request that it did not record
-// (§8.1, §8.2): whether the answer has the request's SubstreamID, its code, and whether there is an
-// answer. ppar returns STE.PPAR of a stream, and false if the stream has no usable STE.
+// autoResponse returns the SMMU's own answer to a request that it did not record (§8.1, §8.2). ssv
+// is true if the answer has the request's SubstreamID. answered is false if there is no answer.
+// ppar returns STE.PPAR of a stream, and false if the stream has no usable STE.
 func autoResponse(r smmuv3.PageRequest, f Fate, pps bool, ppar func(smmuv3.StreamID) (v, ok bool)) (ssv bool, code smmuv3.PRGResponse, answered bool) {
 	switch {
 	case f == Recorded || r.StopMarker():
@@ -94,8 +95,8 @@ func autoResponse(r smmuv3.PageRequest, f Fate, pps bool, ppar func(smmuv3.Strea
 	return ssv, smmuv3.PRGSuccess, true
 }
 
-// ppar reads STE.PPAR of a stream. It reads memory, not what the engine knows: the request may come
-// on any goroutine, and STEs need not be cached. q.mu is held, and SMMUEN is set.
+// ppar reads STE.PPAR of a stream from memory: the request may come on any goroutine, and STEs need
+// not be cached. q.mu is held, and SMMUEN is set.
 func (q *priQueue) ppar(sid smmuv3.StreamID) (v, ok bool) {
 	e := q.reader.Lookup(q.d.streamTable(), sid)
 	if e.Fault != 0 || e.STE.Illegal(q.d.ids) != nil {
@@ -115,8 +116,8 @@ func (d *Device) priResp(c *smmuv3.Command) {
 	d.respond(hostOf(st), st.ID, c.SubstreamID(), ssv, c.PRGIndex(), c.Resp())
 }
 
-// respond makes a host answer a group. If that fails, the endpoint gets no answer, and does no DMA
-// for want of it.
+// respond makes a host answer a page request group. If that fails, the endpoint gets no answer, and
+// its DMA waits.
 func (d *Device) respond(h *host, sid smmuv3.StreamID, ssid smmuv3.SubstreamID, ssv bool, group uint16, code smmuv3.PRGResponse) {
 	if !ssv {
 		ssid = 0

@@ -13,13 +13,12 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// reentry finds callbacks that call the device (Config.CheckReentry). The device has none unless it
-// checks.
+// reentry finds callbacks that call the device. A device has one only with Config.CheckReentry.
 type reentry struct {
-	inside sync.Map // goroutine → name of the callback that it is in
+	inside sync.Map // goroutine number → name of the callback that it runs
 }
 
-// in calls f as the callback of that name.
+// in runs f as a callback of the given name.
 func (r *reentry) in(callback string, f func()) {
 	id := goroutine()
 	outer, nested := r.inside.Swap(id, callback)
@@ -33,15 +32,14 @@ func (r *reentry) in(callback string, f func()) {
 	f()
 }
 
-// check panics if the calling goroutine is in a callback.
+// check panics if the calling goroutine runs a callback.
 func (r *reentry) check(method string) {
 	if callback, ok := r.inside.Load(goroutine()); ok {
 		panic(fmt.Sprintf("vsmmu: %s calls Device.%s (a callback must not call the device that called it)", callback, method))
 	}
 }
 
-// goroutine returns the number of the calling goroutine, which the runtime shows in stack traces
-// only.
+// goroutine returns the number of the calling goroutine. Only stack traces have it.
 func goroutine() uint64 {
 	var buf [64]byte
 	text := bytes.TrimPrefix(buf[:runtime.Stack(buf[:], false)], []byte("goroutine "))
@@ -50,14 +48,14 @@ func goroutine() uint64 {
 	return id
 }
 
-// enter begins a method that callbacks must not call.
+// enter checks that no callback calls the method.
 func (d *Device) enter(method string) {
 	if d.reentry != nil {
 		d.reentry.check(method)
 	}
 }
 
-// watchCallbacks makes r know of each call of cfg's callbacks.
+// watchCallbacks wraps the callbacks of cfg, so that r records each call.
 func (r *reentry) watchCallbacks(cfg *Config) {
 	cfg.Interrupts = checkedInterrupts{cfg.Interrupts, r}
 	if f := cfg.Watch; f != nil {
@@ -106,8 +104,8 @@ func (i checkedInterrupts) SignalMSI(addr guestmem.GPA, data uint32) (err error)
 	return err
 }
 
-// checkedHost is a host whose calls are callbacks. The optional methods are called for hosts that
-// have them only.
+// checkedHost is a host whose methods run as callbacks. The device calls an optional method only if
+// the host has it.
 type checkedHost struct {
 	bridge.Host
 	*reentry

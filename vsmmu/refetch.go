@@ -9,28 +9,28 @@ import (
 )
 
 // A failed STE fetch is not cached (§3.21.3): the next transaction fetches again. A host that is a
-// bridge.STERefetcher asks for that before it aborts the transaction. For any other host, the
-// F_STE_FETCH event of a transaction makes the device fetch for the next one.
+// bridge.STERefetcher requests the fetch before it aborts the transaction. For any other host, the
+// F_STE_FETCH event of a transaction makes the device refetch the STE for the next one.
 
-// refetchWait is how long a transaction waits for the engine to bind the stage of an STE that can
-// be fetched again. The engine may itself wait for the transaction's endpoint, in an ATC
-// invalidation for example: then the transaction aborts as if the STE were not there yet.
+// refetchWait is the time that a transaction waits for the engine to bind the stage of a refetched
+// STE. The engine may itself wait for the transaction's endpoint, in an ATC invalidation for
+// example: then the transaction aborts as if the fetch had failed again.
 const refetchWait = 100 * time.Millisecond
 
-// refetches is what transactions ask for whose STE could not be fetched.
+// refetches has the requests of transactions to refetch an STE.
 type refetches struct {
 	mu     sync.Mutex // guards the following fields; no other lock is taken under it
 	reader *trap.Reader
-	done   chan struct{} // closed when the engine has fetched again; nil if nobody waits
+	done   chan struct{} // closed when the engine has refetched; nil if no transaction waits
 }
 
-// refetchSTE fetches a stream's STE again for a transaction, and reports whether the stream may
-// have another stage now.
+// refetchSTE refetches a stream's STE for a transaction, and reports whether the stream may have
+// another stage now.
 //
-// An endpoint may ask without end. While the STE still cannot be fetched, that costs one lookup on
-// the endpoint's own goroutine, and nothing of the engine's. Otherwise the engine binds the new
-// stage, once. The worker does so, and not the caller: the caller may hold a mapping that Bind
-// waits for.
+// An endpoint may cause this without end. While the fetch still fails, it costs one lookup on the
+// endpoint's own goroutine, and no time of the engine. When it succeeds, the engine binds the new
+// stage, once. The worker does so and not the caller, because the caller may hold a mapping that
+// Bind waits for.
 func (d *Device) refetchSTE(sid smmuv3.StreamID) bool {
 	if (d.regs.get(wCR0)|d.regs.get(wCR0ACK))&smmuv3.CR0_SMMUEN == 0 || d.failed.Load() {
 		return false
@@ -59,13 +59,14 @@ func (d *Device) refetchSTE(sid smmuv3.StreamID) bool {
 	return false
 }
 
-// requestRefetch makes the engine fetch again each STE whose fetch failed.
+// requestRefetch makes the engine refetch each STE whose fetch failed.
 func (d *Device) requestRefetch() {
 	d.refetch.Store(true)
 	d.request()
 }
 
-// take returns the channel that those who asked so far wait for, or nil.
+// take returns the channel that transactions wait for, and nil if none waits. Later transactions
+// get a new channel.
 func (r *refetches) take() chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -74,9 +75,9 @@ func (r *refetches) take() chan struct{} {
 	return done
 }
 
-// retryFetches refreshes the streams whose STE could not be fetched. An endpoint can request that
-// without end, so it takes no more of the budget from commands than costAhead for each of its
-// steps.
+// retryFetches refreshes the streams whose STE could not be fetched. An endpoint can cause this
+// without end, so each of its two steps costs at most costAhead of the budget. done is false if the
+// budget does not cover that.
 func (d *Device) retryFetches(b *budget) (done bool) {
 	if !d.refetch.Load() {
 		return true

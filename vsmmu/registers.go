@@ -8,7 +8,7 @@ import (
 
 // word numbers a 32-bit register by its offset on page 0. The identification registers, at the end
 // of that page, follow at wIDRegs. The indices of the event and PRI queues, on page 1, have the
-// numbers of their page-0 aliases: both names reach one register, which is a choice of §6.2.2.
+// numbers of their page-0 aliases: both offsets reach one register, a choice of §6.2.2.
 type word uint16
 
 const (
@@ -53,20 +53,21 @@ func wordAt(off uint64) (w word, ok bool) {
 	return 0, false
 }
 
-// registerFile holds the registers' values. Loads take no lock. A store takes the lock of whoever
-// owns the word.
+// registerFile holds the registers' values. Loads take no lock. A store holds the lock that guards
+// the word.
 type registerFile [numWords]atomic.Uint32
 
 func (r *registerFile) get(w word) uint32    { return r[w].Load() }
 func (r *registerFile) set(w word, v uint32) { r[w].Store(v) }
 
-// get64 reads a 64-bit register. Its halves may stem from two stores (§6.2).
+// get64 returns a 64-bit register. Its halves may come from two stores (§6.2).
 func (r *registerFile) get64(w word) uint64 {
 	return uint64(r[w].Load()) | uint64(r[w+1].Load())<<32
 }
 
-// guard names the enables that make a register read-only, while any of the bits is set in the
-// control register or in its acknowledgement. That covers the transitions both ways (§6.2).
+// guard has the enables that make a register read-only. The register is read-only while any of the
+// bits is set in the control register or in its acknowledgement, which covers both transitions
+// (§6.2).
 type guard struct {
 	cr0 uint32 // of CR0 and CR0ACK
 	irq uint32 // of IRQ_CTRL and IRQ_CTRLACK
@@ -85,24 +86,25 @@ var (
 	whilePRIIRQ   = guard{irq: smmuv3.IRQ_CTRL_PRIQ_IRQEN}
 )
 
-// register is a row of the register map: what the guest may write, when, and what else that does.
-// Bits outside a row's mask are read-only or RES0: reserved bits are not stored and read as zero.
+// register is a row of the register map: the bits that the guest may write, the condition for it,
+// and its effects. Bits outside a row's mask are read-only or RES0: reserved bits are not stored
+// and read as zero.
 type register struct {
 	offset uint64
 	width  int
-	mask   func(ids *smmuv3.IDRegs) uint64 // nil where all is read-only
+	mask   func(ids *smmuv3.IDRegs) uint64 // nil if all bits are read-only
 	guard  guard
-	// store, if not nil, returns what is stored when the guest writes v over old.
+	// store, if not nil, returns the value to store when the guest writes v over old.
 	store func(d *Device, old, v uint32) uint32
-	// kick returns what work a store makes. It is nil if a store makes none.
+	// kick returns the work that a store makes. It is nil if a store makes none.
 	kick func(ids *smmuv3.IDRegs) work
-	// base is the base register of the queue that the register is an index of; 0 if it is no index.
+	// base is the base register of the register's queue, if the register is an index; 0 otherwise.
 	base word
 }
 
-// registerMap has the registers of §6.2.1 and §6.2.2, as the sections of §6.3 named in its rows
-// describe them. A register with fields under different guards has a row for each. A register
-// without a row is RES0: the device lacks its feature.
+// registerMap has the registers of §6.2.1 and §6.2.2. Each row names the section of §6.3 that
+// describes the register. A register whose fields have different guards has a row for each guard. A
+// register without a row is RES0: the device lacks its feature.
 var registerMap = []register{
 	{offset: smmuv3.RegIDR0, width: 32},                                                                                             // §6.3.1
 	{offset: smmuv3.RegIDR1, width: 32},                                                                                             // §6.3.2
@@ -149,7 +151,7 @@ func bits(mask uint64) func(*smmuv3.IDRegs) uint64 {
 	return func(*smmuv3.IDRegs) uint64 { return mask }
 }
 
-// These are values of register.kick. Room in the event queue is work only where a stalled
+// These are values of register.kick. Room in the event queue makes work only if a stalled
 // transaction may wait for it.
 func forCommands(*smmuv3.IDRegs) work { return takePart }
 func anyway(*smmuv3.IDRegs) work      { return handOver }
@@ -161,7 +163,7 @@ func ifStalls(ids *smmuv3.IDRegs) work {
 	return handOver
 }
 
-// ifMSI makes a register RES0 on an SMMU whose interrupts are wired only.
+// ifMSI makes a register RES0 on an SMMU without MSIs.
 func ifMSI(mask uint64) func(*smmuv3.IDRegs) uint64 {
 	return func(ids *smmuv3.IDRegs) uint64 {
 		if !ids.Has(smmuv3.MSI) {
@@ -226,7 +228,7 @@ func gerrorMask(ids *smmuv3.IDRegs) uint64 {
 	return m
 }
 
-// strtabCfgMask leaves out FMT and SPLIT where there are linear tables only: they are RES0.
+// strtabCfgMask leaves out FMT and SPLIT on an SMMU with linear tables only: they are RES0.
 func strtabCfgMask(ids *smmuv3.IDRegs) uint64 {
 	if !ids.Has(smmuv3.STLevel) {
 		return smmuv3.STRTAB_BASE_CFG_LOG2SIZE
@@ -234,7 +236,8 @@ func strtabCfgMask(ids *smmuv3.IDRegs) uint64 {
 	return smmuv3.STRTAB_BASE_CFG_Mask
 }
 
-// access is how a word takes the guest's stores: its rows of the register map, for this SMMU.
+// access has the rules for the guest's stores to a word: its rows of the register map, for this
+// SMMU.
 type access struct {
 	parts [2]struct {
 		mask  uint32
@@ -244,8 +247,8 @@ type access struct {
 	kick  work
 	base  word    // of an index: the base register of its queue, or 0
 	index [2]word // of the low word of a queue's base register: the indices of the queue, or 0
-	// plain words have neither a guard nor an effect, and the guest writes all their bits: what a
-	// store leaves in them depends on nothing else. Guests store to them all the time.
+	// plain is set if the word has neither a guard nor an effect, and the guest writes all its
+	// bits: its new value depends only on the store. Guests store to these words most often.
 	plain bool
 }
 
@@ -281,7 +284,7 @@ func accesses(ids *smmuv3.IDRegs) *[numWords]access {
 	return &all
 }
 
-// writable returns the bits of a word that a store changes now.
+// writable returns the bits of a word that a store may change now.
 func (d *Device) writable(a *access) uint32 {
 	var m uint32
 	cr0 := d.regs.get(wCR0) | d.regs.get(wCR0ACK)
@@ -294,7 +297,7 @@ func (d *Device) writable(a *access) uint32 {
 	return m
 }
 
-// Load reads size bytes of the registers at an offset from the SMMU's base. It waits for nothing.
+// Load returns size bytes of the registers at an offset from the SMMU's base. It never waits.
 // An aligned access of 4 bytes reads a register, or half of a 64-bit one. An aligned access of 8
 // bytes reads a 64-bit register or a pair. Any other access reads zero, a choice of §6.2.
 func (d *Device) Load(off uint64, size int) uint64 {
@@ -367,9 +370,9 @@ func (d *Device) store(off uint64, v uint32) work {
 	return a.kick
 }
 
-// indexBits returns the bits of an index register that do not read as zero: the index and its wrap
-// bit, as LOG2SIZE of the queue's base register has them (§6.3.27, §6.3.28, §6.3.95 to §6.3.98),
-// and the other fields of the register.
+// indexBits returns the bits of an index register that do not read as zero: the register's other
+// fields, and as many bits of index and wrap as LOG2SIZE in the queue's base register selects
+// (§6.3.27, §6.3.28, §6.3.95 to §6.3.98).
 func (d *Device) indexBits(base word) uint32 {
 	log2 := d.regs.get(base) & queueLog2Size
 	return uint32(2<<log2-1) | smmuv3.OverflowFlag | smmuv3.CMDQ_CONS_ERR
@@ -378,14 +381,14 @@ func (d *Device) indexBits(base word) uint32 {
 // queueLog2Size is LOG2SIZE of CMDQ_BASE, EVENTQ_BASE and PRIQ_BASE (§6.3.26).
 const queueLog2Size = 0x1f
 
-// trimIndex clears the bits of an index that its queue is too small for.
+// trimIndex clears the bits of an index register that its queue does not use.
 func (d *Device) trimIndex(w, base word) {
 	if bits := d.indexBits(base); d.regs.get(w)&^bits != 0 {
 		d.regs[w].And(bits)
 	}
 }
 
-// storePlain takes no lock: the value depends on nothing that could change meanwhile.
+// storePlain stores to a plain word. It takes no lock: the value depends only on the store.
 func (d *Device) storePlain(w word, a *access, v uint32) work {
 	v &= a.parts[0].mask
 	if a.base != 0 {
@@ -396,13 +399,13 @@ func (d *Device) storePlain(w word, a *access, v uint32) work {
 		d.trimIndex(w, a.base) // LOG2SIZE may have changed meanwhile
 	}
 	if d.sealed.Load() {
-		d.regs.set(w, 0) // seal may have stored its zero before
+		d.regs.set(w, 0) // seal may have cleared the word before the store
 	}
 	return a.kick
 }
 
-// storeCR0 keeps the fields whose last change is not acknowledged yet: the only choice of §6.3.9
-// that SMMUv3.2 has.
+// storeCR0 keeps the fields whose last change is not acknowledged yet. SMMUv3.2 permits no other
+// choice of §6.3.9.
 func storeCR0(d *Device, old, v uint32) uint32 {
 	moving := old ^ d.regs.get(wCR0ACK)
 	return old&moving | v&^moving
@@ -420,7 +423,8 @@ func storeGBPA(_ *Device, old, v uint32) uint32 {
 // PIDR0 to PIDR3, CIDR0 to CIDR3 (§6.3.170).
 const numIDRegs = 12
 
-// identification returns their values, which name the part that IIDR names.
+// identification returns the values of the identification registers. They name the same part as
+// IIDR.
 func identification(ids *smmuv3.IDRegs) [numIDRegs]uint32 {
 	part, revision := ids.Get(smmuv3.ProductID), ids.Get(smmuv3.Variant)
 	designer := ids.Get(smmuv3.Implementer) // continuation code [11:8], identity [6:0]
@@ -434,7 +438,7 @@ func identification(ids *smmuv3.IDRegs) [numIDRegs]uint32 {
 	}
 }
 
-// resetValues returns what the registers hold after reset (§3.11). UNKNOWN values are zero.
+// resetValues returns the registers' values after reset (§3.11). UNKNOWN values are zero.
 func resetValues(ids *smmuv3.IDRegs, gbpa smmuv3.GBPA) *[numWords]uint32 {
 	var v [numWords]uint32
 	copy(v[smmuv3.RegIDR0/4:], ids.IDR[:])

@@ -12,7 +12,7 @@ type Stats struct {
 	Events          [numFates]uint64 // by Fate
 	PageRequests    [numFates]uint64 // by Fate
 	Invalidations   uint64           // calls of Host.Invalidate for the guest's commands
-	HostErrors      uint64           // failed ones of these calls, and of others that no stage depends on
+	HostErrors      uint64           // failed calls of hosts, except those to bind a stage
 	Refused         uint64           // stages that a host refused
 	ServiceFailures uint64           // activations of GERROR.SFM_ERR
 	LogDropped      uint64           // log records that the rate limit dropped
@@ -40,8 +40,8 @@ func (d *Device) Stats() Stats {
 	return s
 }
 
-// A guest can cause any of the device's log records. There are at most logBurst of them at once,
-// and then one each logEvery.
+// A guest can cause any of the device's log records. The device logs at most logBurst records at
+// once, and then one each logEvery.
 const (
 	logBurst = 16
 	logEvery = time.Second
@@ -67,7 +67,7 @@ func (l *limiter) allow(now time.Time) bool {
 	return true
 }
 
-// report logs an error that no caller gets.
+// report logs an error that no method returns.
 func (d *Device) report(msg string, err error) {
 	if d.log == nil {
 		return

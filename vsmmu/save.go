@@ -13,7 +13,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
 )
 
-// ErrState: what Restore got is no state, or one that this device cannot have been in.
+// ErrState means that the bytes are not a saved state, or that this device can never be in it.
 var ErrState = errors.New("not a state of this device")
 
 // stateError returns an error that matches ErrState.
@@ -21,15 +21,17 @@ func stateError(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", ErrState, fmt.Sprintf(format, a...))
 }
 
-// Save returns all that the guest can observe of the device or was promised by it. Restore puts
-// that into a device with the same ID registers, beside the guest's memory as it is now. A state
-// takes at most 2 KiB, and 128 bytes for each stream; docs/save-format.md describes the encoding.
+// Save returns the state of the device: everything that the guest can observe of it or rely on.
+// Restore puts the state into a device with the same ID registers. The state belongs to the guest's
+// memory as it is when Save returns. It takes at most 2 KiB, and 128 bytes for each stream;
+// docs/save-format.md describes the encoding.
 //
-// Save waits for work in progress, and executes what the guest asked for before the call: all the
-// commands of a full queue, at most. The device goes on afterwards.
+// Save waits for work in progress, and executes the commands that the guest issued before the call:
+// at most a full queue. The device keeps running afterwards.
 //
-// If the VMM has stopped the vCPUs and the endpoints, the device is at rest when Save returns: the
-// guest's memory fits the state, and stays so. Otherwise the state is of a moment that has passed.
+// If the VMM has stopped the vCPUs and the endpoints, the device does nothing after Save returns:
+// the guest's memory matches the state, and stays so. If they still run, the state may be outdated
+// when Save returns.
 //
 // The state does not include what the hosts hold: translations, stalled transactions, and page
 // requests without an answer.
@@ -46,16 +48,16 @@ func (d *Device) Save() ([]byte, error) {
 	return s.encode(), nil
 }
 
-// rest does what there is to do. Work that was left would be done twice, by this device and by the
-// restored one, which would find in memory that it has been done: the word that a SYNC's MSI writes
-// over the SYNC itself, for example, as Linux asks for.
+// rest executes all pending work. Pending work in a saved state would be executed twice: by this
+// device and by the restored one. The second execution can find memory that the first one changed.
+// Linux, for example, lets the MSI of a SYNC overwrite the SYNC in the queue.
 //
-// A guest that runs meanwhile does not delay it for long: rest ends with the commands that were in
-// the queue when it began, or after as many turns.
+// A guest that still runs delays rest only briefly: rest ends after the commands that were in the
+// queue when it began, or after as many turns.
 func (d *Device) rest() {
-	d.turn(budget{left: budgetWorker}) // which may enable the queue
+	d.turn(budget{left: budgetWorker}) // it may enable the queue
 	from, n := d.waiting()
-	for range n + idleTurns { // the others consume at least one command each
+	for range n + idleTurns { // each of n turns consumes at least one command
 		at, left := d.waiting()
 		if !d.pending.Load() || left > 0 && uint32(at-from)&uint32(d.cmdq.Mask()) >= n {
 			return
@@ -64,12 +66,12 @@ func (d *Device) rest() {
 	}
 }
 
-// idleTurns are enough for what comes before commands: refreshes of streams, and retries of stalled
-// transactions, a few dozen a turn.
+// idleTurns is enough turns for the work that comes before commands: refreshes of streams, and
+// retries of stalled transactions, a few dozen a turn.
 const idleTurns = 16
 
-// save fills in a state, in one consistent cut: with every lock held, so that no store of a vCPU,
-// no event and no request is half done.
+// save fills in a state. It holds every lock, so that no store of a vCPU, no event and no request
+// is half done.
 func (d *Device) save(s *state) {
 	for _, h := range d.hosts {
 		if !h.outOfSync && !d.failed.Load() {
@@ -112,7 +114,8 @@ func saveStream(st *trap.Stream) savedStream {
 	v := st.Save()
 	g := v.Stage
 	s := savedStream{
-		StreamID: uint32(v.ID), Disposition: uint8(g.Disposition), Cause: uint8(g.Cause), FetchAddr: uint64(g.FetchAddr),
+		StreamID: uint32(v.ID), Disposition: uint8(g.Disposition),
+		Cause: uint8(g.Cause), FetchAddr: uint64(g.FetchAddr),
 		Walked: [2]uint64{uint64(v.Walked[0].GPA), uint64(v.Walked[1].GPA)},
 	}
 	if g.Disposition.Translates() {
@@ -130,9 +133,9 @@ func saveStream(st *trap.Stream) savedStream {
 	return s
 }
 
-// SavedIDs returns the ID registers that the guest of a saved device was shown. The Config of the
-// device that the state is restored into shows the same. Attach refuses a host that lacks something
-// of them (idr.Satisfies).
+// SavedIDs returns the ID registers of the saved device. The Config of the device to restore has
+// the same. Attach then refuses a host that lacks one of their features (see idr.Satisfies). An
+// error matches ErrState.
 func SavedIDs(state []byte) (smmuv3.IDRegs, error) {
 	s, err := decodeState(state)
 	if err == nil {
@@ -146,15 +149,17 @@ func SavedIDs(state []byte) (smmuv3.IDRegs, error) {
 	return s.IDs, nil
 }
 
-// Restore puts a device into the state that Save returned. The device is new, or was Reset, and no
-// guest has run on it since. It has the ID registers of the saved one (see SavedIDs), and the same
-// streams attached. The hosts may be others. The guest's memory is in place.
+// Restore puts a device into the state that Save returned. The device is in its reset state: it is
+// new, or was reset, and no guest has run on it since. It has the ID registers of the saved device
+// (see SavedIDs), and the same streams attached. The hosts may differ. The guest's memory is in
+// place.
 //
-// Restore fails with ErrNotReset on any other device, and with ErrState if the state does not fit;
-// nothing has been changed then. Any other error names the streams that a host did not take as they
-// were: everything else has been restored, and these streams abort.
+// Restore fails with ErrNotReset if the device is not in its reset state, and with ErrState if the
+// state does not fit the device. Both leave the device unchanged. Any other error names the streams
+// whose stage a host refused: these streams abort, and everything else is restored.
 //
-// The guest may go on resuming stalled transactions that are no longer there, which has no effect.
+// The hosts do not hold the transactions that had stalled before. The guest may still resume them,
+// without effect.
 func (d *Device) Restore(state []byte) error {
 	err := d.do("Restore", func() error {
 		s, err := decodeState(state)
@@ -172,10 +177,10 @@ func (d *Device) Restore(state []byte) error {
 	return opError(err, "restore")
 }
 
-// checkReset reports whether the device is in its reset state.
+// checkReset returns an error that matches ErrNotReset if the device is not in its reset state.
 func (d *Device) checkReset() error {
 	if d.restored {
-		return fmt.Errorf("%w: it was restored", ErrNotReset)
+		return fmt.Errorf("%w: already restored", ErrNotReset)
 	}
 	for w, v := range d.reset {
 		if now := d.regs.get(word(w)); now != v {
@@ -207,7 +212,7 @@ func (d *Device) restore(s *state) error {
 	}
 	d.failed.Store(d.failure != nil)
 
-	// What the acknowledgements say is in effect. The worker finds the rest.
+	// The acknowledged settings are in effect. The worker applies the others.
 	ack := values[wCR0ACK]
 	enabled := ack&smmuv3.CR0_SMMUEN != 0
 	d.cmdq = d.queueAt(wCMDQBase, smmuv3.CommandSize, smmuv3.CMDQS)
@@ -236,9 +241,9 @@ func (q *eventQueue) restore(s *state) {
 	}
 }
 
-// restoreStream makes a stream do what it did. A stream that aborted because its host was out of
-// sync follows its configuration at once: this host holds nothing stale. In Service Failure Mode
-// all streams abort, whatever the old host could not be kept from.
+// restoreStream binds the saved stage of a stream. A stream that aborted because its host was out
+// of sync gets the stage that its configuration describes: this host holds nothing stale. In
+// Service Failure Mode all streams abort, even those that the old host still let through.
 func (d *Device) restoreStream(st *trap.Stream, v trap.Saved, outOfSync bool) error {
 	if d.failed.Load() {
 		v.Stage = bridge.GuestStage{}
@@ -252,28 +257,29 @@ func (d *Device) restoreStream(st *trap.Stream, v trap.Saved, outOfSync bool) er
 	return err
 }
 
-// check reports whether the device, with the streams that are attached to it, can be in a state.
+// check returns an error that matches ErrState if the device, with the streams attached to it,
+// cannot be in a state.
 func (d *Device) check(s *state) error {
 	for _, f := range smmuv3.IDFields() {
 		if was, is := s.IDs.Get(f), d.ids.Get(f); was != is {
-			return stateError("the guest was shown %v %d, and this device shows %d", f, was, is)
+			return stateError("saved %v is %d, and the device has %d", f, was, is)
 		}
 	}
 	if s.IDs != *d.ids {
-		return stateError("ID registers have reserved bits")
+		return stateError("saved ID registers have reserved bits set")
 	}
 	for w, v := range s.Regs {
 		if fixed := ^d.changing(word(w)); v&fixed != d.reset[w]&fixed {
-			return stateError("the register at %#x cannot be %#x", 4*w, v)
+			return stateError("register at %#x cannot be %#x", 4*w, v)
 		}
 	}
 	switch {
 	case s.Regs[wIRQCtrl] != s.Regs[wIRQCtrlAck]:
 		return stateError("IRQ_CTRLACK differs from IRQ_CTRL")
 	case s.Flags&^stateFlags != 0 || s.GBPA&^uint32(smmuv3.GBPA_Mask&^smmuv3.GBPA_Update) != 0:
-		return stateError("bits without a meaning are set")
+		return stateError("flags or GBPA have undefined bits set")
 	case len(s.stalled) > d.eventq.stalls.most:
-		return stateError("%d transactions are stalled, of at most %d", len(s.stalled), d.eventq.stalls.most)
+		return stateError("%d stalled transactions (at most %d)", len(s.stalled), d.eventq.stalls.most)
 	}
 	return d.checkStreams(s.streams)
 }
@@ -310,7 +316,7 @@ func (d *Device) checkStreams(saved []savedStream) error {
 	}
 	all := d.streams.All()
 	if len(all) == len(saved) {
-		return nil // they are the same, as all saved are attached
+		return nil // the same streams: all saved ones are attached
 	}
 	for _, st := range all {
 		if !slices.ContainsFunc(saved, func(s savedStream) bool { return s.StreamID == uint32(st.ID) }) {
@@ -320,7 +326,7 @@ func (d *Device) checkStreams(saved []savedStream) error {
 	return nil
 }
 
-// restoredStream returns the stream that was saved. ok is false if no stream can have been so.
+// restoredStream decodes a saved stream. ok is false if no stream can be in that state.
 func restoredStream(s *savedStream, ids *smmuv3.IDRegs) (v trap.Saved, ok bool) {
 	g := bridge.GuestStage{
 		Disposition: bridge.Disposition(s.Disposition), Disabled: s.Flags&streamDisabled != 0,
@@ -343,9 +349,12 @@ func restoredStream(s *savedStream, ids *smmuv3.IDRegs) (v trap.Saved, ok bool) 
 		ok = ok && g.Disposition == bridge.Disposition(s.Disposition) && g.STE() == ste
 	}
 	v = trap.Saved{ID: smmuv3.StreamID(s.StreamID), Stage: g, UsedATS: s.Flags&streamUsedATS != 0}
-	for i, flag := range [...]uint16{streamL1STD, streamSTE} {
-		if s.Flags&flag != 0 {
-			v.Walked[i] = guestmem.Range{GPA: guestmem.GPA(s.Walked[i]), Len: [...]uint64{smmuv3.L1STDSize, smmuv3.STESize}[i]}
+	for i, walked := range [...]struct {
+		flag uint16
+		size uint64
+	}{{streamL1STD, smmuv3.L1STDSize}, {streamSTE, smmuv3.STESize}} {
+		if s.Flags&walked.flag != 0 {
+			v.Walked[i] = guestmem.Range{GPA: guestmem.GPA(s.Walked[i]), Len: walked.size}
 		}
 	}
 	return v, ok && s.Flags&^streamFlags == 0

@@ -329,7 +329,7 @@ func TestRestoreChangesNothingThatDoesNotFit(t *testing.T) {
 		says  string
 	}{
 		"nothing":                   {nil, "0 bytes"},
-		"something else":            {slices.Repeat([]byte{0xff}, 1000), "do not begin"},
+		"something else":            {slices.Repeat([]byte{0xff}, 1000), "without the header"},
 		"a later version":           {sealed(put32(8, 3)), "version 3"},
 		"cut off":                   {good[:len(good)-1], "(want "},
 		"a wrong checksum":          {append(slices.Clone(good[:len(good)-1]), ^good[len(good)-1]), "checksum"},
@@ -340,8 +340,8 @@ func TestRestoreChangesNothingThatDoesNotFit(t *testing.T) {
 		"an ID register":            {sealed(put32(48, 0)), "0x0 cannot be"},
 		"CR0 with more than it has": {sealed(put32(48+0x20, 0xf)), "0x20 cannot be 0xf"},
 		"an acknowledgement":        {sealed(put32(48+0x54, 1)), "IRQ_CTRL"},
-		"GBPA in effect":            {sealed(put32(304, 1<<31)), "without a meaning"},
-		"flags":                     {sealed(put32(308, 1<<4)), "without a meaning"},
+		"GBPA in effect":            {sealed(put32(304, 1<<31)), "undefined bits"},
+		"flags":                     {sealed(put32(308, 1<<4)), "undefined bits"},
 		"another stream":            {sealed(put32(streams, 2)), "stream " + smmuv3.StreamID(2).String() + " is not attached"},
 		"a stream twice":            {sealed(put32(streams+64, 3)), "out of order"},
 		"a disposition":             {sealed(func(p []byte) { p[streams+4] = 3 }), "impossible stage"},
@@ -368,7 +368,7 @@ func TestRestoreChangesNothingThatDoesNotFit(t *testing.T) {
 		put32(12, uint32(len(p)))(p)
 		put32(348, 1)(p)
 		binary.LittleEndian.PutUint32(p[len(p)-4:], crc32.ChecksumIEEE(p[:len(p)-4]))
-		assert.ErrorContains(t, r.fresh(3, 4).Restore(p), "1 transactions are stalled, of at most 0")
+		assert.ErrorContains(t, r.fresh(3, 4).Restore(p), "1 stalled transactions (at most 0)")
 	})
 	t.Run("every byte that is another, every length", func(t *testing.T) {
 		n := r.fresh(3, 4)

@@ -10,9 +10,13 @@ import (
 type Line uint8
 
 const (
+	// LineEventQ reports records in the event queue.
 	LineEventQ Line = iota
+	// LinePRIQ reports page requests in the PRI queue.
 	LinePRIQ
+	// LineCmdSync reports the completion of a CMD_SYNC.
 	LineCmdSync
+	// LineGError reports an active error in GERROR.
 	LineGError
 )
 
@@ -28,15 +32,19 @@ func (l Line) String() string {
 // from any goroutine, several at a time. They do not wait for the guest, and call no method of the
 // device (see Duties of the embedder).
 type Interrupts interface {
-	// Pulse signals an edge. Every source of the SMMU is one: no source holds a level, and nothing
-	// has to be cleared (§3.18). LineCmdSync comes with every CMD_SYNC that asks for an interrupt,
-	// with or without an MSI (§4.7.3). Where IDR0.MSI is 1, a VMM need not wire it
-	// (firmware.SMMU.NoCmdSync), and returns nil for it at once.
+	// Pulse signals an edge. Every wired interrupt of the SMMU is edge-triggered: no line holds a
+	// level, and nothing has to be cleared (§3.18).
+	//
+	// The device pulses LineCmdSync for every CMD_SYNC that requests an interrupt, with or without
+	// an MSI (§4.7.3). Where IDR0.MSI is 1, a VMM need not wire that line
+	// (firmware.SMMU.NoCmdSync). Pulse then returns nil for it at once.
 	Pulse(line Line) error
-	// SignalMSI makes the 32-bit write of an MSI of the SMMU itself (IDR0.MSI, see idr.Policy) to
-	// an address where Memory is unmapped: the doorbell of an interrupt controller, in a sane
-	// guest. An ITS knows the SMMU by the DeviceID that firmware told the guest. An error aborts
-	// the write, as the architecture calls it. The device itself writes MSIs that go to guest
-	// memory, where drivers poll for them. MSIs of endpoints go to their host: see soft.Config.MSI.
+	// SignalMSI performs the 32-bit write of an MSI of the SMMU itself (IDR0.MSI, see idr.Policy).
+	// Memory is unmapped at the address, which is usually the doorbell of an interrupt controller.
+	// An ITS identifies the SMMU by the DeviceID in the firmware's description. An error means that
+	// the write aborts, which the device reports in GERROR.
+	//
+	// The device itself writes MSIs that go to guest memory, where drivers poll for them. MSIs of
+	// endpoints go to their host: see soft.Config.MSI.
 	SignalMSI(addr guestmem.GPA, data uint32) error
 }

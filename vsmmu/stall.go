@@ -9,14 +9,14 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
 )
 
-// stalls lists the stalled transactions (§3.12.2), which their hosts hold. Those that were reported
-// to the guest wait for it to resume or terminate them. Those whose event found no room are never
-// recorded later: when there is room, they are retried (§7.2.1). So no record can report a
-// configuration that a SYNC has retired meanwhile (§4.7.3).
+// stalls lists the stalled transactions (§3.12.2), which their hosts hold. A reported transaction
+// waits until the guest resumes or terminates it. A transaction whose event found no room is
+// retried when there is room (§7.2.1), and its event is not recorded later. So no record reports a
+// configuration that was stale before a completed SYNC (§4.7.3).
 type stalls struct {
-	most     int            // that may be reported to the guest at a time; 0 if nothing stalls
-	reported map[stall]bool // true if the transaction is there, false if it is older than Restore
-	waiting  []stall
+	most     int            // limit of reported transactions; 0 if faults do not stall
+	reported map[stall]bool // false if the transaction stalled before Restore and no longer exists
+	waiting  []stall        // in the order in which they are retried
 }
 
 // stall names a stalled transaction. Each host assigns STAGs of its own, so the StreamID is part of
@@ -29,7 +29,7 @@ type stall struct {
 // waitingMax is the number of STAGs. Hosts stall far fewer transactions.
 const waitingMax = 1 << 16
 
-// stallsShown reports whether the guest was shown an SMMU in which faults may stall.
+// stallsShown reports whether the guest's ID registers allow stalls.
 func stallsShown(ids *smmuv3.IDRegs) bool {
 	return ids.Get(smmuv3.StallModel) != smmuv3.StallTerminate
 }
@@ -46,9 +46,9 @@ func newStalls(ids *smmuv3.IDRegs) stalls {
 func (q *eventQueue) recordStall(ev smmuv3.Event) Fate {
 	d, b := q.d, &q.stalls
 	s := stall{ev.StreamID(), ev.STAG()}
-	// While SMMUEN goes to 1, streams translate before CR0ACK follows.
+	// When SMMUEN becomes 1, streams translate before CR0ACK follows.
 	if (d.regs.get(wCR0)|d.regs.get(wCR0ACK))&smmuv3.CR0_SMMUEN == 0 || len(b.waiting) == waitingMax {
-		return Discarded // SMMUEN=0 terminates the transaction, or the host does not bound them
+		return Discarded // SMMUEN=0 terminates the transaction, or the host stalls without bound
 	}
 	if !b.has(s) && q.roomForStall() && q.recordEvent(ev) == Recorded {
 		b.reported[s] = true
@@ -59,8 +59,8 @@ func (q *eventQueue) recordStall(ev smmuv3.Event) Fate {
 	return Held
 }
 
-// has reports whether the guest was told of the STAG: until it answers, the STAG cannot name
-// another transaction of the stream.
+// has reports whether the STAG was reported to the guest. Until the guest answers, the STAG cannot
+// name another transaction of the stream.
 func (b *stalls) has(s stall) bool {
 	_, ok := b.reported[s]
 	return ok
@@ -72,8 +72,8 @@ func (q *eventQueue) roomForStall() bool {
 	return len(q.stalls.reported) < q.stalls.most && room && !q.stopped()
 }
 
-// retryStalled makes hosts retry the stalled transactions that could be reported now. It returns
-// false if the budget does not cover all.
+// retryStalled makes hosts retry the stalled transactions that could be reported now. done is false
+// if the budget does not cover all of them.
 func (d *Device) retryStalled(b *budget) (done bool) {
 	if d.eventq.stalls.most == 0 {
 		return true
@@ -94,8 +94,8 @@ func (d *Device) retryStalled(b *budget) (done bool) {
 	return true
 }
 
-// nextWaiting finds the first waiting transaction that could be reported. Only the engine removes
-// any.
+// nextWaiting returns the index of the first waiting transaction that could be reported. The index
+// stays valid, as only the engine removes transactions.
 func (q *eventQueue) nextWaiting() (i int, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -127,7 +127,7 @@ func (d *Device) forgetStalls(sid smmuv3.StreamID) {
 	b.waiting = slices.DeleteFunc(b.waiting, func(s stall) bool { return s.sid == sid })
 	maps.DeleteFunc(b.reported, func(s stall, _ bool) bool { return s.sid == sid })
 	if len(b.waiting) != 0 {
-		d.request() // those of other streams may now be reported
+		d.request() // transactions of other streams may now be reported
 	}
 }
 
@@ -167,14 +167,14 @@ func (d *Device) terminateStalled(st *trap.Stream) {
 	if d.eventq.stalls.most == 0 {
 		return
 	}
-	// The list comes first: a transaction that stalls from here on is reported to the guest. If the
-	// host then terminates it with the others, the guest's CMD_RESUME has no effect.
+	// The list is cleared first: a transaction that stalls afterwards is reported to the guest. If
+	// the host then terminates it with the others, the guest's CMD_RESUME has no effect.
 	d.forgetStalls(st.ID)
 	d.terminate(st)
 }
 
-// terminateAllStalled does what SMMUEN going to 0 does (§6.3.9.6), and reset. It empties the list:
-// transactions of streams that were detached are in it, too.
+// terminateAllStalled terminates every stalled transaction, as SMMUEN=0 (§6.3.9.6) and reset do. It
+// empties the whole list, which may have transactions of detached streams, too.
 func (d *Device) terminateAllStalled() {
 	if d.eventq.stalls.most == 0 {
 		return
@@ -195,14 +195,14 @@ func (d *Device) terminate(st *trap.Stream) {
 	}
 }
 
-// stallsUnasked reports whether the host would stall transactions if a CD says so, for a guest that
-// was shown an SMMU where none stalls.
-func stallsUnasked(host, guest smmuv3.IDRegs) bool {
+// stallsUnshown reports whether a CD could make the host stall transactions although the guest's ID
+// registers exclude stalls.
+func stallsUnshown(host, guest smmuv3.IDRegs) bool {
 	return host.Get(smmuv3.StallModel) == smmuv3.StallBoth && guest.Get(smmuv3.StallModel) == smmuv3.StallTerminate
 }
 
-// Attach attaches a stream. S1STALLD keeps a stream that must not stall from it (§3.12.2.3): a CD
-// with S = 1 is then as illegal as it is where nothing stalls.
+// Attach attaches a stream. Where faults must not stall, the stream's stages have S1STALLD set
+// (§3.12.2.3): a CD with S = 1 is then illegal, as it is on an SMMU without stalls.
 func (h *host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, error) {
 	st, err := h.Host.Attach(sid, ep)
 	if err != nil || !h.unstalled {

@@ -7,8 +7,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// The encoding of a device's state, as docs/save-format.md describes it. It is little-endian: a
-// header, the device, the stalled transactions, the streams, and a CRC-32 over all before it.
+// The encoding of a device's state: see docs/save-format.md. It is little-endian: a header, the
+// device, the stalled transactions, the streams, and a CRC-32 over all of them.
 const (
 	stateMagic   = "vSMMUv3\n"
 	stateVersion = 2
@@ -17,17 +17,17 @@ const (
 type stateHeader struct {
 	Magic   [8]byte
 	Version uint32
-	Length  uint32 // of everything, in bytes
+	Length  uint32 // of the whole state, in bytes
 }
 
 // savedDevice is the device, without its streams.
 type savedDevice struct {
 	IDs        smmuv3.IDRegs
-	Regs       [wIDRegs]uint32 // 0x00 to 0xfc; registers of page 1 have the place of their aliases
+	Regs       [wIDRegs]uint32 // 0x00 to 0xfc; registers of page 1 are at the offsets of their aliases
 	GBPA       uint32          // in effect
 	Flags      uint32
-	Last       smmuv3.Event // that others may be merged into, and its index
-	LastAt     uint32
+	Last       smmuv3.Event // the last event; equal ones are merged into it
+	LastAt     uint32       // its index
 	NumStalled uint32
 	NumStreams uint32
 }
@@ -89,15 +89,16 @@ func (s *state) encode() []byte {
 	h.Length = uint32(headerSize + deviceSize + stallSize*len(s.stalled) + savedStreamSize*len(s.streams) + crc32.Size)
 	p := make([]byte, 0, h.Length)
 	for _, part := range []any{h, s.savedDevice, s.stalled, s.streams} {
-		p, _ = binary.Append(p, binary.LittleEndian, part) // it fails for types of no fixed size alone
+		p, _ = binary.Append(p, binary.LittleEndian, part) // it fails only for types of variable size
 	}
 	return binary.LittleEndian.AppendUint32(p, crc32.ChecksumIEEE(p))
 }
 
-// decodeState reads what encode wrote. Device.check decides whether the state makes sense.
+// decodeState decodes a state that encode returned. It checks the encoding only: Device.check
+// checks the values.
 func decodeState(p []byte) (*state, error) {
 	if len(p) < headerSize+deviceSize+crc32.Size || string(p[:len(stateMagic)]) != stateMagic {
-		return nil, stateError("%d bytes do not begin as a state does", len(p))
+		return nil, stateError("%d bytes without the header of a state", len(p))
 	}
 	var s state
 	var h stateHeader

@@ -9,8 +9,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
 )
 
-// configure makes every stream do what the registers say. The error names the streams that abort
-// instead.
+// configure binds every stream to the stage that the registers and tables describe. The error names
+// the streams that abort instead.
 func (d *Device) configure(enabled bool) (err error) {
 	d.streams.SetRegs(d.trapRegs(enabled))
 	for _, st := range d.streams.All() {
@@ -36,10 +36,10 @@ func (d *Device) streamTable() smmuv3.StreamTable {
 	return smmuv3.NewStreamTable(d.regs.get64(wSTRTABBase), d.regs.get(wSTRTABCfg), *d.ids)
 }
 
-// refresh makes a stream do what its configuration says. kept is true if the stage was already
-// bound; err is why the stream now aborts.
+// refresh binds the stage that the stream's configuration describes. kept is true if the stage was
+// already bound; err is why the stream now aborts.
 //
-// In Service Failure Mode refresh binds nothing. On a host that is out of sync it binds nothing
+// In Service Failure Mode refresh binds nothing. On a host that is out of sync it binds no stage
 // that translates: resync refreshes those streams.
 func (d *Device) refresh(st *trap.Stream) (kept bool, err error) {
 	if d.failed.Load() {
@@ -58,9 +58,9 @@ func (d *Device) refresh(st *trap.Stream) (kept bool, err error) {
 	return outcome == trap.Kept, err
 }
 
-// refreshCalls returns how many calls of hosts it may take to refresh streams, if none fails.
+// refreshCalls returns how many calls of hosts a refresh of the streams may take, if none fails.
 func (d *Device) refreshCalls(streams []*trap.Stream) int {
-	const few = 2 // a store pays for no more
+	const few = 2 // the share of a store covers no more
 	if len(streams) > few {
 		return d.mostCalls(len(streams))
 	}
@@ -73,7 +73,7 @@ func (d *Device) refreshCalls(streams []*trap.Stream) int {
 	return calls
 }
 
-// mostCalls returns how many calls of hosts it takes at most to refresh n streams, if none fails.
+// mostCalls returns how many calls of hosts a refresh of n streams takes at most, if none fails.
 func (d *Device) mostCalls(n int) int {
 	if d.ids.Has(smmuv3.ATS) {
 		return 2 * n
@@ -81,7 +81,7 @@ func (d *Device) mostCalls(n int) int {
 	return n
 }
 
-// notifyWatch calls Config.Watch if the streams' configuration lies elsewhere now.
+// notifyWatch calls Config.Watch if the ranges of the streams' configuration have changed.
 func (d *Device) notifyWatch() {
 	if d.watch == nil {
 		return
@@ -93,9 +93,9 @@ func (d *Device) notifyWatch() {
 	}
 }
 
-// GuestWrote tells the device that the guest has written to the range. It is for VMMs that
-// write-protect what Config.Watch names, and do not wait for the guest's CFGI command. Streams
-// whose configuration lies there follow it at once.
+// GuestWrote rereads the configuration of the streams whose configuration lies in the range,
+// without waiting for the guest's CFGI command. A VMM that write-protects the ranges of
+// Config.Watch calls it after a write of the guest.
 func (d *Device) GuestWrote(r guestmem.Range) {
 	_ = d.do("GuestWrote", func() error {
 		for _, st := range d.streams.Written(r) {

@@ -5,19 +5,19 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Trace is a set of functions that get what the device does. Any of them may be nil. The device
-// calls them on the goroutine that does it, several at a time, with locks held. They are quick, and
-// call no method of the device (see Duties of the embedder).
+// Trace is a set of functions that observe the device. Any of them may be nil. The device calls
+// them on the goroutine that does the work, several at a time, with locks held. They return
+// quickly, and call no method of the device (see Duties of the embedder).
 type Trace struct {
-	// Command is called when a command was executed, or found illegal.
+	// Command gets each command that the device has executed or found illegal, and its error code.
 	Command func(smmuv3.Command, smmuv3.CmdqErr)
-	// Bind is called when a host has bound a stage, or failed to.
+	// Bind gets each stage that a host has bound or refused, and the host's error.
 	Bind func(smmuv3.StreamID, bridge.GuestStage, error)
-	// Event is called for each event, with its outcome.
+	// Event gets each event and its outcome.
 	Event func(smmuv3.Event, Fate)
-	// PageRequest is called for each page request of an endpoint, with its outcome.
+	// PageRequest gets each page request of an endpoint and its outcome.
 	PageRequest func(smmuv3.PageRequest, Fate)
-	// Interrupt is called when an interrupt was signalled, by wire, MSI or both.
+	// Interrupt gets each interrupt that the device has signalled, by wire, MSI or both.
 	Interrupt func(Line)
 }
 
