@@ -42,11 +42,11 @@ func TestBusDecodes(t *testing.T) {
 		{"last byte", 0x1fff, 1, &low, 0xfff},
 		{"last word", 0x1ff8, 8, &low, 0xff8},
 		{"across the end", 0x1ffc, 8, nil, 0},
-		{"below all", 0xfff, 1, nil, 0},
+		{"below all regions", 0xfff, 1, nil, 0},
 		{"across the start", 0xffc, 8, nil, 0},
-		{"between", 0x2000, 4, nil, 0},
-		{"the other", 0x3010, 4, &high, 0x10},
-		{"behind all", 0x4000, 4, nil, 0},
+		{"between regions", 0x2000, 4, nil, 0},
+		{"second region", 0x3010, 4, &high, 0x10},
+		{"above all regions", 0x4000, 4, nil, 0},
 		{"at the end of the address space", ^uint64(0), 8, nil, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -71,8 +71,8 @@ func TestBusRefusesOverlaps(t *testing.T) {
 	for _, base := range []uint64{0x1000, 0x1fff, 0x801} {
 		assert.Error(t, b.add(base, 0x800, &recorder{}), "%#x", base)
 	}
-	assert.NoError(t, b.add(0x2000, 0x800, &recorder{}), "next to it")
-	assert.NoError(t, b.add(0x800, 0x800, &recorder{}), "next to it")
+	assert.NoError(t, b.add(0x2000, 0x800, &recorder{}), "adjacent")
+	assert.NoError(t, b.add(0x800, 0x800, &recorder{}), "adjacent")
 }
 
 // The devices of the memory map must not overlap each other or the memory.
@@ -92,6 +92,6 @@ func TestMemoryMapHasNoOverlaps(t *testing.T) {
 	assert.NoError(t, b.add(RAMBase, maxMem, d))
 	assert.LessOrEqual(t, virtioSPI+maxDisks, spis)
 	assert.LessOrEqual(t, pciSPI+pciLines, virtioSPI)
-	// What is mapped for devices' DMA must not meet the doorbells.
+	// The doorbells of passed-through devices must not overlap memory.
 	assert.GreaterOrEqual(t, uint64(RAMBase), uint64(iommufd.MSIBase+iommufd.MSISize))
 }

@@ -49,8 +49,8 @@ type pciSlot struct {
 // firstPCIDevice is the first device number that Machine assigns. AddRootPort uses the one before.
 const firstPCIDevice = 1
 
-// PCIStreamID returns the StreamID of a device on the root bus: the nth that was added to a Machine,
-// from 0 on.
+// PCIStreamID returns the StreamID of a device on the root bus: the nth that was added to a
+// Machine, from 0 on.
 func PCIStreamID(n int) smmuv3.StreamID {
 	return smmuv3.StreamID(pci.RootRequester(firstPCIDevice + n))
 }
@@ -228,8 +228,8 @@ func pciNodes(slots []pciSlot, smmu *smmuv3.IDRegs) ([]firmware.Node, error) {
 		return []firmware.Node{n}, err
 	}
 	host.SMMU, host.ATS = phandleSMMU, smmu.Has(smmuv3.ATS)
-	// The host maps the messages of a device that is passed through. The guest's tables map those of
-	// an emulated device.
+	// The host maps the messages of a device that is passed through. The guest's tables map those
+	// of an emulated device.
 	doorbells := firmware.Identity{Base: iommufd.MSIBase, Size: iommufd.MSISize, PHandle: phandleDoorbell}
 	for _, s := range slots {
 		if !s.passed {

@@ -12,7 +12,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// tree is a device tree as the guest reads it: properties by path.
+// tree holds the properties of a device tree by path.
 type tree map[string]map[string][]byte
 
 func parse(t *testing.T, hw hardware) tree {
@@ -121,7 +121,7 @@ func shown(fields ...smmuv3.IDField) *smmuv3.IDRegs {
 	return &ids
 }
 
-// Without a default of the root, each node with interrupts has to name its interrupt-parent.
+// The root has no interrupt-parent that other nodes could inherit.
 func TestEachNodeWithInterruptsNamesTheGIC(t *testing.T) {
 	got := parse(t, hardware{
 		mem: 512 << 20, cpus: 1, smmu: shown(), disks: make([]Master, 2), pci: []pciSlot{{device: 1, behindPort: true, passed: true}},
@@ -169,7 +169,7 @@ func TestSMMUNodeAgreesWithTheIDRegisters(t *testing.T) {
 	assert.Equal(t, []byte("eventq\x00gerror\x00priq\x00"), smmu["interrupt-names"])
 }
 
-func TestDeviceTreeWithoutWhatIsNotThere(t *testing.T) {
+func TestDeviceTreeOmitsMissingHardware(t *testing.T) {
 	got := parse(t, hardware{mem: 512 << 20, cpus: 1, disks: []Master{{StreamID: 0x10, PASIDBits: 6}}})
 	assert.NotContains(t, got, "/iommu@9050000")
 	assert.NotContains(t, got["/virtio_mmio@a000000"], "iommus")
@@ -179,8 +179,8 @@ func TestDeviceTreeWithoutWhatIsNotThere(t *testing.T) {
 	assert.NotContains(t, got, "/cpus/cpu@1")
 }
 
-// The cells of the nodes are package firmware's affair; that they refer to each other is this one's.
-func TestDeviceTreeOfPCIDevices(t *testing.T) {
+// The tests of package firmware cover the cells. This one covers the phandles between nodes.
+func TestPCINodesReferToTheSMMUAndTheITS(t *testing.T) {
 	hw := hardware{mem: 512 << 20, cpus: 1, smmu: shown(), pci: []pciSlot{
 		{device: 1, passed: true}, {device: 2, behindPort: true, passed: true}, {device: 3},
 	}}
@@ -198,7 +198,7 @@ func TestDeviceTreeOfPCIDevices(t *testing.T) {
 		assert.Equal(t, got[path]["phandle"], doorbell["iommu-addresses"][at*entry:][:4], path)
 	}
 	assert.Equal(t, append(its["phandle"], cells(0x1000)...), got["/iommu@9050000"]["msi-parent"])
-	assert.NotContains(t, got, "/pcie@3f000000/device@3,0", "an emulated device has no addresses that are reserved")
+	assert.NotContains(t, got, "/pcie@3f000000/device@3,0", "an emulated device needs no reserved memory")
 
 	hw.pci = []pciSlot{{device: 1}}
 	got = parse(t, hw)
@@ -219,7 +219,7 @@ func TestPCIStreamID(t *testing.T) {
 	assert.EqualValues(t, 0x18, PCIStreamID(2), "00:03.0")
 }
 
-func TestDeviceTreeOfTheLargestMachine(t *testing.T) {
+func TestDeviceTreeOfTheLargestMachineFits(t *testing.T) {
 	got := parse(t, hardware{mem: maxMem, cpus: maxCPUs, smmu: shown(), disks: make([]Master, maxDisks)})
 	assert.Equal(t, cells(0, 0x4000_0000, 0x10, 0), got["/memory@40000000"]["reg"])
 	assert.Contains(t, got, "/cpus/cpu@7")

@@ -1,10 +1,10 @@
 // Package vmm is a small virtual machine monitor for arm64 guests under KVM. It has what the test
 // boots need.
 //
-// A Machine has a GICv3 with an ITS, an architected timer, PSCI and two PL011 UARTs. Its caller adds
-// virtio block devices, PCI devices of the host that are passed through, and an SMMUv3 in front of
-// them. The device models and the device tree are portable Go. Only Machine, and what it does for
-// passed-through devices, needs KVM.
+// A Machine has a GICv3 with an ITS, an architected timer, PSCI and two PL011 UARTs. Its caller
+// adds virtio block devices, PCI devices of the host that are passed through, and an SMMUv3 in
+// front of them. The device models and the device tree are portable Go. Only Machine, and what it
+// does for passed-through devices, needs KVM.
 //
 // The guest-physical memory map is:
 //

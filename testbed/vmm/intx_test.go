@@ -16,8 +16,9 @@ func signal(t *testing.T, fd int) {
 	require.NoError(t, err)
 }
 
-// Each signal raises the line, from one on that came before; KVM is connected to the other direction only.
-func TestLineIsRaised(t *testing.T) {
+// Each signal raises the interrupt, an earlier one included. KVM is connected for the end of the
+// interrupt only.
+func TestSignalRaisesINTx(t *testing.T) {
 	vm := newFakeVM()
 	vm.raised = make(chan uint32)
 	r := router{vm: vm}
@@ -34,11 +35,11 @@ func TestLineIsRaised(t *testing.T) {
 	require.NoError(t, undo())
 	assert.Empty(t, vm.connected)
 	signal(t, trigger)
-	assert.True(t, readable(trigger), "it waits for the next connection")
+	assert.True(t, readable(trigger), "pending until the next connection")
 }
 
-// A guest that turns one device to messages must not lose the interrupt of another, which waits until it is handled.
-func TestLineOfSeveralDevicesFallsWithTheLast(t *testing.T) {
+// A guest that switches one device to MSI-X does not lose the interrupt of another device.
+func TestSharedINTxIsLoweredWithItsLastDevice(t *testing.T) {
 	vm := newFakeVM()
 	r := router{vm: vm}
 	var undos []func() error
@@ -55,7 +56,7 @@ func TestLineOfSeveralDevicesFallsWithTheLast(t *testing.T) {
 	assert.Equal(t, []uint32{14, 13}, vm.lowered)
 }
 
-func TestLineThatCannotBeRaisedEndsTheMachine(t *testing.T) {
+func TestINTxThatCannotBeRaisedStopsTheMachine(t *testing.T) {
 	vm := newFakeVM()
 	vm.raised, vm.stuck = make(chan uint32, 1), errFull
 	r := router{vm: vm}
@@ -68,7 +69,7 @@ func TestLineThatCannotBeRaisedEndsTheMachine(t *testing.T) {
 	assert.ErrorIs(t, undo(), errFull)
 }
 
-func TestLineThatCannotBeConnected(t *testing.T) {
+func TestFailedConnectionOfINTxLeavesNothing(t *testing.T) {
 	vm := newFakeVM()
 	vm.fail = errFull
 	r := router{vm: vm}

@@ -8,8 +8,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/kvm"
 )
 
-// kvmHost is the part of a machine that KVM implements. A reset of the machine replaces it, since KVM
-// cannot reset a GICv3.
+// kvmHost is the part of a machine that KVM implements. A reset of the machine replaces it, since
+// KVM cannot reset a GICv3.
 type kvmHost struct {
 	vm     *kvm.VM
 	vcpus  []*kvm.VCPU

@@ -7,8 +7,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/arm64image"
 )
 
-// ErrMemory is matched by New's error if the guest's memory is too small for what is loaded, or has a
-// size that no machine can have.
+// ErrMemory is matched by New's error if the guest's memory is too small for what is loaded, or has
+// a size that no machine can have.
 var ErrMemory = errors.New("vmm: new machine: guest memory")
 
 // boot holds the guest-physical ranges of what is loaded.
@@ -18,7 +18,8 @@ type boot struct {
 
 const (
 	align2M = 2 << 20
-	// maxTree is the greatest size of a device tree (booting.rst, section 2). plan always reserves it.
+	// maxTree is the greatest size of a device tree (booting.rst, section 2). plan always reserves
+	// it.
 	maxTree = 2 << 20
 )
 

@@ -9,7 +9,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/arm64image"
 )
 
-func TestPlan(t *testing.T) {
+func TestPlanPlacesKernelTreeAndInitrdInOrder(t *testing.T) {
 	got, err := plan(64<<20, &arm64image.Image{TextOffset: 0x8_0000, Size: 0x123_4567}, 0x30_0001)
 	require.NoError(t, err)
 	assert.Equal(t, boot{
@@ -19,10 +19,10 @@ func TestPlan(t *testing.T) {
 	}, got)
 }
 
-func TestPlanNeedsRoom(t *testing.T) {
+func TestPlanFailsWithErrMemoryIfMemoryIsTooSmall(t *testing.T) {
 	image := &arm64image.Image{Size: 10 << 20}
 	_, err := plan(12<<20, image, 0)
-	assert.NoError(t, err, "to the last byte")
+	assert.NoError(t, err, "exactly enough memory")
 	for _, tt := range []struct{ mem, initrd uint64 }{{12<<20 - 1, 0}, {12 << 20, 1}, {0, 0}} {
 		_, err := plan(tt.mem, image, tt.initrd)
 		assert.ErrorIs(t, err, ErrMemory)

@@ -88,8 +88,8 @@ var (
 	ErrGuestCrash = errors.New("vmm: run: the guest reported a crash")
 )
 
-// New returns a machine with memory, vCPUs, an interrupt controller and UARTs. The caller must Close
-// it.
+// New returns a machine with memory, vCPUs, an interrupt controller and UARTs. The caller must
+// Close it.
 func New(cfg Config) (_ *Machine, err error) {
 	if cfg.CPUs < 1 || cfg.CPUs > maxCPUs {
 		return nil, fmt.Errorf("vmm: new machine: %d vCPUs: not 1 to %d", cfg.CPUs, maxCPUs)
@@ -147,8 +147,8 @@ func (m *Machine) addUART(base uint64, spi uint32, out io.Writer, in io.ReadClos
 	return m.bus.add(base, uartSize, uart)
 }
 
-// Memory returns the guest's memory, which starts at RAMBase. It is valid until Close. The guest may
-// write to it at any time while it runs.
+// Memory returns the guest's memory, which starts at RAMBase. It is valid until Close. The guest
+// may write to it at any time while it runs.
 func (m *Machine) Memory() []byte { return m.ram }
 
 // AddSMMU adds an SMMUv3 with the given register file. All disks and PCI devices are behind it. ids
@@ -216,16 +216,16 @@ func (m *Machine) Pulse(line vsmmu.Line) error {
 	return errors.Join(vm.SetSPI(spi, true), vm.SetSPI(spi, false))
 }
 
-// SignalMSI sends an MSI of the SMMU to the ITS, which identifies the SMMU by a DeviceID of its own.
-// Any other address is an error: the device itself writes MSIs that go to memory.
+// SignalMSI sends an MSI of the SMMU to the ITS, which identifies the SMMU by a DeviceID of its
+// own. Any other address is an error: the device itself writes MSIs that go to memory.
 func (m *Machine) SignalMSI(addr guestmem.GPA, data uint32) error {
 	_, err := m.signal(smmuDeviceID, addr, data)
 	return err
 }
 
-// SignalEndpointMSI sends an MSI of a device behind the SMMU to the ITS, which identifies the device
-// by its StreamID. Any other address is an error that matches guestmem.ErrUnmapped. It implements
-// soft.Config.MSI, and may be called from any goroutine.
+// SignalEndpointMSI sends an MSI of a device behind the SMMU to the ITS, which identifies the
+// device by its StreamID. Any other address is an error that matches guestmem.ErrUnmapped. It
+// implements soft.Config.MSI, and may be called from any goroutine.
 func (m *Machine) SignalEndpointMSI(sid smmuv3.StreamID, addr guestmem.GPA, data uint32) error {
 	sent, err := m.signal(uint32(sid), addr, data)
 	if sent && err != nil {
@@ -364,8 +364,8 @@ func (m *Machine) Reset() error {
 }
 
 // Close frees the machine. Run must have returned, and no call of Pulse, SignalMSI or
-// SignalEndpointMSI may be in flight. The first Close ends the machine; a later one has no effect and
-// returns an error that matches bridge.ErrClosed.
+// SignalEndpointMSI may be in flight. The first Close ends the machine; a later one has no effect
+// and returns an error that matches bridge.ErrClosed.
 func (m *Machine) Close() (err error) {
 	if !m.closed.CompareAndSwap(false, true) {
 		return ErrClosed

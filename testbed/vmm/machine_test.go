@@ -40,7 +40,7 @@ const (
 	bBack        = 0x17ffffff // b .-4
 )
 
-// program is a kernel image that consists of the given instructions.
+// program returns a kernel image of the given instructions.
 func program(code ...uint32) []byte {
 	image := make([]byte, 64)
 	le := binary.LittleEndian
@@ -53,12 +53,12 @@ func program(code ...uint32) []byte {
 	return image
 }
 
-// TestMain makes this test binary the init of the lab's machine, if it is started as one: there is KVM.
+// TestMain lets the lab run this test binary as the init of its machine, which has KVM.
 func TestMain(m *testing.M) {
 	machine.Main(func(*machine.Machine) int { return m.Run() })
 }
 
-// newMachine makes a machine to run code, or skips where there is no KVM.
+// newMachine returns a machine that runs code. It skips the test if there is no KVM.
 func newMachine(t *testing.T, cfg Config, code ...uint32) *Machine {
 	t.Helper()
 	cfg.Kernel, cfg.Mem, cfg.CPUs = program(code...), 16<<20, 2
@@ -94,7 +94,7 @@ func TestMachineEndsAsTheGuestAsks(t *testing.T) {
 	}
 }
 
-// A machine that is reset is as new: its interrupt controller takes its configuration again, and its devices are quiet.
+// Reset replaces the interrupt controller and resets the devices.
 func TestMachineBootsAgainAfterAReset(t *testing.T) {
 	var console bytes.Buffer
 	m := newMachine(t, Config{Console: &console}, movX1Console, movW0O, strbW0, movX0Reset, movkX0PSCI, hvc, bSelf)
@@ -109,7 +109,7 @@ func TestMachineBootsAgainAfterAReset(t *testing.T) {
 	assert.Equal(t, "OOO", console.String())
 }
 
-// However the guest spends its time, the end of the context ends it, and nothing is left.
+// The end of the context ends a guest in any state, and frees everything.
 func TestMachineEndsWithItsContext(t *testing.T) {
 	before := descriptors(t)
 	for _, tt := range []struct {
@@ -117,8 +117,8 @@ func TestMachineEndsWithItsContext(t *testing.T) {
 		code []uint32
 	}{
 		{"in the guest", []uint32{bSelf}},
-		{"asleep", []uint32{wfi, bBack}},
-		{"in and out of the guest", []uint32{ldrFR, bBack}},
+		{"in WFI", []uint32{wfi, bBack}},
+		{"in MMIO exits", []uint32{ldrFR, bBack}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			host, guest := net.Pipe()
@@ -162,9 +162,9 @@ func TestMachineInterrupts(t *testing.T) {
 	assert.ErrorIs(t, m.SignalMSI(RAMBase, 0x1234_5678), guestmem.ErrUnmapped)
 	assert.Zero(t, m.Memory()[0])
 	assert.ErrorIs(t, m.SignalMSI(0, 1), guestmem.ErrUnmapped)
-	assert.NoError(t, m.SignalMSI(doorbell, 1), "to the ITS, whose guest has not enabled it")
+	assert.NoError(t, m.SignalMSI(doorbell, 1), "the guest has not enabled its ITS")
 	assert.NoError(t, m.SignalEndpointMSI(8, doorbell, 1))
-	assert.ErrorIs(t, m.SignalEndpointMSI(8, smmuBase, 1), guestmem.ErrUnmapped, "a device writes to no registers but the doorbell")
+	assert.ErrorIs(t, m.SignalEndpointMSI(8, smmuBase, 1), guestmem.ErrUnmapped, "a device can write to no register but the doorbell")
 }
 
 func TestNewRejects(t *testing.T) {
@@ -194,7 +194,7 @@ func TestNewRejects(t *testing.T) {
 	}
 }
 
-// descriptors counts what is open.
+// descriptors returns the number of open files.
 func descriptors(t *testing.T) int {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")

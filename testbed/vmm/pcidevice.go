@@ -17,8 +17,8 @@ import (
 // PCIDevice describes a device of the host that is passed through.
 type PCIDevice struct {
 	Device passthrough.Physical
-	// BehindPort puts the device behind a root port. Its requester ID then depends on the bus number
-	// that the guest assigns.
+	// BehindPort puts the device behind a root port. Its requester ID then depends on the bus
+	// number that the guest assigns.
 	BehindPort bool
 	// Stream is called at each change of the requester ID, which is the StreamID of the device's
 	// DMA. If ok is false, the device has none. The caller blocks the device's DMA before the first
@@ -35,8 +35,8 @@ func (m *Machine) AddRootPort() error { return m.pci.AddPort(firstPCIDevice - 1)
 
 // AddPCIDevice adds a device of the host. The SMMU, if there is one, translates its DMA.
 //
-// remove returns the device to the host before Close; the guest then finds no device there. It may be
-// called once, from any goroutine and while the machine runs, but not from Stream.
+// remove returns the device to the host before Close; the guest then finds no device there. It may
+// be called once, from any goroutine and while the machine runs, but not from Stream.
 func (m *Machine) AddPCIDevice(cfg PCIDevice) (remove func() error, err error) {
 	if cfg.Stream == nil {
 		return nil, errors.New("vmm: add PCI device: no Stream")

@@ -76,7 +76,7 @@ func newEventfd(t *testing.T) int {
 
 var errFull = errors.New("full")
 
-func TestMessagesAreRouted(t *testing.T) {
+func TestConnectedMessagesHaveRoutes(t *testing.T) {
 	vm := newFakeVM()
 	r := router{vm: vm}
 	a, b := newEventfd(t), newEventfd(t)
@@ -86,13 +86,13 @@ func TestMessagesAreRouted(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, map[int]uint32{a: spis, b: spis + 1}, vm.connected)
 	require.Len(t, vm.routes, spis+2)
-	assert.Equal(t, kvm.Route{GSI: 5, SPI: 5}, vm.routes[5], "lines stay what they are")
+	assert.Equal(t, kvm.Route{GSI: 5, SPI: 5}, vm.routes[5], "SPIs keep their routes")
 	assert.Equal(t, kvm.Route{GSI: spis + 1, MSI: &kvm.MSI{Addr: doorbell, Data: 2, Device: 8}}, vm.routes[spis+1])
 
 	require.NoError(t, undoA())
 	_, err = r.connectMSI(a, kvm.MSI{Addr: doorbell, Data: 3, Device: 8})
 	require.NoError(t, err)
-	assert.Equal(t, map[int]uint32{a: spis, b: spis + 1}, vm.connected, "numbers are used again")
+	assert.Equal(t, map[int]uint32{a: spis, b: spis + 1}, vm.connected, "GSIs are reused")
 	assert.Len(t, vm.routes, spis+2)
 }
 
@@ -121,8 +121,8 @@ func TestFailedConnectionTakesNoRoute(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// What was signalled while nothing was connected comes once, by a signal after the connection.
-func TestPendingSignalIsDelivered(t *testing.T) {
+// Signals from before the connection are delivered as one signal after it.
+func TestPendingSignalIsDeliveredOnce(t *testing.T) {
 	vm := newFakeVM()
 	r := router{vm: vm}
 	fd := newEventfd(t)
@@ -144,14 +144,14 @@ func TestPendingSignalIsDelivered(t *testing.T) {
 	assert.False(t, readable(quiet))
 }
 
-func TestMemorySlots(t *testing.T) {
+func TestMemorySlotsAreReusedAndBounded(t *testing.T) {
 	vm := newFakeVM()
 	s := memorySlots{vm: vm}
 	undo, err := s.mapMemory(0x1000, nil)
 	require.NoError(t, err)
 	_, err = s.mapMemory(0x2000, nil)
 	require.NoError(t, err)
-	assert.Equal(t, map[uint32]uint64{1: 0x1000, 2: 0x2000}, vm.slots, "slot 0 is RAM's")
+	assert.Equal(t, map[uint32]uint64{1: 0x1000, 2: 0x2000}, vm.slots, "slot 0 is RAM")
 	require.NoError(t, undo())
 	_, err = s.mapMemory(0x3000, nil)
 	require.NoError(t, err)

@@ -14,8 +14,8 @@ import (
 type Image struct {
 	Data       []byte // to load at TextOffset bytes above a 2 MiB boundary
 	TextOffset uint64 // in bytes
-	// Size is the number of bytes of memory that the kernel needs from its start: len(Data) and a tail
-	// of zeros.
+	// Size is the number of bytes of memory that the kernel needs from its start: len(Data) and a
+	// tail of zeros.
 	Size     uint64
 	PageSize int // in bytes; 0 if the image does not specify it
 }
@@ -47,7 +47,8 @@ var pageSizes = [4]int{0, 4 << 10, 16 << 10, 64 << 10}
 // maxSize is the greatest Image.Size, and the greatest size of an uncompressed image.
 const maxSize = 512 << 20
 
-// Parse uncompresses and checks a kernel image. Image.Data aliases raw if the image is not compressed.
+// Parse uncompresses and checks a kernel image. Image.Data aliases raw if the image is not
+// compressed.
 func Parse(raw []byte) (*Image, error) {
 	img, err := parse(raw)
 	if err != nil {

@@ -2,8 +2,8 @@ package arm64image
 
 import "encoding/binary"
 
-// Offsets in a PE file: of the DOS header's pointer, in the COFF header after the signature, and in a
-// section header.
+// Offsets in a PE file: of the DOS header's pointer, in the COFF header after the signature, and in
+// a section header.
 const (
 	offPEPointer = 0x3c
 
@@ -16,9 +16,9 @@ const (
 	offRawPointer = 20
 )
 
-// peEnd returns the end of the last PE section of an image with an EFI stub, or 0 for an image without.
-// It is the size of a complete file. The size in the image's own header includes the tail of zeros,
-// which the file does not have.
+// peEnd returns the end of the last PE section of an image with an EFI stub, or 0 for an image
+// without. It is the size of a complete file. The size in the image's own header includes the tail
+// of zeros, which the file does not have.
 func peEnd(data []byte) uint64 {
 	at := uint64(binary.LittleEndian.Uint32(data[offPEPointer:]))
 	if string(data[:2]) != "MZ" || at == 0 {

@@ -11,8 +11,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// The header of an EFI zboot image (drivers/firmware/efi/libstub/zboot-header.S): a DOS header. Fields
-// that EFI does not use hold the offset, size and compression of the payload.
+// The header of an EFI zboot image (drivers/firmware/efi/libstub/zboot-header.S): a DOS header.
+// Fields that EFI does not use hold the offset, size and compression of the payload.
 const (
 	zbootMagic     = "zimg"
 	offZbootMagic  = 4

@@ -1,4 +1,5 @@
-// Package fdt writes device trees. It extends u-root's pkg/dt, which lacks some kinds of properties.
+// Package fdt writes device trees. It extends u-root's pkg/dt, which lacks some kinds of
+// properties.
 package fdt
 
 import (

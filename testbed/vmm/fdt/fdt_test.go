@@ -8,8 +8,8 @@ import (
 	"github.com/u-root/u-root/pkg/dt"
 )
 
-// The words are those of the Devicetree Specification, chapter 5.
-func TestBlob(t *testing.T) {
+// The words are from the Devicetree Specification, chapter 5.
+func TestBlobIsAFlattenedTree(t *testing.T) {
 	blob, err := Blob(dt.NewNode("", dt.WithProperty(Flag("f"), StringList("s", "a", "bc"))))
 	require.NoError(t, err)
 	assert.Equal(t, []byte{
@@ -32,4 +32,9 @@ func TestBlob(t *testing.T) {
 		0, 0, 0, 9, // end
 		'f', 0, 's', 0,
 	}, blob[0x40:])
+}
+
+func TestBlobWithoutARootIsAnError(t *testing.T) {
+	_, err := Blob(nil)
+	assert.EqualError(t, err, "fdt: write device tree: no root node")
 }

@@ -7,8 +7,8 @@ import (
 	"unsafe"
 )
 
-// Requests (include/uapi/linux/kvm.h): 0xAE and the number, with the size and direction of a structure
-// argument.
+// Requests (include/uapi/linux/kvm.h): 0xAE and the number, with the size and direction of a
+// structure argument.
 const (
 	getAPIVersion      = 0xae00
 	createVM           = 0xae01

@@ -36,7 +36,7 @@ func TestRequestsCarryTheSizeOfTheirArgument(t *testing.T) {
 }
 
 // The offsets are those of struct kvm_run in include/uapi/linux/kvm.h.
-func TestRunPageLayout(t *testing.T) {
+func TestRunPageMatchesStructKVMRun(t *testing.T) {
 	assert.EqualValues(t, 8, unsafe.Offsetof(runPage{}.exitReason))
 	assert.EqualValues(t, 32, unsafe.Offsetof(runPage{}.exit))
 	assert.EqualValues(t, 8, unsafe.Offsetof(mmioExit{}.data))
@@ -48,13 +48,13 @@ func TestRunPageLayout(t *testing.T) {
 	assert.Equal(t, [4]byte{0, 1, 0, 0}, *(*[4]byte)(unsafe.Pointer(&page.request)), "immediate_exit is the second byte")
 }
 
-func TestMMIOAccess(t *testing.T) {
+func TestMMIOReturnsTheAccess(t *testing.T) {
 	var page runPage
 	c := &VCPU{run: &page}
 	exit := (*mmioExit)(unsafe.Pointer(&page.exit))
 
 	*exit = mmioExit{addr: 0x9000018, data: [8]byte{1, 2, 3, 4, 5, 6, 7, 8}, len: 2, isWrite: 1}
-	assert.Equal(t, Access{Addr: 0x9000018, Size: 2, Write: true, Value: 0x0201}, c.MMIO(), "bytes past the size are not the guest's")
+	assert.Equal(t, Access{Addr: 0x9000018, Size: 2, Write: true, Value: 0x0201}, c.MMIO(), "the value has no bytes past the size")
 
 	*exit = mmioExit{addr: 0x9000018, data: [8]byte{1, 2}, len: 4}
 	assert.Equal(t, Access{Addr: 0x9000018, Size: 4}, c.MMIO())
@@ -62,7 +62,7 @@ func TestMMIOAccess(t *testing.T) {
 	assert.Equal(t, [8]byte{0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88}, exit.data)
 
 	*exit = mmioExit{len: 0xffffffff, isWrite: 1}
-	assert.Equal(t, 8, c.MMIO().Size, "a length that no kernel gives is bounded all the same")
+	assert.Equal(t, 8, c.MMIO().Size, "an invalid length is cut to 8")
 }
 
 func TestClosedHandleMakesNoCall(t *testing.T) {

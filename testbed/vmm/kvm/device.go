@@ -11,8 +11,8 @@ type attribute struct {
 	value       unsafe.Pointer
 }
 
-// addDevice creates a device in KVM and sets its attributes in order. The VM owns the device. Its file
-// descriptor is for configuration only.
+// addDevice creates a device in KVM and sets its attributes in order. The VM owns the device. Its
+// file descriptor is for configuration only.
 func (vm *VM) addDevice(name string, typ uint32, attributes []attribute) error {
 	device := newDevice{typ: typ}
 	if _, err := vm.callPtr("KVM_CREATE_DEVICE("+name+")", createDevice, unsafe.Pointer(&device)); err != nil {

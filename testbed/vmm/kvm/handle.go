@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// handle is a file descriptor of KVM, which the kernel closes on exec. Calls on a closed handle fail:
-// its number may belong to another file.
+// handle is a file descriptor of KVM, which the kernel closes on exec. Calls on a closed handle
+// fail: its number may belong to another file.
 type handle struct {
 	mu  sync.RWMutex
 	fd  int

@@ -22,8 +22,8 @@ func (vm *VM) SetSPI(spi uint32, level bool) error {
 	return err
 }
 
-// MSI is a message signalled interrupt: a write of Data to Addr, the doorbell of an ITS, by the device
-// with the DeviceID Device.
+// MSI is a message signalled interrupt: a write of Data to Addr, the doorbell of an ITS, by the
+// device with the DeviceID Device.
 type MSI struct {
 	Addr   uint64
 	Data   uint32
@@ -35,7 +35,8 @@ type MSI struct {
 func (vm *VM) SignalMSI(m MSI) (taken bool, err error) {
 	arg := msi{addrLow: uint32(m.Addr), addrHigh: uint32(m.Addr >> 32), data: m.Data, flags: msiValidDeviceID, device: m.Device}
 	n, err := vm.callPtr("KVM_SIGNAL_MSI", signalMSI, unsafe.Pointer(&arg))
-	// An ITS that is not enabled ignores the write (IHI 0069, GITS_CTLR.Enabled). KVM returns EBUSY.
+	// An ITS that is not enabled ignores the write (IHI 0069, GITS_CTLR.Enabled). KVM returns
+	// EBUSY.
 	if errors.Is(err, unix.EBUSY) {
 		return false, nil
 	}
@@ -52,7 +53,8 @@ type Route struct {
 	MSI *MSI
 }
 
-// SetRoutes replaces all routes of the VM. A new VM has a route for each SPI, with the SPI's number.
+// SetRoutes replaces all routes of the VM. A new VM has a route for each SPI, with the SPI's
+// number.
 func (vm *VM) SetRoutes(routes []Route) error {
 	if len(routes) > maxRoutes {
 		return fmt.Errorf("kvm: KVM_SET_GSI_ROUTING: %d routes: more than %d", len(routes), maxRoutes)
@@ -87,8 +89,8 @@ func (vm *VM) ConnectLevel(fd, resample int, gsi uint32) error {
 	return vm.irqfd(irqfd{fd: uint32(fd), gsi: gsi, flags: irqfdResample, resample: uint32(resample)})
 }
 
-// Disconnect undoes Connect and ConnectLevel. When it returns, no signal is in flight. Later signals
-// stay in the eventfd.
+// Disconnect undoes Connect and ConnectLevel. When it returns, no signal is in flight. Later
+// signals stay in the eventfd.
 func (vm *VM) Disconnect(fd int, gsi uint32) error {
 	return vm.irqfd(irqfd{fd: uint32(fd), gsi: gsi, flags: irqfdDeassign})
 }

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kernel is a VM's descriptor that keeps what it is asked: the request, and the words of its argument.
+// kernel is a fake VM descriptor. It records requests and the words of their arguments.
 type kernel struct {
 	calls [][]uint32
 	fail  map[uintptr]unix.Errno
@@ -39,7 +39,7 @@ func newTestVM() (*VM, *kernel) {
 }
 
 // The words are those of the structures in include/uapi/linux/kvm.h.
-func TestRoutes(t *testing.T) {
+func TestRoutesMatchStructKVMIRQRoutingEntry(t *testing.T) {
 	vm, k := newTestVM()
 	require.NoError(t, vm.SetRoutes([]Route{
 		{GSI: 7, SPI: 7},
@@ -53,7 +53,7 @@ func TestRoutes(t *testing.T) {
 	assert.Error(t, vm.SetRoutes(make([]Route, maxRoutes+1)))
 }
 
-func TestIRQFDs(t *testing.T) {
+func TestConnectionsMatchStructKVMIRQFD(t *testing.T) {
 	vm, k := newTestVM()
 	require.NoError(t, vm.Connect(10, 64))
 	require.NoError(t, vm.ConnectLevel(11, 12, 7))
@@ -65,11 +65,11 @@ func TestIRQFDs(t *testing.T) {
 	}, k.calls)
 }
 
-func TestSignalMSI(t *testing.T) {
+func TestSignalMSIReportsWhetherTheGuestTookIt(t *testing.T) {
 	vm, k := newTestVM()
 	taken, err := vm.SignalMSI(MSI{Addr: 0x1_0809_0040, Data: 5, Device: 0x10})
 	require.NoError(t, err)
-	assert.False(t, taken, "the guest has no interrupt for it")
+	assert.False(t, taken, "the guest maps no interrupt to it")
 	assert.Equal(t, [][]uint32{{signalMSI, 0x0809_0040, 1, 5, 1, 0x10, 0, 0, 0}}, k.calls)
 
 	k.fail[signalMSI] = unix.EBUSY
@@ -78,9 +78,9 @@ func TestSignalMSI(t *testing.T) {
 	assert.False(t, taken)
 }
 
-func TestMemorySlots(t *testing.T) {
+func TestMemorySlotsMatchTheirStructure(t *testing.T) {
 	vm, k := newTestVM()
-	assert.Error(t, vm.SetMemory(3, 0x1000_0000, nil), "to take a slot away is RemoveMemory's")
+	assert.Error(t, vm.SetMemory(3, 0x1000_0000, nil), "RemoveMemory removes a slot")
 	require.NoError(t, vm.RemoveMemory(3))
 	assert.Equal(t, [][]uint32{{setUserMemory, 3, 0, 0, 0, 0, 0, 0, 0}}, k.calls)
 }

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// VCPU is a processor of a VM. One goroutine, locked to its thread, calls Run. Stop may be called from
-// any goroutine.
+// VCPU is a processor of a VM. One goroutine, locked to its thread, calls Run. Stop may be called
+// from any goroutine.
 type VCPU struct {
 	*handle
 	index  int
@@ -25,8 +25,8 @@ type VCPU struct {
 	exits  uint64
 }
 
-// NewVCPU creates the vCPU with the given index, which is also its MPIDR affinity. vCPU 0 is on. The
-// guest turns on the others by PSCI.
+// NewVCPU creates the vCPU with the given index, which is also its MPIDR affinity. vCPU 0 is on.
+// The guest turns on the others by PSCI.
 func (vm *VM) NewVCPU(index int) (*VCPU, error) {
 	fd, err := vm.call("KVM_CREATE_VCPU", createVCPU, uintptr(index))
 	if err != nil {
@@ -114,8 +114,8 @@ const (
 // systemEvents maps the types of KVM_EXIT_SYSTEM_EVENT to exits.
 var systemEvents = map[uint32]Exit{1: PowerOff, 2: Reset, 3: Crash}
 
-// Run runs the guest until the next exit. The caller has locked its goroutine to its thread, and calls
-// Run from no other goroutine.
+// Run runs the guest until the next exit. The caller has locked its goroutine to its thread, and
+// calls Run from no other goroutine.
 func (c *VCPU) Run() (Exit, error) {
 	if c.thread.Load() == 0 {
 		c.thread.Store(int32(unix.Gettid()))
@@ -149,11 +149,11 @@ func (c *VCPU) Run() (Exit, error) {
 
 // enter makes the request KVM_RUN.
 //
-// During a system call that Go's scheduler knows of, its monitor wakes every 20 µs. On an emulated host
-// that takes as much time as the guest. A guest that just exited is likely to exit again soon, so that
-// enter makes the first call without the scheduler's knowledge (RawSyscall). If the call lasts, the
-// scheduler's preemption signal interrupts it after some 10 ms, and enter makes the next one with the
-// scheduler's knowledge.
+// During a system call that Go's scheduler knows of, its monitor wakes every 20 µs. On an emulated
+// host that takes as much time as the guest. A guest that just exited is likely to exit again soon,
+// so that enter makes the first call without the scheduler's knowledge (RawSyscall). If the call
+// lasts, the scheduler's preemption signal interrupts it after some 10 ms, and enter makes the next
+// one with the scheduler's knowledge.
 func (c *VCPU) enter() error {
 	call := unix.RawSyscall
 	if c.stays {
@@ -193,8 +193,9 @@ func (c *VCPU) SetLoaded(value uint64) {
 
 // Stop makes Run, also a later one, return Interrupted soon.
 //
-// It sets immediate_exit, for a vCPU that is about to enter the guest, and sends a signal, for a vCPU
-// in the guest. The signal is that of Go's preemption, which the runtime handles whoever sent it.
+// It sets immediate_exit, for a vCPU that is about to enter the guest, and sends a signal, for a
+// vCPU in the guest. The signal is that of Go's preemption, which the runtime handles whoever sent
+// it.
 func (c *VCPU) Stop() {
 	if c.run == nil {
 		return

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// VM is a virtual machine. NewVM creates it without memory, vCPUs and devices. Its methods may be called
-// from any goroutine.
+// VM is a virtual machine. NewVM creates it without memory, vCPUs and devices. Its methods may be
+// called from any goroutine.
 type VM struct {
 	*handle
 	runSize int
@@ -39,8 +39,8 @@ var required = []struct {
 // defaultIPABits is the width of guest-physical addresses of a VM of type 0.
 const defaultIPABits = 40
 
-// NewVM opens /dev/kvm and creates a VM with guest-physical addresses of 40 bits, or of as many as the
-// host has if it has fewer.
+// NewVM opens /dev/kvm and creates a VM with guest-physical addresses of 40 bits, or of as many as
+// the host has if it has fewer.
 func NewVM() (*VM, error) {
 	fd, err := unix.Open("/dev/kvm", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -83,8 +83,8 @@ func NewVM() (*VM, error) {
 // Close closes the VM's descriptor. The kernel frees the VM once its vCPUs are closed, too.
 func (vm *VM) Close() error { return vm.close() }
 
-// SetMemory maps mem at guest-physical address gpa, in an empty slot. Both are page-aligned. mem comes
-// from mmap, not from Go's heap, and stays mapped until RemoveMemory or Close.
+// SetMemory maps mem at guest-physical address gpa, in an empty slot. Both are page-aligned. mem
+// comes from mmap, not from Go's heap, and stays mapped until RemoveMemory or Close.
 func (vm *VM) SetMemory(slot uint32, gpa uint64, mem []byte) error {
 	if len(mem) == 0 {
 		return errors.New("kvm: set memory: no bytes")

@@ -50,9 +50,10 @@ type Config struct {
 	Machine  Machine
 	// BehindPort is set if the device will be behind a root port.
 	BehindPort bool
-	// Stream is called at each change of the device's requester ID, which is the StreamID of its DMA.
-	// If ok is false, the device has none. Stream's owner blocks the device's DMA before the first
-	// call, while ok is false, and after an error. Stream must not call methods of the device.
+	// Stream is called at each change of the device's requester ID, which is the StreamID of its
+	// DMA. If ok is false, the device has none. Stream's owner blocks the device's DMA before the
+	// first call, while ok is false, and after an error. Stream must not call methods of the
+	// device.
 	Stream func(id pci.RequesterID, ok bool) error
 	// Log receives errors that no method returns; nil for none.
 	Log *slog.Logger
@@ -77,8 +78,8 @@ type Device struct {
 // ErrDevice is matched by New's error for a device that cannot be passed through.
 var ErrDevice = errors.New("passthrough: new device: the device cannot be passed through")
 
-// New resets the device and returns it as a function for the guest. The caller must Close it after the
-// machine has stopped, and before it closes the device's descriptor.
+// New resets the device and returns it as a function for the guest. The caller must Close it after
+// the machine has stopped, and before it closes the device's descriptor.
 func New(cfg Config) (*Device, error) {
 	switch {
 	case isNil(cfg.Physical):
@@ -104,7 +105,8 @@ func New(cfg Config) (*Device, error) {
 	return d, nil
 }
 
-// examine reads the configuration space, and creates the device's registers, interrupts and mappings.
+// examine reads the configuration space, and creates the device's registers, interrupts and
+// mappings.
 func (d *Device) examine(behindPort bool) error {
 	var config [256]byte
 	if err := d.phys.ReadRegion(vfio.ConfigSpace, config[:], 0); err != nil {
@@ -158,8 +160,8 @@ func (d *Device) SetRequester(id pci.RequesterID, ok bool) {
 	}
 }
 
-// Reset implements pci.Function. The device connects to the machine's interrupts when the guest next
-// configures it. By then, a machine that is being reset has its new interrupt controller.
+// Reset implements pci.Function. The device connects to the machine's interrupts when the guest
+// next configures it. By then, a machine that is being reset has its new interrupt controller.
 func (d *Device) Reset() {
 	d.withdraw()
 	d.space.reset()
@@ -175,8 +177,8 @@ func (d *Device) Reset() {
 	}
 }
 
-// Close takes the device from the guest. The host bridge no longer calls it: the device was removed, or
-// the machine has stopped. After an error, Close can be called again.
+// Close takes the device from the guest. The host bridge no longer calls it: the device was
+// removed, or the machine has stopped. After an error, Close can be called again.
 func (d *Device) Close() error {
 	d.withdraw()
 	return errors.Join(d.setMode(modeNone), d.unmapBARs())

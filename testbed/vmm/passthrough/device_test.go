@@ -78,8 +78,8 @@ func TestGuestWritesConfigurationSpace(t *testing.T) {
 	assert.EqualValues(t, 0x2a, r.load(0x3c, 1), "the interrupt line is the guest's")
 }
 
-// What a capability is taken for must not lay open its neighbour: in the power states of that, the device ends the machine at
-// the guest's next access to its memory.
+// The size of one capability must not expose another: power states of a hidden capability would
+// make the guest's next access to the device's memory end the machine.
 func TestCapabilityEndsWhereAnotherBegins(t *testing.T) {
 	for _, tt := range []struct {
 		name       string
@@ -99,17 +99,16 @@ func TestCapabilityEndsWhereAnotherBegins(t *testing.T) {
 			tt.edit(&p.config)
 			r := newRig(t, p)
 			r.store(tt.last, 2, 0x0302)
-			assert.Len(t, r.writes, 1, "the capability is the guest's")
+			assert.Len(t, r.writes, 1, "a write to the capability is forwarded")
 			r.store(tt.past, 2, 0x0302)
-			assert.Len(t, r.writes, 1, "what is behind it is not")
-			assert.EqualValues(t, 0xc0, r.load(0x81, 1), "the list goes past the neighbour")
-			assert.Zero(t, r.load(0xa0, 1), "which is not seen")
+			assert.Len(t, r.writes, 1, "a write after it is not")
+			assert.EqualValues(t, 0xc0, r.load(0x81, 1), "the list skips the hidden capability")
+			assert.Zero(t, r.load(0xa0, 1), "the hidden capability reads as 0")
 		})
 	}
 }
 
-// A Root Complex Integrated Endpoint has no link, and no port before it.
-// The list of capabilities may lead to the last word there is, and the device say that it has there what takes three (§7.7.2).
+// A device may have its MSI-X capability, of three words (§7.7.2), at the last word of the space.
 func TestMSIXCapabilityEndsInTheFirst256Bytes(t *testing.T) {
 	for _, tt := range []struct {
 		at  byte
@@ -133,7 +132,8 @@ func TestMSIXCapabilityEndsInTheFirst256Bytes(t *testing.T) {
 	}
 }
 
-func TestIntegratedEndpointBehindAPort(t *testing.T) {
+// A Root Complex Integrated Endpoint has no link, and no port in front of it.
+func TestIntegratedEndpointBehindAPortHasALink(t *testing.T) {
 	const flags, linkCapabilities, linkControl = 0x82, 0x8c, 0x90
 	for _, tt := range []struct {
 		name       string
@@ -155,7 +155,7 @@ func TestIntegratedEndpointBehindAPort(t *testing.T) {
 	}
 }
 
-// Memory follows the registers, and is not there but for whole pages without MSI-X.
+// The guest accesses whole pages without the MSI-X table and pending bits directly.
 func TestMemoryFollowsTheBAR(t *testing.T) {
 	r := newRig(t, newPhysical())
 	r.store(0x10, 4, 0xffff_ffff)
@@ -178,8 +178,8 @@ func TestMemoryFollowsTheBAR(t *testing.T) {
 	assert.Empty(t, r.machine.memory, "disabled")
 }
 
-// A device that ceases to answer turns accesses through mappings of its memory into signals.
-func TestMemoryIsWithdrawnBeforeTheDeviceCeasesToAnswer(t *testing.T) {
+// An access to mapped memory of a device that does not answer raises SIGBUS.
+func TestMemoryIsUnmappedBeforeTheDeviceStopsToAnswer(t *testing.T) {
 	p := newPhysical()
 	r := newRig(t, p)
 	r.store(0x10, 4, windowBase)
@@ -188,15 +188,15 @@ func TestMemoryIsWithdrawnBeforeTheDeviceCeasesToAnswer(t *testing.T) {
 	watch := &watcher{physical: p, on: func() { seen = len(r.machine.memory) }}
 	r.device.phys = watch
 	r.store(0x04, 2, 0)
-	assert.Zero(t, seen, "mappings while the device was told")
+	assert.Zero(t, seen, "mappings at the write of the command register")
 	r.store(0x04, 2, pci.CommandMemory)
 	require.NotEmpty(t, r.machine.memory)
 	seen = -1
 	r.store(0x88, 2, 1<<15)
-	assert.Zero(t, seen, "mappings while the device was reset")
+	assert.Zero(t, seen, "mappings at the reset")
 }
 
-// watcher calls on before the configuration space is written to.
+// watcher calls on before each write to the configuration space.
 type watcher struct {
 	*physical
 	on func()
@@ -209,7 +209,7 @@ func (w *watcher) WriteRegion(region int, p []byte, off uint64) error {
 	return w.physical.WriteRegion(region, p, off)
 }
 
-// If the guest reached what is unmapped, it would reach whatever the host maps there next.
+// A guest that keeps access to unmapped addresses would access the host's next mapping there.
 func TestMemoryThatTheGuestKeepsStaysMapped(t *testing.T) {
 	r := newRig(t, newPhysical())
 	r.store(0x10, 4, windowBase)
@@ -224,14 +224,14 @@ func TestMemoryThatTheGuestKeepsStaysMapped(t *testing.T) {
 	assert.Equal(t, 1, r.physical.mapped)
 
 	r.machine.stuck = nil
-	assert.NoError(t, r.device.Close(), "it is tried again")
+	assert.NoError(t, r.device.Close(), "Close can be called again")
 	assert.Zero(t, r.physical.mapped)
 	assert.Empty(t, r.machine.memory)
 }
 
-func TestTrappedMemory(t *testing.T) {
+func TestVMMExecutesAccessesToUnmappedMemory(t *testing.T) {
 	r := newRig(t, newPhysical())
-	assert.EqualValues(t, 0xffff_ffff, r.window.Load(0, 4), "nobody answers yet")
+	assert.EqualValues(t, 0xffff_ffff, r.window.Load(0, 4), "memory is not enabled")
 	r.store(0x10, 4, windowBase)
 	r.store(0x04, 2, pci.CommandMemory)
 
@@ -239,19 +239,19 @@ func TestTrappedMemory(t *testing.T) {
 	assert.EqualValues(t, 0x1122_3344, r.window.Load(0x10, 4))
 	assert.EqualValues(t, 0x1122_3344, r.physical.memory[key(0, 0x10)])
 
-	// The table is the VMM's: nothing of it gets to the device.
+	// The table is the VMM's: no access to it reaches the device.
 	table := 2 * page
 	r.window.Store(table+16, 8, 0xfee0_0000)
 	assert.EqualValues(t, 0xfee0_0000, r.window.Load(table+16, 4))
 	r.window.Store(table+46, 4, 0xffff_ffff)
-	assert.Zero(t, r.window.Load(table+46, 4), "over its end")
+	assert.Zero(t, r.window.Load(table+46, 4), "across its end")
 	r.window.Store(3*page, 8, 0xffff)
 	assert.Zero(t, r.window.Load(3*page, 8), "pending bits")
 	assert.Len(t, r.physical.memory, 1)
 
 	r.physical.fail["ReadRegion"] = errBroken
-	assert.EqualValues(t, 0xffff, r.window.Load(0x10, 2), "a device that is gone")
-	assert.EqualValues(t, 0xffff_ffff, r.load(0, 4), "a device that is gone")
+	assert.EqualValues(t, 0xffff, r.window.Load(0x10, 2), "a device that does not answer")
+	assert.EqualValues(t, 0xffff_ffff, r.load(0, 4), "a device that does not answer")
 }
 
 // vectorOf writes an entry of the MSI-X table.
@@ -262,7 +262,7 @@ func (r *rig) vectorOf(i uint64, data uint64, mask uint64) {
 	r.window.Store(at+12, 4, mask)
 }
 
-func TestMSIX(t *testing.T) {
+func TestMSIXVectorsAreConnectedWhileLive(t *testing.T) {
 	r := newRig(t, newPhysical())
 	r.store(0x10, 4, windowBase)
 	r.store(0x04, 2, pci.CommandMemory|pci.CommandINTxDisable)
@@ -272,7 +272,7 @@ func TestMSIX(t *testing.T) {
 	r.store(0x52, 2, pci.MSIXEnable|pci.MSIXFunctionMask)
 	assert.Equal(t, "MSI-X", r.mode)
 	assert.Len(t, r.fds, 3)
-	assert.Empty(t, r.vectors, "masked as a whole")
+	assert.Empty(t, r.vectors, "function mask")
 	r.store(0x52, 2, pci.MSIXEnable)
 	assert.EqualValues(t, pci.MSIXEnable|2, r.load(0x52, 2))
 	assert.Equal(t, [][2]uint32{{8, 0x55}}, r.connected())
@@ -280,23 +280,23 @@ func TestMSIX(t *testing.T) {
 	r.vectorOf(2, 0x66, 0)
 	assert.Equal(t, [][2]uint32{{8, 0x55}, {8, 0x66}}, r.connected())
 	r.window.Store(2*page+16+8, 4, 0x77)
-	assert.Equal(t, [][2]uint32{{8, 0x66}, {8, 0x77}}, r.connected(), "data of a vector that is connected")
+	assert.Equal(t, [][2]uint32{{8, 0x66}, {8, 0x77}}, r.connected(), "new data of a connected vector")
 
-	// What a masked vector is signalled waits, and can be seen to wait.
+	// A signal of a masked vector is pending, and the pending bits show it.
 	r.vectorOf(1, 0x77, 1)
 	assert.Equal(t, [][2]uint32{{8, 0x66}}, r.connected())
 	signal(t, r.fds[1])
 	signal(t, r.fds[2])
 	assert.EqualValues(t, 0b010, r.window.Load(3*page, 8))
 	r.vectorOf(1, 0x77, 0)
-	assert.Zero(t, r.window.Load(3*page, 8), "connected: on its way")
+	assert.Zero(t, r.window.Load(3*page, 8), "connected, and no longer pending")
 
 	r.store(0x52, 2, 0)
 	assert.Empty(t, r.vectors)
 	assert.Empty(t, r.mode)
 }
 
-func TestINTx(t *testing.T) {
+func TestINTxIsConnectedUnlessDisabled(t *testing.T) {
 	r := newRig(t, newPhysical())
 	assert.Empty(t, r.mode, "until the guest configures the device")
 	r.store(0x04, 2, pci.CommandMaster)
@@ -309,13 +309,13 @@ func TestINTx(t *testing.T) {
 	assert.Empty(t, r.line)
 	r.store(0x04, 2, pci.CommandMaster)
 	r.store(0x52, 2, pci.MSIXEnable)
-	assert.Equal(t, "MSI-X", r.mode, "a function sends messages or INTx")
+	assert.Equal(t, "MSI-X", r.mode, "MSI-X excludes INTx")
 	assert.Empty(t, r.line)
 	r.store(0x52, 2, 0)
 	assert.Equal(t, "INTx", r.mode)
 }
 
-func TestFunctionLevelReset(t *testing.T) {
+func TestFunctionLevelResetClearsTheConfiguration(t *testing.T) {
 	r := newRig(t, newPhysical())
 	r.store(0x10, 4, windowBase)
 	r.store(0x3c, 1, 9)
@@ -333,7 +333,7 @@ func TestFunctionLevelReset(t *testing.T) {
 	assert.Zero(t, r.load(0x04, 2), "command")
 	assert.EqualValues(t, 2, r.load(0x52, 2), "MSI-X control")
 	assert.Zero(t, r.load(0x3c, 1), "interrupt line")
-	assert.Equal(t, []string{"00:01.0 true"}, r.streams, "it is where it was")
+	assert.Equal(t, []string{"00:01.0 true"}, r.streams, "the requester ID is unchanged")
 }
 
 func TestFunctionLevelResetLeavesINTx(t *testing.T) {
@@ -341,11 +341,10 @@ func TestFunctionLevelResetLeavesINTx(t *testing.T) {
 	r.store(0x04, 2, pci.CommandINTxDisable)
 	require.Empty(t, r.mode)
 	r.store(0x88, 2, 1<<15)
-	assert.Equal(t, "INTx", r.mode, "by the command register's reset value")
+	assert.Equal(t, "INTx", r.mode, "the reset value of the command register")
 }
 
-// A machine that is being reset takes the guest's memory and interrupts away, and what the guest had written counts no more.
-func TestReset(t *testing.T) {
+func TestResetUnmapsMemoryAndDisconnectsInterrupts(t *testing.T) {
 	r := newRig(t, newPhysical())
 	r.store(0x10, 4, windowBase)
 	r.store(0x04, 2, pci.CommandMemory)
@@ -360,10 +359,10 @@ func TestReset(t *testing.T) {
 	assert.Empty(t, r.vectors)
 	assert.Empty(t, r.machine.memory)
 	r.store(0x10, 4, windowBase)
-	assert.Empty(t, r.machine.memory, "memory is not enabled any more")
+	assert.Empty(t, r.machine.memory, "memory is no longer enabled")
 }
 
-// Neither the table nor the pending bits are the guest's, whichever comes first.
+// The guest maps neither the table nor the pending bits, in either order.
 func TestPendingBitsBeforeTheTable(t *testing.T) {
 	p := newPhysical()
 	binary.LittleEndian.PutUint32(p.config[0x54:], uint32(3*page))
@@ -374,8 +373,8 @@ func TestPendingBitsBeforeTheTable(t *testing.T) {
 	assert.Equal(t, map[uint64]int{windowBase: int(page), windowBase + 2*page: int(page)}, r.machine.memory)
 }
 
-// The ITS and the SMMU know a device by its requester ID, and both must learn of another one.
-func TestRequesterID(t *testing.T) {
+// The requester ID is the DeviceID of the ITS and the StreamID of the SMMU.
+func TestNewRequesterIDReachesTheITSAndTheSMMU(t *testing.T) {
 	r := newRig(t, newPhysical())
 	r.store(0x10, 4, windowBase)
 	r.store(0x04, 2, pci.CommandMemory)
@@ -387,7 +386,7 @@ func TestRequesterID(t *testing.T) {
 	assert.Equal(t, [][2]uint32{{0x100, 1}}, r.connected())
 }
 
-func TestUnfitDevices(t *testing.T) {
+func TestNewRefusesUnfitDevices(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		edit func(*physical)
@@ -398,13 +397,13 @@ func TestUnfitDevices(t *testing.T) {
 		{"a reset that fails", func(p *physical) { p.fail["Reset"] = errBroken }, errBroken, ""},
 		{"a bridge", func(p *physical) { p.config[0x0e] = 1 }, ErrDevice, "type 1"},
 		{"a BAR of no power of two", func(p *physical) { p.sizes[0] = 3 * page }, ErrDevice, "BAR 0"},
-		{"a table behind the BAR", func(p *physical) { binary.LittleEndian.PutUint32(p.config[0x54:], uint32(4*page)) }, ErrDevice, "table"},
+		{"a table past the BAR", func(p *physical) { binary.LittleEndian.PutUint32(p.config[0x54:], uint32(4*page)) }, ErrDevice, "table"},
 		{"a table in no BAR", func(p *physical) { p.config[0x54] |= 2 }, ErrDevice, "table"},
-		{"a table in a BAR that there is not", func(p *physical) { p.config[0x54] |= 7 }, ErrDevice, "table"},
-		{"pending bits behind the BAR", func(p *physical) { binary.LittleEndian.PutUint32(p.config[0x58:], uint32(4*page)) }, ErrDevice, "table"},
-		{"fewer vectors than it says", func(p *physical) { p.irqs[vfio.MSIX] = 2 }, ErrDevice, "2 of its 3"},
+		{"a table in BAR 7", func(p *physical) { p.config[0x54] |= 7 }, ErrDevice, "table"},
+		{"pending bits past the BAR", func(p *physical) { binary.LittleEndian.PutUint32(p.config[0x58:], uint32(4*page)) }, ErrDevice, "table"},
+		{"fewer vectors than its table", func(p *physical) { p.irqs[vfio.MSIX] = 2 }, ErrDevice, "2 of its 3"},
 		{"a region that cannot be mapped", func(p *physical) { p.fail["Map"] = errBroken }, errBroken, ""},
-		{"a device that is gone", func(p *physical) { p.fail["ReadRegion"] = errBroken }, errBroken, ""},
+		{"a device that does not answer", func(p *physical) { p.fail["ReadRegion"] = errBroken }, errBroken, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPhysical()
@@ -417,8 +416,8 @@ func TestUnfitDevices(t *testing.T) {
 	}
 }
 
-// Whatever fails, the device has no interrupts rather than half of them, and the guest goes on.
-func TestFailuresOfTheHost(t *testing.T) {
+// After a failure, the device has no interrupts, and the guest goes on.
+func TestFailedEnableLeavesNoInterrupts(t *testing.T) {
 	enable := func(r *rig) {
 		r.store(0x10, 4, windowBase)
 		r.store(0x04, 2, pci.CommandMemory)
@@ -448,7 +447,7 @@ func TestFailuresOfTheHost(t *testing.T) {
 	}
 }
 
-func TestWithout(t *testing.T) {
+func TestWithoutRemovesThePagesOfSpans(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		spans []span

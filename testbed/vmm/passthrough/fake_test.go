@@ -21,7 +21,7 @@ import (
 
 var page = uint64(os.Getpagesize())
 
-// physical is a device that keeps its configuration space in memory, and notes what is done to it.
+// physical is a fake device. It records what is done to it.
 type physical struct {
 	config  [256]byte
 	sizes   [vfio.NumRegions]uint64
@@ -35,11 +35,11 @@ type physical struct {
 	fail    map[string]error // by method
 	writes  []string         // to the configuration space
 
-	behindPort bool // it is to be shown as one that is; its place is on the root bus all the same
+	behindPort bool // Config.BehindPort; the device is on the root bus nevertheless
 }
 
-// newPhysical is a device with 4 pages of 64-bit memory, an MSI-X table of 3 vectors in the third page and the pending bits in
-// the fourth, INTx, and capabilities of which some are not for guests.
+// newPhysical returns a device with 4 pages of 64-bit memory, an MSI-X table of 3 vectors in the
+// third page, the pending bits in the fourth, INTx, and some capabilities that guests do not see.
 func newPhysical() *physical {
 	p := &physical{memory: map[string]uint64{}, fail: map[string]error{}}
 	le := binary.LittleEndian
@@ -115,7 +115,7 @@ func (p *physical) EnableINTx(trigger, unmask int32) error {
 	return p.enable("INTx", []int32{trigger, unmask}, "")
 }
 
-// enable holds that one kind is enabled at a time.
+// enable fails if another kind of interrupt is enabled.
 func (p *physical) enable(mode string, fds []int32, was string) error {
 	if p.mode != was {
 		return fmt.Errorf("%s is enabled", p.mode)
@@ -127,7 +127,7 @@ func (p *physical) enable(mode string, fds []int32, was string) error {
 	return nil
 }
 
-// machine notes what the guest reaches.
+// machine is a fake Machine. It records what is connected and mapped.
 type machine struct {
 	memory  map[uint64]int // sizes by address
 	vectors map[int][2]uint32
@@ -173,7 +173,7 @@ func (m *machine) ConnectINTx(trigger, unmask int) (func() error, error) {
 	return func() error { m.line = nil; return nil }, nil
 }
 
-// connected are the connected vectors, in order.
+// connected returns the connected vectors in the order of their data.
 func (m *machine) connected() [][2]uint32 {
 	return slices.SortedFunc(maps.Values(m.vectors), func(a, b [2]uint32) int { return int(a[1]) - int(b[1]) })
 }

@@ -19,8 +19,8 @@ func op(kind, size byte, off, value uint32) []byte {
 	return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(b, off), value)
 }
 
-// FuzzGuest makes any accesses to the configuration space and the memory of a device. Nothing may make the VMM panic, put the
-// device's memory outside of the host bridge's window, or leave anything behind.
+// FuzzGuest makes random accesses to the configuration space and the memory of a device. None may
+// make the VMM panic, map memory outside of the host bridge's window, or leak anything.
 func FuzzGuest(f *testing.F) {
 	const config, memory = 0, 1
 	join := func(ops ...[]byte) (all []byte) {
@@ -70,8 +70,8 @@ func FuzzGuest(f *testing.F) {
 	})
 }
 
-// FuzzDevice has a guest configure devices that say anything of themselves. New may refuse them, and nothing may panic or be
-// left behind.
+// FuzzDevice configures devices with random configuration spaces. New may refuse them. Nothing may
+// panic or leak.
 func FuzzDevice(f *testing.F) {
 	add := func(edit func(p *physical)) {
 		p := newPhysical()

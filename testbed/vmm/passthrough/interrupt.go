@@ -190,7 +190,8 @@ func (d *Device) disconnectVectors() {
 // updateVector connects vector i with the data that the guest programmed, if it is not masked.
 //
 // It ignores the address, which is one of the device's DMA: only the SMMU can translate it, and the
-// machine has one doorbell. The guest can raise only the interrupts that its ITS has for this device.
+// machine has one doorbell. The guest can raise only the interrupts that its ITS has for this
+// device.
 func (d *Device) updateVector(i int) {
 	if i >= len(d.intr.vectors) {
 		return // MSI-X is not enabled

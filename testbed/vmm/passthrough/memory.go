@@ -26,7 +26,8 @@ type area struct {
 	undo func() error // unmaps it from the guest; nil if it is not mapped
 }
 
-// mapBARs maps the areas of all registers: whole pages without the MSI-X table and the pending bits.
+// mapBARs maps the areas of all registers: whole pages without the MSI-X table and the pending
+// bits.
 func (d *Device) mapBARs() error {
 	page := uint64(os.Getpagesize())
 	for bar := range d.memory {
@@ -86,7 +87,8 @@ func (s span) contains(off uint64, size int) bool {
 
 func (s span) meets(off uint64, size int) bool { return off < s.end() && s.off < off+uint64(size) }
 
-// without returns the parts of [0, size) outside of the pages of spans, which are in ascending order.
+// without returns the parts of [0, size) outside of the pages of spans, which are in ascending
+// order.
 func without(size, page uint64, spans []span) (rest []span) {
 	at := uint64(0)
 	for _, s := range spans {

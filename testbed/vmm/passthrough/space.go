@@ -9,9 +9,9 @@ import (
 
 // space holds the owner of each byte of the configuration space, and the bytes that the VMM owns.
 //
-// The guest has only what build lists. Other capabilities are hidden, although VFIO would forward some:
-// a power state could invalidate the guest's mappings of the device's memory, and ATS needs more than
-// a register. Extended capabilities are hidden, too.
+// The guest has only what build lists. Other capabilities are hidden, although VFIO would forward
+// some: a power state could invalidate the guest's mappings of the device's memory, and ATS needs
+// more than a register. Extended capabilities are hidden, too.
 type space struct {
 	owner   [pci.ConfigSize]owner
 	own     [pci.ConfigSize]byte
@@ -29,8 +29,8 @@ const (
 	deviceWrite              // the device's, writable
 )
 
-// The sizes of a PCI Express capability of version 2 (§7.5.3) and of version 1, and its device control
-// register.
+// The sizes of a PCI Express capability of version 2 (§7.5.3) and of version 1, and its device
+// control register.
 const (
 	expressSize   = 0x3c
 	expressSize1  = 0x14
@@ -82,8 +82,8 @@ func (s *space) build(config *[256]byte) {
 	}
 }
 
-// within returns size, cut at the next capability after off. The PCI Express capability of an integrated
-// endpoint may be short, and a vendor capability has any length that the device states.
+// within returns size, cut at the next capability after off. The PCI Express capability of an
+// integrated endpoint may be short, and a vendor capability has any length that the device states.
 func within(list []pci.Capability, off, size uint32) uint32 {
 	for _, c := range list {
 		if c.Off > off {

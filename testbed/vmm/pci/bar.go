@@ -23,9 +23,9 @@ const (
 	barFlags = 0xf
 )
 
-// Define defines register i for size bytes of memory, a power of 2 of at least 16. flags are the low bits
-// of the register. A 64-bit register takes the next one, too. ok is false if there can be no such
-// register.
+// Define defines register i for size bytes of memory, a power of 2 of at least 16. flags are the
+// low bits of the register. A 64-bit register takes the next one, too. ok is false if there can be
+// no such register.
 func (b *BARs) Define(i int, size uint64, flags uint32) (ok bool) {
 	flags &= barFlags
 	wide := flags&BARTypeMask == BAR64

@@ -20,8 +20,8 @@ type Capability struct {
 	Off uint32
 }
 
-// Capabilities returns the capability list of a configuration space, which may be malformed. A link into
-// the header, or to an earlier capability, ends the list.
+// Capabilities returns the capability list of a configuration space, which may be malformed. A link
+// into the header, or to an earlier capability, ends the list.
 func Capabilities(config *[256]byte) []Capability {
 	if config[RegStatus]&statusCapabilities == 0 {
 		return nil

@@ -46,8 +46,8 @@ const (
 // headerSize is the lowest offset of a capability.
 const headerSize = 0x40
 
-// Merge returns the value of a register of width bytes at reg after a store of size bytes at off, which
-// may cover a part of the register. ok is false if the store and the register do not overlap.
+// Merge returns the value of a register of width bytes at reg after a store of size bytes at off,
+// which may cover a part of the register. ok is false if the store and the register do not overlap.
 func Merge(old uint32, reg, width, off uint32, size int, value uint32) (merged uint32, ok bool) {
 	merged = old
 	for i := range uint32(size) {

@@ -22,11 +22,12 @@ func RootRequester(device int) RequesterID { return RequesterID(device) << 3 }
 type Function interface {
 	// LoadConfig and StoreConfig access 1, 2 or 4 bytes at their natural alignment.
 	//
-	// A store may return a function for work that takes long, such as DMA, or nil. The Host calls it
-	// before the guest's access ends, while other accesses continue.
+	// A store may return a function for work that takes long, such as DMA, or nil. The Host calls
+	// it before the guest's access ends, while other accesses continue.
 	LoadConfig(off uint32, size int) uint32
 	StoreConfig(off uint32, size int, value uint32) (rest func())
-	// LoadMemory and StoreMemory access a range that the function claimed for a base address register.
+	// LoadMemory and StoreMemory access a range that the function claimed for a base address
+	// register.
 	LoadMemory(bar int, off uint64, size int) uint64
 	StoreMemory(bar int, off uint64, size int, value uint64) (rest func())
 	// SetRequester sets the function's requester ID. If ok is false, it has none: the Host makes no
@@ -121,8 +122,8 @@ func (h *Host) Add(device int, behindPort bool, f Function, connect func(*Slot))
 // AddPort adds an empty root port to the root bus. The guest finds it at its next scan of the bus.
 func (h *Host) AddPort(device int) error { return h.Add(device, true, absent{}, nil) }
 
-// Remove resets the function of a device and removes it. Accesses to the device then find nothing. Its
-// device number stays in use.
+// Remove resets the function of a device and removes it. Accesses to the device then find nothing.
+// Its device number stays in use.
 func (h *Host) Remove(device int) {
 	if device < 0 || device >= Devices {
 		return
@@ -178,8 +179,8 @@ func (s *Slot) identity() (RequesterID, bool) {
 	return RequesterID(bus) << 8, bus != 0 && int(bus) < s.host.buses
 }
 
-// renumber calls SetRequester of each function whose requester ID changed. If two slots have the same
-// requester ID, the one with the lower device number gets it.
+// renumber calls SetRequester of each function whose requester ID changed. If two slots have the
+// same requester ID, the one with the lower device number gets it.
 func (h *Host) renumber() {
 	taken := map[RequesterID]*Slot{}
 	for _, s := range h.slots {

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// function is one that notes what it is asked.
+// function records the calls of its methods.
 type function struct {
 	log  []string
 	slot *Slot
@@ -49,11 +49,11 @@ const ecamBus = 1 << 20
 
 func device(bus, dev uint64) uint64 { return bus<<20 | dev<<15 }
 
-func TestRequesterIDString(t *testing.T) {
+func TestRequesterIDPrintsAsBusDeviceFunction(t *testing.T) {
 	assert.Equal(t, "1f:03.5", RequesterID(0x1f<<8|3<<3|5).String())
 }
 
-func TestECAMDecodes(t *testing.T) {
+func TestECAMDecodesBusDeviceAndFunction(t *testing.T) {
 	h, err := NewHost(4, low, high)
 	require.NoError(t, err)
 	f := &function{}
@@ -94,8 +94,9 @@ func TestECAMDecodes(t *testing.T) {
 	assert.ErrorIs(t, h.Add(32, false, f, nil), ErrFull)
 }
 
-// Behind a root port a function is where the guest's bus number says, and its requester ID says the same.
-func TestBusNumbersGiveRequesterIDs(t *testing.T) {
+// The bus number that the guest assigns to a root port gives the function its address and requester
+// ID.
+func TestRequesterIDFollowsTheBusNumber(t *testing.T) {
 	h, err := NewHost(4)
 	require.NoError(t, err)
 	a, b := &function{}, &function{}
@@ -111,10 +112,10 @@ func TestBusNumbersGiveRequesterIDs(t *testing.T) {
 	assert.Equal(t, []string{"requester 02:00.0 true"}, a.take())
 	ecam.Load(device(2, 0), 4)
 	assert.Equal(t, []string{"load 0x0 4"}, a.take())
-	assert.EqualValues(t, 0xffff_ffff, ecam.Load(device(2, 1), 4), "there is one device on a link")
+	assert.EqualValues(t, 0xffff_ffff, ecam.Load(device(2, 1), 4), "a link has one device")
 
 	number(2, 2)
-	assert.Empty(t, b.take(), "two cannot have the same")
+	assert.Empty(t, b.take(), "two functions cannot have one requester ID")
 	ecam.Load(device(2, 0), 4)
 	assert.Equal(t, []string{"load 0x0 4"}, a.take())
 
@@ -123,7 +124,7 @@ func TestBusNumbersGiveRequesterIDs(t *testing.T) {
 	assert.Equal(t, []string{"requester 02:00.0 true"}, b.take())
 
 	number(1, 4)
-	assert.Equal(t, []string{"requester 00:00.0 false"}, a.take(), "a bus that there is not")
+	assert.Equal(t, []string{"requester 00:00.0 false"}, a.take(), "no such bus")
 	number(1, 3)
 	a.take()
 
@@ -133,7 +134,7 @@ func TestBusNumbersGiveRequesterIDs(t *testing.T) {
 	assert.Zero(t, ecam.Load(device(0, 1)+regSecondary, 1))
 }
 
-func TestSecondaryBusReset(t *testing.T) {
+func TestSecondaryBusResetResetsTheFunction(t *testing.T) {
 	h, err := NewHost(2)
 	require.NoError(t, err)
 	f := &function{}
@@ -145,10 +146,10 @@ func TestSecondaryBusReset(t *testing.T) {
 	assert.Equal(t, []string{"reset"}, f.take())
 	ecam.Store(device(0, 1)+regBridgeControl, 2, secondaryReset|1)
 	ecam.Store(device(0, 1)+regBridgeControl, 2, 0)
-	assert.Empty(t, f.take(), "once, when it begins")
+	assert.Empty(t, f.take(), "one reset for each assertion")
 }
 
-func TestRemovedFunction(t *testing.T) {
+func TestRemovedFunctionIsResetAndNotAccessed(t *testing.T) {
 	h, err := NewHost(2, low)
 	require.NoError(t, err)
 	f, behind := &function{}, &function{}
@@ -168,7 +169,7 @@ func TestRemovedFunction(t *testing.T) {
 	assert.EqualValues(t, 0xffff_ffff, ecam.Load(device(0, 1), 4))
 	assert.EqualValues(t, 0xffff_ffff, ecam.Load(device(1, 0), 4))
 	assert.EqualValues(t, 0x000c_1b36, ecam.Load(device(0, 2), 4), "the port stays")
-	assert.Zero(t, ecam.Load(device(0, 2)+0x52, 2), "its link does not")
+	assert.Zero(t, ecam.Load(device(0, 2)+0x52, 2), "its link is down")
 	ecam.Store(device(0, 1), 4, 1)
 	ecam.Store(device(0, 2)+regSecondary, 1, 2)
 	h.Reset()
@@ -177,8 +178,9 @@ func TestRemovedFunction(t *testing.T) {
 	assert.Empty(t, behind.take())
 }
 
-// A guest that numbers the buses in the order of their ports gives one that was there before another number.
-func TestPortComesWhileTheGuestRuns(t *testing.T) {
+// A guest that numbers buses in the order of their ports then assigns another number to a later
+// port.
+func TestPortCanBeAddedWhileTheGuestRuns(t *testing.T) {
 	h, err := NewHost(3)
 	require.NoError(t, err)
 	f := &function{}
@@ -197,7 +199,7 @@ func TestPortComesWhileTheGuestRuns(t *testing.T) {
 	assert.EqualValues(t, 0xffff_ffff, ecam.Load(device(1, 0), 4))
 }
 
-func TestClaims(t *testing.T) {
+func TestClaimsAreInWindowsAndDoNotOverlap(t *testing.T) {
 	h, err := NewHost(1, low, high)
 	require.NoError(t, err)
 	a, b := &function{}, &function{}
@@ -211,17 +213,17 @@ func TestClaims(t *testing.T) {
 		ok         bool
 	}{
 		{"start of a window", 0x1000_0000, 0x1000, true},
-		{"the same", 0x1000_0000, 0x1000, false},
-		{"over its end", 0x1000_0800, 0x1000, false},
-		{"around it", 0x1000_0000, 0x1_0000, false},
-		{"next to it", 0x1000_1000, 0x1000, true},
+		{"the same range", 0x1000_0000, 0x1000, false},
+		{"across the end of a claim", 0x1000_0800, 0x1000, false},
+		{"around a claim", 0x1000_0000, 0x1_0000, false},
+		{"adjacent", 0x1000_1000, 0x1000, true},
 		{"end of a window", 0x1fff_f000, 0x1000, true},
-		{"over the end", 0x1fff_f800, 0x1000, false},
+		{"across the end of a window", 0x1fff_f800, 0x1000, false},
 		{"below", 0x0fff_f000, 0x1000, false},
 		{"guest memory", 0x4000_0000, 0x1000, false},
 		{"the other window", 0x20_0000_0000, 0x1000, true},
-		{"more than there is", 0x20_0000_0000, 1 << 60, false},
-		{"round the address space", ^uint64(0xfff), 0x2000, false},
+		{"larger than the window", 0x20_0000_0000, 1 << 60, false},
+		{"past the end of the address space", ^uint64(0xfff), 0x2000, false},
 		{"address 0", 0, 0x1000, false},
 	} {
 		assert.Equal(t, tt.ok, b.slot.Claim(bar, tt.base, tt.size), tt.name)
@@ -241,7 +243,7 @@ func TestClaims(t *testing.T) {
 	assert.EqualValues(t, 7, mem.Load(0x10, 8))
 	mem.Store(0x1ffc, 4, 9)
 	assert.EqualValues(t, 0xffff, mem.Load(0x2000, 2), "nobody")
-	assert.EqualValues(t, 0xffff_ffff, mem.Load(0xffe, 4), "across two")
+	assert.EqualValues(t, 0xffff_ffff, mem.Load(0xffe, 4), "across two claims")
 	mem.Store(0x2000, 8, 9)
 	assert.Equal(t, []string{"load bar 2 0x10 8"}, a.take())
 	assert.Equal(t, []string{"store bar 1 0xffc 4 0x9"}, b.take())
@@ -251,8 +253,8 @@ func TestClaims(t *testing.T) {
 	a.slot.Release(2)
 }
 
-// What a store leaves to do may take its time: others are reached meanwhile.
-func TestNobodyWaitsForTheRestOfAStore(t *testing.T) {
+// While the function that a store returned runs, other accesses continue.
+func TestNoAccessWaitsForTheRestOfAStore(t *testing.T) {
 	h, err := NewHost(1, low)
 	require.NoError(t, err)
 	slow, other := &function{}, &function{}
@@ -290,7 +292,7 @@ func TestInvalidArgumentsAreErrors(t *testing.T) {
 	assert.NotPanics(t, func() { h.Remove(-1); h.Remove(32); h.Remove(5) })
 }
 
-// A function claims one range for each base address register, however often it claims.
+// A function has at most one claim for each base address register.
 func TestClaimsAreBoundedByBaseAddressRegisters(t *testing.T) {
 	f := &function{}
 	h, err := NewHost(1, low)

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestMerge(t *testing.T) {
+func TestMergeChangesTheBytesOfTheStore(t *testing.T) {
 	for _, tt := range []struct {
 		name       string
 		reg, width uint32
@@ -19,8 +19,8 @@ func TestMerge(t *testing.T) {
 		{"the register itself", 0x04, 2, 0x04, 2, 0x2211, true},
 		{"its low byte", 0x04, 2, 0x04, 1, 0xaa11, true},
 		{"its high byte", 0x04, 2, 0x05, 1, 0x11aa, true},
-		{"with its neighbour", 0x04, 2, 0x04, 4, 0x2211, true},
-		{"as the neighbour", 0x06, 2, 0x04, 4, 0x4433, true},
+		{"in the lower half of a store", 0x04, 2, 0x04, 4, 0x2211, true},
+		{"in the upper half of a store", 0x06, 2, 0x04, 4, 0x4433, true},
 		{"before it", 0x04, 2, 0x00, 4, 0xaaaa, false},
 		{"after it", 0x04, 2, 0x06, 2, 0xaaaa, false},
 		{"all of 4 bytes", 0x10, 4, 0x10, 4, 0x44332211, true},
@@ -34,7 +34,7 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-func TestBARsOf32Bits(t *testing.T) {
+func TestBAROf32BitsKeepsItsSizeAndFlags(t *testing.T) {
 	var b BARs
 	assert.True(t, b.Define(0, 0x4000, 0))
 	b.Store(0, 0xffff_ffff)
@@ -43,15 +43,15 @@ func TestBARsOf32Bits(t *testing.T) {
 	assert.Equal(t, uint32(0x1234_4000), b.Load(0))
 	assert.Equal(t, uint64(0x1234_4000), b.Base(0))
 	b.Store(1, 0xffff_ffff)
-	assert.Zero(t, b.Load(1), "a register that is not there")
+	assert.Zero(t, b.Load(1), "no such register")
 	b.Reset()
 	assert.Zero(t, b.Base(0))
 
 	assert.True(t, b.Define(1, 0x1000, 0xfff8))
-	assert.Equal(t, uint32(0x8), b.Load(1), "what the device has there of an address does not count")
+	assert.Equal(t, uint32(0x8), b.Load(1), "only the flags of the device count")
 }
 
-func TestBARsOf64Bits(t *testing.T) {
+func TestBAROf64BitsTakesTwoRegisters(t *testing.T) {
 	var b BARs
 	assert.True(t, b.Define(2, 8<<30, BAR64|BARPrefetchable))
 	assert.True(t, b.Wide(2))
@@ -63,7 +63,7 @@ func TestBARsOf64Bits(t *testing.T) {
 	assert.Equal(t, uint64(0x24_0000_0000), b.Base(2))
 }
 
-func TestBARsThatCannotBe(t *testing.T) {
+func TestDefineRefusesInvalidBARs(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		i     int
@@ -83,13 +83,13 @@ func TestBARsThatCannotBe(t *testing.T) {
 		})
 	}
 	var b BARs
-	assert.True(t, b.Define(3, 16, 0), "as small as can be")
-	assert.True(t, b.Define(4, 2<<30, 0), "as large as 32 bits hold")
+	assert.True(t, b.Define(3, 16, 0), "the least size")
+	assert.True(t, b.Define(4, 2<<30, 0), "the greatest size of 32 bits")
 	assert.True(t, b.Define(0, 0x1000, BAR64))
-	assert.False(t, b.Define(1, 0x1000, 0), "the upper half of the one before")
+	assert.False(t, b.Define(1, 0x1000, 0), "the upper half of a 64-bit register")
 }
 
-func TestCapabilities(t *testing.T) {
+func TestCapabilityListEndsAtABadLink(t *testing.T) {
 	list := func(start byte, items ...[3]byte) *[256]byte {
 		var c [256]byte
 		c[RegStatus], c[RegCapPtr] = statusCapabilities, start
@@ -105,20 +105,20 @@ func TestCapabilities(t *testing.T) {
 	}{
 		{"a list", list(0x40, [3]byte{0x40, 0x11, 0x80}, [3]byte{0x80, 0x10, 0}), []Capability{{0x11, 0x40}, {0x10, 0x80}}},
 		{"reserved bits of pointers", list(0x43, [3]byte{0x40, 0x11, 0x82}, [3]byte{0x80, 0x10, 1}), []Capability{{0x11, 0x40}, {0x10, 0x80}}},
-		{"to itself", list(0x40, [3]byte{0x40, 0x11, 0x40}), []Capability{{0x11, 0x40}}},
-		{"a ring", list(0x40, [3]byte{0x40, 0x11, 0x50}, [3]byte{0x50, 0x10, 0x40}), []Capability{{0x11, 0x40}, {0x10, 0x50}}},
-		{"into the header", list(0x40, [3]byte{0x40, 0x11, 0x10}), []Capability{{0x11, 0x40}}},
-		{"up to the end", list(0xfc, [3]byte{0xfc, 0x11, 0}), []Capability{{0x11, 0xfc}}},
+		{"a link to itself", list(0x40, [3]byte{0x40, 0x11, 0x40}), []Capability{{0x11, 0x40}}},
+		{"a loop", list(0x40, [3]byte{0x40, 0x11, 0x50}, [3]byte{0x50, 0x10, 0x40}), []Capability{{0x11, 0x40}, {0x10, 0x50}}},
+		{"a link into the header", list(0x40, [3]byte{0x40, 0x11, 0x10}), []Capability{{0x11, 0x40}}},
+		{"at the end of the space", list(0xfc, [3]byte{0xfc, 0x11, 0}), []Capability{{0x11, 0xfc}}},
 		{"none", list(0), nil},
-		{"status says none", new([256]byte), nil},
+		{"none by the status register", new([256]byte), nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) { assert.Equal(t, tt.want, Capabilities(tt.config)) })
 	}
 }
 
-func TestMSIXTable(t *testing.T) {
+func TestMSIXVectorIsLiveIfNothingMasksIt(t *testing.T) {
 	m := NewMSIX(3)
-	assert.Equal(t, uint16(2), m.Control(), "size less one")
+	assert.Equal(t, uint16(2), m.Control(), "size minus 1")
 	assert.EqualValues(t, 48, m.Size())
 	assert.EqualValues(t, 1, m.Load(12, 4), "masked at reset")
 
@@ -137,21 +137,21 @@ func TestMSIXTable(t *testing.T) {
 	}{
 		{"disabled", 0, false},
 		{"enabled", MSIXEnable, true},
-		{"masked as a whole", MSIXEnable | MSIXFunctionMask, false},
+		{"function mask", MSIXEnable | MSIXFunctionMask, false},
 	} {
 		m.SetControl(tt.control | 0x1fff)
 		assert.Equal(t, tt.control|2, m.Control()&^MSIXFunctionMask|tt.control&MSIXFunctionMask, tt.name)
 		m.SetControl(tt.control)
 		assert.Equal(t, tt.live, m.Live(1), tt.name)
-		assert.False(t, m.Live(0), "masked by itself")
+		assert.False(t, m.Live(0), "vector mask")
 	}
 	m.Reset()
 	assert.False(t, m.Enabled())
 	assert.Zero(t, m.Data(1))
 }
 
-// Other accesses have no defined meaning, and must do nothing.
-func TestMSIXTableAccesses(t *testing.T) {
+// Other accesses than of 4 and 8 aligned bytes have no effect (§7.7.2).
+func TestMSIXTableIgnoresOtherAccesses(t *testing.T) {
 	m := NewMSIX(1)
 	for _, a := range []struct {
 		off  uint64
@@ -174,7 +174,7 @@ func TestPortHeader(t *testing.T) {
 
 	p.Store(regPrimary, 4, 0xff_03_02_00)
 	assert.EqualValues(t, 2, p.bus())
-	assert.Equal(t, uint32(0x00_03_02_00), p.Load(regPrimary, 4), "a latency timer is not there")
+	assert.Equal(t, uint32(0x00_03_02_00), p.Load(regPrimary, 4), "no latency timer")
 	p.Store(0, 4, 0xffff_ffff)
 	p.Store(0x40, 4, 0xffff_ffff)
 	assert.Equal(t, uint32(0x000c_1b36), p.Load(0, 4), "read-only")
@@ -183,7 +183,7 @@ func TestPortHeader(t *testing.T) {
 	assert.Zero(t, p.Load(0x100, 4), "no extended capabilities")
 }
 
-// All that a root port has, as raw words (§7.5.1.3, §7.5.3).
+// All registers of a root port as raw words (§7.5.1.3, §7.5.3).
 func TestPortRegisters(t *testing.T) {
 	for _, tt := range []struct {
 		name       string
@@ -219,7 +219,7 @@ func TestPortRegisters(t *testing.T) {
 	}
 }
 
-func TestCapabilitiesThatAreAddedFormAList(t *testing.T) {
+func TestAddCapabilityAppendsToTheList(t *testing.T) {
 	var s Space
 	s.AddCapability(0x11, 0x40, []byte{0xaa, 0xbb})
 	s.AddCapability(0x09, 0x80, []byte{0xcc})

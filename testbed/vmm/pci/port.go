@@ -26,7 +26,8 @@ func newPort(f Function) *port {
 	le.PutUint16(p.config[RegStatus:], statusCapabilities)
 	p.config[RegClass+1], p.config[RegClass+2] = 0x04, 0x06 // PCI-to-PCI bridge
 	p.config[RegHeaderType] = 1
-	// The windows are closed: each base is above its limit. Prefetchable memory has 64-bit addresses.
+	// The windows are closed: each base is above its limit. Prefetchable memory has 64-bit
+	// addresses.
 	le.PutUint16(p.config[regMemBase:], 0xfff0)
 	le.PutUint16(p.config[regPrefBase:], 0xfff1)
 	le.PutUint16(p.config[regPrefBase+2:], 0x0001)

@@ -20,8 +20,8 @@ func (s *Space) Store(off uint32, size int, value uint32) {
 	}
 }
 
-// AddCapability adds a capability to the end of the list. off is a multiple of 4 outside of the header.
-// body follows the ID and the link.
+// AddCapability adds a capability to the end of the list. off is a multiple of 4 outside of the
+// header. body follows the ID and the link.
 func (s *Space) AddCapability(id uint8, off uint32, body []byte) {
 	link := uint32(RegCapPtr)
 	for _, c := range Capabilities((*[256]byte)(s.config[:])) {

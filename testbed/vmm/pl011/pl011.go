@@ -175,7 +175,8 @@ func (u *UART) transmit(out io.Writer) {
 			}
 			u.changed.Wait()
 		}
-		// The characters stay in the FIFO until they are written, so that TXFF makes the guest wait.
+		// The characters stay in the FIFO until they are written, so that TXFF makes the guest
+		// wait.
 		n := u.tx.peek(buf)
 		u.mu.Unlock()
 		if !broken {
@@ -246,8 +247,8 @@ func (u *UART) Load(off uint64, _ int) uint64 {
 	return 0
 }
 
-// Store writes the register at off. Transmission does not need TXE and UARTEN: earlycon expects that
-// firmware has set them, and there is no firmware.
+// Store writes the register at off. Transmission does not need TXE and UARTEN: earlycon expects
+// that firmware has set them, and there is no firmware.
 func (u *UART) Store(off uint64, _ int, value uint64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 )
 
-// line is an interrupt line that remembers its level.
+// line is an interrupt that records its level.
 type line struct {
 	mu    sync.Mutex
 	cond  sync.Cond
@@ -50,7 +50,7 @@ func (l *line) get() bool {
 	return l.level
 }
 
-// gate is an output that takes nothing until it is opened.
+// gate is an output that blocks until it is opened.
 type gate struct {
 	open chan struct{}
 	bytes.Buffer
@@ -68,7 +68,8 @@ func TestIdentificationIsThatOfAPL011(t *testing.T) {
 	for off := uint64(0xfe0); off <= 0xffc; off += 4 {
 		id = append(id, u.Load(off, 4))
 	}
-	// DDI 0183 §3.3.15 to §3.3.18: part 0x011, designer 0x41, revision 3; then the PrimeCell's own four.
+	// DDI 0183 §3.3.15 to §3.3.18: part 0x011, designer 0x41,
+	// revision 3; then the four PrimeCell IDs.
 	assert.Equal(t, []uint64{0x11, 0x10, 0x34, 0x00, 0x0d, 0xf0, 0x05, 0xb1}, id)
 }
 
@@ -89,7 +90,7 @@ func TestResetValues(t *testing.T) {
 	}
 }
 
-func TestResetDropsWhatWasNotRead(t *testing.T) {
+func TestResetDropsReceivedCharacters(t *testing.T) {
 	host, guest := net.Pipe()
 	irq := newLine()
 	u := newUART(t, io.Discard, guest, irq.set)
@@ -107,7 +108,7 @@ func TestResetDropsWhatWasNotRead(t *testing.T) {
 	assert.Zero(t, u.Load(0x38, 4), "UARTIMSC")
 }
 
-func TestRegistersKeepTheirBitsOnly(t *testing.T) {
+func TestRegistersKeepOnlyWritableBits(t *testing.T) {
 	u := newUART(t, io.Discard, nil, func(bool) {})
 	defer u.Close()
 	for off := uint64(0); off < 0x1000; off++ {
@@ -138,7 +139,7 @@ func TestTransmitReachesTheOutputInOrder(t *testing.T) {
 	assert.Equal(t, want, out.Bytes(), "Close loses nothing")
 }
 
-func TestTransmitHoldsTheGuestBackWhenTheOutputIsSlow(t *testing.T) {
+func TestTXFFIsSetWhileTheOutputBlocks(t *testing.T) {
 	out := &gate{open: make(chan struct{})}
 	irq := newLine()
 	u := newUART(t, out, nil, irq.set)
@@ -148,10 +149,10 @@ func TestTransmitHoldsTheGuestBackWhenTheOutputIsSlow(t *testing.T) {
 		sent++
 	}
 	assert.Equal(t, txSize, sent)
-	u.Store(0, 1, 'y') // lost, as TXFF said
+	u.Store(0, 1, 'y') // dropped, since TXFF is set
 	u.Store(0x44, 4, 0x20)
 	u.Store(0x38, 4, 0x20)
-	assert.False(t, irq.get(), "a full FIFO wants no more")
+	assert.False(t, irq.get(), "the FIFO is full")
 
 	close(out.open)
 	irq.wait(true)
@@ -162,7 +163,7 @@ func TestTransmitHoldsTheGuestBackWhenTheOutputIsSlow(t *testing.T) {
 	assert.Equal(t, bytes.Repeat([]byte("x"), txSize), out.Bytes())
 }
 
-func TestTransmitIntoABrokenOutputGoesOn(t *testing.T) {
+func TestTransmitGoesOnAfterAnErrorOfTheOutput(t *testing.T) {
 	r, w := io.Pipe()
 	require.NoError(t, r.CloseWithError(errors.New("gone")))
 	u := newUART(t, w, nil, func(bool) {})
@@ -209,11 +210,12 @@ func TestReceiveIsOffUntilEnabled(t *testing.T) {
 	_, err := host.Write([]byte("x"))
 	require.NoError(t, err)
 	assert.EqualValues(t, 0x10, u.Load(0x18, 4)&0x10, "UARTFR.RXFE")
-	require.NoError(t, u.Close(), "with a character that nobody takes")
+	require.NoError(t, u.Close(), "with a character that the guest does not read")
 }
 
-// The receive interrupt is there from half a FIFO on, and the timeout's for as long as there is anything (DDI 0183 §2.8.2).
-func TestReceiveInterruptsTellHowMuchThereIs(t *testing.T) {
+// The receive interrupt is set from half a FIFO on, and the timeout interrupt from one character on
+// (DDI 0183 §2.8.2).
+func TestReceiveInterruptsFollowTheFIFO(t *testing.T) {
 	host, guest := net.Pipe()
 	irq := newLine()
 	u := newUART(t, io.Discard, guest, irq.set)
@@ -235,7 +237,7 @@ func TestReceiveInterruptsTellHowMuchThereIs(t *testing.T) {
 	require.NoError(t, u.Close())
 }
 
-func TestTransmitInterrupt(t *testing.T) {
+func TestTransmitInterruptIsLatched(t *testing.T) {
 	out := &gate{open: make(chan struct{})}
 	irq := newLine()
 	u := newUART(t, out, nil, irq.set)
@@ -287,34 +289,21 @@ func TestLaterCloseReturnsErrClosed(t *testing.T) {
 	assert.ErrorIs(t, u.Close(), bridge.ErrClosed)
 }
 
-// The guest transmits without end, and nobody reads.
+// The guest transmits, and the output blocks.
 func TestTransmittedCharactersAreBoundedByTheFIFO(t *testing.T) {
-	stuck, release := make(chan struct{}), make(chan struct{})
-	u := newUART(t, &blockedWriter{stuck: stuck, release: release}, nil, func(bool) {})
-	u.Store(dr, 4, 'x')
-	<-stuck
+	out := &gate{open: make(chan struct{})}
+	u := newUART(t, out, nil, func(bool) {})
 	for range 1 << 16 {
 		u.Store(dr, 4, 'x')
 	}
+	u.mu.Lock()
 	assert.Equal(t, 4096, u.tx.len())
-	assert.Len(t, u.tx.data, 4096)
-	close(release)
+	u.mu.Unlock()
+	close(out.open)
 	require.NoError(t, u.Close())
 }
 
-// blockedWriter accepts nothing until release is closed.
-type blockedWriter struct {
-	once           sync.Once
-	stuck, release chan struct{}
-}
-
-func (w *blockedWriter) Write(p []byte) (int, error) {
-	w.once.Do(func() { close(w.stuck) })
-	<-w.release
-	return len(p), nil
-}
-
-// The input sends without end, and the guest reads nothing.
+// The input sends, and the guest reads nothing.
 func TestReceivedCharactersAreBoundedByTheFIFO(t *testing.T) {
 	host, guest := net.Pipe()
 	u := newUART(t, io.Discard, guest, func(bool) {})

@@ -4,8 +4,8 @@ package vfio
 
 import "structs"
 
-// Requests, _IO(';', 100 + number). They encode neither size nor direction: each structure starts with
-// its size.
+// Requests, _IO(';', 100 + number). They encode neither size nor direction: each structure starts
+// with its size.
 const (
 	getInfo       = 0x3b6b
 	getRegionInfo = 0x3b6c

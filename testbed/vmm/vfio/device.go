@@ -12,8 +12,8 @@ import (
 // ErrNotPCI is matched by Open's error if the descriptor is not that of a PCI device.
 var ErrNotPCI = errors.New("vfio: open: not a PCI device")
 
-// Device is a PCI device. Its methods may be called from any goroutine while the descriptor is open. A
-// region or kind of interrupt that does not exist has no size, and accesses to it fail.
+// Device is a PCI device. Its methods may be called from any goroutine while the descriptor is
+// open. A region or kind of interrupt that does not exist has no size, and accesses to it fail.
 type Device struct {
 	fd      int
 	sys     system
@@ -98,7 +98,8 @@ func (d *Device) call(name string, request uintptr, arg unsafe.Pointer) error {
 		return fmt.Errorf("vfio: %s: %w", name, err)
 	}
 	if n != 0 {
-		// Only VFIO_DEVICE_SET_IRQS returns a number: that of the available vectors. It enabled none.
+		// Only VFIO_DEVICE_SET_IRQS returns a number: that of the available vectors. It enabled
+		// none.
 		return fmt.Errorf("vfio: %s: the host has only %d vectors: %w", name, n, errors.ErrUnsupported)
 	}
 	return nil
@@ -146,8 +147,8 @@ func (d *Device) move(name string, access func(int, []byte, int64) (int, error),
 // CanMap reports whether a region can be mapped.
 func (d *Device) CanMap(region int) bool { return d.region(region).flags&regionMmap != 0 }
 
-// Map maps a part of a region. Offset and size are multiples of the page size. The mapping keeps the
-// device open until Unmap.
+// Map maps a part of a region. Offset and size are multiples of the page size. The mapping keeps
+// the device open until Unmap.
 //
 // An access to the mapping while the device does not decode memory raises SIGBUS.
 func (d *Device) Map(region int, off, size uint64) ([]byte, error) {
@@ -173,8 +174,8 @@ func (d *Device) IRQs(kind IRQ) int {
 	return int(d.irqs[kind])
 }
 
-// EnableMSIX makes vector i signal the eventfd fds[i], or none if that is -1. After an error, no vector
-// is enabled.
+// EnableMSIX makes vector i signal the eventfd fds[i], or none if that is -1. After an error, no
+// vector is enabled.
 func (d *Device) EnableMSIX(fds []int32) error {
 	return d.set(MSIX, irqDataEventfd|irqActionTrigger, fds)
 }
@@ -190,8 +191,8 @@ func (d *Device) EnableINTx(trigger, unmask int32) error {
 	return nil
 }
 
-// EnableRemoval makes VFIO signal an eventfd when the host asks for the device. The host waits until the
-// device is closed.
+// EnableRemoval makes VFIO signal an eventfd when the host asks for the device. The host waits
+// until the device is closed.
 func (d *Device) EnableRemoval(trigger int32) error {
 	return d.set(Removal, irqDataEventfd|irqActionTrigger, []int32{trigger})
 }

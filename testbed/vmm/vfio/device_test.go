@@ -13,17 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The sizes are those that a C compiler gives the structures of include/uapi/linux/vfio.h.
-func TestSizes(t *testing.T) {
+// The sizes are those of the structures in include/uapi/linux/vfio.h, by a C compiler.
+func TestStructuresHaveTheSizesOfTheHeader(t *testing.T) {
 	assert.EqualValues(t, 24, unsafe.Sizeof(deviceInfo{}))
 	assert.EqualValues(t, 32, unsafe.Sizeof(regionInfo{}))
 	assert.EqualValues(t, 16, unsafe.Sizeof(irqInfo{}))
-	assert.EqualValues(t, 20, unsafe.Sizeof(irqSet{}), "before its data")
+	assert.EqualValues(t, 20, unsafe.Sizeof(irqSet{}), "without its data")
 	assert.EqualValues(t, 16, unsafe.Offsetof(regionInfo{}.size))
 }
 
-// The numbers are those beside VFIO_BASE, 100, under the type ';'.
-func TestRequests(t *testing.T) {
+// The numbers start at VFIO_BASE, 100, with the type ';'.
+func TestRequestNumbersAreThoseOfTheHeader(t *testing.T) {
 	for nr, got := range map[uintptr]uintptr{7: getInfo, 8: getRegionInfo, 9: getIRQInfo, 10: setIRQs, 11: reset} {
 		assert.Equal(t, ';'<<8|100+nr, got)
 	}
@@ -97,7 +97,7 @@ func TestOpenRefusesWhatIsNoUsablePCIDevice(t *testing.T) {
 		{"another kind of device", func(f *fake) { f.flags = 1 << 2 }, ErrNotPCI},
 		{"no configuration space", func(f *fake) { f.regions = 7 }, ErrNotPCI},
 		{"a descriptor of something else", func(f *fake) { f.fail[getInfo] = unix.ENOTTY }, unix.ENOTTY},
-		{"a device that left", func(f *fake) { f.fail[getRegionInfo] = unix.ENODEV }, unix.ENODEV},
+		{"a removed device", func(f *fake) { f.fail[getRegionInfo] = unix.ENODEV }, unix.ENODEV},
 		{"no interrupts", func(f *fake) { f.fail[getIRQInfo] = unix.EINVAL }, unix.EINVAL},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestOpenRefusesWhatIsNoUsablePCIDevice(t *testing.T) {
 	}
 }
 
-func TestRegions(t *testing.T) {
+func TestRegionAccessesStayInTheRegion(t *testing.T) {
 	f := newFake()
 	d, err := open(3, f)
 	require.NoError(t, err)
@@ -141,7 +141,7 @@ func TestRegions(t *testing.T) {
 
 func second(_ []byte, err error) error { return err }
 
-func TestInterrupts(t *testing.T) {
+func TestInterruptRequestsMatchStructVFIOIRQSet(t *testing.T) {
 	f := newFake()
 	d, err := open(3, f)
 	require.NoError(t, err)
