@@ -11,11 +11,11 @@ import (
 
 // fields are the fields of IOMMU_GET_HW_INFO's registers that a VMM may use. The registers are
 // those of the hardware, and the documentation of struct iommu_hw_info_arm_smmuv3 lists the
-// features that the kernel supports in nested translation. Others, such as HTTU and BTM, do not
-// hold for a guest.
+// features that the kernel supports in nested translation. Other fields, such as HTTU and BTM, do
+// not apply to a guest.
 //
-// OAS is not in that list. Other VMMs use it as well: nothing else says which values CD.IPS may
-// have, and only the hardware's own table walks depend on it.
+// OAS is not in that list. Other VMMs use it as well: no other field defines the valid values of
+// CD.IPS, and only the hardware's own table walks depend on it.
 var fields = []smmuv3.IDField{
 	smmuv3.STLevel, smmuv3.TermModel, smmuv3.TTENDIAN, smmuv3.CD2L, smmuv3.ASID16, smmuv3.TTF,
 	smmuv3.SIDSIZE, smmuv3.SSIDSIZE,
@@ -29,13 +29,16 @@ func (h *hardware) idRegs(ats bool) (smmuv3.IDRegs, error) {
 	switch h.kind {
 	case uapi.HWInfoTypeARMSMMUv3:
 	case uapi.HWInfoTypeNone: // also an SMMUv3, if its driver was built without support for nesting
-		return smmuv3.IDRegs{}, fmt.Errorf("%w: the kernel does not describe the device's IOMMU (an SMMUv3 %s)", ErrUnsupported, tooOld)
+		return smmuv3.IDRegs{}, fmt.Errorf("%w: the kernel does not describe the device's IOMMU (an SMMUv3 %s)",
+			ErrUnsupported, tooOld)
 	default:
-		return smmuv3.IDRegs{}, fmt.Errorf("%w: the device is not behind an SMMUv3 but an IOMMU of hw_info type %d", ErrUnsupported, h.kind)
+		return smmuv3.IDRegs{}, fmt.Errorf("%w: the device is not behind an SMMUv3 but an IOMMU of hw_info type %d",
+			ErrUnsupported, h.kind)
 	}
 	raw := h.raw()
 	if raw.Get(smmuv3.StallModel) == smmuv3.StallForced {
-		return smmuv3.IDRegs{}, fmt.Errorf("%w: the SMMU stalls every fault (IDR0.STALL_MODEL = 2), and the kernel cannot resume transactions for a guest", ErrUnsupported)
+		return smmuv3.IDRegs{}, fmt.Errorf("%w: the SMMU stalls every fault (IDR0.STALL_MODEL = 2), "+
+			"and the kernel cannot resume transactions for a guest", ErrUnsupported)
 	}
 	var ids smmuv3.IDRegs
 	for _, f := range fields {

@@ -9,8 +9,9 @@ import (
 )
 
 // commandSet turns the commands of a guest that reads certain ID registers into commands for the
-// kernel. The kernel issues commands as they are, and the physical SMMU may have features that the
-// guest was not shown. Reserved fields must be zero: newer kernels answer any other value with EIO.
+// kernel. The kernel issues commands unchanged, and the physical SMMU may have features that the
+// guest's ID registers do not show. Reserved fields must be zero: newer kernels answer any other
+// value with EIO.
 type commandSet struct {
 	keep [256]smmuv3.Command // by opcode: the fields in use; zero if a host does not execute the opcode
 	span smmuv3.Command      // the range and level fields of TLBI_NH_VA and TLBI_NH_VAA

@@ -15,7 +15,7 @@ import (
 
 // Device is a VFIO device that is bound to a Host. It is the bridge.Endpoint that the host accepts.
 //
-// Its DMA only reaches what the guest's configuration and memory allow. Before Attach and after the
+// Its DMA only reaches memory that the guest's configuration permits. Before Attach and after the
 // Stream's Close, its DMA is blocked.
 type Device struct {
 	host   *Host
@@ -26,8 +26,8 @@ type Device struct {
 	stream *stream // nil unless attached
 	closed bool
 
-	// vdevice gives the device the StreamID virtID. It outlives its stream if the kernel does not
-	// destroy it. The kernel allows one vDEVICE for each device.
+	// vdevice is the vDEVICE, with the StreamID virtID. It outlives its stream if the kernel does
+	// not destroy it. The kernel allows one vDEVICE for each device.
 	vdevice id
 	virtID  smmuv3.StreamID
 }
@@ -43,7 +43,7 @@ func (h *Host) Add(path string) (*Device, error) {
 	return h.add(path, fd)
 }
 
-// AddFD is like Add for a VFIO device that is already open and not bound. The Device owns the
+// AddFD binds a VFIO device that is already open and not bound, as Add does. The Device owns the
 // descriptor. AddFD closes it if it fails.
 func (h *Host) AddFD(fd int) (*Device, error) {
 	if fd < 0 {
@@ -85,7 +85,8 @@ func (d *Device) checkGroup() error {
 	}
 	// Without sysfs the group is unknown.
 	if group, err := d.host.k.sys.group(d.fd); err == nil && len(group) > 1 {
-		return fmt.Errorf("%w: it shares its IOMMU group (%s); nested translation needs a device that is isolated by itself, such as by PCIe ACS",
+		return fmt.Errorf("%w: it shares its IOMMU group (%s); nested translation needs a device "+
+			"that is isolated by itself, such as by PCIe ACS",
 			ErrUnsupported, strings.Join(group, ", "))
 	}
 	return nil
@@ -123,7 +124,8 @@ func (d *Device) fit(hw hardware) error {
 		return err
 	}
 	if ids != h.nest.ids || hw.stalls() != h.nest.stalls || hw.repeats() != h.nest.repeats {
-		return fmt.Errorf("%w: its SMMU has IDR0 to IDR5 %08x, that of earlier devices %08x", ErrDiffers, hw.regs.IDR, h.nest.regs)
+		return fmt.Errorf("%w: its SMMU has IDR0 to IDR5 %08x, that of earlier devices %08x",
+			ErrDiffers, hw.regs.IDR, h.nest.regs)
 	}
 	// Two SMMUs can have the same registers. The kernel refuses a table for a device that is not
 	// behind the vIOMMU's SMMU.
@@ -135,8 +137,8 @@ func (d *Device) fit(hw hardware) error {
 	return err
 }
 
-// newVDevice gives the device a vDEVICE with the StreamID. A vDEVICE that an earlier attempt could
-// not destroy is used again, or destroyed if it is in the way.
+// newVDevice creates the device's vDEVICE with the StreamID. If an earlier attempt could not
+// destroy a vDEVICE, newVDevice reuses it, or destroys it if its StreamID differs.
 func (h *Host) newVDevice(d *Device, sid smmuv3.StreamID) (err error) {
 	if d.vdevice != 0 && d.virtID == sid {
 		return nil

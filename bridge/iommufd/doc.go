@@ -1,6 +1,6 @@
-// Package iommufd is a bridge.Host on Linux. The physical SMMUv3 behind /dev/iommu translates by
-// the guest's stage 1, nested on a stage 2 that maps the guest's memory, for devices that VFIO
-// passes through.
+// Package iommufd provides a bridge.Host on Linux. The physical SMMUv3 behind /dev/iommu translates
+// by the guest's stage 1, nested on a stage 2 that maps the guest's memory. It serves devices that
+// VFIO passes through.
 //
 //	h, err := iommufd.Open(iommufd.Config{})
 //	path, err := iommufd.FindDevice("0000:00:02.0")
@@ -33,8 +33,7 @@
 // # Errors
 //
 // The errors of Open, FindDevice, Host.Add, Host.AddFD, Host.Map, Host.Unmap, Host.Close and
-// Device.Close are complete: package, operation, object, cause, and what to do about it. The
-// methods of bridge.Host and bridge.Stream return the cause only. An error of the kernel matches
-// its errno and, where it has a meaning for the caller, a sentinel of this package or of package
-// bridge.
+// Device.Close are complete: package, operation, object, cause, and advice. The methods of
+// bridge.Host and bridge.Stream return the cause only. An error of the kernel matches its errno
+// and, where it has a meaning for the caller, a sentinel of this package or of package bridge.
 package iommufd

@@ -12,12 +12,13 @@ import (
 
 // Sentinels for errors of a Host, besides those of package bridge.
 var (
-	// ErrNoDevice: the physical SMMU is unknown because no device was added.
+	// ErrNoDevice means that the physical SMMU is unknown because no device was added.
 	ErrNoDevice = errors.New("no device has been added")
-	// ErrUnsupported: the kernel, the SMMU or the device lacks a feature, which the error names.
+	// ErrUnsupported means that the kernel, the SMMU or the device lacks a feature. The error names
+	// it.
 	ErrUnsupported = errors.New("not supported here")
-	// ErrDiffers: the device is not behind the physical SMMU of earlier devices, or its SMMU has
-	// other capabilities.
+	// ErrDiffers means that the device is not behind the physical SMMU of earlier devices, or that
+	// its SMMU has other capabilities.
 	ErrDiffers = errors.New("not like the devices before it")
 )
 
@@ -61,7 +62,7 @@ const (
 	noModule = "the kernel needs CONFIG_IOMMUFD, and the module iommufd must be loaded"
 	tooOld   = "needs Linux 6.16 or later with CONFIG_ARM_SMMU_V3_IOMMUFD"
 	noAccess = "let this process's user read and write the file"
-	reserved = "the addresses that the kernel keeps for MSIs or that stage 2 does not reach"
+	reserved = "addresses that the kernel reserves for MSIs or that stage 2 does not reach"
 )
 
 var meanings = map[answer]meaning{
@@ -78,13 +79,17 @@ var meanings = map[answer]meaning{
 	{opIOAS, unix.ENOTTY}: {ErrUnsupported, "the file is not iommufd's device node"},
 
 	{opMap, unix.ENOMEM}: {nil, "the kernel pins the memory: RLIMIT_MEMLOCK must allow all of it"},
-	{opMap, unix.EINVAL}: {nil, "guest address, host address and size must be multiples of the page size, and the slot must not overlap " + reserved},
+	{opMap, unix.EINVAL}: {nil, "guest address, host address and size must be multiples of the page size, " +
+		"and the slot must not overlap " + reserved},
 	{opMap, unix.EFAULT}: {nil, "the host memory is not mapped or not writable"},
 
 	{opBind, unix.ENOTTY}: {ErrUnsupported, "the file is no VFIO device, or the kernel lacks CONFIG_VFIO_DEVICE_CDEV"},
-	{opBind, unix.EBUSY}:  {bridge.ErrInUse, "another process has the device, or a driver other than vfio-pci has a device of its IOMMU group"},
-	{opBind, unix.EINVAL}: {nil, "the device is already open, here or in another process, or its IOMMU is not cache-coherent, which VFIO requires"},
-	{opBind, unix.EPERM}:  {nil, "the platform does not isolate MSIs (see iommufd's module parameter allow_unsafe_interrupts)"},
+	{opBind, unix.EBUSY}: {bridge.ErrInUse, "another process has the device, " +
+		"or a driver other than vfio-pci has a device of its IOMMU group"},
+	{opBind, unix.EINVAL}: {nil, "the device is already open, here or in another process, " +
+		"or its IOMMU is not cache-coherent, which VFIO requires"},
+	{opBind, unix.EPERM}: {nil, "the platform does not isolate MSIs " +
+		"(see iommufd's module parameter allow_unsafe_interrupts)"},
 	{opBind, unix.ENODEV}: {nil, "the device has no IOMMU or was removed"},
 
 	{opHWInfo, unix.ENOTTY}:     {ErrUnsupported, tooOld},
@@ -94,7 +99,8 @@ var meanings = map[answer]meaning{
 	{opParent, unix.EADDRINUSE}: {nil, "a slot of the guest's memory overlaps " + reserved},
 
 	{opVIOMMU, unix.ENOTTY}: {ErrUnsupported, tooOld},
-	{opVIOMMU, unix.EOPNOTSUPP}: {ErrUnsupported, "nesting needs an SMMU with IDR3.FWB or a root complex that the IORT declares CANWBS, " +
+	{opVIOMMU, unix.EOPNOTSUPP}: {ErrUnsupported, "nesting needs an SMMU with IDR3.FWB " +
+		"or a root complex that the IORT declares CANWBS, " +
 		"and a kernel with CONFIG_ARM_SMMU_V3_IOMMUFD"},
 
 	{opVDevice, unix.ENOTTY}:     {ErrUnsupported, tooOld},
@@ -109,7 +115,8 @@ var meanings = map[answer]meaning{
 
 	{opVEventQ, unix.ENOTTY}: {ErrUnsupported, tooOld},
 
-	{opAttach, unix.EINVAL}:     {bridge.ErrRejected, "the table is not for this device, or the device's IOMMU group is attached to another"},
+	{opAttach, unix.EINVAL}: {bridge.ErrRejected, "the table is not for this device, " +
+		"or the device's IOMMU group is attached to another table"},
 	{opAttach, unix.EBUSY}:      {nil, "the device is being reset, or has PASIDs of its own in use"},
 	{opAttach, unix.EADDRINUSE}: {nil, "a slot of the guest's memory overlaps " + reserved},
 	{opAttach, unix.ENODEV}:     {bridge.ErrGone, ""},

@@ -69,7 +69,7 @@ func (h *Host) startEvents() {
 	h.events.over.Go(h.events.run)
 }
 
-// deliverFaults delivers all faults that the kernel has reported.
+// deliverFaults delivers to the sink all faults that the kernel has reported.
 func (h *Host) deliverFaults() {
 	if h.events != nil {
 		// If the queue cannot be read now, the reader counts the error and tries again.

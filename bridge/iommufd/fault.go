@@ -13,21 +13,21 @@ func guestView(e smmuv3.Event) (_ smmuv3.Event, ok bool) {
 	case smmuv3.FTranslation, smmuv3.FAddrSize, smmuv3.FAccess, smmuv3.FPermission:
 		switch {
 		case e.Stall():
-			return e, false // the guest was shown a STALL_MODEL without stalls and cannot resume it
+			return e, false // the guest's STALL_MODEL shows no stalls, so it cannot resume the transaction
 		case e.S2():
 			return stage1Of(e)
 		}
 		e[3] = 0 // IPA is RES0 without stage 2
 		return e, true
 	}
-	// The rest concerns the host or is unknown. The FetchAddr of an external abort, for example, is
-	// a physical address (§7.3.10, §7.3.12).
+	// Other events concern the host or are unknown. The FetchAddr of an external abort, for
+	// example, is a physical address (§7.3.10, §7.3.12).
 	return e, false
 }
 
-// stage1Of converts a fault of stage 2: the guest's memory does not exist at the address. An SMMU
-// without stage 2 reports an external abort if it fetches a CD or a translation table there (notes
-// of §7.3.10 and §7.3.12).
+// stage1Of converts a fault of stage 2 to an event of an SMMU without stage 2. The fault means that
+// the guest has no memory at the address. An SMMU without stage 2 reports an external abort if it
+// fetches a CD or a translation table there (notes of §7.3.10 and §7.3.12).
 func stage1Of(e smmuv3.Event) (_ smmuv3.Event, ok bool) {
 	var abort smmuv3.Event
 	switch e.Class() {
@@ -35,7 +35,7 @@ func stage1Of(e smmuv3.Event) (_ smmuv3.Event, ok bool) {
 		abort = smmuv3.NewFCDFetch(e.StreamID(), e.FetchAddr(), 0)
 	case smmuv3.ClassTT:
 		access := smmuv3.Access{Addr: e.InputAddr(), Read: e.RnW(), Privileged: e.PnU(), Instr: e.InD()}
-		// FetchAddr is the IPA, which has the same place in the record.
+		// FetchAddr is the IPA, which is in the same place in the record.
 		abort = smmuv3.NewFWalkEABT(e.StreamID(), access, smmuv3.StageFault{Class: smmuv3.ClassTT}, e.FetchAddr(), 0)
 	default:
 		// The device's own access leaves the guest's SMMU and aborts behind it, where no SMMU

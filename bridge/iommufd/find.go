@@ -34,9 +34,12 @@ func findDevice(devices, address string) (string, error) {
 	driver := "no driver"
 	if link, err := os.Readlink(filepath.Join(dir, "driver")); err == nil {
 		driver = "the driver " + filepath.Base(link)
-	} else if override, _ := os.ReadFile(filepath.Join(dir, "driver_override")); strings.TrimSpace(string(override)) == "vfio-pci" {
-		return fail(errors.New("driver_override is vfio-pci but the device did not bind (see dmesg; -22 means the IOMMU is not cache-coherent)"))
+	} else if b, _ := os.ReadFile(filepath.Join(dir, "driver_override")); strings.TrimSpace(string(b)) == "vfio-pci" {
+		return fail(errors.New("driver_override is vfio-pci but the device did not bind " +
+			"(see dmesg; -22 means the IOMMU is not cache-coherent)"))
 	}
-	return fail(fmt.Errorf("bound to %s and without VFIO device node (write vfio-pci to %s/driver_override, then %s to /sys/bus/pci/drivers_probe; the kernel needs CONFIG_VFIO_DEVICE_CDEV)",
+	return fail(fmt.Errorf("bound to %s and without VFIO device node "+
+		"(write vfio-pci to %s/driver_override, then %s to /sys/bus/pci/drivers_probe; "+
+		"the kernel needs CONFIG_VFIO_DEVICE_CDEV)",
 		driver, dir, address))
 }

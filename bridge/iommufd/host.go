@@ -42,8 +42,8 @@ type Host struct {
 		slots  map[guestmem.GPA]guestmem.Slot
 	}
 
-	// plugging is held while a device is bound or closed. That takes too long for mu, which a vCPU
-	// may wait for. It is locked before mu.
+	// plugging is held while a device is bound or closed. That takes too long to hold mu, since a
+	// vCPU may wait for mu. plugging is locked before mu.
 	plugging sync.Mutex
 
 	// mu guards all following fields.
@@ -57,8 +57,8 @@ type Host struct {
 	// leftovers are unused objects that the kernel would not destroy, users before what they use.
 	leftovers []id
 	batch     batch
-	// translating is the number of streams that stage 1 translates for. missed is set if the guest
-	// invalidated translations while that was 0.
+	// translating is the number of streams whose stage 1 translates. missed is set if the guest
+	// invalidated translations while translating was 0.
 	translating int
 	missed      bool
 
@@ -68,7 +68,7 @@ type Host struct {
 
 var _ bridge.Host = (*Host)(nil)
 
-// Open returns a host without memory and devices.
+// Open returns a host without memory or devices.
 func Open(cfg Config) (*Host, error) { return open(cfg, linux{}) }
 
 func open(cfg Config, sys system) (*Host, error) {
@@ -90,12 +90,12 @@ func open(cfg Config, sys system) (*Host, error) {
 }
 
 // Capabilities implements bridge.Host. It returns those of the first device's SMMU. Before the
-// first Add the error matches ErrNoDevice. Features that the kernel does not support in nested
-// translation are left out.
+// first Add the error matches ErrNoDevice. It omits features that the kernel does not support in
+// nested translation.
 //
 // A guest's ID registers never change. If the VMM adds the first device while the guest runs, it
-// chooses the guest's ID registers without it, and vsmmu.Device.Attach checks that the hardware has
-// them.
+// has chosen the registers without that device. vsmmu.Device.Attach then checks that the hardware
+// has the features that they show.
 func (h *Host) Capabilities() (bridge.Capabilities, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -132,8 +132,8 @@ func (h *Host) Events(sink func(smmuv3.Event)) error {
 }
 
 // SetGuestIDs implements bridge.Host. It fails if the registers show ATS, ASID16, CD2L, SSIDSIZE,
-// RIL or DS beyond the Capabilities: the hardware would not execute the guest's commands as the
-// guest means them.
+// RIL or DS beyond the Capabilities, since the hardware would then execute the guest's commands
+// differently.
 func (h *Host) SetGuestIDs(ids smmuv3.IDRegs) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -191,9 +191,9 @@ func (h *Host) attach(sid smmuv3.StreamID, ep bridge.Endpoint) (*stream, error) 
 	return s, nil
 }
 
-// Close destroys everything. The host is closed even if there is an error: the kernel frees the
-// rest when it closes the descriptor. The caller unmaps the devices' regions first, since a mapping
-// keeps the device open. Calls after the first return bridge.ErrClosed.
+// Close destroys all objects. The host is closed even after an error: the kernel frees the
+// remaining objects when it closes the descriptor. The caller unmaps the devices' regions first,
+// since a mapping keeps the device open. Calls after the first return bridge.ErrClosed.
 func (h *Host) Close() error {
 	h.plugging.Lock()
 	defer h.plugging.Unlock()
@@ -220,7 +220,7 @@ func (h *Host) Close() error {
 		d.closed = true
 		errs = append(errs, h.k.unbind(d.fd))
 	}
-	// No device uses the rest any more.
+	// No device uses the remaining objects any more.
 	for _, s := range h.streams {
 		s.replaceTable(0, 0, vSTE{})
 	}

@@ -32,9 +32,9 @@ type batch struct {
 // SetGuestIDs does. It drops commands without effect: CFGI_CD, CFGI_CD_ALL and ATC_INV for streams
 // that do not use CDs or ATS, and TLBIs while stage 1 translates for no stream.
 //
-// All faults that the kernel has reported by then have reached the sink of Events. The kernel moves
-// faults from the hardware's event queue in a thread of its own, and no request waits for that
-// thread. So a fault may still come late.
+// On return, all faults that the kernel has reported have reached the sink of Events. A kernel
+// thread moves faults from the hardware's event queue, and no request waits for that thread. A
+// fault may therefore arrive after Invalidate returns.
 //
 // After an error, any of the commands may have been executed or not. The kernel's count of handled
 // commands is not exact, so the host does not rely on it. No error is bridge.ErrATCTimeout: if an
@@ -101,7 +101,7 @@ func (h *Host) hasEffect(c *smmuv3.Command) bool {
 		return s != nil && s.usesATS()
 	}
 	if h.translating == 0 {
-		h.missed = true // stale translations stay until a stream can use them: see catchUp
+		h.missed = true // catchUp removes the stale translations before a stream can use them
 		return false
 	}
 	return true

@@ -13,8 +13,8 @@ import (
 const eventDepth = 1024
 
 // nest holds the kernel objects that all devices of a host share. The first device creates it, and
-// it stays until the host is closed: a device that comes after the last one has left must have what
-// the guest was shown.
+// it stays until the host is closed: a device that is added later must have the features that the
+// guest's ID registers show, even if no other device is left.
 type nest struct {
 	ids     smmuv3.IDRegs // Capabilities
 	stalls  bool          // the hardware can stall

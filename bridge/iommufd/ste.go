@@ -30,8 +30,8 @@ var allowed = func() vSTE {
 	return vSTE(s[:2])
 }()
 
-// The vSTEs of the tables that all streams share. steAbort has V set: the virtual device itself
-// reports that the guest's STE is invalid.
+// The vSTEs of the tables that all streams share. steAbort has V set, since the virtual device
+// itself reports an invalid STE to the guest.
 var (
 	steAbort  = steWith(smmuv3.ConfigAbort)
 	steBypass = steWith(smmuv3.ConfigBypass)
@@ -64,7 +64,8 @@ func steOf(g bridge.GuestStage, ids *smmuv3.IDRegs, stalls bool) (vSTE, error) {
 	case rule != nil:
 		return v, fmt.Errorf("%w: %v", bridge.ErrRejected, rule)
 	case uint32(g.S1CDMax) > ids.Get(smmuv3.SSIDSIZE):
-		return v, fmt.Errorf("%w: S1CDMax %d exceeds SSIDSIZE %d", bridge.ErrRejected, g.S1CDMax, ids.Get(smmuv3.SSIDSIZE))
+		return v, fmt.Errorf("%w: S1CDMax %d exceeds SSIDSIZE %d",
+			bridge.ErrRejected, g.S1CDMax, ids.Get(smmuv3.SSIDSIZE))
 	case s.S1ContextPtr() != uint64(g.S1ContextPtr) || v[0]&^allowed[0] != 0:
 		return v, fmt.Errorf("%w: S1ContextPtr %v is misaligned or out of range", bridge.ErrRejected, g.S1ContextPtr)
 	case g.EATS != smmuv3.EATSNone && !ids.Has(smmuv3.ATS):
@@ -72,8 +73,8 @@ func steOf(g bridge.GuestStage, ids *smmuv3.IDRegs, stalls bool) (vSTE, error) {
 	case g.EATS > smmuv3.EATSFull:
 		return v, fmt.Errorf("%w: EATS is %v but the kernel supports none and full", bridge.ErrRejected, g.EATS)
 	}
-	// The guest was shown a STALL_MODEL without stalls, but it writes CD.S itself. S1STALLD keeps
-	// the hardware from stalling, which PCIe devices must never do (§3.12.1, §3.12.2.3). The bit is
+	// The guest's STALL_MODEL shows no stalls, but the guest writes CD.S itself. S1STALLD keeps the
+	// hardware from stalling, which PCIe devices must never do (§3.12.1, §3.12.2.3). The bit is
 	// illegal if the hardware cannot stall (§5.2.2).
 	if stalls {
 		s.SetS1STALLD(true)

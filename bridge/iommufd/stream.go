@@ -10,8 +10,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// stream is an attached device. Bind and Close take the host's lock. The other methods need it
-// held.
+// stream is an attached device. Bind and Close take the host's lock. The caller of the other
+// methods holds it.
 type stream struct {
 	host *Host
 	dev  *Device

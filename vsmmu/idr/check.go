@@ -6,16 +6,16 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Check reports whether a guest may read these registers: no reserved bit is set, every value has a
-// meaning that the device or its hosts can give it, and no field contradicts another. IDR4 may have
-// any value: it is IMPLEMENTATION DEFINED.
+// Check returns an error unless a guest may read these registers: no reserved bit is set, the
+// device or its hosts implement every value, and no field contradicts another. IDR4 may have any
+// value: it is IMPLEMENTATION DEFINED.
 //
-// An error matches ErrPolicy. It is a *FieldError, but for reserved bits.
+// An error matches ErrPolicy. It is a *FieldError, except for reserved bits.
 func Check(guest smmuv3.IDRegs) error { return check(guest, true) }
 
-// CheckDevice is Check without the rules that a device works without: that a version has no feature
-// of the version after the next (§2.9), and that SMMUv3.2 with both stages has Hyp (§6.3.1).
-// Transcripts and saved states may hold registers that break them.
+// CheckDevice checks registers as Check does, except for two rules. A version may have features of
+// the version after the next (§2.9), and SMMUv3.2 with both stages may lack Hyp (§6.3.1). A device
+// works without these rules, and transcripts and saved states may hold registers that break them.
 func CheckDevice(guest smmuv3.IDRegs) error { return check(guest, false) }
 
 func check(guest smmuv3.IDRegs, versions bool) error {

@@ -14,7 +14,7 @@ type dependency struct {
 	field   smmuv3.IDField
 	section string
 	why     string
-	// limit returns the largest value that the other fields leave to this one.
+	// limit returns the largest value of this field that the other fields permit.
 	limit func(g smmuv3.IDRegs) uint32
 	// version marks a rule that a device works without.
 	version bool
@@ -26,12 +26,12 @@ func dep(field smmuv3.IDField, section, why string, limit func(smmuv3.IDRegs) ui
 	return dependency{field: field, section: section, why: why, limit: limit}
 }
 
-// without limits a field to v unless another is present.
+// without returns a limit of v for a field unless another field is present.
 func without(need smmuv3.IDField, v uint32) func(smmuv3.IDRegs) uint32 {
 	return unless(func(g smmuv3.IDRegs) bool { return g.Has(need) }, v)
 }
 
-// unless limits a field to v unless ok.
+// unless returns a limit of v for a field unless ok holds.
 func unless(ok func(smmuv3.IDRegs) bool, v uint32) func(smmuv3.IDRegs) uint32 {
 	return func(g smmuv3.IDRegs) uint32 {
 		if ok(g) {
@@ -41,7 +41,7 @@ func unless(ok func(smmuv3.IDRegs) bool, v uint32) func(smmuv3.IDRegs) uint32 {
 	}
 }
 
-// before limits a field to v in versions of SMMUv3 before a minor one.
+// before returns a limit of v for a field in SMMUv3 versions below SMMUv3.minor.
 func before(minor, v uint32) func(smmuv3.IDRegs) uint32 {
 	return unless(func(g smmuv3.IDRegs) bool { return g.Version() >= minor }, v)
 }
@@ -54,20 +54,21 @@ func later(minor uint32, field smmuv3.IDField, v uint32) dependency {
 	}
 }
 
-// dependencies are the rules between fields: Derive keeps them, and Check demands them. They are in
-// an order that resolves every field before those that depend on it. VAX and DS depend on each
-// other: DS is resolved with the VAX of the version, and then VAX with that DS.
+// dependencies are the rules between fields. Derive applies them, and Check enforces them. Their
+// order resolves every field before the fields that depend on it. VAX and DS depend on each other:
+// DS is resolved with the VAX of the version, and then VAX with that DS.
 //
-// A field that needs another that no guest is shown has no row here: its row in rules says so.
+// A field has no row here if it depends on a field that no guest reads: its row in rules covers
+// that.
 var dependencies = []dependency{
-	// What comes with a stage.
+	// Fields that depend on a stage.
 	dep(smmuv3.HAD, "6.3.4", "0 without S1P", without(smmuv3.S1P, 0)),
 	dep(smmuv3.AIE, "6.3.4", "RES0 without S1P", without(smmuv3.S1P, 0)),
 	dep(smmuv3.THE, "6.3.4", "RES0 without S1P", without(smmuv3.S1P, 0)),
 	dep(smmuv3.THE, "6.3.4", "needs S2PI with S2P", unless(noStage2, 0)),
 	dep(smmuv3.PTWNNC, "6.3.4", "RES0 without S2P", without(smmuv3.S2P, 0)),
-	// What the device does not combine with a guest's own stage 2. IDR0.NS1ATS = 0 would allow
-	// split-stage ATS, which the device does not forward.
+	// Features that the device does not combine with a guest's own stage 2. IDR0.NS1ATS = 0 would
+	// allow split-stage ATS, which the device does not forward.
 	dep(smmuv3.TTF, "5.2", "a guest's stage 2 has AArch64 tables", unless(noStage2, smmuv3.TTFAArch64)),
 	dep(smmuv3.ATS, "6.3.1", "no ATS with a guest's stage 2", unless(noStage2, 0)),
 
@@ -85,7 +86,7 @@ var dependencies = []dependency{
 	dep(smmuv3.ArchMinor, "6.3.4", "SMMUv3.4 and later have MTEPERM with S2P",
 		unless(has(smmuv3.S2P, smmuv3.MTEPERM), 3)),
 
-	// What is reserved in SMMUv3.0.
+	// Fields that are reserved in SMMUv3.0.
 	dep(smmuv3.XNX, "6.3.4", "RES0 in SMMUv3.0", before(1, 0)),
 	dep(smmuv3.PBHA, "6.3.4", "RES0 in SMMUv3.0", before(1, 0)),
 	dep(smmuv3.PBHA, "6.3.4", "needs HAD", without(smmuv3.HAD, 0)),
@@ -122,17 +123,18 @@ var dependencies = []dependency{
 	dep(smmuv3.SIDSIZE, "6.3.2", "7 bits or more need two-level stream tables", without(smmuv3.STLevel, 6)),
 }
 
-// preferences are fields without a meaning next to others. Derive shows 0 for them. The
-// architecture allows other values, and so does Check.
+// preferences are fields that have no effect without another field. Derive shows 0 for them. The
+// architecture and Check allow other values.
 var preferences = []dependency{
 	dep(smmuv3.VMID16, "6.3.1", "has no meaning without S2P", without(smmuv3.S2P, 0)),
 	dep(smmuv3.XNX, "6.3.4", "has no meaning without S2P", without(smmuv3.S2P, 0)),
-	dep(smmuv3.FWB, "6.3.4", "has no meaning without S2P, and is mandatory only from SMMUv3.2 on", unless(stage2Or32, 0)),
+	dep(smmuv3.FWB, "6.3.4", "has no meaning without S2P, and is mandatory only from SMMUv3.2 on",
+		unless(stage2Or32, 0)),
 	dep(smmuv3.CD2L, "6.3.2", "has no meaning if SSIDSIZE is 0", without(smmuv3.SSIDSIZE, 0)),
 	dep(smmuv3.PRIQS, "6.3.2", "has no meaning without PRI", without(smmuv3.PRI, 0)),
 }
 
-// has reports whether a feature is present that is mandatory with a stage.
+// has returns a condition that holds if the stage is absent or the feature is present.
 func has(stage, feature smmuv3.IDField) func(smmuv3.IDRegs) bool {
 	return func(g smmuv3.IDRegs) bool { return !g.Has(stage) || g.Has(feature) }
 }
@@ -149,8 +151,8 @@ func bigGranuleOrDS(g smmuv3.IDRegs) bool { return g.Has(smmuv3.GRAN64K) || g.Ha
 
 func stalls(g smmuv3.IDRegs) bool { return g.Get(smmuv3.StallModel) != smmuv3.StallTerminate }
 
-// unmet returns the first requirement that no lower value of another field can meet, with the field
-// to blame. ok is true if there is none.
+// unmet returns the first requirement that no lower value of another field can meet, and the field
+// that violates it. ok is true if there is none.
 func unmet(g smmuv3.IDRegs) (f smmuv3.IDField, why string, ok bool) {
 	switch {
 	case !g.Has(smmuv3.S1P) && !g.Has(smmuv3.S2P):

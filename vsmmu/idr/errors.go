@@ -7,23 +7,23 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Errors that the errors of this package match. They say what has to change: the policy or the
-// host.
+// Errors that the errors of this package match. They distinguish an invalid policy from an
+// unsuitable host.
 var (
-	// ErrPolicy means that the policy, or the register set, asks for something that is out of
-	// range, beyond the hosts or the device, or in contradiction to another field.
+	// ErrPolicy means that a value of the policy, or of the register set, is out of range, exceeds
+	// the hosts or the device, or contradicts another field.
 	ErrPolicy = errors.New("idr: policy cannot be met")
-	// ErrHost means that a host cannot serve the guest, whatever the policy.
+	// ErrHost means that a host cannot serve the guest with any policy.
 	ErrHost = errors.New("idr: host does not fit")
 )
 
-// FieldError says what is wrong with one field. It matches ErrPolicy or ErrHost.
+// FieldError is the error of one field. It matches ErrPolicy or ErrHost.
 type FieldError struct {
 	Field smmuv3.IDField
-	// Asked is the value that the policy asks for, or that the guest reads; 0 if neither plays a
-	// part.
+	// Asked is the value that the policy asks for, or that the guest reads. It is 0 if neither
+	// applies.
 	Asked uint32
-	// Host is the value of the host, or what all hosts have in common.
+	// Host is the value of the host, or the common value of all hosts.
 	Host uint32
 	// Reason is the cause, as text.
 	Reason string
@@ -35,7 +35,7 @@ type FieldError struct {
 
 func (e *FieldError) Error() string {
 	switch {
-	case e.Err == ErrHost:
+	case errors.Is(e.Err, ErrHost):
 		return fmt.Sprintf("%v: %s", ErrHost, e.Reason)
 	case e.check:
 		return fmt.Sprintf("idr: %v is %d: %s", e.Field, e.Asked, e.Reason)
@@ -48,7 +48,7 @@ func (e *FieldError) Error() string {
 // Unwrap returns Err.
 func (e *FieldError) Unwrap() error { return e.Err }
 
-// reservedError says that a register has bits set that no field has.
+// reservedError means that a register has reserved bits set.
 type reservedError struct {
 	register string
 	bits     uint32

@@ -8,8 +8,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// common returns what all hosts have, since any of them may execute what the guest asks for. lost
-// has the reason for each feature that hosts report and the device cannot use.
+// common returns the features that all hosts have, since any host may execute the guest's commands.
+// lost has the reason for each feature that hosts report and the device cannot use.
 func common(hosts []bridge.Capabilities) (all smmuv3.IDRegs, lost map[smmuv3.IDField]string, err error) {
 	if len(hosts) == 0 {
 		return all, nil, fmt.Errorf("%w: there is no host", ErrHost)
@@ -35,7 +35,8 @@ func common(hosts []bridge.Capabilities) (all smmuv3.IDRegs, lost map[smmuv3.IDF
 			m, ok := r.meetOrLeast(all.Get(f), v)
 			if !ok {
 				return all, nil, &FieldError{Field: f, Host: v, Err: ErrHost,
-					Reason: fmt.Sprintf("host %d reports %v %d, which excludes %d, that of the hosts before it", i, f, v, all.Get(f))}
+					Reason: fmt.Sprintf("host %d reports %v %d, which excludes %d, that of the hosts before it",
+						i, f, v, all.Get(f))}
 			}
 			all.Set(f, m)
 		}
@@ -55,8 +56,8 @@ func hostReserved(f smmuv3.IDField, host smmuv3.IDRegs) bool {
 	return rules[f].isReserved(host.Get(f))
 }
 
-// usable returns what the device can make use of. It shows FWB with stage 2, and so makes no use of
-// a stage 2 without FWB.
+// usable returns the host's features that the device can use. The device shows FWB with stage 2, so
+// it cannot use a stage 2 without FWB.
 func usable(host smmuv3.IDRegs) smmuv3.IDRegs {
 	if !host.Has(smmuv3.FWB) {
 		host.Set(smmuv3.S2P, 0)
@@ -64,8 +65,8 @@ func usable(host smmuv3.IDRegs) smmuv3.IDRegs {
 	return host
 }
 
-// offer returns the most that a guest may be shown, before dependencies: what the hosts and the
-// device can do, and the defaults of the device's own fields.
+// offer returns the largest values that a guest may read, before dependencies: the features that
+// the hosts and the device share, and the defaults of the device's own fields.
 func offer(host smmuv3.IDRegs) (guest smmuv3.IDRegs, err error) {
 	refuse := func(f smmuv3.IDField, why string) error {
 		v := host.Get(f)
@@ -79,7 +80,7 @@ func offer(host smmuv3.IDRegs) (guest smmuv3.IDRegs, err error) {
 		}
 		guest.Set(f, v)
 	}
-	// Stalls are shown only if the policy asks for them, and may not be possible.
+	// The guest reads stalls only if the policy asks for them, and they may not be possible.
 	noStalls := guest
 	noStalls.Set(smmuv3.StallModel, smmuv3.StallTerminate)
 	if f, why, ok := unmet(noStalls); !ok {
@@ -88,9 +89,9 @@ func offer(host smmuv3.IDRegs) (guest smmuv3.IDRegs, err error) {
 	return guest, nil
 }
 
-// Satisfies reports whether a host can execute all that the guest reads, as a host must that joins
-// later. An error matches ErrHost and joins a *FieldError for each field in which the host falls
-// short.
+// Satisfies returns an error unless a host can execute all features that the guest reads. A host
+// that joins later must satisfy this. The error matches ErrHost and joins a *FieldError for each
+// field that the host lacks.
 func Satisfies(host bridge.Capabilities, guest smmuv3.IDRegs) error {
 	var short []error
 	ids := usable(host.IDs)

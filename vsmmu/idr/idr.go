@@ -3,13 +3,13 @@
 //
 // A field is of one of two kinds:
 //
-//   - Hosts execute it. The guest reads what all hosts and the device have in common.
+//   - Hosts execute it. The guest reads the common value of all hosts and the device.
 //   - The device decides it alone. The guest reads a default.
 //
 // A Policy overrides fields: it may lower those of the first kind, and choose any legal value for
-// those of the second. Derive then keeps the architecture's rules between fields. AIDR and the
-// features limit each other: a version promises its mandatory features (§6.3.4), and has no
-// feature of the version after the next (§2.9). Result says for every field why it has its value.
+// those of the second. Derive then applies the architecture's rules between fields. AIDR and the
+// features limit each other: a version promises its mandatory features (§6.3.4), and has no feature
+// of the version after the next (§2.9). Result explains the value of every field.
 //
 // The rules are tables: rules.go has a row for each field, and depend.go has the dependencies
 // between fields.
@@ -26,8 +26,8 @@ import (
 )
 
 // Policy holds the fields that the embedder decides, each with the exact value that the guest
-// reads, in the field's own encoding. A field without an entry takes its default, and so nil is a
-// policy. Fields worth a decision:
+// reads, in the field's own encoding. A field without an entry takes its default; nil is a valid
+// policy. The fields that embedders usually decide:
 //
 //	field              values       default  unit and meaning
 //	SIDSIZE            0 to 32      16       bits of a StreamID; 16 or more with PCI
@@ -47,23 +47,23 @@ import (
 //	HTTU, RIL, BBML …  up to the hosts'      features that hosts execute
 //	ArchMinor          0 to 4       hosts'   1 for SMMUv3.1; at most 1 with both stages
 //
-// Derive refuses what goes beyond the hosts or the device, what contradicts another field, and
-// anything but 0 for a feature that no guest is shown.
+// Derive refuses a value that exceeds the hosts or the device, or that contradicts another field.
+// It also refuses a value other than 0 for a feature that no guest may read.
 type Policy map[smmuv3.IDField]uint32
 
 // Field explains the value of one field.
 type Field struct {
 	Field smmuv3.IDField
-	// Host is what all hosts have in common. For a field that the device decides alone it is the
+	// Host is the common value of all hosts. For a field that the device decides alone, it is the
 	// least of the hosts' values, for information.
 	Host uint32
-	// Guest is what the guest reads.
+	// Guest is the value that the guest reads.
 	Guest uint32
-	// Reason says why.
+	// Reason explains the guest's value.
 	Reason string
 }
 
-// Result is what Derive returns.
+// Result is the result of Derive.
 type Result struct {
 	// IDs are the registers for the guest.
 	IDs smmuv3.IDRegs
@@ -72,10 +72,10 @@ type Result struct {
 }
 
 // Derive returns the registers for a guest with these hosts. There must be one host or more;
-// emulated endpoints need a host, too. A host that reports a reserved value loses that feature, if
-// there is an SMMU without it. The registers always pass Check.
+// emulated endpoints need a host, too. If a host reports a reserved value of an optional feature,
+// Derive treats the host as without the feature. The registers always pass Check.
 //
-// An error matches ErrPolicy or ErrHost. It is a *FieldError if a field is to blame.
+// An error matches ErrPolicy or ErrHost. It is a *FieldError if a field is the cause.
 func Derive(p Policy, hosts ...bridge.Capabilities) (Result, error) {
 	host, lost, err := common(hosts)
 	if err != nil {
@@ -96,7 +96,7 @@ func Derive(p Policy, hosts ...bridge.Capabilities) (Result, error) {
 	return Result{IDs: guest, Fields: p.explain(host, guest, lowered)}, nil
 }
 
-// apply puts the policy's values in place of those that the hosts and the device offer.
+// apply replaces the values that the hosts and the device offer by those of the policy.
 func (p Policy) apply(guest *smmuv3.IDRegs, host smmuv3.IDRegs, lost map[smmuv3.IDField]string) error {
 	for _, f := range slices.Sorted(maps.Keys(p)) {
 		if int(f) >= len(rules) {
@@ -133,7 +133,7 @@ func (p Policy) apply(guest *smmuv3.IDRegs, host smmuv3.IDRegs, lost map[smmuv3.
 }
 
 // resolve lowers the fields that depend on others, and returns the reason for each. It never lowers
-// what the policy asks for.
+// a value that the policy asks for.
 func (p Policy) resolve(guest *smmuv3.IDRegs, host smmuv3.IDRegs) (lowered map[smmuv3.IDField]string, err error) {
 	lowered = make(map[smmuv3.IDField]string)
 	for _, table := range [][]dependency{dependencies, preferences} {

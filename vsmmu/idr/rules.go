@@ -6,22 +6,23 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// rule says how the guest's value of one field is derived.
+// rule defines how Derive determines the guest's value of one field.
 type rule struct {
 	why string // the reason for the value, for an embedder
 
-	// meet returns what two parties that execute a field have in common; ok is false if there is
-	// nothing. nil marks a field that the device decides alone.
+	// meet returns the common value of two parties that execute a field. ok is false if there is
+	// none. A nil meet marks a field that the device decides alone.
 	meet func(a, b uint32) (v uint32, ok bool)
-	// offer is the most that the device can pass on: 0 for what no guest is shown. Without meet it
-	// is the default.
+	// offer is the largest value that the device supports, or 0 for a feature that no guest may
+	// read. Without meet it is the default.
 	offer uint32
-	// onRequest is for a field that has the value unasked unless the policy asks for another.
+	// onRequest is set for a field that has the value unasked unless the policy asks for another.
 	onRequest bool
 	unasked   uint32
 	// reserved reports whether a value is reserved; nil if none is.
 	reserved func(v uint32) bool
-	// optional is for a feature that a host with a reserved value loses: its value is then without.
+	// optional is set for a feature that Derive ignores if a host reports a reserved value. Its
+	// value is then without.
 	optional bool
 	without  uint32
 }
@@ -36,7 +37,8 @@ func (r *rule) notAValue(f smmuv3.IDField) string {
 	return fmt.Sprintf("not a value of this field, whose greatest is %d", most)
 }
 
-// meetOrLeast is meet, or the least for a field that the device decides alone.
+// meetOrLeast returns the result of meet, or the lesser value for a field that the device decides
+// alone.
 func (r *rule) meetOrLeast(a, b uint32) (uint32, bool) {
 	if r.meet == nil {
 		return least(a, b)
@@ -44,8 +46,8 @@ func (r *rule) meetOrLeast(a, b uint32) (uint32, bool) {
 	return r.meet(a, b)
 }
 
-// offered returns the most that a guest may be shown with such a host, or the default of a field
-// that the device decides alone.
+// offered returns the largest value that a guest may read with such a host, or the default of a
+// field that the device decides alone.
 func (r *rule) offered(host uint32) (uint32, bool) {
 	if r.meet == nil {
 		return r.offer, true
@@ -53,7 +55,7 @@ func (r *rule) offered(host uint32) (uint32, bool) {
 	return r.meet(host, r.offer)
 }
 
-// within reports whether v asks for no more than what is offered.
+// within reports whether v does not exceed the offered value.
 func (r *rule) within(v, offered uint32) bool {
 	if r.meet == nil {
 		return true
@@ -62,13 +64,14 @@ func (r *rule) within(v, offered uint32) bool {
 	return ok && m == v
 }
 
-// least is for fields whose larger values include the smaller ones.
+// least returns the common value of fields whose larger values include the smaller ones.
 func least(a, b uint32) (uint32, bool) { return min(a, b), true }
 
-// both is for sets of bits.
+// both returns the common value of fields that are sets of bits.
 func both(a, b uint32) (uint32, bool) { return a & b, true }
 
-// choice is for fields whose value 0 leaves a choice to software, and whose other values fix it.
+// choice returns the common value of fields whose value 0 leaves a choice to software, and whose
+// other values fix it.
 func choice(a, b uint32) (uint32, bool) {
 	switch {
 	case a == 0 || a == b:
@@ -79,8 +82,8 @@ func choice(a, b uint32) (uint32, bool) {
 	return 0, false
 }
 
-// unforced is for STALL_MODEL. Where software has the choice, a guest may be told that faults
-// terminate. Forced stalls have nothing in common with either.
+// unforced returns the common value of two STALL_MODELs. If software has the choice, a guest may
+// read that faults terminate. Forced stalls have no common value with either.
 func unforced(a, b uint32) (uint32, bool) {
 	return max(a, b), a != smmuv3.StallForced && b != smmuv3.StallForced
 }
@@ -89,25 +92,27 @@ func above(most uint32) func(uint32) bool { return func(v uint32) bool { return 
 
 func exactly(hole uint32) func(uint32) bool { return func(v uint32) bool { return v == hole } }
 
-// executed is a feature that hosts execute, up to what the device can pass on.
+// executed returns the rule of a feature that hosts execute, up to the largest value that the
+// device supports.
 func executed(most uint32, why string) rule {
 	return rule{meet: least, offer: most, why: why}
 }
 
-// level is an executed feature with reserved values. A host that reports one is one without it.
+// level returns the rule of an executed feature with reserved values. A host that reports a
+// reserved value counts as a host without the feature.
 func level(most uint32, reserved func(uint32) bool, why string) rule {
 	return rule{meet: least, offer: most, why: why, reserved: reserved, optional: true}
 }
 
-// never is a feature that no guest is shown.
+// never returns the rule of a feature that no guest may read.
 func never(why string) rule { return executed(0, why) }
 
-// own is a field that the device decides alone, with its default.
+// own returns the rule of a field that the device decides alone, with its default.
 func own(value uint32, reserved func(uint32) bool, why string) rule {
 	return rule{offer: value, reserved: reserved, why: why}
 }
 
-// maxStalled is the number of stalled transactions that a device keeps account of.
+// maxStalled is the number of stalled transactions that a device tracks.
 const maxStalled = 128
 
 // Encodings of IDR5.OAS.
@@ -207,8 +212,8 @@ var rules = [...]rule{
 	smmuv3.MTEPERM: never("the host owns memory tags"),
 	smmuv3.AIE:     executed(1, cdWhy),
 
-	// IDR5 (§6.3.6). Every SMMU has an output address size: a host with a reserved one is taken to
-	// have the largest that needs no optional feature.
+	// IDR5 (§6.3.6). Every SMMU has an output address size. A host with a reserved value counts as
+	// one with the largest size that needs no optional feature.
 	smmuv3.OAS: {meet: least, offer: oas52, optional: true, without: oas48,
 		why: "the host outputs the addresses; 56 bits need D128"},
 	smmuv3.GRAN4K:   executed(1, walkWhy),

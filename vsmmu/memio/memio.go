@@ -1,9 +1,9 @@
 // Package memio accesses the registers of a virtual SMMUv3 through u-root's package memio, so that
 // tools and tests program it as they program a real SMMU.
 //
-// A Registers reads and writes the registers of a vsmmu.Device, or of a transcript.Recorder in its
-// place. Addresses are offsets from the SMMU's base. Values of 4 and 8 bytes, aligned to their
-// size, are register accesses; any other fails with an error that matches vsmmu.ErrAccess.
+// A Registers reads and writes the registers of a vsmmu.Device or a transcript.Recorder. Addresses
+// are offsets from the SMMU's base. Register accesses have 4 or 8 bytes and are aligned to their
+// size. Any other access fails with an error that matches vsmmu.ErrAccess.
 package memio
 
 import (
@@ -49,7 +49,7 @@ func (r Registers) Read(out memio.UintN, off int64) error {
 	return fmt.Errorf("memio: read %T at %#x: %w", out, off, vsmmu.ErrAccess)
 }
 
-// Write writes in to the register at an offset. It takes the types of Read.
+// Write writes in to the register at an offset. It accepts the same types as Read.
 func (r Registers) Write(in memio.UintN, off int64) error {
 	regs := vsmmu.Registers{Device: r.Device}
 	var p [8]byte

@@ -14,8 +14,8 @@ type Regs struct {
 	Table     smmuv3.StreamTable
 }
 
-// Decide returns the stage of a stream. It is the one step from CR0, GBPA, CR2 and the STE to a
-// guest stage, and depends on its arguments alone. It ignores the entry while the SMMU is disabled.
+// Decide returns the stage of a stream, from CR0, GBPA, CR2 and the STE. It depends only on its
+// arguments. It ignores the entry while the SMMU is disabled.
 func Decide(regs *Regs, e *Entry, ids *smmuv3.IDRegs) bridge.GuestStage {
 	if !regs.Enabled {
 		// §6.3.9.6: GBPA chooses, and no event is recorded.
@@ -40,8 +40,8 @@ var dispositions = [...]bridge.Disposition{
 	0b00: bridge.Bypass, 0b01: bridge.Translate, 0b10: bridge.TranslateS2, 0b11: bridge.TranslateNested,
 }
 
-// stage converts a legal STE. Fields that the architecture ignores are zero in the result, and
-// reserved values are those that they behave as: stages with the same meaning are equal.
+// stage converts a legal STE. In the result, ignored fields are zero, and a reserved value is
+// replaced by the value that it behaves as. Stages with the same meaning are thus equal.
 func stage(s *smmuv3.STE, ids *smmuv3.IDRegs) bridge.GuestStage {
 	c := s.Config()
 	if c.Abort() {

@@ -3,11 +3,11 @@
 // It has three steps:
 //
 //   - Reader.Lookup reads an STE from the Stream table in guest memory.
-//   - Decide, a pure function, says what the stream does.
-//   - Streams binds the stream to that stage on its host, unless it is bound to it already.
+//   - Decide, a pure function, returns the stage of the stream.
+//   - Streams binds the stream to that stage on its host, unless the stream already has it.
 //
-// Package vsmmu is built on it. An embedder needs nothing from here.
+// Package vsmmu uses it. An embedder does not need it.
 //
-// Nothing here locks: one goroutine at a time may use a Reader or a Streams. Errors give the cause
-// alone; the caller adds the operation and the StreamID.
+// The package takes no locks: one goroutine at a time may use a Reader or a Streams. Errors give
+// the cause alone; the caller adds the operation and the StreamID.
 package trap

@@ -7,8 +7,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Entry is the result of a lookup in the Stream table: an STE, or the event that says why there is
-// none.
+// Entry is the result of a lookup in the Stream table: an STE, or the event of a failed lookup.
 type Entry struct {
 	STE smmuv3.STE
 	// Fault is 0, C_BAD_STREAMID or F_STE_FETCH.
@@ -20,7 +19,7 @@ type Entry struct {
 // Reader looks up STEs. One goroutine at a time may use it.
 type Reader struct {
 	mem guestmem.Memory
-	// Buffers of reads. On the stack they would escape through the interface, and cost an
+	// Buffers of reads. On the stack they would escape through the interface, at the cost of an
 	// allocation each time.
 	ste   [smmuv3.STESize]byte
 	l1std [smmuv3.L1STDSize]byte
@@ -29,15 +28,15 @@ type Reader struct {
 // NewReader returns a Reader of guest memory.
 func NewReader(mem guestmem.Memory) *Reader { return &Reader{mem: mem} }
 
-// Lookup returns a stream's STE (IHI 0070 §3.3.1). It reads each structure once, and nothing beyond
-// the table (§3.21.3).
+// Lookup returns a stream's STE (IHI 0070 §3.3.1). It reads each structure once, and never reads
+// beyond the table (§3.21.3).
 func (r *Reader) Lookup(t smmuv3.StreamTable, sid smmuv3.StreamID) (e Entry) {
 	var p path
 	r.lookup(&t, sid, &e, &p)
 	return e
 }
 
-// lookup sets an empty Entry, and the path of structures that it depends on.
+// lookup sets e, which is empty, and the path of structures on which e depends.
 func (r *Reader) lookup(t *smmuv3.StreamTable, sid smmuv3.StreamID, e *Entry, p *path) {
 	if !t.Contains(sid) {
 		e.Fault = smmuv3.CBadStreamID

@@ -14,7 +14,7 @@ import (
 type Outcome uint8
 
 const (
-	// Kept means that the stream was bound to its stage already.
+	// Kept means that the stream was already bound to its stage.
 	Kept Outcome = iota
 	// Moved means that the host bound a new stage.
 	Moved
@@ -128,8 +128,8 @@ func (s *Streams) Attach(sid smmuv3.StreamID, host bridge.Host, ep bridge.Endpoi
 	return st, nil
 }
 
-// Detach removes an attached stream, and detaches it from its host. The stream is gone even if the
-// host fails.
+// Detach removes an attached stream, and detaches it from its host. It removes the stream even if
+// the host fails.
 func (s *Streams) Detach(st *Stream) error {
 	if i, found := s.search(st.ID); found && s.sorted[i] == st {
 		s.sorted = slices.Delete(s.sorted, i, i+1)
@@ -152,9 +152,8 @@ func (s *Streams) SetRegs(r Regs) {
 // replaces the earlier stage; there is no call if the stage is the same.
 //
 // If the host fails, the stream aborts with cause C_BAD_STE: to the guest, an STE that the SMMU
-// does not accept is a bad one. The stream also aborts if it would translate and translate is
-// false, which is for a host that may hold stale translations. A stream that bypasses does not use
-// them.
+// does not accept is illegal. If translate is false, a stream that would translate aborts as well:
+// its host may hold stale translations. A stream that bypasses does not use them.
 func (s *Streams) Refresh(st *Stream, translate bool) (Outcome, error) {
 	s.entry, st.walked = Entry{}, path{}
 	if s.regs.Enabled {
@@ -180,8 +179,8 @@ func (s *Streams) Refresh(st *Stream, translate bool) (Outcome, error) {
 	return s.Abort(st, fmt.Errorf("%v: %w", want, err))
 }
 
-// Abort makes a stream abort, because its host failed or may hold stale translations. It returns
-// why.
+// Abort makes a stream abort, because its host failed or may hold stale translations. The returned
+// error includes why.
 func (s *Streams) Abort(st *Stream, why error) (Outcome, error) {
 	abort := bridge.GuestStage{Disabled: true}
 	if s.regs.Enabled {
@@ -200,8 +199,8 @@ func (s *Streams) Abort(st *Stream, why error) (Outcome, error) {
 	return Lost, errors.Join(why, fmt.Errorf("abort: %w", err))
 }
 
-// DetachHost detaches a stream from its host, for a host that does not bind an abort. The stream
-// stays in the set, and aborts until Reattach. If the host fails, the stream keeps its stage.
+// DetachHost detaches a stream from a host that does not bind an abort. The stream stays in the
+// set, and aborts until Reattach. If the host fails, the stream keeps its stage.
 func (s *Streams) DetachHost(st *Stream) error {
 	if err := st.bridge.Close(); err != nil && !noDMA(err) {
 		return fmt.Errorf("detach: %w", err)

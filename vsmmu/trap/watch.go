@@ -7,8 +7,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 )
 
-// path has the guest-physical ranges of the L1STD and of the STE that a lookup read. One that it
-// did not read has length 0.
+// path has the guest-physical ranges of the L1STD and of the STE that a lookup read. The range of a
+// structure that it did not read has length 0.
 type path [2]guestmem.Range
 
 // touches reports whether a write to r may change the result of the lookup.
@@ -17,8 +17,8 @@ func (p *path) touches(r guestmem.Range) bool {
 }
 
 // Watched returns the guest-physical ranges that hold the configuration of the attached streams,
-// sorted and without duplicates. There is none while the SMMU is disabled. A VMM can write-protect
-// them, to see a change before the guest's CFGI command.
+// sorted and without duplicates. It returns none while the SMMU is disabled. A VMM can
+// write-protect the ranges, to detect a change before the guest's CFGI command.
 func (s *Streams) Watched() []guestmem.Range {
 	var all []guestmem.Range
 	for _, st := range s.sorted {
