@@ -101,7 +101,7 @@ func (o *Options) complete(ctx context.Context, bench bool) (direct bool, err er
 		return false, fmt.Errorf("stage %d: give 1 or 2", o.Stage)
 	}
 	if o.Stage == 2 && o.Stalls {
-		return false, errors.New("Linux lets no stage 2 fault stall: give -stage 2 or -stall")
+		return false, errors.New("no stage 2 fault stalls with Linux: give -stage 2 or -stall")
 	}
 	if o.Moves > MaxMoves {
 		return false, fmt.Errorf("-save-restore %d: give up to %d", o.Moves, MaxMoves)
