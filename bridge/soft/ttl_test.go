@@ -22,21 +22,25 @@ type oneLeaf struct {
 	size  uint   // log2 of the bytes that the leaf maps
 	cd    uint64 // dw0 of a CD for stage 1
 	ste   uint64 // dw2 of an STE for stage 2; 0 if there is no case for it
+	ds    bool   // CD.DS, which the leaf needs
 }
 
 // In dw0 of a CD, T0SZ is [5:0] and TG0 [7:6]. In dw2 of an STE, S2T0SZ is [37:32], S2SL0 [39:38]
 // and S2TG [47:46].
 func leaves() []oneLeaf {
-	return []oneLeaf{
-		{"4 KiB page", soft.Stage2IDs(), 0b01, 3, 12, 0x0001_6205_c000_0030, 0x040d_00eb_0000_0000},
-		{"2 MiB block", soft.Stage2IDs(), 0b01, 2, 21, 0x0001_6205_c000_0022, 0x040d_0022_0000_0000},
-		{"1 GiB block", soft.Stage2IDs(), 0b01, 1, 30, 0x0001_6205_c000_0019, 0x040d_0059_0000_0000},
-		{"16 KiB page", soft.Stage2IDs(), 0b10, 3, 14, 0x0001_6205_c000_00a7, 0x040d_8027_0000_0000},
-		{"32 MiB block", soft.Stage2IDs(), 0b10, 2, 25, 0x0001_6205_c000_009c, 0x040d_805c_0000_0000},
-		{"64 KiB page", soft.Stage2IDs(), 0b11, 3, 16, 0x0001_6205_c000_0063, 0x040d_4023_0000_0000},
-		{"512 MiB block", soft.Stage2IDs(), 0b11, 2, 29, 0x0001_6205_c000_0056, 0x040d_4056_0000_0000},
-		{"4 TiB block", withStage2(ids52()), 0b11, 1, 42, 0x0001_6206_c000_004c, 0},
+	all := []oneLeaf{
+		{"4 KiB page", soft.Stage2IDs(), 0b01, 3, 12, 0x0001_6205_c000_0030, 0x040d_00eb_0000_0000, false},
+		{"2 MiB block", soft.Stage2IDs(), 0b01, 2, 21, 0x0001_6205_c000_0022, 0x040d_0022_0000_0000, false},
+		{"1 GiB block", soft.Stage2IDs(), 0b01, 1, 30, 0x0001_6205_c000_0019, 0x040d_0059_0000_0000, false},
+		{"16 KiB page", soft.Stage2IDs(), 0b10, 3, 14, 0x0001_6205_c000_00a7, 0x040d_8027_0000_0000, false},
+		{"32 MiB block", soft.Stage2IDs(), 0b10, 2, 25, 0x0001_6205_c000_009c, 0x040d_805c_0000_0000, false},
+		{"64 KiB page", soft.Stage2IDs(), 0b11, 3, 16, 0x0001_6205_c000_0063, 0x040d_4023_0000_0000, false},
+		{"512 MiB block", soft.Stage2IDs(), 0b11, 2, 29, 0x0001_6205_c000_0056, 0x040d_4056_0000_0000, false},
+		{"4 TiB block", withStage2(ids52()), 0b11, 1, 42, 0x0001_6206_c000_004c, 0, false},
 	}
+	return append(all,
+		oneLeaf{"512 GiB block", withStage2(idsDS()), 0b01, 0, 39, 0x0001_6205_c000_0018, 0, true},
+		oneLeaf{"64 GiB block", withStage2(idsDS()), 0b10, 1, 36, 0x0001_6205_c000_009b, 0, true})
 }
 
 // leafRig is a host with one cached translation: IOVA 0, of a leaf that has moved from one place to
@@ -68,6 +72,10 @@ func newLeafRigs(t *testing.T, l oneLeaf, shown smmuv3.IDRegs) (rigs []leafRig) 
 		}
 		r := newRigShown(t, soft.Config{IDs: l.ids}, shown)
 		r.mem.SetWords(cdAt, l.cd, tableAt)
+		if l.ds {
+			r.mem.SetWords(cdAt+16, 1<<58)
+			attrs &^= 0b11 << 8 // SH, which is part of the address
+		}
 		r.mem.SetWords(tableAt, leafOld|attrs)
 		r.mem.SetWords(leafOld, leafOld)
 		r.mem.SetWords(leafNew, leafNew)
