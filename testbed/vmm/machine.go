@@ -4,24 +4,18 @@ package vmm
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
-	"sync"
 	"sync/atomic"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
-	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/arm64image"
-	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/kvm"
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/passthrough"
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pci"
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pl011"
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/virtio"
-	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
 // Config describes a machine and what boots on it.
@@ -197,150 +191,6 @@ func (m *Machine) AddDisk(block *virtio.Block, dma virtio.DMA, master Master) er
 	m.disks = append(m.disks, device)
 	m.masters = append(m.masters, master)
 	return m.bus.add(virtioSlot(slot), virtioSize, device)
-}
-
-// smmuSPIs are the wired interrupts of the SMMU (IHI 0070 §3.18). CMD_SYNC has none, since its
-// completion is an MSI: the wired interrupt would cost two KVM requests for every SYNC.
-var smmuSPIs = map[vsmmu.Line]uint32{
-	vsmmu.LineEventQ: smmuEventQSPI, vsmmu.LinePRIQ: smmuPRIQSPI, vsmmu.LineGError: smmuGErrorSPI,
-}
-
-// Pulse signals an edge on a wired interrupt of the SMMU. Pulse and SignalMSI implement
-// vsmmu.Interrupts, and may be called from any goroutine.
-func (m *Machine) Pulse(line vsmmu.Line) error {
-	spi, wired := smmuSPIs[line]
-	if !wired {
-		return nil
-	}
-	vm := m.host().vm
-	return errors.Join(vm.SetSPI(spi, true), vm.SetSPI(spi, false))
-}
-
-// SignalMSI sends an MSI of the SMMU to the ITS, which identifies the SMMU by a DeviceID of its
-// own. Any other address is an error: the device itself writes MSIs that go to memory.
-func (m *Machine) SignalMSI(addr guestmem.GPA, data uint32) error {
-	_, err := m.signal(smmuDeviceID, addr, data)
-	return err
-}
-
-// SignalEndpointMSI sends an MSI of a device behind the SMMU to the ITS, which identifies the
-// device by its StreamID. Any other address is an error that matches guestmem.ErrUnmapped. It
-// implements soft.Config.MSI, and may be called from any goroutine.
-func (m *Machine) SignalEndpointMSI(sid smmuv3.StreamID, addr guestmem.GPA, data uint32) error {
-	sent, err := m.signal(uint32(sid), addr, data)
-	if sent && err != nil {
-		m.stop(err) // without the interrupt, the guest would wait forever
-	}
-	return err
-}
-
-// signal sends an MSI to the ITS. sent is false if addr is not the doorbell.
-func (m *Machine) signal(deviceID uint32, addr guestmem.GPA, data uint32) (sent bool, err error) {
-	if addr != doorbell {
-		return false, fmt.Errorf("vmm: signal MSI to %v: not a doorbell: %w", addr, guestmem.ErrUnmapped)
-	}
-	_, err = m.host().vm.SignalMSI(kvm.MSI{Addr: doorbell, Data: data, Device: deviceID})
-	return true, err
-}
-
-// line returns a function that sets the level of an interrupt. If KVM fails to, the machine stops.
-func (m *Machine) line(spi uint32) func(level bool) {
-	return func(level bool) {
-		if err := m.host().vm.SetSPI(spi, level); err != nil {
-			m.stop(err)
-		}
-	}
-}
-
-// Run boots the guest. It returns nil when the guest powers off, and ErrGuestReset or ErrGuestCrash
-// when it resets or crashes. If ctx ends, the error has its cause and each vCPU's program counter.
-// When Run returns, no vCPU runs. Call it once, and once more after each Reset.
-func (m *Machine) Run(ctx context.Context) error {
-	if err := m.load(); err != nil {
-		return err
-	}
-	life, vcpus := m.life.Load(), m.host().vcpus
-	// Go's scheduler takes KVM_RUN for a short system call: a vCPU in the guest keeps its share of
-	// GOMAXPROCS for milliseconds.
-	if want := len(vcpus) + runtime.NumCPU(); runtime.GOMAXPROCS(0) < want {
-		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(want))
-	}
-	defer context.AfterFunc(ctx, func() { life.end(context.Cause(ctx)) })()
-	var running sync.WaitGroup
-	running.Go(func() {
-		<-life.ended.Done()
-		for _, vcpu := range vcpus {
-			vcpu.Stop()
-		}
-	})
-	for _, vcpu := range vcpus {
-		running.Go(func() {
-			// The goroutine stays locked, so that its thread, which KVM knows, ends with it.
-			runtime.LockOSThread()
-			life.end(m.runVCPU(life, vcpu))
-		})
-	}
-	running.Wait()
-	err := context.Cause(life.ended)
-	switch {
-	case err == errPowerOff:
-		return nil
-	case ctx.Err() != nil:
-		for _, vcpu := range vcpus {
-			err = fmt.Errorf("%w; %s", err, vcpu.Whereabouts())
-		}
-	}
-	return err
-}
-
-// errPowerOff ends the life of a machine whose guest powered off.
-var errPowerOff = errors.New("vmm: power off")
-
-// runVCPU runs a vCPU until the life of the machine ends. Its error ends that life.
-func (m *Machine) runVCPU(life *life, vcpu *kvm.VCPU) error {
-	for life.ended.Err() == nil {
-		exit, err := vcpu.Run()
-		if err != nil {
-			return err
-		}
-		switch exit {
-		case kvm.MMIO:
-			access := vcpu.MMIO()
-			if access.Write {
-				m.bus.store(access.Addr, access.Size, access.Value)
-			} else {
-				vcpu.SetLoaded(m.bus.load(access.Addr, access.Size))
-			}
-		case kvm.PowerOff:
-			return errPowerOff
-		case kvm.Reset:
-			return ErrGuestReset
-		case kvm.Crash:
-			return ErrGuestCrash
-		}
-	}
-	return context.Cause(life.ended)
-}
-
-// load copies kernel, initrd and device tree to memory, and sets the entry point of the first vCPU
-// (booting.rst, section 4).
-func (m *Machine) load() error {
-	seed := make([]byte, 64)
-	_, _ = rand.Read(seed) // never fails
-	tree, err := deviceTree(hardware{
-		mem: m.cfg.Mem, cpus: m.cfg.CPUs, cmdline: m.cfg.Cmdline,
-		initrd: m.boot.initrd, smmu: m.smmu, disks: m.masters, pci: m.pciSlots, seed: seed,
-	})
-	if err != nil {
-		return fmt.Errorf("vmm: device tree: %w", err)
-	}
-	if len(tree) > maxTree {
-		return fmt.Errorf("vmm: device tree: %d bytes are more than %d (shorten Cmdline)", len(tree), maxTree)
-	}
-	copy(m.ram.at(m.boot.kernel), m.kernel.Data)
-	copy(m.ram.at(m.boot.initrd), m.cfg.Initrd)
-	copy(m.ram.at(m.boot.tree), tree)
-	return m.host().vcpus[0].SetEntry(m.boot.kernel.start, m.boot.tree.start)
 }
 
 // Reset resets all devices but the SMMU, so that Run can boot again. Memory keeps its contents. Run
