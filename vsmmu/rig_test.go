@@ -255,3 +255,50 @@ var (
 func cmdCfgiSTE(sid smmuv3.StreamID) smmuv3.Command {
 	return smmuv3.Command{0x03 | uint64(sid)<<32, 1}
 }
+
+// Registers by their offsets (§6.2.1, §6.2.2).
+const (
+	cr0, cr0ack     = 0x20, 0x24
+	gbpa            = 0x44
+	irqCtrl, irqAck = 0x50, 0x54
+	gerror, gerrorn = 0x60, 0x64
+	cmdqBase        = 0x90
+	cmdqProd        = 0x98
+	cmdqCons        = 0x9c
+	eventqBase      = 0xa0
+	eventqProd      = 0x100a8
+	eventqCons      = 0x100ac
+)
+
+func withATS(c *Config) { c.IDs.Set(smmuv3.ATS, 1) }
+
+// withRIL adds ranges, and what SMMUv3.1, which may have them, obliges to (§2.9, §6.3.4).
+func withRIL(c *Config) {
+	c.IDs.AIDR = 1
+	c.IDs.Set(smmuv3.RIL, 1)
+	c.IDs.Set(smmuv3.HAD, c.IDs.Get(smmuv3.S1P))
+	c.IDs.Set(smmuv3.XNX, c.IDs.Get(smmuv3.S2P))
+}
+
+// withDS adds 52-bit addresses with 4 KiB and 16 KiB, and what SMMUv3.3 obliges to.
+func withDS(c *Config) {
+	withRIL(c)
+	c.IDs.AIDR = 3
+	c.IDs.Set(smmuv3.BBML, 1)
+	c.IDs.Set(smmuv3.E0PD, 1)
+	c.IDs.Set(smmuv3.FWB, 1)
+	c.IDs.Set(smmuv3.DS, 1)
+}
+
+// invalidated returns the commands that the host got since the last call.
+func (r *rig) invalidated() (all []smmuv3.Command) {
+	for _, c := range r.host.Forget() {
+		if c.Op == record.Invalidate {
+			all = append(all, c.Commands...)
+		}
+	}
+	return all
+}
+
+// tlbi is a TLBI_NH_ASID with an ASID of its own.
+func tlbi(asid int) smmuv3.Command { return smmuv3.Command{0x11 | uint64(asid)<<48} }
