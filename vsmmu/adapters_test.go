@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestBytes: accesses as bytes in the guest's order, which is little-endian.
+// TestBytes shows that LoadBytes and StoreBytes are little-endian, as the guest is.
 func TestBytes(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.StoreBytes(0x80, []byte{0xc0, 0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0x40}))
@@ -20,7 +20,7 @@ func TestBytes(t *testing.T) {
 	assert.Equal(t, []byte{1, 2, 3, 0}, p[:4])
 }
 
-// notAccesses are accesses that no register takes.
+// notAccesses are accesses that cannot reach a register.
 var notAccesses = []struct {
 	off  uint64
 	size int

@@ -13,7 +13,7 @@ var anyFeatures = rapid.SampledFrom([]features{
 
 var anyVMID = rapid.SampledFrom([]uint16{0, 3, 3, 3, 0xff, 0x100, 0xffff})
 
-// anySTE is the first four words of an STE, most of which are legal or nearly so.
+// anySTE draws the first four words of an STE. Most are legal or nearly legal.
 var anySTE = rapid.Custom(func(t *rapid.T) [4]uint64 {
 	w := [4]uint64{
 		rapid.SampledFrom([]uint64{
@@ -32,8 +32,8 @@ var anySTE = rapid.Custom(func(t *rapid.T) [4]uint64 {
 	return w
 })
 
-// anyS2DW2 is a third word without its S2VMID: half of them walk 39 bits of 4 KiB from level 1, as
-// most guests would have it, half anything near to what can be walked.
+// anyS2DW2 draws a third word without its S2VMID. Half of them walk 39 bits of 4 KiB from level 1,
+// as most guests do. The others are near to legal walks.
 var anyS2DW2 = rapid.Custom(func(t *rapid.T) uint64 {
 	const plain = 25<<32 | 1<<38 | 5<<48 | 1<<51 | 1<<58 // S2T0SZ, S2SL0, S2PS, S2AA64, S2R
 	if rapid.Bool().Draw(t, "plain") {

@@ -14,11 +14,11 @@ import (
 // cmdATCInv is CMD_ATC_INV of all addresses of stream 3 without a SubstreamID.
 var cmdATCInv = smmuv3.Command{0x40 | 3<<32, 52}
 
-// atcInvAll are what makes stream 3's endpoint drop everything.
+// atcInvAll are the commands that invalidate the whole ATC of stream 3's endpoint.
 var atcInvAll = []smmuv3.Command{{0x40 | 3<<32, 52}, {0x40 | 1<<9 | 1<<11 | 3<<32, 52}}
 
-// An ATC_INV goes to the host of a stream whose effective EATS allows ATS, and of no other (§3.9.1,
-// §4.5.1, §5.2).
+// TestATC_INVReachesNoStreamWithoutATS_4_5_1 shows that an ATC_INV goes to the host only if the
+// stream's effective EATS allows ATS (§3.9.1, §4.5.1, §5.2).
 func TestATC_INVReachesNoStreamWithoutATS_4_5_1(t *testing.T) {
 	for _, tc := range []struct {
 		name string
@@ -51,7 +51,8 @@ func TestATC_INVReachesNoStreamWithoutATS_4_5_1(t *testing.T) {
 	}
 }
 
-// ATC_INV is illegal without IDR0.ATS, whatever the stream does (§4.5.1).
+// TestATC_INVIsIllegalWithoutATS_4_5_1 shows that ATC_INV is CERROR_ILL without IDR0.ATS, for any
+// stream.
 func TestATC_INVIsIllegalWithoutATS_4_5_1(t *testing.T) {
 	r := newRig(t)
 	r.setup()
@@ -59,7 +60,8 @@ func TestATC_INVIsIllegalWithoutATS_4_5_1(t *testing.T) {
 	assert.Equal(t, uint32(0x0100_0000), r.r32(cmdqCons), "CERROR_ILL")
 }
 
-// An ATC_INV that the guest sends before it takes ATS away is executed before that.
+// TestATC_INVPrecedesTheStageWithoutATS shows that an ATC_INV is executed before a later CFGI_STE
+// that disables ATS.
 func TestATC_INVPrecedesTheStageWithoutATS(t *testing.T) {
 	r := newRig(t, withATS)
 	r.ste(3, 0xb|cdAt, 1<<28)
@@ -75,9 +77,9 @@ func TestATC_INVPrecedesTheStageWithoutATS(t *testing.T) {
 	assert.Equal(t, smmuv3.EATSNone, calls[1].Stage.EATS)
 }
 
-// What the guest invalidates while a stream has no ATS, the endpoint may hold until it has ATS
-// again: it drops everything then, before the SYNC. That is true of each way in which a stream
-// loses ATS.
+// TestEndpointDropsItsATCWhenItsStreamHasATSAgain shows that the whole ATC of an endpoint is
+// invalidated when its stream has ATS again, before the SYNC completes: the ATC may hold entries
+// that the guest has invalidated meanwhile. There is a case for each way to lose ATS.
 func TestEndpointDropsItsATCWhenItsStreamHasATSAgain(t *testing.T) {
 	withoutATS := map[string]func(r *rig){
 		"EATS": func(r *rig) {
@@ -135,8 +137,9 @@ func TestEndpointDropsItsATCWhenItsStreamHasATSAgain(t *testing.T) {
 	}
 }
 
-// An endpoint whose stream has ATS for the first time holds nothing.
-func TestEndpointThatNeverUsedATSIsAskedNothing(t *testing.T) {
+// TestFirstATSInvalidatesNoATC shows that the first stage with ATS needs no ATC_INV: the endpoint
+// holds no translations.
+func TestFirstATSInvalidatesNoATC(t *testing.T) {
 	r := newRig(t, withATS)
 	r.ste(3, 0xb|cdAt, 1<<28)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -144,7 +147,7 @@ func TestEndpointThatNeverUsedATSIsAskedNothing(t *testing.T) {
 	assert.Empty(t, r.invalidated())
 }
 
-// When a host is made to drop everything, it is sent no ATC_INV for streams without ATS.
+// TestResyncNamesNoStreamWithoutATS shows that a resync sends no ATC_INV for streams without ATS.
 func TestResyncNamesNoStreamWithoutATS(t *testing.T) {
 	r := newRig(t, withATS)
 	r.ste(3, 0xb|cdAt, 1<<28)

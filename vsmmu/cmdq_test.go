@@ -54,8 +54,9 @@ func TestPRODPulledBack_7_1(t *testing.T) {
 	assert.Equal(t, []smmuv3.Command{tlbi(1)}, r.invalidated())
 }
 
-// TestIndicesThatMakeNoSense_3_5_1 shows that nothing is consumed until the indices make sense.
-func TestIndicesThatMakeNoSense_3_5_1(t *testing.T) {
+// TestInvalidIndicesStopTheQueue_3_5_1 shows that no command is consumed
+// until the indices are valid.
+func TestInvalidIndicesStopTheQueue_3_5_1(t *testing.T) {
 	for _, tc := range []struct{ prod, cons uint32 }{
 		{0, 1}, {0x1ff, 0}, {0x101, 0}, {5, 0xff}, {0x105, 4}, {0xff, 0x100}, {0x180, 0x181},
 	} {
@@ -168,7 +169,7 @@ func TestCMDQEN_6_3_9_3(t *testing.T) {
 	assert.Equal(t, uint32(2|1<<24), r.r32(cmdqCons))
 }
 
-// TestReasonComesWithTheError_7_1 shows that nobody sees CMDQ_ERR without CMDQ_CONS.ERR, also where
+// TestReasonComesWithTheError_7_1 shows that no vCPU sees CMDQ_ERR without CMDQ_CONS.ERR, even if
 // the worker stops again while a vCPU still acknowledges the last error.
 func TestReasonComesWithTheError_7_1(t *testing.T) {
 	r := newRig(t)

@@ -121,9 +121,9 @@ func TestOverflow_7_4(t *testing.T) {
 	assert.Equal(t, uint32(0), r.gerror())
 }
 
-// TestEventIndicesThatMakeNoSense_3_5_1 shows that they count as a full queue: no record is
-// overwritten.
-func TestEventIndicesThatMakeNoSense_3_5_1(t *testing.T) {
+// TestInvalidEventIndicesAreAFullQueue_3_5_1 shows that no record is overwritten while the indices
+// are invalid.
+func TestInvalidEventIndicesAreAFullQueue_3_5_1(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
 	r.setup()

@@ -26,8 +26,7 @@ var failures = map[string]error{
 	"ATC":       bridge.ErrATCTimeout,
 }
 
-// extents say how far a failure extends: whether call number i fails too, if it is the nth since
-// the first.
+// extents report whether a call fails. nth is the number of calls since the first that failed.
 var extents = map[string]func(nth int, c record.Call) bool{
 	"once":             func(nth int, _ record.Call) bool { return nth == 0 },
 	"twice":            func(nth int, _ record.Call) bool { return nth < 2 },
@@ -42,11 +41,11 @@ var extents = map[string]func(nth int, c record.Call) bool{
 	"all but close": func(_ int, c record.Call) bool { return c.Op != record.CloseStream },
 }
 
-// TestEveryCallFails is invariant 1, fail closed. It makes each call fail that a device makes in
-// the life of three streams on two hosts, in each way and to each extent. At every SYNC and every
-// CR0ACK no stream uses stale configuration or translations. Once the hosts work again and the
-// machine is reset, all is as at the start. No DMA depends on answers about stalls and page
-// requests, so nothing else depends on their failures.
+// TestEveryCallFails shows invariant 1, fail closed. Three streams on two hosts live through all
+// changes of the SMMU, once for each call of a host that fails, for each error and each extent. At
+// every SYNC and every CR0ACK no stream uses stale configuration or translations. After a reset
+// with working hosts, the device is as new. Failed answers to stalls and page requests have no
+// other effect, as no DMA depends on them.
 func TestEveryCallFails(t *testing.T) {
 	for guest, hypervisor := range map[string]bool{"guest": false, "hypervisor": true} {
 		t.Run(guest, func(t *testing.T) { everyCallFails(t, hypervisor) })
@@ -78,15 +77,14 @@ func everyCallFails(t *testing.T, hypervisor bool) {
 					}).live()
 				})
 				if !ok {
-					return // one is enough to look into
+					return // the first failure is enough
 				}
 			}
 		}
 	}
 }
 
-// life is a guest that uses the device, and what the calls that its hosts have answered tell of the
-// hosts.
+// life is a guest that uses the device, and the state of its hosts according to their calls.
 type life struct {
 	*rig
 	// hypervisor is a guest with a stage 2 of its own, and so without ATS and page requests.
@@ -95,25 +93,25 @@ type life struct {
 	hosts  []*failingHost
 	step   string
 	calls  int
-	failed bool // a call that a stage depends on has failed by now
-	// answers that have failed
+	failed bool // a call that a stage depends on has failed
+	// answers counts the failed answers to stalls and page requests.
 	answers  uint64
-	timedOut bool // an ATC_INV, since the last SYNC
+	timedOut bool // an ATC_INV has timed out since the last SYNC
 	asid     int
-	want     map[smmuv3.StreamID]bridge.GuestStage // by the STEs
+	want     map[smmuv3.StreamID]bridge.GuestStage // the stages of the guest's STEs
 }
 
-// failingHost is the worst host that keeps its contract: it caches as much as it may, and a failed
-// call has no effect.
+// failingHost is the worst host that keeps the contract of bridge.Host: it caches as much as it
+// may, and a failed call has no effect.
 type failingHost struct {
 	*record.Host
 	used  bool // has ever had a stream
 	stage map[smmuv3.StreamID]bridge.GuestStage
-	// stale is what the host caches although the guest has invalidated it.
+	// stale has the cached entries that the guest has invalidated.
 	stale map[string]bool
-	// refused are streams that the host was asked to stop, in vain.
+	// refused has the streams that the host failed to close.
 	refused map[smmuv3.StreamID]bool
-	// gone are streams that the host said make no more DMA.
+	// gone has the streams that do no more DMA, according to the host's errors.
 	gone map[smmuv3.StreamID]bool
 }
 
@@ -137,7 +135,7 @@ func newLife(t *testing.T, hypervisor bool, fail func(record.Call) error) *life 
 	return l
 }
 
-// STEs of the guest, and the stages that they mean.
+// STEs of the guest, and their stages.
 var (
 	steWords = map[string][4]uint64{
 		"invalid": {0, 0}, "bypass": {0x9, 0}, "stage 1": {0xb | cdAt, 0},
@@ -154,7 +152,7 @@ var (
 	}
 	steS2 = smmuv3.Stage2{TTB: 0x10_0000, T0SZ: 24, SL0: 1, PS: 4, AA64: true}
 
-	// hypervisors have these in the place of others.
+	// hypervisors maps STEs of a guest to those of a hypervisor.
 	hypervisors = map[string]string{"ATS": "nested", "table": "stage 2"}
 )
 
@@ -167,7 +165,7 @@ func (l *life) set(sid smmuv3.StreamID, kind string) {
 	l.want[sid] = steStages[kind]
 }
 
-// live is that life. It returns how many calls it took.
+// live runs the guest through its life. It returns the number of host calls.
 func (l *life) live() int {
 	const mmu = smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN | smmuv3.CR0_SMMUEN
 	a, b := l.hosts[0].Host, l.hosts[1].Host
@@ -239,7 +237,7 @@ func (l *life) live() int {
 		clear(h.gone)
 		clear(h.refused)
 	}
-	require.NoError(l, l.Reset(), "hosts are well again")
+	require.NoError(l, l.Reset(), "the hosts work again")
 	l.failed = false
 	assert.Empty(l, l.eventq.stalls.reported)
 	assert.Empty(l, l.eventq.stalls.waiting)
@@ -253,7 +251,7 @@ func (l *life) live() int {
 	}
 	for sid, h := range map[smmuv3.StreamID]*record.Host{3: a, 6: a, 5: b} {
 		if err := l.Attach(sid, h, fmt.Sprint("new ", sid)); err != nil {
-			assert.ErrorIs(l, err, bridge.ErrInUse, "by one whose close failed")
+			assert.ErrorIs(l, err, bridge.ErrInUse, "a stream whose close failed holds the endpoint")
 		}
 	}
 	l.do("setup after that", func() { l.setup(); l.sync(l.tlbi()) })
@@ -267,13 +265,12 @@ func (l *life) tlbi() smmuv3.Command {
 	return tlbi(l.asid)
 }
 
-// sync submits commands and a SYNC. What they invalidate is stale from now on, wherever it is
-// cached.
+// sync submits commands and a SYNC. Cached entries that they invalidate are stale from then on.
 func (l *life) sync(cmds ...smmuv3.Command) {
 	l.look()
 	for _, h := range l.hosts {
 		if !h.used {
-			continue // and so has cached nothing
+			continue // it has cached nothing
 		}
 		for _, c := range cmds {
 			_, here := h.stage[c.StreamID()]
@@ -291,8 +288,8 @@ func (l *life) sync(cmds ...smmuv3.Command) {
 	}
 	l.run(append(cmds, cmdSync)...)
 	l.idle()
-	// The SYNC reports an ATC_INV that timed out, which is the only error then, and the guest goes
-	// on (§3.9.1.4, §7.1).
+	// The SYNC reports an ATC_INV that timed out and no other error. The guest acknowledges it and
+	// goes on (§3.9.1.4, §7.1).
 	l.look()
 	if sfm := l.gerror()&smmuv3.GERROR_SFM_ERR != 0; !sfm {
 		require.Equal(l, l.timedOut, l.gerror()&smmuv3.GERROR_CMDQ_ERR != 0, l.step)
@@ -305,7 +302,7 @@ func (l *life) sync(cmds ...smmuv3.Command) {
 	l.timedOut = false
 }
 
-// do makes the guest do something, and checks every stream afterwards.
+// do runs a step of the guest, and checks every stream afterwards.
 func (l *life) do(step string, f func()) {
 	l.step = step
 	f()
@@ -318,7 +315,7 @@ func (l *life) do(step string, f func()) {
 	assert.GreaterOrEqual(l, l.Stats().HostErrors, l.answers)
 }
 
-// look goes through the calls that the hosts have answered.
+// look applies the hosts' calls since the last look to their state.
 func (l *life) look() {
 	for _, h := range l.hosts {
 		for _, c := range h.Forget() {
@@ -375,7 +372,7 @@ func (h *failingHost) answered(c record.Call) {
 
 func (h *failingHost) dropped(what string, id any) { delete(h.stale, fmt.Sprint(what, " ", id)) }
 
-// isTranslation tells what is stale of the TLBs from the rest.
+// isTranslation reports whether a stale entry is one of a TLB.
 func isTranslation(stale string) bool {
 	return strings.HasPrefix(stale, "asid") || strings.HasPrefix(stale, "vmid")
 }
@@ -389,7 +386,7 @@ func (h *failingHost) holdsTranslations() bool {
 	return false
 }
 
-// check is invariant 1.
+// check checks invariant 1.
 func (l *life) check() {
 	l.Helper()
 	sfm := l.gerror()&smmuv3.GERROR_SFM_ERR != 0
@@ -411,7 +408,7 @@ func (l *life) check() {
 				assert.Truef(l, h.refused[sid], "%s: stream %v does %v in service failure mode", l.step, sid, stage)
 				continue
 			}
-			assert.Equalf(l, believed, stage, "%s: what is believed of stream %v", l.step, sid)
+			assert.Equalf(l, believed, stage, "%s: Device.Stage of stream %v", l.step, sid)
 			assert.Equalf(l, l.wanted(sid), stage, "%s: stream %v, stale: %v", l.step, sid, h.stale)
 			if stage.Disposition.Translates() {
 				assert.Falsef(l, h.holdsTranslations() || h.stale[fmt.Sprint("cd ", sid)], "%s: stream %v translates, stale: %v", l.step, sid, h.stale)

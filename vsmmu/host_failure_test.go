@@ -14,12 +14,12 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// TestRejectedSTE shows that a stage that the host rejects is C_BAD_STE for its StreamID, and no
-// error of the queue. The embedder gets an error that it can match, and a count.
+// TestRejectedSTE shows that a stage that the host rejects is reported as C_BAD_STE, and not as a
+// command error. Trace.Bind gets the host's error, and Stats counts it.
 func TestRejectedSTE(t *testing.T) {
-	var told error
+	var rejected error
 	r := newRig(t, func(c *Config) {
-		c.Trace.Bind = func(_ smmuv3.StreamID, _ bridge.GuestStage, err error) { told = errors.Join(told, err) }
+		c.Trace.Bind = func(_ smmuv3.StreamID, _ bridge.GuestStage, err error) { rejected = errors.Join(rejected, err) }
 	})
 	require.NoError(t, r.Attach(3, r.host, "disk"))
 	r.setup()
@@ -35,12 +35,13 @@ func TestRejectedSTE(t *testing.T) {
 	assert.Equal(t, badSTE, r.stage(3))
 	assert.Equal(t, []smmuv3.Event{{4 | 3<<32}}, r.events())
 	assert.Zero(t, r.gerror())
-	assert.ErrorIs(t, told, bridge.ErrRejected)
+	assert.ErrorIs(t, rejected, bridge.ErrRejected)
 	assert.Equal(t, uint64(1), r.Stats().Refused)
 }
 
-// TestHostOutOfSync shows that the streams of a host abort if a failed invalidation cannot be
-// resynchronised, and those of other hosts do not. A later SYNC brings them back.
+// TestHostOutOfSync shows that the streams of a host abort if an invalidation and the resync fail.
+// The streams of other hosts do not. After a later SYNC resynchronises the host, its streams
+// translate again.
 func TestHostOutOfSync(t *testing.T) {
 	r := newRig(t)
 	other := record.New(bridge.Capabilities{IDs: rigIDs})
@@ -58,7 +59,7 @@ func TestHostOutOfSync(t *testing.T) {
 	r.run(tlbi(1), cmdSync)
 	r.idle()
 	assert.Equal(t, badSTE, r.stage(3))
-	assert.Equal(t, uint64(2), r.Stats().HostErrors, "of the batch, and of all")
+	assert.Equal(t, uint64(2), r.Stats().HostErrors, "the batch and the resync fail")
 	stage, _ := other.Stage(4)
 	assert.Equal(t, translates, stage)
 	assert.Equal(t, uint32(2), r.r32(cmdqCons), "the SYNC is complete: no DMA uses a stale translation")
@@ -80,13 +81,13 @@ func TestHostOutOfSync(t *testing.T) {
 	r.host.Forget()
 	r.run(cmdSync)
 	r.idle()
-	assert.Empty(t, r.ops(), "and nothing is owed any more")
+	assert.Empty(t, r.ops(), "no host call is due")
 }
 
 // TestDeadEndpointLeavesItsHostInSync_3_9_1_4 shows that an endpoint that answers no ATC_INV does
-// not put its host out of sync: the host has invalidated everything else, and its streams go on
-// translating. The next SYNC reports the timeout. The next guest's SYNC does, too, if the endpoint
-// is to drop what it holds when it may use ATS again.
+// not put its host out of sync: its streams go on translating. The next SYNC reports the timeout.
+// After a reset the endpoint's ATC is invalidated when its stream may use ATS again, and the next
+// SYNC reports that timeout, too.
 func TestDeadEndpointLeavesItsHostInSync_3_9_1_4(t *testing.T) {
 	r := newRig(t, withATS)
 	var dropped [][]smmuv3.Command
@@ -126,7 +127,7 @@ func TestDeadEndpointLeavesItsHostInSync_3_9_1_4(t *testing.T) {
 	require.NoError(t, r.Reset())
 	assert.Len(t, dropped, 1, "no ATC_INV for a stream that bypasses")
 	r.setup()
-	assert.Len(t, dropped, 2, "which may use ATS again")
+	assert.Len(t, dropped, 2, "one when the stream may use ATS again")
 	r.run(tlbi(1), cmdSync)
 	r.idle()
 	assert.Equal(t, uint32(1|3<<24), r.r32(cmdqCons))
@@ -138,8 +139,7 @@ func TestDeadEndpointLeavesItsHostInSync_3_9_1_4(t *testing.T) {
 }
 
 // TestStreamsBypassOnAHostOutOfSync_6_3_9_6 shows that streams that bypass, by GBPA or by their
-// STE, go on: they use nothing that the host may hold. A stream that would translate aborts with
-// C_BAD_STE.
+// STE, go on: they use no stale entry. A stream that would translate aborts with C_BAD_STE.
 func TestStreamsBypassOnAHostOutOfSync_6_3_9_6(t *testing.T) {
 	r := newRig(t)
 	for sid, ste := range map[smmuv3.StreamID]uint64{3: 0xb | cdAt, 4: 0x9} {
@@ -183,7 +183,7 @@ func TestStreamsBypassOnAHostOutOfSync_6_3_9_6(t *testing.T) {
 	assert.Equal(t, translates, r.stage(4))
 }
 
-// An SMMU without stage 1 has no CDs, and its host gets no command about any.
+// TestNoCDsWithoutStage1 shows that the host of an SMMU without stage 1 gets no CFGI_CD commands.
 func TestNoCDsWithoutStage1(t *testing.T) {
 	r := newRig(t, func(c *Config) {
 		c.IDs.Set(smmuv3.S1P, 0)
@@ -203,12 +203,12 @@ func TestNoCDsWithoutStage1(t *testing.T) {
 	})
 	r.run(cmdCfgiSTE(3), smmuv3.Command{0x28}, cmdSync)
 	r.idle()
-	assert.Equal(t, []smmuv3.Command{{0x28}, {0x30}}, r.invalidated(), "at the second try, everything")
+	assert.Equal(t, []smmuv3.Command{{0x28}, {0x30}}, r.invalidated(), "the resync invalidates everything")
 	r.run(smmuv3.Command{0x5}, cmdSync)
 	assert.Equal(t, uint32(1), r.gerror()&1, "CFGI_CD is CERROR_ILL")
 }
 
-// A host out of sync may hold stale translations of a stage 2 as well as of a stage 1.
+// TestStage2OnAHostOutOfSync shows that streams with a stage 2 abort on a host out of sync.
 func TestStage2OnAHostOutOfSync(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.IDs.Set(smmuv3.S2P, 1) })
 	const s2 = 0x0008_0058_0000_0000 | 4<<48 // S2T0SZ 24, S2SL0 1, S2PS 44 bits, S2AA64
@@ -232,7 +232,7 @@ func TestStage2OnAHostOutOfSync(t *testing.T) {
 	for sid := range want {
 		assert.Equal(t, badSTE, r.stage(sid))
 		r.run(cmdCfgiSTE(sid))
-		assert.Equal(t, badSTE, r.stage(sid), "and it does not come back by a CFGI")
+		assert.Equal(t, badSTE, r.stage(sid), "a CFGI does not end the abort")
 	}
 	r.host.FailWith(nil)
 	r.run(cmdSync)
@@ -254,8 +254,8 @@ type silentHost struct{ nullHost }
 
 func (silentHost) Capabilities() (bridge.Capabilities, error) { return bridge.Capabilities{}, errAgain }
 
-// TestFullBatchFails shows that invalidations that fill a batch are executed before the SYNC, in
-// pieces, and that a piece that fails leads to a resync.
+// TestFullBatchFails shows that full batches are executed before the SYNC, and that a batch that
+// fails leads to a resync.
 func TestFullBatchFails(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.IDs.Set(smmuv3.CMDQS, 12) })
 	r.ste(3, 0xb|cdAt)
@@ -286,8 +286,8 @@ func TestFullBatchFails(t *testing.T) {
 	assert.Equal(t, translates, r.stage(3))
 }
 
-// TestResyncOfManyStreams shows a resync of more than one batch. After an error nothing more is
-// sent, unless the error is an endpoint's.
+// TestResyncOfManyStreams shows that a resync of several batches stops at the first error that is
+// not an ATC timeout.
 func TestResyncOfManyStreams(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
@@ -295,11 +295,11 @@ func TestResyncOfManyStreams(t *testing.T) {
 		stage   bridge.Disposition
 		gerror  uint32
 	}{
-		{"it succeeds", []error{nil, nil}, bridge.Translate, 0},
-		{"an endpoint is late", []error{bridge.ErrATCTimeout, nil}, bridge.Translate, 1},
-		{"the last one is", []error{nil, bridge.ErrATCTimeout}, bridge.Translate, 1},
-		{"and then it fails", []error{bridge.ErrATCTimeout, errAgain}, bridge.Abort, 0},
-		{"it fails at once", []error{errAgain}, bridge.Abort, 0},
+		{"success", []error{nil, nil}, bridge.Translate, 0},
+		{"ATC timeout in the first batch", []error{bridge.ErrATCTimeout, nil}, bridge.Translate, 1},
+		{"ATC timeout in the last batch", []error{nil, bridge.ErrATCTimeout}, bridge.Translate, 1},
+		{"failure after an ATC timeout", []error{bridge.ErrATCTimeout, errAgain}, bridge.Abort, 0},
+		{"failure of the first batch", []error{errAgain}, bridge.Abort, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) { invalidateEverythingOfMany(t, tc.answers, tc.stage, tc.gerror) })
 	}
@@ -332,7 +332,7 @@ func invalidateEverythingOfMany(t *testing.T, answers []error, stage bridge.Disp
 		}
 	}
 	assert.Equal(t, []int{1, 1024, 1 + 3*400 - 1024}[:1+len(answers)], sizes,
-		"all translations; of each stream its CDs, and two commands for what it has cached itself")
+		"one command for all translations; for each stream one for CDs and two for its ATC")
 	assert.Equal(t, stage, r.stage(399).Disposition)
 	assert.Equal(t, gerror, r.gerror())
 }

@@ -143,8 +143,7 @@ func TestMSIAborts_7_5(t *testing.T) {
 	})
 }
 
-// TestPulseFails shows that the log gets an interrupt that the embedder cannot deliver, and that
-// the device goes on.
+// TestPulseFails shows that the log gets an error of Interrupts.Pulse, and that the device goes on.
 func TestPulseFails(t *testing.T) {
 	log := newLog()
 	r := newRig(t, func(c *Config) { c.Log = log.Logger; c.Interrupts = brokenWires{} })

@@ -304,9 +304,8 @@ func TestReset_3_11(t *testing.T) {
 	assert.Zero(t, r.gerror())
 }
 
-// TestResetThatAHostFails shows that the error says what failed, although the device copes: a
-// stream aborts rather than bypasses, or a host's streams do not translate until the host has
-// dropped what it held.
+// TestResetThatAHostFails shows that Reset returns a host's error and completes. A stream aborts
+// rather than bypasses, or the streams of a host do not translate until a resync succeeds.
 func TestResetThatAHostFails(t *testing.T) {
 	for name, tc := range map[string]struct {
 		fails func(record.Call) bool
@@ -357,7 +356,7 @@ func TestClose(t *testing.T) {
 	assert.Empty(t, r.events())
 }
 
-// TestCloseThatAHostFails shows that a failure of a host during Close is in no register.
+// TestCloseThatAHostFails shows that the registers are zero even if a host fails during Close.
 func TestCloseThatAHostFails(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -442,7 +441,7 @@ func TestWatchFollowsTheTable(t *testing.T) {
 	}
 }
 
-// TestConfig shows that New names what makes no sense.
+// TestConfig shows that New names the invalid field.
 func TestConfig(t *testing.T) {
 	good := Config{IDs: rigIDs, Memory: new(guestmem.Fake), Interrupts: new(irqs)}
 	for name, change := range map[string]func(*Config){
@@ -465,7 +464,7 @@ func TestConfig(t *testing.T) {
 	require.NoError(t, d.Close())
 }
 
-// TestTrace shows that the embedder gets what the device does.
+// TestTrace shows that each function of Trace gets its calls.
 func TestTrace(t *testing.T) {
 	var cmds []smmuv3.Opcode
 	var codes []smmuv3.CmdqErr

@@ -14,7 +14,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// New names the field that is nil, a nil pointer included.
+// TestNewRefusesNil shows that New names the field that is nil or holds a nil pointer.
 func TestNewRefusesNil(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"Config.Memory is nil (<nil>)":           func(c *Config) { c.Memory = nil },
@@ -32,7 +32,8 @@ func TestNewRefusesNil(t *testing.T) {
 	}
 }
 
-// Attach names what is wrong with its arguments, and claims no host for an attach that fails.
+// TestAttachRefusesNonsense shows that Attach names the invalid argument. A failed Attach claims no
+// host.
 func TestAttachRefusesNonsense(t *testing.T) {
 	busy := record.New(bridge.Capabilities{IDs: rigIDs})
 	for name, tc := range map[string]struct {

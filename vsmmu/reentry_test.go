@@ -144,7 +144,7 @@ func intrude(t *testing.T, method func(*Device)) map[any]bool {
 	return i.panics
 }
 
-// With Config.CheckReentry, a callback that calls a method of the device panics with the names of
+// With Config.CheckReentry, a callback that calls a method of the device panics. The message names
 // both.
 func TestReentryFromEachCallbackPanics(t *testing.T) {
 	panics := intrude(t, func(d *Device) { d.Stage(3) })

@@ -13,8 +13,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// TestRestoreOntoAHostThatFails shows that the stream aborts, that the error names it, and that
-// everything else is restored.
+// TestRestoreOntoAHostThatFails shows that a stream whose stage the host refuses aborts, and that
+// the error names it. Everything else is restored.
 func TestRestoreOntoAHostThatFails(t *testing.T) {
 	r := newStallRig(t)
 	n := r.fresh(3, 4)
@@ -33,9 +33,9 @@ func TestRestoreOntoAHostThatFails(t *testing.T) {
 	assert.Equal(t, []smmuv3.Event{smmuv3.NewEvent(smmuv3.CBadSTE, 4)}, n.events())
 }
 
-// TestEveryCallOfRestoreFails makes each call of the host fail, in each way and to each extent.
-// Each stream does what it did, or aborts and is named; or the device is in Service Failure Mode,
-// and nothing translates.
+// TestEveryCallOfRestoreFails makes each call of the host fail, for each error and each extent.
+// Each stream then has its saved stage, or aborts and is in the error. In Service Failure Mode no
+// stream translates.
 func TestEveryCallOfRestoreFails(t *testing.T) {
 	r := newStallRig(t, withATS)
 	r.ste(5, 0x9)
@@ -76,8 +76,8 @@ func TestEveryCallOfRestoreFails(t *testing.T) {
 	}
 }
 
-// TestRestoreFromAHostOutOfSync shows that a stream that aborted because of the old host follows
-// its configuration on the new one, which holds nothing stale. In Service Failure Mode it does not.
+// TestRestoreFromAHostOutOfSync shows that a stream that aborted because its old host was out of
+// sync follows its configuration on the new host. In Service Failure Mode it does not.
 func TestRestoreFromAHostOutOfSync(t *testing.T) {
 	for _, failed := range []bool{false, true} {
 		r := newRig(t)

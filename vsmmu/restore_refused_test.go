@@ -14,9 +14,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// TestRestoreChangesNothingThatDoesNotFit shows that a state that does not fit changes nothing, and
-// that the error says why.
-func TestRestoreChangesNothingThatDoesNotFit(t *testing.T) {
+// TestRestoreRefusesAnImpossibleState shows that a state that does not fit the device leaves it
+// unchanged, and that the error names the field.
+func TestRestoreRefusesAnImpossibleState(t *testing.T) {
 	r := newStallRig(t)
 	good := r.save()
 	sealed := func(change func(p []byte)) []byte {
@@ -32,26 +32,26 @@ func TestRestoreChangesNothingThatDoesNotFit(t *testing.T) {
 		state []byte
 		says  string
 	}{
-		"nothing":                   {nil, "0 bytes"},
-		"something else":            {slices.Repeat([]byte{0xff}, 1000), "without the header"},
-		"a later version":           {sealed(put32(8, 3)), "version 3"},
-		"cut off":                   {good[:len(good)-1], "(want "},
-		"a wrong checksum":          {append(slices.Clone(good[:len(good)-1]), ^good[len(good)-1]), "checksum"},
-		"more streams than bytes":   {sealed(put32(352, 1<<31)), "do not fill"},
-		"more stalls than bytes":    {sealed(put32(348, 0xffff_ffff)), "stalled"},
-		"an ID that was not shown":  {sealed(func(p []byte) { p[36] = 0x75 }), "OAS"},
-		"reserved bits of an ID":    {sealed(put32(24, 1<<31)), "reserved"},
-		"an ID register":            {sealed(put32(48, 0)), "0x0 cannot be"},
-		"CR0 with more than it has": {sealed(put32(48+0x20, 0xf)), "0x20 cannot be 0xf"},
-		"an acknowledgement":        {sealed(put32(48+0x54, 1)), "IRQ_CTRL"},
-		"GBPA in effect":            {sealed(put32(304, 1<<31)), "undefined bits"},
-		"flags":                     {sealed(put32(308, 1<<4)), "undefined bits"},
-		"another stream":            {sealed(put32(streams, 2)), "stream " + smmuv3.StreamID(2).String() + " is not attached"},
-		"a stream twice":            {sealed(put32(streams+64, 3)), "out of order"},
-		"a disposition":             {sealed(func(p []byte) { p[streams+4] = 3 }), "impossible stage"},
-		"a cause":                   {sealed(func(p []byte) { p[streams+5] = 4 }), "impossible stage"},
-		"an illegal STE":            {sealed(func(p []byte) { p[streams+16] = 0xa }), "impossible stage"},
-		"flags of a stream":         {sealed(func(p []byte) { p[streams+7] = 1 }), "impossible stage"},
+		"nothing":                  {nil, "0 bytes"},
+		"no header":                {slices.Repeat([]byte{0xff}, 1000), "without the header"},
+		"a later version":          {sealed(put32(8, 3)), "version 3"},
+		"cut off":                  {good[:len(good)-1], "(want "},
+		"a wrong checksum":         {append(slices.Clone(good[:len(good)-1]), ^good[len(good)-1]), "checksum"},
+		"more streams than bytes":  {sealed(put32(352, 1<<31)), "do not fill"},
+		"more stalls than bytes":   {sealed(put32(348, 0xffff_ffff)), "stalled"},
+		"an ID that was not shown": {sealed(func(p []byte) { p[36] = 0x75 }), "OAS"},
+		"reserved bits of an ID":   {sealed(put32(24, 1<<31)), "reserved"},
+		"an ID register":           {sealed(put32(48, 0)), "0x0 cannot be"},
+		"reserved bits of CR0":     {sealed(put32(48+0x20, 0xf)), "0x20 cannot be 0xf"},
+		"an acknowledgement":       {sealed(put32(48+0x54, 1)), "IRQ_CTRL"},
+		"GBPA in effect":           {sealed(put32(304, 1<<31)), "undefined bits"},
+		"flags":                    {sealed(put32(308, 1<<4)), "undefined bits"},
+		"another stream":           {sealed(put32(streams, 2)), "stream " + smmuv3.StreamID(2).String() + " is not attached"},
+		"a stream twice":           {sealed(put32(streams+64, 3)), "out of order"},
+		"a disposition":            {sealed(func(p []byte) { p[streams+4] = 3 }), "impossible stage"},
+		"a cause":                  {sealed(func(p []byte) { p[streams+5] = 4 }), "impossible stage"},
+		"an illegal STE":           {sealed(func(p []byte) { p[streams+16] = 0xa }), "impossible stage"},
+		"flags of a stream":        {sealed(func(p []byte) { p[streams+7] = 1 }), "impossible stage"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := r.fresh(3, 4)
@@ -63,18 +63,18 @@ func TestRestoreChangesNothingThatDoesNotFit(t *testing.T) {
 			assert.Empty(t, n.host.Forget(), "no host has been asked for anything")
 		})
 	}
-	t.Run("a stream more", func(t *testing.T) {
+	t.Run("a stream that is not saved", func(t *testing.T) {
 		n := r.fresh(3, 4, 5)
 		assert.ErrorContains(t, n.Restore(good), "stream "+smmuv3.StreamID(5).String()+" is attached but not saved")
 	})
-	t.Run("stalls of an SMMU without", func(t *testing.T) {
+	t.Run("stalls on an SMMU without stalls", func(t *testing.T) {
 		p := slices.Insert(slices.Clone(good), streams, 3, 0, 0, 0, 7, 0)
 		put32(12, uint32(len(p)))(p)
 		put32(348, 1)(p)
 		binary.LittleEndian.PutUint32(p[len(p)-4:], crc32.ChecksumIEEE(p[:len(p)-4]))
 		assert.ErrorContains(t, r.fresh(3, 4).Restore(p), "1 stalled transactions (at most 0)")
 	})
-	t.Run("every byte that is another, every length", func(t *testing.T) {
+	t.Run("any changed byte, any other length", func(t *testing.T) {
 		n := r.fresh(3, 4)
 		before := n.save()
 		for i := range good {
@@ -94,8 +94,8 @@ func TestRestoreChangesNothingThatDoesNotFit(t *testing.T) {
 	})
 }
 
-// FuzzRestore shows that any bytes are an error that says so, or a device that goes on and saves
-// what it got.
+// FuzzRestore shows that Restore of any bytes fails with ErrState, or leads to a device that works
+// and saves the same state.
 func FuzzRestore(f *testing.F) {
 	for name, p := range restoreSeeds(f) {
 		f.Add(name, p)
@@ -126,7 +126,7 @@ func FuzzRestore(f *testing.F) {
 	})
 }
 
-// restoreSeeds are states at a boundary each.
+// restoreSeeds returns states, each at a boundary.
 func restoreSeeds(tb testing.TB) map[string][]byte {
 	seeds := map[string][]byte{"nothing": nil}
 	r := newStallRig(tb, withStalls)

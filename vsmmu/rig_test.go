@@ -17,7 +17,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
 )
 
-// Where the rig's guest keeps its structures.
+// Addresses of the guest's structures.
 const (
 	strtabAt = 0x100000 // linear, 256 STEs
 	cmdqAt   = 0x200000 // 2^8 commands
@@ -131,7 +131,7 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 	return r
 }
 
-// newHost has what the guest was shown, and FWB, without which no host's stage 2 is shown.
+// newHost returns a host with the guest's features and FWB, which idr requires to offer stage 2.
 func newHost(ids smmuv3.IDRegs) *record.Host {
 	ids.Set(smmuv3.FWB, 1)
 	return record.New(bridge.Capabilities{IDs: ids})
@@ -171,7 +171,7 @@ func (r *rig) enable(cr0 uint32) {
 	r.idle()
 }
 
-// idle does all there is to do, as the worker would.
+// idle does all pending work, as the worker would.
 func (r *rig) idle() {
 	r.engine.Lock()
 	defer r.engine.Unlock()
@@ -180,7 +180,7 @@ func (r *rig) idle() {
 	}
 }
 
-// turns does as much as the worker does in so many turns.
+// turns runs the engine for n turns of the worker.
 func (r *rig) turns(n int) {
 	r.engine.Lock()
 	defer r.engine.Unlock()
@@ -192,7 +192,7 @@ func (r *rig) turns(n int) {
 // everywhere is all of the guest's memory.
 var everywhere = guestmem.Range{Len: 1 << 56}
 
-// eventually waits for what a driver would poll for.
+// eventually waits for a condition that a driver would poll for.
 func (r *rig) eventually(ok func() bool, what string) {
 	r.Helper()
 	if ok() {
@@ -272,7 +272,7 @@ const (
 
 func withATS(c *Config) { c.IDs.Set(smmuv3.ATS, 1) }
 
-// withRIL adds ranges, and what SMMUv3.1, which may have them, obliges to (§2.9, §6.3.4).
+// withRIL adds range invalidation, and the features that SMMUv3.1 then requires (§2.9, §6.3.4).
 func withRIL(c *Config) {
 	c.IDs.AIDR = 1
 	c.IDs.Set(smmuv3.RIL, 1)
@@ -280,7 +280,7 @@ func withRIL(c *Config) {
 	c.IDs.Set(smmuv3.XNX, c.IDs.Get(smmuv3.S2P))
 }
 
-// withDS adds 52-bit addresses with 4 KiB and 16 KiB, and what SMMUv3.3 obliges to.
+// withDS adds 52-bit addresses with 4 KiB and 16 KiB, and the features that SMMUv3.3 requires.
 func withDS(c *Config) {
 	withRIL(c)
 	c.IDs.AIDR = 3
@@ -290,7 +290,7 @@ func withDS(c *Config) {
 	c.IDs.Set(smmuv3.DS, 1)
 }
 
-// invalidated returns the commands that the host got since the last call.
+// invalidated returns the commands in calls of Invalidate since the last call.
 func (r *rig) invalidated() (all []smmuv3.Command) {
 	for _, c := range r.host.Forget() {
 		if c.Op == record.Invalidate {

@@ -42,7 +42,7 @@ func (r *rig) fresh(sids ...smmuv3.StreamID) *rig {
 	return n
 }
 
-// registers returns what the guest can read.
+// registers returns every register as the guest reads it.
 func (r *rig) registers() (all []uint32) {
 	for off := uint64(0); off < 0x100; off += 4 {
 		all = append(all, r.r32(off))
@@ -51,7 +51,7 @@ func (r *rig) registers() (all []uint32) {
 }
 
 // TestRestoredDeviceIsTheModel saves the device and restores it into another one with another host,
-// after each step of a random life. Neither the guest nor the embedder notices.
+// after each step of a random life. Both the guest and the embedder see no difference.
 func TestRestoredDeviceIsTheModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		p := newPair(t, anyFeatures.Draw(rt, "features"))
@@ -135,9 +135,9 @@ func TestStateLayout(t *testing.T) {
 	assert.Equal(t, crc32.ChecksumIEEE(p[:len(p)-4]), u32(len(p)-4))
 }
 
-// TestRestore shows that what a guest was promised holds on the other side.
+// TestRestore shows that the restored device continues each kind of pending work.
 func TestRestore(t *testing.T) {
-	t.Run("an STE that was changed without CFGI", func(t *testing.T) {
+	t.Run("an STE changed without CFGI takes no effect", func(t *testing.T) {
 		r := newStallRig(t)
 		r.ste(3, 0)
 		n := r.fresh(3, 4)
@@ -147,7 +147,7 @@ func TestRestore(t *testing.T) {
 		n.run(cmdCfgiSTE(3))
 		assert.Equal(t, badSTE, n.stage(3))
 	})
-	t.Run("invalidations gathered go to the old host, commands queued to the new", func(t *testing.T) {
+	t.Run("batched invalidations go to the old host, queued commands to the new", func(t *testing.T) {
 		r := newStallRig(t)
 		r.host.Forget()
 		r.run(tlbi(1))
@@ -163,7 +163,7 @@ func TestRestore(t *testing.T) {
 		assert.Equal(t, []smmuv3.Command{tlbi(1)}, old)
 		assert.Equal(t, []smmuv3.Command{tlbi(2)}, n.invalidated())
 	})
-	t.Run("an error that is not acknowledged", func(t *testing.T) {
+	t.Run("an unacknowledged error stays active", func(t *testing.T) {
 		r := newStallRig(t)
 		r.run(tlbi(1), smmuv3.Command{0xff}, cmdSyncIRQ)
 		n := r.fresh(3, 4)
@@ -175,7 +175,7 @@ func TestRestore(t *testing.T) {
 		n.eventually(func() bool { return n.r32(cmdqCons) == 3 }, "the queue goes on")
 		assert.Equal(t, []Line{LineCmdSync}, n.irqs.take())
 	})
-	t.Run("an ATC timeout that a SYNC has to tell", func(t *testing.T) {
+	t.Run("the next SYNC reports an earlier ATC timeout", func(t *testing.T) {
 		r := newStallRig(t, withATS)
 		r.ste(3, 0xb|cdAt, 1<<28)
 		r.run(cmdCfgiSTE(3), smmuv3.Command{0x40 | 3<<32, 52})
@@ -185,7 +185,7 @@ func TestRestore(t *testing.T) {
 		n.run(cmdSync)
 		assert.Equal(t, uint32(2|3<<24), n.r32(cmdqCons))
 	})
-	t.Run("a change of CR0 that is not acknowledged", func(t *testing.T) {
+	t.Run("an unacknowledged change of CR0 is applied", func(t *testing.T) {
 		r := newStallRig(t)
 		r.engine.Lock()
 		r.w32(cr0, 0xc)
@@ -210,7 +210,7 @@ func TestRestore(t *testing.T) {
 		n.host.Request(request(prLast))
 		assert.Equal(t, uint32(1<<31|5), n.r32(priqProd))
 	})
-	t.Run("stalled transactions that are no longer there", func(t *testing.T) {
+	t.Run("RESUME of a transaction that the old host held has no effect", func(t *testing.T) {
 		r := newStallRig(t, withStalls)
 		r.host.Emit(stalled(3, 7))
 		n := r.fresh(3, 4)
@@ -240,8 +240,8 @@ func TestRestore(t *testing.T) {
 	})
 }
 
-// TestSaveLeavesTheDeviceAtRest shows that what the guest asked for is done before the cut, however
-// slow the host, and that the restored device does none of it again.
+// TestSaveLeavesTheDeviceAtRest shows that Save executes all pending work first, even with a slow
+// host, and that the restored device executes none of it again.
 func TestSaveLeavesTheDeviceAtRest(t *testing.T) {
 	r := newStallRig(t)
 	r.host.FailWith(func(record.Call) error {
@@ -271,8 +271,8 @@ func TestSaveLeavesTheDeviceAtRest(t *testing.T) {
 	assert.Equal(t, r.registers(), n.registers(), "the device that was saved has done nothing more")
 }
 
-// TestSaveEndsWhileTheGuestGoesOn shows that Save executes the commands that were there, however
-// many the guest adds.
+// TestSaveEndsWhileTheGuestGoesOn shows that Save executes the commands issued before it, and ends
+// although the guest adds more.
 func TestSaveEndsWhileTheGuestGoesOn(t *testing.T) {
 	r := newStallRig(t)
 	var added atomic.Int64
@@ -287,8 +287,8 @@ func TestSaveEndsWhileTheGuestGoesOn(t *testing.T) {
 	assert.Positive(t, added.Load())
 }
 
-// TestSavedIDs shows that the IDs make the Config of the other side, and that a host that lacks
-// something of them is refused by the field's name.
+// TestSavedIDs shows that New takes the IDs of a state. Attach then refuses a host that lacks one
+// of their features, and names the field.
 func TestSavedIDs(t *testing.T) {
 	r := newStallRig(t)
 	ids, err := SavedIDs(r.save())
@@ -402,7 +402,7 @@ func TestDirty(t *testing.T) {
 	assert.Len(t, told, 3, "what is not written, and messages to elsewhere")
 }
 
-// TestRestoreFetchesAgain_3_21_3 shows that an STE that was to be fetched again is.
+// TestRestoreFetchesAgain_3_21_3 shows that a restored device refetches an STE whose fetch failed.
 func TestRestoreFetchesAgain_3_21_3(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -438,7 +438,8 @@ func TestRestoredPRIQueueIsEnabledByBoth_6_3_9_5(t *testing.T) {
 	}
 }
 
-// A state from a device that kept bits above the wrap bit is restored without them (§6.3.28).
+// TestRestoredIndicesAreAsWideAsTheirQueue_6_3_28 shows that Restore clears index bits above the
+// wrap bit.
 func TestRestoredIndicesAreAsWideAsTheirQueue_6_3_28(t *testing.T) {
 	r := newRig(t)
 	r.w64(0x90, cmdqAt|4)

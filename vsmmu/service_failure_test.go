@@ -11,8 +11,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// TestServiceFailureMode_12_3 shows that DMA and the queues stop, that registers can be read and
-// handshakes go on, and that Reset leaves the mode where acknowledging the error does not.
+// TestServiceFailureMode_12_3 shows that DMA and the queues stop, while registers and handshakes go
+// on. Reset ends the mode. Acknowledging the error does not.
 func TestServiceFailureMode_12_3(t *testing.T) {
 	log := newLog()
 	r := newRig(t, func(c *Config) { c.Log = log.Logger })
@@ -32,14 +32,14 @@ func TestServiceFailureMode_12_3(t *testing.T) {
 	r.idle()
 	assert.Equal(t, uint32(1<<8), r.gerror())
 	assert.Contains(t, r.irqs.take(), LineGError)
-	assert.Equal(t, uint32(1), r.r32(cmdqCons), "what was not done stays in the queue")
+	assert.Equal(t, uint32(1), r.r32(cmdqCons), "commands not executed stay in the queue")
 	for _, sid := range []smmuv3.StreamID{0, 2} {
 		assert.Equal(t, bridge.Abort, r.stage(sid).Disposition)
 	}
 	stage, _ := r.Device.Stage(1)
 	assert.Equal(t, bridge.GuestStage{}, stage)
 	_, attached := r.host.Stage(1)
-	assert.False(t, attached, "cut off")
+	assert.False(t, attached, "stream detached from its host")
 	assert.Equal(t, uint64(1), r.Stats().ServiceFailures)
 	assert.Contains(t, log.String(), "service failure mode")
 
@@ -76,11 +76,11 @@ func TestServiceFailureMode_12_3(t *testing.T) {
 	require.NoError(t, r.Reset())
 	assert.Zero(t, r.r32(gerror))
 	for _, sid := range []smmuv3.StreamID{0, 1, 2, 7} {
-		assert.Equal(t, offBypass, r.stage(sid), "the one that was cut off has been attached again")
+		assert.Equal(t, offBypass, r.stage(sid), "Reset reattaches the detached stream")
 	}
 }
 
-// TestDetachInServiceFailureMode: a stream that was cut off is closed already.
+// TestDetachInServiceFailureMode shows that Detach does not close a stream a second time.
 func TestDetachInServiceFailureMode(t *testing.T) {
 	r := newRig(t)
 	r.ste(3, 0xb|cdAt)

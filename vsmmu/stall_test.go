@@ -152,8 +152,9 @@ func TestStalledIsNotDiscarded_7_2_1(t *testing.T) {
 	}
 }
 
-// TestTheWriteOfAStallAborts_7_2_2 shows that the transaction is not lost with its record.
-func TestTheWriteOfAStallAborts_7_2_2(t *testing.T) {
+// TestAbortedStallRecordIsRetried_7_2_2 shows that a stalled transaction is retried if the write of
+// its record aborts.
+func TestAbortedStallRecordIsRetried_7_2_2(t *testing.T) {
 	r := newStallRig(t, withStalls)
 	r.mem.FailWrites(guestmem.Range{GPA: eventqAt, Len: 1 << 16}, nil)
 	r.host.Emit(stalled(3, 7))
@@ -163,8 +164,8 @@ func TestTheWriteOfAStallAborts_7_2_2(t *testing.T) {
 	r.eventually(func() bool { r.idle(); return !r.host.Stalled(3, 7) }, "it is tried again")
 }
 
-// TestSTALL_MAX_6_3_6 shows that no more stalls are reported at a time than the guest was shown,
-// and no STAG twice.
+// TestSTALL_MAX_6_3_6 shows that at most IDR5.STALL_MAX stalls are reported at a time, and
+// no STAG twice.
 func TestSTALL_MAX_6_3_6(t *testing.T) {
 	r := newStallRig(t, withStalls, func(c *Config) { c.IDs.Set(smmuv3.StallMax, 2) })
 	for stag := range uint16(4) {
@@ -215,8 +216,9 @@ func TestResetForgetsStalls_3_11(t *testing.T) {
 	}
 }
 
-// TestWhatEndsStalls shows that SMMUEN going to 0 (§6.3.9.6), Reset, and Detach end stalls.
-func TestWhatEndsStalls(t *testing.T) {
+// TestSMMUENResetAndDetachEndStalls shows that SMMUEN=0 (§6.3.9.6), Reset and Detach terminate
+// stalled transactions.
+func TestSMMUENResetAndDetachEndStalls(t *testing.T) {
 	for name, tc := range map[string]struct {
 		end  func(*rig)
 		want []record.Call
@@ -251,9 +253,9 @@ func TestWhatEndsStalls(t *testing.T) {
 	}
 }
 
-// TestStallsWhileSMMUENGoesTo1 shows that a transaction that stalls as soon as its stream
+// TestStallBeforeSMMUENIsAcknowledged shows that a transaction that stalls as soon as its stream
 // translates is not lost.
-func TestStallsWhileSMMUENGoesTo1(t *testing.T) {
+func TestStallBeforeSMMUENIsAcknowledged(t *testing.T) {
 	r := newStallRig(t, withStalls)
 	r.enable(0xc)
 	r.resumed()
@@ -270,9 +272,9 @@ func TestStallsWhileSMMUENGoesTo1(t *testing.T) {
 	assert.Equal(t, []record.Call{resume(3, 5, bridge.Retry)}, r.resumed())
 }
 
-// TestStallsWhileAStreamGoes shows that a stall during Detach is not taken for one of the next
-// stream with the StreamID.
-func TestStallsWhileAStreamGoes(t *testing.T) {
+// TestStallDuringDetachIsForgotten shows that a stall during Detach does not affect the next stream
+// with the StreamID.
+func TestStallDuringDetachIsForgotten(t *testing.T) {
 	r := newStallRig(t, withStalls)
 	r.host.FailWith(func(c record.Call) error {
 		if c.Op == record.CloseStream {
@@ -290,9 +292,9 @@ func TestStallsWhileAStreamGoes(t *testing.T) {
 	assert.Equal(t, []record.Call{resume(3, 5, bridge.Retry)}, r.resumed())
 }
 
-// TestHostsThatFailWithStalls shows that a transaction that stays stalled does no DMA, that the
-// embedder gets the error, and that the guest goes on.
-func TestHostsThatFailWithStalls(t *testing.T) {
+// TestFailedAnswersToStallsAreCounted shows that Stats counts a host's failures to resume or
+// terminate, and that the guest goes on. A host without the methods cannot be attached.
+func TestFailedAnswersToStallsAreCounted(t *testing.T) {
 	for kind, err := range failures {
 		t.Run(kind, func(t *testing.T) {
 			r := newStallRig(t, withStalls)
@@ -314,7 +316,8 @@ func TestHostsThatFailWithStalls(t *testing.T) {
 	assert.ErrorContains(t, err, "Staller")
 }
 
-// TestStalledIsBounded shows that a host without bounds costs no more than one that keeps them.
+// TestStalledIsBounded shows that the device bounds its list of stalled transactions if a host
+// does not.
 func TestStalledIsBounded(t *testing.T) {
 	r := newStallRig(t, withStalls)
 	r.enable(0x9)
@@ -325,8 +328,8 @@ func TestStalledIsBounded(t *testing.T) {
 	assert.EqualValues(t, 10, r.Stats().Events[Discarded])
 }
 
-// TestServiceFailureModeEndsStalls_12_3 shows that stalled transactions are terminated, as no
-// command can do so any more.
+// TestServiceFailureModeEndsStalls_12_3 shows that the device terminates stalled transactions, as
+// the guest's commands are no longer executed.
 func TestServiceFailureModeEndsStalls_12_3(t *testing.T) {
 	r := newStallRig(t, withStalls)
 	r.host.Emit(stalled(4, 7))

@@ -14,8 +14,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// TestATCTimeout_7_1 shows that the SYNC after an ATC_INV that timed out is not consumed.
-// Everything else before it is done, and it completes after the acknowledgement.
+// TestATCTimeout_7_1 shows that the SYNC after an ATC_INV that timed out is not consumed. All other
+// earlier commands are executed. The SYNC completes after the acknowledgement.
 func TestATCTimeout_7_1(t *testing.T) {
 	atcInv := smmuv3.Command{0x40 | 3<<32, 52}
 	late := func(r *rig) {
