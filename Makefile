@@ -28,7 +28,8 @@ build: ## build the programs: for this machine, and the testbed's for arm64 mach
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-boot: build boot-ready ## boot a Linux guest behind the SMMU; sets up all that is missing (BOOT_FLAGS='-h' lists the flags)
+boot: ## boot a Linux guest behind the SMMU; sets up all that is missing (BOOT_FLAGS='-h' lists the flags)
+	@$(MAKE) --no-print-directory build $(if $(filter -h -help --help,$(BOOT_FLAGS)),,boot-ready)
 	$(BUILD)/testbed boot $(BOOT_FLAGS)
 
 boot-ready: ## install and fetch what the boot needs, without the boot
@@ -38,8 +39,9 @@ boot-ready: ## install and fetch what the boot needs, without the boot
 bench: ## measure: the Go benchmarks, and QEMU's SMMU where it is installed (BENCH_FLAGS='-h' lists the flags)
 	PATH="$$($(GO) env GOROOT)/bin:$$PATH" CGO_ENABLED=0 $(GO) run ./testbed/bench $(BENCH_FLAGS)
 
-bench-boot: build boot-ready ## measure a guest's disk through the SMMU, here and in QEMU (BENCH_BOOT_FLAGS='-h' lists the flags)
-	@scripts/fetch-peer $(BUILD)/peer
+bench-boot: ## measure a guest's disk through the SMMU, here and in QEMU (BENCH_BOOT_FLAGS='-h' lists the flags)
+	@$(MAKE) --no-print-directory build $(if $(filter -h -help --help,$(BENCH_BOOT_FLAGS)),,boot-ready)
+	@$(if $(filter -h -help --help,$(BENCH_BOOT_FLAGS)),:,scripts/fetch-peer $(BUILD)/peer)
 	$(BUILD)/testbed bench-boot $(BENCH_BOOT_FLAGS)
 
 lab: lab-check ## test bridge/iommufd on a real kernel: LAB_KERNEL=IMAGE (LAB_FLAGS='-h' lists the flags)

@@ -47,7 +47,8 @@ import (
 // the same epoch, as a soft.Host does, marks nothing more until the next account. Without an
 // account, before the first NewAccount and after Stop, nothing is marked.
 //
-// All methods may be called from any goroutine.
+// NewTracked makes a Tracked: the zero value has no memory. All methods may be called from any
+// goroutine.
 type Tracked struct {
 	mem     Mapper
 	account atomic.Pointer[Account] // nil while there is none
@@ -138,7 +139,12 @@ func (t *Tracked) mark(gpa GPA, n int) {
 }
 
 // Sections returns the sections of the wrapped memory.
-func (t *Tracked) Sections() *Sections { return t.mem.Sections() }
+func (t *Tracked) Sections() *Sections {
+	if t.mem == nil {
+		return nil
+	}
+	return t.mem.Sections()
+}
 
 // Slice returns a slice of the wrapped memory. With write it marks the slice's pages.
 func (t *Tracked) Slice(gpa GPA, n int, write bool) ([]byte, error) {

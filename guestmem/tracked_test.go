@@ -33,7 +33,7 @@ func newTracked(t testing.TB) *Tracked {
 func ranges(a *Account) []Range { return slices.Collect(a.Ranges()) }
 
 func TestNewTrackedRefusesNil(t *testing.T) {
-	for name, m := range map[string]Mapper{"nil": nil, "a nil pointer": (*Slots)(nil), "no sections": noSections{new(Slots)}} {
+	for name, m := range map[string]Mapper{"nil": nil, "a nil pointer": (*Slots)(nil), "no sections": noSections{new(Slots)}, "a zero Tracked": new(Tracked)} {
 		t.Run(name, func(t *testing.T) {
 			tracked, err := NewTracked(m)
 			assert.Nil(t, tracked)

@@ -48,6 +48,9 @@ func newCDTable(r *RAM, f smmuv3.S1Fmt, log2 uint8) (*CDTable, error) {
 	if log2 > maxCDs {
 		return nil, fmt.Errorf("vsmmutest: new CD table: 2^%d CDs, at most 2^%d", log2, maxCDs)
 	}
+	if f > smmuv3.S1Fmt64K {
+		return nil, fmt.Errorf("vsmmutest: new CD table: format %d, not 0 to %d", f, smmuv3.S1Fmt64K)
+	}
 	if log2 == 0 {
 		f = smmuv3.S1FmtLinear
 	}

@@ -160,6 +160,10 @@ func (g *Guest) Enable() error {
 	if err := g.allocate(); err != nil {
 		return err
 	}
+	if g.ids == (smmuv3.IDRegs{}) {
+		return errors.New("vsmmutest: enable the SMMU: its ID registers read as zero" +
+			" (Guest.SMMU is not its register file, or the device is closed)")
+	}
 	g.w32(smmuv3.RegCR2, g.CR2)
 	g.w64(smmuv3.RegSTRTAB_BASE, g.Streams.Base())
 	g.w32(smmuv3.RegSTRTAB_BASE_CFG, g.Streams.Config())

@@ -272,11 +272,38 @@ func TestGuestSaysWhatIsMissing(t *testing.T) {
 	assert.EqualError(t, g.SetStage1(sid, nil), "vsmmutest: set stage 1 of stream 0x10: the stage is nil")
 	assert.EqualError(t, g.SetStage2(sid, nil), "vsmmutest: set stage 2 of stream 0x10: the stage is nil")
 	assert.EqualError(t, g.SetCD(sid, nil, 0, smmuv3.CD{}), "vsmmutest: set CD 0 of stream 0x10: the CD table is nil")
-	assert.EqualError(t, g.Bypass(sid), "vsmmutest: set STE 0x10: the SMMU has not been enabled")
+	assert.EqualError(t, g.Bypass(sid), "vsmmutest: set STE of stream 0x10: the SMMU has not been enabled")
 	assert.EqualError(t, g.MapStage1(sid, 0, 0, 0x1000), "vsmmutest: new stage 1: the SMMU has not been enabled")
 	assert.EqualError(t, g.MapStage2(sid, 0, 0, 0x1000), "vsmmutest: new stage 2: the SMMU has not been enabled")
+	assert.EqualError(t, g.Sync(), "vsmmutest: submit commands: there is no command queue (call Enable first)")
 	assert.EqualError(t, g.Unmap(sid, 0, 0x1000),
 		"vsmmutest: unmap 0x1000 bytes at 0x0: stream 0x10 has no stage that translates")
+}
+
+func TestEnableFailsWithoutAnSMMU(t *testing.T) {
+	smmu := &registers{t: t, values: map[uint64]uint64{}}
+	g := vsmmutest.NewGuest(new(guestmem.Fake), area, smmu)
+	assert.EqualError(t, g.Enable(), "vsmmutest: enable the SMMU: its ID registers read as zero "+
+		"(Guest.SMMU is not its register file, or the device is closed)")
+}
+
+func TestStage2NeedsS2P(t *testing.T) {
+	g, _ := newSoft(t, soft.DefaultIDs(), nil)
+	require.NoError(t, g.Enable())
+	err := g.MapStage2(sid, 0, 0, 0x1000)
+	assert.EqualError(t, err, "vsmmutest: new stage 2: not supported by the SMMU: a stage 2 (IDR0.S2P)")
+	assert.ErrorIs(t, err, vsmmutest.ErrUnsupported)
+}
+
+func TestErrorsHaveThePackageOnce(t *testing.T) {
+	g, _ := newSoft(t, soft.DefaultIDs(), nil)
+	require.NoError(t, g.Enable())
+	assert.EqualError(t, g.Bypass(1<<20), "vsmmutest: STE of stream 0x100000: the table has 2^16 STEs")
+	_, err := g.Words(area.GPA, -1)
+	assert.EqualError(t, err, "vsmmutest: load -1 words at "+area.GPA.String()+": size out of range")
+	assert.ErrorIs(t, err, guestmem.ErrSize)
+	_, err = vsmmutest.NewCDTable(g.RAM, 3, 5)
+	assert.EqualError(t, err, "vsmmutest: new CD table: format 3, not 0 to 2")
 }
 
 // newSoft is a guest with an endpoint behind a device with a host in software.

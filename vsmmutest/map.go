@@ -34,15 +34,8 @@ func (g *Guest) enabled() error {
 // SetSTE writes a stream's STE, its first word last, and runs CFGI_STE and SYNC. A live STE is
 // replaced in place.
 func (g *Guest) SetSTE(sid smmuv3.StreamID, e smmuv3.STE) error {
-	if err := g.setSTE(sid, e); err != nil {
-		return fmt.Errorf("vsmmutest: set STE %v: %w", sid, err)
-	}
-	return nil
-}
-
-func (g *Guest) setSTE(sid smmuv3.StreamID, e smmuv3.STE) error {
 	if err := g.enabled(); err != nil {
-		return err
+		return fmt.Errorf("vsmmutest: set STE of stream %v: %w", sid, err)
 	}
 	if err := g.Streams.Set(sid, e); err != nil {
 		return err
@@ -77,7 +70,7 @@ func (g *Guest) SetCD(sid smmuv3.StreamID, t *CDTable, ssid smmuv3.SubstreamID, 
 		return fmt.Errorf("vsmmutest: set CD %d of stream %v: the CD table is nil", ssid, sid)
 	}
 	if err := t.Set(ssid, cd); err != nil {
-		return fmt.Errorf("vsmmutest: set CD %d of stream %v: %w", ssid, sid, err)
+		return err
 	}
 	return g.Run(smmuv3.NewCfgiCD(sid, ssid, true))
 }

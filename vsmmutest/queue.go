@@ -1,6 +1,7 @@
 package vsmmutest
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
@@ -32,6 +33,9 @@ func (g *Guest) AcknowledgeErrors() { g.w32(smmuv3.RegGERRORN, g.r32(smmuv3.RegG
 // Place writes commands to the queue and does not move CMDQ_PROD: the SMMU does not see them yet.
 // It fails if they do not fit. The result is the CMDQ_PROD that submits them.
 func (g *Guest) Place(cmds ...smmuv3.Command) (prod uint32, err error) {
+	if g.CommandQueue == (Queue{}) {
+		return 0, errors.New("vsmmutest: submit commands: there is no command queue (call Enable first)")
+	}
 	q := g.CommandQueue.ring(smmuv3.CommandSize)
 	at, cons := smmuv3.Index(g.r32(smmuv3.RegCMDQ_PROD)), smmuv3.Index(g.r32(smmuv3.RegCMDQ_CONS))
 	held, ok := q.Len(at, cons)

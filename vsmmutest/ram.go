@@ -113,6 +113,9 @@ func (r *RAM) Load(at guestmem.GPA) (uint64, error) {
 // Words reads n words from an address on, each in one atomic access. The address is a multiple of
 // 8.
 func (r *RAM) Words(at guestmem.GPA, n int) ([]uint64, error) {
+	if n < 0 {
+		return nil, fmt.Errorf("vsmmutest: load %d words at %v: %w", n, at, guestmem.ErrSize)
+	}
 	words := make([]uint64, n)
 	return words, r.loadWords(at, words)
 }

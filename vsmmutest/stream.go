@@ -63,7 +63,7 @@ func (t *StreamTable) Config() uint32 {
 // table if there is none.
 func (t *StreamTable) Entry(sid smmuv3.StreamID) (guestmem.GPA, error) {
 	if !t.shape.Contains(sid) {
-		return 0, fmt.Errorf("vsmmutest: STE %v: the table has 2^%d STEs", sid, t.shape.Log2Size)
+		return 0, fmt.Errorf("vsmmutest: STE of stream %v: the table has 2^%d STEs", sid, t.shape.Log2Size)
 	}
 	if !t.shape.TwoLevel {
 		return guestmem.GPA(t.shape.STEAddr(sid)), nil

@@ -353,6 +353,9 @@ const (
 
 // NewStage2 allocates the first table of a stage 2, for an SMMU with these ID registers.
 func NewStage2(r *RAM, ids smmuv3.IDRegs, l Layout, vmid smmuv3.VMID) (*Stage2, error) {
+	if !ids.Has(smmuv3.S2P) {
+		return nil, fmt.Errorf("vsmmutest: new stage 2: %w: a stage 2 (IDR0.S2P)", ErrUnsupported)
+	}
 	l, err := l.complete(&ids, ids.IPABits())
 	if err != nil {
 		return nil, fmt.Errorf("vsmmutest: new stage 2: %w", err)

@@ -24,7 +24,7 @@ func TestEvents_second_claim_is_ErrInUse(t *testing.T) {
 	require.NoError(t, h.Events(func(smmuv3.Event) {}))
 	err := h.Events(func(smmuv3.Event) {})
 	assert.ErrorIs(t, err, bridge.ErrInUse)
-	assert.EqualError(t, err, "in use")
+	assert.EqualError(t, err, "host in use")
 	require.NoError(t, h.Events(nil))
 	require.NoError(t, h.Events(nil))
 	require.NoError(t, h.Events(func(smmuv3.Event) {}))

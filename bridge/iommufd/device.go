@@ -81,7 +81,7 @@ func (d *Device) bind() (err error) {
 // would only refuse the device when the guest configures its first table.
 func (d *Device) checkGroup() error {
 	if d.host.closed {
-		return bridge.ErrClosed
+		return errHostClosed
 	}
 	// Without sysfs the group is unknown.
 	if group, err := d.host.k.sys.group(d.fd); err == nil && len(group) > 1 {

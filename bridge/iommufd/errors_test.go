@@ -141,7 +141,7 @@ func TestErrors_of_a_host_are_the_cause(t *testing.T) {
 		{"Stream.Close again", func(t *testing.T, _ *fakeKernel, _ *Host, _ *Device, s bridge.Stream) error {
 			require.NoError(t, s.Close())
 			return s.Close()
-		}, "closed"},
+		}, "stream closed"},
 		{"Invalidate", func(t *testing.T, k *fakeKernel, h *Host, _ *Device, s bridge.Stream) error {
 			require.NoError(t, s.Bind(translate(0x1000)))
 			k.fail("invalidate", 1, unix.ETIMEDOUT)
@@ -153,7 +153,7 @@ func TestErrors_of_a_host_are_the_cause(t *testing.T) {
 		{"Invalidate after Close", func(t *testing.T, _ *fakeKernel, h *Host, _ *Device, _ bridge.Stream) error {
 			require.NoError(t, h.Close())
 			return h.Invalidate(nil)
-		}, "closed"},
+		}, "host closed"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			k := newFake(t)

@@ -89,6 +89,13 @@ func open(cfg Config, sys system) (*Host, error) {
 	return h, nil
 }
 
+// Errors of what is closed. They match bridge.ErrClosed.
+var (
+	errHostClosed   = fmt.Errorf("host %w", bridge.ErrClosed)
+	errDeviceClosed = fmt.Errorf("device %w", bridge.ErrClosed)
+	errStreamClosed = fmt.Errorf("stream %w", bridge.ErrClosed)
+)
+
 // Capabilities implements bridge.Host. It returns those of the first device's SMMU. Before the
 // first Add the error matches ErrNoDevice. It omits features that the kernel does not support in
 // nested translation.
@@ -121,10 +128,10 @@ func (h *Host) Events(sink func(smmuv3.Event)) error {
 		return nil
 	}
 	if h.closed {
-		return bridge.ErrClosed
+		return errHostClosed
 	}
 	if h.claim.taken() {
-		return bridge.ErrInUse
+		return fmt.Errorf("host %w", bridge.ErrInUse)
 	}
 	h.deliverFaults() // drops faults of the earlier device
 	h.claim.take(sink)
@@ -138,7 +145,7 @@ func (h *Host) SetGuestIDs(ids smmuv3.IDRegs) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		return bridge.ErrClosed
+		return errHostClosed
 	}
 	if h.nest != nil {
 		if err := h.nest.show(&ids); err != nil {
@@ -167,8 +174,10 @@ func (h *Host) attach(sid smmuv3.StreamID, ep bridge.Endpoint) (*stream, error) 
 		return nil, fmt.Errorf("%w: %T (want a *iommufd.Device)", bridge.ErrEndpoint, ep)
 	case d.host != h:
 		return nil, fmt.Errorf("%w: the device belongs to another host", bridge.ErrEndpoint)
-	case h.closed || d.closed:
-		return nil, bridge.ErrClosed
+	case h.closed:
+		return nil, errHostClosed
+	case d.closed:
+		return nil, errDeviceClosed
 	case h.streams[sid] != nil:
 		return nil, fmt.Errorf("StreamID %w", bridge.ErrInUse)
 	case d.stream != nil:

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"unsafe"
 
-	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/bridge/iommufd/internal/uapi"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
@@ -43,7 +42,7 @@ func (h *Host) Invalidate(cmds []smmuv3.Command) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		return bridge.ErrClosed
+		return errHostClosed
 	}
 	if h.nest == nil {
 		return nil // no device, so no translation

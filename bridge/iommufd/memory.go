@@ -8,7 +8,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"golang.org/x/sys/unix"
 )
@@ -25,7 +24,7 @@ func (h *Host) Map(s guestmem.Slot) error {
 		return fmt.Errorf("iommufd: map slot at %v, %#x bytes: %w", s.GPA, len(s.Mem), err)
 	}
 	if h.memory.closed {
-		return fail(bridge.ErrClosed)
+		return fail(errHostClosed)
 	}
 	if len(s.Mem) == 0 || uint64(s.GPA)+uint64(len(s.Mem))-1 < uint64(s.GPA) {
 		return fail(fmt.Errorf("%w: it is empty or extends beyond the address space", guestmem.ErrBadSlot))
@@ -46,7 +45,7 @@ func (h *Host) Unmap(gpa guestmem.GPA) error {
 	h.memory.Lock()
 	defer h.memory.Unlock()
 	if h.memory.closed {
-		return fmt.Errorf("iommufd: unmap slot at %v: %w", gpa, bridge.ErrClosed)
+		return fmt.Errorf("iommufd: unmap slot at %v: %w", gpa, errHostClosed)
 	}
 	if err := h.unmap(gpa); err != nil {
 		return fmt.Errorf("iommufd: unmap slot at %v: %w", gpa, err)

@@ -37,7 +37,7 @@ func (s *stream) Bind(g bridge.GuestStage) error {
 
 func (s *stream) bind(g bridge.GuestStage) error {
 	if s.closed() {
-		return bridge.ErrClosed
+		return errStreamClosed
 	}
 	n := s.host.nest
 	switch g.Disposition {
@@ -143,7 +143,7 @@ func (s *stream) Close() error {
 
 func (s *stream) close() error {
 	if s.closed() {
-		return bridge.ErrClosed
+		return errStreamClosed
 	}
 	if err := s.detach(); err != nil {
 		if aborts := s.attachShared(s.host.nest.abort); aborts != nil {

@@ -239,6 +239,12 @@ func (h *Host) do(c Call, f func() error) error {
 	return c.Err
 }
 
+// Errors of a closed host and a closed stream. They match bridge.ErrClosed.
+var (
+	errHostClosed   = fmt.Errorf("host %w", bridge.ErrClosed)
+	errStreamClosed = fmt.Errorf("stream %w", bridge.ErrClosed)
+)
+
 // Capabilities implements bridge.Host.
 func (h *Host) Capabilities() (caps bridge.Capabilities, err error) {
 	err = h.do(Call{Op: Capabilities}, func() error {
@@ -254,7 +260,7 @@ func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, e
 	err := h.do(Call{Op: Attach, StreamID: sid, Endpoint: ep}, func() error {
 		switch {
 		case h.closed:
-			return bridge.ErrClosed
+			return errHostClosed
 		case ep == nil:
 			return bridge.ErrEndpoint
 		case h.streams[sid] != nil:
@@ -291,9 +297,9 @@ func (h *Host) Events(sink func(smmuv3.Event)) error {
 		case sink == nil:
 			h.guest = nil
 		case h.closed:
-			return bridge.ErrClosed
+			return errHostClosed
 		case h.sink != nil:
-			return bridge.ErrInUse
+			return fmt.Errorf("host %w", bridge.ErrInUse)
 		}
 		h.sink = sink
 		return nil
@@ -304,7 +310,7 @@ func (h *Host) Events(sink func(smmuv3.Event)) error {
 func (h *Host) SetGuestIDs(ids smmuv3.IDRegs) error {
 	return h.do(Call{Op: SetGuestIDs, GuestIDs: ids}, func() error {
 		if h.closed {
-			return bridge.ErrClosed
+			return errHostClosed
 		}
 		h.guest = &ids
 		return nil
@@ -317,9 +323,9 @@ func (h *Host) PageRequests(sink func(smmuv3.PageRequest)) error {
 		switch {
 		case sink == nil:
 		case h.closed:
-			return bridge.ErrClosed
+			return errHostClosed
 		case h.requests != nil:
-			return bridge.ErrInUse
+			return fmt.Errorf("page requests of the host %w", bridge.ErrInUse)
 		}
 		h.requests = sink
 		return nil
@@ -355,7 +361,7 @@ func (h *Host) terminate(sid smmuv3.StreamID) {
 // open fails if the host is closed. h.mu is held.
 func (h *Host) open() error {
 	if h.closed {
-		return bridge.ErrClosed
+		return errHostClosed
 	}
 	return nil
 }
@@ -364,7 +370,7 @@ func (h *Host) open() error {
 func (h *Host) Close() error {
 	return h.do(Call{Op: CloseHost}, func() error {
 		if h.closed {
-			return bridge.ErrClosed
+			return errHostClosed
 		}
 		h.closed = true
 		clear(h.streams)
@@ -383,7 +389,7 @@ type stream struct {
 // open fails if the stream, or its host, is closed. The host's mu is held.
 func (s *stream) open() error {
 	if s.host.streams[s.sid] != s {
-		return bridge.ErrClosed
+		return errStreamClosed
 	}
 	return nil
 }

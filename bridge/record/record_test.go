@@ -51,7 +51,7 @@ func TestCallsKeepsArgumentsResultsAndOrder(t *testing.T) {
 	assert.Equal(t, []string{
 		"attach 0x3", "bind 0x3: bypass", "invalidate TLBI_NH_ALL TLBI_NSNH_ALL",
 		"respond stream 0x3 substream 0x9 group 5: success",
-		"resume 0x3 STAG 0x7: RAZ/WI", "terminate stalled 0x3", "close stream 0x3", "close host", "close host -> closed",
+		"resume 0x3 STAG 0x7: RAZ/WI", "terminate stalled 0x3", "close stream 0x3", "close host", "close host -> host closed",
 	}, lines(h.Calls()))
 	assert.Equal(t, response, h.Calls()[3].Response)
 	assert.Len(t, h.Forget(), 9)
@@ -76,8 +76,8 @@ func TestClaimsKeepsTheCallsThatClaimTheHost(t *testing.T) {
 	assert.False(t, h.Claimed())
 	assert.Equal(t, uint32(4), h.GuestIDs().AIDR, "another device shows its own")
 	assert.Equal(t, []string{
-		"capabilities", "events nil", "events", "events -> in use", "set guest IDs",
-		"page requests", "page requests -> in use",
+		"capabilities", "events nil", "events", "events -> host in use", "set guest IDs",
+		"page requests", "page requests -> page requests of the host in use",
 		"page requests nil", "page requests", "events nil",
 	}, lines(h.Claims()))
 	assert.Equal(t, smmuv3.IDRegs{AIDR: 1}, h.Claims()[4].GuestIDs)
@@ -120,11 +120,11 @@ func TestAttachRefuses(t *testing.T) {
 	require.NoError(t, s.Close())
 	_, ok = h.Stage(3)
 	assert.False(t, ok)
-	assert.Equal(t, bridge.ErrClosed, s.Close())
-	assert.Equal(t, bridge.ErrClosed, s.Bind(bridge.GuestStage{}))
+	assert.ErrorIs(t, s.Close(), bridge.ErrClosed)
+	assert.ErrorIs(t, s.Bind(bridge.GuestStage{}), bridge.ErrClosed)
 	_, err = h.Attach(3, "disk")
 	require.NoError(t, err)
-	assert.Equal(t, bridge.ErrClosed, s.Bind(bridge.GuestStage{}), "a new stream does not open the closed one")
+	assert.ErrorIs(t, s.Bind(bridge.GuestStage{}), bridge.ErrClosed, "a new stream does not open the closed one")
 }
 
 func TestEveryMethodFailsAfterClose(t *testing.T) {
@@ -144,10 +144,11 @@ func TestEveryMethodFailsAfterClose(t *testing.T) {
 		"Resume":           h.Resume(3, 1, bridge.Retry),
 		"TerminateStalled": h.TerminateStalled(3),
 	} {
-		assert.Equal(t, bridge.ErrClosed, err, name)
+		assert.ErrorIs(t, err, bridge.ErrClosed, name)
 	}
 	_, err = h.Attach(5, "late")
-	assert.Equal(t, bridge.ErrClosed, err)
+	assert.EqualError(t, err, "host closed")
+	assert.ErrorIs(t, err, bridge.ErrClosed)
 	assert.NoError(t, h.Events(nil))
 	assert.NoError(t, h.PageRequests(nil))
 	_, err = h.Capabilities()

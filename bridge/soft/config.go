@@ -56,6 +56,9 @@ func (c *Config) check() error {
 	case c.ATCTimeout < 0:
 		return fmt.Errorf("ATCTimeout is negative: %v", c.ATCTimeout)
 	}
+	if m, ok := c.Memory.(guestmem.Mapper); ok && m.Sections() == nil {
+		return fmt.Errorf("Memory is a %T whose Sections are nil", c.Memory)
+	}
 	if err := checkOffer(c.IDs); err != nil {
 		return err
 	}

@@ -185,7 +185,7 @@ func TestAttachRefuses(t *testing.T) {
 	}
 	require.NoError(t, host.Close())
 	_, err = host.Attach(2, soft.NewEndpoint())
-	assert.EqualError(t, err, "closed")
+	assert.EqualError(t, err, "host closed")
 	assert.ErrorIs(t, host.Close(), bridge.ErrClosed, "a second Close")
 }
 

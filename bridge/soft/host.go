@@ -43,6 +43,12 @@ type Host struct {
 	endpoints endpoints
 }
 
+// Errors of a closed host and a closed stream. They match bridge.ErrClosed.
+var (
+	errHostClosed   = fmt.Errorf("host %w", bridge.ErrClosed)
+	errStreamClosed = fmt.Errorf("stream %w", bridge.ErrClosed)
+)
+
 var (
 	_ bridge.Host          = (*Host)(nil)
 	_ bridge.Staller       = (*Host)(nil)
@@ -105,7 +111,7 @@ func (h *Host) Events(sink func(smmuv3.Event)) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.streams == nil {
-		return bridge.ErrClosed
+		return errHostClosed
 	}
 	if !h.events.CompareAndSwap(nil, &sink) {
 		return fmt.Errorf("host %w", bridge.ErrInUse)
@@ -121,7 +127,7 @@ func (h *Host) SetGuestIDs(guest smmuv3.IDRegs) error {
 	defer h.mu.Unlock()
 	switch {
 	case h.streams == nil:
-		return bridge.ErrClosed
+		return errHostClosed
 	case len(h.streams) != 0:
 		return fmt.Errorf("streams are attached: host %w", bridge.ErrInUse)
 	}
@@ -159,7 +165,7 @@ func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, e
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.streams == nil {
-		return nil, bridge.ErrClosed
+		return nil, errHostClosed
 	}
 	if h.streams[sid] != nil {
 		return nil, fmt.Errorf("StreamID %w", bridge.ErrInUse)
@@ -180,7 +186,7 @@ func (h *Host) Close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.streams == nil {
-		return bridge.ErrClosed
+		return errHostClosed
 	}
 	for _, s := range h.streams {
 		s.detach()

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/bits"
 
-	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -13,7 +12,7 @@ func (h *Host) Invalidate(cmds []smmuv3.Command) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.streams == nil {
-		return bridge.ErrClosed
+		return errHostClosed
 	}
 	if len(cmds) == 0 {
 		return nil

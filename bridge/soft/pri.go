@@ -42,7 +42,7 @@ func (h *Host) PageRequests(sink func(smmuv3.PageRequest)) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.streams == nil {
-		return bridge.ErrClosed
+		return errHostClosed
 	}
 	if !h.requests.CompareAndSwap(nil, &sink) {
 		return fmt.Errorf("page requests of the host %w", bridge.ErrInUse)
@@ -53,7 +53,7 @@ func (h *Host) PageRequests(sink func(smmuv3.PageRequest)) error {
 // Respond implements bridge.PageRequester. It takes no lock that Invalidate holds.
 func (h *Host) Respond(r bridge.PageResponse) error {
 	if h.closed.Load() {
-		return bridge.ErrClosed
+		return errHostClosed
 	}
 	if e := h.endpoints.find(r.StreamID); e != nil {
 		if a := e.ats.Load(); a != nil && a.Respond != nil {

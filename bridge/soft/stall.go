@@ -138,7 +138,7 @@ func (f *Fault) wait() bridge.Resumption {
 // Resume implements bridge.Staller.
 func (h *Host) Resume(sid smmuv3.StreamID, stag uint16, how bridge.Resumption) error {
 	if h.closed.Load() {
-		return bridge.ErrClosed
+		return errHostClosed
 	}
 	if how == bridge.TerminateRAZWI && h.shown.Load().ids.Has(smmuv3.TermModel) {
 		how = bridge.TerminateAbort
@@ -150,7 +150,7 @@ func (h *Host) Resume(sid smmuv3.StreamID, stag uint16, how bridge.Resumption) e
 // TerminateStalled implements bridge.Staller.
 func (h *Host) TerminateStalled(sid smmuv3.StreamID) error {
 	if h.closed.Load() {
-		return bridge.ErrClosed
+		return errHostClosed
 	}
 	h.stalls.terminate(sid)
 	return nil

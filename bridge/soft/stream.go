@@ -19,7 +19,7 @@ func (s *stream) Bind(g bridge.GuestStage) error {
 	s.host.mu.Lock()
 	defer s.host.mu.Unlock()
 	if s.ep == nil {
-		return bridge.ErrClosed
+		return errStreamClosed
 	}
 	if err := s.host.checkStage(g); err != nil {
 		return fmt.Errorf("%w: %w", bridge.ErrRejected, err)
@@ -35,7 +35,7 @@ func (s *stream) Close() error {
 	s.host.mu.Lock()
 	defer s.host.mu.Unlock()
 	if s.ep == nil {
-		return bridge.ErrClosed
+		return errStreamClosed
 	}
 	old := s.detach()
 	s.host.sections.Drain()

@@ -141,9 +141,9 @@ func decodeCommand(args []string, stdout, stderr io.Writer) int {
 	case f.NArg() == 0:
 		return complain(stderr, errors.New("nothing to decode: see vsmmu decode -h"))
 	case !ok:
-		return complain(stderr, fmt.Errorf("%q is none of ste, cd, cmd, event, idr: see vsmmu decode -h", f.Arg(0)))
+		return complain(stderr, fmt.Errorf("%q is not a kind (want ste, cd, cmd, event or idr): see vsmmu decode -h", f.Arg(0)))
 	case f.NArg() == 1:
-		return complain(stderr, fmt.Errorf("no words of the %s: see vsmmu decode -h", f.Arg(0)))
+		return complain(stderr, fmt.Errorf("%s: no words given: see vsmmu decode -h", f.Arg(0)))
 	}
 	r := &request{given: f.NArg() - 1}
 	var err error
@@ -192,14 +192,14 @@ func aligned(fields []row) string {
 // parseWords reads hexadecimal words and appends zeros up to most.
 func parseWords(args []string, most, bits int) ([]uint64, error) {
 	if len(args) > most {
-		return nil, fmt.Errorf("%d words, where there are %d at most", len(args), most)
+		return nil, fmt.Errorf("%d words given, at most %d expected", len(args), most)
 	}
 	words := make([]uint64, most)
 	for i, arg := range args {
 		digits := strings.ReplaceAll(strings.TrimPrefix(strings.ToLower(arg), "0x"), "_", "")
 		w, err := strconv.ParseUint(digits, 16, bits)
 		if err != nil {
-			return nil, fmt.Errorf("%q is no word of %d bits in hexadecimal", arg, bits)
+			return nil, fmt.Errorf("%q is not a hexadecimal word of %d bits", arg, bits)
 		}
 		words[i] = w
 	}

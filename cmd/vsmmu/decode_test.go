@@ -29,11 +29,11 @@ func TestDecode(t *testing.T) {
 		{"event 3200000010 20800000000 5bad00000000", 0, "F_TRANSLATION: the address is not mapped"},
 		{"idr 081810df", 0, "ST_LEVEL IDR0 [28:27] 0x1 linear and two-level"},
 		{"", 2, "nothing to decode"},
-		{"foo 1", 2, `"foo" is none of ste, cd, cmd, event, idr`},
-		{"ste", 2, "no words of the ste"},
-		{"ste xyz", 2, `"xyz" is no word of 64 bits in hexadecimal`},
-		{"idr 123456789", 2, "no word of 32 bits"},
-		{"cmd 1 2 3", 2, "3 words, where there are 2 at most"},
+		{"foo 1", 2, `"foo" is not a kind (want ste, cd, cmd, event or idr)`},
+		{"ste", 2, "ste: no words given"},
+		{"ste xyz", 2, `"xyz" is not a hexadecimal word of 64 bits`},
+		{"idr 123456789", 2, "not a hexadecimal word of 32 bits"},
+		{"cmd 1 2 3", 2, "3 words given, at most 2 expected"},
 		{"-ids z cmd 1", 2, "-ids"},
 	} {
 		status, out, errs := command(append([]string{"decode"}, strings.Fields(c.args)...)...)
@@ -159,18 +159,18 @@ func TestDecodeRefusesInvalidWords(t *testing.T) {
 		args []string
 		says string
 	}{
-		{words("ste", 9), "9 words, where there are 8 at most"},
-		{words("cd", 9), "9 words, where there are 8 at most"},
-		{words("cmd", 3), "3 words, where there are 2 at most"},
-		{words("event", 5), "5 words, where there are 4 at most"},
-		{words("idr", 9), "9 words, where there are 8 at most"},
-		{[]string{"decode", "ste", "1_0000_0000_0000_0000"}, "no word of 64 bits"},
-		{[]string{"decode", "idr", "1_0000_0000"}, "no word of 32 bits"},
-		{[]string{"decode", "cmd", "-1"}, "no word of 64 bits"},
-		{[]string{"decode", "cmd", "0x"}, "no word of 64 bits"},
-		{[]string{"decode", "cmd", "\x1b[2J"}, "no word of 64 bits"},
+		{words("ste", 9), "9 words given, at most 8 expected"},
+		{words("cd", 9), "9 words given, at most 8 expected"},
+		{words("cmd", 3), "3 words given, at most 2 expected"},
+		{words("event", 5), "5 words given, at most 4 expected"},
+		{words("idr", 9), "9 words given, at most 8 expected"},
+		{[]string{"decode", "ste", "1_0000_0000_0000_0000"}, "not a hexadecimal word of 64 bits"},
+		{[]string{"decode", "idr", "1_0000_0000"}, "not a hexadecimal word of 32 bits"},
+		{[]string{"decode", "cmd", "-1"}, "not a hexadecimal word of 64 bits"},
+		{[]string{"decode", "cmd", "0x"}, "not a hexadecimal word of 64 bits"},
+		{[]string{"decode", "cmd", "\x1b[2J"}, "not a hexadecimal word of 64 bits"},
 		{[]string{"decode", "-ids", "0,0,0,0,0,0,0,0,0", "cmd", "46"}, "-ids: 9 words"},
-		{[]string{"decode", "-ids", "1_0000_0000", "cmd", "46"}, "-ids: \"1_0000_0000\" is no word of 32 bits"},
+		{[]string{"decode", "-ids", "1_0000_0000", "cmd", "46"}, "-ids: \"1_0000_0000\" is not a hexadecimal word of 32 bits"},
 	} {
 		var stdout, stderr bytes.Buffer
 		assert.Equal(t, 2, run(tt.args, &stdout, &stderr), tt.args)
