@@ -242,7 +242,7 @@ func TestClaimsAreInWindowsAndDoNotOverlap(t *testing.T) {
 	mem := h.Memory(low)
 	assert.EqualValues(t, 7, mem.Load(0x10, 8))
 	mem.Store(0x1ffc, 4, 9)
-	assert.EqualValues(t, 0xffff, mem.Load(0x2000, 2), "nobody")
+	assert.EqualValues(t, 0xffff, mem.Load(0x2000, 2), "no claim")
 	assert.EqualValues(t, 0xffff_ffff, mem.Load(0xffe, 4), "across two claims")
 	mem.Store(0x2000, 8, 9)
 	assert.Equal(t, []string{"load bar 2 0x10 8"}, a.take())

@@ -214,7 +214,7 @@ type echo struct {
 	mu       sync.Mutex
 	requests []Request
 	err      error
-	hold     chan struct{} // unless nil, Serve waits for it, and the device is told that DMA may wait
+	hold     chan struct{} // unless nil, Serve waits for it, and the device is created with waits
 }
 
 func (e *echo) DeviceID() uint32 { return 42 }
