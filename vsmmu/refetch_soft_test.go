@@ -142,7 +142,7 @@ func TestSTERefetchWhileAnATCInvalidationWaits(t *testing.T) {
 	other.EnableATS(soft.ATS{Invalidate: func(soft.ATCRange) {
 		close(invalidates)
 		kept.Lock()
-		kept.Unlock() //nolint:staticcheck // it waits
+		defer kept.Unlock()
 	}})
 	fetchable()
 	r.words(0x10_0000+5*64, 0x40_000b, 1<<28)

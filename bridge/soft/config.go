@@ -48,9 +48,9 @@ func (c *Config) check() error {
 	v := reflect.ValueOf(c.Memory)
 	switch {
 	case c.Memory == nil:
-		return errors.New("Memory is nil")
+		return errors.New("Config.Memory is nil")
 	case v.Kind() == reflect.Pointer && v.IsNil():
-		return fmt.Errorf("Memory is a nil %T", c.Memory)
+		return fmt.Errorf("Config.Memory is a nil %T", c.Memory)
 	case c.TLBEntries < 0:
 		return fmt.Errorf("TLBEntries is negative: %d", c.TLBEntries)
 	case c.ATCTimeout < 0:
