@@ -9,18 +9,18 @@ import (
 )
 
 // IORT is ACPI's I/O Remapping Table (DEN 0049E.e): the ITS, the SMMUs, the PCI root complexes and
-// platform devices in front of them, and the ranges that the guest maps to themselves. References
-// are indices into its slices.
+// platform devices in front of them, and the ranges that the guest identity-maps. References are
+// indices into its slices.
 //
-// Linux 6.1, which knows no later issue than E.d, reads the table as later versions do. With no ITS
-// and without one of the SMMU's four wired interrupts, it logs "ID mapping index overflows valid
-// mappings", which is harmless.
+// Linux 6.1 supports issues up to E.d, and reads the table as later versions do. If there is no ITS
+// and an SMMU lacks one of its four wired interrupts, Linux 6.1 logs "ID mapping index overflows
+// valid mappings". The message is harmless.
 type IORT struct {
 	OEMID       string // up to 6 bytes; empty means "VSMMU"
 	OEMTableID  string // up to 8 bytes; empty means "VSMMUV3"
 	OEMRevision uint32
 
-	// ITS are the IDs, as in the MADT, of the ITSs that receive all messages. None means that there
+	// ITS are the IDs, as in the MADT, of the ITSs that receive all messages. It is empty if there
 	// is no ITS.
 	ITS        []uint32
 	SMMUs      []SMMU
@@ -29,7 +29,7 @@ type IORT struct {
 	RMRs       []RMR
 }
 
-// NoSMMU is the index of no SMMU.
+// NoSMMU in place of an SMMU's index means that there is none.
 const NoSMMU = -1
 
 // PCIRoot describes a PCI root complex. No two have the same segment.
@@ -42,10 +42,10 @@ type PCIRoot struct {
 	StreamBase  smmuv3.StreamID
 	ATS         bool  // functions may use ATS
 	AddressBits uint8 // width of the addresses that functions send, 1 to 64
-	// CanWBS says that all DMA is cached, whatever its attributes: no-snoop accesses, too. A guest
-	// needs that to pass functions on to guests of its own.
+	// CanWBS means that all DMA is cached, independent of its attributes, including no-snoop
+	// accesses. A guest needs this to pass functions through to its own guests.
 	CanWBS bool
-	// NonCoherent says that DMA does not snoop the CPUs' caches.
+	// NonCoherent means that DMA does not snoop the CPUs' caches.
 	NonCoherent bool
 }
 
@@ -63,12 +63,11 @@ type Component struct {
 	NonCoherent bool
 }
 
-// RMR is a reserved memory range: DMA addresses that the guest maps, in stage 1, to the same
-// guest-physical addresses, for a range of streams. It is the IORT's Identity. Base and Size are
-// multiples of 64 KiB.
+// RMR is a reserved memory range: DMA addresses that the guest's stage 1 identity-maps for a range
+// of streams. It is the IORT's equivalent of Identity. Base and Size are multiples of 64 KiB.
 //
-// Linux regards an RMR of PCI functions only if it keeps the firmware's PCI bus numbers: function 5
-// of the host bridge's _DSM returns 0.
+// Linux uses an RMR of PCI functions only if it keeps the firmware's PCI bus numbers, which
+// requires that function 5 of the host bridge's _DSM returns 0.
 type RMR struct {
 	SMMU       int
 	First      smmuv3.StreamID
@@ -76,10 +75,10 @@ type RMR struct {
 	Base, Size uint64
 }
 
-// ErrIORT is matched by the errors of IORT.Table.
+// ErrIORT matches the errors of IORT.Table.
 var ErrIORT = errors.New("firmware: IORT")
 
-// Table returns the table, with its checksum, as the guest's firmware installs it.
+// Table returns the table with its checksum, in the form that the guest's firmware installs.
 func (i *IORT) Table() ([]byte, error) {
 	if err := i.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrIORT, err)

@@ -141,8 +141,8 @@ func (i *IORT) checkComponent(n int) error {
 	return nil
 }
 
-// ownerOf names the root, or the component before the nth, that has a StreamID of an SMMU; "" if
-// none has.
+// ownerOf returns the name of the root, or of the component before the nth, that has a StreamID of
+// an SMMU. It returns "" if none has it.
 func (i *IORT) ownerOf(smmu int, sid smmuv3.StreamID, n int) string {
 	for k := range i.Roots {
 		r := &i.Roots[k]
@@ -158,7 +158,8 @@ func (i *IORT) ownerOf(smmu int, sid smmuv3.StreamID, n int) string {
 	return ""
 }
 
-// checkDeviceID keeps the messages of an SMMU apart from those of functions and of other SMMUs.
+// checkDeviceID returns an error if an SMMU's DeviceID is also that of a function, a component or
+// another SMMU.
 func (i *IORT) checkDeviceID(n int) error {
 	s := &i.SMMUs[n]
 	if len(i.ITS) == 0 || !s.IDs.Has(smmuv3.MSI) {

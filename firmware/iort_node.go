@@ -36,8 +36,8 @@ const (
 	maxNode = 1<<16 - 1 // its length has 16 bits
 )
 
-// mapping maps the IDs from 0 to last of a node to those of another. A single one maps the node's
-// own ID.
+// mapping maps the IDs from 0 to last of a node to those of another. A single mapping maps the
+// node's own ID.
 type mapping struct {
 	last   uint32
 	output uint32 // the output of ID 0
@@ -67,7 +67,7 @@ func (t *iortBuilder) text(s string, size int) {
 }
 
 // node begins a node. Its fixed part and extra bytes come before its mappings. Its identifier is
-// its place among all nodes.
+// its index among all nodes.
 func (t *iortBuilder) node(kind, revision uint8, fixed, extra int, mappings []mapping) {
 	t.u8(kind)
 	t.u16(uint16(fixed + extra + mappingSize*len(mappings)))
@@ -118,12 +118,11 @@ const (
 // no ITS.
 //
 // The node's DeviceID mapping index names a single mapping: the SMMU's own DeviceID. Node revision
-// 5 has a flag that says whether the index is valid. Linux 6.1 does not know the flag, and goes by
-// the rule of earlier revisions: the index is valid unless all four GSIVs are given. It takes the
-// mapping that the index names out of the mapping of StreamIDs. Therefore the node has a single
-// mapping, an index and the flag if a GSIV is missing, and also if the SMMU sends messages. The
-// single mapping comes last, so that a reader who takes the first mapping that matches finds that
-// of the StreamIDs.
+// 5 has a flag that says whether the index is valid. Linux 6.1 ignores the flag and applies the
+// rule of earlier revisions: the index is valid unless all four GSIVs are given. It excludes the
+// mapping that the index names from the mapping of StreamIDs. The node therefore has a single
+// mapping, an index and the flag if a GSIV is missing or if the SMMU sends messages. The single
+// mapping comes last, so a reader that takes the first match finds the mapping of the StreamIDs.
 func (t *iortBuilder) smmu(s SMMU, mappings []mapping) {
 	gsiv := map[string]uint32{}
 	for _, w := range s.wires() {
@@ -200,7 +199,7 @@ const (
 	componentPASIDShift = 1
 )
 
-// name returns the path as the node has it: it ends with a zero, at a multiple of 4 bytes.
+// name returns the path in the node's form: zero-terminated and padded to a multiple of 4 bytes.
 func (c *Component) name() []byte {
 	name := append([]byte(c.Path), 0)
 	for (componentSize+len(name))%4 != 0 {

@@ -12,8 +12,8 @@ type Master struct {
 	StreamIDs []smmuv3.StreamID
 	PASIDBits uint32 // width of the SubstreamIDs that the device can use, up to 20; 0 for none
 	CanStall  bool   // the device waits while a fault is resolved, if the SMMU stalls it
-	// NonCoherent omits dma-coherent: the device's DMA does not snoop the CPUs' caches. That of an
-	// emulated device always does.
+	// NonCoherent omits dma-coherent: the device's DMA does not snoop the CPUs' caches. The DMA of
+	// an emulated device always does.
 	NonCoherent bool
 }
 

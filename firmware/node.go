@@ -18,11 +18,11 @@ type Prop struct {
 	Value []byte // as in a flattened device tree; empty for a flag
 }
 
-// PHandle identifies a node to the properties of other nodes. It is unique in its tree. 0 is no
+// PHandle identifies a node in the properties of other nodes. It is unique in its tree. 0 means no
 // node.
 type PHandle uint32
 
-// Flag returns a property without a value, which is true by being present.
+// Flag returns a property without a value, which is true if present.
 func Flag(name string) Prop { return Prop{Name: name, Value: []byte{}} }
 
 // Cells returns a property of 32-bit cells.
@@ -53,7 +53,7 @@ func cells64(v uint64) []uint32 { return []uint32{uint32(v >> 32), uint32(v)} }
 // phandle returns the property that gives a node its phandle.
 func phandle(p PHandle) Prop { return Cells("phandle", uint32(p)) }
 
-// fieldError says which field of an argument is wrong, and why.
+// fieldError is the error of an argument's field. It names the field and the cause.
 type fieldError string
 
 func (e fieldError) Error() string { return string(e) }

@@ -23,7 +23,7 @@ type PCIHost struct {
 	// ATS lets functions use ATS. Linux 6.11 and later enable ATS only if it is set; earlier
 	// versions never enable it with a device tree.
 	ATS bool
-	// NonCoherent omits dma-coherent: DMA does not snoop the CPUs' caches. That of emulated
+	// NonCoherent omits dma-coherent: DMA does not snoop the CPUs' caches. The DMA of emulated
 	// functions, and of functions that iommufd passes through, always does.
 	NonCoherent bool
 
@@ -34,11 +34,11 @@ type PCIHost struct {
 // CPUs' side.
 type PCIWindow struct {
 	Base, Size uint64
-	// Is64 is for a prefetchable window of 64-bit addresses. Any other window lies below 4 GiB.
+	// Is64 marks a prefetchable window of 64-bit addresses. Any other window lies below 4 GiB.
 	Is64 bool
 }
 
-// PCIDevice describes a function that needs a node of its own. A guest finds all others by itself.
+// PCIDevice describes a function that needs its own node. A guest discovers all others itself.
 type PCIDevice struct {
 	Number  uint8   // the device number on its bus, 0 to 31
 	PHandle PHandle // the node's own; 0 for none
@@ -216,8 +216,7 @@ func pciDeviceNodes(devices []PCIDevice, gic PHandle, intx [4]uint32) (nodes []N
 				Cells("#address-cells", 3),
 				Cells("#size-cells", 2),
 				Flag("ranges"))
-			// Older kernels look for the interrupt map in the first bridge that has a node, and no
-			// further up.
+			// Older kernels look for the interrupt map only in the first bridge that has a node.
 			lines := behind(d.Number, intx)
 			n.Props = append(n.Props, interruptMap(gic, lines)...)
 			n.Children = pciDeviceNodes(d.Behind, gic, lines)

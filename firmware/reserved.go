@@ -4,9 +4,9 @@ import (
 	"fmt"
 )
 
-// Identity is a range of DMA addresses that the guest maps, in stage 1, to the same guest-physical
-// addresses. An example is the doorbell to which a device that is passed through writes its
-// messages (iommufd.MSIBase).
+// Identity is a range of DMA addresses that the guest's stage 1 identity-maps to guest-physical
+// addresses. An example is the doorbell to which a passthrough device writes its messages
+// (iommufd.MSIBase).
 type Identity struct {
 	Base, Size uint64
 	PHandle    PHandle   // the node's own, for PCIDevice.Regions

@@ -11,26 +11,25 @@ import (
 type SMMU struct {
 	// Base is the guest-physical address of the register file, a multiple of 64 KiB.
 	Base uint64
-	// IDs are the ID registers that the guest reads (idr.Result.IDs). They decide whether the
-	// firmware describes the SMMU's own accesses as coherent (IDR0.COHACC), the IORT's HTTU
-	// override (IDR0.HTTU), and whether there is an interrupt of the PRI queue (IDR0.PRI). Zero
-	// means coherent, with hardware updates of the access flag and the dirty state, and with that
-	// interrupt.
+	// IDs are the ID registers that the guest reads (idr.Result.IDs). They determine whether the
+	// SMMU's own accesses are coherent (IDR0.COHACC), the IORT's HTTU override (IDR0.HTTU), and
+	// whether the PRI queue has an interrupt (IDR0.PRI). Zero means coherent accesses, hardware
+	// updates of the access flag and the dirty state, and an interrupt of the PRI queue.
 	IDs smmuv3.IDRegs
 
 	// EventQ, PRIQ, CmdSync and GError are the wired interrupts: SPIs of the GIC, counted from 0.
 	// All are edges (IHI 0070 §3.18).
 	EventQ, PRIQ, CmdSync, GError uint32
-	// NoCmdSync omits the wired interrupt of CMD_SYNC. Linux polls for the end of a CMD_SYNC and
-	// makes no use of it.
+	// NoCmdSync omits the wired interrupt of CMD_SYNC. Linux polls for the completion of a CMD_SYNC
+	// and does not use this interrupt.
 	NoCmdSync bool
 	// NoPRIQ omits the wired interrupt of the PRI queue, as IDs without IDR0.PRI do.
 	NoPRIQ bool
 	// NoWired omits all four, for an SMMU that only sends messages.
 	NoWired bool
 
-	// DeviceID identifies the SMMU's own messages to the ITS. It matters only if IDR0.MSI is 1, and
-	// then no other device may have it.
+	// DeviceID identifies the SMMU's own messages to the ITS. It is used only if IDR0.MSI is 1. No
+	// other device may then have it.
 	DeviceID uint32
 
 	// The following fields are for SMMUNode alone.
@@ -39,14 +38,14 @@ type SMMU struct {
 	// InterruptParent is the GIC, whose node has 3 #interrupt-cells. 0 omits the property: the node
 	// inherits it.
 	InterruptParent PHandle
-	// MSI is the ITS that receives the SMMU's own messages. 0 means none. For an IORT any other
-	// value does, and IDR0.MSI, too.
+	// MSI is the ITS that receives the SMMU's own messages. 0 means none. An IORT only needs a
+	// value other than 0, or IDR0.MSI.
 	MSI PHandle
 
 	// The following field is for IORT alone.
 
-	// DeviceBase is what the ITS's DeviceID of a stream has more than its StreamID. It keeps apart
-	// the DeviceIDs of SMMUs whose StreamIDs overlap.
+	// DeviceBase is added to a stream's StreamID to form its DeviceID at the ITS. It separates the
+	// DeviceIDs of SMMUs whose StreamIDs overlap.
 	DeviceBase uint32
 }
 
@@ -60,8 +59,8 @@ const maxSPI = 1019 - firstSPI
 // coherent reports whether the SMMU's own accesses snoop the CPUs' caches.
 func (s *SMMU) coherent() bool { return s.IDs == smmuv3.IDRegs{} || s.IDs.Has(smmuv3.COHACC) }
 
-// httu returns the value of IDR0.HTTU that firmware reports. 2 includes all that IORT has a value
-// for.
+// httu returns the value of IDR0.HTTU that firmware reports, at most 2: the IORT has no larger
+// value.
 func (s *SMMU) httu() uint32 {
 	const accessAndDirty = 2
 	if s.IDs == (smmuv3.IDRegs{}) {
@@ -90,8 +89,8 @@ func (s *SMMU) wires() [4]wire {
 	}
 }
 
-// check returns the first field that is wrong for a device tree and an IORT alike. its says whether
-// there is an ITS to send messages to.
+// check returns an error for the first field that is invalid for both a device tree and an IORT.
+// its reports whether there is an ITS to send messages to.
 func (s *SMMU) check(its bool) error {
 	switch {
 	case s.Base%granule64K != 0:

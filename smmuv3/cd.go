@@ -239,46 +239,46 @@ func (c *CD) SetENDI(v bool) { c.set(cdENDI, b2u(v)) }
 // SetIPS sets the encoded size of the addresses that stage 1 puts out.
 func (c *CD) SetIPS(v uint8) { c.set(cdIPS, uint64(v)) }
 
-// SetAFFD says whether Access flags never fault.
+// SetAFFD sets whether Access flags never fault.
 func (c *CD) SetAFFD(v bool) { c.set(cdAFFD, b2u(v)) }
 
-// SetWXN says whether writable pages are not executable.
+// SetWXN sets whether writable pages are not executable.
 func (c *CD) SetWXN(v bool) { c.set(cdWXN, b2u(v)) }
 
 // SetPAN sets Privileged Access Never.
 func (c *CD) SetPAN(v bool) { c.set(cdPAN, b2u(v)) }
 
-// SetAA64 says whether the tables are VMSAv8-64.
+// SetAA64 sets whether the tables are VMSAv8-64.
 func (c *CD) SetAA64(v bool) { c.set(cdAA64, b2u(v)) }
 
-// SetHD says whether the SMMU updates the dirty state.
+// SetHD sets whether the SMMU updates the dirty state.
 func (c *CD) SetHD(v bool) { c.set(cdHD, b2u(v)) }
 
-// SetHA says whether the SMMU updates the Access flag.
+// SetHA sets whether the SMMU updates the Access flag.
 func (c *CD) SetHA(v bool) { c.set(cdHA, b2u(v)) }
 
-// SetS says whether faults stall.
+// SetS sets whether faults stall.
 func (c *CD) SetS(v bool) { c.set(cdS, b2u(v)) }
 
-// SetR says whether faults are recorded.
+// SetR sets whether faults are recorded.
 func (c *CD) SetR(v bool) { c.set(cdR, b2u(v)) }
 
-// SetA says whether terminated transactions abort.
+// SetA sets whether terminated transactions abort.
 func (c *CD) SetA(v bool) { c.set(cdA, b2u(v)) }
 
-// SetASET says whether the ASID is not shared with the processors.
+// SetASET sets whether the ASID is not shared with the processors.
 func (c *CD) SetASET(v bool) { c.set(cdASET, b2u(v)) }
 
 // SetASID sets the ASID.
 func (c *CD) SetASID(a ASID) { c.set(cdASID, uint64(a)) }
 
-// SetHAFT says whether the SMMU updates the Access flag of table descriptors.
+// SetHAFT sets whether the SMMU updates the Access flag of table descriptors.
 func (c *CD) SetHAFT(v bool) { c.set(cdHAFT, b2u(v)) }
 
-// SetEPAN says whether PAN covers pages that unprivileged code can execute.
+// SetEPAN sets whether PAN covers pages that unprivileged code can execute.
 func (c *CD) SetEPAN(v bool) { c.set(cdEPAN, b2u(v)) }
 
-// SetDS says whether addresses have 52 bits with granules of 4 and 16 KiB.
+// SetDS sets whether addresses have 52 bits with granules of 4 and 16 KiB.
 func (c *CD) SetDS(v bool) { c.set(cdDS, b2u(v)) }
 
 // SetMAIR sets MAIR0 and MAIR1.
@@ -308,13 +308,13 @@ func (c *CD) SetSHx(x uint, v uint8) { c.set(half(x, cdSH0, cdSH1), uint64(v)) }
 // SetEPDx disables or enables walks of the half.
 func (c *CD) SetEPDx(x uint, v bool) { c.set(half(x, cdEPD0, cdEPD1), b2u(v)) }
 
-// SetTBIx says whether the top byte of addresses is ignored.
+// SetTBIx sets whether the top byte of addresses is ignored.
 func (c *CD) SetTBIx(x uint, v bool) { c.set(half(x, cdTBI0, cdTBI1), b2u(v)) }
 
-// SetHADx says whether attributes of table descriptors are ignored.
+// SetHADx sets whether attributes of table descriptors are ignored.
 func (c *CD) SetHADx(x uint, v bool) { c.set(half(x, cdHAD0, cdHAD1), b2u(v)) }
 
-// SetE0PDx says whether the half is closed to unprivileged accesses.
+// SetE0PDx sets whether the half is closed to unprivileged accesses.
 func (c *CD) SetE0PDx(x uint, v bool) { c.set(half(x, cdE0PD0, cdE0PD1), b2u(v)) }
 
 // SetTTBx sets the address of the half's table.

@@ -59,7 +59,7 @@ func (o Opcode) String() string {
 	return fmt.Sprintf("opcode %#02x", uint8(o))
 }
 
-// Command is an entry of the command queue (§4.1). The opcode says which fields it has:
+// Command is an entry of the command queue (§4.1). The opcode determines its fields:
 //
 //	 127             76 75 74 73 72 71 69                64
 //	+------------------+-----+-----+--+---+----------------+
@@ -218,6 +218,7 @@ func (c *Command) STAG() uint16 { return uint16(c.get(cmdSTAG)) }
 // CompletionSignal is SYNC.CS: how the SMMU signals that a SYNC is complete.
 type CompletionSignal uint8
 
+// Values of SYNC.CS (§4.7.3).
 const (
 	SignalNone     CompletionSignal = 0
 	SignalIRQ      CompletionSignal = 1
@@ -225,7 +226,7 @@ const (
 	SignalReserved CompletionSignal = 3
 )
 
-// String says how the signal is sent.
+// String describes the signal.
 func (s CompletionSignal) String() string {
 	return [4]string{"none", "interrupt", "event to the processors", "reserved"}[s&3]
 }

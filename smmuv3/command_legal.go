@@ -6,14 +6,14 @@ import "fmt"
 type command struct {
 	name   string  // the specification's, without CMD_
 	fields [][]row // besides the opcode
-	// other says that the command belongs to another queue than the Non-secure one.
+	// other is set if the command belongs to a queue other than the Non-secure queue.
 	other bool
 	// needs is a field of the ID registers that must be other than 0.
 	needs    IDField
 	hasNeeds bool
-	// stalls says that the command needs a STALL_MODEL with stalls.
+	// stalls is set if the command needs a STALL_MODEL with stalls.
 	stalls bool
-	// secure says that fields have SSec, ranged that they have a range and level.
+	// secure is set if the command has SSec, ranged if it has a range and a level.
 	secure, ranged bool
 	limit          fieldLimit
 }

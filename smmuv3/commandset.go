@@ -37,7 +37,7 @@ func (s *CommandSet) Plain(c *Command) bool {
 	return c[0]&q.look[0] == q.want && (c[1]&q.look[1] == 0 || c[0]&q.extent != 0)
 }
 
-// Illegal returns what Command.Illegal returns.
+// Illegal returns the result of Command.Illegal.
 func (s *CommandSet) Illegal(c *Command) *Rule {
 	if s.Plain(c) {
 		return nil

@@ -50,9 +50,10 @@ func (d Desc) get(p place) uint64 { return p.of(uint64(d)) }
 
 func (d Desc) with(p place, v uint64) Desc { return Desc(p.in(uint64(d), v)) }
 
-// DescKind is what a descriptor is to the walk that reads it.
+// DescKind is the kind of a descriptor in a table walk.
 type DescKind uint8
 
+// The kinds of descriptors.
 const (
 	DescInvalid DescKind = iota
 	DescTable

@@ -95,6 +95,7 @@ func (e *Event) set(p place, v uint64) {
 // Class is CLASS: the access that faulted.
 type Class uint8
 
+// Values of CLASS.
 const (
 	ClassCD Class = 0b00 // the fetch of a Context Descriptor
 	ClassTT Class = 0b01 // a walk of translation tables
@@ -166,22 +167,22 @@ func (e *Event) SetStall(stag uint16) {
 	e.set(evtStall, 1)
 }
 
-// SetPnU says whether the transaction is privileged.
+// SetPnU sets whether the transaction is privileged.
 func (e *Event) SetPnU(v bool) { e.set(evtPnU, b2u(v)) }
 
-// SetInD says whether the transaction is an instruction fetch.
+// SetInD sets whether the transaction is an instruction fetch.
 func (e *Event) SetInD(v bool) { e.set(evtInD, b2u(v)) }
 
-// SetRnW says whether the transaction is a read.
+// SetRnW sets whether the transaction is a read.
 func (e *Event) SetRnW(v bool) { e.set(evtRnW, b2u(v)) }
 
-// SetS2 says whether stage 2 faulted.
+// SetS2 sets whether stage 2 faulted.
 func (e *Event) SetS2(v bool) { e.set(evtS2, b2u(v)) }
 
 // SetClass sets the access that faulted.
 func (e *Event) SetClass(c Class) { e.set(evtCLASS, uint64(c)) }
 
-// SetTTRnW says whether the access of a table walk that faulted at stage 2 is a read.
+// SetTTRnW sets whether the access of a table walk that faulted at stage 2 is a read.
 func (e *Event) SetTTRnW(v bool) { e.set(evtTTRnW, b2u(v)) }
 
 // SetInputAddr sets the transaction's address.

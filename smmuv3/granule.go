@@ -5,6 +5,7 @@ package smmuv3
 // 0487.
 type Granule uint8
 
+// The granules, by log2 of their size in bytes.
 const (
 	Granule4K  Granule = 12
 	Granule16K Granule = 14

@@ -74,16 +74,18 @@ func notIn30(section string, f IDField) idRule {
 	}}
 }
 
-// most is the rule that a field's greater values are reserved.
+// most returns the rule that values of a field above v are reserved.
 func most(section string, f IDField, v uint32) idRule {
-	return idRule{Rule{Section: section, Text: f.String() + " is a reserved value"}, []IDField{f}, func(r *IDRegs) bool {
+	rule := Rule{Section: section, Text: f.String() + " is a reserved value"}
+	return idRule{rule, []IDField{f}, func(r *IDRegs) bool {
 		return r.Get(f) > v
 	}}
 }
 
-// not is the rule that one of a field's values is reserved.
+// not returns the rule that the value v of a field is reserved.
 func not(section string, f IDField, v uint32) idRule {
-	return idRule{Rule{Section: section, Text: f.String() + " is a reserved value"}, []IDField{f}, func(r *IDRegs) bool {
+	rule := Rule{Section: section, Text: f.String() + " is a reserved value"}
+	return idRule{rule, []IDField{f}, func(r *IDRegs) bool {
 		return r.Get(f) == v
 	}}
 }
@@ -115,7 +117,8 @@ var idRules = []idRule{
 	needs("6.3.2", ECMDQ, COHACC, MSI),
 	{Rule{Section: "6.3.2", Text: "ECMDQ excludes QUEUES_PRESET"}, []IDField{ECMDQ, QueuesPreset},
 		func(r *IDRegs) bool { return r.Has(ECMDQ) && r.Has(QueuesPreset) }},
-	{Rule{Section: "6.3.2", Text: "REL needs TABLES_PRESET or QUEUES_PRESET"}, []IDField{REL, TablesPreset, QueuesPreset},
+	{Rule{Section: "6.3.2", Text: "REL needs TABLES_PRESET or QUEUES_PRESET"},
+		[]IDField{REL, TablesPreset, QueuesPreset},
 		func(r *IDRegs) bool { return r.Has(REL) && !r.Has(TablesPreset) && !r.Has(QueuesPreset) }},
 
 	needs("6.3.4", HAD, S1P),

@@ -130,19 +130,19 @@ func (r PageRequest) Addr() uint64 { return r.get(priAddr) }
 // SetStreamID sets the endpoint's StreamID.
 func (r *PageRequest) SetStreamID(s StreamID) { r.set(priStreamID, uint64(s)) }
 
-// SetPriv says whether the request is for privileged access.
+// SetPriv sets whether the request is for privileged access.
 func (r *PageRequest) SetPriv(v bool) { r.set(priPriv, b2u(v)) }
 
-// SetX says whether the request is for execute access.
+// SetX sets whether the request is for execute access.
 func (r *PageRequest) SetX(v bool) { r.set(priX, b2u(v)) }
 
-// SetR says whether the request is for read access.
+// SetR sets whether the request is for read access.
 func (r *PageRequest) SetR(v bool) { r.set(priR, b2u(v)) }
 
-// SetW says whether the request is for write access.
+// SetW sets whether the request is for write access.
 func (r *PageRequest) SetW(v bool) { r.set(priW, b2u(v)) }
 
-// SetLast says whether the request is the last of its group.
+// SetLast sets whether the request is the last of its group.
 func (r *PageRequest) SetLast(v bool) { r.set(priLast, b2u(v)) }
 
 // SetPRGIndex sets the request's Page Request Group.
@@ -213,6 +213,7 @@ func (r PageRequest) String() string {
 // PRGResponse is the answer to a Page Request Group: CMD_PRI_RESP.Resp (§4.5.2, §8.3).
 type PRGResponse uint8
 
+// Values of CMD_PRI_RESP.Resp.
 const (
 	PRGFailure PRGResponse = 0b00 // a permanent error, such as ATS being disabled
 	PRGInvalid PRGResponse = 0b01 // a page does not exist or forbids the access

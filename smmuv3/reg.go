@@ -189,6 +189,7 @@ const (
 // CmdqErr is an error of the command queue: CMDQ_CONS.ERR (§7.1).
 type CmdqErr uint32
 
+// Values of CMDQ_CONS.ERR.
 const (
 	CERROR_NONE         CmdqErr = 0
 	CERROR_ILL          CmdqErr = 1 // an illegal command

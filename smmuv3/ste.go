@@ -127,6 +127,7 @@ func (s *STE) set(p place, v uint64) {
 // STEConfig is STE.Config (§5.2).
 type STEConfig uint8
 
+// Values of STE.Config.
 const (
 	// ConfigAbort aborts without an event, as does every value with bit 2 clear.
 	ConfigAbort  STEConfig = 0b000
@@ -163,6 +164,7 @@ func (c STEConfig) String() string {
 // S1Fmt is STE.S1Fmt: the layout of the Context Descriptor table.
 type S1Fmt uint8
 
+// Values of STE.S1Fmt.
 const (
 	S1FmtLinear S1Fmt = 0b00
 	S1Fmt4K     S1Fmt = 0b01 // two levels, leaves of 4 KiB: 64 CDs
@@ -178,6 +180,7 @@ func (f S1Fmt) String() string {
 // substreams.
 type S1DSS uint8
 
+// Values of STE.S1DSS.
 const (
 	S1DSSTerminate  S1DSS = 0b00
 	S1DSSBypass     S1DSS = 0b01
@@ -192,6 +195,7 @@ func (d S1DSS) String() string {
 // EATS is STE.EATS: the stream's use of PCIe ATS.
 type EATS uint8
 
+// Values of STE.EATS.
 const (
 	EATSNone  EATS = 0b00
 	EATSFull  EATS = 0b01

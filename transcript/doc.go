@@ -1,12 +1,12 @@
-// Package transcript records what a guest and a host do to a vsmmu.Device, and replays it on
-// another device: on any machine, without the guest and without the host. Replay compares every
-// action of the device with the recording.
+// Package transcript records the actions of a guest and a host on a vsmmu.Device. It replays them
+// on another device, on any machine, without the guest and the host. Replay compares every action
+// of the device with the recording.
 //
 // # Recording
 //
 // Record returns a Recorder: a device with taps at its interfaces. A VMM uses the Recorder in place
 // of the device. The entries go to an io.Writer in the background; the guest never waits for it.
-// Close ends the device and the transcript, and reports an incomplete transcript with ErrCut.
+// Close closes the device and the transcript. It returns ErrCut if the transcript is incomplete.
 //
 // # Reading and replaying
 //
@@ -17,16 +17,15 @@
 //
 // # What is exact
 //
-// The entries of one Channel are in the order in which things happened: the accesses of the vCPUs,
-// the commands of the queue, the records of the event queue, the calls for a stream or a host, the
-// pulses of a line. Replay compares them in that order. Between channels, the order is the one in
-// which the taps saw them. Replay keeps that order for inputs of the device, and not for its
-// actions: a device may act earlier or later than the recorded one, but its actions have to be the
-// same.
+// The entries of one Channel are in their exact order: the accesses of the vCPUs, the commands of
+// the queue, the records of the event queue, the calls for a stream or a host, the pulses of a
+// line. Replay compares them in that order. Between channels, entries are in the order in which the
+// taps saw them. Replay keeps that order for inputs of the device, but not for its actions. A
+// device may act earlier or later than the recorded one, but its actions must be the same.
 //
 // # Bounds
 //
 // A Recorder uses Options.Buffer bytes for entries that wait for the writer, and a few hundred KiB
-// besides. A transcript has at most 1024 hosts, and entries of at most 64 KiB. Read takes up to
-// 2^22 entries that fill up to 512 MiB. The memory of Replay is proportional to the entries.
+// more. A transcript has at most 1024 hosts, and entries of at most 64 KiB. Read takes up to 2^22
+// entries that fill up to 512 MiB. The memory of Replay is proportional to the entries.
 package transcript

@@ -17,14 +17,14 @@ type Entry struct {
 	Body Body
 }
 
-// Body says what happened. It is a pointer to one of the types of this file.
+// Body is the content of an entry. It is a pointer to one of the types of this file.
 type Body interface {
 	// String describes the entry on one line.
 	String() string
 	// Channel returns the channel of the entry. The order within a channel is exact.
 	Channel() Channel
 
-	// question lists the fields that replay compares; answer lists those that replay gives to the
+	// question lists the fields that replay compares; answer lists those that replay returns to the
 	// device.
 	question(*coder)
 	answer(*coder)
@@ -121,8 +121,8 @@ type Load struct {
 	Offset uint64
 	Size   uint8
 	Value  uint64
-	// Racing says that a store to the same register was in progress, so that the load may have read
-	// the earlier value. The value is not compared.
+	// Racing means that a store to the same register was in progress, so the load may have read the
+	// earlier value. Replay does not compare the value.
 	Racing bool
 }
 
@@ -136,6 +136,7 @@ type Store struct {
 // Op is a method of the device that the embedder calls.
 type Op uint8
 
+// The methods of the device.
 const (
 	OpAttach Op = iota
 	OpDetach
@@ -253,7 +254,7 @@ type Command struct {
 	Code    smmuv3.CmdqErr
 }
 
-// Event is an event of the device, with its fate.
+// Event is an event of the device, and whether it was recorded.
 type Event struct {
 	Event smmuv3.Event
 	Fate  vsmmu.Fate
@@ -294,6 +295,7 @@ type HostTerminate struct {
 // ClaimStep is a call by which a device claims or releases a host.
 type ClaimStep uint8
 
+// The steps of claiming and releasing a host.
 const (
 	ClaimEvents         ClaimStep = iota // Host.Events with a sink
 	ClaimGuestIDs                        // Host.SetGuestIDs
@@ -334,7 +336,8 @@ type Note struct{ Text string }
 
 // End is the last entry.
 type End struct {
-	// Cut says why the transcript ends before the device; it is empty if it does not.
+	// Cut is why the transcript ends before the device's Close. It is empty for a complete
+	// transcript.
 	Cut string
 }
 
@@ -514,14 +517,25 @@ func (c *coder) stage2(t *smmuv3.Stage2) {
 	}
 }
 
-func (b *Load) Channel() Channel  { return Channel{Name: chRegisters} }
+// Channel implements Body.
+func (b *Load) Channel() Channel { return Channel{Name: chRegisters} }
+
+// Channel implements Body.
 func (b *Store) Channel() Channel { return Channel{Name: chRegisters} }
-func (b *Call) Channel() Channel  { return Channel{Name: chCalls} }
 
+// Channel implements Body.
+func (b *Call) Channel() Channel { return Channel{Name: chCalls} }
+
+// Channel implements Body.
 func (b *Restore) Channel() Channel { return Channel{Name: chCalls} }
-func (b *Return) Channel() Channel  { return Channel{Name: chCalls} }
-func (b *Fault) Channel() Channel   { return Channel{Name: chEvents} }
 
+// Channel implements Body.
+func (b *Return) Channel() Channel { return Channel{Name: chCalls} }
+
+// Channel implements Body.
+func (b *Fault) Channel() Channel { return Channel{Name: chEvents} }
+
+// Channel implements Body.
 func (b *MemRead) Channel() Channel {
 	if b.Command {
 		return Channel{Name: chCommands}
@@ -529,6 +543,7 @@ func (b *MemRead) Channel() Channel {
 	return Channel{chMemory, uint64(b.GPA)}
 }
 
+// Channel implements Body.
 func (b *MemWrite) Channel() Channel {
 	switch len(b.Data) {
 	case smmuv3.EventSize:
@@ -539,22 +554,56 @@ func (b *MemWrite) Channel() Channel {
 	return Channel{chMessage, uint64(b.GPA)}
 }
 
+// Channel implements Body.
 func (b *HostCapabilities) Channel() Channel { return Channel{chHost, uint64(b.Host)} }
-func (b *HostAttach) Channel() Channel       { return Channel{chStream, uint64(b.StreamID)} }
-func (b *HostBind) Channel() Channel         { return Channel{chStream, uint64(b.StreamID)} }
-func (b *HostDetach) Channel() Channel       { return Channel{chStream, uint64(b.StreamID)} }
-func (b *HostInvalidate) Channel() Channel   { return Channel{chHost, uint64(b.Host)} }
-func (b *Pulse) Channel() Channel            { return Channel{chLine, uint64(b.Line)} }
-func (b *MSI) Channel() Channel              { return Channel{chMessage, uint64(b.Addr)} }
-func (b *Command) Channel() Channel          { return Channel{Name: chCommands} }
-func (b *Event) Channel() Channel            { return Channel{Name: chEvents} }
-func (b *DMA) Channel() Channel              { return Channel{chEndpoint, uint64(b.StreamID)} }
-func (b *Note) Channel() Channel             { return Channel{Name: chNotes} }
-func (b *End) Channel() Channel              { return Channel{Name: chNotes} }
 
-func (b *PageFault) Channel() Channel     { return Channel{Name: chRequests} }
-func (b *PageRequest) Channel() Channel   { return Channel{Name: chRequests} }
-func (b *HostRespond) Channel() Channel   { return Channel{chStream, uint64(b.Response.StreamID)} }
-func (b *HostResume) Channel() Channel    { return Channel{chStream, uint64(b.StreamID)} }
+// Channel implements Body.
+func (b *HostAttach) Channel() Channel { return Channel{chStream, uint64(b.StreamID)} }
+
+// Channel implements Body.
+func (b *HostBind) Channel() Channel { return Channel{chStream, uint64(b.StreamID)} }
+
+// Channel implements Body.
+func (b *HostDetach) Channel() Channel { return Channel{chStream, uint64(b.StreamID)} }
+
+// Channel implements Body.
+func (b *HostInvalidate) Channel() Channel { return Channel{chHost, uint64(b.Host)} }
+
+// Channel implements Body.
+func (b *Pulse) Channel() Channel { return Channel{chLine, uint64(b.Line)} }
+
+// Channel implements Body.
+func (b *MSI) Channel() Channel { return Channel{chMessage, uint64(b.Addr)} }
+
+// Channel implements Body.
+func (b *Command) Channel() Channel { return Channel{Name: chCommands} }
+
+// Channel implements Body.
+func (b *Event) Channel() Channel { return Channel{Name: chEvents} }
+
+// Channel implements Body.
+func (b *DMA) Channel() Channel { return Channel{chEndpoint, uint64(b.StreamID)} }
+
+// Channel implements Body.
+func (b *Note) Channel() Channel { return Channel{Name: chNotes} }
+
+// Channel implements Body.
+func (b *End) Channel() Channel { return Channel{Name: chNotes} }
+
+// Channel implements Body.
+func (b *PageFault) Channel() Channel { return Channel{Name: chRequests} }
+
+// Channel implements Body.
+func (b *PageRequest) Channel() Channel { return Channel{Name: chRequests} }
+
+// Channel implements Body.
+func (b *HostRespond) Channel() Channel { return Channel{chStream, uint64(b.Response.StreamID)} }
+
+// Channel implements Body.
+func (b *HostResume) Channel() Channel { return Channel{chStream, uint64(b.StreamID)} }
+
+// Channel implements Body.
 func (b *HostTerminate) Channel() Channel { return Channel{chStream, uint64(b.StreamID)} }
-func (b *HostClaim) Channel() Channel     { return Channel{chHost, uint64(b.Host)} }
+
+// Channel implements Body.
+func (b *HostClaim) Channel() Channel { return Channel{chHost, uint64(b.Host)} }

@@ -117,7 +117,7 @@ func ExampleReader() {
 	defer r.Close()
 	for {
 		e, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil { // errors.Is(err, transcript.ErrCut) for a file without its end

@@ -25,17 +25,17 @@ const maxFrame = 64 << 10
 
 // Errors of reading and recording.
 var (
-	// ErrForeign says that the input is not a transcript.
+	// ErrForeign means that the input is not a transcript.
 	ErrForeign = errors.New("not a transcript of a vsmmu device")
-	// ErrNewer says that a newer version of this module wrote the transcript.
+	// ErrNewer means that a newer version of this module wrote the transcript.
 	ErrNewer = errors.New("newer version of the transcript format")
-	// ErrCut says that the transcript has no last entry. All entries before the cut are valid.
+	// ErrCut means that the transcript has no last entry. All entries before the cut are valid.
 	ErrCut = errors.New("transcript cut off")
-	// ErrCorrupt says that the transcript holds something invalid.
+	// ErrCorrupt means that the transcript holds invalid data.
 	ErrCorrupt = errors.New("corrupt transcript")
 )
 
-// Header is what a transcript says about the device before its first entry.
+// Header describes the device of a transcript. It precedes the first entry.
 type Header struct {
 	// Title names the recording.
 	Title string `json:"title,omitempty"`
@@ -45,8 +45,8 @@ type Header struct {
 	IDs smmuv3.IDRegs `json:"ids"`
 	// AbortAtReset is vsmmu.Config.AbortAtReset.
 	AbortAtReset bool `json:"abort_at_reset,omitempty"`
-	// Policy and Hosts are what the ID registers were derived from; empty if the embedder did not
-	// say.
+	// Policy and Hosts are the inputs of the derivation of the ID registers. They are empty if the
+	// embedder did not set them.
 	Policy Policy                `json:"policy,omitempty"`
 	Hosts  []bridge.Capabilities `json:"hosts,omitempty"`
 	// Streams are names of StreamIDs, for readers of the transcript.

@@ -2,8 +2,8 @@ package transcript
 
 import "reflect"
 
-// isNil reports whether v is nil or holds a nil pointer, map, channel or function. No method of
-// such a value can be expected to work.
+// isNil reports whether v is nil or holds a nil pointer, map, channel or function. Methods of such
+// a value may panic.
 func isNil(v any) bool {
 	switch r := reflect.ValueOf(v); r.Kind() {
 	case reflect.Invalid:

@@ -30,7 +30,7 @@ type Reader struct {
 	err    error // of all further calls of Next
 }
 
-// source keeps the error of a reader, which is no fault of the transcript.
+// source keeps the error of a reader, to distinguish it from an error of the transcript.
 type source struct {
 	r   io.Reader
 	err error // other than io.EOF
@@ -82,7 +82,7 @@ func newReader(s *source) (*Reader, error) {
 	return t, nil
 }
 
-// Header returns what the transcript says about the device.
+// Header returns the header of the transcript.
 func (r *Reader) Header() Header { return r.header }
 
 // Close releases the memory of the decompressor. It does not close the underlying reader.
@@ -155,7 +155,8 @@ func (r *Reader) next() ([]byte, error) {
 	return r.frame, nil
 }
 
-// broken distinguishes a reader that fails, a transcript that ends early, and one that is invalid.
+// broken returns the error that describes a failed reader, a transcript that ends early, or an
+// invalid one.
 func (r *Reader) broken(err error) error {
 	switch {
 	case r.source.err != nil:
@@ -170,7 +171,8 @@ func (r *Reader) broken(err error) error {
 type Transcript struct {
 	Header
 	Entries []Entry
-	// Cut says why the transcript ends before the device; it is empty if it does not.
+	// Cut is why the transcript ends before the device's Close. It is empty for a complete
+	// transcript.
 	Cut string
 }
 
@@ -182,10 +184,10 @@ const (
 )
 
 // Read returns the transcript in r. It reads up to 2^22 entries that take up to 512 MiB of memory;
-// a Reader has no such limits. Of a transcript that is cut off, Read returns what is there and sets
-// Cut. If the transcript is invalid or too long, or r fails, Read returns the entries before that
-// with the error. The errors are those of NewReader and Reader.Next; one that is too long matches
-// ErrCorrupt.
+// a Reader has no such limits. For a transcript that is cut off, Read returns the entries before
+// the cut and sets Cut. If the transcript is invalid or too long, or r fails, Read returns the
+// entries before that with the error. The errors are those of NewReader and Reader.Next; one that
+// is too long matches ErrCorrupt.
 func Read(r io.Reader) (*Transcript, error) { return read(r, maxEntries, maxMemory) }
 
 func read(r io.Reader, entries int, memory uint64) (*Transcript, error) {
@@ -198,7 +200,7 @@ func read(r io.Reader, entries int, memory uint64) (*Transcript, error) {
 	for {
 		e, err := in.Next()
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return t, nil
 		case errors.Is(err, ErrCut):
 			t.Cut = "the file ends"
@@ -217,7 +219,7 @@ func read(r io.Reader, entries int, memory uint64) (*Transcript, error) {
 	}
 }
 
-// Complete reports whether the transcript lasts until the device ends.
+// Complete reports whether the transcript extends to the device's Close.
 func (t *Transcript) Complete() bool { return t.Cut == "" }
 
 // Lasted returns the time of the last entry.

@@ -18,8 +18,8 @@ import (
 type Options struct {
 	// Title names the recording. It is cut at 1 KiB.
 	Title string
-	// Policy and Hosts are what the ID registers were derived from. Replay shows them as the reason
-	// for each field; they are optional.
+	// Policy and Hosts are the inputs of the derivation of the ID registers. They are optional.
+	// Replay uses them to explain each field.
 	Policy idr.Policy
 	Hosts  []bridge.Capabilities
 	// Streams are names of StreamIDs, for readers of the transcript.
@@ -32,9 +32,8 @@ type Options struct {
 // maxHosts bounds the hosts of a transcript. Replay keeps memory for each of them.
 const maxHosts = 1024
 
-// Recorder is a vsmmu.Device that is recorded. A VMM uses it in place of the device. Methods of
-// the device that have no effect on the guest are reached through Device. All methods may be called
-// from any goroutine.
+// Recorder is a recorded vsmmu.Device. A VMM uses it in place of the device. Device gives access to
+// the methods that have no effect on the guest. All methods may be called from any goroutine.
 type Recorder struct {
 	dev *vsmmu.Device
 	log *log
@@ -49,11 +48,11 @@ type Recorder struct {
 	hosts  map[bridge.Host]bridge.Host // at most maxHosts
 }
 
-// Record returns a new device and records it to w in the background. The device is the one that
-// vsmmu.New(cfg) returns. It ends at Close, and the transcript ends with it.
+// Record returns a new device and records it to w in the background. vsmmu.New(cfg) creates the
+// device. Close closes it and ends the transcript.
 //
 // Record writes the header before it returns. If that fails, the error matches ErrCut and wraps the
-// error of w. A later error of w ends the transcript and is returned by Close; the device goes on.
+// error of w. A later error of w ends the transcript, and Close returns it; the device continues.
 func Record(w io.Writer, cfg vsmmu.Config, o Options) (*Recorder, error) {
 	switch {
 	case isNil(w):
@@ -71,8 +70,8 @@ func Record(w io.Writer, cfg vsmmu.Config, o Options) (*Recorder, error) {
 		limit = DefaultBuffer
 	}
 	r := &Recorder{hosts: map[bridge.Host]bridge.Host{}, stores: map[uint64]int{}}
-	// The device goes first: if New refuses the configuration, nothing is written to w. No tap is
-	// used until the device is shared with the caller.
+	// Record creates the device first: if New refuses the configuration, Record writes nothing to
+	// w. The device uses no tap before Record returns.
 	tapped := cfg
 	if !isNil(cfg.Memory) {
 		tapped.Memory = tappedMemory{r, cfg.Memory}
@@ -111,10 +110,9 @@ func both(a, b error) error {
 // Device returns the recorded device. Calls of its methods are not recorded.
 func (r *Recorder) Device() *vsmmu.Device { return r.dev }
 
-// Load is Device.Load, recorded.
+// Load calls Device.Load and records it.
 func (r *Recorder) Load(off uint64, size int) (v uint64) {
-	// The load and its entry are one step: of two vCPUs' loads, the one that saw more is the later
-	// entry.
+	// The load and its entry are one atomic step, so entries have the order of the loads.
 	r.log.addLater(func() Body {
 		v = r.dev.Load(off, size)
 		words, n := accessed(off, size)
@@ -127,17 +125,17 @@ func (r *Recorder) Load(off uint64, size int) (v uint64) {
 	return v
 }
 
-// LoadBytes is Registers.LoadBytes of package vsmmu, recorded.
+// LoadBytes calls LoadBytes of vsmmu.Registers and records it.
 func (r *Recorder) LoadBytes(off uint64, p []byte) error {
 	return vsmmu.Registers{Device: r}.LoadBytes(off, p)
 }
 
-// StoreBytes is Registers.StoreBytes of package vsmmu, recorded.
+// StoreBytes calls StoreBytes of vsmmu.Registers and records it.
 func (r *Recorder) StoreBytes(off uint64, p []byte) error {
 	return vsmmu.Registers{Device: r}.StoreBytes(off, p)
 }
 
-// Store is Device.Store, recorded.
+// Store calls Device.Store and records it.
 func (r *Recorder) Store(off uint64, size int, v uint64) {
 	begin := func() {
 		r.log.addLater(func() Body {
@@ -188,7 +186,8 @@ func accessed(off uint64, size int) (words [2]uint64, n int) {
 	return [2]uint64{word(off), word(off + 4)}, n
 }
 
-// Attach is Device.Attach, recorded. A transcript ends at its 1025th host; the device goes on.
+// Attach calls Device.Attach and records it. A transcript ends at its 1025th host; the device
+// continues.
 func (r *Recorder) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) error {
 	tapped, number := r.tap(h)
 	if tapped == nil {
@@ -199,17 +198,17 @@ func (r *Recorder) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint
 	})
 }
 
-// Detach is Device.Detach, recorded.
+// Detach calls Device.Detach and records it.
 func (r *Recorder) Detach(sid smmuv3.StreamID) error {
 	return r.call(Call{Op: OpDetach, StreamID: sid}, func() error { return r.dev.Detach(sid) })
 }
 
-// Reset is Device.Reset, recorded.
+// Reset calls Device.Reset and records it.
 func (r *Recorder) Reset() error {
 	return r.call(Call{Op: OpReset}, r.dev.Reset)
 }
 
-// GuestWrote is Device.GuestWrote, recorded.
+// GuestWrote calls Device.GuestWrote and records it.
 func (r *Recorder) GuestWrote(g guestmem.Range) {
 	_ = r.call(Call{Op: OpGuestWrote, Range: g}, func() error {
 		r.dev.GuestWrote(g)
@@ -217,7 +216,7 @@ func (r *Recorder) GuestWrote(g guestmem.Range) {
 	})
 }
 
-// Save is Device.Save, recorded.
+// Save calls Device.Save and records it.
 func (r *Recorder) Save() (state []byte, err error) {
 	err = r.call(Call{Op: OpSave}, func() (err error) {
 		state, err = r.dev.Save()
@@ -226,17 +225,17 @@ func (r *Recorder) Save() (state []byte, err error) {
 	return state, err
 }
 
-// Restore is Device.Restore, recorded with the state.
+// Restore calls Device.Restore and records it with the state.
 func (r *Recorder) Restore(state []byte) error {
 	return r.made(OpRestore, 0, &Restore{state}, func() error { return r.dev.Restore(state) })
 }
 
-// Close ends the device, as Device.Close does, and the transcript. It returns when the transcript
-// is written.
+// Close closes the device, as Device.Close does, and ends the transcript. It returns when the
+// transcript is written.
 //
 // The error matches ErrCut if the transcript is incomplete: because of an error of the writer,
-// which it wraps, a full buffer, or an entry that is too large. What was written until then can be
-// read and replayed. Any later Close has no effect and returns an error that matches
+// which it wraps, a full buffer, or an entry that is too large. The entries written before the cut
+// can be read and replayed. Any later Close has no effect and returns an error that matches
 // bridge.ErrClosed.
 func (r *Recorder) Close() error {
 	r.mu.Lock()
@@ -255,7 +254,7 @@ func (r *Recorder) Close() error {
 
 func (r *Recorder) call(c Call, f func() error) error { return r.made(c.Op, c.StreamID, &c, f) }
 
-// made records a call by the embedder, makes it by calling f, and records the result.
+// made records a call by the embedder, calls f, and records the result.
 func (r *Recorder) made(op Op, sid smmuv3.StreamID, call Body, f func() error) error {
 	r.log.add(call)
 	err := f()

@@ -11,14 +11,14 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// ReplayRestored is Replay with a new device at every step: after each access by the guest, fault
-// of a host and call by the embedder, the device is saved, closed, and restored into a new one.
-// Save makes a device finish what it is doing. The guest cannot tell the difference; a host may
-// receive a batch of invalidations in parts. The device is kept while one of its hosts has no
-// stream, and until the last recorded Restore.
+// ReplayRestored replays a transcript as Replay does, with a new device at every step. After each
+// access by the guest, fault of a host and call by the embedder, it saves the device, closes it,
+// and restores it into a new one. Save makes a device complete its work in progress. The guest
+// cannot tell the difference; a host may receive a batch of invalidations in parts. The device is
+// kept while one of its hosts has no stream, and until the last recorded Restore.
 //
-// State that Save does not keep is lost each time. So two things are not compared: stalled
-// transactions are not resumed, since the host that held them is gone; and a new device does not
+// State that Save does not keep is lost each time. ReplayRestored therefore does not compare two
+// things. Stalled transactions are not resumed, since their host is gone. A new device does not
 // know that a host failed to invalidate or to abort.
 func ReplayRestored(ctx context.Context, t *Transcript) error {
 	return replayWithin(ctx, t, stall, true)

@@ -14,24 +14,23 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// stall bounds the time in which a device does nothing that it is expected to do. A device that
-// does the same as the recorded one stays far below it.
+// stall is the longest time without an expected action of the device. A device that behaves as
+// recorded takes far less.
 const stall = 10 * time.Second
 
-// lookEvery is the interval of polling for changes that nothing signals.
+// lookEvery is the interval of polling for changes without a notification.
 const lookEvery = time.Millisecond
 
-// Replay repeats a recording on a new device. It makes the accesses of the guest, the faults of the
-// hosts and the calls of the embedder, and answers the device's own reads and calls, all as
-// recorded. Everything that the device does is compared with the recording, in the order of its
-// Channel.
+// Replay repeats a recording on a new device. It repeats the accesses of the guest, the faults of
+// the hosts and the calls of the embedder. It answers the device's own reads and calls as recorded.
+// It compares every action of the device with the recording, in the order of its Channel.
 //
-// Replay waits at each entry until the device has done what the recorded device had done by then. A
-// device may do things earlier than the recorded one.
+// Replay waits at each entry until the device has completed the earlier actions of the recorded
+// device. A device may act earlier than the recorded one.
 //
 // Replay stops at the first difference and returns a *Difference. It replays a transcript that is
-// cut off up to the cut. If ctx ends, the error wraps its cause. A transcript that could not have
-// been recorded, by the number of its hosts, say, is refused with an error that matches ErrCorrupt.
+// cut off up to the cut. If ctx ends, the error wraps its cause. Replay refuses an impossible
+// transcript, such as one with too many hosts, with an error that matches ErrCorrupt.
 func Replay(ctx context.Context, t *Transcript) error { return replayWithin(ctx, t, stall, false) }
 
 func replayWithin(ctx context.Context, t *Transcript, stall time.Duration, renewing bool) error {
@@ -45,7 +44,7 @@ func replayWithin(ctx context.Context, t *Transcript, stall time.Duration, renew
 	return fmt.Errorf("transcript: replay: %w", err)
 }
 
-// check reports what makes a transcript impossible to replay.
+// check returns an error if a transcript cannot be replayed.
 func check(ctx context.Context, t *Transcript) error {
 	if ctx == nil {
 		return errors.New("nil context")
@@ -262,7 +261,8 @@ func (r *replay) await(i int) {
 func (r *replay) wait(ok func() bool, late func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// Counted in polls and not by the clock, which goes on while the whole machine stands still.
+	// wait counts polls and does not use the clock, which advances even if the whole machine is
+	// suspended.
 	var waited time.Duration
 	for tries := 0; r.err == nil && !ok(); tries++ {
 		switch {

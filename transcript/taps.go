@@ -33,9 +33,9 @@ func (m tappedMemory) WriteAt(p []byte, gpa guestmem.GPA) error {
 	return err
 }
 
-// fetchesCommands reports whether a read fetches commands, rather than a part of the stream table:
-// a fetch starts at the entry that the device consumes next. A guest that keeps both at one address
-// makes its own transcript ambiguous.
+// fetchesCommands reports whether a read fetches commands rather than part of the stream table. A
+// fetch starts at the entry that the device consumes next. The transcript is ambiguous if the guest
+// places both at one address.
 func fetchesCommands(d *vsmmu.Device, gpa guestmem.GPA, n int) bool {
 	if n%smmuv3.CommandSize != 0 {
 		return false
@@ -99,7 +99,7 @@ type tappedHost struct {
 	number uint32
 }
 
-// A tap implements the optional interfaces that its host implements, and no others.
+// A tap implements exactly the optional interfaces of its host.
 type (
 	tappedPages  struct{ *tappedHost }
 	tappedStalls struct{ *tappedHost }

@@ -21,8 +21,8 @@ const flushEvery = 250 * time.Millisecond
 // drainAt is the number of buffered bytes at which the writer starts before the next flush.
 const drainAt = 256 << 10
 
-// sink is the writer of a transcript, held to the contract of io.Writer. It keeps the first error
-// and writes nothing after it: a transcript has no gaps, even if the writer recovers.
+// sink is the writer of a transcript. It enforces the contract of io.Writer. It keeps the first
+// error and writes nothing after it, so a transcript has no gaps even if the writer recovers.
 type sink struct {
 	w   io.Writer
 	err error
@@ -39,9 +39,9 @@ func (s *sink) Write(p []byte) (n int, err error) {
 	return min(max(n, 0), len(p)), s.err
 }
 
-// log takes entries in order and writes them in the background. Adding an entry waits for a lock
-// that is held while another entry is encoded, and for nothing else. The transcript ends early if
-// the writer cannot keep up or fails.
+// log takes entries in order and writes them in the background. Adding an entry waits only for a
+// lock that is held while another entry is encoded. The transcript ends early if the writer cannot
+// keep up or fails.
 type log struct {
 	begun time.Time
 	limit int
@@ -118,7 +118,7 @@ func (l *log) put(b Body) {
 	b.answer(&l.coder)
 	if size := len(l.coder.b); size > maxFrame {
 		l.coder.b = nil
-		l.stop(fmt.Sprintf("an entry of %d bytes: the maximum is %d", size, maxFrame))
+		l.stop(fmt.Sprintf("entry of %d bytes: the maximum is %d", size, maxFrame))
 		return
 	}
 	l.last = now

@@ -14,8 +14,8 @@ func priResp(r smmuv3.PageRequest, how smmuv3.PRGResponse) smmuv3.Command {
 	return c
 }
 
-// tlbiRange returns invalidations for n bytes of pages of a granule, made by op for their
-// addresses. With ranges (IDR3.RIL) there is a command for each 5 bits of the number of pages, as
+// tlbiRange returns the invalidations for n bytes in pages of a granule. op makes the command for
+// an address. With ranges (IDR3.RIL) there is a command for each 5 bits of the number of pages, as
 // in Linux's driver (§4.4.1.1).
 func tlbiRange(
 	op func(addr uint64) smmuv3.Command, addr, n uint64, g smmuv3.Granule, ranges bool,
@@ -43,8 +43,8 @@ func (s *Stage1) Invalidation(vmid smmuv3.VMID, iova, n uint64) []smmuv3.Command
 	return tlbiRange(op, iova, n, s.granule, s.ids.Has(smmuv3.RIL))
 }
 
-// Invalidation returns the commands that invalidate the translations of n bytes of IPAs. Where
-// stage 1 is nested on this stage 2, what it caches goes as well (§4.4.3.1).
+// Invalidation returns the commands that invalidate the translations of n bytes of IPAs. They also
+// invalidate translations of a stage 1 that is nested on this stage 2 (§4.4.3.1).
 func (s *Stage2) Invalidation(ipa, n uint64) []smmuv3.Command {
 	op := func(addr uint64) smmuv3.Command { return smmuv3.NewTLBIS2IPA(s.VMID, addr, true) }
 	return append(tlbiRange(op, ipa, n, s.granule, s.ids.Has(smmuv3.RIL)),

@@ -17,8 +17,8 @@ type CDTable struct {
 // maxCDs is log2 of the most CDs that a table can have (§6.3.2, SSIDSIZE).
 const maxCDs = 20
 
-// NewCDTable allocates a table of 2^log2 CDs; with 0 there is one, and f is ignored. Leaf tables of
-// a two-level table are allocated when Entry first needs them.
+// NewCDTable allocates a table of 2^log2 CDs. If log2 is 0, there is one CD, and f is ignored. Leaf
+// tables of a two-level table are allocated when Entry first needs them.
 func NewCDTable(r *RAM, f smmuv3.S1Fmt, log2 uint8) (*CDTable, error) {
 	t, err := newCDTable(r, f, log2)
 	if err != nil {
@@ -34,8 +34,8 @@ func NewCDTable(r *RAM, f smmuv3.S1Fmt, log2 uint8) (*CDTable, error) {
 	return t, err
 }
 
-// PlaceCDTable is NewCDTable for a table at an address that the test chooses. It writes nothing:
-// the part of a large table that no SubstreamID leads to need not be in memory.
+// PlaceCDTable returns a table, as NewCDTable does, at an address that the test chooses. It writes
+// nothing: unused parts of a large table need not be in memory.
 func PlaceCDTable(r *RAM, at guestmem.GPA, f smmuv3.S1Fmt, log2 uint8) (*CDTable, error) {
 	t, err := newCDTable(r, f, log2)
 	if err == nil {
@@ -65,7 +65,7 @@ func (t *CDTable) leafSize() uint64 {
 	return 4 << 10
 }
 
-// Shape returns the address and the layout of the table, as an STE has them.
+// Shape returns the address and the layout of the table, as in an STE.
 func (t *CDTable) Shape() smmuv3.CDTable { return t.shape }
 
 const l1cdValid = 1 // L1CD.V (§5.3)

@@ -1,9 +1,9 @@
-// Package vsmmutest plays the guest's SMMU driver in tests: it writes the structures that a
-// driver writes, gives the SMMU commands and reads the events that come back.
+// Package vsmmutest acts as the guest's SMMU driver in tests. It writes a driver's structures,
+// submits commands to the SMMU, and reads the SMMU's events.
 //
 // It has two layers:
 //
-//   - RAM hands out guest memory. NewStage1, NewStage2, NewCDTable and NewStreamTable build the
+//   - RAM allocates guest memory. NewStage1, NewStage2, NewCDTable and NewStreamTable build the
 //     architecture's structures in it. This layer needs nothing but a guestmem.Memory, so it serves
 //     tests of a bridge.Host too.
 //   - Guest adds the driver: it enables an SMMU through its registers, maps and unmaps, runs
@@ -19,13 +19,13 @@
 //	err = g.Unmap(sid, 0x1_0000, 0x1000)               // TLBI, SYNC
 //	ev, ok, err := g.Event()                           // what the SMMU reported
 //
-// Everything returns errors and nothing depends on package testing, so any test framework can use
-// it. A Guest that waits for too long fails with ErrTimeout. A command that stops the queue is a
+// Functions return errors and do not depend on package testing, so any test framework can use them.
+// A Guest that waits too long fails with ErrTimeout. A command that stops the queue causes a
 // *CommandError.
 //
-// Structures are what Linux's driver writes: inner shareable write-back tables, faults recorded and
-// aborted. A test that needs something else changes the words: tables tell where each entry lies
-// (Stage1.Entry, CDTable.Entry, StreamTable.Entry), and RAM.Store writes there. Sections such as
+// The structures are those of Linux's driver: inner shareable write-back tables, faults recorded
+// and aborted. A test can change any word of them: Stage1.Entry, CDTable.Entry and
+// StreamTable.Entry return the address of an entry, and RAM.Store writes to it. Sections such as
 // §5.2 are those of Arm's specification, IHI 0070; those with a letter are of the Arm Architecture
 // Reference Manual, DDI 0487.
 //

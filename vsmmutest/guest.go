@@ -50,8 +50,8 @@ type Guest struct {
 	Poll func()
 
 	ids     smmuv3.IDRegs
-	asid    smmuv3.ASID // the last one given out
-	vmid    smmuv3.VMID // the last one given out
+	asid    smmuv3.ASID // the last one in use
+	vmid    smmuv3.VMID // the last one in use
 	streams map[smmuv3.StreamID]*stream
 	lost    bool // the event queue has overflowed
 }
@@ -68,11 +68,11 @@ const (
 	pollInterval   = 50 * time.Microsecond
 )
 
-// ErrTimeout is matched by errors of a Guest that waited for too long.
+// ErrTimeout means that a Guest waited too long.
 var ErrTimeout = errors.New("timed out")
 
-// NewGuest returns the driver of a guest whose SMMU has these registers. It uses the area of memory
-// and touches nothing until Enable.
+// NewGuest returns the driver of a guest whose SMMU has these registers. The driver uses only the
+// area of memory. It does not access memory or registers before Enable.
 func NewGuest(mem guestmem.Memory, area guestmem.Range, smmu RegisterFile) *Guest {
 	return &Guest{RAM: NewRAM(mem, area), SMMU: smmu, streams: map[smmuv3.StreamID]*stream{}}
 }
@@ -124,9 +124,9 @@ func (g *Guest) SetCR0(cr0 uint32) error {
 	return g.wait(what, func() bool { return g.r32(smmuv3.RegCR0ACK) == cr0 })
 }
 
-// SetMSI makes an interrupt a write of data to addr: cfg0 is the offset of its IRQ_CFG0 register,
-// such as smmuv3.RegEVENTQ_IRQ_CFG0 (§6.3.30). Call it before Enable, since IRQ_CTRL guards the
-// register. The SMMU has IDR0.MSI.
+// SetMSI makes the SMMU signal an interrupt by writing data to addr. cfg0 is the offset of its
+// IRQ_CFG0 register, such as smmuv3.RegEVENTQ_IRQ_CFG0 (§6.3.30). Call it before Enable, since
+// IRQ_CTRL guards the register. The SMMU has IDR0.MSI.
 func (g *Guest) SetMSI(cfg0 uint64, addr guestmem.GPA, data uint32) {
 	const cfg1, cfg2 = 8, 12 // from IRQ_CFG0 on
 	g.w64(cfg0, uint64(addr))
@@ -146,9 +146,9 @@ func (g *Guest) SetGBPA(abort bool) error {
 	})
 }
 
-// Enable brings the SMMU up in the order of Linux's driver (§3.11): it disables it, allocates what
-// is not there yet, sets up table and queues, invalidates everything, and enables it. It can be
-// called again after Disable or a reset of the SMMU; streams keep their STEs.
+// Enable enables the SMMU in the order of Linux's driver (§3.11). It disables the SMMU, allocates
+// missing structures, sets up the table and the queues, invalidates everything, and enables the
+// SMMU. It can be called again after Disable or a reset of the SMMU; streams keep their STEs.
 func (g *Guest) Enable() error {
 	if isNil(g.SMMU) {
 		return errors.New("vsmmutest: enable the SMMU: Guest.SMMU is nil")
@@ -206,15 +206,15 @@ func (g *Guest) place(q Queue, base, prod, cons uint64) {
 	g.w32(cons, 0)
 }
 
-// base is the value of the queue's base register (§6.3.26): ADDR and LOG2SIZE.
+// base returns the value of the queue's base register (§6.3.26): ADDR and LOG2SIZE.
 func (q Queue) base() uint64 { return uint64(q.At) | uint64(q.Log2Size) }
 
-// ring is the queue in the form that knows about indices.
+// ring returns the queue as a smmuv3.Queue, which computes indices.
 func (q Queue) ring(entrySize uint64) smmuv3.Queue {
 	return smmuv3.QueueBase(q.base()).Queue(entrySize, smmuv3.MaxQueueShift, smmuv3.BaseAddrMask)
 }
 
-// allocate makes the table and the queues that the test did not choose.
+// allocate allocates the table and the queues that the test did not choose.
 func (g *Guest) allocate() (err error) {
 	if g.Streams == nil {
 		log2, split := uint(g.ids.Get(smmuv3.SIDSIZE)), uint(0)
@@ -248,5 +248,6 @@ func (g *Guest) allocate() (err error) {
 	return nil
 }
 
-// Disable disables the SMMU and its queues. GBPA then decides what transactions do.
+// Disable disables the SMMU and its queues. GBPA then determines whether transactions bypass or
+// abort.
 func (g *Guest) Disable() error { return g.SetCR0(0) }

@@ -7,7 +7,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// stream is what the guest has set up for a device.
+// stream is the guest's configuration for a device.
 type stream struct {
 	ste smmuv3.STE
 	s1  *Stage1
@@ -23,7 +23,8 @@ func (g *Guest) stream(sid smmuv3.StreamID) *stream {
 	return s
 }
 
-// enabled fails before the first Enable, without which nothing is known of the SMMU.
+// enabled returns an error before the first Enable, since the guest has not read the SMMU's ID
+// registers.
 func (g *Guest) enabled() error {
 	if g.Streams == nil {
 		return fmt.Errorf("the SMMU has not been enabled")
@@ -53,7 +54,7 @@ func (g *Guest) Bypass(sid smmuv3.StreamID) error { return g.replace(sid, Bypass
 // Abort makes a stream's transactions abort without an event.
 func (g *Guest) Abort(sid smmuv3.StreamID) error { return g.replace(sid, AbortSTE(), stream{}) }
 
-// replace is SetSTE for an STE whose stages the guest knows.
+// replace sets an STE whose stages the guest knows.
 func (g *Guest) replace(sid smmuv3.StreamID, e smmuv3.STE, to stream) error {
 	err := g.SetSTE(sid, e)
 	if err == nil {
@@ -75,7 +76,7 @@ func (g *Guest) SetCD(sid smmuv3.StreamID, t *CDTable, ssid smmuv3.SubstreamID, 
 	return g.Run(smmuv3.NewCfgiCD(sid, ssid, true))
 }
 
-// NewStage1 returns an empty address space with an ASID that no other has.
+// NewStage1 returns an empty address space with a new ASID.
 func (g *Guest) NewStage1() (*Stage1, error) {
 	if err := g.enabled(); err != nil {
 		return nil, fmt.Errorf("vsmmutest: new stage 1: %w", err)
@@ -84,7 +85,7 @@ func (g *Guest) NewStage1() (*Stage1, error) {
 	return NewStage1(g.RAM, g.ids, g.Layout, g.asid)
 }
 
-// NewStage2 returns an empty stage 2 with a VMID that no other has.
+// NewStage2 returns an empty stage 2 with a new VMID.
 func (g *Guest) NewStage2() (*Stage2, error) {
 	if err := g.enabled(); err != nil {
 		return nil, fmt.Errorf("vsmmutest: new stage 2: %w", err)
@@ -132,8 +133,8 @@ func (g *Guest) Stage1(sid smmuv3.StreamID) *Stage1 { return g.stream(sid).s1 }
 func (g *Guest) Stage2(sid smmuv3.StreamID) *Stage2 { return g.stream(sid).s2 }
 
 // MapStage1 maps n bytes of a stream's IOVAs to guest memory, readable and writable. The first call
-// for a stream gives it an address space and sets its STE. It fails with ErrMapped where something
-// is mapped: Unmap it first.
+// for a stream creates its address space and sets its STE. MapStage1 fails with ErrMapped if part
+// of the range is mapped (call Unmap first).
 func (g *Guest) MapStage1(sid smmuv3.StreamID, iova uint64, to guestmem.GPA, n uint64) error {
 	s := g.Stage1(sid)
 	if s != nil {
@@ -149,7 +150,8 @@ func (g *Guest) MapStage1(sid smmuv3.StreamID, iova uint64, to guestmem.GPA, n u
 	return g.SetStage1(sid, s)
 }
 
-// MapStage2 is MapStage1 for the IPAs of a stage 2. The SMMU has IDR0.S2P.
+// MapStage2 maps n bytes of a stream's IPAs in its stage 2, as MapStage1 does. The SMMU must have
+// IDR0.S2P.
 func (g *Guest) MapStage2(sid smmuv3.StreamID, ipa uint64, to guestmem.GPA, n uint64) error {
 	s := g.Stage2(sid)
 	if s != nil {
@@ -165,8 +167,8 @@ func (g *Guest) MapStage2(sid smmuv3.StreamID, ipa uint64, to guestmem.GPA, n ui
 	return g.SetStage2(sid, s)
 }
 
-// Unmap unmaps n bytes of a stream's addresses and invalidates what the SMMU, and with ATS the
-// device, caches of them. When it returns, no DMA by these addresses reaches memory.
+// Unmap unmaps n bytes of a stream's addresses. It invalidates their translations in the SMMU and,
+// with ATS, in the device. On return, no DMA to these addresses reaches memory.
 func (g *Guest) Unmap(sid smmuv3.StreamID, addr, n uint64) error {
 	st := g.stream(sid)
 	var cmds []smmuv3.Command

@@ -8,10 +8,11 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// CommandError says which command stopped the queue (§7.1). Guest.SkipCommand lets the queue go on.
+// CommandError is the error of a command that stopped the queue (§7.1). Guest.SkipCommand restarts
+// the queue.
 type CommandError struct {
 	Code    smmuv3.CmdqErr
-	Command smmuv3.Command // the one that CMDQ_CONS.RD is at
+	Command smmuv3.Command // the command at CMDQ_CONS.RD
 }
 
 func (e *CommandError) Error() string {
@@ -72,7 +73,8 @@ func (g *Guest) Wait(prod uint32) error {
 	var active uint32
 	err := g.wait(fmt.Sprintf("vsmmutest: run commands: CMDQ_CONS to reach %#x", prod), func() bool {
 		active = g.ActiveErrors()
-		return g.r32(smmuv3.RegCMDQ_CONS)&indexMask == prod || active&(smmuv3.GERROR_CMDQ_ERR|smmuv3.GERROR_SFM_ERR) != 0
+		return g.r32(smmuv3.RegCMDQ_CONS)&indexMask == prod ||
+			active&(smmuv3.GERROR_CMDQ_ERR|smmuv3.GERROR_SFM_ERR) != 0
 	})
 	cons := g.r32(smmuv3.RegCMDQ_CONS)
 	switch {
@@ -96,8 +98,8 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-// Run submits commands and a CMD_SYNC and waits until they are consumed: their effects are then
-// complete. More commands than the queue holds are submitted in turns.
+// Run submits commands and a CMD_SYNC and waits until the SMMU consumes them. Their effects are
+// then complete. If the queue cannot hold all commands, Run submits them in batches.
 func (g *Guest) Run(cmds ...smmuv3.Command) error {
 	cmds = append(cmds[:len(cmds):len(cmds)], smmuv3.NewSync())
 	for most := 1 << g.CommandQueue.Log2Size; len(cmds) > 0; {
@@ -141,7 +143,7 @@ func (g *Guest) take(queue Queue, entrySize, prodReg, consReg uint64, entry []ui
 		g.lost = true
 	}
 	if n == 0 {
-		// Everything that was in the queue is consumed: the overflow can be acknowledged.
+		// The guest has consumed all records of the queue, so it can acknowledge the overflow.
 		if (prod^cons)&smmuv3.OverflowFlag != 0 {
 			g.w32(consReg, cons^smmuv3.OverflowFlag)
 		}
@@ -180,7 +182,7 @@ func (g *Guest) Events() (all []smmuv3.Event, err error) {
 	}
 }
 
-// WaitEvent waits for a record and takes it. It fails with ErrTimeout if none comes.
+// WaitEvent waits for a record and takes it. It fails with ErrTimeout if none arrives.
 func (g *Guest) WaitEvent() (e smmuv3.Event, err error) {
 	waited := g.wait("vsmmutest: wait for an event", func() (ok bool) {
 		e, ok, err = g.Event()
@@ -189,8 +191,8 @@ func (g *Guest) WaitEvent() (e smmuv3.Event, err error) {
 	return e, firstError(err, waited)
 }
 
-// Overflowed reports whether the event queue has overflowed since the last call, so that records
-// are lost. The guest notices when it reads the queue.
+// Overflowed reports whether the event queue has overflowed, and lost records, since the last call.
+// The guest detects an overflow when it reads the queue.
 func (g *Guest) Overflowed() bool {
 	lost := g.lost
 	g.lost = false
@@ -206,7 +208,7 @@ func (g *Guest) PageRequest() (r smmuv3.PageRequest, ok bool, err error) {
 	return r, ok, err
 }
 
-// WaitPageRequest waits for a page request and takes it. It fails with ErrTimeout if none comes.
+// WaitPageRequest waits for a page request and takes it. It fails with ErrTimeout if none arrives.
 func (g *Guest) WaitPageRequest() (r smmuv3.PageRequest, err error) {
 	waited := g.wait("vsmmutest: wait for a page request", func() (ok bool) {
 		r, ok, err = g.PageRequest()

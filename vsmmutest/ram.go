@@ -18,21 +18,22 @@ type RAM struct {
 // NewRAM returns an allocator over a part of the guest's memory.
 //
 // If mem has methods SetWords and Words, as guestmem.Fake has, the RAM accesses memory through
-// these. The test's injected failures then hit the SMMU's accesses and not the guest's.
+// these. Injected failures then affect only the SMMU's accesses, not the guest's.
 func NewRAM(mem guestmem.Memory, area guestmem.Range) *RAM {
 	return &RAM{mem: mem, area: area, next: area.GPA}
 }
 
-// guestWords is how guestmem.Fake is accessed by the guest.
+// guestWords is the guest's access to a guestmem.Fake.
 type guestWords interface {
 	SetWords(gpa guestmem.GPA, words ...uint64)
 	Words(gpa guestmem.GPA, n int) []uint64
 }
 
-// Memory returns the memory that NewRAM was given.
+// Memory returns the memory that was passed to NewRAM.
 func (r *RAM) Memory() guestmem.Memory { return r.mem }
 
-// Allocated returns the part of the memory that Alloc has handed out, from the start of the area.
+// Allocated returns the part of the area that Alloc has allocated. It begins at the start of the
+// area.
 func (r *RAM) Allocated() guestmem.Range {
 	return guestmem.Range{GPA: r.area.GPA, Len: uint64(r.next - r.area.GPA)}
 }
@@ -67,7 +68,7 @@ func (r *RAM) Alloc(size uint64) (guestmem.GPA, error) {
 
 const (
 	wordSize = 8
-	// atomicSize is the longest access that guestmem.Memory makes of atomic words.
+	// atomicSize is the longest access that guestmem.Memory performs as atomic words.
 	atomicSize = 64
 )
 

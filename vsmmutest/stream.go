@@ -16,8 +16,8 @@ type StreamTable struct {
 // maxStreams is log2 of the most STEs that a table can have (§6.3.2, SIDSIZE).
 const maxStreams = 32
 
-// NewStreamTable allocates a table of 2^log2 STEs. split is 0 for a linear table; for one of two
-// levels it is 6, 8 or 10, the number of StreamID bits that index a level 2 table. Level 2 tables
+// NewStreamTable allocates a table of 2^log2 STEs. split is 0 for a linear table. For a two-level
+// table it is the number of StreamID bits that index a level 2 table: 6, 8 or 10. Level 2 tables
 // are allocated when Entry first needs them.
 func NewStreamTable(r *RAM, log2, split uint) (*StreamTable, error) {
 	t, err := PlaceStreamTable(r, 0, log2, split)
@@ -29,8 +29,8 @@ func NewStreamTable(r *RAM, log2, split uint) (*StreamTable, error) {
 	return t, err
 }
 
-// PlaceStreamTable is NewStreamTable for a table at an address that the test chooses. It writes
-// nothing.
+// PlaceStreamTable returns a table, as NewStreamTable does, at an address that the test chooses. It
+// writes nothing.
 func PlaceStreamTable(r *RAM, at guestmem.GPA, log2, split uint) (*StreamTable, error) {
 	switch {
 	case log2 > maxStreams:

@@ -21,9 +21,9 @@ type Layout struct {
 }
 
 var (
-	// ErrMapped is matched by errors of Map where something is mapped already.
+	// ErrMapped means that part of the range is already mapped.
 	ErrMapped = errors.New("already mapped")
-	// ErrUnsupported is matched by errors about a layout that the SMMU does not have.
+	// ErrUnsupported means that the SMMU does not support the layout.
 	ErrUnsupported = errors.New("not supported by the SMMU")
 )
 
@@ -45,7 +45,7 @@ const (
 
 var granules = []smmuv3.Granule{smmuv3.Granule4K, smmuv3.Granule16K, smmuv3.Granule64K}
 
-// complete fills in the layout's zero values.
+// complete returns the layout with defaults in place of zero values.
 func (l Layout) complete(ids *smmuv3.IDRegs, bits uint) (Layout, error) {
 	for _, g := range granules {
 		if l.Granule == 0 && ids.HasGranule(g) {
@@ -66,8 +66,8 @@ func (l Layout) complete(ids *smmuv3.IDRegs, bits uint) (Layout, error) {
 	return l, nil
 }
 
-// newTables allocates the table at which a walk begins. At stage 2 it may be several tables side by
-// side.
+// newTables allocates the table at which a walk begins. At stage 2 it may consist of concatenated
+// tables.
 func newTables(r *RAM, l Layout, start int) (Tables, error) {
 	size := max(uint64(1)<<l.Granule, wordSize<<(l.InputBits-l.Granule.LevelShift(start)))
 	root, err := r.Alloc(size)
@@ -100,8 +100,8 @@ func (t *Tables) Entry(addr uint64, level int) (guestmem.GPA, error) {
 	return at, err
 }
 
-// walk goes down to the descriptor for an address at a level, or to the one above it that is not a
-// table. make allocates tables in place of invalid descriptors.
+// walk returns the descriptor for an address at a level, or a descriptor above it that is not a
+// table. With make, it allocates tables in place of invalid descriptors.
 func (t *Tables) walk(addr uint64, level int, make bool) (at guestmem.GPA, reached int, err error) {
 	if addr>>t.inputBits != 0 || level < t.start || level > lastLevel {
 		return 0, 0, fmt.Errorf("vsmmutest: table entry for %#x: no level %d, or beyond %d input bits",
@@ -148,7 +148,7 @@ func (t *Tables) SetEntry(addr uint64, level int, d smmuv3.Desc) error {
 	return t.ram.Store(at, uint64(d))
 }
 
-// check reports why a range can not be mapped or unmapped, if so.
+// check returns an error if a range cannot be mapped or unmapped.
 func (t *Tables) check(addr, n uint64) error {
 	switch size := t.PageSize(); {
 	case n == 0 || addr%size != 0 || n%size != 0:
@@ -164,7 +164,7 @@ func (t *Tables) leafAt(level int) bool {
 	return level == lastLevel || smmuv3.Desc(1).Kind(t.format(), level) == smmuv3.DescLeaf
 }
 
-// mapRange writes the leaves for a range, each as large as fits.
+// mapRange writes the leaves for a range, each as large as possible.
 func (t *Tables) mapRange(addr uint64, to guestmem.GPA, n uint64, leaf func(to uint64, level int) smmuv3.Desc) error {
 	if err := t.check(addr, n); err != nil {
 		return err
@@ -197,8 +197,8 @@ func (t *Tables) mapRange(addr uint64, to guestmem.GPA, n uint64, leaf func(to u
 	return nil
 }
 
-// unmapped returns the descriptor for an address at a level, or at a lower level if tables of that
-// level are there already.
+// unmapped returns the descriptor for an address at a level, or at a lower level if such tables
+// already exist.
 func (t *Tables) unmapped(addr uint64, level *int) (at guestmem.GPA, w uint64, err error) {
 	for ; ; *level++ {
 		at, reached, err := t.walk(addr, *level, true)
@@ -251,8 +251,8 @@ func (t *Tables) unmap(addr, n uint64) error {
 	return nil
 }
 
-// Lookup returns the output address that the tables give for an input address, and the leaf. The
-// test's own tables only: it walks as software does and checks no attribute.
+// Lookup returns the output address and the leaf for an input address. It walks only the test's own
+// tables, as software does, and checks no attribute.
 func (t *Tables) Lookup(addr uint64) (to guestmem.GPA, leaf smmuv3.Desc, err error) {
 	at, level, err := t.walk(addr, lastLevel, false)
 	if err != nil {
@@ -301,8 +301,8 @@ func NewStage1(r *RAM, ids smmuv3.IDRegs, l Layout, asid smmuv3.ASID) (*Stage1, 
 	return &Stage1{Tables: t, ASID: asid, ids: ids}, nil
 }
 
-// Map maps n bytes of IOVAs to guest memory, by blocks where they fit. It fails with ErrMapped
-// where something is mapped. An SMMU caches no invalid entries, so no invalidation is needed.
+// Map maps n bytes of IOVAs to guest memory, by blocks where they fit. It fails with ErrMapped if
+// part of the range is mapped. An SMMU caches no invalid entries, so no invalidation is needed.
 func (s *Stage1) Map(iova uint64, to guestmem.GPA, n uint64, a smmuv3.LeafAttrs) error {
 	err := s.mapRange(iova, to, n, func(to uint64, level int) smmuv3.Desc { return smmuv3.LeafDesc(to, level, a) })
 	if err != nil {
@@ -334,7 +334,7 @@ func (s *Stage1) CD() (cd smmuv3.CD) {
 	return cd
 }
 
-// Stage2 is a stage 2 of the guest's own: tables with a VMID.
+// Stage2 is the guest's own stage 2: tables with a VMID.
 type Stage2 struct {
 	Tables
 	VMID smmuv3.VMID
@@ -342,9 +342,10 @@ type Stage2 struct {
 	s2   smmuv3.Stage2
 }
 
-// Access is what a stage 2 mapping permits. Its bits are S2AP's.
+// Access is the set of accesses that a stage 2 mapping permits. Its bits are those of S2AP.
 type Access uint8
 
+// The kinds of access.
 const (
 	Read      Access = 1 << 0
 	Write     Access = 1 << 1
@@ -367,8 +368,8 @@ func NewStage2(r *RAM, ids smmuv3.IDRegs, l Layout, vmid smmuv3.VMID) (*Stage2, 
 	for s2.Granule() != l.Granule {
 		s2.TG++
 	}
-	// Where the SMMU has no level that one table would begin at, the next one has tables side by
-	// side.
+	// If the SMMU does not support the start level of a single table, the walk begins one level
+	// lower, at concatenated tables.
 	least := l.Granule.StartLevel(l.InputBits)
 	for start := least; start <= lastLevel; start++ {
 		for s2.SL0 = range uint8(4) {
@@ -387,8 +388,8 @@ func NewStage2(r *RAM, ids smmuv3.IDRegs, l Layout, vmid smmuv3.VMID) (*Stage2, 
 		ErrUnsupported, l.InputBits, l.Granule)
 }
 
-// Map maps n bytes of IPAs to memory, by blocks where they fit. It fails with ErrMapped where
-// something is mapped.
+// Map maps n bytes of IPAs to memory, by blocks where they fit. It fails with ErrMapped if part of
+// the range is mapped.
 func (s *Stage2) Map(ipa uint64, to guestmem.GPA, n uint64, a Access) error {
 	err := s.mapRange(ipa, to, n, func(to uint64, level int) smmuv3.Desc { return Stage2Leaf(to, level, a) })
 	if err != nil {

@@ -137,8 +137,8 @@ func (d *Device) fit(hw hardware) error {
 	return err
 }
 
-// newVDevice creates the device's vDEVICE with the StreamID. If an earlier attempt could not
-// destroy a vDEVICE, newVDevice reuses it, or destroys it if its StreamID differs.
+// newVDevice creates the device's vDEVICE with the StreamID. It reuses a vDEVICE that an earlier
+// attempt could not destroy, or destroys it if it conflicts.
 func (h *Host) newVDevice(d *Device, sid smmuv3.StreamID) (err error) {
 	if d.vdevice != 0 && d.virtID == sid {
 		return nil

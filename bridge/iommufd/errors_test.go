@@ -3,6 +3,7 @@
 package iommufd
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -175,7 +176,7 @@ func TestErrors_of_the_kernel_match_errno_and_sentinel(t *testing.T) {
 		assert.ErrorContains(t, err, m.advice)
 		assert.True(t, m.advice != "" || m.is != nil, "%s %v", a.op, a.errno)
 		for _, sentinel := range []error{ErrUnsupported, ErrDiffers, bridge.ErrRejected, bridge.ErrGone, bridge.ErrInUse} {
-			if sentinel == m.is {
+			if errors.Is(m.is, sentinel) {
 				assert.ErrorIs(t, err, sentinel)
 			} else {
 				assert.NotErrorIs(t, err, sentinel)

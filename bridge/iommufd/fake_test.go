@@ -4,6 +4,7 @@ package iommufd
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -256,7 +257,7 @@ func (k *fakeKernel) ioctl(fd int, request uintptr, p unsafe.Pointer) error {
 	defer k.mu.Unlock()
 	name := requestNames[request]
 	if err := k.spoiled(name); err != nil {
-		if request == uapi.IOMMUHWPTInvalidate && err == unix.ENOMEM {
+		if request == uapi.IOMMUHWPTInvalidate && errors.Is(err, unix.ENOMEM) {
 			return err // entry_num says that all were handled
 		}
 		if request == uapi.IOMMUHWPTInvalidate {

@@ -37,7 +37,7 @@ Exit status:
 Flags:
 `
 
-// request is what the user wants to have decoded.
+// request is the user's input to decode.
 type request struct {
 	words []uint64
 	given int            // the number of words that the user gave
@@ -53,7 +53,7 @@ func (r *request) judge() *smmuv3.IDRegs {
 	return r.guest
 }
 
-// decoded is the answer.
+// decoded is the result.
 type decoded struct {
 	fields  []row
 	illegal string // why the words are illegal, or ""
@@ -63,7 +63,8 @@ type decoded struct {
 // row is a field as it is printed.
 type row struct{ place, name, value, meaning string }
 
-// structures are what can be decoded: the largest number of words, their width, and the decoder.
+// structures are the kinds that decode accepts: the largest number of words, their width, and the
+// decoder.
 var structures = map[string]struct {
 	words, bits int
 	decode      func(*request) decoded

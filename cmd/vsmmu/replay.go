@@ -73,7 +73,7 @@ func replayCommand(args []string, stdout, stderr io.Writer) int {
 	if !s.OK {
 		code = cli.Failed
 	}
-	// The summary is out by now: a trace that cannot be written takes nothing away.
+	// The summary is already printed: an error of the trace does not affect it.
 	if err != nil {
 		code = cmp.Or(code, complain(stderr, err))
 	}
@@ -91,8 +91,8 @@ func set(f *flag.FlagSet, name string) (ok bool) {
 	return ok
 }
 
-// readTranscript reads the transcript that files names, or the one in the program. It returns the
-// open file, by which a trace is recognised as the input.
+// readTranscript reads the transcript that files names, or the one in the program. It also returns
+// the open file, so that openTrace can refuse to replace the input.
 func readTranscript(files []string) (*transcript.Transcript, *os.File, error) {
 	if len(files) == 0 {
 		t, err := transcript.Read(bytes.NewReader(replay.Debian))

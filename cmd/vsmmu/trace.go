@@ -14,17 +14,17 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/transcript"
 )
 
-// traceFile is where a trace goes. A file is replaced as a whole when the new trace is complete. A
-// device, a pipe or the standard output is written to.
+// traceFile is the destination of a trace. write replaces a file as a whole when the new trace is
+// complete. It writes directly to a device, a pipe or the standard output.
 type traceFile struct {
 	name  string    // as the user gave it
 	path  string    // of the file to replace, without symbolic links; empty if out is set
-	out   io.Writer // what is written to instead
+	out   io.Writer // the destination if it is not a file
 	input *os.File  // the transcript; nil if it is the one in the program
 }
 
-// openTrace judges the name of a trace before anything is done. It refuses a name whose file would
-// be lost: the input, another transcript, or any file that is not a trace of this program.
+// openTrace checks the name of a trace before the replay. It refuses a file that must not be
+// replaced: the input, another transcript, or any file that is not a trace of this program.
 func openTrace(name string, input *os.File, stdout, stderr io.Writer) (*traceFile, error) {
 	t := &traceFile{name: name, input: input}
 	switch clean := filepath.Clean(name); {
@@ -73,7 +73,7 @@ func target(name string) (string, error) {
 	return "", fmt.Errorf("%s: too many symbolic links", name)
 }
 
-// check reports why the file must not be replaced.
+// check returns an error if the file must not be replaced.
 func (t *traceFile) check() error {
 	is, err := os.Stat(t.path)
 	switch {
@@ -100,7 +100,7 @@ func (t *traceFile) check() error {
 	}
 	file, err := os.Open(t.path)
 	if err != nil {
-		return err // what cannot be read cannot be judged
+		return err // a file that cannot be read cannot be checked
 	}
 	defer file.Close()
 	head := make([]byte, 64)
@@ -123,7 +123,7 @@ func (t *traceFile) write(tr *transcript.Transcript) error {
 	if t.out != nil {
 		return replay.Chrome(t.out, tr)
 	}
-	// Again, since the replay took its time.
+	// The file may have changed during the replay.
 	if err := t.check(); err != nil {
 		return err
 	}

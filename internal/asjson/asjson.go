@@ -15,7 +15,7 @@ type ID struct {
 	Reason   string `json:"reason"`
 }
 
-// Bind is one bind-guest-stage call, with every field of the stage.
+// Bind is one call of Stream.Bind, with every field of the stage.
 type Bind struct {
 	Disposition  string         `json:"disposition"`
 	SMMUDisabled bool           `json:"smmu_disabled"`

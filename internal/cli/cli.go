@@ -1,5 +1,5 @@
-// Package cli has what this project's commands share: dispatch, exit codes, flags, errors of one
-// line, output that remembers its errors, and text that is safe to print.
+// Package cli has the common parts of this project's commands: dispatch, exit codes, flags, errors
+// of one line, output that remembers its errors, and text that is safe to print.
 package cli
 
 import (
@@ -24,8 +24,8 @@ type Program struct {
 	Name     string
 	Help     string // the text of help
 	Commands map[string]func(args []string, stdout, stderr io.Writer) int
-	// Role runs the program in a role that is no command, if args[0] names one. A role that
-	// returns has failed.
+	// Role runs the program in a role that is no command, if args[0] names one. A role returns only
+	// if it fails.
 	Role func(role string) (ok bool, err error)
 }
 
@@ -70,8 +70,8 @@ func (p *Program) Complain(stderr io.Writer, err error) int {
 	return Usage
 }
 
-// Parsed handles the error of a command's flags. done is true if the command has nothing else to
-// do, because help was asked for or the command line is wrong.
+// Parsed handles the error of a command's flags. done is true if the command must end, because it
+// printed its help or the command line is invalid.
 func (p *Program) Parsed(err error, command string, stderr io.Writer) (code int, done bool) {
 	switch {
 	case errors.Is(err, flag.ErrHelp):

@@ -40,8 +40,8 @@ func Coloured(w io.Writer) bool {
 	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
-// Columns returns the width that output to w may have: the terminal's, but at least 60, or 100
-// where w is no terminal.
+// Columns returns the width of output to w: that of the terminal, but at least 60, or 100 if w is
+// not a terminal.
 func Columns(w io.Writer) int {
 	size, _ := window(w)
 	if size.Col == 0 {

@@ -7,7 +7,7 @@ import (
 )
 
 // CheckSpace returns an error if the file system of dir has less than need bytes free for this
-// user. A file system that does not say is taken to have them.
+// user. It returns nil if the file system does not report its free space.
 func CheckSpace(dir string, need uint64) error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil || fs.Blocks == 0 {

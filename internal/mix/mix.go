@@ -1,5 +1,5 @@
-// Package mix has the runs of commands that benchmarks put into command queues: this module's, and
-// those of its peers.
+// Package mix has the command sequences that benchmarks place in command queues, of this module and
+// of its peers.
 package mix
 
 import "github.com/go-vsmmu/vsmmuv3/smmuv3"
@@ -12,8 +12,8 @@ const Log2Size = 19
 // is the PCI function 00:02.0.
 const StreamID smmuv3.StreamID = 0x10
 
-// asid is the address space of the invalidations. It is not HeldASID, so that they leave the held
-// translations.
+// asid is the address space of the invalidations. It differs from HeldASID, so they do not affect
+// the held translations.
 const asid smmuv3.ASID = 7
 
 // HeldASID is the address space of the translations that an SMMU holds meanwhile.
@@ -25,7 +25,7 @@ type Mix struct {
 	Commands []smmuv3.Command // their number is a power of two
 }
 
-// All are the mixes. None of them has an effect on a translation that is held.
+// All lists the mixes. None of them affects a held translation.
 var All = []Mix{
 	{"SYNC", []smmuv3.Command{smmuv3.NewSync()}},
 	{"PREFETCH_CONFIG", []smmuv3.Command{smmuv3.NewPrefetchConfig(StreamID)}},
@@ -34,7 +34,7 @@ var All = []Mix{
 	{"TLBI_NH_VA-32pages", []smmuv3.Command{pages(32, 0, 0x2_0000)}},
 	// A host that invalidates aligned powers of two needs five.
 	{"TLBI_NH_VA-31pages-unaligned", []smmuv3.Command{pages(31, 0, 0x1000)}},
-	// This range needs the most of them.
+	// This range needs the largest number of aligned powers of two.
 	{"TLBI_NH_VA-widest", []smmuv3.Command{pages(31, 31, 0x1000)}},
 	{"CFGI_STE", []smmuv3.Command{smmuv3.NewCfgiSTE(StreamID, true)}},
 	{"CFGI_CD", []smmuv3.Command{smmuv3.NewCfgiCD(StreamID, 0, true)}},

@@ -20,7 +20,7 @@ import (
 //go:embed debian.vsmmu
 var Debian []byte
 
-// Summary says what a transcript shows and how its replay ended. Lists have at most maxListed
+// Summary describes a transcript and the result of its replay. Lists have at most maxListed
 // elements; LeftOut counts the others.
 type Summary struct {
 	Title    string    `json:"title"`
@@ -29,9 +29,9 @@ type Summary struct {
 	Entries  int       `json:"entries"`
 	Cut      string    `json:"cut,omitempty"` // why the recording ends before the device
 
-	// Restored says that the replay saved the device at every step and restored it into a new one.
+	// Restored means that the replay saved the device at every step and restored it into a new one.
 	Restored bool `json:"restored,omitempty"`
-	// OK says that the device behaved the same. Otherwise Difference describes the first
+	// OK means that the device behaved the same. Otherwise Difference describes the first
 	// difference.
 	OK            bool              `json:"ok"`
 	Difference    string            `json:"difference,omitempty"`
@@ -230,8 +230,8 @@ func (s *Stream) count(b *transcript.DMA) {
 	}
 }
 
-// ids explains the ID registers. It adds the host's values and the reasons if the transcript says
-// what the registers were derived from.
+// ids explains the ID registers. It adds the host's values and the reasons if the transcript has
+// the inputs of the derivation.
 func ids(h transcript.Header) []ID {
 	var derived idr.Result
 	err := errors.New("no hosts in the transcript")

@@ -117,7 +117,7 @@ func (p printer) head(s *Summary) {
 }
 
 func (p printer) ids(all []ID) {
-	// A transcript may lack what the registers were derived from.
+	// A transcript may lack the inputs of the derivation.
 	derived := slices.ContainsFunc(all, func(f ID) bool { return f.Reason != "" })
 	title, meaning := "ID registers that the guest reads", "meaning"
 	if derived {

@@ -1,6 +1,7 @@
 package idr_test
 
 import (
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"testing"
@@ -154,7 +155,7 @@ func TestDeriveProperties(t *testing.T) {
 		if err != nil {
 			var fe *idr.FieldError
 			require.ErrorAs(t, err, &fe, "an error names its field")
-			require.True(t, fe.Err == idr.ErrPolicy || fe.Err == idr.ErrHost)
+			require.True(t, errors.Is(fe.Err, idr.ErrPolicy) || errors.Is(fe.Err, idr.ErrHost))
 			if len(policy) == 0 && fe.Field != smmuv3.S1P { // stage 2 alone has to be asked for
 				require.ErrorIs(t, err, idr.ErrHost, "without a policy there is none to blame")
 			}
