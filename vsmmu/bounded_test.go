@@ -407,7 +407,7 @@ func TestMSIsAllocateNothing_3_18(t *testing.T) {
 			assert.Equal(t, tc.word, word)
 			assert.Equal(t, tc.signalled, irqs.msi)
 			assert.Equal(t, tc.gerror, r.gerror())
-			if tc.gerror == 0 { // an abort is an error, and told once
+			if tc.gerror == 0 { // an abort is an error, reported once
 				assert.Zero(t, testing.AllocsPerRun(100, sync))
 				assert.Equal(t, prod, r.r32(cmdqCons))
 			}
@@ -433,8 +433,8 @@ func TestBatchesAreBounded(t *testing.T) {
 	}
 }
 
-// An endpoint that asks for its STE again and again costs the engine nothing while the STE cannot
-// be fetched, and waits for a busy engine no longer than refetchWait.
+// TestSTERefetchDoesNotWaitForTheEngine shows that refetching an STE takes no time of the engine
+// while the fetch fails, and waits for a busy engine no longer than refetchWait.
 func TestSTERefetchDoesNotWaitForTheEngine(t *testing.T) {
 	r := bounded(t, 2)
 	r.mem.FailReads(guestmem.Range{GPA: strtabAt + 64, Len: 64}, nil)

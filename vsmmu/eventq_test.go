@@ -102,7 +102,7 @@ func TestOverflow_7_4(t *testing.T) {
 	r.host.Emit(fault(16))
 	assert.Equal(t, uint32(overflow|16), r.r32(eventqProd))
 	r.host.Emit(fault(17))
-	assert.Equal(t, uint32(overflow|16), r.r32(eventqProd), "told once")
+	assert.Equal(t, uint32(overflow|16), r.r32(eventqProd), "OVFLG toggles once")
 	assert.Equal(t, map[Fate]uint64{Recorded: 16, Overflowed: 2}, r.fates())
 	assert.Zero(t, r.gerror(), "an overflow is no global error")
 

@@ -11,8 +11,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Nothing that a guest, an endpoint or a host does makes the device's memory grow. Each case does
-// one thing many times; what the device keeps of it stays within its bound.
+// TestNothingMakesTheDeviceGrow shows that no guest, endpoint or host makes the device's memory
+// grow beyond its bounds. Each case repeats one action many times.
 func TestNothingMakesTheDeviceGrow(t *testing.T) {
 	const times = 70_000
 	for _, tc := range []struct {
@@ -66,7 +66,8 @@ func TestNothingMakesTheDeviceGrow(t *testing.T) {
 	}
 }
 
-// A burst of stalled transactions leaves no memory behind once they are retried.
+// TestWaitingStallsAreFreed_7_2_1 shows that the list of stalled transactions is freed once they
+// are retried.
 func TestWaitingStallsAreFreed_7_2_1(t *testing.T) {
 	r := newRig(t, withStalls)
 	require.NoError(t, r.Attach(3, r.host, "GPU"))
@@ -83,7 +84,7 @@ func TestWaitingStallsAreFreed_7_2_1(t *testing.T) {
 	}, "every stalled transaction was retried")
 }
 
-// The guest's commands and events allocate nothing in the steady state.
+// TestHeapStaysAsItIs shows that commands and events do not grow the heap in the steady state.
 func TestHeapStaysAsItIs(t *testing.T) {
 	r := newRig(t)
 	r.ste(3, 0xb|cdAt)

@@ -47,7 +47,7 @@ func TestIRQ_CTRL_6_3_16(t *testing.T) {
 		assert.Equal(t, tc.msis, r.irqs.msis, "IRQ_CTRL=%d", tc.ctrl)
 
 		r.w32(irqCtrl, 5)
-		assert.Empty(t, r.irqs.take(), "enabling signals nothing of before")
+		assert.Empty(t, r.irqs.take(), "enabling signals no earlier event")
 		r.host.Emit(fault(2))
 		assert.Empty(t, r.irqs.take(), "nor does what follows without an edge")
 	}

@@ -160,7 +160,7 @@ func TestAttach(t *testing.T) {
 				bridge.Host
 				part any
 			}{part: []int{}}, "nic", ErrConfig, "0x4"},
-			{"a host that cannot be told from others", 4, struct {
+			{"a host that is not comparable", 4, struct {
 				bridge.Host
 				_ []int
 			}{}, "nic", ErrConfig, "0x4"},
@@ -181,7 +181,7 @@ func TestAttach(t *testing.T) {
 	})
 }
 
-// ops returns the operations that the host was asked for since the last call.
+// ops returns the operations of the host's calls since the last call.
 func (r *rig) ops() (all []record.Op) {
 	for _, c := range r.host.Forget() {
 		all = append(all, c.Op)
@@ -374,15 +374,15 @@ func TestCloseThatAHostFails(t *testing.T) {
 // TestWatch shows that the VMM gets the ranges that hold the configuration of streams, and that
 // GuestWrote makes what the guest writes there take effect at once.
 func TestWatch(t *testing.T) {
-	var told [][]guestmem.Range
-	r := newRig(t, func(c *Config) { c.Watch = func(w []guestmem.Range) { told = append(told, w) } })
+	var watched [][]guestmem.Range
+	r := newRig(t, func(c *Config) { c.Watch = func(w []guestmem.Range) { watched = append(watched, w) } })
 	require.NoError(t, r.Attach(3, r.host, "disk"))
 	r.setup()
 	ste := guestmem.Range{GPA: strtabAt + 64*3, Len: 64}
-	assert.Equal(t, [][]guestmem.Range{{ste}}, told)
+	assert.Equal(t, [][]guestmem.Range{{ste}}, watched)
 	r.run(cmdCfgiSTE(3))
 	r.idle()
-	assert.Len(t, told, 1, "only when it changes")
+	assert.Len(t, watched, 1, "only when it changes")
 
 	r.ste(3, 0xb|cdAt)
 	r.GuestWrote(guestmem.Range{GPA: strtabAt, Len: 64})
@@ -391,8 +391,8 @@ func TestWatch(t *testing.T) {
 	assert.Equal(t, translates, r.stage(3))
 
 	require.NoError(t, r.Detach(3))
-	assert.Len(t, told, 2)
-	assert.Empty(t, told[1])
+	assert.Len(t, watched, 2)
+	assert.Empty(t, watched[1])
 }
 
 // TestWatchFollowsTheTable shows that Watch is called whenever the device finds a stream's
@@ -421,8 +421,8 @@ func TestWatchFollowsTheTable(t *testing.T) {
 			func(r *rig) { r.host.FailWith(nil); r.run(cmdSync) }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			var told []guestmem.Range
-			r := newRig(t, func(c *Config) { c.Watch = func(w []guestmem.Range) { told = w } })
+			var watched []guestmem.Range
+			r := newRig(t, func(c *Config) { c.Watch = func(w []guestmem.Range) { watched = w } })
 			require.NoError(t, r.Attach(3, r.host, "disk"))
 			r.w64(0x80, 0x7000_0000)
 			r.w32(0x88, 0x1<<16|8<<6|16)
@@ -436,7 +436,7 @@ func TestWatchFollowsTheTable(t *testing.T) {
 			tc.then(r)
 			r.idle()
 			assert.Equal(t, translates, r.stage(3))
-			assert.Equal(t, []guestmem.Range{{GPA: 0x7000_0000, Len: 8}, {GPA: 0x7200_00c0, Len: 64}}, told)
+			assert.Equal(t, []guestmem.Range{{GPA: 0x7000_0000, Len: 8}, {GPA: 0x7200_00c0, Len: 64}}, watched)
 		})
 	}
 }

@@ -70,7 +70,8 @@ type incomparableHost struct {
 	_ []int
 }
 
-// A method of a closed device names itself, and its error matches ErrClosed and bridge.ErrClosed.
+// TestMethodsOfAClosedDeviceFail shows that the error names the method, and matches ErrClosed and
+// bridge.ErrClosed.
 func TestMethodsOfAClosedDeviceFail(t *testing.T) {
 	r := newRig(t)
 	state, err := r.Save()
@@ -91,15 +92,16 @@ func TestMethodsOfAClosedDeviceFail(t *testing.T) {
 	}
 }
 
-// Detach of a StreamID that is not attached, in range or not, says so.
+// TestDetachOfNothingFails shows that Detach of a StreamID that is not attached matches
+// ErrNotAttached, in range or not.
 func TestDetachOfNothingFails(t *testing.T) {
 	r := newRig(t)
 	assert.EqualError(t, r.Detach(4), "vsmmu: detach stream 0x4: not attached")
 	assert.ErrorIs(t, r.Detach(0xffff_ffff), ErrNotAttached)
 }
 
-// Restore needs a device on which nothing has run: it fails a second time, and after a guest's
-// store, until Reset.
+// TestRestoreNeedsTheResetState shows that Restore fails a second time, and after a guest's store,
+// until Reset.
 func TestRestoreNeedsTheResetState(t *testing.T) {
 	fresh := newRig(t)
 	state, err := fresh.Save()
@@ -160,7 +162,8 @@ func total(counts [numFates]uint64) (n uint64) {
 	return n
 }
 
-// An Attach that fails after it has claimed the host gives the host back.
+// TestFailedAttachReleasesTheHost shows that an Attach that fails after its claim releases the
+// host.
 func TestFailedAttachReleasesTheHost(t *testing.T) {
 	for name, h := range map[string]*refusingHost{
 		"SetGuestIDs":  {ids: errAgain},
@@ -205,7 +208,7 @@ func (h *refusingHost) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.S
 	return h.Host.Attach(sid, ep)
 }
 
-// Close succeeds if a host was closed first: there is nothing to release.
+// TestCloseAfterItsHostsSucceeds shows that Close returns no error if a host was closed first.
 func TestCloseAfterItsHostsSucceeds(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -214,7 +217,7 @@ func TestCloseAfterItsHostsSucceeds(t *testing.T) {
 	assert.NoError(t, r.Close())
 }
 
-// String methods take any value.
+// TestStringsOfAnyValue shows that String methods do not panic for any value.
 func TestStringsOfAnyValue(t *testing.T) {
 	assert.Equal(t, "Fate(6)", Fate(6).String())
 	assert.Equal(t, "Fate(255)", Fate(255).String())

@@ -69,24 +69,24 @@ func (m *model) stall(ev smmuv3.Event) {
 	if !m.enabled() {
 		return // SMMUEN ends it
 	}
-	if m.tellable(s) && m.event(ev) {
-		m.told[s] = true
+	if m.reportable(s) && m.event(ev) {
+		m.reported[s] = true
 		return
 	}
 	m.waiting = append(m.waiting, s)
 	m.retry()
 }
 
-// tellable: no more than STALL_MAX at a time, no STAG of a stream twice, and only where the event
-// queue is writable.
-func (m *model) tellable(s stall) bool {
+// reportable reports whether a stall may be recorded now: no more than STALL_MAX at a time, no STAG
+// of a stream twice, and only where the event queue is writable.
+func (m *model) reportable(s stall) bool {
 	_, log2, held := m.queue(0xa0, 0x100a8, 0x100ac, 32, 10)
-	_, told := m.told[s]
-	return len(m.told) < 2 && !told && m.reg[0x24]&4 != 0 && !m.active(4) && held < 1<<log2
+	_, again := m.reported[s]
+	return len(m.reported) < 2 && !again && m.reg[0x24]&4 != 0 && !m.active(4) && held < 1<<log2
 }
 
 func (m *model) retry() {
-	for i := slices.IndexFunc(m.waiting, m.tellable); i >= 0; i = slices.IndexFunc(m.waiting, m.tellable) {
+	for i := slices.IndexFunc(m.waiting, m.reportable); i >= 0; i = slices.IndexFunc(m.waiting, m.reportable) {
 		s := m.waiting[i]
 		m.waiting = slices.Delete(m.waiting, i, i+1)
 		m.resume(s, bridge.Retry)
@@ -110,7 +110,7 @@ func (m *model) endStallsOf(sid smmuv3.StreamID) {
 		return
 	}
 	ofStream := func(s stall) bool { return s.sid == sid }
-	maps.DeleteFunc(m.told, func(s stall, _ bool) bool { return ofStream(s) })
+	maps.DeleteFunc(m.reported, func(s stall, _ bool) bool { return ofStream(s) })
 	m.waiting = slices.DeleteFunc(m.waiting, ofStream)
 	m.answers = append(m.answers, record.Call{Op: record.TerminateStalled, StreamID: sid})
 	if m.host != failsAnswers {
@@ -125,7 +125,7 @@ func (m *model) release(sid smmuv3.StreamID) {
 
 // endStalls is SMMUEN becoming 0 (§6.3.9.6), and reset.
 func (m *model) endStalls() {
-	clear(m.told)
+	clear(m.reported)
 	m.waiting = nil
 	for _, sid := range m.order() {
 		m.endStallsOf(sid)

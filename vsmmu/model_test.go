@@ -9,38 +9,38 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// model is the rig's SMMU again: slow, obvious, sequential, and written from the specification with
-// its own literals. It reads the guest's memory and never writes it. It keeps in records what the
-// SMMU writes there.
+// model is a second implementation of the rig's SMMU: slow, obvious, sequential, and written from
+// the specification with its own literals. It reads the guest's memory and never writes it. records
+// has the records that the SMMU writes there.
 type model struct {
 	mem  *guestmem.Fake
 	ids  [6]uint32 // IDR0 to IDR5
 	host hostMood
 	features
 
-	reg      map[uint64]uint32 // by offset; the queue indices by that on page 1
+	reg      map[uint64]uint32 // by offset; the queue indices by their offset on page 1
 	streams  map[smmuv3.StreamID]bridge.GuestStage
 	records  map[uint64]smmuv3.Event       // by address
 	requests map[uint64]smmuv3.PageRequest // by address
 	pulses   []Line
 	msis     map[uint64]uint32
 
-	told    map[stall]bool // stalled transactions that the guest knows of; false if of before a migration
-	waiting []stall        // and those that it is yet to be told of
-	held    map[stall]bool // by the host
-	answers []record.Call  // of the host's calls those about stalls and page requests
+	reported map[stall]bool // stalled transactions in records; false if they stalled before a migration
+	waiting  []stall        // stalled transactions to retry
+	held     map[stall]bool // stalled transactions that the host holds
+	answers  []record.Call  // the host's calls for stalls and page requests
 
-	last      smmuv3.Event // the event that others may be merged with,
-	lastNext  uint32       // and the index after it; ^0 for none
+	last      smmuv3.Event // the event that equal ones are merged into
+	lastNext  uint32       // the index after it; ^0 for none
 	outOfSync bool         // the host may hold stale translations
 
-	due, sent []smmuv3.Command         // invalidations that the host is to be told of, and was
-	usedATS   map[smmuv3.StreamID]bool // by the endpoint, which may still hold translations
+	due, sent []smmuv3.Command         // invalidations batched for the host, and executed by it
+	usedATS   map[smmuv3.StreamID]bool // streams whose endpoint may hold translations
 
 	tableBroken, queueBroken, msiBroken bool // reads of the stream table, writes of the queues and MSIs
 }
 
-// features are what the SMMU has beside the rig's features, or lacks of them.
+// features are the differences from the rig's features.
 type features struct {
 	noS1   bool // IDR0.S1P = 0
 	s2     bool // IDR0.S2P
@@ -71,7 +71,7 @@ func b2u(b bool) uint32 {
 	return 0
 }
 
-// hostMood says what the host refuses.
+// hostMood selects the calls that the host refuses.
 type hostMood int
 
 const (
@@ -83,7 +83,7 @@ const (
 
 func newModel(mem *guestmem.Fake, ids smmuv3.IDRegs, f features) *model {
 	return &model{
-		mem: mem, ids: ids.IDR, features: f, told: map[stall]bool{}, held: map[stall]bool{}, reg: map[uint64]uint32{}, streams: map[smmuv3.StreamID]bridge.GuestStage{},
+		mem: mem, ids: ids.IDR, features: f, reported: map[stall]bool{}, held: map[stall]bool{}, reg: map[uint64]uint32{}, streams: map[smmuv3.StreamID]bridge.GuestStage{},
 		usedATS: map[smmuv3.StreamID]bool{},
 		records: map[uint64]smmuv3.Event{}, requests: map[uint64]smmuv3.PageRequest{}, msis: map[uint64]uint32{}, lastNext: ^uint32(0),
 	}
@@ -233,36 +233,36 @@ func (m *model) execute(lo, hi uint64) (legal bool) {
 			return false
 		}
 		if attached {
-			m.gather(lo, hi)
+			m.batch(lo, hi)
 		}
 	case 0x10, 0x11: // TLBI_NH_ALL, TLBI_NH_ASID
 		if m.noS1 {
 			return false
 		}
-		m.gatherAll(lo, hi)
+		m.batchAll(lo, hi)
 	case 0x12, 0x13: // TLBI_NH_VA, TLBI_NH_VAA
 		if m.noS1 {
 			return false
 		}
-		m.gatherAll(withoutRange(lo, hi))
+		m.batchAll(withoutRange(lo, hi))
 	case 0x28: // TLBI_S12_VMALL
 		if !m.s2 {
 			return false
 		}
-		m.gatherAll(lo, hi)
+		m.batchAll(lo, hi)
 	case 0x2a: // TLBI_S2_IPA
 		if !m.s2 {
 			return false
 		}
-		m.gatherAll(withoutRange(lo, hi))
+		m.batchAll(withoutRange(lo, hi))
 	case 0x30: // TLBI_NSNH_ALL
-		m.gatherAll(lo, hi)
+		m.batchAll(lo, hi)
 	case 0x40: // ATC_INV
 		if !m.pri || hi&63 > 52 {
 			return false
 		}
 		if attached && m.streams[sid].EATS != 0 { // §3.9.1, §6.3.9.6
-			m.gather(lo, hi)
+			m.batch(lo, hi)
 		}
 	case 0x41: // PRI_RESP §4.5.2
 		if !m.pri || hi>>12&3 == 3 {
@@ -276,8 +276,8 @@ func (m *model) execute(lo, hi uint64) (legal bool) {
 			return false
 		}
 		s := stall{sid, uint16(hi)}
-		there := m.told[s]
-		delete(m.told, s)
+		there := m.reported[s]
+		delete(m.reported, s)
 		if there {
 			how := bridge.TerminateRAZWI
 			if lo>>12&1 != 0 {
@@ -314,14 +314,14 @@ func withoutRange(lo, hi uint64) (uint64, uint64) {
 func (m *model) cfgi(first, last smmuv3.StreamID) {
 	for _, sid := range m.order() {
 		if first <= sid && sid <= last && m.follow(sid) && !m.noS1 {
-			m.gather(0x06|uint64(sid)<<32, 0) // its CDs (§4.3.1)
+			m.batch(0x06|uint64(sid)<<32, 0) // its CDs (§4.3.1)
 		}
 	}
 }
 
-// gather and flush keep what is due at the guest's next SYNC. If the host fails, no stream
+// batch and flush keep what is due at the guest's next SYNC. If the host fails, no stream
 // translates until it works again.
-func (m *model) gather(lo, hi uint64) {
+func (m *model) batch(lo, hi uint64) {
 	if m.outOfSync {
 		return
 	}
@@ -331,10 +331,10 @@ func (m *model) gather(lo, hi uint64) {
 	}
 }
 
-// gatherAll batches a command that names no stream.
-func (m *model) gatherAll(lo, hi uint64) {
+// batchAll batches a command that names no stream.
+func (m *model) batchAll(lo, hi uint64) {
 	if len(m.streams) != 0 {
-		m.gather(lo, hi)
+		m.batch(lo, hi)
 	}
 }
 
@@ -351,7 +351,7 @@ func (m *model) flush() {
 	}
 }
 
-// resync makes the host drop all that it may hold of the guest.
+// resync invalidates everything that the host may hold for the guest.
 func (m *model) resync() {
 	was := m.outOfSync
 	m.due, m.outOfSync = nil, m.host == failsInvalidate
@@ -415,8 +415,8 @@ func (m *model) follow(sid smmuv3.StreamID) (kept bool) {
 	m.streams[sid] = want
 	if !used && want.EATS != 0 && m.usedATS[sid] { // what the guest has invalidated meanwhile
 		at := uint64(sid) << 32
-		m.gather(0x40|at, 52)
-		m.gather(0x40|1<<9|1<<11|at, 52)
+		m.batch(0x40|at, 52)
+		m.batch(0x40|1<<9|1<<11|at, 52)
 		m.flush()
 	}
 	m.usedATS[sid] = m.usedATS[sid] || want.EATS != 0
@@ -434,11 +434,11 @@ func (m *model) abort(sid smmuv3.StreamID) {
 }
 
 // migrate puts another SMMU with another host in the place of this one. What the old host held of
-// the guest is gone, and the guest is not told.
+// the guest is gone, and the guest is not notified.
 func (m *model) migrate() {
 	m.due, m.waiting, m.held = nil, nil, map[stall]bool{}
-	for s := range m.told {
-		m.told[s] = false
+	for s := range m.reported {
+		m.reported[s] = false
 	}
 	if m.outOfSync {
 		m.outOfSync = false

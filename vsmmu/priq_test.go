@@ -35,7 +35,7 @@ func withoutPASID(c *Config) {
 	c.IDs.Set(smmuv3.CD2L, 0)
 }
 
-// newPRIRig is a rig whose stream 3 asks for pages, with a PRI queue of 4.
+// newPRIRig returns a rig whose stream 3 sends page requests, with a PRI queue of 4.
 func newPRIRig(t testing.TB, change ...func(*Config)) *rig {
 	r := newRig(t, change...)
 	r.ste(3, 0xb|cdAt|4<<59, 1<<28)
@@ -158,7 +158,7 @@ func TestAutoResponses_8_1_8_2(t *testing.T) {
 }
 
 // TestPRIQOverflowBlocks_8_1 shows that an overflow blocks the queue until it is acknowledged,
-// whatever room there is, unlike the event queue's.
+// even if it has room, unlike the event queue's.
 func TestPRIQOverflowBlocks_8_1(t *testing.T) {
 	var fates []Fate
 	r := newPRIRig(t, withPRI, func(c *Config) {
@@ -202,7 +202,7 @@ func TestPRIQ_ABT_8_2(t *testing.T) {
 }
 
 // TestPRIQ_IRQ_CFG2_LO_6_3_36 shows that with LO the interrupt comes with the last request of a
-// group, also if an overflow loses it.
+// group, even if it is lost to an overflow.
 func TestPRIQ_IRQ_CFG2_LO_6_3_36(t *testing.T) {
 	r := newPRIRig(t, withPRI)
 	r.w32(irqCtrl, 0)

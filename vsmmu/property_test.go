@@ -340,7 +340,7 @@ func (p *pair) anyL1STD(t *rapid.T) {
 
 func (p *pair) anyEvents(t *rapid.T) {
 	if len(p.model.streams) == 0 {
-		return // the host has not been told yet where events go
+		return // no sink for events is set yet
 	}
 	for _, ev := range rapid.SliceOfN(anyEvent, 1, 20).Draw(t, "events") {
 		p.host.Emit(ev)
@@ -351,7 +351,7 @@ func (p *pair) anyEvents(t *rapid.T) {
 
 func (p *pair) anyRequests(t *rapid.T) {
 	if !p.model.pri || len(p.model.streams) == 0 {
-		return // the host has not been told where requests go
+		return // no sink for page requests is set
 	}
 	for _, r := range rapid.SliceOfN(anyRequest, 1, 8).Draw(t, "requests") {
 		p.host.Request(r)

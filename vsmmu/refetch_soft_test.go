@@ -47,8 +47,8 @@ func newUnfetchedRig(t *testing.T, twoLevel bool) (r *softRig, fetchable func())
 	}
 }
 
-// §3.21.3, §5.2.1: a failed fetch is not cached. The transaction after the table has become
-// readable succeeds, whatever kind it is of, with no CFGI in between.
+// TestFailedSTEFetchIsNotCached_3_21_3 shows that the transaction after the table has become
+// readable succeeds, without a CFGI (§5.2.1). There is a case for each kind of transaction.
 func TestFailedSTEFetchIsNotCached_3_21_3(t *testing.T) {
 	var p [8]byte
 	for _, levels := range []string{"STE", "L1STD"} {
@@ -80,7 +80,8 @@ func TestFailedSTEFetchIsNotCached_3_21_3(t *testing.T) {
 	}
 }
 
-// Each transaction that meets an STE that cannot be fetched reports it (§7.3.4).
+// TestFailedSTEFetchIsReportedByEachTransaction_7_3_4 shows that each transaction whose STE cannot
+// be fetched reports F_STE_FETCH.
 func TestFailedSTEFetchIsReportedByEachTransaction_7_3_4(t *testing.T) {
 	r, _ := newUnfetchedRig(t, false)
 	for range 3 {
@@ -132,7 +133,8 @@ func TestSTERefetchWhileAMappingIsHeld(t *testing.T) {
 	assert.NoError(t, r.ep.ReadAt(make([]byte, 8), 0))
 }
 
-// An ATC invalidation may wait for an endpoint that waits for its translation.
+// TestSTERefetchWhileAnATCInvalidationWaits shows that no deadlock follows if an ATC invalidation
+// waits for an endpoint that waits for its translation.
 func TestSTERefetchWhileAnATCInvalidationWaits(t *testing.T) {
 	r, fetchable := newUnfetchedRig(t, false)
 	other := soft.NewEndpoint()
@@ -168,8 +170,8 @@ func TestSTERefetchWhileAnATCInvalidationWaits(t *testing.T) {
 	assert.Zero(t, r.Load(smmuv3.RegGERROR, 4))
 }
 
-// Endpoints that go on with DMA by an STE that cannot be fetched keep no command waiting, nor what
-// the VMM does.
+// TestSTERefetchStarvesNothing shows that endpoints that keep failing to fetch an STE delay neither
+// commands nor calls of the VMM.
 func TestSTERefetchStarvesNothing(t *testing.T) {
 	r, fetchable := newUnfetchedRig(t, false)
 	stop := make(chan struct{})

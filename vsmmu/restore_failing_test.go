@@ -61,7 +61,7 @@ func TestEveryCallOfRestoreFails(t *testing.T) {
 					n.host.FailWith(nil)
 					for sid, stage := range want {
 						got, attached := n.host.Stage(sid)
-						if got == stage || !attached { // cut off
+						if got == stage || !attached { // detached
 							continue
 						}
 						assert.NotEqual(t, bridge.Translate, got.Disposition)

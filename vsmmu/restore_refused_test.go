@@ -35,7 +35,7 @@ func TestRestoreRefusesAnImpossibleState(t *testing.T) {
 		"nothing":                  {nil, "0 bytes"},
 		"no header":                {slices.Repeat([]byte{0xff}, 1000), "without the header"},
 		"a later version":          {sealed(put32(8, 3)), "version 3"},
-		"cut off":                  {good[:len(good)-1], "(want "},
+		"truncated":                {good[:len(good)-1], "(want "},
 		"a wrong checksum":         {append(slices.Clone(good[:len(good)-1]), ^good[len(good)-1]), "checksum"},
 		"more streams than bytes":  {sealed(put32(352, 1<<31)), "do not fill"},
 		"more stalls than bytes":   {sealed(put32(348, 0xffff_ffff)), "stalled"},
@@ -60,7 +60,7 @@ func TestRestoreRefusesAnImpossibleState(t *testing.T) {
 			assert.ErrorIs(t, err, ErrState)
 			assert.ErrorContains(t, err, tc.says)
 			assert.Equal(t, before, n.save())
-			assert.Empty(t, n.host.Forget(), "no host has been asked for anything")
+			assert.Empty(t, n.host.Forget(), "no host is called")
 		})
 	}
 	t.Run("a stream that is not saved", func(t *testing.T) {

@@ -217,7 +217,7 @@ func TestRestore(t *testing.T) {
 		require.NoError(t, n.Restore(r.save()))
 		n.host.Emit(stalled(3, 7)) // another
 		n.idle()
-		assert.Equal(t, uint32(1), n.r32(eventqProd), "which must not be taken for that of before")
+		assert.Equal(t, uint32(1), n.r32(eventqProd), "a new event is not merged into the saved one")
 		n.run(cmdResume(3, 7, 0b10))
 		n.idle()
 		n.eventually(func() bool { return !n.host.Stalled(3, 7) }, "it is tried again")
@@ -386,20 +386,20 @@ func TestSaveMeanwhile(t *testing.T) {
 
 // TestDirty shows that Dirty gets every write to guest memory, and no other.
 func TestDirty(t *testing.T) {
-	var told []guestmem.Range
+	var dirty []guestmem.Range
 	r := newPRIRig(t, withPRI, func(c *Config) {
-		c.Dirty = func(g guestmem.Range) { told = append(told, g) }
+		c.Dirty = func(g guestmem.Range) { dirty = append(dirty, g) }
 	})
 	r.host.Emit(fault(1))
 	r.host.Request(request(prLast))
 	r.run(smmuv3.Command{0x1046 | 0x77<<32, 0x600000})
 	r.idle()
-	assert.Equal(t, []guestmem.Range{{GPA: eventqAt, Len: 32}, {GPA: priqAt, Len: 16}, {GPA: 0x600000, Len: 4}}, told)
+	assert.Equal(t, []guestmem.Range{{GPA: eventqAt, Len: 32}, {GPA: priqAt, Len: 16}, {GPA: 0x600000, Len: 4}}, dirty)
 	r.mem.FailWrites(everywhere, nil)
 	r.host.Emit(fault(2))
 	r.run(smmuv3.Command{0x1046, 0x600000})
 	r.idle()
-	assert.Len(t, told, 3, "what is not written, and messages to elsewhere")
+	assert.Len(t, dirty, 3, "failed writes and MSIs outside memory are not reported")
 }
 
 // TestRestoreFetchesAgain_3_21_3 shows that a restored device refetches an STE whose fetch failed.

@@ -12,8 +12,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// A policy lowers a field, and the host in software offers it. What the guest was shown reaches the
-// host: structures that use the field have the outcome of an SMMU without it.
+// TestPolicyReachesTheSoftHost shows that a soft host follows the guest's ID registers: if a policy
+// lowers a field, structures that use the field behave as on an SMMU without it.
 func TestPolicyReachesTheSoftHost(t *testing.T) {
 	const cd0 = 0x0001_6205_c000_0010 // T0SZ 16, EPD1, V, IPS, AA64, R, A, ASID 1
 	for _, c := range []struct {
@@ -53,8 +53,8 @@ func TestPolicyReachesTheSoftHost(t *testing.T) {
 	}
 }
 
-// §4.4.1.1: with the guest's IDR5.DS = 0, TTL = 1 of 16 KiB is reserved and behaves as 0, whatever
-// the host has.
+// TestTTL1Of16KiBGoesByTheGuestsDS shows that TTL = 1 of 16 KiB is reserved and behaves as 0 if the
+// guest's IDR5.DS is 0, even if the host has DS (§4.4.1.1).
 func TestTTL1Of16KiBGoesByTheGuestsDS(t *testing.T) {
 	for _, hostDS := range []uint32{0, 1} {
 		r := &softRig{TB: t, ram: new(guestmem.Slots), ep: soft.NewEndpoint()}

@@ -134,7 +134,8 @@ type read struct {
 
 var shown = idr.Policy{smmuv3.StallModel: 0b00}
 
-// A guest pages in memory for a stalled transaction, and aborts the next one.
+// TestAGuestResolvesAStall shows that a guest maps the page of a stalled transaction and resumes
+// it, and aborts the next one.
 func TestAGuestResolvesAStall(t *testing.T) {
 	r := newSoftRig(t, shown)
 	c := r.read()
@@ -153,7 +154,8 @@ func TestAGuestResolvesAStall(t *testing.T) {
 	assert.ErrorIs(t, (<-c).err, soft.ErrFault)
 }
 
-// A transaction that stalls while the queue takes no event is reported later (§7.2.1).
+// TestStallIsReportedWhenTheQueueHasRoom_7_2_1 shows that a transaction that stalls while the queue
+// takes no event is reported later.
 func TestStallIsReportedWhenTheQueueHasRoom_7_2_1(t *testing.T) {
 	r := newSoftRig(t, shown)
 	var all []chan read
@@ -170,7 +172,8 @@ func TestStallIsReportedWhenTheQueueHasRoom_7_2_1(t *testing.T) {
 	}
 }
 
-// Stalled transactions end with SMMUEN (§6.3.9.6), CMD_STALL_TERM (§4.7.2), and what the VMM does.
+// TestStalledTransactionsEnd shows that SMMUEN=0 (§6.3.9.6), CMD_STALL_TERM (§4.7.2), Reset, Detach
+// and Close terminate stalled transactions.
 func TestStalledTransactionsEnd(t *testing.T) {
 	for name, end := range map[string]func(r *softRig){
 		"SMMUEN":         func(r *softRig) { r.enable(0xc) },
@@ -190,7 +193,8 @@ func TestStalledTransactionsEnd(t *testing.T) {
 	}
 }
 
-// A guest that was not shown stalls gets none: its CD is illegal (§5.4.2).
+// TestNoStallsUnlessShown shows that a CD with S = 1 is illegal if the guest's ID registers exclude
+// stalls (§5.4.2).
 func TestNoStallsUnlessShown(t *testing.T) {
 	r := newSoftRig(t, nil)
 	assert.ErrorIs(t, (<-r.read()).err, soft.ErrFault)
@@ -202,11 +206,12 @@ func TestNoStallsUnlessShown(t *testing.T) {
 	assert.Equal(t, smmuv3.Event{3<<32 | 0x10, 1<<41 | 1<<35}, r.event())
 }
 
-// A guest lets an endpoint cache a translation, and invalidates it (§4.5.1).
+// TestAGuestInvalidatesAnATC shows that an ATC_INV invalidates a translation that an endpoint has
+// cached (§4.5.1).
 func TestAGuestInvalidatesAnATC(t *testing.T) {
 	r := newSoftRig(t, shown)
-	var told []soft.ATCRange
-	r.ep.EnableATS(soft.ATS{Invalidate: func(a soft.ATCRange) { told = append(told, a) }})
+	var invalidated []soft.ATCRange
+	r.ep.EnableATS(soft.ATS{Invalidate: func(a soft.ATCRange) { invalidated = append(invalidated, a) }})
 	r.words(pte0, page|0x743)
 	r.words(page, 0xfeed)
 	tr, err := r.ep.Translate(0x10, true)
@@ -218,7 +223,7 @@ func TestAGuestInvalidatesAnATC(t *testing.T) {
 
 	r.words(pte0, 0)
 	r.run(smmuv3.Command{0x10}, smmuv3.Command{0x46}, smmuv3.Command{3<<32 | 0x40, 0}, smmuv3.Command{0x46})
-	assert.Equal(t, []soft.ATCRange{{Last: 0xfff}}, told)
+	assert.Equal(t, []soft.ATCRange{{Last: 0xfff}}, invalidated)
 
 	r.words(0x10_00c8, 0) // EATS 00
 	r.run(smmuv3.Command{3<<32 | 0x03, 1}, smmuv3.Command{0x46})
@@ -229,8 +234,8 @@ func TestAGuestInvalidatesAnATC(t *testing.T) {
 	assert.Equal(t, smmuv3.Event{3<<32 | 0x05}, r.event())
 }
 
-// The SYNC is not consumed (§3.9.1.4, §7.1). The guest goes on, and the endpoint is cut off from
-// ATS.
+// TestATCTimeoutStopsTheSYNC_3_9_1_4 shows that the SYNC is not consumed (§7.1), that the guest
+// goes on, and that the endpoint loses ATS.
 func TestATCTimeoutStopsTheSYNC_3_9_1_4(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newSoftRig(t, shown)
@@ -250,7 +255,8 @@ func TestATCTimeoutStopsTheSYNC_3_9_1_4(t *testing.T) {
 	})
 }
 
-// An endpoint asks for a page, and the guest answers that it is there (Chapter 8, §4.5.2).
+// TestAGuestAnswersAPageRequest shows that an endpoint gets the guest's answer to its page request
+// (Chapter 8, §4.5.2).
 func TestAGuestAnswersAPageRequest(t *testing.T) {
 	r := newSoftRig(t, shown)
 	answers := make(chan bridge.PageResponse, 2)
@@ -276,8 +282,9 @@ func TestAGuestAnswersAPageRequest(t *testing.T) {
 	assert.Equal(t, bridge.PageResponse{StreamID: 3, PRGIndex: 7, Response: smmuv3.PRGSuccess}, <-answers)
 }
 
-// soft.Config.IDs: beside another host, the one in software takes what the guest is shown.
-func TestSoftHostTakesWhatTwoHostsHaveInCommon(t *testing.T) {
+// TestSoftHostWithTheIDsOfTwoHosts shows that a soft host with soft.Config.IDs can serve the common
+// ID registers of two hosts.
+func TestSoftHostWithTheIDsOfTwoHosts(t *testing.T) {
 	other := bridge.Capabilities{IDs: smmuv3.IDRegs{ // SMMUv3.1 with both stages, 44 bits, no substreams
 		IDR:  [6]uint32{0x0d44101b, 0x02730010, 0, 0x00001414, 0, 0x00000074},
 		AIDR: 1,

@@ -14,9 +14,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// newHypervisor is a guest with a stage 2, if the policy asks for it. Its stage 2 has 39 bits from
-// level 1: the table at 7 MiB has a block of 1 GiB for IPAs from 1 GiB on, which is physical memory
-// from 0 on, and below 1 GiB nothing yet.
+// newHypervisor returns a guest with a stage 2, if the policy offers it. Its stage 2 has 39 bits
+// from level 1: the table at 7 MiB has a block of 1 GiB for IPAs from 1 GiB on, which is physical
+// memory from 0 on, and below 1 GiB nothing yet.
 func newHypervisor(t testing.TB, policy idr.Policy) *softRig {
 	r := &softRig{TB: t, ram: new(guestmem.Slots), ep: soft.NewEndpoint()}
 	require.NoError(t, r.ram.Add(guestmem.Slot{GPA: 0, Mem: make([]byte, 16<<20)}))
@@ -53,8 +53,9 @@ func (r *softRig) readAt(iova uint64) (uint64, error) {
 
 var asked = idr.Policy{smmuv3.S2P: 1}
 
-// There is no stage 2 unless the policy asks for it, whatever the host has.
-func TestNoStage2UnlessAskedFor(t *testing.T) {
+// TestNoStage2WithoutThePolicy shows that the guest has no stage 2 unless the policy offers it,
+// even if the host has it.
+func TestNoStage2WithoutThePolicy(t *testing.T) {
 	r := newHypervisor(t, nil)
 	assert.Zero(t, r.Load(smmuv3.RegIDR0, 4)&(1<<0|1<<18), "IDR0.S2P, VMID16")
 	for _, config := range []uint64{steS2, steNested} {
@@ -70,7 +71,7 @@ func TestNoStage2UnlessAskedFor(t *testing.T) {
 	assert.Equal(t, cons|1<<24, r.Load(smmuv3.RegCMDQ_CONS, 4), "CERROR_ILL")
 }
 
-// A guest that is a hypervisor: STEs, commands and records as words.
+// TestStage2EndToEnd shows DMA, commands and records of a hypervisor's stage 2.
 func TestStage2EndToEnd(t *testing.T) {
 	r := newHypervisor(t, asked)
 	assert.Equal(t, uint64(1<<0|1<<1|1<<18), r.Load(smmuv3.RegIDR0, 4)&(1<<0|1<<1|1<<9|1<<18), "S2P, S1P, VMID16; no Hyp")
@@ -84,7 +85,7 @@ func TestStage2EndToEnd(t *testing.T) {
 	// F_TRANSLATION: RnW 35, S2 39, CLASS = IN [41:40]; InputAddr; IPA.
 	assert.Equal(t, smmuv3.Event{0x3_0000_0010, 1<<35 | 1<<39 | 0b10<<40, 0x678, 0}, r.event())
 
-	// The GiB moves up by a page; the SMMU is told by IPA.
+	// The GiB moves up by a page; the guest invalidates by IPA.
 	r.words(s2Table+8, s2Table+0x1003)
 	r.words(s2Table+0x1000, s2Table+0x2003)
 	r.words(s2Table+0x1000+8*(page>>21), s2Table+0x2003)
@@ -105,7 +106,8 @@ func TestStage2EndToEnd(t *testing.T) {
 	assert.Equal(t, smmuv3.Event{0x3_0000_0004}, r.event())
 }
 
-// Nested, the CD's address, those of tables and what they put out are IPAs.
+// TestNestedEndToEnd shows that the addresses of CDs and stage-1 tables, and the output of stage 1,
+// are IPAs.
 func TestNestedEndToEnd(t *testing.T) {
 	r := newHypervisor(t, asked)
 	const table = 1<<30 | 0x50_0000
@@ -191,7 +193,7 @@ func TestNestedEndToEnd(t *testing.T) {
 	}
 }
 
-// A device with a guest's stage 2 goes on elsewhere: the stage is part of its state.
+// TestStage2IsSavedAndRestored shows that stage 2 is part of a stream's saved state.
 func TestStage2IsSavedAndRestored(t *testing.T) {
 	r := newHypervisor(t, asked)
 	r.ste(steS2, 0, s2DW2, s2Table)

@@ -35,12 +35,12 @@ func stalled(sid smmuv3.StreamID, stag uint16) smmuv3.Event {
 	return smmuv3.Event{0x10 | uint64(sid)<<32, 1<<41 | 1<<31 | uint64(stag), 0x1000}
 }
 
-// Commands about stalled transactions: Ac [12], Ab [13], STAG [79:64].
+// Commands for stalled transactions: Ac [12], Ab [13], STAG [79:64].
 func cmdResume(sid smmuv3.StreamID, stag uint16, acAb uint64) smmuv3.Command {
 	return smmuv3.Command{0x44 | acAb<<12 | uint64(sid)<<32, uint64(stag)}
 }
 
-// resumed returns the calls about stalled transactions since the last call.
+// resumed returns the host's calls for stalled transactions since the last call.
 func (r *rig) resumed() (all []record.Call) {
 	for _, c := range r.host.Forget() {
 		if c.Op == record.Resume || c.Op == record.TerminateStalled {
@@ -147,7 +147,7 @@ func TestStalledIsNotDiscarded_7_2_1(t *testing.T) {
 			assert.Equal(t, []record.Call{resume(3, 7, bridge.Retry)}, r.resumed())
 			r.host.Emit(stalled(3, 8))
 			r.run(cmdResume(3, 8, 1))
-			assert.Equal(t, []record.Call{resume(3, 8, bridge.Retry)}, r.resumed(), "the new fault is told")
+			assert.Equal(t, []record.Call{resume(3, 8, bridge.Retry)}, r.resumed(), "the new fault is reported")
 		})
 	}
 }
