@@ -92,7 +92,7 @@ func (d Desc) Addr(f Format, level int) uint64 {
 	return a
 }
 
-// The limits that a table descriptor puts on everything below it (D8.4.1.2).
+// The limits that a table descriptor imposes on all levels below it (D8.4.1.2).
 
 // APTable returns APTable[1:0]: bit 0 removes unprivileged access, bit 1 removes writes.
 func (d Desc) APTable() uint8 { return uint8(d.get(descTableAP)) }
@@ -142,8 +142,8 @@ func (d Desc) Device(fwb bool) bool {
 	return attr&0b1100 == 0
 }
 
-// TableDesc returns a table descriptor that limits nothing. The address is aligned to the granule
-// and below 2^48.
+// TableDesc returns a table descriptor without limits. The address is aligned to the granule and
+// below 2^48.
 func TableDesc(next uint64) Desc { return Desc(next).with(descValid, 1).with(descNotBlock, 1) }
 
 // LeafAttrs are the attributes of a leaf. The zero value is memory of one address space that every

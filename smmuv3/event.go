@@ -28,7 +28,7 @@ const (
 	FVMSFetch        EventType = 0x25
 )
 
-// Event is a record of the event queue (§7.3). The type says which fields it has:
+// Event is a record of the event queue (§7.3). The type determines its fields:
 //
 //	 63       56 55                        12 11        3 2  0
 //	+-----------+----------------------------+-----------+----+
@@ -161,7 +161,7 @@ func (e *Event) SetType(t EventType) { e.set(evtType, uint64(t)) }
 // SetStreamID sets the transaction's StreamID.
 func (e *Event) SetStreamID(s StreamID) { e.set(evtStreamID, uint64(s)) }
 
-// SetStall makes the record one of a stalled transaction.
+// SetStall marks the record as that of a stalled transaction.
 func (e *Event) SetStall(stag uint16) {
 	e.set(evtSTAG, uint64(stag))
 	e.set(evtStall, 1)
@@ -288,7 +288,7 @@ func (t EventType) String() string {
 	return fmt.Sprintf("event %#02x", uint8(t))
 }
 
-// Words says what an event of the type reports.
+// Words describes the cause of an event of the type.
 func (t EventType) Words() string {
 	if means := events[t].means; means != "" {
 		return means

@@ -98,7 +98,7 @@ func putWords(p []byte, words []uint64) {
 type row struct {
 	name string
 	place
-	// mean says what a value means. It is nil for values that speak for themselves.
+	// mean describes a value. It is nil for values that need no description.
 	mean func(v uint64) string
 	// defined returns how many of the field's low bits an SMMU with these ID registers has; the
 	// others are RES0. It is nil for fields that every SMMU has in full.

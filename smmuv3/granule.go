@@ -42,7 +42,7 @@ func (g Granule) StartLevel(inputBits uint) int {
 // Format is the layout of the descriptors of a set of tables.
 type Format struct {
 	Granule Granule
-	// Wide says that addresses have 52 bits: by CD.DS for granules of 4 and 16 KiB (§5.4), by the
+	// Wide means that addresses have 52 bits: by CD.DS for granules of 4 and 16 KiB (§5.4), by the
 	// SMMU's output address size for 64 KiB (IDR5.OAS).
 	Wide bool
 }

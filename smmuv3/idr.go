@@ -222,7 +222,7 @@ func IDFields() []IDField {
 	return all
 }
 
-// row returns the field's row. A value that is no field has no bits.
+// row returns the field's row. The row of an invalid field has no bits.
 func (f IDField) row() *idRow {
 	if f >= numIDFields {
 		return &noField
@@ -251,7 +251,7 @@ func (f IDField) String() string {
 	return idFields[f].name
 }
 
-// MarshalText returns what String returns.
+// MarshalText implements encoding.TextMarshaler. It returns the result of String.
 func (f IDField) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
 
 // Register returns the name of the field's register: "IDR0" to "IDR5", "IIDR" or "AIDR".
@@ -275,7 +275,7 @@ func (f IDField) Bits() (hi, lo uint) {
 // Max returns the largest value that fits into the field.
 func (f IDField) Max() uint32 { return 1<<f.row().width() - 1 }
 
-// Meaning says what a value of the field means. It is "" for plain numbers.
+// Meaning describes a value of the field. It is "" for plain numbers.
 func (f IDField) Meaning(v uint32) string {
 	if mean := f.row().mean; mean != nil {
 		return mean(uint64(v))

@@ -17,7 +17,7 @@ func AllFeatures() (r IDRegs) {
 		BBML: 2, OAS: 7, VAX: 2, StallMax: 0xffff, ArchMinor: 4,
 		// The feature is 0.
 		NS1ATS: 0, TermModel: 0,
-		// RME is none of the Non-secure interface, and ECMDQ excludes the others.
+		// RME is not part of the Non-secure interface, and ECMDQ excludes the others.
 		RMEImpl: 0, REL: 0, QueuesPreset: 0, TablesPreset: 0,
 	} {
 		r.Set(f, v)
@@ -31,7 +31,7 @@ type idRule struct {
 	broken func(r *IDRegs) bool
 }
 
-// needs is the rule that a field is 0 unless all the others are other than 0.
+// needs returns the rule that a field is 0 unless all others are nonzero.
 func needs(section string, f IDField, others ...IDField) idRule {
 	text := f.String() + " needs "
 	for i, o := range others {
@@ -50,7 +50,7 @@ func needs(section string, f IDField, others ...IDField) idRule {
 	}}
 }
 
-// since is the rule that SMMUv3.minor and later have a field, if they have all the others.
+// since returns the rule that SMMUv3.minor and later have a field if they have all others.
 func since(section string, minor uint32, f IDField, others ...IDField) idRule {
 	text := "SMMUv3." + string(rune('0'+minor)) + " and later have " + f.String()
 	for i, o := range others {
@@ -66,7 +66,7 @@ func since(section string, minor uint32, f IDField, others ...IDField) idRule {
 	}}
 }
 
-// notIn30 is the rule that a field is 0 in SMMUv3.0.
+// notIn30 returns the rule that a field is 0 in SMMUv3.0.
 func notIn30(section string, f IDField) idRule {
 	rule := Rule{Section: section, Text: f.String() + " is RES0 in SMMUv3.0"}
 	return idRule{rule, []IDField{ArchMinor, f}, func(r *IDRegs) bool {
@@ -172,7 +172,8 @@ var idRules = []idRule{
 // say.
 func (r *IDRegs) Illegal() *Rule { return r.IllegalKnown(func(IDField) bool { return true }) }
 
-// IllegalKnown returns what Illegal does, but applies only rules all of whose fields are known.
+// IllegalKnown checks the registers as Illegal does, but applies only rules whose fields are all
+// known.
 func (r *IDRegs) IllegalKnown(known func(IDField) bool) *Rule {
 	for i := range idRules {
 		rule := &idRules[i]
