@@ -131,7 +131,7 @@ func TestSTEFetch_3_21_3(t *testing.T) {
 
 // TestAttachFollowsTheConfiguration shows that an endpoint does what the guest's configuration says
 // when Attach returns, in every state of the SMMU.
-func TestAttach(t *testing.T) {
+func TestAttachFollowsTheConfiguration(t *testing.T) {
 	r := newRig(t)
 	r.ste(3, 0xb|cdAt)
 	r.setup()
@@ -156,7 +156,7 @@ func TestAttach(t *testing.T) {
 			{"endpoint in use", 4, r.host, "disk", bridge.ErrInUse, "0x4"},
 			{"no endpoint", 4, r.host, nil, bridge.ErrEndpoint, "0x4"},
 			{"no host", 4, nil, "nic", ErrConfig, "0x4"},
-			{"a host with a part that has no ==", 4, struct {
+			{"a host with a field that is not comparable", 4, struct {
 				bridge.Host
 				part any
 			}{part: []int{}}, "nic", ErrConfig, "0x4"},

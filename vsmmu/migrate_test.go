@@ -274,7 +274,8 @@ func firstDifference(a, b []byte) int {
 	return -1
 }
 
-// What Save writes is in the account that Stop returns after it, and in none that was taken before.
+// TestSaveWritesBeforeTheLastAccount shows that the writes of Save are in the account that a later
+// Stop returns, and in no earlier one.
 func TestSaveWritesBeforeTheLastAccount(t *testing.T) {
 	g := newMovedGuest(t, make([]byte, movedSize), smmuv3.IDRegs{})
 	g.boot()

@@ -129,8 +129,8 @@ func TestRestoreNeedsTheResetState(t *testing.T) {
 	assert.ErrorContains(t, err, "vsmmu: saved IDs: not a state of this device: ")
 }
 
-// A host belongs to one device: another one's Attach fails and leaves the first one's faults going
-// where they did. Once the first device is closed, the other one may claim the host.
+// TestHostBelongsToOneDevice shows that Attach to a second device fails, and that the first device
+// still gets the host's faults. After the first device is closed, the second may claim the host.
 func TestHostBelongsToOneDevice(t *testing.T) {
 	one, two := newRig(t, withPRI), newRig(t, withPRI)
 	require.NoError(t, one.Attach(3, one.host, "disk"))

@@ -144,8 +144,8 @@ func intrude(t *testing.T, method func(*Device)) map[any]bool {
 	return i.panics
 }
 
-// With Config.CheckReentry, a callback that calls a method of the device panics. The message names
-// both.
+// TestReentryFromEachCallbackPanics shows that with Config.CheckReentry a callback that calls a
+// method of the device panics. The message names both.
 func TestReentryFromEachCallbackPanics(t *testing.T) {
 	panics := intrude(t, func(d *Device) { d.Stage(3) })
 	for _, callback := range []string{
@@ -162,7 +162,8 @@ func TestReentryFromEachCallbackPanics(t *testing.T) {
 	assert.Empty(t, panics)
 }
 
-// Each method that may wait for a lock panics by its name. Load, IDs and Stats wait for none.
+// TestReentryIntoEachMethodPanics shows that a callback may call Load, IDs and Stats only. The
+// panic names any other method.
 func TestReentryIntoEachMethodPanics(t *testing.T) {
 	for name, method := range map[string]func(*Device){
 		"Attach":     func(d *Device) { _ = d.Attach(4, nil, nil) },
@@ -190,8 +191,8 @@ func TestReentryIntoEachMethodPanics(t *testing.T) {
 	}))
 }
 
-// Without the switch nothing is checked, and a callback that calls what waits for no lock comes to
-// no harm.
+// TestReentryIsNotCheckedByDefault shows that without Config.CheckReentry nothing is checked, and
+// that a call of a method that waits for no lock does no harm.
 func TestReentryIsNotCheckedByDefault(t *testing.T) {
 	r := newRig(t)
 	assert.Nil(t, r.reentry)

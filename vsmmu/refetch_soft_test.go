@@ -90,7 +90,8 @@ func TestFailedSTEFetchIsReportedByEachTransaction_7_3_4(t *testing.T) {
 	}
 }
 
-// What the STE says by then counts: here that it is illegal, and that the stream aborts in silence.
+// TestSTEThatIsFetchedAgainDecides_3_21_3 shows that the refetched STE decides the outcome: an
+// illegal STE, or one that aborts without an event.
 func TestSTEThatIsFetchedAgainDecides_3_21_3(t *testing.T) {
 	for name, tc := range map[string]struct {
 		ste   uint64
@@ -112,8 +113,8 @@ func TestSTEThatIsFetchedAgainDecides_3_21_3(t *testing.T) {
 	}
 }
 
-// The goroutine that makes the transaction may hold a mapping, which Bind waits for: the
-// transaction waits for a bounded time only, so both go on.
+// TestSTERefetchWhileAMappingIsHeld shows that a transaction whose goroutine holds a mapping that
+// Bind waits for does not deadlock: the transaction waits for a bounded time only.
 func TestSTERefetchWhileAMappingIsHeld(t *testing.T) {
 	r, fetchable := newUnfetchedRig(t, false)
 	other := soft.NewEndpoint()

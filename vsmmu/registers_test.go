@@ -287,9 +287,9 @@ func TestClosedDevice(t *testing.T) {
 	r.host.Emit(smmuv3.NewEvent(smmuv3.FTranslation, 1))
 }
 
-// An index has LOG2SIZE bits and a wrap bit: what lies above reads as zero right after it was
-// written, and after LOG2SIZE has become smaller (§6.3.27, §6.3.28, §6.3.95 to §6.3.98). OVFLG and
-// OVACKFLG stay.
+// TestIndicesAreAsWideAsTheirQueue_6_3_28 shows that the bits above LOG2SIZE and the wrap bit read
+// as zero right after a store, and after LOG2SIZE has become smaller (§6.3.27, §6.3.28, §6.3.95 to
+// §6.3.98). OVFLG and OVACKFLG stay.
 func TestIndicesAreAsWideAsTheirQueue_6_3_28(t *testing.T) {
 	for _, tc := range []struct {
 		name        string
@@ -328,7 +328,8 @@ func TestIndicesAreAsWideAsTheirQueue_6_3_28(t *testing.T) {
 	}
 }
 
-// A smaller queue leaves CMDQ_CONS.ERR (§6.3.28), and does not resize the indices of other queues.
+// TestSmallerQueueLeavesTheRest_6_3_28 shows that a smaller queue leaves CMDQ_CONS.ERR (§6.3.28),
+// and does not resize the indices of other queues.
 func TestSmallerQueueLeavesTheRest_6_3_28(t *testing.T) {
 	r := newRig(t)
 	r.w64(0x90, cmdqAt|8)
