@@ -142,7 +142,8 @@ func decodeCommand(args []string, stdout, stderr io.Writer) int {
 	case f.NArg() == 0:
 		return complain(stderr, errors.New("nothing to decode: see vsmmu decode -h"))
 	case !ok:
-		return complain(stderr, fmt.Errorf("%q is not a kind (want ste, cd, cmd, event or idr): see vsmmu decode -h", f.Arg(0)))
+		return complain(stderr, fmt.Errorf("%q is not a kind (want ste, cd, cmd, event or idr): see vsmmu decode -h",
+			f.Arg(0)))
 	case f.NArg() == 1:
 		return complain(stderr, fmt.Errorf("%s: no words given: see vsmmu decode -h", f.Arg(0)))
 	}
