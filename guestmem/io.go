@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"math"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/nilcheck"
 )
 
 // FromIO returns Memory over a reader and a writer whose offsets are guest-physical addresses, such
@@ -12,10 +14,10 @@ import (
 //
 // FromIO fails if r is nil, or if r or w holds a nil pointer.
 func FromIO(r io.ReaderAt, w io.WriterAt) (Memory, error) {
-	if isNil(r) {
+	if nilcheck.IsNil(r) {
 		return nil, errors.New("guestmem: memory from a reader: nil reader")
 	}
-	if w != nil && isNil(w) {
+	if w != nil && nilcheck.IsNil(w) {
 		return nil, errors.New("guestmem: memory from a writer: nil pointer (pass nil for read-only memory)")
 	}
 	return ioMemory{r, w}, nil

@@ -2,10 +2,11 @@ package guestmem
 
 import (
 	"errors"
-	"reflect"
 	"sync"
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/nilcheck"
 )
 
 // Tracked is memory that keeps a dirty log: an Account of the pages that devices write to. A VMM
@@ -63,19 +64,13 @@ var (
 // NewTracked returns memory that tracks writes to m. It starts without an account. NewTracked fails
 // if m is nil or has no Sections.
 func NewTracked(m Mapper) (*Tracked, error) {
-	if isNil(m) {
+	if nilcheck.IsNil(m) {
 		return nil, errors.New("guestmem: new tracked memory: no memory to track")
 	}
 	if m.Sections() == nil {
 		return nil, errors.New("guestmem: new tracked memory: the memory's Sections are nil")
 	}
 	return &Tracked{mem: m}, nil
-}
-
-// isNil reports whether v is nil, or an interface that holds a nil pointer.
-func isNil(v any) bool {
-	r := reflect.ValueOf(v)
-	return !r.IsValid() || r.Kind() == reflect.Pointer && r.IsNil()
 }
 
 // NewAccount starts an account and returns the previous one, complete, or nil if there was none.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/go-vsmmu/vsmmuv3/internal/nilcheck"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -48,7 +49,7 @@ func (s *source) Read(p []byte) (int, error) {
 // matches ErrForeign, ErrNewer, ErrCut or ErrCorrupt, or wraps the error of r. Close releases the
 // reader.
 func NewReader(r io.Reader) (*Reader, error) {
-	if isNil(r) {
+	if nilcheck.IsNil(r) {
 		return nil, fmt.Errorf("transcript: read header: nil reader of type %T", r)
 	}
 	t, err := newReader(&source{r: r})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/internal/nilcheck"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
@@ -55,7 +56,7 @@ type Recorder struct {
 // error of w. A later error of w ends the transcript, and Close returns it; the device continues.
 func Record(w io.Writer, cfg vsmmu.Config, o Options) (*Recorder, error) {
 	switch {
-	case isNil(w):
+	case nilcheck.IsNil(w):
 		return nil, fmt.Errorf("transcript: record: nil writer of type %T", w)
 	case o.Buffer < 0:
 		return nil, fmt.Errorf("transcript: record: Options.Buffer is %d: must not be negative", o.Buffer)
@@ -73,10 +74,10 @@ func Record(w io.Writer, cfg vsmmu.Config, o Options) (*Recorder, error) {
 	// Record creates the device first: if New refuses the configuration, Record writes nothing to
 	// w. The device uses no tap before Record returns.
 	tapped := cfg
-	if !isNil(cfg.Memory) {
+	if !nilcheck.IsNil(cfg.Memory) {
 		tapped.Memory = tappedMemory{r, cfg.Memory}
 	}
-	if !isNil(cfg.Interrupts) {
+	if !nilcheck.IsNil(cfg.Interrupts) {
 		tapped.Interrupts = tappedInterrupts{r, cfg.Interrupts}
 	}
 	tapped.Trace = r.tapTrace(cfg.Trace)

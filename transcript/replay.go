@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-vsmmu/vsmmuv3/internal/nilcheck"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
@@ -54,7 +55,7 @@ func check(ctx context.Context, t *Transcript) error {
 	}
 	hosts := map[uint32]bool{}
 	for i, e := range t.Entries {
-		if isNil(e.Body) {
+		if nilcheck.IsNil(e.Body) {
 			return fmt.Errorf("entry %d: nil body", i)
 		}
 		if c, ok := e.Body.(*Call); ok && c.Op == OpAttach {

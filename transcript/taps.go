@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/internal/nilcheck"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
@@ -113,7 +114,7 @@ type (
 // tap returns the tap of a host, always the same one, and the host's number. It returns nil for a
 // value that a device refuses as a host, and for hosts beyond maxHosts.
 func (r *Recorder) tap(h bridge.Host) (bridge.Host, uint32) {
-	if isNil(h) || !reflect.ValueOf(h).Comparable() {
+	if nilcheck.IsNil(h) || !reflect.ValueOf(h).Comparable() {
 		return nil, 0
 	}
 	r.mu.Lock()

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"sync"
 	"sync/atomic"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/internal/nilcheck"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
@@ -168,26 +168,21 @@ func New(cfg Config) (*Device, error) {
 
 func checkConfig(cfg *Config) error {
 	switch {
-	case isNil(cfg.Memory):
-		return fmt.Errorf("Config.Memory is nil (%T)", cfg.Memory)
-	case isNil(cfg.Interrupts):
-		return fmt.Errorf("Config.Interrupts is nil (%T)", cfg.Interrupts)
+	case cfg.Memory == nil:
+		return errors.New("Config.Memory is nil")
+	case nilcheck.IsNil(cfg.Memory):
+		return fmt.Errorf("Config.Memory is a nil %T", cfg.Memory)
+	case cfg.Interrupts == nil:
+		return errors.New("Config.Interrupts is nil")
+	case nilcheck.IsNil(cfg.Interrupts):
+		return fmt.Errorf("Config.Interrupts is a nil %T", cfg.Interrupts)
 	case cfg.IDs == smmuv3.IDRegs{}:
 		return errors.New("Config.IDs are zero (use idr.Derive)")
 	}
+	if m, ok := cfg.Memory.(guestmem.Mapper); ok && m.Sections() == nil {
+		return fmt.Errorf("Config.Memory is a %T whose Sections are nil", cfg.Memory)
+	}
 	return idr.CheckDevice(cfg.IDs)
-}
-
-// isNil reports whether v is nil, or holds a nil pointer or the like.
-func isNil(v any) bool {
-	if v == nil {
-		return true
-	}
-	switch r := reflect.ValueOf(v); r.Kind() {
-	case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Func, reflect.Chan, reflect.UnsafePointer:
-		return r.IsNil()
-	}
-	return false
 }
 
 // do runs a method for the embedder as the engine. It fails with ErrClosed if the device is closed.
@@ -259,7 +254,7 @@ func (d *Device) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) 
 		if size := d.ids.Get(smmuv3.SIDSIZE); uint64(sid)>>size != 0 {
 			return fmt.Errorf("StreamID does not fit IDR1.SIDSIZE %d", size)
 		}
-		if isNil(ep) {
+		if nilcheck.IsNil(ep) {
 			return fmt.Errorf("%w: nil (%T)", bridge.ErrEndpoint, ep)
 		}
 		if d.streams.Get(sid) != nil {

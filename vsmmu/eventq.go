@@ -38,12 +38,13 @@ const (
 	// or IDR5.STALL_MAX stalled transactions were reported to the guest already.
 	Held
 
-	numFates = iota
+	// NumFates is the number of fates.
+	NumFates = iota
 )
 
 // String returns the outcome as a word.
 func (f Fate) String() string {
-	if names := [numFates]string{"recorded", "merged", "discarded", "overflowed", "aborted", "held"}; int(f) < len(names) {
+	if names := [NumFates]string{"recorded", "merged", "discarded", "overflowed", "aborted", "held"}; int(f) < len(names) {
 		return names[f]
 	}
 	return fmt.Sprintf("Fate(%d)", uint8(f))

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/internal/nilcheck"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
@@ -48,8 +49,13 @@ func (d *Device) streamsOf(h *host, f func(*trap.Stream)) {
 
 // register claims a host for the device. known is true if the device had claimed it before.
 func (d *Device) register(b bridge.Host) (h *host, known bool, err error) {
-	if isNil(b) || !reflect.ValueOf(b).Comparable() {
-		return nil, false, fmt.Errorf("%w: host is nil or cannot be compared (%T)", ErrConfig, b)
+	switch {
+	case b == nil:
+		return nil, false, fmt.Errorf("%w: host is nil", ErrConfig)
+	case nilcheck.IsNil(b):
+		return nil, false, fmt.Errorf("%w: host is a nil %T", ErrConfig, b)
+	case !reflect.ValueOf(b).Comparable():
+		return nil, false, fmt.Errorf("%w: host of type %T cannot be compared with ==", ErrConfig, b)
 	}
 	if h := d.registered[b]; h != nil {
 		return h, true, nil

@@ -17,11 +17,12 @@ import (
 // TestNewRefusesNil shows that New names the field that is nil or holds a nil pointer.
 func TestNewRefusesNil(t *testing.T) {
 	for name, change := range map[string]func(*Config){
-		"Config.Memory is nil (<nil>)":           func(c *Config) { c.Memory = nil },
-		"Config.Memory is nil (*guestmem.Slots)": func(c *Config) { c.Memory = (*guestmem.Slots)(nil) },
-		"Config.Interrupts is nil (<nil>)":       func(c *Config) { c.Interrupts = nil },
-		"Config.Interrupts is nil (*vsmmu.irqs)": func(c *Config) { c.Interrupts = (*irqs)(nil) },
-		"Config.IDs are zero":                    func(c *Config) { c.IDs = smmuv3.IDRegs{} },
+		"Config.Memory is nil": func(c *Config) { c.Memory = nil },
+		"Config.Memory is a *guestmem.Tracked whose Sections are nil": func(c *Config) { c.Memory = new(guestmem.Tracked) },
+		"Config.Memory is a nil *guestmem.Slots":                      func(c *Config) { c.Memory = (*guestmem.Slots)(nil) },
+		"Config.Interrupts is nil":                                    func(c *Config) { c.Interrupts = nil },
+		"Config.Interrupts is a nil *vsmmu.irqs":                      func(c *Config) { c.Interrupts = (*irqs)(nil) },
+		"Config.IDs are zero":                                         func(c *Config) { c.IDs = smmuv3.IDRegs{} },
 	} {
 		c := Config{IDs: rigIDs, Memory: new(guestmem.Fake), Interrupts: new(irqs)}
 		change(&c)
@@ -44,8 +45,8 @@ func TestAttachRefusesNonsense(t *testing.T) {
 		text string
 	}{
 		"StreamID out of range":  {1 << 16, busy, "disk", nil, "vsmmu: attach stream 0x10000: StreamID does not fit IDR1.SIDSIZE 16"},
-		"nil host":               {4, nil, "disk", ErrConfig, "vsmmu: attach stream 0x4: invalid configuration: host is nil or cannot be compared (<nil>)"},
-		"nil pointer as host":    {4, (*record.Host)(nil), "disk", ErrConfig, "vsmmu: attach stream 0x4: invalid configuration: host is nil or cannot be compared (*record.Host)"},
+		"nil host":               {4, nil, "disk", ErrConfig, "vsmmu: attach stream 0x4: invalid configuration: host is nil"},
+		"nil pointer as host":    {4, (*record.Host)(nil), "disk", ErrConfig, "vsmmu: attach stream 0x4: invalid configuration: host is a nil *record.Host"},
 		"host without ==":        {4, incomparableHost{}, "disk", ErrConfig, "cannot be compared"},
 		"nil endpoint":           {4, busy, nil, bridge.ErrEndpoint, "vsmmu: attach stream 0x4: not an endpoint of this host: nil (<nil>)"},
 		"nil pointer as endpont": {4, busy, (*soft.Endpoint)(nil), bridge.ErrEndpoint, "nil (*soft.Endpoint)"},
@@ -155,7 +156,7 @@ func TestHostBelongsToOneDevice(t *testing.T) {
 	assert.EqualValues(t, 1, total(two.Stats().PageRequests))
 }
 
-func total(counts [numFates]uint64) (n uint64) {
+func total(counts [NumFates]uint64) (n uint64) {
 	for _, c := range counts {
 		n += c
 	}

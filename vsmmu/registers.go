@@ -297,7 +297,8 @@ func (d *Device) writable(a *access) uint32 {
 	return m
 }
 
-// Load returns size bytes of the registers at an offset from the SMMU's base. It never waits.
+// Load returns size bytes of the registers at an offset from the SMMU's base, below
+// smmuv3.RegisterSpace. It never waits.
 // An aligned access of 4 bytes reads a register, or half of a 64-bit one. An aligned access of 8
 // bytes reads a 64-bit register or a pair. Any other access reads zero, a choice of §6.2.
 func (d *Device) Load(off uint64, size int) uint64 {

@@ -9,8 +9,8 @@ import (
 
 // Stats counts what a device has done since New.
 type Stats struct {
-	Events          [numFates]uint64 // by Fate
-	PageRequests    [numFates]uint64 // by Fate
+	Events          [NumFates]uint64 // by Fate
+	PageRequests    [NumFates]uint64 // by Fate
 	Invalidations   uint64           // calls of Host.Invalidate for the guest's commands
 	HostErrors      uint64           // failed calls of hosts, except those to bind a stage
 	Refused         uint64           // stages that a host refused
@@ -19,7 +19,7 @@ type Stats struct {
 }
 
 type counters struct {
-	events, requests                                                [numFates]atomic.Uint64
+	events, requests                                                [NumFates]atomic.Uint64
 	invalidations, hostErrors, refused, serviceFailures, logDropped atomic.Uint64
 }
 

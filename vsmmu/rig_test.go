@@ -114,7 +114,7 @@ type rig struct {
 	host *record.Host
 	irqs *irqs
 
-	lastFates [numFates]uint64
+	lastFates [NumFates]uint64
 }
 
 func newRig(t testing.TB, change ...func(*Config)) *rig {

@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"reflect"
 	"time"
 
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/internal/nilcheck"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -77,12 +77,6 @@ func NewGuest(mem guestmem.Memory, area guestmem.Range, smmu RegisterFile) *Gues
 	return &Guest{RAM: NewRAM(mem, area), SMMU: smmu, streams: map[smmuv3.StreamID]*stream{}}
 }
 
-// isNil reports whether an interface is nil or has a nil pointer.
-func isNil(v any) bool {
-	r := reflect.ValueOf(v)
-	return v == nil || r.Kind() == reflect.Pointer && r.IsNil()
-}
-
 func (g *Guest) r32(off uint64) uint32    { return uint32(g.SMMU.Load(off, 4)) }
 func (g *Guest) w32(off uint64, v uint32) { g.SMMU.Store(off, 4, uint64(v)) }
 func (g *Guest) w64(off uint64, v uint64) { g.SMMU.Store(off, 8, v) }
@@ -150,7 +144,7 @@ func (g *Guest) SetGBPA(abort bool) error {
 // missing structures, sets up the table and the queues, invalidates everything, and enables the
 // SMMU. It can be called again after Disable or a reset of the SMMU; streams keep their STEs.
 func (g *Guest) Enable() error {
-	if isNil(g.SMMU) {
+	if nilcheck.IsNil(g.SMMU) {
 		return errors.New("vsmmutest: enable the SMMU: Guest.SMMU is nil")
 	}
 	g.ids = g.ReadIDs()

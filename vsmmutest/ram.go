@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/internal/nilcheck"
 )
 
 // RAM is guest memory as a driver uses it: an allocator, and accesses by 8-byte words.
@@ -47,7 +48,7 @@ func (r *RAM) Alloc(size uint64) (guestmem.GPA, error) {
 	switch {
 	case size == 0:
 		return 0, errors.New("vsmmutest: allocate memory: size 0")
-	case isNil(r.mem):
+	case nilcheck.IsNil(r.mem):
 		return 0, errors.New("vsmmutest: allocate memory: the guest's memory is nil")
 	}
 	align := uint64(wordSize)

@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"reflect"
 	"time"
 
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/internal/nilcheck"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -45,11 +45,10 @@ const (
 
 // check returns an error if the configuration is invalid.
 func (c *Config) check() error {
-	v := reflect.ValueOf(c.Memory)
 	switch {
 	case c.Memory == nil:
 		return errors.New("Config.Memory is nil")
-	case v.Kind() == reflect.Pointer && v.IsNil():
+	case nilcheck.IsNil(c.Memory):
 		return fmt.Errorf("Config.Memory is a nil %T", c.Memory)
 	case c.TLBEntries < 0:
 		return fmt.Errorf("TLBEntries is negative: %d", c.TLBEntries)
@@ -57,7 +56,7 @@ func (c *Config) check() error {
 		return fmt.Errorf("ATCTimeout is negative: %v", c.ATCTimeout)
 	}
 	if m, ok := c.Memory.(guestmem.Mapper); ok && m.Sections() == nil {
-		return fmt.Errorf("Memory is a %T whose Sections are nil", c.Memory)
+		return fmt.Errorf("Config.Memory is a %T whose Sections are nil", c.Memory)
 	}
 	if err := checkOffer(c.IDs); err != nil {
 		return err

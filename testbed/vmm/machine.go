@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/internal/nilcheck"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/arm64image"
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/passthrough"
@@ -91,10 +92,10 @@ func New(cfg Config) (_ *Machine, err error) {
 	switch {
 	case cfg.Console == nil:
 		cfg.Console = io.Discard
-	case isNil(cfg.Console):
+	case nilcheck.IsNil(cfg.Console):
 		return nil, errors.New("vmm: new machine: Console holds a nil pointer")
 	}
-	if cfg.Control != nil && isNil(cfg.Control) {
+	if cfg.Control != nil && nilcheck.IsNil(cfg.Control) {
 		return nil, errors.New("vmm: new machine: Control holds a nil pointer")
 	}
 	m := &Machine{cfg: cfg}
@@ -148,7 +149,7 @@ func (m *Machine) Memory() []byte { return m.ram }
 // AddSMMU adds an SMMUv3 with the given register file. All disks and PCI devices are behind it. ids
 // are the ID registers that the guest reads (idr.Result.IDs); the device tree agrees with them.
 func (m *Machine) AddSMMU(registers MMIODevice, ids smmuv3.IDRegs) error {
-	if isNil(registers) {
+	if nilcheck.IsNil(registers) {
 		return errors.New("vmm: add SMMU: no register file")
 	}
 	if m.smmu != nil {

@@ -11,8 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
 
+	"github.com/go-vsmmu/vsmmuv3/internal/nilcheck"
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pci"
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/vfio"
 )
@@ -82,9 +82,9 @@ var ErrDevice = errors.New("passthrough: new device: the device cannot be passed
 // the machine has stopped, and before it closes the device's descriptor.
 func New(cfg Config) (*Device, error) {
 	switch {
-	case isNil(cfg.Physical):
+	case nilcheck.IsNil(cfg.Physical):
 		return nil, errors.New("passthrough: new device: no Physical")
-	case isNil(cfg.Machine):
+	case nilcheck.IsNil(cfg.Machine):
 		return nil, errors.New("passthrough: new device: no Machine")
 	case cfg.Stream == nil:
 		return nil, errors.New("passthrough: new device: no Stream")
@@ -136,12 +136,6 @@ func (d *Device) examine(behindPort bool) error {
 		return err
 	}
 	return d.mapBARs()
-}
-
-// isNil reports whether v is nil or holds a nil pointer.
-func isNil(v any) bool {
-	r := reflect.ValueOf(v)
-	return !r.IsValid() || r.Kind() == reflect.Pointer && r.IsNil()
 }
 
 // Connect sets the device's slot. Pass it to pci.Host.Add.

@@ -3,8 +3,9 @@ package pci
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"sync"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/nilcheck"
 )
 
 // RequesterID identifies a function in its DMA and messages: bus, device and function number.
@@ -81,7 +82,7 @@ var ErrFull = errors.New("no such device number, or it is in use")
 // Add adds a function to the root bus with the given device number, or behind a root port with that
 // number. It first passes the function's slot to connect, which may be nil.
 func (h *Host) Add(device int, behindPort bool, f Function, connect func(*Slot)) error {
-	if r := reflect.ValueOf(f); !r.IsValid() || r.Kind() == reflect.Pointer && r.IsNil() {
+	if nilcheck.IsNil(f) {
 		return fmt.Errorf("pci: add device %d: no function", device)
 	}
 	h.mu.Lock()

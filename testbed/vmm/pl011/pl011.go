@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"reflect"
 	"sync"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/internal/nilcheck"
 )
 
 // UART is a register file with an output and an input. Load and Store may be called from any
@@ -100,9 +100,9 @@ const (
 // transmits.
 func New(out io.Writer, in io.ReadCloser, irq func(level bool)) (*UART, error) {
 	switch {
-	case isNil(out):
+	case nilcheck.IsNil(out):
 		return nil, errors.New("pl011: new UART: no output")
-	case in != nil && isNil(in):
+	case in != nil && nilcheck.IsNil(in):
 		return nil, errors.New("pl011: new UART: the input holds a nil pointer")
 	case irq == nil:
 		return nil, errors.New("pl011: new UART: no function to set the interrupt")
@@ -115,12 +115,6 @@ func New(out io.Writer, in io.ReadCloser, irq func(level bool)) (*UART, error) {
 		u.done.Go(u.receive)
 	}
 	return u, nil
-}
-
-// isNil reports whether v is nil or holds a nil pointer.
-func isNil(v any) bool {
-	r := reflect.ValueOf(v)
-	return !r.IsValid() || r.Kind() == reflect.Pointer && r.IsNil()
 }
 
 // Reset puts the registers into their reset state, and drops received characters. Transmitted

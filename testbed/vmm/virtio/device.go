@@ -3,11 +3,11 @@ package virtio
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"sync"
 	"sync/atomic"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/internal/nilcheck"
 )
 
 // device is a virtio device with one virtqueue, without its transport. A notification executes one
@@ -54,9 +54,9 @@ const (
 // worker, if model or dma is nil.
 func (d *device) start(model Model, dma DMA, waits bool, t transport) error {
 	switch {
-	case isNil(model):
+	case nilcheck.IsNil(model):
 		return errors.New("no model")
-	case isNil(dma):
+	case nilcheck.IsNil(dma):
 		return errors.New("no DMA")
 	}
 	d.model, d.dma, d.waits, d.transport = model, dma, waits, t
@@ -64,12 +64,6 @@ func (d *device) start(model Model, dma DMA, waits bool, t transport) error {
 	d.regs = resetRegisters
 	d.done.Go(d.work)
 	return nil
-}
-
-// isNil reports whether v is nil or holds a nil pointer.
-func isNil(v any) bool {
-	r := reflect.ValueOf(v)
-	return !r.IsValid() || r.Kind() == reflect.Pointer && r.IsNil()
 }
 
 // Close stops the worker, and waits for the request that the worker is executing. The vCPUs must
