@@ -6,9 +6,7 @@ package smmuv3
 func newCommand(op Opcode) Command { return Command{uint64(op)} }
 
 func newStreamCommand(op Opcode, s StreamID) Command {
-	c := newCommand(op)
-	c.set(cmdStreamID, uint64(s))
-	return c
+	return Command{cmdStreamID.in(uint64(op), uint64(s))}
 }
 
 // NewPrefetchConfig returns a PREFETCH_CONFIG for a stream (§4.2.1).

@@ -150,7 +150,10 @@ func (d *Device) answer(c *smmuv3.Command) {
 // does not cover that.
 func (d *Device) cfgi(first, last smmuv3.StreamID, b *budget) (done bool) {
 	streams := d.streams.Range(first, last)
-	cost := costHost * d.refreshCalls(streams)
+	cost := costHost * len(streams)
+	if d.ats {
+		cost = costHost * d.refreshCalls(streams)
+	}
 	if cost != 0 && d.watch != nil {
 		cost += len(d.streams.All()) // notifyWatch visits each stream
 	}

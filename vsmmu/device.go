@@ -71,6 +71,7 @@ var (
 // wait for a host call in progress.
 type Device struct {
 	ids      *smmuv3.IDRegs
+	ats      bool // IDR0.ATS of ids
 	commands *smmuv3.CommandSet
 	mem      guestmem.Memory
 	watch    func([]guestmem.Range)
@@ -139,6 +140,7 @@ func New(cfg Config) (*Device, error) {
 	}
 	d := &Device{
 		ids:        &ids,
+		ats:        ids.Has(smmuv3.ATS),
 		commands:   smmuv3.NewCommandSet(ids),
 		mem:        cfg.Memory,
 		watch:      cfg.Watch,

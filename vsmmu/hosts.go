@@ -254,7 +254,7 @@ func (d *Device) flushHost(h *host) {
 // usesATS reports whether a stream's endpoint may use ATS now. If not, an ATC_INV for it has no
 // effect: the endpoint cannot use the translations it holds, and may not answer. When the stream
 // may use ATS again, dropATC invalidates all of them.
-func usesATS(st *trap.Stream) bool { return st.Stage().EATS != smmuv3.EATSNone }
+func usesATS(st *trap.Stream) bool { return st.EATS() != smmuv3.EATSNone }
 
 // dropATC invalidates all translations that an endpoint holds.
 func (d *Device) dropATC(st *trap.Stream) {

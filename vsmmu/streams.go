@@ -45,10 +45,13 @@ func (d *Device) refresh(st *trap.Stream) (kept bool, err error) {
 	if d.failed.Load() {
 		return false, nil
 	}
-	h, had, ever := hostOf(st), usesATS(st), st.HasUsedATS()
-	if had && h.atc {
-		d.flushHost(h) // while the endpoint still answers
+	h, had := hostOf(st), false
+	if d.ats {
+		if had = usesATS(st); had && h.atc {
+			d.flushHost(h) // while the endpoint still answers
+		}
 	}
+	ever := st.HasUsedATS()
 	outcome, err := d.streams.Refresh(st, !h.outOfSync)
 	err = streamError("bind", st, err)
 	d.settle(st, outcome, err)
@@ -61,10 +64,10 @@ func (d *Device) refresh(st *trap.Stream) (kept bool, err error) {
 // refreshCalls returns how many calls of hosts a refresh of the streams may take, if none fails.
 func (d *Device) refreshCalls(streams []*trap.Stream) int {
 	const few = 2 // the share of a store covers no more
-	if len(streams) > few {
-		return d.mostCalls(len(streams))
-	}
 	calls := len(streams)
+	if calls > few {
+		return d.mostCalls(calls)
+	}
 	for _, st := range streams {
 		if usesATS(st) && hostOf(st).atc || !usesATS(st) && st.HasUsedATS() {
 			calls++
@@ -75,7 +78,7 @@ func (d *Device) refreshCalls(streams []*trap.Stream) int {
 
 // mostCalls returns how many calls of hosts a refresh of n streams takes at most, if none fails.
 func (d *Device) mostCalls(n int) int {
-	if d.ids.Has(smmuv3.ATS) {
+	if d.ats {
 		return 2 * n
 	}
 	return n

@@ -62,6 +62,9 @@ type Stream struct {
 // Stage returns the stage that the stream is bound to.
 func (s *Stream) Stage() bridge.GuestStage { return s.stage }
 
+// EATS returns the EATS of the stage that the stream is bound to.
+func (s *Stream) EATS() smmuv3.EATS { return s.stage.EATS }
+
 // HasUsedATS reports whether the guest has ever enabled ATS for the stream. The endpoint may still
 // cache translations.
 func (s *Stream) HasUsedATS() bool { return s.usedATS }
