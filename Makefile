@@ -77,8 +77,8 @@ tidy: ## fail if a go.mod or go.sum is not tidy
 	@scripts/stage "tidy: the modules' requirements"
 	@for m in $(MODULES) tools; do (cd $$m && $(GO) mod tidy -diff) || exit 1; done
 
-lint: ## staticcheck, as tools/go.mod pins them
-	@scripts/stage "lint: staticcheck (the first run builds them)"
+lint: ## staticcheck and golangci-lint, as tools/go.mod pins them
+	@scripts/stage "lint: staticcheck, golangci-lint (the first run builds them)"
 	@GO=$(GO) scripts/lint $(BUILD)/tools $(MODULES)
 
 # The time limit ends a hang. A starved machine is no failure.

@@ -44,7 +44,18 @@ const (
 
 // String returns the outcome as a word.
 func (f Fate) String() string {
-	if names := [NumFates]string{"recorded", "merged", "discarded", "overflowed", "aborted", "held"}; int(f) < len(names) {
+	if names := [NumFates]string{
+		"recorded",
+		"merged",
+		"discarded",
+		"overflowed",
+		"aborted",
+		"held",
+	}; int(
+		f,
+	) < len(
+		names,
+	) {
 		return names[f]
 	}
 	return fmt.Sprintf("Fate(%d)", uint8(f))

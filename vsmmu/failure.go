@@ -126,7 +126,10 @@ func (d *Device) fail(why error) {
 	d.report("service failure mode: host failed to make a stream abort", d.failure)
 	for _, st := range d.streams.All() {
 		if outcome, err := d.streams.Abort(st, why); outcome == trap.Lost {
-			d.report("stream detached from its host", streamError("abort", st, errors.Join(err, d.streams.DetachHost(st))))
+			d.report(
+				"stream detached from its host",
+				streamError("abort", st, errors.Join(err, d.streams.DetachHost(st))),
+			)
 		}
 	}
 	d.terminateAllStalled() // the guest's commands are no longer executed

@@ -25,9 +25,19 @@ var sources = [...]struct {
 	cfg    word   // IRQ_CFG0: the MSI's address; IRQ_CFG1, its data, follows
 	abort  uint32 // the error in GERROR if the MSI aborts
 }{
-	srcEVENTQ: {LineEventQ, smmuv3.IRQ_CTRL_EVENTQ_IRQEN, smmuv3.RegEVENTQ_IRQ_CFG0 / 4, smmuv3.GERROR_MSI_EVENTQ_ABT_ERR},
-	srcPRIQ:   {LinePRIQ, smmuv3.IRQ_CTRL_PRIQ_IRQEN, smmuv3.RegPRIQ_IRQ_CFG0 / 4, smmuv3.GERROR_MSI_PRIQ_ABT_ERR},
-	srcGERROR: {LineGError, smmuv3.IRQ_CTRL_GERROR_IRQEN, smmuv3.RegGERROR_IRQ_CFG0 / 4, smmuv3.GERROR_MSI_GERROR_ABT_ERR},
+	srcEVENTQ: {
+		LineEventQ,
+		smmuv3.IRQ_CTRL_EVENTQ_IRQEN,
+		smmuv3.RegEVENTQ_IRQ_CFG0 / 4,
+		smmuv3.GERROR_MSI_EVENTQ_ABT_ERR,
+	},
+	srcPRIQ: {LinePRIQ, smmuv3.IRQ_CTRL_PRIQ_IRQEN, smmuv3.RegPRIQ_IRQ_CFG0 / 4, smmuv3.GERROR_MSI_PRIQ_ABT_ERR},
+	srcGERROR: {
+		LineGError,
+		smmuv3.IRQ_CTRL_GERROR_IRQEN,
+		smmuv3.RegGERROR_IRQ_CFG0 / 4,
+		smmuv3.GERROR_MSI_GERROR_ABT_ERR,
+	},
 }
 
 // interrupts signals interrupts. mu makes a state change and its interrupt atomic: a disabled

@@ -30,8 +30,24 @@ type queueRegs struct {
 }
 
 var (
-	eventqRegs = queueRegs{wEVENTQBase, wEVENTQProd, wEVENTQCons, smmuv3.EventSize, smmuv3.EVENTQS, smmuv3.GERROR_EVENTQ_ABT_ERR, srcEVENTQ}
-	priqRegs   = queueRegs{wPRIQBase, wPRIQProd, wPRIQCons, smmuv3.PageReqSize, smmuv3.PRIQS, smmuv3.GERROR_PRIQ_ABT_ERR, srcPRIQ}
+	eventqRegs = queueRegs{
+		wEVENTQBase,
+		wEVENTQProd,
+		wEVENTQCons,
+		smmuv3.EventSize,
+		smmuv3.EVENTQS,
+		smmuv3.GERROR_EVENTQ_ABT_ERR,
+		srcEVENTQ,
+	}
+	priqRegs = queueRegs{
+		wPRIQBase,
+		wPRIQProd,
+		wPRIQCons,
+		smmuv3.PageReqSize,
+		smmuv3.PRIQS,
+		smmuv3.GERROR_PRIQ_ABT_ERR,
+		srcPRIQ,
+	}
 )
 
 // trigger says which records raise the queue's interrupt.

@@ -77,7 +77,12 @@ func (q *priQueue) recordRequest(r smmuv3.PageRequest) Fate {
 // autoResponse returns the SMMU's own answer to a request that it did not record (§8.1, §8.2). ssv
 // is true if the answer has the request's SubstreamID. answered is false if there is no answer.
 // ppar returns STE.PPAR of a stream, and false if the stream has no usable STE.
-func autoResponse(r smmuv3.PageRequest, f Fate, pps bool, ppar func(smmuv3.StreamID) (v, ok bool)) (ssv bool, code smmuv3.PRGResponse, answered bool) {
+func autoResponse(
+	r smmuv3.PageRequest,
+	f Fate,
+	pps bool,
+	ppar func(smmuv3.StreamID) (v, ok bool),
+) (ssv bool, code smmuv3.PRGResponse, answered bool) {
 	switch {
 	case f == Recorded || r.StopMarker():
 		return false, 0, false
@@ -118,7 +123,14 @@ func (d *Device) priResp(c *smmuv3.Command) {
 
 // respond makes a host answer a page request group. If that fails, the endpoint gets no answer, and
 // its DMA waits.
-func (d *Device) respond(h *host, sid smmuv3.StreamID, ssid smmuv3.SubstreamID, ssv bool, group uint16, code smmuv3.PRGResponse) {
+func (d *Device) respond(
+	h *host,
+	sid smmuv3.StreamID,
+	ssid smmuv3.SubstreamID,
+	ssv bool,
+	group uint16,
+	code smmuv3.PRGResponse,
+) {
 	if !ssv {
 		ssid = 0
 	}

@@ -35,7 +35,13 @@ func (r *reentry) in(callback string, f func()) {
 // check panics if the calling goroutine runs a callback.
 func (r *reentry) check(method string) {
 	if callback, ok := r.inside.Load(goroutine()); ok {
-		panic(fmt.Sprintf("vsmmu: %s calls Device.%s (a callback must not call the device that called it)", callback, method))
+		panic(
+			fmt.Sprintf(
+				"vsmmu: %s calls Device.%s (a callback must not call the device that called it)",
+				callback,
+				method,
+			),
+		)
 	}
 }
 

@@ -38,7 +38,8 @@ const peerTLB = 256
 var peerArguments = []string{
 	"-M", "virt,iommu=smmuv3,highmem=off", "-cpu", "cortex-a57", "-m", "64M", "-nodefaults", "-display", "none",
 	"-accel", "tcg", "-icount", "shift=0,sleep=off",
-	"-device", fmt.Sprintf("loader,addr=%#x,data=%#x,data-len=8", peerCode, uint64(0x17ff_ffff_d503_207f)), // wfi; b .-4
+	// The code is wfi; b .-4.
+	"-device", fmt.Sprintf("loader,addr=%#x,data=%#x,data-len=8", peerCode, uint64(0x17ff_ffff_d503_207f)),
 	"-device", fmt.Sprintf("loader,addr=%#x,cpu-num=0", peerCode),
 	"-device", fmt.Sprintf("edu,addr=%#x", uint32(mix.StreamID)>>3),
 	"-qtest", "stdio", "-qtest-log", "none",

@@ -18,8 +18,11 @@ func ReadAgent(path string) ([]byte, error) {
 		return nil, fmt.Errorf("the agent: %w (run make, or give one with -agent FILE)", err)
 	}
 	if err := kernel.CheckProgram(data, agentPackage); err != nil {
-		return nil, fmt.Errorf("the agent %s %w (run make, or give a build of testbed for linux/arm64 with -agent FILE)",
-			path, err)
+		return nil, fmt.Errorf(
+			"the agent %s %w (run make, or give a build of testbed for linux/arm64 with -agent FILE)",
+			path,
+			err,
+		)
 	}
 	return data, nil
 }

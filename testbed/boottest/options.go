@@ -92,7 +92,9 @@ func (o *Options) complete(ctx context.Context, bench bool) (direct bool, err er
 		return false, fmt.Errorf("-transport %s: not one of %v", o.Transport, Transports)
 	}
 	if o.pci() && o.Stalls {
-		return false, errors.New("no DMA of a PCI device may stall (IHI 0070 §3.12.1): give -transport mmio or no -stall")
+		return false, errors.New(
+			"no DMA of a PCI device may stall (IHI 0070 §3.12.1): give -transport mmio or no -stall",
+		)
 	}
 	if o.PASIDBits < 1 || o.PASIDBits > MaxPASIDBits {
 		return false, fmt.Errorf("PASIDs of %d bits: give from 1 to %d", o.PASIDBits, MaxPASIDBits)
@@ -137,8 +139,10 @@ func (o *Options) complete(ctx context.Context, bench bool) (direct bool, err er
 			return false, err
 		}
 		if !exists(o.Peer) {
-			return false, fmt.Errorf("no arm64 QEMU to compare with at %s: run make bench-boot, or give one with -peer DIR",
-				o.Peer)
+			return false, fmt.Errorf(
+				"no arm64 QEMU to compare with at %s: run make bench-boot, or give one with -peer DIR",
+				o.Peer,
+			)
 		}
 	}
 	if direct {

@@ -22,7 +22,12 @@ func (o *Options) checkOutputs() error {
 			{"-agent", o.Agent}, {"-qemu", o.QEMU}, {"-peer", o.Peer},
 		} {
 			if in.path != "" && (sameFile(out.path, in.path) || overwritesPart(out.path, in.path)) {
-				return fmt.Errorf("%s %s would overwrite the input of %s (give another path)", out.flag, out.path, in.flag)
+				return fmt.Errorf(
+					"%s %s would overwrite the input of %s (give another path)",
+					out.flag,
+					out.path,
+					in.flag,
+				)
 			}
 		}
 	}

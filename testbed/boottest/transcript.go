@@ -69,8 +69,10 @@ func createTranscript(path string) (*transcript, error) {
 		case !info.Mode().IsRegular():
 			return nil, fmt.Errorf("the transcript: %s is no regular file (give another path with -record FILE)", name)
 		case info.Size() > 0 && !startsWith(name, transcriptMagic):
-			return nil, fmt.Errorf("the transcript: %s exists and is no transcript (give another path with -record FILE)",
-				name)
+			return nil, fmt.Errorf(
+				"the transcript: %s exists and is no transcript (give another path with -record FILE)",
+				name,
+			)
 		}
 	}
 	f, err := os.Create(path + partSuffix)
@@ -79,7 +81,10 @@ func createTranscript(path string) (*transcript, error) {
 	}
 	t := &transcript{path, f}
 	if err := cli.CheckSpace(filepath.Dir(path), transcriptSpace); err != nil {
-		return nil, errors.Join(fmt.Errorf("the transcript: %w (give another path with -record FILE)", err), t.discard())
+		return nil, errors.Join(
+			fmt.Errorf("the transcript: %w (give another path with -record FILE)", err),
+			t.discard(),
+		)
 	}
 	return t, nil
 }

@@ -19,7 +19,10 @@ type control struct {
 func openControl() (*control, error) {
 	fd, err := unix.Open(ControlDevice, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open the channel to the VMM: %w", &os.PathError{Op: "open", Path: ControlDevice, Err: err})
+		return nil, fmt.Errorf(
+			"open the channel to the VMM: %w",
+			&os.PathError{Op: "open", Path: ControlDevice, Err: err},
+		)
 	}
 	// Raw mode, as cfmakeraw(3): otherwise the terminal echoes the VMM's words.
 	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)

@@ -53,10 +53,15 @@ func waitForSMMU(pci bool) error {
 		transport = driver{"virtio_pci", "/sys/bus/pci/drivers/virtio-pci"}
 	}
 	for _, d := range []driver{
-		{smmuDriver, "/sys/bus/platform/drivers/arm-smmu-v3"}, transport, {"virtio_blk", "/sys/bus/virtio/drivers/virtio_blk"},
+		{smmuDriver, "/sys/bus/platform/drivers/arm-smmu-v3"},
+		transport,
+		{"virtio_blk", "/sys/bus/virtio/drivers/virtio_blk"},
 	} {
 		if _, err := os.Stat(d.path); err != nil {
-			return fmt.Errorf("the kernel has no driver %s, neither built in nor among the modules (give them with -modules DIR)", d.name)
+			return fmt.Errorf(
+				"the kernel has no driver %s, neither built in nor among the modules (give them with -modules DIR)",
+				d.name,
+			)
 		}
 	}
 	if pid1.WaitFor(deviceTimeout, func() bool {
@@ -82,7 +87,11 @@ func waitForDisks(serials ...string) (map[string]string, error) {
 	}) {
 		return names, nil
 	}
-	return nil, fmt.Errorf("waiting for the disks %v: only %v appeared, although their drivers are there", serials, names)
+	return nil, fmt.Errorf(
+		"waiting for the disks %v: only %v appeared, although their drivers are there",
+		serials,
+		names,
+	)
 }
 
 // kernelLines returns the messages in the kernel's log that contain a word, in order, without their

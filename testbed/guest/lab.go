@@ -99,7 +99,17 @@ const (
 )
 
 // LabSteps has all steps, in order.
-var LabSteps = []string{StepFirst, StepRebind, StepFLR, StepRenumber, StepINTx, StepDomain, StepStray, StepReboot, StepTakenOver}
+var LabSteps = []string{
+	StepFirst,
+	StepRebind,
+	StepFLR,
+	StepRenumber,
+	StepINTx,
+	StepDomain,
+	StepStray,
+	StepReboot,
+	StepTakenOver,
+}
 
 // LabSize returns the number of bytes of each disk, from the start, that a step writes. The first
 // step writes TestSize bytes, the others fewer, so that bytes of the first step can be checked at

@@ -79,7 +79,15 @@ func (l *labInit) run() (end string, err error) {
 	}
 	switch boot {
 	case "1":
-		return EndReboot, errors.Join(l.step(StepFirst), l.rebind(), l.reset(), l.renumber(), l.intx(), l.measure(), l.stray())
+		return EndReboot, errors.Join(
+			l.step(StepFirst),
+			l.rebind(),
+			l.reset(),
+			l.renumber(),
+			l.intx(),
+			l.measure(),
+			l.stray(),
+		)
 	case "2":
 		return EndCrash, l.step(StepReboot)
 	case "3":

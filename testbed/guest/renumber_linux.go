@@ -21,7 +21,11 @@ func (l *labInit) renumber() error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(write(disk+"/remove", "1"), write(filepath.Dir(disk)+"/remove", "1"), l.ask(AskPort)); err != nil {
+	if err := errors.Join(
+		write(disk+"/remove", "1"),
+		write(filepath.Dir(disk)+"/remove", "1"),
+		l.ask(AskPort),
+	); err != nil {
 		return err
 	}
 	if err := write("/sys/bus/pci/rescan", "1"); err != nil {

@@ -78,7 +78,10 @@ func strayDMA(dir string) error {
 	register := func(off int) *uint32 { return (*uint32)(unsafe.Pointer(&mem[off])) }
 	store := func(off int, value uint32) { atomic.StoreUint32(register(off), value) }
 	ready := func(want uint32) bool {
-		return pid1.WaitFor(deviceTimeout, func() bool { return atomic.LoadUint32(register(nvmeStatus))&nvmeReady == want })
+		return pid1.WaitFor(
+			deviceTimeout,
+			func() bool { return atomic.LoadUint32(register(nvmeStatus))&nvmeReady == want },
+		)
 	}
 	// The driver has shut the controller down without disabling it.
 	store(nvmeConfig, 0)

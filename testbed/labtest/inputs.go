@@ -64,7 +64,10 @@ func (o *Options) read(ctx context.Context) (in inputs, err error) {
 	}
 	if o.QEMU != "" {
 		if in.qemu, err = qemuVersion(ctx, o.QEMU); err != nil {
-			return in, fmt.Errorf("the emulator: %w (give QEMU 9.1 or later with -qemu FILE; make lab fetches one)", err)
+			return in, fmt.Errorf(
+				"the emulator: %w (give QEMU 9.1 or later with -qemu FILE; make lab fetches one)",
+				err,
+			)
 		}
 	}
 	if o.Firmware != "" {

@@ -176,14 +176,23 @@ var readChecks = []check{
 	}},
 	{"no invalidation ioctl has one command where the guest gave more", readsEnded, func(r *Report) (string, bool) {
 		read, ok := r.read(guest.ReadStrict)
-		return fmt.Sprintf("%d of %d ioctls", read.Alone, read.Ioctls), ok && read.Commands > read.Syncs && read.Alone == 0
+		return fmt.Sprintf(
+				"%d of %d ioctls",
+				read.Alone,
+				read.Ioctls,
+			), ok && read.Commands > read.Syncs &&
+				read.Alone == 0
 	}},
-	{"the NVMe disk was read with stage 1 translating and bypassed, by turns", readsEnded, func(r *Report) (string, bool) {
-		strict, ok1 := r.read(guest.ReadStrict)
-		bypass, ok2 := r.read(guest.ReadBypass)
-		return r.Speed.String(), r.Speed.Ratio > 0 && ok1 && ok2 &&
-			strict.IOMMU == guest.DomainStrict && bypass.IOMMU == guest.DomainIdentity
-	}},
+	{
+		"the NVMe disk was read with stage 1 translating and bypassed, by turns",
+		readsEnded,
+		func(r *Report) (string, bool) {
+			strict, ok1 := r.read(guest.ReadStrict)
+			bypass, ok2 := r.read(guest.ReadBypass)
+			return r.Speed.String(), r.Speed.Ratio > 0 && ok1 && ok2 &&
+				strict.IOMMU == guest.DomainStrict && bypass.IOMMU == guest.DomainIdentity
+		},
+	},
 }
 
 // readsEnded reports whether all turns have ended: the next step has begun.

@@ -23,7 +23,8 @@ var logChecks = []check{
 
 // complaints are words that a kernel prints only if something is wrong.
 var complaints = []string{
-	"WARNING:", "BUG:", "Oops", "Kernel panic", "Internal error", "Unable to handle kernel", "Call trace:", "refcount_t:",
+	"WARNING:", "BUG:", "Oops", "Kernel panic", "Internal error", "Unable to handle kernel",
+	"Call trace:", "refcount_t:",
 	"rcu: INFO:", "soft lockup", "blocked for more than",
 	"CMDQ error", "CMD_SYNC timeout", "unexpected global error", "unexpected priority", "EVTQ overflow",
 }

@@ -10,37 +10,44 @@ import (
 
 // testChecks judge the tests of the kernel and the VMM.
 var testChecks = []check{
-	{"the kernel shows a guest the physical SMMU's ID registers", ended(testKernelAcceptsOfferedStages), func(r *Report) (string, bool) {
-		return fmt.Sprintf("Linux %s, IDR0 to IDR5 %s", r.Kernel, strings.Join(r.SMMU.IDR[:], " ")), r.SMMU.IDR[0] != ""
-	}},
+	{"the kernel shows a guest the physical SMMU's ID registers", ended(testKernelAcceptsOfferedStages),
+		func(r *Report) (string, bool) {
+			idr := r.SMMU.IDR
+			return fmt.Sprintf("Linux %s, IDR0 to IDR5 %s", r.Kernel, strings.Join(idr[:], " ")), idr[0] != ""
+		}},
 	passed("any stage can replace any other",
-		conformance+bridgetest.PartCapabilities, conformance+bridgetest.PartClaim, conformance+bridgetest.PartGuestIDs,
+		conformance+bridgetest.PartCapabilities, conformance+bridgetest.PartClaim,
+		conformance+bridgetest.PartGuestIDs,
 		conformance+bridgetest.PartStates, conformance+bridgetest.PartIdentity),
 	passed("every CD table layout that the host offers works, and the others are rejected",
 		conformance+bridgetest.PartTables, testKernelAcceptsOfferedStages, conformance+bridgetest.PartRejected),
 	passed("DMA goes where the guest's tables map it",
-		conformance+bridgetest.PartGranules, conformance+bridgetest.PartPermissions, conformance+bridgetest.PartTwoStreams,
-		testKernelMemoryFollowsSlots),
+		conformance+bridgetest.PartGranules, conformance+bridgetest.PartPermissions,
+		conformance+bridgetest.PartTwoStreams, testKernelMemoryFollowsSlots),
 	passed("no DMA uses invalidated configuration or translations after SYNC",
 		conformance+bridgetest.PartInvalidate, conformance+bridgetest.PartInFlight, conformance+bridgetest.PartClose,
 		testKernelInvalidatesBeforeStage1Translates),
 	passed("faults carry the guest's StreamID",
 		conformance+bridgetest.PartFaults, testKernelCDFetchOutsideMemoryAborts, testKernelCountsLostEvents),
-	passed("a batch of commands takes one ioctl", testKernelBatchIsOneIoctl, testKernelAcceptsCommandsWithReservedBits),
-	passed("a device does what a guest's driver writes to registers, queues and tables", testKernelDriverConfiguresDevice),
+	passed("a batch of commands takes one ioctl",
+		testKernelBatchIsOneIoctl, testKernelAcceptsCommandsWithReservedBits),
+	passed("a device does what a guest's driver writes to registers, queues and tables",
+		testKernelDriverConfiguresDevice),
 	passed("a saved SMMU continues on another host", testKernelSavedSMMUContinuesOnAnotherHost),
 	passed("devices that cannot be passed through are refused with advice",
-		testKernelRefusesWithAdvice, testKernelRefusesSharedGroup, testKernelRefusesUserWithoutPermission, testRefusesWithoutCANWBS, testRefusesStage1Alone, testRefusesStage2Alone,
-		testRefusesIncoherentSMMU),
+		testKernelRefusesWithAdvice, testKernelRefusesSharedGroup, testKernelRefusesUserWithoutPermission,
+		testRefusesWithoutCANWBS, testRefusesStage1Alone, testRefusesStage2Alone, testRefusesIncoherentSMMU),
 	passed("a closed host leaves no object in the kernel", testKernelCloseLeavesNoObject),
 	passed("the removal of a device during DMA affects no other device", testKernelDeviceRemovedDuringDMA),
 	passed("the test VMM runs, reboots and ends guests",
-		testMachineEndsAsTheGuestAsks, testMachineEndsWithItsContext, testMachineBootsAgainAfterAReset, testMachineInterrupts,
-		testAccessThatCannotBeEmulatedEndsTheMachine),
-	{"no test failed", func(r *Report) bool { return r.count(Fail) > 0 || r.reached >= testsEnded }, func(r *Report) (string, bool) {
-		n := r.count(Fail)
-		return fmt.Sprintf("%d passed, %d failed, %d skipped", r.count(Pass), n, r.count(Skip)), n == 0 && r.count(Pass) > 0
-	}},
+		testMachineEndsAsTheGuestAsks, testMachineEndsWithItsContext, testMachineBootsAgainAfterAReset,
+		testMachineInterrupts, testAccessThatCannotBeEmulatedEndsTheMachine),
+	{"no test failed", func(r *Report) bool { return r.count(Fail) > 0 || r.reached >= testsEnded },
+		func(r *Report) (string, bool) {
+			n := r.count(Fail)
+			return fmt.Sprintf("%d passed, %d failed, %d skipped", r.count(Pass), n, r.count(Skip)),
+				n == 0 && r.count(Pass) > 0
+		}},
 	{"skipped tests need hardware that QEMU does not emulate", func(r *Report) bool {
 		return r.reached >= testsEnded || slices.ContainsFunc(r.Tests, unexplained)
 	}, func(r *Report) (string, bool) {
@@ -49,10 +56,12 @@ var testChecks = []check{
 		}
 		return fmt.Sprintf("%d tests, listed above", r.count(Skip)), true
 	}},
-	{"no iommufd object leaked", func(r *Report) bool { return atEnd(r) || r.Figures.Objects > 0 }, func(r *Report) (string, bool) {
-		return fmt.Sprintf("%d objects left by %d hosts after %d ioctls", r.Figures.Objects, r.Figures.Hosts, r.Figures.Ioctls),
-			r.Figures.Objects == 0 && r.Figures.Hosts > 0
-	}},
+	{"no iommufd object leaked", func(r *Report) bool { return atEnd(r) || r.Figures.Objects > 0 },
+		func(r *Report) (string, bool) {
+			f := r.Figures
+			return fmt.Sprintf("%d objects left by %d hosts after %d ioctls", f.Objects, f.Hosts, f.Ioctls),
+				r.Figures.Objects == 0 && r.Figures.Hosts > 0
+		}},
 }
 
 // passed returns the check that tests passed, which were not skipped, and that none of their
@@ -131,5 +140,6 @@ var limits = []string{
 
 // unexplained reports whether a test was skipped for a reason that is none of limits.
 func unexplained(t Test) bool {
-	return t.Outcome == Skip && !slices.ContainsFunc(limits, func(limit string) bool { return strings.HasPrefix(t.Reason, limit) })
+	return t.Outcome == Skip &&
+		!slices.ContainsFunc(limits, func(limit string) bool { return strings.HasPrefix(t.Reason, limit) })
 }

@@ -34,7 +34,11 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, &boottest.InputError{Err: err}
 	}
 	l := &lab{Options: o, inputs: in, progress: progress.New(o.Out), report: &Report{QEMU: in.qemu}}
-	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("the lab did not end within %v (-timeout)", o.Timeout))
+	ctx, cancel := context.WithTimeoutCause(
+		ctx,
+		o.Timeout,
+		fmt.Errorf("the lab did not end within %v (-timeout)", o.Timeout),
+	)
 	defer cancel()
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
@@ -90,11 +94,15 @@ func (l *lab) run(ctx context.Context) error {
 		return err
 	}
 	l.progress.Stage("boot the host for the tests of bridge/iommufd")
-	err = l.runTests(ctx, l.eduMachine(bothStages, append(l.iort, tests...), testFlags("^TestKernel")), func(m machine.Message) {
-		if m.Hello != nil {
-			l.progress.Stage("test bridge/iommufd on the host's kernel")
-		}
-	})
+	err = l.runTests(
+		ctx,
+		l.eduMachine(bothStages, append(l.iort, tests...), testFlags("^TestKernel")),
+		func(m machine.Message) {
+			if m.Hello != nil {
+				l.progress.Stage("test bridge/iommufd on the host's kernel")
+			}
+		},
+	)
 	if err != nil {
 		return err
 	}

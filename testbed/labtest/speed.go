@@ -24,8 +24,14 @@ func speedOf(strict, bypass Read) (s Speed) {
 
 func (s Speed) String() string {
 	const mib = 1 << 20
-	return fmt.Sprintf("%.1f MiB/s with strict invalidation, %.1f MiB/s with stage 1 bypassed: ratio %.2f (usual without other load: %.1f)",
-		s.BytesPerSecond/mib, s.BypassBytesPerSecond/mib, s.Ratio, aim)
+	return fmt.Sprintf(
+		"%.1f MiB/s with strict invalidation, %.1f MiB/s with stage 1 bypassed: "+
+			"ratio %.2f (usual without other load: %.1f)",
+		s.BytesPerSecond/mib,
+		s.BypassBytesPerSecond/mib,
+		s.Ratio,
+		aim,
+	)
 }
 
 // fastest returns the fastest read with a name.

@@ -32,8 +32,17 @@ func (r *Report) Summary(w io.Writer) error {
 	}
 	if f := r.Figures; f.Hosts > 0 {
 		section("Requests to the kernel")
-		fmt.Fprintf(t, "  %d ioctls of %d hosts, of these %d invalidations with %d commands; %d events, %d more lost by the kernel\n",
-			f.Ioctls, f.Hosts, f.Invalidations, f.Commands, f.Events, f.EventsLost)
+		fmt.Fprintf(
+			t,
+			"  %d ioctls of %d hosts, of these %d invalidations with %d commands; "+
+				"%d events, %d more lost by the kernel\n",
+			f.Ioctls,
+			f.Hosts,
+			f.Invalidations,
+			f.Commands,
+			f.Events,
+			f.EventsLost,
+		)
 	}
 	report.WriteError(t, r.Error, r.LastSeen)
 	report.WriteEnd(t, r.OK, r.Checks, r.Phases, r.Seconds, r.counts())

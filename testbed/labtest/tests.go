@@ -41,7 +41,11 @@ func (l *lab) runRefusing(ctx context.Context, tests []byte) error {
 		{"an SMMU that is not cache-coherent", bothStages, l.incoherent, testRefusesIncoherentSMMU},
 	} {
 		l.progress.Stage("boot the host with " + unfit.what)
-		err := l.runTests(ctx, l.eduMachine(unfit.stages, slices.Concat(unfit.iort, tests), testFlags("^"+unfit.test)), ignore)
+		err := l.runTests(
+			ctx,
+			l.eduMachine(unfit.stages, slices.Concat(unfit.iort, tests), testFlags("^"+unfit.test)),
+			ignore,
+		)
 		if err != nil {
 			return fmt.Errorf("with %s: %w", unfit.what, err)
 		}

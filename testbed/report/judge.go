@@ -116,13 +116,15 @@ var checks = slices.Concat([]check{
 	eachDisk("every byte moved through stage 1", byStage1, (*Report).allMoved),
 	eachDisk("every byte moved through stage 2", byStage2, (*Report).allMoved),
 	[]check{
-		{"the guest invalidated by IPA and VMID, and nothing of stage 1", byStage2, bothTested, (*Report).invalidatedStage2},
+		{"the guest invalidated by IPA and VMID, and nothing of stage 1", byStage2, bothTested,
+			(*Report).invalidatedStage2},
 	},
 	eachDisk("every byte bypassed stage 1", passedThrough, (*Report).allMoved),
 	eachDisk("its interrupts took the same stage as its data", onPCI, (*Report).messages),
 	eachDisk("its driver was unbound and bound again, bypassing stage 1 once", rebound, (*Report).rebound),
 	[]check{
-		{"the SMMU was saved, discarded and restored during the disks' requests", moved, bothTested, (*Report).wasMoved},
+		{"the SMMU was saved, discarded and restored during the disks' requests", moved, bothTested,
+			(*Report).wasMoved},
 		{"rogue: its DMA to an unmapped address failed", always, strayed, (*Report).strayFailed},
 		{"rogue: the device recorded F_TRANSLATION", translated, strayed, (*Report).strayRecorded},
 		{"rogue: it alone may stall", stalling, strayed, (*Report).rogueAloneStalls},

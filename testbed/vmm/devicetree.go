@@ -235,7 +235,10 @@ func pciNodes(slots []pciSlot, smmu *smmuv3.IDRegs) ([]firmware.Node, error) {
 		if !s.passed {
 			continue
 		}
-		endpoint := firmware.PCIDevice{PHandle: phandlePCI + firmware.PHandle(s.device), Regions: []firmware.PHandle{phandleDoorbell}}
+		endpoint := firmware.PCIDevice{
+			PHandle: phandlePCI + firmware.PHandle(s.device),
+			Regions: []firmware.PHandle{phandleDoorbell},
+		}
 		doorbells.Devices = append(doorbells.Devices, endpoint.PHandle)
 		if s.behindPort {
 			endpoint = firmware.PCIDevice{Behind: []firmware.PCIDevice{endpoint}}
@@ -273,7 +276,10 @@ func virtioNode(slot int, smmu bool, disk Master) (*dt.Node, error) {
 		return n, nil
 	}
 	props, err := firmware.MasterProperties(firmware.Master{
-		SMMU: phandleSMMU, StreamIDs: []smmuv3.StreamID{disk.StreamID}, PASIDBits: disk.PASIDBits, CanStall: disk.CanStall,
+		SMMU:      phandleSMMU,
+		StreamIDs: []smmuv3.StreamID{disk.StreamID},
+		PASIDBits: disk.PASIDBits,
+		CanStall:  disk.CanStall,
 	})
 	n.Properties = append(n.Properties, urootdt.Properties(props)...)
 	return n, err

@@ -31,7 +31,12 @@ func plan(mem uint64, kernel *arm64image.Image, initrd uint64) (boot, error) {
 	b.tree = span{alignUp(b.kernel.end()), maxTree}
 	b.initrd = span{b.tree.end(), initrd}
 	if need := b.initrd.end() - RAMBase; need > mem {
-		return boot{}, fmt.Errorf("%w: %d MiB are too small: kernel, initrd and device tree take %d MiB", ErrMemory, mem>>20, need>>20+1)
+		return boot{}, fmt.Errorf(
+			"%w: %d MiB are too small: kernel, initrd and device tree take %d MiB",
+			ErrMemory,
+			mem>>20,
+			need>>20+1,
+		)
 	}
 	return b, nil
 }

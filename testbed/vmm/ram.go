@@ -13,9 +13,20 @@ type ram []byte
 
 func newRAM(size uint64) (ram, error) {
 	if size == 0 || size%align2M != 0 || size > maxMem {
-		return nil, fmt.Errorf("%w: %#x bytes: not a multiple of 2 MiB up to %d GiB", ErrMemory, size, uint64(maxMem)>>30)
+		return nil, fmt.Errorf(
+			"%w: %#x bytes: not a multiple of 2 MiB up to %d GiB",
+			ErrMemory,
+			size,
+			uint64(maxMem)>>30,
+		)
 	}
-	mem, err := unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	mem, err := unix.Mmap(
+		-1,
+		0,
+		int(size),
+		unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE,
+	)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %d MiB: mmap: %w", ErrMemory, size>>20, err)
 	}

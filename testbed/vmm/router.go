@@ -87,7 +87,7 @@ func connectPending(eventfd int, connect func() error) error {
 	var count [8]byte
 	_, err := unix.Read(eventfd, count[:])
 	pending := err == nil
-	if err != nil && err != unix.EAGAIN {
+	if err != nil && !errors.Is(err, unix.EAGAIN) {
 		return fmt.Errorf("vmm: connect MSI: read eventfd: %w", err)
 	}
 	err = connect()

@@ -44,7 +44,7 @@ func (m *Machine) Run(ctx context.Context) error {
 	running.Wait()
 	err := context.Cause(life.ended)
 	switch {
-	case err == errPowerOff:
+	case errors.Is(err, errPowerOff):
 		return nil
 	case ctx.Err() != nil:
 		for _, vcpu := range vcpus {

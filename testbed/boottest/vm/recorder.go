@@ -69,8 +69,16 @@ func (r *recorder) event(e smmuv3.Event, fate vsmmu.Fate) {
 	defer r.mu.Unlock()
 	if len(r.kept) < maxEvents {
 		r.kept = append(r.kept, report.Event{
-			Type: uint8(e.Type()), Name: e.Type().String(), StreamID: uint32(e.StreamID()), Address: e.InputAddr(), Words: e,
-			Stage2: e.S2(), Stall: e.Stall(), STAG: e.STAG(),
+			Type: uint8(
+				e.Type(),
+			),
+			Name:     e.Type().String(),
+			StreamID: uint32(e.StreamID()),
+			Address:  e.InputAddr(),
+			Words:    e,
+			Stage2:   e.S2(),
+			Stall:    e.Stall(),
+			STAG:     e.STAG(),
 		})
 	}
 }

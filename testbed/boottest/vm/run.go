@@ -154,7 +154,11 @@ const patience = 3 * time.Minute
 func stray(ctx context.Context, rogue *endpoint, r *report.Report) {
 	r.Fault.Made = true
 	if r.Mode.Stalls {
-		ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("the guest did not resume it within %v", patience))
+		ctx, cancel := context.WithTimeoutCause(
+			ctx,
+			patience,
+			fmt.Errorf("the guest did not resume it within %v", patience),
+		)
 		defer cancel()
 		rogue.dma.AllowStalls(ctx)
 	}

@@ -32,7 +32,10 @@ type vm struct {
 
 // cmdline returns the guest's command line.
 func cmdline(job Job, role string) string {
-	return strings.Join([]string{"console=ttyAMA0 earlycon panic=-1", report.DefaultCmdline, job.Cmdline, "--", role}, " ")
+	return strings.Join(
+		[]string{"console=ttyAMA0 earlycon panic=-1", report.DefaultCmdline, job.Cmdline, "--", role},
+		" ",
+	)
 }
 
 // maxStalls is the number of transactions that may be stalled at a time.

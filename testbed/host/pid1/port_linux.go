@@ -24,8 +24,11 @@ func OpenPort(name string) (*os.File, error) {
 		}
 		return false
 	}) {
-		return nil, fmt.Errorf("no virtio-serial port %s within %v: the kernel has no driver virtio_mmio or virtio_console",
-			name, portTimeout)
+		return nil, fmt.Errorf(
+			"no virtio-serial port %s within %v: the kernel has no driver virtio_mmio or virtio_console",
+			name,
+			portTimeout,
+		)
 	}
 	return os.OpenFile(device, os.O_RDWR, 0)
 }

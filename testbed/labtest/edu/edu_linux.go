@@ -94,7 +94,12 @@ func (d *Device) start() error {
 func (d *Device) region(index uint32) (*regionInfo, error) {
 	r := &regionInfo{index: index}
 	r.argSz = uint32(unsafe.Sizeof(*r))
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(d.fd), getRegionInfo, uintptr(unsafe.Pointer(r))); errno != 0 {
+	if _, _, errno := unix.Syscall(
+		unix.SYS_IOCTL,
+		uintptr(d.fd),
+		getRegionInfo,
+		uintptr(unsafe.Pointer(r)),
+	); errno != 0 {
 		return nil, fmt.Errorf("edu: VFIO_DEVICE_GET_REGION_INFO %d: %w", index, errno)
 	}
 	return r, nil
@@ -138,7 +143,8 @@ func (d *Device) move(from, to uint64, n int, cmd uint64) error {
 	atomic.StoreUint64(d.register(dmaCount), uint64(n))
 	atomic.StoreUint64(d.register(dmaCmd), cmd)
 	time.Sleep(usual)
-	for end := time.Now().Add(timeout); atomic.LoadUint64(d.register(dmaCmd))&cmdStart != 0; time.Sleep(time.Millisecond) {
+	end := time.Now().Add(timeout)
+	for ; atomic.LoadUint64(d.register(dmaCmd))&cmdStart != 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			return fmt.Errorf("edu: DMA of %d bytes to %#x: not done after %v", n, to, timeout)
 		}

@@ -125,7 +125,10 @@ func (m *Machine) captured(run func(*Machine) int) (status int, err error) {
 	copied := make(chan error, 1)
 	go func() {
 		var failed error
-		out := console.Writer{Max: maxLine, Emit: func(line string) { failed = errors.Join(failed, m.Send(Message{Line: &line})) }}
+		out := console.Writer{
+			Max:  maxLine,
+			Emit: func(line string) { failed = errors.Join(failed, m.Send(Message{Line: &line})) },
+		}
 		_, err := io.Copy(&out, r)
 		out.Flush()
 		copied <- errors.Join(err, failed)

@@ -94,7 +94,11 @@ func (c *control) message(line string) {
 	case m.Read != nil:
 		spent := c.notes.spent().since(c.cost)
 		c.tell(machine.Guest{Read: &machine.Read{
-			LabRead: *m.Read, Syncs: spent.syncs, Commands: spent.commands, Alone: spent.alone, Ioctls: c.requests() - c.asked,
+			LabRead:  *m.Read,
+			Syncs:    spent.syncs,
+			Commands: spent.commands,
+			Alone:    spent.alone,
+			Ioctls:   c.requests() - c.asked,
 		}})
 		return
 	case m.End != "":

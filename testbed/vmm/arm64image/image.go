@@ -78,7 +78,12 @@ func parse(raw []byte) (*Image, error) {
 	case img.Size == 0:
 		return nil, fmt.Errorf("%w: its header has no size (Linux 3.17 and later write it)", ErrUnsupported)
 	case img.Size > maxSize || img.TextOffset >= twoMiB:
-		return nil, fmt.Errorf("%w: its header asks for %#x bytes at offset %#x", ErrUnsupported, img.Size, img.TextOffset)
+		return nil, fmt.Errorf(
+			"%w: its header asks for %#x bytes at offset %#x",
+			ErrUnsupported,
+			img.Size,
+			img.TextOffset,
+		)
 	case img.Size < uint64(len(data)):
 		// A signature or padding follows, which is loaded, too.
 		img.Size = uint64(len(data))

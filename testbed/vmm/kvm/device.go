@@ -22,7 +22,11 @@ func (vm *VM) addDevice(name string, typ uint32, attributes []attribute) error {
 	defer fd.close()
 	for _, a := range attributes {
 		arg := deviceAttr{group: a.group, attr: uint64(a.attr), addr: a.value}
-		if _, err := fd.callPtr("KVM_SET_DEVICE_ATTR("+name+" "+a.name+")", setDeviceAttr, unsafe.Pointer(&arg)); err != nil {
+		if _, err := fd.callPtr(
+			"KVM_SET_DEVICE_ATTR("+name+" "+a.name+")",
+			setDeviceAttr,
+			unsafe.Pointer(&arg),
+		); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@
 package kvm
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -34,7 +35,7 @@ func (h *handle) call(name string, request, arg uintptr) (int, error) {
 	for {
 		n, err := h.callOnce(unix.Syscall, request, arg)
 		// The runtime interrupts threads to preempt goroutines, and KVM then aborts slow calls.
-		if err == unix.EINTR {
+		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {

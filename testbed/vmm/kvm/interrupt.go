@@ -33,7 +33,13 @@ type MSI struct {
 // SignalMSI sends an MSI to the ITS. taken is true if the guest's ITS configuration maps it to an
 // interrupt.
 func (vm *VM) SignalMSI(m MSI) (taken bool, err error) {
-	arg := msi{addrLow: uint32(m.Addr), addrHigh: uint32(m.Addr >> 32), data: m.Data, flags: msiValidDeviceID, device: m.Device}
+	arg := msi{
+		addrLow:  uint32(m.Addr),
+		addrHigh: uint32(m.Addr >> 32),
+		data:     m.Data,
+		flags:    msiValidDeviceID,
+		device:   m.Device,
+	}
 	n, err := vm.callPtr("KVM_SIGNAL_MSI", signalMSI, unsafe.Pointer(&arg))
 	// An ITS that is not enabled ignores the write (IHI 0069, GITS_CTLR.Enabled). KVM returns
 	// EBUSY.

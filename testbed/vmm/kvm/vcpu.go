@@ -122,10 +122,14 @@ func (c *VCPU) Run() (Exit, error) {
 	}
 	err := c.enter()
 	switch {
-	case err == unix.EINTR || err == unix.EAGAIN:
+	case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
 		return Interrupted, nil
-	case err == unix.ENOSYS:
-		return 0, fmt.Errorf("kvm: KVM_RUN of vCPU %d: load or store outside memory by an instruction that KVM cannot decode: %w", c.index, err)
+	case errors.Is(err, unix.ENOSYS):
+		return 0, fmt.Errorf(
+			"kvm: KVM_RUN of vCPU %d: load or store outside memory by an instruction that KVM cannot decode: %w",
+			c.index,
+			err,
+		)
 	case err != nil:
 		return 0, fmt.Errorf("kvm: KVM_RUN of vCPU %d: %w", c.index, err)
 	}
@@ -144,7 +148,13 @@ func (c *VCPU) Run() (Exit, error) {
 	if !ok {
 		name = "exit"
 	}
-	return 0, fmt.Errorf("kvm: KVM_RUN of vCPU %d: %s (%d), detail %x", c.index, name, c.run.exitReason, c.run.exit[:16])
+	return 0, fmt.Errorf(
+		"kvm: KVM_RUN of vCPU %d: %s (%d), detail %x",
+		c.index,
+		name,
+		c.run.exitReason,
+		c.run.exit[:16],
+	)
 }
 
 // enter makes the request KVM_RUN.
@@ -160,7 +170,7 @@ func (c *VCPU) enter() error {
 		call = unix.Syscall
 	}
 	_, err := c.callOnce(call, run, 0)
-	c.stays = err == unix.EINTR
+	c.stays = errors.Is(err, unix.EINTR)
 	return err
 }
 

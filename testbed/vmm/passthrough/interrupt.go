@@ -48,7 +48,11 @@ func (d *Device) examineInterrupts(config *[256]byte) error {
 		return nil
 	}
 	if d.space.msix+msixSize > uint32(len(config)) {
-		return fmt.Errorf("%w: its MSI-X capability at %#x extends past the configuration space", ErrDevice, d.space.msix)
+		return fmt.Errorf(
+			"%w: its MSI-X capability at %#x extends past the configuration space",
+			ErrDevice,
+			d.space.msix,
+		)
 	}
 	vectors := int(binary.LittleEndian.Uint16(config[d.space.msix+msixControl:])&pci.MSIXTableSize) + 1
 	if have := d.phys.IRQs(vfio.MSIX); have < vectors {

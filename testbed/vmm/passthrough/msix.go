@@ -33,7 +33,12 @@ func (m *msix) place(capability uint32, config *[256]byte) {
 	table := binary.LittleEndian.Uint32(config[capability+msixTable:])
 	pending := binary.LittleEndian.Uint32(config[capability+msixPending:])
 	m.bar, m.at = int(table&msixBIR), span{uint64(table &^ msixBIR), m.table.Size()}
-	m.pendingBAR, m.pending = int(pending&msixBIR), span{uint64(pending &^ msixBIR), uint64(m.table.Vectors()+63) / 64 * 8}
+	m.pendingBAR, m.pending = int(
+		pending&msixBIR,
+	), span{
+		uint64(pending &^ msixBIR),
+		uint64(m.table.Vectors()+63) / 64 * 8,
+	}
 }
 
 // in returns the parts of a BAR that the guest must not access directly, in ascending order.

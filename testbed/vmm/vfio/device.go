@@ -69,7 +69,13 @@ func open(fd int, sys system) (*Device, error) {
 		return nil, err
 	}
 	if info.flags&devicePCI == 0 || info.numRegions < NumRegions || info.numIRQs < numIRQs {
-		return nil, fmt.Errorf("%w: flags %#x, %d regions, %d kinds of interrupts", ErrNotPCI, info.flags, info.numRegions, info.numIRQs)
+		return nil, fmt.Errorf(
+			"%w: flags %#x, %d regions, %d kinds of interrupts",
+			ErrNotPCI,
+			info.flags,
+			info.numRegions,
+			info.numIRQs,
+		)
 	}
 	d.canFLR = info.flags&deviceReset != 0
 	for i := range d.regions {
@@ -126,7 +132,14 @@ func (d *Device) WriteRegion(region int, p []byte, off uint64) error {
 	return d.move("write", d.sys.pwrite, regionWrite, region, p, off)
 }
 
-func (d *Device) move(name string, access func(int, []byte, int64) (int, error), need uint32, region int, p []byte, off uint64) error {
+func (d *Device) move(
+	name string,
+	access func(int, []byte, int64) (int, error),
+	need uint32,
+	region int,
+	p []byte,
+	off uint64,
+) error {
 	r := d.region(region)
 	fail := func(err error) error {
 		return fmt.Errorf("vfio: %s of %d bytes at %#x of region %d: %w", name, len(p), off, region, err)

@@ -75,7 +75,11 @@ const (
 // 20 bytes.
 func NewBlock(storage Storage, size int64, serial string) (*Block, error) {
 	if size <= 0 || size%sectorSize != 0 {
-		return nil, fmt.Errorf("virtio: new block device of %d bytes: size is not a positive multiple of %d", size, sectorSize)
+		return nil, fmt.Errorf(
+			"virtio: new block device of %d bytes: size is not a positive multiple of %d",
+			size,
+			sectorSize,
+		)
 	}
 	if len(serial) > serialSize {
 		return nil, fmt.Errorf("virtio: new block device: serial number %q is longer than %d bytes", serial, serialSize)

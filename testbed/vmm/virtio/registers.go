@@ -149,7 +149,8 @@ func (d *device) setStatus(v uint32) {
 	}
 	d.mu.Lock()
 	r := &d.regs
-	if r.status&statusFeaturesOK == 0 && (r.driverFeatures&^d.features() != 0 || r.driverFeatures&transportFeatures != transportFeatures) {
+	if r.status&statusFeaturesOK == 0 &&
+		(r.driverFeatures&^d.features() != 0 || r.driverFeatures&transportFeatures != transportFeatures) {
 		v &^= statusFeaturesOK
 	}
 	if v&statusFeaturesOK == 0 {

@@ -61,7 +61,12 @@ func newRing(dma DMA, size uint32, desc, avail, used uint64) (*ring, error) {
 		{"used ring", used, 4, ringHeader + usedElemSize*n},
 	} {
 		if part.base%part.align != 0 || part.size > -part.base && part.base != 0 {
-			return nil, fmt.Errorf("%w: %s at %#x is misaligned or extends past the end of the address space", errRing, part.name, part.base)
+			return nil, fmt.Errorf(
+				"%w: %s at %#x is misaligned or extends past the end of the address space",
+				errRing,
+				part.name,
+				part.base,
+			)
 		}
 	}
 	return &ring{dma: dma, size: uint16(size), desc: desc, avail: avail, used: used}, nil
@@ -78,7 +83,12 @@ func (r *ring) pop() (req Request, ok bool, err error) {
 		return Request{}, false, nil
 	}
 	if waiting > r.size {
-		return Request{}, false, fmt.Errorf("%w: idx of the available ring announces %d requests in a ring of %d", errRing, waiting, r.size)
+		return Request{}, false, fmt.Errorf(
+			"%w: idx of the available ring announces %d requests in a ring of %d",
+			errRing,
+			waiting,
+			r.size,
+		)
 	}
 	fence() // load idx before the entry that it publishes
 	r.head, err = r.load16(r.avail + ringHeader + 2*uint64(r.next%r.size))
@@ -118,7 +128,12 @@ func (r *ring) walk(index uint16) error {
 		case flags&descIndirect != 0:
 			return fmt.Errorf("%w: indirect descriptor without VIRTIO_F_INDIRECT_DESC", errRing)
 		case uint64(seg.Len) > -seg.Addr && seg.Addr != 0:
-			return fmt.Errorf("%w: descriptor of %#x bytes at %#x extends past the end of the address space", errRing, seg.Len, seg.Addr)
+			return fmt.Errorf(
+				"%w: descriptor of %#x bytes at %#x extends past the end of the address space",
+				errRing,
+				seg.Len,
+				seg.Addr,
+			)
 		case flags&descWrite != 0:
 			r.writable = append(r.writable, seg)
 		case len(r.writable) > 0:

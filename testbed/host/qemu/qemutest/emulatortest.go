@@ -71,7 +71,13 @@ func New(t *testing.T, mode string) Rig {
 
 // KernelStrings are the strings by which a kernel image shows what it has built in.
 var KernelStrings = []string{
-	"Linux version 6.1.0 (test)", "virtio_blk", "virtio_console", "virtio-mmio", "virtio-pci", "arm-smmu-v3", "kvm-arm.mode",
+	"Linux version 6.1.0 (test)",
+	"virtio_blk",
+	"virtio_console",
+	"virtio-mmio",
+	"virtio-pci",
+	"arm-smmu-v3",
+	"kvm-arm.mode",
 }
 
 // Image returns a kernel image of 4 KiB with these strings.
@@ -111,7 +117,8 @@ func Agent(path string) []byte {
 	b = append(b, "\xff Go buildinf:\x08\x02"...)
 	b = append(b, make([]byte, data+32-len(b))...)
 	const mark = "0123456789abcdef"
-	for _, s := range []string{"go1.25.0", mark + "path\t" + path + "\nbuild\tGOARCH=arm64\nbuild\tGOOS=linux\n" + mark} {
+	info := mark + "path\t" + path + "\nbuild\tGOARCH=arm64\nbuild\tGOOS=linux\n" + mark
+	for _, s := range []string{"go1.25.0", info} {
 		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
 	}
 
