@@ -73,9 +73,9 @@ format: ## fail if gofmt would change a file
 	@scripts/stage "format"
 	@files=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .) && test -z "$$files" || { echo "gofmt would change:" $$files; exit 1; }
 
-tidy: ## fail if a go.mod or go.sum is not tidy
+tidy: ## fail if go.mod or go.sum of the library or the testbed is not tidy
 	@scripts/stage "tidy: the modules' requirements"
-	@for m in $(MODULES) tools; do (cd $$m && $(GO) mod tidy -diff) || exit 1; done
+	@for m in $(MODULES); do (cd $$m && $(GO) mod tidy -diff) || exit 1; done
 
 lint: ## staticcheck and golangci-lint, as tools/go.mod pins them
 	@scripts/stage "lint: staticcheck, golangci-lint (the first run builds them)"
