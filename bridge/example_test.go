@@ -13,8 +13,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
 )
 
-// printer is a minimal host: it prints what it is asked and translates nothing. Its endpoints are
-// strings. A real host also passes bridgetest.Run.
+// printer is a minimal host: it prints each call and translates nothing. Its endpoints are strings.
+// A real host also passes bridgetest.Run.
 type printer struct {
 	ids     smmuv3.IDRegs
 	claimed bool
@@ -77,7 +77,7 @@ type noInterrupts struct{}
 func (noInterrupts) Pulse(vsmmu.Line) error               { return nil }
 func (noInterrupts) SignalMSI(guestmem.GPA, uint32) error { return nil }
 
-// A host in a few lines, and what a device asks of it while the guest sets up a stream.
+// A host in a few lines, and the calls that a device makes while the guest sets up a stream.
 func Example() {
 	check := func(err error) {
 		if err != nil {

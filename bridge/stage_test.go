@@ -31,7 +31,7 @@ func TestStringOfEveryDisposition(t *testing.T) {
 	}
 }
 
-// Two stages that differ differ in their text, so that a log tells them apart.
+// Different stages have different texts, so that a log distinguishes them.
 func TestStringShowsEveryFieldOfATranslation(t *testing.T) {
 	base := bridge.GuestStage{Disposition: bridge.TranslateNested}
 	check := func(name string, set func(*bridge.GuestStage) reflect.Value) {

@@ -17,8 +17,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// These tests hold what a guest, the kernel or a device can make grow: objects, memory, goroutines
-// and requests.
+// These tests bound the objects, memory, goroutines and requests that a guest, the kernel or a
+// device can cause.
 
 // A guest that keeps changing its STE has one table for each stream.
 func TestBounded_tables_of_changing_STEs(t *testing.T) {
@@ -35,7 +35,8 @@ func TestBounded_tables_of_changing_STEs(t *testing.T) {
 	assert.Equal(t, objects-1, k.objectCount())
 }
 
-// Stages that the host, the kernel's allocation or its attachment rejects leave nothing.
+// A stage leaves no objects if the host rejects it, or if the kernel fails to allocate or attach
+// it.
 func TestBounded_rejected_stages(t *testing.T) {
 	k := newFake(t)
 	h, _, s := attached(t, k)
@@ -56,8 +57,8 @@ func TestBounded_rejected_stages(t *testing.T) {
 	}
 }
 
-// If the kernel destroys nothing, each stream leaves one table more when it bypasses or aborts, and
-// none when it translates again.
+// If the kernel destroys nothing, a stream that bypasses or aborts leaves one more table. A stream
+// that translates again leaves none.
 func TestBounded_leftovers_of_many_streams(t *testing.T) {
 	k := newFake(t)
 	h := openFake(t, k, Config{})
@@ -84,7 +85,7 @@ func TestBounded_leftovers_of_many_streams(t *testing.T) {
 	assert.Equal(t, objects+1, k.objectCount(), "all of them are destroyed")
 }
 
-// A stream that is attached and closed again and again leaves nothing, and starts one reader of
+// A stream that is attached and closed repeatedly leaves no objects, and starts one reader of
 // events.
 func TestBounded_attach_and_claim(t *testing.T) {
 	k := newFake(t)
@@ -104,7 +105,7 @@ func TestBounded_attach_and_claim(t *testing.T) {
 	assert.Equal(t, 8, k.objectCount(), "IOAS, parent, vIOMMU, two tables, vEVENTQ, device, vDEVICE")
 }
 
-// A device that is added and closed again and again leaves nothing.
+// A device that is added and closed repeatedly leaves no objects.
 func TestBounded_devices(t *testing.T) {
 	k := newFake(t)
 	h := openFake(t, k, Config{})
@@ -149,8 +150,7 @@ func TestBounded_faults(t *testing.T) {
 	assert.LessOrEqual(t, testing.AllocsPerRun(10, func() { _ = r.drain() }), once*eventDepth/readRecords)
 }
 
-// Whatever the kernel's queue contains, decoding ends and reports no more events than there are
-// records.
+// Decoding any content of the kernel's queue ends, and reports at most one event for each record.
 func TestBounded_decoding(t *testing.T) {
 	for _, p := range [][]byte{
 		slices.Repeat([]byte{0xff}, 64*40),

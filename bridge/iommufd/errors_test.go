@@ -15,7 +15,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// What an embedder calls returns "iommufd: operation object: cause (advice)".
+// Functions that an embedder calls return "iommufd: operation object: cause (advice)".
 func TestErrors_of_an_embedders_calls_are_complete(t *testing.T) {
 	page := make([]byte, 4096)
 	for _, tt := range []struct {

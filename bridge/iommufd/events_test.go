@@ -18,7 +18,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// nothing is a system whose requests succeed without effect.
+// nothing is a system in which all requests succeed without effect.
 type nothing struct{ system }
 
 func (nothing) ioctl(int, uintptr, unsafe.Pointer) error { return nil }
@@ -173,7 +173,7 @@ func TestEvents_are_read_again_after_an_error(t *testing.T) {
 }
 
 // §4.7.3: the faults of DMA that a SYNC waits for are reported before it completes. The reader
-// goroutine is deaf here, so the calls themselves deliver.
+// goroutine delivers nothing here, so the calls themselves deliver.
 func TestEvents_reach_the_sink_before_the_call_returns(t *testing.T) {
 	fault := func(i uint64) smmuv3.Event { return smmuv3.Event{0x0000_0100_0000_0010, 2 << 40, i << 12, 0} }
 	for name, call := range map[string]func(h *Host, s bridge.Stream) error{

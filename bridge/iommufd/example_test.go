@@ -83,7 +83,7 @@ func Example() {
 	}
 }
 
-// An error says what is missing and matches a sentinel.
+// An error names the missing part and matches a sentinel.
 func ExampleOpen() {
 	_, err := iommufd.Open(iommufd.Config{Path: "/nonexistent/iommu"})
 	fmt.Println(err)

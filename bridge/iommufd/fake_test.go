@@ -19,7 +19,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// fakeKernel imitates iommufd: objects that use each other, devices, and answers that a test can
+// fakeKernel imitates iommufd: objects with references, devices, and answers that a test can
 // replace. Like the kernel it refuses to destroy an object in use, to attach a table that
 // translates without a vDEVICE, and commands with reserved bits.
 type fakeKernel struct {
@@ -49,7 +49,7 @@ type fakeKernel struct {
 	count map[string]int
 	// unmapped returns the length that an unmap reports; nil for the true one.
 	unmapped func(length uint64) uint64
-	// onMissing is called if an object is destroyed that is not there.
+	// onMissing is called if the host destroys an object that does not exist.
 	onMissing func(id uint32)
 	// refused is set if spoil made a destroy, detach or unmap fail.
 	refused bool

@@ -48,9 +48,9 @@ func shownHost(t *testing.T, k *fakeKernel, edit func(ids *smmuv3.IDRegs)) *Host
 	return h
 }
 
-// A field means what it means on an SMMU with the guest's ID registers. The physical SMMU has all
-// features and would read it otherwise. Fields are those of §4.3.3, §4.4.1.1, §4.4.2 and §4.5.1:
-// ASID 63:48, SCALE 25:20, NUM 16:12; Address 127:76, TG 75:74, TTL 73:72, Leaf 64.
+// A field has the meaning that the guest's ID registers give it. The physical SMMU has all features
+// and would interpret it differently. Fields are those of §4.3.3, §4.4.1.1, §4.4.2 and §4.5.1: ASID
+// 63:48, SCALE 25:20, NUM 16:12; Address 127:76, TG 75:74, TTL 73:72, Leaf 64.
 func TestInvalidate_reads_fields_by_the_guests_IDs(t *testing.T) {
 	type c = smmuv3.Command
 	const (
@@ -126,8 +126,8 @@ func lacking(ids *smmuv3.IDRegs, f smmuv3.IDField) [6]uint32 {
 	return r
 }
 
-// Whatever bits a guest sets, and whatever it was shown: no reserved bit and no reserved
-// combination reaches the kernel, which answers those with EIO.
+// No reserved bit and no reserved combination reaches the kernel, for any command and any ID
+// registers of the guest. The kernel would answer with EIO.
 func TestInvalidate_sends_no_reserved_field(t *testing.T) {
 	fields := []smmuv3.IDField{smmuv3.ASID16, smmuv3.SSIDSIZE, smmuv3.RIL, smmuv3.DS}
 	for lacks := range 1 << len(fields) {
@@ -141,7 +141,7 @@ func TestInvalidate_sends_no_reserved_field(t *testing.T) {
 		})
 		for _, op := range []uint64{0x30, 0x10, 0x11, 0x12, 0x13, 0x05, 0x06, 0x40} {
 			for _, high := range []uint64{0, ^uint64(0xff), 0x5555_5555_5555_5500, 0xaaaa_aaaa_aaaa_aa00, 0x1f << 12, 0x20 << 20} {
-				for i := range uint64(64) { // Leaf, TG and TTL, and what is reserved below them
+				for i := range uint64(64) { // Leaf, TG and TTL, and the reserved bits below them
 					low := i>>2<<8 | [...]uint64{0, 1, 0x34, 0xf4}[i&3]
 					c := smmuv3.Command{op | high, 0x7fff_0000_0000_0000 | low}
 					if op == 0x05 || op == 0x06 || op == 0x40 {
@@ -158,7 +158,7 @@ func TestInvalidate_sends_no_reserved_field(t *testing.T) {
 	}
 }
 
-// §5.2.2: a stage is legal by what the guest was shown.
+// §5.2.2: the guest's ID registers decide whether a stage is legal.
 func TestBind_checks_stages_by_the_guests_IDs(t *testing.T) {
 	for _, tt := range []struct {
 		lacks smmuv3.IDField
@@ -233,7 +233,7 @@ func TestSetGuestIDs_before_the_first_device(t *testing.T) {
 	assert.Equal(t, [][]smmuv3.Command{{{0x12, 0x5000 | 1}}}, k.commands)
 }
 
-// The next device that claims the host may show its guest something else.
+// The next device that claims the host may show its guest other ID registers.
 func TestSetGuestIDs_ends_with_the_claim(t *testing.T) {
 	k := newFake(t)
 	h := shownHost(t, k, func(ids *smmuv3.IDRegs) { ids.IDR = lacking(ids, smmuv3.RIL) })

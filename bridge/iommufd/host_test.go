@@ -91,7 +91,7 @@ func TestAdd_and_Close_do_not_delay_Invalidate(t *testing.T) {
 	var resets []string
 	k.during = func(what string) {
 		resets = append(resets, what)
-		if assert.True(t, h.mu.TryLock(), "%s holds the lock that Invalidate takes", what) {
+		if assert.True(t, h.mu.TryLock(), "%s holds the lock that Invalidate needs", what) {
 			h.mu.Unlock()
 		}
 	}
@@ -158,7 +158,7 @@ func TestClose_destroys_everything(t *testing.T) {
 	assert.ErrorIs(t, h.Close(), bridge.ErrClosed)
 }
 
-// Whichever request fails with whichever errno: Close leaves nothing, and a failed Bind keeps the
+// If any request fails with any errno, Close leaves no objects, and a failed Bind keeps the
 // previous stage.
 func TestClose_after_any_failure(t *testing.T) {
 	names := []string{"open", "ioas", "map", "bind", "hwinfo", "hwpt", "viommu", "vdevice", "veventq", "queue", "attach",
@@ -178,7 +178,7 @@ func TestClose_after_any_failure(t *testing.T) {
 	}
 }
 
-// scenario uses every method, and goes on after errors as far as it can.
+// scenario calls every method, and continues after errors as far as possible.
 func scenario(k *fakeKernel) {
 	h, err := open(Config{}, k)
 	if err != nil {
@@ -188,7 +188,7 @@ func scenario(k *fakeKernel) {
 	refused := k.refused
 	err = h.Close()
 	if refused {
-		assert.NoError(k.t, err, "Close tries again what the kernel refused once")
+		assert.NoError(k.t, err, "Close retries requests that the kernel refused once")
 		assert.Zero(k.t, h.Stats().Objects)
 	}
 }
@@ -476,7 +476,7 @@ func TestCapabilities_need_a_device(t *testing.T) {
 	assert.NoError(t, h.Invalidate([]smmuv3.Command{smmuv3.NewTLBINSNHAll()}), "there is nothing to invalidate")
 }
 
-// The registers of QEMU's SMMU in the lab, and what of them a guest can be shown.
+// The registers of QEMU's SMMU in the lab, and the fields that a guest can be shown.
 func TestCapabilities_of_the_lab(t *testing.T) {
 	h := hardware{kind: uapi.HWInfoTypeARMSMMUv3, regs: *labSMMU()}
 	ids, err := h.idRegs(false)

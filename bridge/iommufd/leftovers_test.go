@@ -83,7 +83,7 @@ func TestAttach_fails_and_keeps_the_vDEVICE(t *testing.T) {
 		heal()
 		works(t, k, h, 0x200, d)
 	})
-	t.Run("another device takes the StreamID", func(t *testing.T) {
+	t.Run("another device gets the StreamID", func(t *testing.T) {
 		k, h, d, heal := setup(t)
 		heal()
 		other, err := h.Add(dev1)
@@ -131,7 +131,7 @@ func TestAttach_fails_and_keeps_the_vDEVICE(t *testing.T) {
 	})
 }
 
-// However often Attach fails, there is one vDEVICE for each device.
+// There is one vDEVICE for each device, no matter how often Attach fails.
 func TestAttach_fails_and_nothing_grows(t *testing.T) {
 	k := newFake(t)
 	h := openFake(t, k, Config{})
@@ -157,8 +157,8 @@ func TestAttach_fails_and_nothing_grows(t *testing.T) {
 	assert.Zero(t, h.Stats().Objects)
 }
 
-// Whichever of the shared objects cannot be created, and whichever cannot be destroyed then: they
-// are kept, and the next Add destroys them.
+// If a shared object cannot be created, and others then cannot be destroyed, the host keeps those
+// and the next Add destroys them.
 func TestAdd_fails_and_keeps_what_it_cannot_destroy(t *testing.T) {
 	for _, tt := range []struct {
 		request string
@@ -204,8 +204,8 @@ func TestAdd_fails_and_keeps_what_it_cannot_destroy(t *testing.T) {
 	}
 }
 
-// A host whose kernel never destroys anything does not take more and more of it, whatever the VMM
-// tries.
+// If the kernel never destroys anything, the number of leftover objects is bounded for all calls of
+// the VMM.
 func TestAdd_fails_and_nothing_grows(t *testing.T) {
 	k := newFake(t)
 	h := openFake(t, k, Config{})
@@ -244,8 +244,8 @@ func TestAdd_of_later_devices_and_nothing_grows(t *testing.T) {
 	assert.Zero(t, h.Stats().Objects)
 }
 
-// Every object is destroyed once, in whichever order the kernel refuses and obeys: iommufd gives
-// its numbers out again, so a second destruction could hit another's object.
+// Every object is destroyed once, for every order of refused and successful requests. iommufd
+// reuses object numbers, so a second destruction could hit another object.
 func TestDestroy_never_twice(t *testing.T) {
 	for period := 2; period <= 7; period++ { // every period-th destruction works
 		k := newFake(t)
@@ -271,8 +271,8 @@ func TestDestroy_never_twice(t *testing.T) {
 	}
 }
 
-// A table that replaced another is in use even if the kernel does not destroy the other. Each stage
-// that translates tries again.
+// A table that replaced another is in use even if the kernel does not destroy the old one. Each
+// stage that translates retries the destruction.
 func TestBind_destroys_leftover_tables(t *testing.T) {
 	k := newFake(t)
 	h, _, s := attached(t, k)
@@ -289,7 +289,7 @@ func TestBind_destroys_leftover_tables(t *testing.T) {
 	assert.Equal(t, 9, h.Stats().Objects)
 }
 
-// A stream whose vDEVICE is not destroyed is not closed: it aborts, and another Close tries again.
+// A stream is not closed until its vDEVICE is destroyed. It aborts, and another Close retries.
 func TestStreamClose_keeps_the_vDEVICE(t *testing.T) {
 	k := newFake(t)
 	h, d, s := attached(t, k)
@@ -309,7 +309,7 @@ func TestStreamClose_keeps_the_vDEVICE(t *testing.T) {
 	k.assertEmpty()
 }
 
-// Host.Close destroys an object that the kernel refuses to destroy once, whichever it is.
+// Host.Close retries if the kernel refuses once to destroy an object, for every object.
 func TestClose_destroys_again_what_the_kernel_refused(t *testing.T) {
 	const objects = 10 // vDEVICE, leftover table, table, bypass, abort, vEVENTQ, vIOMMU, parent, IOAS; one more
 	for nth := 1; nth <= objects; nth++ {
@@ -326,7 +326,8 @@ func TestClose_destroys_again_what_the_kernel_refused(t *testing.T) {
 	}
 }
 
-// What the kernel never destroys it frees with the descriptor. The host is closed all the same.
+// The kernel frees the remaining objects with the descriptor. The host is closed even if the kernel
+// destroys none.
 func TestClose_ends_with_an_error(t *testing.T) {
 	k := newFake(t)
 	h, d, s := attached(t, k)

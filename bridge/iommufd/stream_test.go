@@ -55,7 +55,7 @@ func TestVSTE_5_2(t *testing.T) {
 	assert.Equal(t, vSTE{0x9}, steBypass)
 }
 
-// §3.12.2.3: the guest is shown that nothing stalls, and S1STALLD keeps it so.
+// §3.12.2.3: the guest's ID registers exclude stalls, and S1STALLD enforces that.
 func TestBind_sets_S1STALLD_if_the_hardware_can_stall(t *testing.T) {
 	for model, want := range map[uint32]uint64{
 		0: 1 << 27,
@@ -66,7 +66,7 @@ func TestBind_sets_S1STALLD_if_the_hardware_can_stall(t *testing.T) {
 		h, d, s := attached(t, k)
 		caps, err := h.Capabilities()
 		require.NoError(t, err)
-		assert.EqualValues(t, smmuv3.StallTerminate, caps.IDs.Get(smmuv3.StallModel), "what the guest is shown")
+		assert.EqualValues(t, smmuv3.StallTerminate, caps.IDs.Get(smmuv3.StallModel), "the guest's STALL_MODEL")
 		require.NoError(t, s.Bind(translate(0x1000)))
 		ste, _ := k.attachedSTE(d.FD())
 		assert.Equal(t, want|0xd4, ste[1], "STALL_MODEL %d", model)
@@ -194,7 +194,7 @@ func TestBind_abort_detaches_if_it_must(t *testing.T) {
 	k.fail("", 0, nil)
 }
 
-// A stream whose device cannot be detached is not closed. It aborts if possible.
+// A stream is not closed until its device can be detached. It aborts if possible.
 func TestStreamClose_error_keeps_the_stream(t *testing.T) {
 	k := newFake(t)
 	_, d, s := attached(t, k)

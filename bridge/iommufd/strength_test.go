@@ -64,8 +64,8 @@ func mustDrop(c smmuv3.Command, e entry, ril, ds, asid16 bool) bool {
 	return ttl == 0 || e.level == ttl
 }
 
-// Whatever the guest was shown: the command for the hardware, which has every feature, drops at
-// least the entries that the guest's command drops.
+// The command for the hardware drops at least the entries that the guest's command drops, for any
+// ID registers of the guest. The hardware has every feature.
 func TestInvalidate_drops_at_least_what_the_guest_means(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	pick := func(n uint64) uint64 { return r.Uint64N(n) }
@@ -88,7 +88,7 @@ func TestInvalidate_drops_at_least_what_the_guest_means(t *testing.T) {
 		e := entry{asid: pick(3) << (8 * pick(2)), granule: granule, level: 1 + pick(3), table: pick(2) == 0}
 		span := shift + (3-e.level)*(shift-3)
 		if e.table {
-			span += shift - 3 // a table covers what its entries do
+			span += shift - 3 // a table covers the range of all its entries
 		}
 		base := pick(64) << shift
 		e.first = base >> span << span

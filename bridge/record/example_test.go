@@ -49,8 +49,8 @@ type noInterrupts struct{}
 func (noInterrupts) Pulse(vsmmu.Line) error               { return nil }
 func (noInterrupts) SignalMSI(guestmem.GPA, uint32) error { return nil }
 
-// A VMM tests what it does when its host fails: at Attach, and later when the guest configures the
-// stream. The stream aborts rather than keep a stage that the guest replaced.
+// A VMM tests its behaviour when a host fails: at Attach, and later when the guest configures the
+// stream. The stream aborts, and does not keep a stage that the guest replaced.
 func Example_failingHost() {
 	host := record.New(bridge.Capabilities{IDs: soft.DefaultIDs()})
 	var mem guestmem.Fake

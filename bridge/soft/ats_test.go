@@ -144,7 +144,7 @@ func TestTranslationsOfBlocks(t *testing.T) {
 	assert.Equal(t, soft.Translation{IOVA: 0x20_0000, Len: 0x20_0000, Addr: 0x6000_0000, Read: true, Write: true}, got)
 }
 
-// §13.7, §13.7.1: what is granted of what is requested. NW is 1 where there is no w.
+// §13.7, §13.7.1: the permissions granted for each request. NW is 1 where there is no w.
 func TestGrantedPermissions_13_7(t *testing.T) {
 	const (
 		user, ro, xn = 1 << 6, 1 << 7, 1<<54 | 1<<53
@@ -166,7 +166,7 @@ func TestGrantedPermissions_13_7(t *testing.T) {
 		{"x", user | ro, "RX"},
 		{"x", user | ro | xn, "R"},
 		{"", user | ro, "R"},        // X is not asked for
-		{"wxp", user | 1<<54, "RW"}, // PXN is implied by what is writable unprivileged
+		{"wxp", user | 1<<54, "RW"}, // pages that are writable unprivileged imply PXN
 		{"wxp", 1 << 54, "RWX"},
 		{"xp", 1 << 53, "RW"},
 		{"x", 0, ""}, // execute-only gives no access
@@ -558,8 +558,8 @@ func TestPageRequests_8(t *testing.T) {
 	assert.ErrorIs(t, r.ep.RequestPage(p), errors.ErrUnsupported)
 }
 
-// A device caches the translation of a page that the guest moves: page k holds k. What it reads is
-// never older than the last invalidation that completed before the read began.
+// A device caches the translation of a page that the guest moves: page k holds k. A read returns
+// nothing older than the last invalidation that completed before the read began.
 func TestNoStaleTranslationInAnATC(t *testing.T) {
 	const pages, moves = 64, 5000
 	mem := newRAM(t)

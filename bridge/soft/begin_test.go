@@ -11,8 +11,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 )
 
-// A transaction never begins with a binding whose replacement is complete: not even if it loaded
-// the binding before, and entered its section after.
+// A transaction never begins with a binding that has been replaced. This holds even if it loaded
+// the binding before the replacement and entered its read-side section after it.
 func TestTransactionNeverBeginsWithAReplacedBinding(t *testing.T) {
 	const rounds = 3000
 	h, err := New(Config{Memory: new(guestmem.Fake)})

@@ -124,8 +124,8 @@ func BenchmarkHit(b *testing.B) {
 	}
 }
 
-// DMA of all processors at once, and of one. Where they share nothing, the rate is a multiple of
-// one's.
+// DMA of all processors at once, and of one. If processors share no data, the rate grows with their
+// number.
 func BenchmarkParallel(b *testing.B) {
 	for _, size := range []int{8, 4096} {
 		b.Run(fmt.Sprintf("read/%d", size), func(b *testing.B) {
@@ -202,7 +202,7 @@ func BenchmarkInvalidate(b *testing.B) {
 				least := time.Duration(math.MaxInt64)
 				b.ReportAllocs()
 				for b.Loop() {
-					// Fill the TLB with what the command invalidates.
+					// Fill the TLB with the entries that the command invalidates.
 					for i := range uint64(1024) {
 						_ = ep.ReadAt(p, i<<12)
 					}

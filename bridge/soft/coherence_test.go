@@ -16,7 +16,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// gate blocks one access: after the read of what is at its address.
+// gate blocks one access, after the read at its address.
 type gate struct {
 	at   atomic.Uint64
 	open chan struct{}
@@ -54,7 +54,7 @@ func (m gatedRAM) ReadAt(p []byte, at guestmem.GPA) error {
 func (m gatedRAM) Slice(at guestmem.GPA, n int, write bool) ([]byte, error) {
 	mem, err := m.ram.Slice(at, n, write)
 	if uint64(at) == m.gate.at.Load() {
-		mem = slices.Clone(mem) // what is read is what was there before
+		mem = slices.Clone(mem) // the read returns the old content
 	}
 	m.gate.pass(at)
 	return mem, err
@@ -273,7 +273,7 @@ func TestOvertakenCDFetchIsNotCached(t *testing.T) {
 	}
 }
 
-// Endpoints read while the guest moves a page: page k holds k. What they read is never older than
+// Endpoints read while the guest moves a page: page k holds k. A read returns nothing older than
 // the last invalidation that completed before the read began.
 func TestNoStaleTranslationAfterInvalidation(t *testing.T) {
 	const pages, moves = 64, 3000

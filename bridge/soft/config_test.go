@@ -80,7 +80,8 @@ func TestBypassEndsAtTheOutputAddressSize(t *testing.T) {
 	assert.NoError(t, r.ep.ReadAt(make([]byte, 1), 1<<48-1), "the last address")
 }
 
-// §5.4: SubstreamIDs that differ in one bit have different CDs, whatever was used before.
+// §5.4: SubstreamIDs that differ in one bit have different CDs, no matter which CDs were used
+// earlier.
 func TestEachSubstreamHasItsCD(t *testing.T) {
 	m := newRAM(t) // which accesses remember
 	r := newRig(t, soft.Config{Memory: m})

@@ -18,9 +18,9 @@ func newDomains(entries int, vmids smmuv3.VMID) (*domains, *atomic.Uint64) {
 	return &domains{entries: entries, clock: clock, mask: vmids}, clock
 }
 
-// §3.17: a translation belongs to one VMID and one kind of address. Users of the same VMID and
-// kind share a domain, which invalidations find while it has a user. Others have another one,
-// and a new domain holds nothing of an earlier one with its tag.
+// §3.17: a translation belongs to one VMID and one kind of address. Users of the same VMID and kind
+// share a domain, which invalidations find while it has a user. Other users have another domain. A
+// new domain holds no entries of an earlier one with the same tag.
 func TestDomainBelongsToOneVMIDAndKind(t *testing.T) {
 	all, clock := newDomains(64, 1<<16-1)
 	type name struct {
@@ -122,7 +122,7 @@ func TestBitsOfVMIDs(t *testing.T) {
 	}
 }
 
-// There are as many domains as streams use, whatever VMIDs they used before.
+// There are as many domains as streams use, no matter which VMIDs they used earlier.
 func TestDomainsOfUnusedVMIDsAreFreed(t *testing.T) {
 	h, err := New(Config{Memory: new(guestmem.Fake), IDs: Stage2IDs(), TLBEntries: 8})
 	require.NoError(t, err)

@@ -51,7 +51,7 @@ func TestFaultHoldsTheBytesDone(t *testing.T) {
 	assert.Contains(t, err.Error(), "write at 0x2000, stream 0x42, after 4112 bytes")
 }
 
-// Without a sink nobody could resume a stalled transaction, so none stalls.
+// Without a sink nothing could resume a stalled transaction, so none stalls.
 func TestNothingStallsWithoutASink(t *testing.T) {
 	for _, cd0 := range []uint64{cd4K, cdStalls} {
 		r := newRig(t, soft.Config{IDs: stalling(8)})

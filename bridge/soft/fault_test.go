@@ -44,7 +44,7 @@ func operations() map[string]func(*soft.Endpoint) error {
 	}
 }
 
-// A Fault of an attached endpoint names its StreamID, whatever failed.
+// A Fault of an attached endpoint names its StreamID, for every operation that fails.
 func TestFaultNamesTheStream(t *testing.T) {
 	for _, memory := range []guestmem.Memory{new(guestmem.Fake), new(guestmem.Slots)} {
 		for _, ids := range []smmuv3.IDRegs{soft.DefaultIDs(), withATS()} {
@@ -110,7 +110,7 @@ func TestFaultOfAnUnattachedEndpointNamesNoStream(t *testing.T) {
 	assert.ErrorIs(t, soft.Port{}.WriteAt(make([]byte, 1), 0), soft.ErrNotAttached)
 }
 
-// soft.New says what is wrong with a configuration.
+// The error of soft.New names the invalid field of a configuration.
 func TestNewRefusesAConfigurationThatMakesNoSense(t *testing.T) {
 	mem := new(guestmem.Fake)
 	ids := func(change ...func(*smmuv3.IDRegs)) smmuv3.IDRegs {
@@ -160,7 +160,7 @@ func TestNewRefusesAConfigurationThatMakesNoSense(t *testing.T) {
 	}
 }
 
-// Attach says what cannot be attached, and why.
+// The error of Attach names the endpoint or stream, and the cause.
 func TestAttachRefuses(t *testing.T) {
 	host, err := soft.New(soft.Config{Memory: new(guestmem.Fake)})
 	require.NoError(t, err)
@@ -253,7 +253,7 @@ func TestReleasedSinkIsNotCalled(t *testing.T) {
 	}
 }
 
-// AllowStalls without a context is a device that cannot wait.
+// AllowStalls without a context means that the device cannot wait.
 func TestAllowStallsWithoutAContext(t *testing.T) {
 	r := newRig(t, soft.Config{IDs: everything()})
 	r.map4K(cd4K | 1<<44)

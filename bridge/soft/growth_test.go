@@ -15,7 +15,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Each test here is a row of the table of what grows in docs/architecture.md.
+// Each test here is a row of the table of growing data in docs/architecture.md.
 
 // manyStreams is a host with attached endpoints, and the memory that each took.
 func manyStreams(t *testing.T, cfg soft.Config, n int) (streams []bridge.Stream, eps []*soft.Endpoint, host *soft.Host) {
@@ -91,7 +91,7 @@ func TestVMIDsOfOneStreamAreBounded(t *testing.T) {
 			require.NoError(t, r.ep.ReadAt(make([]byte, 1), 0))
 		}
 	}
-	// Micro-TLBs keep what was bound: 256 at most for each of 32 places.
+	// Micro-TLBs keep earlier bindings alive: at most 256 for each of 32 places.
 	assert.Less(t, liveHeap()-before, int64(512*guestmem.Places*256))
 }
 
@@ -114,7 +114,8 @@ func TestASIDsAreBounded(t *testing.T) {
 	assert.Less(t, liveHeap()-before, int64(64<<10))
 }
 
-// The invalidation of an ASID reaches all of its entries, whichever ASIDs share its time.
+// The invalidation of an ASID reaches all of its entries, no matter which ASIDs share its
+// invalidation time.
 func TestEveryASIDIsInvalidated(t *testing.T) {
 	mem := newRAM(t)
 	mem.SetWords(0x10000, 0x5000_0000|pageRW)
@@ -180,7 +181,7 @@ func TestMicroTLBsAreBounded(t *testing.T) {
 	assert.Less(t, liveHeap()-before, int64(guestmem.Places*(16<<10)+256<<10))
 }
 
-// Stalled transactions are at most STALL_MAX, whatever the guest leaves unanswered.
+// At most STALL_MAX transactions are stalled, even if the guest answers none.
 func TestStalledTransactionsAreBounded(t *testing.T) {
 	r := newRig(t, soft.Config{IDs: everything()})
 	r.map4K(cd4K | 1<<44)
@@ -199,8 +200,8 @@ func TestStalledTransactionsAreBounded(t *testing.T) {
 	}
 }
 
-// A device that never returns from ATS.Invalidate, and is reset again and again, keeps at most
-// four goroutines.
+// A device that never returns from ATS.Invalidate holds at most four goroutines, even if it is
+// reset repeatedly.
 func TestLateATCInvalidationsAreBounded(t *testing.T) {
 	r := newRig(t, soft.Config{IDs: withATS(), ATCTimeout: time.Millisecond})
 	never := make(chan struct{})
@@ -216,7 +217,7 @@ func TestLateATCInvalidationsAreBounded(t *testing.T) {
 	assert.LessOrEqual(t, runtime.NumGoroutine()-before, 4+1)
 }
 
-// An ATC that is late for once works again after the device's reset.
+// An ATC that timed out once works again after the device's reset.
 func TestATCThatIsNoLongerLateWorksAgain(t *testing.T) {
 	r := newRig(t, soft.Config{IDs: withATS(), ATCTimeout: 20 * time.Millisecond})
 	all := smmuv3.NewATCInvAll(sid)
@@ -232,7 +233,7 @@ func TestATCThatIsNoLongerLateWorksAgain(t *testing.T) {
 	}
 }
 
-// Page requests and responses leave nothing behind.
+// Page requests and responses leave no memory in use.
 func TestPageRequestsTakeNoMemory(t *testing.T) {
 	r := newRig(t, soft.Config{IDs: withATS()})
 	r.ep.EnableATS(soft.ATS{Respond: func(bridge.PageResponse) {}})

@@ -20,7 +20,8 @@ func lower(ids smmuv3.IDRegs, f smmuv3.IDField, v uint32) smmuv3.IDRegs {
 	return ids
 }
 
-// everything is what a host can offer at once, with stage 2 in place of ATS.
+// everything returns ID registers with every feature that a host can offer at once, with stage 2
+// and without ATS.
 func everything() smmuv3.IDRegs {
 	ids := withStage2(idsDS())
 	ids.Set(smmuv3.HTTU, 3)
@@ -167,7 +168,8 @@ func TestSetGuestIDs_S1STALLDOfTheDevice(t *testing.T) {
 	assert.Equal(t, []smmuv3.Event{badCD}, r.taken())
 }
 
-// §3.4: OAS limits what bypasses. §7.3.9: a SubstreamID beyond SSIDSIZE has no CD.
+// §3.4: OAS limits the addresses of transactions that bypass. §7.3.9: a SubstreamID beyond SSIDSIZE
+// has no CD.
 func TestSetGuestIDs_AddressesAndSubstreamIDs(t *testing.T) {
 	shown := lower(lower(everything(), smmuv3.OAS, 4), smmuv3.SSIDSIZE, 4)
 	r := newRigShown(t, soft.Config{IDs: everything()}, shown)
@@ -235,7 +237,7 @@ func TestSetGuestIDs_XNX(t *testing.T) {
 }
 
 // §4.4.1.1: TTL = 1 with the 16 KiB granule is reserved if the guest was shown IDR5.DS = 0, and
-// behaves as 00, whatever the host has.
+// behaves as 00, even if the host has DS.
 func TestTTL1Of16KiBIsReservedWithoutTheGuestsDS(t *testing.T) {
 	for _, l := range leaves() {
 		if l.tg != 0b10 || l.ds {

@@ -149,7 +149,7 @@ func TestInvalidateWithoutAnythingCached(t *testing.T) {
 	assert.ErrorContains(t, err, "SYNC")
 }
 
-// A page that the guest has made writable needs no TLBI: an entry without the permission is a miss.
+// A page needs no TLBI when the guest makes it writable: an entry without the permission is a miss.
 func TestRelaxedPermissionsNeedNoTLBI(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	leaf := r.map4K(cd4K, 0x5000_0cc3) // read-only
@@ -359,7 +359,7 @@ func TestASETSeparatesAddressSpaces(t *testing.T) {
 }
 
 // §3.21.1.3: with IDR3.BBML = 2 a guest may change a block into a table and back while it is in
-// use. What the TLB holds of either stays in use until it is invalidated, and nothing faults.
+// use. Cached entries of either stay in use until they are invalidated, and no access faults.
 func TestBlockChangesIntoTableWhileInUse(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	var leaves [512]uint64

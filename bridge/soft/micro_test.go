@@ -25,8 +25,8 @@ func slicedRig(t *testing.T) (r *rig, mem *ram, leaf guestmem.GPA) {
 	return r, mem, leaf
 }
 
-// The memory that an access reached serves the next access until it is invalidated, in whatever
-// way. Here one page is replaced by another.
+// The memory that an access reached serves the next access until any kind of invalidation. Here one
+// page replaces another.
 func TestMicroTLBForgetsWhatIsInvalidated(t *testing.T) {
 	const before, after = 0x01d, 0x2e3
 	other := bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: cdAt + 0x40}

@@ -14,8 +14,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// rightsS2 is what S2AP and XN of a stage 2 leaf permit, with XNX (DDI 0487, Tables D8-58 and
-// D8-60).
+// rightsS2 is the accesses that S2AP and XN of a stage 2 leaf permit, with XNX (DDI 0487, Tables
+// D8-58 and D8-60).
 var rightsS2 = map[[2]uint64]string{
 	{0b00, 0}: "Xx", {0b00, 1}: "x", {0b00, 2}: "", {0b00, 3}: "X",
 	{0b01, 0}: "RrXx", {0b01, 1}: "Rrx", {0b01, 2}: "Rr", {0b01, 3}: "RrX",

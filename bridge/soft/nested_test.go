@@ -76,8 +76,8 @@ func TestNestedWalk(t *testing.T) {
 	assert.Empty(t, r.taken())
 }
 
-// Which fault comes from which stage in which class: the order of §7.3.22, the fields of §7.3.10 to
-// §7.3.16, and whole records.
+// Each fault has the stage and class of the specification: the order of §7.3.22, the fields of
+// §7.3.10 to §7.3.16, and whole records.
 func TestGoldenNestedFaults(t *testing.T) {
 	const (
 		iova   = 0x5678
@@ -91,7 +91,7 @@ func TestGoldenNestedFaults(t *testing.T) {
 		cd0   uint64
 		flags uint64 // of dw2
 		fwb   bool
-		mem   words // on top of what is good
+		mem   words // changes to valid structures
 		bad   guestmem.GPA
 		want  smmuv3.Event
 	}{
@@ -159,7 +159,7 @@ func TestGoldenNestedFaults(t *testing.T) {
 	}
 }
 
-// A of the CD does not apply to faults of stage 2 (§5.5).
+// CD.A does not apply to faults of stage 2 (§5.5).
 func TestStage2FaultAbortsWhateverTheCDSays(t *testing.T) {
 	r := newNestedRig(t, soft.Config{})
 	r.map4K(cd4K&^(1<<46), 0x5000_0000|pageRW) // A = 0
@@ -256,7 +256,7 @@ func TestNestedPermissions(t *testing.T) {
 	}
 }
 
-// An invalidation reaches what it names and nothing else: §4.4.2, §4.4.3, by VMID.
+// §4.4.2, §4.4.3: an invalidation reaches the entries that it names, by VMID, and no others.
 func TestInvalidationByVMID(t *testing.T) {
 	const (
 		vmid1 = 1 << 32
@@ -362,7 +362,7 @@ func TestStreamsOfOneVMIDShareTranslations(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, got, "both use the same translation")
 
-	// A domain that has no stream is freed. One of the same VMID later holds nothing of it.
+	// A domain that has no stream is freed. A later one of the same VMID holds none of its entries.
 	require.NoError(t, st.Close())
 	r.bind(bridge.GuestStage{Disposition: bridge.Bypass})
 	g.S2VMID = 8
@@ -373,7 +373,7 @@ func TestStreamsOfOneVMIDShareTranslations(t *testing.T) {
 }
 
 // A block of stage 1 on smaller pages of stage 2 is held in parts. An address in the block
-// invalidates all of them, whatever level the command hints at.
+// invalidates all of them, for any level hint.
 func TestInvalidationOfAFracturedBlock(t *testing.T) {
 	for _, c := range []struct {
 		name string

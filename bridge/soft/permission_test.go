@@ -91,7 +91,7 @@ func TestDirectPermissions(t *testing.T) {
 		{uxn | pxn | 0b01<<6, 0, "RWrw"},
 		{uxn | pxn | 0b10<<6, 0, "R"},
 		{uxn | pxn | 0b11<<6, 0, "Rr"},
-		// D8.4.5.1: privileged data accesses do not reach what unprivileged ones reach.
+		// D8.4.5.1: privileged data accesses cannot reach pages that are accessible unprivileged.
 		{0b00 << 6, pan, "RWXx"},
 		{0b01 << 6, pan, "rwx"},
 		{0b10 << 6, pan, "RXx"},

@@ -13,14 +13,14 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// A host that is to hold 65,536 translations holds them in at most 8 MiB, everything included.
+// A host with room for 65,536 translations uses at most 8 MiB, all data included.
 func TestHeldTranslationsAreSmall(t *testing.T) {
 	const entries, most = 65536, 8 << 20
 	for _, tt := range []struct {
 		name  string
 		ids   smmuv3.IDRegs
 		stage bridge.GuestStage
-		guest guestmem.GPA // what the guest takes for address 0
+		guest guestmem.GPA // physical address of the guest's address 0
 		page  uint64       // attributes
 	}{
 		{"stage 1", soft.DefaultIDs(), oneCD, 0, pageRW},
@@ -60,7 +60,7 @@ func TestHeldTranslationsAreSmall(t *testing.T) {
 			}
 			assert.LessOrEqual(t, liveHeap()-before, int64(most))
 
-			// The guest clears the leaves without an invalidation: only what the TLB holds is
+			// The guest clears the leaves without an invalidation: only translations in the TLB are
 			// found.
 			for i := range guestmem.GPA(512) {
 				mem.SetWords(tt.guest+0x40000+8*i, 0)

@@ -150,7 +150,7 @@ func TestStallInTheMiddleOfADMA(t *testing.T) {
 }
 
 // Only faults of translations stall (§3.12), and only if the device can wait. Others terminate with
-// an abort and are reported, whatever A and R are (§3.12, the first countermeasure).
+// an abort and are reported, for any A and R (§3.12, the first countermeasure).
 func TestFaultsThatDoNotStall_3_12(t *testing.T) {
 	const fault = 0x10 // F_TRANSLATION
 	forbid := oneCD
@@ -253,7 +253,7 @@ func TestResumeOfAnUnknownSTAG_4_7_1(t *testing.T) {
 	})
 }
 
-// Each of these ends the wait of a stalled transaction.
+// Each of these cases ends a stalled transaction.
 func TestStallsEnd(t *testing.T) {
 	for name, end := range map[string]func(r *rig, give func(error)){
 		"CMD_STALL_TERM": func(r *rig, _ func(error)) { assert.NoError(r.t, r.host.TerminateStalled(sid)) },
@@ -281,8 +281,8 @@ func TestStallsEnd(t *testing.T) {
 	}
 }
 
-// A device that stops waiting says why. Its STAG stays reserved until the guest answers it
-// (§3.12.2). The device does not stall again until it has a new context.
+// The Fault of a device that stops waiting has the reason. Its STAG stays reserved until the guest
+// answers it (§3.12.2). The device does not stall again until it has a new context.
 func TestDeviceStopsWaiting(t *testing.T) {
 	onStalls(t, stalling(2), func(t *testing.T, r *rig, give func(error)) {
 		reset := errors.New("the device was reset")
@@ -341,8 +341,8 @@ func TestInvalidationsDoNotWaitForStalls_4_3_8(t *testing.T) {
 	}
 }
 
-// Parts of a mapping that the guest answered with RAZ/WI are scratch memory, whatever stalls after
-// them.
+// Parts of a mapping that the guest answered with RAZ/WI are scratch memory, even if later parts
+// stall.
 func TestMapAfterStalls(t *testing.T) {
 	onStalls(t, stalling(4), func(t *testing.T, r *rig, _ func(error)) {
 		var m soft.Mapping

@@ -66,7 +66,7 @@ func TestLookupsSeeWholeEntries(t *testing.T) {
 	assert.NotZero(t, hits)
 }
 
-// The same address in different address spaces, whichever set it falls into.
+// The same address in different address spaces has separate entries, in any set.
 func TestEntriesAreOfOneAddressSpace(t *testing.T) {
 	tl := newDomain(newTLB(8), 0, ofStage1)
 	var clock atomic.Uint64
@@ -125,8 +125,8 @@ func TestTranslationsAreHeldAfterAnInvalidation(t *testing.T) {
 	}
 }
 
-// A walk that any invalidation overtook inserts nothing, whatever was invalidated: it may have been
-// this entry, and be complete.
+// A walk inserts nothing if any invalidation overtook it. That invalidation may have been of this
+// entry, and may be complete.
 func TestInsertDropsAnOvertakenWalk(t *testing.T) {
 	tl := newDomain(newTLB(8), 0, ofStage1)
 	var clock atomic.Uint64
@@ -170,8 +170,8 @@ func TestClearWaitsForTheWriterOfASet(t *testing.T) {
 	assert.Zero(t, set.ways[0].key.Load())
 }
 
-// The counts of regions are those of the ways in use, whatever was inserted, replaced and cleared.
-// With a count too low, an invalidation would skip an entry.
+// The counts of regions equal the ways in use after any sequence of inserts, replacements and
+// clears. If a count were too low, an invalidation would skip an entry.
 func TestRegionsCountTheWaysInUse(t *testing.T) {
 	tl := newDomain(newTLB(64), 0, ofStage1)
 	var clock atomic.Uint64
@@ -210,7 +210,7 @@ func TestRegionsCountTheWaysInUse(t *testing.T) {
 	assert.NotZero(t, used)
 }
 
-// §4.4.2.4: a range invalidates each of its pages and no other, wherever it begins and ends in its
+// §4.4.2.4: a range invalidates each of its pages and no other, for any start and end within its
 // regions.
 func TestClearPagesClearsItsRangeOnly(t *testing.T) {
 	const pages = 4 << logRegion

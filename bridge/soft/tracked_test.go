@@ -37,8 +37,8 @@ func trackedRig(t *testing.T) (*rig, *guestmem.Tracked) {
 
 func named(a *guestmem.Account) []guestmem.Range { return slices.Collect(a.Ranges()) }
 
-// Each way in which an endpoint writes to memory is in the account: the first time, which finds
-// the translation, and in the next account, when the host has it cached.
+// The account has every kind of write of an endpoint. The first write walks the tables. A write in
+// the next account uses the cached translation and is recorded as well.
 func TestEachWriteOfAnEndpointIsInTheAccount(t *testing.T) {
 	data := guestmem.Range{GPA: 0x5000_0000, Len: dirtyPage}
 	leaves := guestmem.Range{GPA: 0x40000, Len: dirtyPage} // of hardware update
@@ -130,8 +130,8 @@ func (m *handmade) Slice(gpa guestmem.GPA, n int, write bool) ([]byte, error) {
 	return s, err
 }
 
-// The order of a round is part of what Tracked does. Here DMA meets each step of a round of
-// handmade memory: to drain before the new log begins loses a write.
+// The order of the steps of a round matters. Here DMA meets each step of a round of handmade
+// memory. A drain before the new log begins loses a write.
 func TestOnlyALogThatBeginsBeforeTheDrainHasEveryWrite(t *testing.T) {
 	for name, drainFirst := range map[string]bool{"drain, then a new log": true, "a new log, then drain": false} {
 		t.Run(name, func(t *testing.T) {

@@ -101,7 +101,7 @@ func tlbi(op, num, scale, addr, tg, ttl, leaf uint64) smmuv3.Command {
 }
 
 // §4.4.1.1. A hint that is wrong would let a host keep the block. Linux 5.8 to 6.4 sends Leaf = 0
-// and TTL = 3 for whole tables, whatever the level of their leaves.
+// and TTL = 3 for whole tables with leaves of any level.
 func TestTTLCountsOnlyWithLeaf(t *testing.T) {
 	for _, l := range leaves() {
 		for ttl := uint64(0); ttl <= 3; ttl++ {
@@ -131,7 +131,7 @@ func TestTTLCountsOnlyWithLeaf(t *testing.T) {
 	}
 }
 
-// §4.4.1.1: with Leaf = 1 a hint that is right, or none, takes the leaf.
+// §4.4.1.1: with Leaf = 1, a correct hint or no hint invalidates the leaf.
 func TestTTLOfTheLeafTakesTheLeaf(t *testing.T) {
 	for _, l := range leaves() {
 		for _, ttl := range []uint64{0, l.level} {

@@ -405,7 +405,7 @@ func TestFaultConfiguration(t *testing.T) {
 	}
 }
 
-// §7.3.13, §13.1.2: a write is data, whatever its attributes say.
+// §7.3.13, §13.1.2: a write is a data access, for any attributes.
 func TestEventOfAWriteHasInD0(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.map4K(cd4K)

@@ -105,7 +105,7 @@ func TestTraceReplacesNothingButTraces(t *testing.T) {
 	status, _, errs := command("replay", "-trace", "boot.vsmmu", "link2")
 	assert.Equal(t, 2, status)
 	assert.Contains(t, errs, "boot.vsmmu is the transcript to replay")
-	// A transcript is refused whatever the input is.
+	// A trace never replaces a transcript, for any input.
 	status, _, errs = command("replay", "-trace", "boot.vsmmu")
 	assert.Equal(t, 2, status)
 	assert.Contains(t, errs, "boot.vsmmu is a transcript")
