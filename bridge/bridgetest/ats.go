@@ -35,7 +35,7 @@ type ATS struct {
 func (r *rig) withATS() ATS {
 	r.Helper()
 	if !r.ids.Has(smmuv3.ATS) || r.ATS == nil {
-		r.Skip("the host has no IDR0.ATS, or the devices have none")
+		r.Skip(SkipNoIDR0 + "ATS, or the devices have none")
 	}
 	return r.ATS(r.Endpoints[0])
 }
@@ -146,7 +146,7 @@ func testATS(s *suite) {
 	s.run("PageRequests", func(r *rig) {
 		ats := r.withATS()
 		if !r.ids.Has(smmuv3.PRI) {
-			r.Skip("the host has no IDR0.PRI")
+			r.Skip(SkipNoIDR0 + "PRI")
 		}
 		host, ok := r.Host.(bridge.PageRequester)
 		require.True(r, ok, "a host with PRI is a bridge.PageRequester")

@@ -65,7 +65,7 @@ func testClaim(s *suite) {
 	s.runUnclaimed("PageRequests", func(r *rig) {
 		host, ok := r.Host.(bridge.PageRequester)
 		if !ok || !r.ids.Has(smmuv3.PRI) {
-			r.Skip("the host has no IDR0.PRI")
+			r.Skip(SkipNoIDR0 + "PRI")
 		}
 		r.claim(r.ids)
 		sink := func(smmuv3.PageRequest) {}
@@ -147,10 +147,10 @@ func testGuestIDs(s *suite) {
 	} {
 		s.runUnclaimed(c.name, func(r *rig) {
 			if !r.Software {
-				r.Skip("the host executes in hardware")
+				r.Skip(SkipHardware)
 			}
 			if !c.has(&r.ids) {
-				r.Skip("the host lacks the feature")
+				r.Skip(SkipNoFeature)
 			}
 			lowered := r.ids
 			c.lower(&lowered)
@@ -171,11 +171,11 @@ func testGuestIDs(s *suite) {
 	// §3.4: an output address beyond the guest's OAS is F_ADDR_SIZE.
 	s.runUnclaimed("OAS", func(r *rig) {
 		if !r.Software {
-			r.Skip("the host executes in hardware")
+			r.Skip(SkipHardware)
 		}
 		const oas40, beyond = 2, 1 << 41
 		if r.ids.OutputBits() <= 41 {
-			r.Skip("the host lacks the feature")
+			r.Skip(SkipNoFeature)
 		}
 		lowered := r.ids
 		lowered.Set(smmuv3.OAS, oas40)
@@ -208,7 +208,7 @@ func testGuestIDs(s *suite) {
 	} {
 		s.runUnclaimed(c.name, func(r *rig) {
 			if !r.ids.Has(c.has) || c.has == smmuv3.DS && !r.ids.Has(smmuv3.GRAN16K) {
-				r.Skip("the host lacks the feature")
+				r.Skip(SkipNoFeature)
 			}
 			lowered := r.ids
 			lowered.Set(c.has, 0)

@@ -125,7 +125,7 @@ func (g *guest) stage2(vmid smmuv3.VMID) *stage2 {
 	g.Helper()
 	s, err := vsmmutest.NewStage2(g.ram, g.ids, g.layout(), vmid)
 	if errors.Is(err, vsmmutest.ErrUnsupported) {
-		g.Skip("the host has no such stage 2")
+		g.Skip(SkipNoStage2)
 	}
 	require.NoError(g, err)
 	return &stage2{g, s}

@@ -16,7 +16,7 @@ func testStage2(s *suite) {
 	run := func(name string, f func(r *rig, g *guest)) {
 		s.run(name, func(r *rig) {
 			if !r.ids.Has(smmuv3.S2P) {
-				r.Skip("the host has no IDR0.S2P")
+				r.Skip(SkipNoIDR0 + "S2P")
 			}
 			f(r, r.guest())
 		})

@@ -30,7 +30,7 @@ const stalledIOVA = 0x21_4365_0000
 func (r *rig) stall() *stalled {
 	r.Helper()
 	if r.ids.Get(smmuv3.StallModel) != smmuv3.StallBoth {
-		r.Skip("the host's IDR0.STALL_MODEL is not 0b00")
+		r.Skip(SkipNoStalls)
 	}
 	staller, ok := r.Host.(bridge.Staller)
 	require.True(r, ok, "a host with stalls is a Staller")

@@ -135,7 +135,7 @@ func testGranules(s *suite) {
 	for _, granule := range granules {
 		s.run(fmt.Sprintf("%dKiB", 1<<granule/1024), func(r *rig) {
 			if !r.ids.HasGranule(granule) {
-				r.Skip("the host lacks the feature")
+				r.Skip(SkipNoFeature)
 			}
 			g := r.guest()
 			g.granule = granule
@@ -297,7 +297,7 @@ func testInvalidate(s *suite) {
 	s.run("TLBI_NH_VA_LevelWithoutLeaf", func(r *rig) {
 		switch {
 		case !r.Software:
-			r.Skip("the host executes in hardware")
+			r.Skip(SkipHardware)
 		case !r.ids.Has(smmuv3.RIL):
 			r.Skip("the host has no IDR3.RIL")
 		}
@@ -414,7 +414,7 @@ func testTables(s *suite) {
 	for _, f := range []smmuv3.S1Fmt{smmuv3.S1FmtLinear, smmuv3.S1Fmt4K, smmuv3.S1Fmt64K} {
 		s.run(fmt.Sprint(f), func(r *rig) {
 			if f != smmuv3.S1FmtLinear && !r.ids.Has(smmuv3.CD2L) {
-				r.Skip("the host has no IDR0.CD2L")
+				r.Skip(SkipNoIDR0 + "CD2L")
 			}
 			d, st := r.device(0), r.attach()
 			for n := range r.ids.Get(smmuv3.SSIDSIZE) + 1 {
@@ -441,9 +441,9 @@ func testTables(s *suite) {
 		s.run(fmt.Sprint(f)+"/Substreams", func(r *rig) {
 			switch {
 			case r.SubstreamDMA == nil:
-				r.Skip("the devices have no SubstreamIDs")
+				r.Skip(SkipNoSubstreams)
 			case f != smmuv3.S1FmtLinear && !r.ids.Has(smmuv3.CD2L) || !r.ids.Has(smmuv3.SSIDSIZE):
-				r.Skip("the host lacks the feature")
+				r.Skip(SkipNoFeature)
 			}
 			st := r.attach()
 			for n := uint8(1); uint32(n) <= r.ids.Get(smmuv3.SSIDSIZE); n++ {

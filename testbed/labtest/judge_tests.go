@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge/bridgetest"
+	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/kerneltest"
 )
 
 // testChecks judge the tests of the kernel and the VMM.
@@ -129,13 +130,13 @@ func (r *Report) count(o Outcome) (n int) {
 
 // limits are prefixes of the reasons to skip a test that the emulated hardware gives.
 var limits = []string{
-	"QEMU: ",
-	"the host has no IDR0.",
-	"the host does not have it",
-	"the host executes in hardware",
-	"the host has no such stage 2",
-	"the host's IDR0.STALL_MODEL is not 0b00",
-	"the devices have no SubstreamIDs",
+	kerneltest.SkipQEMU,
+	bridgetest.SkipNoIDR0,
+	bridgetest.SkipNoFeature,
+	bridgetest.SkipHardware,
+	bridgetest.SkipNoStage2,
+	bridgetest.SkipNoStalls,
+	bridgetest.SkipNoSubstreams,
 }
 
 // unexplained reports whether a test was skipped for a reason that is none of limits.

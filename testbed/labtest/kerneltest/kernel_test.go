@@ -37,7 +37,7 @@ var beyondQEMU = map[string]string{
 func TestKernelConformance(t *testing.T) {
 	bridgetest.Run(t, func(t *testing.T) bridgetest.Rig {
 		if why, ok := beyondQEMU[strings.TrimPrefix(t.Name(), "TestKernelConformance/")]; ok {
-			t.Skip("QEMU: " + why)
+			t.Skip(SkipQEMU + why)
 		}
 		r := newKernelRig(t)
 		return bridgetest.Rig{Host: r.host, Endpoints: r.ends, Memory: r, RAM: ram, DMA: r.dma}

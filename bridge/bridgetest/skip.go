@@ -1,0 +1,12 @@
+package bridgetest
+
+// Beginnings of the messages with which the suite skips a test because the host or its devices lack
+// something. A runner that knows its hardware accepts these, and no others.
+const (
+	SkipNoIDR0       = "the host has no IDR0." // followed by the field
+	SkipNoFeature    = "the host lacks the feature"
+	SkipHardware     = "the host executes in hardware"
+	SkipNoStage2     = "the host has no such stage 2"
+	SkipNoStalls     = "the host's IDR0.STALL_MODEL is not 0b00"
+	SkipNoSubstreams = "the devices have no SubstreamIDs"
+)
