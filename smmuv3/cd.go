@@ -122,7 +122,7 @@ func (c *CD) V() bool { return c.get(cdV) != 0 }
 // ENDI reports whether the tables are big-endian.
 func (c *CD) ENDI() bool { return c.get(cdENDI) != 0 }
 
-// IPS returns the encoded size of the addresses that stage 1 puts out.
+// IPS returns the encoded output address size of stage 1.
 func (c *CD) IPS() uint8 { return uint8(c.get(cdIPS)) }
 
 // AFFD reports whether Access flags never fault.
@@ -217,8 +217,8 @@ func (c *CD) Format(x uint, ids *IDRegs) Format {
 	return f
 }
 
-// OutputBits returns the effective size of the addresses that stage 1 puts out: IPS, but no more
-// than IDR5.OAS. A reserved IPS behaves as the largest of the architecture version (§5.4, IPS).
+// OutputBits returns the effective output address size of stage 1 in bits: IPS, capped at IDR5.OAS.
+// A reserved IPS behaves as the largest of the architecture version (§5.4, IPS).
 func (c *CD) OutputBits(ids *IDRegs) uint {
 	largest := uint32(6) // 52 bits
 	switch v := ids.Version(); {
@@ -236,7 +236,7 @@ func (c *CD) SetV(v bool) { c.set(cdV, b2u(v)) }
 // SetENDI makes the tables big-endian or little-endian.
 func (c *CD) SetENDI(v bool) { c.set(cdENDI, b2u(v)) }
 
-// SetIPS sets the encoded size of the addresses that stage 1 puts out.
+// SetIPS sets the encoded output address size of stage 1.
 func (c *CD) SetIPS(v uint8) { c.set(cdIPS, uint64(v)) }
 
 // SetAFFD sets whether Access flags never fault.
@@ -320,7 +320,7 @@ func (c *CD) SetE0PDx(x uint, v bool) { c.set(half(x, cdE0PD0, cdE0PD1), b2u(v))
 // SetTTBx sets the address of the half's table.
 func (c *CD) SetTTBx(x uint, a uint64) { c.set(half(x, cdTTB0, cdTTB1), a) }
 
-// SetTGx sets the granule. A granule that is none of the three sets the reserved encoding.
+// SetTGx sets the granule. Any value other than the three granules sets the reserved encoding.
 func (c *CD) SetTGx(x uint, g Granule) {
 	p, granules, enc := place(cdTG0), &granulesTG0, uint64(0b11)
 	if x != 0 {

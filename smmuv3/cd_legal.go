@@ -5,8 +5,8 @@ type cdRule struct {
 	broken func(c *CD, ids *IDRegs) bool
 }
 
-// eitherHalf makes a rule's condition of one on a half of the address space. It does not look at a
-// half with EPDx = 1, whose fields are ignored (§5.4.1.1).
+// eitherHalf returns a condition on a CD: broken is true for either half of the address space. It
+// skips a half with EPDx = 1, since the SMMU ignores the fields of that half (§5.4.1.1).
 func eitherHalf(broken func(c *CD, x uint, ids *IDRegs) bool) func(*CD, *IDRegs) bool {
 	return func(c *CD, ids *IDRegs) bool {
 		return !c.EPDx(0) && broken(c, 0, ids) || !c.EPDx(1) && broken(c, 1, ids)
@@ -14,8 +14,8 @@ func eitherHalf(broken func(c *CD, x uint, ids *IDRegs) bool) func(*CD, *IDRegs)
 }
 
 // cdRules are the conditions of §5.4.2 for a CD of the Non-secure EL1 StreamWorld, in the
-// specification's order. Permission indirection and VMSAv9-128 tables, which the STE has to allow,
-// are not judged. The rule that needs the STE is in Illegal.
+// specification's order. There are no rules for permission indirection and VMSAv9-128 tables, which
+// the STE must enable. Illegal has the rule that depends on the STE.
 var cdRules = []cdRule{
 	{Rule{Section: "5.4.2", Text: "A asks for RAZ/WI termination, which the SMMU does not have"},
 		func(c *CD, ids *IDRegs) bool { return ids.Has(TermModel) && !c.A() }},
@@ -59,8 +59,8 @@ var cdRules = []cdRule{
 		})},
 }
 
-// tszRange returns the range of TxSZ for VMSAv8-64 tables of a format (§5.4, T0SZ). SMMUv3.0 leaves
-// the choice between an illegal CD and the nearest value in range: it is illegal here.
+// tszRange returns the range of TxSZ for VMSAv8-64 tables of a format (§5.4, T0SZ). For a value out
+// of range, SMMUv3.0 permits an illegal CD or the nearest value in range. Here the CD is illegal.
 func tszRange(f Format, ids *IDRegs) (least, most uint) {
 	least, most = 16, 39
 	if ids.Has(VAX) && (f.Granule == Granule64K || f.Wide) {
@@ -81,7 +81,7 @@ var (
 )
 
 // Illegal returns the rule that makes the CD illegal on an SMMU with these ID registers, or nil.
-// The SMMU aborts the transactions that select it and reports C_BAD_CD (§7.3.11). s1stalld is
+// The SMMU aborts transactions that use the CD, and reports C_BAD_CD (§7.3.11). s1stalld is
 // S1STALLD of the stream's STE.
 func (c *CD) Illegal(ids *IDRegs, s1stalld bool) *Rule {
 	if !c.V() {

@@ -6,9 +6,9 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// Each rule of §5.4.2 has a CD that breaks it and a neighbour that does not. They differ in a field
-// from a legal CD: both halves have 48 bits and pages of 4 KiB; V, AA64, A and R are 1; IPS is 48
-// bits.
+// Each rule of §5.4.2 has a CD that breaks it and a neighbour that does not. Each of them differs
+// in one field from a legal CD. In the legal CD both halves have 48 bits and pages of 4 KiB; V,
+// AA64, A and R are 1; IPS is 48 bits.
 func TestCDIllegal(t *testing.T) {
 	legal := CD{0x0001_6205_8090_0010, 0x10000, 0x20000}
 	full := func(set ...func(*IDRegs)) IDRegs {
@@ -159,8 +159,8 @@ func TestCDIllegal_V0_first(t *testing.T) {
 	assert.Contains(t, c.Illegal(&ids, true).Text, "S1STALLD")
 }
 
-// Illegal returns for every CD on every SMMU, and reserved bits do not change its verdict. A half
-// that is walked by a legal CD has a granule, and a table within the output address size.
+// Illegal returns for every CD on every SMMU, and reserved bits do not change its verdict. If a
+// legal CD enables a half, this half has a granule, and a table within the output address size.
 func FuzzCDIllegal(f *testing.F) {
 	f.Add(uint64(0x0001_6205_8090_0010), uint64(0x10000), uint64(0x20000), uint32(0), uint32(0), false) // legal with every feature
 	f.Add(^uint64(0), ^uint64(0), ^uint64(0), ^uint32(0), ^uint32(0), true)                             // all ones

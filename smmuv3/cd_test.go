@@ -56,7 +56,7 @@ func TestCDGetters(t *testing.T) {
 		{"TTB1 [179:132]", CD{0, 0, ^uint64(0)}, func(c *CD) any { return c.TTBx(1, &v31) }, uint64(0xf_ffff_ffff_fff0)},
 	} {
 		assert.Equal(t, c.want, c.get(&c.cd), c.name)
-		// Without its bits, the field has another value.
+		// Without these bits, the getter returns another value.
 		var zero CD
 		if c.cd != zero {
 			assert.NotEqual(t, c.want, c.get(&zero), c.name)
@@ -160,8 +160,8 @@ func TestL1CD(t *testing.T) {
 	assert.EqualValues(t, 0xff_ffff_ffff_f000, L1CD(^uint64(0)).L2Ptr())
 }
 
-// §5.2, S1Fmt and S1ContextPtr: the address of the CD of a SubstreamID. Bits of the pointers below
-// the tables' size are taken as zero.
+// §5.2, S1Fmt and S1ContextPtr: the address of the CD of a SubstreamID. Bits of a pointer below the
+// size of its table count as zero.
 func TestCDTable(t *testing.T) {
 	const ptr = 0x12_3456_7fc0
 	for _, c := range []struct {

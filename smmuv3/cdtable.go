@@ -8,8 +8,8 @@ type CDTable struct {
 }
 
 // leafBits returns the number of SubstreamID bits that index a leaf of a two-level table, or 0 for
-// a linear table. A table of one CD is linear whatever Fmt is, and so is one with the reserved Fmt
-// (§5.2).
+// a linear table. A table of one CD is linear with every Fmt. A table with the reserved Fmt is
+// linear (§5.2).
 func (t CDTable) leafBits() uint {
 	if t.Max == 0 {
 		return 0
@@ -23,8 +23,8 @@ func (t CDTable) TwoLevel() bool { return t.leafBits() != 0 }
 // Contains reports whether the table has room for the SubstreamID.
 func (t CDTable) Contains(s SubstreamID) bool { return uint64(s)>>t.Max == 0 }
 
-// base returns Ptr aligned to the size of the table that it points to. The bits below are RES0. To
-// take them as zero is one of the behaviours that §5.2 permits.
+// base returns Ptr aligned to the size of its table. The lower bits are RES0, and §5.2 permits an
+// SMMU to treat them as zero.
 func (t CDTable) base() uint64 {
 	size := uint64(CDSize) << t.Max
 	if leaf := t.leafBits(); leaf != 0 {

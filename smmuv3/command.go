@@ -14,7 +14,7 @@ const (
 	OpPrefetchConfig Opcode = 0x01
 	OpPrefetchAddr   Opcode = 0x02
 	OpCfgiSTE        Opcode = 0x03
-	OpCfgiSTERange   Opcode = 0x04 // also CFGI_ALL, which is Range = RangeAll
+	OpCfgiSTERange   Opcode = 0x04 // CFGI_ALL if Range is RangeAll
 	OpCfgiCD         Opcode = 0x05
 	OpCfgiCDAll      Opcode = 0x06
 	OpCfgiVMSPIDM    Opcode = 0x07
@@ -141,7 +141,7 @@ func (c *Command) Opcode() Opcode { return Opcode(c[0]) }
 
 // Fields of the configuration, prefetch and ATC commands (§4.2, §4.3, §4.5).
 
-// SSec reports whether the StreamID is a Secure one (§4.1.6).
+// SSec reports whether the StreamID is Secure (§4.1.6).
 func (c *Command) SSec() bool { return c.get(cmdSSec) != 0 }
 
 // SSV reports whether SubstreamID is valid.
@@ -153,7 +153,7 @@ func (c *Command) SubstreamID() SubstreamID { return SubstreamID(c.get(cmdSubstr
 // StreamID returns the command's StreamID.
 func (c *Command) StreamID() StreamID { return StreamID(c.get(cmdStreamID)) }
 
-// Leaf reports whether the command leaves cached higher levels alone.
+// Leaf reports whether the command invalidates leaf entries only, and keeps cached higher levels.
 func (c *Command) Leaf() bool { return c.get(cmdLeaf) != 0 }
 
 // Range returns CFGI_STE_RANGE.Range: the command covers 2^(Range+1) StreamIDs (§4.3.2).
@@ -334,7 +334,7 @@ var (
 	}
 )
 
-// sinceVersion returns a row's defined for a field that is RES0 before SMMUv3.minor.
+// sinceVersion returns the function defined of a row whose field is RES0 before SMMUv3.minor.
 func sinceVersion(minor uint32, width uint) func(*IDRegs) uint {
 	return func(ids *IDRegs) uint {
 		if ids.Version() < minor {

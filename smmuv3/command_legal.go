@@ -8,7 +8,7 @@ type command struct {
 	fields [][]row // besides the opcode
 	// other is set if the command belongs to a queue other than the Non-secure queue.
 	other bool
-	// needs is a field of the ID registers that must be other than 0.
+	// needs is a field of the ID registers that must not be 0.
 	needs    IDField
 	hasNeeds bool
 	// stalls is set if the command needs a STALL_MODEL with stalls.
@@ -18,7 +18,7 @@ type command struct {
 	limit          fieldLimit
 }
 
-// fieldLimit is the greatest value of a field that is legal. The zero limit is none.
+// fieldLimit is the greatest legal value of a field. The zero fieldLimit allows every value.
 type fieldLimit struct {
 	place
 	most uint64 // with the field's highest bit set
@@ -84,13 +84,13 @@ var (
 	otherQueueRule = Rule{Section: "4.1.1", Text: "the command is not one of the Non-secure queue"}
 	impdefRule     = Rule{Section: "4.1.1", Text: "the opcode is IMPLEMENTATION DEFINED", Choice: true}
 	ssecRule       = Rule{Section: "4.1.6", Text: "SSec is 1 on the Non-secure queue"}
-	rangeRule      = Rule{Section: "4.4.1.1", Text: "TG is a granule, but NUM, SCALE and TTL are no range and no level"}
+	rangeRule      = Rule{Section: "4.4.1.1", Text: "TG is a granule, but NUM and SCALE give no range and TTL gives no level"}
 	atcSizeRule    = Rule{Section: "4.5.1", Text: "Size is greater than 52", Choice: true}
 	respRule       = Rule{Section: "4.5.2", Text: "Resp is reserved"}
 	stallRule      = Rule{Section: "4.7.1", Text: "the SMMU has no stalled transactions"}
 	signalRule     = Rule{Section: "4.7.3", Text: "CS is reserved"}
 
-	// needRules has the rule of a command that needs an ID field.
+	// needRules has, by ID field, the rule of the commands that need the field.
 	needRules = func() (r [numIDFields]Rule) {
 		for f := range numIDFields {
 			r[f] = Rule{Section: "4.1.3", Text: fmt.Sprintf("the SMMU does not have %s.%v", f.Register(), f)}
@@ -99,7 +99,7 @@ var (
 	}()
 )
 
-// commandCheck is the legality of an opcode's commands on one SMMU.
+// commandCheck tests whether commands with one opcode are legal on one SMMU.
 type commandCheck struct {
 	never *Rule  // the rule that makes all of them illegal, or nil
 	zero  uint64 // bits of dw0 that must be 0
@@ -110,7 +110,7 @@ type commandCheck struct {
 	noLevel1 bool
 }
 
-// check returns the legality of an opcode's commands on an SMMU with these ID registers.
+// check returns the test for commands with the opcode on an SMMU with these ID registers.
 func (o Opcode) check(ids *IDRegs) commandCheck {
 	c := &commands[o]
 	k := commandCheck{limit: c.limit}
@@ -151,8 +151,8 @@ func (k *commandCheck) broken(c *Command) *Rule {
 	return nil
 }
 
-// noLevel reports whether a command with a granule and no range has no level either, which is the
-// one reserved combination of these fields (§4.4.1.1).
+// noLevel reports whether a command has a granule, but neither a range nor a level. No other
+// combination of these fields is reserved (§4.4.1.1).
 func (k *commandCheck) noLevel(c *Command) bool {
 	return c.TTL() == 0 || k.noLevel1 && c.TG() == 0b10 && c.TTL() == 1
 }
@@ -166,25 +166,25 @@ type quick struct {
 
 func (k *commandCheck) quick() (q quick) {
 	if k.never != nil {
-		return quick{want: 1} // which no command meets
+		return quick{want: 1} // no command matches
 	}
 	q.look[0] = k.zero
 	if l := &k.limit; l.rule != nil {
 		q.look[l.dw()] |= 1 << (l.hi() % 64) // the field's highest bit
 	}
 	if k.extent != 0 {
-		q.look[1] |= place(cmdTG).mask() // with a granule, a range makes it legal
+		q.look[1] |= place(cmdTG).mask() // with a granule, a range makes the command legal
 		q.extent = k.extent
 	}
 	return q
 }
 
-// Illegal returns the rule that makes the command illegal on the Non-secure command queue of an SMMU
-// with these ID registers, or nil. The SMMU raises CERROR_ILL (§4.1.3). A command may be legal and
-// still be ignored.
+// Illegal returns the rule that makes the command illegal on the Non-secure command queue of an
+// SMMU with these ID registers, or nil. The SMMU raises CERROR_ILL (§4.1.3). An SMMU may ignore a
+// legal command.
 //
-// The architecture leaves some cases to the implementation; there the rule's Choice is set. Reserved
-// fields that are not 0 are such a case as well, but never make a command illegal here (§4.1.5).
+// The rule's Choice is set where the architecture leaves the case to the implementation. §4.1.5
+// leaves the case of reserved fields that are not 0: here they never make a command illegal.
 func (c Command) Illegal(ids *IDRegs) *Rule {
 	k := c.Opcode().check(ids)
 	return k.broken(&c)

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// plain returns a command whose fields are 0 but for the opcode. Its parameters are valid.
+// plain returns a command with an opcode and all other fields 0, which are valid parameters.
 func plain(op int) Command { return Command{uint64(op)} }
 
 // An opcode is legal on the Non-secure queue if the SMMU has the feature that it needs (§4.1.1, and
@@ -71,7 +71,7 @@ func TestCommandIllegal_STALL_MODEL(t *testing.T) {
 	}
 }
 
-// Invalid parameters make a command illegal; reserved fields and identifiers out of range do not.
+// Invalid parameters make a command illegal. Reserved fields and identifiers out of range do not.
 func TestCommandIllegal_parameters(t *testing.T) {
 	r := ids(S1P, 1, ATS, 1, PRI, 1)
 	for _, c := range []struct {

@@ -22,8 +22,8 @@ func NewPrefetchAddr(s StreamID, addr uint64, size, stride uint) Command {
 	return c
 }
 
-// NewCfgiSTE returns a CFGI_STE, which invalidates a stream's STE and CDs (§4.3.1). With leaf, it
-// leaves cached level-1 descriptors alone.
+// NewCfgiSTE returns a CFGI_STE, which invalidates a stream's STE and CDs (§4.3.1). With leaf,
+// cached level-1 descriptors stay valid.
 func NewCfgiSTE(s StreamID, leaf bool) Command {
 	c := newStreamCommand(OpCfgiSTE, s)
 	c.set(cmdLeaf, b2u(leaf))
@@ -42,8 +42,8 @@ func NewCfgiSTERange(s StreamID, span uint) Command {
 // OpCfgiSTERange.
 func NewCfgiAll() Command { return NewCfgiSTERange(0, RangeAll) }
 
-// NewCfgiCD returns a CFGI_CD, which invalidates one CD of a stream (§4.3.3). With leaf, it leaves
-// cached level-1 descriptors alone.
+// NewCfgiCD returns a CFGI_CD, which invalidates one CD of a stream (§4.3.3). With leaf, cached
+// level-1 descriptors stay valid.
 func NewCfgiCD(s StreamID, sub SubstreamID, leaf bool) Command {
 	c := newStreamCommand(OpCfgiCD, s)
 	c.set(cmdSubstreamID, uint64(sub))
@@ -61,7 +61,7 @@ func NewCfgiVMSPIDM(v VMID) Command {
 	return c
 }
 
-// newTLBI returns a TLB invalidation. Fields that the opcode does not have are 0.
+// newTLBI returns a TLB invalidation. The caller passes 0 for fields that the opcode does not have.
 func newTLBI(op Opcode, v VMID, a ASID, addr uint64, leaf bool) Command {
 	c := newCommand(op)
 	c.set(cmdVMID, uint64(v))
@@ -79,7 +79,7 @@ func NewTLBINHAll(v VMID) Command { return newTLBI(OpTLBINHAll, v, 0, 0, false) 
 func NewTLBINHASID(v VMID, a ASID) Command { return newTLBI(OpTLBINHASID, v, a, 0, false) }
 
 // NewTLBINHVA returns a TLBI_NH_VA, which invalidates stage 1 of an address in an ASID (§4.4.2.4).
-// With leaf, it leaves cached table descriptors alone. WithRange gives it a range.
+// With leaf, cached table descriptors stay valid. WithRange gives it a range.
 func NewTLBINHVA(v VMID, a ASID, addr uint64, leaf bool) Command {
 	return newTLBI(OpTLBINHVA, v, a, addr, leaf)
 }
@@ -114,13 +114,13 @@ func NewTLBIS2IPA(v VMID, ipa uint64, leaf bool) Command {
 	return newTLBI(OpTLBIS2IPA, v, 0, ipa, leaf)
 }
 
-// NewTLBINSNHAll returns a TLBI_NSNH_ALL, which invalidates all translations of the Non-secure
-// regimes but EL2's (§4.4.4.1).
+// NewTLBINSNHAll returns a TLBI_NSNH_ALL, which invalidates all Non-secure translations except
+// those of EL2 (§4.4.4.1).
 func NewTLBINSNHAll() Command { return newCommand(OpTLBINSNHAll) }
 
 // WithRange returns a TLB invalidation by address for (num+1) * 2^scale granules (§4.4.1.1). A
-// level other than 0 limits it to leaf entries of this level. The SMMU needs IDR3.RIL. A granule
-// that is none of the three makes the command one for a single address and any level.
+// level other than 0 limits it to leaf entries of this level. The SMMU needs IDR3.RIL. With any
+// value other than the three granules, the command has no range and no level.
 func (c Command) WithRange(g Granule, num, scale, level uint) Command {
 	tg := map[Granule]uint64{Granule4K: 1, Granule16K: 2, Granule64K: 3}[g]
 	c.set(cmdTG, tg)
@@ -145,7 +145,8 @@ func NewATCInv(s StreamID, addr uint64, size uint) Command {
 }
 
 // NewATCInvAll returns the commands that invalidate everything that a stream's endpoint caches,
-// with and without SubstreamID. It takes two, since Global is ignored without SSV (§4.5.1).
+// with and without SubstreamID. Two commands are necessary, since the SMMU ignores Global without
+// SSV (§4.5.1).
 func NewATCInvAll(s StreamID) [2]Command {
 	all := NewATCInv(s, 0, ATCSizeAll)
 	return [2]Command{all, all.WithSubstream(0).WithGlobal()}
@@ -159,14 +160,14 @@ func (c Command) WithSubstream(s SubstreamID) Command {
 	return c
 }
 
-// WithGlobal returns an ATC_INV for all SubstreamIDs (§4.5.1). The command has a SubstreamID.
+// WithGlobal returns an ATC_INV for all SubstreamIDs (§4.5.1). The command must have a SubstreamID.
 func (c Command) WithGlobal() Command {
 	c.set(cmdGlobal, 1)
 	return c
 }
 
-// NewPRIResp returns a PRI_RESP, which answers a Page Request Group (§4.5.2). A group whose
-// requests have a SubstreamID is answered WithSubstream.
+// NewPRIResp returns a PRI_RESP, which answers a Page Request Group (§4.5.2). If the group's
+// requests have a SubstreamID, so must the answer: see WithSubstream.
 func NewPRIResp(s StreamID, group uint16, r PRGResponse) Command {
 	c := newStreamCommand(OpPRIResp, s)
 	c.set(cmdPRGIndex, uint64(group))
@@ -180,7 +181,7 @@ type ResumeAction uint8
 const (
 	// ResumeRAZWI completes the transaction: reads return 0, writes are ignored.
 	ResumeRAZWI ResumeAction = 0b00
-	// ResumeRetry looks the translation up again.
+	// ResumeRetry translates the transaction again.
 	ResumeRetry ResumeAction = 0b01
 	// ResumeAbort aborts the transaction.
 	ResumeAbort ResumeAction = 0b10

@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// The words of each command as Chapter 4 lays it out. Arguments have every bit of their field set,
-// or differ in each byte.
+// The words of each command follow the layouts of Chapter 4. Arguments have every bit of their
+// field set, or differ in each byte.
 func TestNewCommand(t *testing.T) {
 	const (
 		sid  = StreamID(0x8765_4321)

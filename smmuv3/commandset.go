@@ -1,8 +1,8 @@
 package smmuv3
 
-// CommandSet is the command set of one SMMU. It answers as Command.Illegal does, with everything
-// precomputed that depends only on the opcode and the ID registers. It is immutable and safe for
-// concurrent use.
+// CommandSet is the command set of one SMMU. Its Illegal returns the same result as
+// Command.Illegal, but faster: CommandSet precomputes all that depends on the ID registers alone.
+// It is immutable and safe for concurrent use.
 type CommandSet struct {
 	quick   [256]quick
 	checks  [256]commandCheck
@@ -30,8 +30,8 @@ func NewCommandSet(ids IDRegs) *CommandSet {
 	return s
 }
 
-// Plain reports whether the command is certainly legal, as most are. It is small enough to be
-// inlined. Illegal decides about the others.
+// Plain reports whether the command is certainly legal. Most commands are; for the others, call
+// Illegal. Plain is small enough to be inlined.
 func (s *CommandSet) Plain(c *Command) bool {
 	q := &s.quick[uint8(c[0])]
 	return c[0]&q.look[0] == q.want && (c[1]&q.look[1] == 0 || c[0]&q.extent != 0)
@@ -45,16 +45,16 @@ func (s *CommandSet) Illegal(c *Command) *Rule {
 	return s.checks[uint8(c[0])].broken(c)
 }
 
-// Defined returns the command without its reserved bits: those in no field of the opcode, and those
-// of fields, or parts of fields, that are RES0 on this SMMU. A command with a reserved opcode has
-// its opcode left.
+// Defined returns the command with its reserved bits cleared: bits in no field of the opcode, and
+// bits of fields that are RES0 on this SMMU. Of a command with a reserved opcode, only the opcode
+// remains.
 func (s *CommandSet) Defined(c *Command) Command {
 	d := &s.defined[uint8(c[0])]
 	return Command{c[0] & d[0], c[1] & d[1]}
 }
 
-// Ranged returns the words of a TLB invalidation by address without the range fields that are RES0
-// on this SMMU (§4.4.1.1). An SMMU that has these fields may then execute it.
+// Ranged returns the words of a TLB invalidation by address. Range fields that are RES0 on this
+// SMMU are clear (§4.4.1.1), so that an SMMU with these fields executes the command the same way.
 func (s *CommandSet) Ranged(c *Command) (dw0, dw1 uint64) {
 	return c[0] & s.ranged[0], c[1] & s.ranged[1]
 }

@@ -1,7 +1,7 @@
 package smmuv3
 
-// Desc is a descriptor of a VMSAv8-64 translation table (D8.3.1). Where stage 2 differs from stage
-// 1, its leaf is shown in a row of its own:
+// Desc is a descriptor of a VMSAv8-64 translation table (D8.3.1). Leaves of stage 1 and of stage 2
+// differ:
 //
 //	 63 62 61  60  59 54  53   52  51  47       12 11 10 9  8 7   6 5   2 1 0
 //	+-+-------+---+---+-----+----+---+-----------+--+--+----+-----+------+-+-+
@@ -11,8 +11,8 @@ package smmuv3
 //	+-+-------+---+---+-----+----+---+-----------+--+--+----+-----+------+-+-+
 //
 // 52-bit addresses have their bits [51:48] in bits [15:12] with the 64 KiB granule, and in bits
-// [9:8] and [49:48] with the others. A table descriptor of stage 2 limits nothing. A table
-// descriptor has an Access flag if CD.HAFT says so.
+// [9:8] and [49:48] with the others. Table descriptors of stage 2 impose no limits. With CD.HAFT,
+// table descriptors have an Access flag.
 type Desc uint64
 
 // The places of the fields. Those of table descriptors begin with descTable, those of leaves of
@@ -60,8 +60,8 @@ const (
 	DescLeaf // a block or a page
 )
 
-// Kind returns the kind of the descriptor at a level (Table D8-48). A block at a level that has
-// none is invalid.
+// Kind returns the kind of the descriptor at a level (Table D8-48). A block is invalid at a level
+// without blocks.
 func (d Desc) Kind(f Format, level int) DescKind {
 	const valid, notBlock = 1 << (descValid & 63), 1 << (descNotBlock & 63)
 	switch {
@@ -132,8 +132,8 @@ func (d Desc) S2AP() uint8 { return uint8(d.get(descS2AP)) }
 // execute-never, 0b10 execute-never and 0b11 unprivileged execute-never.
 func (d Desc) XN() uint8 { return uint8(d.get(descS2XN)) }
 
-// Device reports whether the leaf's memory is Device memory. fwb is STE.S2FWB, with which MemAttr
-// has another encoding (D8.6.6).
+// Device reports whether the leaf's memory is Device memory. fwb is STE.S2FWB, which changes the
+// encoding of MemAttr (D8.6.6).
 func (d Desc) Device(fwb bool) bool {
 	attr := d.get(descS2MemAttr)
 	if fwb {
@@ -146,8 +146,8 @@ func (d Desc) Device(fwb bool) bool {
 // below 2^48.
 func TableDesc(next uint64) Desc { return Desc(next).with(descValid, 1).with(descNotBlock, 1) }
 
-// LeafAttrs are the attributes of a leaf. The zero value is memory of one address space that every
-// access may read, write and execute.
+// LeafAttrs are the attributes of a leaf. The zero value allows every access, and belongs to one
+// address space.
 type LeafAttrs struct {
 	AttrIndx   uint8 // the index into MAIR, 0 to 7
 	ReadOnly   bool
@@ -156,7 +156,8 @@ type LeafAttrs struct {
 }
 
 // LeafDesc returns the descriptor of a page at level 3, or of a block above it, with the Access
-// flag set and Inner Shareable. The address is aligned to what the level maps and below 2^48.
+// flag set and Inner Shareable. The address is below 2^48 and aligned to the size that the level
+// maps.
 func LeafDesc(addr uint64, level int, a LeafAttrs) Desc {
 	return Desc(addr).with(descValid, 1).with(descNotBlock, b2u(level == 3)).
 		with(descAttrIndx, uint64(a.AttrIndx)).with(descAP1, b2u(!a.Privileged)).with(descAP2, b2u(a.ReadOnly)).
@@ -166,9 +167,10 @@ func LeafDesc(addr uint64, level int, a LeafAttrs) Desc {
 // WithAF returns the descriptor with the Access flag set.
 func (d Desc) WithAF() Desc { return d.with(descAF, 1) }
 
-// WithDirty returns a writable-clean descriptor of stage 1 made writable-dirty: with AP[2] clear
+// WithDirty turns a writable-clean descriptor of stage 1 into a writable-dirty one: it clears AP[2]
 // (D8.5.2).
 func (d Desc) WithDirty() Desc { return d.with(descAP2, 0) }
 
-// WithS2Dirty returns a writable-clean descriptor of stage 2 made writable-dirty: with S2AP[1] set.
+// WithS2Dirty turns a writable-clean descriptor of stage 2 into a writable-dirty one: it sets
+// S2AP[1].
 func (d Desc) WithS2Dirty() Desc { return d.with(descS2AP1, 1) }

@@ -27,33 +27,33 @@
 //
 // # Names
 //
-// A getter or setter has the name of the specification's field: S1ContextPtr, SetS1ContextPtr.
-// Where the specification numbers a field by the half of the address space, as T0SZ and T1SZ, the
-// method is TxSZ and takes the number. An opcode is Op and the command's name without its
-// punctuation: OpCfgiCDAll is CMD_CFGI_CD_ALL, and NewCfgiCDAll makes one. Event types follow the
-// same rule: FTranslation is F_TRANSLATION. Offsets of registers are Reg and the register's name,
-// as RegCMDQ_BASE; fields of registers are the register's name and the field's, as CR0_SMMUEN.
+// A getter or setter has the name of the specification's field: S1ContextPtr, SetS1ContextPtr. A
+// field that exists for each half of the address space, such as T0SZ and T1SZ, has one method,
+// TxSZ, which takes the number of the half. The name of an opcode is Op and the command's name
+// without punctuation: OpCfgiCDAll is CMD_CFGI_CD_ALL, and NewCfgiCDAll makes the command. Event
+// types follow the same rule: FTranslation is F_TRANSLATION. The name of a register's offset is Reg
+// and the register's name: RegCMDQ_BASE. The name of a register's field is both names: CR0_SMMUEN.
 //
 // # Reserved bits
 //
-// A setter changes its field and nothing else: bits of no field survive. A getter returns what the
-// structure holds. Fields that an SMMU ignores are 0 in what Effective returns, and reserved bits
-// are 0 in what Defined returns. Reserved bits that are not 0 make nothing illegal: the
-// specification leaves this choice to the implementation (§4.1.5, Chapter 5), and drivers write
-// fields of newer versions.
+// A setter changes its field only: reserved bits keep their values. A getter returns the value in
+// the structure. Effective clears the fields that an SMMU ignores, and Defined clears reserved
+// bits. Reserved bits that are not 0 make nothing illegal: the specification leaves this choice to
+// the implementation (§4.1.5, Chapter 5), and drivers write fields of newer versions.
 //
 // # Legality
 //
 // The Illegal methods of STE, CD, Command and IDRegs return the Rule of the specification that
-// makes the value illegal, or nil. They judge by the ID registers of an SMMU; AllFeatures has those
-// of an SMMU with everything. Where the specification leaves a case to the implementation, the rule
-// has Choice set. CommandSet judges commands faster, for one SMMU.
+// makes the value illegal, or nil. The result depends on the ID registers of an SMMU. AllFeatures
+// returns the ID registers of an SMMU with every feature. Where the specification leaves a case to
+// the implementation, the rule has Choice set. CommandSet checks the commands of one SMMU, and is
+// faster.
 //
 // # Explanations
 //
 // The Fields methods, IDField.Meaning and RegisterFields explain a value field by field, with the
-// names and bits of the specification. Fields whose place only a figure of the specification shows,
-// and no second source confirms, are not among them: the permissions of F_BAD_ATS_TREQ and
+// names and bits of the specification. They omit some fields, whose positions only a figure of the
+// specification shows and no second source confirms: the permissions of F_BAD_ATS_TREQ and
 // E_PAGE_REQUEST, the IPA of F_TLB_CONFLICT, the flags of F_PERMISSION that come with permission
 // indirection, and the parameters of DPTI_PA.
 //

@@ -143,7 +143,7 @@ func (e Event) S2() bool { return e.get(evtS2) != 0 }
 // Class returns the access that faulted.
 func (e Event) Class() Class { return Class(e.get(evtCLASS)) }
 
-// TTRnW reports whether the access of a table walk that faulted at stage 2 is a read.
+// TTRnW reports whether a table walk was reading when stage 2 faulted.
 func (e Event) TTRnW() bool { return e.get(evtTTRnW) != 0 }
 
 // InputAddr returns the transaction's address.
@@ -182,7 +182,7 @@ func (e *Event) SetS2(v bool) { e.set(evtS2, b2u(v)) }
 // SetClass sets the access that faulted.
 func (e *Event) SetClass(c Class) { e.set(evtCLASS, uint64(c)) }
 
-// SetTTRnW sets whether the access of a table walk that faulted at stage 2 is a read.
+// SetTTRnW sets whether a table walk was reading when stage 2 faulted.
 func (e *Event) SetTTRnW(v bool) { e.set(evtTTRnW, b2u(v)) }
 
 // SetInputAddr sets the transaction's address.
@@ -200,7 +200,7 @@ func (e *Event) SetSubstream(s SubstreamID) {
 	e.set(evtSubstreamID, uint64(s))
 }
 
-// SetSubstreamOnly sets the SubstreamID of a record without SSV, as C_BAD_SUBSTREAMID is (§7.3.9).
+// SetSubstreamOnly sets the SubstreamID of a record that has no SSV: C_BAD_SUBSTREAMID (§7.3.9).
 func (e *Event) SetSubstreamOnly(s SubstreamID) { e.set(evtSubstreamID, uint64(s)) }
 
 // The rows of event records (§7.3).

@@ -1,7 +1,7 @@
 package smmuv3
 
 // The constructors of event records. A constructor is named after its EventType: NewFTranslation
-// makes an FTranslation. The transaction has no SubstreamID; WithSubstream gives it one.
+// makes an FTranslation. The record has no SubstreamID; WithSubstream adds one.
 
 // NewEvent returns a record with a type, a StreamID and nothing else.
 func NewEvent(t EventType, s StreamID) Event {
@@ -96,8 +96,8 @@ func NewFCDFetch(s StreamID, fetch uint64, reason uint16) Event {
 func NewCBadCD(s StreamID) Event { return NewEvent(CBadCD, s) }
 
 // NewFWalkEABT returns an F_WALK_EABT: an access to a translation table of stage 1 failed at an
-// address (§7.3.12). At stage 2, f is the stage-2 fault's Class and IPA as for the other faults, of
-// which the record has the Class only.
+// address (§7.3.12). For a fault of stage 2, f has the Class and the IPA, as for other faults; the
+// record holds only the Class.
 func NewFWalkEABT(s StreamID, a Access, f StageFault, fetch uint64, reason uint16) Event {
 	e := NewEvent(FWalkEABT, s).withAccess(a)
 	e.set(evtReason, uint64(reason))
@@ -107,8 +107,8 @@ func NewFWalkEABT(s StreamID, a Access, f StageFault, fetch uint64, reason uint1
 	return e
 }
 
-// StageFault is where a translation faults. A fault of stage 1 has ClassIN, but F_WALK_EABT has
-// ClassTT.
+// StageFault says where a translation faults. A fault of stage 1 has ClassIN, except that
+// F_WALK_EABT has ClassTT.
 type StageFault struct {
 	Stage2 bool
 	Class  Class
@@ -125,22 +125,23 @@ func newFault(t EventType, s StreamID, a Access, f StageFault) Event {
 	return e
 }
 
-// NewFTranslation returns an F_TRANSLATION: the address is not mapped (§7.3.13). SetStall makes it
-// one of a stalled transaction.
+// NewFTranslation returns an F_TRANSLATION: the address is not mapped (§7.3.13). SetStall marks the
+// transaction as stalled.
 func NewFTranslation(s StreamID, a Access, f StageFault) Event {
 	return newFault(FTranslation, s, a, f)
 }
 
-// NewFAddrSize returns an F_ADDR_SIZE: the output address is out of range (§7.3.14). SetStall makes
-// it one of a stalled transaction.
+// NewFAddrSize returns an F_ADDR_SIZE: the output address is out of range (§7.3.14). SetStall marks
+// the transaction as stalled.
 func NewFAddrSize(s StreamID, a Access, f StageFault) Event { return newFault(FAddrSize, s, a, f) }
 
-// NewFAccess returns an F_ACCESS: the Access flag is clear (§7.3.15). SetStall makes it one of a
-// stalled transaction.
+// NewFAccess returns an F_ACCESS: the Access flag is clear (§7.3.15). SetStall marks the
+// transaction as stalled.
 func NewFAccess(s StreamID, a Access, f StageFault) Event { return newFault(FAccess, s, a, f) }
 
 // NewFPermission returns an F_PERMISSION: the mapping does not allow the access (§7.3.16). For
-// ClassTT, SetTTRnW says what the table walk did. SetStall makes it one of a stalled transaction.
+// ClassTT, SetTTRnW sets whether the table walk was reading. SetStall marks the transaction as
+// stalled.
 func NewFPermission(s StreamID, a Access, f StageFault) Event { return newFault(FPermission, s, a, f) }
 
 // NewFTLBConflict returns an F_TLB_CONFLICT (§7.3.17).

@@ -6,13 +6,13 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// The words of each record as §7.3.2 to §7.3.20 lay it out.
+// The words of each record follow the layouts of §7.3.2 to §7.3.20.
 func TestNewEvent(t *testing.T) {
 	const (
 		sid   = StreamID(0x8765_4321)
 		sub   = SubstreamID(0xf_edcb)
 		fetch = 0xffff_1234_5678_9abf // bits [63:56] and [2:0] are not in the record
-		ipa   = 0xffff_1234_5678_9abc // nor are bits [11:0] of an IPA
+		ipa   = 0xffff_1234_5678_9abc // bits [11:0] of an IPA are not in the record
 	)
 	read := Access{Addr: 0xff00_1234_5678_9abc, Read: true}
 	exec := Access{Addr: 1, Read: true, Privileged: true, Instr: true}

@@ -27,7 +27,7 @@ func ExampleSTE_Fields() {
 	// SHCFG [109:108] 0x1 incoming shareability
 }
 
-// The invalidation of 32 pages of 4 KiB, and a SYNC that writes a message when it is complete.
+// A range invalidation of 32 pages of 4 KiB, and a SYNC that signals completion by MSI.
 func ExampleCommand() {
 	pages := smmuv3.NewTLBINHVA(0, 5, 0x7f00_0000_0000, true).WithRange(smmuv3.Granule4K, 31, 0, 3)
 	done := smmuv3.NewSyncIRQ(smmuv3.MSIWrite{Addr: 0x8090_0040, Data: 1})
@@ -69,7 +69,7 @@ func ExampleCD_Illegal() {
 	// S asks for stalls, which the SMMU does not have (§5.4.2)
 }
 
-// The commands that one SMMU accepts, for a command queue.
+// A command set checks the commands of one SMMU.
 func ExampleCommandSet() {
 	var ids smmuv3.IDRegs
 	ids.Set(smmuv3.S1P, 1)
@@ -94,7 +94,7 @@ func ExampleEvent() {
 	// RESUME StreamID=0x20 Ac=0x1 STAG=0x7
 }
 
-// The registers of an SMMU that promises more than it has.
+// An SMMUv3.2 without range invalidation breaks a rule of the architecture.
 func ExampleIDRegs_Illegal() {
 	ids := smmuv3.AllFeatures()
 	fmt.Println(ids.Illegal())

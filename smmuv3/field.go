@@ -5,13 +5,13 @@ import (
 	"fmt"
 )
 
-// place is the bits of a field in its structure. It is made of constants:
+// place is the position and width of a field in its structure. It is a sum of constants:
 //
 //	dw1 + 3 + 5*wide            // bits [7:3] of double-word 1
 //	dw1 + 6 + 50*wide + address // bits [55:6] of double-word 1, which are bits [55:6] of an address
 //
-// Each field of the architecture has one place, which getters, setters, rules of legality and
-// explanations share. A getter whose place is a constant compiles to a load, a shift and a mask.
+// Each field of the architecture has one place. Getters, setters, legality rules and explanations
+// share it. A getter whose place is a constant compiles to a load, a shift and a mask.
 type place uint32
 
 const (
@@ -54,7 +54,7 @@ func (p place) of(word uint64) uint64 {
 	return v
 }
 
-// in returns word with the field set to v, cut to the field's width.
+// in returns word with the field set to v, truncated to the field's width.
 func (p place) in(word, v uint64) uint64 {
 	if p&address == 0 {
 		v <<= p & 63
@@ -93,8 +93,7 @@ func putWords(p []byte, words []uint64) {
 	}
 }
 
-// row is a field of a structure: its name in the specification, its place, and what is to be said
-// about it.
+// row describes a field of a structure: its name in the specification, its place and its meaning.
 type row struct {
 	name string
 	place
@@ -105,12 +104,12 @@ type row struct {
 	defined func(ids *IDRegs) uint
 }
 
-// Field is a field of a structure, explained.
+// Field explains a field of a structure.
 type Field struct {
 	Name    string // the specification's
 	Hi, Lo  uint   // the field's bits, counted from bit 0 of the structure
 	Value   uint64 // the field's value; for a field with the bits of an address, the address
-	Meaning string // what the value means, or "" if it speaks for itself
+	Meaning string // the meaning of the value, or "" if it needs no description
 }
 
 // Bits returns the field's bits as the specification writes them: "[5:4]" or "[31]".
@@ -121,7 +120,7 @@ func (f Field) Bits() string {
 	return fmt.Sprintf("[%d:%d]", f.Hi, f.Lo)
 }
 
-// explain reads the rows' fields. Bits that are set and in no row become fields named "reserved".
+// explain reads the rows' fields. Set bits that are in no row become fields named "reserved".
 func explain(words []uint64, rows ...[]row) []Field {
 	rest := append([]uint64(nil), words...)
 	var all []Field
@@ -155,7 +154,7 @@ func explain(words []uint64, rows ...[]row) []Field {
 	return all
 }
 
-// oneOf gives a value the meaning at its index in names.
+// oneOf returns a function that describes a value by the name at its index.
 func oneOf(names ...string) func(uint64) string {
 	return func(v uint64) string {
 		if v < uint64(len(names)) {
@@ -165,7 +164,7 @@ func oneOf(names ...string) func(uint64) string {
 	}
 }
 
-// stringOf gives a value the meaning that T's String gives it.
+// stringOf returns a function that describes a value by the String method of T.
 func stringOf[T interface {
 	~uint8
 	fmt.Stringer
@@ -175,10 +174,11 @@ func stringOf[T interface {
 
 // Meanings that several structures share.
 var (
-	// cdCacheability is of Context Descriptors, which the SMMU only reads (§5.2, S1CIR).
+	// cdCacheability describes the cacheability of Context Descriptors, which the SMMU only reads
+	// (§5.2, S1CIR).
 	cdCacheability = oneOf("non-cacheable", "write-back, read-allocate",
 		"write-through, read-allocate", "write-back, no read-allocate")
-	// tableCacheability is of translation tables (§5.4, IR0).
+	// tableCacheability describes the cacheability of translation tables (§5.4, IR0).
 	tableCacheability = oneOf("non-cacheable", "write-back, read- and write-allocate",
 		"write-through, read-allocate", "write-back, no write-allocate")
 
@@ -188,7 +188,7 @@ var (
 	halfEnabled  = oneOf("walked", "not walked: accesses fault")
 )
 
-// ifHas returns a row's defined for a field that is RES0 unless an ID field is other than zero.
+// ifHas returns the function defined of a row whose field is RES0 if an ID field is zero.
 func ifHas(f IDField, width uint) func(*IDRegs) uint {
 	return func(ids *IDRegs) uint {
 		if ids.Has(f) {

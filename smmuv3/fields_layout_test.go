@@ -103,8 +103,8 @@ var layouts = map[string]layout{
 	"F_CFG_CONFLICT §7.3.18": {"type": "[7:0]", "SSV": "[11]", "SubstreamID": "[31:12]", "StreamID": "[63:32]", "Reason": "[79:64]"},
 	"F_VMS_FETCH §7.3.20": {"type": "[7:0]", "SSV": "[11]", "SubstreamID": "[31:12]", "StreamID": "[63:32]", "Reason": "[79:64]",
 		"GPCF": "[80]", "FetchAddr": "[247:195]"},
-	// The others' figures have more fields, which no second source confirms: they are not in the
-	// tables.
+	// The figures of the other structures have more fields. The tables omit them, since no second
+	// source confirms them.
 	"F_BAD_ATS_TREQ §7.3.6": {"type": "[7:0]", "SSV": "[11]", "SubstreamID": "[31:12]", "StreamID": "[63:32]", "InputAddr": "[191:128]"},
 	"F_TLB_CONFLICT §7.3.17": {"type": "[7:0]", "SSV": "[11]", "SubstreamID": "[31:12]", "StreamID": "[63:32]", "Reason": "[79:64]",
 		"PnU": "[97]", "InD": "[98]", "RnW": "[99]", "InputAddr": "[191:128]"},
@@ -158,7 +158,7 @@ var layouts = map[string]layout{
 var gerrorLayout = layout{"CMDQ_ERR": "[0]", "EVENTQ_ABT_ERR": "[2]", "PRIQ_ABT_ERR": "[3]", "MSI_CMDQ_ABT_ERR": "[4]", "MSI_EVENTQ_ABT_ERR": "[5]",
 	"MSI_PRIQ_ABT_ERR": "[6]", "MSI_GERROR_ABT_ERR": "[7]", "SFM_ERR": "[8]", "CMDQP_ERR": "[9]", "DPT_ERR": "[10]"}
 
-// faultLayout returns the layout of a translation fault, with another field.
+// faultLayout returns the layout of a translation fault, with additional fields.
 func faultLayout(more ...string) layout {
 	l := layout{"type": "[7:0]", "SSV": "[11]", "SubstreamID": "[31:12]", "StreamID": "[63:32]", "STAG": "[79:64]", "Stall": "[95]",
 		"PnU": "[97]", "InD": "[98]", "RnW": "[99]", "NSIPA": "[102]", "S2": "[103]", "CLASS": "[105:104]", "InputAddr": "[191:128]", "IPA": "[247:204]"}
@@ -193,8 +193,8 @@ func tables() map[string][]row {
 	return all
 }
 
-// Every field of the specification's layouts has a row, every row is one of theirs, and its bits
-// are those of the specification.
+// Every field of the specification's layouts has a row with the same bits, and every row is such a
+// field.
 func TestLayouts(t *testing.T) {
 	got := map[string]layout{}
 	for name, rows := range tables() {

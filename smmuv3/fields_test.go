@@ -19,7 +19,7 @@ func explained(fields []Field) string {
 	return strings.Join(s, " ")
 }
 
-// Words by the layouts of §5.2, §5.4, §7.3 and Chapter 4.
+// The words follow the layouts of §5.2, §5.4, §7.3 and Chapter 4.
 func TestFields(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -61,7 +61,7 @@ func TestFields(t *testing.T) {
 	}
 }
 
-// Page requests, descriptors of levels and registers are explained as other structures are.
+// Fields explains page requests, level-1 descriptors and registers.
 func TestFields_of_others(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -129,7 +129,7 @@ func TestFieldsAgreeWithGetters(t *testing.T) {
 	}
 }
 
-// Any words can be explained.
+// Fields accepts any words.
 func TestFields_any_words(t *testing.T) {
 	for _, w := range []uint64{0, ^uint64(0), 0x5555555555555555, 0xaaaaaaaaaaaaaaaa} {
 		for op := range uint64(256) {
@@ -174,7 +174,7 @@ func TestCommandIllegal_rule(t *testing.T) {
 		{few, Command{0x70}, "the SMMU does not have IDR3.DPT (§4.1.3)", false},
 		{few, Command{0x44}, "the SMMU has no stalled transactions (§4.7.1)", false},
 		{few, Command{0x3046}, "CS is reserved (§4.7.3)", false},
-		{more, Command{0x12, 1 << 10}, "TG is a granule, but NUM, SCALE and TTL are no range and no level (§4.4.1.1)", false},
+		{more, Command{0x12, 1 << 10}, "TG is a granule, but NUM and SCALE give no range and TTL gives no level (§4.4.1.1)", false},
 		{more, Command{0x40, 53}, "Size is greater than 52 (§4.5.1)", true},
 		{more, Command{0x41, 3 << 12}, "Resp is reserved (§4.5.2)", false},
 	} {

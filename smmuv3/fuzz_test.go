@@ -81,8 +81,8 @@ func FuzzSTE(f *testing.F) {
 	})
 }
 
-// Any 16 bytes are a command: Put restores them, and Illegal returns a verdict that reserved fields
-// do not change.
+// Any 16 bytes are a command: Put restores them, and reserved fields do not change the verdict of
+// Illegal.
 func FuzzCommand(f *testing.F) {
 	guest := seedIDs(s1IDs())
 	f.Add(uint64(0x00), uint64(0), guest)                            // reserved
@@ -113,9 +113,9 @@ func FuzzCommand(f *testing.F) {
 			t.Fatal("TLBI_NSNH_ALL is illegal")
 		}
 		d := c
-		d[0] ^= 1 << 8 // in no command is this bit a field
+		d[0] ^= 1 << 8 // no command has a field with this bit
 		if (d.Illegal(&r) != nil) != illegal {
-			t.Fatal("a reserved bit decides")
+			t.Fatal("a reserved bit changes the verdict")
 		}
 	})
 }
@@ -159,8 +159,8 @@ func FuzzEvent(f *testing.F) {
 	})
 }
 
-// Any values of the registers of the Stream table and the queues: no address is beyond the output
-// address size, and no structure beyond its table.
+// Any register values give a Stream table and queues within limits: no address is beyond the output
+// address size, and no structure is beyond its table.
 func FuzzTablesAndQueues(f *testing.F) {
 	guest := seedIDs(s1IDs())
 	f.Add(uint64(0x4000_0000), uint32(1<<16|8<<6|16), uint64(0x4000_0009), uint32(0x1234), uint32(5), uint32(2), guest) // as Linux sets it up

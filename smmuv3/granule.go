@@ -1,8 +1,7 @@
 package smmuv3
 
-// Granule is the size of the smallest page of a set of translation tables, and of a table, as log2
-// of bytes. Sections that begin with a letter are of the Arm Architecture Reference Manual, DDI
-// 0487.
+// Granule is log2 of the size in bytes of the smallest page, and of a translation table. Sections
+// that begin with a letter refer to the Arm Architecture Reference Manual, DDI 0487.
 type Granule uint8
 
 // The granules, by log2 of their size in bytes.
@@ -42,13 +41,13 @@ func (g Granule) StartLevel(inputBits uint) int {
 // Format is the layout of the descriptors of a set of tables.
 type Format struct {
 	Granule Granule
-	// Wide means that addresses have 52 bits: by CD.DS for granules of 4 and 16 KiB (§5.4), by the
-	// SMMU's output address size for 64 KiB (IDR5.OAS).
+	// Wide means that addresses have 52 bits. CD.DS decides for granules of 4 and 16 KiB (§5.4),
+	// IDR5.OAS for 64 KiB.
 	Wide bool
 }
 
 // leafLevel reports whether descriptors of a level may map memory: pages at level 3, and blocks
-// above it where the granule has them (Tables D8-17, D8-27 and D8-36). The largest blocks come with
+// above it where the granule has them (Tables D8-17, D8-27 and D8-36). The largest blocks need
 // 52-bit addresses.
 func (f Format) leafLevel(level int) bool {
 	switch level {

@@ -2,8 +2,8 @@ package smmuv3
 
 import "fmt"
 
-// IDRegs are the identification registers (§6.3.1 to §6.3.8): those of a host's SMMU, or those that
-// a guest reads. They compare with ==.
+// IDRegs holds the identification registers (§6.3.1 to §6.3.8) of a host's SMMU, or of the SMMU
+// that a guest reads. Values compare with ==.
 type IDRegs struct {
 	IDR  [6]uint32 // IDR0 to IDR5
 	IIDR uint32
@@ -300,10 +300,10 @@ func (r IDRegs) Get(f IDField) uint32 {
 	return uint32(d.of(uint64(*r.word(d.reg))))
 }
 
-// Has reports whether a field is other than zero.
+// Has reports whether a field is not zero.
 func (r IDRegs) Has(f IDField) bool { return r.Get(f) != 0 }
 
-// Set sets a field to v, cut to the field's width.
+// Set sets a field to v, truncated to the field's width.
 func (r *IDRegs) Set(f IDField, v uint32) {
 	d := f.row()
 	w := r.word(d.reg)
@@ -351,8 +351,8 @@ func (r IDRegs) IPABits() uint {
 	return size
 }
 
-// tableMask returns the bits of a VMSAv8-64 table's address that a CD or STE holds. Bits [51:48]
-// are RES0 in SMMUv3.0, bits [55:52] in every version (§5.2, S2TTB; §5.4, TTB0).
+// tableMask returns the bits that a CD or STE holds of the address of a VMSAv8-64 table. Bits
+// [51:48] are RES0 in SMMUv3.0, bits [55:52] in every version (§5.2, S2TTB; §5.4, TTB0).
 func (r *IDRegs) tableMask() uint64 {
 	if r.Version() == 0 {
 		return 1<<48 - 1

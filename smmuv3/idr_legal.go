@@ -2,9 +2,9 @@ package smmuv3
 
 import "slices"
 
-// AllFeatures returns the ID registers of an SMMUv3.4 with every feature of the Non-secure interface.
-// Fields that leave a choice to software do so. A command whose opcode is illegal on this SMMU is
-// illegal on every SMMU.
+// AllFeatures returns the ID registers of an SMMUv3.4 with every feature of the Non-secure
+// interface. Fields that can leave a choice to software leave it. An opcode that is illegal on this
+// SMMU is illegal on every SMMU.
 func AllFeatures() (r IDRegs) {
 	for f := range numIDFields {
 		if f.row().width() == 1 {
@@ -15,7 +15,7 @@ func AllFeatures() (r IDRegs) {
 		TTF: TTFAArch32 | TTFAArch64, HTTU: 3, TTENDIAN: TTENDIANMixed, StallModel: StallBoth, STLevel: 1,
 		SIDSIZE: 32, SSIDSIZE: 20, PRIQS: MaxQueueShift, EVENTQS: MaxQueueShift, CMDQS: MaxQueueShift,
 		BBML: 2, OAS: 7, VAX: 2, StallMax: 0xffff, ArchMinor: 4,
-		// The feature is 0.
+		// 0 is the value with the feature.
 		NS1ATS: 0, TermModel: 0,
 		// RME is not part of the Non-secure interface, and ECMDQ excludes the others.
 		RMEImpl: 0, REL: 0, QueuesPreset: 0, TablesPreset: 0,
@@ -90,9 +90,9 @@ func not(section string, f IDField, v uint32) idRule {
 	}}
 }
 
-// idRules are the architecture's conditions on ID registers (§6.3.1 to §6.3.8). Bits of no field are
-// not judged, since a later version may define them. Package idr judges what a device of this module
-// can show to a guest.
+// idRules are the architecture's conditions on ID registers (§6.3.1 to §6.3.8). They ignore bits
+// that are in no field, since a later version may define them. Package idr decides which registers
+// a device of this module can offer to a guest.
 var idRules = []idRule{
 	not("6.3.1", TTF, 0),
 	not("6.3.1", TTENDIAN, 1),
@@ -168,8 +168,8 @@ var idRules = []idRule{
 }
 
 // Illegal returns the rule of the architecture that the ID registers break, or nil. It judges the
-// registers of any SMMU: what a device of this module can show to a guest is for package idr to
-// say.
+// registers of any SMMU. Package idr decides which of them a device of this module can offer to a
+// guest.
 func (r *IDRegs) Illegal() *Rule { return r.IllegalKnown(func(IDField) bool { return true }) }
 
 // IllegalKnown checks the registers as Illegal does, but applies only rules whose fields are all

@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// Registers of SMMUs that exist, or that the architecture allows, are legal, whatever this module
-// shows to its guests.
+// ID registers are legal if the architecture allows them, even if this module would not offer them
+// to a guest.
 func TestIDRegsLegal(t *testing.T) {
 	all := AllFeatures()
 	for name, r := range map[string]IDRegs{
@@ -26,7 +26,7 @@ func TestIDRegsLegal(t *testing.T) {
 	}
 }
 
-// Each rule of §6.3.1 to §6.3.8, broken in a step from registers that are legal.
+// Each rule of §6.3.1 to §6.3.8 has a case that breaks it by a change to legal registers.
 func TestIDRegsIllegal(t *testing.T) {
 	all := AllFeatures()
 	v30 := ids(S1P, 1, S2P, 1, TTF, 2, GRAN4K, 1, OAS, 5)
@@ -101,7 +101,7 @@ func TestIDRegsIllegal(t *testing.T) {
 	}
 }
 
-// What is legal on some SMMU is legal on the one with every feature.
+// A structure that is legal on some SMMU is legal on an SMMU with every feature.
 func TestAllFeatures(t *testing.T) {
 	all := AllFeatures()
 	for _, c := range []Command{
@@ -117,7 +117,8 @@ func TestAllFeatures(t *testing.T) {
 	}
 }
 
-// Without AIDR, no rule applies that depends on the version, and without IDR5 none on its fields.
+// IllegalKnown skips rules that read an unknown field: without AIDR, rules on the version; without
+// IDR5, rules on its fields.
 func TestIDRegsIllegalKnown(t *testing.T) {
 	r := ids(S1P, 1, TTF, 3, HAD, 1, XNX, 1, PBHA, 1, VAX, 1, GRAN64K, 1, OAS, 6) // AIDR = 0
 	assert.NotNil(t, r.Illegal())
@@ -125,7 +126,7 @@ func TestIDRegsIllegalKnown(t *testing.T) {
 	assert.Nil(t, r.IllegalKnown(func(f IDField) bool { return f.Register() != "AIDR" && f.Register() != "IDR5" }))
 }
 
-// A rule names every field that it reads: with another value of the rest, the verdict is the same.
+// A rule names every field that it reads: other fields do not change its verdict.
 func TestIDRulesNameTheirFields(t *testing.T) {
 	all, none := AllFeatures(), IDRegs{}
 	for i := range idRules {

@@ -89,7 +89,7 @@ func TestIDFieldLayout(t *testing.T) {
 	assert.Equal(t, "IDField(200)", IDField(200).String())
 }
 
-// Whole registers by §6.3.1 to §6.3.8. IIDR is that of an Arm MMU-600.
+// The values of whole registers follow §6.3.1 to §6.3.8. IIDR identifies an Arm MMU-600.
 func TestIDRegs_Get(t *testing.T) {
 	r := IDRegs{IDR: [6]uint32{0x0948_101a, 0x0273_0510, 0, 0x0000_0c00, 0, 0x0080_0075}, IIDR: 0x4830_043b, AIDR: 0x02}
 	for f, want := range map[IDField]uint32{

@@ -26,7 +26,7 @@ var l1cdRows = []row{
 func (d L1CD) V() bool { return place(l1cdV).of(uint64(d)) != 0 }
 
 // L2Ptr returns the address of the leaf table, aligned to 4 KiB. Bits above the output address size
-// are not cut.
+// are kept.
 func (d L1CD) L2Ptr() uint64 { return place(l1cdL2Ptr).of(uint64(d)) }
 
 // Fields explains the descriptor field by field.

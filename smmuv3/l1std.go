@@ -28,8 +28,8 @@ func (d L1STD) Fields() []Field { return explain([]uint64{uint64(d)}, l1stdRows)
 // Span returns L1STD.Span: the level-2 table has 2^(Span-1) STEs. 0 is an invalid descriptor.
 func (d L1STD) Span() uint { return uint(place(l1stdSpan).of(uint64(d))) }
 
-// STEs returns the number of STEs of the level-2 table, for a Stream table of this shape. It is 0
-// for an invalid descriptor: Span is 0, above 11, or more than SPLIT allows (§5.1).
+// STEs returns the number of STEs in the level-2 table of Stream table t. It is 0 for an invalid
+// descriptor: Span is 0, above 11, or more than SPLIT allows (§5.1).
 func (d L1STD) STEs(t StreamTable) uint64 {
 	span := d.Span()
 	if span == 0 || span > 11 || span > t.Split+1 {
@@ -39,7 +39,7 @@ func (d L1STD) STEs(t StreamTable) uint64 {
 }
 
 // L2Ptr returns the address of the level-2 table, aligned to the table's size (§5.1). Bits above
-// the output address size are not cut.
+// the output address size are kept.
 func (d L1STD) L2Ptr() uint64 {
 	size := uint64(STESize)
 	if span := d.Span(); span > 0 {

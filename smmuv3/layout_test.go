@@ -7,7 +7,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// field is a field of a structure with its bits by the specification: mask, in double-word dw.
+// field is a field of a structure. mask has its bits in double-word dw, as the specification
+// defines them.
 type field[S any] struct {
 	name    string
 	dw      int

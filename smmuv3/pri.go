@@ -2,8 +2,8 @@ package smmuv3
 
 import "fmt"
 
-// PageRequest is a record of the PRI queue (Chapter 8). It is also the form in which an endpoint's
-// PCIe Page Request message arrives.
+// PageRequest is a record of the PRI queue (Chapter 8). It also represents a PCIe Page Request
+// message of an endpoint.
 //
 //	 63  62   61 60 59  58   57   52 51         32 31          0
 //	+---+----+--+--+--+----+--------+-------------+-------------+
@@ -49,7 +49,7 @@ var priRows = []row{
 // Fields explains the record field by field.
 func (r PageRequest) Fields() []Field { return explain(r[:], priRows) }
 
-// PageAccess is the access that a page request asks for.
+// PageAccess is the access that a page request requires.
 type PageAccess struct {
 	Read, Write, Exec, Privileged bool
 }
@@ -69,8 +69,8 @@ func NewPageRequest(s StreamID, group uint16, addr uint64, a PageAccess, last bo
 	return r
 }
 
-// NewStopMarker returns a Stop PASID marker: no request of an earlier group with the SubstreamID
-// follows it (Chapter 8).
+// NewStopMarker returns a Stop PASID marker. The endpoint sends no more requests of earlier groups
+// with the SubstreamID (Chapter 8).
 func NewStopMarker(s StreamID, sub SubstreamID) PageRequest {
 	return NewPageRequest(s, 0, 0, PageAccess{}, true).WithSubstream(sub)
 }
@@ -157,7 +157,7 @@ func (r *PageRequest) SetSubstream(s SubstreamID) {
 	r.set(priSubstreamID, uint64(s))
 }
 
-// StopMarker reports whether the record is a Stop PASID marker, which is never answered: it has a
+// StopMarker reports whether the record is a Stop PASID marker, which gets no answer. It has a
 // SubstreamID, Last = 1, W = 0 and R = 0 (Chapter 8).
 func (r PageRequest) StopMarker() bool { return r.SSV() && r.Last() && !r.W() && !r.R() }
 
@@ -181,7 +181,8 @@ var priDefined = func() (d PageRequest) {
 	return d
 }()
 
-// WithoutSubstream returns the record as an SMMU without substreams has it.
+// WithoutSubstream returns the record without SSV and the fields that need it, as an SMMU without
+// substreams writes it.
 func (r PageRequest) WithoutSubstream() PageRequest {
 	for _, p := range []place{priSSV, priX, priPriv, priSubstreamID} {
 		r.set(p, 0)

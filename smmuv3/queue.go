@@ -13,9 +13,9 @@ type Queue struct {
 	entrySize uint64
 }
 
-// Queue returns the queue that the register makes. The size is capped at maxLog2, which is
-// IDR1.CMDQS, EVENTQS or PRIQS. The address is cut to addrMask, the output address size. It is
-// aligned down to the size of the queue, but at least to 32 bytes (§6.3.26).
+// Queue returns the queue that the register describes. The size is capped at maxLog2, which is
+// IDR1.CMDQS, EVENTQS or PRIQS. The address is truncated to addrMask, the output address size. It
+// is aligned down to the size of the queue, but at least to 32 bytes (§6.3.26).
 func (b QueueBase) Queue(entrySize uint64, maxLog2 uint32, addrMask uint64) Queue {
 	log2 := min(uint(b&QUEUE_BASE_LOG2SIZE), uint(maxLog2))
 	align := max(entrySize<<log2, 32)
@@ -41,8 +41,8 @@ func (q Queue) Entry(i Index) uint64 {
 // Next returns the index n entries after i.
 func (q Queue) Next(i Index, n uint32) Index { return (i + Index(n)) & q.Mask() }
 
-// Len returns the number of entries between cons and prod. ok is false for indices by which the
-// queue holds more entries than it has, which are CONSTRAINED UNPREDICTABLE (§3.5.1).
+// Len returns the number of entries between cons and prod. ok is false for inconsistent indices,
+// which give more entries than the queue can hold: this is CONSTRAINED UNPREDICTABLE (§3.5.1).
 func (q Queue) Len(prod, cons Index) (n uint32, ok bool) {
 	n = uint32((prod - cons) & q.Mask())
 	return n, n <= 1<<q.Log2Size

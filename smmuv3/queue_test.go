@@ -68,8 +68,8 @@ func TestQueueIndex(t *testing.T) {
 	assert.Equal(t, uint64(0xff_ffe0), most.Entry(0x7_ffff))
 }
 
-// Equal indices are empty, equal ones with another wrap bit full, and inconsistent ones have no
-// length (§3.5.1).
+// A queue is empty if its indices are equal, and full if only their wrap bits differ. Inconsistent
+// indices give no length (§3.5.1).
 func TestQueueLen(t *testing.T) {
 	q := QueueBase(2).Queue(CommandSize, 19, ^uint64(0)) // 4 entries: wrap is bit 2
 	for _, c := range []struct {
@@ -88,7 +88,7 @@ func TestQueueLen(t *testing.T) {
 		{"PROD > CONS, other wrap", 5, 0, 5, false},
 		{"PROD < CONS, same wrap", 0, 1, 7, false},
 		{"PROD < CONS, same wrap, both wrapped", 4, 7, 5, false},
-		{"bits above the wrap take no part", 0x8000_0003, 0x7000_0001, 2, true},
+		{"bits above the wrap bit are ignored", 0x8000_0003, 0x7000_0001, 2, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n, ok := q.Len(c.prod, c.cons)

@@ -90,7 +90,7 @@ const (
 // STATUSR_DORMANT is STATUSR.DORMANT (§6.3.13).
 const STATUSR_DORMANT = 1 << 0
 
-// GBPA is the register that says what happens to transactions while the SMMU is disabled (§6.3.14).
+// GBPA is the register that controls transactions while the SMMU is disabled (§6.3.14).
 type GBPA uint32
 
 // Fields of GBPA.
@@ -103,7 +103,7 @@ const (
 	GBPA_INSTCFG  GBPA = 0x3 << 18
 	// GBPA_ABORT makes transactions abort. Without it they bypass.
 	GBPA_ABORT GBPA = 1 << 20
-	// GBPA_Update is set by software with a new value. The SMMU clears it when the value is in
+	// GBPA_Update marks a new value. Software sets it, and the SMMU clears it when the value is in
 	// effect.
 	GBPA_Update GBPA = 1 << 31
 
@@ -219,8 +219,8 @@ type register struct {
 	rows []row
 }
 
-// in returns the row of a field of a register, given the field's bits and, if its values need one, their
-// meaning.
+// in returns the row of a register's field with the bits of mask. mean, if given, describes its
+// values.
 func in(name string, mask uint64, mean ...func(uint64) string) row {
 	lo, width := mathbits.TrailingZeros64(mask), mathbits.OnesCount64(mask)
 	r := row{name: name, place: place(lo) + place(width)*wide}
@@ -340,8 +340,8 @@ var registers = map[uint64]register{
 	RegPRIQ_CONS:   {"PRIQ_CONS", false, queueConsRows},
 }
 
-// registerAt returns the register at an offset. upper says that it is the upper half of one with 64
-// bits. The indices of EVENTQ and PRIQ have aliases on page 0 (§6.2.2).
+// registerAt returns the register at an offset. upper is true if off is the upper half of a 64-bit
+// register. The indices of EVENTQ and PRIQ have aliases on page 0 (§6.2.2).
 func registerAt(off uint64) (r register, upper, ok bool) {
 	switch off + 0x10000 {
 	case RegEVENTQ_PROD, RegEVENTQ_CONS, RegPRIQ_PROD, RegPRIQ_CONS:

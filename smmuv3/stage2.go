@@ -1,7 +1,7 @@
 package smmuv3
 
-// Stage2 is a stage 2 as an STE describes it: the fields with the prefix S2 but S2VMID, which stage
-// 1 has as well (§5.2). Numbers have the encodings of the STE.
+// Stage2 has the stage-2 fields of an STE: those with the prefix S2, except S2VMID, which stage 1
+// uses too (§5.2). Numbers have the encodings of the STE.
 //
 //	 63 60 59   58 57 56 55 54  53   52   51   50 48 47 46 45 44 43 42 41 40 39 38 37   32
 //	+-----+----+--+--+--+--+---+----+----+----+-----+-----+-----+-----+-----+-----+------+
@@ -79,9 +79,9 @@ func (s *STE) SetStage2(t Stage2) {
 	s.set(steS2TTB, t.TTB)
 }
 
-// Effective returns the stage 2 as an SMMU with these ID registers executes it: fields that are
-// RES0 or IGNORED there are zero, so that stages with the same effect are equal. nested says that
-// stage 1 translates as well.
+// Effective returns the stage 2 with all fields zero that are RES0 or IGNORED on an SMMU with these
+// ID registers. Stages with the same effect are then equal. nested is true if stage 1 translates
+// too.
 func (t Stage2) Effective(ids *IDRegs, nested bool) Stage2 {
 	t.TTB &= ids.tableMask()
 	t.DS = t.wide(ids)
@@ -90,7 +90,7 @@ func (t Stage2) Effective(ids *IDRegs, nested bool) Stage2 {
 	}
 	t.FWB = t.FWB && ids.Has(FWB)
 	t.PTW = t.PTW && nested
-	t.HD = t.HD && t.HA // HD alone behaves as neither
+	t.HD = t.HD && t.HA // HD without HA has no effect
 	t.AFFD = t.AFFD && !t.HA
 	t.HAFT = t.HAFT && ids.Get(HTTU) == 0b11
 	return t
@@ -116,17 +116,17 @@ func (t *Stage2) Format(ids *IDRegs) Format {
 	return f
 }
 
-// InputBits returns the size of the IPAs that the tables translate. S2T0SZ is legal.
+// InputBits returns the size of the IPAs that the tables translate. S2T0SZ must be legal.
 func (t *Stage2) InputBits() uint { return 64 - uint(t.T0SZ) }
 
-// OutputBits returns the effective size of the addresses that stage 2 puts out: S2PS, but no more
-// than IDR5.OAS.
+// OutputBits returns the effective output address size of stage 2 in bits: S2PS, capped at
+// IDR5.OAS.
 func (t *Stage2) OutputBits(ids *IDRegs) uint {
 	return min(AddrBits(uint32(t.PS)), ids.OutputBits())
 }
 
-// startLevels has the level at which the walk begins by S2SL0, which is encoded as VTCR_EL2.{SL2,
-// SL0}. Reserved encodings have noLevel.
+// startLevels has the level at which the walk begins, by granule and S2SL0. S2SL0 is encoded as
+// VTCR_EL2.{SL2, SL0}. Reserved encodings have noLevel.
 var startLevels = map[Granule][8]int{
 	Granule4K:  {2, 1, 0, 3, -1, noLevel, noLevel, noLevel},
 	Granule16K: {3, 2, 1, 0, noLevel, noLevel, noLevel, noLevel},
@@ -162,8 +162,8 @@ func (t *Stage2) StartLevel(ids *IDRegs) (level int, ok bool) {
 	case g == Granule16K && level == 0:
 		ok = t.wide(ids)
 	}
-	// The first table resolves at least one bit. At most it resolves the bits of a whole table and
-	// those that select a concatenated one.
+	// The first table resolves at least one bit. At most, it resolves the bits of a whole table and
+	// the bits that select a concatenated table.
 	least := g.LevelShift(level) + 1
 	most := g.LevelShift(level) + g.stride() + maxConcatenated
 	return level, ok && t.InputBits() >= least && t.InputBits() <= most

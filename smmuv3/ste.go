@@ -2,8 +2,8 @@ package smmuv3
 
 import "fmt"
 
-// STE is a Stream Table Entry (§5.2), in eight double-words. The fields that matter without stage
-// 2, MPAM and permission indirection:
+// STE is a Stream Table Entry (§5.2), in eight double-words. The diagram omits the fields of MPAM
+// and of permission indirection:
 //
 //	 63     59 58    56 55                             6 5   4 3      1 0
 //	+---------+--------+--------------------------------+-----+--------+-+
@@ -298,7 +298,7 @@ func (s *STE) SetSTRW(v uint8) { s.set(steSTRW, uint64(v)) }
 // SetS2VMID sets the VMID.
 func (s *STE) SetS2VMID(v VMID) { s.set(steS2VMID, uint64(v)) }
 
-// The rows of §5.2, by the Config with which they have a meaning.
+// The rows of §5.2, by the Config that uses them.
 var (
 	steRows = []row{
 		{name: "V", place: steV, mean: oneOf("invalid", "valid")},
@@ -358,7 +358,8 @@ var (
 		{name: "MPAM_NS", place: steMPAMNS},
 		{name: "VMSPtr", place: steVMSPtr},
 	}
-	// steRowsS2 are the fields of a stage 2 that translates. Those of Secure streams begin with S_.
+	// steRowsS2 are the fields of a stage 2 that translates. The names of fields that only Secure
+	// streams use begin with S_.
 	steRowsS2 = []row{
 		{name: "S2FWB", place: steS2FWB},
 		{name: "S2T0SZ", place: steS2T0SZ, mean: inputSize},
@@ -402,8 +403,8 @@ var (
 
 func inputSize(v uint64) string { return fmt.Sprintf("addresses of %d bits", 64-v) }
 
-// Fields explains the STE field by field, as far as the fields have a meaning. With V = 0, or a
-// Config that aborts, V and Config are all. The fields of a stage come if it translates.
+// Fields explains the fields of the STE that have an effect. With V = 0, or a Config that aborts,
+// these are V and Config. The fields of a stage are included if the stage translates.
 func (s STE) Fields() []Field {
 	if !s.V() || s.Config().Abort() {
 		return explain(s[:1], steRows)[:len(steRows)]

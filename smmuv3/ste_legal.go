@@ -10,7 +10,7 @@ type Rule struct {
 	Choice bool
 }
 
-// String returns the rule's text and its section. That of nil is "legal".
+// String returns the rule's text and its section. For a nil Rule, it returns "legal".
 func (r *Rule) String() string {
 	if r == nil {
 		return "legal"
@@ -23,11 +23,11 @@ type steRule struct {
 	broken func(s *STE, ids *IDRegs) bool
 }
 
-// steRules are the conditions of §5.2.2 for a Non-secure STE, in the specification's order. Fields
-// of VMSAv8-32 and VMSAv9-128 tables of stage 2 are not judged.
+// steRules are the conditions of §5.2.2 for a Non-secure STE, in the specification's order. There
+// are no rules for the fields of VMSAv8-32 and VMSAv9-128 tables of stage 2.
 //
-// A field that is IGNORED makes nothing illegal. Nor do reserved bits: Chapter 5 leaves the choice,
-// and drivers rely on it that write fields newer than the SMMU.
+// An IGNORED field never makes an STE illegal. A reserved bit does not either: Chapter 5 leaves the
+// choice, and drivers write fields that are newer than the SMMU.
 var steRules = []steRule{
 	{Rule{Section: "5.2.2", Text: "Config needs a stage 1 that the SMMU does not have"},
 		func(s *STE, ids *IDRegs) bool { return s.Config().Stage1() && !ids.Has(S1P) }},
@@ -137,7 +137,7 @@ var steRules = []steRule{
 		}},
 }
 
-// stage2 makes a rule's condition of one on the fields of a stage 2 that translates.
+// stage2 returns a condition on an STE: stage 2 translates, and broken is true for its fields.
 func stage2(broken func(Stage2, *IDRegs) bool) func(*STE, *IDRegs) bool {
 	return func(s *STE, ids *IDRegs) bool { return s.Config().Stage2() && broken(s.Stage2(), ids) }
 }
@@ -167,8 +167,8 @@ func (r *IDRegs) hasTables(aa64 bool) bool {
 	return r.Get(TTF)&TTFAArch32 != 0
 }
 
-// lacksUpdates reports whether the updates of descriptors are more than IDR0.HTTU has. HAFT without
-// HA is illegal where HAFT exists, and RES0 elsewhere.
+// lacksUpdates reports whether IDR0.HTTU lacks one of these updates of descriptors. HAFT without HA
+// is illegal if the SMMU supports HAFT; otherwise HAFT is RES0.
 func (r *IDRegs) lacksUpdates(ha, hd, haft bool) bool {
 	switch r.Get(HTTU) {
 	case 0b00:
@@ -192,8 +192,8 @@ func (r *IDRegs) hasEndianness(big bool) bool {
 	return true
 }
 
-// tableBits returns the number of bits that the address of a table may have, given the output
-// address size: without DS, descriptors of small granules have 48.
+// tableBits returns the size of a table's address in bits, given the output address size. Without
+// DS, descriptors of small granules hold 48 bits.
 func (f Format) tableBits(output uint) uint {
 	if f.Granule != Granule64K && !f.Wide {
 		return min(output, 48)
@@ -201,12 +201,13 @@ func (f Format) tableBits(output uint) uint {
 	return output
 }
 
-// s2t0szRange returns the range of S2T0SZ for VMSAv8-64 tables of a format (§5.2, S2T0SZ). SMMUv3.0
-// leaves the choice between an illegal STE and the nearest value in range: it is illegal here.
+// s2t0szRange returns the range of S2T0SZ for VMSAv8-64 tables of a format (§5.2, S2T0SZ). For a
+// value out of range, SMMUv3.0 permits an illegal STE or the nearest value in range. Here the STE
+// is illegal.
 func s2t0szRange(f Format, ids *IDRegs) (least, most uint) {
 	least, most = tszRange(f, ids)
 	if f.Granule == Granule64K || f.Wide {
-		least = 12 // whatever IDR5.VAX is, which bounds virtual addresses
+		least = 12 // IDR5.VAX limits virtual addresses only
 	}
 	return max(least, 64-ids.IPABits()), most
 }

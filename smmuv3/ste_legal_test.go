@@ -310,8 +310,8 @@ func TestSTEIllegal_abort(t *testing.T) {
 	}
 }
 
-// §5.2.2: with IDR5.D128, S2AA64 = 0 and CD.AA64 = 0 select VMSAv9-128 tables, which IDR0.TTF says
-// nothing about.
+// §5.2.2: with IDR5.D128, S2AA64 = 0 and CD.AA64 = 0 select VMSAv9-128 tables, which IDR0.TTF does
+// not describe.
 func TestIllegal_D128(t *testing.T) {
 	r := s1IDs().with(S2P, 1, GRAN4K, 1, HTTU, 2)
 	d128 := r.with(D128, 1)
@@ -326,8 +326,8 @@ func TestIllegal_D128(t *testing.T) {
 	assert.Equal(t, "HA, HD or HAFT asks for updates that the SMMU does not do (§5.4.2)", cd.Illegal(&noFlags, false).String())
 }
 
-// §5.2.2: permission indirection, overlays and the VMS, each with the SMMU that has the feature and
-// one that does not, where the fields are RES0.
+// §5.2.2: the rules on permission indirection, overlays and the VMS apply to an SMMU with the
+// feature. Without the feature, the fields are RES0.
 func TestSTEIllegal_permissions_VMS(t *testing.T) {
 	const dw2 = 24<<32 | 1<<38 | 5<<48 | 1<<51
 	s2, nested := STE{0b110<<1 | 1, 0, dw2}, STE{0b111<<1 | 1, 0, dw2}

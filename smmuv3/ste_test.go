@@ -123,7 +123,7 @@ func TestSTEEncodings(t *testing.T) {
 	assert.Equal(t, []S1Fmt{0b00, 0b01, 0b10}, []S1Fmt{S1FmtLinear, S1Fmt4K, S1Fmt64K})
 	assert.Equal(t, []S1DSS{0b00, 0b01, 0b10}, []S1DSS{S1DSSTerminate, S1DSSBypass, S1DSSSubstream0})
 	assert.Equal(t, []EATS{0b00, 0b01, 0b10, 0b11}, []EATS{EATSNone, EATSFull, EATSSplit, EATSDPT})
-	for v := range uint8(8) { // a guest may have written any, and a field's type holds more
+	for v := range uint8(8) { // a guest may write any value, and the types hold more values than the fields
 		assert.NotEmpty(t, S1Fmt(v).String())
 		assert.NotEmpty(t, S1DSS(v).String())
 		assert.NotEmpty(t, EATS(v).String())

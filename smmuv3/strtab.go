@@ -17,10 +17,10 @@ const (
 	fmtTwoLevel = STRTAB_BASE_CFG_FMT &^ (STRTAB_BASE_CFG_FMT << 1)
 )
 
-// NewStreamTable returns the table that these register values make on an SMMU with these ID
+// NewStreamTable returns the table that these register values describe on an SMMU with these ID
 // registers. The size is capped at SIDSIZE. A SPLIT other than 6, 8 and 10 behaves as 6, a reserved
 // FMT as linear. Without IDR0.ST_LEVEL, FMT and SPLIT are ignored. The base is aligned down to the
-// size of the linear or level-1 table, by LOG2SIZE before it is capped (§6.3.24).
+// size of the linear or level-1 table. This alignment uses LOG2SIZE without the cap (§6.3.24).
 func NewStreamTable(base uint64, cfg uint32, ids IDRegs) StreamTable {
 	log2 := uint(cfg & STRTAB_BASE_CFG_LOG2SIZE)
 	t := StreamTable{

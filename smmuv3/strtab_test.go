@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// The table of §6.3.24 and §6.3.25, by default with SIDSIZE 16, 48 bits of output address and
-// two-level tables.
+// NewStreamTable follows §6.3.24 and §6.3.25. By default the SMMU has SIDSIZE 16, 48 bits of output
+// address and two-level tables.
 func TestNewStreamTable(t *testing.T) {
 	const ones = ^uint64(0)
 	dflt := s1IDs()
@@ -42,7 +42,7 @@ func TestNewStreamTable(t *testing.T) {
 		{"FMT is RES0 without ST_LEVEL", 0x4000_0000, 1<<16 | 8<<6 | 4, dflt.with(STLevel, 0), 0x4000_0000, false, 4, 8, 1024},
 		{"size capped at SIDSIZE", 0x4000_0000, 16, dflt.with(SIDSIZE, 4), 0x4000_0000, false, 4, 6, 1024},
 
-		// The alignment is by LOG2SIZE before it is capped.
+		// The alignment uses LOG2SIZE without the cap.
 		{"size capped, linear alignment is not", 0x7fff_ffff, 16, dflt.with(SIDSIZE, 4), 0x7fc0_0000, false, 4, 6, 1024},
 		{"size capped, two-level alignment is not", 0x7fff_ffff, 1<<16 | 8<<6 | 20, dflt.with(SIDSIZE, 8), 0x7fff_8000, true, 8, 8, 8},
 		{"LOG2SIZE 63, linear", ones, 63, dflt, 0, false, 16, 6, 4 << 20},
