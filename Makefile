@@ -110,10 +110,12 @@ cross: ## build the library for every platform it supports, without cgo
 	@cd testbed && $(ARM64) $(GO) vet ./...
 
 test-boot: build ## the boots of make test; fails under CI=true where they cannot run, and says so elsewhere
-	@scripts/stage "boot: a Linux guest, disks on MMIO, then on PCI"
+	@scripts/stage "boot: a Linux guest, disks on MMIO, then on PCI; by device tree, then by ACPI"
 	@if $(MAKE) --no-print-directory boot-ready; then \
 		$(BUILD)/testbed boot -rebind -save-restore 16 -stall && \
-		$(BUILD)/testbed boot -rebind -save-restore 16 -transport pci -report $(BUILD)/boot/pci.json; \
+		$(BUILD)/testbed boot -rebind -save-restore 16 -transport pci -report $(BUILD)/boot/pci.json && \
+		$(BUILD)/testbed boot -firmware acpi -rebind -stall -report $(BUILD)/boot/acpi.json && \
+		$(BUILD)/testbed boot -firmware acpi -rebind -transport pci -report $(BUILD)/boot/acpi-pci.json; \
 	else \
 		scripts/not-run "the boot of a Linux guest behind the SMMU"; \
 	fi

@@ -199,9 +199,11 @@ const (
 	componentPASIDShift = 1
 )
 
-// name returns the path in the node's form: zero-terminated and padded to a multiple of 4 bytes.
+// name returns the path in the node's form: zero-terminated, and padded so that the mappings are at
+// a multiple of 4 bytes. There is always padding: versions of iasl up to 20200925 reject a node
+// without.
 func (c *Component) name() []byte {
-	name := append([]byte(c.Path), 0)
+	name := append([]byte(c.Path), 0, 0)
 	for (componentSize+len(name))%4 != 0 {
 		name = append(name, 0)
 	}

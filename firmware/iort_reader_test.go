@@ -60,7 +60,7 @@ func readIORT(t require.TestingT, b []byte) *iortReader {
 	for at := 48; at < len(b); at += int(r.u16(at + 1)) {
 		kind, length := r.kind(at), int(r.u16(at+1))
 		if kind == 1 {
-			sizes[1] = (29 + len(r.path(at)) + 1 + 3) &^ 3 // the path, padded with zeros
+			sizes[1] = (29 + len(r.path(at)) + 2 + 3) &^ 3 // the path, and at least one byte of padding
 		}
 		require.Contains(t, sizes, kind, "node at %#x", at)
 		require.Zero(t, at%4, "alignment of the node at %#x", at)

@@ -263,7 +263,7 @@ func TestIORTDisassembles(t *testing.T) {
 			"Type : 02", "Cache Coherency : 00000001", "ATS Attribute : 00000001", "PCI Segment Number : 00000000",
 			"Memory Size Limit : 30", "ID Count : 00000FFF", "Output Reference : 00000048",
 			"PCI Segment Number : 00000001", "ID Count : 000000FF", "Output Base : 00008000", "Output Reference : 00000030",
-			"Type : 01", "Node Flags : 00000014", `Device Name : "\DEV0"`, "Output Base : 00005000", "Output Reference : 00000048",
+			"Type : 01", "Node Flags : 00000014", `Device Name : "\_SB_.VR00"`, "Output Base : 00005000", "Output Reference : 00000048",
 			"Single Mapping : 1",
 		}},
 		{"with RMR", true, []string{
@@ -273,9 +273,8 @@ func TestIORTDisassembles(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			i := testIORT()
-			// Old versions of iasl fail on a path that needs no padding.
 			i.Components = []Component{{
-				Path: `\DEV0`, StreamIDs: []smmuv3.StreamID{0x5000}, AddressBits: 48, PASIDBits: 10,
+				Path: `\_SB_.VR00`, StreamIDs: []smmuv3.StreamID{0x5000}, AddressBits: 48, PASIDBits: 10,
 			}}
 			if !tt.rmr {
 				i.RMRs = nil

@@ -123,7 +123,7 @@ func run(ctx context.Context, o *Options, direct, bench bool, s sink) (*report.R
 	s.Stage("the kernels, their modules and the initramfs are read")
 	job := vm.Job{
 		Cmdline: o.Cmdline, Mem: o.Mem, CPUs: guestCPUs, PCI: o.pci(), PASIDBits: uint8(o.PASIDBits),
-		Stage2: o.Stage == 2, Stalls: o.Stalls,
+		ACPI: o.Firmware == "acpi", Stage2: o.Stage == 2, Stalls: o.Stalls,
 		Rebind: o.Rebind, Moves: int(o.Moves), Record: o.Record != "",
 	}
 	if bench {

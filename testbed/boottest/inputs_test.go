@@ -92,6 +92,7 @@ func TestBadInputIsAnErrorOfOneLineBeforeTheBoot(t *testing.T) {
 		{"a transcript in no directory", func(o *Options) { o.Record = filepath.Join(o.Kernel, "t") }, "the transcript: "},
 		{"unknown acceleration", func(o *Options) { o.Accel = "hvf" }, "-accel hvf: not one of [auto kvm tcg]"},
 		{"no such transport", func(o *Options) { o.Transport = "usb" }, "-transport usb: not one of [mmio pci]"},
+		{"no such firmware", func(o *Options) { o.Firmware = "bios" }, "-firmware bios: not one of [dt acpi]"},
 		{"a PCI device that stalls", func(o *Options) { o.Transport, o.Stalls = "pci", true }, "may stall"},
 		{"no PASIDs", func(o *Options) { o.PASIDBits = 0 }, "PASIDs of 0 bits"},
 		{"more PASIDs than there are", func(o *Options) { o.PASIDBits = 21 }, "PASIDs of 21 bits: give from 1 to 20"},

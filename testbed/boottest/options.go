@@ -30,6 +30,7 @@ type Options struct {
 	Peer        string // Bench only: the root directory of an arm64 QEMU with its libraries
 	Rounds      uint   // Bench only: how often each guest boots
 	Transport   string // of the disks, one of Transports
+	Firmware    string // how the guest finds its hardware, one of Firmwares
 	PASIDBits   uint   // pasid-num-bits of the endpoint that has it, 1 to MaxPASIDBits
 	Stage       uint   // the stage that the SMMU has, 1 or 2
 	Stalls      bool   // the misbehaving endpoint's DMA stalls
@@ -47,6 +48,10 @@ var Accels = []string{"auto", "kvm", "tcg"}
 
 // Transports are the values of Options.Transport.
 var Transports = []string{"mmio", "pci"}
+
+// Firmwares are the values of Options.Firmware: dt is a device tree, and acpi are ACPI tables
+// without firmware.
+var Firmwares = []string{"dt", "acpi"}
 
 // MinMem and MaxMem bound Options.Mem.
 const (
@@ -90,6 +95,9 @@ func (o *Options) complete(ctx context.Context, bench bool) (direct bool, err er
 	}
 	if !slices.Contains(Transports, o.Transport) {
 		return false, fmt.Errorf("-transport %s: not one of %v", o.Transport, Transports)
+	}
+	if !slices.Contains(Firmwares, o.Firmware) {
+		return false, fmt.Errorf("-firmware %s: not one of %v", o.Firmware, Firmwares)
 	}
 	if o.pci() && o.Stalls {
 		return false, errors.New(

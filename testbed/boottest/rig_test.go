@@ -95,7 +95,7 @@ func options(t *testing.T, mode string) (Options, *bytes.Buffer) {
 	rig := qemutest.New(t, mode)
 	out := new(bytes.Buffer)
 	return Options{
-		Kernel: rig.Kernel, HostKernel: rig.Kernel, Agent: rig.Agent, QEMU: rig.QEMU, Accel: "tcg", Mem: MinMem, Transport: "mmio", PASIDBits: 6, Stage: 1,
+		Kernel: rig.Kernel, HostKernel: rig.Kernel, Agent: rig.Agent, QEMU: rig.QEMU, Accel: "tcg", Mem: MinMem, Transport: "mmio", Firmware: "dt", PASIDBits: 6, Stage: 1,
 		Report: filepath.Join(rig.Dir, "out", "report.json"), Timeout: 10 * time.Minute, Out: out,
 	}, out
 }

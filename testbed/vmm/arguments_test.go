@@ -40,10 +40,12 @@ func TestNilArgumentsAreErrors(t *testing.T) {
 	assert.Empty(t, m.pciSlots)
 }
 
-func TestMachineHasOneSMMU(t *testing.T) {
+func TestSMMUsAreBounded(t *testing.T) {
 	m := new(Machine)
-	require.NoError(t, m.AddSMMU(&recorder{}, smmuv3.IDRegs{}))
-	assert.EqualError(t, m.AddSMMU(&recorder{}, smmuv3.IDRegs{}), "vmm: add SMMU: the machine has one")
+	for range maxSMMUs {
+		require.NoError(t, m.AddSMMU(&recorder{}, smmuv3.IDRegs{}))
+	}
+	assert.EqualError(t, m.AddSMMU(&recorder{}, smmuv3.IDRegs{}), "vmm: add SMMU: the machine has 4, the most it can have")
 }
 
 func TestDevicesAreBounded(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 
 	"github.com/u-root/u-root/pkg/dt"
 
-	"github.com/go-vsmmu/vsmmuv3/bridge/iommufd"
 	"github.com/go-vsmmu/vsmmuv3/firmware"
 	"github.com/go-vsmmu/vsmmuv3/firmware/urootdt"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
@@ -18,8 +17,9 @@ type hardware struct {
 	mem     uint64
 	cpus    int
 	cmdline string
-	initrd  span           // guest-physical; none if empty
-	smmu    *smmuv3.IDRegs // the ID registers of the SMMU; nil if there is none
+	initrd  span            // guest-physical; none if empty
+	smmus   []smmuv3.IDRegs // the ID registers of each SMMU
+	wiring  Wiring
 	disks   []Master
 	pci     []pciSlot
 	// seed is for the guest's random number generator and address space layout: at least 8 bytes,
@@ -32,8 +32,9 @@ type span struct{ start, size uint64 }
 
 func (s span) end() uint64 { return s.start + s.size }
 
-// Master describes how a disk is placed behind the SMMU. A machine without an SMMU ignores it.
+// Master describes how a disk is placed behind an SMMU. A machine without an SMMU ignores it.
 type Master struct {
+	SMMU      int // the SMMU's index, in the order of AddSMMU
 	StreamID  smmuv3.StreamID
 	PASIDBits uint32 // see firmware.Master
 	CanStall  bool
@@ -58,11 +59,13 @@ func PCIStreamID(n int) smmuv3.StreamID {
 const (
 	phandleGIC      firmware.PHandle = 1
 	phandleClock    firmware.PHandle = 2
-	phandleSMMU     firmware.PHandle = 3
 	phandleITS      firmware.PHandle = 4
 	phandleDoorbell firmware.PHandle = 5
 	phandlePCI      firmware.PHandle = 16 // of device 0; those of the other devices follow
+	phandleSMMUs    firmware.PHandle = 64 // of SMMU 0; those of the others follow
 )
+
+func phandleSMMU(n int) firmware.PHandle { return phandleSMMUs + firmware.PHandle(n) }
 
 // From the GICv3 binding.
 const (
@@ -76,7 +79,7 @@ const uartClock = 24_000_000
 
 // deviceTree returns the flattened tree of the machine. The root has no interrupt-parent: each node
 // with interrupts names the GIC itself.
-func deviceTree(hw hardware) ([]byte, error) {
+func deviceTree(hw *hardware) ([]byte, error) {
 	root := dt.NewNode("", dt.WithProperty(
 		dt.PropertyString("compatible", "linux,dummy-virt"),
 		dt.PropertyString("model", "vsmmuv3 test machine"),
@@ -98,7 +101,7 @@ func deviceTree(hw hardware) ([]byte, error) {
 			dt.PropertyString("method", "hvc"),
 		)),
 		timerNode(),
-		gicNode(hw.cpus),
+		gicNode(hw.cpus, !hw.wiring.NoITS),
 		dt.NewNode("apb-pclk", dt.WithProperty(
 			dt.PropertyString("compatible", "fixed-clock"),
 			dt.PropertyU32("#clock-cells", 0),
@@ -108,26 +111,22 @@ func deviceTree(hw hardware) ([]byte, error) {
 		uartNode(consoleBase, consoleSPI),
 		uartNode(controlBase, controlSPI),
 	))
-	if hw.smmu != nil {
-		n, err := firmware.SMMUNode(firmware.SMMU{
-			Base: smmuBase, IDs: *hw.smmu, PHandle: phandleSMMU, InterruptParent: phandleGIC,
-			EventQ: smmuEventQSPI, PRIQ: smmuPRIQSPI, GError: smmuGErrorSPI, NoCmdSync: true,
-			MSI: phandleITS, DeviceID: smmuDeviceID,
-		})
+	for i := range hw.smmus {
+		n, err := firmware.SMMUNode(hw.described(i))
 		if err != nil {
 			return nil, err
 		}
 		root.Children = append(root.Children, urootdt.Node(n))
 	}
 	for slot, disk := range hw.disks {
-		n, err := virtioNode(slot, hw.smmu != nil, disk)
+		n, err := virtioNode(slot, len(hw.smmus) > 0, disk)
 		if err != nil {
 			return nil, err
 		}
 		root.Children = append(root.Children, n)
 	}
 	if len(hw.pci) > 0 {
-		nodes, err := pciNodes(hw.pci, hw.smmu)
+		nodes, err := pciNodes(hw)
 		if err != nil {
 			return nil, err
 		}
@@ -136,7 +135,7 @@ func deviceTree(hw hardware) ([]byte, error) {
 	return fdt.Blob(root)
 }
 
-func chosenNode(hw hardware) *dt.Node {
+func chosenNode(hw *hardware) *dt.Node {
 	n := dt.NewNode("chosen", dt.WithProperty(
 		dt.PropertyString("stdout-path", "serial0"),
 		dt.PropertyString("bootargs", hw.cmdline),
@@ -176,11 +175,18 @@ func interrupts(cells ...uint32) []dt.Property {
 	}
 }
 
-// timerNode returns the node of the timers, with the private interrupts that KVM assigns them:
-// secure, non-secure, virtual, hypervisor.
+// PPIs that KVM assigns the timers.
+const (
+	ppiHypervisor = 10
+	ppiVirtual    = 11
+	ppiSecure     = 13
+	ppiNonSecure  = 14
+)
+
+// timerNode returns the node of the timers.
 func timerNode() *dt.Node {
 	var cells []uint32
-	for _, ppi := range []uint32{13, 14, 11, 10} {
+	for _, ppi := range []uint32{ppiSecure, ppiNonSecure, ppiVirtual, ppiHypervisor} {
 		cells = append(cells, gicPPI, ppi, levelHigh)
 	}
 	return dt.NewNode("timer", dt.WithProperty(
@@ -189,11 +195,11 @@ func timerNode() *dt.Node {
 	), dt.WithProperty(interrupts(cells...)...))
 }
 
-func gicNode(cpus int) *dt.Node {
+func gicNode(cpus int, its bool) *dt.Node {
 	reg := append(
 		dt.PropertyRegion("", gicDistBase, gicDistSize).Value,
 		dt.PropertyRegion("", gicRedistBase, gicRedistSize*uint64(cpus)).Value...)
-	return dt.NewNode(fmt.Sprintf("interrupt-controller@%x", gicDistBase), dt.WithProperty(
+	n := dt.NewNode(fmt.Sprintf("interrupt-controller@%x", gicDistBase), dt.WithProperty(
 		dt.PropertyString("compatible", "arm,gic-v3"),
 		dt.Property{Name: "reg", Value: reg},
 		fdt.Flag("interrupt-controller"),
@@ -202,18 +208,22 @@ func gicNode(cpus int) *dt.Node {
 		dt.PropertyU32("#address-cells", 2),
 		dt.PropertyU32("#size-cells", 2),
 		fdt.Flag("ranges"),
-	), dt.WithChildren(dt.NewNode(fmt.Sprintf("msi-controller@%x", itsBase), dt.WithProperty(
-		dt.PropertyString("compatible", "arm,gic-v3-its"),
-		dt.PropertyRegion("reg", itsBase, itsSize),
-		fdt.Flag("msi-controller"),
-		dt.PropertyU32("#msi-cells", 1),
-		dt.PropertyU32("phandle", uint32(phandleITS)),
-	))))
+	))
+	if its {
+		n.Children = append(n.Children, dt.NewNode(fmt.Sprintf("msi-controller@%x", itsBase), dt.WithProperty(
+			dt.PropertyString("compatible", "arm,gic-v3-its"),
+			dt.PropertyRegion("reg", itsBase, itsSize),
+			fdt.Flag("msi-controller"),
+			dt.PropertyU32("#msi-cells", 1),
+			dt.PropertyU32("phandle", uint32(phandleITS)),
+		)))
+	}
+	return n
 }
 
 // pciNodes returns the node of the host bridge and, with an SMMU, the reserved memory that devices
 // need.
-func pciNodes(slots []pciSlot, smmu *smmuv3.IDRegs) ([]firmware.Node, error) {
+func pciNodes(hw *hardware) ([]firmware.Node, error) {
 	host := firmware.PCIHost{
 		ECAM: pciECAMBase, Buses: pciBuses,
 		Windows: []firmware.PCIWindow{
@@ -221,17 +231,18 @@ func pciNodes(slots []pciSlot, smmu *smmuv3.IDRegs) ([]firmware.Node, error) {
 			{Base: pciMem64Base, Size: pciMem64Size, Is64: true},
 		},
 		GIC: phandleGIC, INTx: [pciLines]uint32{pciSPI, pciSPI + 1, pciSPI + 2, pciSPI + 3},
-		MSI: phandleITS,
 	}
-	if smmu == nil {
+	if !hw.wiring.NoITS {
+		host.MSI = phandleITS
+	}
+	if len(hw.smmus) == 0 {
 		n, err := firmware.PCIHostNode(host)
 		return []firmware.Node{n}, err
 	}
-	host.SMMU, host.ATS = phandleSMMU, smmu.Has(smmuv3.ATS)
-	// The host maps the messages of a device that is passed through. The guest's tables map those
-	// of an emulated device.
-	doorbells := firmware.Identity{Base: iommufd.MSIBase, Size: iommufd.MSISize, PHandle: phandleDoorbell}
-	for _, s := range slots {
+	host.SMMU, host.ATS = phandleSMMU(0), hw.smmus[0].Has(smmuv3.ATS)
+	doorbells := doorbells
+	doorbells.PHandle = phandleDoorbell
+	for _, s := range hw.pci {
 		if !s.passed {
 			continue
 		}
@@ -276,7 +287,7 @@ func virtioNode(slot int, smmu bool, disk Master) (*dt.Node, error) {
 		return n, nil
 	}
 	props, err := firmware.MasterProperties(firmware.Master{
-		SMMU:      phandleSMMU,
+		SMMU:      phandleSMMU(disk.SMMU),
 		StreamIDs: []smmuv3.StreamID{disk.StreamID},
 		PASIDBits: disk.PASIDBits,
 		CanStall:  disk.CanStall,

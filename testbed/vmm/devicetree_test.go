@@ -17,7 +17,7 @@ type tree map[string]map[string][]byte
 
 func parse(t *testing.T, hw hardware) tree {
 	t.Helper()
-	blob, err := deviceTree(hw)
+	blob, err := deviceTree(&hw)
 	require.NoError(t, err)
 	assert.Less(t, len(blob), maxTree)
 	fdt, err := dt.ReadFDT(bytes.NewReader(blob))
@@ -45,7 +45,7 @@ func cells(values ...uint32) []byte { return dt.PropertyU32Array("", values).Val
 func TestDeviceTreeDescribesTheMachine(t *testing.T) {
 	seed := bytes.Repeat([]byte{0x5a}, 40)
 	got := parse(t, hardware{
-		mem: 512 << 20, cpus: 2, cmdline: "console=ttyAMA0", smmu: shown(), seed: seed,
+		mem: 512 << 20, cpus: 2, cmdline: "console=ttyAMA0", smmus: shown(), seed: seed,
 		initrd: span{0x4300_0000, 0x1234},
 		disks:  []Master{{StreamID: 0x10}, {StreamID: 0x21, PASIDBits: 6, CanStall: true}},
 	})
@@ -89,10 +89,10 @@ func TestDeviceTreeDescribesTheMachine(t *testing.T) {
 		{"/virtio_mmio@a000000", "reg", cells(0, 0x0a00_0000, 0, 0x200)},
 		{"/virtio_mmio@a000000", "interrupts", cells(0, 16, 4)},
 		{"/virtio_mmio@a000000", "dma-coherent", []byte{}},
-		{"/virtio_mmio@a000000", "iommus", cells(3, 0x10)},
+		{"/virtio_mmio@a000000", "iommus", cells(64, 0x10)},
 		{"/virtio_mmio@a000200", "reg", cells(0, 0x0a00_0200, 0, 0x200)},
 		{"/virtio_mmio@a000200", "interrupts", cells(0, 17, 4)},
-		{"/virtio_mmio@a000200", "iommus", cells(3, 0x21)},
+		{"/virtio_mmio@a000200", "iommus", cells(64, 0x21)},
 		{"/virtio_mmio@a000200", "pasid-num-bits", cells(6)},
 		{"/virtio_mmio@a000200", "dma-can-stall", []byte{}},
 	} {
@@ -113,18 +113,18 @@ func TestDeviceTreeDescribesTheMachine(t *testing.T) {
 }
 
 // shown returns ID registers in which the given fields are 1, besides COHACC, MSI and PRI.
-func shown(fields ...smmuv3.IDField) *smmuv3.IDRegs {
+func shown(fields ...smmuv3.IDField) []smmuv3.IDRegs {
 	var ids smmuv3.IDRegs
 	for _, f := range append(fields, smmuv3.COHACC, smmuv3.MSI, smmuv3.PRI) {
 		ids.Set(f, 1)
 	}
-	return &ids
+	return []smmuv3.IDRegs{ids}
 }
 
 // The root has no interrupt-parent that other nodes could inherit.
 func TestEachNodeWithInterruptsNamesTheGIC(t *testing.T) {
 	got := parse(t, hardware{
-		mem: 512 << 20, cpus: 1, smmu: shown(), disks: make([]Master, 2), pci: []pciSlot{{device: 1, behindPort: true, passed: true}},
+		mem: 512 << 20, cpus: 1, smmus: shown(), disks: make([]Master, 2), pci: []pciSlot{{device: 1, behindPort: true, passed: true}},
 	})
 	assert.NotContains(t, got["/"], "interrupt-parent")
 	named := 0
@@ -140,16 +140,16 @@ func TestEachNodeWithInterruptsNamesTheGIC(t *testing.T) {
 func TestHostBridgeHasATSSupportedIfTheSMMUShowsATS(t *testing.T) {
 	slots := []pciSlot{{device: 1, passed: true}, {device: 2}}
 	for _, tt := range []struct {
-		name string
-		smmu *smmuv3.IDRegs
-		want bool
+		name  string
+		smmus []smmuv3.IDRegs
+		want  bool
 	}{
 		{"IDR0.ATS is 1", shown(smmuv3.ATS), true},
 		{"IDR0.ATS is 0", shown(), false},
 		{"no SMMU", nil, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			host := parse(t, hardware{mem: 512 << 20, cpus: 1, smmu: tt.smmu, pci: slots})["/pcie@3f000000"]
+			host := parse(t, hardware{mem: 512 << 20, cpus: 1, smmus: tt.smmus, pci: slots})["/pcie@3f000000"]
 			_, got := host["ats-supported"]
 			assert.Equal(t, tt.want, got)
 			assert.Contains(t, host, "dma-coherent", "with and without an SMMU")
@@ -160,11 +160,11 @@ func TestHostBridgeHasATSSupportedIfTheSMMUShowsATS(t *testing.T) {
 func TestSMMUNodeAgreesWithTheIDRegisters(t *testing.T) {
 	var ids smmuv3.IDRegs
 	ids.Set(smmuv3.S1P, 1)
-	smmu := parse(t, hardware{mem: 512 << 20, cpus: 1, smmu: &ids})["/iommu@9050000"]
+	smmu := parse(t, hardware{mem: 512 << 20, cpus: 1, smmus: []smmuv3.IDRegs{ids}})["/iommu@9050000"]
 	assert.NotContains(t, smmu, "dma-coherent", "IDR0.COHACC is 0")
 	assert.Equal(t, []byte("eventq\x00gerror\x00"), smmu["interrupt-names"], "IDR0.PRI is 0")
 
-	smmu = parse(t, hardware{mem: 512 << 20, cpus: 1, smmu: shown()})["/iommu@9050000"]
+	smmu = parse(t, hardware{mem: 512 << 20, cpus: 1, smmus: shown()})["/iommu@9050000"]
 	assert.Contains(t, smmu, "dma-coherent")
 	assert.Equal(t, []byte("eventq\x00gerror\x00priq\x00"), smmu["interrupt-names"])
 }
@@ -181,7 +181,7 @@ func TestDeviceTreeOmitsMissingHardware(t *testing.T) {
 
 // The tests of package firmware cover the cells. This one covers the phandles between nodes.
 func TestPCINodesReferToTheSMMUAndTheITS(t *testing.T) {
-	hw := hardware{mem: 512 << 20, cpus: 1, smmu: shown(), pci: []pciSlot{
+	hw := hardware{mem: 512 << 20, cpus: 1, smmus: shown(), pci: []pciSlot{
 		{device: 1, passed: true}, {device: 2, behindPort: true, passed: true}, {device: 3},
 	}}
 	got := parse(t, hw)
@@ -205,7 +205,7 @@ func TestPCINodesReferToTheSMMUAndTheITS(t *testing.T) {
 	assert.Contains(t, got["/pcie@3f000000"], "iommu-map")
 	assert.NotContains(t, got, "/reserved-memory")
 
-	hw.smmu = nil
+	hw.smmus = nil
 	got = parse(t, hw)
 	assert.NotContains(t, got["/pcie@3f000000"], "iommu-map")
 	assert.NotContains(t, got, "/reserved-memory")
@@ -220,7 +220,7 @@ func TestPCIStreamID(t *testing.T) {
 }
 
 func TestDeviceTreeOfTheLargestMachineFits(t *testing.T) {
-	got := parse(t, hardware{mem: maxMem, cpus: maxCPUs, smmu: shown(), disks: make([]Master, maxDisks)})
+	got := parse(t, hardware{mem: maxMem, cpus: maxCPUs, smmus: shown(), disks: make([]Master, maxDisks)})
 	assert.Equal(t, cells(0, 0x4000_0000, 0x10, 0), got["/memory@40000000"]["reg"])
 	assert.Contains(t, got, "/cpus/cpu@7")
 	assert.Contains(t, got, "/virtio_mmio@a003e00")

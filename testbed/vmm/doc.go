@@ -3,8 +3,11 @@
 //
 // A Machine has a GICv3 with an ITS, an architected timer, PSCI and two PL011 UARTs. Its caller
 // adds virtio block devices, PCI devices of the host that are passed through, and an SMMUv3 in
-// front of them. The device models and the device tree are portable Go. Only Machine, and what it
-// does for passed-through devices, needs KVM.
+// front of them. The device models, the device tree and the ACPI tables are portable Go. Only
+// Machine, and what it does for passed-through devices, needs KVM.
+//
+// There is no firmware. A machine with ACPI has a device tree that leads to the tables, in the form
+// in which an EFI stub hands it to Linux.
 //
 // The guest-physical memory map is:
 //
@@ -13,10 +16,10 @@
 //	   080a_0000  redistributors
 //	   0900_0000  UART 0, the console
 //	   0901_0000  UART 1, the control channel to the guest's init
-//	   0905_0000  SMMUv3
+//	   0905_0000  SMMUv3s
 //	   0a00_0000  virtio-mmio slots
 //	   1000_0000  PCI memory
 //	   3f00_0000  PCI configuration space
-//	   4000_0000  RAM: kernel, initrd, device tree
+//	   4000_0000  RAM: kernel, device tree with ACPI tables, initrd
 //	20_0000_0000  PCI memory for 64-bit base address registers
 package vmm

@@ -18,7 +18,7 @@ const (
 	controlBase = 0x0901_0000
 	uartSize    = 4 << 10
 
-	smmuBase = 0x0905_0000
+	smmuBase = 0x0905_0000 // of the first SMMU; the others follow
 	smmuSize = 128 << 10
 
 	virtioBase = 0x0a00_0000
@@ -37,20 +37,21 @@ const (
 	consoleSPI = 1
 	controlSPI = 2
 
-	smmuEventQSPI = 8
-	smmuPRIQSPI   = 9
-	smmuGErrorSPI = 10
+	smmuSPIs = 8 // of the first SMMU, as in smmuLines
 
 	pciSPI   = 12 // INTA# of device 0; the other lines follow
 	pciLines = 4
 
 	virtioSPI = 16 // of slot 0; those of the other slots follow
 
+	moreSMMUSPIs = 48 // of the second SMMU; those of the others follow
+
 	spis = 64
 )
 
-// smmuDeviceID is the DeviceID of the SMMU's own messages, above the requester IDs of all buses.
-const smmuDeviceID = pciBuses << 8
+// smmuDeviceIDs is the DeviceID of the first SMMU's own messages, above the requester IDs of all
+// buses. Those of the others follow.
+const smmuDeviceIDs = pciBuses << 8
 
 // Limits of the memory map above.
 const (

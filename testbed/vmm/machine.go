@@ -26,6 +26,9 @@ type Config struct {
 	Cmdline string
 	Mem     uint64 // bytes, a multiple of 2 MiB
 	CPUs    int
+	Wiring  Wiring
+	// ACPI describes the machine to the guest by ACPI tables, in place of a device tree.
+	ACPI bool
 	// Stalls is set if DMA may wait for a vCPU, as stalled transactions do.
 	Stalls bool
 
@@ -51,7 +54,7 @@ type Machine struct {
 	uarts    []*pl011.UART
 	disks    []*virtio.MMIO
 	masters  []Master
-	smmu     *smmuv3.IDRegs // nil if there is none
+	smmus    []smmuv3.IDRegs
 	pci      *pci.Host
 	pciDisks []*virtio.Function
 	passed   []*passthrough.Device
@@ -139,26 +142,37 @@ func (m *Machine) addUART(base uint64, spi uint32, out io.Writer, in io.ReadClos
 		return err
 	}
 	m.uarts = append(m.uarts, uart)
+	m.initUART(uart)
 	return m.bus.add(base, uartSize, uart)
+}
+
+// initUART does what firmware does: it enables the UART of a machine with ACPI, whose drivers do
+// not.
+func (m *Machine) initUART(uart *pl011.UART) {
+	if m.cfg.ACPI {
+		uart.Enable()
+	}
 }
 
 // Memory returns the guest's memory, which starts at RAMBase. It is valid until Close. The guest
 // may write to it at any time while it runs.
 func (m *Machine) Memory() []byte { return m.ram }
 
-// AddSMMU adds an SMMUv3 with the given register file. All disks and PCI devices are behind it. ids
-// are the ID registers that the guest reads (idr.Result.IDs); the device tree agrees with them.
+// AddSMMU adds an SMMUv3 with the given register file. Each disk names the SMMU that it is behind.
+// PCI devices are behind the first. ids are the ID registers that the guest reads
+// (idr.Result.IDs); the device tree or the IORT agrees with them.
 func (m *Machine) AddSMMU(registers MMIODevice, ids smmuv3.IDRegs) error {
 	if nilcheck.IsNil(registers) {
 		return errors.New("vmm: add SMMU: no register file")
 	}
-	if m.smmu != nil {
-		return errors.New("vmm: add SMMU: the machine has one")
+	n := len(m.smmus)
+	if n == maxSMMUs {
+		return fmt.Errorf("vmm: add SMMU: the machine has %d, the most it can have", maxSMMUs)
 	}
-	if err := m.bus.add(smmuBase, smmuSize, registers); err != nil {
+	if err := m.bus.add(smmuAddress(n), smmuSize, registers); err != nil {
 		return fmt.Errorf("vmm: add SMMU: %w", err)
 	}
-	m.smmu = &ids
+	m.smmus = append(m.smmus, ids)
 	return nil
 }
 
@@ -205,6 +219,7 @@ func (m *Machine) Reset() error {
 	}
 	for _, uart := range m.uarts {
 		uart.Reset()
+		m.initUART(uart)
 	}
 	host, err := newKVMHost(m.ram, m.cfg.CPUs)
 	if err != nil {
@@ -214,7 +229,7 @@ func (m *Machine) Reset() error {
 	return m.kvm.Swap(host).close()
 }
 
-// Close frees the machine. Run must have returned, and no call of Pulse, SignalMSI or
+// Close frees the machine. Run must have returned, and no call of SMMUInterrupts or
 // SignalEndpointMSI may be in flight. The first Close ends the machine; a later one has no effect
 // and returns an error that matches bridge.ErrClosed.
 func (m *Machine) Close() (err error) {

@@ -103,7 +103,7 @@ func TestMachineBootsAgainAfterAReset(t *testing.T) {
 		assert.Equal(t, ErrGuestReset, m.Run(t.Context()))
 		require.NoError(t, m.Reset())
 		assert.Equal(t, before, descriptors(t))
-		assert.NoError(t, m.Pulse(vsmmu.LineEventQ))
+		assert.NoError(t, m.SMMUInterrupts(0).Pulse(vsmmu.LineEventQ))
 	}
 	require.NoError(t, m.Close())
 	assert.Equal(t, "OOO", console.String())
@@ -156,13 +156,13 @@ func TestAccessThatCannotBeEmulatedEndsTheMachine(t *testing.T) {
 func TestMachineInterrupts(t *testing.T) {
 	m := newMachine(t, Config{}, bSelf)
 	for _, line := range []vsmmu.Line{vsmmu.LineEventQ, vsmmu.LinePRIQ, vsmmu.LineCmdSync, vsmmu.LineGError} {
-		assert.NoError(t, m.Pulse(line))
+		assert.NoError(t, m.SMMUInterrupts(0).Pulse(line))
 	}
 	// The SMMU writes MSIs to memory itself, so that they are in a dirty log.
-	assert.ErrorIs(t, m.SignalMSI(RAMBase, 0x1234_5678), guestmem.ErrUnmapped)
+	assert.ErrorIs(t, m.SMMUInterrupts(0).SignalMSI(RAMBase, 0x1234_5678), guestmem.ErrUnmapped)
 	assert.Zero(t, m.Memory()[0])
-	assert.ErrorIs(t, m.SignalMSI(0, 1), guestmem.ErrUnmapped)
-	assert.NoError(t, m.SignalMSI(doorbell, 1), "the guest has not enabled its ITS")
+	assert.ErrorIs(t, m.SMMUInterrupts(0).SignalMSI(0, 1), guestmem.ErrUnmapped)
+	assert.NoError(t, m.SMMUInterrupts(0).SignalMSI(doorbell, 1), "the guest has not enabled its ITS")
 	assert.NoError(t, m.SignalEndpointMSI(8, doorbell, 1))
 	assert.ErrorIs(t, m.SignalEndpointMSI(8, smmuBase, 1), guestmem.ErrUnmapped, "a device can write to no register but the doorbell")
 }

@@ -49,8 +49,10 @@ func (m *Machine) AddPCIDevice(cfg PCIDevice) (remove func() error, err error) {
 		Physical:   cfg.Device,
 		Machine:    devicePort{m, pciSPI + uint32(number%pciLines)},
 		BehindPort: cfg.BehindPort,
-		Stream:     func(id pci.RequesterID, ok bool) error { return cfg.Stream(smmuv3.StreamID(id), ok) },
-		Log:        cfg.Log,
+		Stream: func(id pci.RequesterID, ok bool) error {
+			return cfg.Stream(m.cfg.Wiring.StreamBase+smmuv3.StreamID(id), ok)
+		},
+		Log: cfg.Log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("vmm: add PCI device: %w", err)
@@ -105,7 +107,10 @@ func (p devicePort) MapMemory(gpa uint64, mem []byte) (func() error, error) {
 }
 
 func (p devicePort) ConnectMSI(eventfd int, deviceID, data uint32) (func() error, error) {
-	return p.m.host().router.connectMSI(eventfd, kvm.MSI{Addr: doorbell, Data: data, Device: deviceID})
+	w := p.m.cfg.Wiring
+	return p.m.host().router.connectMSI(eventfd, kvm.MSI{
+		Addr: doorbell, Data: data, Device: deviceID + uint32(w.StreamBase) + w.DeviceBase,
+	})
 }
 
 func (p devicePort) ConnectINTx(trigger, unmask int) (func() error, error) {

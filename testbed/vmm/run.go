@@ -83,17 +83,24 @@ func (m *Machine) runVCPU(life *life, vcpu *kvm.VCPU) error {
 	return context.Cause(life.ended)
 }
 
-// load copies kernel, initrd and device tree to memory, and sets the entry point of the first vCPU
-// (booting.rst, section 4).
+// load copies kernel, initrd and device tree to memory, with ACPI tables if the machine has them,
+// and sets the entry point of the first vCPU (booting.rst, section 4).
 func (m *Machine) load() error {
 	seed := make([]byte, 64)
 	_, _ = rand.Read(seed) // never fails
-	tree, err := deviceTree(hardware{
-		mem: m.cfg.Mem, cpus: m.cfg.CPUs, cmdline: m.cfg.Cmdline,
-		initrd: m.boot.initrd, smmu: m.smmu, disks: m.masters, pci: m.pciSlots, seed: seed,
-	})
+	hw := &hardware{
+		mem: m.cfg.Mem, cpus: m.cfg.CPUs, cmdline: m.cfg.Cmdline, initrd: m.boot.initrd,
+		smmus: m.smmus, wiring: m.cfg.Wiring, disks: m.masters, pci: m.pciSlots, seed: seed,
+	}
+	what, describe := "device tree", deviceTree
+	if m.cfg.ACPI {
+		what, describe = "ACPI", func(hw *hardware) ([]byte, error) {
+			return describeByACPI(hw, m.boot.tree, span{RAMBase, m.cfg.Mem})
+		}
+	}
+	tree, err := describe(hw)
 	if err != nil {
-		return fmt.Errorf("vmm: device tree: %w", err)
+		return fmt.Errorf("vmm: %s: %w", what, err)
 	}
 	if len(tree) > maxTree {
 		return fmt.Errorf("vmm: device tree: %d bytes are more than %d (shorten Cmdline)", len(tree), maxTree)

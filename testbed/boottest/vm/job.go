@@ -19,6 +19,8 @@ type Job struct {
 	PASIDBits uint8 `json:"pasid_bits"`
 	// PCI makes the disks PCI functions.
 	PCI bool `json:"pci,omitempty"`
+	// ACPI describes the machine to the guest by ACPI tables, in place of a device tree.
+	ACPI bool `json:"acpi,omitempty"`
 	// Stage2 gives the SMMU stage 2 and no stage 1.
 	Stage2 bool `json:"stage2,omitempty"`
 	// Stalls makes the misbehaving endpoint's DMA stall.

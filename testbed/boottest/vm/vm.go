@@ -50,7 +50,7 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3
 			err = errors.Join(err, v.close())
 		}
 	}()
-	cfg.Stalls = job.Stalls
+	cfg.Stalls, cfg.ACPI = job.Stalls, job.ACPI
 	if v.Machine, err = vmm.New(cfg); err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3
 		return nil, err
 	}
 	device := vsmmu.Config{
-		IDs: v.ids.IDs, Memory: memory, Interrupts: v.Machine, AbortAtReset: true, Trace: trace,
+		IDs: v.ids.IDs, Memory: memory, Interrupts: v.SMMUInterrupts(0), AbortAtReset: true, Trace: trace,
 	}
 	v.smmu, err = newSMMU(device, hosts, host, func(cfg vsmmu.Config) (smmuDevice, error) {
 		return t.device(cfg, policy, capabilities)

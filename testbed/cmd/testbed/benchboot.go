@@ -37,7 +37,7 @@ func benchBootCommand(args []string, stdout, stderr io.Writer) int {
 
 func parseBenchBoot(args []string, stdout io.Writer) (boottest.Options, error) {
 	o := boottest.Options{
-		Out: stdout, Transport: "pci", PASIDBits: defaultPASIDBits, Stage: 1, Timeout: 20 * time.Minute,
+		Out: stdout, Transport: "pci", Firmware: "dt", PASIDBits: defaultPASIDBits, Stage: 1, Timeout: 20 * time.Minute,
 	}
 	f := flag.NewFlagSet("bench-boot", flag.ContinueOnError)
 	machineFlags(f, &o, "bench-boot")

@@ -58,6 +58,9 @@ func parseBoot(args []string, stdout io.Writer) (boottest.Options, error) {
 	f.StringVar(&o.Transport, "transport", "mmio",
 		"attach the disks by `HOW`: "+strings.Join(boottest.Transports, ", ")+
 			"\n(pci: their interrupts are messages, which the SMMU translates)")
+	f.StringVar(&o.Firmware, "firmware", "dt",
+		"describe the hardware to the guest by `HOW`: "+strings.Join(boottest.Firmwares, ", ")+
+			"\n(dt: a device tree; acpi: ACPI tables, without firmware)")
 	f.UintVar(&o.PASIDBits, "pasid-bits", defaultPASIDBits,
 		"set pasid-num-bits of the endpoint pasid to `N`, from 1 to 20;\n"+
 			"above 10, Linux makes a two-level table of Context Descriptors")

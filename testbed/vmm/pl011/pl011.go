@@ -127,6 +127,15 @@ func (u *UART) Reset() {
 	u.update()
 }
 
+// Enable sets CR.UARTEN, until the next Reset. Firmware does that for the guest's SBSA driver: the
+// SBSA's generic UART has no CR (DEN 0029, appendix B), so this driver never writes it.
+func (u *UART) Enable() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.regs[cr/4] |= crUARTEN
+	u.update()
+}
+
 func (u *UART) resetRegisters() {
 	clear(u.regs[:])
 	u.regs[cr/4] = crTXE | crRXE

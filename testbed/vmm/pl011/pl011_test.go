@@ -215,6 +215,30 @@ func TestReceiveIsOffUntilEnabled(t *testing.T) {
 
 // The receive interrupt is set from half a FIFO on, and the timeout interrupt from one character on
 // (DDI 0183 §2.8.2).
+// The driver of the SBSA's generic UART writes DR, IMSC and ICR alone, in words of 32 bits (DEN
+// 0029, appendix B).
+func TestEnabledUARTWorksForADriverThatNeverWritesCR(t *testing.T) {
+	irq := newLine()
+	in, feed := io.Pipe()
+	var out bytes.Buffer
+	u, err := New(&out, in, irq.set)
+	require.NoError(t, err)
+	u.Enable()
+	u.Store(imsc, 4, intRX|intRT)
+	_, err = feed.Write([]byte("x"))
+	require.NoError(t, err)
+	irq.wait(true)
+	assert.EqualValues(t, 'x', u.Load(dr, 4))
+	assert.False(t, irq.get())
+	u.Store(dr, 4, 'y')
+	assert.Zero(t, u.Load(fr, 4)&(1<<3), "not busy")
+
+	u.Reset()
+	assert.Zero(t, u.Load(cr, 4)&crUARTEN, "until the next reset")
+	require.NoError(t, u.Close())
+	assert.Equal(t, "y", out.String())
+}
+
 func TestReceiveInterruptsFollowTheFIFO(t *testing.T) {
 	host, guest := net.Pipe()
 	irq := newLine()

@@ -1,0 +1,80 @@
+package vmm
+
+import (
+	"github.com/go-vsmmu/vsmmuv3/bridge/iommufd"
+	"github.com/go-vsmmu/vsmmuv3/firmware"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+)
+
+// Wiring says how interrupts and DMA of a machine are connected. The zero value is a machine with an
+// ITS, where CMD_SYNC alone has no wired interrupt, and requester IDs are StreamIDs.
+type Wiring struct {
+	CmdSync bool // CMD_SYNC has a wired interrupt
+	NoWired bool // SMMUs have no wired interrupts, and only send messages
+	NoITS   bool // nothing sends messages
+
+	// The following fields are for machines that ACPI describes.
+
+	// StreamBase is the StreamID of requester 0, and DeviceBase the difference of a function's
+	// DeviceID and its StreamID.
+	StreamBase smmuv3.StreamID
+	DeviceBase uint32
+	CanWBS     bool // see firmware.PCIRoot
+	// RMR makes the guest identity-map ReservedRange for all functions. The guest keeps the bus
+	// numbers then.
+	RMR bool
+}
+
+// ReservedRange is the range of Wiring.RMR. Nothing is there.
+var ReservedRange = firmware.Identity{Base: 0x0b00_0000, Size: 128 << 10}
+
+// maxSMMUs is the number of SMMUs that the memory map has room for.
+const maxSMMUs = 4
+
+// smmuAddress returns the base address of an SMMU, from 0 on.
+func smmuAddress(n int) uint64 { return smmuBase + smmuSize*uint64(n) }
+
+// smmuLines are the wired interrupts of an SMMU, in the order of their SPIs (IHI 0070 §3.18).
+var smmuLines = [...]vsmmu.Line{vsmmu.LineEventQ, vsmmu.LinePRIQ, vsmmu.LineGError, vsmmu.LineCmdSync}
+
+// smmuSPI returns the SPI of an SMMU's line.
+func smmuSPI(n int, line vsmmu.Line) uint32 {
+	for i, l := range smmuLines {
+		if l != line {
+			continue
+		}
+		if n == 0 {
+			return smmuSPIs + uint32(i)
+		}
+		return moreSMMUSPIs + uint32(len(smmuLines)*(n-1)+i)
+	}
+	return 0
+}
+
+// wired reports whether a line of the SMMUs is connected.
+func (w Wiring) wired(line vsmmu.Line) bool {
+	return !w.NoWired && (w.CmdSync || line != vsmmu.LineCmdSync)
+}
+
+// smmuDeviceID returns the DeviceID of an SMMU's own messages.
+func smmuDeviceID(n int) uint32 { return smmuDeviceIDs + uint32(n) }
+
+// described returns an SMMU as firmware describes it.
+func (hw *hardware) described(n int) firmware.SMMU {
+	s := firmware.SMMU{
+		Base: smmuAddress(n), IDs: hw.smmus[n], PHandle: phandleSMMU(n), InterruptParent: phandleGIC,
+		EventQ: smmuSPI(n, vsmmu.LineEventQ), PRIQ: smmuSPI(n, vsmmu.LinePRIQ),
+		GError: smmuSPI(n, vsmmu.LineGError), CmdSync: smmuSPI(n, vsmmu.LineCmdSync),
+		NoCmdSync: !hw.wiring.CmdSync, NoWired: hw.wiring.NoWired,
+		DeviceID: smmuDeviceID(n), DeviceBase: hw.wiring.DeviceBase,
+	}
+	if !hw.wiring.NoITS && s.IDs.Has(smmuv3.MSI) {
+		s.MSI = phandleITS
+	}
+	return s
+}
+
+// doorbells is the range of message addresses that a device which is passed through uses. The host
+// maps its messages. The guest's tables map those of an emulated device.
+var doorbells = firmware.Identity{Base: iommufd.MSIBase, Size: iommufd.MSISize}
