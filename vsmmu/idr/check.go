@@ -13,8 +13,8 @@ import (
 // An error matches ErrPolicy. It is a *FieldError, except for reserved bits.
 func Check(guest smmuv3.IDRegs) error { return check(guest, true) }
 
-// CheckDevice checks registers as Check does, except for two rules. A version may have features of
-// the version after the next (§2.9), and SMMUv3.2 with both stages may lack Hyp (§6.3.1). A device
+// CheckDevice checks registers as Check does, except for two rules. It allows features of the
+// version after the next (§2.9), and SMMUv3.2 with both stages and without Hyp (§6.3.1). A device
 // works without these rules, and transcripts and saved states may hold registers that break them.
 func CheckDevice(guest smmuv3.IDRegs) error { return check(guest, false) }
 

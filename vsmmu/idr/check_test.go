@@ -37,11 +37,11 @@ func TestCheck(t *testing.T) {
 		{"page requests without ATS", smmuv3.PRI, 1},
 		{"no AArch64 tables", smmuv3.TTF, 1},
 		{"a reserved TTF", smmuv3.TTF, 0},
-		{"a stall model that the device does not carry out", smmuv3.StallModel, 2},
+		{"a stall model that the device does not implement", smmuv3.StallModel, 2},
 		{"a stream table level that does not exist", smmuv3.STLevel, 2},
 		{"SSIDSIZE above 20", smmuv3.SSIDSIZE, 21},
 		{"CMDQS above 19", smmuv3.CMDQS, 20},
-		{"a version without what it promises", smmuv3.ArchMinor, 1},
+		{"a version without its mandatory features", smmuv3.ArchMinor, 1},
 		{"linear tables for 16-bit StreamIDs", smmuv3.STLevel, 0},
 		{"more than 48 bits in SMMUv3.0", smmuv3.OAS, 6},
 	} {
@@ -56,7 +56,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// Bits that §6.3.1 to §6.3.8 call Reserved, RES0.
+// Check refuses bits that §6.3.1 to §6.3.8 define as Reserved, RES0.
 func TestCheckRefusesReservedBits(t *testing.T) {
 	good := smmuv3.IDRegs{IDR: [6]uint32{0: 0x0908001a, 1: 0x00000290, 5: 0x00000074}}
 	for i, reserved := range [6]uint32{0: 0xa000_0000, 2: 0xffff_fc00, 3: 0xff00_0043, 5: 0x0000_f208} {
@@ -78,8 +78,8 @@ func TestCheckRefusesReservedBits(t *testing.T) {
 	}
 }
 
-// The architecture allows values where they have no meaning, and any value of IDR4.
-func TestCheckAcceptsWhatHasNoMeaning(t *testing.T) {
+// The architecture allows values of fields that have no effect, and any value of IDR4.
+func TestCheckAcceptsFieldsWithoutEffect(t *testing.T) {
 	good := smmuv3.IDRegs{IDR: [6]uint32{0: 0x0908001a, 1: 0x00000290, 5: 0x00000074}}
 	for name, edit := range map[string]func(*smmuv3.IDRegs){
 		"16-bit VMIDs without stage 2":              func(r *smmuv3.IDRegs) { r.Set(smmuv3.VMID16, 1) },
@@ -115,7 +115,7 @@ func TestEveryFieldHasARule(t *testing.T) {
 	}
 }
 
-func TestCheckDeviceLeavesVersionsAlone(t *testing.T) {
+func TestCheckDeviceAllowsFeaturesOfOtherVersions(t *testing.T) {
 	good := smmuv3.IDRegs{IDR: [6]uint32{0: 0x0908001a, 1: 0x00000290, 5: 0x00000074}}
 	for name, edit := range map[string]func(*smmuv3.IDRegs){
 		"EPAN in SMMUv3.0":                  func(r *smmuv3.IDRegs) { r.Set(smmuv3.EPAN, 1) },
@@ -130,10 +130,10 @@ func TestCheckDeviceLeavesVersionsAlone(t *testing.T) {
 		})
 	}
 	for name, edit := range map[string]func(*smmuv3.IDRegs){
-		"a promise that is not kept": func(r *smmuv3.IDRegs) { r.Set(smmuv3.ArchMinor, 1) },
-		"a reserved bit":             func(r *smmuv3.IDRegs) { r.IDR[3] |= 1 },
-		"a feature never shown":      func(r *smmuv3.IDRegs) { r.Set(smmuv3.BTM, 1) },
-		"stalls, none at a time":     func(r *smmuv3.IDRegs) { r.Set(smmuv3.StallModel, 0) },
+		"a version without its mandatory features": func(r *smmuv3.IDRegs) { r.Set(smmuv3.ArchMinor, 1) },
+		"a reserved bit":                func(r *smmuv3.IDRegs) { r.IDR[3] |= 1 },
+		"a feature that no guest reads": func(r *smmuv3.IDRegs) { r.Set(smmuv3.BTM, 1) },
+		"stalls, none at a time":        func(r *smmuv3.IDRegs) { r.Set(smmuv3.StallModel, 0) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			regs := good

@@ -6,17 +6,17 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// noLimit is above the value of any field.
+// noLimit is greater than every field value.
 const noLimit = ^uint32(0)
 
-// dependency bounds a field by the values of others.
+// dependency limits a field by the values of other fields.
 type dependency struct {
 	field   smmuv3.IDField
 	section string
 	why     string
 	// limit returns the largest value of this field that the other fields permit.
 	limit func(g smmuv3.IDRegs) uint32
-	// version marks a rule that a device works without.
+	// version marks a rule that CheckDevice does not apply.
 	version bool
 }
 
@@ -46,7 +46,7 @@ func before(minor, v uint32) func(smmuv3.IDRegs) uint32 {
 	return unless(func(g smmuv3.IDRegs) bool { return g.Version() >= minor }, v)
 }
 
-// later is a feature of SMMUv3.minor: it is limited to v in versions before SMMUv3.(minor-1).
+// later limits a feature of SMMUv3.minor to v in versions before SMMUv3.(minor-1).
 func later(minor uint32, field smmuv3.IDField, v uint32) dependency {
 	return dependency{
 		field: field, section: "2.9", limit: before(minor-1, v), version: true,
@@ -56,10 +56,10 @@ func later(minor uint32, field smmuv3.IDField, v uint32) dependency {
 
 // dependencies are the rules between fields. Derive applies them, and Check enforces them. Their
 // order resolves every field before the fields that depend on it. VAX and DS depend on each other:
-// DS is resolved with the VAX of the version, and then VAX with that DS.
+// Derive resolves DS with the VAX of the version, and then VAX with the resulting DS.
 //
-// A field has no row here if it depends on a field that no guest reads: its row in rules covers
-// that.
+// A field that depends on a feature that no guest reads has no row here. Its row in rules covers
+// this.
 var dependencies = []dependency{
 	// Fields that depend on a stage.
 	dep(smmuv3.HAD, "6.3.4", "0 without S1P", without(smmuv3.S1P, 0)),
@@ -123,8 +123,8 @@ var dependencies = []dependency{
 	dep(smmuv3.SIDSIZE, "6.3.2", "7 bits or more need two-level stream tables", without(smmuv3.STLevel, 6)),
 }
 
-// preferences are fields that have no effect without another field. Derive shows 0 for them. The
-// architecture and Check allow other values.
+// preferences lists fields that have no effect without another field. Derive then sets them to 0.
+// The architecture and Check allow other values.
 var preferences = []dependency{
 	dep(smmuv3.VMID16, "6.3.1", "has no meaning without S2P", without(smmuv3.S2P, 0)),
 	dep(smmuv3.XNX, "6.3.4", "has no meaning without S2P", without(smmuv3.S2P, 0)),
@@ -151,12 +151,12 @@ func bigGranuleOrDS(g smmuv3.IDRegs) bool { return g.Has(smmuv3.GRAN64K) || g.Ha
 
 func stalls(g smmuv3.IDRegs) bool { return g.Get(smmuv3.StallModel) != smmuv3.StallTerminate }
 
-// unmet returns the first requirement that no lower value of another field can meet, and the field
-// that violates it. ok is true if there is none.
+// unmet returns the first violated requirement that Derive cannot meet by lowering a field, and the
+// field that violates it. ok is true if all requirements are met.
 func unmet(g smmuv3.IDRegs) (f smmuv3.IDField, why string, ok bool) {
 	switch {
 	case !g.Has(smmuv3.S1P) && !g.Has(smmuv3.S2P):
-		return smmuv3.S1P, "neither stage 1 nor stage 2, which the policy has to ask for", false
+		return smmuv3.S1P, "there is no stage: neither stage 1 nor stage 2 (the policy can ask for S2P)", false
 	case g.Get(smmuv3.TTF)&smmuv3.TTFAArch64 == 0:
 		return smmuv3.TTF, "drivers for AArch64 need AArch64 tables", false
 	case !smallGranule(g) && !g.Has(smmuv3.GRAN64K):

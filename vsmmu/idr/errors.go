@@ -7,8 +7,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Errors that the errors of this package match. They distinguish an invalid policy from an
-// unsuitable host.
+// Every error of this package matches ErrPolicy or ErrHost: an invalid policy, or an unsuitable
+// host.
 var (
 	// ErrPolicy means that a value of the policy, or of the register set, is out of range, exceeds
 	// the hosts or the device, or contradicts another field.
@@ -30,7 +30,7 @@ type FieldError struct {
 	// Err is ErrPolicy or ErrHost.
 	Err error
 
-	check bool // by Check: there is no policy
+	check bool // set by Check, which has no policy
 }
 
 func (e *FieldError) Error() string {

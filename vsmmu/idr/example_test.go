@@ -9,13 +9,13 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// qemu is what Linux reports of QEMU's SMMUv3 in a nested configuration.
+// qemu has the registers that Linux reports for QEMU's SMMUv3 in a nested configuration.
 var qemu = bridge.Capabilities{IDs: smmuv3.IDRegs{
 	IDR:  [6]uint32{0x0d44101b, 0x02730010, 0, 0x00001414, 0, 0x00000074},
 	AIDR: 1,
 }}
 
-// The guest reads what the host can execute, and what the policy asks for. Each field has a reason.
+// Derive combines the host's features with the policy, and gives a reason for each field.
 func ExampleDerive() {
 	r, err := idr.Derive(idr.Policy{smmuv3.CMDQS: 10, smmuv3.MSI: 1}, qemu)
 	if err != nil {
@@ -27,15 +27,15 @@ func ExampleDerive() {
 		}
 	}
 	// Output:
-	// IDR0.S2P: host 1, guest 0: a guest's stage 2 comes with FWB, which not all hosts have
-	// IDR0.MSI: host 0, guest 1: the policy asks for it; the device's own interrupts are wired, and with MSI also messages
+	// IDR0.S2P: host 1, guest 0: a guest's stage 2 needs FWB, which not all hosts have
+	// IDR0.MSI: host 0, guest 1: the policy asks for it; the device signals its interrupts by wire, and with MSI also by message
 	// IDR0.VMID16: host 1, guest 0: has no meaning without S2P (§6.3.1)
 	// IDR1.EVENTQS: host 19, guest 8: the device's own queue: log2 of its entries
 	// IDR1.CMDQS: host 19, guest 10: the policy asks for it; the device's own queue: log2 of its entries
 	// IDR3.XNX: host 1, guest 0: has no meaning without S2P (§6.3.4)
 }
 
-// A policy that goes beyond the hosts is an error. So is one that contradicts the architecture.
+// A policy must not exceed the hosts, and must not contradict the architecture.
 func ExamplePolicy() {
 	for _, p := range []idr.Policy{
 		{smmuv3.SSIDSIZE: 20},
@@ -46,12 +46,12 @@ func ExamplePolicy() {
 		fmt.Println(err, errors.Is(err, idr.ErrPolicy))
 	}
 	// Output:
-	// idr: policy asks for SSIDSIZE 20, the host has 0: the host takes SubstreamIDs true
+	// idr: policy asks for SSIDSIZE 20, the host has 0: the host accepts SubstreamIDs true
 	// idr: policy asks for RIL 1, the host has 1: a feature of SMMUv3.2, which needs SMMUv3.1 or later (§2.9) true
-	// idr: policy asks for CMDQS 20: not a value of this field, whose greatest is 19 true
+	// idr: policy asks for CMDQS 20: not a valid value (the greatest is 19) true
 }
 
-// Check judges a register set of any origin.
+// Check tests any register set, not only those of Derive.
 func ExampleCheck() {
 	regs := smmuv3.IDRegs{IDR: [6]uint32{0: 0x0908001a, 1: 0x00000290, 5: 0x00000074}}
 	fmt.Println(idr.Check(regs))

@@ -9,7 +9,7 @@ import (
 )
 
 // common returns the features that all hosts have, since any host may execute the guest's commands.
-// lost has the reason for each feature that hosts report and the device cannot use.
+// lost has the reason for each feature that a host reports but the device cannot use.
 func common(hosts []bridge.Capabilities) (all smmuv3.IDRegs, lost map[smmuv3.IDField]string, err error) {
 	if len(hosts) == 0 {
 		return all, nil, fmt.Errorf("%w: there is no host", ErrHost)
@@ -35,14 +35,14 @@ func common(hosts []bridge.Capabilities) (all smmuv3.IDRegs, lost map[smmuv3.IDF
 			m, ok := r.meetOrLeast(all.Get(f), v)
 			if !ok {
 				return all, nil, &FieldError{Field: f, Host: v, Err: ErrHost,
-					Reason: fmt.Sprintf("host %d reports %v %d, which excludes %d, that of the hosts before it",
+					Reason: fmt.Sprintf("host %d reports %v %d, which is incompatible with %d, the value of the earlier hosts",
 						i, f, v, all.Get(f))}
 			}
 			all.Set(f, m)
 		}
 	}
 	if all.Has(smmuv3.S2P) && !usable(all).Has(smmuv3.S2P) {
-		lost[smmuv3.S2P] = "a guest's stage 2 comes with FWB, which not all hosts have"
+		lost[smmuv3.S2P] = "a guest's stage 2 needs FWB, which not all hosts have"
 	}
 	return all, lost, nil
 }
@@ -56,8 +56,8 @@ func hostReserved(f smmuv3.IDField, host smmuv3.IDRegs) bool {
 	return rules[f].isReserved(host.Get(f))
 }
 
-// usable returns the host's features that the device can use. The device shows FWB with stage 2, so
-// it cannot use a stage 2 without FWB.
+// usable returns the host's features that the device can use. The guest reads FWB together with
+// stage 2, so the device cannot use a stage 2 without FWB.
 func usable(host smmuv3.IDRegs) smmuv3.IDRegs {
 	if !host.Has(smmuv3.FWB) {
 		host.Set(smmuv3.S2P, 0)
@@ -80,7 +80,8 @@ func offer(host smmuv3.IDRegs) (guest smmuv3.IDRegs, err error) {
 		}
 		guest.Set(f, v)
 	}
-	// The guest reads stalls only if the policy asks for them, and they may not be possible.
+	// The guest reads stalls only if the policy asks for them. If the hosts cannot stall, this is
+	// no error.
 	noStalls := guest
 	noStalls.Set(smmuv3.StallModel, smmuv3.StallTerminate)
 	if f, why, ok := unmet(noStalls); !ok {
@@ -90,8 +91,8 @@ func offer(host smmuv3.IDRegs) (guest smmuv3.IDRegs, err error) {
 }
 
 // Satisfies returns an error unless a host can execute all features that the guest reads. A host
-// that joins later must satisfy this. The error matches ErrHost and joins a *FieldError for each
-// field that the host lacks.
+// that is attached later must satisfy this. The error matches ErrHost and joins a *FieldError for
+// each field that the host lacks.
 func Satisfies(host bridge.Capabilities, guest smmuv3.IDRegs) error {
 	var short []error
 	ids := usable(host.IDs)

@@ -6,10 +6,10 @@
 //   - Hosts execute it. The guest reads the common value of all hosts and the device.
 //   - The device decides it alone. The guest reads a default.
 //
-// A Policy overrides fields: it may lower those of the first kind, and choose any legal value for
-// those of the second. Derive then applies the architecture's rules between fields. AIDR and the
-// features limit each other: a version promises its mandatory features (§6.3.4), and has no feature
-// of the version after the next (§2.9). Result explains the value of every field.
+// A Policy overrides fields. It can lower a field of the first kind, and set a field of the second
+// kind to any legal value. Derive then applies the architecture's rules between fields. AIDR and
+// the features limit each other: a version promises its mandatory features (§6.3.4), and has no
+// feature of the version after the next (§2.9). Result explains the value of every field.
 //
 // The rules are tables: rules.go has a row for each field, and depend.go has the dependencies
 // between fields.
@@ -67,13 +67,13 @@ type Field struct {
 type Result struct {
 	// IDs are the registers for the guest.
 	IDs smmuv3.IDRegs
-	// Fields explain them, one for each of smmuv3.IDFields and in that order.
+	// Fields explains the registers: it has an entry for each of smmuv3.IDFields, in that order.
 	Fields []Field
 }
 
 // Derive returns the registers for a guest with these hosts. There must be one host or more;
 // emulated endpoints need a host, too. If a host reports a reserved value of an optional feature,
-// Derive treats the host as without the feature. The registers always pass Check.
+// Derive treats the host as one without the feature. The registers always pass Check.
 //
 // An error matches ErrPolicy or ErrHost. It is a *FieldError if a field is the cause.
 func Derive(p Policy, hosts ...bridge.Capabilities) (Result, error) {
@@ -96,7 +96,7 @@ func Derive(p Policy, hosts ...bridge.Capabilities) (Result, error) {
 	return Result{IDs: guest, Fields: p.explain(host, guest, lowered)}, nil
 }
 
-// apply replaces the values that the hosts and the device offer by those of the policy.
+// apply replaces the values that hosts and device offer by the values of the policy.
 func (p Policy) apply(guest *smmuv3.IDRegs, host smmuv3.IDRegs, lost map[smmuv3.IDField]string) error {
 	for _, f := range slices.Sorted(maps.Keys(p)) {
 		if int(f) >= len(rules) {

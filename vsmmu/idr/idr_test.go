@@ -73,7 +73,7 @@ func TestDeriveOfKnownHosts(t *testing.T) {
 			want: smmuv3.IDRegs{IDR: [6]uint32{0x0900000a, 0x01080010, 0, 0, 0, 0x00000020}},
 		},
 		{
-			// What both have in common is what QEMU's has.
+			// The other host has every feature of QEMU's SMMU.
 			name: "two hosts", hosts: []smmuv3.IDRegs{fullHost, labHost},
 			want: smmuv3.IDRegs{IDR: [6]uint32{0x0d40101a, 0x01080010, 0, 0x00001404, 0, 0x00000074}, AIDR: 1},
 		},
@@ -121,7 +121,7 @@ func TestEveryFieldIsExplained(t *testing.T) {
 	assert.Len(t, strings.Split(strings.TrimSpace(r.Table()), "\n"), 1+len(r.Fields))
 }
 
-// No host and no policy makes the guest read these.
+// Neither a host nor a policy makes a guest read these features.
 func TestFeaturesThatNoGuestReads(t *testing.T) {
 	for _, f := range []smmuv3.IDField{
 		smmuv3.BTM, smmuv3.DORMHINT, smmuv3.Hyp, smmuv3.NS1ATS, smmuv3.SEV, smmuv3.ATOS,
@@ -163,7 +163,7 @@ func TestPolicyThatCannotBeMet(t *testing.T) {
 		{"more address bits", idr.Policy{smmuv3.OAS: 5}, labHost, smmuv3.OAS, "asks for OAS 5, the host has 4"},
 		{"56-bit addresses", idr.Policy{smmuv3.OAS: 7}, fullHost, smmuv3.OAS, "D128"},
 		{"a later version", idr.Policy{smmuv3.ArchMinor: 2}, labHost, smmuv3.ArchMinor, "asks for ArchMinor 2, the host has 1"},
-		{"a version that IDR3 does not back", idr.Policy{smmuv3.ArchMinor: 4}, with(fullHost, idr.Policy{smmuv3.EPAN: 0}), smmuv3.ArchMinor, "EPAN"},
+		{"a version without its features in IDR3", idr.Policy{smmuv3.ArchMinor: 4}, with(fullHost, idr.Policy{smmuv3.EPAN: 0}), smmuv3.ArchMinor, "EPAN"},
 		{"a stage 2 without FWB", idr.Policy{smmuv3.S2P: 1}, labHost, smmuv3.S2P, "FWB"},
 		{"a stage 2 with ATS", idr.Policy{smmuv3.S2P: 1, smmuv3.ATS: 1}, fullHost, smmuv3.ATS, "stage 2"},
 		{"a stage 2 with AArch32 tables", idr.Policy{smmuv3.S2P: 1, smmuv3.TTF: 3}, with(fullHost, idr.Policy{smmuv3.TTF: 3}), smmuv3.TTF, "AArch64"},
@@ -189,18 +189,18 @@ func TestPolicyThatCannotBeMet(t *testing.T) {
 		{"page requests without ATS", idr.Policy{smmuv3.ATS: 0, smmuv3.PRI: 1}, with(fullHost, idr.Policy{smmuv3.PRI: 1}), smmuv3.PRI, "RES0 without ATS"},
 		{"AArch32 tables of an AArch64 host", idr.Policy{smmuv3.TTF: 3}, fullHost, smmuv3.TTF, "the host has 2"},
 
-		{"value wider than the field", idr.Policy{smmuv3.MSI: 2}, fullHost, smmuv3.MSI, "not a value"},
-		{"queue beyond 2^19", idr.Policy{smmuv3.CMDQS: 20}, fullHost, smmuv3.CMDQS, "asks for CMDQS 20: not a value of this field, whose greatest is 19"},
-		{"event queue beyond 2^19", idr.Policy{smmuv3.EVENTQS: 20}, fullHost, smmuv3.EVENTQS, "not a value"},
+		{"value wider than the field", idr.Policy{smmuv3.MSI: 2}, fullHost, smmuv3.MSI, "not a valid value"},
+		{"queue beyond 2^19", idr.Policy{smmuv3.CMDQS: 20}, fullHost, smmuv3.CMDQS, "asks for CMDQS 20: not a valid value (the greatest is 19)"},
+		{"event queue beyond 2^19", idr.Policy{smmuv3.EVENTQS: 20}, fullHost, smmuv3.EVENTQS, "not a valid value"},
 		{"StreamID beyond 32 bits", idr.Policy{smmuv3.SIDSIZE: 33}, fullHost, smmuv3.SIDSIZE, "greatest is 32"},
-		{"SubstreamID beyond 20 bits", idr.Policy{smmuv3.SSIDSIZE: 21}, fullHost, smmuv3.SSIDSIZE, "not a value"},
-		{"reserved table levels", idr.Policy{smmuv3.STLevel: 2}, fullHost, smmuv3.STLevel, "not a value"},
-		{"reserved endianness", idr.Policy{smmuv3.TTENDIAN: 1}, fullHost, smmuv3.TTENDIAN, "not a value"},
-		{"no table format", idr.Policy{smmuv3.TTF: 0}, fullHost, smmuv3.TTF, "not a value"},
+		{"SubstreamID beyond 20 bits", idr.Policy{smmuv3.SSIDSIZE: 21}, fullHost, smmuv3.SSIDSIZE, "not a valid value"},
+		{"reserved table levels", idr.Policy{smmuv3.STLevel: 2}, fullHost, smmuv3.STLevel, "not a valid value"},
+		{"reserved endianness", idr.Policy{smmuv3.TTENDIAN: 1}, fullHost, smmuv3.TTENDIAN, "not a valid value"},
+		{"no table format", idr.Policy{smmuv3.TTF: 0}, fullHost, smmuv3.TTF, "not a valid value"},
 		{"bit 7 of Implementer", idr.Policy{smmuv3.Implementer: 0x80}, fullHost, smmuv3.Implementer, "greatest is 3967"},
-		{"SMMUv4", idr.Policy{smmuv3.ArchMajor: 1}, fullHost, smmuv3.ArchMajor, "not a value"},
+		{"SMMUv4", idr.Policy{smmuv3.ArchMajor: 1}, fullHost, smmuv3.ArchMajor, "not a valid value"},
 		{"no such field", idr.Policy{200: 0}, fullHost, 200, "no such field"},
-		{"the first that there is not", idr.Policy{smmuv3.ArchMajor + 1: 0}, fullHost, smmuv3.ArchMajor + 1, "no such field"},
+		{"the first invalid field", idr.Policy{smmuv3.ArchMajor + 1: 0}, fullHost, smmuv3.ArchMajor + 1, "no such field"},
 
 		{"no stage 1", idr.Policy{smmuv3.S1P: 0}, fullHost, smmuv3.S1P, "stage 1"},
 		{"no granule", idr.Policy{smmuv3.GRAN4K: 0, smmuv3.GRAN16K: 0, smmuv3.GRAN64K: 0}, fullHost, smmuv3.GRAN4K, "granule"},
@@ -301,7 +301,7 @@ func TestHostWithAReservedValueLosesThatFeature(t *testing.T) {
 	})
 }
 
-func TestHostWithAReservedValueFailsIfTheFeatureCannotBeLost(t *testing.T) {
+func TestHostWithAReservedValueFailsIfTheFeatureIsMandatory(t *testing.T) {
 	for _, tc := range []struct {
 		field smmuv3.IDField
 		value uint32
@@ -324,7 +324,8 @@ func TestHostWithAReservedValueFailsIfTheFeatureCannotBeLost(t *testing.T) {
 	}
 }
 
-// A host's values of the device's own fields have no effect, reserved ones included.
+// A host's values of fields that the device decides alone have no effect, even if they are
+// reserved.
 func TestHostsDoNotDecideTheDevicesOwnFields(t *testing.T) {
 	want, err := idr.Derive(nil, caps(labHost)...)
 	require.NoError(t, err)
@@ -348,7 +349,7 @@ func TestDependenciesLowerDefaults(t *testing.T) {
 		policy idr.Policy
 		lack   idr.Policy // of fullHost
 		want   idr.Policy
-		why    smmuv3.IDField // the field whose reason says so
+		why    smmuv3.IDField // the field whose reason names the rule
 		text   string
 	}{
 		{"no HAD, no SMMUv3.1", nil, idr.Policy{smmuv3.HAD: 0},
@@ -463,9 +464,9 @@ func TestPageRequestsAndStalls(t *testing.T) {
 	}{
 		{"by default", nil, []smmuv3.IDRegs{able},
 			idr.Policy{smmuv3.PRI: 1, smmuv3.PPS: 1, smmuv3.PRIQS: 8, smmuv3.StallModel: 1, smmuv3.StallMax: 0}},
-		{"stalls, as many as the device keeps account of", idr.Policy{smmuv3.StallModel: 0}, []smmuv3.IDRegs{able},
+		{"stalls, limited by the device", idr.Policy{smmuv3.StallModel: 0}, []smmuv3.IDRegs{able},
 			idr.Policy{smmuv3.StallModel: 0, smmuv3.StallMax: 128}},
-		{"stalls, as many as the least of the hosts", idr.Policy{smmuv3.StallModel: 0}, []smmuv3.IDRegs{able, with(able, idr.Policy{smmuv3.StallMax: 7})},
+		{"stalls, limited by the smaller host", idr.Policy{smmuv3.StallModel: 0}, []smmuv3.IDRegs{able, with(able, idr.Policy{smmuv3.StallMax: 7})},
 			idr.Policy{smmuv3.StallModel: 0, smmuv3.StallMax: 7}},
 		{"no PRI", idr.Policy{smmuv3.PRI: 0}, []smmuv3.IDRegs{able}, idr.Policy{smmuv3.PRI: 0, smmuv3.PPS: 0, smmuv3.PRIQS: 0}},
 		{"no ATS", idr.Policy{smmuv3.ATS: 0}, []smmuv3.IDRegs{able}, idr.Policy{smmuv3.PRI: 0, smmuv3.PPS: 0, smmuv3.PRIQS: 0}},

@@ -14,8 +14,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// illegal lists what the architecture or this device has against these ID registers: §2.9 and
-// §6.3.1 to §6.3.8, read apart from the tables of this package.
+// illegal lists the rules that these ID registers break: those of the device, and those of §2.9 and
+// §6.3.1 to §6.3.8. It does not use the tables of this package.
 func illegal(g smmuv3.IDRegs) (broken []string) {
 	v, bit, minor := g.Get, g.Has, g.Version()
 	for text, holds := range map[string]bool{
@@ -72,7 +72,7 @@ func illegal(g smmuv3.IDRegs) (broken []string) {
 		"never: ATS with a guest's stage 2":           !bit(smmuv3.S2P) || !bit(smmuv3.ATS),
 		"never: AArch32 tables with stage 2":          !bit(smmuv3.S2P) || v(smmuv3.TTF) == 2,
 		"AArch64 tables":                              v(smmuv3.TTF)&2 != 0,
-		"account of up to 128 stalled transactions":   v(smmuv3.StallMax) <= 128,
+		"up to 128 stalled transactions":              v(smmuv3.StallMax) <= 128,
 	} {
 		if !holds {
 			broken = append(broken, text)
@@ -109,7 +109,7 @@ func exceeds(guest, host smmuv3.IDRegs) (fields []smmuv3.IDField) {
 	return fields
 }
 
-// genHost draws ID registers: mostly of hosts that can serve a guest, sometimes any words.
+// genHost draws ID registers: mostly those of hosts that can serve a guest, sometimes any words.
 var genHost = rapid.Custom(func(t *rapid.T) smmuv3.IDRegs {
 	word := rapid.Uint32()
 	h := smmuv3.IDRegs{IIDR: word.Draw(t, "IIDR"), AIDR: rapid.Uint32Range(0, 5).Draw(t, "AIDR")}
@@ -140,7 +140,7 @@ func TestDeriveProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		hosts := rapid.SliceOfN(genHost, 1, 3).Draw(t, "hosts")
 		policy := idr.Policy(genPolicy.Draw(t, "policy"))
-		// Make most policies ones that can be met.
+		// Make most policies valid.
 		if r, err := idr.Derive(nil, caps(hosts...)...); err == nil && rapid.IntRange(0, 3).Draw(t, "tame") > 0 {
 			maps.DeleteFunc(policy, func(f smmuv3.IDField, _ uint32) bool { return int(f) >= len(r.Fields) })
 			for f, v := range policy {
@@ -156,8 +156,8 @@ func TestDeriveProperties(t *testing.T) {
 			var fe *idr.FieldError
 			require.ErrorAs(t, err, &fe, "an error names its field")
 			require.True(t, errors.Is(fe.Err, idr.ErrPolicy) || errors.Is(fe.Err, idr.ErrHost))
-			if len(policy) == 0 && fe.Field != smmuv3.S1P { // stage 2 alone has to be asked for
-				require.ErrorIs(t, err, idr.ErrHost, "without a policy there is none to blame")
+			if len(policy) == 0 && fe.Field != smmuv3.S1P { // only a policy enables stage 2 alone
+				require.ErrorIs(t, err, idr.ErrHost, "without a policy, only a host can be the cause")
 			}
 			return
 		}
@@ -173,8 +173,8 @@ func TestDeriveProperties(t *testing.T) {
 	})
 }
 
-// Check accepts a register set exactly if the independent list has nothing against it. The sets are
-// derived ones of which a few fields or bits are changed.
+// Check accepts a register set exactly if illegal lists no rule. The sets come from Derive, with a
+// few fields or bits changed.
 func TestCheckAgreesWithTheArchitecture(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	seen := map[bool]int{}

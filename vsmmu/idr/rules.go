@@ -10,19 +10,20 @@ import (
 type rule struct {
 	why string // the reason for the value, for an embedder
 
-	// meet returns the common value of two parties that execute a field. ok is false if there is
-	// none. A nil meet marks a field that the device decides alone.
+	// meet returns the common value of two hosts, or of the hosts and the device. ok is false if
+	// there is none. A nil meet marks a field that the device decides alone.
 	meet func(a, b uint32) (v uint32, ok bool)
 	// offer is the largest value that the device supports, or 0 for a feature that no guest may
 	// read. Without meet it is the default.
 	offer uint32
-	// onRequest is set for a field that has the value unasked unless the policy asks for another.
+	// onRequest is set for a field with the value unasked, unless the policy asks for another
+	// value.
 	onRequest bool
 	unasked   uint32
 	// reserved reports whether a value is reserved; nil if none is.
 	reserved func(v uint32) bool
-	// optional is set for a feature that Derive ignores if a host reports a reserved value. Its
-	// value is then without.
+	// optional is set for a feature that Derive ignores if a host reports a reserved value. Derive
+	// then uses the value in the field without.
 	optional bool
 	without  uint32
 }
@@ -34,7 +35,7 @@ func (r *rule) notAValue(f smmuv3.IDField) string {
 	for r.isReserved(most) {
 		most--
 	}
-	return fmt.Sprintf("not a value of this field, whose greatest is %d", most)
+	return fmt.Sprintf("not a valid value (the greatest is %d)", most)
 }
 
 // meetOrLeast returns the result of meet, or the lesser value for a field that the device decides
@@ -64,14 +65,14 @@ func (r *rule) within(v, offered uint32) bool {
 	return ok && m == v
 }
 
-// least returns the common value of fields whose larger values include the smaller ones.
+// least returns the common value of a field whose larger values include the smaller ones.
 func least(a, b uint32) (uint32, bool) { return min(a, b), true }
 
-// both returns the common value of fields that are sets of bits.
+// both returns the common value of a field that is a set of bits.
 func both(a, b uint32) (uint32, bool) { return a & b, true }
 
-// choice returns the common value of fields whose value 0 leaves a choice to software, and whose
-// other values fix it.
+// choice returns the common value of a field whose value 0 leaves a choice to software. Its other
+// values fix the choice.
 func choice(a, b uint32) (uint32, bool) {
 	switch {
 	case a == 0 || a == b:
@@ -82,8 +83,8 @@ func choice(a, b uint32) (uint32, bool) {
 	return 0, false
 }
 
-// unforced returns the common value of two STALL_MODELs. If software has the choice, a guest may
-// read that faults terminate. Forced stalls have no common value with either.
+// unforced returns the common value of two STALL_MODELs. The common value of "software chooses" and
+// "faults terminate" is "faults terminate". Forced stalls have no common value with the other two.
 func unforced(a, b uint32) (uint32, bool) {
 	return max(a, b), a != smmuv3.StallForced && b != smmuv3.StallForced
 }
@@ -134,7 +135,7 @@ const (
 	tlbWhy      = "the host keeps the TLBs"
 	presetWhy   = "the guest places its tables and queues"
 	atosWhy     = "the device has no address translation operations"
-	iidrWhy     = "the device identifies itself; 0 is no implementer, and so no erratum applies"
+	iidrWhy     = "the device identifies itself; 0 names no implementer, so that drivers apply no errata"
 	queueWhy    = "the device's own queue: log2 of its entries"
 	overrideWhy = "a guest stage has no overrides of attributes"
 )
@@ -144,8 +145,8 @@ const (
 var rules = [...]rule{
 	// IDR0 (§6.3.1).
 	smmuv3.S2P: {meet: least, offer: 1, onRequest: true,
-		why: "the host nests a stage 2 of the guest's, if the policy asks for it: for guests that are hypervisors"},
-	smmuv3.S1P:       executed(1, "the host translates by the guest's tables"),
+		why: "the host executes the guest's stage 2 if the policy asks for it, for guests that are hypervisors"},
+	smmuv3.S1P:       executed(1, "the host walks the guest's tables"),
 	smmuv3.TTF:       {meet: both, offer: smmuv3.TTFAArch64 | smmuv3.TTFAArch32, why: walkWhy, reserved: exactly(0)},
 	smmuv3.COHACC:    executed(1, walkWhy+"; the device's own accesses are coherent"),
 	smmuv3.BTM:       never("the guest's broadcast TLBI reaches no host"),
@@ -153,9 +154,9 @@ var rules = [...]rule{
 	smmuv3.DORMHINT:  never("the device cannot tell when a host's caches are empty"),
 	smmuv3.Hyp:       never("the SMMU has no EL2 contexts for the guest's hypervisor"),
 	smmuv3.ATS:       executed(1, "the host answers translation requests"),
-	smmuv3.NS1ATS:    never("RES0 without ATS and both stages, which are never shown together"),
+	smmuv3.NS1ATS:    never("RES0 without ATS and both stages, which no guest reads together"),
 	smmuv3.ASID16:    executed(1, tlbWhy),
-	smmuv3.MSI:       own(0, nil, "the device's own interrupts are wired, and with MSI also messages"),
+	smmuv3.MSI:       own(0, nil, "the device signals its interrupts by wire, and with MSI also by message"),
 	smmuv3.SEV:       never("the device wakes no vCPU from WFE"),
 	smmuv3.ATOS:      never(atosWhy),
 	smmuv3.PRI:       executed(1, "the host forwards page requests; the device has their queue"),
@@ -175,7 +176,7 @@ var rules = [...]rule{
 
 	// IDR1 (§6.3.2).
 	smmuv3.SIDSIZE:      own(16, above(32), "the device assigns StreamIDs; a PCI requester ID has 16 bits (§3.2)"),
-	smmuv3.SSIDSIZE:     level(20, above(20), "the host takes SubstreamIDs"),
+	smmuv3.SSIDSIZE:     level(20, above(20), "the host accepts SubstreamIDs"),
 	smmuv3.PRIQS:        own(8, above(smmuv3.MaxQueueShift), queueWhy),
 	smmuv3.EVENTQS:      own(8, above(smmuv3.MaxQueueShift), queueWhy),
 	smmuv3.CMDQS:        own(8, above(smmuv3.MaxQueueShift), queueWhy),
@@ -196,14 +197,14 @@ var rules = [...]rule{
 	smmuv3.PPS:  executed(1, "the host sends the device's own page responses with a PASID"),
 	smmuv3.MPAM: never("the host owns the partitions of the memory system"),
 	smmuv3.FWB: own(1, nil,
-		"SMMUv3.2 and later have it; it controls stage 2, which is shown only if the host has both"),
+		"SMMUv3.2 and later have FWB; without stage 2 it has no effect, and stage 2 needs a host with FWB"),
 	smmuv3.STT:     executed(1, walkWhy),
 	smmuv3.RIL:     executed(1, tlbWhy),
 	smmuv3.BBML:    level(2, exactly(3), tlbWhy),
 	smmuv3.E0PD:    executed(1, cdWhy),
 	smmuv3.PTWNNC:  executed(1, walkWhy),
 	smmuv3.DPT:     never("the host owns the device permission table"),
-	smmuv3.PASIDTT: executed(1, "the host takes translated transactions"),
+	smmuv3.PASIDTT: executed(1, "the host accepts Translated transactions"),
 	smmuv3.EPAN:    executed(1, cdWhy),
 	smmuv3.S1PI:    never("a guest stage has no STE.S1PIE, which enables it (§3.26.1)"),
 	smmuv3.S2PI:    never("a guest stage has no STE.S2PIE, which enables it (§3.26.2)"),
@@ -222,7 +223,7 @@ var rules = [...]rule{
 	smmuv3.DS:       executed(1, walkWhy),
 	smmuv3.D128:     never("needs S1PI and S2PO"),
 	smmuv3.VAX:      level(1, exactly(3), walkWhy+"; 56 bits need D128"),
-	smmuv3.StallMax: executed(maxStalled, "the host holds stalled transactions; the device keeps account of them"),
+	smmuv3.StallMax: executed(maxStalled, "the host holds stalled transactions; the device tracks them"),
 
 	// IIDR (§6.3.7).
 	smmuv3.Implementer: own(0, func(v uint32) bool { return v&0x80 != 0 }, iidrWhy),

@@ -1,5 +1,5 @@
 // Package memio accesses the registers of a virtual SMMUv3 through u-root's package memio, so that
-// tools and tests program it as they program a real SMMU.
+// tools and tests program the device like a real SMMU.
 //
 // A Registers reads and writes the registers of a vsmmu.Device or a transcript.Recorder. Addresses
 // are offsets from the SMMU's base. Register accesses have 4 or 8 bytes and are aligned to their

@@ -48,7 +48,7 @@ func TestRegistersAreReadAndWritten(t *testing.T) {
 	assert.Equal(t, umemio.ByteSlice{0xef, 0xcd, 0xab, 0}, rb)
 }
 
-func TestAccessesThatNoRegisterTakesFail(t *testing.T) {
+func TestInvalidAccessesFail(t *testing.T) {
 	d, err := newDevice()
 	require.NoError(t, err)
 	defer d.Close()
@@ -64,7 +64,7 @@ func TestAccessesThatNoRegisterTakesFail(t *testing.T) {
 		assert.ErrorIs(t, regs.Write(tc.v, tc.off), vsmmu.ErrAccess, "write %T at %#x", tc.v, tc.off)
 	}
 	assert.Zero(t, d.Load(0x80, 8))
-	assert.Equal(t, umemio.Uint32(7), r32, "a read that fails leaves its argument")
+	assert.Equal(t, umemio.Uint32(7), r32, "a failed read does not change its argument")
 }
 
 func Example() {

@@ -9,7 +9,7 @@ import (
 // Regs is the part of the register file that streams depend on.
 type Regs struct {
 	Enabled   bool        // CR0.SMMUEN
-	GBPA      smmuv3.GBPA // the outcome of transactions while SMMUEN is 0
+	GBPA      smmuv3.GBPA // bypass or abort while SMMUEN is 0
 	RecInvSID bool        // CR2.RECINVSID
 	Table     smmuv3.StreamTable
 }
@@ -35,13 +35,13 @@ func Decide(regs *Regs, e *Entry, ids *smmuv3.IDRegs) bridge.GuestStage {
 	return stage(&e.STE, ids)
 }
 
-// dispositions are those of Config[1:0] of a stream that does not abort (§5.2).
+// dispositions has the Disposition by Config[1:0], for a stream that does not abort (§5.2).
 var dispositions = [...]bridge.Disposition{
 	0b00: bridge.Bypass, 0b01: bridge.Translate, 0b10: bridge.TranslateS2, 0b11: bridge.TranslateNested,
 }
 
-// stage converts a legal STE. In the result, ignored fields are zero, and a reserved value is
-// replaced by the value that it behaves as. Stages with the same meaning are thus equal.
+// stage converts a legal STE. In the result, ignored fields are zero, and reserved values are
+// replaced by their effective values. Stages with the same effect are thus equal.
 func stage(s *smmuv3.STE, ids *smmuv3.IDRegs) bridge.GuestStage {
 	c := s.Config()
 	if c.Abort() {
@@ -60,7 +60,7 @@ func stage(s *smmuv3.STE, ids *smmuv3.IDRegs) bridge.GuestStage {
 		g.S2.SH0 = shareability(g.S2.SH0)
 	}
 	if ids.Has(smmuv3.S2P) {
-		g.S2VMID = s.S2VMID() // §5.2: stage 1 alone is tagged with it, too
+		g.S2VMID = s.S2VMID() // §5.2: it also tags translations of stage 1 alone
 	}
 	if ids.Has(smmuv3.ATS) && s.EATS() == smmuv3.EATSFull {
 		g.EATS = smmuv3.EATSFull // 0b11 behaves as 0b00 without IDR3.DPT
@@ -83,7 +83,7 @@ func stage1(g *bridge.GuestStage, s *smmuv3.STE, ids *smmuv3.IDRegs) {
 	g.S1COR = s.S1COR()
 	g.S1CSH = shareability(s.S1CSH())
 	g.S1STALLD = s.S1STALLD()
-	// §5.2: S1CDMax is ignored without substreams; S1Fmt and S1DSS are ignored if it is 0.
+	// §5.2: S1CDMax is ignored without substreams. S1Fmt and S1DSS are ignored if S1CDMax is 0.
 	if ids.Has(smmuv3.SSIDSIZE) && s.S1CDMax() != 0 {
 		g.S1CDMax = s.S1CDMax()
 		if f := s.S1Fmt(); f == smmuv3.S1Fmt4K || f == smmuv3.S1Fmt64K {

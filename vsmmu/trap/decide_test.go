@@ -65,8 +65,8 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// linuxS2 is a stage 2 as Linux has it, of 40 bits with 4 KiB. nestedS2 also has hardware updates
-// of flags, and S2PTW.
+// linuxS2 is a stage 2 as Linux writes it, with 40 bits and 4 KiB granules. nestedS2 also has
+// hardware updates of flags, and S2PTW.
 var (
 	linuxS2 = smmuv3.Stage2{TTB: 0x8765_4000, T0SZ: 24, SL0: 1, IR0: 1, OR0: 1, SH0: 3, PS: 4, AA64: true, R: true}
 
@@ -99,7 +99,7 @@ func TestDecideWithStage2_5_2(t *testing.T) {
 			bridge.GuestStage{Disposition: bridge.TranslateS2, S2VMID: 3, S2: linuxS2}},
 		{"reserved S2SH0 behaves as 0", ids, smmuv3.STE{steS2, 0, dw2 ^ 2<<44, 0x8765_4000},
 			bridge.GuestStage{Disposition: bridge.TranslateS2, S2VMID: 3, S2: func() smmuv3.Stage2 { s := linuxS2; s.SH0 = 0; return s }()}},
-		{"S2HD without S2HA is reserved and behaves as neither", hd, smmuv3.STE{steS2, 0, dw2 | 1<<55, 0x8765_4000},
+		{"S2HD without S2HA is reserved and has no effect", hd, smmuv3.STE{steS2, 0, dw2 | 1<<55, 0x8765_4000},
 			bridge.GuestStage{Disposition: bridge.TranslateS2, S2VMID: 3, S2: linuxS2}},
 		{"Config 110 ignores S1 fields and S2PTW", ids, smmuv3.STE{steS2 | 0xffff_f000 | 31<<59, 0xff, dw2 | 1<<54, 0x8765_4000},
 			bridge.GuestStage{Disposition: bridge.TranslateS2, S2VMID: 3, S2: linuxS2}},
@@ -138,8 +138,8 @@ func TestDecideWithATS_5_2(t *testing.T) {
 	}
 }
 
-// Whatever the guest wrote, a stage has no field without a meaning, and no reserved value: stages
-// with the same meaning are equal.
+// Whatever the guest wrote, ignored fields of a stage are zero, and no field has a reserved value.
+// Stages with the same effect are equal.
 func TestDecideIsCanonical(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ids := testIDs()
@@ -150,7 +150,7 @@ func TestDecideIsCanonical(t *testing.T) {
 			e.STE[i] = rapid.Uint64().Draw(t, "dw")
 		}
 		e.STE[0] |= 1
-		// Few random stages 2 are legal.
+		// Few random values of stage 2 are legal.
 		if rapid.Bool().Draw(t, "tame") {
 			e.STE[2] = e.STE[2]&^(0x3f<<32|3<<46|7<<55|0xff00) | rapid.Uint64Range(20, 39).Draw(t, "S2T0SZ")<<32 | 1<<51
 			e.STE[3] &= 0xffff_ffff

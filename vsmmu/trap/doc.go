@@ -1,4 +1,4 @@
-// Package trap turns the guest's Stream Table Entries into calls of the host, as they take effect.
+// Package trap applies the guest's Stream Table Entries to the streams' hosts.
 //
 // It has three steps:
 //

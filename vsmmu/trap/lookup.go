@@ -19,8 +19,8 @@ type Entry struct {
 // Reader looks up STEs. One goroutine at a time may use it.
 type Reader struct {
 	mem guestmem.Memory
-	// Buffers of reads. On the stack they would escape through the interface, at the cost of an
-	// allocation each time.
+	// Read buffers. Local buffers would escape through the interface, and each lookup would
+	// allocate.
 	ste   [smmuv3.STESize]byte
 	l1std [smmuv3.L1STDSize]byte
 }
@@ -36,7 +36,7 @@ func (r *Reader) Lookup(t smmuv3.StreamTable, sid smmuv3.StreamID) (e Entry) {
 	return e
 }
 
-// lookup sets e, which is empty, and the path of structures on which e depends.
+// lookup fills in e, which must be empty, and the path: the structures that it read.
 func (r *Reader) lookup(t *smmuv3.StreamTable, sid smmuv3.StreamID, e *Entry, p *path) {
 	if !t.Contains(sid) {
 		e.Fault = smmuv3.CBadStreamID
@@ -56,7 +56,7 @@ func (r *Reader) lookup(t *smmuv3.StreamTable, sid smmuv3.StreamID, e *Entry, p 
 			e.Fault = smmuv3.CBadStreamID
 			return
 		}
-		// L2Ptr is truncated to the output address size, as the base of the table is. §3.4.3 allows
+		// L2Ptr is truncated to the output address size, like the base of the table. §3.4.3 allows
 		// other choices; its note 6 recommends this one to hypervisors.
 		addr = guestmem.GPA(d.L2Ptr()&t.AddrMask + smmuv3.STESize*index)
 	}

@@ -13,8 +13,8 @@ type Saved struct {
 	ID      smmuv3.StreamID
 	Stage   bridge.GuestStage
 	UsedATS bool
-	// Walked has the ranges of the L1STD and of the STE that were read last. The range of a
-	// structure that was not read has length 0.
+	// Walked has the guest-physical ranges of the L1STD and of the STE that the last lookup read.
+	// The range of a structure that it did not read has length 0.
 	Walked [2]guestmem.Range
 }
 
@@ -23,8 +23,9 @@ func (s *Stream) Save() Saved {
 	return Saved{ID: s.ID, Stage: s.stage, UsedATS: s.usedATS, Walked: s.walked}
 }
 
-// Restore binds a stream to its saved stage and does not read the guest's table: the guest has not
-// yet invalidated its changes there. If the host fails, the outcome is that of Refresh.
+// Restore binds a stream to its saved stage. It does not read the guest's table, which may hold
+// changes that the guest has not invalidated yet. If the host fails, the outcome is that of
+// Refresh.
 func (s *Streams) Restore(st *Stream, v Saved) (Outcome, error) {
 	st.judged, st.walked = false, v.Walked
 	st.usedATS = st.usedATS || v.UsedATS

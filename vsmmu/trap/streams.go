@@ -37,7 +37,7 @@ type Streams struct {
 	ids    smmuv3.IDRegs
 	regs   Regs
 	reader *Reader
-	entry  Entry // looked up last; on the stack it would escape
+	entry  Entry // of the last lookup; a local variable would escape
 	bound  BindFunc
 	sorted []*Stream // by StreamID
 }
@@ -52,8 +52,8 @@ type Stream struct {
 	usedATS  bool
 	walked   path
 
-	// Decide's verdict on an entry, valid while the registers stay. Guests invalidate an STE far
-	// more often than they change it.
+	// verdict is Decide's result for entry, if judged is set. SetRegs clears judged. The cache
+	// helps, since guests invalidate an STE far more often than they change it.
 	judged  bool
 	entry   Entry
 	verdict bridge.GuestStage
@@ -77,8 +77,8 @@ func NewStreams(mem guestmem.Memory, ids smmuv3.IDRegs, bound BindFunc) *Streams
 	return &Streams{ids: ids, reader: NewReader(mem), bound: bound}
 }
 
-// search returns the index of a stream in sorted, or where it would be. It is in the path of every
-// CFGI command: slices.BinarySearchFunc costs three times as much.
+// search returns the index of a stream in sorted, or the index at which to insert it. Every CFGI
+// command calls search. It is faster than slices.BinarySearchFunc.
 func (s *Streams) search(sid smmuv3.StreamID) (i int, found bool) {
 	lo, hi := 0, len(s.sorted)
 	for lo < hi {
@@ -154,9 +154,9 @@ func (s *Streams) SetRegs(r Regs) {
 // Refresh reads the stream's configuration and binds the stream to its stage. One call of Bind
 // replaces the earlier stage; there is no call if the stage is the same.
 //
-// If the host fails, the stream aborts with cause C_BAD_STE: to the guest, an STE that the SMMU
-// does not accept is illegal. If translate is false, a stream that would translate aborts as well:
-// its host may hold stale translations. A stream that bypasses does not use them.
+// If the host fails, the stream aborts with cause C_BAD_STE: the guest sees an illegal STE. If
+// translate is false, a stream that would translate aborts as well: its host may hold stale
+// translations. A stream that bypasses does not use them.
 func (s *Streams) Refresh(st *Stream, translate bool) (Outcome, error) {
 	s.entry, st.walked = Entry{}, path{}
 	if s.regs.Enabled {
@@ -202,7 +202,7 @@ func (s *Streams) Abort(st *Stream, why error) (Outcome, error) {
 	return Lost, errors.Join(why, fmt.Errorf("abort: %w", err))
 }
 
-// DetachHost detaches a stream from a host that does not bind an abort. The stream stays in the
+// DetachHost detaches a stream from a host that failed to bind an abort. The stream stays in the
 // set, and aborts until Reattach. If the host fails, the stream keeps its stage.
 func (s *Streams) DetachHost(st *Stream) error {
 	if err := st.bridge.Close(); err != nil && !noDMA(err) {

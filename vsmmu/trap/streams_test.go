@@ -59,8 +59,8 @@ func (r *rig) binds() []string {
 	return all
 }
 
-// state is the state of a stream, in the terms of the mailing list thread that package bridge
-// cites.
+// state is the state of a stream, as the mailing list thread that package bridge cites numbers
+// them.
 type state uint8
 
 const (
@@ -90,8 +90,8 @@ func stateOf(g bridge.GuestStage) state {
 	}
 }
 
-// Every transition that a guest or its VMM can cause, from every state of the bind_guest_stage
-// thread. The page on stream states in docs has the same table.
+// Every cause of a transition, in every state of the mailing list thread. docs/stream-states.md has
+// the same table.
 func TestStatesOfTheThread(t *testing.T) {
 	to := map[state]func(*rig){
 		aborting:  func(r *rig) { r.ste(steAbort, 0); r.enable(true); _, _ = r.refresh() },
@@ -101,7 +101,7 @@ func TestStatesOfTheThread(t *testing.T) {
 	steps := []struct {
 		name string
 		do   func(*rig)
-		want map[state]state // by the state before
+		want map[state]state // by the earlier state
 	}{
 		{"STE: Config 000", func(r *rig) { r.ste(steAbort, 0); _, _ = r.refresh() }, all(aborting)},
 		{"STE: V=0", func(r *rig) { r.ste(0, 0); _, _ = r.refresh() }, all(aborting)},
@@ -177,8 +177,8 @@ func TestEqualStageNeedsNoCall(t *testing.T) {
 	assert.Empty(t, r.binds())
 }
 
-// Fail closed: for every way in which the Binds of one Refresh can fail, the outcome and the final
-// stage of the host.
+// Refresh fails closed: each sequence of errors of Bind has its outcome and its final stage on the
+// host.
 func TestRefreshFailsClosed(t *testing.T) {
 	again := errors.New("try again")
 	for _, tc := range []struct {
@@ -269,8 +269,8 @@ func TestWatched(t *testing.T) {
 	assert.Empty(t, r.streams.Watched(), "a disabled SMMU reads no stream table")
 }
 
-// A stream whose host binds no abort can be detached from the host. It aborts, also after Reattach,
-// until Refresh.
+// A stream whose host fails to bind an abort can be detached from the host. The stream aborts until
+// a Refresh after Reattach.
 func TestDetachHostAndReattach(t *testing.T) {
 	r := newRig(t)
 	r.attach()
@@ -284,7 +284,7 @@ func TestDetachHostAndReattach(t *testing.T) {
 	outcome, _ := r.streams.Abort(r.stream, refuse)
 	require.Equal(t, Lost, outcome)
 	assert.ErrorIs(t, r.streams.DetachHost(r.stream), refuse)
-	assert.Equal(t, bound, stateOf(r.stream.Stage()), "it keeps its stage")
+	assert.Equal(t, bound, stateOf(r.stream.Stage()), "the stream keeps its stage")
 	require.NoError(t, r.streams.Reattach(r.stream), "no effect on a stream that is attached")
 
 	r.host.FailWith(nil)
@@ -351,12 +351,12 @@ func TestHasUsedATS(t *testing.T) {
 		r.ste(step.dw0, step.dw1)
 		_, err := r.refresh()
 		require.NoError(t, err)
-		assert.Equal(t, step.want, r.stream.HasUsedATS(), "the endpoint's cache outlasts the STE")
+		assert.Equal(t, step.want, r.stream.HasUsedATS(), "the endpoint keeps its ATC after the STE changes")
 	}
 }
 
-// A stream whose host may hold stale translations follows its configuration unless it would
-// translate. It then aborts, with one Bind.
+// While its host may hold stale translations, a stream that would translate aborts, with one Bind.
+// Other streams follow their configuration.
 func TestRefreshWithoutTranslation(t *testing.T) {
 	r := newRig(t)
 	r.attach()
