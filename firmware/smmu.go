@@ -49,6 +49,13 @@ type SMMU struct {
 	DeviceBase uint32
 }
 
+// WithSPIs returns the SMMU with four consecutive wired interrupts from base on: those of
+// vsmmu.SPIs with the same base, and of vsmmu.EventFDs whose fds signal these SPIs.
+func (s SMMU) WithSPIs(base uint32) SMMU {
+	s.EventQ, s.PRIQ, s.CmdSync, s.GError = base, base+1, base+2, base+3
+	return s
+}
+
 // Alignment of the register file, and the size of its granule (IHI 0070 §6.1).
 const granule64K = 64 << 10
 

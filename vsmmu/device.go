@@ -174,15 +174,14 @@ func checkConfig(cfg *Config) error {
 		return errors.New("Config.Memory is nil")
 	case nilcheck.IsNil(cfg.Memory):
 		return fmt.Errorf("Config.Memory is a nil %T", cfg.Memory)
-	case cfg.Interrupts == nil:
-		return errors.New("Config.Interrupts is nil")
-	case nilcheck.IsNil(cfg.Interrupts):
-		return fmt.Errorf("Config.Interrupts is a nil %T", cfg.Interrupts)
 	case cfg.IDs == smmuv3.IDRegs{}:
 		return errors.New("Config.IDs are zero (use idr.Derive)")
 	}
 	if m, ok := cfg.Memory.(guestmem.Mapper); ok && m.Sections() == nil {
 		return fmt.Errorf("Config.Memory is a %T whose Sections are nil", cfg.Memory)
+	}
+	if err := checkInterrupts(cfg.Interrupts); err != nil {
+		return fmt.Errorf("Config.Interrupts is %w", err)
 	}
 	return idr.CheckDevice(cfg.IDs)
 }

@@ -149,6 +149,20 @@ func SavedIDs(state []byte) (smmuv3.IDRegs, error) {
 	return s.IDs, nil
 }
 
+// SavedStreams returns the StreamIDs of the saved device, in ascending order. Restore requires that
+// exactly these are attached. An error matches ErrState.
+func SavedStreams(state []byte) ([]smmuv3.StreamID, error) {
+	s, err := decodeState(state)
+	if err != nil {
+		return nil, opError(err, "saved streams")
+	}
+	sids := make([]smmuv3.StreamID, len(s.streams))
+	for i, st := range s.streams {
+		sids[i] = smmuv3.StreamID(st.StreamID)
+	}
+	return sids, nil
+}
+
 // Restore puts a device into the state that Save returned. The device is in its reset state: it is
 // new, or was reset, and no guest has run on it since. It has the ID registers of the saved device
 // (see SavedIDs), and the same streams attached. The hosts may differ. The guest's memory is in

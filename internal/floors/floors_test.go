@@ -17,7 +17,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const module = "github.com/go-vsmmu/vsmmuv3/"
+const module = "github.com/go-vsmmu/vsmmuv3"
+
+// nameOf returns the name of a package in the table: its path in the module, or the name of the
+// module's root. ours is false for packages of other modules.
+func nameOf(path string) (name string, ours bool) {
+	if path == module {
+		return "vsmmuv3", true
+	}
+	return strings.CutPrefix(path, module+"/")
+}
 
 // documented returns the floor of each package that the table in docs/architecture.md names.
 func documented(t *testing.T) map[string]int {
@@ -57,10 +66,10 @@ func imports(t *testing.T) map[string][]string {
 			} else {
 				require.NoError(t, err)
 			}
-			name := strings.TrimPrefix(p.ImportPath, module)
+			name, _ := nameOf(p.ImportPath)
 			all[name] = nil
 			for _, i := range p.Imports {
-				if of, ours := strings.CutPrefix(i, module); ours {
+				if of, ours := nameOf(i); ours {
 					all[name] = append(all[name], of)
 				}
 			}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-vsmmu/vsmmuv3/firmware"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
 // full is a machine with everything that tables describe.
@@ -60,8 +61,8 @@ func TestIORTDescribesTheMachine(t *testing.T) {
 	require.Len(t, i.SMMUs, 2)
 	assert.EqualValues(t, 0x0905_0000, i.SMMUs[0].Base)
 	assert.EqualValues(t, 0x0907_0000, i.SMMUs[1].Base)
-	assert.Equal(t, [5]uint32{8, 9, 10, 11, 0x1000}, interruptsOf(i.SMMUs[0]))
-	assert.Equal(t, [5]uint32{48, 49, 50, 51, 0x1001}, interruptsOf(i.SMMUs[1]))
+	assert.Equal(t, [5]uint32{8, 9, 11, 10, 0x1000}, interruptsOf(i.SMMUs[0]))
+	assert.Equal(t, [5]uint32{48, 49, 51, 50, 0x1001}, interruptsOf(i.SMMUs[1]))
 	assert.Equal(t, []firmware.PCIRoot{{
 		Requesters: 0x1000, StreamBase: 0x2000, ATS: true, AddressBits: 48, CanWBS: true,
 	}}, i.Roots)
@@ -95,8 +96,8 @@ func TestSMMUsHaveTheirOwnInterrupts(t *testing.T) {
 		used[virtioSPI+i] = true
 	}
 	for n := range maxSMMUs {
-		for _, line := range smmuLines {
-			spi := smmuSPI(n, line)
+		for line := range vsmmu.Line(vsmmu.NumLines) {
+			spi := smmuSPI(n) + uint32(line)
 			assert.Less(t, spi, uint32(spis))
 			assert.False(t, used[spi], "SMMU %d, %v: SPI %d", n, line, spi)
 			used[spi] = true

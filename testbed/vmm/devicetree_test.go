@@ -85,7 +85,7 @@ func TestDeviceTreeDescribesTheMachine(t *testing.T) {
 		{"/serial@9010000", "interrupts", cells(0, 2, 4)},
 		{"/serial@9010000", "clock-names", []byte("uartclk\x00apb_pclk\x00")},
 		{"/iommu@9050000", "compatible", []byte("arm,smmu-v3\x00")},
-		{"/iommu@9050000", "interrupts", cells(0, 8, 1, 0, 10, 1, 0, 9, 1)},
+		{"/iommu@9050000", "interrupts", cells(0, 8, 1, 0, 11, 1, 0, 9, 1)},
 		{"/virtio_mmio@a000000", "reg", cells(0, 0x0a00_0000, 0, 0x200)},
 		{"/virtio_mmio@a000000", "interrupts", cells(0, 16, 4)},
 		{"/virtio_mmio@a000000", "dma-coherent", []byte{}},

@@ -3,7 +3,6 @@
 package vmm
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
@@ -12,31 +11,15 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// SMMUInterrupts are the interrupts of one of a machine's SMMUs, and implement vsmmu.Interrupts. The
-// methods may be called from any goroutine.
-type SMMUInterrupts struct {
-	m *Machine
-	n int
-}
-
-// SMMUInterrupts returns the interrupts of the nth SMMU that is added, from 0 on.
-func (m *Machine) SMMUInterrupts(n int) SMMUInterrupts { return SMMUInterrupts{m, n} }
-
-// Pulse signals an edge on a wired interrupt of the SMMU, if it is connected. CMD_SYNC usually has
-// none, since its completion is an MSI: the wired interrupt costs two KVM requests for every SYNC.
-func (i SMMUInterrupts) Pulse(line vsmmu.Line) error {
-	if !i.m.cfg.Wiring.wired(line) {
-		return nil
+// SMMUInterrupts returns the interrupts of the nth SMMU that is added, from 0 on. Its MSIs go to the
+// ITS, which identifies the SMMU by a DeviceID of its own.
+func (m *Machine) SMMUInterrupts(n int) vsmmu.Interrupts {
+	setSPI := func(spi uint32, level bool) error { return m.host().vm.SetSPI(spi, level) }
+	sendMSI := func(addr guestmem.GPA, data uint32) error {
+		_, err := m.signal(smmuDeviceID(n), addr, data)
+		return err
 	}
-	vm, spi := i.m.host().vm, smmuSPI(i.n, line)
-	return errors.Join(vm.SetSPI(spi, true), vm.SetSPI(spi, false))
-}
-
-// SignalMSI sends an MSI of the SMMU to the ITS, which identifies the SMMU by a DeviceID of its
-// own. Any other address is an error: the device itself writes MSIs that go to memory.
-func (i SMMUInterrupts) SignalMSI(addr guestmem.GPA, data uint32) error {
-	_, err := i.m.signal(smmuDeviceID(i.n), addr, data)
-	return err
+	return vsmmu.WithMSI(vsmmu.SPIs(smmuSPI(n), setSPI, m.cfg.Wiring.unwired()...), sendMSI)
 }
 
 // SignalEndpointMSI sends an MSI of a device behind the SMMU to the ITS, which identifies the

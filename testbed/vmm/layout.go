@@ -37,7 +37,7 @@ const (
 	consoleSPI = 1
 	controlSPI = 2
 
-	smmuSPIs = 8 // of the first SMMU, as in smmuLines
+	smmuSPIs = 8 // of the first SMMU, one for each vsmmu.Line
 
 	pciSPI   = 12 // INTA# of device 0; the other lines follow
 	pciLines = 4

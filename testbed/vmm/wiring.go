@@ -35,26 +35,24 @@ const maxSMMUs = 4
 // smmuAddress returns the base address of an SMMU, from 0 on.
 func smmuAddress(n int) uint64 { return smmuBase + smmuSize*uint64(n) }
 
-// smmuLines are the wired interrupts of an SMMU, in the order of their SPIs (IHI 0070 §3.18).
-var smmuLines = [...]vsmmu.Line{vsmmu.LineEventQ, vsmmu.LinePRIQ, vsmmu.LineGError, vsmmu.LineCmdSync}
-
-// smmuSPI returns the SPI of an SMMU's line.
-func smmuSPI(n int, line vsmmu.Line) uint32 {
-	for i, l := range smmuLines {
-		if l != line {
-			continue
-		}
-		if n == 0 {
-			return smmuSPIs + uint32(i)
-		}
-		return moreSMMUSPIs + uint32(len(smmuLines)*(n-1)+i)
+// smmuSPI returns the first of an SMMU's SPIs, one for each vsmmu.Line.
+func smmuSPI(n int) uint32 {
+	if n == 0 {
+		return smmuSPIs
 	}
-	return 0
+	return moreSMMUSPIs + uint32(vsmmu.NumLines*(n-1))
 }
 
-// wired reports whether a line of the SMMUs is connected.
-func (w Wiring) wired(line vsmmu.Line) bool {
-	return !w.NoWired && (w.CmdSync || line != vsmmu.LineCmdSync)
+// unwired returns the lines of the SMMUs that are not connected. CMD_SYNC usually has no wire, since
+// its completion is an MSI: a wire costs two KVM requests for every SYNC.
+func (w Wiring) unwired() []vsmmu.Line {
+	switch {
+	case w.NoWired:
+		return []vsmmu.Line{vsmmu.LineEventQ, vsmmu.LinePRIQ, vsmmu.LineCmdSync, vsmmu.LineGError}
+	case !w.CmdSync:
+		return []vsmmu.Line{vsmmu.LineCmdSync}
+	}
+	return nil
 }
 
 // smmuDeviceID returns the DeviceID of an SMMU's own messages.
@@ -64,11 +62,9 @@ func smmuDeviceID(n int) uint32 { return smmuDeviceIDs + uint32(n) }
 func (hw *hardware) described(n int) firmware.SMMU {
 	s := firmware.SMMU{
 		Base: smmuAddress(n), IDs: hw.smmus[n], PHandle: phandleSMMU(n), InterruptParent: phandleGIC,
-		EventQ: smmuSPI(n, vsmmu.LineEventQ), PRIQ: smmuSPI(n, vsmmu.LinePRIQ),
-		GError: smmuSPI(n, vsmmu.LineGError), CmdSync: smmuSPI(n, vsmmu.LineCmdSync),
 		NoCmdSync: !hw.wiring.CmdSync, NoWired: hw.wiring.NoWired,
 		DeviceID: smmuDeviceID(n), DeviceBase: hw.wiring.DeviceBase,
-	}
+	}.WithSPIs(smmuSPI(n))
 	if !hw.wiring.NoITS && s.IDs.Has(smmuv3.MSI) {
 		s.MSI = phandleITS
 	}

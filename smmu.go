@@ -1,0 +1,205 @@
+package vsmmuv3
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
+)
+
+// Config configures an SMMU. Memory and Interrupts are required.
+type Config struct {
+	// Memory is the guest's memory: a guestmem.Slots over the VMM's mappings, or a guestmem.Tracked
+	// over that for live migration.
+	Memory guestmem.Memory
+	// Interrupts signals the SMMU's own interrupts: vsmmu.SPIs, vsmmu.EventFDs, or the VMM's own.
+	Interrupts vsmmu.Interrupts
+	// MSI sends the MSIs of endpoints to the guest's interrupt controller, which identifies them by
+	// their StreamIDs (see soft.Config). It may be nil if no endpoint sends any.
+	MSI func(sid smmuv3.StreamID, addr guestmem.GPA, data uint32) error
+	// Policy are the ID register fields that the VMM chooses. A policy that asks for ATS, PRI,
+	// stalls, a stage 2 or addresses of 52 bits gets them: the host then offers them. With Saved,
+	// Policy has no effect: the guest goes on to read what it has read.
+	Policy idr.Policy
+	// Saved is the result of Save. New then returns an SMMU in that state, with all its streams.
+	// Memory has the contents that belong to the state. Endpoint returns the endpoint of each
+	// stream.
+	Saved []byte
+
+	// Device and Host have what else the parts can be told, such as Device.AbortAtReset, Device.Log
+	// and Host.TLBEntries. New sets their Memory, Interrupts and MSI, and Device.IDs. Host.IDs, if
+	// not zero, is what the host offers.
+	Device vsmmu.Config
+	Host   soft.Config
+}
+
+// SMMU is a virtual SMMUv3 in front of emulated devices. Its methods, and those of its Device, may
+// be called from any goroutine, but not from a callback (see vsmmu, Duties of the embedder).
+type SMMU struct {
+	// Device has the guest's registers: Load, Store, LoadBytes, StoreBytes. It also has IDs, Stage,
+	// Save and Reset. Its Attach puts endpoints of further hosts, such as bridge/iommufd, behind
+	// the SMMU. Close detaches them, and their owner closes their hosts.
+	*vsmmu.Device
+	// Host translates for the endpoints.
+	Host *soft.Host
+
+	mu       sync.Mutex
+	restored map[smmuv3.StreamID]*soft.Endpoint // not yet returned by Endpoint
+}
+
+// New returns an SMMU, in its reset state or in the state of Config.Saved. The caller must Close it.
+//
+// An error is that of the part that fails. It matches vsmmu.ErrConfig or idr.ErrPolicy if the
+// configuration is invalid, and vsmmu.ErrState if Config.Saved is not a state.
+func New(cfg Config) (_ *SMMU, err error) {
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("vsmmuv3: new SMMU: %w: %w", vsmmu.ErrConfig, err)
+	}
+	ids, streams, err := cfg.saved()
+	if err != nil {
+		return nil, err
+	}
+	cfg.Host.Memory, cfg.Host.MSI = cfg.Memory, cfg.MSI
+	if cfg.Host.IDs == (smmuv3.IDRegs{}) {
+		cfg.Host.IDs = offer(cfg.Policy, ids, cfg.Memory)
+	}
+	s := &SMMU{restored: map[smmuv3.StreamID]*soft.Endpoint{}}
+	if s.Host, err = soft.New(cfg.Host); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if cfg.Saved == nil {
+		caps, _ := s.Host.Capabilities() // of a new host
+		derived, err := idr.Derive(cfg.Policy, caps)
+		if err != nil {
+			return nil, err
+		}
+		ids = derived.IDs
+	}
+	cfg.Device.Memory, cfg.Device.Interrupts, cfg.Device.IDs = cfg.Memory, cfg.Interrupts, ids
+	if s.Device, err = vsmmu.New(cfg.Device); err != nil {
+		return nil, err
+	}
+	for _, sid := range streams {
+		ep := soft.NewEndpoint()
+		if err := s.Device.Attach(sid, s.Host, ep); err != nil {
+			return nil, err
+		}
+		s.restored[sid] = ep
+	}
+	if cfg.Saved != nil {
+		if err := s.Device.Restore(cfg.Saved); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// check returns an error for a field of Device or Host that New sets.
+func (c *Config) check() error {
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"Device.Memory", c.Device.Memory != nil},
+		{"Device.Interrupts", c.Device.Interrupts != nil},
+		{"Device.IDs", c.Device.IDs != smmuv3.IDRegs{}},
+		{"Host.Memory", c.Host.Memory != nil},
+		{"Host.MSI", c.Host.MSI != nil},
+	} {
+		if f.set {
+			return fmt.Errorf("Config.%s is set (New sets it from the fields of Config)", f.name)
+		}
+	}
+	if c.Saved != nil && len(c.Saved) == 0 {
+		return errors.New("Config.Saved is empty but not nil")
+	}
+	return nil
+}
+
+// saved returns the ID registers and the StreamIDs of the saved state, if there is one.
+func (c *Config) saved() (ids smmuv3.IDRegs, streams []smmuv3.StreamID, err error) {
+	if c.Saved == nil {
+		return ids, nil, nil
+	}
+	if ids, err = vsmmu.SavedIDs(c.Saved); err != nil {
+		return ids, nil, err
+	}
+	streams, err = vsmmu.SavedStreams(c.Saved)
+	return ids, streams, err
+}
+
+// made fails for an SMMU that New did not make.
+func (s *SMMU) made(op string) error {
+	if s == nil || s.Device == nil {
+		return fmt.Errorf("vsmmuv3: %s: SMMU was not made by New", op)
+	}
+	return nil
+}
+
+// Endpoint puts a device behind the SMMU, with the StreamID that the guest knows it by. Call it
+// before the guest starts, or when a device is plugged in. The device model does all its DMA
+// through the endpoint.
+//
+// After a restore, the first Endpoint of each saved StreamID returns the restored stream's. Call
+// EnableATS and AllowStalls on it as for a new one, before its device does DMA.
+//
+// Endpoint fails if the StreamID does not fit IDR1.SIDSIZE, or is in use (bridge.ErrInUse).
+func (s *SMMU) Endpoint(sid smmuv3.StreamID) (*soft.Endpoint, error) {
+	if err := s.made("new endpoint"); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ep, ok := s.restored[sid]; ok {
+		delete(s.restored, sid)
+		return ep, nil
+	}
+	ep := soft.NewEndpoint()
+	if err := s.Device.Attach(sid, s.Host, ep); err != nil {
+		return nil, err
+	}
+	return ep, nil
+}
+
+// Detach removes a device from the SMMU, as vsmmu.Device.Detach does. DMA of its endpoint fails
+// from then on. Endpoint may use the StreamID again.
+func (s *SMMU) Detach(sid smmuv3.StreamID) error {
+	if err := s.made("detach"); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.restored, sid)
+	return s.Device.Detach(sid)
+}
+
+// Close ends the SMMU: first the device, then its host. Stop the vCPUs before. DMA of endpoints
+// fails from then on. A second Close has no effect and returns an error that matches
+// vsmmu.ErrClosed.
+func (s *SMMU) Close() error {
+	if s == nil || s.Host == nil {
+		return s.made("close")
+	}
+	if s.Device == nil { // New has failed
+		return s.Host.Close()
+	}
+	err := s.Device.Close()
+	if errors.Is(err, vsmmu.ErrClosed) {
+		return err
+	}
+	if closed := s.Host.Close(); !errors.Is(closed, bridge.ErrClosed) {
+		err = errors.Join(err, closed)
+	}
+	return err
+}

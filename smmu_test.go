@@ -1,0 +1,221 @@
+package vsmmuv3_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	vsmmuv3 "github.com/go-vsmmu/vsmmuv3"
+	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu"
+	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
+	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
+)
+
+const (
+	ramAt   = 0x4000_0000
+	ramSize = 16 << 20
+	page    = ramAt + 8<<20 // above the guest driver's structures
+	iova    = 0xdead_0000
+)
+
+func noSPI(uint32, bool) error { return nil }
+
+func newRAM(t *testing.T) *guestmem.Slots {
+	ram := new(guestmem.Slots)
+	require.NoError(t, ram.Add(guestmem.Slot{GPA: ramAt, Mem: make([]byte, ramSize)}))
+	return ram
+}
+
+func config(mem guestmem.Memory) vsmmuv3.Config {
+	return vsmmuv3.Config{Memory: mem, Interrupts: vsmmu.SPIs(74, noSPI)}
+}
+
+// newSMMU returns an SMMU that is closed after the test.
+func newSMMU(t *testing.T, cfg vsmmuv3.Config) *vsmmuv3.SMMU {
+	smmu, err := vsmmuv3.New(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, smmu.Close()) })
+	return smmu
+}
+
+func newGuest(mem guestmem.Memory, smmu *vsmmuv3.SMMU) *vsmmutest.Guest {
+	return vsmmutest.NewGuest(mem, guestmem.Range{GPA: ramAt, Len: 8 << 20}, smmu)
+}
+
+// TestEndpointFollowsTheGuest shows that an endpoint's DMA goes where the guest's tables say, until
+// the guest unmaps.
+func TestEndpointFollowsTheGuest(t *testing.T) {
+	ram := newRAM(t)
+	smmu := newSMMU(t, config(ram))
+	disk, err := smmu.Endpoint(0x10)
+	require.NoError(t, err)
+	g := newGuest(ram, smmu)
+	require.NoError(t, g.Enable())
+	require.NoError(t, g.MapStage1(0x10, iova, page, 0x1000))
+	require.NoError(t, disk.WriteAt([]byte("block"), iova))
+	got := make([]byte, 5)
+	require.NoError(t, ram.ReadAt(got, page))
+	assert.Equal(t, "block", string(got))
+	require.NoError(t, g.Unmap(0x10, iova, 0x1000))
+	assert.ErrorIs(t, disk.WriteAt([]byte("again"), iova), soft.ErrFault)
+}
+
+// TestEndpointRefusesAStreamID shows that a StreamID in use, or out of range, is an error, and that
+// a detached one may be used again.
+func TestEndpointRefusesAStreamID(t *testing.T) {
+	smmu := newSMMU(t, config(newRAM(t)))
+	old, err := smmu.Endpoint(0x10)
+	require.NoError(t, err)
+	_, err = smmu.Endpoint(0x10)
+	assert.ErrorIs(t, err, bridge.ErrInUse)
+	assert.EqualError(t, err, "vsmmu: attach stream 0x10: StreamID in use")
+	_, err = smmu.Endpoint(1 << 16)
+	assert.EqualError(t, err, "vsmmu: attach stream 0x10000: StreamID does not fit IDR1.SIDSIZE 16")
+
+	require.NoError(t, smmu.Detach(0x10))
+	assert.ErrorIs(t, smmu.Detach(0x10), vsmmu.ErrNotAttached)
+	assert.ErrorIs(t, old.ReadAt(make([]byte, 1), iova), soft.ErrNotAttached)
+	fresh, err := smmu.Endpoint(0x10)
+	require.NoError(t, err)
+	assert.NotSame(t, old, fresh)
+}
+
+// TestSavedSMMUContinues shows that New with a saved state attaches and restores every stream, and
+// that Endpoint returns each of them once.
+func TestSavedSMMUContinues(t *testing.T) {
+	ram := newRAM(t)
+	cfg := config(ram)
+	there, err := vsmmuv3.New(cfg)
+	require.NoError(t, err)
+	for _, sid := range []smmuv3.StreamID{0x20, 0x10} {
+		_, err = there.Endpoint(sid)
+		require.NoError(t, err)
+	}
+	g := newGuest(ram, there)
+	require.NoError(t, g.Enable())
+	require.NoError(t, g.MapStage1(0x10, iova, page, 0x1000))
+	cfg.Saved, err = there.Save()
+	require.NoError(t, err)
+	require.NoError(t, there.Close())
+	sids, err := vsmmu.SavedStreams(cfg.Saved)
+	require.NoError(t, err)
+	assert.Equal(t, []smmuv3.StreamID{0x10, 0x20}, sids)
+
+	cfg.Policy = idr.Policy{smmuv3.SSIDSIZE: 3} // without effect
+	here := newSMMU(t, cfg)
+	assert.Equal(t, there.IDs(), here.IDs())
+	disk, err := here.Endpoint(0x10)
+	require.NoError(t, err)
+	require.NoError(t, disk.WriteAt([]byte("moved"), iova))
+	_, err = here.Endpoint(0x10)
+	assert.ErrorIs(t, err, bridge.ErrInUse)
+	_, err = here.Endpoint(0x30)
+	assert.NoError(t, err, "a device that is plugged in later")
+
+	// The driver goes on with the device that it finds.
+	g.SMMU = here
+	require.NoError(t, g.Unmap(0x10, iova, 0x1000))
+	assert.ErrorIs(t, disk.WriteAt([]byte("again"), iova), soft.ErrFault)
+	require.NoError(t, here.Detach(0x20), "restored, and never used")
+	_, err = here.Endpoint(0x20)
+	assert.NoError(t, err)
+}
+
+// TestPolicyIsOffered shows that the host offers what the policy asks for, and that a saved guest
+// with the same gets it again.
+func TestPolicyIsOffered(t *testing.T) {
+	for name, p := range map[string]idr.Policy{
+		"nothing":           nil,
+		"ATS":               {smmuv3.ATS: 1},
+		"ATS and PRI":       {smmuv3.ATS: 1, smmuv3.PRI: 1},
+		"stalls":            {smmuv3.StallModel: smmuv3.StallBoth},
+		"stalls, 7 at most": {smmuv3.StallModel: smmuv3.StallBoth, smmuv3.StallMax: 7},
+		"stage 2":           {smmuv3.S2P: 1},
+		"52-bit addresses":  {smmuv3.OAS: 6, smmuv3.VAX: 1, smmuv3.DS: 1},
+		"flags of tables":   {smmuv3.HTTU: 3},
+		"less":              {smmuv3.SSIDSIZE: 0, smmuv3.HTTU: 0, smmuv3.MSI: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config(newRAM(t))
+			cfg.Policy = p
+			smmu := newSMMU(t, cfg)
+			ids := smmu.IDs()
+			for f, v := range p {
+				assert.Equal(t, v, ids.Get(f), "%v", f)
+			}
+			_, err := smmu.Endpoint(3)
+			require.NoError(t, err)
+			cfg.Policy = nil
+			cfg.Saved, err = smmu.Save()
+			require.NoError(t, err)
+			restored := newSMMU(t, cfg).IDs()
+			assert.Equal(t, ids, restored)
+		})
+	}
+	cfg := config(newRAM(t))
+	cfg.Policy = idr.Policy{smmuv3.StallModel: smmuv3.StallBoth}
+	disk, err := newSMMU(t, cfg).Endpoint(3)
+	require.NoError(t, err)
+	disk.AllowStalls(context.Background())
+}
+
+// TestNewRefusesNonsense shows that New names the part and the field that are wrong, and leaves
+// nothing behind.
+func TestNewRefusesNonsense(t *testing.T) {
+	for text, change := range map[string]func(*vsmmuv3.Config){
+		"soft: new host: Config.Memory is nil":                                                                       func(c *vsmmuv3.Config) { c.Memory = nil },
+		"soft: new host: Config.Memory is a nil *guestmem.Slots":                                                     func(c *vsmmuv3.Config) { c.Memory = (*guestmem.Slots)(nil) },
+		"vsmmu: new device: invalid configuration: Config.Interrupts is nil":                                         func(c *vsmmuv3.Config) { c.Interrupts = nil },
+		"vsmmu: new device: invalid configuration: Config.Interrupts is SPIs with a nil set":                         func(c *vsmmuv3.Config) { c.Interrupts = vsmmu.SPIs(1, nil) },
+		"vsmmuv3: new SMMU: invalid configuration: Config.Device.IDs is set (New sets it from the fields of Config)": func(c *vsmmuv3.Config) { c.Device.IDs = soft.DefaultIDs() },
+		"vsmmuv3: new SMMU: invalid configuration: Config.Saved is empty but not nil":                                func(c *vsmmuv3.Config) { c.Saved = []byte{} },
+		"vsmmu: saved IDs: not a state of this device: 8 bytes without the header of a state":                        func(c *vsmmuv3.Config) { c.Saved = []byte("nonsense") },
+		"idr: policy asks for SSIDSIZE 21":                                                                           func(c *vsmmuv3.Config) { c.Policy = idr.Policy{smmuv3.SSIDSIZE: 21} },
+		"soft: new host: IDR0.ATS = 1 is not implemented":                                                            func(c *vsmmuv3.Config) { c.Policy = idr.Policy{smmuv3.S2P: 1, smmuv3.ATS: 1} },
+		"soft: new host: TLBEntries is negative: -1":                                                                 func(c *vsmmuv3.Config) { c.Host.TLBEntries = -1 },
+	} {
+		cfg := config(newRAM(t))
+		change(&cfg)
+		smmu, err := vsmmuv3.New(cfg)
+		assert.Nil(t, smmu)
+		assert.ErrorContains(t, err, text)
+	}
+}
+
+// TestCloseEndsTheParts shows that Close ends the device and its host, and that whatever comes
+// later matches ErrClosed.
+func TestCloseEndsTheParts(t *testing.T) {
+	smmu, err := vsmmuv3.New(config(newRAM(t)))
+	require.NoError(t, err)
+	disk, err := smmu.Endpoint(1)
+	require.NoError(t, err)
+	require.NoError(t, smmu.Close())
+	_, err = smmu.Endpoint(2)
+	assert.ErrorIs(t, err, vsmmu.ErrClosed)
+	assert.ErrorIs(t, smmu.Close(), vsmmu.ErrClosed)
+	assert.ErrorIs(t, smmu.Host.Close(), bridge.ErrClosed)
+	assert.ErrorIs(t, disk.ReadAt(make([]byte, 1), 0), bridge.ErrClosed)
+
+	smmu, err = vsmmuv3.New(config(newRAM(t)))
+	require.NoError(t, err)
+	require.NoError(t, smmu.Host.Close(), "the wrong order")
+	_, err = smmu.Endpoint(2)
+	assert.EqualError(t, err, "vsmmu: attach stream 0x2: host closed")
+	assert.NoError(t, smmu.Close())
+}
+
+// TestSMMUNotMadeByNew shows that the methods of a nil or zero SMMU fail.
+func TestSMMUNotMadeByNew(t *testing.T) {
+	for _, smmu := range []*vsmmuv3.SMMU{nil, {}} {
+		_, err := smmu.Endpoint(1)
+		assert.EqualError(t, err, "vsmmuv3: new endpoint: SMMU was not made by New")
+		assert.EqualError(t, smmu.Detach(1), "vsmmuv3: detach: SMMU was not made by New")
+		assert.EqualError(t, smmu.Close(), "vsmmuv3: close: SMMU was not made by New")
+	}
+}
