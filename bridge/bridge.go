@@ -2,14 +2,15 @@
 // the guest. It has interfaces and plain values, and no behaviour.
 //
 // A host is one physical SMMU as one virtual machine sees it, or an SMMU in software. This module
-// has three: record, a fake for tests; soft, for endpoints that the VMM emulates; iommufd, for
-// devices that Linux passes through. Package bridgetest is the test suite of every host.
+// has three hosts: record, a fake for tests; soft, for endpoints that the VMM emulates; iommufd,
+// for devices that Linux passes through. Package bridgetest is the test suite for every host.
 //
 // # States of a stream
 //
-// A [Stream] is one device behind a host. [GuestStage] is what the guest's Stream Table Entry asks
-// of it, and [Stream.Bind] puts a stage into effect. Both come from the mailing-list thread "iommu:
-// Introduce bind_guest_stage API" (kvmarm, 2018). The thread defines five states of a device:
+// A [Stream] is one device behind a host. [GuestStage] is the configuration of a stream, taken from
+// the guest's Stream Table Entry. [Stream.Bind] puts a stage into effect. Both come from the
+// mailing-list thread "iommu: Introduce bind_guest_stage API" (kvmarm, 2018). The thread defines
+// five states of a device:
 //
 //	state of the thread                        here
 //	(1) default domain, no container           no Stream exists
@@ -19,9 +20,10 @@
 //	(4) UNBIND_GUEST_STAGE: stage 1 bypasses   Bind(Bypass) or Bind(Abort)
 //	(5) container removed, default domain      Stream.Close
 //
-// Stage 2 of the thread is the host's own: it maps guest memory and is invisible here. A Bind goes
-// from any stage to any other in one step. The thread's state between (2) and (3) is a separate
-// stage here, Abort. It is the first stage: an attached stream aborts until its first Bind.
+// Stage 2 of the thread is the host's own stage 2: it maps guest memory, and is not part of this
+// interface. A Bind replaces any stage by any other stage in one step. The thread's state between
+// (2) and (3) is the stage Abort here. Abort is the first stage: an attached stream aborts until
+// its first Bind.
 //
 // # The life of a host
 //
@@ -83,8 +85,8 @@ type Host interface {
 	// and TLBI_S2_IPA. An ATC_INV names a stream whose stage has EATS. A TLBI is complete before an
 	// ATC_INV that follows it begins. Invalidate does not keep the slice.
 	//
-	// After an error each command may or may not have been executed. After ErrATCTimeout all
-	// commands but ATC_INVs have been executed.
+	// After an error, each command may or may not have been executed. After ErrATCTimeout, all
+	// commands except ATC_INVs have been executed.
 	Invalidate([]smmuv3.Command) error
 
 	// Events claims the host for a device and sets the sink for faults that the guest must see. The
@@ -103,10 +105,10 @@ type Host interface {
 	// SetGuestIDs sets the ID registers that the guest reads. The device calls it after Events and
 	// before the first Attach. Until then the guest reads the Capabilities.
 	//
-	// A host in software behaves as an SMMU with these registers: a feature that they do not show
-	// does not exist. Every host reads the guest's commands as such an SMMU does. TTL hints depend
-	// on IDR5.DS, for example, and are RES0 without IDR3.RIL. SetGuestIDs fails if the host cannot
-	// do so.
+	// A host in software behaves as an SMMU with these registers: it does not have features that
+	// they do not show. Every host interprets the guest's commands by these registers. TTL hints
+	// depend on IDR5.DS, for example, and are RES0 without IDR3.RIL. SetGuestIDs fails if the host
+	// cannot do so.
 	SetGuestIDs(smmuv3.IDRegs) error
 
 	// Close closes the streams that are open and releases all resources of the host.
@@ -127,7 +129,7 @@ type Stream interface {
 	Close() error
 }
 
-// Errors that causes match, with errors.Is.
+// Sentinel errors. A cause matches one of them with errors.Is if callers distinguish it.
 var (
 	// ErrRejected means that the host does not support the stage. Another Bind of it fails as well.
 	ErrRejected = errors.New("stage not supported by the host")

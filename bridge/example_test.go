@@ -77,7 +77,7 @@ type noInterrupts struct{}
 func (noInterrupts) Pulse(vsmmu.Line) error               { return nil }
 func (noInterrupts) SignalMSI(guestmem.GPA, uint32) error { return nil }
 
-// A host in a few lines, and the calls that a device makes while the guest sets up a stream.
+// A minimal host prints the calls that a device makes while the guest sets up a stream.
 func Example() {
 	check := func(err error) {
 		if err != nil {

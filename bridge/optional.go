@@ -10,10 +10,11 @@ import (
 // IDR0.PRI in its Capabilities implements it.
 type PageRequester interface {
 	// PageRequests sets the sink for page requests, with the guest's StreamIDs. The last request of
-	// a group follows all others of the group. It fails with ErrInUse if there is a sink;
-	// PageRequests(nil) removes it. The sink never blocks. It may call Respond before it returns.
+	// a group follows all others of the group. PageRequests fails with ErrInUse if there is a sink.
+	// PageRequests(nil) removes the sink. The sink never blocks. The sink may call Respond before
+	// it returns.
 	PageRequests(sink func(smmuv3.PageRequest)) error
-	// Respond answers a page request group. A response to no group has no effect.
+	// Respond answers a page request group. A response to an unknown group has no effect.
 	Respond(PageResponse) error
 }
 
@@ -43,8 +44,8 @@ func (r PageResponse) String() string {
 // stalled transactions and do not change them (§4.3.8). Close of the stream or the host aborts
 // them.
 type Staller interface {
-	// Resume retries or terminates a stalled transaction (CMD_RESUME). A STAG that the stream does
-	// not have has no effect.
+	// Resume retries or terminates a stalled transaction (CMD_RESUME). An unknown STAG has no
+	// effect.
 	Resume(sid smmuv3.StreamID, stag uint16, how Resumption) error
 	// TerminateStalled aborts all stalled transactions of a stream (CMD_STALL_TERM).
 	TerminateStalled(sid smmuv3.StreamID) error
@@ -72,17 +73,17 @@ func (r Resumption) String() string {
 
 // STERefetcher is a Host that can ask the device to fetch an STE again before it aborts a
 // transaction. A failed STE fetch is not cached: the next transaction fetches again (IHI 0070
-// §3.21.3). For any other host the device fetches the STE again after an F_STE_FETCH event, so the
-// transaction that reports the event is still terminated.
+// §3.21.3). For any other host, the device fetches the STE again after an F_STE_FETCH event. The
+// transaction that caused the event is still terminated.
 type STERefetcher interface {
 	// SetSTERefetch registers the function that asks the device. The device calls it after Events
-	// and before the first Attach. It calls it with nil when it releases the host.
+	// and before the first Attach. The device calls SetSTERefetch(nil) when it releases the host.
 	//
 	// The host calls refetch when a transaction meets a stage whose Cause is F_STE_FETCH, once for
 	// each transaction. If refetch returns true, the stream may have another stage, and the host
 	// retries the transaction. Otherwise the host aborts and reports the transaction.
 	//
-	// refetch may wait for a Bind, for a bounded time. Its caller holds no lock that Bind,
-	// Invalidate or Close takes. The transaction is not in flight meanwhile.
+	// refetch may wait for a Bind, for a bounded time. The host calls it without any lock that
+	// Bind, Invalidate or Close takes. During refetch, the transaction does not count as in flight.
 	SetSTERefetch(refetch func(smmuv3.StreamID) bool)
 }

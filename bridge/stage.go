@@ -33,7 +33,7 @@ func (d Disposition) String() string {
 	return fmt.Sprintf("Disposition(%d)", uint8(d))
 }
 
-// Translates reports whether a stage of the guest translates, so that the host may cache
+// Translates reports whether a stage of the guest translates. If so, the host may cache
 // translations.
 func (d Disposition) Translates() bool { return d.Stage1() || d.Stage2() }
 
@@ -47,8 +47,8 @@ func (d Disposition) Stage2() bool { return d == TranslateS2 || d == TranslateNe
 // guest stage configuration of the bind_guest_stage thread. Stages compare with ==. A Bind of an
 // equal stage is not needed.
 //
-// It has no ASID, which is in the guest's Context Descriptor. It has no device, which is the
-// Stream.
+// A GuestStage has no ASID: the ASID is in the guest's Context Descriptor. It has no device: the
+// device is the Stream.
 type GuestStage struct {
 	Disposition Disposition
 
@@ -68,10 +68,10 @@ type GuestStage struct {
 	// EATS is the device's use of ATS in a stage that translates.
 	EATS smmuv3.EATS
 
-	// Fields with the prefix S1 are zero unless stage 1 translates, S2 unless stage 2 does.
+	// Fields with the prefix S1 are zero unless stage 1 translates.
 
-	// S1ContextPtr is the address of the CD, or of the CD table. It is an IPA of the guest's own
-	// stage 2 if that translates.
+	// S1ContextPtr is the address of the CD, or of the CD table. It is an IPA if the guest's own
+	// stage 2 translates.
 	S1ContextPtr guestmem.GPA
 	// S1CDMax is log2 of the number of CDs, 0 to 20. With 0 there is one CD, and transactions have
 	// no SubstreamID.
@@ -86,7 +86,7 @@ type GuestStage struct {
 	S1CIR, S1COR, S1CSH uint8
 	// S1STALLD prevents faults from stalling.
 	S1STALLD bool
-	// S2 is the guest's own stage 2.
+	// S2 is the guest's own stage 2. It is zero unless stage 2 translates.
 	S2 smmuv3.Stage2
 }
 

@@ -97,7 +97,7 @@ func (t *CDTable) Entry(ssid smmuv3.SubstreamID) (guestmem.GPA, error) {
 	return guestmem.GPA(t.shape.LeafCDAddr(smmuv3.L1CD(w), ssid)), nil
 }
 
-// Set writes a SubstreamID's CD. It invalidates nothing: Guest.SetCD does.
+// Set writes a SubstreamID's CD. It does not invalidate the cached CD; Guest.SetCD does.
 func (t *CDTable) Set(ssid smmuv3.SubstreamID, cd smmuv3.CD) error {
 	at, err := t.Entry(ssid)
 	if err != nil {
@@ -114,7 +114,7 @@ func (r *RAM) storeEntry(at guestmem.GPA, words []uint64) error {
 	return r.Store(at, words[0])
 }
 
-// STE returns the Stream Table Entry of a stream with stage 1 by this table, as Linux's driver
+// STE returns the Stream Table Entry of a stream whose stage 1 uses this table, as Linux's driver
 // writes it. With more than one CD, transactions without a SubstreamID use CD 0.
 func (t *CDTable) STE() (e smmuv3.STE) {
 	e.SetV(true)

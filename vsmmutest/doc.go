@@ -4,8 +4,8 @@
 // It has two layers:
 //
 //   - RAM allocates guest memory. NewStage1, NewStage2, NewCDTable and NewStreamTable build the
-//     architecture's structures in it. This layer needs nothing but a guestmem.Memory, so it serves
-//     tests of a bridge.Host too.
+//     architecture's structures in it. This layer needs only a guestmem.Memory. Tests of a
+//     bridge.Host can use it without an SMMU.
 //   - Guest adds the driver: it enables an SMMU through its registers, maps and unmaps, runs
 //     commands and waits for them. It needs a RegisterFile: a vsmmu.Device, a transcript.Recorder,
 //     or an adapter that sends accesses through a VMM's own bus.
@@ -17,7 +17,7 @@
 //	err = g.MapStage1(sid, 0x1_0000, page, 0x1000)     // CD, page tables, STE, CFGI_STE, SYNC
 //	// … DMA by the device at IOVA 0x1_0000 …
 //	err = g.Unmap(sid, 0x1_0000, 0x1000)               // TLBI, SYNC
-//	ev, ok, err := g.Event()                           // what the SMMU reported
+//	ev, ok, err := g.Event()                           // the oldest event
 //
 // Functions return errors and do not depend on package testing, so any test framework can use them.
 // A Guest that waits too long fails with ErrTimeout. A command that stops the queue causes a

@@ -13,9 +13,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
 )
 
-// A VMM tests how it embeds the device: the guest maps a page for a device, the device uses it, and
-// the guest takes it back. In a VMM the register file is an adapter that sends accesses through the
-// VMM's own MMIO bus.
+// A VMM tests how it embeds the device: the guest maps a page for a device, the device writes to
+// it, and the guest unmaps it. In a VMM the register file is an adapter that sends accesses through
+// the VMM's own MMIO bus.
 func Example() {
 	check := func(err error) {
 		if err != nil {

@@ -11,15 +11,15 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// RegisterFile is an SMMU's registers as a vCPU accesses them: off is from the SMMU's base, size is
-// 4 or 8 bytes. A vsmmu.Device is one.
+// RegisterFile accesses the registers of an SMMU as a vCPU does. off is relative to the SMMU's
+// base; size is 4 or 8 bytes. A vsmmu.Device is a RegisterFile.
 type RegisterFile interface {
 	Load(off uint64, size int) uint64
 	Store(off uint64, size int, v uint64)
 }
 
-// Queue is the place of a queue in guest memory. Enable replaces the zero value by a queue that it
-// allocates.
+// Queue is the address and the size of a queue in guest memory. If it is zero, Enable allocates a
+// queue.
 type Queue struct {
 	At       guestmem.GPA
 	Log2Size uint // log2 of the number of entries
@@ -27,13 +27,13 @@ type Queue struct {
 
 // Guest is a guest's driver for one SMMU.
 //
-// The exported fields may be changed before the first Enable, which fills in those that are zero.
+// A test may set the exported fields before the first Enable. Enable fills in fields that are zero.
 type Guest struct {
 	*RAM
 	SMMU RegisterFile
 
-	// Streams is by default a table of two levels for 2^20 StreamIDs, or for fewer if the SMMU has
-	// fewer. Without IDR0.ST_LEVEL it is linear.
+	// Streams is the Stream table. The default has two levels and 2^20 StreamIDs, or IDR1.SIDSIZE
+	// bits if the SMMU has fewer. Without IDR0.ST_LEVEL the default is linear.
 	Streams                                    *StreamTable
 	CommandQueue, EventQueue, PageRequestQueue Queue
 	// Layout is the shape of the tables that MapStage1 and MapStage2 make.

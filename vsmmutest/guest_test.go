@@ -35,7 +35,7 @@ type rig struct {
 	host *record.Host
 }
 
-// newRig's ID registers are those of allIDs, less stage 2 and with page requests.
+// newRig returns a rig whose ID registers are allIDs without stage 2 and with page requests.
 func newRig(t testing.TB) *rig {
 	ids := allIDs
 	ids.Set(smmuv3.S2P, 0)
@@ -55,7 +55,7 @@ func newRig(t testing.TB) *rig {
 	return r
 }
 
-// stages are what the host was asked to bind since the last call.
+// stages returns the stages that the device bound on the host since the last call.
 func (r *rig) stages() (all []string) {
 	for _, c := range r.host.Forget() {
 		if c.Op == record.Bind {
@@ -65,7 +65,8 @@ func (r *rig) stages() (all []string) {
 	return all
 }
 
-// registers is a register file that acknowledges at once, and consumes commands and does nothing.
+// registers is a register file that acknowledges at once. It consumes commands without executing
+// them.
 type registers struct {
 	t      testing.TB
 	values map[uint64]uint64
@@ -101,7 +102,7 @@ func (r *registers) Store(off uint64, size int, v uint64) {
 }
 
 // §3.11: tables and queues, then the enables one after the other.
-func TestEnableGoesInADriversOrder(t *testing.T) {
+func TestEnableFollowsADriversOrder(t *testing.T) {
 	smmu := &registers{t: t, values: map[uint64]uint64{0x0: 0x0909_141a, 0x4: 0x0273_9d10, 0x14: 0x75}} // with ATS and PRI
 	var mem guestmem.Fake
 	g := vsmmutest.NewGuest(&mem, area, smmu)
@@ -130,10 +131,10 @@ func TestEnableGoesInADriversOrder(t *testing.T) {
 	assert.Zero(t, smmu.values[0x20])
 }
 
-// The words of the commands that the driver gives (Chapter 4).
+// The words of the commands that the driver submits (Chapter 4).
 func TestCommandsOfADriver(t *testing.T) {
 	r := newRig(t)
-	r.dev.Store(smmuv3.RegCR0, 4, 0) // the queue's place is known to the test
+	r.dev.Store(smmuv3.RegCR0, 4, 0) // disable the SMMU, to move the queue to a known address
 	r.CommandQueue = vsmmutest.Queue{At: 0x4080_0000, Log2Size: 4}
 	require.NoError(t, r.Enable())
 	at := guestmem.GPA(0x4080_0000 + 3*16)
@@ -164,7 +165,7 @@ func TestCommandsOfADriver(t *testing.T) {
 	check(0x10_1234_5841, 0x21ab, 0x46, 0) // CMD_PRI_RESP: SSV [11], SubstreamID [31:12], PRGIndex [72:64], Resp [77:76]
 }
 
-func TestRunSubmitsInTurnsWhatTheQueueCannotHold(t *testing.T) {
+func TestRunSubmitsInBatchesThatFitTheQueue(t *testing.T) {
 	r := newRig(t)
 	cmds := make([]smmuv3.Command, 1000)
 	for i := range cmds {
@@ -176,7 +177,7 @@ func TestRunSubmitsInTurnsWhatTheQueueCannotHold(t *testing.T) {
 	assert.EqualError(t, err, "vsmmutest: submit 257 commands: room for 256")
 }
 
-// §7.1: the queue stops at a command that is ILLEGAL, and goes on when the error is acknowledged.
+// §7.1: the queue stops at an ILLEGAL command, and continues when the guest acknowledges the error.
 func TestCommandErrorStopsTheQueueUntilSkipped(t *testing.T) {
 	r := newRig(t)
 	err := r.Run(smmuv3.Command{0x10}, smmuv3.Command{0xff}, smmuv3.Command{0x10})
@@ -222,7 +223,7 @@ func TestEventsComeInOrderAndOnce(t *testing.T) {
 	assert.False(t, r.Overflowed())
 }
 
-// §7.4: OVFLG is acknowledged by an equal OVACKFLG.
+// §7.4: the guest acknowledges OVFLG by an equal OVACKFLG.
 func TestOverflowIsSeenAndAcknowledged(t *testing.T) {
 	r := newRig(t)
 	for range 2 {
@@ -259,7 +260,7 @@ func TestPageRequestsAreReadAndAnswered(t *testing.T) {
 	assert.Equal(t, want, calls[len(calls)-1].Response)
 }
 
-func TestGuestSaysWhatIsMissing(t *testing.T) {
+func TestErrorsNameTheMissingPart(t *testing.T) {
 	g := vsmmutest.NewGuest(new(guestmem.Fake), area, nil)
 	assert.EqualError(t, g.Enable(), "vsmmutest: enable the SMMU: Guest.SMMU is nil")
 	g.SMMU = (*vsmmu.Device)(nil)
@@ -295,7 +296,7 @@ func TestStage2NeedsS2P(t *testing.T) {
 	assert.ErrorIs(t, err, vsmmutest.ErrUnsupported)
 }
 
-func TestErrorsHaveThePackageOnce(t *testing.T) {
+func TestErrorsNameThePackageOnce(t *testing.T) {
 	g, _ := newSoft(t, soft.DefaultIDs(), nil)
 	require.NoError(t, g.Enable())
 	assert.EqualError(t, g.Bypass(1<<20), "vsmmutest: STE of stream 0x100000: the table has 2^16 STEs")
@@ -306,7 +307,7 @@ func TestErrorsHaveThePackageOnce(t *testing.T) {
 	assert.EqualError(t, err, "vsmmutest: new CD table: format 3, not 0 to 2")
 }
 
-// newSoft is a guest with an endpoint behind a device with a host in software.
+// newSoft returns a guest and an endpoint. The guest's SMMU is a device with a host in software.
 func newSoft(t testing.TB, ids smmuv3.IDRegs, policy idr.Policy) (*vsmmutest.Guest, *soft.Endpoint) {
 	mem := newSlots(t)
 	host, err := soft.New(soft.Config{Memory: mem, IDs: ids})
@@ -324,7 +325,7 @@ func newSoft(t testing.TB, ids smmuv3.IDRegs, policy idr.Policy) (*vsmmutest.Gue
 	return vsmmutest.NewGuest(mem, area, dev), ep
 }
 
-// What an SMMU makes of the tables: by each granule, at both ends of pages and blocks.
+// An SMMU translates by the tables, with each granule and at both ends of pages and blocks.
 func TestTablesTranslate(t *testing.T) {
 	for _, stage2 := range []bool{false, true} {
 		for _, granule := range []smmuv3.Granule{smmuv3.Granule4K, smmuv3.Granule16K, smmuv3.Granule64K} {
@@ -368,7 +369,7 @@ func TestTablesTranslate(t *testing.T) {
 	}
 }
 
-// §5.2, §5.4: the CD of each SubstreamID by each layout of a table.
+// §5.2, §5.4: each SubstreamID uses its CD, with each layout of a CD table.
 func TestCDTablesTranslate(t *testing.T) {
 	for _, f := range []smmuv3.S1Fmt{smmuv3.S1FmtLinear, smmuv3.S1Fmt4K, smmuv3.S1Fmt64K} {
 		ids := soft.DefaultIDs()
@@ -399,7 +400,7 @@ func TestCDTablesTranslate(t *testing.T) {
 	}
 }
 
-// §3.3.1: streams of a linear table, where the others have two levels.
+// §3.3.1: a linear Stream table works. The other tests use two levels.
 func TestLinearStreamTable(t *testing.T) {
 	g, ep := newSoft(t, soft.DefaultIDs(), idr.Policy{smmuv3.STLevel: 0, smmuv3.SIDSIZE: 6})
 	require.NoError(t, g.Enable())
@@ -468,7 +469,7 @@ func TestSetGBPA(t *testing.T) {
 	assert.NoError(t, ep.ReadAt(make([]byte, 8), uint64(ramAt)))
 }
 
-// A guest whose memory fails says so, and where.
+// An error of guest memory is returned with its address.
 func TestErrorsOfMemoryAreReturned(t *testing.T) {
 	smmu := &registers{t: t, values: map[uint64]uint64{0x4: 0x0273_9d10, 0x14: 0x75}}
 	g := vsmmutest.NewGuest(broken{}, area, smmu)

@@ -57,7 +57,7 @@ func TestAllocFails(t *testing.T) {
 	_, err = r.Alloc(16<<20 + 1)
 	assert.ErrorContains(t, err, "out of memory")
 	_, err = r.Alloc(16 << 20)
-	assert.NoError(t, err, "a failed call takes nothing")
+	assert.NoError(t, err, "a failed call allocates nothing")
 	_, err = r.Alloc(1)
 	assert.ErrorContains(t, err, "out of memory")
 
@@ -87,7 +87,7 @@ func TestWordsAreLittleEndian(t *testing.T) {
 	assert.ErrorIs(t, err, guestmem.ErrUnmapped)
 }
 
-// Failures that a test injects into a guestmem.Fake are the SMMU's.
+// Failures that a test injects into a guestmem.Fake concern the SMMU's accesses only.
 func TestGuestAccessesOfAFakeNeitherFailNorCount(t *testing.T) {
 	var fake guestmem.Fake
 	fake.FailReads(guestmem.Range{Len: 1 << 40}, nil)

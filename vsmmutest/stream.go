@@ -88,7 +88,8 @@ func (t *StreamTable) Entry(sid smmuv3.StreamID) (guestmem.GPA, error) {
 	return guestmem.GPA(d.L2Ptr()) + smmuv3.STESize*guestmem.GPA(sid&(1<<t.shape.Split-1)), nil
 }
 
-// Set writes a StreamID's STE, its first word last. It invalidates nothing: Guest.SetSTE does.
+// Set writes a StreamID's STE, its first word last. It does not invalidate the cached STE;
+// Guest.SetSTE does.
 func (t *StreamTable) Set(sid smmuv3.StreamID, e smmuv3.STE) error {
 	at, err := t.Entry(sid)
 	if err != nil {

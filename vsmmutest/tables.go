@@ -57,7 +57,7 @@ func (l Layout) complete(ids *smmuv3.IDRegs, bits uint) (Layout, error) {
 	}
 	switch {
 	case l.Granule == 0:
-		return l, fmt.Errorf("%w: any granule (IDR5)", ErrUnsupported)
+		return l, fmt.Errorf("%w: there is no granule (IDR5)", ErrUnsupported)
 	case !ids.HasGranule(l.Granule):
 		return l, fmt.Errorf("%w: a granule of 2^%d bytes (IDR5)", ErrUnsupported, l.Granule)
 	case l.InputBits > maxBits || l.InputBits <= uint(l.Granule):
@@ -90,8 +90,8 @@ func (t *Tables) InputBits() uint { return t.inputBits }
 
 func (t *Tables) format() smmuv3.Format { return smmuv3.Format{Granule: t.granule} }
 
-// Entry returns the address of the descriptor for an input address at a level. It allocates the
-// tables above that level where there are none.
+// Entry returns the address of the descriptor for an input address at a level. It allocates missing
+// tables above that level.
 func (t *Tables) Entry(addr uint64, level int) (guestmem.GPA, error) {
 	at, reached, err := t.walk(addr, level, true)
 	if err == nil && reached != level {
@@ -138,8 +138,8 @@ func (t *Tables) walk(addr uint64, level int, make bool) (at guestmem.GPA, reach
 	}
 }
 
-// SetEntry replaces the descriptor for an input address at a level by any word. It allocates the
-// tables above that level where there are none, and invalidates nothing.
+// SetEntry replaces the descriptor for an input address at a level by any word. It allocates
+// missing tables above that level. It does not invalidate translations.
 func (t *Tables) SetEntry(addr uint64, level int, d smmuv3.Desc) error {
 	at, err := t.Entry(addr, level)
 	if err != nil {
@@ -215,8 +215,8 @@ func (t *Tables) unmapped(addr uint64, level *int) (at guestmem.GPA, w uint64, e
 	}
 }
 
-// Unmap clears the leaves of a range. It fails if a block reaches beyond the range. It invalidates
-// nothing: Guest.Unmap does.
+// Unmap clears the leaves of a range. It fails if a block reaches beyond the range. It does not
+// invalidate translations; Guest.Unmap does.
 func (t *Tables) Unmap(addr, n uint64) error {
 	if err := t.unmap(addr, n); err != nil {
 		return fmt.Errorf("vsmmutest: unmap %#x bytes at %#x: %w", n, addr, err)
@@ -251,8 +251,8 @@ func (t *Tables) unmap(addr, n uint64) error {
 	return nil
 }
 
-// Lookup returns the output address and the leaf for an input address. It walks only the test's own
-// tables, as software does, and checks no attribute.
+// Lookup walks the tables in memory and returns the output address and the leaf for an input
+// address. It does not use an SMMU, and it checks neither permissions nor the Access flag.
 func (t *Tables) Lookup(addr uint64) (to guestmem.GPA, leaf smmuv3.Desc, err error) {
 	at, level, err := t.walk(addr, lastLevel, false)
 	if err != nil {
@@ -311,7 +311,7 @@ func (s *Stage1) Map(iova uint64, to guestmem.GPA, n uint64, a smmuv3.LeafAttrs)
 	return nil
 }
 
-// maxIPS is the largest CD.IPS that every architecture version has: 48 bits. S2PS is like it.
+// maxIPS is the largest value of CD.IPS and S2PS that every architecture version has: 48 bits.
 const maxIPS = 5
 
 // CD returns the address space's Context Descriptor as Linux's driver writes it: TTB0 only, tables
@@ -399,7 +399,7 @@ func (s *Stage2) Map(ipa uint64, to guestmem.GPA, n uint64, a Access) error {
 }
 
 // Stage2Leaf returns a stage 2 leaf: normal write-back memory, inner shareable, with its Access
-// flag set. The address is aligned to what the level maps, and below 2^48.
+// flag set. The address is below 2^48 and aligned to the size that the level maps.
 func Stage2Leaf(addr uint64, level int, a Access) smmuv3.Desc {
 	d := smmuv3.Desc(addr | memAttrWriteBack<<2 | uint64(a)<<6 | innerShareable<<8 | 0b01)
 	if level == lastLevel {
@@ -408,6 +408,6 @@ func Stage2Leaf(addr uint64, level int, a Access) smmuv3.Desc {
 	return d.WithAF()
 }
 
-// Fields returns the stage 2's fields of an STE: tables inner shareable and write-back, faults
+// Fields returns the stage-2 fields of an STE: tables inner shareable and write-back, faults
 // recorded and aborted.
 func (s *Stage2) Fields() smmuv3.Stage2 { return s.s2 }

@@ -117,21 +117,21 @@ func TestMapRefuses(t *testing.T) {
 		to      guestmem.GPA
 		want    string
 	}{
-		"nothing":            {page, 0, ramAt, "not a range of pages"},
-		"half a page":        {1 << 30, page / 2, ramAt, "not a range of pages"},
-		"an unaligned IOVA":  {1<<30 | 8, page, ramAt, "not a range of pages"},
-		"an unaligned page":  {1 << 30, page, ramAt + 8, "not a page"},
-		"beyond the input":   {1 << 39, page, ramAt, "beyond 39 input bits"},
-		"across the end":     {1<<39 - page, 2 * page, ramAt, "beyond 39 input bits"},
-		"beyond 48 bits":     {1 << 30, page, 1 << 48, "not a page below"},
-		"what a block holds": {page, page, ramAt, "already mapped"},
+		"nothing":           {page, 0, ramAt, "not a range of pages"},
+		"half a page":       {1 << 30, page / 2, ramAt, "not a range of pages"},
+		"an unaligned IOVA": {1<<30 | 8, page, ramAt, "not a range of pages"},
+		"an unaligned page": {1 << 30, page, ramAt + 8, "not a page"},
+		"beyond the input":  {1 << 39, page, ramAt, "beyond 39 input bits"},
+		"across the end":    {1<<39 - page, 2 * page, ramAt, "beyond 39 input bits"},
+		"beyond 48 bits":    {1 << 30, page, 1 << 48, "not a page below"},
+		"part of a block":   {page, page, ramAt, "already mapped"},
 	} {
 		assert.ErrorContains(t, s.Map(c.iova, c.to, c.n, smmuv3.LeafAttrs{}), c.want, name)
 	}
 	assert.ErrorIs(t, s.Map(0, ramAt, page, smmuv3.LeafAttrs{}), vsmmutest.ErrMapped)
 	assert.ErrorContains(t, s.Unmap(0, page), "a block of 0x200000 bytes reaches beyond the range")
 	assert.ErrorContains(t, s.Unmap(page, 0x20_0000-page), "a block of 0x200000 bytes reaches beyond the range")
-	assert.NoError(t, s.Unmap(0, 1<<30), "holes are passed over")
+	assert.NoError(t, s.Unmap(0, 1<<30), "Unmap skips holes")
 }
 
 func TestPagesOnly(t *testing.T) {
@@ -144,8 +144,8 @@ func TestPagesOnly(t *testing.T) {
 	assert.Equal(t, []uint64{0x4000_0f43, 0x4000_1f43}, words(t, r, at, 2))
 }
 
-// What is mapped and unmapped by pages can be mapped by blocks only where no table is in the way.
-func TestMapGoesThroughTablesThatAreThere(t *testing.T) {
+// Unmap keeps tables. A later Map of a larger range uses their pages instead of a block.
+func TestMapUsesExistingTables(t *testing.T) {
 	s, err := vsmmutest.NewStage1(newRAM(t), allIDs, vsmmutest.Layout{}, 1)
 	require.NoError(t, err)
 	require.NoError(t, s.Map(0x1000, ramAt, 0x1000, smmuv3.LeafAttrs{}))
@@ -171,7 +171,7 @@ func TestLayoutRefused(t *testing.T) {
 		assert.ErrorContains(t, err, want)
 	}
 	_, err := vsmmutest.NewStage1(newRAM(t), smmuv3.IDRegs{}, vsmmutest.Layout{}, 1)
-	assert.EqualError(t, err, "vsmmutest: new stage 1: not supported by the SMMU: any granule (IDR5)")
+	assert.EqualError(t, err, "vsmmutest: new stage 1: not supported by the SMMU: there is no granule (IDR5)")
 }
 
 // §5.2: V, Config = 110; S2VMID [143:128], S2T0SZ [165:160], S2SL0 [167:166], S2IR0 [169:168],
@@ -215,7 +215,7 @@ func TestInvalidationCoversTheRange(t *testing.T) {
 	s, err := vsmmutest.NewStage1(r, allIDs, vsmmutest.Layout{}, 7)
 	require.NoError(t, err)
 	assert.Equal(t, []smmuv3.Command{{0x0007_0009_0000_0012, 0x1001}},
-		s.Invalidation(9, 0x1000, 0x1000), "a page alone has no range")
+		s.Invalidation(9, 0x1000, 0x1000), "a single page needs no range")
 	assert.Equal(t, []smmuv3.Command{{0x0007_0000_0010_0012, 0x1401}}, s.Invalidation(0, 0x1000, 0x2000))
 	assert.Equal(t, []smmuv3.Command{
 		{0x0007_0000_0000_0012, 0x1001}, // 1 page

@@ -22,8 +22,8 @@ type ATS struct {
 	// first and its last address.
 	Invalidated func() [][2]uint64
 	// OnInvalidate sets a function that the device calls during each invalidation, before the
-	// invalidation completes. A nil f removes it. The field may be nil for hardware that cannot do
-	// that.
+	// invalidation completes. OnInvalidate(nil) removes the function. The field is nil if the
+	// hardware cannot call a function.
 	OnInvalidate func(f func())
 	// RequestPage sends a page request. Response waits for the response to a group. Both are for
 	// hosts with IDR0.PRI.
@@ -171,7 +171,7 @@ func testATS(s *suite) {
 				require.Fail(r, "the host reports no page request")
 			}
 		}
-		// A response to no group has no effect.
+		// A response to an unknown group has no effect.
 		other := bridge.PageResponse{StreamID: sid + 1, PRGIndex: 5, Response: smmuv3.PRGFailure}
 		require.NoError(r, host.Respond(other))
 		require.NoError(r, host.Respond(bridge.PageResponse{StreamID: sid, PRGIndex: 5, Response: smmuv3.PRGSuccess}))

@@ -97,7 +97,7 @@ func (r *rig) repeatDMA(iova uint64) (stop func()) {
 	}
 }
 
-// testGuestIDs checks that a host executes as an SMMU with the guest's ID registers does.
+// testGuestIDs checks that a host behaves as an SMMU with the guest's ID registers.
 func testGuestIDs(s *suite) {
 	const iova = 0x12_3456_0000
 	s.runUnclaimed("CapabilitiesStay", func(r *rig) {

@@ -1,11 +1,11 @@
 // Package bridgetest is the test suite for every bridge.Host. It covers the states of a stream,
 // invalidations, faults, each layout of a Context Descriptor table, and the rules that package
-// bridge states for claims, errors and Close. The suite checks the effect of device DMA: it reaches
-// the memory that the guest's tables name, and no other.
+// bridge states for claims, errors and Close. The suite checks that DMA of the devices reaches the
+// memory that the guest's tables name, and no other memory.
 //
 // A host's test calls Run with a function that makes a Rig: the host, its devices, and the guest's
-// memory. Devices may be hardware that does not report aborted DMA: the suite checks the data and
-// waits for events. The suite skips features that the host's ID registers lack.
+// memory. The devices may be hardware that does not report aborted DMA, so the suite checks the
+// data and waits for events. The suite skips features that the host's ID registers lack.
 package bridgetest
 
 import (
@@ -31,10 +31,10 @@ type Rig struct {
 	RAM    guestmem.GPA
 
 	// DMA makes a device read guest memory into p, or write p to it, and returns when the access is
-	// complete. It moves at most 4 KiB, within a page of 4 KiB, by unprivileged data accesses
-	// without a SubstreamID. It returns an error if the device detects an abort. If devices do not
-	// detect aborts, it returns nil with any bytes in p. The suite also calls it during calls of
-	// the host.
+	// complete. An access moves at most 4 KiB within a page of 4 KiB. It is an unprivileged data
+	// access without a SubstreamID. It returns an error if the device detects an abort. If devices
+	// do not detect aborts, it returns nil with any bytes in p. The suite also calls it during
+	// calls of the host.
 	DMA func(ep bridge.Endpoint, write bool, iova uint64, p []byte) error
 	// SubstreamDMA is DMA with a SubstreamID, or nil if the devices have none.
 	SubstreamDMA func(ep bridge.Endpoint, s smmuv3.SubstreamID, write bool, iova uint64, p []byte) error

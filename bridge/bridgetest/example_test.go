@@ -11,8 +11,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 )
 
-// A host's own test gives Run a function that makes the host, two devices and the guest's memory.
-// Here the host is bridge/soft.
+// The test of a host calls Run with a function that makes the host, two devices and the guest's
+// memory. Here the host is bridge/soft.
 func ExampleRun() {
 	newRig := func(t *testing.T) bridgetest.Rig {
 		ram := new(guestmem.Slots)

@@ -11,7 +11,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
 )
 
-// guest is vsmmutest.RAM with the errors of a test. It knows nothing about the host.
+// guest is a vsmmutest.RAM that fails the test on an error. It does not use the host.
 type guest struct {
 	*rig
 	ram     *vsmmutest.RAM

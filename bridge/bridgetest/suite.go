@@ -73,7 +73,7 @@ type eventLog struct {
 	count  int // of all events
 }
 
-// maxEvents is more than any test waits for.
+// maxEvents limits the log. No test waits for that many events.
 const maxEvents = 1 << 16
 
 func (l *eventLog) add(e smmuv3.Event) {
@@ -126,14 +126,14 @@ func (l *eventLog) wait(r *rig, t smmuv3.EventType) (found smmuv3.Event) {
 	return found
 }
 
-// event waits for an event of a type that the rig's own sink gets.
+// event waits until the rig's own sink receives an event of a type.
 func (r *rig) event(t smmuv3.EventType) smmuv3.Event {
 	r.Helper()
 	return r.log.wait(r, t)
 }
 
-// sid is the StreamID of the stream in most tests. It differs from any index that a host uses
-// internally.
+// sid is the StreamID of the stream in most tests. The value differs from the indices that hosts
+// use internally.
 const sid smmuv3.StreamID = 0x1234
 
 // newRAM returns an allocator over the suite's memory, with nothing allocated.

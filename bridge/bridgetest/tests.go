@@ -177,8 +177,8 @@ func testPermissions(s *suite) {
 	})
 }
 
-// testInvalidate unmaps a page, or invalidates a CD, and then moves it. After each command that
-// covers it, DMA uses the new structures only.
+// testInvalidate changes the mapping of a page, or a CD. After each command that covers the page or
+// the CD, DMA uses the new structure only.
 func testInvalidate(s *suite) {
 	s.run("EmptyBatch", func(r *rig) {
 		r.invalidate()
@@ -215,14 +215,14 @@ func testInvalidate(s *suite) {
 			return smmuv3.NewTLBINHVAA(0, iova, false)
 		}},
 		{"TLBI_NH_VA_Range", ranged, func(a smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command {
-			// Two pages, the second of which is mapped.
+			// Two pages; the second is mapped.
 			return smmuv3.NewTLBINHVA(0, a, iova-1<<g, true).WithRange(g, 1, 0, 0)
 		}},
 		{"TLBI_NH_VA_Level", ranged, func(a smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command {
 			return smmuv3.NewTLBINHVA(0, a, iova, true).WithRange(g, 0, 0, 3)
 		}},
 		{"TLBI_NH_VA_LongRange", ranged, func(a smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command {
-			// 256 pages, the 201st of which is mapped.
+			// 256 pages; the 201st is mapped.
 			return smmuv3.NewTLBINHVA(0, a, iova-200<<g, true).WithRange(g, 31, 3, 0)
 		}},
 		{"TLBI_NH_VAA_Range", ranged, func(_ smmuv3.ASID, iova uint64, g smmuv3.Granule) smmuv3.Command {
@@ -330,8 +330,8 @@ func testInvalidate(s *suite) {
 	})
 }
 
-// testInFlight removes a page from a device that keeps writing to it. After the call the device
-// does not write to the page any more.
+// testInFlight unmaps a page while a device writes to it continuously. After the call the device no
+// longer writes to the page.
 func testInFlight(s *suite) {
 	const iova = 0x7000_0000
 	for name, take := range map[string]func(r *rig, sp *space, st bridge.Stream){

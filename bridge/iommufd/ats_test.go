@@ -71,9 +71,9 @@ func requestsOf(requests [][]smmuv3.Command) (all []string) {
 	return all
 }
 
-// §4.5.1, §4.7.3: a SYNC completes the TLBI before the ATC_INV. The kernel ends each request with
-// one. T264-SMMU-3: TLBI and CFGI are sent twice, each time with their SYNC; ATC_INV is not
-// affected.
+// §4.5.1, §4.7.3: a SYNC completes the TLBI before the ATC_INV. The kernel ends each request with a
+// SYNC. T264-SMMU-3: the host sends TLBI and CFGI twice, each time with their SYNC. The erratum
+// does not affect ATC_INV.
 func TestInvalidate_SYNC_between_TLBI_and_ATC_INV(t *testing.T) {
 	for _, tt := range []struct {
 		batch           string
@@ -106,7 +106,7 @@ func TestInvalidate_SYNC_between_TLBI_and_ATC_INV(t *testing.T) {
 	}
 }
 
-// The host fills a request up to 2048 commands, and splits there as well.
+// The host also splits a batch after 2048 commands, the limit of a request.
 func TestInvalidate_splits_long_batches_by_kind(t *testing.T) {
 	var cmds []smmuv3.Command
 	want := []int{}
@@ -147,8 +147,8 @@ func TestInvalidate_fails_in_the_middle_of_a_long_batch(t *testing.T) {
 	}
 }
 
-// A batch that fails is an error as a whole, wherever it fails: later requests are not sent, and
-// the next batch is not affected.
+// If one request fails, the whole batch fails, and the host does not send the later requests. The
+// next batch is not affected.
 func TestInvalidate_fails_at_every_request_with_every_errno(t *testing.T) {
 	for _, flags := range []uint32{0, uapi.HWInfoErrataRepeatTLBICFGI} {
 		for _, batch := range []string{"T", "A", "TA", "AT", "TATB", "ABTTAC"} {
@@ -263,7 +263,7 @@ func TestInvalidate_drops_ATC_INV_of_streams_without_ATS(t *testing.T) {
 	})
 }
 
-// §6.3.1 IDR0.ATS: the guest is offered ATS if the VMM asks for it and the physical SMMU has it.
+// §6.3.1 IDR0.ATS: the host offers ATS if the VMM asks for it and the physical SMMU has it.
 func TestCapabilities_ATS(t *testing.T) {
 	for _, hardwareATS := range []uint32{0, 1} {
 		for _, asked := range []bool{false, true} {

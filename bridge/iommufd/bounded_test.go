@@ -20,7 +20,7 @@ import (
 // These tests bound the objects, memory, goroutines and requests that a guest, the kernel or a
 // device can cause.
 
-// A guest that keeps changing its STE has one table for each stream.
+// If a guest changes an STE repeatedly, its stream has one table at a time.
 func TestBounded_tables_of_changing_STEs(t *testing.T) {
 	k := newFake(t)
 	h, _, s := attached(t, k)
@@ -57,8 +57,8 @@ func TestBounded_rejected_stages(t *testing.T) {
 	}
 }
 
-// If the kernel destroys nothing, a stream that bypasses or aborts leaves one more table. A stream
-// that translates again leaves none.
+// If the kernel destroys nothing, a stream that changes to bypass or abort leaves one more table. A
+// stream that translates again leaves none.
 func TestBounded_leftovers_of_many_streams(t *testing.T) {
 	k := newFake(t)
 	h := openFake(t, k, Config{})
@@ -75,7 +75,7 @@ func TestBounded_leftovers_of_many_streams(t *testing.T) {
 	for i := range 200 {
 		for _, s := range streams {
 			_ = s.Bind(translate(guestmem.GPA(i+1) << 12))
-			require.NoError(t, s.Bind([]bridge.GuestStage{abort, bypass}[i%2]), "it needs no table of its own")
+			require.NoError(t, s.Bind([]bridge.GuestStage{abort, bypass}[i%2]), "a stream that bypasses or aborts needs no table of its own")
 		}
 	}
 	assert.LessOrEqual(t, k.objectCount(), objects+maxLeftovers+len(streams))
@@ -139,8 +139,8 @@ func TestBounded_requests_of_a_batch(t *testing.T) {
 	assert.Zero(t, testing.AllocsPerRun(10, func() { _ = h.Invalidate(alternating) }))
 }
 
-// A device that faults without end costs no memory and does not hold up the vCPU: one call delivers
-// as many faults as the kernel's queue holds.
+// A device that faults without end costs no memory and does not delay the vCPU. One call delivers
+// at most as many faults as the kernel's queue holds.
 func TestBounded_faults(t *testing.T) {
 	var delivered int
 	r := &eventReader{queue: wildQueue{}, counts: new(counters), claim: &claim{sink: func(smmuv3.Event) { delivered++ }}}

@@ -14,8 +14,8 @@ import (
 // features that the kernel supports in nested translation. Other fields, such as HTTU and BTM, do
 // not apply to a guest.
 //
-// OAS is not in that list. Other VMMs use it as well: no other field defines the valid values of
-// CD.IPS, and only the hardware's own table walks depend on it.
+// OAS is not in that list, but other VMMs use it as well. No other field defines the valid values
+// of CD.IPS, and only the hardware's own table walks depend on OAS.
 var fields = []smmuv3.IDField{
 	smmuv3.STLevel, smmuv3.TermModel, smmuv3.TTENDIAN, smmuv3.CD2L, smmuv3.ASID16, smmuv3.TTF,
 	smmuv3.SIDSIZE, smmuv3.SSIDSIZE,
@@ -44,15 +44,15 @@ func (h *hardware) idRegs(ats bool) (smmuv3.IDRegs, error) {
 	for _, f := range fields {
 		ids.Set(f, raw.Get(f))
 	}
-	// The documentation does not list these two. Nested tables need stage 1, and VFIO refuses
+	// The documentation does not list S1P and COHACC. Nested tables need stage 1, and VFIO refuses
 	// devices whose accesses are not coherent.
 	ids.Set(smmuv3.S1P, 1)
 	ids.Set(smmuv3.COHACC, 1)
 	// If the hardware can stall, steOf sets S1STALLD.
 	ids.Set(smmuv3.StallModel, smmuv3.StallTerminate)
-	// IDR3.HAD is not in the list either. But every SMMUv3.1 with stage 1 has it (§6.3.4), and the
-	// kernel is not involved: only the hardware reads CD.HAD0 and CD.HAD1. Without HAD the guest's
-	// SMMU could only be an SMMUv3.0.
+	// The documentation does not list IDR3.HAD either. But every SMMUv3.1 with stage 1 has HAD
+	// (§6.3.4), and only the hardware reads CD.HAD0 and CD.HAD1, not the kernel. Without HAD the
+	// guest's SMMU would have to be an SMMUv3.0.
 	if ids.Version() >= 1 {
 		ids.Set(smmuv3.HAD, 1)
 	}

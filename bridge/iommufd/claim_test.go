@@ -30,7 +30,7 @@ func TestEvents_second_claim_is_ErrInUse(t *testing.T) {
 	require.NoError(t, h.Events(func(smmuv3.Event) {}))
 	require.NoError(t, h.Close())
 	assert.ErrorIs(t, h.Events(func(smmuv3.Event) {}), bridge.ErrClosed)
-	assert.NoError(t, h.Events(nil), "it releases the host after Close as well")
+	assert.NoError(t, h.Events(nil), "Events(nil) works after Close as well")
 	assert.ErrorIs(t, h.Events(func(smmuv3.Event) {}), bridge.ErrClosed)
 }
 
@@ -43,7 +43,7 @@ func TestEvents_next_claim_gets_its_own_faults(t *testing.T) {
 	require.NoError(t, err)
 	var first, second []smmuv3.Event
 	require.NoError(t, h.Events(func(e smmuv3.Event) { first = append(first, e) }))
-	k.events.deaf = true // no fault is delivered but by calls
+	k.events.deaf = true // only calls deliver faults
 	s, err := h.Attach(0x100, d)
 	require.NoError(t, err)
 	k.events.put(record(0, 0, aFault))
@@ -124,8 +124,8 @@ func TestEvents_concurrent_claims(t *testing.T) {
 	require.NoError(t, h.Close())
 }
 
-// The VMID stays the same for the next device that claims the host, so the translations of the
-// earlier one are invalidated before stage 1 translates again.
+// The next device that claims the host has the same VMID. The host therefore invalidates the
+// earlier device's translations before stage 1 translates again.
 func TestEvents_next_claim_inherits_no_translations(t *testing.T) {
 	k := newFake(t)
 	h := openFake(t, k, Config{})

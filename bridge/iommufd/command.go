@@ -8,10 +8,10 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// commandSet turns the commands of a guest that reads certain ID registers into commands for the
-// kernel. The kernel issues commands unchanged, and the physical SMMU may have features that the
-// guest's ID registers do not show. Reserved fields must be zero: newer kernels answer any other
-// value with EIO.
+// commandSet converts the guest's commands to commands for the kernel, depending on the ID
+// registers that the guest reads. The kernel issues commands unchanged, and the physical SMMU may
+// have features that these registers do not show. Reserved fields must be zero: newer kernels
+// answer any other value with EIO.
 type commandSet struct {
 	keep [256]smmuv3.Command // by opcode: the fields in use; zero if a host does not execute the opcode
 	span smmuv3.Command      // the range and level fields of TLBI_NH_VA and TLBI_NH_VAA
@@ -42,8 +42,8 @@ var (
 // without returns the bits of a that b does not have.
 func without(a, b smmuv3.Command) smmuv3.Command { return smmuv3.Command{a[0] &^ b[0], a[1] &^ b[1]} }
 
-// newCommandSet returns the command set of a guest that reads the ID registers. They show no more
-// than the physical SMMU has.
+// newCommandSet returns the command set of a guest that reads these ID registers. The registers
+// must not exceed the physical SMMU.
 func newCommandSet(guest *smmuv3.IDRegs) *commandSet {
 	s := &commandSet{ds: guest.Has(smmuv3.DS)}
 	set := smmuv3.NewCommandSet(*guest)
@@ -60,8 +60,8 @@ func (s *commandSet) executes(c *smmuv3.Command) bool {
 	return s.keep[c.Opcode()][0] != 0 && (c.Opcode() != smmuv3.OpATCInv || c.ATCSize() <= smmuv3.ATCSizeAll)
 }
 
-// physical stores the command for the kernel in p. It invalidates at least what the guest's command
-// c does. ok is false if a host does not execute the command.
+// physical stores the command for the kernel in p. The command in p invalidates at least the
+// entries that the guest's command c invalidates. ok is false if a host does not execute c.
 func (s *commandSet) physical(p, c *smmuv3.Command) (ok bool) {
 	keep := &s.keep[c.Opcode()]
 	p[0], p[1] = c[0]&keep[0], c[1]&keep[1]
@@ -75,8 +75,8 @@ func (s *commandSet) physical(p, c *smmuv3.Command) (ok bool) {
 	return s.executes(c)
 }
 
-// addSpan adds the range and level of c to p (§4.4.1.1). c has a TG other than 0, without which
-// they are RES0. Without IDR3.RIL, TG is RES0 as well.
+// addSpan adds the range and level of c to p (§4.4.1.1). c.TG() must not be 0, since range and
+// level are RES0 then. Without IDR3.RIL, TG is RES0 as well.
 func (s *commandSet) addSpan(p, c *smmuv3.Command) {
 	span := s.span
 	// Level 1 of a 16 KiB granule has blocks only with IDR5.DS. Otherwise TTL = 1 is reserved and

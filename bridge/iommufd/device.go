@@ -26,8 +26,8 @@ type Device struct {
 	stream *stream // nil unless attached
 	closed bool
 
-	// vdevice is the vDEVICE, with the StreamID virtID. It outlives its stream if the kernel does
-	// not destroy it. The kernel allows one vDEVICE for each device.
+	// vdevice is the vDEVICE, with the StreamID virtID. It outlives its stream if the kernel
+	// refuses to destroy it. The kernel allows one vDEVICE for each device.
 	vdevice id
 	virtID  smmuv3.StreamID
 }
@@ -77,8 +77,8 @@ func (d *Device) bind() (err error) {
 	return nil
 }
 
-// checkGroup refuses a device that shares its IOMMU group. The kernel attaches whole groups, and
-// would only refuse the device when the guest configures its first table.
+// checkGroup refuses a device that shares its IOMMU group. The kernel attaches whole groups.
+// Without this check, it would refuse the device only when the guest configures its first table.
 func (d *Device) checkGroup() error {
 	if d.host.closed {
 		return errHostClosed
@@ -86,7 +86,7 @@ func (d *Device) checkGroup() error {
 	// Without sysfs the group is unknown.
 	if group, err := d.host.k.sys.group(d.fd); err == nil && len(group) > 1 {
 		return fmt.Errorf("%w: it shares its IOMMU group (%s); nested translation needs a device "+
-			"that is isolated by itself, such as by PCIe ACS",
+			"in a group of its own (PCIe ACS isolates devices)",
 			ErrUnsupported, strings.Join(group, ", "))
 	}
 	return nil

@@ -12,14 +12,14 @@ import (
 
 // Sentinels for errors of a Host, besides those of package bridge.
 var (
-	// ErrNoDevice means that the physical SMMU is unknown because no device was added.
+	// ErrNoDevice means that no device was added, so that the physical SMMU is unknown.
 	ErrNoDevice = errors.New("no device has been added")
 	// ErrUnsupported means that the kernel, the SMMU or the device lacks a feature. The error names
 	// it.
 	ErrUnsupported = errors.New("not supported here")
 	// ErrDiffers means that the device is not behind the physical SMMU of earlier devices, or that
 	// its SMMU has other capabilities.
-	ErrDiffers = errors.New("not like the devices before it")
+	ErrDiffers = errors.New("different from the earlier devices")
 )
 
 // op names a request to the kernel in errors.
@@ -61,7 +61,7 @@ const (
 	noCdev   = "bind the device to vfio-pci; the kernel needs CONFIG_VFIO_DEVICE_CDEV"
 	noModule = "the kernel needs CONFIG_IOMMUFD, and the module iommufd must be loaded"
 	tooOld   = "needs Linux 6.16 or later with CONFIG_ARM_SMMU_V3_IOMMUFD"
-	noAccess = "let this process's user read and write the file"
+	noAccess = "the user of this process must be able to read and write the file"
 	reserved = "addresses that the kernel reserves for MSIs or that stage 2 does not reach"
 )
 
@@ -85,7 +85,7 @@ var meanings = map[answer]meaning{
 
 	{opBind, unix.ENOTTY}: {ErrUnsupported, "the file is no VFIO device, or the kernel lacks CONFIG_VFIO_DEVICE_CDEV"},
 	{opBind, unix.EBUSY}: {bridge.ErrInUse, "another process has the device, " +
-		"or a driver other than vfio-pci has a device of its IOMMU group"},
+		"or a driver other than vfio-pci is bound to a device of its IOMMU group"},
 	{opBind, unix.EINVAL}: {nil, "the device is already open, here or in another process, " +
 		"or its IOMMU is not cache-coherent, which VFIO requires"},
 	{opBind, unix.EPERM}: {nil, "the platform does not isolate MSIs " +

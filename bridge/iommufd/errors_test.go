@@ -15,7 +15,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Functions that an embedder calls return "iommufd: operation object: cause (advice)".
+// The functions that an embedder calls return "iommufd: operation object: cause (advice)".
 func TestErrors_of_an_embedders_calls_are_complete(t *testing.T) {
 	page := make([]byte, 4096)
 	for _, tt := range []struct {
@@ -138,7 +138,7 @@ func TestErrors_of_a_host_are_the_cause(t *testing.T) {
 			heal := k.failAll(unix.EIO, "attach", "detach")
 			defer heal()
 			return s.Close()
-		}, "VFIO_DEVICE_DETACH_IOMMUFD_PT: input/output error; the stream does not abort either: VFIO_DEVICE_ATTACH_IOMMUFD_PT: input/output error"},
+		}, "VFIO_DEVICE_DETACH_IOMMUFD_PT: input/output error; binding an abort failed too: VFIO_DEVICE_ATTACH_IOMMUFD_PT: input/output error"},
 		{"Stream.Close again", func(t *testing.T, _ *fakeKernel, _ *Host, _ *Device, s bridge.Stream) error {
 			require.NoError(t, s.Close())
 			return s.Close()

@@ -111,8 +111,9 @@ func (r *eventReader) run() {
 	}
 }
 
-// drain delivers the events in the queue. On return no other goroutine is still delivering one. It
-// reads at most eventDepth events, since a device can fill the queue as fast as drain reads it.
+// drain delivers the events in the queue. On return no other goroutine is still delivering an
+// event. drain reads at most eventDepth events, since a device can fill the queue as fast as drain
+// empties it.
 func (r *eventReader) drain() error {
 	r.claim.mu.Lock()
 	defer r.claim.mu.Unlock()
@@ -160,7 +161,7 @@ func (d *decoder) decode(p []byte, emit func(smmuv3.Event)) (lost uint64) {
 			continue
 		}
 		if len(p) < smmuv3.EventSize {
-			return lost + 1 // the kernel gives whole records
+			return lost + 1 // the kernel never writes part of a record
 		}
 		emit(smmuv3.LoadEvent((*[smmuv3.EventSize]byte)(p)))
 		p = p[smmuv3.EventSize:]

@@ -172,8 +172,8 @@ func TestEvents_are_read_again_after_an_error(t *testing.T) {
 	})
 }
 
-// §4.7.3: the faults of DMA that a SYNC waits for are reported before it completes. The reader
-// goroutine delivers nothing here, so the calls themselves deliver.
+// §4.7.3: a SYNC completes after the faults of the DMA that it waits for have been reported. In
+// this test the reader goroutine delivers nothing: the calls deliver the faults.
 func TestEvents_reach_the_sink_before_the_call_returns(t *testing.T) {
 	fault := func(i uint64) smmuv3.Event { return smmuv3.Event{0x0000_0100_0000_0010, 2 << 40, i << 12, 0} }
 	for name, call := range map[string]func(h *Host, s bridge.Stream) error{
@@ -183,7 +183,7 @@ func TestEvents_reach_the_sink_before_the_call_returns(t *testing.T) {
 		"Bind of an equal stage":       func(_ *Host, s bridge.Stream) error { return s.Bind(translate(0x1000)) },
 		"Bind of an illegal stage": func(_ *Host, s bridge.Stream) error {
 			if s.Bind(translate(0x20)) == nil {
-				return errors.New("it was not rejected")
+				return errors.New("the stage was not rejected")
 			}
 			return nil
 		},

@@ -27,7 +27,7 @@ func (wires) SignalMSI(guestmem.GPA, uint32) error { return nil }
 func Example() {
 	physical, err := iommufd.Open(iommufd.Config{})
 	if err != nil {
-		log.Fatal(err) // it says what to do
+		log.Fatal(err) // the error includes advice
 	}
 	defer physical.Close()
 
@@ -55,7 +55,7 @@ func Example() {
 		log.Fatal(err)
 	}
 
-	// The guest sees the features that both hosts execute.
+	// The guest reads the features that both hosts execute.
 	caps, err := physical.Capabilities()
 	if err != nil {
 		log.Fatal(err)

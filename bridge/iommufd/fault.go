@@ -35,11 +35,11 @@ func stage1Of(e smmuv3.Event) (_ smmuv3.Event, ok bool) {
 		abort = smmuv3.NewFCDFetch(e.StreamID(), e.FetchAddr(), 0)
 	case smmuv3.ClassTT:
 		access := smmuv3.Access{Addr: e.InputAddr(), Read: e.RnW(), Privileged: e.PnU(), Instr: e.InD()}
-		// FetchAddr is the IPA, which is in the same place in the record.
+		// The new FetchAddr is the IPA of the old record. Both fields have the same position.
 		abort = smmuv3.NewFWalkEABT(e.StreamID(), access, smmuv3.StageFault{Class: smmuv3.ClassTT}, e.FetchAddr(), 0)
 	default:
-		// The device's own access leaves the guest's SMMU and aborts behind it, where no SMMU
-		// reports it.
+		// The device's own access passes the guest's SMMU and aborts behind it. No SMMU reports
+		// such an abort.
 		return e, false
 	}
 	if e.SSV() {

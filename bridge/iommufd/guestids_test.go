@@ -13,8 +13,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// bigSMMU makes the SMMU of dev0 and dev1 one with every feature on which commands depend: ATS,
-// ASID16, CD2L, SSIDSIZE 20, RIL and DS.
+// bigSMMU gives the SMMU of dev0 and dev1 every feature on which commands depend: ATS, ASID16,
+// CD2L, SSIDSIZE 20, RIL and DS.
 func bigSMMU(k *fakeKernel) {
 	r := k.smmus[dev0]
 	r.IDR[0] |= 1<<10 | 1<<12 | 1<<19
@@ -23,8 +23,8 @@ func bigSMMU(k *fakeKernel) {
 	r.IDR[5] |= 1 << 7
 }
 
-// shownHost returns a host on bigSMMU for a guest that was shown the Capabilities changed by edit,
-// with stream 0x100 bound to atsStage, or to one without EATS if the guest was not shown ATS.
+// shownHost returns a host on bigSMMU. The guest's ID registers are the Capabilities, changed by
+// edit. Stream 0x100 is bound to atsStage, without EATS if the guest has no ATS.
 func shownHost(t *testing.T, k *fakeKernel, edit func(ids *smmuv3.IDRegs)) *Host {
 	t.Helper()
 	bigSMMU(k)

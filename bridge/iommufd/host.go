@@ -21,16 +21,17 @@ type Config struct {
 	// Path is the device node of iommufd. It defaults to DefaultPath.
 	Path string
 	// ATS offers PCIe ATS to the guest if the physical SMMU has IDR0.ATS. Set it if the VMM shows
-	// the guest devices with an ATS capability and forwards writes of its enable bit: the kernel
-	// leaves that to the VMM.
+	// the ATS capability of devices to the guest and forwards writes of its enable bit. The kernel
+	// leaves both to the VMM.
 	ATS bool
 }
 
 // Host is a physical SMMU as one virtual machine sees it. It is a bridge.Host whose endpoints are
 // *Device.
 //
-// All methods can be called from any goroutine. Map and Unmap wait for each other, and so do Add,
-// AddFD and Device.Close, in which VFIO resets the device. None of them delays the other methods.
+// All methods can be called from any goroutine. Map and Unmap wait for each other. Add, AddFD and
+// Device.Close also wait for each other, since VFIO resets the device in them. None of these delays
+// the other methods.
 type Host struct {
 	k    kernel
 	ats  bool
@@ -42,7 +43,7 @@ type Host struct {
 		slots  map[guestmem.GPA]guestmem.Slot
 	}
 
-	// plugging is held while a device is bound or closed. That takes too long to hold mu, since a
+	// plugging is held while a device is bound or closed. Both take too long to hold mu, since a
 	// vCPU may wait for mu. plugging is locked before mu.
 	plugging sync.Mutex
 
@@ -54,7 +55,8 @@ type Host struct {
 	streams map[smmuv3.StreamID]*stream
 	guest   *smmuv3.IDRegs // nil before SetGuestIDs
 	events  *eventReader   // nil before the first stream
-	// leftovers are unused objects that the kernel would not destroy, users before what they use.
+	// leftovers are unused objects that the kernel refused to destroy. An object precedes the
+	// objects that it uses.
 	leftovers []id
 	batch     batch
 	// translating is the number of streams whose stage 1 translates. missed is set if the guest
@@ -89,7 +91,7 @@ func open(cfg Config, sys system) (*Host, error) {
 	return h, nil
 }
 
-// Errors of what is closed. They match bridge.ErrClosed.
+// The errors of a closed host, device or stream. They match bridge.ErrClosed.
 var (
 	errHostClosed   = fmt.Errorf("host %w", bridge.ErrClosed)
 	errDeviceClosed = fmt.Errorf("device %w", bridge.ErrClosed)
@@ -234,7 +236,8 @@ func (h *Host) Close() error {
 		s.replaceTable(0, 0, vSTE{})
 	}
 	errs = append(errs, h.unmapAll())
-	// An object that the kernel refuses to destroy at first may have been in use by a later one.
+	// At first the kernel may refuse to destroy an object because a later object of the list uses
+	// it.
 	objects := h.objects()
 	for _, object := range objects {
 		_ = h.k.destroy(object)
@@ -250,7 +253,7 @@ func (h *Host) Close() error {
 	return nil
 }
 
-// objects returns all objects but devices, users before what they use.
+// objects returns all objects except devices. An object precedes the objects that it uses.
 func (h *Host) objects() (all []*id) {
 	for _, d := range h.devices {
 		all = append(all, &d.vdevice)
@@ -264,7 +267,7 @@ func (h *Host) objects() (all []*id) {
 	return append(all, &h.ioas)
 }
 
-// discard destroys an object that is not in use. If the kernel refuses, the object joins the
+// discard destroys an object that is not in use. If the kernel refuses, it adds the object to the
 // leftovers.
 func (h *Host) discard(object id) {
 	if h.k.destroy(&object) != nil {

@@ -242,7 +242,7 @@ func TestBind_limits_leftover_tables(t *testing.T) {
 		}
 	}
 	assert.Equal(t, maxLeftovers+1, bound, "tables")
-	assert.NoError(t, s.Bind(abort), "it needs no table of its own")
+	assert.NoError(t, s.Bind(abort), "a stream that aborts needs no table of its own")
 	assert.Error(t, s.Close())
 	_, err := h.Attach(0x100, d)
 	assert.ErrorIs(t, err, bridge.ErrInUse, "the stream is not closed")
@@ -299,7 +299,7 @@ func TestAddFD(t *testing.T) {
 	k.fail("bind", 1, unix.EBUSY)
 	_, err = h.AddFD(fd)
 	assert.ErrorIs(t, err, bridge.ErrInUse)
-	assert.NotContains(t, k.fds, fd, "it is closed after an error")
+	assert.NotContains(t, k.fds, fd, "AddFD closes the descriptor after an error")
 }
 
 // A guest that renumbers its buses gives the device another StreamID.
@@ -330,7 +330,7 @@ func TestMap_and_Unmap(t *testing.T) {
 	k.fail("unmap", 1, unix.EBUSY)
 	assert.Error(t, h.Unmap(0x1000))
 	require.NoError(t, h.Unmap(0x1000), "a failed Unmap keeps the slot")
-	require.NoError(t, h.Map(guestmem.Slot{GPA: 0x1000, Mem: page}), "it can be mapped again")
+	require.NoError(t, h.Map(guestmem.Slot{GPA: 0x1000, Mem: page}), "the slot can be mapped again")
 
 	k.unmapped = func(n uint64) uint64 { return n / 2 }
 	assert.EqualError(t, h.Unmap(0x1000), "iommufd: unmap slot at 0x1000: IOMMU_IOAS_UNMAP: the kernel unmapped 0x800 of 0x1000 bytes")
@@ -397,7 +397,7 @@ func TestAdd_of_later_devices(t *testing.T) {
 		assert.ErrorIs(t, err, ErrDiffers)
 		assert.Equal(t, before, k.kinds())
 	})
-	t.Run("not an SMMUv3 of any use", func(t *testing.T) {
+	t.Run("an SMMUv3 without nesting", func(t *testing.T) {
 		k := newFake(t)
 		h := openFake(t, k, Config{})
 		_, err := h.Add(dev0)

@@ -24,18 +24,18 @@ type batch struct {
 
 // Invalidate implements bridge.Host. The commands go to the kernel in order. A request holds up to
 // 2048 commands, and either ATC_INVs or others: the kernel ends each request with a SYNC, and a
-// TLBI must complete before the ATC_INV that follows it (§4.5.1). A hardware erratum makes the host
-// send TLBI and CFGI commands twice.
+// TLBI must complete before the ATC_INV that follows it (§4.5.1). On hardware with erratum
+// T264-SMMU-3, the host sends TLBI and CFGI commands twice.
 //
-// Invalidate clears reserved fields and reads the others as an SMMU with the ID registers of
-// SetGuestIDs does. It drops commands without effect: CFGI_CD, CFGI_CD_ALL and ATC_INV for streams
-// that do not use CDs or ATS, and TLBIs while stage 1 translates for no stream.
+// Invalidate clears reserved fields. It interprets the other fields by the ID registers of
+// SetGuestIDs. It drops commands without effect: CFGI_CD, CFGI_CD_ALL and ATC_INV for streams that
+// do not use CDs or ATS, and TLBIs while stage 1 translates for no stream.
 //
 // On return, all faults that the kernel has reported have reached the sink of Events. A kernel
 // thread moves faults from the hardware's event queue, and no request waits for that thread. A
 // fault may therefore arrive after Invalidate returns.
 //
-// After an error, any of the commands may have been executed or not. The kernel's count of handled
+// After an error, each command may or may not have been executed. The kernel's count of handled
 // commands is not exact, so the host does not rely on it. No error is bridge.ErrATCTimeout: if an
 // endpoint does not complete an ATC_INV in time, the kernel logs it and the request succeeds.
 func (h *Host) Invalidate(cmds []smmuv3.Command) error {
@@ -52,10 +52,10 @@ func (h *Host) Invalidate(cmds []smmuv3.Command) error {
 	return err
 }
 
-// send executes the commands. It sends none if a host does not execute one of them.
+// send executes the commands. It sends none if one of them is not a command that a host executes.
 func (h *Host) send(cmds ...smmuv3.Command) error {
 	set := h.nest.commands
-	if len(cmds) > maxBatch { // otherwise the loop below sees all commands before it sends one
+	if len(cmds) > maxBatch { // in a shorter batch, the loop below checks all commands before it sends any
 		for i := range cmds {
 			if !set.executes(&cmds[i]) {
 				return notExecuted(cmds[i])
@@ -86,11 +86,12 @@ func notExecuted(c smmuv3.Command) error {
 }
 
 // hasEffect reports whether the command can invalidate something. The kernel answers a command for
-// an unknown StreamID with an error, but the architecture lets it have no effect (§4.1.7).
+// an unknown StreamID with an error. In the architecture, such a command has no effect (§4.1.7).
 func (h *Host) hasEffect(c *smmuv3.Command) bool {
 	switch c.Opcode() {
 	case smmuv3.OpCfgiCD, smmuv3.OpCfgiCDAll:
-		// A stream that does not translate has no CD: a change of its STE dropped them (§4.3.1).
+		// A stream that does not translate has no cached CDs: the change of its STE dropped them
+		// (§4.3.1).
 		s := h.streams[c.StreamID()]
 		return s != nil && s.own != 0
 	case smmuv3.OpATCInv:

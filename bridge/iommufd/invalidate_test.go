@@ -82,7 +82,7 @@ func TestInvalidate_refuses_other_commands(t *testing.T) {
 
 	k.commands = nil
 	assert.ErrorContains(t, h.Invalidate(append(pages(maxBatch+1), smmuv3.Command{0x03})), "CFGI_STE")
-	assert.Empty(t, k.commands, "nor of a batch of several requests")
+	assert.Empty(t, k.commands, "no command of a batch of several requests is sent")
 }
 
 // pages returns n TLBI_NH_VAs of ASID 1.
@@ -135,11 +135,11 @@ func TestInvalidate_drops_commands_for_other_streams(t *testing.T) {
 	require.NoError(t, h.Invalidate([]smmuv3.Command{
 		smmuv3.NewCfgiCDAll(0x101), smmuv3.NewCfgiCDAll(0x100), {0x05 | 0x101<<32}, smmuv3.NewATCInvAll(0x100)[0],
 	}))
-	assert.Equal(t, [][]smmuv3.Command{{smmuv3.NewCfgiCDAll(0x100)}}, k.commands, "ATS is not offered")
+	assert.Equal(t, [][]smmuv3.Command{{smmuv3.NewCfgiCDAll(0x100)}}, k.commands, "the host does not offer ATS")
 }
 
-// TLBIs for emulated devices cost the kernel nothing while stage 1 translates for no stream of this
-// host. The host invalidates everything before it translates for one again.
+// While stage 1 translates for no stream of this host, the host sends no TLBIs to the kernel. It
+// invalidates everything before stage 1 translates again.
 func TestInvalidate_drops_TLBI_while_no_stream_translates(t *testing.T) {
 	k := newFake(t)
 	h, _, s := attached(t, k)

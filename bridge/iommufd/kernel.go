@@ -38,8 +38,8 @@ func (k *kernel) created(object uint32, err error) (id, error) {
 	return id(object), nil
 }
 
-// destroy destroys the object and sets its id to 0. If the kernel refuses, the id stays. There is
-// nothing to do if it is 0.
+// destroy destroys the object and sets its id to 0. If the kernel refuses, the id stays. An id of 0
+// has no effect.
 func (k *kernel) destroy(object *id) error {
 	if *object == 0 {
 		return nil

@@ -36,8 +36,8 @@ func (k *fakeKernel) objectCount() int {
 	return len(k.objects)
 }
 
-// A vDEVICE that could neither be attached nor destroyed is kept. The kernel allows one for each
-// device, so the device would be lost otherwise.
+// The host keeps a vDEVICE that it could neither attach nor destroy. The kernel allows one vDEVICE
+// for each device, so the device would otherwise be unusable.
 func TestAttach_fails_and_keeps_the_vDEVICE(t *testing.T) {
 	setup := func(t *testing.T) (*fakeKernel, *Host, *Device, func()) {
 		k := newFake(t)
@@ -48,7 +48,7 @@ func TestAttach_fails_and_keeps_the_vDEVICE(t *testing.T) {
 		_, err = h.Attach(0x100, d)
 		require.ErrorIs(t, err, unix.EBUSY)
 		assert.Contains(t, k.kinds(), "vdevice")
-		assert.Equal(t, k.objectCount(), h.Stats().Objects, "it is counted")
+		assert.Equal(t, k.objectCount(), h.Stats().Objects, "Stats counts the vDEVICE")
 		return k, h, d, heal
 	}
 	works := func(t *testing.T, k *fakeKernel, h *Host, sid smmuv3.StreamID, d *Device) {
@@ -98,7 +98,7 @@ func TestAttach_fails_and_keeps_the_vDEVICE(t *testing.T) {
 		require.NoError(t, err)
 		k.fail("destroy", 0, unix.EBUSY)
 		s, err := h.Attach(0x200, other)
-		require.NoError(t, err, "it is not in the way")
+		require.NoError(t, err, "the old vDEVICE does not prevent this")
 		k.fail("", 0, nil)
 		require.NoError(t, s.Close())
 		works(t, k, h, 0x100, d)
@@ -157,9 +157,9 @@ func TestAttach_fails_and_nothing_grows(t *testing.T) {
 	assert.Zero(t, h.Stats().Objects)
 }
 
-// If a shared object cannot be created, and others then cannot be destroyed, the host keeps those
-// and the next Add destroys them.
-func TestAdd_fails_and_keeps_what_it_cannot_destroy(t *testing.T) {
+// If the kernel fails to create a shared object and then refuses to destroy the others, the host
+// keeps these. The next Add destroys them.
+func TestAdd_fails_and_keeps_undestroyed_objects(t *testing.T) {
 	for _, tt := range []struct {
 		request string
 		nth     int
@@ -224,7 +224,7 @@ func TestAdd_fails_and_nothing_grows(t *testing.T) {
 	assert.Zero(t, h.Stats().Objects)
 }
 
-// A probe that checks a later device can be left over as well.
+// The probe for a later device can also be left over.
 func TestAdd_of_later_devices_and_nothing_grows(t *testing.T) {
 	k := newFake(t)
 	h := openFake(t, k, Config{})
@@ -271,8 +271,8 @@ func TestDestroy_never_twice(t *testing.T) {
 	}
 }
 
-// A table that replaced another is in use even if the kernel does not destroy the old one. Each
-// stage that translates retries the destruction.
+// A new table stays in use even if the kernel does not destroy the old one. Each Bind of a stage
+// that translates retries the destruction.
 func TestBind_destroys_leftover_tables(t *testing.T) {
 	k := newFake(t)
 	h, _, s := attached(t, k)
@@ -301,7 +301,7 @@ func TestStreamClose_keeps_the_vDEVICE(t *testing.T) {
 	assert.False(t, on)
 	assert.ErrorIs(t, d.Close(), bridge.ErrInUse)
 	k.fail("", 0, nil)
-	require.NoError(t, s.Bind(translate(0x1000)), "it can be bound again")
+	require.NoError(t, s.Bind(translate(0x1000)), "the stream can be bound again")
 	require.NoError(t, s.Close())
 	assert.ErrorIs(t, s.Close(), bridge.ErrClosed)
 	require.NoError(t, d.Close())
@@ -311,7 +311,7 @@ func TestStreamClose_keeps_the_vDEVICE(t *testing.T) {
 
 // Host.Close retries if the kernel refuses once to destroy an object, for every object.
 func TestClose_destroys_again_what_the_kernel_refused(t *testing.T) {
-	const objects = 10 // vDEVICE, leftover table, table, bypass, abort, vEVENTQ, vIOMMU, parent, IOAS; one more
+	const objects = 10 // vDEVICE, leftover table, table, bypass, abort, vEVENTQ, vIOMMU, parent, IOAS; one more to see no failure
 	for nth := 1; nth <= objects; nth++ {
 		k := newFake(t)
 		h, _, s := attached(t, k)

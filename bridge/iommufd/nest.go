@@ -79,15 +79,15 @@ func (n *nest) objects() []*id {
 	return []*id{&n.bypass, &n.abort, &n.queue, &n.viommu, &n.parent}
 }
 
-// show records the ID registers that the guest reads; nil stands for all that the host offers. It
-// fails if they show a feature on which commands or STEs depend and which the host does not offer.
+// show records the ID registers that the guest reads; nil stands for the Capabilities. It fails if
+// commands or STEs depend on a feature that the registers show and the host does not offer.
 func (n *nest) show(guest *smmuv3.IDRegs) error {
 	if guest == nil {
 		guest = &n.ids
 	}
 	for _, f := range []smmuv3.IDField{smmuv3.ATS, smmuv3.ASID16, smmuv3.CD2L, smmuv3.SSIDSIZE, smmuv3.RIL, smmuv3.DS} {
 		if shown, has := guest.Get(f), n.ids.Get(f); shown > has {
-			return fmt.Errorf("%w: the guest was shown %v = %d but the host offers %d", ErrUnsupported, f, shown, has)
+			return fmt.Errorf("%w: the guest reads %v = %d but the host offers %d", ErrUnsupported, f, shown, has)
 		}
 	}
 	n.guest = *guest

@@ -8,16 +8,15 @@ import "sync/atomic"
 type Stats struct {
 	Ioctls        uint64 // requests to the kernel
 	Invalidations uint64 // of these, IOMMU_HWPT_INVALIDATE
-	Commands      uint64 // commands in those
+	Commands      uint64 // commands in these requests
 
 	Events         uint64 // faults for the guest
 	EventsLost     uint64 // faults that the kernel dropped because its queue was full
 	EventsWithheld uint64 // faults that do not concern the guest
 	EventErrors    uint64 // failed reads of the kernel's queue
 
-	// Objects is the current number of objects in the kernel, including those that the kernel
-	// refused to destroy and that the host tries again to destroy. It is 0 after a Close without
-	// error.
+	// Objects is the current number of objects in the kernel. It includes objects that the kernel
+	// refused to destroy; the host tries again. It is 0 after a Close without error.
 	Objects int
 }
 

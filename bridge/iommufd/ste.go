@@ -13,7 +13,7 @@ import (
 // writes the rest, which describes stage 2.
 type vSTE [2]uint64
 
-// allowed masks the bits of a vSTE that the kernel accepts. It answers others with EIO.
+// allowed masks the bits of a vSTE that the kernel accepts. The kernel answers other bits with EIO.
 var allowed = func() vSTE {
 	var s smmuv3.STE
 	s.SetV(true)

@@ -147,7 +147,7 @@ func (s *stream) close() error {
 	}
 	if err := s.detach(); err != nil {
 		if aborts := s.attachShared(s.host.nest.abort); aborts != nil {
-			return fmt.Errorf("%w; the stream does not abort either: %w", err, aborts)
+			return fmt.Errorf("%w; binding an abort failed too: %w", err, aborts)
 		}
 		return err
 	}

@@ -170,7 +170,7 @@ func TestBind_error_keeps_the_previous_stage(t *testing.T) {
 }
 
 // If the table that aborts cannot be attached, Bind detaches the device, which blocks its DMA.
-func TestBind_abort_detaches_if_it_must(t *testing.T) {
+func TestBind_abort_detaches_the_device_if_the_kernel_refuses(t *testing.T) {
 	k := newFake(t)
 	_, d, s := attached(t, k)
 	require.NoError(t, s.Bind(translate(0x1000)))
@@ -213,7 +213,7 @@ func TestStreamClose_error_keeps_the_stream(t *testing.T) {
 	}
 	assert.ErrorIs(t, s.Close(), unix.EIO)
 	ste, _ = k.attachedSTE(d.FD())
-	assert.EqualValues(t, 0x100b, ste[0], "the kernel neither detached nor replaced it")
+	assert.EqualValues(t, 0x100b, ste[0], "the kernel neither detached nor replaced the table")
 	assert.NotErrorIs(t, s.Bind(abort), bridge.ErrClosed, "ErrClosed means that DMA is blocked")
 
 	k.fail("", 0, nil)
@@ -249,7 +249,7 @@ func TestBind_invalidates_CDs_of_the_previous_stage(t *testing.T) {
 	k.fail("invalidate", 1, unix.EIO)
 	assert.ErrorIs(t, s.Bind(translate(0x3000)), unix.EIO)
 	k.took()
-	require.NoError(t, s.Bind(translate(0x2000)), "the attached one")
+	require.NoError(t, s.Bind(translate(0x2000)), "an equal stage")
 	assert.Equal(t, []string{"invalidate"}, k.took())
 }
 

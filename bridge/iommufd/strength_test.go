@@ -20,8 +20,8 @@ type entry struct {
 }
 
 // mustDrop reports whether an SMMU with IDR3.RIL, IDR5.DS and IDR0.ASID16 must drop the entry on a
-// TLBI_NH_VA or TLBI_NH_VAA (§4.4.1.1, §4.4.2.3, §4.4.2.4). It is written from the specification,
-// with the bits of the words.
+// TLBI_NH_VA or TLBI_NH_VAA (§4.4.1.1, §4.4.2.3, §4.4.2.4). It follows the specification and reads
+// raw bits.
 func mustDrop(c smmuv3.Command, e entry, ril, ds, asid16 bool) bool {
 	asid, addr := c[0]>>48, c[1]&^0xfff
 	if !asid16 {
@@ -64,9 +64,9 @@ func mustDrop(c smmuv3.Command, e entry, ril, ds, asid16 bool) bool {
 	return ttl == 0 || e.level == ttl
 }
 
-// The command for the hardware drops at least the entries that the guest's command drops, for any
-// ID registers of the guest. The hardware has every feature.
-func TestInvalidate_drops_at_least_what_the_guest_means(t *testing.T) {
+// For any ID registers of the guest, the command for the hardware drops at least the entries that
+// the guest's command drops. The hardware has every feature.
+func TestInvalidate_drops_at_least_the_guests_entries(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	pick := func(n uint64) uint64 { return r.Uint64N(n) }
 	var dropped [8]int

@@ -15,7 +15,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
 )
 
-// The calls that a device makes are recorded. Here the example plays the device.
+// A Host records the calls that a device makes. The example makes these calls itself.
 func Example() {
 	host := record.New(bridge.Capabilities{IDs: soft.DefaultIDs()})
 	if err := host.Events(func(e smmuv3.Event) { fmt.Println("event:", e) }); err != nil {
@@ -89,11 +89,11 @@ func Example_failingHost() {
 		log.Fatal(err)
 	}
 	stage, _ := host.Stage(0x10)
-	fmt.Println("the stream does:", stage)
+	fmt.Println("the stream's stage:", stage)
 	// Output:
 	// capabilities fails: Attach fails with its cause: true
 	// events fails: Attach fails with its cause: true
 	// set guest IDs fails: Attach fails with its cause: true
 	// attach fails: Attach fails with its cause: true
-	// the stream does: abort with C_BAD_STE
+	// the stream's stage: abort with C_BAD_STE
 }

@@ -38,7 +38,7 @@ const (
 	TerminateStalled Op = "terminate stalled"
 )
 
-// claims reports whether the method belongs to the claim of a host. Other methods concern streams.
+// claims reports whether the method is one that Claims returns. Calls returns the others.
 func (o Op) claims() bool {
 	return o == Capabilities || o == Events || o == SetGuestIDs || o == PageRequests
 }

@@ -74,7 +74,7 @@ func TestClaimsKeepsTheCallsThatClaimTheHost(t *testing.T) {
 	require.NoError(t, h.PageRequests(dropRequest))
 	require.NoError(t, h.Events(nil))
 	assert.False(t, h.Claimed())
-	assert.Equal(t, uint32(4), h.GuestIDs().AIDR, "another device shows its own")
+	assert.Equal(t, uint32(4), h.GuestIDs().AIDR, "the next device sets its own ID registers")
 	assert.Equal(t, []string{
 		"capabilities", "events nil", "events", "events -> host in use", "set guest IDs",
 		"page requests", "page requests -> page requests of the host in use",

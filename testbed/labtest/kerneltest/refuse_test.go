@@ -27,7 +27,7 @@ func TestKernelRefusesUserWithoutPermission(t *testing.T) {
 	require.NoError(t, errors.Join(unix.Setfsuid(0), unix.Setfsgid(0)))
 	require.ErrorIs(t, err, unix.EACCES)
 	assert.ErrorContains(t, err, "/dev/iommu")
-	assert.ErrorContains(t, err, "let this process's user read and write the file")
+	assert.ErrorContains(t, err, "the user of this process must be able to read and write the file")
 	t.Log(err)
 }
 
