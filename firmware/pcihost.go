@@ -40,8 +40,13 @@ type PCIWindow struct {
 
 // PCIDevice describes a function that needs its own node. A guest discovers all others itself.
 type PCIDevice struct {
-	Number  uint8   // the device number on its bus, 0 to 31
-	PHandle PHandle // the node's own; 0 for none
+	Number   uint8   // the device number on its bus, 0 to 31
+	Function uint8   // the function number, 0 to 7
+	PHandle  PHandle // the node's own; 0 for none
+	// CanStall declares that the function's DMA can wait for the guest. Functions on a PCI fabric
+	// must not stall (IHI 0070 §3.12.1). Only devices that have nothing but the programming
+	// interface of a PCI function may.
+	CanStall bool
 	// Regions are the phandles of reserved memory (see Identity).
 	Regions []PHandle
 	// Behind are the devices on the bus behind it, if it is a bridge.
@@ -54,12 +59,14 @@ const (
 	pciMem64       = 0x0300_0000
 	pciPrefetch    = 0x4000_0000
 	pciDeviceShift = 11
+	pciFuncShift   = 8
 )
 
 const (
 	ecamBus    = 1 << 20 // of each bus in the ECAM
 	maxBuses   = 256
 	pciDevices = 32 // of a bus
+	pciFuncs   = 8  // of a device
 )
 
 func (h *PCIHost) check() error {
@@ -89,16 +96,18 @@ func (h *PCIHost) check() error {
 }
 
 func checkDevices(devices []PCIDevice, path string) error {
-	seen := map[uint8]bool{}
+	seen := map[[2]uint8]bool{}
 	for i, d := range devices {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		switch {
 		case d.Number >= pciDevices:
 			return invalid("%s.Number %d: device numbers are 0 to %d", at, d.Number, pciDevices-1)
-		case seen[d.Number]:
+		case d.Function >= pciFuncs:
+			return invalid("%s.Function %d: function numbers are 0 to %d", at, d.Function, pciFuncs-1)
+		case seen[[2]uint8{d.Number, d.Function}]:
 			return invalid("%s.Number %d: twice on one bus", at, d.Number)
 		}
-		seen[d.Number] = true
+		seen[[2]uint8{d.Number, d.Function}] = true
 		for k, r := range d.Regions {
 			if r == 0 {
 				return invalid("%s.Regions[%d]: phandle 0", at, k)
@@ -196,12 +205,15 @@ func pciDeviceNodes(devices []PCIDevice, gic PHandle, intx [4]uint32) (nodes []N
 		if len(d.Behind) > 0 {
 			name = "pcie"
 		}
-		n := Node{Name: fmt.Sprintf("%s@%x,0", name, d.Number), Props: []Prop{
+		n := Node{Name: fmt.Sprintf("%s@%x,%x", name, d.Number, d.Function), Props: []Prop{
 			// The guest assigns the bus number, and ignores the one here.
-			Cells("reg", uint32(d.Number)<<pciDeviceShift, 0, 0, 0, 0),
+			Cells("reg", uint32(d.Number)<<pciDeviceShift|uint32(d.Function)<<pciFuncShift, 0, 0, 0, 0),
 		}}
 		if d.PHandle != 0 {
 			n.Props = append(n.Props, phandle(d.PHandle))
+		}
+		if d.CanStall {
+			n.Props = append(n.Props, Flag("dma-can-stall"))
 		}
 		if len(d.Regions) > 0 {
 			regions := make([]uint32, len(d.Regions))

@@ -98,6 +98,18 @@ func TestPCIDeviceNodes(t *testing.T) {
 	}, values(t, port.Props))
 }
 
+// Linux reads dma-can-stall from the node of the function.
+func TestPCIDeviceNodeOfAFunctionThatCanStall(t *testing.T) {
+	h := testPCIHost()
+	h.Devices = []PCIDevice{{Number: 4}, {Number: 4, Function: 3, CanStall: true}}
+	n := pciHostNode(t, h)
+	require.Len(t, n.Children, 2)
+	assert.Equal(t, "device@4,3", n.Children[1].Name)
+	assert.Equal(t, map[string][]byte{
+		"reg": cells(0x2300, 0, 0, 0, 0), "dma-can-stall": {},
+	}, values(t, n.Children[1].Props))
+}
+
 func TestPCIHostNodeFlags(t *testing.T) {
 	for _, tt := range []struct {
 		name            string

@@ -49,8 +49,8 @@ func TestSMMUsAreBounded(t *testing.T) {
 }
 
 func TestDevicesAreBounded(t *testing.T) {
-	m := &Machine{pciSlots: make([]pciSlot, pci.Devices-firstPCIDevice)}
-	assert.EqualError(t, m.AddPCIDisk(nil, nil, 0), "vmm: add PCI disk: the machine has 31 PCI devices, the most it can have")
+	m := &Machine{pciSlots: []pciSlot{{device: 1}, {device: pci.Devices - 1}, {device: 3}}}
+	assert.EqualError(t, m.AddPCIDisk(nil, nil, 0), "vmm: add PCI disk: no device number is left above 31")
 }
 
 func TestLaterCloseReturnsErrClosed(t *testing.T) {

@@ -40,18 +40,20 @@ type Master struct {
 	CanStall  bool
 }
 
-// pciSlot is a device number on the root bus of the PCI host bridge that is in use.
+// pciSlot is a place on the root bus of the PCI host bridge that is in use.
 type pciSlot struct {
 	device     int
+	function   int
 	behindPort bool // the device is device 0 of the bus behind a root port
 	passed     bool // the device is passed through
+	canStall   bool
 }
 
 // firstPCIDevice is the first device number that Machine assigns. AddRootPort uses the one before.
 const firstPCIDevice = 1
 
 // PCIStreamID returns the StreamID of a device on the root bus: the nth that was added to a
-// Machine, from 0 on.
+// Machine, from 0 on, by AddPCIDisk or AddPCIDevice. Call AddEdu after these.
 func PCIStreamID(n int) smmuv3.StreamID {
 	return smmuv3.StreamID(pci.RootRequester(firstPCIDevice + n))
 }
@@ -243,6 +245,11 @@ func pciNodes(hw *hardware) ([]firmware.Node, error) {
 	doorbells := doorbells
 	doorbells.PHandle = phandleDoorbell
 	for _, s := range hw.pci {
+		if s.canStall {
+			host.Devices = append(host.Devices, firmware.PCIDevice{
+				Number: uint8(s.device), Function: uint8(s.function), CanStall: true,
+			})
+		}
 		if !s.passed {
 			continue
 		}

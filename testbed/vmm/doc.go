@@ -2,12 +2,27 @@
 // boots need.
 //
 // A Machine has a GICv3 with an ITS, an architected timer, PSCI and two PL011 UARTs. Its caller
-// adds virtio block devices, PCI devices of the host that are passed through, and an SMMUv3 in
-// front of them. The device models, the device tree and the ACPI tables are portable Go. Only
-// Machine, and what it does for passed-through devices, needs KVM.
+// adds virtio block devices, PCI devices of the host that are passed through, edu functions, and an
+// SMMUv3 in front of them. The device models, the device tree and the ACPI tables are portable Go.
+// Only Machine, and what it does for passed-through devices, needs KVM.
 //
 // There is no firmware. A machine with ACPI has a device tree that leads to the tables, in the form
 // in which an EFI stub hands it to Linux.
+//
+// Edu functions (package edu) make DMA as a program in the guest orders it. Each has the place on
+// the root bus and the capabilities that its Edu asks for. Two functions that share a slot, and one
+// that can stall:
+//
+//	all := edu.Features{PASIDBits: 20, ATS: true, PRI: true, FLR: true}
+//	for _, e := range []vmm.Edu{
+//		{Device: 2, Features: all},
+//		{Device: 3, Function: 0},
+//		{Device: 3, Function: 1},
+//		{Device: 4, Features: edu.Features{PASIDBits: 20, Stalls: true}},
+//	} {
+//		f, err := m.AddEdu(e)
+//		err = smmu.Attach(e.StreamID(), host, f.Endpoint()) // vsmmu.Device, soft.Host
+//	}
 //
 // The guest-physical memory map is:
 //

@@ -13,6 +13,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/internal/nilcheck"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/arm64image"
+	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/edu"
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/passthrough"
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pci"
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pl011"
@@ -41,7 +42,7 @@ type Config struct {
 }
 
 // Machine is a virtual machine. Create it with New, add devices with AddSMMU, AddDisk, AddPCIDisk,
-// AddRootPort and AddPCIDevice, and then call Run.
+// AddRootPort, AddPCIDevice and AddEdu, and then call Run.
 type Machine struct {
 	cfg    Config
 	kernel *arm64image.Image
@@ -58,7 +59,9 @@ type Machine struct {
 	pci      *pci.Host
 	pciDisks []*virtio.Function
 	passed   []*passthrough.Device
+	edus     []*edu.Function
 	pciSlots []pciSlot
+	intx     [pciLines]sharedLine // of the edu functions
 
 	life   atomic.Pointer[life]
 	closed atomic.Bool
@@ -246,6 +249,9 @@ func (m *Machine) Close() (err error) {
 	for _, disk := range m.pciDisks {
 		err = errors.Join(err, disk.Close())
 	}
+	for _, f := range m.edus {
+		err = errors.Join(err, f.Close())
+	}
 	for _, uart := range m.uarts {
 		err = errors.Join(err, uart.Close())
 	}
@@ -255,7 +261,7 @@ func (m *Machine) Close() (err error) {
 	if m.ram != nil {
 		err = errors.Join(err, m.ram.close())
 	}
-	m.passed, m.disks, m.pciDisks, m.uarts, m.ram = nil, nil, nil, nil, nil
+	m.passed, m.disks, m.pciDisks, m.edus, m.uarts, m.ram = nil, nil, nil, nil, nil, nil
 	return err
 }
 

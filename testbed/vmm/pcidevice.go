@@ -68,11 +68,15 @@ func (m *Machine) AddPCIDevice(cfg PCIDevice) (remove func() error, err error) {
 	}, nil
 }
 
-// nextPCIDevice returns the device number of the device that is added next.
+// nextPCIDevice returns the device number of the device that is added next: the one above all that
+// are in use.
 func (m *Machine) nextPCIDevice() (int, error) {
-	number := firstPCIDevice + len(m.pciSlots)
+	number := firstPCIDevice
+	for _, s := range m.pciSlots {
+		number = max(number, s.device+1)
+	}
 	if number >= pci.Devices {
-		return 0, fmt.Errorf("the machine has %d PCI devices, the most it can have", pci.Devices-firstPCIDevice)
+		return 0, fmt.Errorf("no device number is left above %d", pci.Devices-1)
 	}
 	return number, nil
 }

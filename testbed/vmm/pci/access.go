@@ -20,7 +20,11 @@ func (e ECAM) Load(off uint64, size int) uint64 {
 	case isPort:
 		return uint64(s.port.Load(reg, size))
 	}
-	return uint64(s.function.LoadConfig(reg, size))
+	v := s.function.LoadConfig(reg, size)
+	if reg <= RegHeaderType && RegHeaderType < reg+uint32(size) && e.host.multifunction(s.at) && s.at%Functions == 0 {
+		v |= multifunction << (8 * (RegHeaderType - reg))
+	}
+	return uint64(v)
 }
 
 // Store writes to a configuration space. It has no effect where there is no function.
@@ -54,16 +58,16 @@ func finish(rest func()) {
 
 // decode returns the slot of a configuration access, or nil, and whether the access is to its port.
 func (h *Host) decode(off uint64, size int) (s *Slot, isPort bool, reg uint32) {
-	bus, device, function, reg := uint8(off>>busShift), off>>15&0x1f, off>>12&7, uint32(off%ConfigSize)
-	if size > 4 || off%uint64(size) != 0 || off >= uint64(h.buses)<<busShift || function != 0 {
+	bus, at, reg := uint8(off>>busShift), uint8(off>>functionShift), uint32(off%ConfigSize)
+	if size > 4 || off%uint64(size) != 0 || off >= uint64(h.buses)<<busShift {
 		return nil, false, 0
 	}
 	if bus == 0 {
-		s = h.slots[device]
+		s = h.slots[at]
 		return s, s != nil && s.port != nil, reg
 	}
 	for _, s := range h.slots {
-		if s != nil && s.port != nil && s.reachable && device == 0 && s.port.bus() == bus {
+		if s != nil && s.port != nil && s.reachable && at == 0 && s.port.bus() == bus {
 			return s, false, reg
 		}
 	}

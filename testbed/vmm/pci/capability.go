@@ -2,17 +2,22 @@ package pci
 
 // IDs of capabilities (PCI Code and ID Assignment Specification).
 const (
+	CapMSI     = 0x05
 	CapVendor  = 0x09
 	CapExpress = 0x10
 	CapMSIX    = 0x11
 )
 
-// ExtCapPASID is the ID of the extended capability for Process Address Space IDs (§7.8.8).
-// ExtCapabilities is the offset of the first extended capability.
+// IDs of extended capabilities.
 const (
-	ExtCapPASID     = 0x001b
-	ExtCapabilities = 0x100
+	ExtCapACS   = 0x000d // Access Control Services (§7.7.11)
+	ExtCapATS   = 0x000f // Address Translation Services (§10.5.1)
+	ExtCapPRI   = 0x0013 // Page Request Interface (§10.5.2)
+	ExtCapPASID = 0x001b // Process Address Space IDs (§7.8.8)
 )
+
+// ExtCapabilities is the offset of the first extended capability.
+const ExtCapabilities = 0x100
 
 // Capability is an element of the list in the first 256 bytes of a configuration space.
 type Capability struct {

@@ -31,6 +31,9 @@ const (
 	regBridgeControl = 0x3e
 )
 
+// multifunction is a bit of the header type: the device has more functions.
+const multifunction = 1 << 7
+
 // secondaryReset is a bit of the bridge control register.
 const secondaryReset = 1 << 6
 
@@ -40,6 +43,7 @@ const (
 	CommandMaster      = 1 << 2
 	CommandINTxDisable = 1 << 10
 
+	StatusInterrupt    = 1 << 3 // an INTx is pending
 	statusCapabilities = 1 << 4
 )
 

@@ -15,8 +15,11 @@ func (id RequesterID) String() string {
 	return fmt.Sprintf("%02x:%02x.%d", uint16(id)>>8, uint16(id)>>3&0x1f, uint16(id)&7)
 }
 
-// RootRequester returns the requester ID of a function on the root bus.
-func RootRequester(device int) RequesterID { return RequesterID(device) << 3 }
+// RootRequester returns the requester ID of function 0 of a device on the root bus.
+func RootRequester(device int) RequesterID { return RootFunction(device, 0) }
+
+// RootFunction returns the requester ID of a function on the root bus.
+func RootFunction(device, function int) RequesterID { return RequesterID(device<<3 | function) }
 
 // Function is a function on a bus. A Host calls one method at a time.
 type Function interface {
@@ -44,11 +47,17 @@ func (w Window) contains(base, size uint64) bool {
 	return base >= w.Base && size <= w.Size && base-w.Base <= w.Size-size
 }
 
-// Devices is the number of devices on the root bus. Each has one function.
-const Devices = 32
+// Devices is the number of devices on the root bus, and Functions the number of functions of each.
+const (
+	Devices   = 32
+	Functions = 8
+)
 
-// busShift is log2 of the size of a bus in the ECAM (§7.2.2).
-const busShift = 20
+// log2 of the sizes of a bus and of a function in the ECAM (§7.2.2).
+const (
+	busShift      = 20
+	functionShift = 12
+)
 
 const maxBuses = 256
 
@@ -58,7 +67,7 @@ type Host struct {
 	windows []Window
 
 	mu     sync.Mutex
-	slots  [Devices]*Slot
+	slots  [Devices * Functions]*Slot // by the requester ID of the slot on the root bus
 	claims []claim
 }
 
@@ -76,25 +85,65 @@ func NewHost(buses int, windows ...Window) (*Host, error) {
 	return &Host{buses: buses, windows: windows}, nil
 }
 
-// ErrFull is matched by Add's error for a device number that does not exist or is in use.
-var ErrFull = errors.New("no such device number, or it is in use")
+// ErrFull is matched by the error of Add and AddFunction for a place that does not exist or is in
+// use.
+var ErrFull = errors.New("no such place on the root bus, or it is in use")
 
-// Add adds a function to the root bus with the given device number, or behind a root port with that
-// number. It first passes the function's slot to connect, which may be nil.
+// multifunction reports whether a device has functions besides function 0, whose place is at.
+func (h *Host) multifunction(at RequesterID) bool {
+	for _, s := range h.slots[at+1 : at+Functions] {
+		if s != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// Add adds a function to the root bus as function 0 of a device, or behind a root port with that
+// device number. It first passes the function's slot to connect, which may be nil.
 func (h *Host) Add(device int, behindPort bool, f Function, connect func(*Slot)) error {
 	if nilcheck.IsNil(f) {
 		return fmt.Errorf("pci: add device %d: no function", device)
 	}
+	var port *port
+	if behindPort {
+		port = newPort(f)
+	}
+	if err := h.add(device, 0, f, port, connect); err != nil {
+		return fmt.Errorf("pci: add device %d: %w", device, err)
+	}
+	return nil
+}
+
+// AddFunction adds a function to the root bus, as Add does. A device with a root port has no other
+// function. A guest finds functions 1 to 7 only if the device has a function 0, whose header then
+// says that there are more (§7.5.1.1.9).
+func (h *Host) AddFunction(device, function int, f Function, connect func(*Slot)) error {
+	if nilcheck.IsNil(f) {
+		return fmt.Errorf("pci: add function %d of device %d: no function", function, device)
+	}
+	if err := h.add(device, function, f, nil, connect); err != nil {
+		return fmt.Errorf("pci: add function %d of device %d: %w", function, device, err)
+	}
+	return nil
+}
+
+func (h *Host) add(device, function int, f Function, port *port, connect func(*Slot)) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if device < 0 || device >= Devices || h.slots[device] != nil {
-		return fmt.Errorf("pci: add device %d: %w", device, ErrFull)
+	if device < 0 || device >= Devices || function < 0 || function >= Functions {
+		return ErrFull
 	}
-	s := &Slot{host: h, device: uint8(device), function: f}
-	if behindPort {
-		s.port = newPort(f)
+	first := RootRequester(device)
+	if zero := h.slots[first]; zero != nil && zero.port != nil || port != nil && h.multifunction(first) {
+		return ErrFull
 	}
-	h.slots[device] = s
+	at := RootFunction(device, function)
+	if h.slots[at] != nil {
+		return ErrFull
+	}
+	s := &Slot{host: h, at: at, function: f, port: port}
+	h.slots[at] = s
 	if connect != nil {
 		connect(s)
 	}
@@ -105,7 +154,7 @@ func (h *Host) Add(device int, behindPort bool, f Function, connect func(*Slot))
 // AddPort adds an empty root port to the root bus. The guest finds it at its next scan of the bus.
 func (h *Host) AddPort(device int) error { return h.Add(device, true, absent{}, nil) }
 
-// Remove resets the function of a device and removes it. Accesses to the device then find nothing.
+// Remove resets function 0 of a device and removes it. Accesses to the device then find nothing.
 // Its device number stays in use.
 func (h *Host) Remove(device int) {
 	if device < 0 || device >= Devices {
@@ -113,7 +162,7 @@ func (h *Host) Remove(device int) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := h.slots[device]
+	s := h.slots[RootRequester(device)]
 	if s == nil {
 		return
 	}
@@ -154,7 +203,7 @@ func (h *Host) Reset() {
 }
 
 // renumber calls SetRequester of each function whose requester ID changed. If two slots have the
-// same requester ID, the one with the lower device number gets it.
+// same requester ID, the one with the lower place on the root bus gets it.
 func (h *Host) renumber() {
 	taken := map[RequesterID]*Slot{}
 	for _, s := range h.slots {

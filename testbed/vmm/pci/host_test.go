@@ -94,6 +94,68 @@ func TestECAMDecodesBusDeviceAndFunction(t *testing.T) {
 	assert.ErrorIs(t, h.Add(32, false, f, nil), ErrFull)
 }
 
+// A guest looks for functions 1 to 7 if bit 7 of function 0's header type is set (§7.5.1.1.9).
+func TestDeviceWithSeveralFunctions(t *testing.T) {
+	h, err := NewHost(2, low)
+	require.NoError(t, err)
+	ecam := h.ECAM()
+	zero, five, alone := &function{}, &function{}, &function{}
+	require.NoError(t, h.AddFunction(3, 5, five, five.connect))
+	assert.Equal(t, []string{"requester 00:03.5 true"}, five.take())
+	require.NoError(t, h.AddFunction(3, 0, zero, zero.connect))
+	require.NoError(t, h.Add(4, false, alone, alone.connect))
+	zero.take()
+	alone.take()
+
+	ecam.Store(device(0, 3)+5<<12+4, 2, 6)
+	assert.Equal(t, []string{"store 0x4 2 0x6"}, five.take())
+	assert.Empty(t, zero.take())
+	assert.EqualValues(t, 0xffff_ffff, ecam.Load(device(0, 3)+1<<12, 4), "no function 1")
+
+	// All registers of the tests' function read as 0x12345678.
+	for _, tt := range []struct {
+		name string
+		off  uint64
+		size int
+		want uint64
+	}{
+		{"function 0: header type", device(0, 3) + 0x0e, 1, 0xf8},
+		{"with the registers around it", device(0, 3) + 0x0c, 4, 0x12b4_5678},
+		{"another register", device(0, 3) + 0x0c, 1, 0x78},
+		{"function 5", device(0, 3) + 5<<12 + 0x0e, 1, 0x78},
+		{"a device with one function", device(0, 4) + 0x0e, 1, 0x78},
+	} {
+		assert.Equal(t, tt.want, ecam.Load(tt.off, tt.size)&allOnes(tt.size), tt.name)
+	}
+	zero.take()
+	five.take()
+	h.Reset()
+	assert.Equal(t, []string{"reset"}, zero.take())
+	assert.Equal(t, []string{"reset"}, five.take())
+}
+
+func TestPlacesOfFunctionsAreChecked(t *testing.T) {
+	h, err := NewHost(2)
+	require.NoError(t, err)
+	require.NoError(t, h.AddFunction(1, 2, &function{}, nil))
+	require.NoError(t, h.Add(2, true, &function{}, nil))
+	for _, tt := range []struct {
+		name             string
+		device, function int
+	}{
+		{"in use", 1, 2},
+		{"beside a root port", 2, 1},
+		{"device 32", 32, 0},
+		{"device -1", -1, 0},
+		{"function 8", 3, 8},
+		{"function -1", 3, -1},
+	} {
+		assert.ErrorIs(t, h.AddFunction(tt.device, tt.function, &function{}, nil), ErrFull, tt.name)
+	}
+	assert.ErrorIs(t, h.AddPort(1), ErrFull, "a root port beside a function")
+	assert.EqualError(t, h.AddFunction(5, 1, nil, nil), "pci: add function 1 of device 5: no function")
+}
+
 // The bus number that the guest assigns to a root port gives the function its address and requester
 // ID.
 func TestRequesterIDFollowsTheBusNumber(t *testing.T) {

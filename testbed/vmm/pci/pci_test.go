@@ -116,6 +116,17 @@ func TestCapabilityListEndsAtABadLink(t *testing.T) {
 	}
 }
 
+func TestExtendedCapabilitiesAreAList(t *testing.T) {
+	var s Space
+	s.AddPASID(0x100, PASID{Bits: 6})
+	s.AddATS(0x110)
+	s.AddACS(0x140)
+	assert.EqualValues(t, 0x1101_001b, s.Load(0x100, 4))
+	assert.EqualValues(t, 0x0600, s.Load(0x104, 2))
+	assert.EqualValues(t, 0x1401_000f, s.Load(0x110, 4))
+	assert.EqualValues(t, 0x0001_000d, s.Load(0x140, 4))
+}
+
 func TestMSIXVectorIsLiveIfNothingMasksIt(t *testing.T) {
 	m := NewMSIX(3)
 	assert.Equal(t, uint16(2), m.Control(), "size minus 1")

@@ -5,8 +5,8 @@ import "slices"
 // Slot is the place of a Function in a Host.
 type Slot struct {
 	host      *Host
-	device    uint8
-	port      *port // nil for a function of the root bus
+	at        RequesterID // of the function, or of its port, on the root bus
+	port      *port       // nil for a function of the root bus
 	function  Function
 	requester RequesterID
 	reachable bool
@@ -22,7 +22,7 @@ type claim struct {
 // identity returns the requester ID of a slot. It returns false if software assigned no bus number.
 func (s *Slot) identity() (RequesterID, bool) {
 	if s.port == nil {
-		return RootRequester(int(s.device)), true
+		return s.at, true
 	}
 	bus := s.port.bus()
 	return RequesterID(bus) << 8, bus != 0 && int(bus) < s.host.buses

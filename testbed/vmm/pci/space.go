@@ -33,6 +33,21 @@ func (s *Space) AddCapability(id uint8, off uint32, body []byte) {
 	copy(s.config[off+2:], body)
 }
 
+// AddExtended adds an extended capability of version 1 to the end of the list (§7.6.3). The first
+// has the offset ExtCapabilities. body follows the header of 4 bytes.
+func (s *Space) AddExtended(id uint16, off uint32, body []byte) {
+	const nextShift = 20
+	if off != ExtCapabilities {
+		last := uint32(ExtCapabilities)
+		for next := last; next != 0; next = s.Load(last, 4) >> nextShift {
+			last = next
+		}
+		s.Put(last, 4, s.Load(last, 4)|off<<nextShift)
+	}
+	s.Put(off, 4, 1<<16|uint32(id))
+	copy(s.config[off+4:], body)
+}
+
 func putBytes(b []byte, off uint32, size int, value uint32) {
 	for i := range uint32(size) {
 		b[off+i] = byte(value >> (8 * i))

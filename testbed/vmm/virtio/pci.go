@@ -31,16 +31,13 @@ type Function struct {
 	message [4]byte // guarded by serving; see ring.scratch
 }
 
-// maxPASIDBits is the greatest width of a PASID (PCI Express 6.0 §7.8.8.2).
-const maxPASIDBits = 20
-
 // NewFunction returns a function of the given model. Its worker runs until Close. waits says that
 // DMA may wait for the guest, as stalled transactions do. The device then makes no DMA on a vCPU's
 // goroutine. If pasidBits is not 0, the function has a PASID capability of so many bits, at most
 // 20. It uses no PASID. A nil model or dma, and a greater pasidBits, are errors.
 func NewFunction(model Model, dma DMA, waits bool, pasidBits uint8) (*Function, error) {
-	if pasidBits > maxPASIDBits {
-		return nil, fmt.Errorf("virtio: new PCI function: %d PASID bits: more than %d", pasidBits, maxPASIDBits)
+	if pasidBits > pci.MaxPASIDBits {
+		return nil, fmt.Errorf("virtio: new PCI function: %d PASID bits: more than %d", pasidBits, pci.MaxPASIDBits)
 	}
 	f := &Function{messages: newMessages(), pasidBits: pasidBits}
 	f.bars.Define(0, barSize, 0)

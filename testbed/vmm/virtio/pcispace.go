@@ -39,7 +39,7 @@ const (
 	windowAt = 0x94
 	pcieAt   = 0xa8
 
-	msixControl = msixAt + 0x02
+	msixControl = msixAt + pci.MSIXControl
 	windowBAR   = windowAt + 0x04
 	windowOff   = windowAt + 0x08
 	windowLen   = windowAt + 0x0c
@@ -66,11 +66,7 @@ func configSpace(model Model, pasidBits uint8) pci.Space {
 	s.Allow(pci.RegCacheLine, 1, 0xff)
 	s.Allow(pci.RegIntLine, 1, 0xff)
 
-	msix := make([]byte, 10) // message control; table and pending bit array in BAR 0 (PCI §7.7.2)
-	binary.LittleEndian.PutUint16(msix[0:], vectors-1)
-	binary.LittleEndian.PutUint32(msix[2:], tableRegion)
-	binary.LittleEndian.PutUint32(msix[6:], pendingRegion)
-	s.AddCapability(pci.CapMSIX, msixAt, msix)
+	s.AddMSIX(msixAt, vectors, 0, tableRegion, pendingRegion)
 
 	addStructure(&s, commonAt, capCommon, commonRegion, commonSize, 0)
 	addStructure(&s, notifyAt, capNotify, notifyRegion, 2, 4) // notify_off_multiplier is 0
@@ -82,25 +78,11 @@ func configSpace(model Model, pasidBits uint8) pci.Space {
 	s.Allow(windowLen, 4, 0xffff_ffff)
 	s.Allow(windowData, 4, 0xffff_ffff)
 
-	addExpress(&s)
+	s.AddExpress(pcieAt, pci.Express{})
 	if pasidBits > 0 {
-		// PCI §7.8.8: header, capability register, and control register with its enable bit.
-		s.Put(pci.ExtCapabilities, 4, 1<<16|pci.ExtCapPASID)
-		s.Put(pci.ExtCapabilities+0x04, 2, uint32(pasidBits)<<8)
-		s.Allow(pci.ExtCapabilities+0x06, 2, 1<<0)
+		s.AddPASID(pci.ExtCapabilities, pci.PASID{Bits: pasidBits})
 	}
 	return s
-}
-
-// addExpress adds a PCI Express capability (PCI §7.5.3). Extended capabilities, such as PASID, need
-// it.
-func addExpress(s *pci.Space) {
-	body := make([]byte, 0x3a)
-	binary.LittleEndian.PutUint16(body[0x00:], 9<<4|2)      // version 2, integrated endpoint
-	binary.LittleEndian.PutUint32(body[0x02:], 1<<15)       // role-based error reporting
-	binary.LittleEndian.PutUint32(body[0x22:], 1<<22|1<<21) // one End-End TLP prefix: a PASID
-	s.AddCapability(pci.CapExpress, pcieAt, body)
-	s.Allow(pcieAt+0x08, 2, 0x70ef) // error reporting and payload sizes
 }
 
 // addStructure adds a struct virtio_pci_cap (§4.1.4) for length bytes of BAR 0 from off on. The
