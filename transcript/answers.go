@@ -20,12 +20,24 @@ type replayHost struct {
 	claimed bool                // by the device
 	sink    func(smmuv3.Event)
 	pages   func(smmuv3.PageRequest)
+	refetch func(smmuv3.StreamID) bool
+}
+
+// replayRefetcher answers as a recorded host that is a bridge.STERefetcher did.
+type replayRefetcher struct{ *replayHost }
+
+// SetSTERefetch keeps the function when it is released, as Events does.
+func (h replayRefetcher) SetSTERefetch(refetch func(smmuv3.StreamID) bool) {
+	if refetch != nil {
+		h.refetch = refetch
+	}
+	h.r.answer(&HostRefetcher{h.number, refetch != nil})
 }
 
 // replayEndpoint stands for any endpoint.
 type replayEndpoint struct{}
 
-// The device uses these interfaces only if the guest was shown page requests or stalls.
+// A device uses these interfaces only if the guest was shown page requests or stalls.
 var (
 	_ bridge.PageRequester = (*replayHost)(nil)
 	_ bridge.Staller       = (*replayHost)(nil)

@@ -93,6 +93,9 @@ var kinds = [...]func() Body{
 	24: func() Body { return new(HostTerminate) },
 	25: func() Body { return new(Restore) },
 	26: func() Body { return new(HostClaim) },
+	27: func() Body { return new(HostRefetcher) },
+	28: func() Body { return new(Refetch) },
+	29: func() Body { return new(Refetched) },
 }
 
 // numbers are the numbers of the types.
@@ -322,6 +325,26 @@ type HostClaim struct {
 	Err  *Error
 }
 
+// HostRefetcher is a call of STERefetcher.SetSTERefetch by the device. A host without such an entry
+// is no STERefetcher.
+type HostRefetcher struct {
+	Host uint32
+	Set  bool // false for nil
+}
+
+// Refetch is a request of a host, for a transaction, to read an STE again.
+type Refetch struct {
+	Host     uint32
+	StreamID smmuv3.StreamID
+}
+
+// Refetched is the device's answer to a Refetch. It depends on time, and replay does not compare
+// it.
+type Refetched struct {
+	StreamID smmuv3.StreamID
+	Again    bool // the host retries the transaction
+}
+
 // DMA is an access by an endpoint. The device sees no DMA; the entry is for readers.
 type DMA struct {
 	StreamID smmuv3.StreamID
@@ -452,6 +475,15 @@ func (b *HostTerminate) answer(c *coder)   { c.error(&b.Err) }
 
 func (b *HostClaim) question(c *coder) { num(c, &b.Host); num(c, &b.Step) }
 func (b *HostClaim) answer(c *coder)   { c.error(&b.Err) }
+
+func (b *HostRefetcher) question(c *coder) { num(c, &b.Host); c.bool(&b.Set) }
+func (b *HostRefetcher) answer(*coder)     {}
+
+func (b *Refetch) question(c *coder) { num(c, &b.Host); num(c, &b.StreamID) }
+func (b *Refetch) answer(*coder)     {}
+
+func (b *Refetched) question(c *coder) { num(c, &b.StreamID) }
+func (b *Refetched) answer(c *coder)   { c.bool(&b.Again) }
 
 func (c *coder) fate(f *vsmmu.Fate) {
 	num(c, f)
@@ -607,3 +639,12 @@ func (b *HostTerminate) Channel() Channel { return Channel{chStream, uint64(b.St
 
 // Channel implements Body.
 func (b *HostClaim) Channel() Channel { return Channel{chHost, uint64(b.Host)} }
+
+// Channel implements Body.
+func (b *HostRefetcher) Channel() Channel { return Channel{chHost, uint64(b.Host)} }
+
+// Channel implements Body.
+func (b *Refetch) Channel() Channel { return Channel{chStream, uint64(b.StreamID)} }
+
+// Channel implements Body.
+func (b *Refetched) Channel() Channel { return Channel{chStream, uint64(b.StreamID)} }

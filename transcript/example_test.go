@@ -65,6 +65,7 @@ func Example() {
 	// Output:
 	// attach of stream 0x10 to host 0
 	// host 0 asked for its capabilities
+	// host 0: claim STE refetches
 	// attach stream 0x10 to host 0
 	// bind stream 0x10: bypass (SMMU disabled)
 	// attach of stream 0x10 succeeds
@@ -72,6 +73,7 @@ func Example() {
 	// load of IDR0 reads 0x908109a
 	// close
 	// close stream 0x10
+	// host 0: release STE refetches
 	// close succeeds
 	// the end
 	// differs: <nil>

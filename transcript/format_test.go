@@ -104,6 +104,9 @@ func TestWireForm(t *testing.T) {
 		{[]byte{23, 5, 0x10, 7, 2, 0}, &HostResume{0x10, 7, bridge.TerminateRAZWI, nil}},
 		{[]byte{24, 5, 0x10, 0}, &HostTerminate{0x10, nil}},
 		{[]byte{26, 5, 1, 2, 1, 16, 1, 'x'}, &HostClaim{1, ClaimPageRequests, &Error{"x", 16}}},
+		{[]byte{27, 5, 1, 1}, &HostRefetcher{1, true}},
+		{[]byte{28, 5, 1, 0x10}, &Refetch{1, 0x10}},
+		{[]byte{29, 5, 0x10, 1}, &Refetched{0x10, true}},
 		{[]byte{3, 5, 5, 0, 0, 0, 0}, &Call{Op: OpSave}},
 		{[]byte{25, 5, 2, 0xaa, 0xbb}, &Restore{[]byte{0xaa, 0xbb}}},
 		{[]byte{4, 5, 6, 0, 0, 0}, &Return{Op: OpRestore}},
@@ -120,7 +123,7 @@ func TestWireForm(t *testing.T) {
 			assert.Equal(t, c.wire[2:], l.buf[len(l.buf)-len(c.wire)+2:])
 		})
 	}
-	assert.Len(t, kinds, 27, "a new kind needs a row")
+	assert.Len(t, kinds, 30, "a new kind needs a row")
 }
 
 // Whatever the values of its fields, an entry has a text and a channel.
@@ -219,7 +222,7 @@ func TestReadRefusesInvalidFiles(t *testing.T) {
 		"no zstd":                    {[]byte("vsmmu-tr\x01\x00 no zstd stream"), ErrCorrupt},
 		"a header that is no JSON":   {file(t, `{`), ErrCorrupt},
 		"a header of another shape":  {file(t, `{"policy":{"NOFIELD":1}}`), ErrCorrupt},
-		"an entry of unknown kind":   {file(t, `{}`, []byte{27, 0}), ErrCorrupt},
+		"an entry of unknown kind":   {file(t, `{}`, []byte{30, 0}), ErrCorrupt},
 		"an entry of kind 0":         {file(t, `{}`, []byte{0, 0}), ErrCorrupt},
 		"an empty entry":             {file(t, `{}`, nil), ErrCorrupt},
 		"an entry that is too short": {file(t, `{}`, []byte{1, 0, 0x20, 4}), ErrCorrupt},

@@ -46,7 +46,7 @@ func (r *renewals) lost(b Body) bool {
 // renew replaces the device if an entry is an input to it.
 func (r *replay) renew(after Body) {
 	switch after.(type) {
-	case *Load, *Store, *Call, *Restore, *Fault, *PageFault:
+	case *Load, *Store, *Call, *Restore, *Fault, *PageFault, *Refetch:
 	default:
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/internal/nilcheck"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
@@ -85,6 +86,7 @@ type replay struct {
 
 	moving moving // registers that the device changes
 	hosts  map[uint32]*replayHost
+	asking map[uint32]bool  // by host: it is a bridge.STERefetcher
 	claims map[uint32][]int // by host: the entries of failed claims that are to come
 	renewals
 
@@ -106,7 +108,7 @@ type replay struct {
 func byDevice(b Body) bool {
 	switch b.(type) {
 	case *Return, *MemWrite, *HostCapabilities, *HostAttach, *HostBind, *HostDetach, *HostInvalidate,
-		*HostRespond, *HostResume, *HostTerminate, *Pulse, *MSI, *Command, *Event, *PageRequest:
+		*HostRefetcher, *HostRespond, *HostResume, *HostTerminate, *Pulse, *MSI, *Command, *Event, *PageRequest:
 		return true
 	}
 	return false
@@ -115,7 +117,8 @@ func byDevice(b Body) bool {
 func newReplay(t *Transcript, stall time.Duration, renewing bool) *replay {
 	r := &replay{
 		t: t, stall: stall, expected: map[Channel][]int{}, done: make([]bool, len(t.Entries)),
-		hosts: map[uint32]*replayHost{}, claims: map[uint32][]int{}, moving: moving{}, renewals: newRenewals(renewing),
+		hosts: map[uint32]*replayHost{}, asking: map[uint32]bool{}, claims: map[uint32][]int{},
+		moving: moving{}, renewals: newRenewals(renewing),
 	}
 	r.progress.L = &r.mu
 	r.reads.learn(t.Entries)
@@ -123,6 +126,8 @@ func newReplay(t *Transcript, stall time.Duration, renewing bool) *replay {
 		switch b := e.Body.(type) {
 		case *HostClaim:
 			r.claims[b.Host] = append(r.claims[b.Host], i)
+		case *HostRefetcher:
+			r.asking[b.Host] = true
 		case *Restore:
 			r.restores = i
 		}
@@ -180,6 +185,10 @@ func (r *replay) run(ctx context.Context) error {
 		case *PageFault:
 			if h := r.hosts[b.Host]; h != nil {
 				h.pages(b.Request)
+			}
+		case *Refetch:
+			if h := r.hosts[b.Host]; h != nil {
+				h.refetch(b.StreamID)
 			}
 		case *MemRead:
 			if !b.Command {
@@ -391,11 +400,16 @@ func (r *replay) release() {
 	r.released = true
 }
 
-func (r *replay) host(n uint32) *replayHost {
+// host returns host n, as a bridge.STERefetcher if the recorded host was one.
+func (r *replay) host(n uint32) bridge.Host {
 	h := r.hosts[n]
 	if h == nil {
 		h = &replayHost{r: r, number: n, sink: func(smmuv3.Event) {}, pages: func(smmuv3.PageRequest) {}}
+		h.refetch = func(smmuv3.StreamID) bool { return false }
 		r.hosts[n] = h
+	}
+	if r.asking[n] {
+		return replayRefetcher{h}
 	}
 	return h
 }

@@ -100,17 +100,6 @@ type tappedHost struct {
 	number uint32
 }
 
-// A tap implements exactly the optional interfaces of its host.
-type (
-	tappedPages  struct{ *tappedHost }
-	tappedStalls struct{ *tappedHost }
-	tappedBoth   struct {
-		*tappedHost
-		tappedPages
-		tappedStalls
-	}
-)
-
 // tap returns the tap of a host, always the same one, and the host's number. It returns nil for a
 // value that a device refuses as a host, and for hosts beyond maxHosts.
 func (r *Recorder) tap(h bridge.Host) (bridge.Host, uint32) {
@@ -125,54 +114,13 @@ func (r *Recorder) tap(h bridge.Host) (bridge.Host, uint32) {
 		return nil, 0
 	}
 	if t == nil {
-		base := &tappedHost{r: r, host: h, number: uint32(len(r.hosts))}
-		_, pages := h.(bridge.PageRequester)
-		_, stalls := h.(bridge.Staller)
-		switch {
-		case pages && stalls:
-			t = &tappedBoth{base, tappedPages{base}, tappedStalls{base}}
-		case pages:
-			t = &tappedPages{base}
-		case stalls:
-			t = &tappedStalls{base}
-		default:
-			t = base
-		}
+		t = (&tappedHost{r: r, host: h, number: uint32(len(r.hosts))}).withOptional()
 		r.hosts[h] = t
 	}
 	return t, t.(interface{ no() uint32 }).no()
 }
 
 func (h *tappedHost) no() uint32 { return h.number }
-
-func (h tappedPages) PageRequests(sink func(smmuv3.PageRequest)) error {
-	host := h.host.(bridge.PageRequester)
-	if sink == nil {
-		return h.claimed(ReleasePageRequests, host.PageRequests(nil))
-	}
-	return h.claimed(ClaimPageRequests, host.PageRequests(func(q smmuv3.PageRequest) {
-		h.r.log.add(&PageFault{h.number, q})
-		sink(q)
-	}))
-}
-
-func (h tappedPages) Respond(r bridge.PageResponse) error {
-	err := h.host.(bridge.PageRequester).Respond(r)
-	h.r.log.add(&HostRespond{r, newError(err)})
-	return err
-}
-
-func (h tappedStalls) Resume(sid smmuv3.StreamID, stag uint16, how bridge.Resumption) error {
-	err := h.host.(bridge.Staller).Resume(sid, stag, how)
-	h.r.log.add(&HostResume{sid, stag, how, newError(err)})
-	return err
-}
-
-func (h tappedStalls) TerminateStalled(sid smmuv3.StreamID) error {
-	err := h.host.(bridge.Staller).TerminateStalled(sid)
-	h.r.log.add(&HostTerminate{sid, newError(err)})
-	return err
-}
 
 func (h *tappedHost) Capabilities() (bridge.Capabilities, error) {
 	caps, err := h.host.Capabilities()

@@ -157,6 +157,24 @@ func (b *HostClaim) String() string {
 	return fmt.Sprintf("host %d: %v", b.Host, b.Step) + answered(b.Err)
 }
 
+func (b *HostRefetcher) String() string {
+	if !b.Set {
+		return fmt.Sprintf("host %d: release STE refetches", b.Host)
+	}
+	return fmt.Sprintf("host %d: claim STE refetches", b.Host)
+}
+
+func (b *Refetch) String() string {
+	return fmt.Sprintf("host %d requests another read of the STE of stream %v", b.Host, b.StreamID)
+}
+
+func (b *Refetched) String() string {
+	if b.Again {
+		return fmt.Sprintf("retry the transaction of stream %v", b.StreamID)
+	}
+	return fmt.Sprintf("abort the transaction of stream %v", b.StreamID)
+}
+
 func (b *HostResume) String() string {
 	how := "retry"
 	if b.How != bridge.Retry {

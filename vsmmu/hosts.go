@@ -20,8 +20,8 @@ const batchMax = 1024
 // host is a bridge.Host and the invalidations batched for it.
 type host struct {
 	bridge.Host
-	streams   int    // number of attached streams
-	noRefetch func() // undoes bridge.STERefetcher's SetSTERefetch; nil if there is nothing to undo
+	streams   int  // number of attached streams
+	refetches bool // the device has called SetSTERefetch of bridge.STERefetcher
 	// unstalled is set if the host can stall transactions and the guest's ID registers exclude
 	// that.
 	unstalled bool
@@ -98,7 +98,7 @@ func (d *Device) suits(b bridge.Host, caps bridge.Capabilities) error {
 // the host. A failed claim changes nothing. b is the unwrapped host, whose type shows its optional
 // methods.
 func (d *Device) claim(h *host, b bridge.Host) error {
-	refetcher, refetches := b.(bridge.STERefetcher)
+	_, refetches := b.(bridge.STERefetcher)
 	if err := h.Events(func(ev smmuv3.Event) { d.hostEvent(ev, !refetches) }); err != nil {
 		return err
 	}
@@ -110,8 +110,8 @@ func (d *Device) claim(h *host, b bridge.Host) error {
 		return errors.Join(err, h.Events(nil))
 	}
 	if refetches {
-		refetcher.SetSTERefetch(d.refetchSTE)
-		h.noRefetch = func() { refetcher.SetSTERefetch(nil) }
+		h.refetches = true
+		h.Host.(bridge.STERefetcher).SetSTERefetch(d.refetchSTE)
 	}
 	return nil
 }
@@ -124,8 +124,8 @@ func (d *Device) release(h *host) error {
 			delete(d.registered, b)
 		}
 	}
-	if h.noRefetch != nil {
-		h.noRefetch()
+	if h.refetches {
+		h.Host.(bridge.STERefetcher).SetSTERefetch(nil)
 	}
 	var err error
 	if d.ids.Has(smmuv3.PRI) {

@@ -129,6 +129,33 @@ func TestSTEFetch_3_21_3(t *testing.T) {
 	assert.Equal(t, translates, r.stage(3))
 }
 
+// TestSTERefetcherIsAskedForTheNextTransaction shows that the device answers a host that can ask, and
+// leaves its events alone, whether it checks reentry or not.
+func TestSTERefetcherIsAskedForTheNextTransaction(t *testing.T) {
+	for _, check := range []bool{false, true} {
+		r := newRig(t, func(c *Config) { c.CheckReentry = check })
+		host := record.NewRefetcher(bridge.Capabilities{IDs: rigIDs})
+		require.NoError(t, r.Attach(3, host, "disk"))
+		assert.Equal(t, record.SetSTERefetch, host.Claims()[len(host.Claims())-1].Op)
+		r.ste(3, 0xb|cdAt)
+		r.setup()
+		r.mem.FailReads(guestmem.Range{GPA: strtabAt, Len: 64 * 4}, nil)
+		r.run(cmdCfgiSTE(3))
+		r.idle()
+		assert.False(t, host.Refetch(3), "still not there")
+		r.mem.Heal()
+		host.Emit(smmuv3.NewEvent(smmuv3.FSTEFetch, 3))
+		r.idle()
+		stage, _ := host.Stage(3)
+		assert.Equal(t, smmuv3.FSTEFetch, stage.Cause, "the event asks for nothing")
+		assert.True(t, host.Refetch(3))
+		stage, _ = host.Stage(3)
+		assert.Equal(t, translates, stage)
+		require.NoError(t, r.Close())
+		assert.False(t, host.Refetch(3), "released")
+	}
+}
+
 // TestAttachFollowsTheConfiguration shows that an endpoint does what the guest's configuration says
 // when Attach returns, in every state of the SMMU.
 func TestAttachFollowsTheConfiguration(t *testing.T) {

@@ -165,6 +165,10 @@ func (h checkedHost) TerminateStalled(sid smmuv3.StreamID) (err error) {
 	return err
 }
 
+func (h checkedHost) SetSTERefetch(refetch func(smmuv3.StreamID) bool) {
+	h.in("Host.SetSTERefetch", func() { h.Host.(bridge.STERefetcher).SetSTERefetch(refetch) })
+}
+
 type checkedStream struct {
 	bridge.Stream
 	*reentry

@@ -66,6 +66,7 @@ const (
 	PartStage2       = "Stage2"
 	PartStalls       = "Stalls"
 	PartATS          = "ATS"
+	PartSTERefetch   = "STERefetch"
 	PartTwoStreams   = "TwoStreams"
 	PartClose        = "Close"
 )
@@ -91,6 +92,7 @@ func Run(t *testing.T, newRig func(t *testing.T) Rig) {
 		{PartStage2, testStage2},
 		{PartStalls, testStalls},
 		{PartATS, testATS},
+		{PartSTERefetch, testSTERefetch},
 		{PartTwoStreams, testTwoStreams},
 		{PartClose, testClose},
 	} {

@@ -9,4 +9,5 @@ const (
 	SkipNoStage2     = "the host has no such stage 2"
 	SkipNoStalls     = "the host's IDR0.STALL_MODEL is not 0b00"
 	SkipNoSubstreams = "the devices have no SubstreamIDs"
+	SkipNoRefetch    = "the host is no bridge.STERefetcher"
 )

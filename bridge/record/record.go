@@ -36,11 +36,16 @@ const (
 	Respond          Op = "respond"
 	Resume           Op = "resume"
 	TerminateStalled Op = "terminate stalled"
+	SetSTERefetch    Op = "STE refetch"
 )
 
 // claims reports whether the method is one that Claims returns. Calls returns the others.
 func (o Op) claims() bool {
-	return o == Capabilities || o == Events || o == SetGuestIDs || o == PageRequests
+	switch o {
+	case Capabilities, Events, SetGuestIDs, PageRequests, SetSTERefetch:
+		return true
+	}
+	return false
 }
 
 // Call is a call of the host.
@@ -54,7 +59,7 @@ type Call struct {
 	STAG     uint16              // of Resume
 	How      bridge.Resumption   // of Resume
 	GuestIDs smmuv3.IDRegs       // of SetGuestIDs
-	Release  bool                // of Events and PageRequests: the sink is nil
+	Release  bool                // of Events, PageRequests and SetSTERefetch: the function is nil
 	Err      error               // the result
 }
 
@@ -63,7 +68,7 @@ func (c Call) String() string {
 	var s strings.Builder
 	s.WriteString(string(c.Op))
 	switch c.Op {
-	case Events, PageRequests:
+	case Events, PageRequests, SetSTERefetch:
 		if c.Release {
 			s.WriteString(" nil")
 		}
@@ -121,7 +126,7 @@ func New(caps bridge.Capabilities) *Host {
 
 // FailWith sets a function that decides whether a call fails. The host calls f before it executes
 // any call. If f returns an error, the call returns it and has no other effect. A nil f removes the
-// function. f must not call the host.
+// function. f must not call the host. SetSTERefetch cannot fail.
 func (h *Host) FailWith(f func(Call) error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -145,8 +150,8 @@ func (h *Host) Calls() []Call {
 	return slices.Clone(h.calls)
 }
 
-// Claims returns the calls so far that claim the host: Capabilities, Events, SetGuestIDs and
-// PageRequests.
+// Claims returns the calls so far that claim the host: Capabilities, Events, SetGuestIDs,
+// PageRequests, and SetSTERefetch of a Refetcher.
 func (h *Host) Claims() []Call {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -74,8 +74,8 @@ type access struct {
 	attrs Attrs
 	need  permissions // the permission that it requires
 	write bool
-	// refetched is the binding for which the host has asked the device to fetch the STE again.
-	refetched *binding
+	// refetched is set once the host has asked the device to fetch the STE again for the transaction.
+	refetched bool
 }
 
 func (p Port) access(write bool) access {
@@ -124,6 +124,7 @@ func (e *Endpoint) dma(p []byte, iova uint64, a *access) error {
 			}
 		}
 		done += n
+		a.refetched = false // the next part is another transaction
 	}
 	return nil
 }

@@ -34,6 +34,7 @@ func (e *Endpoint) translated(p []byte, addr guestmem.GPA, write bool) error {
 			}
 			section.Leave()
 			done += n
+			a.refetched = false // the next part is another transaction
 		}
 		if f != nil {
 			return f.at(uint64(at), done, &a)
