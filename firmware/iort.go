@@ -80,6 +80,9 @@ var ErrIORT = errors.New("firmware: IORT")
 
 // Table returns the table with its checksum, in the form that the guest's firmware installs.
 func (i *IORT) Table() ([]byte, error) {
+	if i == nil {
+		return nil, fmt.Errorf("%w: nil", ErrIORT)
+	}
 	if err := i.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrIORT, err)
 	}

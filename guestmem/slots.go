@@ -66,6 +66,9 @@ func (s *Slots) Add(add Slot) error {
 		return fail(": its GPA, size and host address must be multiples of 8", ErrBadSlot)
 	}
 
+	if s == nil {
+		return fmt.Errorf("guestmem: add slot (%v): Slots is nil", r)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.slots()
@@ -82,6 +85,9 @@ func (s *Slots) Add(add Slot) error {
 // it returns without error, no device accesses the slot's memory any more, and the VMM may unmap
 // it. Remove must not be called within a section.
 func (s *Slots) Remove(gpa GPA) error {
+	if s == nil {
+		return fmt.Errorf("guestmem: remove slot at %v: %w", gpa, ErrNoSlot)
+	}
 	if err := s.removeFromTable(gpa); err != nil {
 		return err
 	}
@@ -107,6 +113,9 @@ func (s *Slots) Sections() *Sections { return &s.sections }
 
 // Slice implements Mapper. It fails with ErrSize if n is less than 1.
 func (s *Slots) Slice(gpa GPA, n int, write bool) ([]byte, error) {
+	if s == nil {
+		return nil, ErrUnmapped
+	}
 	table := s.slots()
 	i := search(table, gpa)
 	if i == len(table) || table[i].GPA > gpa {
@@ -135,7 +144,7 @@ func (s *Slots) WriteAt(p []byte, gpa GPA) error {
 
 func (s *Slots) access(p []byte, gpa GPA, write bool) error {
 	size := len(p)
-	if (Range{gpa, uint64(size)}).wraps() {
+	if s == nil || (Range{gpa, uint64(size)}).wraps() {
 		return &AccessError{opOf(write), gpa, size, ErrUnmapped}
 	}
 	section := s.sections.Enter()
@@ -174,6 +183,9 @@ func (s *Slots) CompareAndSwap(gpa GPA, old, new uint64) (swapped bool, err erro
 
 // word calls access with the word at gpa. op names the access in errors.
 func (s *Slots) word(op string, gpa GPA, access func(*uint64)) error {
+	if s == nil {
+		return &AccessError{op, gpa, wordSize, ErrUnmapped}
+	}
 	section := s.sections.Enter()
 	defer section.Leave()
 	mem, err := s.Slice(gpa, wordSize, op != opRead)

@@ -81,6 +81,9 @@ func NewTracked(m Mapper) (*Tracked, error) {
 // account. A soft.Mapping is such a section until its Release. NewAccount must not be called within
 // one.
 func (t *Tracked) NewAccount() *Account {
+	if !t.made() {
+		return nil
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.replace(t.account.Load().successor())
@@ -89,10 +92,16 @@ func (t *Tracked) NewAccount() *Account {
 // Stop ends the account without starting another, and returns it as NewAccount does. From then on
 // nothing is marked.
 func (t *Tracked) Stop() *Account {
+	if !t.made() {
+		return nil
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.replace(nil)
 }
+
+// made reports whether NewTracked made t. Any other Tracked has no memory.
+func (t *Tracked) made() bool { return t != nil && t.mem != nil }
 
 // replace makes a the current account. mu is held.
 func (t *Tracked) replace(a *Account) *Account {
@@ -106,6 +115,9 @@ func (t *Tracked) replace(a *Account) *Account {
 // Mark adds the pages of r to the current account, as if they had been written to. It fails at the
 // first address of r where there is no memory; the pages below that are marked.
 func (t *Tracked) Mark(r Range) error {
+	if !t.made() {
+		return &AccessError{opMark, r.GPA, clampInt(r.Len), ErrUnmapped}
+	}
 	section := t.mem.Sections().Enter()
 	defer section.Leave()
 	if r.wraps() {
@@ -135,7 +147,7 @@ func (t *Tracked) mark(gpa GPA, n int) {
 
 // Sections returns the sections of the wrapped memory.
 func (t *Tracked) Sections() *Sections {
-	if t.mem == nil {
+	if !t.made() {
 		return nil
 	}
 	return t.mem.Sections()
@@ -143,6 +155,9 @@ func (t *Tracked) Sections() *Sections {
 
 // Slice returns a slice of the wrapped memory. With write it marks the slice's pages.
 func (t *Tracked) Slice(gpa GPA, n int, write bool) ([]byte, error) {
+	if !t.made() {
+		return nil, ErrUnmapped
+	}
 	mem, err := t.mem.Slice(gpa, n, write)
 	if write && err == nil {
 		t.mark(gpa, len(mem))
@@ -151,13 +166,18 @@ func (t *Tracked) Slice(gpa GPA, n int, write bool) ([]byte, error) {
 }
 
 // ReadAt copies guest memory to p.
-func (t *Tracked) ReadAt(p []byte, gpa GPA) error { return t.mem.ReadAt(p, gpa) }
+func (t *Tracked) ReadAt(p []byte, gpa GPA) error {
+	if !t.made() {
+		return &AccessError{opRead, gpa, len(p), ErrUnmapped}
+	}
+	return t.mem.ReadAt(p, gpa)
+}
 
 // WriteAt copies p to guest memory. If it fails, the account has the bytes written before the
 // failure.
 func (t *Tracked) WriteAt(p []byte, gpa GPA) error {
 	size := len(p)
-	if (Range{gpa, uint64(size)}).wraps() {
+	if !t.made() || (Range{gpa, uint64(size)}).wraps() {
 		return &AccessError{opWrite, gpa, size, ErrUnmapped}
 	}
 	section := t.mem.Sections().Enter()
@@ -175,6 +195,9 @@ func (t *Tracked) WriteAt(p []byte, gpa GPA) error {
 
 // Load64 reads the 8-byte word at gpa, a multiple of 8, in one atomic step.
 func (t *Tracked) Load64(gpa GPA) (uint64, error) {
+	if !t.made() {
+		return 0, &AccessError{opRead, gpa, wordSize, ErrUnmapped}
+	}
 	section := t.mem.Sections().Enter()
 	defer section.Leave()
 	w, err := t.word(opRead, gpa)
@@ -186,6 +209,9 @@ func (t *Tracked) Load64(gpa GPA) (uint64, error) {
 
 // Store64 writes the 8-byte word at gpa, a multiple of 8, in one atomic step.
 func (t *Tracked) Store64(gpa GPA, v uint64) error {
+	if !t.made() {
+		return &AccessError{opWrite, gpa, wordSize, ErrUnmapped}
+	}
 	section := t.mem.Sections().Enter()
 	defer section.Leave()
 	w, err := t.word(opWrite, gpa)
@@ -198,6 +224,9 @@ func (t *Tracked) Store64(gpa GPA, v uint64) error {
 
 // CompareAndSwap implements Swapper.
 func (t *Tracked) CompareAndSwap(gpa GPA, old, new uint64) (swapped bool, err error) {
+	if !t.made() {
+		return false, &AccessError{opSwap, gpa, wordSize, ErrUnmapped}
+	}
 	section := t.mem.Sections().Enter()
 	defer section.Leave()
 	w, err := t.word(opSwap, gpa)

@@ -1,6 +1,7 @@
 package transcript
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -97,6 +98,14 @@ func Record(w io.Writer, cfg vsmmu.Config, o Options) (*Recorder, error) {
 	return r, nil
 }
 
+// recording fails for a Recorder that Record did not make.
+func (r *Recorder) recording() error {
+	if r == nil || r.dev == nil {
+		return errors.New("transcript: recorder was not made by transcript.Record")
+	}
+	return nil
+}
+
 // both returns an error that matches a and b, on one line.
 func both(a, b error) error {
 	switch {
@@ -190,6 +199,9 @@ func accessed(off uint64, size int) (words [2]uint64, n int) {
 // Attach calls Device.Attach and records it. A transcript ends at its 1025th host; the device
 // continues.
 func (r *Recorder) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) error {
+	if err := r.recording(); err != nil {
+		return err
+	}
 	tapped, number := r.tap(h)
 	if tapped == nil {
 		return r.dev.Attach(sid, h, ep)
@@ -206,7 +218,7 @@ func (r *Recorder) Detach(sid smmuv3.StreamID) error {
 
 // Reset calls Device.Reset and records it.
 func (r *Recorder) Reset() error {
-	return r.call(Call{Op: OpReset}, r.dev.Reset)
+	return r.call(Call{Op: OpReset}, func() error { return r.dev.Reset() })
 }
 
 // GuestWrote calls Device.GuestWrote and records it.
@@ -239,6 +251,9 @@ func (r *Recorder) Restore(state []byte) error {
 // can be read and replayed. Any later Close has no effect and returns an error that matches
 // bridge.ErrClosed.
 func (r *Recorder) Close() error {
+	if err := r.recording(); err != nil {
+		return err
+	}
 	r.mu.Lock()
 	closed := r.closed
 	r.closed = true
@@ -257,6 +272,9 @@ func (r *Recorder) call(c Call, f func() error) error { return r.made(c.Op, c.St
 
 // made records a call by the embedder, calls f, and records the result.
 func (r *Recorder) made(op Op, sid smmuv3.StreamID, call Body, f func() error) error {
+	if err := r.recording(); err != nil {
+		return err
+	}
 	r.log.add(call)
 	err := f()
 	ret := &Return{Op: op, StreamID: sid, Failed: err != nil}

@@ -12,7 +12,10 @@ import (
 // is not aligned to the size, or it lies beyond the register pages.
 var ErrAccess = errors.New("not a register access")
 
-func checkAccess(op string, off uint64, size int) error {
+func (r Registers) check(op string, off uint64, size int) error {
+	if d, ok := r.Device.(*Device); r.Device == nil || ok && (d == nil || d.ids == nil) {
+		return fmt.Errorf("vsmmu: %s %d bytes at %#x: %w", op, size, off, errNotMade)
+	}
 	if size != 4 && size != 8 || off%uint64(size) != 0 || off >= smmuv3.RegisterSpace {
 		return fmt.Errorf("vsmmu: %s %d bytes at %#x: %w", op, size, off, ErrAccess)
 	}
@@ -44,7 +47,7 @@ type Registers struct{ Device RegisterFile }
 
 // LoadBytes loads as Device.LoadBytes does.
 func (r Registers) LoadBytes(off uint64, p []byte) error {
-	if err := checkAccess("load", off, len(p)); err != nil {
+	if err := r.check("load", off, len(p)); err != nil {
 		clear(p)
 		return err
 	}
@@ -59,7 +62,7 @@ func (r Registers) LoadBytes(off uint64, p []byte) error {
 
 // StoreBytes stores as Device.StoreBytes does.
 func (r Registers) StoreBytes(off uint64, p []byte) error {
-	if err := checkAccess("store", off, len(p)); err != nil {
+	if err := r.check("store", off, len(p)); err != nil {
 		return err
 	}
 	if len(p) == 4 {

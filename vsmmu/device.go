@@ -186,8 +186,14 @@ func checkConfig(cfg *Config) error {
 	return idr.CheckDevice(cfg.IDs)
 }
 
+// errNotMade is the error of a nil or zero Device.
+var errNotMade = errors.New("device was not made by vsmmu.New")
+
 // do runs a method for the embedder as the engine. It fails with ErrClosed if the device is closed.
 func (d *Device) do(method string, f func() error) error {
+	if d == nil || d.ids == nil {
+		return errNotMade
+	}
 	d.enter(method)
 	d.engine.Lock()
 	defer d.engine.Unlock()
@@ -234,7 +240,12 @@ func (d *Device) seal() {
 }
 
 // IDs returns the ID registers that the guest reads.
-func (d *Device) IDs() smmuv3.IDRegs { return *d.ids }
+func (d *Device) IDs() smmuv3.IDRegs {
+	if d == nil || d.ids == nil {
+		return smmuv3.IDRegs{}
+	}
+	return *d.ids
+}
 
 // Attach puts an endpoint of a host behind the SMMU, with the StreamID that the guest knows it by.
 // Call it before the guest starts, or when a device is plugged in. On return the endpoint follows
@@ -383,6 +394,8 @@ func (d *Device) Close() error {
 		close(d.quit)
 		return errors.Join(errs...)
 	})
-	<-d.done
+	if !errors.Is(err, errNotMade) {
+		<-d.done
+	}
 	return opError(err, "close")
 }

@@ -90,8 +90,24 @@ func (g *Guest) ReadIDs() (ids smmuv3.IDRegs) {
 	return ids
 }
 
+// connected fails if the guest has no SMMU or no memory.
+func (g *Guest) connected() error {
+	switch {
+	case g == nil:
+		return errors.New("Guest is nil")
+	case nilcheck.IsNil(g.SMMU):
+		return errors.New("Guest.SMMU is nil")
+	case g.RAM == nil:
+		return errors.New("Guest.RAM is nil (use NewGuest)")
+	}
+	return nil
+}
+
 // wait polls until ok returns true.
 func (g *Guest) wait(what string, ok func() bool) error {
+	if err := g.connected(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
 	if ok() {
 		return nil
 	}
@@ -113,6 +129,9 @@ func (g *Guest) wait(what string, ok func() bool) error {
 
 // SetCR0 writes CR0 and waits until CR0ACK is equal.
 func (g *Guest) SetCR0(cr0 uint32) error {
+	if err := g.connected(); err != nil {
+		return fmt.Errorf("vsmmutest: write CR0 %#x: %w", cr0, err)
+	}
 	g.w32(smmuv3.RegCR0, cr0)
 	what := fmt.Sprintf("vsmmutest: write CR0 %#x: CR0ACK", cr0)
 	return g.wait(what, func() bool { return g.r32(smmuv3.RegCR0ACK) == cr0 })
@@ -130,6 +149,9 @@ func (g *Guest) SetMSI(cfg0 uint64, addr guestmem.GPA, data uint32) {
 
 // SetGBPA makes all transactions bypass or abort while the SMMU is disabled (§6.3.14).
 func (g *Guest) SetGBPA(abort bool) error {
+	if err := g.connected(); err != nil {
+		return fmt.Errorf("vsmmutest: write GBPA: %w", err)
+	}
 	v := uint32(smmuv3.GBPA_Update)
 	if abort {
 		v |= uint32(smmuv3.GBPA_ABORT)
@@ -144,8 +166,8 @@ func (g *Guest) SetGBPA(abort bool) error {
 // missing structures, sets up the table and the queues, invalidates everything, and enables the
 // SMMU. It can be called again after Disable or a reset of the SMMU; streams keep their STEs.
 func (g *Guest) Enable() error {
-	if nilcheck.IsNil(g.SMMU) {
-		return errors.New("vsmmutest: enable the SMMU: Guest.SMMU is nil")
+	if err := g.connected(); err != nil {
+		return fmt.Errorf("vsmmutest: enable the SMMU: %w", err)
 	}
 	g.ids = g.ReadIDs()
 	if err := g.SetCR0(0); err != nil {

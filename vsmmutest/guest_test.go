@@ -274,11 +274,11 @@ func TestErrorsNameTheMissingPart(t *testing.T) {
 	assert.EqualError(t, g.SetStage2(sid, nil), "vsmmutest: set stage 2 of stream 0x10: the stage is nil")
 	assert.EqualError(t, g.SetCD(sid, nil, 0, smmuv3.CD{}), "vsmmutest: set CD 0 of stream 0x10: the CD table is nil")
 	assert.EqualError(t, g.Bypass(sid), "vsmmutest: set STE of stream 0x10: the SMMU has not been enabled")
-	assert.EqualError(t, g.MapStage1(sid, 0, 0, 0x1000), "vsmmutest: new stage 1: the SMMU has not been enabled")
-	assert.EqualError(t, g.MapStage2(sid, 0, 0, 0x1000), "vsmmutest: new stage 2: the SMMU has not been enabled")
+	assert.EqualError(t, g.MapStage1(sid, 0, 0, 0x1000), "vsmmutest: map for stream 0x10: the SMMU has not been enabled")
+	assert.EqualError(t, g.MapStage2(sid, 0, 0, 0x1000), "vsmmutest: map for stream 0x10: the SMMU has not been enabled")
 	assert.EqualError(t, g.Sync(), "vsmmutest: submit commands: there is no command queue (call Enable first)")
 	assert.EqualError(t, g.Unmap(sid, 0, 0x1000),
-		"vsmmutest: unmap 0x1000 bytes at 0x0: stream 0x10 has no stage that translates")
+		"vsmmutest: unmap for stream 0x10: the SMMU has not been enabled")
 }
 
 func TestEnableFailsWithoutAnSMMU(t *testing.T) {

@@ -1,6 +1,7 @@
 package vsmmutest
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
@@ -16,6 +17,9 @@ type stream struct {
 
 func (g *Guest) stream(sid smmuv3.StreamID) *stream {
 	s := g.streams[sid]
+	if g.streams == nil {
+		g.streams = map[smmuv3.StreamID]*stream{}
+	}
 	if s == nil {
 		s = &stream{}
 		g.streams[sid] = s
@@ -26,8 +30,8 @@ func (g *Guest) stream(sid smmuv3.StreamID) *stream {
 // enabled returns an error before the first Enable, since the guest has not read the SMMU's ID
 // registers.
 func (g *Guest) enabled() error {
-	if g.Streams == nil {
-		return fmt.Errorf("the SMMU has not been enabled")
+	if g == nil || g.Streams == nil {
+		return errors.New("the SMMU has not been enabled")
 	}
 	return nil
 }
@@ -136,6 +140,9 @@ func (g *Guest) Stage2(sid smmuv3.StreamID) *Stage2 { return g.stream(sid).s2 }
 // for a stream creates its address space and sets its STE. MapStage1 fails with ErrMapped if part
 // of the range is mapped (call Unmap first).
 func (g *Guest) MapStage1(sid smmuv3.StreamID, iova uint64, to guestmem.GPA, n uint64) error {
+	if err := g.enabled(); err != nil {
+		return fmt.Errorf("vsmmutest: map for stream %v: %w", sid, err)
+	}
 	s := g.Stage1(sid)
 	if s != nil {
 		return s.Map(iova, to, n, smmuv3.LeafAttrs{})
@@ -153,6 +160,9 @@ func (g *Guest) MapStage1(sid smmuv3.StreamID, iova uint64, to guestmem.GPA, n u
 // MapStage2 maps n bytes of a stream's IPAs in its stage 2, as MapStage1 does. The SMMU must have
 // IDR0.S2P.
 func (g *Guest) MapStage2(sid smmuv3.StreamID, ipa uint64, to guestmem.GPA, n uint64) error {
+	if err := g.enabled(); err != nil {
+		return fmt.Errorf("vsmmutest: map for stream %v: %w", sid, err)
+	}
 	s := g.Stage2(sid)
 	if s != nil {
 		return s.Map(ipa, to, n, ReadWrite)
@@ -170,6 +180,9 @@ func (g *Guest) MapStage2(sid smmuv3.StreamID, ipa uint64, to guestmem.GPA, n ui
 // Unmap unmaps n bytes of a stream's addresses. It invalidates their translations in the SMMU and,
 // with ATS, in the device. On return, no DMA to these addresses reaches memory.
 func (g *Guest) Unmap(sid smmuv3.StreamID, addr, n uint64) error {
+	if err := g.enabled(); err != nil {
+		return fmt.Errorf("vsmmutest: unmap for stream %v: %w", sid, err)
+	}
 	st := g.stream(sid)
 	var cmds []smmuv3.Command
 	switch {

@@ -34,7 +34,7 @@ func (g *Guest) AcknowledgeErrors() { g.w32(smmuv3.RegGERRORN, g.r32(smmuv3.RegG
 // Place writes commands to the queue and does not move CMDQ_PROD: the SMMU does not see them yet.
 // It fails if they do not fit. The result is the CMDQ_PROD that submits them.
 func (g *Guest) Place(cmds ...smmuv3.Command) (prod uint32, err error) {
-	if g.CommandQueue == (Queue{}) {
+	if g == nil || g.CommandQueue == (Queue{}) {
 		return 0, errors.New("vsmmutest: submit commands: there is no command queue (call Enable first)")
 	}
 	q := g.CommandQueue.ring(smmuv3.CommandSize)
@@ -69,6 +69,9 @@ func (g *Guest) Submit(cmds ...smmuv3.Command) (prod uint32, err error) {
 // Wait waits until the SMMU has consumed the commands before an index, as Submit returns it. It
 // returns a *CommandError if a command stops the queue.
 func (g *Guest) Wait(prod uint32) error {
+	if err := g.connected(); err != nil {
+		return fmt.Errorf("vsmmutest: run commands: %w", err)
+	}
 	q := g.CommandQueue.ring(smmuv3.CommandSize)
 	var active uint32
 	err := g.wait(fmt.Sprintf("vsmmutest: run commands: CMDQ_CONS to reach %#x", prod), func() bool {
@@ -122,6 +125,9 @@ func (g *Guest) Sync() error { return g.Run() }
 // SkipCommand replaces the command that stopped the queue by a CMD_SYNC and acknowledges the error,
 // as Linux's driver does.
 func (g *Guest) SkipCommand() error {
+	if err := g.connected(); err != nil {
+		return fmt.Errorf("vsmmutest: skip a command: %w", err)
+	}
 	q := g.CommandQueue.ring(smmuv3.CommandSize)
 	sync := smmuv3.NewSync()
 	if err := g.RAM.Store(guestmem.GPA(q.Entry(smmuv3.Index(g.r32(smmuv3.RegCMDQ_CONS)))), sync[:]...); err != nil {
@@ -133,6 +139,9 @@ func (g *Guest) SkipCommand() error {
 
 // take consumes an entry of a queue that the SMMU writes, if there is one.
 func (g *Guest) take(queue Queue, entrySize, prodReg, consReg uint64, entry []uint64) (ok bool, err error) {
+	if err := g.connected(); err != nil {
+		return false, err
+	}
 	q := queue.ring(entrySize)
 	prod, cons := g.r32(prodReg), g.r32(consReg)
 	n, ok := q.Len(smmuv3.Index(prod), smmuv3.Index(cons))

@@ -39,6 +39,14 @@ func (r *RAM) Allocated() guestmem.Range {
 	return guestmem.Range{GPA: r.area.GPA, Len: uint64(r.next - r.area.GPA)}
 }
 
+// check fails for a RAM without memory.
+func (r *RAM) check() error {
+	if r == nil || nilcheck.IsNil(r.mem) {
+		return errors.New("the guest's memory is nil")
+	}
+	return nil
+}
+
 // maxAlign is the largest alignment that Alloc chooses by itself.
 const maxAlign = 64 << 20
 
@@ -48,8 +56,9 @@ func (r *RAM) Alloc(size uint64) (guestmem.GPA, error) {
 	switch {
 	case size == 0:
 		return 0, errors.New("vsmmutest: allocate memory: size 0")
-	case nilcheck.IsNil(r.mem):
-		return 0, errors.New("vsmmutest: allocate memory: the guest's memory is nil")
+	}
+	if err := r.check(); err != nil {
+		return 0, fmt.Errorf("vsmmutest: allocate memory: %w", err)
 	}
 	align := uint64(wordSize)
 	for align < size && align < maxAlign {
@@ -84,6 +93,9 @@ func (r *RAM) zero(at guestmem.GPA, size uint64) error {
 // Store writes words from an address on, each in one atomic access and in ascending order. The
 // address is a multiple of 8.
 func (r *RAM) Store(at guestmem.GPA, words ...uint64) error {
+	if err := r.check(); err != nil {
+		return fmt.Errorf("vsmmutest: store at %v: %w", at, err)
+	}
 	if at%wordSize != 0 {
 		return fmt.Errorf("vsmmutest: store at %v: %w", at, guestmem.ErrMisaligned)
 	}
@@ -123,6 +135,9 @@ func (r *RAM) Words(at guestmem.GPA, n int) ([]uint64, error) {
 }
 
 func (r *RAM) loadWords(at guestmem.GPA, words []uint64) error {
+	if err := r.check(); err != nil {
+		return fmt.Errorf("vsmmutest: load at %v: %w", at, err)
+	}
 	if at%wordSize != 0 {
 		return fmt.Errorf("vsmmutest: load at %v: %w", at, guestmem.ErrMisaligned)
 	}

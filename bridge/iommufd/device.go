@@ -36,6 +36,9 @@ type Device struct {
 // returns the node of a PCI device. The first device determines the host's Capabilities. A later
 // device must be behind the same physical SMMU; otherwise the error matches ErrDiffers.
 func (h *Host) Add(path string) (*Device, error) {
+	if err := h.made(); err != nil {
+		return nil, fmt.Errorf("iommufd: add %s: %w", path, err)
+	}
 	fd, err := h.k.sys.open(path)
 	if err != nil {
 		return nil, fmt.Errorf("iommufd: add %s: %w", path, failed(opOpenDevice, err))
@@ -46,6 +49,9 @@ func (h *Host) Add(path string) (*Device, error) {
 // AddFD binds a VFIO device that is already open and not bound, as Add does. The Device owns the
 // descriptor. AddFD closes it if it fails.
 func (h *Host) AddFD(fd int) (*Device, error) {
+	if err := h.made(); err != nil {
+		return nil, fmt.Errorf("iommufd: add descriptor %d: %w", fd, err)
+	}
 	if fd < 0 {
 		return nil, fmt.Errorf("iommufd: add descriptor %d: a descriptor is not negative", fd)
 	}
@@ -166,6 +172,9 @@ func (d *Device) FD() int { return d.fd }
 // reports that by the interrupt VFIO_PCI_REQ_IRQ_INDEX: the VMM then detaches the stream and closes
 // the device.
 func (d *Device) Close() error {
+	if d == nil || d.host == nil {
+		return errors.New("iommufd: close: device was not made by Host.Add")
+	}
 	d.host.plugging.Lock()
 	defer d.host.plugging.Unlock()
 	err := d.leave()

@@ -91,6 +91,17 @@ func open(cfg Config, sys system) (*Host, error) {
 	return h, nil
 }
 
+// errNotMade is the error of a nil or zero Host.
+var errNotMade = errors.New("host was not made by iommufd.Open")
+
+// made fails for a Host that Open did not make.
+func (h *Host) made() error {
+	if h == nil || h.k.sys == nil {
+		return errNotMade
+	}
+	return nil
+}
+
 // The errors of a closed host, device or stream. They match bridge.ErrClosed.
 var (
 	errHostClosed   = fmt.Errorf("host %w", bridge.ErrClosed)
@@ -106,6 +117,9 @@ var (
 // has chosen the registers without that device. vsmmu.Device.Attach then checks that the hardware
 // has the features that they show.
 func (h *Host) Capabilities() (bridge.Capabilities, error) {
+	if err := h.made(); err != nil {
+		return bridge.Capabilities{}, err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.nest == nil {
@@ -117,6 +131,9 @@ func (h *Host) Capabilities() (bridge.Capabilities, error) {
 // Events implements bridge.Host. Faults that the kernel reported for an earlier sink never reach a
 // later one.
 func (h *Host) Events(sink func(smmuv3.Event)) error {
+	if err := h.made(); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if sink == nil {
@@ -144,6 +161,9 @@ func (h *Host) Events(sink func(smmuv3.Event)) error {
 // RIL or DS beyond the Capabilities, since the hardware would then execute the guest's commands
 // differently.
 func (h *Host) SetGuestIDs(ids smmuv3.IDRegs) error {
+	if err := h.made(); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -160,6 +180,9 @@ func (h *Host) SetGuestIDs(ids smmuv3.IDRegs) error {
 
 // Attach implements bridge.Host. The endpoint is a *Device of this host.
 func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, error) {
+	if err := h.made(); err != nil {
+		return nil, err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s, err := h.attach(sid, ep)
@@ -206,6 +229,9 @@ func (h *Host) attach(sid smmuv3.StreamID, ep bridge.Endpoint) (*stream, error) 
 // remaining objects when it closes the descriptor. The caller unmaps the devices' regions first,
 // since a mapping keeps the device open. Calls after the first return bridge.ErrClosed.
 func (h *Host) Close() error {
+	if err := h.made(); err != nil {
+		return fmt.Errorf("iommufd: close: %w", err)
+	}
 	h.plugging.Lock()
 	defer h.plugging.Unlock()
 	h.mu.Lock()

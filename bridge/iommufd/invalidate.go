@@ -39,6 +39,9 @@ type batch struct {
 // commands is not exact, so the host does not rely on it. No error is bridge.ErrATCTimeout: if an
 // endpoint does not complete an ATC_INV in time, the kernel logs it and the request succeeds.
 func (h *Host) Invalidate(cmds []smmuv3.Command) error {
+	if err := h.made(); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {

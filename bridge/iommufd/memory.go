@@ -18,6 +18,9 @@ import (
 //
 // Call Map along with guestmem.Slots.Add, and Unmap before guestmem.Slots.Remove.
 func (h *Host) Map(s guestmem.Slot) error {
+	if err := h.made(); err != nil {
+		return fmt.Errorf("iommufd: map slot at %v, %#x bytes: %w", s.GPA, len(s.Mem), err)
+	}
 	h.memory.Lock()
 	defer h.memory.Unlock()
 	fail := func(err error) error {
@@ -42,6 +45,9 @@ func (h *Host) Map(s guestmem.Slot) error {
 // Unmap removes the slot at gpa. On return no DMA reaches the memory, and the caller can use it for
 // something else. After an error DMA may still reach it.
 func (h *Host) Unmap(gpa guestmem.GPA) error {
+	if err := h.made(); err != nil {
+		return fmt.Errorf("iommufd: unmap slot at %v: %w", gpa, err)
+	}
 	h.memory.Lock()
 	defer h.memory.Unlock()
 	if h.memory.closed {

@@ -7,6 +7,7 @@
 package record
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -38,6 +39,12 @@ const (
 	TerminateStalled Op = "terminate stalled"
 	SetSTERefetch    Op = "STE refetch"
 )
+
+// ops are all methods that a Host records.
+var ops = []Op{
+	Capabilities, Events, SetGuestIDs, Attach, Bind, CloseStream, Invalidate, CloseHost,
+	PageRequests, Respond, Resume, TerminateStalled, SetSTERefetch,
+}
 
 // claims reports whether the method is one that Claims returns. Calls returns the others.
 func (o Op) claims() bool {
@@ -133,8 +140,12 @@ func (h *Host) FailWith(f func(Call) error) {
 	h.fail = f
 }
 
-// FailOp makes all calls of one method fail with err, as FailWith does.
+// FailOp makes all calls of one method fail with err, as FailWith does. It panics if there is no
+// such method, since a test would then fail no call.
 func (h *Host) FailOp(op Op, err error) {
+	if !slices.Contains(ops, op) {
+		panic(fmt.Sprintf("record: fail %q: no such method (use a constant such as record.Bind)", op))
+	}
 	h.FailWith(func(c Call) error {
 		if c.Op == op {
 			return err
@@ -228,6 +239,9 @@ func (h *Host) Stalled(sid smmuv3.StreamID, stag uint16) bool {
 
 // do records a call, and calls f unless FailWith makes the call fail.
 func (h *Host) do(c Call, f func() error) error {
+	if h == nil || h.streams == nil {
+		return errNotMade
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.fail != nil {
@@ -243,6 +257,9 @@ func (h *Host) do(c Call, f func() error) error {
 	}
 	return c.Err
 }
+
+// errNotMade is the error of a nil or zero Host.
+var errNotMade = errors.New("host was not made by record.New")
 
 // Errors of a closed host and a closed stream. They match bridge.ErrClosed.
 var (

@@ -255,3 +255,13 @@ func TestStalledTransactions(t *testing.T) {
 	assert.Len(t, events, 3)
 	assert.Equal(t, []smmuv3.PageRequest{{3, 5}}, requests)
 }
+
+// TestFailOpKnowsEachMethod shows that FailOp takes every method, and panics for any other.
+func TestFailOpKnowsEachMethod(t *testing.T) {
+	h := New(bridge.Capabilities{})
+	for _, op := range ops {
+		assert.NotPanics(t, func() { h.FailOp(op, errors.New("fails")) }, op)
+	}
+	assert.PanicsWithValue(t, `record: fail "bnd": no such method (use a constant such as record.Bind)`,
+		func() { h.FailOp("bnd", errors.New("fails")) })
+}

@@ -52,7 +52,10 @@ func (f *Fault) Error() string {
 	if errors.Is(f.Err, ErrNotAttached) {
 		stream = ""
 	}
-	why := f.Err.Error()
+	why := "no cause"
+	if f.Err != nil {
+		why = f.Err.Error()
+	}
 	if f.Event != (smmuv3.Event{}) {
 		why += ": " + f.Event.Type().String()
 	}

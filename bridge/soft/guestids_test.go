@@ -366,7 +366,7 @@ func TestSetGuestIDs_RefusesWhatTheHostDoesNotOffer(t *testing.T) {
 		ids  smmuv3.IDRegs
 		want string
 	}{
-		"zero":          {smmuv3.IDRegs{}, "STALL_MODEL"},
+		"zero":          {smmuv3.IDRegs{}, "ID registers are zero"},
 		"no stage":      {lower(least, smmuv3.S1P, 0), "S1P"},
 		"no tables":     {lower(least, smmuv3.TTF, 0), "TTF"},
 		"no granule":    {lower(least, smmuv3.GRAN4K, 0), "granule"},

@@ -1,6 +1,7 @@
 package soft
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -41,6 +42,17 @@ type Host struct {
 
 	stalls    stalls
 	endpoints endpoints
+}
+
+// errNotMade is the error of a nil or zero Host.
+var errNotMade = errors.New("host was not made by soft.New")
+
+// made fails for a Host that New did not make.
+func (h *Host) made() error {
+	if h == nil || h.mem == nil {
+		return errNotMade
+	}
+	return nil
 }
 
 // Errors of a closed host and a closed stream. They match bridge.ErrClosed.
@@ -87,6 +99,9 @@ const cacheLine = 128
 
 // Capabilities implements bridge.Host. It returns Config.IDs, also after SetGuestIDs.
 func (h *Host) Capabilities() (bridge.Capabilities, error) {
+	if err := h.made(); err != nil {
+		return bridge.Capabilities{}, err
+	}
 	return bridge.Capabilities{IDs: h.offered}, nil
 }
 
@@ -96,6 +111,9 @@ func (h *Host) Capabilities() (bridge.Capabilities, error) {
 // On return of Events(nil) no call of the earlier sink is in flight. The guest then reads the
 // Capabilities again.
 func (h *Host) Events(sink func(smmuv3.Event)) error {
+	if err := h.made(); err != nil {
+		return err
+	}
 	if sink == nil {
 		if h.events.Swap(nil) == nil {
 			return nil
@@ -123,6 +141,9 @@ func (h *Host) Events(sink func(smmuv3.Event)) error {
 // reads STEs, CDs, descriptors and commands as that SMMU does. The registers must not exceed the
 // host's Capabilities. SetGuestIDs fails with bridge.ErrInUse while a stream is attached.
 func (h *Host) SetGuestIDs(guest smmuv3.IDRegs) error {
+	if err := h.made(); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
@@ -155,6 +176,9 @@ func (h *Host) report(e smmuv3.Event) {
 
 // Attach implements bridge.Host. The endpoint is of type *Endpoint.
 func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, error) {
+	if err := h.made(); err != nil {
+		return nil, err
+	}
 	e, ok := ep.(*Endpoint)
 	switch {
 	case !ok:
@@ -183,6 +207,9 @@ func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, e
 // Close implements bridge.Host. It waits for in-flight DMA, and terminates stalled
 // transactions with an abort.
 func (h *Host) Close() error {
+	if err := h.made(); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.streams == nil {

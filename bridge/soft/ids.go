@@ -149,6 +149,9 @@ func checkUsable(r smmuv3.IDRegs) error {
 
 // checkShown returns an error if ID registers for a guest exceed what the host offers.
 func checkShown(guest, offered smmuv3.IDRegs) error {
+	if guest == (smmuv3.IDRegs{}) {
+		return errors.New("the guest's ID registers are zero (use those of idr.Derive)")
+	}
 	for _, f := range smmuv3.IDFields() {
 		v, most := guest.Get(f), offered.Get(f)
 		ok := v <= most || deviceFields[f]

@@ -9,6 +9,9 @@ import (
 
 // Invalidate implements bridge.Host.
 func (h *Host) Invalidate(cmds []smmuv3.Command) error {
+	if err := h.made(); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.streams == nil {

@@ -33,6 +33,9 @@ func (e *Endpoint) RequestPage(r smmuv3.PageRequest) error {
 // PageRequests implements bridge.PageRequester. On return of PageRequests(nil) no call of the
 // earlier sink is in flight.
 func (h *Host) PageRequests(sink func(smmuv3.PageRequest)) error {
+	if err := h.made(); err != nil {
+		return err
+	}
 	if sink == nil {
 		if h.requests.Swap(nil) != nil {
 			h.sections.Drain()
@@ -52,6 +55,9 @@ func (h *Host) PageRequests(sink func(smmuv3.PageRequest)) error {
 
 // Respond implements bridge.PageRequester. It takes no lock that Invalidate holds.
 func (h *Host) Respond(r bridge.PageResponse) error {
+	if err := h.made(); err != nil {
+		return err
+	}
 	if h.closed.Load() {
 		return errHostClosed
 	}

@@ -137,6 +137,9 @@ func (f *Fault) wait() bridge.Resumption {
 
 // Resume implements bridge.Staller.
 func (h *Host) Resume(sid smmuv3.StreamID, stag uint16, how bridge.Resumption) error {
+	if err := h.made(); err != nil {
+		return err
+	}
 	if h.closed.Load() {
 		return errHostClosed
 	}
@@ -149,6 +152,9 @@ func (h *Host) Resume(sid smmuv3.StreamID, stag uint16, how bridge.Resumption) e
 
 // TerminateStalled implements bridge.Staller.
 func (h *Host) TerminateStalled(sid smmuv3.StreamID) error {
+	if err := h.made(); err != nil {
+		return err
+	}
 	if h.closed.Load() {
 		return errHostClosed
 	}

@@ -8,6 +8,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
+// errZeroHost is the error of Capabilities that no host has.
+var errZeroHost = fmt.Errorf("%w: its ID registers are zero (use the Capabilities that the host returns)", ErrHost)
+
 // common returns the features that all hosts have, since any host may execute the guest's commands.
 // lost has the reason for each feature that a host reports but the device cannot use.
 func common(hosts []bridge.Capabilities) (all smmuv3.IDRegs, lost map[smmuv3.IDField]string, err error) {
@@ -16,6 +19,9 @@ func common(hosts []bridge.Capabilities) (all smmuv3.IDRegs, lost map[smmuv3.IDF
 	}
 	lost = make(map[smmuv3.IDField]string)
 	for i, h := range hosts {
+		if h.IDs == (smmuv3.IDRegs{}) {
+			return all, nil, errZeroHost
+		}
 		for _, f := range smmuv3.IDFields() {
 			r, v := &rules[f], h.IDs.Get(f)
 			if r.meet != nil && hostReserved(f, h.IDs) {
@@ -94,6 +100,9 @@ func offer(host smmuv3.IDRegs) (guest smmuv3.IDRegs, err error) {
 // that is attached later must satisfy this. The error matches ErrHost and joins a *FieldError for
 // each field that the host lacks.
 func Satisfies(host bridge.Capabilities, guest smmuv3.IDRegs) error {
+	if host.IDs == (smmuv3.IDRegs{}) {
+		return errZeroHost
+	}
 	var short []error
 	ids := usable(host.IDs)
 	for _, f := range smmuv3.IDFields() {
