@@ -79,9 +79,6 @@ func New(cfg Config) (*Function, error) {
 // Endpoint returns the source of the function's DMA.
 func (f *Function) Endpoint() *soft.Endpoint { return f.endpoint }
 
-// Features returns the features.
-func (f *Function) Features() Features { return f.cfg.Features }
-
 // Connect sets the function's slot. The host bridge calls it first.
 func (f *Function) Connect(slot *pci.Slot) { f.slot = slot }
 
