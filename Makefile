@@ -1,13 +1,13 @@
 # The commands of this project. `make help` lists them.
 #
-# Two modules: the library, here, and testbed/, which proves it. go.work ties them together; where the
-# library's own requirements matter, GOWORK=off leaves it alone with its go.mod.
+# There are two modules: the library in this directory, and testbed/, which tests the library on real kernels. go.work
+# ties them together. GOWORK=off builds the library alone, with the requirements of its own go.mod.
 
 GO ?= $(shell command -v go || echo /usr/local/go/bin/go)
 BUILD := build
 MODULES := . testbed
 
-# The tree may belong to someone else, and git then refuses to tell the revision. No build fails for that.
+# If the tree belongs to another user, git does not tell the revision. A build must not fail for that reason.
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 
 # The lab's kernel: any arm64 image with iommufd and KVM.
@@ -28,11 +28,11 @@ build: ## build the programs: for this machine, and the testbed's for arm64 mach
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-boot: ## boot a Linux guest behind the SMMU; sets up all that is missing (BOOT_FLAGS='-h' lists the flags)
+boot: ## boot a Linux guest behind the SMMU; installs and fetches what is missing (BOOT_FLAGS='-h' lists the flags)
 	@$(MAKE) --no-print-directory build $(if $(filter -h -help --help,$(BOOT_FLAGS)),,boot-ready)
 	$(BUILD)/testbed boot $(BOOT_FLAGS)
 
-boot-ready: ## install and fetch what the boot needs, without the boot
+boot-ready: ## install and fetch everything that the boot needs
 	@scripts/need emulator
 	@scripts/fetch-kernel $(BUILD)/kernel
 
@@ -50,7 +50,7 @@ ifeq ($(filter -h -help --help,$(LAB_FLAGS)),)
 	$(BUILD)/testbed lab -kernel '$(LAB_KERNEL)' $(LAB_FLAGS)
 endif
 
-lab-check: ## check the files that make lab is given, before it builds the tests
+lab-check: ## check the input files of make lab before it builds the tests
 	@test -z '$(LAB_KERNEL)' || test -e '$(LAB_KERNEL)' || { echo "make lab: the kernel: LAB_KERNEL=$(LAB_KERNEL): no such file" >&2; exit 2; }
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BUILD)/testbed ./testbed/cmd/testbed
 	@$(BUILD)/testbed lab -check -kernel '$(LAB_KERNEL)' $(LAB_FLAGS)
@@ -60,7 +60,7 @@ lab-ready: ## build and fetch what the lab needs beside the kernel
 	$(ARM64) $(GO) test -c -trimpath -ldflags='-s -w' -o $(BUILD)/lab/iommufd.test ./testbed/labtest/kerneltest
 	$(ARM64) $(GO) test -c -trimpath -ldflags='-s -w' -o $(BUILD)/lab/vmm.test ./testbed/vmm
 
-lab-kernel: ## build the lab's kernel from Debian's source (25 minutes of CPU time)
+lab-kernel: ## build the lab's kernel from Debian's source (a long build)
 	@scripts/build-kernel $(BUILD)/lab-kernel
 
 test: vet format tidy lint unit floor latest embed cross test-boot test-lab ## everything: static checks, unit tests, cross builds, boots, lab
@@ -81,24 +81,24 @@ lint: ## staticcheck and golangci-lint, as tools/go.mod pins them
 	@scripts/stage "lint: staticcheck, golangci-lint (the first run builds them)"
 	@GO=$(GO) scripts/lint $(BUILD)/tools $(MODULES)
 
-# The time limit ends a hang. A starved machine is no failure.
+# The time limit ends a hang. It is long enough for a slow machine.
 unit: ## the unit tests, with the race detector; the library with the oldest dependencies that it allows
 	@scripts/need compiler
-	@scripts/need iasl || test "$$CI" != true # its test says that it was skipped
+	@scripts/need iasl || test "$$CI" != true # without iasl, its test is skipped and says so
 	@scripts/stage "unit: the library, with the race detector and its oldest dependencies"
 	GOWORK=off CGO_ENABLED=1 $(GO) test -race -timeout 1h ./...
 	@scripts/stage "unit: the testbed, with the race detector"
 	cd testbed && CGO_ENABLED=1 $(GO) test -race -timeout 1h ./...
 
-floor: ## build and test the library with the oldest Go that it allows
+floor: ## build and test the library with the oldest Go version that it supports
 	@scripts/stage "floor: the library with the oldest Go that it allows"
 	@GO=$(GO) scripts/floor $(BUILD)/floor
 
-latest: ## build and test a copy of the library with the latest of every dependency
+latest: ## build and test a copy of the library with the latest version of every dependency
 	@scripts/stage "latest: the library with the latest of every dependency"
 	@GO=$(GO) scripts/latest $(BUILD)/latest
 
-embed: ## build a program that requires the library beside a VMM's usual dependencies
+embed: ## build a program that uses the library beside the usual dependencies of a VMM
 	@scripts/stage "embed: a program beside gvisor-tap-vsock, with go 1.25"
 	@GO=$(GO) scripts/embed $(BUILD)/embed
 
@@ -109,7 +109,7 @@ cross: ## build the library for every platform it supports, without cgo
 	done
 	@cd testbed && $(ARM64) $(GO) vet ./...
 
-test-boot: build ## the boots of make test; fails under CI=true where they cannot run, and says so elsewhere
+test-boot: build ## the boots of make test; if they cannot run, fails with CI=true, and prints a notice otherwise
 	@scripts/stage "boot: a Linux guest, disks on MMIO, then on PCI; by device tree, then by ACPI"
 	@if $(MAKE) --no-print-directory boot-ready; then \
 		$(BUILD)/testbed boot -rebind -save-restore 16 -stall && \
@@ -120,7 +120,7 @@ test-boot: build ## the boots of make test; fails under CI=true where they canno
 		scripts/not-run "the boot of a Linux guest behind the SMMU"; \
 	fi
 
-test-lab: build ## the lab of make test; fails under CI=true where it cannot run, and says so elsewhere
+test-lab: build ## the lab of make test; if it cannot run, fails with CI=true, and prints a notice otherwise
 	@scripts/stage "lab: bridge/iommufd on a real kernel"
 	@if [ -z '$(LAB_KERNEL)' ]; then \
 		echo "lab: no kernel: build one (make lab-kernel), or give one (LAB_KERNEL=IMAGE)" >&2; \
@@ -133,9 +133,9 @@ test-lab: build ## the lab of make test; fails under CI=true where it cannot run
 		scripts/not-run "the lab: iommufd on a real kernel"; \
 	fi
 
-clean: ## remove what was built, not what was fetched
+clean: ## remove built files, and keep fetched files
 	rm -rf $(BUILD)/vsmmu $(BUILD)/testbed $(BUILD)/testbed-linux-arm64 $(BUILD)/boot $(BUILD)/bench $(BUILD)/bench-boot $(BUILD)/lab \
 		$(BUILD)/floor $(BUILD)/latest $(BUILD)/embed $(BUILD)/tools
 
-distclean: ## remove what was fetched, too
+distclean: ## remove built and fetched files
 	rm -rf $(BUILD)

@@ -1,10 +1,10 @@
 # Functions for the scripts that take files out of Debian packages: an apt with lists, a cache and a state of its own.
 #
-# This apt uses the system's sources and keys, and nothing else of the system: to it nothing is installed. So it works for
-# any user and any architecture, and changes nothing. apt verifies the packages with Debian's keys.
+# This apt uses only the system's sources and keys, and sees no installed packages. It works for any user and any
+# architecture, and changes nothing. apt verifies the packages with Debian's keys.
 
-# own_apt DIR ARCH: creates DIR/apt.conf, for apt-get -c, and the files that it names. A file given with -c overrules the
-# system's.
+# own_apt DIR ARCH: creates DIR/apt.conf, for apt-get -c, and the files that it names. The settings of a file given with
+# -c override the system's settings.
 own_apt() {
 	mkdir -p "$1/lists/partial" "$1/cache/archives/partial"
 	: >"$1/status"
@@ -40,7 +40,7 @@ own_apt() {
 	END
 }
 
-# own_source DIR SUITE [TYPE]: makes the apt of DIR read SUITE from the mirror of this machine's release, in place of the
+# own_source DIR SUITE [TYPE]: makes the apt of DIR read SUITE from the mirror of this machine's release, instead of the
 # system's sources. TYPE is deb or deb-src. It fails if the machine has no source of its release.
 own_source() {
 	[ -e "$1/sources.list" ] || {

@@ -20,14 +20,14 @@ import (
 const decodeUsage = `Usage: vsmmu decode [flags] ste|cd|cmd|event|idr HEX...
 
 Explains words of the SMMU's structures field by field, and names the rule of the specification that makes them
-illegal. Give words of 64 bits, the first one first; the words left out are 0. For idr, give the registers of 32 bits
-IDR0 to IDR5, IIDR and AIDR.
+illegal. Give 64-bit words, the lowest first; omitted words are 0. For idr, give 32-bit registers in the order IDR0 to
+IDR5, IIDR, AIDR.
 
-With -ids, decode judges by the SMMU with these ID registers. Without it:
-  ste, cd  it judges by the SMMU that a guest of this project reads by default
-  cmd      ILLEGAL is a command that no SMMU accepts; a note says that only the guest's SMMU refuses it
-  idr      ILLEGAL are registers that no SMMU has; a second table lists the fields that a guest reads otherwise.
-           With fewer registers than IDR0 to IDR5, decode judges each field by itself
+Whether words are legal depends on the ID registers of an SMMU. With -ids, decode uses these registers. Without -ids:
+  ste, cd  decode uses the registers that a guest of this project reads by default
+  cmd      a command is ILLEGAL if every SMMU refuses it; a note says if only the guest's SMMU refuses it
+  idr      registers are ILLEGAL if no SMMU can have them; a second table lists the fields that differ for a guest.
+           Unless all of IDR0 to IDR5 are given, decode checks each field by itself
 
 Exit status:
   0  the words are legal
@@ -41,11 +41,11 @@ Flags:
 type request struct {
 	words []uint64
 	given int            // the number of words that the user gave
-	ids   *smmuv3.IDRegs // to judge by; nil if the user gave none
-	guest *smmuv3.IDRegs // those that a guest reads by default
+	ids   *smmuv3.IDRegs // the argument of -ids; nil if not given
+	guest *smmuv3.IDRegs // the registers that a guest reads by default
 }
 
-// judge returns the registers to judge by.
+// judge returns the registers that decide what is legal.
 func (r *request) judge() *smmuv3.IDRegs {
 	if r.ids != nil {
 		return r.ids
@@ -60,7 +60,7 @@ type decoded struct {
 	note    string // text below the fields, or ""
 }
 
-// row is a field as it is printed.
+// row is a printed field.
 type row struct{ place, name, value, meaning string }
 
 // structures are the kinds that decode accepts: the largest number of words, their width, and the
@@ -99,9 +99,9 @@ func decodeCmd(r *request) decoded {
 	}
 	switch {
 	case anywhere == nil:
-		d.note = fmt.Sprintf("Not for a guest of this project, whose SMMU reports it as CERROR_ILL: %v.\n", rule)
+		d.note = fmt.Sprintf("Not for a guest of this project: its SMMU reports CERROR_ILL: %v.\n", rule)
 	case anywhere.Choice:
-		d.note = fmt.Sprintf("The architecture leaves it to the SMMU; this project reports it as CERROR_ILL: %v.\n",
+		d.note = fmt.Sprintf("The architecture leaves it to the SMMU whether this is legal; this project reports CERROR_ILL: %v.\n",
 			anywhere)
 	default:
 		d.illegal = illegal(anywhere, "CERROR_ILL")
@@ -133,7 +133,7 @@ func illegal(rule *smmuv3.Rule, reported string) string {
 
 func decodeCommand(args []string, stdout, stderr io.Writer) int {
 	f := flag.NewFlagSet("decode", flag.ContinueOnError)
-	list := f.String("ids", "", "judge by the ID registers `HEX,HEX,...`, from IDR0 on")
+	list := f.String("ids", "", "use the ID registers `HEX,HEX,...` of an SMMU, IDR0 first")
 	if code, done := program.Parsed(cli.Parse(f, args, decodeUsage, stdout), "decode", stderr); done {
 		return code
 	}

@@ -21,7 +21,8 @@ func idRegs(w []uint64) (r smmuv3.IDRegs) {
 }
 
 // decodeIDR explains the registers that were given and judges their values. If all of IDR0 to IDR5
-// were given, it judges them together and adds what a guest of such a host does not read.
+// were given, it also judges the combination, and lists the fields whose values differ for a guest
+// of such a host.
 func decodeIDR(r *request) (d decoded) {
 	regs := idRegs(r.words)
 	given := func(f smmuv3.IDField) bool { return slices.Index(idRegisters, f.Register()) < r.given }

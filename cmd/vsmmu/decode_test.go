@@ -47,7 +47,7 @@ func TestDecode(t *testing.T) {
 	assert.NotContains(t, out, "IDR1", "only the registers that were given")
 }
 
-// realSMMUs are IDR0 to IDR5, IIDR and AIDR of SMMUs that exist, and of others configured alike.
+// realSMMUs has IDR0 to IDR5, IIDR and AIDR of real SMMUs, and of variants of them.
 var realSMMUs = map[string]string{
 	"QEMU":                                    "0d44101b 02730010 00000000 00001414 00000000 00000074 00000000 00000001",
 	"Arm MMU-600 in an Agilex 5":              "080f7e3f 0e739d18 00000000 0000003c 00000000 00400075 4832243b 00000001",
@@ -73,7 +73,7 @@ func TestDecodeOfRealRegistersIsLegal(t *testing.T) {
 }
 
 // The second table has the value that the guest reads, and the reason.
-func TestDecodeListsWhatGuestsReadOtherwise(t *testing.T) {
+func TestDecodeListsFieldsThatDifferForAGuest(t *testing.T) {
 	_, out, _ := command(append([]string{"decode", "idr"}, strings.Fields(realSMMUs["Arm fixed virtual platform"])...)...)
 	host, guest, ok := strings.Cut(out, "\nA guest of this project reads by default:\n")
 	require.True(t, ok, out)
@@ -81,7 +81,7 @@ func TestDecodeListsWhatGuestsReadOtherwise(t *testing.T) {
 		assert.Regexp(t, `(?m)^`+field+` +IDR0 \[\d+\] +0x1 +yes$`, host)
 		assert.Regexp(t, `(?m)^`+field+` +IDR0 \[\d+\] +0x0 +\S`, guest)
 	}
-	assert.NotRegexp(t, `(?m)^CD2L `, guest, "a field that the guest reads as it is")
+	assert.NotRegexp(t, `(?m)^CD2L `, guest, "a field that is the same for the guest")
 }
 
 // Package smmuv3 tests the rules. Rules between fields apply once IDR0 to IDR5 are given, and rules
@@ -110,7 +110,7 @@ func TestDecodeOfImpossibleRegistersIsIllegal(t *testing.T) {
 }
 
 // A command that some SMMU accepts is legal. A note says that the guest's SMMU does not accept it.
-func TestDecodeOfCommandsIsByTheArchitecture(t *testing.T) {
+func TestDecodeJudgesCommandsByTheArchitecture(t *testing.T) {
 	for _, c := range []struct {
 		cmd    string
 		status int
@@ -135,7 +135,7 @@ func TestDecodeOfCommandsIsByTheArchitecture(t *testing.T) {
 }
 
 // With -ids, a command is legal if the SMMU with these registers accepts it.
-func TestDecodeOfCommandsByRegisters(t *testing.T) {
+func TestDecodeJudgesCommandsByTheGivenRegisters(t *testing.T) {
 	ids := func(name string) string { return strings.ReplaceAll(realSMMUs[name], " ", ",") }
 	for _, c := range []struct {
 		ids, cmd string
@@ -147,7 +147,7 @@ func TestDecodeOfCommandsByRegisters(t *testing.T) {
 	} {
 		status, out, _ := command(append([]string{"decode", "-ids", ids(c.ids), "cmd"}, strings.Fields(c.cmd)...)...)
 		assert.Equal(t, c.status, status, "%s: %s: %s", c.ids, c.cmd, out)
-		assert.NotContains(t, out, "Not for a guest", "judged by the registers that were given")
+		assert.NotContains(t, out, "Not for a guest", "the given registers decide")
 	}
 }
 

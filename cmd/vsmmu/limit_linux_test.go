@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limited makes the test program run as vsmmu, with arguments from this variable, on a disk that
-// fills up: every file ends at 4 KiB.
+// limited names an environment variable that makes the test program run as vsmmu. Its value has the
+// arguments. The program can write at most 4 KiB to a file, as on a disk that fills up.
 const limited = "VSMMU_TEST_LIMITED"
 
 func TestMain(m *testing.M) {
@@ -43,5 +43,5 @@ func TestTraceThatCannotBeWritten(t *testing.T) {
 			assert.Equal(t, "vsmmu: write the trace: "+path(name)+": file too large\n", errs.String())
 		}
 	}
-	assert.Equal(t, before, tree(t, path("")), "nothing is lost, and nothing is left over")
+	assert.Equal(t, before, tree(t, path("")), "no file is changed, and no temporary file is left")
 }

@@ -19,7 +19,7 @@ Usage:
   vsmmu help COMMAND   show a command's flags; so does vsmmu COMMAND -h
   vsmmu help           show this text
 
-Package transcript records transcripts; so do the boots of the testbed (make boot).
+To record a transcript, use package transcript or make boot BOOT_FLAGS='-record FILE'.
 
 Exit status:
   0    every check holds

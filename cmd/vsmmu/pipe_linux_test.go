@@ -33,7 +33,7 @@ func TestTraceGoesToPipes(t *testing.T) {
 		}
 		trace := make(chan []byte)
 		go func() {
-			if w == nil { // a FIFO without a writer is at its end: wait for one
+			if w == nil { // without a writer, reads of a FIFO return EOF: wait for one
 				_ = unix.SetNonblock(int(r.Fd()), false)
 				poll := []unix.PollFd{{Fd: int32(r.Fd()), Events: unix.POLLIN}}
 				_, _ = unix.Poll(poll, 10_000)

@@ -19,18 +19,16 @@ import (
 const replayUsage = `Usage: vsmmu replay [flags] [FILE]
 
 Replays a recorded guest against a new device, checks that the device behaves the same, and shows what the guest did.
-FILE is a transcript, which package transcript and the testbed's boot -record FILE make. Without FILE, replay uses
-a transcript that comes with the program: a boot of Debian's kernel with DMA by two disks.
+Package transcript and make boot BOOT_FLAGS='-record FILE' write such a FILE. Without FILE, replay uses a transcript
+that the program contains: a boot of Debian's kernel with DMA by two disks.
 
-A trace is written after the output. It replaces an earlier trace, once it is complete, but no other file: replay
-refuses a FILE that is a transcript, its own input or anything else that is not a trace. A pipe or a device such as
-/dev/stdout is allowed.
+With -trace, replay writes a trace after its output. The complete trace replaces an earlier trace. Replay never
+replaces another file, such as a transcript or its own input. A pipe or a device such as /dev/stdout is allowed.
 
 Exit status:
   0  the device behaved the same
   1  the device behaved differently
-  2  FILE is not a transcript of a possible device or cannot be read, a flag is invalid, or the output or the trace
-     cannot be written
+  2  FILE cannot be read or is not a valid transcript, a flag is invalid, or the output or the trace cannot be written
 
 Flags:
 `
@@ -50,7 +48,7 @@ func replayCommand(args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return complain(stderr, err)
 	}
-	defer input.Close() // nil or not
+	defer input.Close() // a nil file is allowed
 	var out *traceFile
 	if set(f, "trace") {
 		if out, err = openTrace(*trace, input, stdout, stderr); err != nil {
@@ -91,8 +89,8 @@ func set(f *flag.FlagSet, name string) (ok bool) {
 	return ok
 }
 
-// readTranscript reads the transcript that files names, or the one in the program. It also returns
-// the open file, so that openTrace can refuse to replace the input.
+// readTranscript reads the transcript that files names, or the transcript in the program. It also
+// returns the open file, so that openTrace can refuse to replace the input.
 func readTranscript(files []string) (*transcript.Transcript, *os.File, error) {
 	if len(files) == 0 {
 		t, err := transcript.Read(bytes.NewReader(replay.Debian))

@@ -38,7 +38,7 @@ func openTrace(name string, input *os.File, stdout, stderr io.Writer) (*traceFil
 		return t, nil
 	}
 	if is, err := os.Stat(name); err == nil && !is.Mode().IsRegular() && !is.IsDir() {
-		t.path = name // a device or a pipe: a link to one need not lead to a name
+		t.path = name // a device or a pipe: links to them in /dev/fd lead to no file name
 		return t, nil
 	}
 	path, err := target(name)
@@ -57,7 +57,8 @@ func openTrace(name string, input *os.File, stdout, stderr io.Writer) (*traceFil
 	return t, nil
 }
 
-// target follows symbolic links to the file that a name means, which need not exist.
+// target follows the symbolic links of a name and returns the name of the file. The file need not
+// exist.
 func target(name string) (string, error) {
 	for range 40 {
 		link, err := os.Readlink(name)
@@ -118,7 +119,8 @@ func (t *traceFile) check() error {
 	return fmt.Errorf("%s exists and is not a trace (remove it, or choose another file)", t.name)
 }
 
-// write writes the trace of a transcript. A file keeps what it holds until the trace is complete.
+// write writes the trace of a transcript. An earlier file keeps its content until the trace is
+// complete.
 func (t *traceFile) write(tr *transcript.Transcript) error {
 	if t.out != nil {
 		return replay.Chrome(t.out, tr)
@@ -143,7 +145,7 @@ func (t *traceFile) write(tr *transcript.Transcript) error {
 		err = file.Chmod(is.Mode().Perm())
 	}
 	if err == nil {
-		err = file.Sync() // some file systems report a full disk no earlier
+		err = file.Sync() // some file systems report a full disk only here
 	}
 	err = errors.Join(err, file.Close())
 	if err == nil {

@@ -133,7 +133,7 @@ func TestTraceGoesToNewFilesAndReplacesTraces(t *testing.T) {
 	assert.Equal(t, os.FileMode(0o640), is.Mode(), "a trace that is replaced keeps its mode")
 	is, err = os.Lstat(path("tracelink"))
 	require.NoError(t, err)
-	assert.Equal(t, os.ModeSymlink, is.Mode().Type(), "a link stays one")
+	assert.Equal(t, os.ModeSymlink, is.Mode().Type(), "a link stays a link")
 	after := map[string]string{}
 	for name, content := range tree(t, path("")) {
 		after[filepath.Clean(name)] = content
@@ -142,7 +142,7 @@ func TestTraceGoesToNewFilesAndReplacesTraces(t *testing.T) {
 	for name, content := range before {
 		want[filepath.Clean(name)] = content
 	}
-	assert.Equal(t, want, after, "nothing else is written, and nothing is left over")
+	assert.Equal(t, want, after, "no other file is written, and no temporary file is left")
 }
 
 func TestTraceGoesToDevices(t *testing.T) {

@@ -1,5 +1,5 @@
-// Package cli has the common parts of this project's commands: dispatch, exit codes, flags, errors
-// of one line, output that remembers its errors, and text that is safe to print.
+// Package cli has the common parts of this project's commands: dispatch, exit codes, flags,
+// one-line errors, output that records write errors, and text that is safe to print.
 package cli
 
 import (
@@ -24,8 +24,8 @@ type Program struct {
 	Name     string
 	Help     string // the text of help
 	Commands map[string]func(args []string, stdout, stderr io.Writer) int
-	// Role runs the program in a role that is no command, if args[0] names one. A role returns only
-	// if it fails.
+	// Role runs the program in a role, if args[0] names one. Roles are not commands for users. A
+	// role returns only if it fails.
 	Role func(role string) (ok bool, err error)
 }
 

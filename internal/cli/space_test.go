@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestCheckSpaceComparesWithWhatTheFileSystemHasFree(t *testing.T) {
+func TestCheckSpaceComparesWithTheFreeSpace(t *testing.T) {
 	dir := t.TempDir()
 	assert.NoError(t, CheckSpace(dir, 0))
 	assert.NoError(t, CheckSpace(dir, 1))
@@ -14,7 +14,7 @@ func TestCheckSpaceComparesWithWhatTheFileSystemHasFree(t *testing.T) {
 	assert.ErrorContains(t, CheckSpace(dir, 1<<62), dir+" has ")
 }
 
-func TestCheckSpaceLetsFileSystemsPassThatDoNotSay(t *testing.T) {
+func TestCheckSpaceAcceptsAFileSystemThatReportsNoSpace(t *testing.T) {
 	assert.NoError(t, CheckSpace("/nonexistent", 1<<62))
-	assert.NoError(t, CheckSpace("/proc", 1<<62), "it has no blocks")
+	assert.NoError(t, CheckSpace("/proc", 1<<62), "/proc reports no blocks")
 }

@@ -43,8 +43,8 @@ func documented(t *testing.T) map[string]int {
 	return floors
 }
 
-// imports returns the packages of both modules and what each imports of them. A copy of the library
-// may come without the testbed.
+// imports returns the packages of both modules, and the imports of each from these modules. A copy
+// of the library may lack the testbed.
 func imports(t *testing.T) map[string][]string {
 	all := map[string][]string{}
 	for _, dir := range []string{"../..", "../../testbed"} {
@@ -88,7 +88,7 @@ func TestFloors(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat("../../testbed"); err != nil {
-		t.Skip("the testbed is not here")
+		t.Skip("this copy of the library has no testbed")
 	}
 	for name := range floors {
 		assert.Contains(t, packages, name, "docs/architecture.md names a package that does not exist")

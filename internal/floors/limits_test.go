@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Pages whose tables name the test that holds each row.
+// pagesWithTests are pages whose tables name a test for each row.
 var pagesWithTests = []string{"../../docs/limits.md", "../../docs/transcript.md"}
 
 func TestPagesNameTestsThatExist(t *testing.T) {
@@ -37,9 +37,9 @@ func TestPagesNameTestsThatExist(t *testing.T) {
 		for _, test := range tests {
 			found := strings.Contains(code.String(), "func "+test[1]+"(")
 			if !found && noTestbed != nil {
-				continue // it may be one of the testbed's
+				continue // the test may be in the testbed
 			}
-			assert.True(t, found, "%s names %s, which is no test", name, test[1])
+			assert.True(t, found, "%s names the test %s, which does not exist", name, test[1])
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 // Offsets of the guest's structures from the start of its memory.
 const (
 	StreamTable = 0x0010_0000 // linear
-	Page        = 0x0030_0000 // every IOVA maps to it
+	Page        = 0x0030_0000 // all IOVAs map to this page
 	tables      = 0x0040_0000 // the CD and the translation tables
 	Queue       = 0x0100_0000
 	MemorySize  = 0x0200_0000
@@ -27,9 +27,8 @@ type Block struct {
 	Data []byte
 }
 
-// Guest returns the content of a guest's memory that starts at base. StreamID has stage 1, whose
-// tables map pages of 4 KiB from IOVA 0 on, at most 2^18. The last block is the tables of the last
-// level.
+// Guest returns the content of a guest's memory that starts at base. Stage 1 of StreamID maps pages
+// of 4 KiB from IOVA 0 on, at most 2^18 pages. The last block has the tables of the last level.
 func Guest(base guestmem.GPA, pages int) []Block {
 	blocks, err := guest(base, pages)
 	if err != nil {

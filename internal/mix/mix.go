@@ -1,10 +1,10 @@
-// Package mix has the command sequences that benchmarks place in command queues, of this module and
-// of its peers.
+// Package mix has the command sequences of benchmarks. The benchmarks place them in the command
+// queues of this module and of its peers.
 package mix
 
 import "github.com/go-vsmmu/vsmmuv3/smmuv3"
 
-// Log2Size is log2 of the number of commands that one write of CMDQ_PROD adds, which fill the
+// Log2Size is log2 of the number of commands that one write of CMDQ_PROD adds. They fill the
 // largest queue.
 const Log2Size = 19
 
@@ -16,13 +16,13 @@ const StreamID smmuv3.StreamID = 0x10
 // the held translations.
 const asid smmuv3.ASID = 7
 
-// HeldASID is the address space of the translations that an SMMU holds meanwhile.
+// HeldASID is the address space of the translations that the SMMU holds during a measurement.
 const HeldASID smmuv3.ASID = 1
 
 // Mix is a run of commands that is repeated until the queue is full.
 type Mix struct {
 	Name     string
-	Commands []smmuv3.Command // their number is a power of two
+	Commands []smmuv3.Command // a power of two of them
 }
 
 // All lists the mixes. None of them affects a held translation.

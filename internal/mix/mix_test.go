@@ -14,7 +14,7 @@ import (
 )
 
 // The first command of each mix as words, from the figures of Chapter 4.
-func TestMixesAreTheCommandsOfTheirNames(t *testing.T) {
+func TestMixesHaveTheCommandsOfTheirNames(t *testing.T) {
 	want := map[string]smmuv3.Command{
 		"SYNC":                         {0x46},
 		"PREFETCH_CONFIG":              {0x10_0000_0001},

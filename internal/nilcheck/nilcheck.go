@@ -3,7 +3,8 @@ package nilcheck
 
 import "reflect"
 
-// IsNil reports whether v is nil, or holds a nil pointer or the like, whose methods may panic.
+// IsNil reports whether v is nil or holds a nil value, such as a nil pointer. Methods of such a
+// value may panic.
 func IsNil(v any) bool {
 	switch r := reflect.ValueOf(v); r.Kind() {
 	case reflect.Invalid:

@@ -60,7 +60,7 @@ type tracer struct {
 	n       int
 	err     error
 	rows    map[smmuv3.StreamID]int // at most maxListed
-	others  bool                    // rowOthers is named
+	others  bool                    // rowOthers has its name
 	stages  map[smmuv3.StreamID]*span
 	stage   *span         // of the boot
 	command time.Duration // the start of the current command

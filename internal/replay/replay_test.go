@@ -62,7 +62,7 @@ func TestSummaryOfDebian(t *testing.T) {
 	}
 }
 
-// A transcript of no possible device is an error, and not a difference.
+// A transcript that no device can produce is an error, not a difference.
 func TestRunRefusesImpossibleTranscripts(t *testing.T) {
 	many := &transcript.Transcript{Header: debian(t).Header}
 	for i := range uint32(2000) {
@@ -87,7 +87,7 @@ func TestTextIsPlainOrColoured(t *testing.T) {
 	assert.Contains(t, coloured.String(), "\x1b[31mNOT OK: something\x1b[0m")
 }
 
-// A long cell continues below itself.
+// A long cell continues on the next line, in its column.
 func TestTextIsWrappedAtItsWidth(t *testing.T) {
 	s := Summarize(debian(t))
 	words := func(width int) []string {
@@ -105,7 +105,7 @@ func TestTextIsWrappedAtItsWidth(t *testing.T) {
 	assert.Equal(t, "  a    one two three\n       four\n  bcd  unbreakable-and-long\n  \n", text.String())
 }
 
-// Text from a transcript sends no escape sequences to the terminal and starts no lines of its own.
+// Text from a transcript contains no escape sequences and no line breaks.
 func TestTextIsPrintable(t *testing.T) {
 	const evil = "evil\x1b]0;title\a\nOK: replayed"
 	s := Summarize(&transcript.Transcript{

@@ -42,7 +42,7 @@ type Summary struct {
 	Stores        uint64            `json:"register_stores"`
 	Commands      map[string]uint64 `json:"commands"` // by opcode
 	Invalidations uint64            `json:"invalidate_calls"`
-	Events        map[string]uint64 `json:"events"`     // by type, and by fate if it was not recorded
+	Events        map[string]uint64 `json:"events"`     // by type, and by outcome if not recorded
 	Interrupts    map[string]uint64 `json:"interrupts"` // by line; "MSI" for messages
 	Faults        []Fault           `json:"faults"`     // the first maxFaults
 	Stages        []Stage           `json:"stages"`
@@ -50,7 +50,7 @@ type Summary struct {
 	LeftOut LeftOut `json:"left_out,omitzero"`
 }
 
-// LeftOut counts what a Summary does not list.
+// LeftOut counts the elements that a Summary omits.
 type LeftOut struct {
 	StreamEntries uint64 `json:"stream_entries,omitempty"` // entries of streams after the first maxListed
 	Binds         uint64 `json:"binds,omitempty"`          // of all streams
@@ -109,7 +109,7 @@ const (
 )
 
 // Run replays a transcript and returns its summary. If restored is set, a new device is restored at
-// every step. Run fails if ctx ends, and if the transcript cannot be replayed on any device.
+// every step. Run fails if ctx ends, or if no device can replay the transcript.
 func Run(ctx context.Context, t *transcript.Transcript, restored bool) (*Summary, error) {
 	replay := transcript.Replay
 	if restored {
