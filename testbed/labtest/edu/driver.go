@@ -1,0 +1,297 @@
+// Package edu drives edu devices through VFIO: that of QEMU (docs/specs/edu.rst), and the one of the
+// test VMM, which can do more (packages testbed/vmm/edu and testbed/vmm/edu/regs).
+package edu
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/edu/regs"
+)
+
+// BufferSize is the size of the device's buffer, which only its DMA engine reaches.
+const BufferSize = regs.BufferSize
+
+// Device is an edu device. Its methods may be called from any goroutine. They take turns, except
+// for those that say so.
+type Device struct {
+	registers registers
+	close     func() error
+	features  regs.Feature
+	ours      bool
+	mu        sync.Mutex // held during a DMA or command: the engine does one at a time
+}
+
+// registers are a device's registers of 64 bits.
+type registers interface {
+	load(off uint64) uint64
+	store(off, v uint64)
+}
+
+func newDevice(r registers, close func() error) *Device {
+	d := &Device{registers: r, close: close}
+	if features, ok := regs.ParseFeatures(r.load(regs.Features)); ok {
+		d.features, d.ours = features, true
+	}
+	return d
+}
+
+// Close frees the device.
+func (d *Device) Close() error { return d.close() }
+
+// Ours reports whether the device is the test VMM's, and not QEMU's.
+func (d *Device) Ours() bool { return d.ours }
+
+// Has reports whether the device has all of these features. QEMU's edu has none.
+func (d *Device) Has(want regs.Feature) bool { return d.features.Has(want) }
+
+const (
+	// usual is the time that a DMA of QEMU's edu takes.
+	usual = 100 * time.Millisecond
+	// timeout ends the wait for a DMA that hangs.
+	timeout = 10 * time.Second
+)
+
+// ErrQEMU means that QEMU's edu device does not have what was asked for.
+var ErrQEMU = errors.New("edu: not supported by QEMU's device")
+
+// Load makes the device read n bytes at iova into its buffer. An access that aborts is no error:
+// QEMU's device does not report it.
+func (d *Device) Load(iova uint64, at, n int) error {
+	_, err := d.LoadWith(0, iova, at, n)
+	return err
+}
+
+// Store makes the device write n bytes of its buffer to iova. See Load.
+func (d *Device) Store(iova uint64, at, n int) error {
+	_, err := d.StoreWith(0, iova, at, n)
+	return err
+}
+
+// LoadWith does as Load does, with attributes. The outcome of QEMU's device is zero.
+func (d *Device) LoadWith(a regs.Attrs, iova uint64, at, n int) (regs.Outcome, error) {
+	return d.move(a, iova, uint64(regs.Buffer+at), n, regs.DMAStart)
+}
+
+// StoreWith does as Store does, with attributes. The outcome of QEMU's device is zero.
+func (d *Device) StoreWith(a regs.Attrs, iova uint64, at, n int) (regs.Outcome, error) {
+	return d.move(a, uint64(regs.Buffer+at), iova, n, regs.DMAStart|regs.DMAToMemory)
+}
+
+// move makes a DMA and waits for its end.
+func (d *Device) move(a regs.Attrs, from, to uint64, n int, cmd uint64) (regs.Outcome, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.prepare(a, from, to, n); err != nil {
+		return 0, err
+	}
+	d.registers.store(regs.DMACmd, cmd)
+	if !d.ours {
+		time.Sleep(usual)
+	}
+	return d.finish(fmt.Sprintf("DMA of %d bytes to %#x", n, to))
+}
+
+// prepare writes the arguments of DMA and commands. mu is held.
+func (d *Device) prepare(a regs.Attrs, from, to uint64, n int) error {
+	if d.ours {
+		d.registers.store(regs.Attributes, uint64(a))
+	} else if a != 0 {
+		return fmt.Errorf("attributes %#x: %w", uint64(a), ErrQEMU)
+	}
+	d.registers.store(regs.DMASource, from)
+	d.registers.store(regs.DMADest, to)
+	d.registers.store(regs.DMACount, uint64(n))
+	return nil
+}
+
+// finish waits for the end of a DMA or command. mu is held.
+func (d *Device) finish(what string) (regs.Outcome, error) {
+	for end := time.Now().Add(timeout); d.busy(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return 0, fmt.Errorf("edu: %s: not done after %v", what, timeout)
+		}
+	}
+	if !d.ours {
+		return 0, nil
+	}
+	return regs.Outcome(d.registers.load(regs.Result)), nil
+}
+
+func (d *Device) busy() bool {
+	return d.registers.load(regs.DMACmd)&regs.DMAStart != 0 || d.ours && d.registers.load(regs.Command) != 0
+}
+
+// command executes a command and waits for its end.
+func (d *Device) command(a regs.Attrs, command, address uint64, from, to uint64, n int) (regs.Outcome, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.execute(a, command, address, from, to, n)
+}
+
+// execute is command with mu held.
+func (d *Device) execute(a regs.Attrs, command, address uint64, from, to uint64, n int) (regs.Outcome, error) {
+	if !d.ours {
+		return 0, fmt.Errorf("command %#x: %w", command, ErrQEMU)
+	}
+	if err := d.prepare(a, from, to, n); err != nil {
+		return 0, err
+	}
+	d.registers.store(regs.Address, address)
+	d.registers.store(regs.Command, command)
+	return d.finish(fmt.Sprintf("command %#x for %#x", command, address))
+}
+
+// Translation is the response to a translation request.
+type Translation struct {
+	Addr                 uint64 // of the page
+	Size                 uint64
+	Read, Write, Execute bool
+}
+
+// Translate requests a translation, with write permission if write is set. The device does not keep
+// it.
+func (d *Device) Translate(a regs.Attrs, iova uint64, write bool) (t Translation, o regs.Outcome, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	command := uint64(regs.OpTranslate)
+	if write {
+		command |= regs.OpWrite
+	}
+	o, err = d.execute(a, command, iova, 0, 0, 0)
+	if err != nil || o.Code() != regs.OK {
+		return t, o, err
+	}
+	v := d.registers.load(regs.TranslatedAddr)
+	t = Translation{
+		Addr:    v &^ 0xfff,
+		Size:    d.registers.load(regs.TranslatedSize),
+		Read:    v&regs.MayRead != 0,
+		Write:   v&regs.MayWrite != 0,
+		Execute: v&regs.MayExecute != 0,
+	}
+	return t, o, nil
+}
+
+// LoadTranslated makes the device read n bytes at a translated address into its buffer.
+func (d *Device) LoadTranslated(a regs.Attrs, addr uint64, at, n int) (regs.Outcome, error) {
+	return d.command(a, uint64(regs.OpReadTranslated), addr, 0, uint64(regs.Buffer+at), n)
+}
+
+// StoreTranslated makes the device write n bytes of its buffer to a translated address.
+func (d *Device) StoreTranslated(a regs.Attrs, addr uint64, at, n int) (regs.Outcome, error) {
+	return d.command(a, uint64(regs.OpWriteTranslated), addr, uint64(regs.Buffer+at), 0, n)
+}
+
+// RequestPage sends a page request of a group. It does not wait for the response: see Responses.
+func (d *Device) RequestPage(a regs.Attrs, group uint16, iova uint64, read, write, last bool) (regs.Outcome, error) {
+	return d.command(a, regs.RequestPage(group, read, write, last), iova, 0, 0, 0)
+}
+
+// StopPASID sends a Stop Marker for the PASID of the attributes.
+func (d *Device) StopPASID(a regs.Attrs) (regs.Outcome, error) {
+	return d.command(a, uint64(regs.OpStopMarker), 0, 0, 0, 0)
+}
+
+// ClearATC drops all translations.
+func (d *Device) ClearATC() error {
+	_, err := d.command(0, uint64(regs.OpClearATC), 0, 0, 0, 0)
+	return err
+}
+
+// SetChunk limits the size of a transaction, in bytes. 0 means a page.
+func (d *Device) SetChunk(size uint64) error {
+	return d.ownRegister(func() { d.registers.store(regs.Chunk, size) })
+}
+
+// Hang makes ATC invalidations wait until it is called with false, or until a reset. It waits for
+// no DMA.
+func (d *Device) Hang(hang bool) error {
+	if !d.ours {
+		return ErrQEMU
+	}
+	v := uint64(0)
+	if hang {
+		v = regs.ControlHang
+	}
+	d.registers.store(regs.Control, v)
+	return nil
+}
+
+// Counts are the counters of the device.
+type Counts struct {
+	ATCEntries    uint64 // translations in the ATC
+	Invalidations uint64 // since the reset
+	PageGroups    uint64 // that wait for a response
+	PageResponses uint64 // since the reset
+}
+
+// Counts returns the counters. It waits for no DMA.
+func (d *Device) Counts() (c Counts, err error) {
+	if !d.ours {
+		return c, ErrQEMU
+	}
+	return Counts{
+		ATCEntries:    d.registers.load(regs.ATCEntries),
+		Invalidations: d.registers.load(regs.Invalidations),
+		PageGroups:    d.registers.load(regs.PageGroups),
+		PageResponses: d.registers.load(regs.PageResponses),
+	}, nil
+}
+
+// Invalidation is an invalidation of the ATC, from First to Last.
+type Invalidation struct {
+	First, Last uint64
+	PASID       uint32 // if HasPASID
+	HasPASID    bool
+	Global      bool // all PASIDs
+}
+
+// Invalidations takes the log of invalidations, which holds the first regs.LogSize.
+func (d *Device) Invalidations() (list []Invalidation, err error) {
+	err = d.ownRegister(func() {
+		for {
+			v := d.registers.load(regs.InvalidationInfo)
+			if v&regs.LogValid == 0 {
+				return
+			}
+			list = append(list, Invalidation{
+				First:    d.registers.load(regs.InvalidationFirst),
+				Last:     d.registers.load(regs.InvalidationLast),
+				PASID:    regs.Attrs(v).PASID(),
+				HasPASID: regs.Attrs(v).Has(regs.HasPASID),
+				Global:   v&regs.InvalidationGlobal != 0,
+			})
+			d.registers.store(regs.InvalidationInfo, 0)
+		}
+	})
+	return list, err
+}
+
+// Responses takes the log of page responses, which holds the first regs.LogSize.
+func (d *Device) Responses() (list []regs.Response, err error) {
+	err = d.ownRegister(func() {
+		for {
+			v := d.registers.load(regs.PageResponse)
+			if v&regs.LogValid == 0 {
+				return
+			}
+			list = append(list, regs.Response(v))
+			d.registers.store(regs.PageResponse, 0)
+		}
+	})
+	return list, err
+}
+
+// ownRegister calls access if the device has registers of its own, and nothing runs.
+func (d *Device) ownRegister(access func()) error {
+	if !d.ours {
+		return ErrQEMU
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	access()
+	return nil
+}
