@@ -38,6 +38,7 @@ var testChecks = []check{
 	passed("devices that cannot be passed through are refused with advice",
 		testKernelRefusesWithAdvice, testKernelRefusesSharedGroup, testKernelRefusesUserWithoutPermission,
 		testRefusesWithoutCANWBS, testRefusesStage1Alone, testRefusesStage2Alone, testRefusesIncoherentSMMU),
+	passed("a device is not lost if the kernel refuses to destroy its vDEVICE", testKernelKeepsBusyVDevice),
 	passed("a closed host leaves no object in the kernel", testKernelCloseLeavesNoObject),
 	passed("the removal of a device during DMA affects no other device", testKernelDeviceRemovedDuringDMA),
 	passed("the test VMM runs, reboots and ends guests",
@@ -137,6 +138,7 @@ var limits = []string{
 	bridgetest.SkipNoStage2,
 	bridgetest.SkipNoStalls,
 	bridgetest.SkipNoSubstreams,
+	bridgetest.SkipNoRefetch,
 }
 
 // unexplained reports whether a test was skipped for a reason that is none of limits.

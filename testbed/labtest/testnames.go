@@ -13,6 +13,7 @@ const (
 	testKernelDeviceRemovedDuringDMA            = "TestKernelDeviceRemovedDuringDMA"
 	testKernelDriverConfiguresDevice            = "TestKernelDriverConfiguresDevice"
 	testKernelInvalidatesBeforeStage1Translates = "TestKernelInvalidatesBeforeStage1Translates"
+	testKernelKeepsBusyVDevice                  = "TestKernelKeepsBusyVDevice"
 	testKernelMemoryFollowsSlots                = "TestKernelMemoryFollowsSlots"
 	testKernelRefusesSharedGroup                = "TestKernelRefusesSharedGroup"
 	testKernelRefusesUserWithoutPermission      = "TestKernelRefusesUserWithoutPermission"
