@@ -3,6 +3,7 @@ package bridge
 import (
 	"fmt"
 
+	"github.com/go-vsmmu/vsmmuv3/internal/verbs"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -70,6 +71,10 @@ func (r Resumption) String() string {
 	}
 	return fmt.Sprintf("Resumption(%d)", uint8(r))
 }
+
+// Format implements fmt.Formatter: %v, %s and %q print what String returns, other verbs print the
+// number.
+func (r Resumption) Format(f fmt.State, verb rune) { verbs.Code(f, verb, r.String(), uint8(r)) }
 
 // STERefetcher is a Host that can ask the device to fetch an STE again before it aborts a
 // transaction. A failed STE fetch is not cached: the next transaction fetches again (IHI 0070

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/internal/verbs"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -32,6 +33,10 @@ func (d Disposition) String() string {
 	}
 	return fmt.Sprintf("Disposition(%d)", uint8(d))
 }
+
+// Format implements fmt.Formatter: %v, %s and %q print what String returns, other verbs print the
+// number.
+func (d Disposition) Format(f fmt.State, verb rune) { verbs.Code(f, verb, d.String(), uint8(d)) }
 
 // Translates reports whether a stage of the guest translates. If so, the host may cache
 // translations.

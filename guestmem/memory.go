@@ -3,7 +3,8 @@ package guestmem
 import (
 	"errors"
 	"fmt"
-	"strings"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/verbs"
 )
 
 // GPA is a guest-physical address.
@@ -12,16 +13,9 @@ type GPA uint64
 // String returns the address in hexadecimal, as in "0x40000000".
 func (a GPA) String() string { return fmt.Sprintf("%#x", uint64(a)) }
 
-// Format implements fmt.Formatter. %v and %s print the result of String; other verbs print the
+// Format implements fmt.Formatter: %v and %s print what String returns, other verbs print the
 // number.
-func (a GPA) Format(f fmt.State, verb rune) {
-	format := fmt.FormatString(f, verb)
-	if verb == 'v' || verb == 's' {
-		rest := strings.Trim(format, "%vs")
-		format = "%#" + strings.NewReplacer("#", "", "+", "", " ", "").Replace(rest) + "x"
-	}
-	fmt.Fprintf(f, format, uint64(a))
-}
+func (a GPA) Format(f fmt.State, verb rune) { verbs.ID(f, verb, uint64(a)) }
 
 // Memory is guest memory as a device accesses it, by guest-physical address.
 //

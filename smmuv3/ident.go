@@ -2,7 +2,8 @@ package smmuv3
 
 import (
 	"fmt"
-	"strings"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/verbs"
 )
 
 // StreamID identifies the device that a transaction comes from (§3.2). It indexes the Stream table
@@ -35,26 +36,16 @@ func (v VMID) String() string { return fmt.Sprintf("%#x", uint16(v)) }
 
 // Format implements fmt.Formatter: %v and %s print what String returns, other verbs print the
 // number.
-func (s StreamID) Format(f fmt.State, verb rune) { formatID(f, verb, uint32(s)) }
+func (s StreamID) Format(f fmt.State, verb rune) { verbs.ID(f, verb, uint64(s)) }
 
 // Format implements fmt.Formatter: %v and %s print what String returns, other verbs print the
 // number.
-func (s SubstreamID) Format(f fmt.State, verb rune) { formatID(f, verb, uint32(s)) }
+func (s SubstreamID) Format(f fmt.State, verb rune) { verbs.ID(f, verb, uint64(s)) }
 
 // Format implements fmt.Formatter: %v and %s print what String returns, other verbs print the
 // number.
-func (a ASID) Format(f fmt.State, verb rune) { formatID(f, verb, uint32(a)) }
+func (a ASID) Format(f fmt.State, verb rune) { verbs.ID(f, verb, uint64(a)) }
 
 // Format implements fmt.Formatter: %v and %s print what String returns, other verbs print the
 // number.
-func (v VMID) Format(f fmt.State, verb rune) { formatID(f, verb, uint32(v)) }
-
-// formatID prints %v and %s as %#x, with the same width and precision.
-func formatID(f fmt.State, verb rune, id uint32) {
-	format := fmt.FormatString(f, verb)
-	if verb == 'v' || verb == 's' {
-		rest := strings.Trim(format, "%vs")
-		format = "%#" + strings.NewReplacer("#", "", "+", "", " ", "").Replace(rest) + "x"
-	}
-	fmt.Fprintf(f, format, id)
-}
+func (v VMID) Format(f fmt.State, verb rune) { verbs.ID(f, verb, uint64(v)) }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/internal/verbs"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
@@ -157,6 +158,10 @@ func (o Op) String() string {
 	}
 	return fmt.Sprintf("Op(%d)", uint8(o))
 }
+
+// Format implements fmt.Formatter: %v, %s and %q print what String returns, other verbs print the
+// number.
+func (o Op) Format(f fmt.State, verb rune) { verbs.Code(f, verb, o.String(), uint8(o)) }
 
 // Call is a call of the device by the embedder.
 type Call struct {
@@ -316,6 +321,10 @@ func (s ClaimStep) String() string {
 	}
 	return fmt.Sprintf("ClaimStep(%d)", uint8(s))
 }
+
+// Format implements fmt.Formatter: %v, %s and %q print what String returns, other verbs print the
+// number.
+func (s ClaimStep) Format(f fmt.State, verb rune) { verbs.Code(f, verb, s.String(), uint8(s)) }
 
 // HostClaim is a step of claiming or releasing a host that fails. A step that succeeds has no
 // entry.

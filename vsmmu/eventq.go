@@ -3,6 +3,7 @@ package vsmmu
 import (
 	"fmt"
 
+	"github.com/go-vsmmu/vsmmuv3/internal/verbs"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -51,15 +52,15 @@ func (f Fate) String() string {
 		"overflowed",
 		"aborted",
 		"held",
-	}; int(
-		f,
-	) < len(
-		names,
-	) {
+	}; int(f) < len(names) {
 		return names[f]
 	}
 	return fmt.Sprintf("Fate(%d)", uint8(f))
 }
+
+// Format implements fmt.Formatter: %v, %s and %q print what String returns, other verbs print the
+// number.
+func (f Fate) Format(s fmt.State, verb rune) { verbs.Code(s, verb, f.String(), uint8(f)) }
 
 // enable applies CR0.EVENTQEN. On return, no record begun under the old setting is in flight.
 func (q *eventQueue) enable(enabled bool) {

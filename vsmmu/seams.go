@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
+	"github.com/go-vsmmu/vsmmuv3/internal/verbs"
 )
 
 // Line is one of the SMMU's wired interrupts (IHI 0070 §3.18).
@@ -27,6 +28,10 @@ func (l Line) String() string {
 	}
 	return fmt.Sprintf("Line(%d)", uint8(l))
 }
+
+// Format implements fmt.Formatter: %v, %s and %q print what String returns, other verbs print the
+// number.
+func (l Line) Format(f fmt.State, verb rune) { verbs.Code(f, verb, l.String(), uint8(l)) }
 
 // Interrupts signals interrupts to the guest's interrupt controller. The device calls both methods
 // from any goroutine, several at a time. They do not wait for the guest, and call no method of the
