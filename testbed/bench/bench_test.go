@@ -85,8 +85,8 @@ func TestCommandLine(t *testing.T) {
 	assert.Contains(t, help.String(), "-benchtime")
 }
 
-// measuring returns options for a run with a go program that prints one benchmark, after the shell
-// script, and with a peer that fails.
+// measuring returns options for a run. The go program of the run executes the shell script, then
+// prints one benchmark. The peer fails.
 func measuring(t *testing.T, script string) options {
 	dir := t.TempDir()
 	bin, peer := filepath.Join(dir, "go"), filepath.Join(dir, "qemu")

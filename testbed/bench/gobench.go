@@ -59,8 +59,9 @@ func (b *goBench) run(ctx context.Context) ([]result, error) {
 	return results, err
 }
 
-// parseBench parses the output of go test -bench. It keeps the order, and the best of each
-// benchmark's results. Procs is the value of -cpu, which is a suffix of the names unless it is 1.
+// parseBench parses the output of go test -bench. It keeps the order of the benchmarks, and the
+// best result of each. Procs is the value of -cpu. The names have this value as a suffix unless it
+// is 1.
 func parseBench(r io.Reader, procs int) (results []result, err error) {
 	suffix := ""
 	if procs != 1 {

@@ -22,10 +22,10 @@ import (
 
 const usage = `Usage: go run ./testbed/bench [flags] [PACKAGE...]
 
-Runs the Go benchmarks of the packages and prints nanoseconds per operation. Of a command mix, an operation is one of
-the 2^19 commands that one store to CMDQ_PROD adds. If qemu-system-aarch64 is installed, measures the command queue of
-its SMMUv3 with the same mixes over its qtest protocol: with an empty TLB, and with the 256 translations that it can
-hold. A ratio is QEMU's time divided by ours: above 1 ours is faster. Of several rounds the best counts.
+Runs the Go benchmarks of the packages and prints nanoseconds per operation. In a command mix, an operation is one
+command; one store to CMDQ_PROD adds 2^19 commands. If qemu-system-aarch64 is installed, measures the command queue of
+QEMU's SMMUv3 with the same mixes over the qtest protocol: with an empty TLB, and with 256 translations, which fill it.
+A ratio is QEMU's time divided by ours: above 1 ours is faster. Each figure is the best of several rounds.
 
 Prints the table before it writes the report. An earlier report stays until the new one is complete.
 
@@ -145,7 +145,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	// A peer that fails, or a full disk, does not lose what the benchmarks measured.
+	// A failing peer or a full disk must not lose the results of the benchmarks.
 	entries := join(results, peers)
 	if err := errors.Join(table(out, entries), reportfile.Write(o.report, entries)); err != nil {
 		return errors.Join(peerErr, err)
@@ -156,7 +156,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	return peerErr
 }
 
-// findPeer returns the path of QEMU, or "" if the path is empty and none is installed.
+// findPeer returns the path of QEMU, or "" if the path is empty and QEMU is not installed.
 func findPeer(path string) (string, error) {
 	if path != "" {
 		return exec.LookPath(path)

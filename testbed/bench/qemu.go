@@ -29,12 +29,13 @@ const (
 	peerEvents = peerCode + 0x1000 // a queue of one event
 )
 
-// peerTLB is the number of translations that QEMU's SMMU holds. With one more it drops all.
+// peerTLB is the number of translations that QEMU's SMMU holds. It drops all of them when it gets
+// one more.
 const peerTLB = 256
 
 // peerArguments are QEMU's arguments: an SMMU and the device edu, whose DMA its registers control.
-// Not every build has the accelerator qtest, a machine without a processor. So there is one that
-// waits for an interrupt, with a clock that jumps to the next event meanwhile.
+// Not every build of QEMU has the accelerator qtest, which runs no processor. So the processor
+// waits for an interrupt, and QEMU's clock jumps to the next event.
 var peerArguments = []string{
 	"-M", "virt,iommu=smmuv3,highmem=off", "-cpu", "cortex-a57", "-m", "64M", "-nodefaults", "-display", "none",
 	"-accel", "tcg", "-icount", "shift=0,sleep=off",

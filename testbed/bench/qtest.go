@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// qtest drives the devices of a QEMU machine by QEMU's test protocol, in which a command and its
-// answer are a line each (qemu/docs/devel/qtest.rst, and the comment at the start of its
+// qtest drives the devices of a QEMU machine by QEMU's test protocol. A command is one line, and
+// its answer is one line (qemu/docs/devel/qtest.rst, and the comment at the start of
 // softmmu/qtest.c).
 //
 // After an error, which err keeps, the methods do nothing.

@@ -10,8 +10,8 @@ import (
 // agentPackage is the path of the program's main package.
 const agentPackage = "github.com/go-vsmmu/vsmmuv3/testbed/cmd/testbed"
 
-// ReadAgent reads a build of this program for linux/arm64, and returns an error if the file is
-// anything else: as a machine's init it would not start there.
+// ReadAgent reads a build of this program for linux/arm64. It returns an error for any other file,
+// which would not start as a machine's init.
 func ReadAgent(path string) ([]byte, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {

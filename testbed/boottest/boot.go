@@ -16,29 +16,30 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/report/reportfile"
 )
 
-// tooQuiet is the time after which a boot without any output is a hang. Emulated kernels are slow,
-// slower still on a busy machine, and the benchmark's guest prints nothing until its init runs.
+// tooQuiet is the time after which a boot without output counts as a hang. Emulated kernels are
+// slow, slower still on a busy machine, and the benchmark's guest prints nothing until its init
+// runs.
 const tooQuiet = 8 * time.Minute
 
 // guestCPUs is the number of the guest's vCPUs.
 const guestCPUs = 2
 
-// ErrInterrupted is the cause with which a caller cancels a boot's context to end it at once. A
-// context that ends for another reason gives the machines time to report how far they came.
+// ErrInterrupted is the cause that ends a boot at once, when a caller cancels its context. After
+// any other cause, the machines get time to report their progress.
 var ErrInterrupted = errors.New("interrupted")
 
 func interrupted(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrInterrupted) }
 
 // Boot boots the guest, prints what happens, and writes the report. The error is an *InputError if
-// nothing was booted, ErrInterrupted, or that of writing the outputs. Why a guest did not reach its
-// end is in the report.
+// nothing was booted, ErrInterrupted, or an error of writing the outputs. The report says why a
+// guest did not reach its end.
 func Boot(ctx context.Context, o Options) (*report.Report, error) {
 	r, tr, err := follow(ctx, &o, false)
 	if err != nil {
 		return nil, err
 	}
 	r.Judge()
-	// The summary first: a full disk loses the report, but not what the run found.
+	// The summary comes first, since a full disk loses the report.
 	return r, errors.Join(r.Summary(o.Out), tr.keep(r.Error == "", o.Out), reportfile.Write(o.Report, r))
 }
 
@@ -56,8 +57,8 @@ func Bench(ctx context.Context, o Options) (*report.Bench, error) {
 	return b, errors.Join(b.Summary(o.Out), reportfile.Write(o.Report, b))
 }
 
-// follow boots the machines and prints what happens. It returns the report, which is not judged,
-// and the transcript, which the caller must keep.
+// follow boots the machines and prints what happens. It returns the report without verdicts, and
+// the transcript. The caller must call the transcript's keep.
 func follow(ctx context.Context, o *Options, bench bool) (_ *report.Report, tr *transcript, err error) {
 	direct, err := o.complete(ctx, bench)
 	switch {
@@ -94,9 +95,10 @@ func follow(ctx context.Context, o *Options, bench bool) (_ *report.Report, tr *
 }
 
 // explain completes the report of a boot that did not reach its end: with the stage, the exit
-// status of what died, and its last lines. The error is that of a boot without a report of its own.
+// status of the emulator, and the last lines of a console. err is the error of a boot that sent no
+// report.
 func explain(r *report.Report, err error, p *progress.Progress) {
-	// The consoles that may tell why, the likeliest first.
+	// The consoles that may show the cause, the most likely first.
 	consoles := []string{vm.Guest, qemu.HostConsole, qemu.QEMUConsole}
 	status := ""
 	var exit *qemu.ExitError
@@ -157,7 +159,7 @@ func run(ctx context.Context, o *Options, direct, bench bool, s sink) (*report.R
 	go s.Watch(ctx, tooQuiet, cancel)
 	if direct {
 		if err := cli.CheckSpace(os.TempDir(), vm.DiskSpace); err != nil {
-			return nil, &InputError{fmt.Errorf("the disks: %w (TMPDIR names another place)", err)}
+			return nil, &InputError{fmt.Errorf("the disks: %w (set TMPDIR to use another directory)", err)}
 		}
 		return vm.Run(ctx, job, m.guest.image, m.guest.initrd, s), nil
 	}

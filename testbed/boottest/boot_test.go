@@ -148,7 +148,7 @@ func TestBootThatIsInterruptedKeepsTheEarlierReport(t *testing.T) {
 	assert.Equal(t, `{"ok":true}`, string(data))
 }
 
-// The report's directory goes away while the boot runs.
+// The report's directory is removed during the boot.
 func TestBootPrintsItsSummaryBeforeItWritesTheReport(t *testing.T) {
 	o, out := options(t, "reports")
 	printed := o.Out

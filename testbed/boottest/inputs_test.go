@@ -21,7 +21,7 @@ func TestBadInputOfTheBenchIsAnErrorBeforeTheBoot(t *testing.T) {
 	}{
 		{"no peer", func(o *Options) { o.Peer = "/nonexistent" }, "run make bench-boot, or give one with -peer DIR"},
 		{"a peer without QEMU", func(o *Options) { o.Peer = os.TempDir() }, "the QEMU to compare with: "},
-		{"an agent that is none", func(o *Options) { o.Agent = o.Kernel }, "is no ELF file"},
+		{"an agent that is a kernel", func(o *Options) { o.Agent = o.Kernel }, "is not an ELF file"},
 		{"a report over a kernel", func(o *Options) { o.Report = o.Kernel }, "would overwrite the input of -kernel"},
 		{"no rounds", func(o *Options) { o.Rounds = 0 }, "measure at least once"},
 	} {
@@ -44,18 +44,18 @@ func TestBadInputIsAnErrorOfOneLineBeforeTheBoot(t *testing.T) {
 	}{
 		{"no kernel", func(o *Options) { o.Kernel = "/nonexistent" }, "the guest's kernel: stat /nonexistent"},
 		{"no arm64 kernel", func(o *Options) { o.Kernel = o.QEMU }, "not an arm64 Linux kernel image"},
-		{"host's kernel is none", func(o *Options) { o.HostKernel = o.QEMU }, "the host's kernel: "},
+		{"a host's kernel that is not a kernel", func(o *Options) { o.HostKernel = o.QEMU }, "the host's kernel: "},
 		{"no modules", func(o *Options) { o.Modules = "/nonexistent" }, "the guest's modules: stat /nonexistent"},
 		{"no agent", func(o *Options) { o.Agent = "/nonexistent" }, "run make, or give one with -agent FILE"},
 		{"no emulator", func(o *Options) { o.QEMU = "/nonexistent" }, "apt-get install qemu-system-arm"},
 		{"an emulator that cannot be started", func(o *Options) { o.QEMU = o.Kernel }, "permission denied"},
 		{"an agent that is a directory", func(o *Options) { o.Agent = filepath.Dir(o.Kernel) }, "is a directory"},
-		{"an agent that is no program", func(o *Options) { o.Agent = o.Kernel }, "is no ELF file (run make"},
+		{"an agent that is no program", func(o *Options) { o.Agent = o.Kernel }, "is not an ELF file (run make"},
 		{"an agent for another machine", edited("agent", func(b []byte) []byte { b[18] = 62; return b }), "is for EM_X86_64, not for arm64"},
-		{"an agent that is an object file", edited("agent", func(b []byte) []byte { b[16] = 1; return b }), "is no executable (ET_REL)"},
+		{"an agent that is an object file", edited("agent", func(b []byte) []byte { b[16] = 1; return b }), "is not an executable (ET_REL)"},
 		{"an agent that needs libraries", edited("agent", func(b []byte) []byte { b[64] = 3; return b }), "is dynamically linked"},
 		{"an agent that is cut off", edited("agent", func(b []byte) []byte { return b[:100] }), "the agent "},
-		{"an agent in another language", edited("agent", func(b []byte) []byte { b[128] = 0; return b }), "is no Go program"},
+		{"an agent in another language", edited("agent", func(b []byte) []byte { b[128] = 0; return b }), "is not a Go program"},
 		{"an agent for another system", edited("agent", func(b []byte) []byte {
 			return bytes.Replace(b, []byte("GOOS=linux"), []byte("GOOS=plan9"), 1)
 		}), "is for plan9, not for linux"},
@@ -87,7 +87,7 @@ func TestBadInputIsAnErrorOfOneLineBeforeTheBoot(t *testing.T) {
 		{"a transcript over another file", func(o *Options) {
 			o.Record = filepath.Join(filepath.Dir(o.Agent), "notes")
 			_ = os.WriteFile(o.Record, []byte("a user's notes"), 0o644)
-		}, "exists and is no transcript"},
+		}, "exists and is not a transcript"},
 		{"a transcript over the report", func(o *Options) { o.Record = o.Report }, "-report and -record are the same file"},
 		{"a transcript in no directory", func(o *Options) { o.Record = filepath.Join(o.Kernel, "t") }, "the transcript: "},
 		{"unknown acceleration", func(o *Options) { o.Accel = "hvf" }, "-accel hvf: not one of [auto kvm tcg]"},
@@ -95,13 +95,13 @@ func TestBadInputIsAnErrorOfOneLineBeforeTheBoot(t *testing.T) {
 		{"no such firmware", func(o *Options) { o.Firmware = "bios" }, "-firmware bios: not one of [dt acpi]"},
 		{"a PCI device that stalls", func(o *Options) { o.Transport, o.Stalls = "pci", true }, "may stall"},
 		{"no PASIDs", func(o *Options) { o.PASIDBits = 0 }, "PASIDs of 0 bits"},
-		{"more PASIDs than there are", func(o *Options) { o.PASIDBits = 21 }, "PASIDs of 21 bits: give from 1 to 20"},
-		{"a stage that there is not", func(o *Options) { o.Stage = 3 }, "stage 3: give 1 or 2"},
-		{"stalls at stage 2", func(o *Options) { o.Stage, o.Stalls = 2, true }, "give -stage 2 or -stall"},
+		{"more PASID bits than 20", func(o *Options) { o.PASIDBits = 21 }, "PASIDs of 21 bits: give from 1 to 20"},
+		{"an unknown stage", func(o *Options) { o.Stage = 3 }, "stage 3: give 1 or 2"},
+		{"stalls at stage 2", func(o *Options) { o.Stage, o.Stalls = 2, true }, "give either -stage 2 or -stall"},
 		{"too little memory", func(o *Options) { o.Mem = 1 << 20 }, "1 MiB of memory"},
 		{"report in a file", func(o *Options) { o.Report = o.Kernel + "/report.json" }, "the report: "},
-		{"report is a directory", func(o *Options) { o.Report = filepath.Dir(o.Kernel) }, "no regular file"},
-		{"no place for files", func(o *Options) { os.Remove(os.Getenv("TMPDIR")) }, "TMPDIR names another"},
+		{"report is a directory", func(o *Options) { o.Report = filepath.Dir(o.Kernel) }, "not a regular file"},
+		{"no directory for files", func(o *Options) { os.Remove(os.Getenv("TMPDIR")) }, "set TMPDIR"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o, _ := options(t, "reports")

@@ -64,8 +64,8 @@ func (s *sender) Transcript(p []byte) error { return s.send(message{Transcript: 
 // errNoReport is the error of a channel that ends before the host's last message.
 var errNoReport = errors.New("the emulated host ended without a report")
 
-// receive forwards the host's messages to sink until the last one, and returns the report. A host
-// that gives up has nothing in its report but an error.
+// receive forwards the host's messages to sink until the last one, and returns the report. The
+// report of a host that gives up has only an error.
 func receive(r io.Reader, sink vm.Sink) (*report.Report, error) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 64<<10), maxMessage)

@@ -16,7 +16,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/qemu"
 )
 
-// Options describe a boot. Empty paths stand for what make puts beside the program.
+// Options describe a boot. An empty path stands for the file that make puts beside the program.
 type Options struct {
 	Kernel      string // the guest's: an image, a Debian package, or a directory that contains either
 	Modules     string // the guest's: a directory or a Debian package; empty: those beside Kernel
@@ -65,21 +65,21 @@ const MaxPASIDBits = 20
 // MaxMoves bounds Options.Moves: at most one for each piece of the disks' DMA.
 const MaxMoves = 500
 
-// InputError is an error in the options or in what this machine has. Nothing was booted.
+// InputError is an error in the options or on this machine. Nothing was booted.
 type InputError struct{ Err error }
 
 func (e *InputError) Error() string { return e.Err.Error() }
 func (e *InputError) Unwrap() error { return e.Err }
 
-// Names of what make puts beside the program.
+// Names of the files that make puts beside the program.
 const (
 	kernelDir = "kernel"
 	peerName  = "peer"
 	agentName = "testbed-linux-arm64"
 )
 
-// complete fills in the defaults and checks all that can be checked before a boot, but for the
-// kernels. It reports whether the boot uses this machine's own KVM.
+// complete fills in the defaults and checks everything except the kernels. It reports whether the
+// boot uses this machine's own KVM.
 func (o *Options) complete(ctx context.Context, bench bool) (direct bool, err error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -111,7 +111,7 @@ func (o *Options) complete(ctx context.Context, bench bool) (direct bool, err er
 		return false, fmt.Errorf("stage %d: give 1 or 2", o.Stage)
 	}
 	if o.Stage == 2 && o.Stalls {
-		return false, errors.New("no stage 2 fault stalls with Linux: give -stage 2 or -stall")
+		return false, errors.New("Linux enables no stalls of stage 2: give either -stage 2 or -stall")
 	}
 	if o.Moves > MaxMoves {
 		return false, fmt.Errorf("-save-restore %d: give up to %d", o.Moves, MaxMoves)

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// checkOutputs returns an error if a file that the boot writes is one that it reads, or both
-// outputs are one file.
+// checkOutputs returns an error if an output file is also an input file, or if both outputs are the
+// same file.
 func (o *Options) checkOutputs() error {
 	for _, out := range []struct{ flag, path string }{{"-report", o.Report}, {"-record", o.Record}} {
 		if out.path == "" {
@@ -50,7 +50,7 @@ func sameFile(a, b string) bool {
 	return errA != nil && errB != nil && resolve(a) == resolve(b)
 }
 
-// resolve returns an absolute path whose directories are no symbolic links, as far as they exist.
+// resolve returns the absolute path with the symbolic links of its existing directories resolved.
 func resolve(path string) string {
 	path, err := filepath.Abs(path)
 	if err != nil {

@@ -24,15 +24,15 @@ const (
 	peerDir    = "peer"
 )
 
-// The drivers that each machine needs, built in or as modules; the guest also needs the one of its
-// disks' transport. The first ones are what the others depend on: naming them spares a second pass
-// over a package.
+// The drivers that each machine needs, built in or as modules; the guest also needs the driver of
+// its disks' transport. The first drivers are dependencies of the others: naming them avoids a
+// second pass over a package.
 var (
 	guestDrivers = []string{"virtio", "virtio_ring", "virtio_blk"}
 	hostDrivers  = []string{"virtio", "virtio_ring", "virtio_mmio", "virtio_console"}
 )
 
-// machine is what is loaded into a machine's memory.
+// machine has the files that are loaded into a machine's memory.
 type machine struct {
 	kernel string // the name of the image's file
 	image  []byte
@@ -49,7 +49,8 @@ func prepareGuest(o *Options, job vm.Job) (machine, error) {
 	return prepare(vm.Guest, o.Kernel, o.Modules, o.Agent, "arm_smmu_v3", drivers, nil)
 }
 
-// prepareHost reads the emulated host's, and puts the guest's parts into its initramfs.
+// prepareHost reads the emulated host's kernel, modules and init, and puts the guest's files into
+// the host's initramfs.
 func prepareHost(o *Options, job vm.Job, guest machine) (machine, error) {
 	files := []kernel.File{
 		{Name: imageFile, Mode: 0o644, Data: guest.image},
@@ -74,8 +75,8 @@ func prepareHost(o *Options, job vm.Job, guest machine) (machine, error) {
 	return prepare(qemu.HostConsole, o.HostKernel, o.HostModules, o.Agent, kernel.KVM, hostDrivers, files)
 }
 
-// prepare makes a machine of a kernel that has the drivers, built in or as modules, and another one
-// built in.
+// prepare reads a kernel and its modules. The kernel must have the drivers, built in or as modules,
+// and the driver builtin, built in.
 func prepare(
 	name, kernelPath, modulesPath, agent, builtin string, drivers []string, more []kernel.File,
 ) (machine, error) {
@@ -110,7 +111,7 @@ func prepare(
 	return machine{filepath.Base(file), image.Data, initrd.Bytes()}, nil
 }
 
-// advice says what to do about a kernel that lacks something or has the modules of another one.
+// advice returns advice for a kernel that lacks a driver or has the modules of another kernel.
 func advice(name string, err error, builtin string) string {
 	kernelFlag, modulesFlag := "-kernel", "-modules"
 	if name == qemu.HostConsole {

@@ -36,7 +36,7 @@ func emulate(ctx context.Context, o *Options, host machine, sink vm.Sink) (*repo
 	err := m.Run(life, sink.Line, func(channel io.ReadWriter) (err error) {
 		defer context.AfterFunc(ctx, func() {
 			if !interrupted(ctx) {
-				// On a broken channel the grace ends the wait.
+				// If the channel is broken, stopGrace ends the wait.
 				_, _ = io.WriteString(channel, stopWord+"\n")
 				select {
 				case <-time.After(stopGrace):
@@ -54,7 +54,7 @@ func emulate(ctx context.Context, o *Options, host machine, sink vm.Sink) (*repo
 	case ctx.Err() != nil && r == nil:
 		return nil, context.Cause(ctx)
 	case ctx.Err() != nil && r.Error != "":
-		// This ended the boot, unless it has just reached its end by itself.
+		// The context ended the boot, unless the boot reached its end at the same time.
 		r.Error = context.Cause(ctx).Error() + ": " + r.Error
 	}
 	return r, err

@@ -13,7 +13,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/progress"
 )
 
-// sink shows what happens, and keeps the transcript.
+// sink prints the progress, and writes the transcript.
 type sink struct {
 	*progress.Progress
 	transcript *transcript // nil for none
@@ -45,7 +45,7 @@ const (
 	transcriptMagic = "vsmmu-tr"
 	// partSuffix names a transcript that is not complete.
 	partSuffix = ".part"
-	// transcriptSpace is more than the transcript of a boot takes.
+	// transcriptSpace is an upper bound of the size of a boot's transcript.
 	transcriptSpace = 4 << 20
 )
 
@@ -58,7 +58,7 @@ type transcript struct {
 }
 
 // createTranscript creates the file, before anything is booted. It returns nil for an empty path,
-// and an error if a file is there that is no transcript.
+// and an error if the path has a file that is not a transcript.
 func createTranscript(path string) (*transcript, error) {
 	if path == "" {
 		return nil, nil
@@ -67,10 +67,10 @@ func createTranscript(path string) (*transcript, error) {
 		switch info, err := os.Lstat(name); {
 		case err != nil:
 		case !info.Mode().IsRegular():
-			return nil, fmt.Errorf("the transcript: %s is no regular file (give another path with -record FILE)", name)
+			return nil, fmt.Errorf("the transcript: %s is not a regular file (give another path with -record FILE)", name)
 		case info.Size() > 0 && !startsWith(name, transcriptMagic):
 			return nil, fmt.Errorf(
-				"the transcript: %s exists and is no transcript (give another path with -record FILE)",
+				"the transcript: %s exists and is not a transcript (give another path with -record FILE)",
 				name,
 			)
 		}

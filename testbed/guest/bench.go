@@ -15,8 +15,8 @@ const (
 	BenchSize = 32 << 20
 )
 
-// benchmarks are the measured reads. None exceeds BenchSize. Under emulated KVM a block takes
-// milliseconds, whatever its size.
+// benchmarks are the measured reads. None exceeds BenchSize. With emulated KVM, a block of any size
+// takes milliseconds.
 var benchmarks = []struct {
 	blockSize int
 	bytes     int64
@@ -29,7 +29,7 @@ var benchmarks = []struct {
 // benchRounds is the number of times that each read is made; the best counts.
 const benchRounds = 3
 
-// BenchResult is what the benchmark's init prints at its end.
+// BenchResult is the result that the benchmark's init prints at its end.
 type BenchResult struct {
 	Hello
 	IOMMU string      `json:"iommu_type"` // of the disk's group: a Domain constant; empty without an IOMMU
@@ -47,8 +47,8 @@ type BenchRead struct {
 // benchMark precedes the result on the console, after the kernel's own prefix.
 const benchMark = "vsmmu-bench: "
 
-// String returns the line for the console. The kernel truncates lines at about 900 bytes, so the
-// error is cut.
+// String returns the line for the console. The kernel truncates lines at about 900 bytes, so String
+// truncates the error.
 func (r BenchResult) String() string {
 	r.Error = r.Error[:min(len(r.Error), 300)]
 	text, err := json.Marshal(r)

@@ -20,8 +20,8 @@ func Bench() error {
 	return errors.Join(err, say(result.String()), pid1.PowerOff())
 }
 
-// say prints a line on the console through the kernel's log, so that the kernel does not print in
-// the middle of it. The console shows an alert at any log level.
+// say prints a line on the console through the kernel's log, so that no message of the kernel
+// interrupts the line. The console shows an alert at any log level.
 func say(line string) error { return os.WriteFile("/dev/kmsg", []byte("<1>"+line), 0) }
 
 func bench() (r BenchResult, err error) {

@@ -54,8 +54,8 @@ func (d *Disk) test(pattern Pattern, size int64) error {
 	return err
 }
 
-// readBack reads size bytes from the start. It returns the number of bytes read and the number of
-// those that are right.
+// readBack reads size bytes from the start. It returns the number of bytes read, and the number of
+// correct bytes among them.
 func readBack(f io.ReaderAt, buf []byte, pattern Pattern, size int64) (read, verified int64, err error) {
 	for off := int64(0); off < size; off += chunk {
 		// A read that moves nothing must not leave the earlier bytes in the buffer.
@@ -72,8 +72,8 @@ func readBack(f io.ReaderAt, buf []byte, pattern Pattern, size int64) (read, ver
 	return read, verified, nil
 }
 
-// groupType returns the domain type that the kernel chose for a disk, or "": the type of the IOMMU
-// group of its SMMU master.
+// groupType returns the domain type that the kernel chose for a disk, or "" if there is none. It is
+// the type of the IOMMU group of the disk's SMMU master.
 func groupType(disk string) string {
 	dir, err := masterOf(disk)
 	if err != nil {

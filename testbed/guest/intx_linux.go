@@ -6,8 +6,8 @@ import (
 )
 
 // intx tests the disks while the NVMe disk may not use MSIs, and counts its interrupts. QEMU's disk
-// keeps INTx asserted until it has read the doorbells that the driver leaves in memory, so it
-// interrupts much more often than by MSIs.
+// keeps INTx asserted until it has read the doorbells that the driver leaves in memory, so the line
+// interrupts much more often than MSIs do.
 func (l *labInit) intx() error {
 	messages := func(allowed string) error {
 		return unbound(func(dir string) error { return write(dir+"/msi_bus", allowed) })
@@ -29,7 +29,7 @@ func (l *labInit) intx() error {
 	if err != nil {
 		return err
 	}
-	// The way of interrupting does not change in the step, so Messages needs no difference.
+	// The type of interrupt does not change in the step, so Messages needs no subtraction.
 	n.Line -= before.Line
 	return errors.Join(l.send(LabMessage{Interrupts: &n}), messages("1"))
 }

@@ -28,8 +28,8 @@ func faultsAfter(first int, expected bool) (faults []string, err error) {
 		lines, err := kernelLines(smmuDriver)
 		return lines[min(first, len(lines)):], err
 	}
-	// The driver's interrupt thread prints a record as several lines. The last one is there when
-	// the count stays the same.
+	// The driver's interrupt thread prints a record as several lines. The record is complete when
+	// the number of lines stays the same.
 	pid1.WaitFor(faultTimeout, func() bool {
 		lines, lerr := kernelLines(smmuDriver)
 		before := len(faults)
@@ -88,7 +88,7 @@ func waitForDisks(serials ...string) (map[string]string, error) {
 		return names, nil
 	}
 	return nil, fmt.Errorf(
-		"waiting for the disks %v: only %v appeared, although their drivers are there",
+		"waiting for the disks %v: only %v appeared, although the kernel has their drivers",
 		serials,
 		names,
 	)

@@ -56,7 +56,7 @@ type LabMove struct {
 // LabStray is a DMA to an address that was never mapped.
 type LabStray struct {
 	Address uint64   `json:"address"`
-	Kernel  []string `json:"kernel"` // what the kernel printed about it
+	Kernel  []string `json:"kernel"` // the kernel's messages about the DMA
 }
 
 // LabLost is the removal of the NVMe disk while the guest reads it, and the test of the emulated
@@ -121,12 +121,12 @@ func LabSize(step string) int64 {
 	return 2 << 20
 }
 
-// LabPattern returns what a step writes to a disk.
+// LabPattern returns the pattern that a step writes to a disk.
 func LabPattern(disk, step string) Pattern { return PatternFor(disk + ", " + step) }
 
-// LabCheck returns the number of bytes, from the start, that are what the last step and the first
-// step wrote to a disk, and an error that says where they differ. data is the first TestSize bytes
-// of the disk.
+// LabCheck checks that a disk starts with the bytes of the last step, followed by those of the
+// first step. data has the first TestSize bytes of the disk. LabCheck returns the number of correct
+// bytes from the start, and an error that gives the first difference.
 func LabCheck(disk string, data []byte) (int64, error) {
 	last := LabSteps[len(LabSteps)-1]
 	n := LabSize(last)

@@ -61,7 +61,7 @@ func (l *labInit) ask(what string) error {
 	return errors.Join(l.send(LabMessage{Ask: what}), l.waitDone())
 }
 
-// run runs the steps of a boot and returns how the boot must end.
+// run runs the steps of a boot and returns the way in which the boot must end.
 func (l *labInit) run() (end string, err error) {
 	hello, err := sayHello()
 	if err != nil {
@@ -141,7 +141,7 @@ func (l *labInit) reset() error {
 	return l.step(StepFLR)
 }
 
-// takenOver sends what the kernel printed about the SMMU that the crashed kernel left enabled, and
+// takenOver sends the kernel's messages about the SMMU that the crashed kernel left enabled, and
 // tests the disks.
 func (l *labInit) takenOver() error {
 	said, err := kernelLines(smmuDriver)

@@ -8,8 +8,8 @@ import (
 )
 
 // measure reads the NVMe disk with the kernel's default, strict invalidation, and with an identity
-// domain, as iommu.passthrough=1 chooses it. It does so by turns: the machine's other load affects
-// both the same.
+// domain, as iommu.passthrough=1 chooses it. It alternates between the two, so that other load on
+// the machine affects both equally.
 func (l *labInit) measure() error {
 	strict := nvmeGroup()
 	translate := func(kind string) error {
@@ -39,7 +39,7 @@ const (
 	// identity domain requests could be larger, and the reads would differ.
 	readBlock = 128 << 10
 	// readUnaligned bytes are read to a buffer that starts in the middle of a page. A request then
-	// has one page more than a TLBI range covers (IHI 0070 §4.4.1.1), and the kernel gives two
+	// has one page more than a TLBI range covers (IHI 0070 §4.4.1.1), and the kernel sends two
 	// TLBIs before its CMD_SYNC.
 	readUnaligned = 4 << 20
 	halfPage      = 2 << 10

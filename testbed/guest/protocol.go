@@ -7,7 +7,7 @@ type Message struct {
 	// Stage names what the guest does next.
 	Stage string `json:"stage,omitempty"`
 	Disk  *Disk  `json:"disk,omitempty"`
-	// Up asks for the misbehaving endpoint's DMA. The init continues when the VMM answers with the
+	// Up requests the misbehaving endpoint's DMA. The init continues when the VMM answers with the
 	// line Done.
 	Up *Up `json:"up,omitempty"`
 	// Faults has the kernel's lines about faults. It is the last message.
@@ -43,7 +43,7 @@ type Disk struct {
 // Rebound has the number of bytes verified after each unbind and bind.
 type Rebound struct {
 	Identity int64 `json:"identity"` // with an identity domain
-	Before   int64 `json:"before"`   // then, with the type that it had before
+	Before   int64 `json:"before"`   // after that, with the earlier type
 }
 
 // Types of a device's DMA domain, as sysfs names them.

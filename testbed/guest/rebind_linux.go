@@ -9,8 +9,8 @@ import (
 )
 
 // rebind unbinds a tested disk from its driver and binds it again, twice: first with an identity
-// domain, as iommu.passthrough=1 chooses it, then with the domain type that it had. Each time it
-// verifies what the test wrote.
+// domain, as iommu.passthrough=1 chooses it, then with its earlier domain type. Each time it
+// verifies the data of the test.
 func (d *Disk) rebind(pattern Pattern) error {
 	r := new(Rebound)
 	d.Rebound = r
@@ -61,7 +61,7 @@ func (d *Disk) rebindTo(domain string) error {
 	return nil
 }
 
-// verify reads size bytes from the start and returns how many are right.
+// verify reads size bytes from the start and returns the number of correct bytes.
 func (d *Disk) verify(pattern Pattern, size int64) (verified int64, err error) {
 	f, err := os.OpenFile("/dev/"+d.Name, os.O_RDONLY|unix.O_DIRECT, 0)
 	if err != nil {

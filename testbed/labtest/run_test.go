@@ -292,7 +292,7 @@ func TestBadInputRunsNothing(t *testing.T) {
 		{"a kernel without what the lab needs", "", func(o *Options) { o.Kernel = filepath.Join(filepath.Dir(o.Kernel), "Image") }, "lacks CONFIG_IOMMUFD, CONFIG_VFIO_PCI, CONFIG_BLK_DEV_NVME, built in"},
 		{"no tests", "", func(o *Options) { o.Tests = "/nonexistent" }, "the tests of bridge/iommufd: open /nonexistent: no such file or directory (run make lab"},
 		{"tests of another package", "", func(o *Options) { o.Tests = o.VMMTests }, "testbed/vmm.test, not github.com/go-vsmmu/vsmmuv3/testbed/labtest/kerneltest.test (run make lab"},
-		{"tests that are no program", "", func(o *Options) { o.VMMTests = o.Kernel }, "is no ELF file (run make lab"},
+		{"tests that are no program", "", func(o *Options) { o.VMMTests = o.Kernel }, "is not an ELF file (run make lab"},
 		{"no firmware", "", func(o *Options) { o.Firmware = "/nonexistent" }, "the firmware: open /nonexistent: no such file or directory (give QEMU_EFI.fd"},
 		{"firmware is a directory", "", func(o *Options) { o.Firmware = filepath.Dir(o.Kernel) }, "is a directory (give QEMU_EFI.fd"},
 		{"another file as firmware", "", func(o *Options) { o.Firmware = o.Kernel }, "is no UEFI firmware (give QEMU_EFI.fd"},
@@ -302,7 +302,7 @@ func TestBadInputRunsNothing(t *testing.T) {
 		{"no emulator", "", func(o *Options) { o.QEMU = "/nonexistent" }, "the emulator: /nonexistent --version"},
 		{"another emulator", "no QEMU", func(*Options) {}, "is not QEMU"},
 		{"an old emulator", "old", func(*Options) {}, "is QEMU 9.0, whose SMMUv3 does not nest (give QEMU 9.1 or later with -qemu FILE"},
-		{"report is a directory", "", func(o *Options) { o.Report = filepath.Dir(o.Kernel) }, "no regular file"},
+		{"report is a directory", "", func(o *Options) { o.Report = filepath.Dir(o.Kernel) }, "not a regular file"},
 		{"report is an input", "", func(o *Options) { o.Report = o.Kernel }, "would overwrite the input of -kernel (give another path)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -324,7 +324,7 @@ func TestMachineThatCannotStartIsABadInput(t *testing.T) {
 	_, err := Run(context.Background(), o)
 	var input *boottest.InputError
 	require.ErrorAs(t, err, &input)
-	assert.ErrorContains(t, err, "TMPDIR names another place")
+	assert.ErrorContains(t, err, "set TMPDIR")
 }
 
 // Check judges what is there. What make has still to build or fetch may be missing.
@@ -339,7 +339,7 @@ func TestCheckRunsBeforeAnythingIsBuilt(t *testing.T) {
 	}
 	o, _ = options(t, "passes")
 	o.Report = filepath.Dir(o.Kernel)
-	assert.ErrorContains(t, Check(context.Background(), o), "no regular file")
+	assert.ErrorContains(t, Check(context.Background(), o), "not a regular file")
 	o, _ = options(t, "old")
 	assert.ErrorContains(t, Check(context.Background(), o), "9.1 or later")
 	assert.Empty(t, out.String())

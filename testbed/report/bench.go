@@ -13,8 +13,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/progress"
 )
 
-// Bench compares how fast a guest reads its disk through the virtual SMMU in the test VMM, and
-// through QEMU's in QEMU.
+// Bench compares the speed of a guest's disk: through the virtual SMMU in the test VMM, and through
+// QEMU's SMMU in QEMU.
 type Bench struct {
 	// Error says why the comparison is missing or incomplete; empty if it is complete.
 	Error    string             `json:"error,omitempty"`
@@ -74,14 +74,14 @@ func (b *Bench) Compare(ours, peers []guest.BenchResult) error {
 	return nil
 }
 
-var errReads = errors.New("the guests did not read the same")
+var errReads = errors.New("the guests made different reads")
 
 // best merges the results of one VMM's guests into one that has the best times.
 func best(who string, results []guest.BenchResult) (b guest.BenchResult, err error) {
 	for i, r := range results {
 		switch {
 		case r.Error != "":
-			return b, fmt.Errorf("the guest of %s gave up: %s", who, r.Error)
+			return b, fmt.Errorf("the guest of %s failed: %s", who, r.Error)
 		case r.IOMMU != guest.DomainStrict:
 			return b, fmt.Errorf("the disk of %s is in a domain %q, not %q", who, r.IOMMU, guest.DomainStrict)
 		case i == 0:

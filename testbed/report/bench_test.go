@@ -52,12 +52,12 @@ func TestCompareRejectsDifferentReads(t *testing.T) {
 		peer []guest.BenchResult
 		want string
 	}{
-		{"nothing", nil, "did not read the same"},
-		{"an error", edited(func(r *guest.BenchResult) { r.Error = "no disk" }), "the guest of the peer gave up: no disk"},
+		{"nothing", nil, "made different reads"},
+		{"an error", edited(func(r *guest.BenchResult) { r.Error = "no disk" }), "the guest of the peer failed: no disk"},
 		{"no translation", edited(func(r *guest.BenchResult) { r.IOMMU = guest.DomainIdentity }), `in a domain "identity"`},
-		{"fewer reads", edited(func(r *guest.BenchResult) { r.Reads = r.Reads[:1] }), "did not read the same"},
-		{"another block size", edited(func(r *guest.BenchResult) { r.Reads[1].BlockSize = 1 << 16 })[1:], "did not read the same"},
-		{"no time", edited(func(r *guest.BenchResult) { r.Reads[1].Seconds = 0 }), "did not read the same"},
+		{"fewer reads", edited(func(r *guest.BenchResult) { r.Reads = r.Reads[:1] }), "made different reads"},
+		{"another block size", edited(func(r *guest.BenchResult) { r.Reads[1].BlockSize = 1 << 16 })[1:], "made different reads"},
+		{"no time", edited(func(r *guest.BenchResult) { r.Reads[1].Seconds = 0 }), "made different reads"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := new(Bench)

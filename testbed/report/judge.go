@@ -13,7 +13,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// when is the set of modes in which a check is made.
+// when is the set of modes in which a check applies.
 type when uint8
 
 const (
@@ -50,12 +50,12 @@ func (w when) holds(m Mode) bool {
 	return true
 }
 
-// point is how far a boot has to come before a check can hold. Judge leaves out the checks that a
-// boot with an error did not reach.
+// point is a point in a boot. A check can hold only after its point. Judge leaves out the checks
+// whose point a boot with an error did not reach.
 type point uint8
 
 const (
-	started     point = iota // the guest's init has spoken
+	started     point = iota // the guest's init has sent its first message
 	plainTested              // the init has reported the test of the disk
 	pasidTested
 	bothTested
@@ -84,9 +84,9 @@ func (p point) reached(r *Report) bool {
 }
 
 // NotTested is the error of a disk whose test the guest has not reported.
-const NotTested = "the guest did not test it"
+const NotTested = "the guest did not test this disk"
 
-// check is a statement about a boot. judge returns what it saw, and whether the statement holds.
+// check is a statement about a boot. judge returns a detail, and whether the statement holds.
 type check struct {
 	name  string
 	when  when
@@ -102,7 +102,7 @@ func eachDisk(name string, when when, judge func(r *Report, serial string) (deta
 	return []check{of(guest.Plain, plainTested), of(guest.PASID, pasidTested)}
 }
 
-// checks is what must hold. The methods return what they saw, and whether the statement holds.
+// checks has the statements that must hold.
 var checks = slices.Concat([]check{
 	{"the guest reached its user space", always, started, (*Report).reachedUserSpace},
 	{"the guest's driver probed the SMMU", always, strayed, (*Report).probed},
@@ -116,7 +116,7 @@ var checks = slices.Concat([]check{
 	eachDisk("every byte moved through stage 1", byStage1, (*Report).allMoved),
 	eachDisk("every byte moved through stage 2", byStage2, (*Report).allMoved),
 	[]check{
-		{"the guest invalidated by IPA and VMID, and nothing of stage 1", byStage2, bothTested,
+		{"the guest invalidated by IPA and VMID, and not by commands of stage 1", byStage2, bothTested,
 			(*Report).invalidatedStage2},
 	},
 	eachDisk("every byte bypassed stage 1", passedThrough, (*Report).allMoved),
@@ -127,7 +127,7 @@ var checks = slices.Concat([]check{
 			(*Report).wasMoved},
 		{"rogue: its DMA to an unmapped address failed", always, strayed, (*Report).strayFailed},
 		{"rogue: the device recorded F_TRANSLATION", translated, strayed, (*Report).strayRecorded},
-		{"rogue: it alone may stall", stalling, strayed, (*Report).rogueAloneStalls},
+		{"rogue: no other endpoint may stall", stalling, strayed, (*Report).rogueAloneStalls},
 		{"rogue: its DMA stalled until the guest's driver aborted it", stalling, strayed, (*Report).strayStalled},
 		{"rogue: the guest's kernel printed the fault", translated, told, (*Report).strayPrinted},
 		{"the guest's driver reported no error", always, strayed, (*Report).noDriverError},
@@ -145,7 +145,7 @@ func (r *Report) probed() (string, bool) {
 	// The last line that the driver prints about the ID registers, in every kernel since 4.2.
 	i := slices.IndexFunc(r.Probe, func(line string) bool { return strings.Contains(line, "(features 0x") })
 	if i < 0 {
-		return fmt.Sprintf("none of its %d lines has the features", len(r.Probe)), false
+		return fmt.Sprintf("none of the driver's %d lines has the features", len(r.Probe)), false
 	}
 	return r.Probe[i], true
 }
@@ -279,9 +279,9 @@ func (r *Report) poweredOff() (string, bool) {
 	return "its init powered it off", true
 }
 
-// complaints are the words with which the driver reports an SMMU that fails: a command that times
-// out, an error in a queue, lost events, a register that does not change. It reports an endpoint's
-// fault without them.
+// complaints are words in the driver's messages about a failing SMMU: a command that times out, an
+// error in a queue, lost events, a register that does not change. The driver's messages about an
+// endpoint's fault do not contain them.
 var complaints = []string{"timeout", "error", "overflow", "aborted", "failed", "Failure", "not responding"}
 
 func complains(line string) bool {
@@ -330,7 +330,7 @@ func (r *Report) diskDone(serial string) (string, bool) {
 	return detail, min(d.Written, d.Read, d.Verified, d.Backing) >= guest.TestSize
 }
 
-// rebound judges the reads with which the guest verified the disk while it bypassed stage 1 and
+// rebound judges the reads that verified the disk, first while the disk bypassed stage 1, then
 // after that.
 func (r *Report) rebound(serial string) (string, bool) {
 	d, past := r.disk(serial), r.stream(serial).Moved[bridge.Bypass.String()]
@@ -358,8 +358,8 @@ func (r *Report) messages(serial string) (string, bool) {
 		elsewhere == 0 && sent > 0
 }
 
-// split divides what an endpoint did into that under stages with the mode's disposition, and the
-// rest. With Rebind, what bypassed stage 1 is in neither.
+// split adds up an endpoint's counts: expected has those of stages with the mode's disposition,
+// elsewhere has the others. With Rebind, neither has the counts that bypassed stage 1.
 func (r *Report) split(counts map[string]uint64) (expected, elsewhere uint64) {
 	want := r.Mode.disposition()
 	for disposition, n := range counts {

@@ -23,7 +23,7 @@ type Mode struct {
 	// Rebind is true if the guest unbinds the disks from their driver and binds them again,
 	// bypassing stage 1 once.
 	Rebind bool `json:"rebind,omitempty"`
-	// Moves is how often the SMMU is to be saved, discarded and restored.
+	// Moves is the number of times that the SMMU must be saved, discarded and restored.
 	Moves int `json:"moves,omitempty"`
 }
 

@@ -1,5 +1,4 @@
-// Package report has the reports of test boots and benchmarks: what was seen, the checks of it, and
-// their summaries.
+// Package report has the reports of test boots and benchmarks: observations, checks and summaries.
 package report
 
 import (
@@ -8,8 +7,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/progress"
 )
 
-// Report is everything that a test boot showed. The guest's init, the VMM and the runner fill it
-// in. Then Judge makes the checks.
+// Report has all observations of a test boot. The guest's init, the VMM and the runner fill it in.
+// Then Judge makes the checks.
 type Report struct {
 	// OK is true if every check holds and there is no Error.
 	OK bool `json:"ok"`
@@ -17,7 +16,7 @@ type Report struct {
 	Error string `json:"error,omitempty"`
 	// LastSeen has the last lines before the Error, unless the guest powered off.
 	LastSeen *progress.LastSeen `json:"last_seen,omitempty"`
-	// Checks has no check that a boot with an Error did not reach.
+	// Checks omits the checks that a boot with an Error did not reach.
 	Checks []Check `json:"checks"`
 
 	Accel string `json:"accel"` // "kvm" is this machine's own, "tcg" that of an emulated host
@@ -36,7 +35,7 @@ type Report struct {
 	Events     map[string]uint64 `json:"events"`     // recorded, by type
 	Interrupts map[string]uint64 `json:"interrupts"` // signalled, by line
 
-	Bench *Bench `json:"bench,omitempty"` // the benchmark's, which has none of the above
+	Bench *Bench `json:"bench,omitempty"` // set by the benchmark, which sets no field above
 
 	Phases  []progress.Phase `json:"phases"`
 	Seconds float64          `json:"seconds"` // wall time of all phases
@@ -46,7 +45,7 @@ type Report struct {
 type Check struct {
 	Name   string `json:"name"`
 	OK     bool   `json:"ok"`
-	Detail string `json:"detail"` // what was seen
+	Detail string `json:"detail"` // the observation
 }
 
 // Guest describes the guest's kernel. It is zero if the guest's init never reported.
@@ -90,8 +89,8 @@ type Disk struct {
 // Moves describes how the SMMU was saved, discarded and restored during the test of the disks.
 type Moves struct {
 	Made int `json:"made"`
-	// At is the number of bytes that the disks had moved at each move, with those about to move.
-	// DMA is their number at the end.
+	// At has the number of bytes that the disks had moved at each move, including the bytes in
+	// progress. DMA is the number at the end.
 	At         []uint64 `json:"at"`
 	DMA        uint64   `json:"dma"`
 	StateBytes int      `json:"state_bytes"` // size of the largest state
@@ -102,7 +101,7 @@ type Moves struct {
 type Fault struct {
 	StreamID uint32 `json:"stream_id"`
 	Address  uint64 `json:"address"`
-	// Made is true if the DMA was made, and Error is how it failed. An empty Error is a breach of
+	// Made is true if the DMA was made. Error says how it failed. An empty Error is a breach of
 	// isolation.
 	Made  bool   `json:"made"`
 	Error string `json:"error"`

@@ -13,8 +13,8 @@ const diskSize = 32 << 20
 // DiskSpace is the size of the backing files of all disks.
 const DiskSpace = 3 * diskSize
 
-// newBacking returns a file of zeros without a name, so that none is left however this process
-// ends.
+// newBacking returns a file of zeros without a name, so that no file is left when this process ends
+// in any way.
 func newBacking() (*os.File, error) {
 	f, err := os.CreateTemp("", "vsmmu-disk-")
 	if err != nil {

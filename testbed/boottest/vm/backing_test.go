@@ -28,7 +28,7 @@ func TestVerifyReturnsTheLengthOfTheGuestsPattern(t *testing.T) {
 			require.NoError(t, err)
 			defer f.Close()
 			_, err = os.Stat(f.Name())
-			require.ErrorIs(t, err, os.ErrNotExist, "it has no name")
+			require.ErrorIs(t, err, os.ErrNotExist, "the file has no name")
 			info, err := f.Stat()
 			require.NoError(t, err)
 			require.EqualValues(t, 32*mib, info.Size())

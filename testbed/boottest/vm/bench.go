@@ -22,7 +22,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// runBench makes one guest read one disk, by turns in the test VMM and in QEMU.
+// runBench makes one guest read one disk, alternately in the test VMM and in QEMU.
 func runBench(ctx context.Context, job Job, image, initrd []byte, sink Sink) (*report.Bench, error) {
 	sink.Stage("the host fills the disk")
 	dir, err := os.MkdirTemp("", "vsmmu-bench-")

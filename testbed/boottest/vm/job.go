@@ -2,9 +2,9 @@
 // virtual SMMU and the endpoints behind it, and reports what the guest did with them.
 package vm
 
-// Job describes a boot, but for the guest's image and initramfs.
+// Job describes a boot, except the guest's image and initramfs.
 type Job struct {
-	Cmdline string `json:"cmdline"` // appended to what the machine needs
+	Cmdline string `json:"cmdline"` // appended to the parameters that the machine needs
 	Mem     uint64 `json:"mem"`     // the guest's memory in bytes
 	CPUs    int    `json:"cpus"`
 	// Record makes the boot record a transcript titled Title.
@@ -13,7 +13,8 @@ type Job struct {
 	// Rebind makes the guest unbind the disks from their driver and bind them again, after their
 	// test.
 	Rebind bool `json:"rebind,omitempty"`
-	// Moves is how often the SMMU is saved, discarded and restored during the test of the disks.
+	// Moves is the number of times that the SMMU is saved, discarded and restored during the test
+	// of the disks.
 	Moves int `json:"moves,omitempty"`
 	// PASIDBits is pasid-num-bits of the endpoint pasid.
 	PASIDBits uint8 `json:"pasid_bits"`
@@ -28,7 +29,7 @@ type Job struct {
 	// Peer, unless empty, makes this the benchmark instead of the boot. It is the root directory of
 	// PeerProgram and its libraries.
 	Peer string `json:"peer,omitempty"`
-	// Rounds is how often the benchmark boots each guest.
+	// Rounds is the number of times that the benchmark boots each guest.
 	Rounds int `json:"rounds,omitempty"`
 }
 

@@ -9,9 +9,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/report"
 )
 
-// mover moves the SMMU during the test of the disks, at points spread over their DMA. Each move is
-// made by an endpoint that is about to move a piece of a request, so a request is in flight. A nil
-// mover moves nothing.
+// mover moves the SMMU during the test of the disks, at points spread over their DMA. An endpoint
+// makes each move before it moves a piece of a request, so that a request is in flight. A nil mover
+// moves nothing.
 type mover struct {
 	smmu  *smmu
 	moves int         // number of moves to make

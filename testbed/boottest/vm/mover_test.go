@@ -99,7 +99,7 @@ func TestMovesLoseNoAccessAndNoCommand(t *testing.T) {
 		for p := range a.Ranges() {
 			assert.NoError(t, r.mem.ReadAt(moved[p.GPA:][:p.Len], p.GPA))
 		}
-		assert.True(t, bytes.Equal(r.ram[dataAt:], moved[dataAt:]), "the copy is the memory")
+		assert.True(t, bytes.Equal(r.ram[dataAt:], moved[dataAt:]), "the copy equals the memory")
 	}
 	eps := []*endpoint{r.endpoint(0x10, m), r.endpoint(0x21, m)}
 	r.run(smmuv3.Command{0x04, 31}) // CFGI_ALL
@@ -153,7 +153,7 @@ func TestMovesLoseNoAccessAndNoCommand(t *testing.T) {
 	assert.Zero(t, r.Load(smmuv3.RegEVENTQ_PROD, 4), "no access faulted")
 }
 
-// Meanwhile a vCPU queues commands, and an endpoint makes DMA, some of which faults.
+// During the saves, a vCPU queues commands, and an endpoint makes DMA. Some of this DMA faults.
 func TestSaveOfARunningDeviceGivesAStateThatRestores(t *testing.T) {
 	r := newSMMURig(t)
 	e := r.endpoint(0x10, nil)
@@ -236,7 +236,7 @@ func TestMoveThatFailsEndsTheMachineOnce(t *testing.T) {
 	assert.Error(t, err)
 }
 
-// A device accesses rings and headers without a request too.
+// A device also accesses rings and headers without a request. Such an access causes no move.
 func TestMovesAreMadeDuringRequestsOnly(t *testing.T) {
 	r := newSMMURig(t)
 	m := newMover(r.smmu, 1, nil)

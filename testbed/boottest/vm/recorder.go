@@ -15,7 +15,7 @@ import (
 const maxEvents = 16
 
 // recorder records what the device does, for the report. A guest cannot make it grow without a
-// limit: counters are named by the values of a byte.
+// limit: the names of its counters come from byte values.
 type recorder struct {
 	endpoints map[smmuv3.StreamID]*endpoint // filled before the device has streams
 

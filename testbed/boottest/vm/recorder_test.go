@@ -84,7 +84,7 @@ func TestRecorderIsBounded(t *testing.T) {
 }
 
 func TestEndpointCountsByTheBoundStage(t *testing.T) {
-	ep := &endpoint{dma: soft.NewEndpoint()} // attached nowhere: all it is asked for fails
+	ep := &endpoint{dma: soft.NewEndpoint()} // not attached: every access fails
 	assert.Error(t, ep.ReadAt(make([]byte, 8), 0))
 	assert.Error(t, ep.WriteAt(make([]byte, 8), 0))
 	assert.Equal(t, uint64(2), ep.report().Refused)

@@ -34,8 +34,8 @@ func Available() error {
 	return kvm.Close()
 }
 
-// Run boots the guest or runs the benchmark, until the end of either or of ctx. The report has the
-// error, and is not judged.
+// Run boots the guest, or runs the benchmark, until its end or until ctx ends. The report has the
+// error, and no verdicts.
 func Run(ctx context.Context, job Job, image, initrd []byte, sink Sink) *report.Report {
 	r := &report.Report{}
 	var err error
@@ -157,7 +157,7 @@ func stray(ctx context.Context, rogue *endpoint, r *report.Report) {
 		ctx, cancel := context.WithTimeoutCause(
 			ctx,
 			patience,
-			fmt.Errorf("the guest did not resume it within %v", patience),
+			fmt.Errorf("the guest did not resume the DMA within %v", patience),
 		)
 		defer cancel()
 		rogue.dma.AllowStalls(ctx)

@@ -28,8 +28,8 @@ type smmuDevice interface {
 type smmu struct {
 	cfg   vsmmu.Config
 	hosts soft.Config
-	// round, unless nil, is called in each move while DMA stands still and the device is saved: the
-	// last round of a live migration (guestmem.Tracked).
+	// round, unless nil, is called in each move while DMA is stopped and the device is saved. It is
+	// the last round of a live migration (guestmem.Tracked).
 	round func()
 
 	// Endpoints' DMA holds dma shared, and the guest's loads and stores hold accesses shared. A
@@ -55,7 +55,7 @@ func newSMMU(
 	s := &smmu{cfg: cfg, hosts: hosts, host: host}
 	if bound := cfg.Trace.Bind; bound != nil {
 		s.cfg.Trace.Bind = func(sid smmuv3.StreamID, g bridge.GuestStage, err error) {
-			if !s.moving.Load() { // a Restore binds stages that the guest bound before
+			if !s.moving.Load() { // a Restore repeats binds that the guest caused earlier
 				bound(sid, g, err)
 			}
 		}
@@ -128,8 +128,8 @@ func (s *smmu) move() (size int, err error) {
 	return len(state), next.Restore(state)
 }
 
-// Close closes the device and then the host. After it no endpoint reaches memory, and no interrupt
-// the machine.
+// Close closes the device and then the host. After Close, no endpoint reaches memory, and no
+// interrupt reaches the machine.
 func (s *smmu) Close() error {
 	s.accesses.Lock()
 	defer s.accesses.Unlock()

@@ -23,7 +23,7 @@ import (
 type vm struct {
 	*vmm.Machine
 	pci    bool       // the disks are PCI functions
-	ids    idr.Result // what the guest reads
+	ids    idr.Result // the ID registers that the guest reads
 	memory guestmem.Slots
 	smmu   *smmu
 
@@ -115,7 +115,7 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3
 	return v, v.AddSMMU(v.smmu, v.ids.IDs)
 }
 
-// addDisk adds a disk. It makes its DMA by dma, which leads to the endpoint.
+// addDisk adds a disk. The disk makes its DMA by dma, through the endpoint.
 func (v *vm) addDisk(
 	storage *os.File, size int64, serial string, master vmm.Master, endpoint *soft.Endpoint, dma virtio.DMA,
 ) error {
@@ -132,8 +132,8 @@ func (v *vm) addDisk(
 	return v.AddDisk(block, dma, master)
 }
 
-// close closes the SMMU before what it uses. After it no endpoint reaches memory, and no interrupt
-// the machine.
+// close closes the SMMU before the parts that it uses. After close, no endpoint reaches memory, and
+// no interrupt reaches the machine.
 func (v *vm) close() (err error) {
 	for _, part := range slices.Backward(v.parts) {
 		err = errors.Join(err, part.Close())

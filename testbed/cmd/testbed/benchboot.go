@@ -12,8 +12,8 @@ import (
 const benchBootUsage = `Usage: testbed bench-boot [flags]
 
 Measures how fast an arm64 Linux guest reads a disk through the SMMU, with strict invalidation: in the VMM of the test
-boot, and in QEMU with its own SMMUv3 and a virtio-blk disk. Guest and disk are the same in both. They run by turns on
-one KVM: this machine's if it is an arm64 machine with /dev/kvm, and otherwise that of an emulated host.
+boot, and in QEMU with its own SMMUv3 and a virtio-blk disk. Guest and disk are the same in both. Both run alternately
+on the same KVM: that of this machine if it is an arm64 machine with /dev/kvm, otherwise that of an emulated host.
 
 Prints bytes per second by the guest's own clock, the best of several reads of each block size, and the ratio: above 1
 ours is faster. All files are checked before anything boots.

@@ -24,8 +24,8 @@ import (
 const bootUsage = `Usage: testbed boot [flags]
 
 Boots an arm64 Linux guest with two disks and a misbehaving endpoint behind the virtual SMMUv3, and checks that the
-guest's translation moved every byte. An arm64 machine with /dev/kvm runs the guest itself. On any other machine, QEMU
-emulates an arm64 host that does.
+guest's own stages translated every byte of the disks. An arm64 machine with /dev/kvm runs the guest itself. On any
+other machine, QEMU emulates an arm64 host that runs the guest.
 
 A kernel is an image (plain, gzip, or EFI zboot), a Debian package, or a directory that contains either. All files are
 checked before anything boots. A report or a transcript replaces an earlier one only when it is complete.
@@ -64,12 +64,12 @@ func parseBoot(args []string, stdout io.Writer) (boottest.Options, error) {
 	f.UintVar(&o.PASIDBits, "pasid-bits", defaultPASIDBits,
 		"set pasid-num-bits of the endpoint pasid to `N`, from 1 to 20;\n"+
 			"above 10, Linux makes a two-level table of Context Descriptors")
-	f.UintVar(&o.Stage, "stage", 1, "give the SMMU stage `N` alone, 1 or 2")
+	f.UintVar(&o.Stage, "stage", 1, "give the SMMU only stage `N`, 1 or 2")
 	f.BoolVar(&o.Stalls, "stall", false,
 		"give the SMMU stalls, and the misbehaving endpoint dma-can-stall: its DMA waits\n"+
 			"until the guest's driver answers the fault")
 	f.StringVar(&o.Record, "record", "",
-		"record what the guest does to the SMMU in the transcript `FILE`, for vsmmu replay\n"+
+		"record the guest's use of the SMMU in the transcript `FILE`, for vsmmu replay\n"+
 			"(FILE.part until the boot has reached its end)")
 	f.BoolVar(&o.Rebind, "rebind", false,
 		"let the guest unbind each disk from its driver and bind it again, bypassing stage 1 once")
@@ -86,11 +86,11 @@ func machineFlags(f *flag.FlagSet, o *boottest.Options, name string) {
 	f.StringVar(&o.Kernel, "kernel", "",
 		"boot the guest with the kernel in `FILE` or a directory (default: what make boot fetched)")
 	f.StringVar(&o.Modules, "modules", "",
-		"take the guest's modules from `DIR` or a .deb (default: from that of -kernel)")
+		"take the guest's modules from `DIR` or a .deb (default: from the source of -kernel)")
 	f.StringVar(&o.HostKernel, "host-kernel", "",
 		"boot the emulated host with the kernel in `FILE` or a directory (default: what make boot fetched)")
 	f.StringVar(&o.HostModules, "host-modules", "",
-		"take the emulated host's modules from `DIR` or a .deb (default: from that of -host-kernel)")
+		"take the emulated host's modules from `DIR` or a .deb (default: from the source of -host-kernel)")
 	f.StringVar(&o.Cmdline, "cmdline", "", "append `TEXT` to the guest's kernel command line")
 	f.StringVar(&o.Accel, "accel", "auto",
 		"run the guest by `HOW`: "+strings.Join(boottest.Accels, ", ")+
@@ -129,7 +129,7 @@ func parseFlags(f *flag.FlagSet, timeout *time.Duration, args []string, usage st
 }
 
 // follow calls run, cancels its context with ErrInterrupted on a signal, and returns the exit
-// status. The failure is why a guest did not reach its end.
+// status. failure says why a guest did not reach its end.
 func follow(stdout, stderr io.Writer, reportFile string, run func(context.Context) (failure string, err error)) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)

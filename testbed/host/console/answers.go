@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Answers are the lines to the other end of a console. They implement io.ReadCloser. Send and Close are
-// safe for concurrent use; one goroutine may Read.
+// Answers holds the lines for the other end of a console. It implements io.ReadCloser. Send and
+// Close are safe for concurrent use; one goroutine may Read.
 type Answers struct {
 	lines chan string
 	rest  string // of the line that is read

@@ -1,4 +1,4 @@
-// Package console splits a machine's output, which may be anything, into lines.
+// Package console splits a machine's output, which may be any bytes, into lines.
 package console
 
 import (

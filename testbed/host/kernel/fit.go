@@ -12,8 +12,8 @@ import (
 const KVM = "kvm"
 
 // traces are strings that a kernel image contains if it has the driver built in: the name under
-// which the driver registers itself, or its messages. An image with none of a driver's traces does
-// not have it.
+// which the driver registers itself, or its messages. An image without any of a driver's traces
+// does not have the driver.
 var traces = map[string][]string{
 	"virtio_blk":     {"virtio_blk"},
 	"virtio_console": {"virtio_console"},
@@ -23,9 +23,8 @@ var traces = map[string][]string{
 	KVM:              {"kvm-arm.mode", "HYP mode not available"},
 }
 
-// Check returns an error if the modules are not the image's, or if the kernel has one of the
-// drivers neither built in nor among the modules. The image is the plain one. What the files do not
-// tell is no error.
+// Check returns an error if the modules belong to another kernel, or if a driver is neither built
+// in nor among the modules. The image must be plain. Missing information in the files is no error.
 func Check(image []byte, modules []Module, drivers ...string) error {
 	if release := Release(image); release != "" {
 		for _, m := range modules {
@@ -53,8 +52,8 @@ func (e *MissingError) Error() string {
 	return fmt.Sprintf("the kernel has no %s, neither built in nor as a module", e.Driver)
 }
 
-// Release returns the kernel's release, as uname -r has it, or "" if the image does not say. The
-// image is the plain one.
+// Release returns the kernel's release, as uname -r prints it, or "" if the image does not contain
+// it. The image must be plain.
 func Release(image []byte) string {
 	// The banner, init/version.c: "Linux version 6.1.0 (builder) (compiler) #1 SMP".
 	const banner = "Linux version "
@@ -71,8 +70,8 @@ func Release(image []byte) string {
 	}
 }
 
-// release returns the release of the kernel for which the module was built, or "" if it does not
-// say.
+// release returns the release of the kernel for which the module was built, or "" if the module
+// does not contain it.
 func (m Module) release() string {
 	file, err := elf.NewFile(bytes.NewReader(m.Data))
 	if err != nil {

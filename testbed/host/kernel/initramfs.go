@@ -29,7 +29,7 @@ func ModuleFiles(modules []Module) []File {
 }
 
 // WriteInitramfs writes an uncompressed initramfs with the files, their directories, and the
-// directories of every user space.
+// directories that every user space needs.
 func WriteInitramfs(w io.Writer, files []File) error {
 	records := []cpio.Record{
 		cpio.Directory("dev", 0o755),

@@ -36,7 +36,7 @@ func module(machine uint16, depends string) []byte {
 	le.PutUint16(b[52:], header)
 	le.PutUint16(b[58:], sectionHeader)
 	le.PutUint16(b[60:], 3) // sections
-	le.PutUint16(b[62:], 2) // of which the last holds the names
+	le.PutUint16(b[62:], 2) // the last section has the names
 	section := func(name, kind uint32, offset, size int) {
 		s := make([]byte, sectionHeader)
 		le.PutUint32(s[0:], name)
@@ -223,7 +223,7 @@ func TestCheckComparesAKernelWithItsModulesAndDrivers(t *testing.T) {
 		{"a format string before the banner", "Linux version %s Linux version 6.1.0-8-arm64 (x)", blk, "the kernel is Linux 6.1.0-8-arm64"},
 		{"a kernel without a banner", "", blk, ""},
 		{"a banner at the end", "Linux version ", blk, ""},
-		{"a module that is no ELF file", "Linux version 6.1.0 (x)", []Module{{"virtio_blk", []byte("text")}}, ""},
+		{"a module that is not an ELF file", "Linux version 6.1.0 (x)", []Module{{"virtio_blk", []byte("text")}}, ""},
 		{"a driver that is built in", "virtio_blk", nil, ""},
 		{"a driver that is missing", "virtio-mmio", nil, "the kernel has no virtio_blk, neither built in nor as a module"},
 		{"modules without the driver", "", []Module{{"virtio", module(aarch64, "")}}, "the kernel has no virtio_blk"},

@@ -18,14 +18,14 @@ type Module struct {
 }
 
 // Modules returns the wanted drivers and all modules that they depend on, in an order in which they
-// can be loaded. Path is a directory or a Debian package. Drivers that the kernel has built in are
-// left out. A driver that is neither a module nor in modules.builtin is an error, unless there is
-// no modules.builtin: Check then finds what is missing.
+// can be loaded. Path is a directory or a Debian package. Modules leaves out built-in drivers. A
+// driver that is neither a module nor in modules.builtin is an error. If there is no
+// modules.builtin, Check finds missing drivers.
 func Modules(path string, wanted ...string) ([]Module, error) {
 	all := map[string]object{}
 	builtin := map[string]bool{}
-	// A module's dependencies are known only once it has been read, and each pass reads the next
-	// ones.
+	// The dependencies of a module are in the module itself. Each pass reads the modules that the
+	// last pass found.
 	for names := wanted; len(names) > 0; {
 		if err := collect(path, names, all, builtin); err != nil {
 			return nil, err
@@ -131,7 +131,8 @@ func modinfo(module *elf.File, name string) (string, error) {
 	return "", nil
 }
 
-// inOrder puts each module behind those it depends on, and returns an error if one is missing.
+// inOrder puts each module after the modules that it depends on, and returns an error if one is
+// missing.
 func inOrder(path string, all map[string]object, builtin map[string]bool, wanted []string) ([]Module, error) {
 	var order []Module
 	done := map[string]bool{}

@@ -23,13 +23,13 @@ func TestCheckProgramAcceptsOnlyThisProgramForArm64(t *testing.T) {
 		data []byte
 		want string
 	}{
-		{"nothing", nil, "is no ELF file"},
-		{"a script", []byte("#!/bin/sh\n"), "is no ELF file"},
-		{"a truncated ELF file", qemutest.Agent(path)[:40], "is no ELF file"},
+		{"nothing", nil, "is not an ELF file"},
+		{"a script", []byte("#!/bin/sh\n"), "is not an ELF file"},
+		{"a truncated ELF file", qemutest.Agent(path)[:40], "is not an ELF file"},
 		{"another machine's", edited(18, 62), "is for EM_X86_64, not for arm64"},
-		{"an object file", edited(16, 1), "is no executable (ET_REL)"},
+		{"an object file", edited(16, 1), "is not an executable (ET_REL)"},
 		{"dynamically linked", edited(64, 3), "is dynamically linked"},
-		{"not Go", edited(128, 0), "is no Go program"},
+		{"not Go", edited(128, 0), "is not a Go program"},
 		{"another program", qemutest.Agent("example.com/other"), "is the program example.com/other, not example.com/init"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

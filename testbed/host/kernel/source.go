@@ -1,6 +1,6 @@
 // Package kernel reads arm64 kernel images and their modules from where distributions put them: a
-// plain file, a directory, or a Debian package. It checks what a machine needs, and writes
-// initramfs.
+// plain file, a directory, or a Debian package. It checks that a kernel has the drivers of a
+// machine, and writes initramfs.
 package kernel
 
 import (

@@ -22,7 +22,7 @@ const (
 	keepLines = 80
 	// showLines is the number of lines that explain a failure.
 	showLines = 20
-	// runner is the runner's name, in the place of a console's.
+	// runner is the name of the runner, printed like the name of a console.
 	runner = "-----"
 )
 
@@ -115,7 +115,8 @@ type LastSeen struct {
 	Lines      []string `json:"lines,omitempty"` // of Console, the oldest first
 }
 
-// Last returns the current stage and the last lines of the first of the consoles that has any.
+// Last returns the current stage, and the last lines of the first console in the list that has
+// lines.
 func (p *Progress) Last(consoles ...string) *LastSeen {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -154,7 +155,7 @@ func (l *LastSeen) Write(w io.Writer) {
 	}
 }
 
-// InitFailed starts the line with which an init says why it powers its machine off.
+// InitFailed is the start of the line in which an init says why it powers its machine off.
 const InitFailed = "init failed: "
 
 // cause returns the index of an init's reason or of a kernel panic, or -1.
@@ -167,7 +168,8 @@ func cause(console []string) int {
 	return -1
 }
 
-// excerpt returns showLines of a console: those from the cause on, or else the last ones.
+// excerpt returns up to showLines lines of a console: from the cause on, or the last ones if there
+// is no cause.
 func excerpt(console []string) []string {
 	last := max(0, len(console)-showLines)
 	if i := cause(console); i >= 0 {
@@ -176,7 +178,7 @@ func excerpt(console []string) []string {
 	return slices.Clone(console[last:min(len(console), last+showLines)])
 }
 
-// telling returns the line that explains most: the cause, or else the last line that is not empty.
+// telling returns the line that explains most: the cause, or the last line that is not empty.
 func telling(console []string) string {
 	if i := cause(console); i >= 0 {
 		return console[i]

@@ -16,7 +16,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/console"
 )
 
-// Machine is an arm64 machine with what is loaded into its memory.
+// Machine is an arm64 machine with the files that are loaded into its memory.
 type Machine struct {
 	QEMU    string   // the emulator's binary
 	Args    []string // processors, memory, devices
@@ -29,7 +29,7 @@ type Machine struct {
 const PortName = "org.vsmmu.channel"
 
 // Heard is the line that acknowledges a machine's last message. The machine powers off only after
-// it: QEMU discards what the runner has not read when it exits.
+// this line, since QEMU discards unread messages when it exits.
 const Heard = "heard"
 
 // Names of the consoles: the machine's, and QEMU's standard error.
@@ -67,16 +67,16 @@ func (m *Machine) Run(
 ) error {
 	dir, err := os.MkdirTemp("", "vsmmu-")
 	if err != nil {
-		return fmt.Errorf("%w: create a directory for QEMU's files (TMPDIR names another place): %w", ErrStart, err)
+		return fmt.Errorf("%w: create a directory for QEMU's files (set TMPDIR to use another directory): %w", ErrStart, err)
 	}
 	defer os.RemoveAll(dir)
 	if err := cli.CheckSpace(dir, uint64(len(m.Image)+len(m.Initrd))); err != nil {
-		return fmt.Errorf("%w: the machine's kernel and initramfs: %w (TMPDIR names another place)", ErrStart, err)
+		return fmt.Errorf("%w: the machine's kernel and initramfs: %w (set TMPDIR to use another directory)", ErrStart, err)
 	}
 	image, initrd := filepath.Join(dir, "image"), filepath.Join(dir, "initrd")
 	for name, data := range map[string][]byte{image: m.Image, initrd: m.Initrd} {
 		if err := os.WriteFile(name, data, 0o600); err != nil {
-			return fmt.Errorf("%w: %w (TMPDIR names another place)", ErrStart, err)
+			return fmt.Errorf("%w: %w (set TMPDIR to use another directory)", ErrStart, err)
 		}
 	}
 	ours, theirs, err := channelPair()

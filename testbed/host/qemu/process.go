@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// process is a child in a process group of its own, which a Ctrl-C for the runner does not reach.
+// process is a child in a process group of its own, so that a Ctrl-C for the runner does not reach
+// it.
 type process struct {
 	cmd   *exec.Cmd
 	done  chan struct{}
@@ -34,7 +35,8 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 	return p, <-started
 }
 
-// waitFor waits until the child exits, at most for timeout, and reports whether it has.
+// waitFor waits until the child exits, at most for timeout, and reports whether the child has
+// exited.
 func (p *process) waitFor(timeout time.Duration) bool {
 	select {
 	case <-p.done:

@@ -14,7 +14,7 @@ import (
 // ErrWrite is matched by every error of this package.
 var ErrWrite = errors.New("cannot write the report")
 
-// space is more than a report takes.
+// space is an upper bound of the size of a report.
 const space = 1 << 20
 
 // Prepare returns an error if no report can be written to path, before a run whose result would be
@@ -24,7 +24,7 @@ func Prepare(path string) error {
 		return fmt.Errorf("%w: %w", ErrWrite, err)
 	}
 	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("%w: %s is no regular file (give another path with -report FILE)", ErrWrite, path)
+		return fmt.Errorf("%w: %s is not a regular file (give another path with -report FILE)", ErrWrite, path)
 	}
 	if err := cli.CheckSpace(filepath.Dir(path), space); err != nil {
 		return fmt.Errorf("%w: %w (give another path with -report FILE)", ErrWrite, err)

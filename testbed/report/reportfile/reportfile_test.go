@@ -48,13 +48,13 @@ func TestPrepare(t *testing.T) {
 
 	require.NoError(t, os.Remove(path))
 	require.NoError(t, os.Mkdir(path, 0o755))
-	assert.ErrorContains(t, Prepare(path), "no regular file")
+	assert.ErrorContains(t, Prepare(path), "not a regular file")
 	require.NoError(t, Write(filepath.Join(dir, "file"), ""))
 	assert.ErrorIs(t, Prepare(filepath.Join(dir, "file", "report.json")), ErrWrite)
 }
 
-// A full disk, here a limit on the size of files, leaves the earlier report whole and nothing
-// beside it.
+// On a full disk, Write keeps the earlier report and leaves no other file. A limit on the size of
+// files replaces the full disk.
 func TestWriteToAFullDiskKeepsTheEarlierReport(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "report.json")
 	require.NoError(t, Write(path, "earlier"))

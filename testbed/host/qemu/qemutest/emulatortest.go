@@ -19,13 +19,13 @@ import (
 // variable is the environment variable that makes the program the emulator. Its value is the mode.
 const variable = "VSMMU_TEST_QEMU"
 
-// Version is what the emulator prints with --version, unless act is to.
+// Version is the text that the emulator prints with --version, unless act prints it.
 const Version = "QEMU emulator version 10.0.2 (Debian)"
 
 // Main is a package's TestMain. When the program runs as the emulator, Main calls act with the mode
-// of the test's New and the machine's end of the channel; its standard output is the console.
-// Started with --version, the emulator has no channel, and act is called with nil if it is to print
-// the version.
+// of the test's New and the machine's end of the channel; its standard output is the console. With
+// --version there is no channel: Main prints Version, or calls act with nil in the modes of
+// versions.
 func Main(m *testing.M, act func(mode string, channel *os.File)) {
 	mode := os.Getenv(variable)
 	switch {
@@ -44,12 +44,12 @@ var versions = []string{"old", "no QEMU", "no version"}
 // Hang waits for longer than any test takes.
 func Hang() { time.Sleep(time.Hour) }
 
-// Rig is what a test gives to a runner of emulators.
+// Rig has the files that a test passes to a runner of emulators.
 type Rig struct {
 	Dir    string // the test's own directory
 	QEMU   string // the test program, which acts as the emulator
-	Kernel string // as much of an arm64 kernel as is read before a boot
-	Agent  string // as much of a build of testbed for linux/arm64 as is read before a boot
+	Kernel string // the part of an arm64 kernel that is read before a boot
+	Agent  string // the part of a build of testbed for linux/arm64 that is read before a boot
 }
 
 // New prepares a test and a TMPDIR of its own.
@@ -69,7 +69,7 @@ func New(t *testing.T, mode string) Rig {
 	return r
 }
 
-// KernelStrings are the strings by which a kernel image shows what it has built in.
+// KernelStrings are strings of a kernel image that show its built-in drivers.
 var KernelStrings = []string{
 	"Linux version 6.1.0 (test)",
 	"virtio_blk",
