@@ -77,6 +77,7 @@ func (d *Device) run(cons smmuv3.Index, n uint32, b *budget) (used uint32, code 
 		if !done || d.failed.Load() {
 			break // the command was not executed and stays in the queue
 		}
+		d.counts.commands[c.Opcode()]++
 		d.trace.command(c, code)
 		if code != smmuv3.CERROR_NONE {
 			return used, code
@@ -89,6 +90,7 @@ func (d *Device) run(cons smmuv3.Index, n uint32, b *budget) (used uint32, code 
 // stop records a command error. It stores CONS and the reason first: a guest that sees the error
 // sees them, too (§7.1).
 func (d *Device) stop(cons smmuv3.Index, code smmuv3.CmdqErr) {
+	d.counts.stops[code&3]++
 	d.regs.set(wCMDQCons, uint32(cons)|uint32(code)<<smmuv3.CMDQ_CONS_ERR_Shift)
 	d.activate(smmuv3.GERROR_CMDQ_ERR)
 }

@@ -93,10 +93,12 @@ type Device struct {
 	restored   bool // since New or Reset
 	streams    *trap.Streams
 	registered map[bridge.Host]*host // claimed by this device
-	hosts      []*host               // of these, the ones with streams
-	owed       bool                  // the next SYNC calls a host
-	atcTimeout bool                  // the next SYNC reports that an ATC_INV timed out
-	retrying   bool                  // stalled transactions are being retried
+	claims     []*host               // the same in order; kept by Close, for Stats
+	counts     engineCounts
+	hosts      []*host // of these, the ones with streams
+	owed       bool    // the next SYNC calls a host
+	atcTimeout bool    // the next SYNC reports that an ATC_INV timed out
+	retrying   bool    // stalled transactions are being retried
 	watched    []guestmem.Range
 	gbpa       smmuv3.GBPA  // in effect
 	cmdq       smmuv3.Queue // in effect while CMDQEN is acknowledged
@@ -150,7 +152,6 @@ func New(cfg Config) (*Device, error) {
 		reset:      resetValues(&ids, gbpa),
 		reentry:    check,
 		access:     accesses(&ids),
-		streams:    trap.NewStreams(cfg.Memory, ids, cfg.Trace.Bind),
 		registered: map[bridge.Host]*host{},
 		gbpa:       gbpa,
 		irq:        interrupts{out: cfg.Interrupts},
@@ -161,6 +162,7 @@ func New(cfg Config) (*Device, error) {
 		quit:       make(chan struct{}),
 		done:       make(chan struct{}),
 	}
+	d.streams = trap.NewStreams(cfg.Memory, ids, d.bound)
 	d.eventq.d, d.priq.d = d, d
 	d.putRegisters(d.reset)
 	_ = d.configure(false) // of no streams
@@ -314,7 +316,7 @@ func (d *Device) detach(st *trap.Stream) error {
 		d.flushHost(h) // the batch may name the stream
 	}
 	d.terminateStalled(st)
-	err := d.streams.Detach(st)
+	err := h.count(CallDetach, d.streams.Detach(st))
 	d.forgetStalls(st.ID) // transactions may have stalled meanwhile
 	d.removeStream(h)
 	return err

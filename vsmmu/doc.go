@@ -34,7 +34,7 @@
 //     device. Any later one has no effect and returns an error that matches ErrClosed.
 //  9. Callbacks. The device calls Memory, Interrupts, the functions of Config and the hosts with
 //     its locks held: on its worker, or on the goroutine of a vCPU, an endpoint or a caller. A
-//     callback may call no method of the Device except Load, IDs and Stats. It does not wait for a
+//     callback may call no method of the Device except Load and IDs. It does not wait for a
 //     goroutine that calls another one. Set Config.CheckReentry in tests: a callback that breaks
 //     this rule then panics, where it would otherwise hang.
 //  10. Locks. Attach, Detach, Reset, Save, Restore, GuestWrote and Close wait for the hosts, and

@@ -21,7 +21,7 @@ func (r *rig) fates() map[Fate]uint64 {
 	diff := map[Fate]uint64{}
 	for f, n := range now {
 		if n -= r.lastFates[f]; n != 0 {
-			diff[Fate(f)] = n
+			diff[f] = n
 		}
 	}
 	r.lastFates = now

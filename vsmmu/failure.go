@@ -86,7 +86,7 @@ func (d *Device) invalidateEverything(h *host) (err error) {
 	h.discard()
 	flush := func() {
 		if err == nil || errors.Is(err, bridge.ErrATCTimeout) {
-			if e := h.Invalidate(h.batch[:h.n]); e != nil {
+			if e := h.invalidate(); e != nil {
 				err = e
 			}
 		}
@@ -128,7 +128,7 @@ func (d *Device) fail(why error) {
 		if outcome, err := d.streams.Abort(st, why); outcome == trap.Lost {
 			d.report(
 				"stream detached from its host",
-				streamError("abort", st, errors.Join(err, d.streams.DetachHost(st))),
+				streamError("abort", st, errors.Join(err, hostOf(st).count(CallDetach, d.streams.DetachHost(st)))),
 			)
 		}
 	}

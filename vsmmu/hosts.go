@@ -20,6 +20,8 @@ const batchMax = 1024
 // host is a bridge.Host and the invalidations batched for it.
 type host struct {
 	bridge.Host
+	name      string
+	counts    hostCounts
 	streams   int  // number of attached streams
 	refetches bool // the device has called SetSTERefetch of bridge.STERefetcher
 	// unstalled is set if the host can stall transactions and the guest's ID registers exclude
@@ -60,7 +62,7 @@ func (d *Device) register(b bridge.Host) (h *host, known bool, err error) {
 	if h := d.registered[b]; h != nil {
 		return h, true, nil
 	}
-	h = &host{Host: b}
+	h = &host{Host: b, name: fmt.Sprintf("%T", b)}
 	if d.reentry != nil {
 		h.Host = checkedHost{b, d.reentry}
 	}
@@ -76,6 +78,7 @@ func (d *Device) register(b bridge.Host) (h *host, known bool, err error) {
 		return nil, false, err
 	}
 	d.registered[b] = h
+	d.claims = append(d.claims, h)
 	return h, false, nil
 }
 
@@ -122,6 +125,9 @@ func (d *Device) release(h *host) error {
 	for b, known := range d.registered {
 		if known == h {
 			delete(d.registered, b)
+			if !d.closed {
+				d.claims = slices.DeleteFunc(d.claims, func(k *host) bool { return k == h })
+			}
 		}
 	}
 	if h.refetches {
@@ -173,6 +179,12 @@ func (d *Device) removeStream(h *host) {
 		h.outOfSync = true
 		h.discard()
 	}
+}
+
+// invalidate makes the host execute the batch, which the caller discards.
+func (h *host) invalidate() error {
+	h.counts.commands += uint64(h.n)
+	return h.count(CallInvalidate, h.Invalidate(h.batch[:h.n]))
 }
 
 // discard empties the batch.
@@ -238,8 +250,8 @@ func (d *Device) flushHost(h *host) {
 	if h.n == 0 {
 		return
 	}
-	d.stats.invalidations.Add(1)
-	err := h.Invalidate(h.batch[:h.n])
+	d.counts.invalidations++
+	err := h.invalidate()
 	h.discard()
 	switch {
 	case err == nil:

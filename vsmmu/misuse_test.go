@@ -156,12 +156,7 @@ func TestHostBelongsToOneDevice(t *testing.T) {
 	assert.EqualValues(t, 1, total(two.Stats().PageRequests))
 }
 
-func total(counts [NumFates]uint64) (n uint64) {
-	for _, c := range counts {
-		n += c
-	}
-	return n
-}
+func total(counts Counts[Fate]) uint64 { return counts.Total() }
 
 // TestFailedAttachReleasesTheHost shows that an Attach that fails after its claim releases the
 // host.

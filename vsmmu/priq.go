@@ -134,9 +134,10 @@ func (d *Device) respond(
 	if !ssv {
 		ssid = 0
 	}
-	if err := h.Host.(bridge.PageRequester).Respond(bridge.PageResponse{
+	err := h.Host.(bridge.PageRequester).Respond(bridge.PageResponse{
 		StreamID: sid, SSV: ssv, SubstreamID: ssid, PRGIndex: group, Response: code,
-	}); err != nil {
+	})
+	if h.countResponse(err) != nil {
 		d.hostFailed("host failed to answer a page request", err)
 	}
 }

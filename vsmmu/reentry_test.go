@@ -164,13 +164,14 @@ func TestReentryFromEachCallbackPanics(t *testing.T) {
 	assert.Empty(t, panics)
 }
 
-// TestReentryIntoEachMethodPanics shows that a callback may call Load, IDs and Stats only. The
+// TestReentryIntoEachMethodPanics shows that a callback may call Load and IDs only. The
 // panic names any other method.
 func TestReentryIntoEachMethodPanics(t *testing.T) {
 	for name, method := range map[string]func(*Device){
 		"Attach":     func(d *Device) { _ = d.Attach(4, nil, nil) },
 		"Detach":     func(d *Device) { _ = d.Detach(4) },
 		"Stage":      func(d *Device) { d.Stage(3) },
+		"Stats":      func(d *Device) { d.Stats() },
 		"Reset":      func(d *Device) { _ = d.Reset() },
 		"Close":      func(d *Device) { _ = d.Close() },
 		"Save":       func(d *Device) { _, _ = d.Save() },
@@ -189,7 +190,6 @@ func TestReentryIntoEachMethodPanics(t *testing.T) {
 	assert.Empty(t, intrude(t, func(d *Device) {
 		d.Load(0, 8)
 		d.IDs()
-		d.Stats()
 	}))
 }
 

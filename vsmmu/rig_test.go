@@ -114,7 +114,7 @@ type rig struct {
 	host *record.Host
 	irqs *irqs
 
-	lastFates [NumFates]uint64
+	lastFates Counts[Fate]
 }
 
 func newRig(t testing.TB, change ...func(*Config)) *rig {

@@ -156,7 +156,8 @@ func (d *Device) resumeStalled(c *smmuv3.Command) {
 // resume makes a host resume a transaction. If that fails, the transaction stays stalled and does
 // no DMA.
 func (d *Device) resume(st *trap.Stream, stag uint16, how bridge.Resumption) {
-	if err := hostOf(st).Host.(bridge.Staller).Resume(st.ID, stag, how); err != nil {
+	h := hostOf(st)
+	if err := h.count(CallResume, h.Host.(bridge.Staller).Resume(st.ID, stag, how)); err != nil {
 		d.hostFailed("host failed to resume a stalled transaction", err)
 	}
 }
@@ -190,7 +191,8 @@ func (d *Device) terminateAllStalled() {
 }
 
 func (d *Device) terminate(st *trap.Stream) {
-	if err := hostOf(st).Host.(bridge.Staller).TerminateStalled(st.ID); err != nil {
+	h := hostOf(st)
+	if err := h.count(CallTerminateStalled, h.Host.(bridge.Staller).TerminateStalled(st.ID)); err != nil {
 		d.hostFailed("host failed to terminate stalled transactions", err)
 	}
 }
@@ -205,6 +207,7 @@ func stallsUnshown(host, guest smmuv3.IDRegs) bool {
 // (§3.12.2.3): a CD with S = 1 is then illegal, as it is on an SMMU without stalls.
 func (h *host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, error) {
 	st, err := h.Host.Attach(sid, ep)
+	_ = h.count(CallAttach, err)
 	if err != nil || !h.unstalled {
 		return st, err
 	}

@@ -30,7 +30,7 @@ var errSIDInUse = fmt.Errorf("StreamID %w", bridge.ErrInUse)
 var errStale = errors.New("host may hold stale translations")
 
 // BindFunc is called after each call of Stream.Bind, with its result.
-type BindFunc func(smmuv3.StreamID, bridge.GuestStage, error)
+type BindFunc func(*Stream, bridge.GuestStage, error)
 
 // Streams is the set of attached streams of one SMMU. One goroutine at a time may use it.
 type Streams struct {
@@ -72,7 +72,7 @@ func (s *Stream) HasUsedATS() bool { return s.usedATS }
 // NewStreams returns an empty set. bound may be nil.
 func NewStreams(mem guestmem.Memory, ids smmuv3.IDRegs, bound BindFunc) *Streams {
 	if bound == nil {
-		bound = func(smmuv3.StreamID, bridge.GuestStage, error) {}
+		bound = func(*Stream, bridge.GuestStage, error) {}
 	}
 	return &Streams{ids: ids, reader: NewReader(mem), bound: bound}
 }
@@ -231,7 +231,7 @@ func (s *Streams) bind(st *Stream, g bridge.GuestStage) error {
 		return bridge.ErrClosed
 	}
 	err := st.bridge.Bind(g)
-	s.bound(st.ID, g, err)
+	s.bound(st, g, err)
 	if err == nil {
 		st.stage = g
 		st.usedATS = st.usedATS || g.EATS != smmuv3.EATSNone
