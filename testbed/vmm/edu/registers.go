@@ -23,9 +23,9 @@ func accessible(off uint64, size int) bool {
 
 var registers = map[uint64]register{
 	regs.ID:              {load: func(*Function) uint64 { return regs.IDValue }},
-	regs.Liveness:        word32(func(f *Function) *uint32 { return &f.values.liveness }, func(v uint32) uint32 { return ^v }),
-	regs.Factorial:       {load: func(f *Function) uint64 { return uint64(f.values.factorial) }, store: (*Function).storeFactorial},
-	regs.Status:          word32(func(f *Function) *uint32 { return &f.values.status }, func(v uint32) uint32 { return v & regs.FactorialInterrupt }),
+	regs.Liveness:        {func(f *Function) uint64 { return uint64(f.values.liveness) }, (*Function).storeLiveness},
+	regs.Factorial:       {func(f *Function) uint64 { return uint64(f.values.factorial) }, (*Function).storeFactorial},
+	regs.Status:          {func(f *Function) uint64 { return uint64(f.values.status) }, (*Function).storeStatus},
 	regs.InterruptStatus: {load: func(f *Function) uint64 { return uint64(f.irq.status) }},
 	regs.InterruptRaise:  action(func(f *Function, v uint64) { f.raise(uint32(v)) }),
 	regs.InterruptAck:    action(func(f *Function, v uint64) { f.acknowledge(uint32(v)) }),
@@ -55,17 +55,6 @@ var registers = map[uint64]register{
 	regs.PageGroups:    {load: func(f *Function) uint64 { return uint64(len(f.pages.waiting)) }},
 	regs.PageResponses: {load: func(f *Function) uint64 { return f.values.responses }},
 	regs.PageResponse:  {load: (*Function).loadResponse, store: (*Function).removeResponse},
-}
-
-// word32 returns a register whose store keeps a function of the value.
-func word32(at func(*Function) *uint32, keep func(uint32) uint32) register {
-	return register{
-		load: func(f *Function) uint64 { return uint64(*at(f)) },
-		store: func(f *Function, v uint64) func() {
-			*at(f) = keep(uint32(v))
-			return nil
-		},
-	}
 }
 
 // argument returns a register that ignores stores while a DMA or command runs.
@@ -104,6 +93,16 @@ func (f *Function) store(off uint64, size int, value uint64) (rest func()) {
 	if r, ok := registers[off]; ok && accessible(off, size) && r.store != nil {
 		return r.store(f, value)
 	}
+	return nil
+}
+
+func (f *Function) storeLiveness(v uint64) func() {
+	f.values.liveness = ^uint32(v)
+	return nil
+}
+
+func (f *Function) storeStatus(v uint64) func() {
+	f.values.status = uint32(v) & regs.FactorialInterrupt
 	return nil
 }
 

@@ -76,6 +76,7 @@ const LogSize = 64
 // Feature is a bit of Features.
 type Feature uint32
 
+// Features of the function.
 const (
 	PASID  Feature = 1 << iota
 	ATS            // ATC, translations, ATS in Attrs
@@ -96,6 +97,7 @@ func (f Feature) Has(want Feature) bool { return f&want == want }
 // Attrs is the register Attributes. The zero value is that of plain DMA, as QEMU's edu has it.
 type Attrs uint64
 
+// Attributes.
 const (
 	HasPASID    Attrs = 1 << 0 // bits 51:32 are the PASID
 	Privileged  Attrs = 1 << 1 // privileged mode
@@ -132,6 +134,7 @@ const ControlHang = 1 << 0
 // Op is the operation of a value of Command, in bits 7:0.
 type Op uint8
 
+// Operations.
 const (
 	// OpTranslate requests the translation of Address, with write permission if OpWrite is set. The
 	// ATC does not keep it.
@@ -229,6 +232,7 @@ func (o Outcome) Bytes() int { return int(o >> 32) }
 // failed.
 type Code uint8
 
+// Codes. String says what each means.
 const (
 	OK Code = iota
 	Aborted
