@@ -7,12 +7,12 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// A VMM's device tree gets an SMMU, and a disk behind it with StreamID 0x10.
+// A VMM describes an SMMU, and a disk behind this SMMU with StreamID 0x10.
 func Example() {
 	const gic, smmu firmware.PHandle = 1, 2
 	iommu, err := firmware.SMMUNode(firmware.SMMU{
 		Base: 0x0905_0000, PHandle: smmu, InterruptParent: gic,
-		EventQ: 74, PRIQ: 75, CmdSync: 76, GError: 77, // where vsmmu.Interrupts.Pulse leads
+		EventQ: 74, PRIQ: 75, CmdSync: 76, GError: 77, // the SPIs that vsmmu.Interrupts.Pulse signals
 	})
 	if err != nil {
 		panic(err)

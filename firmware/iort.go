@@ -51,13 +51,13 @@ type PCIRoot struct {
 
 // Component describes a platform device behind an SMMU: a named component.
 type Component struct {
-	// Path is that of the device in the ACPI namespace, as in `\_SB_.VR00`: names of four
+	// Path is the device's path in the ACPI namespace, as in `\_SB_.VR00`: names of four
 	// characters, padded with underscores.
 	Path        string
 	SMMU        int
 	StreamIDs   []smmuv3.StreamID
 	PASIDBits   uint32 // width of the SubstreamIDs that the device can use, up to 20; 0 for none
-	CanStall    bool   // the device waits while a fault is resolved, if the SMMU stalls it
+	CanStall    bool   // the device can wait while the guest resolves a fault
 	AddressBits uint8  // width of the addresses that the device sends, 1 to 64
 	// NonCoherent says that DMA does not snoop the CPUs' caches.
 	NonCoherent bool

@@ -48,7 +48,7 @@ type mapping struct {
 // singleMapping is the flag of an ID mapping that has an output and no input.
 const singleMapping = 1 << 0
 
-// lastID is the last of all IDs.
+// lastID is the greatest ID.
 const lastID = 1<<32 - 1
 
 // iortBuilder appends to a table.

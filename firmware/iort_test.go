@@ -215,7 +215,7 @@ func TestIORTRejects(t *testing.T) {
 	}
 }
 
-func TestIORTTakesWhatFits(t *testing.T) {
+func TestIORTAcceptsValuesAtTheirLimits(t *testing.T) {
 	for name, edit := range map[string]func(*IORT){
 		"longest names":                      func(i *IORT) { i.OEMID, i.OEMTableID = "SIXTHS", "EIGHTHSX" },
 		"last SPI":                           func(i *IORT) { i.SMMUs[0].EventQ = 987 },
@@ -240,7 +240,7 @@ func TestIORTTakesWhatFits(t *testing.T) {
 	}
 }
 
-// ACPI's own disassembler finds in the table what the IORT describes.
+// iasl, the ACPI disassembler, finds in the table everything that the IORT describes.
 func TestIORTDisassembles(t *testing.T) {
 	iasl, err := exec.LookPath("iasl")
 	if err != nil {

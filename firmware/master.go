@@ -11,7 +11,7 @@ type Master struct {
 	SMMU      PHandle
 	StreamIDs []smmuv3.StreamID
 	PASIDBits uint32 // width of the SubstreamIDs that the device can use, up to 20; 0 for none
-	CanStall  bool   // the device waits while a fault is resolved, if the SMMU stalls it
+	CanStall  bool   // the device can wait while the guest resolves a fault
 	// NonCoherent omits dma-coherent: the device's DMA does not snoop the CPUs' caches. The DMA of
 	// an emulated device always does.
 	NonCoherent bool
@@ -20,7 +20,7 @@ type Master struct {
 func (m *Master) check() error {
 	switch {
 	case m.SMMU == 0:
-		return invalid("SMMU 0: no phandle of an SMMU")
+		return invalid("SMMU 0: the phandle of the SMMU's node is missing")
 	case len(m.StreamIDs) == 0:
 		return invalid("StreamIDs: none")
 	case m.PASIDBits > maxPASIDBits:

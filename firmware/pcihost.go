@@ -42,14 +42,14 @@ type PCIWindow struct {
 type PCIDevice struct {
 	Number   uint8   // the device number on its bus, 0 to 31
 	Function uint8   // the function number, 0 to 7
-	PHandle  PHandle // the node's own; 0 for none
+	PHandle  PHandle // of this node; 0 for none
 	// CanStall declares that the function's DMA can wait for the guest. Functions on a PCI fabric
 	// must not stall (IHI 0070 §3.12.1). Only devices that have nothing but the programming
 	// interface of a PCI function may.
 	CanStall bool
 	// Regions are the phandles of reserved memory (see Identity).
 	Regions []PHandle
-	// Behind are the devices on the bus behind it, if it is a bridge.
+	// Behind are the devices on the bus behind this function, if the function is a bridge.
 	Behind []PCIDevice
 }
 
@@ -82,7 +82,7 @@ func (h *PCIHost) check() error {
 		end := w.Base + w.Size
 		switch {
 		case w.Size == 0 || end < w.Base:
-			return invalid("Windows[%d]: %#x bytes at %#x", i, w.Size, w.Base)
+			return invalid("Windows[%d]: %#x bytes at %#x: empty, or beyond 64 bits", i, w.Size, w.Base)
 		case !w.Is64 && end > 1<<32:
 			return invalid("Windows[%d]: ends at %#x, above 4 GiB (set Is64)", i, end)
 		}

@@ -9,7 +9,7 @@ import (
 // (iommufd.MSIBase).
 type Identity struct {
 	Base, Size uint64
-	PHandle    PHandle   // the node's own, for PCIDevice.Regions
+	PHandle    PHandle   // of this node, for PCIDevice.Regions
 	Devices    []PHandle // the PCI functions that use the range
 }
 
@@ -47,11 +47,11 @@ func (r *Identity) check() error {
 	const page = 4096
 	switch {
 	case r.Size == 0 || r.Base+r.Size-1 < r.Base:
-		return invalid("%#x bytes at %#x", r.Size, r.Base)
+		return invalid("%#x bytes at %#x: empty, or beyond 64 bits", r.Size, r.Base)
 	case r.Base%page != 0 || r.Size%page != 0:
 		return invalid("%#x bytes at %#x: not whole pages", r.Size, r.Base)
 	case r.PHandle == 0:
-		return invalid("PHandle 0: functions have nothing to refer to")
+		return invalid("PHandle 0: the node needs a phandle, since its functions refer to it")
 	case len(r.Devices) == 0:
 		return invalid("Devices: none")
 	}

@@ -34,7 +34,7 @@ type SMMU struct {
 
 	// The following fields are for SMMUNode alone.
 
-	PHandle PHandle // the node's own, which masters refer to
+	PHandle PHandle // of this node; the nodes of masters contain it
 	// InterruptParent is the GIC, whose node has 3 #interrupt-cells. 0 omits the property: the node
 	// inherits it.
 	InterruptParent PHandle
@@ -133,7 +133,7 @@ func SMMUNode(s SMMU) (Node, error) {
 		return Node{}, fmt.Errorf("firmware: SMMUNode: %w", err)
 	}
 	if s.PHandle == 0 {
-		return Node{}, errors.New("firmware: SMMUNode: PHandle 0: masters have nothing to refer to")
+		return Node{}, errors.New("firmware: SMMUNode: PHandle 0: the node needs a phandle, since its masters refer to it")
 	}
 	n := Node{
 		Name:  fmt.Sprintf("iommu@%x", s.Base),

@@ -47,8 +47,8 @@ func ExampleSnapshot() {
 	// 0xcafe
 }
 
-// A VMM migrates a guest whose devices go on writing. In each round it also reads the hypervisor's
-// log of the vCPUs' stores, which this example leaves out.
+// A VMM migrates a guest whose devices continue to write. In each round it also reads the
+// hypervisor's log of the vCPUs' stores, which this example omits.
 func ExampleTracked() {
 	const base, size = 0x4000_0000, 1 << 20
 	var slots guestmem.Slots

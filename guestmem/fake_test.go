@@ -49,8 +49,8 @@ func TestFakeWordsAreLittleEndian(t *testing.T) {
 
 }
 
-// A test that is wrong panics at the call that is wrong.
-func TestFakePanicsForWordsAndRangesThatCannotBe(t *testing.T) {
+// A wrong argument from a test panics at its call.
+func TestFakePanicsForInvalidWordsAndRanges(t *testing.T) {
 	var f Fake
 	f.SetWords(top-7, 1)
 	assert.Equal(t, []uint64{1}, f.Words(top-7, 1), "the last word of the address space")

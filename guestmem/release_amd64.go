@@ -9,6 +9,6 @@ import (
 
 // release stores 0, ordered after all earlier accesses of the goroutine. On amd64 a plain store is
 // enough: the processor does not reorder it with earlier loads and stores. Package atomic uses a
-// locked instruction, which costs a fifth as much as copying 4 KiB. No other goroutine writes to
-// the place of a section, so no write is lost.
+// locked instruction, which is much slower. No other goroutine writes to the place of a section, so
+// no write is lost.
 func release(mark *atomic.Uint64) { *(*uint64)(unsafe.Pointer(mark)) = 0 }

@@ -19,7 +19,7 @@ func repeat(goroutines int, step func() bool) (stop func()) {
 	for range goroutines {
 		wg.Go(func() {
 			for !stopped.Load() && step() {
-				runtime.Gosched() // or waiters would get a processor only every 10 ms
+				runtime.Gosched() // otherwise waiters would get a processor only every 10 ms
 			}
 		})
 	}
@@ -196,8 +196,8 @@ func TestDrainEndsTheEpoch(t *testing.T) {
 	assert.NotEqual(t, first, enter())
 }
 
-// As TestDrainIsAGracePeriod, with readers that look up once in an epoch and keep the result in
-// their place.
+// The same as TestDrainIsAGracePeriod, with readers that look up once in an epoch and keep the
+// result in their place.
 func TestDrainIsAGracePeriodForCachedLookups(t *testing.T) {
 	const rounds, good, gone = 20000, 1, 0
 	var s Sections

@@ -29,7 +29,7 @@ func newSlots(t testing.TB, slots ...Slot) *Slots {
 	return s
 }
 
-func TestAddRefusesSlotsThatCannotBe(t *testing.T) {
+func TestAddRefusesInvalidSlots(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		add  Slot
@@ -52,7 +52,7 @@ func TestAddRefusesSlotsThatCannotBe(t *testing.T) {
 			require.ErrorIs(t, err, c.want)
 			assert.ErrorContains(t, err, c.add.GPA.String())
 			p := make([]byte, 1)
-			assert.NoError(t, s.ReadAt(p, 0x80ff), "the slot that was there stays")
+			assert.NoError(t, s.ReadAt(p, 0x80ff), "the existing slot stays")
 		})
 	}
 }
@@ -202,7 +202,7 @@ func TestRemoveTakesTheWholeSlotAndNoOther(t *testing.T) {
 	assert.Equal(t, byte(0x55), p[0])
 }
 
-// A slice is good until its section ends. Remove waits for that, and nothing else does.
+// A slice is valid until its section ends. Only Remove waits for the end of the section.
 func TestRemoveWaitsForSectionsThatMayHoldSlices(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSlots(t, Slot{GPA: 0x1000, Mem: ram(8, 0)}, Slot{GPA: 0x2000, Mem: ram(8, 0)})
@@ -213,11 +213,11 @@ func TestRemoveWaitsForSectionsThatMayHoldSlices(t *testing.T) {
 		removed := make(chan error, 1)
 		go func() { removed <- s.Remove(0x1000) }()
 		synctest.Wait()
-		assert.Empty(t, removed, "a section is left")
+		assert.Empty(t, removed, "a section is still open")
 		here := make([]byte, 1)
 		assert.ErrorIs(t, s.ReadAt(here, 0x1000), ErrUnmapped, "not found by new sections")
 		_, err = s.Slice(0x1000, 8, false)
-		assert.ErrorIs(t, err, ErrUnmapped, "nor by the earlier one")
+		assert.ErrorIs(t, err, ErrUnmapped, "not found by the earlier section either")
 		assert.NoError(t, s.ReadAt(here, 0x2000), "accesses do not wait")
 		assert.NoError(t, s.Add(Slot{GPA: 0x1000, Mem: ram(8, 9)}), "Add does not wait")
 		assert.Equal(t, ram(8, 0), mem)

@@ -73,9 +73,8 @@ func NewTracked(m Mapper) (*Tracked, error) {
 	return &Tracked{mem: m}, nil
 }
 
-// NewAccount starts an account and returns the previous one, complete, or nil if there was none.
-// On return, memory has all writes of the previous account, and the new account has all further
-// writes.
+// NewAccount starts an account and returns the previous one, or nil if there was none. On return,
+// memory has all writes of the previous account, and the new account has all further writes.
 //
 // NewAccount waits for the read-side critical sections that may hold a slice marked in the previous
 // account. A soft.Mapping is such a section until its Release. NewAccount must not be called within

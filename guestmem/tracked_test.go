@@ -202,7 +202,8 @@ func TestRangesPagesAndContainsAgreeWithTheMarks(t *testing.T) {
 	assert.False(t, none.Contains(0))
 }
 
-// A slice may be written to until its section ends. The account that has its mark is complete then.
+// A device may write to a slice until its section ends. Only then is the account with the slice's
+// mark complete.
 func TestNewAccountWaitsForTheWritersOfThePreviousOne(t *testing.T) {
 	for name, next := range map[string]func(*Tracked) *Account{"NewAccount": (*Tracked).NewAccount, "Stop": (*Tracked).Stop} {
 		t.Run(name, func(t *testing.T) {
@@ -229,7 +230,7 @@ func TestNewAccountWaitsForTheWritersOfThePreviousOne(t *testing.T) {
 	}
 }
 
-// Round 0 copies memory after NewAccount returns: slices of earlier sections are unmarked.
+// The first NewAccount waits for the writers of earlier sections, whose slices are not marked.
 func TestFirstAccountWaitsForEarlierWriters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newTracked(t)
@@ -365,8 +366,9 @@ func TestMigrationWhileDevicesWriteLosesNothing(t *testing.T) {
 	}
 }
 
-// TestDrainBeforeANewAccountLosesWrites shows why NewAccount replaces the account before it drains:
-// a keeper that looks up a page in between writes to it unmarked in the new account.
+// TestDrainBeforeANewAccountLosesWrites shows why NewAccount replaces the account before it drains.
+// In the opposite order, a keeper that looks up a page in between writes to the page, and the new
+// account does not have the mark.
 func TestDrainBeforeANewAccountLosesWrites(t *testing.T) {
 	m := newTracked(t)
 	k := &keeper{mem: m}

@@ -69,7 +69,8 @@ func TestLoadAndStoreMoveTheBytesAndNoOthers(t *testing.T) {
 	}
 }
 
-// An atomic store of 2 bytes replaces 4, of which the guest may write the others meanwhile.
+// An atomic store of 2 bytes replaces a 4-byte word. The guest may write the other 2 bytes at the
+// same time.
 func TestStoreOf2BytesKeepsItsNeighbours(t *testing.T) {
 	mem := make([]byte, 4)
 	var ready, done sync.WaitGroup

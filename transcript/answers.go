@@ -26,7 +26,7 @@ type replayHost struct {
 // replayRefetcher answers as a recorded host that is a bridge.STERefetcher did.
 type replayRefetcher struct{ *replayHost }
 
-// SetSTERefetch keeps the function when it is released, as Events does.
+// SetSTERefetch(nil) does not remove the function, for the same reason as Events(nil).
 func (h replayRefetcher) SetSTERefetch(refetch func(smmuv3.StreamID) bool) {
 	if refetch != nil {
 		h.refetch = refetch
@@ -37,14 +37,14 @@ func (h replayRefetcher) SetSTERefetch(refetch func(smmuv3.StreamID) bool) {
 // replayEndpoint stands for any endpoint.
 type replayEndpoint struct{}
 
-// A device uses these interfaces only if the guest was shown page requests or stalls.
+// A device uses these interfaces only if the guest's ID registers show page requests or stalls.
 var (
 	_ bridge.PageRequester = (*replayHost)(nil)
 	_ bridge.Staller       = (*replayHost)(nil)
 )
 
-// PageRequests keeps the sink when it is released: a request that the recorded host had begun to
-// report went to the device after that, too.
+// PageRequests(nil) does not remove the sink. The recorded host may have finished the report of a
+// request after the release.
 func (h *replayHost) PageRequests(sink func(smmuv3.PageRequest)) error {
 	if sink == nil {
 		return h.r.claimed(h.number, ReleasePageRequests)
@@ -108,7 +108,7 @@ func (h *replayHost) Invalidate(cmds []smmuv3.Command) error {
 	return nil
 }
 
-// Events keeps the sink when it is released, as PageRequests does.
+// Events(nil) does not remove the sink, for the same reason as PageRequests(nil).
 func (h *replayHost) Events(sink func(smmuv3.Event)) error {
 	if sink == nil {
 		h.claimed = h.r.isBetween()

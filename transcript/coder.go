@@ -9,7 +9,7 @@ import (
 )
 
 // coder converts fields to their wire form or back. Every type lists its fields once, for both
-// ways.
+// directions.
 type coder struct {
 	b      []byte // encoding: what is written so far; decoding: what is left to read
 	decode bool
@@ -20,7 +20,7 @@ type coder struct {
 
 var errShort = errors.New("entry ends early")
 
-// num is an unsigned number. It is a varint, since most values are small.
+// num converts an unsigned number. Its wire form is a varint, since most values are small.
 func num[T ~uint8 | ~uint16 | ~uint32 | ~uint64](c *coder, v *T) {
 	if !c.decode {
 		c.b = binary.AppendUvarint(c.b, uint64(*v))
@@ -59,7 +59,7 @@ func (c *coder) bool(v *bool) {
 	*v = u != 0
 }
 
-// bytes is a length and that many bytes. Decoding copies them.
+// bytes converts bytes. Their wire form is a length and the bytes. Decoding copies them.
 func (c *coder) bytes(v *[]byte) {
 	if !c.decode {
 		c.b = binary.AppendUvarint(c.b, uint64(len(*v)))
@@ -91,14 +91,15 @@ func (c *coder) raw() []byte {
 	return p
 }
 
-// words is a fixed number of numbers.
+// words converts a fixed number of numbers.
 func words[T ~uint32 | ~uint64](c *coder, v []T) {
 	for i := range v {
 		num(c, &v[i])
 	}
 }
 
-// commands is a length and that many commands, each of at least two bytes.
+// commands converts commands. Their wire form is their number and the commands, each of at least
+// two bytes.
 func (c *coder) commands(v *[]smmuv3.Command) {
 	n := uint64(len(*v))
 	num(c, &n)

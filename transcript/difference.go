@@ -12,10 +12,10 @@ type Difference struct {
 	Entry int           // its number in the transcript
 	At    time.Duration // the time of the entry
 	Stage string        // the last Note: the stage of the boot
-	Want  Body          // what was recorded; nil if the recorded device did nothing more
-	Got   Body          // what the device did; nil if it did nothing
-	// Command is the command that the device was executing, if any. STE is what the device read
-	// last, if the difference is in a bind.
+	Want  Body          // the recorded action; nil if the recorded device did nothing more
+	Got   Body          // the device's action; nil if it did nothing
+	// Command is the command that the device was executing, if any. STE is the last STE that the
+	// device read, if the difference is in a bind.
 	Command *smmuv3.Command
 	STE     *smmuv3.STE
 	ids     smmuv3.IDRegs
@@ -56,8 +56,8 @@ func (d *Difference) explain(reads *reads, executed uint64, ids smmuv3.IDRegs) {
 // Error returns the text of String, after the name of the package and the operation.
 func (d *Difference) Error() string { return "transcript: replay: " + d.String() }
 
-// String describes the difference in several lines: what was recorded, what the device did, and
-// the command and the STE that it acted on.
+// String describes the difference in several lines: the recorded action, the device's action, and
+// the command and the STE that caused it.
 func (d *Difference) String() string {
 	where := fmt.Sprintf("entry %d, %.3f s after the start", d.Entry, d.At.Seconds())
 	if d.Stage != "" {

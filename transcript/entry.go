@@ -99,7 +99,7 @@ var kinds = [...]func() Body{
 	29: func() Body { return new(Refetched) },
 }
 
-// numbers are the numbers of the types.
+// numbers has the numbers of the types in kinds.
 var numbers = func() map[reflect.Type]uint8 {
 	m := map[reflect.Type]uint8{}
 	for i, make := range kinds {
@@ -274,7 +274,7 @@ type PageFault struct {
 	Request smmuv3.PageRequest
 }
 
-// PageRequest is a page request of the device, with its fate.
+// PageRequest is a page request of the device, with its outcome.
 type PageRequest struct {
 	Request smmuv3.PageRequest
 	Fate    vsmmu.Fate
@@ -335,7 +335,7 @@ type HostClaim struct {
 }
 
 // HostRefetcher is a call of STERefetcher.SetSTERefetch by the device. A host without such an entry
-// is no STERefetcher.
+// is not an STERefetcher.
 type HostRefetcher struct {
 	Host uint32
 	Set  bool // false for nil

@@ -110,7 +110,7 @@ func record() *bytes.Buffer {
 	return file
 }
 
-// A Reader needs memory for one entry, however long the transcript is.
+// A Reader needs memory for one entry, for a transcript of any length.
 func ExampleReader() {
 	r, err := transcript.NewReader(record())
 	if err != nil {

@@ -8,9 +8,10 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// feed orders the inputs that decide the fate of events: the faults of hosts, and the guest's
-// stores to EVENTQ_CONS and the like. That order is the order of their entries. The device receives
-// one fault at a time, and none between the start of such a store and its effect on the register.
+// feed orders the inputs that decide the outcome of events: the faults of hosts, and the guest's
+// stores to EVENTQ_CONS and similar registers. Their entries have the same order. The device
+// receives one fault at a time, and none between the start of such a store and its effect on the
+// register.
 //
 // A fault does not wait for the rest of a store. A store may execute commands on its vCPU, and a
 // host may execute them only after the device has taken the fault.
@@ -34,7 +35,7 @@ func newFeed(d *vsmmu.Device) *feed {
 	return f
 }
 
-// feeds reports whether a store decides the fate of events.
+// feeds reports whether a store decides the outcome of events.
 func feeds(off uint64) bool {
 	switch word(off) {
 	case smmuv3.RegEVENTQ_PROD, smmuv3.RegEVENTQ_CONS, smmuv3.RegPRIQ_PROD, smmuv3.RegPRIQ_CONS, smmuv3.RegIRQ_CTRL:

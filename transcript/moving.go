@@ -7,8 +7,8 @@ import (
 
 // moving holds the registers that a device changes while the guest polls them, such as CR0ACK and
 // CMDQ_CONS, with the value that the guest saw last, by offset. A device may change them earlier
-// than the recorded one did. So a recorded value fits if the register has it now, or has had it
-// since the guest saw it last. All other registers have to be equal.
+// than the recorded one did. So a recorded value fits if the register has this value now, or has
+// had it since the guest last read the register. All other registers must be equal.
 type moving map[uint64]seen
 
 type seen struct {
@@ -16,8 +16,8 @@ type seen struct {
 	executed uint64 // commands by then
 }
 
-// word returns the offset of the 32-bit register at an offset: that on page 1 for the registers
-// that have an alias on page 0.
+// word returns the offset of the 32-bit register at an offset. For a page-0 alias, it returns the
+// offset on page 1.
 func word(off uint64) uint64 {
 	switch off &^= 3; off {
 	case smmuv3.RegEVENTQ_PROD & 0xff, smmuv3.RegEVENTQ_CONS & 0xff,
@@ -55,11 +55,11 @@ func (m moving) has(l *Load) bool {
 	return false
 }
 
-// fits reports whether the recorded value of a load fits a device whose register reads now, after
-// executed commands.
+// fits reports whether the recorded value of a load fits the device. now is the current value of
+// the register, and executed is the number of executed commands.
 //
-// ahead says that the device has met events that the recorded device met after the load. Otherwise
-// EVENTQ_PROD has to be equal.
+// ahead is true if the device already has events that the recorded device had only after the load.
+// Otherwise EVENTQ_PROD must be equal.
 func (m moving) fits(d *vsmmu.Device, want *Load, now, executed uint64, ahead bool) bool {
 	if want.Value == now || want.Racing {
 		return true
@@ -75,7 +75,7 @@ func (m moving) fits(d *vsmmu.Device, want *Load, now, executed uint64, ahead bo
 	return true
 }
 
-// onTheWay reports whether a register may have had the value v since the guest saw it last.
+// onTheWay reports whether a register may have had the value v since the guest last read it.
 func (m moving) onTheWay(d *vsmmu.Device, off uint64, v, now uint32, executed uint64) bool {
 	last, index := m[off], uint32(0)
 	switch off {

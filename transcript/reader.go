@@ -187,8 +187,8 @@ const (
 // Read returns the transcript in r. It reads up to 2^22 entries that take up to 512 MiB of memory;
 // a Reader has no such limits. For a transcript that is cut off, Read returns the entries before
 // the cut and sets Cut. If the transcript is invalid or too long, or r fails, Read returns the
-// entries before that with the error. The errors are those of NewReader and Reader.Next; one that
-// is too long matches ErrCorrupt.
+// entries before that with the error. The errors are those of NewReader and Reader.Next. The error
+// for a transcript that is too long matches ErrCorrupt.
 func Read(r io.Reader) (*Transcript, error) { return read(r, maxEntries, maxMemory) }
 
 func read(r io.Reader, entries int, memory uint64) (*Transcript, error) {

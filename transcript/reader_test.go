@@ -114,8 +114,7 @@ func TestReplayRefusesInvalidTranscripts(t *testing.T) {
 	require.ErrorContains(t, Replay(t.Context(), &Transcript{}), "transcript: replay: vsmmu: ")
 }
 
-// What a transcript claims of itself takes no more memory than Read allows, whatever its entries
-// are.
+// A transcript of any entries takes at most the memory that Read allows, even if it claims more.
 func TestReadBoundsTheMemoryOfEveryKind(t *testing.T) {
 	for kind, make := range kinds {
 		if make == nil || kind == int(numbers[reflect.TypeFor[*End]()]) {

@@ -5,13 +5,13 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// reads holds what the recorded device read, in a form that does not depend on the time of the
+// reads holds the reads of the recorded device, in a form that does not depend on the time of the
 // reads.
 //
-// How many commands a device fetches at once depends on how many the guest has queued by then. So
-// commands are numbered: command n is the one that was fetched last for position n. A read of the
-// stream table belongs to the command during which it was made. It is found by its address and the
-// number of that command.
+// The number of commands in a fetch depends on the number that the guest has queued at that time.
+// So reads numbers the commands: command n is the last command fetched for position n. A read of
+// the stream table belongs to the command that was in execution. reads finds it by its address and
+// the number of that command.
 type reads struct {
 	commands []command
 	failed   map[uint64]int // by command: aborted fetches of this command alone
@@ -104,8 +104,9 @@ func (r *reads) fetch(p []byte, n uint64) (known bool, err error) {
 	return true, nil
 }
 
-// look fills p with what the recorded device read at gpa after that many commands, and returns the
-// entry of that read. If there is no later read, it is the last one.
+// look fills p with the bytes that the recorded device read at gpa after this number of executed
+// commands, and returns the entry of that read. If all reads at gpa are earlier, it uses the last
+// one.
 func (r *reads) look(p []byte, gpa guestmem.GPA, executed uint64) (entry int, known bool, err error) {
 	l := r.looks[place{gpa, len(p)}]
 	if l == nil {

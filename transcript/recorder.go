@@ -175,8 +175,8 @@ func (r *Recorder) countStore(off uint64, size, n int) {
 	}
 }
 
-// accessSize returns a size as it is recorded: 0 for one that does not fit, which the device
-// ignores like any other size that it does not support.
+// accessSize returns the recorded form of a size: 0 for a size that does not fit. The device
+// ignores such an access, as it ignores every unsupported size.
 func accessSize(size int) uint8 {
 	if size < 0 || size > 255 {
 		return 0

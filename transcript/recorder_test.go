@@ -44,8 +44,8 @@ func (f *failing) Write(p []byte) (int, error) {
 	return f.Buffer.Write(p)
 }
 
-// recordWith records a device whose transcript is written at every place: the header, a flush in
-// time, more than the buffer's worth, and the end. dead is called after the last but one.
+// recordWith records a device with every kind of write: the header, a timed flush, a write because
+// the buffer is full, and the end. It calls dead before the end.
 func recordWith(t *testing.T, w io.Writer, dead func(*Recorder)) (recorded, closed error) {
 	r, err := Record(w, plainConfig(), Options{})
 	if err != nil {
@@ -111,7 +111,7 @@ func TestEveryWriteErrorMatchesErrCut(t *testing.T) {
 					require.Equal(t, at+1, w.calls, "the recorder writes nothing after an error")
 					if at > 3 {
 						tr, err := Read(&w.Buffer)
-						require.NoError(t, err, "what was written before can be read")
+						require.NoError(t, err, "the entries written before the error can be read")
 						require.NotEmpty(t, tr.Entries)
 					}
 				})
@@ -120,7 +120,7 @@ func TestEveryWriteErrorMatchesErrCut(t *testing.T) {
 	}
 }
 
-// After an error the device goes on and entries take no memory.
+// After an error the device continues, and entries take no memory.
 func TestWriteErrorDoesNotStopTheDevice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &failing{at: 3, fail: func(io.Writer, []byte) (int, error) { return 0, syscall.ENOSPC }}
@@ -190,7 +190,7 @@ func TestCloseTwiceMatchesErrClosed(t *testing.T) {
 	}
 }
 
-// pointerWriter and its like panic if they are nil.
+// The methods of these writers panic if the writer is nil.
 type (
 	pointerWriter struct{ n int }
 	mapWriter     map[string]int
@@ -218,10 +218,10 @@ func TestRecordRefusesNilWriters(t *testing.T) {
 
 func TestRecordRefusesBadConfigurations(t *testing.T) {
 	for name, change := range map[string]func(*vsmmu.Config, *Options){
-		"nothing":            func(c *vsmmu.Config, _ *Options) { *c = vsmmu.Config{} },
-		"no memory":          func(c *vsmmu.Config, _ *Options) { c.Memory = nil },
-		"no interrupts":      func(c *vsmmu.Config, _ *Options) { c.Interrupts = nil },
-		"IDs that cannot be": func(c *vsmmu.Config, _ *Options) { c.IDs = smmuv3.IDRegs{} },
+		"nothing":       func(c *vsmmu.Config, _ *Options) { *c = vsmmu.Config{} },
+		"no memory":     func(c *vsmmu.Config, _ *Options) { c.Memory = nil },
+		"no interrupts": func(c *vsmmu.Config, _ *Options) { c.Interrupts = nil },
+		"invalid IDs":   func(c *vsmmu.Config, _ *Options) { c.IDs = smmuv3.IDRegs{} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg, o := plainConfig(), Options{}
@@ -343,7 +343,7 @@ func (h *refusing) PageRequests(sink func(smmuv3.PageRequest)) error {
 
 func (h *refusing) Respond(bridge.PageResponse) error { return nil }
 
-// A host that refuses a device refuses it in the replay, too, at the same calls.
+// A host that refuses a device also refuses it in the replay, at the same calls.
 func TestReplayRepeatsFailedClaims(t *testing.T) {
 	ids := guestIDs
 	for f, v := range map[smmuv3.IDField]uint32{smmuv3.ATS: 1, smmuv3.PRI: 1, smmuv3.PRIQS: 4} {
@@ -395,7 +395,7 @@ func TestReplayRepeatsFailedClaims(t *testing.T) {
 	}
 }
 
-// A stream that is attached again finds its host as it was, on a restored device as well.
+// A stream that is attached again finds its host in the same state, also on a restored device.
 func TestReplayOfReattachedStreams(t *testing.T) {
 	tr := recorded(t, func(g *guest) {
 		for range 3 {

@@ -14,8 +14,9 @@ import (
 // ReplayRestored replays a transcript as Replay does, with a new device at every step. After each
 // access by the guest, fault of a host and call by the embedder, it saves the device, closes it,
 // and restores it into a new one. Save makes a device complete its work in progress. The guest
-// cannot tell the difference; a host may receive a batch of invalidations in parts. The device is
-// kept while one of its hosts has no stream, and until the last recorded Restore.
+// cannot tell the difference; a host may receive a batch of invalidations in parts. ReplayRestored
+// does not replace the device while one of its hosts has no stream, or before the last recorded
+// Restore.
 //
 // State that Save does not keep is lost each time. ReplayRestored therefore does not compare two
 // things. Stalled transactions are not resumed, since their host is gone. A new device does not
@@ -37,7 +38,7 @@ func newRenewals(renewing bool) renewals {
 	return renewals{renewing: renewing, attached: map[smmuv3.StreamID]uint32{}, given: map[Channel]int{}}
 }
 
-// lost reports whether a restored device does not do what an entry says.
+// lost reports whether a restored device omits the action of an entry.
 func (r *renewals) lost(b Body) bool {
 	_, resume := b.(*HostResume)
 	return r.renewing && resume
@@ -74,15 +75,16 @@ func (r *replay) renew(after Body) {
 	}
 }
 
-// beforeRestore reports whether a recorded Restore is to come. It needs a device in its reset state.
+// beforeRestore reports whether a recorded Restore follows. A Restore needs a device in its reset
+// state.
 func (r *replay) beforeRestore() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.at < r.restores
 }
 
-// idleHost reports whether the device has a host without a stream. It remembers that such a host
-// may hold stale translations, which a new device cannot know.
+// idleHost reports whether the device has a host without a stream. The device remembers that such a
+// host may hold stale translations. A new device would not know this.
 func (r *replay) idleHost() bool {
 	busy := map[uint32]bool{}
 	for _, n := range r.attached {

@@ -87,12 +87,12 @@ type replay struct {
 	moving moving // registers that the device changes
 	hosts  map[uint32]*replayHost
 	asking map[uint32]bool  // by host: it is a bridge.STERefetcher
-	claims map[uint32][]int // by host: the entries of failed claims that are to come
+	claims map[uint32][]int // by host: the entries of failed claims that follow
 	renewals
 
 	mu       sync.Mutex
 	progress sync.Cond
-	expected map[Channel][]int // the entries that the device has yet to do
+	expected map[Channel][]int // the entries that the device has not done yet
 	done     []bool            // by entry: the device has done it
 	reads    reads
 	executed uint64 // commands that the device has executed
@@ -103,8 +103,8 @@ type replay struct {
 	err      error  // the first difference
 }
 
-// byDevice reports whether an entry is an action of the device, which is compared and, if it is a
-// call, answered.
+// byDevice reports whether an entry is an action of the device. Replay compares such an entry, and
+// answers it if it is a call.
 func byDevice(b Body) bool {
 	switch b.(type) {
 	case *Return, *MemWrite, *HostCapabilities, *HostAttach, *HostBind, *HostDetach, *HostInvalidate,
@@ -327,8 +327,8 @@ func (r *replay) answer(got Body) Body {
 	return want
 }
 
-// claimed answers a step of claiming or releasing a host: with the recorded error, if that is an
-// entry between the current call and its return. It is called on the goroutine of run.
+// claimed answers a step of claiming or releasing a host. The answer is the recorded error, if the
+// error's entry is between the current call and its return. The goroutine of run calls it.
 func (r *replay) claimed(host uint32, step ClaimStep) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -371,7 +371,7 @@ func (r *replay) command(c *Command) {
 	r.mu.Unlock()
 }
 
-// same reports whether two entries are of one kind and equal in what is compared.
+// same reports whether two entries have the same kind and equal compared fields.
 func same(a, b Body) bool {
 	if reflect.TypeOf(a) != reflect.TypeOf(b) {
 		return false

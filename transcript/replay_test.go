@@ -133,8 +133,8 @@ func TestReplayOfPageRequestsAndStalls(t *testing.T) {
 	}
 }
 
-// A saved device goes on as before. A recording may start with a restored state, which includes
-// what the guest has not acknowledged.
+// A saved device continues as before. A recording may start with a restored state, which includes
+// errors and updates that the guest has not acknowledged.
 func TestReplayOfSaveAndRestore(t *testing.T) {
 	var state []byte
 	first := recorded(t, func(g *guest) {
@@ -363,7 +363,7 @@ func TestReplayTimesOutOnAMissingAction(t *testing.T) {
 		err := Replay(t.Context(), tr)
 		assert.ErrorContains(t, err, "pulse of line eventq")
 		assert.ErrorContains(t, err, "now:      nothing")
-		assert.Equal(t, stall, time.Since(began), "in a bubble only waiting takes time")
+		assert.Equal(t, stall, time.Since(began), "in a synctest bubble only waiting takes time")
 	})
 }
 
@@ -422,11 +422,11 @@ func transcripts(t *testing.T) map[string]*Transcript {
 }
 
 // Together the transcripts show every stage that a driver binds.
-func TestTranscriptsShowWhatGuestsDo(t *testing.T) {
+func TestTranscriptsShowTheStagesOfTheirGuests(t *testing.T) {
 	const plain, pasid = 0x10, 0x21
 	for name, want := range map[string]struct {
 		sid         smmuv3.StreamID
-		stages      []bridge.Disposition // less those of a disabled SMMU, and repetitions
+		stages      []bridge.Disposition // without those of a disabled SMMU, and without repetitions
 		s1fmt       smmuv3.S1Fmt
 		s1cdmax     uint8
 		invalidates int // calls, at least
@@ -475,7 +475,7 @@ func TestTranscriptsShowWhatGuestsDo(t *testing.T) {
 		require.NoError(t, err)
 		size += info.Size()
 	}
-	assert.Less(t, size, int64(8<<20), "every clone of the repository holds them")
+	assert.Less(t, size, int64(8<<20), "every clone of the repository contains the transcripts")
 }
 
 func TestReplayOfRealGuests(t *testing.T) {

@@ -36,7 +36,7 @@ func (m tappedMemory) WriteAt(p []byte, gpa guestmem.GPA) error {
 
 // fetchesCommands reports whether a read fetches commands rather than part of the stream table. A
 // fetch starts at the entry that the device consumes next. The transcript is ambiguous if the guest
-// places both at one address.
+// places the queue and the stream table at the same address.
 func fetchesCommands(d *vsmmu.Device, gpa guestmem.GPA, n int) bool {
 	if n%smmuv3.CommandSize != 0 {
 		return false

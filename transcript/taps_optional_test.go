@@ -140,8 +140,8 @@ func TestTapsRecordOptionalCalls(t *testing.T) {
 	assert.Equal(t, want, got)
 }
 
-// unfetched lets a guest meet an STE that cannot be read for a while. ask reads the STE again for a
-// transaction.
+// unfetched makes an STE of the guest unreadable for a while. ask requests another read of the STE
+// for a transaction.
 func unfetched(g *guest, h bridge.Host, ask func()) {
 	require.NoError(g, g.Attach(0x10, h, "endpoint"))
 	g.ste(0x10, 0x40000b, 0xc00000b4) // V, Config = S1, S1ContextPtr
@@ -160,7 +160,7 @@ func unfetched(g *guest, h bridge.Host, ask func()) {
 	g.run(cfgiSTE(0x10), cmdSync)
 }
 
-// A host that reads STEs again does so in the replay, and only such a host.
+// In the replay, a host requests another read of an STE exactly if the recorded host did.
 func TestReplayOfSTERefetches(t *testing.T) {
 	for name, meet := range map[string]func(*guest){
 		"refetcher": func(g *guest) {

@@ -16,7 +16,7 @@ func (b *Store) String() string {
 	return fmt.Sprintf("store of %#x to %s", b.Value, register(b.Offset, b.Size))
 }
 
-// register returns the name of the register at an offset, or its place.
+// register returns the name of the register at an offset, or the size and the offset.
 func register(off uint64, size uint8) string {
 	name := smmuv3.RegisterName(off)
 	if name == "" {
@@ -84,7 +84,7 @@ func (b *HostDetach) String() string {
 	return fmt.Sprintf("close stream %v", b.StreamID) + answered(b.Err)
 }
 
-// named is the number of commands of a batch that are named one by one.
+// named is the number of commands of a batch that String lists.
 const named = 8
 
 func (b *HostInvalidate) String() string {

@@ -178,7 +178,7 @@ func (l *log) write(z *zstd.Encoder, s *sink) {
 	defer tick.Stop()
 	var spare []byte
 	var err error
-	flushed := true // the compressor holds nothing back
+	flushed := true // the compressor has no buffered data
 	for last := false; err == nil && !last; {
 		flush := false
 		select {
@@ -206,7 +206,7 @@ func (l *log) write(z *zstd.Encoder, s *sink) {
 		err = e
 	}
 	if s.err != nil {
-		err = s.err // without what the compressor adds
+		err = s.err // the writer's own error, without the compressor's text
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
