@@ -61,6 +61,36 @@ func Store(mem, p []byte) {
 	}
 }
 
+// LoadWord returns the little-endian word of size bytes at the start of mem, in one atomic step.
+// mem is a slice of a Mapper. size is 2, 4 or 8, and the address of mem is a multiple of it.
+func LoadWord(mem []byte, size int) uint64 {
+	_ = mem[size:]
+	at := unsafe.Pointer(unsafe.SliceData(mem))
+	switch size {
+	case 8:
+		return atomic.LoadUint64((*uint64)(at))
+	case 4:
+		return uint64(atomic.LoadUint32((*uint32)(at)))
+	}
+	w, shift := around(at)
+	return uint64(uint16(atomic.LoadUint32(w) >> shift))
+}
+
+// StoreWord stores the low size bytes of v at the start of mem, in one atomic step, as a
+// little-endian word. mem is a writable slice of a Mapper. See LoadWord.
+func StoreWord(mem []byte, size int, v uint64) {
+	_ = mem[size:]
+	at := unsafe.Pointer(unsafe.SliceData(mem))
+	switch size {
+	case 8:
+		atomic.StoreUint64((*uint64)(at), v)
+	case 4:
+		atomic.StoreUint32((*uint32)(at), uint32(v))
+	default:
+		store16(at, uint16(v))
+	}
+}
+
 // store16 stores 2 bytes in one atomic step. Package atomic has no function for that. at is a
 // multiple of 2.
 func store16(at unsafe.Pointer, v uint16) { storePart(at, uint32(v), math.MaxUint16) }

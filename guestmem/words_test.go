@@ -116,3 +116,25 @@ func TestStoreOf1ByteKeepsItsNeighbours(t *testing.T) {
 	}
 	done.Wait()
 }
+
+// A word of each size is read and written where it is, in little-endian order.
+func TestWordsOfSlices(t *testing.T) {
+	for _, size := range []int{2, 4, 8} {
+		for at := 0; at < 16; at += size {
+			mem := make([]byte, 16)
+			for i := range mem {
+				mem[i] = byte(0xa0 + i)
+			}
+			want := append([]byte(nil), mem...)
+			var p [8]byte
+			copy(p[:], mem[at:at+size])
+			assert.Equal(t, binary.LittleEndian.Uint64(p[:]), LoadWord(mem[at:], size), "%d at %d", size, at)
+			binary.LittleEndian.PutUint64(p[:], 0x8070_6050_4030_2010)
+			copy(want[at:at+size], p[:])
+			StoreWord(mem[at:], size, 0x8070_6050_4030_2010)
+			assert.Equal(t, want, mem, "%d at %d", size, at)
+		}
+		assert.Panics(t, func() { LoadWord(make([]byte, 8)[:size-1], size) })
+		assert.Panics(t, func() { StoreWord(make([]byte, 8)[:size-1], size, 0) })
+	}
+}

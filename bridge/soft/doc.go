@@ -27,6 +27,7 @@
 //	cd.go          finds the Context Descriptor
 //	tlb.go         finds the translation, in the VMID's part of the TLB (domains.go)
 //	walk.go        walks stage 1 on a miss, by tables.go, and permission.go judges the leaf
+//	tablecache.go  lets it begin at a table that an earlier walk found
 //	stage2.go      does the same for stage 2
 //	memory.go      moves the data
 //	fault.go       makes the event; stall.go makes a transaction wait for the guest
@@ -42,6 +43,8 @@
 // rules ensure this. First, a cached entry holds the time at which its fetch or walk began, on a
 // clock that every invalidation advances. The entry is valid only if it is younger than each
 // invalidation that concerns it. A walk that an invalidation overtakes thus leaves no valid entry.
+// Cached tables are valid until an invalidation that applies to table descriptors: of everything,
+// of the ASID, or by address with Leaf = 0.
 // Second, an invalidation waits for the transactions that are in flight when it begins. Each
 // transaction is in a section of guestmem.Sections. These are the memory's own sections, if it has
 // any.

@@ -72,7 +72,7 @@ func (t *domains) acquire(vmid smmuv3.VMID, kind int) *domain {
 			t.tlb = newTLB(t.entries)
 		}
 		d = newDomain(t.tlb, vmid, kind)
-		d.invalidateAll(t.clock.Add(1)) // entries of an earlier domain with this tag
+		d.invalidateAll(t.clock.Add(2)) // entries of an earlier domain with this tag
 		d.index = len(t.inUse)
 		s[kind], t.inUse = d, append(t.inUse, d)
 	}

@@ -42,7 +42,7 @@ func TestDomainBelongsToOneVMIDAndKind(t *testing.T) {
 				_, ok = d.lookup(space{asid: 1}, 0x1000, unprivRead)
 				require.False(t, ok, "it holds an entry of an earlier domain")
 				pa := uint64(n.vmid)<<20 | uint64(n.kind)<<16
-				d.insert(space{asid: 1}, 0x1000, leaf{pa: pa, size: 12, perms: unprivRead}, clock.Load(), clock)
+				d.insert(space{asid: 1}, 0x1000, leaf{pa: pa, size: 12, perms: unprivRead}, walkAt(clock.Load()), clock)
 				tr, ok := d.lookup(space{asid: 1}, 0x1000, unprivRead)
 				require.True(t, ok)
 				require.Equal(t, pa, tr.pa)
@@ -92,7 +92,7 @@ func TestInvalidationIsOfOneDomain(t *testing.T) {
 				}
 			}
 			for _, d := range ds {
-				d.insert(space{asid: 1}, 0x1000, leaf{pa: uint64(d.tag) << 12, size: 12, perms: unprivRead}, clock.Load(), clock)
+				d.insert(space{asid: 1}, 0x1000, leaf{pa: uint64(d.tag) << 12, size: 12, perms: unprivRead}, walkAt(clock.Load()), clock)
 			}
 			invalidate(ds[4], clock.Add(1))
 			for i, d := range ds {

@@ -76,6 +76,8 @@ type access struct {
 	write bool
 	// refetched is set once the host has asked the device to fetch the STE again for the transaction.
 	refetched bool
+	// walk belongs to the walk for the transaction's current part.
+	walk walkState
 }
 
 func (p Port) access(write bool) access {
@@ -132,7 +134,7 @@ func (e *Endpoint) dma(p []byte, iova uint64, a *access) error {
 // transact moves the part of p that has one translation and lies in one piece of memory. It moves
 // at least one byte.
 func (b *binding) transact(s guestmem.Section, p []byte, iova uint64, a *access) (int, *Fault) {
-	t, r := b.translate(iova, a)
+	t, r := b.translate(s, iova, a)
 	if r != nil {
 		return b.refuse(p, iova, r, a)
 	}

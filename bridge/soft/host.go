@@ -30,9 +30,12 @@ type Host struct {
 	// sections are the in-flight transactions. They are the memory's own sections, if it has any,
 	// so a transaction enters only one section.
 	sections *guestmem.Sections
-	micro    [guestmem.Places]*microTLB // by the section's place; nil until first used
-	_        [cacheLine]byte            // every transaction reads the fields above; they rarely change
-	clock    atomic.Uint64              // counts batches of invalidations
+	caches   [guestmem.Places]*placeCache // by the section's place; nil until first used
+	_        [cacheLine]byte              // every transaction reads the fields above; they rarely change
+	// clock advances when a batch of invalidations begins, and again when it is executed. It is odd
+	// in between. The time of an invalidation is the clock after its batch: what was read during
+	// the batch counts as older.
+	clock atomic.Uint64
 
 	mu      sync.Mutex
 	streams map[smmuv3.StreamID]*stream // nil once closed
@@ -225,7 +228,7 @@ func (h *Host) Close() error {
 		h.endpoints.remove(sid)
 	}
 	h.streams, h.domains = nil, domains{}
-	h.micro = [guestmem.Places]*microTLB{}
+	h.caches = [guestmem.Places]*placeCache{}
 	return nil
 }
 

@@ -20,7 +20,7 @@ func (h *Host) Invalidate(cmds []smmuv3.Command) error {
 	if len(cmds) == 0 {
 		return nil
 	}
-	now := h.clock.Add(1)
+	now := h.clock.Add(1) + 1
 	shown := h.shown.Load()
 	var err error
 	atcs := false
@@ -31,6 +31,7 @@ func (h *Host) Invalidate(cmds []smmuv3.Command) error {
 		}
 		atcs = atcs || c.Opcode() == smmuv3.OpATCInv
 	}
+	h.clock.Store(now)
 	h.sections.Drain()
 	if atcs && err == nil {
 		err = h.invalidateATCs(cmds, shown)
@@ -43,7 +44,7 @@ func (h *Host) Invalidate(cmds []smmuv3.Command) error {
 //
 // TLBI_S2_IPA invalidates translations of stage 2 alone. To invalidate those of both stages,
 // software also sends a TLBI_NH_ALL or TLBI_NH_VAA (§4.4.3.1). Walks of stage 1 do not cache the
-// addresses of their tables.
+// physical addresses of their tables.
 func (h *Host) invalidate(c *smmuv3.Command, shown *shown, now uint64) bool {
 	switch c.Opcode() {
 	case smmuv3.OpTLBINSNHAll:
@@ -57,7 +58,12 @@ func (h *Host) invalidate(c *smmuv3.Command, shown *shown, now uint64) bool {
 			}
 		}
 	case smmuv3.OpTLBIS2IPA:
-		if d := h.domains.of(c.VMID())[ofStage2]; d != nil {
+		set := h.domains.of(c.VMID())
+		if d := set[ofNested]; d != nil {
+			d.invalidateTables(c, now)
+		}
+		if d := set[ofStage2]; d != nil {
+			d.invalidateTables(c, now)
 			d.invalidateRange(shown.rangeOf(c), 0, false, now)
 		}
 	case smmuv3.OpTLBINHAll, smmuv3.OpTLBINHASID, smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA:
@@ -93,8 +99,10 @@ func (d *domain) invalidateStage1(c *smmuv3.Command, shown *shown, now uint64) {
 	case smmuv3.OpTLBINHASID:
 		d.invalidateASID(asid, now)
 	case smmuv3.OpTLBINHVA:
+		d.invalidateTables(c, now)
 		d.invalidateRange(shown.rangeOf(c), asid, false, now)
 	case smmuv3.OpTLBINHVAA:
+		d.invalidateTables(c, now)
 		d.invalidateRange(shown.rangeOf(c), 0, true, now)
 	}
 }

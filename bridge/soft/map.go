@@ -84,7 +84,7 @@ func (p Port) tryMap(iova uint64, n int, a *access, buf [][]byte, ignored []int)
 	}
 	m := Mapping{Segments: buf, section: section}
 	for done := 0; done < n; {
-		mem, f := b.mapPart(iova+uint64(done), n-done, a, slices.Contains(ignored, done))
+		mem, f := b.mapPart(section, iova+uint64(done), n-done, a, slices.Contains(ignored, done))
 		if f != nil {
 			m.Release()
 			return Mapping{}, done, f
@@ -100,11 +100,11 @@ func (p Port) tryMap(iova uint64, n int, a *access, buf [][]byte, ignored []int)
 
 // mapPart returns memory that has one translation and lies in one piece. With ignored, it
 // handles a fault that would stall as RAZ/WI.
-func (b *binding) mapPart(iova uint64, n int, a *access, ignored bool) ([]byte, *Fault) {
+func (b *binding) mapPart(s guestmem.Section, iova uint64, n int, a *access, ignored bool) ([]byte, *Fault) {
 	if b.host.mapper == nil {
 		return nil, b.fault(fmt.Errorf("guest memory has no slices: %w", errors.ErrUnsupported))
 	}
-	t, r := b.translate(iova, a)
+	t, r := b.translate(s, iova, a)
 	if r != nil {
 		scratch := make([]byte, toPageEnd(n, iova))
 		if ignored && r.stall {

@@ -59,9 +59,7 @@ func (h *Host) load(at uint64) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
-		var p [8]byte
-		guestmem.Load(p[:], mem)
-		return binary.LittleEndian.Uint64(p[:]), nil
+		return guestmem.LoadWord(mem, 8), nil
 	}
 	p := words.Get().(*[8]byte)
 	defer words.Put(p)

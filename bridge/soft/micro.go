@@ -13,9 +13,29 @@ import (
 // drains the sections, which starts an epoch, and entries of an earlier epoch are stale.
 type microTLB [microEntries]microEntry
 
-// microEntries is the number of entries of a micro-TLB. They take 16 KiB, which fits a processor's
-// L1 or L2 cache, and hold the pages of one MiB.
-const microEntries = 256
+// microEntries is the number of entries of a micro-TLB. They take 64 KiB, which fits a processor's
+// L2 cache, and hold the pages of 4 MiB.
+const microEntries = 1024
+
+// placeCache holds the caches of the goroutine that holds a place of guestmem.Sections.
+type placeCache struct {
+	micro  microTLB
+	tables tableCache
+}
+
+// cacheOf returns the caches of a section's place, or nil if the section has no place.
+func (h *Host) cacheOf(s guestmem.Section) *placeCache {
+	place := s.Place()
+	if place >= guestmem.Places {
+		return nil
+	}
+	c := h.caches[place]
+	if c == nil {
+		c = new(placeCache)
+		h.caches[place] = c
+	}
+	return c
+}
 
 type microEntry struct {
 	binding *binding // nil if there is no entry
@@ -43,10 +63,10 @@ func (m *microTLB) at(iova, who uint64) *microEntry {
 // microLookup returns the memory from iova on, or nil.
 func (b *binding) microLookup(s guestmem.Section, iova, who uint64) []byte {
 	place := s.Place()
-	if place >= guestmem.Places || b.host.micro[place] == nil {
+	if place >= guestmem.Places || b.host.caches[place] == nil {
 		return nil
 	}
-	e := b.host.micro[place].at(iova, who)
+	e := b.host.caches[place].micro.at(iova, who)
 	off := iova - e.iova
 	if e.binding != b || e.who != who || e.epoch != s.Epoch() || off >= uint64(len(e.mem)) {
 		return nil
@@ -56,15 +76,10 @@ func (b *binding) microLookup(s guestmem.Section, iova, who uint64) []byte {
 
 // microInsert stores the memory that an access in the section reached.
 func (b *binding) microInsert(s guestmem.Section, iova, who uint64, mem []byte) {
-	place := s.Place()
-	if place >= guestmem.Places {
+	c := b.host.cacheOf(s)
+	if c == nil {
 		return
 	}
-	m := b.host.micro[place]
-	if m == nil {
-		m = new(microTLB)
-		b.host.micro[place] = m
-	}
-	e := m.at(iova, who)
+	e := c.micro.at(iova, who)
 	e.binding, e.who, e.epoch, e.iova, e.mem = b, who, s.Epoch(), iova, mem
 }

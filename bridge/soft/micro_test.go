@@ -147,10 +147,11 @@ func TestMicroTLBServesOnlyLikeAccesses(t *testing.T) {
 // With more concurrent DMA than places, the rest uses no micro-TLB, and has the same outcome.
 func TestDMABeyondThePlacesTranslates(t *testing.T) {
 	const rounds = 1000
-	pages := [...]uint64{0, 256} // which have the same entry
-	r, mem, leaf := slicedRig(t)
+	pages := [...]uint64{0, 1024} // which have the same entry
+	r, mem, _ := slicedRig(t)
+	mem.SetWords(0x30000+8*1024/512, 0x50003)
+	mem.SetWords(0x50000, 0x5000_1000|pageRW)
 	for i, page := range pages {
-		mem.SetWords(leaf+gpa(page*8), uint64(0x5000_0000+i<<12|pageRW))
 		mem.SetWords(guestmem.GPA(0x5000_0000+i<<12), page)
 	}
 	for range guestmem.Places {

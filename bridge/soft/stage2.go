@@ -60,23 +60,34 @@ func (p purpose) need(a *access) permissions {
 // highest priority by §7.3.22. For F_WALK_EABT it also returns the address that it could not read
 // or update.
 func (h *Host) walkTables2(
-	s *stage2, ipa uint64, why purpose, need permissions,
+	s2 *stage2, ipa uint64, why purpose, need permissions, w *walkState,
 ) (l leaf, event smmuv3.EventType, at uint64) {
-	t := &s.tables
-	if ipa>>t.input != 0 {
+	if ipa>>s2.input != 0 {
 		return leaf{}, smmuv3.FTranslation, 0
 	}
-	table, level, top := t.base, t.level, t.input
+	if from, ok := w.find(&s2.tables, ipa); ok {
+		if l, event, at = h.walkTables2From(from, s2, ipa, why, need, w); event == 0 {
+			return l, 0, 0
+		}
+	}
+	return h.walkTables2From(s2.root(), s2, ipa, why, need, w)
+}
+
+// walkTables2From is walkTables2 from a step on.
+func (h *Host) walkTables2From(
+	s step, s2 *stage2, ipa uint64, why purpose, need permissions, w *walkState,
+) (l leaf, event smmuv3.EventType, at uint64) {
+	t := &s2.tables
 	for updates := 0; updates < maxUpdates; {
-		shift := t.format.Granule.LevelShift(level)
-		at = table + ipa&(1<<top-1)>>shift*8
-		d, kind, addr, event := h.read(t, level, at)
+		shift := t.format.Granule.LevelShift(s.level)
+		at = s.table + ipa&(1<<s.top-1)>>shift*8
+		d, kind, addr, event := h.read(t, s.level, at)
 		if event != 0 {
 			return leaf{}, event, at
 		}
 		perms, update := permissions(0), d
 		if kind == smmuv3.DescLeaf {
-			if perms, update, event = judgeStage2(d, s, why, need); event != 0 {
+			if perms, update, event = judgeStage2(d, s2, why, need); event != 0 {
 				return leaf{}, event, at
 			}
 		} else if t.haft {
@@ -95,7 +106,8 @@ func (h *Host) walkTables2(
 		if kind == smmuv3.DescLeaf {
 			return leaf{pa: addr, size: shift, perms: perms}, 0, 0
 		}
-		table, level, top = addr, level+1, shift
+		s.table, s.level, s.top = addr, s.level+1, shift
+		w.keep(t, ipa, s)
 	}
 	return leaf{}, smmuv3.FWalkEABT, at
 }
@@ -133,7 +145,11 @@ func judgeStage2(d smmuv3.Desc, s *stage2, why purpose, need permissions) (permi
 // walkStage2 translates an IPA that a transaction uses.
 func (b *binding) walkStage2(ipa uint64, why purpose, iova uint64, a *access) (leaf, *refusal) {
 	need := why.need(a)
-	l, event, at := b.host.walkTables2(b.s2, ipa, why, need)
+	w := &a.walk
+	if why == forCD {
+		w = new(walkState) // the walk precedes those that a.walk is for
+	}
+	l, event, at := b.host.walkTables2(b.s2, ipa, why, need, w)
 	if event != 0 {
 		return leaf{}, b.stage2Fault(event, at, ipa, why, iova, a)
 	}

@@ -33,8 +33,9 @@ type tlb struct {
 
 // domain is the part of a TLB that holds one kind of translations of one VMID.
 type domain struct {
-	all   atomic.Uint64 // time of the last invalidation of everything
-	forms atomic.Uint64 // the forms of entries that lookups and invalidations look for
+	all    atomic.Uint64 // time of the last invalidation of everything
+	forms  atomic.Uint64 // the forms of entries that lookups and invalidations look for
+	tables atomic.Uint64 // time of the last invalidation by address that applies to tables
 	tlb
 	salt uint64 // spreads the domains over the sets
 	tag  uint32 // VMID [15:0], kind [17:16]
@@ -203,13 +204,13 @@ func (d *domain) probe(forms, key uint64, asid smmuv3.ASID, since uint64) (uint6
 	return 0, false
 }
 
-// insert stores the result of a walk that began when clock was now. It stores nothing if the clock
-// has moved since, or if another writer holds the set.
+// insert stores the result of a walk. It stores nothing if the clock has moved since the walk began,
+// if a table that the walk used is stale, or if another writer holds the set.
 //
-// An invalidation advances the clock before it looks at the forms and sets. If insert, with the set
-// locked, does not see an invalidation on the clock, that invalidation looks at the form and the
-// set later.
-func (d *domain) insert(s space, va uint64, l leaf, now uint64, clock *atomic.Uint64) {
+// An invalidation advances the clock and invalidates tables before it looks at the forms and sets.
+// If insert, with the set locked, does not see the one or the other, that invalidation looks at the
+// form and the set later.
+func (d *domain) insert(s space, va uint64, l leaf, walk *walkState, clock *atomic.Uint64) {
 	form, key, asid := uint64(1)<<l.size, s.key(va, l.size), s.asid
 	if l.global {
 		form, key, asid = form|formGlobal, key|keyGlobal, 0
@@ -224,7 +225,7 @@ func (d *domain) insert(s space, va uint64, l leaf, now uint64, clock *atomic.Ui
 	defer set.unlock()
 	region := d.region(key, asid)
 	region.Add(1)
-	if clock.Load() != now {
+	if clock.Load() != walk.now || d.tables.Load() > walk.oldest {
 		region.Add(-1)
 		return
 	}
@@ -233,7 +234,7 @@ func (d *domain) insert(s space, va uint64, l leaf, now uint64, clock *atomic.Ui
 	w := &set.ways[i]
 	store(&w.key, key)
 	store(&w.data, tlbData(l.pa, asid, l.perms))
-	store(&w.time, now)
+	store(&w.time, walk.now)
 	store32(&set.tags[i], d.tag)
 }
 
@@ -285,6 +286,20 @@ func (s *tlbSet) lock() {
 }
 
 func (s *tlbSet) unlock() { store(&s.seq, s.seq.Load()+1) }
+
+// invalidateTables executes an invalidation by address for tableCaches: with Leaf = 0 it invalidates
+// all entries, and otherwise none. The invalidation of leaves comes later (see insert).
+func (d *domain) invalidateTables(c *smmuv3.Command, now uint64) {
+	if !c.Leaf() {
+		d.tables.Store(now)
+	}
+}
+
+// tablesSince returns the time of the last invalidation that concerns the entries of a tableCache,
+// for walks of an ASID.
+func (d *domain) tablesSince(asid smmuv3.ASID) uint64 {
+	return max(d.tables.Load(), d.all.Load(), d.asidTime(asid).Load())
+}
 
 // invalidateAll invalidates every entry (§4.4.2.1).
 func (d *domain) invalidateAll(now uint64) { d.all.Store(now) }

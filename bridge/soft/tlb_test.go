@@ -14,6 +14,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
+// walkAt returns the state of a walk that begins at a time and uses no cached table.
+func walkAt(now uint64) *walkState { return &walkState{now: now, oldest: now} }
+
 func TestTLBSize(t *testing.T) {
 	assert.EqualValues(t, 128, unsafe.Sizeof(tlbSet{}), "two cache lines a set")
 	for _, entries := range []int{1, 8, 9, 4096, 4097, MaxTLBEntries} {
@@ -71,7 +74,7 @@ func TestEntriesAreOfOneAddressSpace(t *testing.T) {
 	tl := newDomain(newTLB(8), 0, ofStage1)
 	var clock atomic.Uint64
 	for asid := range smmuv3.ASID(64) {
-		tl.insert(space{asid: asid}, 0x1000, leaf{pa: uint64(asid) << 12, size: 12, perms: unprivRead}, 0, &clock)
+		tl.insert(space{asid: asid}, 0x1000, leaf{pa: uint64(asid) << 12, size: 12, perms: unprivRead}, walkAt(0), &clock)
 		for other := range smmuv3.ASID(64) {
 			tr, ok := tl.lookup(space{asid: other}, 0x1000, unprivRead)
 			assert.True(t, !ok && other != asid || tr.pa == uint64(other)<<12, "ASID %d", other)
@@ -84,7 +87,7 @@ func TestLookupOfALockedSetMisses(t *testing.T) {
 	var clock atomic.Uint64
 	s := space{asid: 1}
 	l := leaf{pa: 0x5000, size: 12, perms: unprivRead}
-	tl.insert(s, 0, l, 0, &clock)
+	tl.insert(s, 0, l, walkAt(0), &clock)
 	_, ok := tl.lookup(s, 0, unprivRead)
 	require.True(t, ok)
 
@@ -96,7 +99,7 @@ func TestLookupOfALockedSetMisses(t *testing.T) {
 	for tl.set(s.key(other, 12), 1) != set {
 		other += 0x1000
 	}
-	tl.insert(s, other, l, 0, &clock) // does not wait, and lets the writer have the set
+	tl.insert(s, other, l, walkAt(0), &clock) // does not wait, and lets the writer have the set
 	assert.False(t, set.tryLock())
 	set.unlock()
 	_, ok = tl.lookup(s, 0, unprivRead)
@@ -119,7 +122,7 @@ func TestTranslationsAreHeldAfterAnInvalidation(t *testing.T) {
 		invalidate(clock.Add(1))
 		_, ok := tl.lookup(s, 0, unprivRead)
 		require.False(t, ok, name)
-		tl.insert(s, 0, l, clock.Load(), &clock)
+		tl.insert(s, 0, l, walkAt(clock.Load()), &clock)
 		_, ok = tl.lookup(s, 0, unprivRead)
 		assert.True(t, ok, name)
 	}
@@ -134,10 +137,31 @@ func TestInsertDropsAnOvertakenWalk(t *testing.T) {
 	l := leaf{pa: 0x5000, size: 12, perms: unprivRead}
 	now := clock.Load()
 	clock.Add(1)
-	tl.insert(s, 0, l, now, &clock)
+	tl.insert(s, 0, l, walkAt(now), &clock)
 	_, ok := tl.lookup(s, 0, unprivRead)
 	assert.False(t, ok)
-	tl.insert(s, 0, l, clock.Load(), &clock)
+	tl.insert(s, 0, l, walkAt(clock.Load()), &clock)
+	_, ok = tl.lookup(s, 0, unprivRead)
+	assert.True(t, ok)
+}
+
+// A walk inserts nothing if one of its tables became stale, even if the clock had moved before it
+// began: the invalidation may have cleared this entry before.
+func TestInsertDropsAWalkThroughAStaleTable(t *testing.T) {
+	tl := newDomain(newTLB(8), 0, ofStage1)
+	var clock atomic.Uint64
+	s := space{asid: 1}
+	l := leaf{pa: 0x5000, size: 12, perms: unprivRead}
+	const batch = 6
+	clock.Store(batch - 1) // it is being executed
+	walk := walkState{now: batch - 1, oldest: batch - 2}
+	tl.tables.Store(batch)
+	tl.insert(s, 0, l, &walk, &clock)
+	_, ok := tl.lookup(s, 0, unprivRead)
+	assert.False(t, ok)
+	clock.Store(batch)
+	walk = walkState{now: batch, oldest: batch}
+	tl.insert(s, 0, l, &walk, &clock)
 	_, ok = tl.lookup(s, 0, unprivRead)
 	assert.True(t, ok)
 }
@@ -185,9 +209,9 @@ func TestRegionsCountTheWaysInUse(t *testing.T) {
 		case 0:
 			tl.invalidateRange(span{page << l.size, (page + dice.Uint64N(80)) << l.size, 1 << l.size}, s.asid, false, 0)
 		case 1:
-			tl.insert(s, page<<l.size, l, clock.Load()-1, &clock) // overtaken
+			tl.insert(s, page<<l.size, l, walkAt(clock.Load()-1), &clock) // overtaken
 		default:
-			tl.insert(s, page<<l.size, l, clock.Load(), &clock)
+			tl.insert(s, page<<l.size, l, walkAt(clock.Load()), &clock)
 		}
 		want := make([]int32, len(tl.held))
 		for i := range tl.sets {
@@ -219,7 +243,7 @@ func TestClearPagesClearsItsRangeOnly(t *testing.T) {
 		var clock atomic.Uint64
 		s := space{asid: 1}
 		for page := range uint64(pages) {
-			tl.insert(s, page<<12, leaf{pa: page << 12, size: 12, perms: unprivRead}, 0, &clock)
+			tl.insert(s, page<<12, leaf{pa: page << 12, size: 12, perms: unprivRead}, walkAt(0), &clock)
 		}
 		tl.clearPages(12, 2, r[0], r[1])
 		tl.clearPages(21, 1, r[0], r[1])
@@ -238,7 +262,7 @@ func TestRangeContinuesPastAnEmptyRegion(t *testing.T) {
 		tl := newDomain(newTLB(1024), 0, ofStage1)
 		var clock atomic.Uint64
 		s := space{asid: 1}
-		tl.insert(s, page<<12, leaf{pa: 0x5000, size: 12, perms: unprivRead, global: global}, 0, &clock)
+		tl.insert(s, page<<12, leaf{pa: 0x5000, size: 12, perms: unprivRead, global: global}, walkAt(0), &clock)
 		_, ok := tl.lookup(s, page<<12, unprivRead)
 		require.True(t, ok)
 		tl.invalidateRange(span{(page - 40) << 12, page << 12, 1 << 12}, 1, false, 1)

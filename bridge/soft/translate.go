@@ -2,18 +2,19 @@ package soft
 
 import (
 	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
 // translate translates the address of a transaction. It checks for events in the order of §7.3.22,
 // from C_BAD_STREAMID on.
-func (b *binding) translate(iova uint64, a *access) (translation, *refusal) {
+func (b *binding) translate(s guestmem.Section, iova uint64, a *access) (translation, *refusal) {
 	g := &b.stage
 	switch {
 	case g.Disposition == bridge.Abort:
 		return translation{}, b.aborted(a)
 	case g.Disposition == bridge.Bypass && g.Disabled:
-		t, r := b.bypass(iova, a)
+		t, r := b.bypass(s, iova, a)
 		if r != nil {
 			r = &refusal{} // §3.4: no event is recorded
 		}
@@ -21,13 +22,13 @@ func (b *binding) translate(iova uint64, a *access) (translation, *refusal) {
 	case !g.Disposition.Stage1() && a.attrs.HasSubstream:
 		return translation{}, b.badSubstream(a.attrs.Substream)
 	case !g.Disposition.Stage1():
-		return b.bypass(iova, a)
+		return b.bypass(s, iova, a)
 	}
 
 	index, use := substream(g, a.attrs)
 	switch use {
 	case useBypass:
-		return b.bypass(iova, a)
+		return b.bypass(s, iova, a)
 	case useBadSubstream:
 		return translation{}, b.badSubstream(a.attrs.Substream)
 	case useDisabled:
@@ -38,13 +39,12 @@ func (b *binding) translate(iova uint64, a *access) (translation, *refusal) {
 	if r != nil {
 		return translation{}, r
 	}
-	h := b.host
 	if _, ok := c.half(iova); ok {
 		if t, ok := b.vas.lookup(c.space, iova, a.need); ok {
 			return t, nil
 		}
 	}
-	now := h.clock.Load() // before the first descriptor is read
+	b.beginWalk(s, b.vas, c.asid, a)
 	l, r := b.walk(c, iova, a)
 	if r != nil {
 		return translation{}, r
@@ -59,7 +59,7 @@ func (b *binding) translate(iova uint64, a *access) (translation, *refusal) {
 		}
 		l = l.through(l2, iova)
 	}
-	b.vas.insert(c.space, iova, l, now, &h.clock)
+	b.vas.insert(c.space, iova, l, &a.walk, &b.host.clock)
 	return l.translate(iova), nil
 }
 
@@ -78,30 +78,39 @@ func (b *binding) aborted(a *access) *refusal {
 
 // bypass translates an address that bypasses stage 1. It is an IPA, and must fit the output
 // address size (§3.4). Without AArch32 tables that is also the input size of stage 2.
-func (b *binding) bypass(iova uint64, a *access) (translation, *refusal) {
+func (b *binding) bypass(s guestmem.Section, iova uint64, a *access) (translation, *refusal) {
 	mask := b.shown.outputMask
 	if iova > mask {
 		return translation{}, b.inputFault(smmuv3.FAddrSize, iova, a)
 	}
 	if b.s2 != nil {
-		return b.translateIPA(iova, a)
+		return b.translateIPA(s, iova, a)
 	}
 	return translation{iova, mask - iova + 1}, nil
 }
 
 // translateIPA translates an address that is an IPA.
-func (b *binding) translateIPA(ipa uint64, a *access) (translation, *refusal) {
-	h := b.host
+func (b *binding) translateIPA(s guestmem.Section, ipa uint64, a *access) (translation, *refusal) {
 	if t, ok := b.ipas.lookup(space{}, ipa, a.need); ok {
 		return t, nil
 	}
-	now := h.clock.Load() // before the first descriptor is read
+	b.beginWalk(s, b.ipas, 0, a)
 	l, r := b.walkStage2(ipa, forInput, ipa, a)
 	if r != nil {
 		return translation{}, r
 	}
-	b.ipas.insert(space{}, ipa, l, now, &h.clock)
+	b.ipas.insert(space{}, ipa, l, &a.walk, &b.host.clock)
 	return l.translate(ipa), nil
+}
+
+// beginWalk prepares a walk whose result goes into a domain. It reads the clock before the walk
+// reads the first descriptor, and before it reads the times of the invalidations.
+func (b *binding) beginWalk(s guestmem.Section, d *domain, asid smmuv3.ASID, a *access) {
+	now := b.host.clock.Load()
+	a.walk = walkState{now: now, oldest: now, since: d.tablesSince(asid)}
+	if c := b.host.cacheOf(s); c != nil {
+		a.walk.cache = &c.tables
+	}
 }
 
 // use is how a stream handles a transaction if its stage 1 translates.

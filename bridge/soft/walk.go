@@ -5,19 +5,29 @@ import "github.com/go-vsmmu/vsmmuv3/smmuv3"
 // walk translates an address by the tables of stage 1. On a fault it returns the event with the
 // highest priority by §7.3.22. Addresses of tables are IPAs if stage 2 also translates.
 func (b *binding) walk(c *contextDesc, va uint64, a *access) (leaf, *refusal) {
-	h := b.host
 	half, ok := c.half(va)
 	if !ok || !half.walk || half.e0pd && !a.attrs.Privileged {
 		return leaf{}, b.walkFault(smmuv3.FTranslation, 0, va, c, a)
 	}
 
-	var limits hierarchy
-	var at uint64
 	t := &half.tables
-	table, level, top := t.base, t.level, t.input
+	if from, ok := a.walk.find(t, va); ok {
+		// On a fault it walks again: the event is that of a walk from the root.
+		if l, r := b.walkFrom(from, half, c, va, a); r == nil {
+			return l, nil
+		}
+	}
+	return b.walkFrom(t.root(), half, c, va, a)
+}
+
+// walkFrom is walk from a step on.
+func (b *binding) walkFrom(s step, half *halfSpace, c *contextDesc, va uint64, a *access) (leaf, *refusal) {
+	h := b.host
+	t := &half.tables
+	var at uint64
 	for updates := 0; updates < maxUpdates; {
-		shift := t.format.Granule.LevelShift(level)
-		ipa := table + va&(1<<top-1)>>shift*8
+		shift := t.format.Granule.LevelShift(s.level)
+		ipa := s.table + va&(1<<s.top-1)>>shift*8
 		at = ipa
 		var r *refusal
 		if b.s2 != nil {
@@ -25,13 +35,13 @@ func (b *binding) walk(c *contextDesc, va uint64, a *access) (leaf, *refusal) {
 				return leaf{}, r
 			}
 		}
-		d, kind, addr, event := h.read(t, level, at)
+		d, kind, addr, event := h.read(t, s.level, at)
 		if event != 0 {
 			return leaf{}, b.walkFault(event, at, va, c, a)
 		}
 		perms, update := permissions(0), d
 		if kind == smmuv3.DescLeaf {
-			if perms, update, event = judge(d, limits, c, a); event != 0 {
+			if perms, update, event = judge(d, s.limits, c, a); event != 0 {
 				return leaf{}, b.walkFault(event, at, va, c, a)
 			}
 		} else if t.haft {
@@ -58,9 +68,10 @@ func (b *binding) walk(c *contextDesc, va uint64, a *access) (leaf, *refusal) {
 			return leaf{addr, shift, !d.NG(), perms}, nil
 		}
 		if !half.had {
-			limits.add(d)
+			s.limits.add(d)
 		}
-		table, level, top = addr, level+1, shift
+		s.table, s.level, s.top = addr, s.level+1, shift
+		a.walk.keep(t, va, s)
 	}
 	return leaf{}, b.walkFault(smmuv3.FWalkEABT, at, va, c, a)
 }
