@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-vsmmu/vsmmuv3/internal/iorttest"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -80,11 +81,11 @@ func TestIORTOfEveryCombination(t *testing.T) {
 				return
 			}
 			require.NoError(t, err)
-			r := readIORT(t, b)
-			require.Len(t, r.of(0), count(s.its))
-			require.Len(t, r.of(4), 1+count(s.two))
-			require.Len(t, r.of(2), 2)
-			require.Len(t, r.of(6), count(s.rmr))
+			r := iorttest.Read(t, b)
+			require.Len(t, r.Of(0), count(s.its))
+			require.Len(t, r.Of(4), 1+count(s.two))
+			require.Len(t, r.Of(2), 2)
+			require.Len(t, r.Of(6), count(s.rmr))
 			s.checkSMMUs(t, r)
 			s.checkRoots(t, r)
 			s.checkRMR(t, r)
@@ -99,10 +100,10 @@ func count(b bool) int {
 	return 0
 }
 
-func (s switches) checkSMMUs(t *testing.T, r *iortReader) {
-	for n, at := range r.of(4) {
-		assert.Equal(t, []uint64{0x0905_0000, 0x0907_0000}[n], r.u64(at+16), "base address")
-		assert.EqualValues(t, 1|2<<1, r.u32(at+24)&7, "COHACC and HTTU overrides")
+func (s switches) checkSMMUs(t *testing.T, r *iorttest.Reader) {
+	for n, at := range r.Of(4) {
+		assert.Equal(t, []uint64{0x0905_0000, 0x0907_0000}[n], r.U64(at+16), "base address")
+		assert.EqualValues(t, 1|2<<1, r.U32(at+24)&7, "COHACC and HTTU overrides")
 		// SPI 0 is INTID 32. An interrupt that does not exist is 0.
 		want := [][4]uint32{{106, 107, 109, 108}, {112, 113, 115, 114}}[n]
 		if s.noPRIQ || s.noWired {
@@ -114,12 +115,12 @@ func (s switches) checkSMMUs(t *testing.T, r *iortReader) {
 		if s.noWired {
 			want[0], want[2] = 0, 0
 		}
-		assert.Equal(t, want, r.gsivs(at), "event, PRI, GERR and sync GSIV")
+		assert.Equal(t, want, r.GSIVs(at), "event, PRI, GERR and sync GSIV")
 
 		allWired := want[0] != 0 && want[1] != 0 && want[2] != 0 && want[3] != 0
 		deviceID := []uint32{0x9_0000, 0x9_0001}[n]
 
-		id, ok, err := r.own(linux73, at)
+		id, ok, err := r.Own(iorttest.Linux73, at)
 		require.NoError(t, err)
 		if s.its && (s.msi || !allWired) {
 			require.True(t, ok, "Linux 7.3 finds the DeviceID of the SMMU")
@@ -128,7 +129,7 @@ func (s switches) checkSMMUs(t *testing.T, r *iortReader) {
 			assert.False(t, ok, "Linux 7.3 finds no DeviceID of the SMMU")
 		}
 
-		id, ok, err = r.own(linux61, at)
+		id, ok, err = r.Own(iorttest.Linux61, at)
 		switch {
 		case !allWired && s.its:
 			require.NoError(t, err)
@@ -144,7 +145,7 @@ func (s switches) checkSMMUs(t *testing.T, r *iortReader) {
 	}
 }
 
-func (s switches) checkRoots(t *testing.T, r *iortReader) {
+func (s switches) checkRoots(t *testing.T, r *iorttest.Reader) {
 	type want struct {
 		last               uint32 // requester
 		smmu               int    // index, -1 for none
@@ -163,29 +164,29 @@ func (s switches) checkRoots(t *testing.T, r *iortReader) {
 	if s.two {
 		wants[1].smmu, wants[1].stream, wants[1].device = 1, 0x2000, 0x2_2000
 	}
-	for n, at := range r.of(2) {
+	for n, at := range r.Of(2) {
 		w := wants[n]
-		assert.EqualValues(t, 1, r.u32(at+16), "cache coherency")
-		assert.Equal(t, w.flags, r.u8(at+23), "memory access flags")
-		assert.Equal(t, w.ats, r.u32(at+24), "ATS attribute")
-		assert.Equal(t, w.segment, r.u32(at+28), "PCI segment")
-		assert.EqualValues(t, w.bits, r.u8(at+32), "memory address size limit")
+		assert.EqualValues(t, 1, r.U32(at+16), "cache coherency")
+		assert.Equal(t, w.flags, r.U8(at+23), "memory access flags")
+		assert.Equal(t, w.ats, r.U32(at+24), "ATS attribute")
+		assert.Equal(t, w.segment, r.U32(at+28), "PCI segment")
+		assert.EqualValues(t, w.bits, r.U8(at+32), "memory address size limit")
 
-		for version, read := range map[string]indexReader{"6.1": linux61, "7.3": linux73} {
+		for version, read := range map[string]iorttest.IndexReader{"6.1": iorttest.Linux61, "7.3": iorttest.Linux73} {
 			for _, rid := range []uint32{0, 1, 0x10, 0x80, w.last - 1, w.last, w.last + 1} {
 				what := fmt.Sprintf("Linux %s, segment %d, requester %#x", version, w.segment, rid)
-				smmu, stream, err := r.follow(read, at, rid, 4)
+				smmu, stream, err := r.Follow(read, at, rid, 4)
 				if w.smmu >= 0 && rid <= w.last {
 					require.NoError(t, err, what)
-					assert.Equal(t, r.of(4)[w.smmu], smmu, what)
+					assert.Equal(t, r.Of(4)[w.smmu], smmu, what)
 					assert.Equal(t, w.stream+rid, stream, what)
 				} else {
 					assert.Error(t, err, what)
 				}
-				its, device, err := r.follow(read, at, rid, 0)
+				its, device, err := r.Follow(read, at, rid, 0)
 				if s.its && rid <= w.last {
 					require.NoError(t, err, what)
-					assert.EqualValues(t, 7, r.u32(its+20), what)
+					assert.EqualValues(t, 7, r.U32(its+20), what)
 					assert.Equal(t, w.device+rid, device, what)
 				} else {
 					assert.Error(t, err, what)
@@ -195,15 +196,15 @@ func (s switches) checkRoots(t *testing.T, r *iortReader) {
 	}
 }
 
-func (s switches) checkRMR(t *testing.T, r *iortReader) {
-	for _, at := range r.of(6) {
-		assert.Zero(t, r.u32(at+16), "not to be remapped")
-		assert.EqualValues(t, 0x0800_0000, r.u64(at+28))
-		assert.EqualValues(t, 0x10_0000, r.u64(at+36))
-		require.Equal(t, 1, r.mappings(at))
-		m := r.mapping(at, 0)
-		assert.Equal(t, []uint32{0, 7, 0x2008, uint32(r.of(4)[count(s.two)]), 0},
-			[]uint32{r.u32(m), r.u32(m + 4), r.u32(m + 8), r.u32(m + 12), r.u32(m + 16)})
+func (s switches) checkRMR(t *testing.T, r *iorttest.Reader) {
+	for _, at := range r.Of(6) {
+		assert.Zero(t, r.U32(at+16), "not to be remapped")
+		assert.EqualValues(t, 0x0800_0000, r.U64(at+28))
+		assert.EqualValues(t, 0x10_0000, r.U64(at+36))
+		require.Equal(t, 1, r.Mappings(at))
+		m := r.Mapping(at, 0)
+		assert.Equal(t, []uint32{0, 7, 0x2008, uint32(r.Of(4)[count(s.two)]), 0},
+			[]uint32{r.U32(m), r.U32(m + 4), r.U32(m + 8), r.U32(m + 12), r.U32(m + 16)})
 	}
 }
 
@@ -215,8 +216,8 @@ func TestIORTOfAnSMMUWithMSI(t *testing.T) {
 	} {
 		b, err := (&IORT{ITS: []uint32{7}, SMMUs: []SMMU{smmu}}).Table()
 		require.NoError(t, err)
-		r := readIORT(t, b)
-		id, ok, err := r.own(linux73, r.of(4)[0])
+		r := iorttest.Read(t, b)
+		id, ok, err := r.Own(iorttest.Linux73, r.Of(4)[0])
 		require.NoError(t, err)
 		assert.True(t, ok)
 		assert.EqualValues(t, 0x9_0000, id)
@@ -227,8 +228,8 @@ func TestIORTOfAnSMMUWithoutPRIHasNoInterruptOfItsQueue(t *testing.T) {
 	for idr0, want := range map[uint32]uint32{0: 107, 1 << 1: 0, 1<<1 | 1<<10 | 1<<16: 107} {
 		b, err := (&IORT{SMMUs: []SMMU{{PRIQ: 75, IDs: smmuv3.IDRegs{IDR: [6]uint32{0: idr0}}}}}).Table()
 		require.NoError(t, err)
-		r := readIORT(t, b)
-		assert.Equal(t, want, r.gsivs(r.of(4)[0])[1], "IDR0 %#x", idr0)
+		r := iorttest.Read(t, b)
+		assert.Equal(t, want, r.GSIVs(r.Of(4)[0])[1], "IDR0 %#x", idr0)
 	}
 }
 
@@ -244,7 +245,7 @@ func TestIORTOfComponents(t *testing.T) {
 	}
 	b, err := i.Table()
 	require.NoError(t, err)
-	r := readIORT(t, b)
+	r := iorttest.Read(t, b)
 	for n, want := range []struct {
 		path             string
 		flags, coherency uint32
@@ -255,22 +256,22 @@ func TestIORTOfComponents(t *testing.T) {
 		{`\_SB_.PCI0.DEV1`, 20<<1 | 1, 0, 0, 40, []uint32{0x20, 0x28}},
 		{`\DEV2`, 0, 1, 3, 32, []uint32{0}},
 	} {
-		at := r.of(1)[n]
-		assert.Equal(t, want.path, r.path(at))
-		assert.Equal(t, want.flags, r.u32(at+16), "node flags")
-		assert.Equal(t, want.coherency, r.u32(at+20), "cache coherency")
-		assert.Equal(t, want.access, r.u8(at+27), "memory access flags")
-		assert.Equal(t, want.bits, r.u8(at+28), "memory address size limit")
-		require.Equal(t, len(want.streams), r.mappings(at))
+		at := r.Of(1)[n]
+		assert.Equal(t, want.path, r.Path(at))
+		assert.Equal(t, want.flags, r.U32(at+16), "node flags")
+		assert.Equal(t, want.coherency, r.U32(at+20), "cache coherency")
+		assert.Equal(t, want.access, r.U8(at+27), "memory access flags")
+		assert.Equal(t, want.bits, r.U8(at+28), "memory address size limit")
+		require.Equal(t, len(want.streams), r.Mappings(at))
 		for k, stream := range want.streams {
-			m := r.mapping(at, k)
-			assert.EqualValues(t, 1, r.u32(m+16), "single mapping")
-			assert.Equal(t, stream, r.u32(m+8))
-			assert.Equal(t, r.of(4)[0], int(r.u32(m+12)))
-			for _, read := range []indexReader{linux61, linux73} {
-				its, device, err := r.follow(read, int(r.u32(m+12)), stream, 0)
+			m := r.Mapping(at, k)
+			assert.EqualValues(t, 1, r.U32(m+16), "single mapping")
+			assert.Equal(t, stream, r.U32(m+8))
+			assert.Equal(t, r.Of(4)[0], int(r.U32(m+12)))
+			for _, read := range []iorttest.IndexReader{iorttest.Linux61, iorttest.Linux73} {
+				its, device, err := r.Follow(read, int(r.U32(m+12)), stream, 0)
 				require.NoError(t, err)
-				assert.Equal(t, r.of(0)[0], its)
+				assert.Equal(t, r.Of(0)[0], its)
 				assert.Equal(t, 0x1_0000+stream, device)
 			}
 		}
@@ -280,10 +281,10 @@ func TestIORTOfComponents(t *testing.T) {
 func TestIORTOfANonCoherentRoot(t *testing.T) {
 	b, err := (&IORT{Roots: []PCIRoot{{Requesters: 1, SMMU: NoSMMU, AddressBits: 48, NonCoherent: true}}}).Table()
 	require.NoError(t, err)
-	r := readIORT(t, b)
-	at := r.of(2)[0]
-	assert.Zero(t, r.u32(at+16), "cache coherency")
-	assert.Zero(t, r.u8(at+23), "memory access flags")
+	r := iorttest.Read(t, b)
+	at := r.Of(2)[0]
+	assert.Zero(t, r.U32(at+16), "cache coherency")
+	assert.Zero(t, r.U8(at+23), "memory access flags")
 }
 
 func TestIORTOverridesSayWhatIDRegsSay(t *testing.T) {
@@ -302,7 +303,7 @@ func TestIORTOverridesSayWhatIDRegsSay(t *testing.T) {
 	} {
 		b, err := (&IORT{SMMUs: []SMMU{{IDs: smmuv3.IDRegs{IDR: [6]uint32{0: tt.idr0}}}}}).Table()
 		require.NoError(t, err)
-		r := readIORT(t, b)
-		assert.Equal(t, tt.want, r.u32(r.of(4)[0]+24)&7, "IDR0 %#x", tt.idr0)
+		r := iorttest.Read(t, b)
+		assert.Equal(t, tt.want, r.U32(r.Of(4)[0]+24)&7, "IDR0 %#x", tt.idr0)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/go-vsmmu/vsmmuv3/internal/iorttest"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
@@ -76,21 +77,21 @@ func TestIORTOfAnyArgument(t *testing.T) {
 			require.ErrorIs(t, err, ErrIORT)
 			return
 		}
-		r := readIORT(t, b)
-		for n, at := range r.of(2) {
+		r := iorttest.Read(t, b)
+		for n, at := range r.Of(2) {
 			root := &i.Roots[n]
-			for _, read := range []indexReader{linux61, linux73} {
+			for _, read := range []iorttest.IndexReader{iorttest.Linux61, iorttest.Linux73} {
 				for _, rid := range []uint32{0, root.Requesters / 2, root.Requesters - 1} {
 					device := uint32(root.StreamBase) + rid
 					if root.SMMU != NoSMMU {
-						to, stream, err := r.follow(read, at, rid, 4)
+						to, stream, err := r.Follow(read, at, rid, 4)
 						require.NoError(t, err)
-						assert.Equal(t, r.of(4)[root.SMMU], to)
+						assert.Equal(t, r.Of(4)[root.SMMU], to)
 						assert.Equal(t, device, stream)
 						device += i.SMMUs[root.SMMU].DeviceBase
 					}
 					if len(i.ITS) > 0 {
-						_, got, err := r.follow(read, at, rid, 0)
+						_, got, err := r.Follow(read, at, rid, 0)
 						require.NoError(t, err)
 						assert.Equal(t, device, got)
 					}

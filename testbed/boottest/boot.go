@@ -34,7 +34,7 @@ func interrupted(ctx context.Context) bool { return errors.Is(context.Cause(ctx)
 // nothing was booted, ErrInterrupted, or an error of writing the outputs. The report says why a
 // guest did not reach its end.
 func Boot(ctx context.Context, o Options) (*report.Report, error) {
-	r, tr, err := follow(ctx, &o, false)
+	r, tr, err := follow(ctx, &o, boots)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func Boot(ctx context.Context, o Options) (*report.Report, error) {
 
 // Bench runs the benchmark. Its errors are those of Boot.
 func Bench(ctx context.Context, o Options) (*report.Bench, error) {
-	r, _, err := follow(ctx, &o, true)
+	r, _, err := follow(ctx, &o, benchmark)
 	if err != nil {
 		return nil, err
 	}
@@ -57,10 +57,35 @@ func Bench(ctx context.Context, o Options) (*report.Bench, error) {
 	return b, errors.Join(b.Summary(o.Out), reportfile.Write(o.Report, b))
 }
 
+// Tables boots the guest by each of vm.Tables, or by those that the options name. Its errors are
+// those of Boot.
+func Tables(ctx context.Context, o Options) (*report.Tables, error) {
+	r, _, err := follow(ctx, &o, byTables)
+	if err != nil {
+		return nil, err
+	}
+	t := r.Tables
+	if t == nil {
+		t = new(report.Tables)
+	}
+	t.Error, t.LastSeen, t.Accel, t.Phases, t.Seconds = r.Error, r.LastSeen, r.Accel, r.Phases, r.Seconds
+	t.Judge()
+	return t, errors.Join(t.Summary(o.Out), reportfile.Write(o.Report, t))
+}
+
+// purpose is what a run of the machines is for.
+type purpose uint8
+
+const (
+	boots purpose = iota
+	benchmark
+	byTables
+)
+
 // follow boots the machines and prints what happens. It returns the report without verdicts, and
 // the transcript. The caller must call the transcript's keep.
-func follow(ctx context.Context, o *Options, bench bool) (_ *report.Report, tr *transcript, err error) {
-	direct, err := o.complete(ctx, bench)
+func follow(ctx context.Context, o *Options, why purpose) (_ *report.Report, tr *transcript, err error) {
+	direct, err := o.complete(ctx, why)
 	switch {
 	case interrupted(ctx):
 		return nil, nil, ErrInterrupted
@@ -79,7 +104,7 @@ func follow(ctx context.Context, o *Options, bench bool) (_ *report.Report, tr *
 	defer cancel()
 	go p.Beat(ctx)
 
-	r, err := run(ctx, o, direct, bench, sink{p, tr})
+	r, err := run(ctx, o, direct, why, sink{p, tr})
 	var input *InputError
 	if errors.As(err, &input) || interrupted(ctx) {
 		return nil, nil, errors.Join(err, context.Cause(ctx), tr.discard())
@@ -121,15 +146,19 @@ func explain(r *report.Report, err error, p *progress.Progress) {
 }
 
 // run takes the boot through its stages. The report may be nil if there is an error.
-func run(ctx context.Context, o *Options, direct, bench bool, s sink) (*report.Report, error) {
+func run(ctx context.Context, o *Options, direct bool, why purpose, s sink) (*report.Report, error) {
 	s.Stage("the kernels, their modules and the initramfs are read")
 	job := vm.Job{
-		Cmdline: o.Cmdline, Mem: o.Mem, CPUs: guestCPUs, PCI: o.pci(), PASIDBits: uint8(o.PASIDBits),
-		ACPI: o.Firmware == "acpi", Stage2: o.Stage == 2, Stalls: o.Stalls,
+		Layout:  vm.Layout{PCI: o.pci(), Mixed: o.mixed(), ACPI: o.Firmware == "acpi"},
+		Cmdline: o.Cmdline, Mem: o.Mem, CPUs: guestCPUs, PASIDBits: uint8(o.PASIDBits),
+		Stage2: o.Stage == 2, Stalls: o.Stalls,
 		Rebind: o.Rebind, Moves: int(o.Moves), Record: o.Record != "",
 	}
-	if bench {
+	switch why {
+	case benchmark:
 		job.Peer, job.Rounds = o.Peer, int(o.Rounds)
+	case byTables:
+		job.Tables = o.tables()
 	}
 	type prepared struct {
 		guest, host machine

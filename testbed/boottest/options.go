@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-vsmmu/vsmmuv3/testbed/boottest/vm"
@@ -29,6 +30,7 @@ type Options struct {
 	Mem         uint64 // the guest's memory in bytes
 	Peer        string // Bench only: the root directory of an arm64 QEMU with its libraries
 	Rounds      uint   // Bench only: how often each guest boots
+	Tables      string // Tables only: the names of vm.Tables, with commas between them; empty for all
 	Transport   string // of the disks, one of Transports
 	Firmware    string // how the guest finds its hardware, one of Firmwares
 	PASIDBits   uint   // pasid-num-bits of the endpoint that has it, 1 to MaxPASIDBits
@@ -46,8 +48,9 @@ type Options struct {
 // QEMU emulates. auto means kvm on an arm64 machine that has it, and tcg elsewhere.
 var Accels = []string{"auto", "kvm", "tcg"}
 
-// Transports are the values of Options.Transport.
-var Transports = []string{"mmio", "pci"}
+// Transports are the values of Options.Transport. With mixed, the disk plain is a PCI function, and
+// the others are on MMIO.
+var Transports = []string{"mmio", "pci", "mixed"}
 
 // Firmwares are the values of Options.Firmware: dt is a device tree, and acpi are ACPI tables
 // without firmware.
@@ -80,7 +83,7 @@ const (
 
 // complete fills in the defaults and checks everything except the kernels. It reports whether the
 // boot uses this machine's own KVM.
-func (o *Options) complete(ctx context.Context, bench bool) (direct bool, err error) {
+func (o *Options) complete(ctx context.Context, why purpose) (direct bool, err error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return false, err
@@ -99,10 +102,13 @@ func (o *Options) complete(ctx context.Context, bench bool) (direct bool, err er
 	if !slices.Contains(Firmwares, o.Firmware) {
 		return false, fmt.Errorf("-firmware %s: not one of %v", o.Firmware, Firmwares)
 	}
-	if o.pci() && o.Stalls {
+	if o.Transport == "pci" && o.Stalls {
 		return false, errors.New(
 			"no DMA of a PCI device may stall (IHI 0070 §3.12.1): give -transport mmio or no -stall",
 		)
+	}
+	if o.mixed() && o.Firmware != "acpi" {
+		return false, errors.New("-transport mixed: only with -firmware acpi")
 	}
 	if o.PASIDBits < 1 || o.PASIDBits > MaxPASIDBits {
 		return false, fmt.Errorf("PASIDs of %d bits: give from 1 to %d", o.PASIDBits, MaxPASIDBits)
@@ -120,7 +126,14 @@ func (o *Options) complete(ctx context.Context, bench bool) (direct bool, err er
 		return false, errors.New("a transcript records one device, and -save-restore makes others: " +
 			"give -record alone, and restore with vsmmu replay -restored")
 	}
-	if bench && o.Rounds < 1 {
+	if names := vm.TableNames(); why == byTables {
+		for _, name := range o.tables() {
+			if !slices.Contains(names, name) {
+				return false, fmt.Errorf("-only %s: not one of %v", name, names)
+			}
+		}
+	}
+	if why == benchmark && o.Rounds < 1 {
 		return false, errors.New("0 rounds: measure at least once")
 	}
 	if o.Agent == "" {
@@ -139,7 +152,7 @@ func (o *Options) complete(ctx context.Context, bench bool) (direct bool, err er
 	if o.Modules == "" && holdsModules(o.Kernel) {
 		o.Modules = o.Kernel
 	}
-	if bench {
+	if why == benchmark {
 		if o.Peer == "" {
 			o.Peer = filepath.Join(beside, peerName)
 		}
@@ -177,7 +190,16 @@ func (o *Options) complete(ctx context.Context, bench bool) (direct bool, err er
 const qemuAdvice = "install it (Debian: apt-get install qemu-system-arm), give it with -qemu FILE, " +
 	"or run on an arm64 machine with /dev/kvm"
 
-func (o *Options) pci() bool { return o.Transport == "pci" }
+// tables returns the names of the tables by which the guest boots.
+func (o *Options) tables() []string {
+	if o.Tables == "" {
+		return vm.TableNames()
+	}
+	return strings.Split(o.Tables, ",")
+}
+
+func (o *Options) pci() bool   { return o.Transport == "pci" || o.mixed() }
+func (o *Options) mixed() bool { return o.Transport == "mixed" }
 
 // chooseAccel reports whether the guest runs on this machine's own KVM.
 func chooseAccel(accel string) (direct bool, err error) {

@@ -41,11 +41,13 @@ type machine struct {
 
 // prepareGuest reads the guest's kernel, modules and init.
 func prepareGuest(o *Options, job vm.Job) (machine, error) {
-	transport := "virtio_mmio"
-	if job.PCI {
-		transport = "virtio_pci"
+	drivers := slices.Clone(guestDrivers)
+	if !job.PCI || job.Mixed {
+		drivers = append(drivers, "virtio_mmio")
 	}
-	drivers := append(slices.Clone(guestDrivers), transport)
+	if job.PCI || len(job.Tables) > 0 {
+		drivers = append(drivers, "virtio_pci")
+	}
 	return prepare(vm.Guest, o.Kernel, o.Modules, o.Agent, "arm_smmu_v3", drivers, nil)
 }
 

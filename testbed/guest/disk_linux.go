@@ -13,12 +13,12 @@ import (
 // chunk is the size of a request to the kernel. It is large enough for chains of many segments.
 const chunk = 1 << 20
 
-// testDisk writes the disk's pattern with O_DIRECT, reads it back and compares. With rebind it then
+// testDisk writes size bytes of the disk's pattern with O_DIRECT, reads it back and compares. With rebind it then
 // unbinds the disk from its driver and binds it again.
-func testDisk(serial, name string, rebind bool) Disk {
+func testDisk(serial, name string, size int64, rebind bool) Disk {
 	d := Disk{Serial: serial, Name: name, IOMMU: groupType(name)}
 	pattern := PatternFor(serial)
-	err := d.test(pattern, TestSize)
+	err := d.test(pattern, size)
 	if err == nil && rebind {
 		err = d.rebind(pattern)
 	}

@@ -60,7 +60,7 @@ func exercise(c *control) error {
 		if err := c.send(Message{Stage: "write and read disk " + serial}); err != nil {
 			return err
 		}
-		disk := testDisk(serial, names[serial], slices.Contains(os.Args, Rebind))
+		disk := testDisk(serial, names[serial], SizeOf(slices.Contains(os.Args, Quick)), slices.Contains(os.Args, Rebind))
 		if err := c.send(Message{Disk: &disk}); err != nil {
 			return err
 		}
@@ -79,7 +79,11 @@ func exercise(c *control) error {
 	if err != nil {
 		return err
 	}
-	return c.send(Message{Faults: &Faults{Lines: faults}})
+	description, err := describe(names[Plain])
+	if err != nil {
+		return err
+	}
+	return c.send(Message{Faults: &Faults{Lines: faults, Description: description}})
 }
 
 func sayHello() (*Hello, error) {

@@ -97,6 +97,11 @@ func waitForDisks(serials ...string) (map[string]string, error) {
 // kernelLines returns the messages in the kernel's log that contain a word, in order, without their
 // prefixes.
 func kernelLines(word string) ([]string, error) {
+	return kernelLog(func(message string) bool { return strings.Contains(message, word) })
+}
+
+// kernelLog returns the messages in the kernel's log that match, in order, without their prefixes.
+func kernelLog(match func(message string) bool) ([]string, error) {
 	fd, err := unix.Open("/dev/kmsg", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("/dev/kmsg: %w", err)
@@ -120,7 +125,7 @@ func kernelLines(word string) ([]string, error) {
 		// "prefix;message", then continuation lines that start with a blank.
 		_, message, _ := strings.Cut(string(record[:n]), ";")
 		message, _, _ = strings.Cut(message, "\n")
-		if strings.Contains(message, word) {
+		if match(message) {
 			lines = append(lines, message)
 		}
 	}

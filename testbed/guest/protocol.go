@@ -59,9 +59,10 @@ type Up struct {
 	Probe []string `json:"probe"`
 }
 
-// Faults has the kernel's lines, in order.
+// Faults has the kernel's lines, in order, and what the kernel knows of its hardware at the end.
 type Faults struct {
-	Lines []string `json:"lines"`
+	Lines       []string     `json:"lines"`
+	Description *Description `json:"description"`
 }
 
 // InitRole is the first argument of cmd/testbed when it is the guest's init.
@@ -73,11 +74,25 @@ const Rebind = "rebind"
 // PCI is a further argument: the disks are on the PCI bus.
 const PCI = "pci"
 
+// Quick is a further argument: write and read QuickSize bytes of each disk.
+const Quick = "quick"
+
 // ControlDevice is the guest's end of the channel, its second PL011.
 const ControlDevice = "/dev/ttyAMA1"
 
 // TestSize is the number of bytes of each disk that are written and read back.
 const TestSize = 16 << 20
+
+// QuickSize is TestSize with Quick.
+const QuickSize = 1 << 20
+
+// SizeOf returns the number of bytes of each disk that are written and read back.
+func SizeOf(quick bool) int64 {
+	if quick {
+		return QuickSize
+	}
+	return TestSize
+}
 
 // RebindSize is the number of bytes that are read after each bind.
 const RebindSize = 4 << 20

@@ -23,9 +23,12 @@ const (
 	byStage2
 	passedThrough
 	onPCI
+	allOnPCI
 	stalling
 	rebound
 	moved
+	byTree
+	reserving
 )
 
 func (w when) holds(m Mode) bool {
@@ -40,12 +43,18 @@ func (w when) holds(m Mode) bool {
 		return m.Passthrough
 	case onPCI:
 		return m.PCI
+	case allOnPCI:
+		return m.PCI && !m.Mixed
 	case stalling:
 		return m.Stalls && !m.Passthrough
 	case rebound:
 		return m.Rebind
 	case moved:
 		return m.Moves > 0
+	case byTree:
+		return !m.ACPI
+	case reserving:
+		return m.Reserved != ""
 	}
 	return true
 }
@@ -59,9 +68,10 @@ const (
 	plainTested              // the init has reported the test of the disk
 	pasidTested
 	bothTested
-	strayed // the rogue endpoint has made its DMA
-	told    // the init has reported the fault
-	ended   // the guest has powered off
+	strayed   // the rogue endpoint has made its DMA
+	told      // the init has reported the fault
+	described // the init has reported how the kernel found its hardware
+	ended     // the guest has powered off
 )
 
 func (p point) reached(r *Report) bool {
@@ -77,6 +87,8 @@ func (p point) reached(r *Report) bool {
 		return r.Fault.Made
 	case told:
 		return len(r.Fault.Kernel) > 0
+	case described:
+		return r.Description != nil
 	case ended:
 		return r.Guest.Release != "" && r.Guest.PoweredOff
 	}
@@ -102,6 +114,13 @@ func eachDisk(name string, when when, judge func(r *Report, serial string) (deta
 	return []check{of(guest.Plain, plainTested), of(guest.PASID, pasidTested)}
 }
 
+// messageChecks returns eachDisk for the disks that are PCI functions: the first one, or all.
+func messageChecks() []check {
+	checks := eachDisk("its interrupts took the same stage as its data", onPCI, (*Report).messages)
+	checks[1].when = allOnPCI
+	return checks
+}
+
 // checks has the statements that must hold.
 var checks = slices.Concat([]check{
 	{"the guest reached its user space", always, started, (*Report).reachedUserSpace},
@@ -120,7 +139,7 @@ var checks = slices.Concat([]check{
 			(*Report).invalidatedStage2},
 	},
 	eachDisk("every byte bypassed stage 1", passedThrough, (*Report).allMoved),
-	eachDisk("its interrupts took the same stage as its data", onPCI, (*Report).messages),
+	messageChecks(),
 	eachDisk("its driver was unbound and bound again, bypassing stage 1 once", rebound, (*Report).rebound),
 	[]check{
 		{"the SMMU was saved, discarded and restored during the disks' requests", moved, bothTested,
@@ -133,6 +152,18 @@ var checks = slices.Concat([]check{
 		{"the guest's driver reported no error", always, strayed, (*Report).noDriverError},
 		{"no other fault was recorded", always, strayed, (*Report).noOtherFault},
 		{"the device consumed commands and signalled interrupts", always, strayed, (*Report).deviceWorked},
+		{"the guest's kernel found its hardware as the boot describes it", always, described,
+			ofDescription((*Report).foundHardware)},
+		{"the guest's kernel found no fault in the description", always, described,
+			ofDescription((*Report).noFirmwareBug)},
+		{"the SMMU's interrupts are where the description says", always, described,
+			ofDescription((*Report).smmuInterrupts)},
+		{"the disks' interrupts are where the description says", always, described,
+			ofDescription((*Report).diskInterrupts)},
+		{"the device tree has interrupt-parent, dma-coherent and ats-supported", byTree, described,
+			ofDescription((*Report).treeComplete)},
+		{"the guest's kernel identity-maps the reserved range", reserving, described,
+			ofDescription((*Report).mapsReserved)},
 		{"the guest powered off", always, ended, (*Report).poweredOff},
 	})
 
@@ -327,7 +358,7 @@ func (r *Report) diskDone(serial string) (string, bool) {
 	if d.Error != "" {
 		return d.Error, false
 	}
-	return detail, min(d.Written, d.Read, d.Verified, d.Backing) >= guest.TestSize
+	return detail, min(d.Written, d.Read, d.Verified, d.Backing) >= guest.SizeOf(r.Mode.Quick)
 }
 
 // rebound judges the reads that verified the disk, first while the disk bypassed stage 1, then

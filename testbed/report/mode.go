@@ -16,6 +16,15 @@ type Mode struct {
 	PASIDBits uint8 `json:"pasid_bits"`
 	// PCI is true if the endpoints are PCI functions with MSI-X.
 	PCI bool `json:"pci,omitempty"`
+	// Mixed is true if the first endpoint alone is a PCI function.
+	Mixed bool `json:"mixed,omitempty"`
+	// Quick is true if the guest writes and reads less of the disks.
+	Quick bool `json:"quick,omitempty"`
+	// ACPI is true if ACPI tables describe the machine, and not a device tree.
+	ACPI bool `json:"acpi,omitempty"`
+	// Reserved is a range that the firmware makes the guest identity-map for the disk plain, as
+	// sysfs prints it. It is empty if there is none.
+	Reserved string `json:"reserved,omitempty"`
 	// Stage2 is true if the SMMU has stage 2 and no stage 1.
 	Stage2 bool `json:"stage2,omitempty"`
 	// Stalls is true if the SMMU has stalls, and the misbehaving endpoint dma-can-stall.

@@ -29,13 +29,19 @@ type Report struct {
 	Streams []Stream `json:"streams"`
 	Disks   []Disk   `json:"disks"`
 	Fault   Fault    `json:"fault"`
-	Moves   Moves    `json:"moves,omitzero"`
+	Wiring  Wiring   `json:"wiring"`
+	// Description is how the guest's kernel found its hardware; nil if its init did not report it.
+	Description *guest.Description `json:"description,omitempty"`
+	Moves       Moves              `json:"moves,omitzero"`
 
 	Commands   map[string]uint64 `json:"commands"`   // consumed, by opcode
 	Events     map[string]uint64 `json:"events"`     // recorded, by type
 	Interrupts map[string]uint64 `json:"interrupts"` // signalled, by line
 
-	Bench *Bench `json:"bench,omitempty"` // set by the benchmark, which sets no field above
+	// Bench and Tables are set by the benchmark and by the boots of testbed tables, which set no
+	// field above.
+	Bench  *Bench  `json:"bench,omitempty"`
+	Tables *Tables `json:"tables,omitempty"`
 
 	Phases  []progress.Phase `json:"phases"`
 	Seconds float64          `json:"seconds"` // wall time of all phases
@@ -84,6 +90,17 @@ type Disk struct {
 	Rebound  *guest.Rebound `json:"rebound,omitempty"`
 	Backing  int64          `json:"backing"` // correct in the backing file after power off
 	Error    string         `json:"error,omitempty"`
+}
+
+// Wiring is how the VMM connected the interrupts of SMMUs and disks.
+type Wiring struct {
+	ITS bool `json:"its"` // there is an ITS, to which functions and SMMUs send messages
+	// SMMUs has the INTIDs of each SMMU's wired interrupts, by the names of their lines.
+	SMMUs []map[string]uint32 `json:"smmus"`
+	// Disks has the INTIDs of the disks that interrupt by wires.
+	Disks []uint32 `json:"disks,omitempty"`
+	// Functions is the number of disks that send messages.
+	Functions int `json:"functions,omitempty"`
 }
 
 // Moves describes how the SMMU was saved, discarded and restored during the test of the disks.

@@ -49,6 +49,18 @@ func good() *Report {
 			Device: []Event{{Type: 0x10, Name: "F_TRANSLATION", StreamID: 0x32, Address: 0xbad000}},
 			Kernel: []string{"arm-smmu-v3 9050000.iommu: event 0x10 received:"},
 		},
+		Wiring: Wiring{ITS: true, SMMUs: []map[string]uint32{{"eventq": 40, "gerror": 42}}, Disks: []uint32{48, 49}},
+		Description: &guest.Description{
+			By: "device tree",
+			Interrupts: []guest.Interrupt{
+				{Handler: "arm-smmu-v3-evtq", Chip: "GICv3", Number: 40, Count: 1}, {Handler: "arm-smmu-v3-gerror", Chip: "GICv3", Number: 42},
+				{Handler: "virtio0", Chip: "GICv3", Number: 48, Count: 7}, {Handler: "virtio1", Chip: "GICv3", Number: 49, Count: 8},
+			},
+			Nodes: []guest.Node{
+				{Path: "/iommu@9050000", Interrupts: true, Parent: true, Coherent: true},
+				{Path: "/virtio_mmio@a000000", Interrupts: true, Parent: true, Master: true, Coherent: true},
+			},
+		},
 		Commands:   map[string]uint64{"SYNC": 10, "CFGI_STE": 2},
 		Events:     map[string]uint64{"F_TRANSLATION": 1},
 		Interrupts: map[string]uint64{"eventq": 1},
@@ -71,7 +83,7 @@ func TestChecksHoldForAGoodBoot(t *testing.T) {
 	r.Judge()
 	assert.Empty(t, failed(r))
 	assert.True(t, r.OK)
-	assert.Len(t, r.Checks, 16)
+	assert.Len(t, r.Checks, 21)
 
 	r = good()
 	r.Fault.Kernel = []string{"arm-smmu-v3 9050000.iommu: event: F_TRANSLATION client: a000400.virtio_mmio sid: 0x32 ssid: 0x0"}
@@ -418,7 +430,7 @@ func TestBootWithAnErrorHasOnlyTheChecksThatItReached(t *testing.T) {
 	hung := func(r *Report) { r.Error, r.Guest.PoweredOff = "the guest hung", false }
 	beforeDMA := func(r *Report) {
 		hung(r)
-		r.Probe, r.Fault, r.Events, r.Interrupts = nil, Fault{}, nil, nil
+		r.Probe, r.Fault, r.Events, r.Interrupts, r.Description = nil, Fault{}, nil, nil, nil
 	}
 	for _, tt := range []struct {
 		name   string
@@ -446,9 +458,9 @@ func TestBootWithAnErrorHasOnlyTheChecksThatItReached(t *testing.T) {
 			r.Disks[0].Error = "EIO"
 		}, 4, []string{"plain: all data was written, read back and verified"}},
 		{"before the rogue's DMA", beforeDMA, 8, nil},
-		{"before the guest's kernel printed the fault", func(r *Report) { hung(r); r.Fault.Kernel = nil }, 14, nil},
-		{"before power off", hung, 15, nil},
-		{"a breach", func(r *Report) { hung(r); r.Fault.Error = "" }, 15, []string{"rogue: its DMA to an unmapped address failed"}},
+		{"before the guest's kernel printed the fault", func(r *Report) { hung(r); r.Fault.Kernel, r.Description = nil, nil }, 14, nil},
+		{"before power off", hung, 20, nil},
+		{"a breach", func(r *Report) { hung(r); r.Fault.Error = "" }, 20, []string{"rogue: its DMA to an unmapped address failed"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := good()
@@ -459,7 +471,7 @@ func TestBootWithAnErrorHasOnlyTheChecksThatItReached(t *testing.T) {
 			assert.False(t, r.OK)
 			r.Error = "" // without an error, whatever is missing is a failure
 			r.Judge()
-			assert.Len(t, r.Checks, 16)
+			assert.Len(t, r.Checks, 21)
 			assert.False(t, r.OK)
 		})
 	}
@@ -501,8 +513,8 @@ func TestReportHasTheDocumentedJSONNames(t *testing.T) {
 	}
 	slices.Sort(names)
 	assert.Equal(t, []string{
-		"accel", "checks", "commands", "disks", "events", "fault", "guest", "id_registers",
-		"interrupts", "mode", "ok", "phases", "probe", "seconds", "streams",
+		"accel", "checks", "commands", "description", "disks", "events", "fault", "guest", "id_registers",
+		"interrupts", "mode", "ok", "phases", "probe", "seconds", "streams", "wiring",
 	}, names)
 }
 
@@ -514,7 +526,7 @@ func TestSummaryShowsEachBind(t *testing.T) {
 	require.NoError(t, r.Summary(&out))
 	for _, want := range []string{
 		"stream 0x10 (plain)  1.  abort\n", "2.  translate\n", "and 5 more", "stream 0x21 (pasid)",
-		"16.0 MiB written", "SYNC 10, CFGI_STE 2", "OK: 16 of 16 checks held",
+		"16.0 MiB written", "SYNC 10, CFGI_STE 2", "OK: 21 of 21 checks held",
 	} {
 		assert.Contains(t, out.String(), want)
 	}

@@ -43,34 +43,44 @@ func acpiTables(hw *hardware) ([]acpi.Table, error) {
 	if len(hw.pci) > 0 {
 		tables = append(tables, acpi.MCFG(pciECAMBase, pciBuses))
 	}
-	// The IORT also maps the functions of a machine without an SMMU to the ITS.
-	iort := hw.iort()
-	table, err := iort.Table()
+	table, err := hw.iort().Table()
 	return append(tables, table), err
 }
 
-// iort returns the description of SMMUs, and of what is behind them.
 func (hw *hardware) iort() *firmware.IORT {
+	t := IORT(hw.smmus, hw.wiring, hw.disks, len(hw.pci))
+	if len(hw.smmus) > 0 && slices.ContainsFunc(hw.pci, func(s pciSlot) bool { return s.passed }) {
+		t.RMRs = append(t.RMRs, hw.wiring.rmr(doorbells))
+	}
+	return t
+}
+
+// IORT returns the description of SMMUs with given ID registers and of what is behind them: disks on
+// the MMIO transport, and PCI functions. It also maps the functions of a machine without an SMMU to
+// the ITS.
+func IORT(smmus []smmuv3.IDRegs, wiring Wiring, disks []Master, functions int) *firmware.IORT {
 	t := &firmware.IORT{OEMTableID: "TESTVMM", OEMRevision: 1}
-	if !hw.wiring.NoITS {
+	if !wiring.NoITS {
 		t.ITS = []uint32{0}
 	}
-	for n := range hw.smmus {
-		t.SMMUs = append(t.SMMUs, hw.described(n))
+	for n, ids := range smmus {
+		t.SMMUs = append(t.SMMUs, wiring.describe(n, ids))
 	}
-	if len(hw.pci) > 0 {
+	if functions > 0 {
 		root := firmware.PCIRoot{
-			Requesters: pciBuses << 8, SMMU: firmware.NoSMMU, AddressBits: addressBits,
-			StreamBase: hw.wiring.StreamBase, CanWBS: hw.wiring.CanWBS,
+			Requesters: requesters, SMMU: firmware.NoSMMU, AddressBits: addressBits,
+			StreamBase: wiring.StreamBase, CanWBS: wiring.CanWBS,
 		}
-		if len(hw.smmus) > 0 {
-			root.SMMU, root.ATS = 0, hw.smmus[0].Has(smmuv3.ATS)
-			t.RMRs = hw.rmrs()
+		if len(smmus) > 0 {
+			root.SMMU, root.ATS = 0, smmus[0].Has(smmuv3.ATS)
+			if wiring.RMR {
+				t.RMRs = []firmware.RMR{wiring.rmr(ReservedRange)}
+			}
 		}
 		t.Roots = []firmware.PCIRoot{root}
 	}
-	for slot, m := range hw.disks {
-		if len(hw.smmus) == 0 {
+	for slot, m := range disks {
+		if len(smmus) == 0 {
 			break
 		}
 		t.Components = append(t.Components, firmware.Component{
@@ -81,20 +91,12 @@ func (hw *hardware) iort() *firmware.IORT {
 	return t
 }
 
-// rmrs returns the ranges that the guest identity-maps for the functions.
-func (hw *hardware) rmrs() (ranges []firmware.RMR) {
-	reserve := func(r firmware.Identity) {
-		ranges = append(ranges, firmware.RMR{
-			First: hw.wiring.StreamBase, Streams: pciBuses << 8, Base: r.Base, Size: r.Size,
-		})
-	}
-	if hw.wiring.RMR {
-		reserve(ReservedRange)
-	}
-	if slices.ContainsFunc(hw.pci, func(s pciSlot) bool { return s.passed }) {
-		reserve(doorbells)
-	}
-	return ranges
+// requesters is the number of requester IDs of all buses.
+const requesters = pciBuses << 8
+
+// rmr returns a range that the guest identity-maps for all functions.
+func (w Wiring) rmr(r firmware.Identity) firmware.RMR {
+	return firmware.RMR{First: w.StreamBase, Streams: requesters, Base: r.Base, Size: r.Size}
 }
 
 func virtioName(slot int) string { return fmt.Sprintf("VR%02d", slot) }

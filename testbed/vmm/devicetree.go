@@ -113,8 +113,8 @@ func deviceTree(hw *hardware) ([]byte, error) {
 		uartNode(consoleBase, consoleSPI),
 		uartNode(controlBase, controlSPI),
 	))
-	for i := range hw.smmus {
-		n, err := firmware.SMMUNode(hw.described(i))
+	for i, ids := range hw.smmus {
+		n, err := firmware.SMMUNode(hw.wiring.describe(i, ids))
 		if err != nil {
 			return nil, err
 		}

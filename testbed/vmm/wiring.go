@@ -1,6 +1,8 @@
 package vmm
 
 import (
+	"slices"
+
 	"github.com/go-vsmmu/vsmmuv3/bridge/iommufd"
 	"github.com/go-vsmmu/vsmmuv3/firmware"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
@@ -16,8 +18,8 @@ type Wiring struct {
 
 	// The following fields are for machines that ACPI describes.
 
-	// StreamBase is the StreamID of requester 0, and DeviceBase the difference of a function's
-	// DeviceID and its StreamID.
+	// StreamBase is the StreamID of requester 0. DeviceBase plus a function's StreamID is its
+	// DeviceID.
 	StreamBase smmuv3.StreamID
 	DeviceBase uint32
 	CanWBS     bool // see firmware.PCIRoot
@@ -55,17 +57,31 @@ func (w Wiring) unwired() []vsmmu.Line {
 	return nil
 }
 
+// SMMUINTIDs returns the INTIDs of an SMMU's wired interrupts, as the guest reads them.
+func (w Wiring) SMMUINTIDs(n int, ids smmuv3.IDRegs) map[vsmmu.Line]uint32 {
+	intids := map[vsmmu.Line]uint32{}
+	for line := range vsmmu.Line(vsmmu.NumLines) {
+		if !slices.Contains(w.unwired(), line) && (line != vsmmu.LinePRIQ || ids.Has(smmuv3.PRI)) {
+			intids[line] = firstSPI + smmuSPI(n) + uint32(line)
+		}
+	}
+	return intids
+}
+
+// DiskINTID returns the INTID of the nth disk on the MMIO transport, from 0 on.
+func DiskINTID(n int) uint32 { return firstSPI + virtioSPI + uint32(n) }
+
 // smmuDeviceID returns the DeviceID of an SMMU's own messages.
 func smmuDeviceID(n int) uint32 { return smmuDeviceIDs + uint32(n) }
 
-// described returns an SMMU as firmware describes it.
-func (hw *hardware) described(n int) firmware.SMMU {
+// describe returns an SMMU as firmware describes it.
+func (w Wiring) describe(n int, ids smmuv3.IDRegs) firmware.SMMU {
 	s := firmware.SMMU{
-		Base: smmuAddress(n), IDs: hw.smmus[n], PHandle: phandleSMMU(n), InterruptParent: phandleGIC,
-		NoCmdSync: !hw.wiring.CmdSync, NoWired: hw.wiring.NoWired,
-		DeviceID: smmuDeviceID(n), DeviceBase: hw.wiring.DeviceBase,
+		Base: smmuAddress(n), IDs: ids, PHandle: phandleSMMU(n), InterruptParent: phandleGIC,
+		NoCmdSync: !w.CmdSync, NoWired: w.NoWired,
+		DeviceID: smmuDeviceID(n), DeviceBase: w.DeviceBase,
 	}.WithSPIs(smmuSPI(n))
-	if !hw.wiring.NoITS && s.IDs.Has(smmuv3.MSI) {
+	if !w.NoITS && ids.Has(smmuv3.MSI) {
 		s.MSI = phandleITS
 	}
 	return s

@@ -31,11 +31,11 @@ func newBacking() (*os.File, error) {
 	return f, nil
 }
 
-// verify returns how many bytes at the start of a backing file are the guest's pattern.
-func verify(f *os.File, serial string) (int64, error) {
+// verify returns how many of the first size bytes of a backing file are the guest's pattern.
+func verify(f *os.File, serial string, size int64) (int64, error) {
 	const chunk = 1 << 20
 	pattern, buf := guest.PatternFor(serial), make([]byte, chunk)
-	for off := int64(0); off < guest.TestSize; off += chunk {
+	for off := int64(0); off < size; off += chunk {
 		if _, err := f.ReadAt(buf, off); err != nil {
 			return off, fmt.Errorf("the backing file: %w", err)
 		}
@@ -43,5 +43,5 @@ func verify(f *os.File, serial string) (int64, error) {
 			return off, fmt.Errorf("the backing file: %w", err)
 		}
 	}
-	return guest.TestSize, nil
+	return size, nil
 }

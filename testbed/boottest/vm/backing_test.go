@@ -38,7 +38,7 @@ func TestVerifyReturnsTheLengthOfTheGuestsPattern(t *testing.T) {
 			_, err = f.WriteAt(data, 0)
 			require.NoError(t, err)
 			require.NoError(t, tt.spoil(f))
-			right, err := verify(f, "plain")
+			right, err := verify(f, "plain", guest.TestSize)
 			assert.Equal(t, tt.right, right)
 			assert.Equal(t, tt.right == guest.TestSize, err == nil, "%v", err)
 		})

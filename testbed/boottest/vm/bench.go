@@ -108,7 +108,7 @@ func benchOurs(ctx context.Context, job Job, image, initrd []byte, disk string, 
 	}
 	defer func() { err = errors.Join(err, v.close()) }()
 	endpoint, master := soft.NewEndpoint(), vmm.Master{StreamID: vmm.PCIStreamID(0)}
-	if err := v.addDisk(f, guest.BenchSize, guest.BenchDisk, master, endpoint, endpoint); err != nil {
+	if err := v.addDisk(f, guest.BenchDisk, true, master, endpoint, endpoint); err != nil {
 		return err
 	}
 	return v.Run(ctx)

@@ -81,7 +81,7 @@ func (c *control) message(line string) {
 			c.Send(guest.Done)
 		})
 	case m.Faults != nil:
-		c.report.Fault.Kernel = m.Faults.Lines
+		c.report.Fault.Kernel, c.report.Description = m.Faults.Lines, m.Faults.Description
 		c.through = true
 		c.sink.Stage("the guest powers off")
 	case m.Error != "":

@@ -23,11 +23,28 @@ var endpoints = []struct {
 	id     smmuv3.StreamID
 }{{guest.Plain, 0x10}, {guest.PASID, 0x21}, {guest.Rogue, 0x32}}
 
-// master returns how endpoint i is connected to the SMMU.
-func (j Job) master(i int) vmm.Master {
+// mixedStreamBase is the StreamID of requester 0 if not all endpoints are PCI functions.
+const mixedStreamBase = 0x2000
+
+// complete returns the job with the StreamIDs that its layout needs.
+func (j Job) complete() Job {
+	if j.Mixed {
+		// The requester IDs include the StreamIDs of the other endpoints.
+		j.Wiring.StreamBase = mixedStreamBase
+	}
+	return j
+}
+
+// onPCI reports whether endpoint i is a PCI function.
+func (j *Job) onPCI(i int) bool { return j.PCI && (i == 0 || !j.Mixed) }
+
+// master returns how endpoint i is connected to an SMMU. Functions are behind the first.
+func (j *Job) master(i int) vmm.Master {
 	m := vmm.Master{StreamID: endpoints[i].id}
-	if j.PCI {
-		m.StreamID = vmm.PCIStreamID(i)
+	if j.onPCI(i) {
+		m.StreamID = j.Wiring.StreamBase + vmm.PCIStreamID(i)
+	} else {
+		m.SMMU = i % j.smmus()
 	}
 	switch endpoints[i].serial {
 	case guest.PASID:

@@ -55,7 +55,7 @@ func TestMasterHasTheEndpointsStreamIDAndProperties(t *testing.T) {
 	}{
 		{"platform devices", Job{PASIDBits: 6}, []vmm.Master{{StreamID: 0x10}, {StreamID: 0x21, PASIDBits: 6}, {StreamID: 0x32}}},
 		{"with stalls", Job{PASIDBits: 6, Stalls: true}, []vmm.Master{{StreamID: 0x10}, {StreamID: 0x21, PASIDBits: 6}, {StreamID: 0x32, CanStall: true}}},
-		{"PCI functions", Job{PASIDBits: 6, PCI: true}, []vmm.Master{{StreamID: 0x08}, {StreamID: 0x10, PASIDBits: 6}, {StreamID: 0x18}}},
+		{"PCI functions", Job{PASIDBits: 6, Layout: Layout{PCI: true}}, []vmm.Master{{StreamID: 0x08}, {StreamID: 0x10, PASIDBits: 6}, {StreamID: 0x18}}},
 	} {
 		for i, want := range tt.want {
 			assert.Equal(t, want, tt.job.master(i), tt.name)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/asjson"
@@ -34,14 +35,18 @@ func Available() error {
 	return kvm.Close()
 }
 
-// Run boots the guest, or runs the benchmark, until its end or until ctx ends. The report has the
-// error, and no verdicts.
+// Run boots the guest, boots it by each of the job's tables, or runs the benchmark, until its end or
+// until ctx ends. The report has the error, and no verdicts.
 func Run(ctx context.Context, job Job, image, initrd []byte, sink Sink) *report.Report {
 	r := &report.Report{}
+	job = job.complete()
 	var err error
-	if job.Peer != "" {
+	switch {
+	case job.Peer != "":
 		r.Bench, err = runBench(ctx, job, image, initrd, sink)
-	} else {
+	case len(job.Tables) > 0:
+		r.Tables, err = runTables(ctx, job, image, initrd, sink)
+	default:
 		err = run(ctx, job, image, initrd, sink, r)
 	}
 	// An earlier error is nearer to the cause.
@@ -75,7 +80,7 @@ func run(ctx context.Context, job Job, image, initrd []byte, sink Sink, r *repor
 	sink.Stage("the host compares the backing files")
 	for i := range r.Disks {
 		d := &r.Disks[i]
-		if d.Backing, err = verify(files[d.Serial], d.Serial); err != nil && d.Error == "" {
+		if d.Backing, err = verify(files[d.Serial], d.Serial, guest.SizeOf(job.Quick)); err != nil && d.Error == "" {
 			d.Error = err.Error()
 		}
 	}
@@ -91,20 +96,8 @@ func runGuest(
 	c = newControl(t, r, func() { stray(ctx, rogue, r) })
 	out := &console.Writer{Max: maxLine, Emit: func(line string) { sink.Line(Guest, line) }}
 	defer out.Flush()
-	role := guest.InitRole
-	if job.Rebind {
-		role += " " + guest.Rebind
-	}
-	if job.PCI {
-		role += " " + guest.PCI
-	}
-	cmdline := cmdline(job, role)
-	r.Mode = report.ModeOf(cmdline, job.PASIDBits)
-	r.Mode.PCI = job.PCI
-	r.Mode.Stage2 = job.Stage2
-	r.Mode.Stalls = job.Stalls
-	r.Mode.Rebind = job.Rebind
-	r.Mode.Moves = job.Moves
+	cmdline := cmdline(job, role(job))
+	r.Mode = mode(job, cmdline)
 	notes := newRecorder()
 	v, err := newVM(vmm.Config{
 		Kernel: image, Initrd: initrd, Mem: job.Mem, CPUs: job.CPUs, Cmdline: cmdline, Console: out, Control: c,
@@ -123,13 +116,26 @@ func runGuest(
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	mover := newMover(v.smmu, job.Moves, cancel)
+	mover := newMover(v.smmus[0], job.Moves, cancel)
+	for n := range v.smmus {
+		intids := map[string]uint32{}
+		for line, intid := range job.Wiring.SMMUINTIDs(n, v.ids.IDs) {
+			intids[line.String()] = intid
+		}
+		r.Wiring.SMMUs = append(r.Wiring.SMMUs, intids)
+	}
+	r.Wiring.ITS = !job.Wiring.NoITS
 	for i, e := range endpoints {
 		master := job.master(i)
 		ep := &endpoint{id: master.StreamID, serial: e.serial, dma: soft.NewEndpoint(), mover: mover, tap: t.dma}
 		notes.endpoints[ep.id] = ep
-		if err := v.addDisk(files[e.serial], diskSize, e.serial, master, ep.dma, ep); err != nil {
+		if err := v.addDisk(files[e.serial], e.serial, job.onPCI(i), master, ep.dma, ep); err != nil {
 			return nil, err
+		}
+		if job.onPCI(i) {
+			r.Wiring.Functions++
+		} else {
+			r.Wiring.Disks = append(r.Wiring.Disks, vmm.DiskINTID(len(r.Wiring.Disks)))
 		}
 		if e.serial == guest.Rogue {
 			rogue = ep
@@ -144,6 +150,32 @@ func runGuest(
 	notes.fill(r)
 	mover.fill(r)
 	return c, err
+}
+
+// role returns the arguments of the guest's init.
+func role(job Job) string {
+	words := []string{guest.InitRole}
+	for _, w := range []struct {
+		is   bool
+		word string
+	}{{job.Rebind, guest.Rebind}, {job.PCI, guest.PCI}, {job.Quick, guest.Quick}} {
+		if w.is {
+			words = append(words, w.word)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// mode returns how the guest is booted.
+func mode(job Job, cmdline string) report.Mode {
+	m := report.ModeOf(cmdline, job.PASIDBits)
+	m.PCI, m.Mixed, m.ACPI = job.PCI, job.Mixed, job.ACPI
+	m.Stage2, m.Stalls, m.Rebind, m.Moves, m.Quick = job.Stage2, job.Stalls, job.Rebind, job.Moves, job.Quick
+	if job.Wiring.RMR {
+		r := vmm.ReservedRange
+		m.Reserved = fmt.Sprintf("0x%016x 0x%016x direct", r.Base, r.Base+r.Size-1)
+	}
+	return m
 }
 
 // patience is the time that the misbehaving endpoint waits for the guest. Emulated machines are

@@ -19,13 +19,12 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// vm is a virtual machine with an SMMU.
+// vm is a virtual machine with SMMUs.
 type vm struct {
 	*vmm.Machine
-	pci    bool       // the disks are PCI functions
 	ids    idr.Result // the ID registers that the guest reads
 	memory guestmem.Slots
-	smmu   *smmu
+	smmus  []*smmu
 
 	parts []io.Closer // close closes them from last to first
 }
@@ -44,13 +43,13 @@ const maxStalls = 8
 // newVM returns a machine, which the caller must close. sent, unless nil, is called for each MSI of
 // an endpoint.
 func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3.StreamID)) (_ *vm, err error) {
-	v := &vm{pci: job.PCI}
+	v := new(vm)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, v.close())
 		}
 	}()
-	cfg.Stalls, cfg.ACPI = job.Stalls, job.ACPI
+	cfg.Stalls, cfg.ACPI, cfg.Wiring = job.Stalls, job.ACPI, job.Wiring
 	if v.Machine, err = vmm.New(cfg); err != nil {
 		return nil, err
 	}
@@ -62,8 +61,18 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3
 	if err != nil {
 		return nil, err
 	}
+	for n := range job.smmus() {
+		if err := v.addSMMU(n, job, memory, trace, t, sent); err != nil {
+			return nil, err
+		}
+	}
+	return v, nil
+}
+
+// identify returns the ID registers of a job's software host, and the policy of its devices.
+func identify(job Job) (ids smmuv3.IDRegs, policy idr.Policy) {
 	// With an MSI to memory, drivers see the completion of a CMD_SYNC without an exit.
-	ids, policy := soft.DefaultIDs(), idr.Policy{smmuv3.MSI: 1}
+	ids, policy = soft.DefaultIDs(), idr.Policy{smmuv3.MSI: 1}
 	if job.Stage2 {
 		ids = soft.Stage2IDs()
 		policy[smmuv3.S1P], policy[smmuv3.S2P] = 0, 1
@@ -76,6 +85,18 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3
 		ids.Set(smmuv3.StallMax, maxStalls)
 		policy[smmuv3.StallModel] = smmuv3.StallBoth
 	}
+	for f, value := range job.IDs {
+		ids.Set(f, value)
+		policy[f] = value
+	}
+	return ids, policy
+}
+
+// addSMMU adds the nth SMMU, with a software host of its own.
+func (v *vm) addSMMU(
+	n int, job Job, memory *guestmem.Tracked, trace vsmmu.Trace, t *tape, sent func(smmuv3.StreamID),
+) error {
+	ids, policy := identify(job)
 	msi := v.SignalEndpointMSI
 	if sent != nil {
 		msi = func(sid smmuv3.StreamID, addr guestmem.GPA, data uint32) error {
@@ -89,44 +110,50 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3
 	hosts := soft.Config{Memory: memory, MSI: msi, IDs: ids}
 	host, err := soft.New(hosts)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	capabilities, err := host.Capabilities()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if v.ids, err = idr.Derive(policy, capabilities); err != nil {
-		return nil, err
+		return err
 	}
 	device := vsmmu.Config{
-		IDs: v.ids.IDs, Memory: memory, Interrupts: v.SMMUInterrupts(0), AbortAtReset: true, Trace: trace,
+		IDs: v.ids.IDs, Memory: memory, Interrupts: v.SMMUInterrupts(n), AbortAtReset: true, Trace: trace,
 	}
-	v.smmu, err = newSMMU(device, hosts, host, func(cfg vsmmu.Config) (smmuDevice, error) {
+	s, err := newSMMU(device, hosts, host, func(cfg vsmmu.Config) (smmuDevice, error) {
 		return t.device(cfg, policy, capabilities)
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if job.Moves > 0 {
 		memory.NewAccount()
-		v.smmu.round = func() { memory.NewAccount() }
+		s.round = func() { memory.NewAccount() }
 	}
-	v.parts = append(v.parts, v.smmu)
-	return v, v.AddSMMU(v.smmu, v.ids.IDs)
+	v.smmus = append(v.smmus, s)
+	v.parts = append(v.parts, s)
+	return v.AddSMMU(s, v.ids.IDs)
 }
 
-// addDisk adds a disk. The disk makes its DMA by dma, through the endpoint.
+// addDisk adds a disk, as a PCI function or on the MMIO transport. The disk makes its DMA by dma,
+// through the endpoint.
 func (v *vm) addDisk(
-	storage *os.File, size int64, serial string, master vmm.Master, endpoint *soft.Endpoint, dma virtio.DMA,
+	storage *os.File, serial string, pci bool, master vmm.Master, endpoint *soft.Endpoint, dma virtio.DMA,
 ) error {
-	if err := v.smmu.attach(master.StreamID, endpoint); err != nil {
+	if err := v.smmus[master.SMMU].attach(master.StreamID, endpoint); err != nil {
 		return err
 	}
-	block, err := virtio.NewBlock(storage, size, serial)
+	info, err := storage.Stat()
 	if err != nil {
 		return err
 	}
-	if v.pci {
+	block, err := virtio.NewBlock(storage, info.Size(), serial)
+	if err != nil {
+		return err
+	}
+	if pci {
 		return v.AddPCIDisk(block, dma, uint8(master.PASIDBits))
 	}
 	return v.AddDisk(block, dma, master)

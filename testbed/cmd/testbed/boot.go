@@ -57,7 +57,7 @@ func parseBoot(args []string, stdout io.Writer) (boottest.Options, error) {
 	machineFlags(f, &o, "boot")
 	f.StringVar(&o.Transport, "transport", "mmio",
 		"attach the disks by `HOW`: "+strings.Join(boottest.Transports, ", ")+
-			"\n(pci: their interrupts are messages, which the SMMU translates)")
+			"\n(pci: their interrupts are messages, which the SMMU translates; mixed: the first on PCI)")
 	f.StringVar(&o.Firmware, "firmware", "dt",
 		"describe the hardware to the guest by `HOW`: "+strings.Join(boottest.Firmwares, ", ")+
 			"\n(dt: a device tree; acpi: ACPI tables, without firmware)")

@@ -18,6 +18,7 @@ const usage = `testbed: tests the virtual SMMUv3 on real kernels
 Usage:
   testbed boot [flags]        boot a Linux guest whose disks' DMA goes through the SMMU
   testbed bench-boot [flags]  measure a guest's disk through the SMMU, here and in QEMU
+  testbed tables [flags]      boot a Linux guest by many ACPI tables
   testbed lab [flags]         test bridge/iommufd on a real kernel
   testbed help COMMAND        show a command's flags; so does testbed COMMAND -h
   testbed help                show this text
@@ -37,6 +38,7 @@ func init() {
 		"boot":       bootCommand,
 		"bench-boot": benchBootCommand,
 		"lab":        labCommand,
+		"tables":     tablesCommand,
 	}
 }
 
