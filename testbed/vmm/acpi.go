@@ -55,9 +55,9 @@ func (hw *hardware) iort() *firmware.IORT {
 	return t
 }
 
-// IORT returns the description of SMMUs with given ID registers and of what is behind them: disks on
-// the MMIO transport, and PCI functions. It also maps the functions of a machine without an SMMU to
-// the ITS.
+// IORT returns the description of SMMUs with given ID registers, and of the devices behind them:
+// disks on the MMIO transport, and PCI functions. It also maps the functions of a machine without an
+// SMMU to the ITS.
 func IORT(smmus []smmuv3.IDRegs, wiring Wiring, disks []Master, functions int) *firmware.IORT {
 	t := &firmware.IORT{OEMTableID: "TESTVMM", OEMRevision: 1}
 	if !wiring.NoITS {
@@ -132,7 +132,8 @@ func dsdt(hw *hardware) acpi.Table {
 }
 
 // pciTerms returns the PCI host bridge, and the device that reserves its configuration space. keep
-// makes the guest keep the bus numbers and addresses that firmware assigned: RMRs name StreamIDs.
+// makes the guest keep the bus numbers and addresses that firmware assigned, since RMRs contain
+// StreamIDs.
 func pciTerms(keep bool) []acpi.Term {
 	const (
 		anyFunction   = 0xffff
@@ -179,11 +180,11 @@ func pciTerms(keep bool) []acpi.Term {
 	}
 }
 
-// acpiOffset is that of what the guest finds by EFI, in the range that plan reserves for the tree.
+// acpiOffset is the offset of the EFI handover in the range that plan reserves for the tree.
 const acpiOffset = maxTree / 2
 
-// describeByACPI fills the range that plan reserves for the tree: a tree that has nothing but what
-// an EFI stub leaves in it, and the tables that it leads to.
+// describeByACPI fills the range that plan reserves for the tree. The tree has only the properties
+// that an EFI stub leaves for Linux. They point to the tables.
 func describeByACPI(hw *hardware, at span, ram span) ([]byte, error) {
 	tables, err := acpiTables(hw)
 	if err != nil {

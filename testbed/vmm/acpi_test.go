@@ -18,7 +18,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// full is a machine with everything that tables describe.
+// full returns a machine with everything that the tables can describe.
 func full() *hardware {
 	return &hardware{
 		mem: 512 << 20, cpus: 2, cmdline: "console=ttyAMA0", initrd: span{0x4440_0000, 0x1234}, seed: make([]byte, 64),
@@ -106,7 +106,7 @@ func TestSMMUsHaveTheirOwnInterrupts(t *testing.T) {
 	assert.LessOrEqual(t, smmuAddress(maxSMMUs), uint64(virtioBase))
 }
 
-// ACPI's own compiler takes its disassembly of the DSDT back without a remark.
+// iasl, the ACPI compiler, disassembles the DSDT and compiles the result without a remark.
 func TestMachinesTablesDisassemble(t *testing.T) {
 	iasl, err := exec.LookPath("iasl")
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 )
 
 // AddEdu adds an edu function. The caller attaches its Endpoint to an SMMU under e.StreamID. The
-// machine closes the function. INTx of edu functions and of passed-through devices must not share a
-// line: device numbers that differ by a multiple of 4 do.
+// machine closes the function. An edu function and a passed-through device must not share an INTx
+// line. They share a line if their device numbers differ by a multiple of 4.
 func (m *Machine) AddEdu(e Edu) (*edu.Function, error) {
 	line := uint32(e.Device) % pciLines
 	spi, shared := m.line(pciSPI+line), &m.intx[line]

@@ -49,7 +49,8 @@ type pciSlot struct {
 	canStall   bool
 }
 
-// firstPCIDevice is the first device number that Machine assigns. AddRootPort uses the one before.
+// firstPCIDevice is the first device number that Machine assigns. AddRootPort uses the number
+// before it.
 const firstPCIDevice = 1
 
 // PCIStreamID returns the StreamID of a device on the root bus: the nth that was added to a

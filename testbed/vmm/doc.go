@@ -1,17 +1,17 @@
-// Package vmm is a small virtual machine monitor for arm64 guests under KVM. It has what the test
-// boots need.
+// Package vmm is a small virtual machine monitor for arm64 guests under KVM. It has the devices
+// that the test boots need.
 //
 // A Machine has a GICv3 with an ITS, an architected timer, PSCI and two PL011 UARTs. Its caller
 // adds virtio block devices, PCI devices of the host that are passed through, edu functions, and an
 // SMMUv3 in front of them. The device models, the device tree and the ACPI tables are portable Go.
-// Only Machine, and what it does for passed-through devices, needs KVM.
+// Only Machine and its support for passed-through devices need KVM.
 //
-// There is no firmware. A machine with ACPI has a device tree that leads to the tables, in the form
-// in which an EFI stub hands it to Linux.
+// There is no firmware. A machine with ACPI has a device tree that points to the tables, in the
+// form that an EFI stub passes to Linux.
 //
-// Edu functions (package edu) make DMA as a program in the guest orders it. Each has the place on
-// the root bus and the capabilities that its Edu asks for. Two functions that share a slot, and one
-// that can stall:
+// A program in the guest controls the DMA of edu functions (package edu). Edu gives a function's
+// place on the root bus and its capabilities. This example adds two functions of one device, and a
+// function that can stall:
 //
 //	all := edu.Features{PASIDBits: 20, ATS: true, PRI: true, FLR: true}
 //	for _, e := range []vmm.Edu{

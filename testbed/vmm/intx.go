@@ -15,9 +15,8 @@ import (
 // devices may share. trigger does not block. When the guest has handled the interrupt, KVM lowers
 // it and signals unmask. If the interrupt cannot be raised, connectSPI calls stop.
 //
-// A goroutine raises the interrupt, and not KVM. VFIO signals trigger from the handler of the
-// physical interrupt, in which Linux 7.3 must not raise an SPI: it would call the CPUs of all
-// vCPUs.
+// A goroutine, not KVM, raises the interrupt. VFIO signals trigger from the handler of the physical
+// interrupt, in which Linux 7.3 must not raise an SPI: it would call the CPUs of all vCPUs.
 func (r *router) connectSPI(trigger, unmask int, spi uint32, stop func(error)) (undo func() error, err error) {
 	fd, err := unix.FcntlInt(uintptr(trigger), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -60,8 +59,8 @@ func (r *router) join(spi uint32) {
 	r.lines[spi]++
 }
 
-// leave undoes join. With the last device, it lowers the interrupt. Before, the level may be that
-// of another device, which would lose its interrupt.
+// leave undoes join. It lowers the interrupt with the last device only. Before that, the level may
+// belong to another device, which would lose its interrupt.
 func (r *router) leave(spi uint32) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

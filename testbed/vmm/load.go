@@ -7,11 +7,11 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/arm64image"
 )
 
-// ErrMemory is matched by New's error if the guest's memory is too small for what is loaded, or has
-// a size that no machine can have.
+// ErrMemory matches New's error if the guest's memory is too small for the kernel, the initrd and
+// the device tree, or if its size is invalid.
 var ErrMemory = errors.New("vmm: new machine: guest memory")
 
-// boot holds the guest-physical ranges of what is loaded.
+// boot holds the guest-physical ranges of the loaded files.
 type boot struct {
 	kernel, initrd, tree span
 }

@@ -33,11 +33,11 @@ type Config struct {
 	// Stalls is set if DMA may wait for a vCPU, as stalled transactions do.
 	Stalls bool
 
-	// Console receives what the guest writes to its first UART. Nil discards it. While its Write
-	// does not return, the guest's console waits, and so does Close.
+	// Console receives the output of the guest's first UART. Nil discards it. While its Write does
+	// not return, the guest's console waits, and so does Close.
 	Console io.Writer
-	// Control is the other end of the guest's second UART; nil for none. Close closes it. What is
-	// sent before the guest opens its device is lost, so the guest sends first.
+	// Control is the other end of the guest's second UART; nil for none. Close closes it. Data sent
+	// before the guest opens its device is lost, so the guest must send first.
 	Control io.ReadWriteCloser
 }
 

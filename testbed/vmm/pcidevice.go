@@ -68,8 +68,8 @@ func (m *Machine) AddPCIDevice(cfg PCIDevice) (remove func() error, err error) {
 	}, nil
 }
 
-// nextPCIDevice returns the device number of the device that is added next: the one above all that
-// are in use.
+// nextPCIDevice returns the device number of the next device: the lowest number above all numbers
+// in use.
 func (m *Machine) nextPCIDevice() (int, error) {
 	number := firstPCIDevice
 	for _, s := range m.pciSlots {
@@ -82,7 +82,7 @@ func (m *Machine) nextPCIDevice() (int, error) {
 }
 
 // AddPCIDisk adds a block device on the root bus that accesses memory, and sends its interrupts, by
-// dma. If pasidBits is not 0, it has a PASID capability of so many bits, at most 20.
+// dma. If pasidBits is not 0, it has a PASID capability of that width, at most 20.
 func (m *Machine) AddPCIDisk(block *virtio.Block, dma virtio.DMA, pasidBits uint8) error {
 	number, err := m.nextPCIDevice()
 	if err != nil {

@@ -28,7 +28,7 @@ type Wiring struct {
 	RMR bool
 }
 
-// ReservedRange is the range of Wiring.RMR. Nothing is there.
+// ReservedRange is the range of Wiring.RMR. The machine has no device and no memory there.
 var ReservedRange = firmware.Identity{Base: 0x0b00_0000, Size: 128 << 10}
 
 // maxSMMUs is the number of SMMUs that the memory map has room for.
@@ -74,7 +74,7 @@ func DiskINTID(n int) uint32 { return firstSPI + virtioSPI + uint32(n) }
 // smmuDeviceID returns the DeviceID of an SMMU's own messages.
 func smmuDeviceID(n int) uint32 { return smmuDeviceIDs + uint32(n) }
 
-// describe returns an SMMU as firmware describes it.
+// describe returns the firmware's description of an SMMU.
 func (w Wiring) describe(n int, ids smmuv3.IDRegs) firmware.SMMU {
 	s := firmware.SMMU{
 		Base: smmuAddress(n), IDs: ids, PHandle: phandleSMMU(n), InterruptParent: phandleGIC,

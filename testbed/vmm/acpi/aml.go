@@ -61,7 +61,7 @@ func packageLength(body int) []byte {
 	return []byte{3<<6 | byte(n&0xf), byte(n >> 4), byte(n >> 12), byte(n >> 20)}
 }
 
-// withLength returns an opcode, the length of what follows, and the parts.
+// withLength returns an opcode, the length of the parts, and the parts.
 func withLength(op []byte, parts ...[]byte) Term {
 	body := join(parts)
 	return join([][]byte{op, packageLength(len(body)), body})

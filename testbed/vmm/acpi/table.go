@@ -70,7 +70,8 @@ type Set struct {
 	RSDP uint64
 }
 
-// tableAlignment is that of each table. The architecture requires none; EDK2 uses 8 or more.
+// tableAlignment is the alignment of each table. The architecture requires none; EDK2 uses 8 or
+// more.
 const tableAlignment = 16
 
 // Offsets of the pointers between tables.
@@ -80,8 +81,8 @@ const (
 	rsdpXSDT  = 24 // in the RSDP (§5.2.5.3)
 )
 
-// Place lays out tables at an address: an RSDP, the XSDT, and the tables. The XSDT lists all but
-// the DSDT, which the FADT points to. tables must have a FADT and a DSDT. It copies the tables.
+// Place lays out tables at an address: an RSDP, the XSDT, and copies of the tables. The XSDT lists
+// all tables except the DSDT, to which the FADT points. tables must have a FADT and a DSDT.
 func Place(at uint64, tables ...Table) (Set, error) {
 	align := func(b []byte) []byte { return append(b, make([]byte, -len(b)&(tableAlignment-1))...) }
 	data := align(make([]byte, rsdpSize))

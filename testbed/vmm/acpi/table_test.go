@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// header is that of a table of a size and revision, but for the checksum.
+// checkHeader checks the header of a table, except the checksum.
 func checkHeader(t *testing.T, table []byte, signature string, size int, revision byte) {
 	t.Helper()
 	assert.Equal(t, signature, string(table[:4]))
@@ -113,7 +113,7 @@ func TestPlaceNeedsFADTAndDSDT(t *testing.T) {
 	}
 }
 
-// ACPI's own disassembler has no remark on the tables.
+// iasl, the ACPI disassembler, has no remark on the tables.
 func TestTablesDisassemble(t *testing.T) {
 	iasl, err := exec.LookPath("iasl")
 	if err != nil {

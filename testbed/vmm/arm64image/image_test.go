@@ -105,7 +105,7 @@ func TestParseReadsSizeAndPageSize(t *testing.T) {
 	}
 }
 
-func TestParseRefusesWhatCannotBoot(t *testing.T) {
+func TestParseRefusesFilesThatCannotBoot(t *testing.T) {
 	le := binary.LittleEndian
 	edited := func(edit func(img []byte)) []byte {
 		raw := rawImage(t)

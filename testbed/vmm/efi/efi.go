@@ -1,8 +1,9 @@
-// Package efi lays out what an EFI stub leaves in memory for Linux, for a machine that has no
-// firmware: a system table with the ACPI tables, and a memory map (UEFI 2.10, §4.3 and §7.2).
+// Package efi lays out the structures that an EFI stub leaves in memory for Linux, on a machine
+// without firmware: a system table with the ACPI tables, and a memory map (UEFI 2.10, §4.3 and
+// §7.2).
 //
-// There are no boot services and no runtime services. Linux needs efi=noruntime on its command line,
-// or it calls one.
+// There are no boot services and no runtime services. Linux needs efi=noruntime on its command
+// line. Otherwise it calls a runtime service.
 package efi
 
 import (
@@ -18,8 +19,8 @@ import (
 var (
 	// acpi20 is EFI_ACPI_20_TABLE_GUID (§4.6.1).
 	acpi20 = [16]byte{0x71, 0xe8, 0x68, 0x88, 0xf1, 0xe4, 0xd3, 0x11, 0xbc, 0x22, 0x00, 0x80, 0xc7, 0x3c, 0x88, 0x81}
-	// memreserve is LINUX_EFI_MEMRESERVE_TABLE_GUID. In this list Linux notes the tables of the
-	// GIC, and it warns if it has none.
+	// memreserve is LINUX_EFI_MEMRESERVE_TABLE_GUID. Linux adds the tables of the GIC to this list,
+	// and warns if there is no list.
 	memreserve = [16]byte{0xc6, 0xb0, 0x8e, 0x88, 0xde, 0x8e, 0xf5, 0x4f, 0xa8, 0xf0, 0x9a, 0xee, 0x5c, 0xb9, 0x77, 0xc2}
 )
 
@@ -113,7 +114,7 @@ func systemTable(at uint64) []byte {
 	return t
 }
 
-// secureBootDisabled is the value of linux,uefi-secure-boot that says so.
+// secureBootDisabled is the value of linux,uefi-secure-boot for a disabled Secure Boot.
 const secureBootDisabled = 2
 
 // Chosen returns the properties of the node /chosen by which Linux finds the Handover. Linux only

@@ -74,7 +74,7 @@ func TestMemoryMapHasNoEmptyRanges(t *testing.T) {
 	assert.Equal(t, 48, h.mapSize)
 }
 
-func TestNewRejectsWhatIsNoRangeOfMemory(t *testing.T) {
+func TestNewRejectsInvalidRangesOfMemory(t *testing.T) {
 	ram := Range{0x4000_0000, 0x100_0000}
 	for _, tt := range []struct {
 		name    string

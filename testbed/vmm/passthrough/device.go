@@ -94,7 +94,7 @@ func New(cfg Config) (*Device, error) {
 		d.log = slog.New(slog.DiscardHandler)
 	}
 	if !d.phys.CanReset() {
-		return nil, fmt.Errorf("%w: the host cannot reset it, and its DMA would go on", ErrDevice)
+		return nil, fmt.Errorf("%w: the host cannot reset it, and its DMA would continue", ErrDevice)
 	}
 	if err := d.phys.Reset(); err != nil {
 		return nil, fmt.Errorf("passthrough: new device: %w", err)

@@ -209,7 +209,8 @@ func (w *watcher) WriteRegion(region int, p []byte, off uint64) error {
 	return w.physical.WriteRegion(region, p, off)
 }
 
-// A guest that keeps access to unmapped addresses would access the host's next mapping there.
+// If the guest kept access to addresses that the host unmaps, it could access the host's next
+// mapping there.
 func TestMemoryThatTheGuestKeepsStaysMapped(t *testing.T) {
 	r := newRig(t, newPhysical())
 	r.store(0x10, 4, windowBase)
@@ -416,7 +417,7 @@ func TestNewRefusesUnfitDevices(t *testing.T) {
 	}
 }
 
-// After a failure, the device has no interrupts, and the guest goes on.
+// After a failure, the device has no interrupts, and the guest continues.
 func TestFailedEnableLeavesNoInterrupts(t *testing.T) {
 	enable := func(r *rig) {
 		r.store(0x10, 4, windowBase)

@@ -21,7 +21,7 @@ import (
 
 var page = uint64(os.Getpagesize())
 
-// physical is a fake device. It records what is done to it.
+// physical is a fake device. It records the accesses and calls that it gets.
 type physical struct {
 	config  [256]byte
 	sizes   [vfio.NumRegions]uint64
@@ -127,7 +127,7 @@ func (p *physical) enable(mode string, fds []int32, was string) error {
 	return nil
 }
 
-// machine is a fake Machine. It records what is connected and mapped.
+// machine is a fake Machine. It records connections and mappings.
 type machine struct {
 	memory  map[uint64]int // sizes by address
 	vectors map[int][2]uint32

@@ -13,7 +13,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/vfio"
 )
 
-// interrupts is the state of the device's interrupts, of which one mode is enabled at a time.
+// interrupts is the state of the device's interrupts. At most one mode is enabled at a time.
 type interrupts struct {
 	mode    mode
 	pin     bool // the device has INTx
@@ -193,9 +193,9 @@ func (d *Device) disconnectVectors() {
 
 // updateVector connects vector i with the data that the guest programmed, if it is not masked.
 //
-// It ignores the address, which is one of the device's DMA: only the SMMU can translate it, and the
-// machine has one doorbell. The guest can raise only the interrupts that its ITS has for this
-// device.
+// It ignores the address. The address belongs to the device's DMA, so only the SMMU can translate
+// it, and the machine has one doorbell. The guest can raise only the interrupts that its ITS has
+// for this device.
 func (d *Device) updateVector(i int) {
 	if i >= len(d.intr.vectors) {
 		return // MSI-X is not enabled

@@ -9,9 +9,9 @@ import (
 
 // space holds the owner of each byte of the configuration space, and the bytes that the VMM owns.
 //
-// The guest has only what build lists. Other capabilities are hidden, although VFIO would forward
-// some: a power state could invalidate the guest's mappings of the device's memory, and ATS needs
-// more than a register. Extended capabilities are hidden, too.
+// The guest sees only the registers that build lists. Other capabilities are hidden, although VFIO
+// would forward some: a power state could invalidate the guest's mappings of the device's memory,
+// and ATS needs more than a register. Extended capabilities are hidden, too.
 type space struct {
 	owner   [pci.ConfigSize]owner
 	own     [pci.ConfigSize]byte
@@ -82,7 +82,7 @@ func (s *space) build(config *[256]byte) {
 	}
 }
 
-// within returns size, cut at the next capability after off. The PCI Express capability of an
+// within returns size, limited by the next capability after off. The PCI Express capability of an
 // integrated endpoint may be short, and a vendor capability has any length that the device states.
 func within(list []pci.Capability, off, size uint32) uint32 {
 	for _, c := range list {

@@ -26,15 +26,16 @@ type Function interface {
 	// LoadConfig and StoreConfig access 1, 2 or 4 bytes at their natural alignment.
 	//
 	// A store may return a function for work that takes long, such as DMA, or nil. The Host calls
-	// it before the guest's access ends, while other accesses continue.
+	// this function before the guest's access ends, while other accesses continue.
 	LoadConfig(off uint32, size int) uint32
 	StoreConfig(off uint32, size int, value uint32) (rest func())
 	// LoadMemory and StoreMemory access a range that the function claimed for a base address
 	// register.
 	LoadMemory(bar int, off uint64, size int) uint64
 	StoreMemory(bar int, off uint64, size int, value uint64) (rest func())
-	// SetRequester sets the function's requester ID. If ok is false, it has none: the Host makes no
-	// accesses to it, and it makes no DMA, until the next call.
+	// SetRequester sets the function's requester ID. If ok is false, the function has no requester
+	// ID: until the next call, the Host does not access the function, and the function makes no
+	// DMA.
 	SetRequester(id RequesterID, ok bool)
 	// Reset puts the function into its reset state, and releases its claims.
 	Reset()

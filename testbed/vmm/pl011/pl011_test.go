@@ -163,7 +163,7 @@ func TestTXFFIsSetWhileTheOutputBlocks(t *testing.T) {
 	assert.Equal(t, bytes.Repeat([]byte("x"), txSize), out.Bytes())
 }
 
-func TestTransmitGoesOnAfterAnErrorOfTheOutput(t *testing.T) {
+func TestTransmitContinuesAfterAnErrorOfTheOutput(t *testing.T) {
 	r, w := io.Pipe()
 	require.NoError(t, r.CloseWithError(errors.New("gone")))
 	u := newUART(t, w, nil, func(bool) {})

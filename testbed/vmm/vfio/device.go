@@ -204,8 +204,8 @@ func (d *Device) EnableINTx(trigger, unmask int32) error {
 	return nil
 }
 
-// EnableRemoval makes VFIO signal an eventfd when the host asks for the device. The host waits
-// until the device is closed.
+// EnableRemoval makes VFIO signal an eventfd when the host requests the device back. The host then
+// waits until the device is closed.
 func (d *Device) EnableRemoval(trigger int32) error {
 	return d.set(Removal, irqDataEventfd|irqActionTrigger, []int32{trigger})
 }

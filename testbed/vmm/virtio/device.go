@@ -17,7 +17,7 @@ type device struct {
 	dma       DMA
 	transport transport
 	waits     bool          // DMA may wait for the guest
-	kick      chan struct{} // wakes the worker; one is enough, as it then looks at all of the ring
+	kick      chan struct{} // wakes the worker; one signal is enough, since the worker looks at the whole ring
 	quit      chan struct{}
 	closed    atomic.Bool
 	done      sync.WaitGroup
@@ -32,7 +32,7 @@ type device struct {
 	breakage error
 }
 
-// transport is a device's way to its driver.
+// transport connects a device to its driver.
 type transport interface {
 	// enabled reports whether the device may access memory. The caller holds mu.
 	enabled() bool
@@ -117,8 +117,8 @@ func (d *device) setReady(ready bool) {
 	r.queueReady = ready
 }
 
-// notified executes one request on the vCPU's goroutine, unless one is being executed already. To
-// wake the worker takes longer than most requests do. The worker executes further requests.
+// notified executes one request on the vCPU's goroutine, unless one is being executed already.
+// Waking the worker takes longer than most requests. The worker executes further requests.
 func (d *device) notified() {
 	if d.waits || !d.serving.TryLock() {
 		d.notify()

@@ -5,13 +5,13 @@
 //
 //   - A device accesses rings and data by its own DMA only, with the addresses that its driver
 //     supplies. MSI-X messages are writes of the same DMA. An SMMU can translate all of it.
-//   - A device maps data where it lies (Mapper) for as long as one access to its storage takes. The
+//   - A device maps its data in place (Mapper), for the duration of one access to its storage. The
 //     guest's CMD_SYNC waits for the mapping, and so may a vCPU.
-//   - A device whose DMA may stall makes none on a vCPU's goroutine: the guest may have to run for
-//     the DMA to end.
+//   - A device whose DMA may stall makes no DMA on a vCPU's goroutine, since the guest may have to
+//     run before the DMA can end.
 //   - A device reads each descriptor once, and checks what it read. A driver that breaks the rules
 //     gets a device that needs a reset (DEVICE_NEEDS_RESET), and nothing else.
-//   - A reset returns once the device accesses memory no more.
+//   - A reset returns when the device no longer accesses memory.
 package virtio
 
 import "github.com/go-vsmmu/vsmmuv3/bridge/soft"

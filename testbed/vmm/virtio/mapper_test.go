@@ -48,7 +48,7 @@ func (m *mapper) Map(iova uint64, n int, write bool, buf [][]byte) (soft.Mapping
 	return m.endpoint.Map(iova, n, write, buf)
 }
 
-// paths are the ways that a device moves data, which give the same results.
+// paths are the ways in which a device moves data. All give the same results.
 var paths = []struct {
 	name string
 	dma  func(t testing.TB, m *memory) DMA

@@ -118,7 +118,7 @@ func TestRequestIsExecutedAndReturned(t *testing.T) {
 	assert.Zero(t, d.load(0x60), "acknowledged")
 }
 
-// The worker is closed, so that the notification's own goroutine executes what is executed.
+// The worker is closed, so that only the notification's own goroutine executes requests.
 func TestNotificationExecutesOneRequestBeforeItReturns(t *testing.T) {
 	model := &echo{}
 	d := newDriver(t, model)

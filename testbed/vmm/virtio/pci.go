@@ -114,8 +114,8 @@ func (f *Function) decode() {
 	}
 }
 
-// updateMaster applies the Bus Master Enable bit. lost is true if the device may access memory no
-// more: its last access ends before settle returns.
+// updateMaster applies the Bus Master Enable bit. lost is true if the device may no longer access
+// memory. Its last access ends before settle returns.
 func (f *Function) updateMaster() (lost bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
