@@ -13,12 +13,16 @@ import (
 // chunk is the size of a request to the kernel. It is large enough for chains of many segments.
 const chunk = 1 << 20
 
-// testDisk writes size bytes of the disk's pattern with O_DIRECT, reads it back and compares. With rebind it then
-// unbinds the disk from its driver and binds it again.
+// testDisk writes size bytes of the disk's pattern with O_DIRECT, reads it back and compares. Unless
+// size is less than TestSize, it then moves data by mappings that fill a translation table. With
+// rebind it then unbinds the disk from its driver and binds it again.
 func testDisk(serial, name string, size int64, rebind bool) Disk {
 	d := Disk{Serial: serial, Name: name, IOMMU: groupType(name)}
 	pattern := PatternFor(serial)
 	err := d.test(pattern, size)
+	if err == nil && size >= TestSize {
+		err = d.fillTable(pattern)
+	}
 	if err == nil && rebind {
 		err = d.rebind(pattern)
 	}

@@ -35,6 +35,9 @@ type Disk struct {
 	Written  int64  `json:"written"`
 	Read     int64  `json:"read"`
 	Verified int64  `json:"verified"`
+	// Table is TableSize if the guest wrote and read as many bytes by a DMA mapping that filled a
+	// translation table.
+	Table int64 `json:"table,omitempty"`
 	// Rebound is set if the disk was unbound from its driver and bound again.
 	Rebound *Rebound `json:"rebound,omitempty"`
 	Error   string   `json:"error,omitempty"`
@@ -93,6 +96,12 @@ func SizeOf(quick bool) int64 {
 	}
 	return TestSize
 }
+
+// TableSize is the number of bytes that a table of pages of TablePage maps.
+const (
+	TablePage = 4 << 10
+	TableSize = 2 << 20
+)
 
 // RebindSize is the number of bytes that are read after each bind.
 const RebindSize = 4 << 20

@@ -29,9 +29,11 @@ const (
 	moved
 	byTree
 	reserving
+	removesTables
 )
 
-func (w when) holds(m Mode) bool {
+func (w when) holds(r *Report) bool {
+	m := r.Mode
 	switch w {
 	case translated:
 		return !m.Passthrough
@@ -55,6 +57,8 @@ func (w when) holds(m Mode) bool {
 		return !m.ACPI
 	case reserving:
 		return m.Reserved != ""
+	case removesTables:
+		return !m.Passthrough && !m.Quick && r.Guest.PageSize <= guest.TablePage // 0 until the init has spoken
 	}
 	return true
 }
@@ -138,6 +142,10 @@ var checks = slices.Concat([]check{
 		{"the guest invalidated by IPA and VMID, and not by commands of stage 1", byStage2, bothTested,
 			(*Report).invalidatedStage2},
 	},
+	[]check{
+		{"the guest removed translation tables, and invalidated them by TLBIs with Leaf = 0", removesTables, bothTested,
+			(*Report).invalidatedTables},
+	},
 	eachDisk("every byte bypassed stage 1", passedThrough, (*Report).allMoved),
 	messageChecks(),
 	eachDisk("its driver was unbound and bound again, bypassing stage 1 once", rebound, (*Report).rebound),
@@ -214,6 +222,13 @@ func (r *Report) invalidatedStage2() (string, bool) {
 	// With iommu.strict=0, invalidations by VMID are enough.
 	return fmt.Sprintf("%d TLBI_S2_IPA, %d TLBI_S12_VMALL, %d of stage 1", ipa, vmid, stage1),
 		(ipa > 0 || r.Mode.Lazy) && vmid > 0 && stage1 == 0
+}
+
+// invalidatedTables expects a TLBI for each table that a disk's write and read filled.
+func (r *Report) invalidatedTables() (string, bool) {
+	t, moved := r.Removed, min(r.disk(guest.Plain).Table, r.disk(guest.PASID).Table)
+	return fmt.Sprintf("%d, %d of them with a TTL hint, for tables that mapped %s of each disk", t.TLBI, t.Hinted, size(moved)),
+		moved >= guest.TableSize && t.TLBI >= 4
 }
 
 func (r *Report) wasMoved() (string, bool) {
@@ -325,7 +340,7 @@ func (r *Report) Judge() {
 	r.Checks = []Check{}
 	r.OK = r.Error == ""
 	for _, c := range checks {
-		if !c.when.holds(r.Mode) || r.Error != "" && !c.after.reached(r) {
+		if !c.when.holds(r) || r.Error != "" && !c.after.reached(r) {
 			continue
 		}
 		detail, ok := c.judge(r)

@@ -34,7 +34,8 @@ type Report struct {
 	Description *guest.Description `json:"description,omitempty"`
 	Moves       Moves              `json:"moves,omitzero"`
 
-	Commands   map[string]uint64 `json:"commands"`   // consumed, by opcode
+	Commands   map[string]uint64 `json:"commands"` // consumed, by opcode
+	Removed    RemovedTables     `json:"removed_tables"`
 	Events     map[string]uint64 `json:"events"`     // recorded, by type
 	Interrupts map[string]uint64 `json:"interrupts"` // signalled, by line
 
@@ -87,6 +88,7 @@ type Disk struct {
 	Written  int64          `json:"written"`
 	Read     int64          `json:"read"`
 	Verified int64          `json:"verified"` // by the guest, of what it read
+	Table    int64          `json:"table"`    // by mappings that filled a translation table
 	Rebound  *guest.Rebound `json:"rebound,omitempty"`
 	Backing  int64          `json:"backing"` // correct in the backing file after power off
 	Error    string         `json:"error,omitempty"`
@@ -101,6 +103,13 @@ type Wiring struct {
 	Disks []uint32 `json:"disks,omitempty"`
 	// Functions is the number of disks that send messages.
 	Functions int `json:"functions,omitempty"`
+}
+
+// RemovedTables counts the TLBIs by address with Leaf = 0. The guest's kernel sends them when it removes a
+// translation table.
+type RemovedTables struct {
+	TLBI   uint64 `json:"tlbi"`
+	Hinted uint64 `json:"hinted"` // of these with a TTL hint
 }
 
 // Moves describes how the SMMU was saved, discarded and restored during the test of the disks.

@@ -41,8 +41,8 @@ func good() *Report {
 			{StreamID: 0x21, Endpoint: "pasid", Binds: stage(6, "substream 0"), BindCalls: 2, Moved: moved},
 		},
 		Disks: []Disk{
-			{Serial: "plain", IOMMU: "DMA", Written: tested, Read: tested, Verified: tested, Backing: tested},
-			{Serial: "pasid", IOMMU: "DMA", Written: tested, Read: tested, Verified: tested, Backing: tested},
+			{Serial: "plain", IOMMU: "DMA", Written: tested, Read: tested, Verified: tested, Backing: tested, Table: 2 << 20},
+			{Serial: "pasid", IOMMU: "DMA", Written: tested, Read: tested, Verified: tested, Backing: tested, Table: 2 << 20},
 		},
 		Fault: Fault{
 			StreamID: 0x32, Address: 0xbad000, Made: true, Error: "F_TRANSLATION",
@@ -62,6 +62,7 @@ func good() *Report {
 			},
 		},
 		Commands:   map[string]uint64{"SYNC": 10, "CFGI_STE": 2},
+		Removed:    RemovedTables{TLBI: 4},
 		Events:     map[string]uint64{"F_TRANSLATION": 1},
 		Interrupts: map[string]uint64{"eventq": 1},
 		Phases:     []progress.Phase{{Name: "the guest's kernel boots", Seconds: 12.5}},
@@ -83,7 +84,7 @@ func TestChecksHoldForAGoodBoot(t *testing.T) {
 	r.Judge()
 	assert.Empty(t, failed(r))
 	assert.True(t, r.OK)
-	assert.Len(t, r.Checks, 21)
+	assert.Len(t, r.Checks, 22)
 
 	r = good()
 	r.Fault.Kernel = []string{"arm-smmu-v3 9050000.iommu: event: F_TRANSLATION client: a000400.virtio_mmio sid: 0x32 ssid: 0x0"}
@@ -372,6 +373,7 @@ func TestModeOfReadsTheCommandLineAsLinuxDoes(t *testing.T) {
 }
 
 func TestEachFaultFailsItsCheckAlone(t *testing.T) {
+	const tables = "the guest removed translation tables, and invalidated them by TLBIs with Leaf = 0"
 	for _, tt := range []struct {
 		name  string
 		spoil func(*Report)
@@ -410,6 +412,8 @@ func TestEachFaultFailsItsCheckAlone(t *testing.T) {
 		{"nothing printed", func(r *Report) { r.Fault.Kernel = nil }, []string{"rogue: the guest's kernel printed the fault"}},
 		{"another fault", func(r *Report) { r.Events["C_BAD_STE"] = 1 }, []string{"no other fault was recorded"}},
 		{"a fault of another stream", func(r *Report) { r.Events["F_TRANSLATION"] = 2 }, []string{"no other fault was recorded"}},
+		{"a table that was not filled", func(r *Report) { r.Disks[1].Table = 0 }, []string{tables}},
+		{"a table that was not invalidated", func(r *Report) { r.Removed.TLBI = 3 }, []string{tables}},
 		{"no commands", func(r *Report) { delete(r.Commands, "SYNC") }, []string{"the device consumed commands and signalled interrupts"}},
 		{"no interrupt", func(r *Report) { r.Interrupts = nil }, []string{"the device consumed commands and signalled interrupts"}},
 		{"no power off", func(r *Report) { r.Guest.PoweredOff = false }, []string{"the guest powered off"}},
@@ -457,10 +461,10 @@ func TestBootWithAnErrorHasOnlyTheChecksThatItReached(t *testing.T) {
 			untested(r, 1)
 			r.Disks[0].Error = "EIO"
 		}, 4, []string{"plain: all data was written, read back and verified"}},
-		{"before the rogue's DMA", beforeDMA, 8, nil},
-		{"before the guest's kernel printed the fault", func(r *Report) { hung(r); r.Fault.Kernel, r.Description = nil, nil }, 14, nil},
-		{"before power off", hung, 20, nil},
-		{"a breach", func(r *Report) { hung(r); r.Fault.Error = "" }, 20, []string{"rogue: its DMA to an unmapped address failed"}},
+		{"before the rogue's DMA", beforeDMA, 9, nil},
+		{"before the guest's kernel printed the fault", func(r *Report) { hung(r); r.Fault.Kernel, r.Description = nil, nil }, 15, nil},
+		{"before power off", hung, 21, nil},
+		{"a breach", func(r *Report) { hung(r); r.Fault.Error = "" }, 21, []string{"rogue: its DMA to an unmapped address failed"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := good()
@@ -471,7 +475,7 @@ func TestBootWithAnErrorHasOnlyTheChecksThatItReached(t *testing.T) {
 			assert.False(t, r.OK)
 			r.Error = "" // without an error, whatever is missing is a failure
 			r.Judge()
-			assert.Len(t, r.Checks, 21)
+			assert.Len(t, r.Checks, 22)
 			assert.False(t, r.OK)
 		})
 	}
@@ -514,7 +518,7 @@ func TestReportHasTheDocumentedJSONNames(t *testing.T) {
 	slices.Sort(names)
 	assert.Equal(t, []string{
 		"accel", "checks", "commands", "description", "disks", "events", "fault", "guest", "id_registers",
-		"interrupts", "mode", "ok", "phases", "probe", "seconds", "streams", "wiring",
+		"interrupts", "mode", "ok", "phases", "probe", "removed_tables", "seconds", "streams", "wiring",
 	}, names)
 }
 
@@ -526,7 +530,7 @@ func TestSummaryShowsEachBind(t *testing.T) {
 	require.NoError(t, r.Summary(&out))
 	for _, want := range []string{
 		"stream 0x10 (plain)  1.  abort\n", "2.  translate\n", "and 5 more", "stream 0x21 (pasid)",
-		"16.0 MiB written", "SYNC 10, CFGI_STE 2", "OK: 21 of 21 checks held",
+		"16.0 MiB written", "SYNC 10, CFGI_STE 2", "OK: 22 of 22 checks held",
 	} {
 		assert.Contains(t, out.String(), want)
 	}
@@ -563,4 +567,13 @@ func TestReportsEndWithTheVerdict(t *testing.T) {
 		assert.Equal(t, "\nTime\n    12.5 s\tit boots\n    13.0 s\tin all\n"+
 			"\nChecks\n  ok\tone\tseen\n  FAILED\tother\tnot seen\n\n"+tt.want+": 1 of 2 checks held, by far\n", out.String())
 	}
+}
+
+// A guest with larger pages cannot fill a table by one mapping.
+func TestTablesAreNotJudgedForLargePages(t *testing.T) {
+	r := good()
+	r.Guest.PageSize, r.Removed, r.Disks[0].Table, r.Disks[1].Table = 16<<10, RemovedTables{}, 0, 0
+	r.Judge()
+	assert.True(t, r.OK)
+	assert.Len(t, r.Checks, 21)
 }

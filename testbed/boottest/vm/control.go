@@ -65,7 +65,8 @@ func (c *control) message(line string) {
 			d := &c.report.Disks[i]
 			if d.Serial == m.Disk.Serial {
 				d.Name, d.IOMMU, d.Error = m.Disk.Name, m.Disk.IOMMU, m.Disk.Error
-				d.Written, d.Read, d.Verified, d.Rebound = m.Disk.Written, m.Disk.Read, m.Disk.Verified, m.Disk.Rebound
+				d.Written, d.Read, d.Verified, d.Table = m.Disk.Written, m.Disk.Read, m.Disk.Verified, m.Disk.Table
+				d.Rebound = m.Disk.Rebound
 			}
 		}
 	case m.Up != nil:

@@ -21,6 +21,7 @@ type recorder struct {
 
 	mu         sync.Mutex
 	commands   map[string]uint64
+	tables     report.RemovedTables
 	events     map[string]uint64
 	interrupts map[string]uint64
 	kept       []report.Event
@@ -43,6 +44,7 @@ func (r *recorder) trace() vsmmu.Trace {
 				name += " (error)"
 			}
 			r.count(r.commands, name)
+			r.countTable(c)
 			if c.Opcode() == smmuv3.OpResume {
 				r.resume(c)
 			}
@@ -50,6 +52,24 @@ func (r *recorder) trace() vsmmu.Trace {
 		Bind:      func(sid smmuv3.StreamID, s bridge.GuestStage, err error) { r.endpoints[sid].bind(s, err) },
 		Event:     r.event,
 		Interrupt: func(line vsmmu.Line) { r.count(r.interrupts, line.String()) },
+	}
+}
+
+// countTable counts TLBIs by address with Leaf = 0.
+func (r *recorder) countTable(c smmuv3.Command) {
+	switch c.Opcode() {
+	case smmuv3.OpTLBINHVA, smmuv3.OpTLBINHVAA, smmuv3.OpTLBIS2IPA:
+	default:
+		return
+	}
+	if c.Leaf() {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tables.TLBI++
+	if c.TTL() != 0 {
+		r.tables.Hinted++
 	}
 }
 
@@ -109,6 +129,7 @@ func (r *recorder) fill(out *report.Report) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out.Commands, out.Events, out.Interrupts = maps.Clone(r.commands), maps.Clone(r.events), maps.Clone(r.interrupts)
+	out.Removed = r.tables
 	for _, sid := range slices.Sorted(maps.Keys(r.endpoints)) {
 		out.Streams = append(out.Streams, r.endpoints[sid].report())
 	}

@@ -94,3 +94,20 @@ func TestEndpointCountsByTheBoundStage(t *testing.T) {
 	assert.NoError(t, ep.count(uint32(bridge.Translate), 16, nil))
 	assert.Equal(t, map[string]uint64{"bypass": 8, "translate": 16}, ep.report().Moved)
 }
+
+// §4.4.1.1: Leaf is bit 0 of the second word, TTL bits 9:8.
+func TestRecorderCountsInvalidationsOfTables(t *testing.T) {
+	rec := newRecorder()
+	for _, c := range []smmuv3.Command{
+		{0x12, 0x1000 | 1<<10 | 3<<8},     // TLBI_NH_VA, Leaf = 0, TTL = 3
+		{0x12, 0x1000 | 1<<10 | 3<<8 | 1}, // Leaf = 1
+		{0x2a, 0x1000},                    // TLBI_S2_IPA, Leaf = 0, TTL = 0
+		{0x11, 0},                         // TLBI_NH_ASID has no Leaf
+		{0x05 | 0x10<<32, 0},              // CFGI_CD with Leaf = 0
+	} {
+		rec.trace().Command(c, smmuv3.CERROR_NONE)
+	}
+	r := new(report.Report)
+	rec.fill(r)
+	assert.Equal(t, report.RemovedTables{TLBI: 2, Hinted: 1}, r.Removed)
+}

@@ -45,7 +45,7 @@ const (
 	// The driver limits a request to segMax segments of sizeMax bytes. It maps and unmaps each
 	// segment at the SMMU, so that few large ones are better. Two requests of segMax segments, with
 	// a header and a status each, fill a queue.
-	sizeMax     = 1 << 20
+	sizeMax     = 2 << 20
 	segMax      = queueMax/2 - 2
 	maxTransfer = segMax * sizeMax
 

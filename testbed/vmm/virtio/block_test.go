@@ -79,7 +79,7 @@ func header(typ uint32, sector uint64) []byte {
 func TestBlockConfigurationSpace_5_2_4(t *testing.T) {
 	b := newTestBlock(t, newDisk())
 	// capacity, size_max, seg_max
-	assert.Equal(t, []byte{0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 126, 0, 0, 0}, b.Config()[:16])
+	assert.Equal(t, []byte{0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 126, 0, 0, 0}, b.Config()[:16])
 	assert.EqualValues(t, 2, b.DeviceID())
 	assert.EqualValues(t, 1<<1|1<<2|1<<9, b.Features(), "SIZE_MAX, SEG_MAX, FLUSH")
 }
