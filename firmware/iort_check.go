@@ -94,14 +94,34 @@ func (i *IORT) checkRoot(n int) error {
 			return invalid("Segment %d: the same as that of Roots[%d]", r.Segment, k)
 		case r.SMMU == o.SMMU && (r.SMMU != NoSMMU || len(i.ITS) > 0) && r.overlaps(o):
 			return invalid("StreamBase %v: %d IDs overlap those of Roots[%d]", r.StreamBase, r.Requesters, k)
+		case len(i.ITS) > 0 && i.deviceIDs(r).overlap(i.deviceIDs(o)):
+			return invalid("StreamBase %v: DeviceIDs overlap those of Roots[%d] (separate them by SMMU.DeviceBase)",
+				r.StreamBase, k)
 		}
 	}
 	return nil
 }
 
-func (r *PCIRoot) overlaps(o *PCIRoot) bool {
-	return uint64(r.StreamBase) < uint64(o.StreamBase)+uint64(o.Requesters) &&
-		uint64(o.StreamBase) < uint64(r.StreamBase)+uint64(r.Requesters)
+func (r *PCIRoot) overlaps(o *PCIRoot) bool { return r.ids(0).overlap(o.ids(0)) }
+
+// ids returns the IDs of the root's requesters, from base plus StreamBase on.
+func (r *PCIRoot) ids(base uint32) idRange {
+	return idRange{uint64(base) + uint64(r.StreamBase), uint64(r.Requesters)}
+}
+
+// idRange is a range of StreamIDs or DeviceIDs.
+type idRange struct{ first, n uint64 }
+
+func (r idRange) has(id uint64) bool { return id-r.first < r.n }
+
+func (r idRange) overlap(o idRange) bool { return r.first < o.first+o.n && o.first < r.first+r.n }
+
+// deviceIDs returns the DeviceIDs of a root's requesters at the ITS.
+func (i *IORT) deviceIDs(r *PCIRoot) idRange {
+	if r.SMMU == NoSMMU {
+		return r.ids(0)
+	}
+	return r.ids(i.SMMUs[r.SMMU].DeviceBase)
 }
 
 var acpiPath = regexp.MustCompile(`^\\[A-Z_][A-Z0-9_]{3}(\.[A-Z_][A-Z0-9_]{3})*$`)
@@ -137,6 +157,9 @@ func (i *IORT) checkComponent(n int) error {
 		if owner := i.ownerOf(c.SMMU, sid, n); owner != "" {
 			return invalid("StreamIDs: %s has %v", owner, sid)
 		}
+		if owner := i.sender(i.deviceID(c, sid), n); owner != "" && len(i.ITS) > 0 {
+			return invalid("StreamIDs: %s has the DeviceID of %v (separate them by SMMU.DeviceBase)", owner, sid)
+		}
 	}
 	return nil
 }
@@ -146,12 +169,34 @@ func (i *IORT) checkComponent(n int) error {
 func (i *IORT) ownerOf(smmu int, sid smmuv3.StreamID, n int) string {
 	for k := range i.Roots {
 		r := &i.Roots[k]
-		if r.SMMU == smmu && sid >= r.StreamBase && uint64(sid) < uint64(r.StreamBase)+uint64(r.Requesters) {
+		if r.SMMU == smmu && r.ids(0).has(uint64(sid)) {
 			return fmt.Sprintf("Roots[%d]", k)
 		}
 	}
 	for k := range i.Components[:n] {
 		if c := &i.Components[k]; c.SMMU == smmu && slices.Contains(c.StreamIDs, sid) {
+			return fmt.Sprintf("Components[%d]", k)
+		}
+	}
+	return ""
+}
+
+// deviceID returns the DeviceID of a component's stream at the ITS.
+func (i *IORT) deviceID(c *Component, sid smmuv3.StreamID) uint64 {
+	return uint64(i.SMMUs[c.SMMU].DeviceBase) + uint64(sid)
+}
+
+// sender returns the name of the root, or of the component before the nth, that has a DeviceID at
+// the ITS. It returns "" if none has it.
+func (i *IORT) sender(id uint64, n int) string {
+	for k := range i.Roots {
+		if i.deviceIDs(&i.Roots[k]).has(id) {
+			return fmt.Sprintf("Roots[%d]", k)
+		}
+	}
+	for k := range i.Components[:n] {
+		c := &i.Components[k]
+		if slices.ContainsFunc(c.StreamIDs, func(sid smmuv3.StreamID) bool { return i.deviceID(c, sid) == id }) {
 			return fmt.Sprintf("Components[%d]", k)
 		}
 	}
@@ -165,22 +210,8 @@ func (i *IORT) checkDeviceID(n int) error {
 	if len(i.ITS) == 0 || !s.IDs.Has(smmuv3.MSI) {
 		return nil
 	}
-	for k := range i.Roots {
-		r := &i.Roots[k]
-		first := uint64(r.StreamBase)
-		if r.SMMU != NoSMMU {
-			first += uint64(i.SMMUs[r.SMMU].DeviceBase)
-		}
-		if id := uint64(s.DeviceID); id >= first && id-first < uint64(r.Requesters) {
-			return invalid("DeviceID %#x: one of Roots[%d] has it", s.DeviceID, k)
-		}
-	}
-	for k := range i.Components {
-		c := &i.Components[k]
-		base := i.SMMUs[c.SMMU].DeviceBase
-		if slices.ContainsFunc(c.StreamIDs, func(sid smmuv3.StreamID) bool { return base+uint32(sid) == s.DeviceID }) {
-			return invalid("DeviceID %#x: Components[%d] has it", s.DeviceID, k)
-		}
+	if owner := i.sender(uint64(s.DeviceID), len(i.Components)); owner != "" {
+		return invalid("DeviceID %#x: %s has it", s.DeviceID, owner)
 	}
 	for k := range i.SMMUs[:n] {
 		if o := &i.SMMUs[k]; o.IDs.Has(smmuv3.MSI) && o.DeviceID == s.DeviceID {

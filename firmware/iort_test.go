@@ -121,11 +121,11 @@ func TestIORTRejects(t *testing.T) {
 		{"messages from the DeviceID of a function", func(i *IORT) {
 			i.SMMUs[0].IDs.Set(smmuv3.MSI, 1)
 			i.SMMUs[0].DeviceID = 0xfff
-		}, "SMMUs[0]: DeviceID 0xfff: one of Roots[0]"},
+		}, "SMMUs[0]: DeviceID 0xfff: Roots[0] has it"},
 		{"messages from the DeviceID of a function without an SMMU", func(i *IORT) {
 			i.SMMUs[0].IDs.Set(smmuv3.MSI, 1)
 			i.SMMUs[0].DeviceID = 0x8000
-		}, "SMMUs[0]: DeviceID 0x8000: one of Roots[1]"},
+		}, "SMMUs[0]: DeviceID 0x8000: Roots[1] has it"},
 		{"messages from the DeviceID of another SMMU", func(i *IORT) {
 			i.SMMUs[0].IDs.Set(smmuv3.MSI, 1)
 			i.SMMUs[0].DeviceID = 0x1_0000
@@ -154,6 +154,23 @@ func TestIORTRejects(t *testing.T) {
 			i.Roots[0].SMMU = NoSMMU
 			second(i, PCIRoot{Segment: 1, Requesters: 1, SMMU: NoSMMU, StreamBase: 0xfff})
 		}, "Roots[1]: StreamBase"},
+
+		{"DeviceIDs of a root behind another SMMU", func(i *IORT) {
+			i.SMMUs = append(i.SMMUs, SMMU{Base: 0x0907_0000, DeviceBase: 0xffe})
+			second(i, PCIRoot{Segment: 1, Requesters: 1, SMMU: 1, StreamBase: 1})
+		}, "Roots[1]: StreamBase 0x1: DeviceIDs overlap those of Roots[0]"},
+		{"DeviceIDs of a root without an SMMU", func(i *IORT) {
+			second(i, PCIRoot{Segment: 1, Requesters: 0x1_0000, SMMU: NoSMMU})
+		}, "Roots[1]: StreamBase 0x0: DeviceIDs overlap those of Roots[0]"},
+		{"component with the DeviceID of a function behind another SMMU", func(i *IORT) {
+			i.SMMUs = append(i.SMMUs, SMMU{Base: 0x0907_0000})
+			i.Components[0].SMMU, i.Components[0].StreamIDs[0] = 1, 0xfff
+		}, "Components[0]: StreamIDs: Roots[0] has the DeviceID of 0xfff"},
+		{"component with the DeviceID of another behind another SMMU", func(i *IORT) {
+			i.SMMUs = append(i.SMMUs, SMMU{Base: 0x0907_0000, DeviceBase: 0x4000})
+			i.Components = append(i.Components,
+				Component{Path: `\_SB_.VR01`, SMMU: 1, StreamIDs: []smmuv3.StreamID{0x1000}, AddressBits: 48})
+		}, "Components[1]: StreamIDs: Components[0] has the DeviceID of 0x1000"},
 
 		{"more ITSs than fit", func(i *IORT) {
 			i.ITS = make([]uint32, 16379)
@@ -228,6 +245,10 @@ func TestIORTAcceptsValuesAtTheirLimits(t *testing.T) {
 		"StreamIDs side by side":             func(i *IORT) { i.Roots[1].SMMU, i.Roots[1].StreamBase = 0, 0x1000 },
 		"RMR at the end of memory":           func(i *IORT) { i.RMRs[0].Base, i.RMRs[0].Size = 1<<64-1<<16, 1<<16 },
 		"RMR for the last StreamIDs":         func(i *IORT) { i.RMRs[0].First = 0xffff_fff8 },
+		"the same StreamIDs behind two SMMUs, without an ITS": func(i *IORT) {
+			i.SMMUs, i.ITS = append(i.SMMUs, SMMU{Base: 0x0907_0000}), nil
+			i.Roots[1].SMMU, i.Roots[1].StreamBase = 1, 0
+		},
 		"the same StreamIDs behind two SMMUs": func(i *IORT) {
 			i.SMMUs = append(i.SMMUs, SMMU{Base: 0x0907_0000, DeviceBase: 0x1_0000})
 			i.Roots[1].SMMU, i.Roots[1].StreamBase = 1, 0

@@ -45,7 +45,7 @@ type SMMU struct {
 	// The following field is for IORT alone.
 
 	// DeviceBase is added to a stream's StreamID to form its DeviceID at the ITS. It separates the
-	// DeviceIDs of SMMUs whose StreamIDs overlap.
+	// DeviceIDs of SMMUs whose StreamIDs overlap: an IORT with an ITS has no DeviceID twice.
 	DeviceBase uint32
 }
 
