@@ -116,6 +116,7 @@ func (s switches) checkSMMUs(t *testing.T, r *iorttest.Reader) {
 			want[0], want[2] = 0, 0
 		}
 		assert.Equal(t, want, r.GSIVs(at), "event, PRI, GERR and sync GSIV")
+		assert.Equal(t, want[3] != 0, r.FreeBSDAttaches(at) == nil)
 
 		allWired := want[0] != 0 && want[1] != 0 && want[2] != 0 && want[3] != 0
 		deviceID := []uint32{0x9_0000, 0x9_0001}[n]
@@ -172,6 +173,13 @@ func (s switches) checkRoots(t *testing.T, r *iorttest.Reader) {
 		assert.Equal(t, w.segment, r.U32(at+28), "PCI segment")
 		assert.EqualValues(t, w.bits, r.U8(at+32), "memory address size limit")
 
+		for _, rid := range []uint32{0, 1, 0x80, w.last - 1} {
+			device, ok := r.FreeBSD(at, rid)
+			require.Equal(t, s.its, ok, "FreeBSD, segment %d, requester %#x", w.segment, rid)
+			if ok {
+				assert.Equal(t, w.device+rid, device, "FreeBSD, segment %d, requester %#x", w.segment, rid)
+			}
+		}
 		for version, read := range map[string]iorttest.IndexReader{"6.1": iorttest.Linux61, "7.3": iorttest.Linux73} {
 			for _, rid := range []uint32{0, 1, 0x10, 0x80, w.last - 1, w.last, w.last + 1} {
 				what := fmt.Sprintf("Linux %s, segment %d, requester %#x", version, w.segment, rid)

@@ -1,6 +1,8 @@
 package firmware
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -97,6 +99,26 @@ func TestSMMUNodeProperties(t *testing.T) {
 				assert.Equal(t, want, got[name], name)
 			}
 		})
+	}
+}
+
+// FreeBSD's driver finds its interrupts by these names, and attaches to no SMMU without them.
+func TestSMMUNodeWithAllWiresHasTheInterruptsThatFreeBSDNeeds(t *testing.T) {
+	for _, tt := range []struct {
+		noCmdSync bool
+		want      bool
+	}{{false, true}, {true, false}} {
+		n, err := SMMUNode(SMMU{PHandle: 1, NoCmdSync: tt.noCmdSync})
+		require.NoError(t, err)
+		var names []string
+		for _, p := range n.Props {
+			if p.Name == "interrupt-names" {
+				names = strings.Split(string(p.Value), "\x00")
+			}
+		}
+		assert.Contains(t, names, "eventq")
+		assert.Contains(t, names, "gerror")
+		assert.Equal(t, tt.want, slices.Contains(names, "cmdq-sync"))
 	}
 }
 

@@ -21,7 +21,7 @@ type SMMU struct {
 	// All are edges (IHI 0070 §3.18).
 	EventQ, PRIQ, CmdSync, GError uint32
 	// NoCmdSync omits the wired interrupt of CMD_SYNC. Linux polls for the completion of a CMD_SYNC
-	// and does not use this interrupt.
+	// and does not use this interrupt. FreeBSD does not attach to an SMMU without it.
 	NoCmdSync bool
 	// NoPRIQ omits the wired interrupt of the PRI queue, as IDs without IDR0.PRI do.
 	NoPRIQ bool

@@ -234,3 +234,47 @@ func (r *Reader) Own(read IndexReader, at int) (id uint32, ok bool, err error) {
 	}
 	return r.U32(m + 8), true, nil
 }
+
+// FreeBSD is iort_pci_rc_map of FreeBSD 14: the DeviceID of a requester behind a root complex. It
+// does not check the SMMU's node revision, and takes the number of IDs of a mapping for one more
+// than it is, so it never finds the last ID.
+func (r *Reader) FreeBSD(root int, requester uint32) (device uint32, ok bool) {
+	at, id := root, requester
+	for r.Kind(at) != 0 {
+		own := -1
+		if index, bug := Linux61(r, at); bug == "" {
+			own = index
+		}
+		next := -1
+		for n := range r.Mappings(at) {
+			m := r.Mapping(at, n)
+			base, end := r.U32(m), r.U32(m)+r.U32(m+4)-1
+			if n == own || id < base || id > end {
+				continue
+			}
+			next = int(r.U32(m + 12))
+			if r.U32(m+16)&1 != 0 {
+				base = id
+			}
+			id = r.U32(m+8) + id - base
+			break
+		}
+		if next < 0 {
+			return 0, false
+		}
+		at = next
+	}
+	return id, true
+}
+
+// FreeBSDAttaches returns an error if FreeBSD's driver does not attach to an SMMU: it needs the
+// interrupts of events, CMD_SYNC and errors, and uses no messages.
+func (r *Reader) FreeBSDAttaches(at int) error {
+	g := r.GSIVs(at)
+	for i, name := range []string{"event", "", "GERR", "sync"} {
+		if name != "" && g[i] == 0 {
+			return fmt.Errorf("node at %#x: no GSIV: %s", at, name)
+		}
+	}
+	return nil
+}

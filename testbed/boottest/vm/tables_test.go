@@ -128,16 +128,18 @@ func (m *machine) checkRoot(t *testing.T, r *iorttest.Reader) {
 	assert.Equal(t, w.NoITS, len(r.Of(0)) == 0)
 }
 
-// FreeBSD's drivers need the GSIVs of events, errors and CMD_SYNC: they use no messages of the SMMU.
-func TestATableWithAllWiresServesFreeBSD(t *testing.T) {
-	for _, name := range []string{"wired", "wired-msi", "no-its", "three-smmus"} {
+// FreeBSD attaches to the SMMUs that have a GSIV of CMD_SYNC, and finds the ITS by every table.
+func TestFreeBSDReadsEveryTable(t *testing.T) {
+	for _, name := range TableNames() {
 		m := machineOf(t, name)
 		r := iorttest.Read(t, m.table)
 		for _, at := range r.Of(4) {
-			g := r.GSIVs(at)
-			assert.NotZero(t, g[0], "%s: event", name)
-			assert.NotZero(t, g[2], "%s: GERR", name)
-			assert.NotZero(t, g[3], "%s: sync", name)
+			assert.Equal(t, m.job.Wiring.CmdSync, r.FreeBSDAttaches(at) == nil, name)
+		}
+		for _, sid := range m.functions {
+			device, ok := r.FreeBSD(r.Of(2)[0], uint32(sid-m.job.Wiring.StreamBase))
+			assert.True(t, ok, name)
+			assert.Equal(t, uint32(sid)+m.job.Wiring.DeviceBase, device, name)
 		}
 	}
 }

@@ -159,7 +159,7 @@ func (f *Function) StoreConfig(off uint32, size int, value uint32) (rest func())
 			f.space.Put(reg, 4, f.bars.Load(int(i)))
 		}
 	}
-	f.decode()
+	f.Decode()
 	f.storeMSIXControl(off, size, value)
 	f.pages.control(f.space, off, size, value)
 	if had && !f.space.ats() {
@@ -175,9 +175,9 @@ func (f *Function) initiatesFLR(off uint32, size int, value uint32) bool {
 	return f.cfg.Features.FLR && ok && v&pci.InitiateFLR != 0
 }
 
-// decode claims the addresses of the base address registers if memory decoding is enabled, and
-// releases them otherwise.
-func (f *Function) decode() {
+// Decode implements pci.Function. It claims the addresses of the base address registers if memory
+// decoding is enabled, and releases them otherwise.
+func (f *Function) Decode() {
 	for i := range f.claimed {
 		size := f.bars.Size(i)
 		at, want := f.bars.Base(i), size > 0 && f.space.command()&pci.CommandMemory != 0
@@ -199,7 +199,7 @@ func (f *Function) Reset() {
 	f.halt()
 	f.begin()
 	f.bars.Reset()
-	f.decode()
+	f.Decode()
 }
 
 // LoadMemory implements pci.Function.

@@ -130,6 +130,10 @@ func (c *VCPU) Run() (Exit, error) {
 			c.index,
 			err,
 		)
+	case errors.Is(err, unix.EIO), errors.Is(err, unix.EFAULT):
+		// EIO: an assertion of KVM failed (KVM_BUG_ON), and the VM cannot go on. EFAULT: KVM could not
+		// handle a fault of stage 2.
+		return 0, fmt.Errorf("kvm: KVM_RUN of vCPU %d: %w (the host's kernel log has the cause)", c.index, err)
 	case err != nil:
 		return 0, fmt.Errorf("kvm: KVM_RUN of vCPU %d: %w", c.index, err)
 	}

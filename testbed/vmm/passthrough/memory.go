@@ -103,9 +103,9 @@ func without(size, page uint64, spans []span) (rest []span) {
 	return rest
 }
 
-// decode maps the memories at the addresses of the base address registers, if the command register
-// enables memory accesses.
-func (d *Device) decode() {
+// Decode implements pci.Function. It maps the memories at the addresses of the base address
+// registers, if the command register enables memory accesses.
+func (d *Device) Decode() {
 	if d.space.command&pci.CommandMemory == 0 {
 		return // already withdrawn
 	}

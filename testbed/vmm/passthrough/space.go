@@ -189,7 +189,7 @@ func (d *Device) StoreConfig(off uint32, size int, value uint32) func() {
 			m.SetControl(uint16(v))
 		}
 	}
-	d.decode()
+	d.Decode()
 	d.updateInterrupts()
 	return nil
 }

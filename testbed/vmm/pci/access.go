@@ -33,6 +33,7 @@ func (e ECAM) Store(off uint64, size int, value uint64) { finish(e.store(off, si
 func (e ECAM) store(off uint64, size int, value uint64) (rest func()) {
 	e.host.mu.Lock()
 	defer e.host.mu.Unlock()
+	defer e.host.settle()
 	s, isPort, reg := e.host.decode(off, size)
 	switch {
 	case s == nil:

@@ -39,6 +39,9 @@ type Function interface {
 	SetRequester(id RequesterID, ok bool)
 	// Reset puts the function into its reset state, and releases its claims.
 	Reset()
+	// Decode claims the ranges of the base address registers that the function decodes and has no
+	// claim for.
+	Decode()
 }
 
 // Window is a range of memory, with the same addresses on the bus and on the CPUs' side.
@@ -67,9 +70,10 @@ type Host struct {
 	buses   int
 	windows []Window
 
-	mu     sync.Mutex
-	slots  [Devices * Functions]*Slot // by the requester ID of the slot on the root bus
-	claims []claim
+	mu       sync.Mutex
+	slots    [Devices * Functions]*Slot // by the requester ID of the slot on the root bus
+	claims   []claim
+	released bool // a claim was released, and settle has not run
 }
 
 // NewHost returns a host bridge with 1 to 256 buses, whose functions may claim memory in the
@@ -163,6 +167,7 @@ func (h *Host) Remove(device int) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	defer h.settle()
 	s := h.slots[RootRequester(device)]
 	if s == nil {
 		return
@@ -186,6 +191,7 @@ func (absent) LoadMemory(_ int, _ uint64, size int) uint64 { return allOnes(size
 func (absent) StoreMemory(int, uint64, int, uint64) func() { return nil }
 func (absent) SetRequester(RequesterID, bool)              {}
 func (absent) Reset()                                      {}
+func (absent) Decode()                                     {}
 
 // Reset puts the bridge, its ports and all functions into their reset state.
 func (h *Host) Reset() {

@@ -13,6 +13,8 @@ type function struct {
 	log  []string
 	slot *Slot
 	rest func()
+	// decode is called by Decode.
+	decode func()
 }
 
 func (f *function) note(format string, args ...any) {
@@ -39,6 +41,12 @@ func (f *function) StoreMemory(bar int, off uint64, size int, v uint64) func() {
 }
 func (f *function) SetRequester(id RequesterID, ok bool) { f.note("requester %v %t", id, ok) }
 func (f *function) Reset()                               { f.note("reset") }
+func (f *function) Decode() {
+	f.note("decode")
+	if f.decode != nil {
+		f.decode()
+	}
+}
 
 var (
 	low  = Window{0x1000_0000, 0x1000_0000}
@@ -313,6 +321,54 @@ func TestClaimsAreInWindowsAndDoNotOverlap(t *testing.T) {
 	a.slot.Release(2)
 	assert.EqualValues(t, 0xffff_ffff, mem.Load(0x10, 4))
 	a.slot.Release(2)
+}
+
+// A guest that moves functions may place one where another still decodes.
+func TestRefusedClaimIsMadeWhenTheOtherIsReleased(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		release func(h *Host, b *function)
+		want    bool
+	}{
+		{"a store to configuration space that releases nothing", func(h *Host, _ *function) { h.ECAM().Store(device(0, 3), 4, 0) }, false},
+		{"a store to configuration space", func(h *Host, b *function) {
+			b.slot.Release(0)
+			h.ECAM().Store(device(0, 2), 4, 0)
+		}, true},
+		{"the removal of the function", func(h *Host, b *function) {
+			b.slot.Release(0)
+			h.Remove(2)
+		}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h, err := NewHost(1, low)
+			require.NoError(t, err)
+			a, b := &function{}, &function{}
+			require.NoError(t, h.Add(1, false, a, a.connect))
+			require.NoError(t, h.Add(2, false, b, b.connect))
+			got := false
+			a.decode = func() { got = a.slot.Claim(0, 0x1000_0000, 0x1000) }
+			require.True(t, b.slot.Claim(0, 0x1000_0000, 0x1000))
+			a.decode()
+			require.False(t, got)
+			tt.release(h, b)
+			assert.Equal(t, tt.want, got)
+			h.ECAM().Store(device(0, 2), 4, 0)
+			if tt.want {
+				assert.Equal(t, 1, count(a.log, "decode"), "once")
+			}
+			assert.Zero(t, count(b.log, "decode"), "nothing was refused")
+		})
+	}
+}
+
+func count(log []string, what string) (n int) {
+	for _, l := range log {
+		if l == what {
+			n++
+		}
+	}
+	return n
 }
 
 // While the function that a store returned runs, other accesses continue.

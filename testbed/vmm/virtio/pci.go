@@ -69,7 +69,7 @@ func (f *Function) StoreConfig(off uint32, size int, value uint32) (rest func())
 		f.space.Put(pci.RegBAR0, 4, f.bars.Load(0))
 	}
 	f.storeMSIXControl(off, size, value)
-	f.decode()
+	f.Decode()
 	if off&^3 == windowData {
 		if at, size, ok := f.window(); ok {
 			return f.StoreMemory(0, at, size, uint64(f.space.Load(windowData, size)))
@@ -102,8 +102,9 @@ func (f *Function) window() (at uint64, size int, ok bool) {
 	return 0, 0, false
 }
 
-// decode claims the addresses of BAR 0 if memory decoding is enabled, and releases them otherwise.
-func (f *Function) decode() {
+// Decode implements pci.Function. It claims the addresses of BAR 0 if memory decoding is enabled, and
+// releases them otherwise.
+func (f *Function) Decode() {
 	at, want := f.bars.Base(0), f.space.Load(pci.RegCommand, 2)&pci.CommandMemory != 0
 	if f.claimed && (!want || at != f.at) {
 		f.slot.Release(0)
@@ -143,7 +144,7 @@ func (f *Function) SetRequester(_ pci.RequesterID, ok bool) {
 func (f *Function) Reset() {
 	f.space = configSpace(f.model, f.pasidBits)
 	f.bars.Reset()
-	f.decode()
+	f.Decode()
 	f.updateMaster()
 	f.device.Reset() // waits for the request that is being executed
 	f.mu.Lock()

@@ -476,6 +476,33 @@ func TestFunctionDecodesTheAddressesOfItsBAR(t *testing.T) {
 	assert.False(t, answers(barAt))
 }
 
+// Firmware leaves functions where they decode, and a guest moves one after the other.
+func TestFunctionsSwapTheirAddresses(t *testing.T) {
+	d := newPCIDriver(t, &echo{})
+	other, err := NewFunction(&echo{}, d.mem, false, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = other.Close() })
+	require.NoError(t, d.host.Add(2, false, other, other.Connect))
+	const second = barAt + 0x8000
+	set := func(device, off uint64, v uint64) { d.host.ECAM().Store(device<<15|off, 4, v) }
+	set(1, 0x10, barAt)
+	set(2, 0x10, second)
+	set(1, 0x04, 2)
+	set(2, 0x04, 2)
+	// num_queues says that a function answers; device_feature_select, which of them.
+	answers := func(at uint64) bool { return d.load(at-barAt+0x12, 2) == 1 }
+	d.store(0, 4, 1)
+	require.True(t, answers(barAt) && answers(second))
+
+	set(1, 0x10, second)
+	assert.False(t, answers(barAt))
+	assert.Zero(t, d.load(0x8000, 4), "the other still decodes there")
+	set(2, 0x10, barAt)
+	assert.True(t, answers(barAt) && answers(second))
+	assert.EqualValues(t, 1, d.load(0x8000, 4), "the first function")
+	assert.Zero(t, d.load(0, 4), "the second function")
+}
+
 func TestHostBridgeResetsTheFunction(t *testing.T) {
 	model := &echo{}
 	d := newPCIDriver(t, model)
