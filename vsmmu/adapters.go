@@ -22,16 +22,16 @@ func (r Registers) check(op string, off uint64, size int) error {
 	return nil
 }
 
-// LoadBytes fills p with the registers at an offset, in the guest's byte order. It is Load for a
-// VMM that has accesses as bytes. The length of p is the size of the access.
+// LoadBytes fills p with the registers at an offset, in the guest's byte order. A VMM that gets
+// accesses as bytes calls it instead of Load. The length of p is the size of the access.
 //
-// An error matches ErrAccess, and p is then zero, as Load reads it. Any guest can cause that error:
-// the VMM ignores it, or injects an external abort into the vCPU.
+// An error matches ErrAccess. p is then zero, like the result of Load. Any guest can cause this
+// error: the VMM ignores it, or injects an external abort into the vCPU.
 func (d *Device) LoadBytes(off uint64, p []byte) error { return Registers{d}.LoadBytes(off, p) }
 
-// StoreBytes writes p, in the guest's byte order, to the registers at an offset. It is Store for a
-// VMM that has accesses as bytes. An error matches ErrAccess, and nothing was stored. See
-// LoadBytes.
+// StoreBytes writes p, in the guest's byte order, to the registers at an offset. A VMM that gets
+// accesses as bytes calls it instead of Store. An error matches ErrAccess, and means that nothing
+// was stored. See LoadBytes.
 func (d *Device) StoreBytes(off uint64, p []byte) error { return Registers{d}.StoreBytes(off, p) }
 
 // RegisterFile has the registers that a vCPU accesses: a Device, or a transcript.Recorder in its

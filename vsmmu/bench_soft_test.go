@@ -41,7 +41,7 @@ func benchmarkSoft(b *testing.B, held int, m mix.Mix) {
 	}
 	require.NoError(b, ram.WriteAt(m.Fill(), mix.Queue))
 
-	// So large that hardly two translations have to share a place.
+	// The TLB is so large that few translations share a place.
 	host, err := soft.New(soft.Config{Memory: ram, TLBEntries: 4 * held})
 	require.NoError(b, err)
 	defer host.Close()
@@ -80,7 +80,7 @@ func benchmarkSoft(b *testing.B, held int, m mix.Mix) {
 	}
 	b.StopTimer()
 
-	// Holders of a translation keep it after its memory is gone.
+	// The host keeps a translation after its table was cleared, unless a command invalidated it.
 	tables := blocks[len(blocks)-1]
 	require.NoError(b, ram.WriteAt(make([]byte, len(tables.Data)), tables.At))
 	still := 0
@@ -90,5 +90,5 @@ func benchmarkSoft(b *testing.B, held int, m mix.Mix) {
 		}
 	}
 	b.ReportMetric(float64(still), "held")
-	require.GreaterOrEqual(b, still, held*99/100, "the commands were to leave what is held alone")
+	require.GreaterOrEqual(b, still, held*99/100, "the commands invalidated held translations")
 }

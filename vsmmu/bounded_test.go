@@ -13,8 +13,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// bounded returns a rig with a queue of 2^12 commands and no worker: the vCPU has done whatever is
-// done when a store returns.
+// bounded returns a rig with a queue of 2^12 commands and no worker. When a store returns, only the
+// vCPU has done work.
 func bounded(t *testing.T, streams int, change ...func(*Config)) *rig {
 	r := newRig(t, append(change, func(c *Config) { c.IDs.Set(smmuv3.CMDQS, 12) })...)
 	for sid := range smmuv3.StreamID(streams) {
@@ -31,8 +31,8 @@ func bounded(t *testing.T, streams int, change ...func(*Config)) *rig {
 	return r
 }
 
-// TestOneStoreIsBounded shows that a store to CMDQ_PROD does no more itself than Device says,
-// whatever the commands, and that the rest stays known.
+// TestOneStoreIsBounded shows that a store to CMDQ_PROD stays within the bounds of Device's
+// documentation, for any commands, and that the rest stays pending.
 func TestOneStoreIsBounded(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
@@ -67,7 +67,7 @@ func TestOneStoreIsBounded(t *testing.T) {
 			r.w32(cmdqProd, r.put(cmds...))
 			assert.Equal(t, tc.used, r.r32(cmdqCons))
 			assert.Len(t, r.host.Forget(), tc.calls)
-			assert.True(t, r.pending.Load(), "the rest is known to be there")
+			assert.True(t, r.pending.Load(), "the rest stays pending")
 
 			r.w32(cmdqProd, r.r32(cmdqProd))
 			assert.LessOrEqual(t, r.r32(cmdqCons), 2*tc.used, "a store later")
@@ -102,8 +102,8 @@ func make63() (cmds []smmuv3.Command) {
 }
 
 // TestOtherStoresWaitForNoHost shows that the worker calls the hosts for SMMUEN and GBPA, and
-// executes commands that an acknowledged error or CMDQEN starts. What needs no host is acknowledged
-// at once.
+// executes commands that an acknowledged error or CMDQEN starts. Changes that need no host are
+// acknowledged at once.
 func TestOtherStoresWaitForNoHost(t *testing.T) {
 	r := bounded(t, 1)
 	r.w32(cr0, smmuv3.CR0_CMDQEN)
@@ -151,9 +151,9 @@ func TestRefetchIsBounded(t *testing.T) {
 }
 
 // TestRefetchStarvesNothing shows that an endpoint whose STE is fetched again without end delays no
-// command, however many streams there are.
+// command, for any number of streams.
 func TestRefetchStarvesNothing(t *testing.T) {
-	// unread queues commands while an endpoint meets STEs that cannot be fetched.
+	// unread queues commands while the device cannot fetch the STEs of an endpoint's streams.
 	unread := func(streams int, stes guestmem.Range, cmds ...smmuv3.Command) *rig {
 		r := bounded(t, streams)
 		r.mem.FailReads(stes, nil)
@@ -178,12 +178,12 @@ func TestRefetchStarvesNothing(t *testing.T) {
 
 	r = unread(5000, one, cmdSync) // of which the table has 256
 	r.turns(1)
-	assert.Equal(t, uint32(1), r.r32(cmdqCons), "though to look at each stream is more than a turn's worth")
+	assert.Equal(t, uint32(1), r.r32(cmdqCons), "even if a look at each stream exceeds the budget of a turn")
 
 	r = bounded(t, 300)
 	r.host.Emit(smmuv3.NewEvent(smmuv3.FSTEFetch, 1))
 	r.w32(cmdqProd, r.put(cmdSync))
-	assert.Zero(t, r.r32(cmdqCons), "to see which streams these are is more than a store's share")
+	assert.Zero(t, r.r32(cmdqCons), "the search for these streams exceeds the share of a store")
 	r.idle()
 	assert.Equal(t, uint32(1), r.r32(cmdqCons))
 }
@@ -283,8 +283,8 @@ func TestResyncIsBounded(t *testing.T) {
 	}
 }
 
-// TestWorkersTurnIsBounded shows that the worker lets others in after as many commands as its turn
-// has room for, and one.
+// TestWorkersTurnIsBounded shows that the worker releases the lock after at most one command more
+// than its turn's budget.
 func TestWorkersTurnIsBounded(t *testing.T) {
 	r := bounded(t, 1)
 	r.put(slices.Repeat([]smmuv3.Command{cmdCfgiSTE(0)}, 4096)...)
@@ -295,7 +295,7 @@ func TestWorkersTurnIsBounded(t *testing.T) {
 	assert.True(t, r.pending.Load())
 }
 
-// TestWorkerDoesTheRest shows that one store gets a full queue consumed.
+// TestWorkerDoesTheRest shows that after one store, the worker consumes a full queue.
 func TestWorkerDoesTheRest(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.IDs.Set(smmuv3.CMDQS, 14) })
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -311,7 +311,7 @@ func TestWorkerDoesTheRest(t *testing.T) {
 	assert.Zero(t, r.gerror())
 }
 
-// TestLoadsWaitForNothing shows that a guest that polls goes on, whoever holds whichever lock.
+// TestLoadsWaitForNothing shows that a guest's loads return while any lock of the device is held.
 func TestLoadsWaitForNothing(t *testing.T) {
 	r := newRig(t)
 	r.engine.Lock()
@@ -327,8 +327,8 @@ func TestLoadsWaitForNothing(t *testing.T) {
 	}
 }
 
-// TestNoAllocation is invariant 8: commands, events, loads and stores allocate nothing in the
-// steady state.
+// TestNoAllocation shows that commands, events, loads and stores allocate nothing in the steady
+// state.
 func TestNoAllocation(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
@@ -455,8 +455,8 @@ func TestSTERefetchDoesNotWaitForTheEngine(t *testing.T) {
 	r.engine.Unlock()
 
 	r.idle()
-	assert.NotEqual(t, smmuv3.FSTEFetch, r.stage(1).Cause, "but it has been asked")
-	assert.Nil(t, r.refetches.done, "and nobody is remembered")
+	assert.NotEqual(t, smmuv3.FSTEFetch, r.stage(1).Cause, "the engine refetches the STE later")
+	assert.Nil(t, r.refetches.done, "no transaction waits any more")
 
 	require.NoError(t, r.Close())
 	began = time.Now()

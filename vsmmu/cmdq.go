@@ -98,7 +98,7 @@ func (d *Device) stop(cons smmuv3.Index, code smmuv3.CmdqErr) {
 // execute executes one command, at an index of the queue. done is false if the budget does not
 // cover the command's cost beyond 1.
 func (d *Device) execute(c *smmuv3.Command, at smmuv3.Index, b *budget) (code smmuv3.CmdqErr, done bool) {
-	// Being illegal takes precedence over being ignored (§4.1.3).
+	// An illegal command is an error even where a legal one would be ignored (§4.1.3).
 	if !d.commands.Plain(c) && d.commands.Illegal(c) != nil {
 		return smmuv3.CERROR_ILL, true
 	}
@@ -178,8 +178,8 @@ func (d *Device) cfgi(first, last smmuv3.StreamID, b *budget) (done bool) {
 }
 
 // sync executes CMD_SYNC (§4.7.3): when it is consumed, all earlier commands have taken effect. If
-// an earlier ATC_INV timed out, the SYNC fails and is not consumed (§3.9.1.4). When the guest
-// retries it, it does not wait for that ATC_INV again.
+// an earlier ATC_INV timed out, the SYNC fails and is not consumed (§3.9.1.4). A retry of the SYNC
+// does not wait for that ATC_INV again.
 func (d *Device) sync(c *smmuv3.Command, at smmuv3.Index, b *budget) (code smmuv3.CmdqErr, done bool) {
 	signal, waits := c.CS() == smmuv3.SignalIRQ, d.owed
 	if !signal && !waits && !d.atcTimeout {

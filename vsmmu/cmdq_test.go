@@ -12,8 +12,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// TestFetchAbort_7_1 shows that commands before one whose fetch aborts are consumed, wherever that
-// is, and that consumption goes on there.
+// TestFetchAbort_7_1 shows that the commands before an aborted fetch are consumed, for each
+// position of the abort, and that consumption continues at that position.
 func TestFetchAbort_7_1(t *testing.T) {
 	for _, at := range []uint64{0, 1, 2, 100, 127, 128, 254} {
 		t.Run(fmt.Sprint(at), func(t *testing.T) {
@@ -37,8 +37,8 @@ func TestFetchAbort_7_1(t *testing.T) {
 	}
 }
 
-// TestPRODPulledBack_7_1 shows that the guest may take back commands while an error is active, down
-// to the offending one.
+// TestPRODPulledBack_7_1 shows that the guest may move PROD back to the offending command while an
+// error is active.
 func TestPRODPulledBack_7_1(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -117,7 +117,7 @@ func TestQueueSizes_3_5_1(t *testing.T) {
 	}
 }
 
-// TestQueueSizeIsCapped_6_3_26 shows that LOG2SIZE counts up to IDR1.CMDQS, and reads back as
+// TestQueueSizeIsCapped_6_3_26 shows that LOG2SIZE is capped at IDR1.CMDQS, and reads back as
 // written.
 func TestQueueSizeIsCapped_6_3_26(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.IDs.Set(smmuv3.CMDQS, 2) })
@@ -136,7 +136,7 @@ func TestQueueSizeIsCapped_6_3_26(t *testing.T) {
 }
 
 // TestCMDQEN_6_3_9_3 shows that no command is fetched while the queue is disabled, and that a new
-// setup counts once the queue is enabled again.
+// base takes effect when the queue is enabled again.
 func TestCMDQEN_6_3_9_3(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -156,7 +156,7 @@ func TestCMDQEN_6_3_9_3(t *testing.T) {
 	r.enable(smmuv3.CR0_CMDQEN)
 	r.idle()
 	assert.Equal(t, uint32(2), r.r32(cmdqCons))
-	assert.Empty(t, r.host.Calls(), "what lies in the old queue was not consumed")
+	assert.Empty(t, r.host.Calls(), "the commands in the old queue were not consumed")
 
 	r.mem.SetWords(0x9000_0000, 0xff, 0)
 	r.w32(cmdqProd, 3)
@@ -184,7 +184,7 @@ func TestReasonComesWithTheError_7_1(t *testing.T) {
 			default:
 				r.pending.Store(true)
 				r.wakeWorker()
-				runtime.Gosched() // or a single processor is this loop's for 10 ms at a time
+				runtime.Gosched() // otherwise this loop occupies a single processor for 10 ms at a time
 			}
 		}
 	}()

@@ -83,7 +83,8 @@ func TestIllegalParameters_4(t *testing.T) {
 	}
 }
 
-// TestReservedFieldsAreIgnored_4_1_5 holds the choice that lets drivers newer than the SMMU work.
+// TestReservedFieldsAreIgnored_4_1_5 shows that commands with reserved fields are legal, so that
+// newer drivers work.
 func TestReservedFieldsAreIgnored_4_1_5(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -203,7 +204,7 @@ func TestEveryRange_4_4_1_1(t *testing.T) {
 			r.w32(cmdqProd, r.r32(cmdqCons))
 			r.w32(gerrorn, r.r32(gerror))
 		}
-		assert.Len(t, illegal, map[uint32]int{0: 4 + 4, 1: 3}[ds]) // SCALE[5] counts for nothing without DS
+		assert.Len(t, illegal, map[uint32]int{0: 4 + 4, 1: 3}[ds]) // SCALE[5] is ignored without DS
 	}
 }
 
@@ -220,7 +221,7 @@ func TestCFGI_STE_RANGE_4_3_2(t *testing.T) {
 		for _, at := range []uint64{0, 5, 8, 127, 255, 256, 0xffff_ffff} {
 			var want []smmuv3.StreamID
 			for i, sid := range sids {
-				r.ste(sid, 0xb|cdAt|uint64(i+int(span))<<20) // each time something else
+				r.ste(sid, 0xb|cdAt|uint64(i+int(span))<<20) // a different STE each time
 				if uint64(sid)>>(span+1) == at>>(span+1) {
 					want = append(want, sid)
 				}
@@ -244,8 +245,7 @@ func TestCFGI_STE_RANGE_4_3_2(t *testing.T) {
 	}
 }
 
-// TestValidReplacesValid is invariant 6: a change of a valid STE is one Bind, with nothing in
-// between.
+// TestValidReplacesValid shows that a change of a valid STE is one Bind, with nothing in between.
 func TestValidReplacesValid(t *testing.T) {
 	r := newRig(t)
 	r.ste(3, 0xb|cdAt)

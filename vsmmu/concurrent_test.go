@@ -148,7 +148,7 @@ func TestNoWorkIsForgotten(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
 	r.setup()
-	r.enable(smmuv3.CR0_CMDQEN) // GBPA counts
+	r.enable(smmuv3.CR0_CMDQEN) // SMMUEN is 0: GBPA is in effect
 	for i := range uint64(256) {
 		r.mem.SetWords(cmdqAt+guestmem.GPA(16*i), 0x11) // TLBI
 	}

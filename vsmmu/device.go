@@ -30,23 +30,23 @@ type Config struct {
 	AbortAtReset bool
 	// Watch, if not nil, gets the ranges of guest memory that hold the configuration of the
 	// attached streams, each time they change. It is for VMMs that write-protect these ranges and
-	// call Device.GuestWrote. It returns quickly and does not change the slice.
+	// call Device.GuestWrote. It must return quickly and must not change the slice.
 	Watch func([]guestmem.Range)
 	// Dirty, if not nil, gets each range of guest memory that the device has written to, right
-	// after the write: records of its queues, and MSIs that go to memory. It returns quickly. A VMM
-	// whose Memory is a guestmem.Tracked needs no Dirty: the Tracked accounts for these writes.
+	// after the write: records of its queues, and MSIs that go to memory. It must return quickly. A
+	// VMM whose Memory is a guestmem.Tracked needs no Dirty: the Tracked accounts for these writes.
 	Dirty func(guestmem.Range)
-	// Trace observes the device. Device.Stats counts without it.
+	// Trace observes the device. Device.Stats does not need it.
 	Trace Trace
 	// Log gets the errors that no method returns, at a limited rate. It may be nil.
 	Log *slog.Logger
 	// CheckReentry is for tests. It makes a callback panic if it calls a method of the device that
 	// callbacks must not call (see Duties of the embedder). The message names the callback and the
-	// method. The check costs about a microsecond for each callback and method.
+	// method. The check makes every callback and method slower.
 	CheckReentry bool
 }
 
-// Errors that the errors of a Device's methods match, with errors.Is.
+// Sentinel errors. The errors of a Device's methods match them with errors.Is.
 var (
 	// ErrConfig means that the Config of New, or the host of Attach, is invalid.
 	ErrConfig = errors.New("invalid configuration")
@@ -66,7 +66,7 @@ var (
 //
 // A store to CMDQ_PROD executes commands on its caller's goroutine, up to a bound: 256 commands,
 // with at most two calls of hosts, or eight interrupts. Only a host that fails costs more. A worker
-// goroutine executes the rest, and the calls of hosts that other stores lead to. Close ends the
+// goroutine executes the rest, and makes the host calls that other stores cause. Close ends the
 // worker. Loads and other stores wait for no host. The methods for the embedder, Stage included,
 // wait for a host call in progress.
 type Device struct {
@@ -249,9 +249,9 @@ func (d *Device) IDs() smmuv3.IDRegs {
 	return *d.ids
 }
 
-// Attach puts an endpoint of a host behind the SMMU, with the StreamID that the guest knows it by.
-// Call it before the guest starts, or when a device is plugged in. On return the endpoint follows
-// the guest's configuration. It aborts if the host refuses that.
+// Attach puts an endpoint of a host behind the SMMU, under the guest's StreamID for it. Call it
+// before the guest starts, or when a device is plugged in. On return the endpoint follows the
+// guest's configuration. If the host refuses the configuration, the endpoint aborts.
 //
 // Attach fails, and changes nothing, in these cases:
 //   - The StreamID does not fit IDR1.SIDSIZE.
@@ -261,8 +261,8 @@ func (d *Device) IDs() smmuv3.IDRegs {
 //   - The host refuses the endpoint.
 //
 // The device compares hosts with ==, so h usually is a pointer. The first Attach of a host claims
-// it until the device is closed, and takes about 16 KiB. Attach endpoints that come and go to one
-// long-lived host.
+// it until the device is closed, and takes about 16 KiB. Use one long-lived host for endpoints that
+// come and go.
 func (d *Device) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) error {
 	err := d.do("Attach", func() error {
 		if size := d.ids.Get(smmuv3.SIDSIZE); uint64(sid)>>size != 0 {
@@ -292,8 +292,8 @@ func (d *Device) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) 
 	return opError(err, "attach stream %v", sid)
 }
 
-// Detach removes an endpoint from the SMMU and waits for its in-flight DMA. The caller holds no
-// lock that the endpoint needs to finish. The StreamID may be attached again.
+// Detach removes an endpoint from the SMMU and waits for its in-flight DMA. The caller must not
+// hold a lock that the endpoint needs to complete its DMA. The StreamID may be attached again.
 //
 // The error matches ErrNotAttached if the StreamID is not attached. Any other error is the host's:
 // the endpoint is detached from the device, but the host may still hold it and the StreamID.
@@ -337,10 +337,10 @@ func (d *Device) Stage(sid smmuv3.StreamID) (stage bridge.GuestStage, ok bool) {
 // stream follows the reset value of GBPA, and no host holds a translation of the guest. Streams
 // stay attached. A stream that Service Failure Mode detached from its host is attached to it again.
 //
-// After an error the device is reset, but a host is not: a stream aborts instead of bypassing, or
-// the host may hold stale translations. Streams of the latter host abort instead of translating,
-// until a resync at a later SYNC succeeds. If the error matches ErrServiceFailure, the device is in
-// Service Failure Mode.
+// After an error, the device is reset. A stream may abort instead of bypassing, or a host may hold
+// stale translations. The streams of such a host abort instead of translating, until a resync at a
+// later SYNC succeeds. If the error matches ErrServiceFailure, the device is in Service Failure
+// Mode.
 //
 // Stop the vCPUs and reset the endpoints first: without Config.AbortAtReset, DMA bypasses stage 1
 // after reset.
@@ -367,7 +367,7 @@ func (d *Device) Reset() error {
 				err = errors.Join(err, d.resync(h))
 			}
 		}
-		d.atcTimeout = false // a guest sees no timeout of an ATC_INV before the reset
+		d.atcTimeout = false // after the reset, the guest sees no earlier timeout of an ATC_INV
 		if d.failed.Load() {
 			return d.failure
 		}

@@ -41,7 +41,7 @@ func TestInvalidationsAreBatched(t *testing.T) {
 
 	va := smmuv3.Command{0x12 | 7<<48, 0x1000}
 	r.run(va, va, va)
-	assert.Empty(t, r.host.Calls(), "the guest is owed nothing before its SYNC")
+	assert.Empty(t, r.host.Calls(), "invalidations wait for the SYNC")
 	r.run(va, cmdSync)
 	calls := r.host.Forget()
 	require.Len(t, calls, 1)

@@ -63,7 +63,7 @@ func TestDMAAfterSYNC_4_7_3(t *testing.T) {
 			require.NoError(t, disk.ReadAt(word[:], mix.Page), "GBPA bypasses")
 			g.setUp()
 		}
-		if i%50 == 24 { // a CR0ACK, and an Update that is over, are as good as a SYNC (§6.3.9.6, §6.3.14)
+		if i%50 == 24 { // a CR0ACK and a completed Update have the effect of a SYNC (§6.3.9.6, §6.3.14)
 			g.setCR0(dmaQueues)
 			require.NoError(t, disk.ReadAt(word[:], mix.Page), "GBPA bypasses")
 			require.Zero(t, binary.LittleEndian.Uint64(word[:]))
@@ -81,13 +81,13 @@ func TestDMAAfterSYNC_4_7_3(t *testing.T) {
 	}
 	close(over)
 	all.Wait()
-	require.Error(t, nic.ReadAt(word[:], pages<<12), "though all others may not have come to a page that is not mapped")
+	require.Error(t, nic.ReadAt(word[:], pages<<12), "the endpoint's earlier DMA may not have reached this unmapped page")
 	assert.Zero(t, g.Load(smmuv3.RegGERROR, 4)&1)
 	assert.NotZero(t, g.Stats().Events[vsmmu.Recorded])
 }
 
-// dmaGuest is a guest whose streams share one stage 1. It maps each page to one of two places, and
-// each place says which it is.
+// dmaGuest is a guest whose streams share one stage 1. It maps each page to one of two places. Each
+// place contains its own number.
 type dmaGuest struct {
 	testing.TB
 	*vsmmu.Device

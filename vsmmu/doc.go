@@ -1,5 +1,5 @@
-// Package vsmmu is a virtual SMMUv3. A guest's own driver programs it as it programs hardware. The
-// device makes hosts execute the guest's configuration.
+// Package vsmmu is a virtual SMMUv3. A guest's own driver programs it like hardware. The device
+// makes hosts execute the guest's configuration.
 //
 // A VMM makes one Device per guest SMMU with New. The VMM forwards the guest's accesses to the
 // 128 KiB of registers to Load and Store. Attach puts each of the guest's devices behind the SMMU,
@@ -7,21 +7,21 @@
 // on a bridge/soft host. Package vsmmu/idr derives the ID registers, and package firmware describes
 // the SMMU to the guest.
 //
-// Sections cited as "§6.3.9" are of Arm's SMMUv3 specification, IHI 0070.
+// Sections such as §6.3.9 refer to Arm's SMMUv3 specification, IHI 0070.
 //
 // # Duties of the embedder
 //
 //  1. Memory. Config.Memory holds the guest's tables and queues, with the atomicity that
 //     guestmem.Memory describes. The device calls it from any goroutine.
-//  2. Interrupts. Config.Interrupts signals edges and MSIs to the guest. It does not wait for the
+//  2. Interrupts. Config.Interrupts signals edges and MSIs to the guest. It must not wait for the
 //     guest.
 //  3. MMIO. Call Load or Store once for each access of a vCPU to the register pages, with the
 //     access's size. Keep the order of one vCPU's accesses. LoadBytes and StoreBytes take an access
 //     as bytes.
 //  4. Attach order. Make the hosts, derive the ID registers from their Capabilities, make the
-//     Device, then attach the endpoints. An endpoint's StreamID is the one that the firmware's
-//     description has. Endpoints may be attached and detached while the guest runs. A host belongs
-//     to one Device: Attach to another one fails with bridge.ErrInUse.
+//     Device, then attach the endpoints. An endpoint has the StreamID of the firmware's
+//     description. Endpoints may be attached and detached while the guest runs. A host belongs to
+//     one Device: Attach to another one fails with bridge.ErrInUse.
 //  5. Reset order. Stop the vCPUs, reset the endpoints, then call Reset. Without
 //     Config.AbortAtReset, DMA bypasses stage 1 from then on.
 //  6. Save order. Stop the vCPUs and the endpoints, call Save, then copy the guest's memory: Save
@@ -34,12 +34,12 @@
 //     device. Any later one has no effect and returns an error that matches ErrClosed.
 //  9. Callbacks. The device calls Memory, Interrupts, the functions of Config and the hosts with
 //     its locks held: on its worker, or on the goroutine of a vCPU, an endpoint or a caller. A
-//     callback may call no method of the Device except Load and IDs. It does not wait for a
-//     goroutine that calls another one. Set Config.CheckReentry in tests: a callback that breaks
-//     this rule then panics, where it would otherwise hang.
+//     callback may call no method of the Device except Load and IDs. It must not wait for a
+//     goroutine that calls another method. Set Config.CheckReentry in tests: a callback that breaks
+//     this rule then panics instead of hanging.
 //  10. Locks. Attach, Detach, Reset, Save, Restore, GuestWrote and Close wait for the hosts, and
-//     the hosts wait for in-flight DMA. Their caller holds no lock that a host, an endpoint or a
-//     callback takes. Load never waits. Store waits for a host only as Device describes for
+//     the hosts wait for in-flight DMA. Their caller must not hold a lock that a host, an endpoint
+//     or a callback takes. Load never waits. Store waits for a host only as Device describes for
 //     CMDQ_PROD.
 //
 // # Errors
@@ -50,7 +50,7 @@
 //   - After ErrConfig, ErrNotAttached, ErrNotReset, ErrState, ErrClosed or ErrAccess, and after any
 //     error of Attach, the call has had no effect.
 //   - Any other error of Detach, Reset, Restore or Close is a host's. The method has finished, and
-//     its documentation says which streams abort. The guest may go on.
+//     its documentation says which streams abort. The guest may continue.
 //   - ErrServiceFailure means that the device made all streams abort and stopped the queues, until
 //     a Reset succeeds.
 //

@@ -14,9 +14,9 @@ import (
 // These tests replay the stores and loads of drivers that no test boots, where the drivers differ
 // from Linux.
 
-// TestKdumpKernelKeepsSMMUEN is a kernel that starts after a crash. It leaves the SMMU enabled, as
-// DMA goes on through tables that it adopts, and replaces the queues in whatever state they are.
-// The streams notice nothing.
+// TestKdumpKernelKeepsSMMUEN replays a kernel that boots after a crash. The kernel keeps the SMMU
+// enabled, since DMA continues through tables that it adopts. It replaces the queues, which may be
+// in any state. No stream changes.
 func TestKdumpKernelKeepsSMMUEN(t *testing.T) {
 	const cmdqAt2, eventqAt2 = 0x210000, 0x310000
 	r := newRig(t)
@@ -41,7 +41,7 @@ func TestKdumpKernelKeepsSMMUEN(t *testing.T) {
 	r.w64(cmdqBase, cmdqAt2|7)
 	r.w32(cmdqProd, 0)
 	r.w32(cmdqCons, 0)
-	assert.Zero(t, r.r32(cmdqCons), "ERR has gone with the error")
+	assert.Zero(t, r.r32(cmdqCons), "ERR is cleared with the error")
 	r.enable(smmuv3.CR0_SMMUEN | smmuv3.CR0_CMDQEN)
 	r.run(smmuv3.Command{0x04, 31}, cmdSync) // CFGI_ALL
 	r.run(smmuv3.Command{0x30}, cmdSync)     // TLBI_NSNH_ALL
@@ -52,7 +52,7 @@ func TestKdumpKernelKeepsSMMUEN(t *testing.T) {
 	r.w32(eventqProd, 0)
 	r.w32(eventqCons, 0)
 	r.enable(smmuv3.CR0_SMMUEN | smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN)
-	assert.Empty(t, r.irqs.take(), "of what was before")
+	assert.Empty(t, r.irqs.take(), "no interrupt for earlier events")
 	r.w32(irqCtrl, smmuv3.IRQ_CTRL_EVENTQ_IRQEN|smmuv3.IRQ_CTRL_GERROR_IRQEN)
 	r.host.Emit(fault(1))
 	assert.Equal(t, uint32(1), r.r32(eventqProd))
@@ -61,9 +61,9 @@ func TestKdumpKernelKeepsSMMUEN(t *testing.T) {
 	assert.Equal(t, translates, r.stage(3))
 }
 
-// TestFreeBSD waits for each CMD_SYNC by the word that its MSI overwrites, whatever IDR0.MSI is. It
-// reads PROD and CONS in one load, disables only SMMUEN before it begins, and writes a new STE's
-// first double-word last, with a CFGI_STE before and after.
+// TestFreeBSD replays FreeBSD's driver. The driver waits for each CMD_SYNC by the word that its MSI
+// overwrites, for any IDR0.MSI. It reads PROD and CONS in one load, disables only SMMUEN before it
+// begins, and writes a new STE's first double-word last, with a CFGI_STE before and after.
 func TestFreeBSD(t *testing.T) {
 	r := newRig(t) // whose IDR0.MSI is 1
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -121,9 +121,9 @@ func TestFreeBSD(t *testing.T) {
 	assert.Zero(t, r.gerror())
 }
 
-// TestFirmwareHandsOver is firmware that aborts all DMA until it knows a device, then translates,
-// and before it leaves disables everything at once and makes DMA bypass. It clears errors by a
-// store to GERROR, which is read-only.
+// TestFirmwareHandsOver replays firmware. It aborts all DMA until it knows a device, then
+// translates. At its end it disables everything at once, and makes DMA bypass. It clears errors by
+// a store to GERROR, which is read-only.
 func TestFirmwareHandsOver(t *testing.T) {
 	r := newRig(t)
 	r.ste(3, 0xb|cdAt)
@@ -142,7 +142,7 @@ func TestFirmwareHandsOver(t *testing.T) {
 	assert.Equal(t, uint32(2), r.r32(cmdqCons))
 
 	set(^uint32(1<<20), 0)
-	assert.Equal(t, translates, r.stage(3), "it counts while the SMMU is disabled")
+	assert.Equal(t, translates, r.stage(3), "GBPA is in effect while the SMMU is disabled")
 	r.enable(0)
 	assert.Equal(t, offBypass, r.stage(3))
 	assert.Zero(t, r.gerror())

@@ -5,15 +5,15 @@ import (
 )
 
 // The engine applies a new CR0 or GBPA and consumes commands. The goroutine that holds d.engine is
-// the engine. Work is never queued. It stands in the registers, as the difference between CR0 and
-// CR0ACK, or PROD and CONS, and the next engine finds it there.
+// the engine. The device does not queue work. Pending work is the difference between CR0 and
+// CR0ACK, or between PROD and CONS. The next engine does it.
 
 // budget is the cost that one turn of the engine may have. Its unit is about one cheap command: an
 // invalidation or a prefetch costs 1. A step that may wait for a host costs costHost more. An
 // interrupt may cost the embedder a system call: it costs costInterrupt.
 type budget struct {
 	left int
-	// strict is set if the budget must never be overdrawn. The worker's budget is not strict: it
+	// strict is set if the budget must never be exceeded. The worker's budget is not strict: it
 	// only bounds how long the worker holds the lock.
 	strict bool
 }
@@ -66,7 +66,7 @@ func (d *Device) kick(w work) {
 		d.engine.Unlock()
 	}
 	// Work is left if the share was used up. It may also be left if another goroutine holds the
-	// lock: that one may have looked at the registers before this store.
+	// lock: that goroutine may have read the registers before this store.
 	if d.pending.Load() {
 		d.wakeWorker()
 	}

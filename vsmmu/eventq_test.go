@@ -28,8 +28,8 @@ func (r *rig) fates() map[Fate]uint64 {
 	return diff
 }
 
-// TestEventRecords_7_3 shows that a record lies in memory as the host made it, little-endian,
-// whatever its type.
+// TestEventRecords_7_3 shows that a record of any type is in memory as the host made it,
+// little-endian.
 func TestEventRecords_7_3(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -48,7 +48,7 @@ func TestEventRecords_7_3(t *testing.T) {
 		{0x00000003_00000011, 0x00000200_00000000, 0x0100_0000_0000_0000, 0},                // F_ADDR_SIZE
 		{0x00000003_00000012, 0x00000202_00000000, 0x1000, 0},                               // F_ACCESS: PnU
 		{0x00000003_00000013, 0x0000120e_00000000, 0x1000, 0},                               // F_PERMISSION: TTRnW, PnU, InD, RnW
-		{0xffffffff_ffffffff, 0xffffffff_ffffffff, 0xffffffff_ffffffff, 0xffffffffffffffff}, // whatever a host makes up
+		{0xffffffff_ffffffff, 0xffffffff_ffffffff, 0xffffffff_ffffffff, 0xffffffffffffffff}, // any bits from a host
 	} {
 		r.host.Emit(ev)
 		assert.Equalf(t, ev[:], r.mem.Words(eventqAt+32*guestmem.GPA(i), 4), "%v", ev)
@@ -77,8 +77,8 @@ func TestEventQueueNotWritable_7_2_1(t *testing.T) {
 	r.host.Emit(fault(1))
 	assert.Equal(t, map[Fate]uint64{Aborted: 1}, r.fates())
 	assert.Equal(t, uint32(1<<2), r.gerror(), "EVENTQ_ABT_ERR §7.2.2")
-	assert.Zero(t, r.r32(eventqProd), "PROD does not move for a record that is not there")
-	assert.Equal(t, []Line{LineGError}, r.irqs.take(), "and the queue, being empty, raises nothing")
+	assert.Zero(t, r.r32(eventqProd), "PROD does not move without a record")
+	assert.Equal(t, []Line{LineGError}, r.irqs.take(), "the empty queue raises no interrupt")
 
 	r.mem.Heal()
 	r.host.Emit(fault(2))
@@ -110,7 +110,7 @@ func TestOverflow_7_4(t *testing.T) {
 	r.host.Emit(fault(18))
 	assert.Equal(t, uint32(overflow|17), r.r32(eventqProd), "the queue takes events nevertheless")
 	r.host.Emit(fault(19))
-	assert.Equal(t, uint32(overflow|17), r.r32(eventqProd), "and a second overflow cannot be seen")
+	assert.Equal(t, uint32(overflow|17), r.r32(eventqProd), "a second overflow is not visible")
 
 	r.w32(eventqCons, overflow|1)
 	r.host.Emit(fault(20))
@@ -140,7 +140,7 @@ func TestInvalidEventIndicesAreAFullQueue_3_5_1(t *testing.T) {
 }
 
 // TestEventQueueSizes_3_5_1 shows that queues of every size wrap, from a base that the SMMU aligns
-// down. LOG2SIZE counts up to IDR1.EVENTQS, here 10.
+// down. LOG2SIZE is capped at IDR1.EVENTQS, here 10.
 func TestEventQueueSizes_3_5_1(t *testing.T) {
 	for log2 := range uint32(32) {
 		r := newRig(t)
@@ -163,8 +163,8 @@ func TestEventQueueSizes_3_5_1(t *testing.T) {
 	}
 }
 
-// TestEVENTQEN_6_3_9_4 shows that a setup made while the queue is disabled counts once it is
-// enabled.
+// TestEVENTQEN_6_3_9_4 shows that a base written while the queue is disabled takes effect when the
+// queue is enabled.
 func TestEVENTQEN_6_3_9_4(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -184,7 +184,7 @@ func TestEVENTQEN_6_3_9_4(t *testing.T) {
 }
 
 // TestMerging_7_3_1 shows that an event is merged into the last record that the guest has not
-// consumed, if they differ only in what the event's description exempts.
+// consumed, if they differ only in fields that the event's description exempts.
 func TestMerging_7_3_1(t *testing.T) {
 	for _, tc := range []struct {
 		name string

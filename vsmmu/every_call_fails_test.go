@@ -41,11 +41,11 @@ var extents = map[string]func(nth int, c record.Call) bool{
 	"all but close": func(_ int, c record.Call) bool { return c.Op != record.CloseStream },
 }
 
-// TestEveryCallFails shows invariant 1, fail closed. Three streams on two hosts live through all
-// changes of the SMMU, once for each call of a host that fails, for each error and each extent. At
-// every SYNC and every CR0ACK no stream uses stale configuration or translations. After a reset
-// with working hosts, the device is as new. Failed answers to stalls and page requests have no
-// other effect, as no DMA depends on them.
+// TestEveryCallFails shows that the device fails closed. A guest with three streams on two hosts
+// makes all changes of the SMMU. The test repeats this for each host call that can fail, each error
+// and each extent of the failure. At every SYNC and every CR0ACK no stream uses stale configuration
+// or translations. After a reset with working hosts, the device behaves like a new one. Failed
+// answers to stalls and page requests have no other effect, as no DMA depends on them.
 func TestEveryCallFails(t *testing.T) {
 	for guest, hypervisor := range map[string]bool{"guest": false, "hypervisor": true} {
 		t.Run(guest, func(t *testing.T) { everyCallFails(t, hypervisor) })
@@ -101,8 +101,8 @@ type life struct {
 	want     map[smmuv3.StreamID]bridge.GuestStage // the stages of the guest's STEs
 }
 
-// failingHost is the worst host that keeps the contract of bridge.Host: it caches as much as it
-// may, and a failed call has no effect.
+// failingHost is the worst host within the contract of bridge.Host: it caches as much as possible,
+// and a failed call has no effect.
 type failingHost struct {
 	*record.Host
 	used  bool // has ever had a stream
@@ -165,7 +165,7 @@ func (l *life) set(sid smmuv3.StreamID, kind string) {
 	l.want[sid] = steStages[kind]
 }
 
-// live runs the guest through its life. It returns the number of host calls.
+// live runs all steps of the guest. It returns the number of host calls.
 func (l *life) live() int {
 	const mmu = smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN | smmuv3.CR0_SMMUEN
 	a, b := l.hosts[0].Host, l.hosts[1].Host
@@ -289,7 +289,7 @@ func (l *life) sync(cmds ...smmuv3.Command) {
 	l.run(append(cmds, cmdSync)...)
 	l.idle()
 	// The SYNC reports an ATC_INV that timed out and no other error. The guest acknowledges it and
-	// goes on (§3.9.1.4, §7.1).
+	// continues (§3.9.1.4, §7.1).
 	l.look()
 	if sfm := l.gerror()&smmuv3.GERROR_SFM_ERR != 0; !sfm {
 		require.Equal(l, l.timedOut, l.gerror()&smmuv3.GERROR_CMDQ_ERR != 0, l.step)
@@ -372,7 +372,7 @@ func (h *failingHost) answered(c record.Call) {
 
 func (h *failingHost) dropped(what string, id any) { delete(h.stale, fmt.Sprint(what, " ", id)) }
 
-// isTranslation reports whether a stale entry is one of a TLB.
+// isTranslation reports whether a stale entry is a TLB entry.
 func isTranslation(stale string) bool {
 	return strings.HasPrefix(stale, "asid") || strings.HasPrefix(stale, "vmid")
 }
@@ -386,7 +386,7 @@ func (h *failingHost) holdsTranslations() bool {
 	return false
 }
 
-// check checks invariant 1.
+// check checks that no stream uses stale configuration or translations.
 func (l *life) check() {
 	l.Helper()
 	sfm := l.gerror()&smmuv3.GERROR_SFM_ERR != 0

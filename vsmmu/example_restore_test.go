@@ -11,10 +11,10 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// A device moves to another host with its machine: saved there, once the vCPUs and the endpoints
-// stand still, and restored here.
+// A device moves with its machine. The source saves it after the vCPUs and the endpoints have
+// stopped. The destination restores it.
 func ExampleDevice_Restore() {
-	ram := new(guestmem.Slots) // moves too
+	ram := new(guestmem.Slots) // the memory moves, too
 	if err := ram.Add(guestmem.Slot{GPA: 0x4000_0000, Mem: make([]byte, 1<<20)}); err != nil {
 		log.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func ExampleDevice_Restore() {
 	_ = there.Close()
 	_ = host.Close()
 
-	shown, err := vsmmu.SavedIDs(state) // what the guest has been shown, it goes on to be
+	shown, err := vsmmu.SavedIDs(state) // the guest keeps its ID registers
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func ExampleDevice_Restore() {
 	}
 	defer here.Close()
 	if err := here.Attach(0x10, host, disk); err != nil {
-		log.Fatal(err) // as of a host that lacks something, and says what
+		log.Fatal(err) // for example, the host lacks a feature, which the error names
 	}
 	if err := here.Restore(state); err != nil {
 		log.Fatal(err)

@@ -20,7 +20,7 @@ func (d *Device) settle(st *trap.Stream, outcome trap.Outcome, err error) {
 		d.stats.refused.Add(1)
 		d.report("stream aborts because its host refused the stage", err)
 		if st.Stage().Cause == smmuv3.CBadSTE {
-			// A host whose hardware aborts in silence does not report it.
+			// The host's hardware may abort without an event, so the device reports the event once.
 			d.deliver(smmuv3.NewEvent(smmuv3.CBadSTE, st.ID))
 		}
 	case trap.Lost:
@@ -45,8 +45,8 @@ func streamError(op string, st *trap.Stream, err error) error {
 	return fmt.Errorf("%s stream %v: %w", op, st.ID, err)
 }
 
-// noDMA reports whether an error means that the host or the stream is closed or gone. Neither does
-// DMA any more.
+// noDMA reports whether an error means that the host or the stream is closed or gone. Such a host
+// or stream does no more DMA.
 func noDMA(err error) bool { return errors.Is(err, bridge.ErrClosed) || errors.Is(err, bridge.ErrGone) }
 
 // endpointFailed handles an ATC_INV that timed out. The host has executed all other commands. The

@@ -11,7 +11,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// The corpora are in testdata/fuzz; the name of each seed is the boundary that it stands on.
+// The corpora are in testdata/fuzz. The name of each seed is the boundary that it tests.
 
 // small makes the guest's memory end at 16 MiB.
 func (r *rig) small() {
@@ -53,7 +53,7 @@ func FuzzRegisters(f *testing.F) {
 	})
 }
 
-// stages returns the stages of the SMMU, as a byte of a fuzz target's arguments says.
+// stages returns the stages of the SMMU that a byte of a fuzz target's input selects.
 func stages(which byte) features {
 	return [...]features{{}, {s2: true, vmid16: true}, {s2: true, noS1: true}, {s2: true}}[which&3]
 }
@@ -86,7 +86,7 @@ func FuzzCommands(f *testing.F) {
 				illegal = len(cmds)
 			}
 			if c.Opcode() == smmuv3.OpSync {
-				c[1] = c[1]&0xfff | 0x500000 // no message over the queue
+				c[1] = c[1]&0xfff | 0x500000 // no MSI into the queue
 			}
 			cmds = append(cmds, c)
 		}
@@ -113,7 +113,7 @@ func FuzzCommands(f *testing.F) {
 }
 
 // FuzzStreamTable sets STRTAB_BASE, STRTAB_BASE_CFG and CR2, with a table at 64 KiB. Every stream
-// does what the model of the specification does.
+// behaves like the model of the specification.
 func FuzzStreamTable(f *testing.F) {
 	sids := []smmuv3.StreamID{0, 1, 3, 63, 64, 255, 256, 1023, 0xffff}
 	f.Fuzz(func(t *testing.T, which byte, base uint64, cfg, cr2 uint32, table []byte) {

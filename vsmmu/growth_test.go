@@ -84,8 +84,8 @@ func TestWaitingStallsAreFreed_7_2_1(t *testing.T) {
 	}, "every stalled transaction was retried")
 }
 
-// TestHeapStaysAsItIs shows that commands and events do not grow the heap in the steady state.
-func TestHeapStaysAsItIs(t *testing.T) {
+// TestHeapDoesNotGrow shows that commands and events do not grow the heap in the steady state.
+func TestHeapDoesNotGrow(t *testing.T) {
 	r := newRig(t)
 	r.ste(3, 0xb|cdAt)
 	require.NoError(t, r.Attach(3, nullHost{}, "disk"))

@@ -85,9 +85,9 @@ func TestHostOutOfSync(t *testing.T) {
 }
 
 // TestDeadEndpointLeavesItsHostInSync_3_9_1_4 shows that an endpoint that answers no ATC_INV does
-// not put its host out of sync: its streams go on translating. The next SYNC reports the timeout.
-// After a reset the endpoint's ATC is invalidated when its stream may use ATS again, and the next
-// SYNC reports that timeout, too.
+// not put its host out of sync: its streams continue to translate. The next SYNC reports the
+// timeout. After a reset the endpoint's ATC is invalidated when its stream may use ATS again, and
+// the next SYNC reports that timeout, too.
 func TestDeadEndpointLeavesItsHostInSync_3_9_1_4(t *testing.T) {
 	r := newRig(t, withATS)
 	var dropped [][]smmuv3.Command
@@ -139,7 +139,7 @@ func TestDeadEndpointLeavesItsHostInSync_3_9_1_4(t *testing.T) {
 }
 
 // TestStreamsBypassOnAHostOutOfSync_6_3_9_6 shows that streams that bypass, by GBPA or by their
-// STE, go on: they use no stale entry. A stream that would translate aborts with C_BAD_STE.
+// STE, continue: they use no stale entry. A stream that would translate aborts with C_BAD_STE.
 func TestStreamsBypassOnAHostOutOfSync_6_3_9_6(t *testing.T) {
 	r := newRig(t)
 	for sid, ste := range map[smmuv3.StreamID]uint64{3: 0xb | cdAt, 4: 0x9} {
@@ -291,7 +291,7 @@ func TestFullBatchFails(t *testing.T) {
 func TestResyncOfManyStreams(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
-		answers []error // of what follows on the failure
+		answers []error // of the calls after the failure
 		stage   bridge.Disposition
 		gerror  uint32
 	}{

@@ -29,8 +29,8 @@ type host struct {
 	unstalled bool
 	// outOfSync is set while the host may hold stale configuration or translations: an invalidation
 	// and the resync after it failed, or the host had no stream to invalidate for. Until a resync
-	// succeeds, streams that would translate abort. Streams that bypass go on: neither they nor
-	// their endpoints, which have no ATS meanwhile, use stale entries (§6.3.9.6, §5.2, EATS).
+	// succeeds, streams that would translate abort. Streams that bypass continue: they use no stale
+	// entries, and their endpoints have no ATS (§6.3.9.6, §5.2, EATS).
 	outOfSync bool
 	atc       bool // batch has an ATC_INV
 	n         int
@@ -89,10 +89,10 @@ func (d *Device) suits(b bridge.Host, caps bridge.Capabilities) error {
 		return err
 	}
 	if _, ok := b.(bridge.Staller); !ok && stallsShown(d.ids) {
-		return fmt.Errorf("%w: host of type %T offers stalls but is no bridge.Staller", ErrConfig, b)
+		return fmt.Errorf("%w: host of type %T offers stalls but is not a bridge.Staller", ErrConfig, b)
 	}
 	if _, ok := b.(bridge.PageRequester); !ok && d.ids.Has(smmuv3.PRI) {
-		return fmt.Errorf("%w: host of type %T offers IDR0.PRI but is no bridge.PageRequester", ErrConfig, b)
+		return fmt.Errorf("%w: host of type %T offers IDR0.PRI but is not a bridge.PageRequester", ErrConfig, b)
 	}
 	return nil
 }

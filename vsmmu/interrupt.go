@@ -98,8 +98,8 @@ func (d *Device) send(line Line, addr uint64, data uint32, buf *[4]byte) (ok boo
 	return d.irq.out.SignalMSI(gpa, data) == nil
 }
 
-// elsewhere reports whether an address is known to be outside memory. A failed write would allocate
-// its error each time.
+// elsewhere reports whether an address is known to be outside memory. It avoids failed writes,
+// since each of them allocates its error.
 func (d *Device) elsewhere(gpa guestmem.GPA) bool {
 	m, ok := d.mem.(guestmem.Mapper)
 	if !ok {

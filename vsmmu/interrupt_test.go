@@ -49,7 +49,7 @@ func TestIRQ_CTRL_6_3_16(t *testing.T) {
 		r.w32(irqCtrl, 5)
 		assert.Empty(t, r.irqs.take(), "enabling signals no earlier event")
 		r.host.Emit(fault(2))
-		assert.Empty(t, r.irqs.take(), "nor does what follows without an edge")
+		assert.Empty(t, r.irqs.take(), "a later event without an edge signals nothing")
 	}
 }
 
@@ -81,7 +81,7 @@ func TestGERROR_6_3_19(t *testing.T) {
 	r.run(smmuv3.Command{0xff})
 	r.idle()
 	assert.Equal(t, uint32(1), r.r32(gerror))
-	assert.Zero(t, r.r32(gerrorn), "which the SMMU never alters")
+	assert.Zero(t, r.r32(gerrorn), "the SMMU never changes GERRORN")
 	assert.Equal(t, []Line{LineGError}, r.irqs.take())
 
 	r.w32(gerror, 0)
@@ -111,8 +111,8 @@ func TestGERRORActiveOnce_7_5(t *testing.T) {
 	assert.Equal(t, uint32(1<<4), r.gerror())
 }
 
-// TestMSIAborts_7_5 shows that each source has an error of its own, and that GERROR's raises no
-// interrupt (§7.5.1).
+// TestMSIAborts_7_5 shows that each source has its own error, and that the error of GERROR's MSI
+// raises no interrupt (§7.5.1).
 func TestMSIAborts_7_5(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -138,12 +138,13 @@ func TestMSIAborts_7_5(t *testing.T) {
 		r.mem.FailWrites(guestmem.Range{GPA: 0x8080080, Len: 4}, guestmem.ErrReadOnly)
 		r.setup()
 		r.host.Emit(fault(1))
-		assert.Equal(t, uint32(1<<5), r.gerror(), "which is no doorbell of the VMM's")
+		assert.Equal(t, uint32(1<<5), r.gerror(), "the address is not a doorbell of the VMM")
 		assert.NotContains(t, r.irqs.msis, guestmem.GPA(0x8080080))
 	})
 }
 
-// TestPulseFails shows that the log gets an error of Interrupts.Pulse, and that the device goes on.
+// TestPulseFails shows that the log gets an error of Interrupts.Pulse, and that the device
+// continues.
 func TestPulseFails(t *testing.T) {
 	log := newLog()
 	r := newRig(t, func(c *Config) { c.Log = log.Logger; c.Interrupts = brokenWires{} })

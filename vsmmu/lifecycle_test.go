@@ -42,7 +42,7 @@ func TestGBPAAndSMMUEN_6_3_9_6(t *testing.T) {
 	assert.Equal(t, offAbort, r.stage(3), "GBPA.ABORT")
 	r.w32(gbpa, 0x8000000f)
 	r.idle()
-	assert.Equal(t, offBypass, r.stage(3), "attributes are not the bridge's affair")
+	assert.Equal(t, offBypass, r.stage(3), "the attributes in GBPA are not part of a stage")
 
 	r.setup()
 	assert.Equal(t, translates, r.stage(3))
@@ -50,10 +50,10 @@ func TestGBPAAndSMMUEN_6_3_9_6(t *testing.T) {
 	r.w32(gbpa, 0x80100000)
 	r.idle()
 	assert.Equal(t, uint32(0x00100000), r.r32(gbpa))
-	assert.Empty(t, r.host.Calls(), "while the SMMU is enabled GBPA moves nobody")
+	assert.Empty(t, r.host.Calls(), "GBPA has no effect while the SMMU is enabled")
 
 	r.enable(smmuv3.CR0_CMDQEN)
-	assert.Equal(t, offAbort, r.stage(3), "but counts from when it is disabled")
+	assert.Equal(t, offAbort, r.stage(3), "GBPA takes effect when the SMMU is disabled")
 	r.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_SMMUEN)
 	assert.Equal(t, translates, r.stage(3))
 
@@ -107,7 +107,8 @@ func TestRECINVSID_6_3_12(t *testing.T) {
 }
 
 // TestSTEFetch_3_21_3 shows that a stream whose STE cannot be fetched aborts, and that an
-// F_STE_FETCH from a host that cannot ask makes the device fetch again, without a CFGI.
+// F_STE_FETCH from a host that is not a bridge.STERefetcher makes the device fetch again, without a
+// CFGI.
 func TestSTEFetch_3_21_3(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -129,8 +130,8 @@ func TestSTEFetch_3_21_3(t *testing.T) {
 	assert.Equal(t, translates, r.stage(3))
 }
 
-// TestSTERefetcherIsAskedForTheNextTransaction shows that the device answers a host that can ask, and
-// leaves its events alone, whether it checks reentry or not.
+// TestSTERefetcherIsAskedForTheNextTransaction shows that the device answers a bridge.STERefetcher,
+// and that the events of this host cause no refetch, with and without Config.CheckReentry.
 func TestSTERefetcherIsAskedForTheNextTransaction(t *testing.T) {
 	for _, check := range []bool{false, true} {
 		r := newRig(t, func(c *Config) { c.CheckReentry = check })
@@ -147,7 +148,7 @@ func TestSTERefetcherIsAskedForTheNextTransaction(t *testing.T) {
 		host.Emit(smmuv3.NewEvent(smmuv3.FSTEFetch, 3))
 		r.idle()
 		stage, _ := host.Stage(3)
-		assert.Equal(t, smmuv3.FSTEFetch, stage.Cause, "the event asks for nothing")
+		assert.Equal(t, smmuv3.FSTEFetch, stage.Cause, "the event causes no refetch")
 		assert.True(t, host.Refetch(3))
 		stage, _ = host.Stage(3)
 		assert.Equal(t, translates, stage)
@@ -191,7 +192,7 @@ func TestAttachFollowsTheConfiguration(t *testing.T) {
 				bridge.Host
 				_ []int
 			}{}, "nic", ErrConfig, "0x4"},
-			{"a host without what was promised", 4, record.New(bridge.Capabilities{}), "nic", idr.ErrHost, "0x4"},
+			{"a host without a feature of the guest", 4, record.New(bridge.Capabilities{}), "nic", idr.ErrHost, "0x4"},
 		} {
 			t.Run(tc.name, func(t *testing.T) {
 				r.host.Forget()
@@ -216,7 +217,7 @@ func (r *rig) ops() (all []record.Op) {
 	return all
 }
 
-// TestEventsIsCalledOnce shows that a host is claimed once, however its streams come and go.
+// TestEventsIsCalledOnce shows that a host is claimed once, even if its streams come and go.
 func TestEventsIsCalledOnce(t *testing.T) {
 	r := newRig(t)
 	h := &countingHost{Host: r.host}
@@ -258,7 +259,7 @@ func TestDetach(t *testing.T) {
 
 	r.run(tlbi(7), smmuv3.Command{0x05 | 3<<32, 1}, cmdSync)
 	r.idle()
-	assert.Empty(t, r.ops(), "as it may be closed by now")
+	assert.Empty(t, r.ops(), "a host without streams may be closed")
 
 	require.NoError(t, r.Attach(3, r.host, "disk"))
 	assert.Equal(t, translates, r.stage(3))
@@ -399,7 +400,7 @@ func TestCloseThatAHostFails(t *testing.T) {
 }
 
 // TestWatch shows that the VMM gets the ranges that hold the configuration of streams, and that
-// GuestWrote makes what the guest writes there take effect at once.
+// GuestWrote makes the guest's writes there take effect at once.
 func TestWatch(t *testing.T) {
 	var watched [][]guestmem.Range
 	r := newRig(t, func(c *Config) { c.Watch = func(w []guestmem.Range) { watched = append(watched, w) } })
@@ -443,7 +444,7 @@ func TestWatchFollowsTheTable(t *testing.T) {
 				r.GuestWrote(everywhere)
 			},
 			func(r *rig) { r.host.Emit(smmuv3.NewEvent(smmuv3.FSTEFetch, 3)) }},
-		{"a host that is well again",
+		{"a host that works again",
 			func(r *rig) { r.host.FailWith(failing); r.run(tlbi(1), cmdSync) },
 			func(r *rig) { r.host.FailWith(nil); r.run(cmdSync) }},
 	} {

@@ -147,10 +147,10 @@ func (g *movedGuest) copyRange(r guestmem.Range) {
 	require.NoError(g, g.mem.ReadAt(g.copy[r.GPA:][:r.Len], r.GPA))
 }
 
-// TestMigrationWhileDMARuns does the rounds of guestmem.Tracked while endpoints write by all ways,
+// TestMigrationWhileDMARuns does the rounds of guestmem.Tracked while endpoints write in every way,
 // the SMMU updates descriptors and writes event records and MSIs, and the guest changes its tables.
-// After each round the copy has what was written before it; at the end it is the memory, and a
-// device restored over it goes on.
+// After each round the copy has all earlier writes. At the end the copy equals the memory, and a
+// device restored over the copy continues.
 func TestMigrationWhileDMARuns(t *testing.T) {
 	const rounds = 500
 	g := newMovedGuest(t, make([]byte, movedSize), smmuv3.IDRegs{})
@@ -199,7 +199,7 @@ func TestMigrationWhileDMARuns(t *testing.T) {
 		done(3, v, err)
 	})
 	during(func(v uint64) { done(4, v, g.disk.WriteAt(word(v), 0x4000)) }) // its page's flags come and go
-	during(func(v uint64) {                                                // a fault each, and the driver that sees them
+	during(func(v uint64) {                                                // each access faults, and the driver handles the events
 		_ = g.disk.ReadAt(make([]byte, 8), v%1024<<12|movedPages<<12)
 		g.Store(smmuv3.RegEVENTQ_CONS, 4, g.Load(smmuv3.RegEVENTQ_PROD, 4))
 	})
@@ -239,7 +239,7 @@ func TestMigrationWhileDMARuns(t *testing.T) {
 		assert.NotZero(t, written[p].Load(), "page %d", p)
 	}
 
-	// The last round. Save has the device execute what the guest queued, MSIs and all.
+	// The last round. Save makes the device execute the queued commands, including their MSIs.
 	var late []smmuv3.Command
 	for i := range uint32(600) {
 		late = append(late, syncMSI(0x8000_0000|i))
@@ -251,7 +251,7 @@ func TestMigrationWhileDMARuns(t *testing.T) {
 	g.round(g.mem.Stop())
 	require.NoError(t, g.Device.Close())
 	require.NoError(t, g.host.Close())
-	require.Equal(t, -1, firstDifference(g.ram, g.copy), "the copy is the memory")
+	require.Equal(t, -1, firstDifference(g.ram, g.copy), "the copy equals the memory")
 	assert.EqualValues(t, 0x8000_0000|599, binary.LittleEndian.Uint32(g.copy[movedSyncMSI:]))
 
 	ids, err := vsmmu.SavedIDs(state)

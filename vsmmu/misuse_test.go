@@ -44,13 +44,13 @@ func TestAttachRefusesNonsense(t *testing.T) {
 		is   error
 		text string
 	}{
-		"StreamID out of range":  {1 << 16, busy, "disk", nil, "vsmmu: attach stream 0x10000: StreamID does not fit IDR1.SIDSIZE 16"},
-		"nil host":               {4, nil, "disk", ErrConfig, "vsmmu: attach stream 0x4: invalid configuration: host is nil"},
-		"nil pointer as host":    {4, (*record.Host)(nil), "disk", ErrConfig, "vsmmu: attach stream 0x4: invalid configuration: host is a nil *record.Host"},
-		"host without ==":        {4, incomparableHost{}, "disk", ErrConfig, "cannot be compared"},
-		"nil endpoint":           {4, busy, nil, bridge.ErrEndpoint, "vsmmu: attach stream 0x4: not an endpoint of this host: nil (<nil>)"},
-		"nil pointer as endpont": {4, busy, (*soft.Endpoint)(nil), bridge.ErrEndpoint, "nil (*soft.Endpoint)"},
-		"StreamID in use":        {3, busy, "disk", bridge.ErrInUse, "vsmmu: attach stream 0x3: StreamID in use"},
+		"StreamID out of range":   {1 << 16, busy, "disk", nil, "vsmmu: attach stream 0x10000: StreamID does not fit IDR1.SIDSIZE 16"},
+		"nil host":                {4, nil, "disk", ErrConfig, "vsmmu: attach stream 0x4: invalid configuration: host is nil"},
+		"nil pointer as host":     {4, (*record.Host)(nil), "disk", ErrConfig, "vsmmu: attach stream 0x4: invalid configuration: host is a nil *record.Host"},
+		"host without ==":         {4, incomparableHost{}, "disk", ErrConfig, "cannot be compared"},
+		"nil endpoint":            {4, busy, nil, bridge.ErrEndpoint, "vsmmu: attach stream 0x4: not an endpoint of this host: nil (<nil>)"},
+		"nil pointer as endpoint": {4, busy, (*soft.Endpoint)(nil), bridge.ErrEndpoint, "nil (*soft.Endpoint)"},
+		"StreamID in use":         {3, busy, "disk", bridge.ErrInUse, "vsmmu: attach stream 0x3: StreamID in use"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -146,7 +146,7 @@ func TestHostBelongsToOneDevice(t *testing.T) {
 
 	require.NoError(t, two.Attach(4, two.host, "net"), "its own host")
 	require.NoError(t, one.Detach(3))
-	assert.ErrorIs(t, two.Attach(5, one.host, "disk"), bridge.ErrInUse, "a host without streams is still the device's")
+	assert.ErrorIs(t, two.Attach(5, one.host, "disk"), bridge.ErrInUse, "a host without streams still belongs to the device")
 
 	require.NoError(t, one.Close())
 	require.NoError(t, two.Attach(5, one.host, "disk"))

@@ -9,7 +9,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// event is §7.2.1, §7.3.1 and §7.4. It reports whether there is a new record.
+// event implements §7.2.1, §7.3.1 and §7.4. It reports whether there is a new record.
 func (m *model) event(ev smmuv3.Event) (recorded bool) {
 	if m.reg[0x24]&4 == 0 || m.active(4) {
 		return false
@@ -44,8 +44,8 @@ func (m *model) event(ev smmuv3.Event) (recorded bool) {
 	return true
 }
 
-// hostEvent is an event from a host. An F_STE_FETCH makes the next transaction fetch the STE again
-// (§3.21.3).
+// hostEvent handles an event from a host. An F_STE_FETCH makes the next transaction fetch the STE
+// again (§3.21.3).
 func (m *model) hostEvent(ev smmuv3.Event) {
 	if m.stalls && ev[1]>>31&1 != 0 {
 		m.stall(ev)
@@ -61,8 +61,8 @@ func (m *model) hostEvent(ev smmuv3.Event) {
 	}
 }
 
-// stall is a transaction that stalls (§3.12.2). If it cannot be reported now, it is retried when it
-// can (§7.2.1).
+// stall handles a transaction that stalls (§3.12.2). If it cannot be reported now, it is retried
+// when it can (§7.2.1).
 func (m *model) stall(ev smmuv3.Event) {
 	s := stall{smmuv3.StreamID(ev[0] >> 32), uint16(ev[1])}
 	m.held[s] = true
@@ -93,8 +93,8 @@ func (m *model) retry() {
 	}
 }
 
-// resume and endStallsOf are calls of the host of an attached stream, which may fail: what is
-// stalled then stays so.
+// resume and endStallsOf call the host of an attached stream. If the call fails, the transactions
+// stay stalled.
 func (m *model) resume(s stall, how bridge.Resumption) {
 	if _, attached := m.streams[s.sid]; !attached {
 		return
@@ -123,7 +123,7 @@ func (m *model) release(sid smmuv3.StreamID) {
 	maps.DeleteFunc(m.held, func(s stall, _ bool) bool { return s.sid == sid })
 }
 
-// endStalls is SMMUEN becoming 0 (§6.3.9.6), and reset.
+// endStalls implements SMMUEN becoming 0 (§6.3.9.6), and reset.
 func (m *model) endStalls() {
 	clear(m.reported)
 	m.waiting = nil
@@ -132,7 +132,7 @@ func (m *model) endStalls() {
 	}
 }
 
-// respond is an answer to a group of page requests.
+// respond answers a group of page requests.
 func (m *model) respond(sid smmuv3.StreamID, ssv bool, ssid smmuv3.SubstreamID, group uint16, code smmuv3.PRGResponse) {
 	r := bridge.PageResponse{StreamID: sid, PRGIndex: group, Response: code}
 	if ssv {
@@ -141,8 +141,8 @@ func (m *model) respond(sid smmuv3.StreamID, ssv bool, ssid smmuv3.SubstreamID, 
 	m.answers = append(m.answers, record.Call{Op: record.Respond, StreamID: sid, Response: r})
 }
 
-// pageRequest is Chapter 8. Page requests come from any stream of the host. A request that is not
-// recorded is answered as the figure of §8.2 says.
+// pageRequest implements Chapter 8. Page requests come from any stream of the host. A request that
+// is not recorded gets the answer of the figure in §8.2.
 func (m *model) pageRequest(r smmuv3.PageRequest) {
 	sid, ssid, group := smmuv3.StreamID(r[0]), smmuv3.SubstreamID(r[0]>>32&0xfffff), uint16(r[1]&0x1ff)
 	ssv, last := r[0]>>63 != 0, r[0]>>62&1 != 0

@@ -6,7 +6,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// decide is §6.3.9.6 and §5.2: what a stream does.
+// decide implements §6.3.9.6 and §5.2: it returns the stage of a stream.
 func (m *model) decide(sid smmuv3.StreamID) bridge.GuestStage {
 	if !m.enabled() {
 		if m.reg[0x44]>>20&1 != 0 {
@@ -21,8 +21,8 @@ func (m *model) decide(sid smmuv3.StreamID) bridge.GuestStage {
 	return m.stageOf(ste)
 }
 
-// lookup is §3.3.1 for 16 bits of StreamID and 44 of address: the STE, or what a stream without one
-// does.
+// lookup implements §3.3.1 for 16 bits of StreamID and 44 of address. It returns the STE, or the
+// stage of a stream without an STE.
 func (m *model) lookup(sid smmuv3.StreamID) (ste []uint64, otherwise bridge.GuestStage) {
 	var noSTE bridge.GuestStage
 	if m.reg[0x2c]&2 != 0 { // CR2.RECINVSID
@@ -64,7 +64,7 @@ func (m *model) lookup(sid smmuv3.StreamID) (ste []uint64, otherwise bridge.Gues
 	return m.mem.Words(guestmem.GPA(at), 4), noSTE
 }
 
-// stageOf is §5.2 for an SMMUv3.0 with 10 bits of SubstreamID and 44 of address.
+// stageOf implements §5.2 for an SMMUv3.0 with 10 bits of SubstreamID and 44 of address.
 func (m *model) stageOf(ste []uint64) bridge.GuestStage {
 	bad := bridge.GuestStage{Cause: 0x04}
 	config := ste[0] >> 1 & 7
@@ -100,7 +100,7 @@ func (m *model) stageOf(ste []uint64) bridge.GuestStage {
 	return s
 }
 
-// stage1 is what begins with S1; false if that is ILLEGAL.
+// stage1 handles the fields with the prefix S1. It returns false if they are ILLEGAL.
 func (m *model) stage1(ste []uint64, s *bridge.GuestStage) (legal bool) {
 	s.S1ContextPtr = guestmem.GPA(ste[0] & 0x00ff_ffff_ffff_ffc0)
 	s.S1CDMax = uint8(ste[0] >> 59)
@@ -121,8 +121,8 @@ func (m *model) stage1(ste []uint64, s *bridge.GuestStage) (legal bool) {
 	return !(s.S1STALLD && !m.stalls) && s.S1CDMax <= 10 && s.S1ContextPtr>>44 == 0
 }
 
-// stage2 is what begins with S2, for a stage 2 of AArch64 tables and all granules, of either
-// endianness, without HTTU, STT, FWB and DS; false if that is ILLEGAL.
+// stage2 handles the fields with the prefix S2, for a stage 2 of AArch64 tables and all granules,
+// of either endianness, without HTTU, STT, FWB and DS. It returns false if they are ILLEGAL.
 func (m *model) stage2(ste []uint64, s *bridge.GuestStage) (legal bool) {
 	field := func(lo, width int) uint8 { return uint8(ste[2] >> lo & (1<<width - 1)) }
 	flag := func(at int) bool { return ste[2]>>at&1 != 0 }
@@ -141,7 +141,7 @@ func (m *model) stage2(ste []uint64, s *bridge.GuestStage) (legal bool) {
 	if s.S2.TTB>>min(44, []int{32, 36, 40, 42, 44, 48, 48, 48}[s.S2.PS]) != 0 {
 		return false
 	}
-	// The page's log2, and the level at which S2SL0 has the walk begin.
+	// The page's log2, and the level at which the walk begins according to S2SL0.
 	walk, known := map[[2]uint8][2]int{
 		{0b00, 0}: {12, 2}, {0b00, 1}: {12, 1}, {0b00, 2}: {12, 0},
 		{0b10, 0}: {14, 3}, {0b10, 1}: {14, 2}, {0b10, 2}: {14, 1},

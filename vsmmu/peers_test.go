@@ -89,7 +89,7 @@ func TestWherePeersFail(t *testing.T) {
 		assert.Equal(t, bridge.GuestStage{Cause: smmuv3.CBadStreamID}, r.stage(0x1ff))
 		r.mem.SetWords(0x7000_0008, 0x7100_0000|9)
 		r.GuestWrote(everywhere)
-		assert.Equal(t, translates, r.stage(0x1ff), "SPLIT+1 it may be")
+		assert.Equal(t, translates, r.stage(0x1ff), "SPLIT+1 is legal")
 	})
 	t.Run("keeps STRTAB_BASE_CFG.FMT until reset", func(t *testing.T) {
 		r := ready(t)

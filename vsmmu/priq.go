@@ -55,7 +55,7 @@ func (q *priQueue) recordRequest(r smmuv3.PageRequest) Fate {
 			when = always
 		}
 	}
-	// Unlike the event queue's, an overflow blocks the queue until the guest acknowledges it
+	// Unlike in the event queue, an overflow blocks the queue until the guest acknowledges it
 	// (§8.1).
 	at, _, ok := q.end()
 	if !ok || q.overflowing() {

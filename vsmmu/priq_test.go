@@ -84,8 +84,8 @@ func (r *rig) fill() {
 	r.irqs.take()
 }
 
-// TestPageRequestRecords_8 shows that a record lies in memory as the message came, without reserved
-// bits.
+// TestPageRequestRecords_8 shows that a record in memory equals the endpoint's message without
+// reserved bits.
 func TestPageRequestRecords_8(t *testing.T) {
 	r := newPRIRig(t, withPRI)
 	for i, tc := range []struct{ in, want smmuv3.PageRequest }{
@@ -98,7 +98,7 @@ func TestPageRequestRecords_8(t *testing.T) {
 		assert.Equal(t, tc.want[:], r.mem.Words(priqAt+16*guestmem.GPA(i), 2))
 		assert.Equal(t, uint32(i+1), r.r32(priqProd))
 	}
-	assert.Equal(t, []Line{LinePRIQ}, r.irqs.take(), "when it was empty, and then no more")
+	assert.Equal(t, []Line{LinePRIQ}, r.irqs.take(), "only when the queue was empty")
 	assert.Empty(t, r.responses())
 	assert.EqualValues(t, 4, r.Stats().PageRequests[Recorded])
 }
@@ -115,7 +115,8 @@ func TestPageRequestsWithoutSubstreams_8(t *testing.T) {
 	assert.Equal(t, []bridge.PageResponse{success}, r.responses(), "§4.5.2: as though SSV were 0")
 }
 
-// TestAutoResponses_8_1_8_2 has every reason for an automatic response, with each kind of message.
+// TestAutoResponses_8_1_8_2 tests every reason for an automatic response, with each kind of
+// message.
 func TestAutoResponses_8_1_8_2(t *testing.T) {
 	disabled := func(cr0 uint32) func(*rig) { return func(r *rig) { r.enable(cr0) } }
 	ppar := func(r *rig) { r.ste(3, 0xb|cdAt|4<<59, 1<<28|1<<18) }
@@ -168,7 +169,7 @@ func TestPRIQOverflowBlocks_8_1(t *testing.T) {
 		assert.Equal(t, []Fate{Recorded, Recorded, Recorded, Recorded, Overflowed, Overflowed, Overflowed, Recorded}, fates)
 	}()
 	r.fill()
-	assert.Equal(t, uint32(4), r.r32(priqProd), "full, which is no overflow")
+	assert.Equal(t, uint32(4), r.r32(priqProd), "a full queue is not an overflow")
 	r.host.Request(request(prLast))
 	assert.Equal(t, uint32(1<<31|4), r.r32(priqProd))
 	r.host.Request(request(prLast))
@@ -184,8 +185,8 @@ func TestPRIQOverflowBlocks_8_1(t *testing.T) {
 	assert.Equal(t, []Line{LinePRIQ}, r.irqs.take())
 }
 
-// TestPRIQ_ABT_8_2 shows that nothing is written while the error is active, and that the queue goes
-// on afterwards.
+// TestPRIQ_ABT_8_2 shows that nothing is written while the error is active, and that the queue
+// continues afterwards.
 func TestPRIQ_ABT_8_2(t *testing.T) {
 	r := newPRIRig(t, withPRI)
 	r.mem.FailWrites(guestmem.Range{GPA: priqAt, Len: 64}, nil)
@@ -240,7 +241,7 @@ func TestPRIQ_MSI_3_18(t *testing.T) {
 	assert.Equal(t, uint32(1<<6), r.gerror(), "MSI_PRIQ_ABT_ERR")
 }
 
-// writablePRI is what withPRI adds to writable.
+// writablePRI has the words that withPRI adds to writable.
 var writablePRI = []writableWord{
 	{0xc0, "PRIQ_BASE[31:0]", 0xffffffff, 0x2, 0},
 	{0xc4, "PRIQ_BASE[63:32]", 0x40ffffff, 0x2, 0},
@@ -258,7 +259,7 @@ var aliasesPRI = []writableWord{
 	{0xcc, "PRIQ_CONS, page 0 alias", 0x8000001f, 0, 0},
 }
 
-// TestPRIQRegisters_6_3_33 shows what the registers of §6.3.33 to §6.3.36, §6.3.97 and §6.3.98
+// TestPRIQRegisters_6_3_33 shows which bits the registers of §6.3.33 to §6.3.36, §6.3.97 and §6.3.98
 // keep, and what guards them.
 func TestPRIQRegisters_6_3_33(t *testing.T) {
 	for _, w := range append(writablePRI, aliasesPRI...) {
@@ -322,7 +323,7 @@ func TestPRI_RESP_4_5_2(t *testing.T) {
 
 	r.host.FailWith(func(record.Call) error { return bridge.ErrGone })
 	r.run(smmuv3.Command{0x41 | 3<<32, 5})
-	assert.Zero(t, r.gerror(), "a host that fails to answer is nothing the guest could mend")
+	assert.Zero(t, r.gerror(), "the guest does not see that a host failed to answer")
 	assert.EqualValues(t, 1, r.Stats().HostErrors)
 	r.host.FailWith(nil)
 	r.host.Forget()

@@ -15,7 +15,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// TestMain makes property tests draw long sequences, and many, unless flags say otherwise.
+// TestMain makes property tests draw many long sequences, unless flags say otherwise.
 func TestMain(m *testing.M) {
 	for name, value := range map[string]string{"rapid.checks": "500", "rapid.steps": "100"} {
 		if err := flag.Set(name, value); err != nil {
@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// A random guest works with these places for its structures, which do not overlap, and these
-// StreamIDs, one of them beyond some tables.
+// A random guest uses these addresses for its structures, which do not overlap, and these
+// StreamIDs. One StreamID is beyond some tables.
 var (
 	anyBase    = rapid.SampledFrom([]uint64{0x100000, 0x110040})
 	anyCMDQ    = rapid.SampledFrom([]uint64{0x200000, 0x210020, 0x220100})
@@ -92,8 +92,9 @@ var anyRequest = rapid.Custom(func(t *rapid.T) smmuv3.PageRequest {
 	}
 })
 
-// TestDeviceIsTheModel makes a guest, a host and an embedder do anything, and compares the device
-// with the model after each step: every register, stream, record, interrupt and invalidation.
+// TestDeviceIsTheModel makes a guest, a host and an embedder take random actions, and compares the
+// device with the model after each step: every register, stream, record, interrupt and
+// invalidation.
 func TestDeviceIsTheModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		f := anyFeatures.Draw(rt, "features")

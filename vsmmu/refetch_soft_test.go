@@ -14,11 +14,11 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// tables is where the stream table and its second level lie: memory that comes and goes.
+// tables is the memory of the stream table and its second level, which the test adds and removes.
 var tables = guestmem.Slot{GPA: 0x10_0000, Mem: make([]byte, 0x2000)}
 
-// newUnfetchedRig is a rig whose stream 3 has an STE that cannot be fetched, with or without a
-// level-1 table. fetchable makes it one that allows everything.
+// newUnfetchedRig returns a rig whose stream 3 has an STE that cannot be fetched, with or without a
+// level-1 table. fetchable makes the STE readable; it allows everything.
 func newUnfetchedRig(t *testing.T, twoLevel bool) (r *softRig, fetchable func()) {
 	r = &softRig{TB: t, ram: new(guestmem.Slots), ep: soft.NewEndpoint()}
 	require.NoError(t, r.ram.Add(guestmem.Slot{GPA: 0x20_0000, Mem: make([]byte, 14<<20)}))
@@ -99,7 +99,7 @@ func TestSTEThatIsFetchedAgainDecides_3_21_3(t *testing.T) {
 	}{
 		"V=0":          {0, smmuv3.CBadSTE},
 		"Config=000":   {1, 0},
-		"illegal":      {0xd, smmuv3.CBadSTE}, // stage 2, which is not there
+		"illegal":      {0xd, smmuv3.CBadSTE}, // stage 2, which the SMMU does not have
 		"CD not there": {0x7000_000b, smmuv3.FCDFetch},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -140,7 +140,7 @@ func TestSTERefetchWhileAnATCInvalidationWaits(t *testing.T) {
 	r, fetchable := newUnfetchedRig(t, false)
 	other := soft.NewEndpoint()
 	require.NoError(t, r.Attach(5, r.host, other))
-	var kept sync.Mutex // of a device with two functions, from asking for a translation until it is kept
+	var kept sync.Mutex // of a device with two functions, held from a translation request until its result is cached
 	invalidates := make(chan struct{})
 	other.EnableATS(soft.ATS{Invalidate: func(soft.ATCRange) {
 		close(invalidates)

@@ -318,9 +318,9 @@ func (d *Device) load(off uint64) uint32 {
 	return 0
 }
 
-// Store writes the low size bytes of v to the registers at an offset from the SMMU's base. It takes
-// the accesses that Load takes and ignores any other. Of a pair, it writes the register at the
-// lower address first.
+// Store writes the low size bytes of v to the registers at an offset from the SMMU's base. It
+// accepts the same accesses as Load, and ignores any other. Of a pair, it writes the register at
+// the lower address first.
 //
 // A store to CMDQ_PROD executes a bounded part of the commands before it returns, and leaves the
 // rest to a worker: see Device.

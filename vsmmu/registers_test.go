@@ -39,7 +39,7 @@ var writable = []writableWord{
 	{0x100ac, "EVENTQ_CONS", 0x800007ff, 0, 0},
 }
 
-// writableWord: a word may be in more than one.
+// writableWord is a row of writable. A word may be in more than one row.
 type writableWord struct {
 	off  uint64
 	name string
@@ -52,8 +52,8 @@ type writableWord struct {
 // queue's indices have.
 var queueBases = []uint64{0x90, 0xa0, 0xc0}
 
-// handshakes are the writable words that the SMMU answers to, with what remains of all ones when it
-// has.
+// handshakes are the writable words that the SMMU acknowledges, with the value that remains of a
+// store of all ones.
 var handshakes = map[uint64]uint32{
 	0x20: 0x0000000d, // CR0: SMMUEN, EVENTQEN, CMDQEN
 	0x44: 0x001f3f1f, // GBPA: all fields, and Update has been cleared
@@ -72,7 +72,7 @@ func TestRowsAreRegisters(t *testing.T) {
 }
 
 // TestRegisterMap_6_2 stores all ones to every word of the register space in the reset state, and
-// reads back what is kept. Everything else is read-only or RES0.
+// reads back the stored bits. All other bits are read-only or RES0.
 func TestRegisterMap_6_2(t *testing.T) {
 	r := newRig(t)
 	kept := map[uint64]uint32{}
@@ -84,7 +84,7 @@ func TestRegisterMap_6_2(t *testing.T) {
 	}
 	readOnly := map[uint64]uint32{
 		0x00: rigIDs.IDR[0], 0x04: rigIDs.IDR[1], 0x14: rigIDs.IDR[5],
-		// CIDR0 to CIDR3, and PIDR2.JEDEC; part and designer are nobody's.
+		// CIDR0 to CIDR3, and PIDR2.JEDEC; part and designer are 0.
 		0xff0: 0x0d, 0xff4: 0xf0, 0xff8: 0x05, 0xffc: 0xb1, 0xfe8: 0x08,
 	}
 	for off := uint64(0); off < 0x20000; off += 4 {
@@ -151,7 +151,7 @@ func TestRegisterMap_Features(t *testing.T) {
 }
 
 // TestGuards_6_2 stores to every word in every state of the enables, and in every transition
-// between two of them. Until CR0ACK follows, a field counts as set if either register says so.
+// between two of them. Until CR0ACK follows, a field counts as set if it is set in either register.
 func TestGuards_6_2(t *testing.T) {
 	cr0s := []uint32{0, 0x1, 0x4, 0x8, 0xd}
 	for _, from := range cr0s {
@@ -162,7 +162,7 @@ func TestGuards_6_2(t *testing.T) {
 				r.w32(0xa0, 0x1f)
 				r.enable(from)
 				r.w32(0x50, irq)
-				r.engine.Lock() // nobody else takes on what CR0 says
+				r.engine.Lock() // no other goroutine applies CR0
 				r.w32(0x20, to)
 				require.Equal(t, from, r.r32(0x24))
 				for _, row := range writable {
@@ -184,13 +184,13 @@ func TestGuards_6_2(t *testing.T) {
 	}
 }
 
-// TestAccess_6_2 shows which accesses there are: aligned words, also to either half of a 64-bit
+// TestAccess_6_2 shows the supported accesses: aligned words, also to either half of a 64-bit
 // register, and aligned 64-bit accesses, also to pairs of 32-bit registers. All others are RAZ/WI.
 func TestAccess_6_2(t *testing.T) {
 	r := newRig(t)
 	r.w64(0x80, 0x40ffffff_ffffffc0)
 	r.w32(0x84, 0x00123456)
-	assert.Equal(t, uint64(0x00123456_ffffffc0), r.Load(0x80, 8), "the halves are stored to one by one")
+	assert.Equal(t, uint64(0x00123456_ffffffc0), r.Load(0x80, 8), "the halves are stored one after the other")
 	assert.Equal(t, uint32(0xffffffc0), r.r32(0x80))
 	assert.Equal(t, uint32(0x00123456), r.r32(0x84))
 
@@ -323,7 +323,7 @@ func TestIndicesAreAsWideAsTheirQueue_6_3_28(t *testing.T) {
 			r.w32(tc.base, 0x20_0003)
 			assert.Equal(t, 0xf|tc.flag, r.r32(tc.index), "LOG2SIZE has become smaller")
 			r.w32(tc.base, 8)
-			assert.Equal(t, 0xf|tc.flag, r.r32(tc.index), "and what was lost stays so")
+			assert.Equal(t, 0xf|tc.flag, r.r32(tc.index), "lost bits stay 0")
 		})
 	}
 }

@@ -63,7 +63,7 @@ func (i *irqs) SignalMSI(addr guestmem.GPA, data uint32) error {
 	return nil
 }
 
-// doorbells makes the guest's memory end where MSIs go.
+// doorbells makes the guest's memory end below the addresses of MSIs.
 func (r *rig) doorbells() {
 	r.mem.FailWrites(guestmem.Range{GPA: 0, Len: 0x1000}, nil)
 	r.mem.FailWrites(guestmem.Range{GPA: 0x8080000, Len: 0x10000}, nil)
@@ -154,7 +154,7 @@ func (r *rig) setup() {
 	r.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_EVENTQEN | smmuv3.CR0_SMMUEN)
 }
 
-// driver returns the guest's driver of the device as it is set up.
+// driver returns a guest driver that uses the rig's queues and tables.
 func (r *rig) driver() *vsmmutest.Guest {
 	g := vsmmutest.NewGuest(r.mem, guestmem.Range{}, r.Device)
 	g.Poll = r.idle
@@ -202,7 +202,7 @@ func (r *rig) eventually(ok func() bool, what string) {
 }
 
 // put places commands at the end of the queue without telling the device. It returns the CMDQ_PROD
-// that would.
+// that submits them.
 func (r *rig) put(cmds ...smmuv3.Command) uint32 {
 	r.Helper()
 	prod, err := r.driver().Place(cmds...)

@@ -21,9 +21,9 @@ func stateError(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", ErrState, fmt.Sprintf(format, a...))
 }
 
-// Save returns the state of the device: everything that the guest can observe of it or rely on.
-// Restore puts the state into a device with the same ID registers. The state belongs to the guest's
-// memory as it is when Save returns. It takes at most 2 KiB, and 128 bytes for each stream;
+// Save returns the state of the device: everything that the guest can observe. Restore puts the
+// state into a device with the same ID registers. The state matches the contents of the guest's
+// memory when Save returns. It takes at most 2 KiB, and 128 bytes for each stream;
 // docs/save-format.md describes the encoding.
 //
 // Save waits for work in progress, and executes the commands that the guest issued before the call:
@@ -133,9 +133,9 @@ func saveStream(st *trap.Stream) savedStream {
 	return s
 }
 
-// SavedIDs returns the ID registers of the saved device. The Config of the device to restore has
-// the same. Attach then refuses a host that lacks one of their features (see idr.Satisfies). An
-// error matches ErrState.
+// SavedIDs returns the ID registers of the saved device. The Config of the device to restore must
+// have the same. Attach then refuses a host that lacks one of their features (see idr.Satisfies).
+// An error matches ErrState.
 func SavedIDs(state []byte) (smmuv3.IDRegs, error) {
 	s, err := decodeState(state)
 	if err == nil {
@@ -257,7 +257,7 @@ func (q *eventQueue) restore(s *state) {
 
 // restoreStream binds the saved stage of a stream. A stream that aborted because its host was out
 // of sync gets the stage that its configuration describes: this host holds nothing stale. In
-// Service Failure Mode all streams abort, even those that the old host still let through.
+// Service Failure Mode all streams abort, including streams that the old host failed to abort.
 func (d *Device) restoreStream(st *trap.Stream, v trap.Saved, outOfSync bool) error {
 	if d.failed.Load() {
 		v.Stage = bridge.GuestStage{}

@@ -152,7 +152,7 @@ func TestRestore(t *testing.T) {
 		r.host.Forget()
 		r.run(tlbi(1))
 		var s state
-		r.engine.Lock() // nobody else gets at the queue
+		r.engine.Lock() // no other goroutine consumes the queue
 		r.w32(cmdqProd, r.put(tlbi(2), cmdSyncIRQ))
 		r.Device.save(&s)
 		old := r.invalidated()
@@ -172,7 +172,7 @@ func TestRestore(t *testing.T) {
 		n.mem.SetWords(cmdqAt+16, 0x46, 0)
 		n.irqs.take()
 		n.w32(gerrorn, 1)
-		n.eventually(func() bool { return n.r32(cmdqCons) == 3 }, "the queue goes on")
+		n.eventually(func() bool { return n.r32(cmdqCons) == 3 }, "the queue continues")
 		assert.Equal(t, []Line{LineCmdSync}, n.irqs.take())
 	})
 	t.Run("the next SYNC reports an earlier ATC timeout", func(t *testing.T) {
@@ -220,7 +220,7 @@ func TestRestore(t *testing.T) {
 		assert.Equal(t, uint32(1), n.r32(eventqProd), "a new event is not merged into the saved one")
 		n.run(cmdResume(3, 7, 0b10))
 		n.idle()
-		n.eventually(func() bool { return !n.host.Stalled(3, 7) }, "it is tried again")
+		n.eventually(func() bool { return !n.host.Stalled(3, 7) }, "the transaction is retried")
 		assert.Equal(t, []record.Call{resume(3, 7, bridge.Retry)}, n.resumed())
 	})
 	t.Run("Service Failure Mode", func(t *testing.T) {
@@ -249,7 +249,7 @@ func TestSaveLeavesTheDeviceAtRest(t *testing.T) {
 		return nil
 	})
 	var cmds []smmuv3.Command
-	for i := range 120 { // far more than a store does by itself
+	for i := range 120 { // far more than a store executes
 		cmds = append(cmds, tlbi(i), cmdSync)
 	}
 	// Linux's MSI overwrites the SYNC itself (§4.7.3), which could not be executed a second time.
@@ -271,12 +271,12 @@ func TestSaveLeavesTheDeviceAtRest(t *testing.T) {
 	assert.Equal(t, r.registers(), n.registers(), "the device that was saved has done nothing more")
 }
 
-// TestSaveEndsWhileTheGuestGoesOn shows that Save executes the commands issued before it, and ends
-// although the guest adds more.
-func TestSaveEndsWhileTheGuestGoesOn(t *testing.T) {
+// TestSaveEndsWhileTheGuestContinues shows that Save executes the commands issued before it, and
+// ends although the guest adds more.
+func TestSaveEndsWhileTheGuestContinues(t *testing.T) {
 	r := newStallRig(t)
 	var added atomic.Int64
-	r.host.FailWith(func(record.Call) error { // which the engine calls
+	r.host.FailWith(func(record.Call) error { // the engine calls this function
 		added.Add(1)
 		r.w32(cmdqProd, r.put(tlbi(1), cmdSync))
 		return nil
@@ -311,8 +311,8 @@ func TestSavedIDs(t *testing.T) {
 	assert.Equal(t, smmuv3.SSIDSIZE, fe.Field)
 }
 
-// TestStateIsSmall holds the limit of 2 KiB and 128 bytes for each stream, with as many stalls as
-// possible.
+// TestStateIsSmall shows that a state takes at most 2 KiB and 128 bytes for each stream, with as
+// many stalls as possible.
 func TestStateIsSmall(t *testing.T) {
 	r := newRig(t, withStalls, func(c *Config) { c.IDs.Set(smmuv3.StallMax, 128) })
 	r.w64(eventqBase, eventqAt|8)
@@ -342,9 +342,9 @@ func TestStateIsSmall(t *testing.T) {
 	assert.ErrorContains(t, err, "STALL_MAX")
 }
 
-// TestSaveMeanwhile shows that each state can be restored, while vCPUs store, hosts report events,
-// and streams come and go.
-func TestSaveMeanwhile(t *testing.T) {
+// TestSaveOfARunningDevice shows that each state can be restored, while vCPUs store, hosts report
+// events, and streams come and go.
+func TestSaveOfARunningDevice(t *testing.T) {
 	r := newPRIRig(t, withPRI, withStalls)
 	var wg sync.WaitGroup
 	quit := make(chan struct{})

@@ -11,8 +11,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// TestServiceFailureMode_12_3 shows that DMA and the queues stop, while registers and handshakes go
-// on. Reset ends the mode. Acknowledging the error does not.
+// TestServiceFailureMode_12_3 shows that DMA and the queues stop, while registers and handshakes
+// still work. Reset ends the mode. Acknowledging the error does not.
 func TestServiceFailureMode_12_3(t *testing.T) {
 	log := newLog()
 	r := newRig(t, func(c *Config) { c.Log = log.Logger })

@@ -53,9 +53,9 @@ func TestPolicyReachesTheSoftHost(t *testing.T) {
 	}
 }
 
-// TestTTL1Of16KiBGoesByTheGuestsDS shows that TTL = 1 of 16 KiB is reserved and behaves as 0 if the
-// guest's IDR5.DS is 0, even if the host has DS (§4.4.1.1).
-func TestTTL1Of16KiBGoesByTheGuestsDS(t *testing.T) {
+// TestTTL1Of16KiBDependsOnTheGuestsDS shows that TTL = 1 of 16 KiB is reserved and behaves as 0 if
+// the guest's IDR5.DS is 0, even if the host has DS (§4.4.1.1).
+func TestTTL1Of16KiBDependsOnTheGuestsDS(t *testing.T) {
 	for _, hostDS := range []uint32{0, 1} {
 		r := &softRig{TB: t, ram: new(guestmem.Slots), ep: soft.NewEndpoint()}
 		require.NoError(t, r.ram.Add(guestmem.Slot{Mem: make([]byte, 16<<20)}))

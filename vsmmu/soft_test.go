@@ -235,7 +235,7 @@ func TestAGuestInvalidatesAnATC(t *testing.T) {
 }
 
 // TestATCTimeoutStopsTheSYNC_3_9_1_4 shows that the SYNC is not consumed (§7.1), that the guest
-// goes on, and that the endpoint loses ATS.
+// continues, and that the endpoint loses ATS.
 func TestATCTimeoutStopsTheSYNC_3_9_1_4(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newSoftRig(t, shown)
@@ -299,6 +299,6 @@ func TestSoftHostWithTheIDsOfTwoHosts(t *testing.T) {
 		caps, err := host.Capabilities()
 		require.NoError(t, err)
 		assert.EqualValues(t, 4, caps.IDs.Get(smmuv3.OAS), "44 bits")
-		assert.NoError(t, idr.Satisfies(caps, ids.IDs), "and so Attach takes it")
+		assert.NoError(t, idr.Satisfies(caps, ids.IDs), "Attach accepts the host")
 	}
 }

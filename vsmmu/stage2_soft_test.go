@@ -99,7 +99,7 @@ func TestStage2EndToEnd(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 0x2222, v, "of a block, any address")
 
-	// An STE that is illegal: S2SL0 does not go with S2T0SZ.
+	// An illegal STE: S2SL0 is inconsistent with S2T0SZ.
 	r.ste(steS2, 0, s2DW2&^(1<<38), s2Table)
 	_, err = r.readAt(1<<30 + page)
 	require.ErrorIs(t, err, soft.ErrFault)
@@ -120,7 +120,7 @@ func TestNestedEndToEnd(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 0x1111, v)
 
-	// TLBI_NH_* of another VMID is none of this one's.
+	// A TLBI_NH_* of another VMID does not affect this VMID.
 	r.words(0x52_0000, 1<<30|(page+0x1000)|0xc43)
 	r.words(page+0x1000, 0x2222)
 	for _, tc := range []struct {
@@ -165,13 +165,13 @@ func TestNestedEndToEnd(t *testing.T) {
 		name  string
 		ste   []uint64
 		iova  uint64
-		event smmuv3.EventType // 0: it reads what is in the page
+		event smmuv3.EventType // 0: the read succeeds
 	}{
 		{"stage 1 alone: the CD and its tables are physical", []uint64{0xb | 0x40_0000, 0, 0x1234}, 0, smmuv3.FTranslation},
 		{"stage 2", []uint64{steS2, 0, s2DW2, s2Table}, 1<<30 + page, 0},
 		{"bypass", []uint64{0x9}, page, 0},
 		{"nested", []uint64{steNested, 0, s2DW2, s2Table}, 0x1000, smmuv3.FTranslation},
-		{"abort", []uint64{0x1}, page, smmuv3.EventType(0xff)}, // in silence
+		{"abort", []uint64{0x1}, page, smmuv3.EventType(0xff)}, // without an event
 		{"nested again", []uint64{steNested, 0, s2DW2, s2Table}, 0, 0},
 	} {
 		if tc.name == "stage 1 alone: the CD and its tables are physical" {
@@ -202,7 +202,7 @@ func TestStage2IsSavedAndRestored(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, r.Device.Close())
 
-	r.words(0x10_00c0, 0) // what the table says now does not count before a CFGI
+	r.words(0x10_00c0, 0) // the change has no effect before a CFGI
 	r.ep = soft.NewEndpoint()
 	r.boot(soft.Stage2IDs(), asked)
 	require.NoError(t, r.Reset()) // boot has run a guest

@@ -113,7 +113,7 @@ func (q *eventQueue) takeWaiting(i int) stall {
 	s := (*w)[i]
 	*w = slices.Delete(*w, i, i+1)
 	if len(*w) == 0 {
-		*w = nil // a burst leaves no memory behind
+		*w = nil // frees the memory of a burst
 	}
 	return s
 }

@@ -107,8 +107,8 @@ func TestNoStallsNoCommands_4_7(t *testing.T) {
 	}
 }
 
-// TestStalledIsNotDiscarded_7_2_1 shows that a transaction whose event cannot be recorded is
-// retried when it can, whatever the reason.
+// TestStalledIsNotDiscarded_7_2_1 shows that a stalled transaction is retried as soon as its event
+// can be recorded. There is a case for each reason.
 func TestStalledIsNotDiscarded_7_2_1(t *testing.T) {
 	for name, tc := range map[string]struct{ unwritable, writable func(*rig) }{
 		"full": {
@@ -140,10 +140,10 @@ func TestStalledIsNotDiscarded_7_2_1(t *testing.T) {
 			assert.Equal(t, prod, r.r32(eventqProd), "no record, and no overflow")
 			assert.EqualValues(t, 1, r.Stats().Events[Held])
 			r.run(cmdResume(3, 7, 1), cmdSync)
-			assert.Empty(t, r.resumed(), "the guest cannot know of it")
+			assert.Empty(t, r.resumed(), "the guest does not know this transaction")
 
 			tc.writable(r)
-			r.eventually(func() bool { r.idle(); return !r.host.Stalled(3, 7) }, "it is tried again")
+			r.eventually(func() bool { r.idle(); return !r.host.Stalled(3, 7) }, "the transaction is retried")
 			assert.Equal(t, []record.Call{resume(3, 7, bridge.Retry)}, r.resumed())
 			r.host.Emit(stalled(3, 8))
 			r.run(cmdResume(3, 8, 1))
@@ -161,7 +161,7 @@ func TestAbortedStallRecordIsRetried_7_2_2(t *testing.T) {
 	assert.Equal(t, uint32(1<<2), r.gerror())
 	r.mem.Heal()
 	r.w32(gerrorn, 1<<2)
-	r.eventually(func() bool { r.idle(); return !r.host.Stalled(3, 7) }, "it is tried again")
+	r.eventually(func() bool { r.idle(); return !r.host.Stalled(3, 7) }, "the transaction is retried")
 }
 
 // TestSTALL_MAX_6_3_6 shows that at most IDR5.STALL_MAX stalls are reported at a time, and
@@ -176,7 +176,7 @@ func TestSTALL_MAX_6_3_6(t *testing.T) {
 	r.run(cmdResume(3, 1, 1))
 	r.idle()
 	assert.Equal(t, []record.Call{resume(3, 1, bridge.Retry), resume(3, 2, bridge.Retry), resume(3, 3, bridge.Retry)}, r.resumed(),
-		"the first of those that wait, and as it did not stall again the next")
+		"the first waiting transaction; it did not stall again, so the next one follows")
 	r.host.Emit(stalled(3, 0))
 	r.idle()
 	assert.Equal(t, uint32(2), r.r32(eventqProd), "STAG 0 is taken")
@@ -186,8 +186,8 @@ func TestSTALL_MAX_6_3_6(t *testing.T) {
 	assert.Equal(t, []record.Call{resume(3, 0, bridge.TerminateAbort), resume(3, 0, bridge.Retry)}, r.resumed())
 }
 
-// TestADetachedStreamMakesRoom shows that stalls of a detached stream no longer count, and that the
-// device needs no store to notice.
+// TestADetachedStreamMakesRoom shows that stalls of a detached stream no longer count, and that
+// this takes effect without a store.
 func TestADetachedStreamMakesRoom(t *testing.T) {
 	r := newStallRig(t, withStalls, func(c *Config) { c.IDs.Set(smmuv3.StallMax, 1) })
 	r.host.Emit(stalled(3, 1))
@@ -195,7 +195,7 @@ func TestADetachedStreamMakesRoom(t *testing.T) {
 	r.idle()
 	require.True(t, r.host.Stalled(4, 2))
 	require.NoError(t, r.Detach(3))
-	r.eventually(func() bool { return !r.host.Stalled(4, 2) }, "it is tried again")
+	r.eventually(func() bool { return !r.host.Stalled(4, 2) }, "the transaction is retried")
 }
 
 // TestResetForgetsStalls_3_11 shows that Reset forgets all stalls, also of a StreamID that is not
@@ -293,7 +293,7 @@ func TestStallDuringDetachIsForgotten(t *testing.T) {
 }
 
 // TestFailedAnswersToStallsAreCounted shows that Stats counts a host's failures to resume or
-// terminate, and that the guest goes on. A host without the methods cannot be attached.
+// terminate, and that the guest continues. A host without the methods cannot be attached.
 func TestFailedAnswersToStallsAreCounted(t *testing.T) {
 	for kind, err := range failures {
 		t.Run(kind, func(t *testing.T) {

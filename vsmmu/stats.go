@@ -11,8 +11,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
 )
 
-// Stats is what a device has done since New, and the state of its hosts and streams. It marshals to
-// JSON, so one line publishes it:
+// Stats has counts of a device's actions since New, and the state of its hosts and streams. It
+// marshals to JSON, so one line publishes it:
 //
 //	expvar.Publish("smmu", expvar.Func(func() any { return device.Stats() }))
 type Stats struct {

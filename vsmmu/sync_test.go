@@ -49,7 +49,7 @@ func TestATCTimeout_7_1(t *testing.T) {
 			assert.Equal(t, (prod-1)&0x1ff|3<<24, r.r32(cmdqCons), "CERROR_ATC_INV_SYNC, and RD on the SYNC")
 			assert.Equal(t, []Line{LineGError}, r.irqs.take(), "no completion signal")
 			stage, _ := r.Stage(3)
-			assert.Equal(t, bridge.Translate, stage.Disposition, "that is for the guest to decide")
+			assert.Equal(t, bridge.Translate, stage.Disposition, "the stream still translates: the guest decides")
 
 			r.host.FailWith(nil)
 			r.w32(gerrorn, 1)

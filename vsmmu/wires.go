@@ -36,7 +36,7 @@ func SPIs(base uint32, set func(spi uint32, level bool) error, unwired ...Line) 
 	}
 	for _, l := range unwired {
 		if int(l) >= NumLines {
-			w.invalid = fmt.Errorf("SPIs without %v, which is no line", l)
+			w.invalid = fmt.Errorf("SPIs without %v, which is not a Line", l)
 			return w
 		}
 		w.wired[l] = false
@@ -65,7 +65,7 @@ func (w *spis) Pulse(l Line) error {
 		return nil
 	}
 	spi := w.base + uint32(l)
-	// Without its end the edge would be the last one.
+	// The line must fall even after an error: otherwise it would give no further edge.
 	return errors.Join(w.set(spi, true), w.set(spi, false))
 }
 
@@ -74,7 +74,7 @@ func (w *spis) Pulse(l Line) error {
 // the gsi that is the line's SPI, counted from 0: see SPIs and firmware.SMMU.WithSPIs.
 //
 // An entry usually is an *os.File. Its Write may be called from any goroutine, and does not block:
-// an eventfd blocks only after 2^64-2 edges that no one has read. MSIs are as with SPIs. New
+// an eventfd blocks only after 2^64-2 edges that no one has read. MSIs fail, as with SPIs. New
 // refuses entries that hold a nil pointer, and Interrupts without any entry.
 func EventFDs(fds [NumLines]io.Writer) Interrupts {
 	w := &eventFDs{fds: fds, invalid: errors.New("EventFDs without any")}
@@ -99,7 +99,7 @@ type eventFDs struct {
 
 func (w *eventFDs) check() error { return w.invalid }
 
-// one is the number 1 as an eventfd takes it. Its writers do not change it.
+// one is the number 1 in the form that an eventfd expects. Its writers do not change it.
 var one = []byte{1, 0, 0, 0, 0, 0, 0, 0}
 
 func (w *eventFDs) Pulse(l Line) error {
@@ -144,7 +144,8 @@ var errNoMSI = fmt.Errorf("no controller for MSIs (see WithMSI): %w", guestmem.E
 
 func (noMSI) SignalMSI(guestmem.GPA, uint32) error { return errNoMSI }
 
-// checkInterrupts returns an error that says what Interrupts are, if they cannot signal anything.
+// checkInterrupts returns an error for Interrupts that cannot signal anything. The error describes
+// them.
 func checkInterrupts(i Interrupts) error {
 	if i == nil {
 		return errors.New("nil")

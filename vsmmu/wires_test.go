@@ -101,7 +101,7 @@ func TestNewRefusesWiresThatSignalNothing(t *testing.T) {
 		"SPIs with a nil set":                                    SPIs(8, nil),
 		"SPIs 985 to 988: a GIC has SPIs 0 to 987":               SPIs(985, set),
 		"SPIs 4294967295 to 4294967298: a GIC has SPIs 0 to 987": SPIs(^uint32(0), set),
-		"SPIs without Line(4), which is no line":                 SPIs(8, set, Line(4)),
+		"SPIs without Line(4), which is not a Line":              SPIs(8, set, Line(4)),
 		"EventFDs without any":                                   EventFDs([NumLines]io.Writer{}),
 		"EventFDs whose gerror is a nil *os.File":                EventFDs([NumLines]io.Writer{LineGError: (*os.File)(nil)}),
 		"WithMSI with a nil signal":                              WithMSI(SPIs(8, set), nil),
