@@ -20,7 +20,7 @@ type Device struct {
 	registers registers
 	close     func() error
 	features  regs.Feature
-	ours      bool
+	own       bool       // it is the test VMM's
 	mu        sync.Mutex // held during a DMA or command: the engine does one at a time
 }
 
@@ -33,7 +33,7 @@ type registers interface {
 func newDevice(r registers, close func() error) *Device {
 	d := &Device{registers: r, close: close}
 	if features, ok := regs.ParseFeatures(r.load(regs.Features)); ok {
-		d.features, d.ours = features, true
+		d.features, d.own = features, true
 	}
 	return d
 }
@@ -41,54 +41,77 @@ func newDevice(r registers, close func() error) *Device {
 // Close frees the device.
 func (d *Device) Close() error { return d.close() }
 
-// Ours reports whether the device is the test VMM's, and not QEMU's.
-func (d *Device) Ours() bool { return d.ours }
+// Own reports whether the device is the test VMM's, which reports how a DMA ended, and not QEMU's.
+func (d *Device) Own() bool { return d.own }
 
-// Has reports whether the device has all of these features. QEMU's edu has none.
-func (d *Device) Has(want regs.Feature) bool { return d.features.Has(want) }
+// Has reports whether the device is the test VMM's, with all of these features.
+func (d *Device) Has(want regs.Feature) bool { return d.own && d.features.Has(want) }
 
 const (
 	// usual is the time that a DMA of QEMU's edu takes.
 	usual = 100 * time.Millisecond
 	// timeout ends the wait for a DMA that hangs.
-	timeout = 10 * time.Second
+	timeout = 2 * time.Minute
 )
 
-// ErrQEMU means that QEMU's edu device does not have what was asked for.
-var ErrQEMU = errors.New("edu: not supported by QEMU's device")
+var (
+	// ErrQEMU means that QEMU's edu device does not have what was asked for.
+	ErrQEMU = errors.New("edu: not supported by QEMU's device")
+	// ErrAborted is matched by a *Failed.
+	ErrAborted = errors.New("edu: the device reports an abort")
+)
 
-// Load makes the device read n bytes at iova into its buffer. An access that aborts is no error:
-// QEMU's device does not report it.
-func (d *Device) Load(iova uint64, at, n int) error {
-	_, err := d.LoadWith(0, iova, at, n)
-	return err
+// Failed is the error of a DMA or command that ended without success. QEMU's edu does not report it.
+type Failed struct {
+	What string
+	regs.Outcome
 }
+
+func (f *Failed) Error() string {
+	return fmt.Sprintf("edu: %s: %v, after %d bytes", f.What, f.Code(), f.Bytes())
+}
+
+// Is reports whether target is ErrAborted.
+func (f *Failed) Is(target error) bool { return target == ErrAborted }
+
+// Code returns how a DMA or command ended, by its error: regs.Failed if the device did not say.
+func Code(err error) regs.Code {
+	var f *Failed
+	switch {
+	case err == nil:
+		return regs.OK
+	case errors.As(err, &f):
+		return f.Code()
+	}
+	return regs.Failed
+}
+
+// Load makes the device read n bytes at iova into its buffer. With QEMU's device, an access that
+// aborts is no error.
+func (d *Device) Load(iova uint64, at, n int) error { return d.LoadWith(0, iova, at, n) }
 
 // Store makes the device write n bytes of its buffer to iova. See Load.
-func (d *Device) Store(iova uint64, at, n int) error {
-	_, err := d.StoreWith(0, iova, at, n)
-	return err
-}
+func (d *Device) Store(iova uint64, at, n int) error { return d.StoreWith(0, iova, at, n) }
 
-// LoadWith does as Load does, with attributes. The outcome of QEMU's device is zero.
-func (d *Device) LoadWith(a regs.Attrs, iova uint64, at, n int) (regs.Outcome, error) {
+// LoadWith does as Load does, with attributes.
+func (d *Device) LoadWith(a regs.Attrs, iova uint64, at, n int) error {
 	return d.move(a, iova, uint64(regs.Buffer+at), n, regs.DMAStart)
 }
 
-// StoreWith does as Store does, with attributes. The outcome of QEMU's device is zero.
-func (d *Device) StoreWith(a regs.Attrs, iova uint64, at, n int) (regs.Outcome, error) {
+// StoreWith does as Store does, with attributes.
+func (d *Device) StoreWith(a regs.Attrs, iova uint64, at, n int) error {
 	return d.move(a, uint64(regs.Buffer+at), iova, n, regs.DMAStart|regs.DMAToMemory)
 }
 
 // move makes a DMA and waits for its end.
-func (d *Device) move(a regs.Attrs, from, to uint64, n int, cmd uint64) (regs.Outcome, error) {
+func (d *Device) move(a regs.Attrs, from, to uint64, n int, cmd uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.prepare(a, from, to, n); err != nil {
-		return 0, err
+		return err
 	}
 	d.registers.store(regs.DMACmd, cmd)
-	if !d.ours {
+	if !d.own {
 		time.Sleep(usual)
 	}
 	return d.finish(fmt.Sprintf("DMA of %d bytes to %#x", n, to))
@@ -96,7 +119,7 @@ func (d *Device) move(a regs.Attrs, from, to uint64, n int, cmd uint64) (regs.Ou
 
 // prepare writes the arguments of DMA and commands. mu is held.
 func (d *Device) prepare(a regs.Attrs, from, to uint64, n int) error {
-	if d.ours {
+	if d.own {
 		d.registers.store(regs.Attributes, uint64(a))
 	} else if a != 0 {
 		return fmt.Errorf("attributes %#x: %w", uint64(a), ErrQEMU)
@@ -108,36 +131,39 @@ func (d *Device) prepare(a regs.Attrs, from, to uint64, n int) error {
 }
 
 // finish waits for the end of a DMA or command. mu is held.
-func (d *Device) finish(what string) (regs.Outcome, error) {
+func (d *Device) finish(what string) error {
 	for end := time.Now().Add(timeout); d.busy(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			return 0, fmt.Errorf("edu: %s: not done after %v", what, timeout)
+			return fmt.Errorf("edu: %s: not done after %v", what, timeout)
 		}
 	}
-	if !d.ours {
-		return 0, nil
+	if !d.own {
+		return nil
 	}
-	return regs.Outcome(d.registers.load(regs.Result)), nil
+	if o := regs.Outcome(d.registers.load(regs.Result)); o.Code() != regs.OK {
+		return &Failed{what, o}
+	}
+	return nil
 }
 
 func (d *Device) busy() bool {
-	return d.registers.load(regs.DMACmd)&regs.DMAStart != 0 || d.ours && d.registers.load(regs.Command) != 0
+	return d.registers.load(regs.DMACmd)&regs.DMAStart != 0 || d.own && d.registers.load(regs.Command) != 0
 }
 
 // command executes a command and waits for its end.
-func (d *Device) command(a regs.Attrs, command, address uint64, from, to uint64, n int) (regs.Outcome, error) {
+func (d *Device) command(a regs.Attrs, command, address, from, to uint64, n int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.execute(a, command, address, from, to, n)
 }
 
 // execute is command with mu held.
-func (d *Device) execute(a regs.Attrs, command, address uint64, from, to uint64, n int) (regs.Outcome, error) {
-	if !d.ours {
-		return 0, fmt.Errorf("command %#x: %w", command, ErrQEMU)
+func (d *Device) execute(a regs.Attrs, command, address, from, to uint64, n int) error {
+	if !d.own {
+		return fmt.Errorf("command %#x: %w", command, ErrQEMU)
 	}
 	if err := d.prepare(a, from, to, n); err != nil {
-		return 0, err
+		return err
 	}
 	d.registers.store(regs.Address, address)
 	d.registers.store(regs.Command, command)
@@ -153,16 +179,15 @@ type Translation struct {
 
 // Translate requests a translation, with write permission if write is set. The device does not keep
 // it.
-func (d *Device) Translate(a regs.Attrs, iova uint64, write bool) (t Translation, o regs.Outcome, err error) {
+func (d *Device) Translate(a regs.Attrs, iova uint64, write bool) (t Translation, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	command := uint64(regs.OpTranslate)
 	if write {
 		command |= regs.OpWrite
 	}
-	o, err = d.execute(a, command, iova, 0, 0, 0)
-	if err != nil || o.Code() != regs.OK {
-		return t, o, err
+	if err := d.execute(a, command, iova, 0, 0, 0); err != nil {
+		return t, err
 	}
 	v := d.registers.load(regs.TranslatedAddr)
 	t = Translation{
@@ -172,44 +197,44 @@ func (d *Device) Translate(a regs.Attrs, iova uint64, write bool) (t Translation
 		Write:   v&regs.MayWrite != 0,
 		Execute: v&regs.MayExecute != 0,
 	}
-	return t, o, nil
+	return t, nil
 }
 
 // LoadTranslated makes the device read n bytes at a translated address into its buffer.
-func (d *Device) LoadTranslated(a regs.Attrs, addr uint64, at, n int) (regs.Outcome, error) {
+func (d *Device) LoadTranslated(a regs.Attrs, addr uint64, at, n int) error {
 	return d.command(a, uint64(regs.OpReadTranslated), addr, 0, uint64(regs.Buffer+at), n)
 }
 
 // StoreTranslated makes the device write n bytes of its buffer to a translated address.
-func (d *Device) StoreTranslated(a regs.Attrs, addr uint64, at, n int) (regs.Outcome, error) {
+func (d *Device) StoreTranslated(a regs.Attrs, addr uint64, at, n int) error {
 	return d.command(a, uint64(regs.OpWriteTranslated), addr, uint64(regs.Buffer+at), 0, n)
 }
 
 // RequestPage sends a page request of a group. It does not wait for the response: see Responses.
-func (d *Device) RequestPage(a regs.Attrs, group uint16, iova uint64, read, write, last bool) (regs.Outcome, error) {
+func (d *Device) RequestPage(a regs.Attrs, group uint16, iova uint64, read, write, last bool) error {
 	return d.command(a, regs.RequestPage(group, read, write, last), iova, 0, 0, 0)
 }
 
 // StopPASID sends a Stop Marker for the PASID of the attributes.
-func (d *Device) StopPASID(a regs.Attrs) (regs.Outcome, error) {
+func (d *Device) StopPASID(a regs.Attrs) error {
 	return d.command(a, uint64(regs.OpStopMarker), 0, 0, 0, 0)
 }
 
 // ClearATC drops all translations.
 func (d *Device) ClearATC() error {
-	_, err := d.command(0, uint64(regs.OpClearATC), 0, 0, 0, 0)
-	return err
+	return d.command(0, uint64(regs.OpClearATC), 0, 0, 0, 0)
 }
 
-// SetChunk limits the size of a transaction, in bytes. 0 means a page.
-func (d *Device) SetChunk(size uint64) error {
-	return d.ownRegister(func() { d.registers.store(regs.Chunk, size) })
+// SetChunk limits the size of a transaction, in bytes. 0 means a page. It has no effect on QEMU's
+// device, which always moves 4 bytes at a time.
+func (d *Device) SetChunk(size int) {
+	_ = d.ownRegister(func() { d.registers.store(regs.Chunk, uint64(size)) })
 }
 
 // Hang makes ATC invalidations wait until it is called with false, or until a reset. It waits for
 // no DMA.
 func (d *Device) Hang(hang bool) error {
-	if !d.ours {
+	if !d.own {
 		return ErrQEMU
 	}
 	v := uint64(0)
@@ -230,7 +255,7 @@ type Counts struct {
 
 // Counts returns the counters. It waits for no DMA.
 func (d *Device) Counts() (c Counts, err error) {
-	if !d.ours {
+	if !d.own {
 		return c, ErrQEMU
 	}
 	return Counts{
@@ -287,7 +312,7 @@ func (d *Device) Responses() (list []regs.Response, err error) {
 
 // ownRegister calls access if the device has registers of its own, and nothing runs.
 func (d *Device) ownRegister(access func()) error {
-	if !d.ours {
+	if !d.own {
 		return ErrQEMU
 	}
 	d.mu.Lock()

@@ -79,7 +79,7 @@ func newRig(t *testing.T) (*Device, *vsmmutest.Guest, *guestmem.Slots) {
 
 func TestDriverMovesMemory(t *testing.T) {
 	d, g, mem := newRig(t)
-	assert.True(t, d.Ours())
+	assert.True(t, d.Own())
 	assert.True(t, d.Has(regs.PASID|regs.ATS|regs.PRI))
 	assert.False(t, d.Has(regs.Stalls))
 	want, got := []byte("sixteen bytes..."), make([]byte, 16)
@@ -90,24 +90,21 @@ func TestDriverMovesMemory(t *testing.T) {
 	require.NoError(t, mem.ReadAt(got, dataAt+64))
 	assert.Equal(t, want, got)
 
-	for at, store := range map[uint64]func() (regs.Outcome, error){
-		128: func() (regs.Outcome, error) { return d.StoreWith(regs.ByATS|regs.Force, iova+128, 100, 16) },
-		256: func() (regs.Outcome, error) { return d.StoreTranslated(regs.Force, dataAt+256, 100, 16) },
+	for at, store := range map[uint64]func() error{
+		128: func() error { return d.StoreWith(regs.ByATS|regs.Force, iova+128, 100, 16) },
+		256: func() error { return d.StoreTranslated(regs.Force, dataAt+256, 100, 16) },
 	} {
-		o, err := store()
-		require.NoError(t, err)
-		assert.Equal(t, regs.NewOutcome(regs.OK, 16), o)
+		require.NoError(t, store())
 		require.NoError(t, mem.ReadAt(got, dataAt+guestmem.GPA(at)))
 		assert.Equal(t, want, got)
 	}
-	o, err := d.LoadTranslated(regs.Force, dataAt, 0, 16)
-	require.NoError(t, err)
-	assert.Equal(t, regs.OK, o.Code())
+	require.NoError(t, d.LoadTranslated(regs.Force, dataAt, 0, 16))
 
-	require.NoError(t, d.SetChunk(4))
-	o, err = d.StoreWith(0, iova-16, 0, 16)
-	require.NoError(t, err)
-	assert.Equal(t, regs.Aborted, o.Code())
+	d.SetChunk(4)
+	err := d.Store(iova-16, 0, 16)
+	assert.ErrorIs(t, err, ErrAborted)
+	assert.EqualError(t, err, "edu: DMA of 16 bytes to 0x122ff0: the SMMU terminated it, after 0 bytes")
+	assert.Equal(t, regs.Aborted, Code(err))
 	e, err := g.WaitEvent()
 	require.NoError(t, err)
 	assert.EqualValues(t, iova-16, e.InputAddr())
@@ -115,16 +112,13 @@ func TestDriverMovesMemory(t *testing.T) {
 
 func TestDriverUsesTheATC(t *testing.T) {
 	d, g, _ := newRig(t)
-	translation, o, err := d.Translate(regs.Force, iova+0x123, true)
+	translation, err := d.Translate(regs.Force, iova+0x123, true)
 	require.NoError(t, err)
-	assert.Equal(t, regs.OK, o.Code())
 	assert.Equal(t, Translation{Addr: dataAt, Size: 4096, Read: true, Write: true}, translation)
-	_, o, err = d.Translate(0, iova, false)
-	require.NoError(t, err)
-	assert.Equal(t, regs.NotEnabled, o.Code())
+	_, err = d.Translate(0, iova, false)
+	assert.Equal(t, regs.NotEnabled, Code(err))
 
-	_, err = d.LoadWith(regs.ByATS|regs.Force, iova, 0, 8)
-	require.NoError(t, err)
+	require.NoError(t, d.LoadWith(regs.ByATS|regs.Force, iova, 0, 8))
 	_, err = d.Invalidations()
 	require.NoError(t, err)
 	before, err := d.Counts()
@@ -147,8 +141,7 @@ func TestDriverUsesTheATC(t *testing.T) {
 	assert.Zero(t, after.ATCEntries)
 	assert.Equal(t, before.Invalidations+3, after.Invalidations)
 
-	_, err = d.LoadWith(regs.ByATS|regs.Force, iova, 0, 8)
-	require.NoError(t, err)
+	require.NoError(t, d.LoadWith(regs.ByATS|regs.Force, iova, 0, 8))
 	require.NoError(t, d.ClearATC())
 	after, err = d.Counts()
 	require.NoError(t, err)
@@ -162,17 +155,14 @@ func TestDriverMakesTheATCHang(t *testing.T) {
 		require.NoError(t, d.Hang(true))
 		assert.ErrorContains(t, g.Run(smmuv3.NewATCInv(sid, iova, 0)), "CERROR_ATC_INV_SYNC")
 		require.NoError(t, d.Hang(false))
-		_, o, err := d.Translate(regs.Force, iova, false)
-		require.NoError(t, err)
-		assert.Equal(t, regs.Isolated, o.Code())
+		_, err := d.Translate(regs.Force, iova, false)
+		assert.Equal(t, regs.Isolated, Code(err))
 	})
 }
 
 func TestDriverRequestsPages(t *testing.T) {
 	d, g, _ := newRig(t)
-	o, err := d.RequestPage(regs.Force.WithPASID(9), 300, 0x7000_1234, true, false, true)
-	require.NoError(t, err)
-	assert.Equal(t, regs.OK, o.Code())
+	require.NoError(t, d.RequestPage(regs.Force.WithPASID(9), 300, 0x7000_1234, true, false, true))
 	q, err := g.WaitPageRequest()
 	require.NoError(t, err)
 	want := smmuv3.NewPageRequest(sid, 300, 0x7000_1000, smmuv3.PageAccess{Read: true}, true).WithSubstream(9)
@@ -187,8 +177,7 @@ func TestDriverRequestsPages(t *testing.T) {
 	assert.EqualValues(t, 300, list[0].Group())
 	assert.EqualValues(t, 1, list[0].Code())
 
-	_, err = d.StopPASID(regs.Force.WithPASID(9))
-	require.NoError(t, err)
+	require.NoError(t, d.StopPASID(regs.Force.WithPASID(9)))
 	q, err = g.WaitPageRequest()
 	require.NoError(t, err)
 	assert.True(t, q.StopMarker())
@@ -217,19 +206,21 @@ func (q qemu) store(off, v uint64) {
 func TestDriverRefusesWhatQEMUsDeviceLacks(t *testing.T) {
 	q := qemu{}
 	d := newDevice(q, func() error { return nil })
-	assert.False(t, d.Ours())
+	assert.False(t, d.Own())
 	assert.False(t, d.Has(regs.ATS))
 	require.NoError(t, d.Store(iova, 8, 16))
 	assert.Equal(t, qemu{0x80: 0x4_0008, 0x88: iova, 0x90: 16, 0x98: 2}, q)
 
-	_, store := d.StoreWith(regs.ByATS, iova, 0, 8)
-	_, _, translate := d.Translate(0, iova, true)
-	_, request := d.RequestPage(0, 1, iova, true, true, true)
+	d.SetChunk(4)
+	store := d.StoreWith(regs.ByATS, iova, 0, 8)
+	_, translate := d.Translate(0, iova, true)
+	request := d.RequestPage(0, 1, iova, true, true, true)
 	_, counts := d.Counts()
 	_, invalidations := d.Invalidations()
 	_, responses := d.Responses()
-	for _, err := range []error{store, translate, request, counts, invalidations, responses, d.Hang(true), d.SetChunk(4), d.ClearATC()} {
+	for _, err := range []error{store, translate, request, counts, invalidations, responses, d.Hang(true), d.ClearATC()} {
 		assert.ErrorIs(t, err, ErrQEMU)
+		assert.Equal(t, regs.Failed, Code(err))
 	}
 	assert.Equal(t, qemu{0x80: 0x4_0008, 0x88: iova, 0x90: 16, 0x98: 2}, q, "no store to a register that it lacks")
 }
