@@ -84,7 +84,7 @@ func (p Port) Translate(iova uint64, write bool) (Translation, error) {
 		}
 		if f != nil {
 			f.Op, f.IOVA = "translate", iova
-			return Translation{}, f
+			return Translation{}, p.ep.failed(f)
 		}
 		return t, nil
 	}

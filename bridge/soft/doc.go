@@ -35,7 +35,7 @@
 // For endpoints that cache translations, ats.go answers translation requests, translated.go
 // takes translated accesses, atc.go invalidates, and pri.go handles page requests. invalidate.go
 // executes the guest's commands. config.go, host.go and ids.go hold the configuration, the host
-// itself and its ID registers. refetch.go asks the device for an STE again.
+// itself and its ID registers. refetch.go asks the device for an STE again. stats.go counts.
 //
 // # Invalidation
 //

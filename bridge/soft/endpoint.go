@@ -19,6 +19,7 @@ type Endpoint struct {
 	waiting atomic.Pointer[stallWait] // nil unless its transactions may stall
 	ats     atomic.Pointer[atc]       // nil unless it has ATS
 	late    atomic.Int32              // ATC invalidations that timed out and have not returned
+	counts  counts
 }
 
 // NewEndpoint returns an endpoint that is not attached. Its DMA fails with ErrNotAttached.
@@ -105,12 +106,13 @@ func (e *Endpoint) dma(p []byte, iova uint64, a *access) error {
 	for done := 0; done < len(p); {
 		b, section := e.begin()
 		if b == nil {
-			return (&Fault{Err: ErrNotAttached}).at(iova+uint64(done), done, a)
+			return e.failed(&Fault{Err: ErrNotAttached}).at(iova+uint64(done), done, a)
 		}
 		var n int
 		var f *Fault
-		if mem := b.microLookup(section, iova+uint64(done), who); mem != nil {
+		if mem, count := b.microLookup(section, iova+uint64(done), who); mem != nil {
 			n = move(p[done:], mem, a.write)
+			count.addOwn(n)
 		} else {
 			n, f = b.transact(section, p[done:], iova+uint64(done), a)
 		}
@@ -122,7 +124,7 @@ func (e *Endpoint) dma(p []byte, iova uint64, a *access) error {
 			case bridge.TerminateRAZWI:
 				n = razwi(p[done:], iova+uint64(done), a)
 			default:
-				return f.at(iova+uint64(done), done, a)
+				return e.failed(f).at(iova+uint64(done), done, a)
 			}
 		}
 		done += n
@@ -136,20 +138,27 @@ func (e *Endpoint) dma(p []byte, iova uint64, a *access) error {
 func (b *binding) transact(s guestmem.Section, p []byte, iova uint64, a *access) (int, *Fault) {
 	t, r := b.translate(s, iova, a)
 	if r != nil {
-		return b.refuse(p, iova, r, a)
+		n, f := b.refuse(p, iova, r, a)
+		return b.counted(s, n, a.write, f)
 	}
 	at := guestmem.GPA(t.pa)
 	if b.host.mapper == nil {
-		return b.moveUnmapped(p[:min(uint64(len(p)), t.len)], at, a.write)
+		n, f := b.moveUnmapped(p[:min(uint64(len(p)), t.len)], at, a.write)
+		return b.counted(s, n, a.write, f)
 	}
 	// The next access may be to the rest of the page.
 	n := min(uint64(max(len(p), toPageEnd(math.MaxInt, iova))), t.len)
 	mem, err := b.host.mapper.Slice(at, int(n), a.write)
 	if err != nil {
-		return b.outside(p[:min(uint64(len(p)), t.len)], at, a.write, err)
+		n, f := b.outside(p[:min(uint64(len(p)), t.len)], at, a.write, err)
+		return b.counted(s, n, a.write, f)
 	}
-	b.microInsert(s, iova, a.who(), mem)
-	return move(p, mem, a.write), nil
+	moved := move(p, mem, a.write)
+	if count := b.microInsert(s, iova, a.who(), mem); count != nil {
+		count.addOwn(moved)
+		return moved, nil
+	}
+	return b.counted(s, moved, a.write, nil)
 }
 
 // refuse reports the event of a refused transaction, and terminates the transaction unless it

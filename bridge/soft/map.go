@@ -53,7 +53,7 @@ func (e *Endpoint) Map(iova uint64, n int, write bool, buf [][]byte) (Mapping, e
 func (p Port) Map(iova uint64, n int, write bool, buf [][]byte) (Mapping, error) {
 	a := p.access(write)
 	fail := func(done int, f *Fault) (Mapping, error) {
-		return Mapping{}, f.at(iova+uint64(done), done, &a)
+		return Mapping{}, p.ep.failed(f).at(iova+uint64(done), done, &a)
 	}
 	if n < 0 || n > MaxMap {
 		return fail(0, p.ep.fault(fmt.Errorf("%w: %d bytes", ErrTooLong, n)))
@@ -89,6 +89,7 @@ func (p Port) tryMap(iova uint64, n int, a *access, buf [][]byte, ignored []int)
 			m.Release()
 			return Mapping{}, done, f
 		}
+		p.ep.count(section, len(mem), a.write)
 		m.add(mem, len(buf))
 		done += len(mem)
 	}

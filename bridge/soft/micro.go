@@ -43,7 +43,7 @@ type microEntry struct {
 	epoch   uint64
 	iova    uint64
 	mem     []byte // from iova on: one translation, one piece of memory
-	_       uint64 // up to a cache line
+	count   *moved // of the endpoint, in this place
 }
 
 // who returns the attributes of an access on which its translation depends, besides the address.
@@ -60,26 +60,32 @@ func (m *microTLB) at(iova, who uint64) *microEntry {
 	return &m[(iova>>smmuv3.Granule4K+who)%microEntries] // no page is smaller
 }
 
-// microLookup returns the memory from iova on, or nil.
-func (b *binding) microLookup(s guestmem.Section, iova, who uint64) []byte {
+// microLookup returns the memory from iova on, or nil, and where to count the access.
+func (b *binding) microLookup(s guestmem.Section, iova, who uint64) ([]byte, *moved) {
 	place := s.Place()
 	if place >= guestmem.Places || b.host.caches[place] == nil {
-		return nil
+		return nil, nil
 	}
 	e := b.host.caches[place].micro.at(iova, who)
 	off := iova - e.iova
 	if e.binding != b || e.who != who || e.epoch != s.Epoch() || off >= uint64(len(e.mem)) {
-		return nil
+		return nil, nil
 	}
-	return e.mem[off:]
+	return e.mem[off:], e.count
 }
 
-// microInsert stores the memory that an access in the section reached.
-func (b *binding) microInsert(s guestmem.Section, iova, who uint64, mem []byte) {
+// microInsert stores the memory that an access in the section reached. It returns where to count
+// the access, or nil if the section has no place.
+func (b *binding) microInsert(s guestmem.Section, iova, who uint64, mem []byte) *moved {
 	c := b.host.cacheOf(s)
 	if c == nil {
-		return
+		return nil
 	}
 	e := c.micro.at(iova, who)
+	same := e.binding == b && e.who == who
 	e.binding, e.who, e.epoch, e.iova, e.mem = b, who, s.Epoch(), iova, mem
+	if !same {
+		e.count = b.ep.counts.at(s, permissions(who)&anyWrite != 0)
+	}
+	return e.count
 }

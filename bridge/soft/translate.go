@@ -106,6 +106,7 @@ func (b *binding) translateIPA(s guestmem.Section, ipa uint64, a *access) (trans
 // beginWalk prepares a walk whose result goes into a domain. It reads the clock before the walk
 // reads the first descriptor, and before it reads the times of the invalidations.
 func (b *binding) beginWalk(s guestmem.Section, d *domain, asid smmuv3.ASID, a *access) {
+	b.ep.countMiss(s)
 	now := b.host.clock.Load()
 	a.walk = walkState{now: now, oldest: now, since: d.tablesSince(asid)}
 	if c := b.host.cacheOf(s); c != nil {

@@ -26,7 +26,9 @@ func (e *Endpoint) translated(p []byte, addr guestmem.GPA, write bool) error {
 		if f == nil {
 			var n int
 			if f = b.permitTranslated(uint64(at), &a); f == nil {
-				n, f = b.direct(p[done:], at, write)
+				if n, f = b.direct(p[done:], at, write); f == nil {
+					e.count(section, n, write)
+				}
 			} else if ask := b.refetch(&a); ask != nil {
 				section.Leave()
 				ask(b.sid)
@@ -37,7 +39,7 @@ func (e *Endpoint) translated(p []byte, addr guestmem.GPA, write bool) error {
 			a.refetched = false // the next part is another transaction
 		}
 		if f != nil {
-			return f.at(uint64(at), done, &a)
+			return e.failed(f).at(uint64(at), done, &a)
 		}
 	}
 	return nil

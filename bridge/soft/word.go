@@ -47,5 +47,5 @@ func (p Port) word(w *[8]byte, iova uint64, size int, write bool) error {
 			return p.ep.dma(w[:size], iova, &a)
 		}
 	}
-	return p.ep.fault(fmt.Errorf("%w: %d bytes", guestmem.ErrMisaligned, size)).at(iova, 0, &a)
+	return p.ep.failed(p.ep.fault(fmt.Errorf("%w: %d bytes", guestmem.ErrMisaligned, size))).at(iova, 0, &a)
 }
