@@ -45,7 +45,9 @@ func TestFailedOutputIsStatus2(t *testing.T) {
 }
 
 func TestHelpGoesToStandardOutput(t *testing.T) {
-	for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}, {"replay", "-h"}, {"replay", "--help"}} {
+	for _, args := range [][]string{
+		{"help"}, {"-h"}, {"--help"}, {"help", "help"}, {"help", "-h"}, {"replay", "-h"}, {"replay", "--help"},
+	} {
 		var stdout, stderr bytes.Buffer
 		assert.Equal(t, 0, run(args, &stdout, &stderr), args)
 		assert.Contains(t, stdout.String(), "Usage:")

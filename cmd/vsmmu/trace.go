@@ -136,6 +136,7 @@ func (t *traceFile) write(tr *transcript.Transcript) error {
 	}
 	old := err == nil
 	temp := filepath.Join(filepath.Dir(t.path), ".vsmmu-trace-"+rand.Text())
+	defer removeOnSignal(temp)()
 	file, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
 	if err != nil {
 		return withoutPath(err)

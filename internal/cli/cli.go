@@ -47,9 +47,9 @@ func (p *Program) dispatch(args []string, stdout, stderr io.Writer) int {
 	}
 	name, rest := args[0], args[1:]
 	switch {
-	case name == "help" && len(rest) > 0:
+	case name == "help" && len(rest) > 0 && !isHelp(rest[0]):
 		name, rest = rest[0], []string{"-h"}
-	case slices.Contains([]string{"help", "-h", "-help", "--help"}, name):
+	case isHelp(name):
 		fmt.Fprint(stdout, p.Help)
 		return OK
 	}
@@ -62,6 +62,10 @@ func (p *Program) dispatch(args []string, stdout, stderr io.Writer) int {
 		}
 	}
 	return p.Complain(stderr, fmt.Errorf("unknown command %q: see %s help", name, p.Name))
+}
+
+func isHelp(word string) bool {
+	return slices.Contains([]string{"help", "-h", "-help", "--help"}, word)
 }
 
 // Complain prints an error on one line and returns Usage.

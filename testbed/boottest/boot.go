@@ -147,7 +147,7 @@ func explain(r *report.Report, err error, p *progress.Progress) {
 
 // run takes the boot through its stages. The report may be nil if there is an error.
 func run(ctx context.Context, o *Options, direct bool, why purpose, s sink) (*report.Report, error) {
-	s.Stage("the kernels, their modules and the initramfs are read")
+	s.StageQuietly("the kernels, their modules and the initramfs are read")
 	job := vm.Job{
 		Layout:  vm.Layout{PCI: o.pci(), Mixed: o.mixed(), ACPI: o.Firmware == "acpi"},
 		Cmdline: o.Cmdline, Mem: o.Mem, CPUs: guestCPUs, PASIDBits: uint8(o.PASIDBits),
@@ -192,6 +192,5 @@ func run(ctx context.Context, o *Options, direct bool, why purpose, s sink) (*re
 		}
 		return vm.Run(ctx, job, m.guest.image, m.guest.initrd, s), nil
 	}
-	s.Stage("the host's kernel boots")
 	return emulate(ctx, o, m.host, s)
 }

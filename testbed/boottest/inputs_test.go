@@ -105,13 +105,14 @@ func TestBadInputIsAnErrorOfOneLineBeforeTheBoot(t *testing.T) {
 		{"no directory for files", func(o *Options) { os.Remove(os.Getenv("TMPDIR")) }, "set TMPDIR"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			o, _ := options(t, "reports")
+			o, out := options(t, "reports")
 			tt.edit(&o)
 			_, err := Boot(context.Background(), o)
 			var input *InputError
 			require.ErrorAs(t, err, &input)
 			assert.ErrorContains(t, err, tt.want)
 			assert.NotContains(t, err.Error(), "\n")
+			assert.Empty(t, out.String(), "the error is the only line")
 		})
 	}
 }

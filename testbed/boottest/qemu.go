@@ -30,6 +30,10 @@ func emulate(ctx context.Context, o *Options, host machine, sink vm.Sink) (*repo
 		QEMU: o.QEMU, Args: arguments(o), Image: host.image, Initrd: host.initrd,
 		Cmdline: "console=ttyAMA0 earlycon panic=-1 -- " + HostInitRole,
 	}
+	if err := m.CheckSpace(); err != nil {
+		return nil, &InputError{err}
+	}
+	sink.Stage("the host's kernel boots")
 	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(nil)
 	var r *report.Report

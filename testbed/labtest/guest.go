@@ -4,11 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/go-vsmmu/vsmmuv3/testbed/guest"
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/kernel"
+	"github.com/go-vsmmu/vsmmuv3/testbed/host/qemu"
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
 )
 
@@ -26,16 +25,12 @@ func (l *lab) runGuest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "vsmmu-")
+	nvme, err := qemu.NewTempFile()
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	nvme := filepath.Join(dir, "nvme")
-	if err := os.WriteFile(nvme, nil, 0o600); err != nil {
-		return err
-	}
-	if err := os.Truncate(nvme, machine.DiskSize); err != nil {
+	defer nvme.Close()
+	if err := nvme.Truncate(machine.DiskSize); err != nil {
 		return err
 	}
 	var said string // the VMM's last line, which is its error if it fails
@@ -100,14 +95,9 @@ func (l *lab) hearGuest(m *machine.Guest) {
 
 // checkNVMe returns the number of bytes in the disk's image, from the start, that the guest wrote.
 // Its error says where they differ.
-func checkNVMe(path string) (int64, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
+func checkNVMe(disk io.ReaderAt) (int64, error) {
 	data := make([]byte, guest.TestSize)
-	if _, err := io.ReadFull(f, data); err != nil {
+	if _, err := io.ReadFull(io.NewSectionReader(disk, 0, guest.TestSize), data); err != nil {
 		return 0, err
 	}
 	return guest.LabCheck(guest.LabNVMe, data)

@@ -55,13 +55,14 @@ func (l *lab) kvmMachine(initrd []byte, cmdline string) *qemu.Machine {
 }
 
 // guestMachine returns a machine with an NVMe disk, whose user space is the VMM.
-func (l *lab) guestMachine(initrd []byte, nvme string) *qemu.Machine {
-	return l.base(bothStages, initrd, machine.VMRole,
+func (l *lab) guestMachine(initrd []byte, nvme *qemu.TempFile) *qemu.Machine {
+	m := l.base(bothStages, initrd, machine.VMRole,
 		"-accel", "tcg,thread=multi,tb-size=1024",
 		"-smp", "2", "-m", "2G",
-		"-drive", "if=none,id=nvme,format=raw,file="+nvme,
 		"-device", "nvme,drive=nvme,serial="+guest.LabNVMe+",addr=2",
 	)
+	m.Args = append(m.Args, "-drive", "if=none,id=nvme,format=raw,file="+m.Pass(nvme))
+	return m
 }
 
 // initramfs returns an archive with a program as its init, and more files.

@@ -62,6 +62,16 @@ func (p *Progress) Stage(name string) {
 	p.print(runner, "stage: "+name)
 }
 
+// StageQuietly starts a stage whose name is printed only when it ends or lasts: an error in it is
+// thus a single line.
+func (p *Progress) StageQuietly(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	p.endStage(now)
+	p.stage, p.since, p.heard, p.printed = name, now, now, now
+}
+
 // Line prints a line of a machine's console.
 func (p *Progress) Line(machine, text string) {
 	p.mu.Lock()

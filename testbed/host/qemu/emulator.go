@@ -9,7 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/go-vsmmu/vsmmuv3/internal/cli"
@@ -23,6 +23,8 @@ type Machine struct {
 	Image   []byte
 	Initrd  []byte
 	Cmdline string
+
+	files []*os.File // that QEMU inherits, from firstFile on
 }
 
 // PortName is the name of the virtio-serial port at the machine's end of the channel.
@@ -59,37 +61,52 @@ type ExitError struct {
 func (e *ExitError) Error() string { return fmt.Sprintf("%v (QEMU: %v)", e.Err, e.Status) }
 func (e *ExitError) Unwrap() error { return e.Err }
 
+// CheckSpace returns an error if TMPDIR does not exist or has no room for the machine's files.
+func (m *Machine) CheckSpace() error {
+	dir := os.TempDir()
+	if _, err := os.Stat(dir); err != nil {
+		return fmt.Errorf("the directory for QEMU's files: %w (set TMPDIR to use another directory)", err)
+	}
+	if err := cli.CheckSpace(dir, uint64(len(m.Image)+len(m.Initrd))); err != nil {
+		return fmt.Errorf("the machine's kernel and initramfs: %w (set TMPDIR to use another directory)", err)
+	}
+	return nil
+}
+
 // Run starts the machine, calls line for each line of its consoles, and calls talk with the
 // channel. When talk returns nil, the machine gets time to power off. When ctx ends, Run kills QEMU
-// and returns the cause. On return no process and no file is left.
+// and returns the cause. On return no process and no file is left. If a signal kills this process,
+// Linux kills QEMU, and no file is left either.
 func (m *Machine) Run(
 	ctx context.Context, line func(console, text string), talk func(channel io.ReadWriter) error,
 ) error {
-	dir, err := os.MkdirTemp("", "vsmmu-")
-	if err != nil {
-		return fmt.Errorf("%w: create a directory for QEMU's files (set TMPDIR to use another directory): %w", ErrStart, err)
+	if err := m.CheckSpace(); err != nil {
+		return fmt.Errorf("%w: %w", ErrStart, err)
 	}
-	defer os.RemoveAll(dir)
-	if err := cli.CheckSpace(dir, uint64(len(m.Image)+len(m.Initrd))); err != nil {
-		return fmt.Errorf("%w: the machine's kernel and initramfs: %w (set TMPDIR to use another directory)", ErrStart, err)
-	}
-	image, initrd := filepath.Join(dir, "image"), filepath.Join(dir, "initrd")
-	for name, data := range map[string][]byte{image: m.Image, initrd: m.Initrd} {
-		if err := os.WriteFile(name, data, 0o600); err != nil {
-			return fmt.Errorf("%w: %w (set TMPDIR to use another directory)", ErrStart, err)
+	with := Machine{files: slices.Clone(m.files)}
+	args := slices.Clone(m.Args)
+	for _, file := range []struct {
+		flag    string
+		content []byte
+	}{{"-kernel", m.Image}, {"-initrd", m.Initrd}} {
+		f, err := newTempFile(file.content)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrStart, err)
 		}
+		defer f.Close()
+		args = append(args, file.flag, with.Pass(f))
 	}
 	ours, theirs, err := channelPair()
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrStart, err)
 	}
 	defer ours.Close()
-	cmd := exec.Command(m.QEMU, append(m.Args,
+	cmd := exec.Command(m.QEMU, append(args,
 		"-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot",
 		"-device", "virtio-serial-device", "-chardev", "socket,id=channel,fd=3",
 		"-device", "virtserialport,chardev=channel,name="+PortName,
-		"-kernel", image, "-initrd", initrd, "-append", m.Cmdline)...)
-	cmd.ExtraFiles = []*os.File{theirs} // its descriptor 3
+		"-append", m.Cmdline)...)
+	cmd.ExtraFiles = append([]*os.File{theirs}, with.files...) // its descriptors from 3 on
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return errors.Join(ErrStart, err, theirs.Close())

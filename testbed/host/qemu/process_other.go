@@ -4,4 +4,6 @@ package qemu
 
 import "syscall"
 
+const passesByDescriptor = false
+
 func processAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
