@@ -60,15 +60,18 @@ var shares = [...]budget{handOver: {left: 0, strict: true}, takePart: {left: 256
 // kick runs the engine after a store: on this goroutine up to the store's share, then on the
 // worker.
 func (d *Device) kick(w work) {
-	d.pending.Store(true)
-	if d.engine.TryLock() {
-		d.turn(shares[w])
-		d.engine.Unlock()
+	if !d.engine.TryLock() {
+		// The goroutine that holds the lock may have read the registers before this store.
+		d.pending.Store(true)
+		if !d.engine.TryLock() {
+			d.wakeWorker()
+			return
+		}
 	}
-	// Work is left if the share was used up. It may also be left if another goroutine holds the
-	// lock: that goroutine may have read the registers before this store.
+	d.turn(shares[w])
+	d.engine.Unlock()
 	if d.pending.Load() {
-		d.wakeWorker()
+		d.wakeWorker() // the share is used up
 	}
 }
 
@@ -109,7 +112,9 @@ func (d *Device) work() {
 
 // turn does pending work, within the budget. If work is left, pending is set when turn returns.
 func (d *Device) turn(b budget) {
-	d.pending.Store(false)
+	if d.pending.Load() {
+		d.pending.Store(false)
+	}
 	if d.closed {
 		return
 	}
