@@ -70,7 +70,7 @@ func TestZeroReceiversDoNotPanic(t *testing.T) {
 		new(vsmmuv3.SMMU), new(vsmmu.Device), vsmmu.Registers{}, vsmmu.Registers{Device: (*vsmmu.Device)(nil)},
 		new(soft.Host), new(soft.Endpoint), (*soft.Endpoint)(nil), soft.Port{}, new(soft.Fault),
 		new(iommufd.Host), new(iommufd.Device), new(record.Host),
-		new(guestmem.Slots), new(guestmem.Tracked), new(guestmem.Fake), guestmem.Snap{},
+		new(guestmem.Slots), new(guestmem.Tracked), new(guestmem.Fake), guestmem.Snap{}, new(guestmem.WordMemory),
 		new(firmware.IORT), new(transcript.Recorder),
 		new(vsmmutest.Guest), new(vsmmutest.RAM), new(vsmmutest.Stage1), new(vsmmutest.Stage2),
 		new(vsmmutest.CDTable), new(vsmmutest.StreamTable),

@@ -19,8 +19,9 @@
 //
 // # Reading guest structures
 //
-// The guest can write to its memory at any time. A device therefore reads each structure once, by
-// Snapshot or ReadAt, checks the copy, and uses the copy.
+// The guest can write to its memory at any time. A device therefore reads each structure once,
+// checks the copy, and uses the copy. A WordMemory copies to an array that the device keeps for the
+// purpose. Snapshot copies to pooled memory, for a copy whose life ends later.
 //
 // # Removing memory
 //

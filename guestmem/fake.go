@@ -22,7 +22,42 @@ type Fake struct {
 var (
 	_ Memory  = (*Fake)(nil)
 	_ Swapper = (*Fake)(nil)
+	_ Swapper = mappedFake{}
 )
+
+// Mapped returns the memory as a Mapper, which most devices access in another way than a plain
+// Memory. A Slice counts as a read or a write, and fails if a failure is in its first word. It ends
+// before a failure in a later word. A failure that is added later does not affect it.
+func (f *Fake) Mapped() Mapper { return mappedFake{f} }
+
+type mappedFake struct{ *Fake }
+
+func (f mappedFake) Sections() *Sections { return f.pages.Sections() }
+
+func (f mappedFake) Slice(gpa GPA, n int, write bool) ([]byte, error) {
+	op := opRead
+	if write {
+		op = opWrite
+		f.writes.Add(1)
+	} else {
+		f.reads.Add(1)
+	}
+	if n < 1 {
+		return nil, ErrSize
+	}
+	if uint64(n-1) > uint64(^gpa) {
+		n = int(^gpa) + 1
+	}
+	if err := f.failure(op, gpa, n, op); err != nil {
+		end := err.GPA &^ (wordSize - 1)
+		if end <= gpa {
+			return nil, err.Err
+		}
+		n = int(end - gpa)
+	}
+	f.page(gpa)
+	return f.pages.Slice(gpa, n, write)
+}
 
 type fakeFault struct {
 	op  string // opRead or opWrite
@@ -167,8 +202,21 @@ func (f *Fake) prepare(op string, gpa GPA, n int, kinds ...string) error {
 	if n == 0 {
 		return nil
 	}
+	if err := f.failure(op, gpa, n, kinds...); err != nil {
+		return err
+	}
 	access := Range{gpa, uint64(n)}
-	var first *AccessError
+	for page := gpa - gpa%fakePage; ; page += fakePage {
+		f.page(page)
+		if access.last()-page < fakePage {
+			return nil
+		}
+	}
+}
+
+// failure returns the failure of the given kinds at the lowest address of an access, or nil.
+func (f *Fake) failure(op string, gpa GPA, n int, kinds ...string) (first *AccessError) {
+	access := Range{gpa, uint64(n)}
 	for _, fault := range f.faultList() {
 		if !slices.Contains(kinds, fault.op) || !fault.in.Overlaps(access) {
 			continue
@@ -177,15 +225,7 @@ func (f *Fake) prepare(op string, gpa GPA, n int, kinds ...string) error {
 			first = &AccessError{op, at, n, fault.err}
 		}
 	}
-	if first != nil {
-		return first
-	}
-	for page := gpa - gpa%fakePage; ; page += fakePage {
-		f.page(page)
-		if access.last()-page < fakePage {
-			return nil
-		}
-	}
+	return first
 }
 
 // page allocates the memory at gpa unless it exists.

@@ -6,3 +6,7 @@ import "sync/atomic"
 
 // release stores 0, ordered after all earlier accesses of the goroutine.
 func release(mark *atomic.Uint64) { mark.Store(0) }
+
+// storeInOrder stores a word in one atomic step, ordered after all earlier accesses of the
+// goroutine. Later loads may come before it.
+func storeInOrder(w *uint64, v uint64) { atomic.StoreUint64(w, v) }

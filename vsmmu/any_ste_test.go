@@ -9,6 +9,7 @@ var anyFeatures = rapid.SampledFrom([]features{
 	{}, {stalls: true}, {pri: true}, {pri: true, pps: true, stalls: true}, {pri: true, stalls: true},
 	{s2: true}, {s2: true, vmid16: true, stalls: true},
 	{s2: true, noS1: true}, {s2: true, noS1: true, vmid16: true}, {s2: true, noS1: true, stalls: true},
+	{unmapped: true}, {pri: true, stalls: true, unmapped: true}, {s2: true, vmid16: true, unmapped: true},
 })
 
 var anyVMID = rapid.SampledFrom([]uint16{0, 3, 3, 3, 0xff, 0x100, 0xffff})

@@ -38,7 +38,7 @@ func BenchmarkFullQueue(b *testing.B) {
 
 func benchmarkFullQueue(b *testing.B, run []smmuv3.Command) {
 	const full, mask = 1 << mix.Log2Size, 1<<(mix.Log2Size+1) - 1
-	mem := &restless{Slots: new(guestmem.Slots)}
+	mem := restless{new(guestmem.Slots)}
 	require.NoError(b, mem.Add(guestmem.Slot{GPA: 0, Mem: make([]byte, 16<<20)}))
 	ids := benchIDs
 	ids.Set(smmuv3.ATS, 1)
@@ -84,18 +84,14 @@ func benchmarkFullQueue(b *testing.B, run []smmuv3.Command) {
 }
 
 // restless is memory in which every STE reads different each time.
-type restless struct {
-	*guestmem.Slots
-	flip byte
-}
+type restless struct{ *guestmem.Slots }
 
-func (m *restless) ReadAt(p []byte, gpa guestmem.GPA) error {
-	err := m.Slots.ReadAt(p, gpa)
-	if len(p) == smmuv3.STESize {
-		m.flip ^= 0x10
-		p[2] ^= m.flip // of S1ContextPtr
+func (m restless) Slice(gpa guestmem.GPA, n int, write bool) ([]byte, error) {
+	mem, err := m.Slots.Slice(gpa, n, write)
+	if len(mem) == smmuv3.STESize && !write {
+		mem[2] ^= 0x10 // of S1ContextPtr
 	}
-	return err
+	return mem, err
 }
 
 // Times of a system call that makes hardware do something, and of one that does not.

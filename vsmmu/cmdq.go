@@ -5,7 +5,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// runMax bounds the commands that are fetched at once: a snapshot of at most 4 KiB.
+// runMax bounds the commands that are fetched at once: at most 4 KiB.
 const runMax = 256
 
 // consume executes commands (§3.5, Chapter 4) until the queue is empty or stopped, or the budget is
@@ -29,7 +29,9 @@ func (d *Device) consume(b *budget) (done bool) {
 			d.stop(cons, code)
 			return true
 		}
-		d.regs.set(wCMDQCons, uint32(cons))
+		if d.regs.get(wCMDQCons) != uint32(cons) { // a SYNC may have stored it
+			d.regs.set(wCMDQCons, uint32(cons))
+		}
 	}
 }
 
@@ -50,28 +52,27 @@ func (d *Device) waiting() (cons smmuv3.Index, n uint32) {
 	return cons, n
 }
 
-// fetch fetches up to n commands from cons on, as one snapshot that the guest cannot change. The
-// caller releases it. If the fetch aborts, fetch tries half as many, since commands before the
-// abort are consumed (§7.1). ok is false if the fetch of the first command aborts.
-func (d *Device) fetch(cons smmuv3.Index, n uint32) (snap guestmem.Snap, ok bool) {
+// fetch copies up to n commands from cons on into the engine's own array, which the guest cannot
+// change. If that aborts, fetch tries half as many, since commands before the abort are consumed
+// (§7.1). It returns no words if the fetch of the first command aborts.
+func (d *Device) fetch(cons smmuv3.Index, n uint32) []uint64 {
 	for ; n > 0; n /= 2 {
-		snap, err := guestmem.Snapshot(d.mem, guestmem.GPA(d.cmdq.Entry(cons)), int(n)*smmuv3.CommandSize)
-		if err == nil {
-			return snap, true
+		words := d.fetched[:2*n]
+		if d.mem.Read(words, guestmem.GPA(d.cmdq.Entry(cons))) == nil {
+			return words
 		}
 	}
-	return guestmem.Snap{}, false
+	return nil
 }
 
 // run executes up to n commands from cons on. It returns the number of consumed commands, and the
 // error that stopped it.
 func (d *Device) run(cons smmuv3.Index, n uint32, b *budget) (used uint32, code smmuv3.CmdqErr) {
-	snap, ok := d.fetch(cons, n)
-	if !ok {
+	words := d.fetch(cons, n)
+	if len(words) == 0 {
 		return 0, smmuv3.CERROR_ABT
 	}
-	defer snap.Release()
-	for words := snap.Words(); len(words) != 0 && b.spend(1); words = words[2:] {
+	for ; len(words) != 0 && b.spend(1); words = words[2:] {
 		c := (*smmuv3.Command)(words)
 		code, done := d.execute(c, cons+smmuv3.Index(used), b)
 		if !done || d.failed.Load() {
@@ -166,7 +167,7 @@ func (d *Device) cfgi(first, last smmuv3.StreamID, b *budget) (done bool) {
 		return false
 	}
 	for _, st := range streams {
-		if kept, _ := d.refresh(st); kept && d.ids.Has(smmuv3.S1P) {
+		if kept, _ := d.refresh(st); kept && d.stage1 {
 			// CFGI_STE invalidates cached CDs even if the STE has not changed (§4.3.1). Without
 			// stage 1 neither CDs nor CFGI_CD_ALL exist.
 			cds := smmuv3.NewCfgiCDAll(st.ID)

@@ -71,9 +71,8 @@ var (
 // wait for a host call in progress.
 type Device struct {
 	ids      *smmuv3.IDRegs
-	ats      bool // IDR0.ATS of ids
 	commands *smmuv3.CommandSet
-	mem      guestmem.Memory
+	mem      guestmem.WordMemory
 	watch    func([]guestmem.Range)
 	dirty    func(guestmem.Range)
 	trace    Trace
@@ -82,6 +81,10 @@ type Device struct {
 	stats    counters
 	reset    *[numWords]uint32 // the registers' reset values
 	reentry  *reentry          // nil without Config.CheckReentry
+
+	// From ids, for paths that are too hot to decode them.
+	stage1, ats, msi bool   // IDR0.S1P, ATS, MSI
+	outputMask       uint64 // of IDR5.OAS
 
 	// The lock order is: engine, regMu, eventq.mu, priq.mu, irq.mu. Hosts are called with engine
 	// held and no other lock. A page request may be answered with no lock held.
@@ -102,7 +105,8 @@ type Device struct {
 	watched    []guestmem.Range
 	gbpa       smmuv3.GBPA  // in effect
 	cmdq       smmuv3.Queue // in effect while CMDQEN is acknowledged
-	failure    error        // why the device is in Service Failure Mode
+	fetched    [2 * runMax]uint64
+	failure    error // why the device is in Service Failure Mode
 
 	// The guest's stores hold regMu, except those to plain words. The engine holds it where it
 	// stores to a register that the guest may store to.
@@ -142,9 +146,12 @@ func New(cfg Config) (*Device, error) {
 	}
 	d := &Device{
 		ids:        &ids,
-		ats:        ids.Has(smmuv3.ATS),
 		commands:   smmuv3.NewCommandSet(ids),
-		mem:        cfg.Memory,
+		mem:        guestmem.NewWordMemory(cfg.Memory),
+		stage1:     ids.Has(smmuv3.S1P),
+		ats:        ids.Has(smmuv3.ATS),
+		msi:        ids.Has(smmuv3.MSI),
+		outputMask: ids.OutputMask(),
 		watch:      cfg.Watch,
 		dirty:      cfg.Dirty,
 		trace:      cfg.Trace,
@@ -213,13 +220,11 @@ func opError(err error, format string, a ...any) error {
 	return fmt.Errorf("vsmmu: %s: %w", fmt.Sprintf(format, a...), err)
 }
 
-// write writes to the guest's memory.
-func (d *Device) write(p []byte, gpa guestmem.GPA) error {
-	err := d.mem.WriteAt(p, gpa)
-	if err == nil && d.dirty != nil {
-		d.dirty(guestmem.Range{GPA: gpa, Len: uint64(len(p))})
+// wrote reports a write to guest memory to Config.Dirty.
+func (d *Device) wrote(gpa guestmem.GPA, n int) {
+	if d.dirty != nil {
+		d.dirty(guestmem.Range{GPA: gpa, Len: uint64(n)})
 	}
-	return err
 }
 
 // putRegisters sets every register.

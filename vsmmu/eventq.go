@@ -100,7 +100,7 @@ func (q *eventQueue) recordEvent(ev smmuv3.Event) Fate {
 		q.overflow()
 		return Overflowed
 	}
-	ev.Put(&q.record)
+	q.record = ev
 	if !q.put(at, whenFirst) {
 		return Aborted
 	}

@@ -276,11 +276,11 @@ func TestEventInterrupt_3_18_2(t *testing.T) {
 // is written gets the interrupt: it read PROD before PROD moved.
 func TestEventInterruptAgainstCONS(t *testing.T) {
 	r := newRig(t)
-	r.Device.mem = &onWrite{Memory: r.mem, f: func(gpa guestmem.GPA) {
+	r.Device.mem = guestmem.NewWordMemory(&onWrite{r.mem.Mapped(), func(gpa guestmem.GPA) {
 		if gpa == eventqAt+32 {
 			r.w32(eventqCons, 1)
 		}
-	}}
+	}})
 	require.NoError(t, r.Attach(3, r.host, "disk"))
 	r.setup()
 	r.host.Emit(fault(1))
@@ -291,20 +291,22 @@ func TestEventInterruptAgainstCONS(t *testing.T) {
 
 // onWrite is memory that calls f before each write.
 type onWrite struct {
-	guestmem.Memory
+	guestmem.Mapper
 	f func(guestmem.GPA)
 }
 
-func (m *onWrite) WriteAt(p []byte, gpa guestmem.GPA) error {
-	m.f(gpa)
-	return m.Memory.WriteAt(p, gpa)
+func (m *onWrite) Slice(gpa guestmem.GPA, n int, write bool) ([]byte, error) {
+	if write {
+		m.f(gpa)
+	}
+	return m.Mapper.Slice(gpa, n, write)
 }
 
 // TestRecordBeforePROD_3_5_2 shows that PROD does not cover a record while it is written.
 func TestRecordBeforePROD_3_5_2(t *testing.T) {
 	r := newRig(t)
 	var seen []uint32
-	r.Device.mem = &onWrite{Memory: r.mem, f: func(guestmem.GPA) { seen = append(seen, r.r32(eventqProd)) }}
+	r.Device.mem = guestmem.NewWordMemory(&onWrite{r.mem.Mapped(), func(guestmem.GPA) { seen = append(seen, r.r32(eventqProd)) }})
 	require.NoError(t, r.Attach(3, r.host, "disk"))
 	r.setup()
 	r.host.Emit(fault(1))

@@ -1,7 +1,6 @@
 package vsmmu
 
 import (
-	"encoding/binary"
 	"errors"
 	"sync"
 
@@ -83,32 +82,19 @@ func (d *Device) send(line Line, addr uint64, data uint32, buf *[4]byte) (ok boo
 		d.report("Interrupts.Pulse failed", err)
 	}
 	d.trace.interrupt(line)
-	if !d.ids.Has(smmuv3.MSI) || addr == 0 {
+	if !d.msi || addr == 0 {
 		return true
 	}
 	// An MSI may go to memory, too: drivers poll for a CMD_SYNC that way (§3.18).
-	gpa := guestmem.GPA(addr & d.ids.OutputMask())
-	if !d.elsewhere(gpa) {
-		binary.LittleEndian.PutUint32(buf[:], data)
-		err := d.write(buf[:], gpa)
-		if !errors.Is(err, guestmem.ErrUnmapped) {
-			return err == nil
-		}
+	gpa := guestmem.GPA(addr & d.outputMask)
+	err := d.mem.Store32(gpa, data, buf)
+	switch {
+	case err == nil:
+		d.wrote(gpa, 4)
+	case errors.Is(err, guestmem.ErrUnmapped):
+		err = d.irq.out.SignalMSI(gpa, data)
 	}
-	return d.irq.out.SignalMSI(gpa, data) == nil
-}
-
-// elsewhere reports whether an address is known to be outside memory. It avoids failed writes,
-// since each of them allocates its error.
-func (d *Device) elsewhere(gpa guestmem.GPA) bool {
-	m, ok := d.mem.(guestmem.Mapper)
-	if !ok {
-		return false
-	}
-	section := m.Sections().Enter()
-	defer section.Leave()
-	_, err := m.Slice(gpa, 1, true)
-	return errors.Is(err, guestmem.ErrUnmapped)
+	return err == nil
 }
 
 // storeIRQCtrl applies and acknowledges IRQ_CTRL at once: with the lock held, no source has an

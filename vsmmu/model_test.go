@@ -48,6 +48,8 @@ type features struct {
 	pri    bool // and ATS, with a PRI queue of up to 2^4
 	pps    bool // IDR3.PPS
 	stalls bool // STALL_MODEL = 00, STALL_MAX = 2
+
+	unmapped bool // Config.Memory is no guestmem.Mapper
 }
 
 func (f features) config(c *Config) {
@@ -61,6 +63,9 @@ func (f features) config(c *Config) {
 	if f.stalls {
 		c.IDs.Set(smmuv3.StallModel, smmuv3.StallBoth)
 		c.IDs.Set(smmuv3.StallMax, 2)
+	}
+	if f.unmapped {
+		c.Memory = struct{ guestmem.Memory }{c.Memory}
 	}
 }
 

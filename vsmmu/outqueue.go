@@ -17,7 +17,7 @@ type outputQueue struct {
 	mu      sync.Mutex // guards the following fields
 	enabled bool
 	queue   smmuv3.Queue
-	record  [smmuv3.EventSize]byte // on its way to memory
+	record  [smmuv3.EventSize / 8]uint64 // on its way to memory
 }
 
 // queueRegs has the registers of an output queue, and its constants.
@@ -108,10 +108,12 @@ func (q *outputQueue) overflow() {
 // the write aborts (§7.2.2). q.mu is held.
 func (q *outputQueue) put(at smmuv3.Index, when trigger) bool {
 	d := q.d
-	if err := d.write(q.record[:q.entrySize], guestmem.GPA(q.queue.Entry(at))); err != nil {
+	gpa := guestmem.GPA(q.queue.Entry(at))
+	if err := d.mem.Write(q.record[:q.entrySize/8], gpa); err != nil {
 		d.activate(q.abort)
 		return false
 	}
+	d.wrote(gpa, int(q.entrySize))
 	d.irq.mu.Lock()
 	defer d.irq.mu.Unlock()
 	// The record first, then PROD, then the interrupt (§3.5.2, §3.18).

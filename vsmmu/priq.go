@@ -67,7 +67,7 @@ func (q *priQueue) recordRequest(r smmuv3.PageRequest) Fate {
 		}
 		return Overflowed
 	}
-	r.Put((*[smmuv3.PageReqSize]byte)(q.record[:]))
+	copy(q.record[:], r[:])
 	if !q.put(at, when) {
 		return Aborted
 	}

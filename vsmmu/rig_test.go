@@ -119,7 +119,7 @@ type rig struct {
 
 func newRig(t testing.TB, change ...func(*Config)) *rig {
 	r := &rig{TB: t, mem: new(guestmem.Fake), irqs: new(irqs)}
-	cfg := Config{IDs: rigIDs, Memory: r.mem, Interrupts: r.irqs}
+	cfg := Config{IDs: rigIDs, Memory: r.mem.Mapped(), Interrupts: r.irqs}
 	for _, f := range change {
 		f(&cfg)
 	}

@@ -53,12 +53,15 @@ func (d *Device) refresh(st *trap.Stream) (kept bool, err error) {
 	}
 	ever := st.HasUsedATS()
 	outcome, err := d.streams.Refresh(st, !h.outOfSync)
+	if outcome == trap.Kept {
+		return true, nil
+	}
 	err = streamError("bind", st, err)
 	d.settle(st, outcome, err)
 	if outcome == trap.Moved && !had && ever && usesATS(st) {
 		d.dropATC(st) // the endpoint may hold what the guest has invalidated meanwhile
 	}
-	return outcome == trap.Kept, err
+	return false, err
 }
 
 // refreshCalls returns how many calls of hosts a refresh of the streams may take, if none fails.

@@ -142,3 +142,59 @@ func TestSYNCAbort_7_5(t *testing.T) {
 	assert.Equal(t, uint32(1), r.r32(cmdqCons))
 	assert.Equal(t, []Line{LineCmdSync, LineGError}, r.irqs.take())
 }
+
+// TestMSIOverTheQueue_3_18 shows that a message that a CMD_SYNC writes over later commands of the
+// queue changes none that the device has fetched, and that later fetches see it.
+func TestMSIOverTheQueue_3_18(t *testing.T) {
+	for _, change := range []func(*Config){func(*Config) {}, features{unmapped: true}.config} {
+		var ran []smmuv3.Command
+		r := newRig(t, change, func(c *Config) {
+			c.Trace.Command = func(c smmuv3.Command, _ smmuv3.CmdqErr) { ran = append(ran, c) }
+		})
+		r.setup()
+		over := smmuv3.Command{0x1046 | 0x30<<32, cmdqAt + 16} // the message is TLBI_NSNH_ALL
+		r.run(over, tlbi(1))
+		r.idle()
+		require.Equal(t, []smmuv3.Command{over, tlbi(1)}, ran)
+		assert.Equal(t, tlbi(1)[0]&^0xffff_ffff|0x30, r.mem.Words(cmdqAt+16, 1)[0])
+	}
+}
+
+// TestStructuresAreReadOnce_3_21_3 shows that the device reads the commands of a store once, and the
+// STE of a CFGI_STE once, whether it has changed or not.
+func TestStructuresAreReadOnce_3_21_3(t *testing.T) {
+	for _, change := range []func(*Config){func(*Config) {}, features{unmapped: true}.config} {
+		r := newRig(t, change)
+		r.ste(3, 0xb|cdAt)
+		require.NoError(t, r.Attach(3, r.host, "disk"))
+		r.setup()
+		for i := range uint64(4) {
+			r.ste(3, 0xb|cdAt, i/2<<20) // bits for software
+			before := r.mem.Reads()
+			r.run(cmdCfgiSTE(3), cmdSync)
+			r.idle()
+			assert.EqualValues(t, 2, r.mem.Reads()-before)
+		}
+	}
+}
+
+// TestMSIIsAccounted shows that Config.Dirty and a Tracked have the message of a CMD_SYNC.
+func TestMSIIsAccounted(t *testing.T) {
+	var dirty []guestmem.Range
+	var tracked *guestmem.Tracked
+	r := newRig(t, func(c *Config) {
+		var err error
+		tracked, err = guestmem.NewTracked(c.Memory.(guestmem.Mapper))
+		require.NoError(t, err)
+		c.Memory = tracked
+		c.Dirty = func(w guestmem.Range) { dirty = append(dirty, w) }
+	})
+	r.setup()
+	tracked.NewAccount()
+	r.run(smmuv3.Command{0x1046 | 7<<32, 0x500004})
+	r.idle()
+	assert.Equal(t, []guestmem.Range{{GPA: 0x500004, Len: 4}}, dirty)
+	account := tracked.Stop()
+	assert.True(t, account.Contains(0x500000))
+	assert.Equal(t, 1, account.Pages())
+}

@@ -37,7 +37,6 @@ type Streams struct {
 	ids    smmuv3.IDRegs
 	regs   Regs
 	reader *Reader
-	entry  Entry // of the last lookup; a local variable would escape
 	bound  BindFunc
 	sorted []*Stream // by StreamID
 }
@@ -47,16 +46,17 @@ type Stream struct {
 	ID       smmuv3.StreamID
 	Host     bridge.Host
 	endpoint bridge.Endpoint
-	bridge   bridge.Stream     // nil once detached from its host
-	stage    bridge.GuestStage // bound on the host
+	bridge   bridge.Stream // nil once detached from its host
 	usedATS  bool
-	walked   path
 
-	// verdict is Decide's result for entry, if judged is set. SetRegs clears judged. The cache
-	// helps, since guests invalidate an STE far more often than they change it.
-	judged  bool
-	entry   Entry
-	verdict bridge.GuestStage
+	// verdict is Decide's result for entry, if judged is set. SetRegs clears judged. settled is set
+	// if the stream is bound to the verdict. Both help, since guests invalidate an STE far more
+	// often than they change it.
+	judged, settled bool
+	walked          path
+	entry           Entry
+	verdict         bridge.GuestStage
+	stage           bridge.GuestStage // bound on the host
 }
 
 // Stage returns the stage that the stream is bound to.
@@ -107,8 +107,11 @@ func (s *Streams) All() []*Stream { return s.sorted }
 // Range returns the attached streams from first to last, both included. Its cost depends on the
 // number of streams, not on the range. The slice is valid until the next Attach or Detach.
 func (s *Streams) Range(first, last smmuv3.StreamID) []*Stream {
-	lo, _ := s.search(first)
-	hi, found := s.search(last)
+	lo, found := s.search(first)
+	hi := lo
+	if last != first {
+		hi, found = s.search(last)
+	}
 	if found {
 		hi++
 	}
@@ -158,20 +161,20 @@ func (s *Streams) SetRegs(r Regs) {
 // translate is false, a stream that would translate aborts as well: its host may hold stale
 // translations. A stream that bypasses does not use them.
 func (s *Streams) Refresh(st *Stream, translate bool) (Outcome, error) {
-	s.entry, st.walked = Entry{}, path{}
-	if s.regs.Enabled {
-		s.reader.lookup(&s.regs.Table, st.ID, &s.entry, &st.walked)
+	s.lookup(st)
+	if !st.judged || s.reader.entry != st.entry {
+		s.judge(st)
 	}
-	if !st.judged || s.entry != st.entry {
-		st.judged, st.entry, st.verdict = true, s.entry, Decide(&s.regs, &s.entry, &s.ids)
-	}
-	want := st.verdict
-	switch {
-	case want.Disposition.Translates() && !translate:
+	switch want := &st.verdict; {
+	case !translate && want.Disposition.Translates():
 		return s.Abort(st, errStale)
-	case want == st.stage:
+	case st.settled:
+		return Kept, nil
+	case *want == st.stage:
+		st.settled = true
 		return Kept, nil
 	}
+	want := st.verdict
 	err := s.bind(st, want)
 	if transient(err) {
 		err = s.bind(st, want)
@@ -180,6 +183,22 @@ func (s *Streams) Refresh(st *Stream, translate bool) (Outcome, error) {
 		return Moved, nil
 	}
 	return s.Abort(st, fmt.Errorf("%v: %w", want, err))
+}
+
+// lookup reads the entry of a stream into the reader. It is empty while the SMMU is disabled.
+func (s *Streams) lookup(st *Stream) {
+	if s.regs.Enabled {
+		s.reader.lookup(&s.regs.Table, st.ID, &st.walked)
+		return
+	}
+	s.reader.entry, st.walked = Entry{}, path{}
+}
+
+// judge decides on the stage for the entry in the reader.
+func (s *Streams) judge(st *Stream) {
+	st.entry = s.reader.entry
+	st.verdict = Decide(&s.regs, &st.entry, &s.ids)
+	st.judged, st.settled = true, false
 }
 
 // Abort makes a stream abort, because its host failed or may hold stale translations. The returned
@@ -208,7 +227,7 @@ func (s *Streams) DetachHost(st *Stream) error {
 	if err := st.bridge.Close(); err != nil && !noDMA(err) {
 		return fmt.Errorf("detach: %w", err)
 	}
-	st.bridge, st.stage = nil, bridge.GuestStage{}
+	st.bridge, st.stage, st.settled = nil, bridge.GuestStage{}, false
 	return nil
 }
 
@@ -233,7 +252,7 @@ func (s *Streams) bind(st *Stream, g bridge.GuestStage) error {
 	err := st.bridge.Bind(g)
 	s.bound(st, g, err)
 	if err == nil {
-		st.stage = g
+		st.stage, st.settled = g, false
 		st.usedATS = st.usedATS || g.EATS != smmuv3.EATSNone
 	}
 	return err

@@ -383,3 +383,77 @@ func TestRefreshWithoutTranslation(t *testing.T) {
 	assert.Equal(t, Moved, outcome)
 	assert.NoError(t, err)
 }
+
+// A stream whose STE is as before is bound again if anything else has changed its stage: the
+// shortcut for an unchanged STE must not hide that.
+func TestRefreshOfAnUnchangedSTE(t *testing.T) {
+	why := errors.New("why")
+	for _, tc := range []struct {
+		name  string
+		do    func(*rig)
+		want  Outcome
+		binds []string
+	}{
+		{"nothing", func(*rig) {}, Kept, []string{}},
+		{"the host failed, and the stream aborts", func(r *rig) { _, _ = r.streams.Abort(r.stream, why) }, Moved, []string{"aborting", "bound"}},
+		{"the stream is detached from its host and reattached", func(r *rig) {
+			require.NoError(r, r.streams.DetachHost(r.stream))
+			require.NoError(r, r.streams.Reattach(r.stream))
+		}, Moved, []string{"bound"}},
+		{"another stage is restored", func(r *rig) {
+			_, _ = r.streams.Restore(r.stream, Saved{ID: sid})
+		}, Moved, []string{"aborting", "bound"}},
+		{"the same stage is restored", func(r *rig) {
+			_, _ = r.streams.Restore(r.stream, r.stream.Save())
+		}, Kept, []string{}},
+		{"SMMUEN is toggled", func(r *rig) {
+			r.enable(false)
+			_, _ = r.refresh()
+			r.enable(true)
+		}, Moved, []string{"bypassing", "bound"}},
+		{"the host was out of sync", func(r *rig) { _, _ = r.streams.Refresh(r.stream, false) }, Moved, []string{"aborting", "bound"}},
+		{"the host refused another STE", func(r *rig) {
+			r.host.FailWith(func(record.Call) error { return bridge.ErrGone })
+			r.ste(steTable, 0)
+			_, _ = r.refresh()
+			r.host.FailWith(nil)
+			r.ste(steS1, 0)
+		}, Kept, []string{"bound", "aborting"}},
+		{"bits that the stage ignores change", func(r *rig) { r.ste(steS1, 1<<20) }, Kept, []string{}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRig(t)
+			r.attach()
+			r.ste(steS1, 0)
+			r.enable(true)
+			for range 3 { // the shortcut needs one
+				_, err := r.refresh()
+				require.NoError(t, err)
+			}
+			r.binds()
+			tc.do(r)
+			got, err := r.refresh()
+			require.NoError(t, err)
+			assert.Equal(t, tc.want, got)
+			assert.Equal(t, tc.binds, r.binds())
+			stage, _ := r.host.Stage(sid)
+			assert.Equal(t, r.stream.Stage(), stage)
+			assert.Equal(t, bound, stateOf(stage))
+		})
+	}
+}
+
+// The ranges to watch follow the L1STD, also where it leads to an STE that is the same.
+func TestWatchedFollowsAnUnchangedSTE(t *testing.T) {
+	r := newRig(t)
+	r.attach()
+	r.streams.SetRegs(Regs{Enabled: true, Table: table(0x20000, 0x1<<16|6<<6|12)})
+	for _, l2 := range []guestmem.GPA{0x40000, 0x80000} {
+		r.mem.SetWords(0x20000, uint64(l2)|7)
+		r.mem.SetWords(l2+64*guestmem.GPA(sid), steS1)
+		_, err := r.refresh()
+		require.NoError(t, err)
+		assert.Equal(t, []guestmem.Range{{GPA: 0x20000, Len: 8}, {GPA: l2 + 64*guestmem.GPA(sid), Len: 64}}, r.streams.Watched())
+	}
+	assert.Len(t, r.binds(), 1)
+}
