@@ -3,7 +3,8 @@
 // A guest finds its SMMU in a device tree or in ACPI's IORT. This package generates both:
 //
 //   - SMMUNode, PCIHostNode and ReservedMemoryNode return device tree nodes. MasterProperties
-//     returns the properties that put a platform device behind an SMMU.
+//     returns the properties that put a platform device behind an SMMU, and PCIMasterProperties
+//     those for a PCI host bridge that the VMM describes itself.
 //   - IORT.Table returns the IORT, ready to install.
 //
 // Nodes and properties are plain data: a Node has a name, Props and Children, and a Prop has a name

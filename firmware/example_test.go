@@ -12,8 +12,7 @@ func Example() {
 	const gic, smmu firmware.PHandle = 1, 2
 	iommu, err := firmware.SMMUNode(firmware.SMMU{
 		Base: 0x0905_0000, PHandle: smmu, InterruptParent: gic,
-		EventQ: 74, PRIQ: 75, CmdSync: 76, GError: 77, // the SPIs that vsmmu.Interrupts.Pulse signals
-	})
+	}.WithSPIs(74)) // the SPIs of vsmmu.SPIs(74, ...)
 	if err != nil {
 		panic(err)
 	}
@@ -72,12 +71,61 @@ func ExamplePCIHostNode() {
 	// ats-supported: 0 bytes
 }
 
+// A VMM that has a PCI host bridge already adds the properties that put its functions behind the
+// SMMU. Here buses 0 to 15 have the StreamIDs from 0x1000 on.
+func ExamplePCIMasterProperties() {
+	props, err := firmware.PCIMasterProperties(firmware.PCIMaster{
+		SMMU: 2, MSI: 3, Requesters: 16 * 256, StreamBase: 0x1000,
+	})
+	if err != nil {
+		panic(err)
+	}
+	for _, p := range props {
+		fmt.Printf("%s %x\n", p.Name, p.Value)
+	}
+	// Output:
+	// iommu-map 00000000000000020000100000001000
+	// msi-map 00000000000000030000100000001000
+	// dma-coherent
+}
+
+// entry is the node type of a VMM's own writer of flattened device trees.
+type entry struct {
+	name     string
+	values   map[string][]byte
+	children []entry
+}
+
+// copyNode copies a node for that writer.
+func copyNode(n firmware.Node) entry {
+	e := entry{name: n.Name, values: map[string][]byte{}}
+	for _, p := range n.Props {
+		e.values[p.Name] = p.Value
+	}
+	for _, c := range n.Children {
+		e.children = append(e.children, copyNode(c))
+	}
+	return e
+}
+
+// Nodes are plain data, which a VMM copies to the types of its own FDT writer.
+func ExampleNode() {
+	n, err := firmware.SMMUNode(firmware.SMMU{Base: 0x0905_0000, PHandle: 2, InterruptParent: 1}.WithSPIs(74))
+	if err != nil {
+		panic(err)
+	}
+	e := copyNode(n)
+	fmt.Printf("%s: #iommu-cells %x\n", e.name, e.values["#iommu-cells"])
+	// Output:
+	// iommu@9050000: #iommu-cells 00000001
+}
+
 // The table of an SMMU and the PCI root complex behind it. StreamIDs are the requester IDs.
 func ExampleIORT() {
 	iort := firmware.IORT{
 		OEMID: "ACME", OEMTableID: "VMM",
 		ITS:   []uint32{0},
-		SMMUs: []firmware.SMMU{{Base: 0x0905_0000, EventQ: 74, PRIQ: 75, CmdSync: 76, GError: 77}},
+		SMMUs: []firmware.SMMU{firmware.SMMU{Base: 0x0905_0000}.WithSPIs(74)},
 		Roots: []firmware.PCIRoot{{Requesters: 65536, SMMU: 0, AddressBits: 48, ATS: true}},
 	}
 	table, err := iort.Table()

@@ -142,10 +142,10 @@ func PCIHostNode(h PCIHost) (Node, error) {
 	}
 	requesters := h.Buses << 8
 	if h.MSI != 0 {
-		n.Props = append(n.Props, Cells("msi-map", 0, uint32(h.MSI), 0, requesters))
+		n.Props = append(n.Props, requesterMap("msi-map", 0, h.MSI, 0, requesters))
 	}
 	if h.SMMU != 0 {
-		n.Props = append(n.Props, Cells("iommu-map", 0, uint32(h.SMMU), 0, requesters))
+		n.Props = append(n.Props, requesterMap("iommu-map", 0, h.SMMU, 0, requesters))
 	}
 	if h.ATS {
 		n.Props = append(n.Props, Flag("ats-supported"))
