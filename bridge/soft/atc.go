@@ -52,7 +52,7 @@ func (h *Host) invalidateATCs(cmds []smmuv3.Command, shown *shown) error {
 const maxLate = 4
 
 // invalidateATC invalidates a range of the endpoint's ATC. It returns false if the device took too
-// long. From then on the device's translations are not valid.
+// long. The device's translations are then invalid.
 func (e *Endpoint) invalidateATC(r ATCRange, timeout time.Duration) bool {
 	a := e.ats.Load()
 	if a == nil || a.Invalidate == nil || a.isolated.Load() {

@@ -163,7 +163,7 @@ func (b *binding) grantable(c *contextDesc, iova uint64, port Port, write bool) 
 		l, r = b.walk(c, iova, &toWrite)
 	}
 	if !write || r != nil && r.event.Type() == smmuv3.FPermission {
-		l, r = b.walk(c, iova, &toRead) // grant the read, at least
+		l, r = b.walk(c, iova, &toRead) // grant at least the read
 	}
 	switch {
 	case r == nil:

@@ -38,14 +38,14 @@ var atsCD = func() bridge.GuestStage {
 // newATSRig returns a rig whose endpoint has ATS, and caches no translation.
 func newATSRig(t *testing.T, cfg soft.Config) *rig {
 	cfg.IDs = withATS()
-	cfg.ATCTimeout = cmp.Or(cfg.ATCTimeout, time.Hour) // on a machine with much to do, a second may be short
+	cfg.ATCTimeout = cmp.Or(cfg.ATCTimeout, time.Hour) // on a busy machine, a second may be too short
 	r := newRig(t, cfg)
 	r.ep.EnableATS(soft.ATS{})
 	return r
 }
 
-// Both tables of §3.9.1.2, and §5.5: A and S have no meaning. A translation grants nothing where a
-// transaction would fault. Other errors record no event but F_BAD_ATS_TREQ.
+// Both tables of §3.9.1.2, and §5.5: A and S have no meaning. Where a transaction would fault, a
+// translation grants nothing. Of the other errors, only F_BAD_ATS_TREQ records an event.
 func TestTranslationRequests_3_9_1_2(t *testing.T) {
 	type result = soft.Translation
 	ur, ca := soft.ErrUnsupportedRequest, soft.ErrCompleterAbort
@@ -144,7 +144,7 @@ func TestTranslationsOfBlocks(t *testing.T) {
 	assert.Equal(t, soft.Translation{IOVA: 0x20_0000, Len: 0x20_0000, Addr: 0x6000_0000, Read: true, Write: true}, got)
 }
 
-// §13.7, §13.7.1: the permissions granted for each request. NW is 1 where there is no w.
+// §13.7, §13.7.1: the permissions granted for each request. NW is 1 in requests without w.
 func TestGrantedPermissions_13_7(t *testing.T) {
 	const (
 		user, ro, xn = 1 << 6, 1 << 7, 1<<54 | 1<<53
@@ -156,7 +156,7 @@ func TestGrantedPermissions_13_7(t *testing.T) {
 		want string
 	}{
 		{"w", user, "RW"},
-		{"", user, "RW"}, // allowed, as it is writable-dirty
+		{"", user, "RW"}, // W is granted too, since the page is writable-dirty
 		{"w", user | ro, "R"},
 		{"w", 0, ""},
 		{"wp", 0, "RW"},
@@ -165,7 +165,7 @@ func TestGrantedPermissions_13_7(t *testing.T) {
 		{"wx", user, "RWX"},
 		{"x", user | ro, "RX"},
 		{"x", user | ro | xn, "R"},
-		{"", user | ro, "R"},        // X is not asked for
+		{"", user | ro, "R"},        // X is not requested
 		{"wxp", user | 1<<54, "RW"}, // pages that are writable unprivileged imply PXN
 		{"wxp", 1 << 54, "RWX"},
 		{"xp", 1 << 53, "RW"},
@@ -224,7 +224,7 @@ func TestTranslationRequestsUpdateFlags_3_9_1(t *testing.T) {
 		name         string
 		cd           uint64
 		before       uint64
-		write, grant bool // the latter of Write
+		write, grant bool // grant: the translation grants Write
 		after        uint64
 	}{
 		{"writable-clean, to read", hahd, base | user | ro | dbm, false, false, base | user | ro | dbm | af},
@@ -477,8 +477,8 @@ func TestATCInvalidationWaits(t *testing.T) {
 	})
 }
 
-// §3.9.1.4: the SYNC fails, all commands but ATC_INVs are executed, and no translation of the
-// device counts until it is reset.
+// §3.9.1.4: the SYNC fails, and all commands except ATC_INVs are executed. The device's
+// translations are invalid until the device is reset.
 func TestATCTimeout_3_9_1_4(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newATSRig(t, soft.Config{ATCTimeout: time.Minute})
@@ -504,7 +504,7 @@ func TestATCTimeout_3_9_1_4(t *testing.T) {
 		assert.ErrorIs(t, err, soft.ErrFault)
 		assert.ErrorIs(t, r.ep.ReadTranslated(make([]byte, 8), 0x5000_0000), soft.ErrFault)
 		assert.ErrorIs(t, r.ep.RequestPage(smmuv3.PageRequest{}), soft.ErrFault)
-		r.invalidate(inv) // there is nothing left
+		r.invalidate(inv) // the isolated ATC has no valid translation
 		assert.EqualValues(t, 1, calls.Load())
 		close(stuck)
 

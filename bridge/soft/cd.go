@@ -38,7 +38,7 @@ func newContextDesc(cd *smmuv3.CD, ids *smmuv3.IDRegs) *contextDesc {
 		space:  space{cd.ASID(), cd.ASET()},
 		affd:   cd.AFFD(),
 		ha:     cd.HA(),
-		hd:     cd.HA() && cd.HD(), // HD alone behaves as neither (§5.4)
+		hd:     cd.HA() && cd.HD(), // HD without HA has no effect (§5.4)
 		wxn:    cd.WXN(),
 		pan:    cd.PAN(),
 		epan:   cd.EPAN() && ids.Has(smmuv3.EPAN),

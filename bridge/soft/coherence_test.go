@@ -98,8 +98,8 @@ func start(f func()) *atomic.Bool {
 	return done
 }
 
-// §3.21.1, §4.7.3: an invalidation completes when DMA that may use what it invalidates has
-// completed. New DMA does not wait for it.
+// §3.21.1, §4.7.3: an invalidation completes when all DMA that may use the invalidated entries has
+// completed. New DMA does not wait for the invalidation.
 func TestInvalidationsWaitForInFlightDMA(t *testing.T) {
 	for name, invalidate := range map[string]func(r *rig){
 		"TLBI_NH_ALL":  func(r *rig) { r.invalidate(smmuv3.Command{0x10}) },
@@ -123,7 +123,7 @@ func TestInvalidationsWaitForInFlightDMA(t *testing.T) {
 					require.False(t, dma.Load())
 					invalidated := start(func() { invalidate(r) })
 					assert.False(t, invalidated.Load(), "DMA is in flight")
-					_, _ = word(r.ep, 0x1010) // comes back
+					_, _ = word(r.ep, 0x1010) // returns, although another DMA is in flight
 
 					g.open <- struct{}{}
 					synctest.Wait()
@@ -142,8 +142,8 @@ func TestInvalidationsWaitForInFlightDMA(t *testing.T) {
 	}
 }
 
-// A walk reads a descriptor, the guest changes and invalidates it, and the walk ends: it inserts
-// nothing into the TLB. With known, the TLB has held a page of this size before.
+// A walk reads a descriptor, the guest changes and invalidates the descriptor, and the walk ends.
+// The walk inserts nothing into the TLB. With known, the TLB has held a page of this size before.
 func TestOvertakenWalkInsertsNothing(t *testing.T) {
 	for name, cmd := range map[string]smmuv3.Command{
 		"TLBI_NH_ALL":  {0x10},
@@ -168,7 +168,7 @@ func TestOvertakenWalkInsertsNothing(t *testing.T) {
 					dma := start(func() {
 						got, err := word(r.ep, 0x10)
 						assert.NoError(t, err)
-						assert.EqualValues(t, 0x01d, got, "it began earlier")
+						assert.EqualValues(t, 0x01d, got, "the walk began before the invalidation")
 					})
 					require.False(t, dma.Load())
 					r.guest.SetWords(leaf, 0x6000_0000|pageRW)
@@ -190,7 +190,7 @@ func TestOvertakenWalkInsertsNothing(t *testing.T) {
 	}
 }
 
-// The same for stage 2, alone and at the end of a nested walk.
+// The same holds for stage 2, alone and at the end of a nested walk.
 func TestOvertakenWalkOfStage2InsertsNothing(t *testing.T) {
 	const (
 		s2At = 0x8_0000 // 25 bits of IPA: 16 tables at level 3
@@ -226,7 +226,7 @@ func TestOvertakenWalkOfStage2InsertsNothing(t *testing.T) {
 				dma := start(func() {
 					got, err := word(r.ep, c.iova+0x10)
 					assert.NoError(t, err)
-					assert.EqualValues(t, 0x01d, got, "it began earlier")
+					assert.EqualValues(t, 0x01d, got, "the walk began before the invalidation")
 				})
 				require.False(t, dma.Load())
 				r.guest.SetWords(leaf, 0x6000_07ff)
@@ -246,7 +246,7 @@ func TestOvertakenWalkOfStage2InsertsNothing(t *testing.T) {
 	}
 }
 
-// The same for a CD.
+// The same holds for a CD.
 func TestOvertakenCDFetchIsNotCached(t *testing.T) {
 	for name, cmd := range map[string]smmuv3.Command{
 		"CFGI_CD":     {0x42_00000005},

@@ -83,7 +83,7 @@ func TestBypassEndsAtTheOutputAddressSize(t *testing.T) {
 // §5.4: SubstreamIDs that differ in one bit have different CDs, no matter which CDs were used
 // earlier.
 func TestEachSubstreamHasItsCD(t *testing.T) {
-	m := newRAM(t) // which accesses remember
+	m := newRAM(t) // its slices let the micro-TLB keep accesses
 	r := newRig(t, soft.Config{Memory: m})
 	const max, cds = 10, 0x8_0000
 	var ssids []smmuv3.SubstreamID
@@ -91,7 +91,7 @@ func TestEachSubstreamHasItsCD(t *testing.T) {
 		ssid := smmuv3.SubstreamID(1) << i
 		ssids = append(ssids, ssid)
 		page := 0x5000_0000 + i<<12
-		// A table of 16 bits whose first page is this.
+		// The CD's table has an input size of 16 bits.
 		m.SetWords(gpa(cds+64*uint64(ssid)), 0x0000_6205_c000_0030|(i+1)<<48, 0x40000+i<<12)
 		m.SetWords(gpa(0x40000+i<<12), page|pageRW)
 		m.SetWords(gpa(page), 0x100+i)
@@ -148,7 +148,7 @@ func TestSubstreams(t *testing.T) {
 				const ptr = 0x1000_0000
 				r.bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: ptr, S1CDMax: c.max, S1Fmt: f, S1DSS: c.dss})
 
-				// The CD that the row uses, at its place by §5.2 and §5.3.
+				// Find the place of the row's CD by §5.2 and §5.3.
 				var n uint64
 				if _, err := fmt.Sscanf(c.want, useCD+"%d", &n); err == nil {
 					at := guestmem.GPA(ptr + 64*n)
@@ -187,7 +187,7 @@ func TestSubstreams(t *testing.T) {
 	}
 }
 
-// §3.4: S1DSS = 01 bypasses stage 1 only for an address that fits the output size.
+// §3.4: S1DSS = 01 lets an address bypass stage 1 only if the address fits the output size.
 func TestS1DSSBypassEndsAtTheAddressSize(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: 0x1000, S1CDMax: 1, S1DSS: smmuv3.S1DSSBypass})
@@ -264,7 +264,7 @@ func TestBindRejectsStagesWithoutALegalSTE(t *testing.T) {
 			r := newRig(t, soft.Config{})
 			r.bind(bridge.GuestStage{Disposition: bridge.Bypass})
 			require.ErrorIs(t, r.stream.Bind(g), bridge.ErrRejected)
-			require.NoError(t, r.ep.WriteAt([]byte{1}, 0), "the earlier stage stays")
+			require.NoError(t, r.ep.WriteAt([]byte{1}, 0), "the earlier stage stays in effect")
 		})
 	}
 

@@ -12,9 +12,9 @@
 //
 // # The guest's view
 //
-// A host offers the ID registers in Config.IDs. The device shows the guest these or less, and
-// passes the guest's registers to SetGuestIDs. The host then behaves as the SMMU that they
-// describe.
+// A host offers the ID registers in Config.IDs. The guest reads these registers or lower ones, and
+// the device passes the guest's registers to SetGuestIDs. The host then behaves as the SMMU that
+// they describe.
 //
 // # Reading the code
 //
@@ -27,13 +27,13 @@
 //	cd.go          finds the Context Descriptor
 //	tlb.go         finds the translation, in the VMID's part of the TLB (domains.go)
 //	walk.go        walks stage 1 on a miss, by tables.go, and permission.go judges the leaf
-//	tablecache.go  lets it begin at a table that an earlier walk found
+//	tablecache.go  lets a walk begin at a table that an earlier walk found
 //	stage2.go      does the same for stage 2
 //	memory.go      moves the data
 //	fault.go       makes the event; stall.go makes a transaction wait for the guest
 //
 // For endpoints that cache translations, ats.go answers translation requests, translated.go
-// takes translated accesses, atc.go invalidates, and pri.go handles page requests. invalidate.go
+// executes translated accesses, atc.go invalidates, and pri.go handles page requests. invalidate.go
 // executes the guest's commands. config.go, host.go and ids.go hold the configuration, the host
 // itself and its ID registers. refetch.go asks the device for an STE again. stats.go counts.
 //

@@ -19,8 +19,8 @@ func newDomains(entries int, vmids smmuv3.VMID) (*domains, *atomic.Uint64) {
 }
 
 // §3.17: a translation belongs to one VMID and one kind of address. Users of the same VMID and kind
-// share a domain, which invalidations find while it has a user. Other users have another domain. A
-// new domain holds no entries of an earlier one with the same tag.
+// share a domain. Invalidations find the domain while it has a user. Users of another VMID or kind
+// have another domain. A new domain holds no entries of an earlier one with the same tag.
 func TestDomainBelongsToOneVMIDAndKind(t *testing.T) {
 	all, clock := newDomains(64, 1<<16-1)
 	type name struct {
@@ -76,7 +76,7 @@ func TestDomainBelongsToOneVMIDAndKind(t *testing.T) {
 }
 
 // An invalidation of one domain leaves the entries of the others, at the same address and ASID.
-func TestInvalidationIsOfOneDomain(t *testing.T) {
+func TestInvalidationReachesOneDomain(t *testing.T) {
 	for name, invalidate := range map[string]func(d *domain, now uint64){
 		"all":   (*domain).invalidateAll,
 		"ASID":  func(d *domain, now uint64) { d.invalidateASID(1, now) },
@@ -122,7 +122,7 @@ func TestBitsOfVMIDs(t *testing.T) {
 	}
 }
 
-// There are as many domains as streams use, no matter which VMIDs they used earlier.
+// A domain exists only while a stream uses it. VMIDs that streams used earlier have none.
 func TestDomainsOfUnusedVMIDsAreFreed(t *testing.T) {
 	h, err := New(Config{Memory: new(guestmem.Fake), IDs: Stage2IDs(), TLBEntries: 8})
 	require.NoError(t, err)
@@ -147,8 +147,8 @@ func TestDomainsOfUnusedVMIDsAreFreed(t *testing.T) {
 	assert.Zero(t, h.cds.used)
 }
 
-// All streams together cache no more than maxCDSlots CDs, beyond one each. A stream that comes
-// later has one slot, and gets more when others have gone.
+// All streams together cache at most maxCDSlots CDs, besides one CD for each stream. A stream that
+// is attached later has one slot. It gets more slots when other streams are detached.
 func TestCDSlotsAreBounded(t *testing.T) {
 	var c cdBudget
 	var streams []int

@@ -64,7 +64,7 @@ func TestNothingStallsWithoutASink(t *testing.T) {
 	}
 }
 
-func TestAttachTakesEndpointsOnly(t *testing.T) {
+func TestAttachAcceptsEndpointsOnly(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	for _, ep := range []bridge.Endpoint{nil, "disk", (*soft.Endpoint)(nil)} {
 		_, err := r.host.Attach(sid+1, ep)

@@ -36,8 +36,8 @@ func newStream(ids smmuv3.IDRegs) (*soft.Host, *soft.Endpoint, bridge.Stream) {
 	return host, ep, stream
 }
 
-// A device model's DMA, in a stream that bypasses and then aborts. In a VMM, vsmmu.Device
-// attaches the endpoint and binds stages, by the guest's Stream table.
+// A device model performs DMA in a stream that bypasses and then aborts. In a VMM, vsmmu.Device
+// attaches the endpoint, and binds the stages of the guest's Stream table.
 func Example() {
 	host, ep, stream := newStream(smmuv3.IDRegs{})
 	defer host.Close()
@@ -69,8 +69,7 @@ func ExampleNew() {
 	// soft: new host: IDR0.BTM = 1 is not implemented
 }
 
-// A policy shows the guest 44-bit addresses, on a host that offers 48. vsmmu.Device calls
-// SetGuestIDs.
+// The guest gets 44-bit addresses from a host that offers 48 bits. vsmmu.Device calls SetGuestIDs.
 func ExampleHost_SetGuestIDs() {
 	host, err := soft.New(soft.Config{Memory: newRAM1M()})
 	if err != nil {
@@ -138,7 +137,7 @@ func ExampleEndpoint_EnableATS() {
 	host, ep, stream := newStream(ids)
 	defer host.Close()
 
-	var mu sync.RWMutex // held while stored is used, and from the request until it is stored
+	var mu sync.RWMutex // held while stored is used, and from the request until the translation is stored
 	var stored soft.Translation
 	ep.EnableATS(soft.ATS{Invalidate: func(r soft.ATCRange) {
 		mu.Lock()

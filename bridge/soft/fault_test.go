@@ -16,7 +16,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// operations are all that can return a Fault.
+// operations are all operations that can return a Fault.
 func operations() map[string]func(*soft.Endpoint) error {
 	p := make([]byte, 8)
 	port := func(e *soft.Endpoint) soft.Port { return e.With(soft.Attrs{Privileged: true}) }
@@ -77,7 +77,8 @@ func TestFaultNamesTheStream(t *testing.T) {
 	}
 }
 
-// A Fault of an endpoint that is not attached names no stream: 0x0 is a stream like any other.
+// A Fault of an endpoint that is not attached names no stream, not even 0x0, which is a valid
+// StreamID.
 func TestFaultOfAnUnattachedEndpointNamesNoStream(t *testing.T) {
 	host, err := soft.New(soft.Config{Memory: new(guestmem.Fake), IDs: withATS()})
 	require.NoError(t, err)
@@ -111,7 +112,7 @@ func TestFaultOfAnUnattachedEndpointNamesNoStream(t *testing.T) {
 }
 
 // The error of soft.New names the invalid field of a configuration.
-func TestNewRefusesAConfigurationThatMakesNoSense(t *testing.T) {
+func TestNewRefusesInvalidConfigurations(t *testing.T) {
 	mem := new(guestmem.Fake)
 	ids := func(change ...func(*smmuv3.IDRegs)) smmuv3.IDRegs {
 		r := soft.DefaultIDs()
@@ -201,7 +202,7 @@ func TestSinksAreClaimedOnce(t *testing.T) {
 		"PageRequests": func() error { return host.PageRequests(nil) },
 	}
 	for name, claim := range map[string]func() error{"Events": events, "PageRequests": requests} {
-		require.NoError(t, release[name](), "release of a host that is free")
+		require.NoError(t, release[name](), "release of a host without a sink")
 		var won atomic.Int32
 		var wg sync.WaitGroup
 		for range 8 {
@@ -226,8 +227,8 @@ func TestSinksAreClaimedOnce(t *testing.T) {
 	assert.NoError(t, host.PageRequests(nil))
 }
 
-// Sinks come and go while DMA faults and pages are requested. Once a sink is released it is not
-// called any more.
+// Sinks are claimed and released while DMA faults and pages are requested. A released sink is never
+// called.
 func TestReleasedSinkIsNotCalled(t *testing.T) {
 	host, err := soft.New(soft.Config{Memory: new(guestmem.Fake), IDs: withATS()})
 	require.NoError(t, err)

@@ -15,9 +15,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// FuzzTranslate lets a guest write any CD and any tables. Each access ends, with an outcome of the
-// architecture and at most one event for each transaction. A second access, from the caches, has
-// the same outcome.
+// FuzzTranslate lets a guest write any CD and any tables. Each access ends with an outcome that the
+// architecture defines, and with at most one event for each transaction. A second access uses the
+// caches and has the same outcome.
 func FuzzTranslate(f *testing.F) {
 	const attrs48 = 0x0001_6205_c000_0010
 	f.Add(uint64(attrs48), uint64(0x10000), uint64(0), le(0x10003), uint64(0), byte(0))                             // a table that is its own next table
@@ -69,7 +69,7 @@ func FuzzStage2(f *testing.F) {
 
 	f.Fuzz(func(t *testing.T, dw1, dw2, dw3, cd0 uint64, tables []byte, iova uint64, how byte) {
 		ids := soft.Stage2IDs()
-		ids.Set(smmuv3.VMID16, 0) // a host for 8 bits is made sooner
+		ids.Set(smmuv3.VMID16, 0) // New is faster for a host with VMIDs of 8 bits
 		f := newFuzzed(t, ids, tables, cd0, 0x10000)
 		ste := smmuv3.STE{1 | uint64(smmuv3.ConfigS2)<<1, dw1 & (1 << 25), dw2, dw3}
 		g := bridge.GuestStage{Disposition: bridge.TranslateS2, S2VMID: ste.S2VMID()}
@@ -117,9 +117,9 @@ func newFuzzed(t *testing.T, ids smmuv3.IDRegs, tables []byte, cd ...uint64) *fu
 	return f
 }
 
-// access makes an access and, if it is a read, another from the caches. With same, both have the
-// same outcome; with still, the second leaves memory as the first did. Bits of how: more than a
-// page, a write, privileged, an instruction.
+// access makes an access and, if it is a read, another from the caches. With same, both accesses
+// have the same outcome. With still, the second access does not change memory. Bits of how: more
+// than a page, a write, privileged, an instruction.
 func (f *fuzzed) access(iova uint64, how byte, same, still bool) {
 	p := f.ep.With(soft.Attrs{Privileged: how&4 != 0, Instruction: how&8 != 0})
 	n := 8
@@ -165,7 +165,7 @@ func outcome(t *testing.T, err error, events []smmuv3.Event) {
 		case smmuv3.FWalkEABT, smmuv3.FTranslation, smmuv3.FAddrSize, smmuv3.FAccess, smmuv3.FPermission:
 			assert.Equal(t, sid, e.StreamID())
 			assert.False(t, e.SSV() || e.Stall())
-			assert.True(t, e.S2() || e.Class() != smmuv3.ClassCD, "a CD is found through stage 2 alone")
+			assert.True(t, e.S2() || e.Class() != smmuv3.ClassCD, "only a fault of stage 2 has class CD")
 		default:
 			assert.Fail(t, "not an event of this stream", "%v", e)
 		}
@@ -173,7 +173,7 @@ func outcome(t *testing.T, err error, events []smmuv3.Event) {
 	var f *soft.Fault
 	switch {
 	case err == nil:
-		// Only faults that the CD terminates as RAZ/WI leave a record.
+		// An access that succeeds records only faults that the CD terminates as RAZ/WI.
 		for _, e := range events {
 			assert.NotContains(t, []smmuv3.EventType{smmuv3.CBadCD, smmuv3.FWalkEABT}, e.Type())
 		}

@@ -15,9 +15,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// Each test here is a row of the table of growing data in docs/architecture.md.
+// Each test here is a row of the table in docs/limits.md.
 
-// manyStreams is a host with attached endpoints, and the memory that each took.
+// manyStreams returns a host with attached endpoints.
 func manyStreams(t *testing.T, cfg soft.Config, n int) (streams []bridge.Stream, eps []*soft.Endpoint, host *soft.Host) {
 	t.Helper()
 	before := liveHeap()
@@ -63,7 +63,7 @@ func TestVMIDsOfManyStreamsAreBounded(t *testing.T) {
 			bind(1)
 			held := liveHeap() - before
 			assert.Less(t, held, int64(n*1024+400<<10), "the TLB, and 1 KiB for each stream")
-			// The others of 2^16 VMIDs take the place of these.
+			// Use the other VMIDs of 2^16 in place of these.
 			for first := n; first < 1<<16; first += n {
 				bind(smmuv3.VMID(first))
 			}
@@ -111,10 +111,10 @@ func TestASIDsAreBounded(t *testing.T) {
 	for asid := range uint64(1 << 16) {
 		use(asid)
 	}
-	assert.Less(t, liveHeap()-before, int64(guestmem.Places*(72<<10)+64<<10), "the caches of places, and no more")
+	assert.Less(t, liveHeap()-before, int64(guestmem.Places*(72<<10)+64<<10), "bytes besides the caches of places")
 }
 
-// The invalidation of an ASID reaches all of its entries, no matter which ASIDs share its
+// The invalidation of an ASID reaches all entries of the ASID, also if other ASIDs share its
 // invalidation time.
 func TestEveryASIDIsInvalidated(t *testing.T) {
 	mem := newRAM(t)
@@ -212,13 +212,13 @@ func TestLateATCInvalidationsAreBounded(t *testing.T) {
 		r.ep.EnableATS(soft.ATS{Invalidate: func(soft.ATCRange) { <-never }})
 		assert.ErrorIs(t, r.host.Invalidate(all[:1]), bridge.ErrATCTimeout)
 		_, err := r.ep.Translate(0, false)
-		assert.ErrorIs(t, err, soft.ErrFault, "it is cut off from ATS")
+		assert.ErrorIs(t, err, soft.ErrFault, "the host isolates the endpoint from ATS")
 	}
 	assert.LessOrEqual(t, runtime.NumGoroutine()-before, 4+1)
 }
 
 // An ATC that timed out once works again after the device's reset.
-func TestATCThatIsNoLongerLateWorksAgain(t *testing.T) {
+func TestATCWorksAgainAfterATimeout(t *testing.T) {
 	r := newRig(t, soft.Config{IDs: withATS(), ATCTimeout: 20 * time.Millisecond})
 	all := smmuv3.NewATCInvAll(sid)
 	for range 6 {
@@ -233,7 +233,7 @@ func TestATCThatIsNoLongerLateWorksAgain(t *testing.T) {
 	}
 }
 
-// Page requests and responses leave no memory in use.
+// Page requests and responses do not increase the memory in use.
 func TestPageRequestsTakeNoMemory(t *testing.T) {
 	r := newRig(t, soft.Config{IDs: withATS()})
 	r.ep.EnableATS(soft.ATS{Respond: func(bridge.PageResponse) {}})

@@ -39,8 +39,9 @@ var (
 	permission0  = smmuv3.Event{0x42_00000013, 1<<35 | 0b10<<40}
 )
 
-// A host offers a feature that its guest was not shown. CDs and descriptors that use it have the
-// outcome of an SMMU without it. Each row lowers one field, and has the event before and after.
+// The host offers a feature, but the guest's ID registers lack it. CDs and descriptors that use the
+// feature have the outcome of an SMMU without the feature. Each row lowers one field, and has the
+// event before and after.
 func TestSetGuestIDs_LoweredFieldDoesNotExistForCDs(t *testing.T) {
 	const dw0 = cd4K
 	for _, c := range []struct {
@@ -116,7 +117,7 @@ func TestSetGuestIDs_LoweredFieldDoesNotExistForCDs(t *testing.T) {
 	}
 }
 
-// §5.2.2: stages that use a feature that the guest was not shown are rejected.
+// §5.2.2: Bind rejects stages that use a feature which the guest's ID registers lack.
 func TestSetGuestIDs_LoweredFieldDoesNotExistForSTEs(t *testing.T) {
 	s2 := stage2(bridge.TranslateS2, s2DW2, tableAt)
 	with := func(g bridge.GuestStage, f func(*bridge.GuestStage)) bridge.GuestStage { f(&g); return g }
@@ -156,8 +157,8 @@ func TestSetGuestIDs_LoweredFieldDoesNotExistForSTEs(t *testing.T) {
 	}
 }
 
-// A device sets S1STALLD where the host could stall and its guest was not shown stalls
-// (§3.12.2.3). The guest's CD with S = 1 is ILLEGAL all the same.
+// A device sets S1STALLD if the host can stall and the guest's ID registers show no stalls
+// (§3.12.2.3). The guest's CD with S = 1 is still ILLEGAL.
 func TestSetGuestIDs_S1STALLDOfTheDevice(t *testing.T) {
 	shown := lower(everything(), smmuv3.StallModel, smmuv3.StallTerminate)
 	r := newRigShown(t, soft.Config{IDs: everything()}, lower(shown, smmuv3.StallMax, 0))
@@ -184,9 +185,9 @@ func TestSetGuestIDs_AddressesAndSubstreamIDs(t *testing.T) {
 	assert.Equal(t, []smmuv3.Event{{0x42_00010008}}, r.taken())
 }
 
-// §5.4: without IDR5.DS, CD.DS is RES0, and [9:8] of a leaf are SH and not address bits. With
-// HTTU = 0b10, CD.HAFT is RES0, and a walk leaves table descriptors alone. In SMMUv3.0, TTB0
-// [51:48] are RES0.
+// §5.4: without IDR5.DS, CD.DS is RES0, and [9:8] of a leaf are SH and not address bits. With HTTU
+// = 0b10, CD.HAFT is RES0, and a walk does not change table descriptors. In SMMUv3.0, TTB0 [51:48]
+// are RES0.
 func TestSetGuestIDs_FieldsOfDescriptors(t *testing.T) {
 	leaf := uint64(0x5000_0000 | pageRW | 0b01<<8)
 	for _, ds := range []uint32{0, 1} {
@@ -236,8 +237,8 @@ func TestSetGuestIDs_XNX(t *testing.T) {
 	}
 }
 
-// §4.4.1.1: TTL = 1 with the 16 KiB granule is reserved if the guest was shown IDR5.DS = 0, and
-// behaves as 00, even if the host has DS.
+// §4.4.1.1: TTL = 1 with the 16 KiB granule is reserved if the guest reads IDR5.DS = 0. It then
+// behaves as 0, even if the host has DS.
 func TestTTL1Of16KiBIsReservedWithoutTheGuestsDS(t *testing.T) {
 	for _, l := range leaves() {
 		if l.tg != 0b10 || l.ds {
@@ -253,8 +254,8 @@ func TestTTL1Of16KiBIsReservedWithoutTheGuestsDS(t *testing.T) {
 	}
 }
 
-// 64 KiB has blocks at level 1 with 52-bit addresses only. If the guest was not shown these, TTL =
-// 1 is no hint.
+// The 64 KiB granule has blocks at level 1 with 52-bit addresses only. If the guest's ID registers
+// lack these, TTL = 1 behaves as 0.
 func TestTTL1Of64KiBIsNoHintWithout52Bits(t *testing.T) {
 	for _, l := range leaves() {
 		if l.tg != 0b11 || l.level == 1 {
@@ -319,7 +320,7 @@ func TestSetGuestIDs_ATSAndPRI(t *testing.T) {
 	assert.ErrorIs(t, r.ep.RequestPage(smmuv3.PageRequest{}), errors.ErrUnsupported)
 }
 
-// §6.3.6: no more transactions are stalled than the STALL_MAX that the guest was shown.
+// §6.3.6: at most STALL_MAX transactions stall, by the guest's ID registers.
 func TestSetGuestIDs_STALL_MAX(t *testing.T) {
 	for _, most := range []int{1, 2} {
 		r := newRigShown(t, soft.Config{IDs: everything()}, lower(everything(), smmuv3.StallMax, uint32(most)))
@@ -340,8 +341,8 @@ func TestSetGuestIDs_STALL_MAX(t *testing.T) {
 	}
 }
 
-// SetGuestIDs refuses registers that exceed the host's, each field by itself.
-func TestSetGuestIDs_RefusesWhatTheHostDoesNotOffer(t *testing.T) {
+// SetGuestIDs refuses registers if a single field exceeds the host's.
+func TestSetGuestIDs_RefusesMoreThanTheHostOffers(t *testing.T) {
 	notOfTheHost := map[smmuv3.IDField]bool{
 		smmuv3.DORMHINT: true, smmuv3.MSI: true, smmuv3.SEV: true, smmuv3.STLevel: true, smmuv3.SIDSIZE: true,
 		smmuv3.PRIQS: true, smmuv3.EVENTQS: true, smmuv3.CMDQS: true, smmuv3.REL: true, smmuv3.QueuesPreset: true,

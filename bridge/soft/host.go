@@ -33,8 +33,8 @@ type Host struct {
 	caches   [guestmem.Places]*placeCache // by the section's place; nil until first used
 	_        [cacheLine]byte              // every transaction reads the fields above; they rarely change
 	// clock advances when a batch of invalidations begins, and again when it is executed. It is odd
-	// in between. The time of an invalidation is the clock after its batch: what was read during
-	// the batch counts as older.
+	// in between. The time of an invalidation is the clock after its batch, so an entry that was
+	// read during the batch counts as older.
 	clock atomic.Uint64
 
 	mu      sync.Mutex
@@ -197,7 +197,7 @@ func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, e
 	if h.streams[sid] != nil {
 		return nil, fmt.Errorf("StreamID %w", bridge.ErrInUse)
 	}
-	// Another host may attach it at the same time.
+	// Another host may attach the endpoint at the same time.
 	if !e.bound.CompareAndSwap(nil, newBinding(h, e, sid, bridge.GuestStage{})) {
 		return nil, fmt.Errorf("endpoint %w", bridge.ErrInUse)
 	}

@@ -51,8 +51,8 @@ func DefaultIDs() smmuv3.IDRegs {
 	return r
 }
 
-// Stage2IDs returns DefaultIDs with stage 2, for guests that are hypervisors. The device shows
-// stage 2 only if its idr.Policy asks for it.
+// Stage2IDs returns DefaultIDs with stage 2, for guests that are hypervisors. The guest gets stage
+// 2 only if the device's idr.Policy asks for it.
 func Stage2IDs() smmuv3.IDRegs {
 	r := DefaultIDs()
 	for _, f := range []smmuv3.IDField{smmuv3.S2P, smmuv3.VMID16, smmuv3.XNX, smmuv3.FWB, smmuv3.PTWNNC} {

@@ -113,8 +113,8 @@ const maxPages = 128
 
 // invalidateRange invalidates the entries in a range of addresses, of one ASID or of all, and
 // global entries. It looks for each size in use separately, since an entry is a whole page or
-// block. If blocks are fractured, an address in a block covers all entries of the block, whose
-// sizes differ from the block's.
+// block. The entries of a fractured block have other sizes than the block. An address in such a
+// block covers them all.
 func (d *domain) invalidateRange(r span, asid smmuv3.ASID, allASIDs bool, now uint64) {
 	forms := d.forms.Load()
 	if forms&formFractured != 0 {
@@ -129,7 +129,7 @@ func (d *domain) invalidateRange(r span, asid smmuv3.ASID, allASIDs bool, now ui
 			d.invalidateSpace(asid, allASIDs, now)
 			return
 		case !allASIDs:
-			// Most commands cover one region that holds nothing. Detect that without a call.
+			// Most commands cover one region without entries. Detect this case without a call.
 			if first>>logRegion != last>>logRegion || d.region(first<<keyPage|uint64(size), asid).Load() != 0 {
 				d.clearPages(uint64(size), asid, first, last)
 			}

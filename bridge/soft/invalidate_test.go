@@ -13,9 +13,10 @@ import (
 )
 
 // Two address spaces, ASID 1 and 2, share tables: two pages, a global page and a block. The TLB
-// holds all of them when the guest changes every leaf and issues one command. fresh are the spots
-// that then read the new leaf: those that the command names, and no others (§4.4, §4.3).
-func TestEachCommandInvalidatesWhatItNames(t *testing.T) {
+// holds all of them when the guest changes every leaf and issues one command. fresh lists the
+// places that then read the new leaf: the places that the command names, and no others (§4.4,
+// §4.3).
+func TestEachCommandInvalidatesItsEntries(t *testing.T) {
 	const (
 		asid1 = 1 << 48
 		asid2 = 2 << 48
@@ -91,8 +92,8 @@ func TestEachCommandInvalidatesWhatItNames(t *testing.T) {
 				}
 				return fresh
 			}
-			read() // the TLB learns which forms there are
-			read() // and holds them
+			read() // the TLB notes the forms of its entries
+			read() // the TLB holds the translations
 			point(0x6000_0000)
 			require.Empty(t, read(), "the TLB is used until it is invalidated")
 
@@ -102,8 +103,8 @@ func TestEachCommandInvalidatesWhatItNames(t *testing.T) {
 	}
 }
 
-// §4.3.4: a CD is used until it is invalidated, by stream and SubstreamID.
-func TestCFGI_CDInvalidatesWhatItNames(t *testing.T) {
+// §4.3.4: a cached CD is used until a command invalidates it by stream and SubstreamID.
+func TestCFGI_CDInvalidatesItsCDs(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		cmd  smmuv3.Command
@@ -141,15 +142,16 @@ func TestCFGI_CDInvalidatesWhatItNames(t *testing.T) {
 func TestInvalidateWithoutAnythingCached(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.invalidate()
-	// The stream aborts: there are no CDs.
+	// The stream aborts, so it has no CDs.
 	r.invalidate(smmuv3.Command{0x42_00001005}, smmuv3.Command{0x42_00000006})
 	err := r.host.Invalidate([]smmuv3.Command{{0x46}, {0x03}})
 	assert.ErrorContains(t, err, "SYNC")
-	err = r.host.Invalidate([]smmuv3.Command{{0x46}, {0x42_00000040}}) // an ATC_INV that succeeds does not make it good
+	err = r.host.Invalidate([]smmuv3.Command{{0x46}, {0x42_00000040}}) // the ATC_INV succeeds, but the error remains
 	assert.ErrorContains(t, err, "SYNC")
 }
 
-// A page needs no TLBI when the guest makes it writable: an entry without the permission is a miss.
+// When the guest makes a page writable, no TLBI is needed: an entry without the permission is a
+// miss.
 func TestRelaxedPermissionsNeedNoTLBI(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	leaf := r.map4K(cd4K, 0x5000_0cc3) // read-only
@@ -163,7 +165,8 @@ func TestRelaxedPermissionsNeedNoTLBI(t *testing.T) {
 	assert.NoError(t, r.ep.WriteAt([]byte{1}, 0))
 }
 
-// A TLB that is too small for the translations in use holds as many as fit, and all are right.
+// A TLB that is too small for the translations in use holds as many as fit. Every access translates
+// correctly.
 func TestSmallTLBTranslatesRight(t *testing.T) {
 	r := newRig(t, soft.Config{TLBEntries: 8})
 	var leaves [512]uint64
@@ -236,7 +239,7 @@ func TestLongRangeInvalidatesItsASIDOnly(t *testing.T) {
 	assert.EqualValues(t, 0x01d, read(2))
 }
 
-// §4.4.1.1: TTL = 1 with the 16 KiB granule is reserved without IDR5.DS, and is no hint.
+// §4.4.1.1: TTL = 1 with the 16 KiB granule is reserved without IDR5.DS, and behaves as 0.
 func TestTTL1Of16KiBIsNoHintWithoutDS(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.mem.SetWords(cdAt, 0x0001_6205_c000_00a7, 0x40000) // T0SZ = 39: level 3 alone
@@ -258,14 +261,14 @@ func TestTTL1Of16KiBIsNoHintWithoutDS(t *testing.T) {
 	assert.EqualValues(t, 0x2e3, got)
 }
 
-// §4.4.1.1: with IDR5.DS there are blocks of 64 GiB to hint at, and SCALE has six bits. No level
-// means any level, including level 0 of the 4 KiB granule.
+// §4.4.1.1: with IDR5.DS, TTL can name blocks of 64 GiB, and SCALE has six bits. TTL = 0 means any
+// level, including level 0 of the 4 KiB granule.
 func TestRangesWithDS(t *testing.T) {
 	const asid, tg4K, tg16K, ds = 1 << 48, 0b01 << 10, 0b10 << 10, 1 << 58
 	for _, c := range []struct {
 		name        string
 		cd0         uint64
-		table       uint64 // a word of the first table, less the address
+		table       uint64 // the word of the first table without its address bits
 		cmd         smmuv3.Command
 		invalidated bool
 	}{
@@ -299,7 +302,7 @@ func TestRangesWithDS(t *testing.T) {
 	}
 }
 
-// A range of 2^32 pages that begins far below: SCALE has its sixth bit with IDR5.DS only.
+// A range has 2^32 pages and begins far below the entry. SCALE has its sixth bit with IDR5.DS only.
 func TestSixthBitOfSCALE(t *testing.T) {
 	for _, c := range []struct {
 		ids  smmuv3.IDRegs
@@ -308,7 +311,7 @@ func TestSixthBitOfSCALE(t *testing.T) {
 	}{
 		{idsDS(), 32 << 20, 0x2e3},
 		{ids52(), 32 << 20, 0x01d},
-		{idsDS(), 63<<20 | 31<<12, 0x2e3}, // counts as 39
+		{idsDS(), 63<<20 | 31<<12, 0x2e3}, // SCALE counts as 39
 	} {
 		r := newRig(t, soft.Config{IDs: c.ids})
 		r.mem.SetWords(cdAt, 0x0001_6205_c000_0010, 0x10000)

@@ -15,7 +15,7 @@ const MaxMap = 4 << 20
 // ErrTooLong means that the size of a Mapping is negative or above MaxMap.
 var ErrTooLong = errors.New("size of a mapping out of range")
 
-// Mapping is guest memory that a device model uses: a DMA that lasts until Release. A Mapping
+// Mapping is guest memory that a device model uses: it is a DMA that lasts until Release. A Mapping
 // must not be copied.
 type Mapping struct {
 	// Segments are the memory in the order of the IOVAs. They are valid until Release.

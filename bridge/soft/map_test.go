@@ -125,7 +125,7 @@ func TestMapFails(t *testing.T) {
 			mapped.Release()
 		})
 	}
-	r.invalidate(smmuv3.Command{0x10}) // comes back: nothing is held
+	r.invalidate(smmuv3.Command{0x10}) // returns: no section is in use
 
 	_, err := soft.NewEndpoint().Map(0, 1, false, nil)
 	assert.ErrorIs(t, err, bridge.ErrClosed)

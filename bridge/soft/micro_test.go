@@ -25,9 +25,9 @@ func slicedRig(t *testing.T) (r *rig, mem *ram, leaf guestmem.GPA) {
 	return r, mem, leaf
 }
 
-// The memory that an access reached serves the next access until any kind of invalidation. Here one
+// The next access uses the memory that an access reached, until any kind of invalidation. Here one
 // page replaces another.
-func TestMicroTLBForgetsWhatIsInvalidated(t *testing.T) {
+func TestInvalidationsReachTheMicroTLB(t *testing.T) {
 	const before, after = 0x01d, 0x2e3
 	other := bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: cdAt + 0x40}
 	for name, invalidate := range map[string]func(r *rig, mem *ram){
@@ -71,9 +71,9 @@ func TestMicroTLBForgetsWhatIsInvalidated(t *testing.T) {
 	}
 }
 
-// The memory that an access reached does not serve an access with other attributes, of another
-// stream, or beyond its end.
-func TestMicroTLBServesOnlyLikeAccesses(t *testing.T) {
+// An entry of the micro-TLB does not serve an access with other attributes, an access of another
+// stream, or an access beyond the memory's end.
+func TestMicroTLBServesAccessesWithEqualAttributes(t *testing.T) {
 	t.Run("a write after a read", func(t *testing.T) {
 		r, mem, leaf := slicedRig(t)
 		mem.SetWords(leaf, 0x5000_0000|pageRW|1<<7) // AP[2]: read-only
@@ -144,10 +144,11 @@ func TestMicroTLBServesOnlyLikeAccesses(t *testing.T) {
 	})
 }
 
-// With more concurrent DMA than places, the rest uses no micro-TLB, and has the same outcome.
+// If more DMA is in flight than there are places, the DMA without a place uses no micro-TLB, and
+// has the same outcome.
 func TestDMABeyondThePlacesTranslates(t *testing.T) {
 	const rounds = 1000
-	pages := [...]uint64{0, 1024} // which have the same entry
+	pages := [...]uint64{0, 1024} // pages with the same entry
 	r, mem, _ := slicedRig(t)
 	mem.SetWords(0x30000+8*1024/512, 0x50003)
 	mem.SetWords(0x50000, 0x5000_1000|pageRW)
@@ -174,8 +175,8 @@ func TestDMABeyondThePlacesTranslates(t *testing.T) {
 	wg.Wait()
 }
 
-// A slot is added and removed while endpoints read it. No endpoint reads memory that was removed,
-// which holds garbage from then on.
+// A slot is added and removed while endpoints read it. No endpoint reads removed memory, which the
+// test overwrites.
 func TestNoAccessToARemovedSlot(t *testing.T) {
 	const moves, good, gone = 2000, 0x600d, 0xdead
 	r, mem, _ := slicedRig(t)

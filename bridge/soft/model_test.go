@@ -12,7 +12,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// model is a slow and obvious walker for TTB0 and 48-bit addresses. It looks rules up in copies of
+// model is a slow and simple walker for TTB0 and 48-bit addresses. It finds the rules in copies of
 // the tables of DDI 0487.
 type model struct {
 	load    func(at uint64) uint64
@@ -57,7 +57,7 @@ func (m *model) translate(va uint64, kind string) (pa uint64, event smmuv3.Event
 	if m.tsz < 64 && va>>(64-m.tsz) != 0 {
 		return 0, smmuv3.FTranslation
 	}
-	// The first level is the one that indexes by the top bit.
+	// The walk starts at the level whose index holds the top bit.
 	level := 0
 	for field(63-m.tsz, 63, 0) < levelBits[m.granule][level][1] {
 		level++

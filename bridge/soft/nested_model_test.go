@@ -23,7 +23,7 @@ var rightsS2 = map[[2]uint64]string{
 	{0b11, 0}: "RrWwXx", {0b11, 1}: "RrWwx", {0b11, 2}: "RrWw", {0b11, 3}: "RrWwX",
 }
 
-// modelS2 is a slow and obvious walker of stage 2, for tables that begin at a level with one table.
+// modelS2 is a slow and simple walker of stage 2, for walks whose first level has one table.
 type modelS2 struct {
 	load      func(at uint64) uint64
 	granule   int // KiB
@@ -34,8 +34,8 @@ type modelS2 struct {
 	ptw       bool
 }
 
-// translate returns the output address of an access of a kind to an IPA, or its event. With own,
-// the access is the SMMU's.
+// translate returns the output address of an access of a kind to an IPA, or its event. With own, it
+// is an access of the SMMU itself.
 func (m *modelS2) translate(ipa uint64, kind string, own bool) (pa uint64, event smmuv3.EventType) {
 	if ipa>>m.inputBits != 0 {
 		return 0, smmuv3.FTranslation
@@ -79,13 +79,13 @@ type s2Event struct {
 	ttrnw bool
 }
 
-// nestedModel is both stages: each address that stage 1 reads from goes through stage 2.
+// nestedModel is both stages: stage 2 translates each address from which stage 1 reads.
 type nestedModel struct {
 	s1 model
 	s2 modelS2
 }
 
-// translate returns the output address of an access, the event of stage 1, or that of stage 2.
+// translate returns the output address of an access, the event of stage 1, or the event of stage 2.
 func (m *nestedModel) translate(va uint64, kind string) (pa uint64, event smmuv3.EventType, s2 *s2Event) {
 	through := func(ipa uint64, kind string, class smmuv3.Class) uint64 {
 		pa, event := m.s2.translate(ipa, kind, class != smmuv3.ClassIN)
@@ -113,9 +113,9 @@ func (m *nestedModel) translate(va uint64, kind string) (pa uint64, event smmuv3
 	return through(ipa, kind, smmuv3.ClassIN), 0, nil
 }
 
-// A guest writes random tables of stage 1, and its hypervisor changes those of stage 2 below them.
-// Every kind of access has the outcome of the model, including the fields of the record that
-// identify the stage.
+// A guest writes random tables of stage 1, and its hypervisor changes the tables of stage 2. Every
+// kind of access has the outcome of the model, including the fields of the record that identify the
+// stage.
 func TestNestedAgainstTheModel(t *testing.T) {
 	faults, passed := map[string]int{}, 0
 	rapid.Check(t, func(rt *rapid.T) {
@@ -124,7 +124,7 @@ func TestNestedAgainstTheModel(t *testing.T) {
 		const (
 			shift    = 1 << 36 // IPAs below 4 GiB are at physical addresses from here on
 			root     = 0x70_0000_0000
-			s2Tables = 2 // besides the root, 512 KiB apart
+			s2Tables = 2 // besides the first table, 512 KiB apart
 		)
 
 		// Stage 2 maps 4 GiB: by blocks, and by pages where the tables of stage 1 lie.
@@ -178,12 +178,12 @@ func TestNestedAgainstTheModel(t *testing.T) {
 			tsz:     rapid.Uint64Range(16, 39).Draw(rt, "T0SZ"), ttb: 0x10000, ips: 48,
 			pan: rapid.Bool().Draw(rt, "PAN"),
 		}
-		// The guest writes them where stage 2 mapped them at first.
+		// The guest writes its tables at the addresses of the first mapping of stage 2.
 		atIPA := func(ipa uint64) guestmem.GPA { return guestmem.GPA(shift + ipa) }
 		r.mem.SetWords(atIPA(cdAt),
 			0x0001_6205_c000_0000|m.s1.tsz|map[int]uint64{4: 0, 16: 0x80, 64: 0x40}[m.s1.granule]|bit(m.s1.pan, 40), m.s1.ttb)
 
-		// A table for each level, of which the first descriptors have content.
+		// Each level has a table, and the first descriptors of each table have content.
 		first := 0
 		for 63-m.s1.tsz < levelBits[m.s1.granule][first][1] {
 			first++
@@ -279,22 +279,22 @@ func TestNestedAgainstTheModel(t *testing.T) {
 				want.SetInputAddr(va)
 				require.ErrorIs(rt, err, soft.ErrFault, "%s %#x: want %v", a.letter, va, want)
 				require.Equal(rt, []smmuv3.Event{want}, events, "%s %#x: %v", a.letter, va, want)
-				faults[fmt.Sprintf("S2 %t, met by %v", want.S2(), want.Class())]++
+				faults[fmt.Sprintf("S2 %t, class %v", want.S2(), want.Class())]++
 			}
 			editS1(anyLevel())
 			for range 4 {
 				editS2()
 			}
-			// Software sends this for translations of both stages (§4.4.3.1). The CD may have
-			// moved.
+			// Software sends these commands for translations of both stages (§4.4.3.1). The CD may
+			// have moved.
 			r.invalidate(smmuv3.Command{0x2a}, smmuv3.Command{0x10}, smmuv3.Command{0x42_00000006})
 		}
 	})
 	t.Logf("%d passed, %v", passed, faults)
 	require.Positive(t, passed)
 	for _, met := range []string{
-		"S2 false, met by the input address", "S2 true, met by the input address",
-		"S2 true, met by a translation table walk", "S2 true, met by a Context Descriptor fetch",
+		"S2 false, class the input address", "S2 true, class the input address",
+		"S2 true, class a translation table walk", "S2 true, class a Context Descriptor fetch",
 	} {
 		require.Positive(t, faults[met], met)
 	}

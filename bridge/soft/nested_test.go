@@ -59,7 +59,7 @@ func nested(flags uint64) bridge.GuestStage {
 	return stage2(bridge.TranslateNested, s2DW2|flags, s2At)
 }
 
-// The CD, its tables and the page itself are found through stage 2.
+// Stage 2 translates the addresses of the CD, the tables and the page.
 func TestNestedWalk(t *testing.T) {
 	r := newNestedRig(t, soft.Config{})
 	r.map4K(cd4K, 0x5000_0000|pageRW)
@@ -160,7 +160,7 @@ func TestGoldenNestedFaults(t *testing.T) {
 }
 
 // CD.A does not apply to faults of stage 2 (§5.5).
-func TestStage2FaultAbortsWhateverTheCDSays(t *testing.T) {
+func TestStage2FaultIgnoresTheCDsA(t *testing.T) {
 	r := newNestedRig(t, soft.Config{})
 	r.map4K(cd4K&^(1<<46), 0x5000_0000|pageRW) // A = 0
 	r.bind(nested(0))
@@ -188,10 +188,10 @@ func TestNestedStage1Bypass(t *testing.T) {
 	assert.Equal(t, []smmuv3.Event{{0x42_00000010, evRead | evS2 | evIN, 0x8000_0000, 0x8000_0000}}, r.taken())
 	_, err = word(r.ep, 1<<48)
 	require.ErrorIs(t, err, soft.ErrFault)
-	assert.Equal(t, []smmuv3.Event{{0x42_00000011, evRead | evIN, 1 << 48}}, r.taken(), "a fault of stage 1, which it bypasses (§3.4)")
+	assert.Equal(t, []smmuv3.Event{{0x42_00000011, evRead | evIN, 1 << 48}}, r.taken(), "a bypass of stage 1 faults at stage 1 (§3.4)")
 }
 
-// An L1CD is found through stage 2, and so is the CD that it points to.
+// Stage 2 translates the addresses of an L1CD and of the CD to which it points.
 func TestNestedTwoLevelCDTable(t *testing.T) {
 	r := newNestedRig(t, soft.Config{})
 	r.map4K(cd4K, 0x5000_0000|pageRW)
@@ -256,7 +256,7 @@ func TestNestedPermissions(t *testing.T) {
 	}
 }
 
-// §4.4.2, §4.4.3: an invalidation reaches the entries that it names, by VMID, and no others.
+// §4.4.2, §4.4.3: an invalidation reaches the entries of the VMID that it names, and no others.
 func TestInvalidationByVMID(t *testing.T) {
 	const (
 		vmid1 = 1 << 32
@@ -269,8 +269,8 @@ func TestInvalidationByVMID(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		cmd  smmuv3.Command
-		want []string // the streams of VMID 1 whose translations are gone
-		all  bool     // those of VMID 2, too
+		want []string // the streams of VMID 1 whose translations are invalidated
+		all  bool     // the streams of VMID 2 lose their translations, too
 	}{
 		{"TLBI_NH_ALL", smmuv3.Command{0x10 | vmid1}, []string{s1, both}, false},
 		{"TLBI_NH_ASID", smmuv3.Command{0x11 | vmid1 | asid1}, []string{s1, both}, false},
@@ -288,7 +288,7 @@ func TestInvalidationByVMID(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newNestedRig(t, soft.Config{})
-			// Page 0 of the guest, and IPA 0x70000, are at one physical address or another.
+			// Stage 2 maps page 0 of the guest and IPA 0x70000 to one of two physical addresses.
 			r.map4K(cd4K, 0x7_0000|pageRW)
 			r.mem.SetWords(0x1000, r.guest.Words(cdAt, 2)...) // for stage 1 alone
 			for at, n := range map[guestmem.GPA]int{0x10000: 1, 0x20000: 1, 0x30000: 1} {
@@ -328,7 +328,7 @@ func TestInvalidationByVMID(t *testing.T) {
 			}
 			move(0x6000_1000)
 			for _, s := range streams {
-				require.EqualValues(t, 1, s.read(), "%s is held by the TLB", s.kind)
+				require.EqualValues(t, 1, s.read(), "the TLB holds the translation of %s", s.kind)
 			}
 			r.invalidate(c.cmd)
 			for _, s := range streams {
@@ -343,7 +343,7 @@ func TestInvalidationByVMID(t *testing.T) {
 	}
 }
 
-// All streams of a VMID share a domain of the TLB, which lives as long as they do.
+// All streams of a VMID share a domain of the TLB. It exists while one of them is attached.
 func TestStreamsOfOneVMIDShareTranslations(t *testing.T) {
 	r := newNestedRig(t, soft.Config{})
 	g := stage2(bridge.TranslateS2, s2DW2|7, s2At)
@@ -372,8 +372,8 @@ func TestStreamsOfOneVMIDShareTranslations(t *testing.T) {
 	assert.EqualValues(t, 2, got)
 }
 
-// A block of stage 1 on smaller pages of stage 2 is held in parts. An address in the block
-// invalidates all of them, for any level hint.
+// The TLB holds a block of stage 1 on smaller pages of stage 2 in parts. An address in the block
+// invalidates all parts, for any level hint.
 func TestInvalidationOfAFracturedBlock(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -398,7 +398,7 @@ func TestInvalidationOfAFracturedBlock(t *testing.T) {
 				r.guest.SetWords(0x30000, 0x4000_0000|blockRW)
 				got, err = word(r.ep, 0x9_0678)
 				require.NoError(t, err)
-				require.EqualValues(t, 1, got, "held by the TLB")
+				require.EqualValues(t, 1, got, "the TLB holds the translation")
 				r.invalidate(c.cmd)
 				got, err = word(r.ep, 0x9_0678)
 				require.NoError(t, err)

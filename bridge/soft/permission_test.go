@@ -108,7 +108,7 @@ func TestDirectPermissions(t *testing.T) {
 }
 
 // DDI 0487, Table D8-64 and D8.4.1.2.3: table descriptors of any level remove permissions. With
-// CD.HAD they do not.
+// CD.HAD they remove none.
 func TestHierarchicalPermissions(t *testing.T) {
 	const (
 		apTable  = 1 << 61
@@ -242,7 +242,7 @@ func TestHardwareUpdate(t *testing.T) {
 	}
 }
 
-// The first write marks a clean page dirty, though a read has brought it into the TLB.
+// The first write marks a clean page dirty, even if the TLB holds the page after a read.
 func TestWriteAfterReadMarksThePageDirty(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	at := r.map4K(cd4K|1<<43|1<<42, 0x5000_0843|1<<7|1<<51)
@@ -394,7 +394,7 @@ func TestFieldsOfMissingFeaturesAreIgnored(t *testing.T) {
 		cd0, dw1      uint64
 		level2, leaf  uint64
 		with, without string
-		event         smmuv3.EventType // with it
+		event         smmuv3.EventType // with the feature
 	}{
 		{"E0PD0", smmuv3.E0PD, 0, 1 << 2, 0x40003, 0x5000_0c03, "RWX", "RWXx", smmuv3.FTranslation},
 		{"EPAN", smmuv3.EPAN, pan, 1 << 59, 0x40003, 0x5000_0c03, "Xx", "RWXx", smmuv3.FPermission},
@@ -418,7 +418,7 @@ func TestFieldsOfMissingFeaturesAreIgnored(t *testing.T) {
 	}
 }
 
-// §5.4, HA and HD: HD alone behaves as neither.
+// §5.4, HA and HD: HD without HA has no effect.
 func TestHDWithoutHAHasNoEffect(t *testing.T) {
 	const clean = 1<<51 | 0x5000_0cc3 // DBM, read-only
 	r := newRig(t, soft.Config{})

@@ -37,7 +37,7 @@ func newRig(t *testing.T, cfg soft.Config) *rig {
 	return newRigShown(t, cfg, smmuv3.IDRegs{})
 }
 
-// newRigShown returns a rig with these ID registers shown to the guest, if they are not zero.
+// newRigShown returns a rig whose guest reads these ID registers, if they are not zero.
 func newRigShown(t *testing.T, cfg soft.Config, shown smmuv3.IDRegs) *rig {
 	t.Helper()
 	r := &rig{t: t, mem: new(guestmem.Fake), ep: soft.NewEndpoint()}

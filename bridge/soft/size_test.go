@@ -35,7 +35,7 @@ func TestHeldTranslationsAreSmall(t *testing.T) {
 			// The stage 2 of the nested case: a block for the first GiB, and one for the page.
 			mem.SetWords(s2At, structsAt|0x7fd, dataAt|0x7fd)
 			// Level 0 of stage 1 points to level 1, where the stage 2 of the other case begins.
-			// Each descriptor of level 2 points to the same table, whose pages are all the same.
+			// Each descriptor of level 2 points to the same table. All descriptors of that table map the same page.
 			mem.SetWords(tt.guest+cdAt, cd4K, 0x20000)
 			mem.SetWords(tt.guest+0x20000, tableAt|3)
 			mem.SetWords(tt.guest+tableAt, 0x30003)
@@ -60,8 +60,8 @@ func TestHeldTranslationsAreSmall(t *testing.T) {
 			}
 			assert.LessOrEqual(t, liveHeap()-before, int64(most))
 
-			// The guest clears the leaves without an invalidation: only translations in the TLB are
-			// found.
+			// The guest clears the leaves without an invalidation. Only accesses that hit the TLB
+			// then succeed.
 			for i := range guestmem.GPA(512) {
 				mem.SetWords(tt.guest+0x40000+8*i, 0)
 			}

@@ -14,8 +14,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// stage2 returns the stage of an STE with these double-words 2 and 3: of Config 110, or of 111 with
-// a CD at cdAt.
+// stage2 returns the stage of an STE with these double-words 2 and 3. Its Config is 110, or 111
+// with a CD at cdAt.
 func stage2(d bridge.Disposition, dw2, dw3 uint64) bridge.GuestStage {
 	ids := idsDS()
 	ste := smmuv3.STE{2: dw2, 3: dw3}
@@ -131,7 +131,7 @@ func TestGoldenFaultsOfStage2(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		dw2  uint64
-		mem  words // on top of good
+		mem  words // changes to good
 		bad  guestmem.GPA
 		iova uint64
 		want []smmuv3.Event

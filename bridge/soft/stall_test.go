@@ -74,8 +74,8 @@ func (r *rig) resume(stag uint16, how bridge.Resumption) {
 	synctest.Wait()
 }
 
-// §3.12.2, §4.7.1: a transaction that faults where CD.S is 1 waits, is reported, and ends as RESUME
-// says.
+// §3.12.2, §4.7.1: if CD.S is 1, a transaction that faults is reported and waits. RESUME then ends
+// it.
 func TestTransactionStallsUntilResumed_3_12_2(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -124,7 +124,7 @@ func TestRetriedTransactionIsNew_3_12_2(t *testing.T) {
 			r.resume(e[0].STAG(), bridge.Retry)
 			require.False(t, d.over)
 		}
-		// The new configuration terminates.
+		// The new configuration terminates transactions.
 		r.bind(bridge.GuestStage{Disposition: bridge.Abort, Cause: smmuv3.CBadSTE})
 		e := r.taken()
 		r.resume(e[0].STAG(), bridge.Retry)
@@ -189,8 +189,8 @@ func TestFaultsThatDoNotStall_3_12(t *testing.T) {
 	}
 }
 
-// §6.3.6, STALL_MAX: a transaction beyond it terminates, and is reported as not stalled. STAGs are
-// distinct, and used again once they have been answered.
+// §6.3.6: a transaction beyond STALL_MAX terminates, and its event has Stall = 0. STAGs are
+// distinct. A STAG is used again after its answer.
 func TestSTALL_MAX_6_3_6(t *testing.T) {
 	onStalls(t, stalling(3), func(t *testing.T, r *rig, _ func(error)) {
 		stags := map[uint16]*dma{}
@@ -228,7 +228,7 @@ func TestSTALL_MAX_6_3_6(t *testing.T) {
 	})
 }
 
-// §4.7.1: a STAG counts only with its StreamID, and once.
+// §4.7.1: a STAG is valid only with its StreamID, and for one RESUME.
 func TestResumeOfAnUnknownSTAG_4_7_1(t *testing.T) {
 	onStalls(t, stalling(2), func(t *testing.T, r *rig, _ func(error)) {
 		other := soft.NewEndpoint()
@@ -281,8 +281,8 @@ func TestStallsEnd(t *testing.T) {
 	}
 }
 
-// The Fault of a device that stops waiting has the reason. Its STAG stays reserved until the guest
-// answers it (§3.12.2). The device does not stall again until it has a new context.
+// The Fault of a device that stops waiting has the reason. The transaction's STAG stays reserved
+// until the guest answers it (§3.12.2). The device does not stall again until it has a new context.
 func TestDeviceStopsWaiting(t *testing.T) {
 	onStalls(t, stalling(2), func(t *testing.T, r *rig, give func(error)) {
 		reset := errors.New("the device was reset")
@@ -320,7 +320,7 @@ func TestInvalidationsDoNotWaitForStalls_4_3_8(t *testing.T) {
 					}
 					m, err := r.ep.Map(0, 8192, false, nil)
 					assert.NoError(t, err)
-					assert.Equal(t, byte(0x77), m.Segments[0][0], "all of it is translated again")
+					assert.Equal(t, byte(0x77), m.Segments[0][0], "the whole range is translated again")
 					m.Release()
 				})
 				require.Equal(t, []smmuv3.Event{stalledAt(0x1000, 0)}, r.taken())
@@ -328,7 +328,7 @@ func TestInvalidationsDoNotWaitForStalls_4_3_8(t *testing.T) {
 				r.invalidate(smmuv3.Command{0x10}, smmuv3.Command{0x42_00000005})
 				r.bind(bridge.GuestStage{Disposition: bridge.Bypass})
 				r.bind(oneCD)
-				assert.Equal(t, began, time.Now(), "waiting takes time in the bubble")
+				assert.Equal(t, began, time.Now(), "a wait would advance the time of the bubble")
 				require.False(t, stalled.Load())
 
 				r.guest.SetWords(0x40000, 0x5000_1000|pageRW, 0x5000_2000|pageRW)
@@ -401,7 +401,7 @@ func TestStallIDs(t *testing.T) {
 	}
 }
 
-// §5.5, S2S: faults of the guest's stage 2 stall by its STE, and the record has the IPA.
+// §5.5: with S2S in the STE, faults of the guest's stage 2 stall. The record has the IPA.
 func TestStage2Stalls_5_5(t *testing.T) {
 	ids := soft.Stage2IDs()
 	ids.Set(smmuv3.StallModel, 0b00)
@@ -469,7 +469,7 @@ func TestConcurrentStalls(t *testing.T) {
 				p := make([]byte, 16)
 				for n := range rounds {
 					if n%2 == 0 {
-						_ = ep.ReadAt(p, 0xff8) // a page that faults, and one that does not
+						_ = ep.ReadAt(p, 0xff8) // the first page faults, the second does not
 					} else if m, err := ep.Map(0xff8, 16, false, nil); err == nil {
 						m.Release()
 					}
@@ -484,7 +484,7 @@ func TestConcurrentStalls(t *testing.T) {
 				return
 			case a := <-told:
 				how := bridge.Resumption(rand.IntN(3))
-				mu.Lock() // before the answer, as the STAG may be given out again at once
+				mu.Lock() // before the answer, since another transaction may get the STAG at once
 				delete(waiting, a.stag)
 				mu.Unlock()
 				assert.NoError(t, host.Resume(a.sid, a.stag, how))

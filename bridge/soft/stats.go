@@ -12,11 +12,11 @@ type Stats struct {
 	Endpoints map[smmuv3.StreamID]EndpointStats `json:"endpoints"` // the attached ones
 }
 
-// EndpointStats counts what an endpoint has done since NewEndpoint.
+// EndpointStats counts the DMA of an endpoint since NewEndpoint.
 type EndpointStats struct {
 	// Transactions is the number of parts of an access that one translation covers.
 	Transactions uint64 `json:"transactions"`
-	// BytesRead and BytesWritten also count what the guest terminated as RAZ/WI.
+	// BytesRead and BytesWritten also count transactions that the guest terminated as RAZ/WI.
 	BytesRead    uint64 `json:"bytes_read"`
 	BytesWritten uint64 `json:"bytes_written"`
 	// Misses is the number of translations that no cache had: walks of the guest's tables.
@@ -39,8 +39,8 @@ func (h *Host) Stats() Stats {
 	return s
 }
 
-// Stats returns the endpoint's counts. It reads them one by one, so they may not add up while DMA is
-// in flight. They remain when the endpoint is detached.
+// Stats returns the endpoint's counts. It reads them one by one, so they may not add up while DMA
+// is in flight. A detached endpoint keeps its counts.
 func (e *Endpoint) Stats() EndpointStats {
 	if e == nil {
 		return EndpointStats{}
@@ -55,16 +55,16 @@ func (e *Endpoint) Stats() EndpointStats {
 	return s
 }
 
-// counts are the counters of an endpoint. Transactions are counted by the place of their section
-// (guestmem.Sections): no other goroutine writes to that place's counters meanwhile, so they need
-// neither a lock nor a locked instruction.
+// counts are the counters of an endpoint. Each transaction is counted at the place of its section
+// (guestmem.Sections). No other goroutine writes to the counters of that place at the same time, so
+// they need neither a lock nor a locked instruction.
 type counts struct {
-	places atomic.Pointer[placeCounts] // a list of the places that were ever used
+	places atomic.Pointer[placeCounts] // a list of the places that have been used
 	faults atomic.Uint64
 }
 
-// placeCounts are the counters of a place. Those of sections without a place have guestmem.Places,
-// and any number of goroutines. They fill a cache line.
+// placeCounts are the counters of a place. Sections without a place share the counters of place
+// guestmem.Places, to which any number of goroutines may write. placeCounts fills a cache line.
 type placeCounts struct {
 	reads, writes moved
 	misses        atomic.Uint64
@@ -73,7 +73,7 @@ type placeCounts struct {
 	_             uint64
 }
 
-// moved is what transactions moved.
+// moved counts transactions and their bytes.
 type moved struct{ transactions, bytes atomic.Uint64 }
 
 // of returns the counters of a section's place.

@@ -14,7 +14,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// TestStatsCountEachKindOfDMA shows what each access adds, on mapped memory and on other memory.
+// TestStatsCountEachKindOfDMA shows the counts that each access adds, on memory with and without
+// slices.
 func TestStatsCountEachKindOfDMA(t *testing.T) {
 	for name, mapped := range map[string]bool{"mapped": true, "unmapped": false} {
 		t.Run(name, func(t *testing.T) {

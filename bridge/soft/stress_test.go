@@ -66,8 +66,8 @@ func newStressRig(t *testing.T, mem *ram, stage bridge.GuestStage) *rig {
 	return r
 }
 
-// stressReads are the paths by which an endpoint reads. Each returns the numbers of the pages that
-// it met.
+// stressReads are the paths by which an endpoint reads. Each returns the numbers in the pages that
+// it read.
 func stressReads(ep *soft.Endpoint, withATS bool) map[string]func() ([]uint64, error) {
 	const all = stressPages << 12
 	numbers := func(p []byte) (n []uint64) {
@@ -99,8 +99,8 @@ func stressReads(ep *soft.Endpoint, withATS bool) map[string]func() ([]uint64, e
 		},
 	}
 	if withATS {
-		// A device with an ATC would drop the translation when it is invalidated. This one requests
-		// it each time.
+		// A device with an ATC would drop an invalidated translation. This endpoint requests the
+		// translation each time.
 		paths["ATS"] = func() ([]uint64, error) {
 			tr, err := ep.Translate(0, false)
 			if err != nil {
@@ -113,8 +113,8 @@ func stressReads(ep *soft.Endpoint, withATS bool) map[string]func() ([]uint64, e
 }
 
 // The guest changes leaves or tables of a mapping and invalidates them while endpoints use every
-// path. What they read is never older than the last invalidation that completed before. What they
-// write never reaches a page that is no longer mapped.
+// path. No read returns data older than the last invalidation that completed before the read. No
+// write reaches a page that is no longer mapped.
 func TestNoDMAUsesAStaleMapping(t *testing.T) {
 	const (
 		asid   = 1 << 48

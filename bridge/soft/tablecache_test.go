@@ -18,8 +18,8 @@ const (
 	newPages = 0x6000_0000
 )
 
-// replaceTable lets a table's descriptor point to a copy of the table and of the tables below it,
-// whose pages are those at newPages. level is the table's.
+// replaceTable replaces the table of a level and the tables below it with copies. The copies map
+// the pages at newPages.
 func replaceTable(mem guest, level int) {
 	const shadow = 0x4_0000 // the copies lie behind the tables of map4K
 	for i := range uint64(16) {
@@ -51,9 +51,9 @@ func (r *rig) wantWord(want, iova uint64, why ...any) {
 }
 
 // §4.4: an invalidation by address with Leaf = 0 applies to the table descriptors of all levels
-// that the address passes. One with Leaf = 1 applies to the leaf alone. The guest replaces a table
-// that walks have used, and invalidates a page that no walk has used; then the other pages of the
-// table are read for the first time.
+// that the address passes. An invalidation with Leaf = 1 applies to the leaf alone. The guest
+// replaces a table that walks have used, and invalidates a page that no walk has used. Then the
+// test reads the other pages of the table for the first time.
 func TestInvalidationsOfTables(t *testing.T) {
 	const (
 		all  = true
@@ -63,7 +63,7 @@ func TestInvalidationsOfTables(t *testing.T) {
 	)
 	for name, c := range map[string]struct {
 		cmd    smmuv3.Command
-		tables bool // it applies to tables
+		tables bool // the command applies to tables
 	}{
 		"TLBI_NH_VA, Leaf = 0":                      {smmuv3.Command{0x12 | asid, page}, all},
 		"TLBI_NH_VA, Leaf = 1":                      {smmuv3.Command{0x12 | asid, page | 1}, leaf},
@@ -126,8 +126,9 @@ func TestTablesBelongToTheirCD(t *testing.T) {
 	}
 }
 
-// CDs with the same tables share no cached table: here one CD has HAD0, and so ignores APTable.
-func TestTablesOfLikeCDsDiffer(t *testing.T) {
+// CDs with the same tables share no cached table. Here one CD has HAD0 and therefore ignores
+// APTable.
+func TestCDsShareNoCachedTables(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.guest = r.mem
 	tableRig(t, r)
@@ -151,8 +152,8 @@ func TestTablesOfLikeCDsDiffer(t *testing.T) {
 	}
 }
 
-// The last level's descriptor is read from memory by each walk: its flags, an invalid descriptor
-// and a fault are those of now.
+// Each walk reads the descriptor of the last level from memory. It thus finds the current flags,
+// and an invalid descriptor faults at once.
 func TestCachedTablesHoldNoLeaf(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.guest = r.mem
@@ -169,9 +170,9 @@ func TestCachedTablesHoldNoLeaf(t *testing.T) {
 	r.wantWord(0x100, 1<<12)
 }
 
-// A walk that finds a fault through a cached table walks from the root. So a table that the guest
-// replaced without an invalidation causes no fault that the tables in memory do not have.
-func TestFaultsAreThoseOfAWalkFromTheRoot(t *testing.T) {
+// A walk that faults at a cached table starts again from the first table. A table that the guest
+// replaced without an invalidation therefore causes no fault if the tables in memory translate.
+func TestFaultsComeFromAWalkFromTheRoot(t *testing.T) {
 	r := newRig(t, soft.Config{})
 	r.guest = r.mem
 	tableRig(t, r)
@@ -196,7 +197,7 @@ func TestCachedTablesKeepTheLimitsOfTheHierarchy(t *testing.T) {
 
 // §4.4.3.1: TLBI_S2_IPA with Leaf = 0 applies to the tables of stage 2, also of nested
 // translations. TLBI_S12_VMALL applies to the tables of both stages. The guest moves a table of
-// stage 2; then IPAs that it maps are translated for the first time.
+// stage 2. Then the test translates IPAs of this table for the first time.
 func TestInvalidationsOfTablesOfStage2(t *testing.T) {
 	const (
 		vmid  = 7

@@ -21,7 +21,7 @@ import (
 // entries, so empty parts of a range cost nothing. The entries for an address of all ASIDs lie in
 // many sets, so their invalidation time is kept by a hash of the address.
 //
-// A walk's result is not inserted if any invalidation came after the walk began: it could
+// A walk's result is not inserted if any invalidation came after the walk began. The result could
 // restore an entry that was just cleared.
 type tlb struct {
 	sets   []tlbSet                      // a power of two of them
@@ -65,7 +65,7 @@ const (
 )
 
 type tlbSet struct {
-	seq  atomic.Uint64 // odd while the set is being written, another one after
+	seq  atomic.Uint64 // odd while the set is being written; each write changes it
 	ways [ways]tlbWay
 	tags [ways]atomic.Uint32 // each way's domain
 	next uint64              // the way to replace next; belongs to the writer

@@ -70,7 +70,7 @@ func TestLookupsSeeWholeEntries(t *testing.T) {
 }
 
 // The same address in different address spaces has separate entries, in any set.
-func TestEntriesAreOfOneAddressSpace(t *testing.T) {
+func TestEntriesBelongToOneAddressSpace(t *testing.T) {
 	tl := newDomain(newTLB(8), 0, ofStage1)
 	var clock atomic.Uint64
 	for asid := range smmuv3.ASID(64) {
@@ -99,7 +99,7 @@ func TestLookupOfALockedSetMisses(t *testing.T) {
 	for tl.set(s.key(other, 12), 1) != set {
 		other += 0x1000
 	}
-	tl.insert(s, other, l, walkAt(0), &clock) // does not wait, and lets the writer have the set
+	tl.insert(s, other, l, walkAt(0), &clock) // does not wait for the writer of the set
 	assert.False(t, set.tryLock())
 	set.unlock()
 	_, ok = tl.lookup(s, 0, unprivRead)
@@ -108,7 +108,7 @@ func TestLookupOfALockedSetMisses(t *testing.T) {
 	assert.False(t, ok)
 }
 
-// The result of a walk that begins after an invalidation is held.
+// The TLB holds the result of a walk that begins after an invalidation.
 func TestTranslationsAreHeldAfterAnInvalidation(t *testing.T) {
 	tl := newDomain(newTLB(8), 0, ofStage1)
 	var clock atomic.Uint64
@@ -128,8 +128,8 @@ func TestTranslationsAreHeldAfterAnInvalidation(t *testing.T) {
 	}
 }
 
-// A walk inserts nothing if any invalidation overtook it. That invalidation may have been of this
-// entry, and may be complete.
+// A walk inserts nothing if any invalidation overtook it. The invalidation may apply to this entry,
+// and may be complete.
 func TestInsertDropsAnOvertakenWalk(t *testing.T) {
 	tl := newDomain(newTLB(8), 0, ofStage1)
 	var clock atomic.Uint64
@@ -145,15 +145,15 @@ func TestInsertDropsAnOvertakenWalk(t *testing.T) {
 	assert.True(t, ok)
 }
 
-// A walk inserts nothing if one of its tables became stale, even if the clock had moved before it
-// began: the invalidation may have cleared this entry before.
+// A walk inserts nothing if one of its tables became stale, even if the clock advanced before the
+// walk began. The invalidation may already have cleared this entry.
 func TestInsertDropsAWalkThroughAStaleTable(t *testing.T) {
 	tl := newDomain(newTLB(8), 0, ofStage1)
 	var clock atomic.Uint64
 	s := space{asid: 1}
 	l := leaf{pa: 0x5000, size: 12, perms: unprivRead}
 	const batch = 6
-	clock.Store(batch - 1) // it is being executed
+	clock.Store(batch - 1) // the batch is being executed
 	walk := walkState{now: batch - 1, oldest: batch - 2}
 	tl.tables.Store(batch)
 	tl.insert(s, 0, l, &walk, &clock)
@@ -166,8 +166,8 @@ func TestInsertDropsAWalkThroughAStaleTable(t *testing.T) {
 	assert.True(t, ok)
 }
 
-// clear does not lock a set that does not hold the key. But a set that is being written may hold it
-// next.
+// clear does not lock a set without the key. But it waits for a set that is being written, since
+// the writer may insert the key.
 func TestClearWaitsForTheWriterOfASet(t *testing.T) {
 	tl := newDomain(newTLB(8), 0, ofStage1)
 	s := space{asid: 1}

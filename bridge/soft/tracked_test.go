@@ -37,11 +37,11 @@ func trackedRig(t *testing.T) (*rig, *guestmem.Tracked) {
 
 func named(a *guestmem.Account) []guestmem.Range { return slices.Collect(a.Ranges()) }
 
-// The account has every kind of write of an endpoint. The first write walks the tables. A write in
-// the next account uses the cached translation and is recorded as well.
+// The account names the page of every kind of write by an endpoint. The first write walks the
+// tables. A write in the next account uses the cached translation and is recorded as well.
 func TestEachWriteOfAnEndpointIsInTheAccount(t *testing.T) {
 	data := guestmem.Range{GPA: 0x5000_0000, Len: dirtyPage}
-	leaves := guestmem.Range{GPA: 0x40000, Len: dirtyPage} // of hardware update
+	leaves := guestmem.Range{GPA: 0x40000, Len: dirtyPage} // written by hardware update
 	for _, c := range []struct {
 		name  string
 		write func(r *rig) error
@@ -93,7 +93,8 @@ func TestEachWriteOfAnEndpointIsInTheAccount(t *testing.T) {
 	}
 }
 
-// A mapping belongs to the account in which it was made: the next one begins after its Release.
+// A mapping belongs to the account in which it was made. The next account begins after the
+// mapping's Release.
 func TestANewAccountWaitsForMappings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, mem := trackedRig(t)
@@ -105,7 +106,7 @@ func TestANewAccountWaitsForMappings(t *testing.T) {
 		go func() { taken <- mem.NewAccount() }()
 		synctest.Wait()
 		assert.Empty(t, taken)
-		require.NoError(t, r.ep.Store(0x1000, 8, 2), "DMA goes on")
+		require.NoError(t, r.ep.Store(0x1000, 8, 2), "DMA continues")
 		m.Segments[0][0] = 7
 		m.Release()
 		assert.Equal(t, []guestmem.Range{{GPA: 0x5000_0000, Len: dirtyPage}}, named(<-taken))
@@ -113,7 +114,7 @@ func TestANewAccountWaitsForMappings(t *testing.T) {
 	})
 }
 
-// handmade is memory that marks pages by itself, for a log that its user replaces.
+// handmade is memory that marks pages in a log. The test replaces the log.
 type handmade struct {
 	*guestmem.Slots
 	mu    sync.Mutex
@@ -132,7 +133,7 @@ func (m *handmade) Slice(gpa guestmem.GPA, n int, write bool) ([]byte, error) {
 
 // The order of the steps of a round matters. Here DMA meets each step of a round of handmade
 // memory. A drain before the new log begins loses a write.
-func TestOnlyALogThatBeginsBeforeTheDrainHasEveryWrite(t *testing.T) {
+func TestLogThatBeginsBeforeTheDrainHasEveryWrite(t *testing.T) {
 	for name, drainFirst := range map[string]bool{"drain, then a new log": true, "a new log, then drain": false} {
 		t.Run(name, func(t *testing.T) {
 			ram := newRAM(t)

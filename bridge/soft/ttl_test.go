@@ -21,7 +21,7 @@ type oneLeaf struct {
 	level uint64
 	size  uint   // log2 of the bytes that the leaf maps
 	cd    uint64 // dw0 of a CD for stage 1
-	ste   uint64 // dw2 of an STE for stage 2; 0 if there is no case for it
+	ste   uint64 // dw2 of an STE for stage 2; 0 if the leaf is not tested at stage 2
 	ds    bool   // CD.DS, which the leaf needs
 }
 
@@ -43,11 +43,11 @@ func leaves() []oneLeaf {
 		oneLeaf{"64 GiB block", withStage2(idsDS()), 0b10, 1, 36, 0x0001_6205_c000_009b, 0, true})
 }
 
-// leafRig is a host with one cached translation: IOVA 0, of a leaf that has moved from one place to
-// another since.
+// leafRig is a host with one cached translation, of IOVA 0. The leaf has moved to another address
+// since the translation was cached.
 type leafRig struct {
 	*rig
-	op uint64 // of a TLBI that reaches it
+	op uint64 // of a TLBI that invalidates the leaf
 }
 
 const (
@@ -100,7 +100,7 @@ func tlbi(op, num, scale, addr, tg, ttl, leaf uint64) smmuv3.Command {
 	return smmuv3.Command{op | num<<12 | scale<<20 | 1<<48, addr | tg<<10 | ttl<<8 | leaf}
 }
 
-// §4.4.1.1. A hint that is wrong would let a host keep the block. Linux 5.8 to 6.4 sends Leaf = 0
+// §4.4.1.1: a host that trusts a wrong hint would keep the block. Linux 5.8 to 6.4 sends Leaf = 0
 // and TTL = 3 for whole tables with leaves of any level.
 func TestTTLCountsOnlyWithLeaf(t *testing.T) {
 	for _, l := range leaves() {
@@ -131,8 +131,8 @@ func TestTTLCountsOnlyWithLeaf(t *testing.T) {
 	}
 }
 
-// §4.4.1.1: with Leaf = 1, a correct hint or no hint invalidates the leaf.
-func TestTTLOfTheLeafTakesTheLeaf(t *testing.T) {
+// §4.4.1.1: a command with Leaf = 1 and a correct hint, or none, invalidates the leaf.
+func TestCorrectTTLInvalidatesTheLeaf(t *testing.T) {
 	for _, l := range leaves() {
 		for _, ttl := range []uint64{0, l.level} {
 			for _, scale := range []uint64{0, 1, 5} {
@@ -150,7 +150,7 @@ func TestTTLOfTheLeafTakesTheLeaf(t *testing.T) {
 	}
 }
 
-// The three commands that those kernels send for a table that they unmap.
+// Linux 5.8 to 6.4 sends these three commands when it unmaps a table.
 func TestLinuxUnmapsAWholeTableWithTheHintOfPages(t *testing.T) {
 	for _, c := range []struct {
 		name             string

@@ -161,7 +161,7 @@ func TestGoldenWalks(t *testing.T) {
 			[3]uint64{0x0001_6206_c000_0091, 0x20000, 1 << 58},
 			words{0x23890: 0x0002_ab70_0000_0d41},
 			0x7123_4567_8ab8, 0x6_ab73_4567_8ab8},
-		{"small granules have 48 bits with DS = 0, whatever IPS is", idsDS(),
+		{"small granules have 48 bits with DS = 0, for any IPS", idsDS(),
 			[3]uint64{0x0001_6206_c000_0030, 0x40080},
 			words{0x400d8: 0x0003_0000_5000_0f43},
 			0xbab8, 0x5000_0ab8},
@@ -236,7 +236,7 @@ func TestGoldenFaults(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		cd   [3]uint64
-		mem  words // on top of good
+		mem  words // changes to good
 		bad  guestmem.GPA
 		iova uint64
 		want smmuv3.Event

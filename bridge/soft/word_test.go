@@ -54,7 +54,7 @@ func TestWords(t *testing.T) {
 	assert.Zero(t, v)
 }
 
-// One device publishes an index after an entry, and one reads them in the other order.
+// One device writes an entry and then its index. Another device reads the index and then the entry.
 func TestWordsAreOrdered(t *testing.T) {
 	const entry, index, rounds = 0x100, 0x802, 5000
 	r, _ := newMappedRig(t, soft.Config{})
