@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
+	"github.com/go-vsmmu/vsmmuv3/internal/verbs"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/trap"
 )
@@ -109,6 +110,10 @@ func (c HostCall) String() string {
 	}
 	return fmt.Sprintf("HostCall(%d)", uint8(c))
 }
+
+// Format implements fmt.Formatter: %v, %s and %q print what String returns, other verbs print the
+// number.
+func (c HostCall) Format(f fmt.State, verb rune) { verbs.Code(f, verb, c.String(), uint8(c)) }
 
 // hostCounts counts the calls of a host. The engine guards it, except for those of answers to page
 // requests, which come on any goroutine.

@@ -29,7 +29,7 @@ var numbers = []fmt.Stringer{
 	smmuv3.EventType(11), smmuv3.IDField(11), smmuv3.Opcode(11), smmuv3.PRGResponse(11), smmuv3.S1DSS(11),
 	smmuv3.S1Fmt(11), smmuv3.STEConfig(11), smmuv3.StreamID(11), smmuv3.SubstreamID(11), smmuv3.VMID(11),
 	transcript.ClaimStep(11), transcript.Op(11),
-	vsmmu.Fate(11), vsmmu.Line(11),
+	vsmmu.Fate(11), vsmmu.HostCall(11), vsmmu.Line(11),
 }
 
 func TestNumbersPrintDigitsAndTheirText(t *testing.T) {

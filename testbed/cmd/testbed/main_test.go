@@ -1,16 +1,19 @@
 package main
 
 import (
-	"bytes"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-vsmmu/vsmmuv3/internal/cli/clitest"
 )
+
+// line is the command line under test.
+var line = clitest.Program{Program: program, Run: run}
 
 func TestBadCommandLineIsStatus2WithOneLine(t *testing.T) {
 	for _, tt := range []struct {
@@ -50,48 +53,18 @@ func TestBadCommandLineIsStatus2WithOneLine(t *testing.T) {
 				// A bad command line must not create this.
 				args = append([]string{args[0], "-report", filepath.Join(t.TempDir(), "report.json")}, args[1:]...)
 			}
-			var stdout, stderr bytes.Buffer
-			assert.Equal(t, 2, run(args, &stdout, &stderr))
-			assert.Contains(t, stderr.String(), tt.want)
-			assert.Equal(t, 1, strings.Count(stderr.String(), "\n"), "lines of %q", stderr.String())
-			assert.Empty(t, stdout.String())
+			line.Refuses(t, tt.want, args...)
 		})
 	}
 }
 
-// fullDisk is an output on a full disk.
-type fullDisk struct{}
-
-func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
-
 func TestOutputThatCannotBeWrittenIsStatus2(t *testing.T) {
 	for _, args := range [][]string{{"help"}, {"boot", "-h"}, {"help", "lab"}} {
-		var stderr bytes.Buffer
-		assert.Equal(t, 2, run(args, fullDisk{}, &stderr), args)
-		assert.Equal(t, "testbed: no space left on device\n", stderr.String(), args)
+		line.ReportsFailedOutput(t, args...)
 	}
 }
 
-func TestHelpGoesToStandardOutput(t *testing.T) {
-	for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}, {"boot", "-h"}, {"boot", "--help"}} {
-		var stdout, stderr bytes.Buffer
-		assert.Equal(t, 0, run(args, &stdout, &stderr), args)
-		assert.Contains(t, stdout.String(), "Usage:")
-		assert.Empty(t, stderr.String())
-	}
-	for name := range program.Commands {
-		var asked, flagged, stderr bytes.Buffer
-		assert.Equal(t, 0, run([]string{"help", name}, &asked, &stderr), name)
-		assert.Equal(t, 0, run([]string{name, "-h"}, &flagged, &stderr), name)
-		assert.Contains(t, asked.String(), "Usage: testbed "+name)
-		assert.Equal(t, flagged.String(), asked.String())
-		assert.Contains(t, usage, "\n  testbed "+name+" ")
-		assert.Empty(t, stderr.String())
-	}
-	var stdout, stderr bytes.Buffer
-	assert.Equal(t, 2, run(nil, &stdout, &stderr), "a command is missing")
-	assert.Contains(t, stderr.String(), "Usage:")
-}
+func TestHelpGoesToStandardOutput(t *testing.T) { line.HelpGoesToStandardOutput(t) }
 
 func TestBenchBootFlags(t *testing.T) {
 	o, err := parseBenchBoot(nil, nil)
