@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/go-vsmmu/vsmmuv3/testbed/host/pid1"
 )
 
 // control is the channel to the VMM: lines of JSON.
@@ -17,26 +19,10 @@ type control struct {
 }
 
 func openControl() (*control, error) {
-	fd, err := unix.Open(ControlDevice, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	f, err := pid1.OpenUART(ControlDevice)
 	if err != nil {
-		return nil, fmt.Errorf(
-			"open the channel to the VMM: %w",
-			&os.PathError{Op: "open", Path: ControlDevice, Err: err},
-		)
+		return nil, fmt.Errorf("open the channel to the VMM: %w", err)
 	}
-	// Raw mode, as cfmakeraw(3): otherwise the terminal echoes the VMM's words.
-	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", ControlDevice, err)
-	}
-	t.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
-	t.Oflag &^= unix.OPOST
-	t.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
-	t.Cflag = t.Cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8
-	if err := unix.IoctlSetTermios(fd, unix.TCSETS, t); err != nil {
-		return nil, fmt.Errorf("%s: %w", ControlDevice, err)
-	}
-	f := os.NewFile(uintptr(fd), ControlDevice)
 	return &control{f, bufio.NewScanner(f)}, nil
 }
 

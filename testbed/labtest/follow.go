@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/qemu"
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
@@ -26,9 +27,21 @@ var errNoExit = errors.New("the machine ended before its program")
 // maxMessage bounds a message from a machine, in bytes.
 const maxMessage = 1 << 20
 
-// follow runs a machine and passes its messages to hear.
-func (l *lab) follow(ctx context.Context, m *qemu.Machine, hear func(machine.Message)) error {
+// bootTimeout is the time from the start of a machine to the first message of its program.
+const bootTimeout = 6 * time.Minute
+
+// follow runs a machine and passes its messages to hear. The machine is up with the first message
+// for which up returns true. If that does not come in time, the machine ends.
+func (l *lab) follow(
+	ctx context.Context, m *qemu.Machine, up func(machine.Message) bool, hear func(machine.Message),
+) error {
 	l.words.reset()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	late := time.AfterFunc(bootTimeout, func() {
+		giveUp(fmt.Errorf("the machine did not start its program within %v", bootTimeout))
+	})
+	defer late.Stop()
 	return m.Run(ctx, l.line, func(channel io.ReadWriter) error {
 		messages := bufio.NewScanner(channel)
 		messages.Buffer(make([]byte, 64<<10), maxMessage)
@@ -36,6 +49,9 @@ func (l *lab) follow(ctx context.Context, m *qemu.Machine, hear func(machine.Mes
 			var m machine.Message
 			if err := json.Unmarshal(messages.Bytes(), &m); err != nil {
 				return fmt.Errorf("the machine sent a malformed message: %w", err)
+			}
+			if up(m) {
+				late.Stop()
 			}
 			hear(m)
 			if m.Exit == nil {
@@ -50,8 +66,8 @@ func (l *lab) follow(ctx context.Context, m *qemu.Machine, hear func(machine.Mes
 	})
 }
 
-// ignore is for follow.
-func ignore(machine.Message) {}
+// started reports whether a message is the first of a machine's program.
+func started(m machine.Message) bool { return m.Hello != nil }
 
 // say prints a line of a console and keeps it as the console's last.
 func (l *lab) say(console, text string) {

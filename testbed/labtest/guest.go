@@ -13,8 +13,7 @@ import (
 
 // runGuest runs the VMM on the host's kernel, with a Linux guest that uses an NVMe disk passed
 // through to it.
-func (l *lab) runGuest(ctx context.Context) error {
-	l.progress.Stage("boot the host with an NVMe disk")
+func (l *lab) runGuest(ctx context.Context, s *spec) error {
 	inner, err := initramfs(l.agent)
 	if err != nil {
 		return err
@@ -35,7 +34,7 @@ func (l *lab) runGuest(ctx context.Context) error {
 	}
 	var said string // the VMM's last line, which is its error if it fails
 	status := 0
-	err = l.follow(ctx, l.guestMachine(append(l.iort, initrd...), nvme), func(m machine.Message) {
+	err = l.follow(ctx, l.guestMachine(s, initrd, nvme), started, func(m machine.Message) {
 		switch {
 		case m.Line != nil:
 			said = *m.Line

@@ -33,6 +33,9 @@ type inputs struct {
 func Check(ctx context.Context, o Options) error {
 	err := o.complete(true)
 	if err == nil {
+		_, err = o.chosen()
+	}
+	if err == nil {
 		_, err = o.read(ctx)
 	}
 	if err == nil {

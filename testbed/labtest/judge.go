@@ -17,8 +17,40 @@ type check struct {
 	judge func(*Report) (detail string, ok bool)
 }
 
-// checks are all checks.
-var checks = slices.Concat(testChecks, guestChecks, readChecks, logChecks)
+// section is a list of checks that needs certain machines.
+type section struct {
+	machines []string // all of them; none means that any machine will do
+	checks   []check
+}
+
+// sections are all checks.
+var sections = slices.Concat(
+	[]section{
+		{[]string{machineQEMU}, kernelChecks},
+		{[]string{machineQEMU, machineIORT, machineStage1, machineStage2, machineIncoherent}, refusalChecks},
+		{[]string{machineVMM}, vmmChecks},
+	},
+	ownSections(),
+	[]section{
+		{nil, testChecks},
+		{[]string{machineGuest}, slices.Concat(guestChecks, readChecks)},
+		{nil, logChecks},
+	},
+)
+
+// checks returns the checks of the machines that were to run.
+func (r *Report) checks() (all []check) {
+	missing := func(name string) bool { return name != r.Only }
+	if r.Only == "" {
+		missing = runsAlone
+	}
+	for _, s := range sections {
+		if !slices.ContainsFunc(s.machines, missing) {
+			all = append(all, s.checks...)
+		}
+	}
+	return all
+}
 
 // Judge makes the checks. A run that ended early is not OK. It is judged only by the checks that it
 // reached: all others would fail for the one reason that Error gives.
@@ -26,7 +58,7 @@ func (r *Report) Judge() {
 	r.Checks, r.NotReached = nil, nil
 	r.Speed = speedOf(r.Guest.fastest(guest.ReadStrict), r.Guest.fastest(guest.ReadBypass))
 	r.OK = r.Error == ""
-	for _, c := range checks {
+	for _, c := range r.checks() {
 		if r.Error != "" && !c.reached(r) {
 			r.NotReached = append(r.NotReached, c.name)
 			continue

@@ -2,6 +2,7 @@ package labtest
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -34,6 +35,13 @@ func good() *Report {
 		r.Tests = append(r.Tests, Test{Name: name, Outcome: Pass})
 	}
 	r.Tests = append(r.Tests, Test{Name: "TestKernelConformance/Tables/two-level", Outcome: Skip, Reason: "the host has no IDR0.CD2L"})
+	for _, s := range ownMachines() {
+		r.Tests = append(r.Tests, Test{Machine: s.name, Name: "TestKernelConformance", Outcome: Pass},
+			Test{Machine: s.name, Name: "TestKernelConformance/Close", Outcome: Pass})
+		r.Own = append(r.Own, Own{Machine: s.name, Own: machine.Own{
+			Moves: map[string]int{"CMD_SYNC": minMoves - 1, "bind abort": 1}, Commands: map[string]uint64{"CMD_SYNC": 1},
+		}})
+	}
 	r.Guest = Guest{
 		Release: "7.3.4",
 		Boots:   []machine.Boot{{End: guest.EndReboot}, {End: guest.EndCrash}, {End: guest.EndPowerOff}},
@@ -94,7 +102,7 @@ func TestEachCheckFailsForItsCause(t *testing.T) {
 		{"a test failed", func(r *Report) { r.Tests = append(r.Tests, Test{Name: "TestX", Outcome: Fail}) }, "no test failed"},
 		{"a test was skipped for an unknown reason", func(r *Report) {
 			r.Tests = append(r.Tests, Test{Name: "TestX", Outcome: Skip, Reason: "this is not the machine"})
-		}, "skipped tests need hardware that QEMU does not emulate"},
+		}, "skipped tests need something that the machine lacks"},
 		{"an object leaked", func(r *Report) { r.Figures.Objects = 1 }, "no iommufd object leaked"},
 		{"no host reported its objects", func(r *Report) { r.Figures = Figures{} }, "no iommufd object leaked"},
 		{"a warning", func(r *Report) { r.Warnings = []string{"BUG: x"} }, "no kernel printed a warning"},
@@ -164,7 +172,7 @@ func TestJudgeLeavesOutWhatARunDidNotReach(t *testing.T) {
 		r.Error = "the machine ended before its program"
 		r.Judge()
 		assert.False(t, r.OK)
-		assert.Equal(t, len(checks), len(r.Checks)+len(r.NotReached))
+		assert.Equal(t, len(r.checks()), len(r.Checks)+len(r.NotReached))
 		return r
 	}
 	r := early(&Report{})
@@ -178,7 +186,7 @@ func TestJudgeLeavesOutWhatARunDidNotReach(t *testing.T) {
 	r = early(&Report{Tests: []Test{{Name: "TestX", Outcome: Skip, Reason: "not in a lab machine"}}, Figures: Figures{Hosts: 1, Figures: machine.Figures{Objects: 2}},
 		Warnings: []string{"host: Kernel panic - not syncing", "host: WARNING: CPU: 0"}})
 	_, failed = names(r)
-	assert.Equal(t, []string{"skipped tests need hardware that QEMU does not emulate", "no iommufd object leaked", "no kernel printed a warning"}, failed)
+	assert.Equal(t, []string{"skipped tests need something that the machine lacks", "no iommufd object leaked", "no kernel printed a warning"}, failed)
 
 	r = early(&Report{Warnings: []string{"host: Kernel panic - not syncing", "host: Call trace:"}})
 	assert.Empty(t, r.Checks, "the panic is the error")
@@ -206,7 +214,8 @@ func TestSummaryListsSkippedTestsWithReasons(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, r.Summary(&out))
 	assert.Regexp(t, `Skipped tests\n  TestKernelConformance/Tables/two-level  the host has no IDR0.CD2L`, out.String())
-	assert.Contains(t, out.String(), "\nOK: 30 of 30 checks held; 38 tests passed, 0 failed, 1 skipped\n")
+	n, passed := len(r.checks()), r.count(Pass)
+	assert.Contains(t, out.String(), fmt.Sprintf("\nOK: %d of %d checks held; %d tests passed, 0 failed, 1 skipped\n", n, n, passed))
 }
 
 func TestComplainsFindsWarningsAndOopses(t *testing.T) {
@@ -217,5 +226,43 @@ func TestComplainsFindsWarningsAndOopses(t *testing.T) {
 		"Mount-cache hash table entries: 2048":                     false,
 	} {
 		assert.Equal(t, want, complains(line), line)
+	}
+}
+
+func TestChecksOfOurSMMUFailForTheirCause(t *testing.T) {
+	const suite, moves, commands = "with our SMMU, the tests of bridge/iommufd pass",
+		"with our SMMU, it was saved and restored at least 50 times during the tests",
+		"with our SMMU, no command of the host's kernel is rejected"
+	for _, tt := range []struct {
+		name string
+		edit func(*Report)
+		want []string
+	}{
+		{"everything holds", func(*Report) {}, nil},
+		{"the suite did not run", func(r *Report) {
+			r.Tests = slices.DeleteFunc(r.Tests, func(t Test) bool { return t.Machine == machineOwn })
+		}, []string{suite}},
+		{"a test failed", func(r *Report) {
+			r.Tests = append(r.Tests, Test{Machine: machineOwn, Name: "TestX", Outcome: Fail})
+		}, []string{suite, "no test failed"}},
+		{"it was not moved often", func(r *Report) { r.Own[0].Moves["CMD_SYNC"]-- }, []string{moves}},
+		{"it rejected a command", func(r *Report) { r.Own[0].Rejected = []string{"CMD_SYNC: CERROR_ILL"} }, []string{commands}},
+		{"it got no command", func(r *Report) { r.Own[0].Commands = nil }, []string{commands}},
+		{"it did not run", func(r *Report) { r.Own = nil }, []string{moves, commands}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := good()
+			r.Only = machineOwn
+			tt.edit(r)
+			r.Judge()
+			var failed []string
+			for _, c := range r.Checks {
+				if !c.OK {
+					failed = append(failed, c.Name)
+				}
+			}
+			assert.Equal(t, tt.want, failed)
+			assert.Equal(t, tt.want == nil, r.OK)
+		})
 	}
 }

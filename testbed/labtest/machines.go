@@ -1,13 +1,44 @@
 package labtest
 
 import (
-	"bytes"
+	"fmt"
+	"slices"
+	"strings"
 
-	"github.com/go-vsmmu/vsmmuv3/testbed/guest"
-	"github.com/go-vsmmu/vsmmuv3/testbed/host/kernel"
-	"github.com/go-vsmmu/vsmmuv3/testbed/host/qemu"
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
+	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/ownsmmu"
 )
+
+// spec describes a machine of the lab.
+type spec struct {
+	name string // for -only and the report
+	what string // what it is, after "boot the host with"
+
+	program program
+	tests   string // pattern of the tests that run, for a program that has tests
+
+	// The SMMU in front of the devices that the tests use. own, unless nil, makes it this project's.
+	stages string // of QEMU's SMMU
+	iort   string // the archive that replaces the firmware's IORT: canWBS, incoherent, or none
+	own    *own
+	// alone makes the machine run only if -only names it.
+	alone bool
+}
+
+// program is the user space of a machine.
+type program int
+
+const (
+	kernelTests program = iota // package kerneltest
+	vmmTests                   // the tests of package vmm
+	theVMM                     // package vm
+)
+
+// own is this project's SMMU as the hardware.
+type own struct {
+	ids map[string]uint32 // fields of its ID registers that differ from the default
+	cpu string            // properties of QEMU's processor, after those of every machine
+}
 
 // Values of the property stage of QEMU's SMMU.
 const (
@@ -16,58 +47,108 @@ const (
 	bothStages = "nested"
 )
 
-// base returns a machine with EL2 and with PCI devices behind an SMMU.
-func (l *lab) base(stages string, initrd []byte, cmdline string, args ...string) *qemu.Machine {
-	return &qemu.Machine{
-		QEMU: l.QEMU,
-		Args: append([]string{
-			// Later machine versions give their SMMU both stages, whatever the property stage is.
-			"-M", "virt-9.1,virtualization=on,gic-version=3,iommu=smmuv3,acpi=on",
-			"-global", "arm-smmuv3.stage=" + stages,
-			"-cpu", "max,pauth-impdef=on", // QARMA, the architected pointer authentication, is slow to emulate
-			"-nic", "none", // needs no ROM files
-			"-bios", l.Firmware, // Linux has no ACPI without it
-		}, args...),
-		Image: l.image, Initrd: initrd,
-		Cmdline: "console=ttyAMA0 acpi=force panic=-1 " + machine.NoStallWarnings + " -- " + cmdline,
+// Replacements of the firmware's IORT: with one the kernel nests, with the other the SMMU is not
+// cache-coherent.
+const (
+	canWBS     = "CANWBS"
+	incoherent = "not coherent"
+)
+
+// Names of machines.
+const (
+	machineIORT       = "qemu-iort"
+	machineStage1     = "qemu-stage1"
+	machineStage2     = "qemu-stage2"
+	machineIncoherent = "qemu-incoherent"
+	machineQEMU       = "qemu"
+	machineVMM        = "vmm"
+	machineGuest      = "guest"
+	machineOwn        = "own"
+)
+
+// allTests matches the tests of bridge/iommufd that need an SMMU which nests.
+const allTests = "^TestKernel"
+
+// specs are the machines, in the order in which they run.
+var specs = []spec{
+	{
+		name: machineIORT, what: "the firmware's IORT", stages: bothStages,
+		tests: "^" + testRefusesWithoutCANWBS,
+	},
+	{
+		name: machineStage1, what: "an SMMU with stage 1 alone", stages: stage1Only,
+		tests: "^" + testRefusesStage1Alone,
+	},
+	{
+		name: machineStage2, what: "an SMMU with stage 2 alone", stages: stage2Only,
+		tests: "^" + testRefusesStage2Alone,
+	},
+	{
+		name: machineIncoherent, what: "an SMMU that is not cache-coherent", stages: bothStages, iort: incoherent,
+		tests: "^" + testRefusesIncoherentSMMU,
+	},
+	{name: machineQEMU, what: "QEMU's SMMU", stages: bothStages, iort: canWBS, tests: allTests},
+	{name: machineOwn, what: "our SMMU", tests: allTests, own: &own{}, alone: true},
+	{name: machineVMM, what: "KVM alone", program: vmmTests, stages: bothStages, tests: "^Test"},
+	{name: machineGuest, what: "an NVMe disk", program: theVMM, stages: bothStages, iort: canWBS},
+}
+
+// runsAlone reports whether a machine runs only if -only names it.
+func runsAlone(name string) bool {
+	return slices.ContainsFunc(specs, func(s spec) bool { return s.alone && s.name == name })
+}
+
+// ownMachines returns the machines whose SMMU is this project's.
+func ownMachines() []spec {
+	return slices.DeleteFunc(slices.Clone(specs), func(s spec) bool { return s.own == nil })
+}
+
+// MachineNames returns the names of all machines, for people.
+func MachineNames() string {
+	var names []string
+	for _, s := range specs {
+		names = append(names, s.name)
 	}
+	return strings.Join(names, ", ")
 }
 
-// eduMachine returns a machine with edu devices, whose user space is a test binary.
-func (l *lab) eduMachine(stages string, initrd []byte, cmdline string) *qemu.Machine {
-	args := []string{
-		// edu takes 100 ms for a DMA. With -icount that is virtual time, which passes at once while
-		// the processors idle.
-		"-accel", "tcg,thread=single,tb-size=512",
-		"-icount", "shift=1,sleep=off",
-		"-smp", "2", "-m", "1G",
+// chosen returns the machines of a run: all but those that run alone, or the one that Options.Only names, with Options.IDs.
+func (o *Options) chosen() ([]spec, error) {
+	all := slices.Clone(specs)
+	if o.Only == "" {
+		all = slices.DeleteFunc(all, func(s spec) bool { return s.alone })
+	} else {
+		i := slices.IndexFunc(all, func(s spec) bool { return s.name == o.Only })
+		if i < 0 {
+			return nil, fmt.Errorf("no machine %q (-only takes one of %s)", o.Only, MachineNames())
+		}
+		all = all[i : i+1]
 	}
-	// The functions of one device share an IOMMU group, since they have no ACS.
-	for _, place := range []string{"addr=2", "addr=3", "addr=4.0,multifunction=on", "addr=4.1"} {
-		args = append(args, "-device", "edu,dma_mask=0xffffffffffff,"+place)
+	if len(o.IDs) == 0 {
+		return all, nil
 	}
-	return l.base(stages, initrd, cmdline, args...)
+	if len(all) != 1 || all[0].own == nil {
+		return nil, fmt.Errorf("-id needs -only with a machine whose SMMU is ours, such as -only %s", machineOwn)
+	}
+	s := all[0].with(o.IDs)
+	if _, err := ownsmmu.Derive(s.own.ids); err != nil {
+		return nil, fmt.Errorf("-id %v: %w", o.IDs, err)
+	}
+	return []spec{s}, nil
 }
 
-// kvmMachine returns a machine without devices, whose user space is a test binary.
-func (l *lab) kvmMachine(initrd []byte, cmdline string) *qemu.Machine {
-	return l.base(bothStages, initrd, cmdline, "-accel", "tcg,thread=multi,tb-size=512", "-smp", "2", "-m", "1G")
+// cmdline returns the arguments of the program, after those of the kernel.
+func (s *spec) cmdline() string {
+	switch {
+	case s.program == theVMM:
+		return machine.VMRole
+	case s.name == machineIORT:
+		return machine.DumpIORT + " " + testFlags(s.tests)
+	}
+	return testFlags(s.tests)
 }
 
-// guestMachine returns a machine with an NVMe disk, whose user space is the VMM.
-func (l *lab) guestMachine(initrd []byte, nvme *qemu.TempFile) *qemu.Machine {
-	m := l.base(bothStages, initrd, machine.VMRole,
-		"-accel", "tcg,thread=multi,tb-size=1024",
-		"-smp", "2", "-m", "2G",
-		"-device", "nvme,drive=nvme,serial="+guest.LabNVMe+",addr=2",
-	)
-	m.Args = append(m.Args, "-drive", "if=none,id=nvme,format=raw,file="+m.Pass(nvme))
-	return m
-}
-
-// initramfs returns an archive with a program as its init, and more files.
-func initramfs(program []byte, more ...kernel.File) ([]byte, error) {
-	var b bytes.Buffer
-	err := kernel.WriteInitramfs(&b, append([]kernel.File{{Name: "init", Mode: 0o755, Data: program}}, more...))
-	return b.Bytes(), err
+// testFlags returns the flags with which a test binary runs the tests that match a pattern.
+func testFlags(pattern string) string {
+	return "-test.v=test2json -test.timeout=0 -test.run=" + pattern
 }

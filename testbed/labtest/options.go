@@ -18,6 +18,8 @@ type Options struct {
 	QEMU     string // the emulator's binary, QEMU 9.1 or later
 	Firmware string // QEMU_EFI.fd
 	Report   string // the file for the report
+	Only     string // the name of the one machine to run; empty for all
+	IDs      IDs    // fields of the ID registers that differ, for a machine whose SMMU is ours
 	Timeout  time.Duration
 	Out      io.Writer // gets the consoles, the stages and the summary
 }

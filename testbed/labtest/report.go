@@ -20,13 +20,18 @@ type Report struct {
 	// NotReached names the checks that the lab ended too early for.
 	NotReached []string `json:"not_reached,omitempty"`
 
-	Kernel string `json:"kernel"` // the host's release, as uname -r prints it
-	QEMU   string `json:"qemu"`   // the version
+	Only   string `json:"only,omitempty"` // the one machine that was to run; empty for all
+	Kernel string `json:"kernel"`         // the host's release, as uname -r prints it
+	QEMU   string `json:"qemu"`           // the version
 	// SMMU has the ID registers of the physical SMMU that the host's kernel reports.
 	SMMU  SMMU   `json:"smmu"`
 	Tests []Test `json:"tests"`
-	Guest Guest  `json:"guest"`
-	Speed Speed  `json:"nvme_speed"`
+	// Matrix has the outcomes of tests by machine.
+	Matrix Matrix `json:"matrix"`
+	// Own has what this project's SMMU did, in the machines in which it is the hardware.
+	Own   []Own `json:"own_smmu,omitempty"`
+	Guest Guest `json:"guest"`
+	Speed Speed `json:"nvme_speed"`
 	// Figures are the sums over all hosts.
 	Figures Figures `json:"figures"`
 	// Warnings are the complaints in the logs of both kernels, at most maxWarnings.
@@ -36,6 +41,12 @@ type Report struct {
 	Seconds float64          `json:"seconds"` // wall time of all phases
 
 	reached milestone
+}
+
+// Own is what this project's SMMU did as the hardware of a machine.
+type Own struct {
+	Machine string `json:"machine"`
+	machine.Own
 }
 
 // milestone is how far a run came.

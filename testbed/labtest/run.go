@@ -10,7 +10,6 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/boottest"
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/progress"
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/qemu"
-	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
 	"github.com/go-vsmmu/vsmmuv3/testbed/report/reportfile"
 )
 
@@ -26,6 +25,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := o.complete(false); err != nil {
 		return nil, &boottest.InputError{Err: err}
 	}
+	machines, err := o.chosen()
+	if err != nil {
+		return nil, &boottest.InputError{Err: err}
+	}
 	in, err := o.read(ctx)
 	if err != nil {
 		return nil, errors.Join(&boottest.InputError{Err: err}, context.Cause(ctx))
@@ -33,7 +36,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := reportfile.Prepare(o.Report); err != nil {
 		return nil, &boottest.InputError{Err: err}
 	}
-	l := &lab{Options: o, inputs: in, progress: progress.New(o.Out), report: &Report{QEMU: in.qemu}}
+	l := &lab{Options: o, inputs: in, chosen: machines, progress: progress.New(o.Out), report: &Report{QEMU: in.qemu, Only: o.Only}}
 	ctx, cancel := context.WithTimeoutCause(
 		ctx,
 		o.Timeout,
@@ -56,6 +59,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	phases, total := l.progress.Finish()
 	l.report.Phases, l.report.Seconds = phases, total.Seconds()
+	l.report.Matrix = matrixOf(l.report.Tests)
 	l.report.Judge()
 	// The summary first: a full disk loses the report, but not what the run found.
 	return l.report, errors.Join(l.report.Summary(o.Out), reportfile.Write(o.Report, l.report))
@@ -65,12 +69,13 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 type lab struct {
 	Options
 	inputs
+	chosen   []spec
 	progress *progress.Progress
 	words    lastWords
 
-	// Archives that replace the firmware's IORT: with one the kernel nests, with the other the SMMU
-	// is not cache-coherent.
-	iort, incoherent []byte
+	table []byte // the firmware's IORT
+	// iorts has the archives that replace it, by spec.iort.
+	iorts map[string][]byte
 
 	mu     sync.Mutex // guards report.Warnings
 	report *Report
@@ -78,38 +83,58 @@ type lab struct {
 
 // run runs the machines.
 func (l *lab) run(ctx context.Context) error {
-	tests, err := initramfs(l.tests)
+	for i := range l.chosen {
+		if err := l.runMachine(ctx, &l.chosen[i]); err != nil {
+			return err
+		}
+	}
+	l.report.reached = max(l.report.reached, testsEnded)
+	return nil
+}
+
+// runMachine runs a machine, after the one that reads the IORT if it needs that.
+func (l *lab) runMachine(ctx context.Context, s *spec) error {
+	if s.iort != "" && l.iorts == nil {
+		if err := l.runMachine(ctx, &specs[0]); err != nil {
+			return err
+		}
+	}
+	l.progress.Stage("boot the host with " + s.what)
+	switch {
+	case s.own != nil:
+		return l.runOwn(ctx, s)
+	case s.program == theVMM:
+		l.report.reached = testsEnded
+		return l.runGuest(ctx, s)
+	case s.program == vmmTests:
+		initrd, err := initramfs(l.vmmTests)
+		if err != nil {
+			return err
+		}
+		return l.runTests(ctx, s, l.kvmMachine(s, initrd))
+	}
+	initrd, err := initramfs(l.tests)
 	if err != nil {
 		return err
 	}
-	vmmTests, err := initramfs(l.vmmTests)
-	if err != nil {
+	if err := l.runTests(ctx, s, l.eduMachine(s, initrd)); err != nil || s.name != machineIORT {
 		return err
 	}
-	l.progress.Stage("read the firmware's IORT")
-	if err := l.readIORT(ctx, tests); err != nil {
+	if err := l.patchIORT(); err != nil {
 		return fmt.Errorf("reading the IORT: %w", err)
 	}
-	if err := l.runRefusing(ctx, tests); err != nil {
-		return err
+	return nil
+}
+
+// patchIORT makes the archives that replace the firmware's IORT.
+func (l *lab) patchIORT() error {
+	l.iorts = map[string][]byte{}
+	for name, patch := range map[string]IORTChange{canWBS: CanWBS, incoherent: Incoherent} {
+		archive, err := iortArchive(l.table, patch)
+		if err != nil {
+			return err
+		}
+		l.iorts[name] = archive
 	}
-	l.progress.Stage("boot the host for the tests of bridge/iommufd")
-	err = l.runTests(
-		ctx,
-		l.eduMachine(bothStages, append(l.iort, tests...), testFlags("^TestKernel")),
-		func(m machine.Message) {
-			if m.Hello != nil {
-				l.progress.Stage("test bridge/iommufd on the host's kernel")
-			}
-		},
-	)
-	if err != nil {
-		return err
-	}
-	l.progress.Stage("boot the host and run the VMM's own tests")
-	if err := l.runTests(ctx, l.kvmMachine(vmmTests, testFlags("^Test")), ignore); err != nil {
-		return err
-	}
-	l.report.reached = testsEnded
-	return l.runGuest(ctx)
+	return nil
 }

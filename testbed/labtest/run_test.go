@@ -55,6 +55,10 @@ func actQEMU(mode string, port *os.File) {
 		actVMM(send)
 		return
 	}
+	if strings.HasSuffix(os.Args[len(os.Args)-1], machine.OwnRole) {
+		actOwn(send, mode)
+		return
+	}
 	say := func(line string) { send(machine.Message{Line: &line}) }
 	fmt.Println("Booting Linux\x1b[2J on the host")
 	send(machine.Message{Hello: &machine.Hello{Release: "7.3.4"}})
@@ -112,6 +116,32 @@ func actQEMU(mode string, port *os.File) {
 		channel.Flush()
 		qemutest.Hang()
 	}
+	send(machine.Message{Exit: &machine.Exit{}})
+}
+
+// actOwn acts as package ownsmmu.
+func actOwn(send func(machine.Message), mode string) {
+	inner := func(m machine.Message) { send(machine.Message{Inner: &m}) }
+	say := func(line string) { inner(machine.Message{Line: &line}) }
+	booting, log := "Booting Linux", "WARNING: CPU: 0 PID: 1 at drivers/vfio/vfio_main.c:1"
+	send(machine.Message{Hello: &machine.Hello{Release: "7.3.4"}})
+	send(machine.Message{Guest: &machine.Guest{Line: &booting}})
+	if mode == "guest does not start" {
+		why := "the guest's init did not start within 4m0s"
+		send(machine.Message{Line: &why})
+		send(machine.Message{Exit: &machine.Exit{Status: 1}})
+		return
+	}
+	inner(machine.Message{Hello: &machine.Hello{Release: "7.3.4"}})
+	say(mark + "=== RUN   TestKernelConformance/Close/Stream")
+	say(mark + "--- PASS: TestKernelConformance/Close/Stream (0.50s)")
+	say(mark + "--- PASS: TestKernelConformance (0.50s)")
+	if mode == "guest warns" {
+		inner(machine.Message{Log: &log})
+	}
+	inner(machine.Message{Figures: &machine.Figures{Ioctls: 1}})
+	inner(machine.Message{Exit: &machine.Exit{}})
+	send(machine.Message{Own: &machine.Own{Moves: map[string]int{"CMD_SYNC": minMoves}, Commands: map[string]uint64{"CMD_SYNC": 7}}})
 	send(machine.Message{Exit: &machine.Exit{}})
 }
 
@@ -186,12 +216,12 @@ func TestReportHasWhatTheMachinesSent(t *testing.T) {
 	assert.Equal(t, "10.0.2 (Debian)", r.QEMU)
 	assert.Equal(t, "0d44101b", r.SMMU.IDR[0])
 	assert.Equal(t, []Test{
-		{Name: "TestRefusesWithoutCANWBS", Outcome: Pass, Seconds: 0.5},
-		{Name: "TestRefusesStage1Alone", Outcome: Pass, Seconds: 0.5},
-		{Name: "TestRefusesStage2Alone", Outcome: Pass, Seconds: 0.5},
-		{Name: "TestRefusesIncoherentSMMU", Outcome: Pass, Seconds: 0.5},
-		{Name: "TestKernelConformance", Outcome: Pass, Seconds: 1.5},
-		{Name: "Test", Outcome: Pass, Seconds: 0.5},
+		{Machine: machineIORT, Name: "TestRefusesWithoutCANWBS", Outcome: Pass, Seconds: 0.5},
+		{Machine: machineStage1, Name: "TestRefusesStage1Alone", Outcome: Pass, Seconds: 0.5},
+		{Machine: machineStage2, Name: "TestRefusesStage2Alone", Outcome: Pass, Seconds: 0.5},
+		{Machine: machineIncoherent, Name: "TestRefusesIncoherentSMMU", Outcome: Pass, Seconds: 0.5},
+		{Machine: machineQEMU, Name: "TestKernelConformance", Outcome: Pass, Seconds: 1.5},
+		{Machine: machineVMM, Name: "Test", Outcome: Pass, Seconds: 0.5},
 	}, r.Tests)
 	assert.Equal(t, Figures{Hosts: 2, Figures: machine.Figures{Ioctls: 42}}, r.Figures)
 	assert.Equal(t, "6.1.0", r.Guest.Release)
@@ -211,20 +241,22 @@ func TestReportHasWhatTheMachinesSent(t *testing.T) {
 // Checks that it did not reach are not judged.
 func TestRunThatEndsEarlyReportsItsCauseAlone(t *testing.T) {
 	for _, tt := range []struct {
-		mode, cause, status, console, last string
+		mode, cause, status, console, last, only string
 	}{
-		{"panics", "the kernel panicked (QEMU: exit status 0) during TestKernelBatchIsOneIoctl", "exit status 0", "host", "Kernel panic - not syncing: no init"},
+		{"panics", "the kernel panicked (QEMU: exit status 0) during TestKernelBatchIsOneIoctl", "exit status 0", "host", "Kernel panic - not syncing: no init", ""},
 		{"crashes", "the kernel panicked because its init exited with status 2: panic: runtime error: index out of range (QEMU: exit status 0) during TestKernelBatchIsOneIoctl",
-			"exit status 0", "host", "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000200"},
-		{"QEMU fails", "the machine ended before its program", "exit status 3", "qemu", "qemu-system-aarch64: cannot set up guest memory"},
-		{"talks nonsense", "the machine sent a malformed message", "exit status 0", "tests", "pass: TestKernelConformance"},
-		{"gives up", "no vfio-pci", "exit status 0", "tests", "pass: TestKernelConformance"},
-		{"exits", "the tests exited with status 2, and no test failed", "", "tests", "pass: TestKernelConformance"},
-		{"VMM fails", "the VMM exited with status 1: the guest did not end", "", "guest", "Unable to mount root fs"},
-		{"no IORT", "reading the IORT: labtest: not an IORT", "", "tests", "pass: TestRefusesWithoutCANWBS"},
+			"exit status 0", "host", "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000200", ""},
+		{"QEMU fails", "the machine ended before its program", "exit status 3", "qemu", "qemu-system-aarch64: cannot set up guest memory", ""},
+		{"talks nonsense", "the machine sent a malformed message", "exit status 0", "tests", "pass: TestKernelConformance", ""},
+		{"gives up", "no vfio-pci", "exit status 0", "tests", "pass: TestKernelConformance", ""},
+		{"exits", "the tests exited with status 2, and no test failed", "", "tests", "pass: TestKernelConformance", ""},
+		{"VMM fails", "the VMM exited with status 1: the guest did not end", "", "guest", "Unable to mount root fs", ""},
+		{"guest does not start", "the VMM exited with status 1: the guest's init did not start within 4m0s", "", "guest", "Booting Linux", machineOwn},
+		{"no IORT", "reading the IORT: labtest: not an IORT", "", "tests", "pass: TestRefusesWithoutCANWBS", ""},
 	} {
 		t.Run(tt.mode, func(t *testing.T) {
 			o, out := options(t, tt.mode)
+			o.Only = tt.only
 			r, err := Run(context.Background(), o)
 			require.NoError(t, err)
 			assert.Contains(t, r.Error, tt.cause)
@@ -238,7 +270,7 @@ func TestRunThatEndsEarlyReportsItsCauseAlone(t *testing.T) {
 			for _, c := range r.Checks {
 				assert.True(t, c.OK, "%s: %s", c.Name, c.Detail)
 			}
-			assert.Len(t, r.NotReached, len(checks)-len(r.Checks))
+			assert.Len(t, r.NotReached, len(r.checks())-len(r.Checks))
 			assert.NotContains(t, out.String(), "FAILED")
 			assert.Contains(t, out.String(), "\nError\n  "+r.Error)
 			data, err := os.ReadFile(o.Report)
@@ -251,11 +283,41 @@ func TestRunThatEndsEarlyReportsItsCauseAlone(t *testing.T) {
 }
 
 func TestKernelWarningsFailTheRun(t *testing.T) {
-	o, _ := options(t, "warns")
-	r, err := Run(context.Background(), o)
-	require.NoError(t, err)
-	assert.Equal(t, []string{"host: WARNING: CPU: 0 PID: 1 at drivers/iommu/iommufd/main.c:1"}, r.Warnings)
-	assert.False(t, r.OK)
+	for mode, want := range map[string]string{
+		"warns":       "host: WARNING: CPU: 0 PID: 1 at drivers/iommu/iommufd/main.c:1",
+		"guest warns": "guest: WARNING: CPU: 0 PID: 1 at drivers/vfio/vfio_main.c:1",
+	} {
+		o, _ := options(t, mode)
+		if mode == "guest warns" {
+			o.Only = machineOwn
+		}
+		r, err := Run(context.Background(), o)
+		require.NoError(t, err)
+		assert.Equal(t, []string{want}, r.Warnings)
+		assert.False(t, r.OK)
+	}
+}
+
+// A run of one machine runs the machine that reads the IORT if it needs that, and is judged by its
+// own checks.
+func TestOnlyRunsOneMachine(t *testing.T) {
+	for name, want := range map[string][]string{
+		machineOwn:    {machineOwn},
+		machineStage1: {machineStage1},
+		machineQEMU:   {machineIORT, machineQEMU},
+	} {
+		o, _ := options(t, "passes")
+		o.Only = name
+		r, err := Run(context.Background(), o)
+		require.NoError(t, err)
+		assert.Empty(t, r.Error)
+		assert.Equal(t, want, r.Matrix.Machines)
+		if name == machineOwn {
+			require.Len(t, r.Own, 1)
+			assert.Equal(t, minMoves, r.Own[0].moves())
+		}
+		assert.Equal(t, name != machineQEMU, r.OK, "QEMU's tests are incomplete here")
+	}
 }
 
 func TestTimeoutEndsTheRunAtAnyPoint(t *testing.T) {
@@ -302,6 +364,10 @@ func TestBadInputRunsNothing(t *testing.T) {
 		{"no emulator", "", func(o *Options) { o.QEMU = "/nonexistent" }, "the emulator: /nonexistent --version"},
 		{"another emulator", "no QEMU", func(*Options) {}, "is not QEMU"},
 		{"an old emulator", "old", func(*Options) {}, "is QEMU 9.0, whose SMMUv3 does not nest (give QEMU 9.1 or later with -qemu FILE"},
+		{"no such machine", "", func(o *Options) { o.Only = "vax" }, `no machine "vax" (-only takes one of qemu-iort, qemu-stage1`},
+		{"IDs of all machines", "", func(o *Options) { o.IDs = IDs{"OAS": 5} }, "-id needs -only with a machine whose SMMU is ours, such as -only own"},
+		{"IDs of QEMU's SMMU", "", func(o *Options) { o.Only, o.IDs = machineQEMU, IDs{"OAS": 5} }, "-id needs -only with a machine whose SMMU is ours"},
+		{"an SMMU that cannot be", "", func(o *Options) { o.Only, o.IDs = machineOwn, IDs{"OAS": 6, "GRAN64K": 0} }, "-id OAS=6 GRAN64K=0: soft: new host: "},
 		{"report is a directory", "", func(o *Options) { o.Report = filepath.Dir(o.Kernel) }, "not a regular file"},
 		{"report is an input", "", func(o *Options) { o.Report = o.Kernel }, "would overwrite the input of -kernel (give another path)"},
 	} {

@@ -30,6 +30,20 @@ func (r *Report) Summary(w io.Writer) error {
 			}
 		}
 	}
+	r.Matrix.write(t, section)
+	for _, own := range r.Own {
+		section("Our SMMU as the hardware of " + own.Machine)
+		fmt.Fprintf(
+			t,
+			"  IDR0 to IDR5 %08x; saved and restored %d times at %d kinds of moments, state of %d bytes; "+
+				"%d moves not made, because DMA did not stop\n",
+			own.IDs.IDR,
+			own.moves(),
+			len(own.Moves),
+			own.StateBytes,
+			own.Busy,
+		)
+	}
 	if f := r.Figures; f.Hosts > 0 {
 		section("Requests to the kernel")
 		fmt.Fprintf(

@@ -22,6 +22,7 @@ const (
 
 // Test is a test that has ended.
 type Test struct {
+	Machine string  `json:"machine"`
 	Name    string  `json:"name"`
 	Outcome Outcome `json:"outcome"`
 	Seconds float64 `json:"seconds"` // of the machine's virtual time
@@ -49,16 +50,17 @@ func (t Test) depth() int { return strings.Count(t.Name, "/") }
 // mark before its own lines, even in the middle of a line that a test prints, and prints the end of
 // each test at once.
 type testLog struct {
-	ended func(Test) // called at the end of each test
-	tests []Test
+	machine string
+	ended   func(Test) // called at the end of each test
+	tests   []Test
 
 	current string // the test that prints, "" outside of tests
 	exit    *machine.Exit
 	output  map[string][]string // by test, until it ends
 }
 
-func newTestLog(ended func(Test)) *testLog {
-	return &testLog{ended: ended, output: map[string][]string{}}
+func newTestLog(machine string, ended func(Test)) *testLog {
+	return &testLog{machine: machine, ended: ended, output: map[string][]string{}}
 }
 
 // mark precedes the lines of the testing package.
@@ -93,7 +95,7 @@ func (l *testLog) line(line string) {
 	if m == nil {
 		return
 	}
-	t := Test{Name: m[2], Outcome: Outcome(strings.ToLower(m[1]))}
+	t := Test{Machine: l.machine, Name: m[2], Outcome: Outcome(strings.ToLower(m[1]))}
 	t.Seconds, _ = strconv.ParseFloat(m[3], 64)
 	output := l.output[t.Name]
 	delete(l.output, t.Name)

@@ -28,7 +28,7 @@ no newline^    --- FAIL: TestB (1.00s)
 --- PASS: TestD (0.00s)
 FAIL`
 	var ended []string
-	l := newTestLog(func(t Test) { ended = append(ended, t.String()) })
+	l := newTestLog("", func(t Test) { ended = append(ended, t.String()) })
 	for line := range strings.Lines(strings.ReplaceAll(text, "^", mark)) {
 		l.line(strings.TrimSuffix(line, "\n"))
 	}
@@ -43,7 +43,7 @@ FAIL`
 }
 
 func TestTestLogKeepsBoundedOutput(t *testing.T) {
-	l := newTestLog(func(Test) {})
+	l := newTestLog("", func(Test) {})
 	l.line(mark + "=== RUN   TestA")
 	for range 2 * maxOutput {
 		l.line("and so on")

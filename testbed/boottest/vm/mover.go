@@ -7,13 +7,14 @@ import (
 
 	"github.com/go-vsmmu/vsmmuv3/testbed/guest"
 	"github.com/go-vsmmu/vsmmuv3/testbed/report"
+	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/movable"
 )
 
 // mover moves the SMMU during the test of the disks, at points spread over their DMA. An endpoint
 // makes each move before it moves a piece of a request, so that a request is in flight. A nil mover
 // moves nothing.
 type mover struct {
-	smmu  *smmu
+	smmu  *movable.SMMU
 	moves int         // number of moves to make
 	fail  func(error) // called once, if a move fails
 
@@ -31,7 +32,7 @@ const testedBytes = 2 * 2 * guest.TestSize
 const dataSize = 512
 
 // newMover returns a mover that spreads the moves evenly.
-func newMover(s *smmu, moves int, fail func(error)) *mover {
+func newMover(s *movable.SMMU, moves int, fail func(error)) *mover {
 	if moves == 0 {
 		return nil
 	}
@@ -45,12 +46,12 @@ func (m *mover) enter(n int) {
 		return
 	}
 	m.progress(n)
-	m.smmu.dma.RLock()
+	m.smmu.EnterDMA()
 }
 
 func (m *mover) leave() {
 	if m != nil {
-		m.smmu.dma.RUnlock()
+		m.smmu.LeaveDMA()
 	}
 }
 
@@ -67,7 +68,7 @@ func (m *mover) progress(n int) {
 		return
 	}
 	began := time.Now()
-	size, err := m.smmu.move()
+	size, err := m.smmu.Move()
 	if err != nil {
 		m.failed = true
 		m.fail(fmt.Errorf("move %d of the SMMU: %w", r.Made+1, err))

@@ -15,6 +15,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/testbed/report"
+	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/movable"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
@@ -35,7 +36,8 @@ func (noWires) SignalMSI(guestmem.GPA, uint32) error { return nil }
 // smmuRig is an SMMU that a guest has set up. Streams 0x10 and 0x21 translate.
 type smmuRig struct {
 	*testing.T
-	*smmu
+	smmu  *movable.SMMU
+	hosts soft.Config
 	ram   []byte
 	mem   *guestmem.Tracked
 	guest *vsmmutest.Guest
@@ -48,8 +50,8 @@ func newSMMURig(t *testing.T) *smmuRig {
 	var err error
 	r.mem, err = guestmem.NewTracked(slots)
 	require.NoError(t, err)
-	hosts := soft.Config{Memory: r.mem}
-	host, err := soft.New(hosts)
+	r.hosts = soft.Config{Memory: r.mem}
+	host, err := soft.New(r.hosts)
 	require.NoError(t, err)
 	caps, err := host.Capabilities()
 	require.NoError(t, err)
@@ -57,10 +59,10 @@ func newSMMURig(t *testing.T) *smmuRig {
 	require.NoError(t, err)
 	cfg := vsmmu.Config{IDs: ids.IDs, Memory: r.mem, Interrupts: noWires{}, AbortAtReset: true, Trace: vsmmu.Trace{
 		Bind: func(smmuv3.StreamID, bridge.GuestStage, error) {
-			assert.False(t, r.moving.Load(), "a bind of a move")
+			assert.False(t, r.smmu.Moving(), "a bind of a move")
 		},
 	}}
-	r.smmu, err = newSMMU(cfg, hosts, host, func(cfg vsmmu.Config) (smmuDevice, error) { return vsmmu.New(cfg) })
+	r.smmu, err = movable.New(movable.Config{Device: cfg, Host: r.hosts}, host)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = r.smmu.Close() })
 
@@ -76,7 +78,7 @@ func newSMMURig(t *testing.T) *smmuRig {
 // endpoint attaches an endpoint whose DMA a mover counts.
 func (r *smmuRig) endpoint(sid smmuv3.StreamID, m *mover) *endpoint {
 	e := &endpoint{id: sid, dma: soft.NewEndpoint(), mover: m}
-	require.NoError(r, r.attach(sid, e.dma))
+	require.NoError(r, r.smmu.Attach(sid, e.dma))
 	return e
 }
 
@@ -89,18 +91,18 @@ func TestMovesLoseNoAccessAndNoCommand(t *testing.T) {
 	const moves = 20
 	r := newSMMURig(t)
 	m := newMover(r.smmu, moves, func(err error) { t.Error(err) })
-	first := r.device
+	first := r.smmu.Device()
 	// The rounds of a live migration copy the memory to which only the endpoints write.
 	moved, pages := make([]byte, ramSize), 0
 	r.mem.NewAccount()
-	r.round = func() {
+	r.smmu.SetRound(func() {
 		a := r.mem.NewAccount()
 		pages += a.Pages()
 		for p := range a.Ranges() {
 			assert.NoError(t, r.mem.ReadAt(moved[p.GPA:][:p.Len], p.GPA))
 		}
 		assert.True(t, bytes.Equal(r.ram[dataAt:], moved[dataAt:]), "the copy equals the memory")
-	}
+	})
 	eps := []*endpoint{r.endpoint(0x10, m), r.endpoint(0x21, m)}
 	r.run(smmuv3.Command{0x04, 31}) // CFGI_ALL
 	var disks sync.WaitGroup
@@ -149,8 +151,8 @@ func TestMovesLoseNoAccessAndNoCommand(t *testing.T) {
 		assert.GreaterOrEqual(t, at, uint64(i+1)*testedBytes/(moves+1))
 	}
 	assert.LessOrEqual(t, out.Moves.StateBytes, 2048+2*128)
-	assert.NotSame(t, first, r.device)
-	assert.Zero(t, r.Load(smmuv3.RegEVENTQ_PROD, 4), "no access faulted")
+	assert.NotSame(t, first, r.smmu.Device())
+	assert.Zero(t, r.smmu.Load(smmuv3.RegEVENTQ_PROD, 4), "no access faulted")
 }
 
 // During the saves, a vCPU queues commands, and an endpoint makes DMA. Some of this DMA faults.
@@ -181,12 +183,12 @@ func TestSaveOfARunningDeviceGivesAStateThatRestores(t *testing.T) {
 				return
 			default:
 				r.run(smmuv3.Command{0x11 | 1<<48}, smmuv3.Command{0x03 | 0x10<<32, 1})
-				r.Store(smmuv3.RegEVENTQ_CONS, 4, r.Load(smmuv3.RegEVENTQ_PROD, 4))
+				r.smmu.Store(smmuv3.RegEVENTQ_CONS, 4, r.smmu.Load(smmuv3.RegEVENTQ_PROD, 4))
 			}
 		}
 	})
 	for range 50 {
-		state, err := r.device.Save()
+		state, err := r.smmu.Device().Save()
 		require.NoError(t, err)
 		host, err := soft.New(r.hosts)
 		require.NoError(t, err)
@@ -210,10 +212,10 @@ func TestMoveKeepsEventsThatTheGuestHasNotConsumed(t *testing.T) {
 	e := r.endpoint(0x10, newMover(r.smmu, 1, nil))
 	r.run(smmuv3.Command{0x04, 31})
 	require.ErrorIs(t, e.ReadAt(make([]byte, 64), strayAddress), soft.ErrFault)
-	size, err := r.move()
+	size, err := r.smmu.Move()
 	require.NoError(t, err)
 	assert.Positive(t, size)
-	assert.Equal(t, uint64(1), r.Load(smmuv3.RegEVENTQ_PROD, 4))
+	assert.Equal(t, uint64(1), r.smmu.Load(smmuv3.RegEVENTQ_PROD, 4))
 	require.NoError(t, e.ReadAt(make([]byte, 64), dataAt))
 }
 
@@ -222,7 +224,7 @@ func TestMoveThatFailsEndsTheMachineOnce(t *testing.T) {
 	var told []error
 	m := newMover(r.smmu, 10, func(err error) { told = append(told, err) })
 	e := r.endpoint(0x10, m)
-	require.NoError(t, r.device.Close())
+	require.NoError(t, r.smmu.Device().Close())
 	for range 2 * testedBytes >> 20 {
 		assert.Error(t, e.ReadAt(make([]byte, 1<<20), dataAt))
 	}
@@ -232,7 +234,7 @@ func TestMoveThatFailsEndsTheMachineOnce(t *testing.T) {
 	var out report.Report
 	m.fill(&out)
 	assert.Zero(t, out.Moves.Made)
-	_, err := r.move()
+	_, err := r.smmu.Move()
 	assert.Error(t, err)
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-vsmmu/vsmmuv3/bridge"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
+	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/movable"
 	"github.com/go-vsmmu/vsmmuv3/transcript"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
@@ -20,7 +21,7 @@ type tape struct {
 }
 
 // device returns the SMMU's device, in a recorder if the boot records a transcript.
-func (t *tape) device(cfg vsmmu.Config, policy idr.Policy, hosts ...bridge.Capabilities) (smmuDevice, error) {
+func (t *tape) device(cfg vsmmu.Config, policy idr.Policy, hosts ...bridge.Capabilities) (movable.Device, error) {
 	if !t.job.Record {
 		return vsmmu.New(cfg)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/testbed/report"
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm"
+	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/movable"
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/virtio"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
@@ -24,7 +25,7 @@ type vm struct {
 	*vmm.Machine
 	ids    idr.Result // the ID registers that the guest reads
 	memory guestmem.Slots
-	smmus  []*smmu
+	smmus  []*movable.SMMU
 
 	parts []io.Closer // close closes them from last to first
 }
@@ -119,18 +120,20 @@ func (v *vm) addSMMU(
 	if v.ids, err = idr.Derive(policy, capabilities); err != nil {
 		return err
 	}
-	device := vsmmu.Config{
-		IDs: v.ids.IDs, Memory: memory, Interrupts: v.SMMUInterrupts(n), AbortAtReset: true, Trace: trace,
-	}
-	s, err := newSMMU(device, hosts, host, func(cfg vsmmu.Config) (smmuDevice, error) {
-		return t.device(cfg, policy, capabilities)
-	})
-	if err != nil {
-		return err
+	device := movable.Config{
+		Device: vsmmu.Config{
+			IDs: v.ids.IDs, Memory: memory, Interrupts: v.SMMUInterrupts(n), AbortAtReset: true, Trace: trace,
+		},
+		Host: hosts,
+		New:  func(cfg vsmmu.Config) (movable.Device, error) { return t.device(cfg, policy, capabilities) },
 	}
 	if job.Moves > 0 {
 		memory.NewAccount()
-		s.round = func() { memory.NewAccount() }
+		device.Round = func() { memory.NewAccount() }
+	}
+	s, err := movable.New(device, host)
+	if err != nil {
+		return err
 	}
 	v.smmus = append(v.smmus, s)
 	v.parts = append(v.parts, s)
@@ -142,7 +145,7 @@ func (v *vm) addSMMU(
 func (v *vm) addDisk(
 	storage *os.File, serial string, pci bool, master vmm.Master, endpoint *soft.Endpoint, dma virtio.DMA,
 ) error {
-	if err := v.smmus[master.SMMU].attach(master.StreamID, endpoint); err != nil {
+	if err := v.smmus[master.SMMU].Attach(master.StreamID, endpoint); err != nil {
 		return err
 	}
 	info, err := storage.Stat()

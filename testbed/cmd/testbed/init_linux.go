@@ -4,6 +4,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/boottest"
 	"github.com/go-vsmmu/vsmmuv3/testbed/guest"
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
+	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/ownsmmu"
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/vm"
 )
 
@@ -20,6 +21,8 @@ func runInit(role string) (isInit bool, err error) {
 		return true, guest.Lab()
 	case machine.VMRole:
 		vm.Main()
+	case machine.OwnRole:
+		ownsmmu.Main()
 	}
 	return false, nil
 }

@@ -60,6 +60,9 @@ func parseLab(args []string, stdout io.Writer) (o labtest.Options, check bool, e
 	f.StringVar(&o.QEMU, "qemu", "", "use the emulator `FILE`, QEMU 9.1 or later (default: what make lab fetched)")
 	f.StringVar(&o.Firmware, "firmware", "", "use the firmware `FILE`, a QEMU_EFI.fd (default: what make lab fetched)")
 	f.StringVar(&o.Report, "report", filepath.Join("build", "lab", "report.json"), "write the report to `FILE`")
+	f.StringVar(&o.Only, "only", "", "run one machine alone: "+labtest.MachineNames())
+	o.IDs = labtest.IDs{}
+	f.Var(o.IDs, "id", "with -only own…: `FIELD=VALUE` of the SMMU's ID registers, such as OAS=6; may be repeated")
 	f.DurationVar(&o.Timeout, "timeout", time.Hour, "give up after `TIME`")
 	f.BoolVar(&check, "check", false,
 		"check the given files and run nothing, as make lab does before it builds the tests")

@@ -69,7 +69,7 @@ func (g *guestDriver) reaches(page guestmem.GPA) bool {
 	g.t.Helper()
 	g.tries++
 	want := fmt.Appendf(nil, "DMA number %3d", g.tries)
-	require.NoError(g.t, g.dma(g.ends[0], true, iova, want))
+	require.NoError(g.t, attempted(g.dma(g.ends[0], true, iova, want)))
 	got := make([]byte, len(want))
 	require.NoError(g.t, g.ReadAt(got, page))
 	return string(want) == string(got)

@@ -20,6 +20,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/edu"
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
+	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/edu/regs"
 )
 
 var bypass = bridge.GuestStage{Disposition: bridge.Bypass}
@@ -36,11 +37,16 @@ var beyondQEMU = map[string]string{
 
 func TestKernelConformance(t *testing.T) {
 	bridgetest.Run(t, func(t *testing.T) bridgetest.Rig {
-		if why, ok := beyondQEMU[strings.TrimPrefix(t.Name(), "TestKernelConformance/")]; ok {
+		r := newKernelRig(t)
+		first := r.devices[r.ends[0]]
+		if why, ok := beyondQEMU[strings.TrimPrefix(t.Name(), "TestKernelConformance/")]; ok && !first.Own() {
 			t.Skip(SkipQEMU + why)
 		}
-		r := newKernelRig(t)
-		return bridgetest.Rig{Host: r.host, Endpoints: r.ends, Memory: r, RAM: ram, DMA: r.dma}
+		rig := bridgetest.Rig{Host: r.host, Endpoints: r.ends, Memory: r, RAM: ram, DMA: r.dma}
+		if first.Has(regs.PASID) {
+			rig.SubstreamDMA = r.substreamDMA
+		}
+		return rig
 	})
 }
 
@@ -133,7 +139,7 @@ func TestKernelMemoryFollowsSlots(t *testing.T) {
 	reaches := func() bool {
 		t.Helper()
 		clear(mem)
-		require.NoError(t, d.Store(uint64(hot), patternAt, 64))
+		require.NoError(t, attempted(d.Store(uint64(hot), patternAt, 64)))
 		return string(mem[:64]) == string(d.pattern[:64])
 	}
 	for range 2 {
@@ -162,7 +168,7 @@ func TestKernelCDFetchOutsideMemoryAborts(t *testing.T) {
 	st, err := r.host.Attach(sid, r.ends[0])
 	require.NoError(t, err)
 	require.NoError(t, st.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: 0x7000_0000}))
-	require.NoError(t, r.devices[r.ends[0]].Store(uint64(ram), patternAt, 64))
+	require.NoError(t, attempted(r.devices[r.ends[0]].Store(uint64(ram), patternAt, 64)))
 	r.used.Store(uint64(len(r.ram)))
 	assert.Negative(t, r.landed(r.devices[r.ends[0]], 64))
 	select {
@@ -219,7 +225,7 @@ func TestKernelDeviceRemovedDuringDMA(t *testing.T) {
 		require.NoError(t, st.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: ram}))
 		time.Sleep(20 * time.Millisecond)
 	}
-	require.NoError(t, <-dma)
+	require.NoError(t, attempted(<-dma))
 	select {
 	case err := <-removed:
 		require.Fail(t, "the kernel removed the device while it was open", "%v", err)
@@ -276,12 +282,22 @@ func TestKernelCountsLostEvents(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, st.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1ContextPtr: ram})) // CD.V = 0
 	const rounds = 3
-	for range rounds {
-		require.NoError(t, r.devices[r.ends[0]].Store(0, 0, edu.BufferSize))
-	}
-	close(hold)
 	// The device accesses memory four bytes at a time.
 	const faults = rounds * edu.BufferSize / 4
+	d := r.devices[r.ends[0]]
+	d.SetChunk(4)
+	defer d.SetChunk(0)
+	for range rounds {
+		require.NoError(t, attempted(d.Store(0, 0, edu.BufferSize)))
+	}
+	close(hold)
+	if d.Own() { // this SMMU merges faults, and its own queue is full as well
+		assert.Eventually(t, func() bool { return r.host.Stats().Events > 0 }, 2*time.Minute, 10*time.Millisecond)
+		st := r.host.Stats()
+		assert.LessOrEqual(t, st.Events+st.EventsLost, uint64(faults))
+		assert.Zero(t, st.EventErrors)
+		return
+	}
 	assert.Eventually(t, func() bool {
 		st := r.host.Stats()
 		return st.Events+st.EventsLost == faults

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -21,6 +22,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/edu"
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
+	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/edu/regs"
 )
 
 // TestMain turns the test binary into the init of a lab machine if it is started as one. The tests
@@ -85,10 +87,11 @@ func newKernelRig(t *testing.T) *kernelRig {
 	require.NoError(t, err)
 	r := &kernelRig{
 		t: t, Slots: new(guestmem.Slots), devices: map[bridge.Endpoint]*eduDevice{},
-		ram: anonymous(t, bridgetest.RAMSize), scratch: anonymous(t, pages),
 	}
+	r.ram, r.scratch = guestMemory(t)
 	r.host = &settled{Host: h, rig: r, streams: map[bridge.Endpoint]*settledStream{}}
 	t.Cleanup(func() {
+		memory.used = max(memory.used, r.used.Load())
 		if err := h.Close(); !errors.Is(err, bridge.ErrClosed) { // the test may have closed it
 			assert.NoError(t, err)
 		}
@@ -118,6 +121,37 @@ func anonymous(t *testing.T, size int) []byte {
 	return mem
 }
 
+// memory is the guest's memory. All rigs use it, one after the other: the kernel needs long to find
+// and clear its pages.
+var memory struct {
+	ram, scratch []byte
+	used         uint64 // bytes of ram that may not be zero, from the start
+}
+
+// hugePage is the size of memory that the kernel finds, clears and maps at once if it can.
+const hugePage = 2 << 20
+
+// guestMemory returns the guest's memory, all zero.
+func guestMemory(t *testing.T) (ram, scratch []byte) {
+	t.Helper()
+	if memory.ram != nil {
+		clear(memory.ram[:memory.used])
+		clear(memory.scratch)
+		return memory.ram, memory.scratch
+	}
+	mem, err := unix.Mmap(-1, 0, bridgetest.RAMSize+pages+hugePage, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	require.NoError(t, err)
+	_ = unix.Madvise(mem, unix.MADV_HUGEPAGE) // a kernel without huge pages is slower
+	mem = mem[-uintptr(unsafe.Pointer(&mem[0]))%hugePage:]
+	memory.ram, memory.scratch = mem[:bridgetest.RAMSize], mem[bridgetest.RAMSize:][:pages]
+	return memory.ram, memory.scratch
+}
+
+// patterns are those of the devices, by their address. A device keeps its buffer until the machine
+// ends.
+var patterns = map[string][]byte{}
+
 func (r *kernelRig) add(h *iommufd.Host, address string) {
 	r.t.Helper()
 	path, err := iommufd.FindDevice(address)
@@ -126,10 +160,13 @@ func (r *kernelRig) add(h *iommufd.Host, address string) {
 	require.NoError(r.t, err)
 	e, err := edu.Open(d.FD())
 	require.NoError(r.t, err)
-	dev := &eduDevice{Device: e, pattern: make([]byte, patternSize)}
+	dev := &eduDevice{Device: e, pattern: patterns[address]}
 	r.devices[d] = dev
 	r.ends = append(r.ends, d)
-
+	if dev.pattern != nil {
+		return
+	}
+	dev.pattern = make([]byte, patternSize)
 	_, _ = rand.Read(dev.pattern)
 	copy(r.scratch, dev.pattern)
 	st, err := h.Attach(0, d)
@@ -137,21 +174,41 @@ func (r *kernelRig) add(h *iommufd.Host, address string) {
 	require.NoError(r.t, st.Bind(bridge.GuestStage{Disposition: bridge.Bypass}))
 	require.NoError(r.t, dev.Load(uint64(scratch), patternAt, patternSize))
 	require.NoError(r.t, st.Close())
+	patterns[address] = dev.pattern
 }
 
 // dma implements bridgetest.Rig.DMA.
 func (r *kernelRig) dma(ep bridge.Endpoint, write bool, iova uint64, p []byte) error {
-	if write {
-		return r.write(ep, iova, p)
-	}
-	return r.read(ep, iova, p)
+	return r.dmaWith(ep, 0, write, iova, p)
 }
 
-func (r *kernelRig) write(ep bridge.Endpoint, iova uint64, p []byte) error {
+// substreamDMA implements bridgetest.Rig.SubstreamDMA.
+func (r *kernelRig) substreamDMA(ep bridge.Endpoint, s smmuv3.SubstreamID, write bool, iova uint64, p []byte) error {
+	return r.dmaWith(ep, regs.Attrs(0).WithPASID(uint32(s)), write, iova, p)
+}
+
+func (r *kernelRig) dmaWith(ep bridge.Endpoint, a regs.Attrs, write bool, iova uint64, p []byte) error {
+	if write {
+		return r.write(ep, a, iova, p)
+	}
+	return r.read(ep, a, iova, p)
+}
+
+// attempted returns the error of a DMA that was not even attempted: an abort is none.
+func attempted(err error) error {
+	if errors.Is(err, edu.ErrAborted) {
+		return nil
+	}
+	return err
+}
+
+func (r *kernelRig) write(ep bridge.Endpoint, a regs.Attrs, iova uint64, p []byte) error {
 	d := r.devices[ep]
+	r.host.flying.Add(1)
+	defer r.host.flying.Add(-1)
 	r.host.under.RLock()
 	defer r.host.under.RUnlock()
-	if err := d.Store(iova, patternAt, len(p)); err != nil {
+	if err := d.StoreWith(a, iova, patternAt, len(p)); err != nil {
 		return err
 	}
 	r.host.mu.Lock()
@@ -163,9 +220,21 @@ func (r *kernelRig) write(ep bridge.Endpoint, iova uint64, p []byte) error {
 	return nil
 }
 
-// landed returns the offset of the pattern in the memory that the suite uses, or -1.
+// searched is the number of bytes that landed searches at a time, a multiple of a page: a DMA is
+// within a page.
+const searched = 64 << 10
+
+// landed returns the offset of the pattern in the memory that the suite uses, or -1. It searches
+// from the end, where the suite allocates.
 func (r *kernelRig) landed(d *eduDevice, n int) int {
-	return bytes.Index(r.ram[:r.used.Load()], d.pattern[:n])
+	for end := int(r.used.Load()); end > 0; {
+		start := (end - 1) / searched * searched
+		if i := bytes.Index(r.ram[start:end], d.pattern[:n]); i >= 0 {
+			return start + i
+		}
+		end = start
+	}
+	return -1
 }
 
 // WriteAt implements guestmem.Memory. The suite zeroes each page that it allocates, from the start
@@ -177,16 +246,16 @@ func (r *kernelRig) WriteAt(p []byte, gpa guestmem.GPA) error {
 	return r.Slots.WriteAt(p, gpa)
 }
 
-func (r *kernelRig) read(ep bridge.Endpoint, iova uint64, p []byte) error {
+func (r *kernelRig) read(ep bridge.Endpoint, a regs.Attrs, iova uint64, p []byte) error {
 	d := r.devices[ep]
-	if err := d.Load(iova, readAt, len(p)); err != nil {
+	if err := d.LoadWith(a, iova, readAt, len(p)); err != nil {
 		return err
 	}
-	if err := d.Store(iova, patternAt, len(p)); err != nil {
+	if err := d.StoreWith(a, iova, patternAt, len(p)); attempted(err) != nil {
 		return err
 	}
 	if at := r.landed(d, len(p)); at >= 0 {
-		if err := d.Store(iova, readAt, len(p)); err != nil {
+		if err := d.StoreWith(a, iova, readAt, len(p)); err != nil {
 			return err
 		}
 		copy(p, r.ram[at:])
@@ -214,6 +283,7 @@ type settled struct {
 	rig     *kernelRig
 	streams map[bridge.Endpoint]*settledStream
 
+	flying  atomic.Int32 // number of writes in flight
 	under   sync.RWMutex // read-locked by in-flight DMA
 	mu      sync.Mutex   // held while the rig replaces a pattern
 	arrived int          // number of writes that landed
@@ -264,6 +334,9 @@ func (h *settled) Close() error {
 // settle waits for in-flight DMA after a call that returned err. If the call invalidates something,
 // DMA that lands after the call is an error. Writes whose pattern is in memory landed before.
 func (h *settled) settle(invalidates bool, err error) error {
+	if h.flying.Load() == 0 {
+		return err
+	}
 	h.mu.Lock()
 	allowed := h.arrived
 	for _, d := range h.rig.devices {

@@ -7,12 +7,17 @@ type Message struct {
 	Hello *Hello `json:"hello,omitempty"` // the first
 	// Line is a line of the program's standard output.
 	Line *string `json:"line,omitempty"`
+	// Log is a warning or an error in the log of a kernel that does not print them on its console.
+	Log *string `json:"log,omitempty"`
 	// IORT is the firmware's ACPI table.
 	IORT    []byte   `json:"iort,omitempty"`
 	SMMU    *SMMU    `json:"smmu,omitempty"`
 	Figures *Figures `json:"figures,omitempty"`
 	Guest   *Guest   `json:"guest,omitempty"`
-	Exit    *Exit    `json:"exit,omitempty"` // the last
+	// Inner is a message of a program in the machine's guest, which is a lab machine itself.
+	Inner *Message `json:"inner,omitempty"`
+	Own   *Own     `json:"own,omitempty"`
+	Exit  *Exit    `json:"exit,omitempty"` // the last
 }
 
 // Hello identifies the kernel.
@@ -51,6 +56,13 @@ const NoStallWarnings = "rcupdate.rcu_cpu_stall_timeout=300"
 
 // VMRole is the first argument of cmd/testbed when it is the init of package vm.
 const VMRole = "lab-host"
+
+// OwnRole is the first argument of cmd/testbed when it is the init of package own.
+const OwnRole = "lab-own"
+
+// OnUART is the first argument that makes Main send its messages by the UART guest.ControlDevice,
+// in place of a virtio-serial port. The program runs with the other arguments.
+const OnUART = "on-uart"
 
 // DumpIORT is the first argument that makes Main send the IORT. The program runs with the other
 // arguments.

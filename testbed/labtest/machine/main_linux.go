@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/go-vsmmu/vsmmuv3/testbed/guest"
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/console"
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/pid1"
 	"github.com/go-vsmmu/vsmmuv3/testbed/host/progress"
@@ -40,12 +41,21 @@ func initMain(run func(*Machine) int) error {
 	if err := pid1.Mount(); err != nil {
 		return err
 	}
-	port, err := pid1.OpenPort(qemu.PortName)
+	inGuest := argument(OnUART)
+	port, err := openChannel(inGuest)
 	if err != nil {
 		return err
 	}
 	m := &Machine{port: port}
+	if inGuest {
+		if err := quiet(); err != nil {
+			return err
+		}
+	}
 	status, err := m.program(run)
+	if inGuest {
+		err = errors.Join(err, m.sendLog())
+	}
 	exit := Exit{Status: status}
 	if err != nil {
 		exit = Exit{Status: max(status, 1), Error: err.Error()}
@@ -57,16 +67,32 @@ func initMain(run func(*Machine) int) error {
 	return err
 }
 
+// openChannel opens the channel to the runner.
+func openChannel(inGuest bool) (*os.File, error) {
+	if !inGuest {
+		return pid1.OpenPort(qemu.PortName)
+	}
+	return pid1.OpenUART(guest.ControlDevice)
+}
+
+// argument removes the program's first argument if it is the given one, and reports whether it was.
+func argument(name string) bool {
+	if len(os.Args) < 2 || os.Args[1] != name {
+		return false
+	}
+	os.Args = append(os.Args[:1], os.Args[2:]...)
+	return true
+}
+
 // program sends the first messages, binds the edu devices to vfio-pci, and runs the program.
 func (m *Machine) program(run func(*Machine) int) (status int, err error) {
 	if err := m.hello(); err != nil {
 		return 0, err
 	}
-	if len(os.Args) > 1 && os.Args[1] == DumpIORT {
+	if argument(DumpIORT) {
 		if err := m.sendIORT(); err != nil {
 			return 0, err
 		}
-		os.Args = append(os.Args[:1], os.Args[2:]...)
 	}
 	for _, dir := range PCIDevices(eduID) {
 		if err := GiveToVFIO(dir); err != nil {
