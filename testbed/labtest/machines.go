@@ -1,9 +1,11 @@
 package labtest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/ownsmmu"
@@ -123,6 +125,15 @@ func (o *Options) chosen() ([]spec, error) {
 			return nil, fmt.Errorf("no machine %q (-only takes one of %s)", o.Only, MachineNames())
 		}
 		all = all[i : i+1]
+	}
+	switch {
+	case o.Run == "":
+	case len(all) != 1 || all[0].program == theVMM:
+		return nil, errors.New("-run needs -only with a machine that runs tests")
+	case strings.ContainsFunc(o.Run, unicode.IsSpace):
+		return nil, fmt.Errorf("-run %q: a kernel's command line takes no spaces", o.Run)
+	default:
+		all[0].tests = o.Run
 	}
 	if len(o.IDs) == 0 {
 		return all, nil

@@ -19,6 +19,7 @@ type Options struct {
 	Firmware string // QEMU_EFI.fd
 	Report   string // the file for the report
 	Only     string // the name of the one machine to run; empty for all
+	Run      string // pattern of the tests that run, for a machine that Only names; empty for its usual tests
 	IDs      IDs    // fields of the ID registers that differ, for a machine whose SMMU is ours
 	Timeout  time.Duration
 	Out      io.Writer // gets the consoles, the stages and the summary

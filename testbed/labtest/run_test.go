@@ -368,6 +368,8 @@ func TestBadInputRunsNothing(t *testing.T) {
 		{"IDs of all machines", "", func(o *Options) { o.IDs = IDs{"OAS": 5} }, "-id needs -only with a machine whose SMMU is ours, such as -only own"},
 		{"IDs of QEMU's SMMU", "", func(o *Options) { o.Only, o.IDs = machineQEMU, IDs{"OAS": 5} }, "-id needs -only with a machine whose SMMU is ours"},
 		{"an SMMU that cannot be", "", func(o *Options) { o.Only, o.IDs = machineOwn, IDs{"OAS": 6, "GRAN64K": 0} }, "-id OAS=6 GRAN64K=0: soft: new host: "},
+		{"tests of all machines", "", func(o *Options) { o.Run = "Close" }, "-run needs -only with a machine that runs tests"},
+		{"tests with a space", "", func(o *Options) { o.Only, o.Run = machineOwn, "a b" }, `-run "a b": a kernel's command line takes no spaces`},
 		{"report is a directory", "", func(o *Options) { o.Report = filepath.Dir(o.Kernel) }, "not a regular file"},
 		{"report is an input", "", func(o *Options) { o.Report = o.Kernel }, "would overwrite the input of -kernel (give another path)"},
 	} {

@@ -61,6 +61,7 @@ func parseLab(args []string, stdout io.Writer) (o labtest.Options, check bool, e
 	f.StringVar(&o.Firmware, "firmware", "", "use the firmware `FILE`, a QEMU_EFI.fd (default: what make lab fetched)")
 	f.StringVar(&o.Report, "report", filepath.Join("build", "lab", "report.json"), "write the report to `FILE`")
 	f.StringVar(&o.Only, "only", "", "run one machine alone: "+labtest.MachineNames())
+	f.StringVar(&o.Run, "run", "", "with -only: run the tests that match `REGEXP`")
 	o.IDs = labtest.IDs{}
 	f.Var(o.IDs, "id", "with -only own…: `FIELD=VALUE` of the SMMU's ID registers, such as OAS=6; may be repeated")
 	f.DurationVar(&o.Timeout, "timeout", time.Hour, "give up after `TIME`")
