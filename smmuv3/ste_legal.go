@@ -20,8 +20,32 @@ func (r *Rule) String() string {
 
 type steRule struct {
 	Rule
+	when   configs // in which the rule can be broken
 	broken func(s *STE, ids *IDRegs) bool
 }
+
+// configs is a set of values of STE.Config that do not abort: bit n is Config = 0b100 + n.
+type configs uint8
+
+const (
+	withS1  configs = 1<<(ConfigS1&3) | 1<<(ConfigNested&3)
+	withS2  configs = 1<<(ConfigS2&3) | 1<<(ConfigNested&3)
+	onlyS1  configs = 1 << (ConfigS1 & 3)
+	nested  configs = 1 << (ConfigNested & 3)
+	withAny configs = withS1 | withS2 // all but bypass
+)
+
+// steRulesOf has the rules that can be broken, by Config[1:0].
+var steRulesOf = func() (of [4][]*steRule) {
+	for c := range of {
+		for i := range steRules {
+			if steRules[i].when>>c&1 != 0 {
+				of[c] = append(of[c], &steRules[i])
+			}
+		}
+	}
+	return of
+}()
 
 // steRules are the conditions of §5.2.2 for a Non-secure STE, in the specification's order. There
 // are no rules for the fields of VMSAv8-32 and VMSAv9-128 tables of stage 2.
@@ -29,94 +53,92 @@ type steRule struct {
 // An IGNORED field never makes an STE illegal. A reserved bit does not either: Chapter 5 leaves the
 // choice, and drivers write fields that are newer than the SMMU.
 var steRules = []steRule{
-	{Rule{Section: "5.2.2", Text: "Config needs a stage 1 that the SMMU does not have"},
-		func(s *STE, ids *IDRegs) bool { return s.Config().Stage1() && !ids.Has(S1P) }},
-	{Rule{Section: "5.2.2", Text: "Config needs a stage 2 that the SMMU does not have"},
-		func(s *STE, ids *IDRegs) bool { return s.Config().Stage2() && !ids.Has(S2P) }},
-	{Rule{Section: "5.2.2", Text: "EATS asks for split-stage ATS outside nested translation"},
+	{Rule{Section: "5.2.2", Text: "Config needs a stage 1 that the SMMU does not have"}, withS1,
+		func(s *STE, ids *IDRegs) bool { return !ids.Has(S1P) }},
+	{Rule{Section: "5.2.2", Text: "Config needs a stage 2 that the SMMU does not have"}, withS2,
+		func(s *STE, ids *IDRegs) bool { return !ids.Has(S2P) }},
+	{Rule{Section: "5.2.2", Text: "EATS asks for split-stage ATS outside nested translation"}, withAny,
 		func(s *STE, ids *IDRegs) bool {
-			c := s.Config()
-			return ids.Has(ATS) && c&0b011 != 0 && s.EATS() == EATSSplit &&
-				!(c == ConfigNested && !s.Stage2().S && !ids.Has(NS1ATS))
+			return s.EATS() == EATSSplit && ids.Has(ATS) &&
+				!(s.Config() == ConfigNested && !s.Stage2().S && !ids.Has(NS1ATS))
 		}},
-	{Rule{Section: "5.2.2", Text: "EATS allows ATS where faults of stage 2 stall"},
+	{Rule{Section: "5.2.2", Text: "EATS allows ATS where faults of stage 2 stall"}, withS2,
 		func(s *STE, ids *IDRegs) bool {
-			return ids.Has(ATS) && s.Config().Stage2() && s.EATS() == EATSFull && s.Stage2().S
+			return s.EATS() == EATSFull && ids.Has(ATS) && s.Stage2().S
 		}},
-	{Rule{Section: "5.2.2", Text: "EATS asks for DPT checks outside the EL1 StreamWorld"},
+	{Rule{Section: "5.2.2", Text: "EATS asks for DPT checks outside the EL1 StreamWorld"}, onlyS1,
 		func(s *STE, ids *IDRegs) bool {
-			return ids.Has(ATS) && ids.Has(DPT) && s.EATS() == EATSDPT && s.usesSTRW(ids) && s.STRW() != 0
+			return s.EATS() == EATSDPT && s.STRW() != 0 && ids.Has(ATS) && ids.Has(DPT) && s.usesSTRW(ids)
 		}},
-	{Rule{Section: "5.2.2", Text: "STRW is a reserved StreamWorld"},
-		func(s *STE, ids *IDRegs) bool { return s.usesSTRW(ids) && s.STRW()&1 != 0 }},
-	{Rule{Section: "5.2.2", Text: "S1STALLD on an SMMU whose stall model leaves no choice"},
+	{Rule{Section: "5.2.2", Text: "STRW is a reserved StreamWorld"}, onlyS1,
+		func(s *STE, ids *IDRegs) bool { return s.STRW()&1 != 0 && s.usesSTRW(ids) }},
+	{Rule{Section: "5.2.2", Text: "S1STALLD on an SMMU whose stall model leaves no choice"}, withS1,
 		func(s *STE, ids *IDRegs) bool {
-			return s.Config().Stage1() && s.S1STALLD() && ids.Get(StallModel) != StallBoth
+			return s.S1STALLD() && ids.Get(StallModel) != StallBoth
 		}},
-	{Rule{Section: "5.2.2", Text: "S1CDMax is greater than IDR1.SSIDSIZE"},
+	{Rule{Section: "5.2.2", Text: "S1CDMax is greater than IDR1.SSIDSIZE"}, withS1,
 		func(s *STE, ids *IDRegs) bool {
-			return s.Config().Stage1() && ids.Has(SSIDSIZE) && uint32(s.S1CDMax()) > ids.Get(SSIDSIZE)
+			return s.S1CDMax() != 0 && ids.Has(SSIDSIZE) && uint32(s.S1CDMax()) > ids.Get(SSIDSIZE)
 		}},
-	{Rule{Section: "5.2.2", Text: "S1Fmt is a two-level table on an SMMU without IDR0.CD2L"},
+	{Rule{Section: "5.2.2", Text: "S1Fmt is a two-level table on an SMMU without IDR0.CD2L"}, withS1,
 		func(s *STE, ids *IDRegs) bool {
 			f := s.S1Fmt()
-			return s.Config().Stage1() && ids.Has(SSIDSIZE) && s.S1CDMax() != 0 &&
-				!ids.Has(CD2L) && (f == S1Fmt4K || f == S1Fmt64K)
+			return (f == S1Fmt4K || f == S1Fmt64K) && s.S1CDMax() != 0 && ids.Has(SSIDSIZE) && !ids.Has(CD2L)
 		}},
-	{Rule{Section: "3.4.3", Text: "S1ContextPtr is beyond the output address size"},
+	{Rule{Section: "3.4.3", Text: "S1ContextPtr is beyond the output address size"}, onlyS1,
 		func(s *STE, ids *IDRegs) bool {
-			return s.Config() == ConfigS1 && s.S1ContextPtr()>>ids.OutputBits() != 0
+			return s.S1ContextPtr()>>ids.OutputBits() != 0
 		}},
-	{Rule{Section: "3.4.3", Text: "S1ContextPtr is beyond the intermediate address size"},
+	{Rule{Section: "3.4.3", Text: "S1ContextPtr is beyond the intermediate address size"}, nested,
 		func(s *STE, ids *IDRegs) bool {
-			return s.Config() == ConfigNested && s.S1ContextPtr()>>ids.IPABits() != 0
+			return s.S1ContextPtr()>>ids.IPABits() != 0
 		}},
-	{Rule{Section: "5.2.2", Text: "S2FWB, S2HA or S2HD with AArch32 tables"},
+	{Rule{Section: "5.2.2", Text: "S2FWB, S2HA or S2HD with AArch32 tables"}, withS2,
 		stage2(func(t Stage2, ids *IDRegs) bool {
 			return t.vmsa32(ids) && (t.FWB && ids.Has(FWB) || t.HA || t.HD)
 		})},
-	{Rule{Section: "5.2.2", Text: "S2S asks for stalls, which the SMMU does not have"},
+	{Rule{Section: "5.2.2", Text: "S2S asks for stalls, which the SMMU does not have"}, withS2,
 		stage2(func(t Stage2, ids *IDRegs) bool { return ids.Get(StallModel) == StallTerminate && t.S })},
-	{Rule{Section: "5.2.2", Text: "S2S asks for termination on an SMMU that always stalls"},
+	{Rule{Section: "5.2.2", Text: "S2S asks for termination on an SMMU that always stalls"}, withS2,
 		stage2(func(t Stage2, ids *IDRegs) bool { return ids.Get(StallModel) == StallForced && !t.S })},
-	{Rule{Section: "5.2.2", Text: "S2AA64 is a table format that the SMMU does not have"},
+	{Rule{Section: "5.2.2", Text: "S2AA64 is a table format that the SMMU does not have"}, withS2,
 		stage2(func(t Stage2, ids *IDRegs) bool { return !ids.hasTables(t.AA64) })},
-	{Rule{Section: "5.2.2", Text: "S2HA, S2HD or S2HAFT asks for updates that the SMMU does not do"},
+	{Rule{Section: "5.2.2", Text: "S2HA, S2HD or S2HAFT asks for updates that the SMMU does not do"}, withS2,
 		stage2(func(t Stage2, ids *IDRegs) bool { return ids.lacksUpdates(t.HA, t.HD, t.HAFT) })},
-	{Rule{Section: "5.2.2", Text: "S2TG is a granule that the SMMU does not have"},
+	{Rule{Section: "5.2.2", Text: "S2TG is a granule that the SMMU does not have"}, withS2,
 		stage2AA64(func(t Stage2, ids *IDRegs) bool { return !ids.HasGranule(t.Granule()) })},
-	{Rule{Section: "5.2.2", Text: "S2TTB is beyond the effective output address size"},
+	{Rule{Section: "5.2.2", Text: "S2TTB is beyond the effective output address size"}, withS2,
 		stage2AA64(func(t Stage2, ids *IDRegs) bool {
 			return t.TTB&ids.tableMask()>>t.Format(ids).tableBits(t.OutputBits(ids)) != 0
 		})},
-	{Rule{Section: "5.2.2", Text: "S2T0SZ is out of range"},
+	{Rule{Section: "5.2.2", Text: "S2T0SZ is out of range"}, withS2,
 		stage2AA64(func(t Stage2, ids *IDRegs) bool {
 			least, most := s2t0szRange(t.Format(ids), ids)
 			return uint(t.T0SZ) < least || uint(t.T0SZ) > most
 		})},
-	{Rule{Section: "5.2.2", Text: "S2SL0 is inconsistent with S2T0SZ and S2TG"},
+	{Rule{Section: "5.2.2", Text: "S2SL0 is inconsistent with S2T0SZ and S2TG"}, withS2,
 		stage2AA64(func(t Stage2, ids *IDRegs) bool {
 			_, ok := t.StartLevel(ids)
 			return !ok
 		})},
-	{Rule{Section: "5.2.2", Text: "S2ENDI is an endianness of tables that the SMMU does not have"},
+	{Rule{Section: "5.2.2", Text: "S2ENDI is an endianness of tables that the SMMU does not have"}, withS2,
 		stage2(func(t Stage2, ids *IDRegs) bool { return !ids.hasEndianness(t.ENDI) })},
-	{Rule{Section: "5.2.2", Text: "S2PIE with AArch32 tables"},
+	{Rule{Section: "5.2.2", Text: "S2PIE with AArch32 tables"}, withS2,
 		func(s *STE, ids *IDRegs) bool {
 			t := s.Stage2()
-			return s.Config().Stage2() && ids.Has(S2PI) && s.get(steS2PIE) != 0 && t.vmsa32(ids)
+			return ids.Has(S2PI) && s.get(steS2PIE) != 0 && t.vmsa32(ids)
 		}},
-	{Rule{Section: "5.2.2", Text: "S2POE without S2PIE"},
+	{Rule{Section: "5.2.2", Text: "S2POE without S2PIE"}, withS2,
 		func(s *STE, ids *IDRegs) bool {
 			t := s.Stage2()
 			return s.overlays(ids) && s.get(steS2PIE) == 0 && (t.AA64 || t.vmsa32(ids))
 		}},
-	{Rule{Section: "5.2.2", Text: "S2POE with S2HWU59, S2HWU60, S2HWU61 or S2HWU62"},
+	{Rule{Section: "5.2.2", Text: "S2POE with S2HWU59, S2HWU60, S2HWU61 or S2HWU62"}, withS2,
 		func(s *STE, ids *IDRegs) bool {
 			return s.overlays(ids) && ids.Has(PBHA) &&
 				s.get(steS2HWU59)|s.get(steS2HWU60)|s.get(steS2HWU61)|s.get(steS2HWU62) != 0
 		}},
-	{Rule{Section: "5.2.2", Text: "S2POI has a reserved encoding"},
+	{Rule{Section: "5.2.2", Text: "S2POI has a reserved encoding"}, withS2,
 		func(s *STE, ids *IDRegs) bool {
 			for poi := s.get(steS2POI); s.overlays(ids) && poi != 0; poi >>= 4 {
 				if poi&0b1011 == 0b0001 {
@@ -125,21 +147,24 @@ var steRules = []steRule{
 			}
 			return false
 		}},
-	{Rule{Section: "5.2.2", Text: "S2VMID does not fit into eight bits"},
+	{Rule{Section: "5.2.2", Text: "S2VMID does not fit into eight bits"}, withAny,
 		func(s *STE, ids *IDRegs) bool {
-			ignored := !ids.Has(S2P) || s.Config() == ConfigBypass || s.usesSTRW(ids) && s.STRW() != 0
-			return !ignored && !ids.Has(VMID16) && s.S2VMID()>>8 != 0
+			if s.S2VMID()>>8 == 0 {
+				return false
+			}
+			ignored := !ids.Has(S2P) || s.usesSTRW(ids) && s.STRW() != 0
+			return !ignored && !ids.Has(VMID16)
 		}},
-	{Rule{Section: "5.2.2", Text: "VMSPtr is beyond the output address size"},
+	{Rule{Section: "5.2.2", Text: "VMSPtr is beyond the output address size"}, nested,
 		func(s *STE, ids *IDRegs) bool {
-			return s.Config() == ConfigNested && ids.Has(MPAM) && s.get(steS1MPAM) != 0 &&
+			return ids.Has(MPAM) && s.get(steS1MPAM) != 0 &&
 				s.get(steVMSPtr)>>ids.OutputBits() != 0
 		}},
 }
 
-// stage2 returns a condition on an STE: stage 2 translates, and broken is true for its fields.
+// stage2 returns a condition on the fields of stage 2, which translates.
 func stage2(broken func(Stage2, *IDRegs) bool) func(*STE, *IDRegs) bool {
-	return func(s *STE, ids *IDRegs) bool { return s.Config().Stage2() && broken(s.Stage2(), ids) }
+	return func(s *STE, ids *IDRegs) bool { return broken(s.Stage2(), ids) }
 }
 
 // stage2AA64 is stage2 for VMSAv8-64 tables.
@@ -150,9 +175,9 @@ func stage2AA64(broken func(Stage2, *IDRegs) bool) func(*STE, *IDRegs) bool {
 // vmsa32 reports whether the tables are VMSAv8-32. With IDR5.D128, S2AA64 = 0 is VMSAv9-128.
 func (t *Stage2) vmsa32(ids *IDRegs) bool { return !t.AA64 && !ids.Has(D128) }
 
-// overlays reports whether stage 2 has permission overlays.
+// overlays reports whether stage 2, which translates, has permission overlays.
 func (s *STE) overlays(ids *IDRegs) bool {
-	return s.Config().Stage2() && ids.Has(S2PO) && s.get(steS2POE) != 0
+	return ids.Has(S2PO) && s.get(steS2POE) != 0
 }
 
 // hasTables reports whether the SMMU walks the tables that AA64 selects: VMSAv8-64 if it is 1,
@@ -227,12 +252,13 @@ func (s *STE) Illegal(ids *IDRegs) *Rule {
 	if !s.V() {
 		return &steInvalid
 	}
-	if s.Config().Abort() {
+	c := s.Config()
+	if c.Abort() {
 		return nil
 	}
-	for i := range steRules {
-		if steRules[i].broken(s, ids) {
-			return &steRules[i].Rule
+	for _, r := range steRulesOf[c&3] {
+		if r.broken(s, ids) {
+			return &r.Rule
 		}
 	}
 	return nil
