@@ -1,28 +1,49 @@
 package smmuv3
 
+import "slices"
+
 // CommandSet is the command set of one SMMU. Its Illegal returns the same result as
 // Command.Illegal, but faster: CommandSet precomputes all that depends on the ID registers alone.
 // It is immutable and safe for concurrent use.
 type CommandSet struct {
-	quick   [256]quick
-	checks  [256]commandCheck
-	defined [256]Command // by opcode: the bits of fields that are not RES0
-	ranged  Command      // all bits but those of range fields that are RES0
+	// quick has no opcodes from 0x80 on: none of them is legal.
+	quick [quickOpcodes]quick
+	// class has the index in checks and defined of each opcode. Class 0 has all opcodes without a
+	// row in the command set.
+	class   [256]uint8
+	checks  []commandCheck
+	defined []Command // the bits of fields that are not RES0
+	ranged  Command   // all bits but those of range fields that are RES0
 }
+
+const quickOpcodes = 128
 
 // NewCommandSet returns the command set of an SMMU with these ID registers.
 func NewCommandSet(ids IDRegs) *CommandSet {
-	s := &CommandSet{ranged: Command{^uint64(0), ^uint64(0)}}
-	for op := range s.checks {
-		s.checks[op] = Opcode(op).check(&ids)
-		s.quick[op] = s.checks[op].quick()
-		s.defined[op][0] = place(cmdOpcode).mask()
+	s := &CommandSet{
+		checks:  []commandCheck{{never: &reservedRule}},
+		defined: []Command{{place(cmdOpcode).mask()}},
+		ranged:  Command{^uint64(0), ^uint64(0)},
+	}
+	for op := range commands {
+		check := Opcode(op).check(&ids)
+		if op < quickOpcodes {
+			s.quick[op] = check.quick()
+		}
+		if check.never == &reservedRule {
+			continue
+		}
+		s.class[op] = uint8(len(s.checks))
+		s.checks = append(s.checks, check)
+		s.defined = append(s.defined, s.defined[0])
+		d := &s.defined[s.class[op]]
 		for _, rows := range commands[op].fields {
 			for i := range rows {
-				s.defined[op][rows[i].dw()] |= rows[i].definedMask(&ids)
+				d[rows[i].dw()] |= rows[i].definedMask(&ids)
 			}
 		}
 	}
+	s.checks, s.defined = slices.Clip(s.checks), slices.Clip(s.defined)
 	for i := range cmdRowsTLBIRange {
 		r := &cmdRowsTLBIRange[i]
 		s.ranged[r.dw()] &^= r.mask() &^ r.definedMask(&ids)
@@ -33,7 +54,7 @@ func NewCommandSet(ids IDRegs) *CommandSet {
 // Plain reports whether the command is certainly legal. Most commands are; for the others, call
 // Illegal. Plain is small enough to be inlined.
 func (s *CommandSet) Plain(c *Command) bool {
-	q := &s.quick[uint8(c[0])]
+	q := &s.quick[c[0]%quickOpcodes]
 	return c[0]&q.look[0] == q.want && (c[1]&q.look[1] == 0 || c[0]&q.extent != 0)
 }
 
@@ -42,14 +63,14 @@ func (s *CommandSet) Illegal(c *Command) *Rule {
 	if s.Plain(c) {
 		return nil
 	}
-	return s.checks[uint8(c[0])].broken(c)
+	return s.checks[s.class[uint8(c[0])]].broken(c)
 }
 
 // Defined returns the command with its reserved bits cleared: bits in no field of the opcode, and
 // bits of fields that are RES0 on this SMMU. Of a command with a reserved opcode, only the opcode
 // remains.
 func (s *CommandSet) Defined(c *Command) Command {
-	d := &s.defined[uint8(c[0])]
+	d := &s.defined[s.class[uint8(c[0])]]
 	return Command{c[0] & d[0], c[1] & d[1]}
 }
 
