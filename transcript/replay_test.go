@@ -405,7 +405,7 @@ func TestRecordFaults(t *testing.T) {
 // transcripts returns all transcripts of the repository.
 func transcripts(t *testing.T) map[string]*Transcript {
 	all := map[string]*Transcript{}
-	for _, pattern := range []string{"testdata/*.vsmmu", "../internal/replay/*.vsmmu"} {
+	for _, pattern := range []string{"testdata/*.vsmmu", "../cmd/vsmmu/internal/replay/*.vsmmu"} {
 		files, err := filepath.Glob(pattern)
 		require.NoError(t, err)
 		require.NotEmpty(t, files)

@@ -11,8 +11,8 @@ import (
 	"io"
 	"os"
 
+	"github.com/go-vsmmu/vsmmuv3/cmd/vsmmu/internal/replay"
 	"github.com/go-vsmmu/vsmmuv3/internal/cli"
-	"github.com/go-vsmmu/vsmmuv3/internal/replay"
 	"github.com/go-vsmmu/vsmmuv3/transcript"
 )
 

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-vsmmu/vsmmuv3/internal/replay"
+	"github.com/go-vsmmu/vsmmuv3/cmd/vsmmu/internal/replay"
 )
 
 func command(args ...string) (status int, stdout, stderr string) {

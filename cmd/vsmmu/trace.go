@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/go-vsmmu/vsmmuv3/internal/replay"
+	"github.com/go-vsmmu/vsmmuv3/cmd/vsmmu/internal/replay"
 	"github.com/go-vsmmu/vsmmuv3/transcript"
 )
 

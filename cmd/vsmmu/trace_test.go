@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-vsmmu/vsmmuv3/internal/replay"
+	"github.com/go-vsmmu/vsmmuv3/cmd/vsmmu/internal/replay"
 )
 
 // traceDir creates a directory with transcripts, traces, other files and links.
