@@ -353,7 +353,7 @@ func TestErrors_give_advice(t *testing.T) {
 		{"no iommufd in the kernel", func(k *fakeKernel) { k.fail("open", 1, unix.ENOENT) }, ErrUnsupported, "CONFIG_IOMMUFD"},
 		{"no permission", func(k *fakeKernel) { k.fail("open", 1, unix.EACCES) }, unix.EACCES, "/dev/iommu"},
 		{"not bound to vfio-pci", func(k *fakeKernel) { k.fail("open", 2, unix.ENOENT) }, unix.ENOENT, "vfio-pci"},
-		{"not a VFIO device", func(k *fakeKernel) { k.fail("bind", 1, unix.ENOTTY) }, ErrUnsupported, "no VFIO device"},
+		{"not a VFIO device", func(k *fakeKernel) { k.fail("bind", 1, unix.ENOTTY) }, ErrUnsupported, "not a VFIO device"},
 		{"in use elsewhere", func(k *fakeKernel) { k.fail("bind", 1, unix.EBUSY) }, bridge.ErrInUse, "another process"},
 		{"an IOMMU that is not coherent", func(k *fakeKernel) { k.fail("bind", 1, unix.EINVAL) }, unix.EINVAL, "cache-coherent"},
 		{"a shared IOMMU group", func(k *fakeKernel) { k.groups[dev0] = []string{"0000:00:02.0", "0000:00:02.1"} },

@@ -46,7 +46,7 @@ func TestBootThatNeverStartedHasOneCauseAndNoChecks(t *testing.T) {
 		{"crashes", `(QEMU: exit status 134), in stage "the host's kernel boots"; last seen on console qemu: "qemu: fatal: assertion failed"`},
 		{"dies behind the guest", `(QEMU: exit status 0), in stage "the guest's kernel boots"; last seen on console host: "Kernel panic - not syncing: out of memory"`},
 		{"the guest panics", `the guest did not power off, in stage "the guest's kernel boots"; last seen on console guest: "Kernel panic - not syncing: no init found"`},
-		{"talks nonsense", "the host sent a malformed message"},
+		{"malformed message", "the host sent a malformed message"},
 	} {
 		t.Run(tt.mode, func(t *testing.T) {
 			o, out := options(t, tt.mode)

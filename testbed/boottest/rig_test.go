@@ -79,7 +79,7 @@ func actQEMU(mode string, channel *os.File) {
 	case "refuses to start":
 		fmt.Fprintln(os.Stderr, "qemu: unsupported machine type")
 		os.Exit(1)
-	case "talks nonsense":
+	case "malformed message":
 		fmt.Fprintln(channel, "{")
 	case "hangs, but stops":
 		s.Line("guest", "the guest's last line")

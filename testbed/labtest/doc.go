@@ -8,6 +8,6 @@
 //
 // The machines for kerneltest have edu devices, whose DMA engine a test can program (package edu).
 // Linux nests SMMUv3 stages only if the SMMU has FWB or the firmware's IORT declares the root
-// complex CANWBS. QEMU's does not. So the lab first boots a machine to read its IORT, and passes a
-// patched one to the kernels of the others (PatchIORT).
+// complex CANWBS. Neither is true of QEMU. The lab therefore first boots a machine to read its
+// IORT. It passes a patched IORT to the kernels of the other machines (PatchIORT).
 package labtest

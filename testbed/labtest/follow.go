@@ -21,7 +21,7 @@ const (
 	guestConsole   = "guest"
 )
 
-// errNoExit is the error of a machine that ends without the exit of its program.
+// errNoExit is the error of a machine that ends without an Exit message.
 var errNoExit = errors.New("the machine ended before its program")
 
 // maxMessage bounds a message from a machine, in bytes.

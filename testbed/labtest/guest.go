@@ -93,7 +93,7 @@ func (l *lab) hearGuest(m *machine.Guest) {
 }
 
 // checkNVMe returns the number of bytes in the disk's image, from the start, that the guest wrote.
-// Its error says where they differ.
+// Its error says where the bytes differ.
 func checkNVMe(disk io.ReaderAt) (int64, error) {
 	data := make([]byte, guest.TestSize)
 	if _, err := io.ReadFull(io.NewSectionReader(disk, 0, guest.TestSize), data); err != nil {

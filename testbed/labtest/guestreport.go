@@ -5,7 +5,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/machine"
 )
 
-// Guest is what the VMM and its guest sent.
+// Guest is the information that the VMM and its guest sent.
 type Guest struct {
 	Release string         `json:"release"`
 	Boots   []machine.Boot `json:"boots"`
@@ -13,13 +13,14 @@ type Guest struct {
 	Reads   []Read         `json:"reads"`
 	// Moved is the change of the NVMe disk's requester ID, as the guest's kernel sees it.
 	Moved *guest.LabMove `json:"moved"`
-	// Interrupts counts those of the NVMe disk while it may not send MSIs.
+	// Interrupts counts the interrupts of the NVMe disk while it may not send MSIs.
 	Interrupts *guest.LabInterrupts `json:"interrupts"`
-	// Stray is the DMA that the guest never mapped. TakenOver has the lines of the kernel that
-	// found the SMMU enabled.
+	// Stray is a DMA to an address that the guest never mapped. TakenOver has the log lines of the
+	// kernel that found the SMMU enabled.
 	Stray     *guest.LabStray `json:"stray"`
 	TakenOver []string        `json:"taken_over"`
-	// Lost is the removal of the NVMe disk as the guest saw it, Removed as the host did.
+	// Lost is the removal of the NVMe disk as the guest saw it. Removed is the removal as the host
+	// saw it.
 	Lost    *guest.LabLost   `json:"lost"`
 	Removed *machine.Removed `json:"removed"`
 	// NVMe is the number of bytes of the NVMe disk, from the start, that the guest wrote.
@@ -28,7 +29,7 @@ type Guest struct {
 	machine.End
 
 	begun    string // the current step or read
-	crashing bool   // the panic to come is planned
+	crashing bool   // the next panic is planned
 }
 
 // Step is a test of both disks.

@@ -21,15 +21,15 @@ const (
 	vmmTestsPackage = "github.com/go-vsmmu/vsmmuv3/testbed/vmm.test"
 )
 
-// inputs is what the options name.
+// inputs holds the inputs that the options name.
 type inputs struct {
 	qemu                   string // its version
 	image                  []byte // the plain kernel image
 	agent, tests, vmmTests []byte
 }
 
-// Check returns an *boottest.InputError if a file that the options name, the report included,
-// cannot be used. Defaults that make has not built or fetched yet are no error.
+// Check returns a *boottest.InputError if it cannot use a file that the options name, including the
+// report. It accepts the absence of a default that make has not yet built or fetched.
 func Check(ctx context.Context, o Options) error {
 	err := o.complete(true)
 	if err == nil {
@@ -98,9 +98,9 @@ func (o *Options) checkReport() error {
 	return nil
 }
 
-// kernelOptions are options that the lab's kernel needs built in, since it loads no modules, and a
-// string that is in every image with the option: the name of a driver or of a parameter, which has
-// the driver's name as prefix only if that is built in.
+// kernelOptions are options that the lab's kernel needs built in, since it loads no modules. Each
+// has a string that only an image with the option contains. The string is the name of a driver, or
+// of a parameter: its prefix is the driver's name only if the driver is built in.
 var kernelOptions = []struct{ name, trace string }{
 	{"CONFIG_ARM_SMMU_V3", "arm-smmu-v3"},
 	{"CONFIG_IOMMUFD", "iommufd.allow_unsafe_interrupts"},
@@ -149,8 +149,8 @@ func readProgram(path, pkg string) ([]byte, error) {
 	return data, nil
 }
 
-// checkFirmware returns an error if a file has no UEFI firmware volume: QEMU would run it, and
-// print nothing.
+// checkFirmware returns an error if a file has no UEFI firmware volume. QEMU would run such a file,
+// and print nothing.
 func checkFirmware(path string) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -159,7 +159,7 @@ func checkFirmware(path string) error {
 	// The signature in the header of a volume (PI specification, volume 3,
 	// EFI_FIRMWARE_VOLUME_HEADER).
 	if !bytes.Contains(data, []byte("_FVH")) {
-		return fmt.Errorf("%s is no UEFI firmware", path)
+		return fmt.Errorf("%s is not UEFI firmware", path)
 	}
 	return nil
 }

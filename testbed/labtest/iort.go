@@ -9,8 +9,8 @@ import (
 	"github.com/u-root/u-root/pkg/cpio"
 )
 
-// Offsets in an IORT (Arm DEN 0049): in the header of every ACPI table, in the IORT's own, and in
-// nodes.
+// Offsets in an IORT (Arm DEN 0049): in the header of every ACPI table, in the IORT's own header,
+// and in nodes.
 const (
 	iortRevision  = 24 // OEM revision
 	iortChecksum  = 9
@@ -33,8 +33,8 @@ type IORTChange struct {
 }
 
 var (
-	// CanWBS declares root complexes CANWBS: a device's writes are write-back cacheable, whatever
-	// the device or the translation tables ask for.
+	// CanWBS declares root complexes CANWBS. A device's writes are then write-back cacheable, for
+	// any attributes of the device and the translation tables.
 	CanWBS = IORTChange{node: rootComplex, at: rcAccessFlags, set: 1 << 2}
 	// Incoherent clears an SMMU's COHACC override: its own accesses are not coherent.
 	Incoherent = IORTChange{node: smmuV3, at: smmuFlags, clear: 1 << 0}

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The table is the one of QEMU 10.0's virt machine: an ITS group, an SMMUv3, a root complex at
+// The table is from QEMU 10.0's virt machine. It has an ITS group, an SMMUv3, and a root complex at
 // 0xa0.
 func TestPatchIORTChangesFlagRevisionAndChecksum(t *testing.T) {
 	table, err := os.ReadFile("testdata/iort-qemu-10.0.bin")

@@ -7,13 +7,13 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/report"
 )
 
-// check is something that must hold.
+// check is a statement that must be true.
 type check struct {
-	name string // a statement that can be false
-	// reached reports whether a run that ended early has seen enough for a verdict: everything, or
-	// something wrong.
+	name string // the statement
+	// reached reports whether a run that ended early has seen enough for a verdict: all that the
+	// check needs, or an error.
 	reached func(*Report) bool
-	// judge returns what was seen, and whether it is right.
+	// judge returns the observation, and whether it is right.
 	judge func(*Report) (detail string, ok bool)
 }
 
@@ -52,8 +52,8 @@ func (r *Report) checks() (all []check) {
 	return all
 }
 
-// Judge makes the checks. A run that ended early is not OK. It is judged only by the checks that it
-// reached: all others would fail for the one reason that Error gives.
+// Judge makes the checks. A run that ended early is not OK. Judge makes only the checks that such a
+// run reached: all others would fail for the reason in Error.
 func (r *Report) Judge() {
 	r.Checks, r.NotReached = nil, nil
 	r.Speed = speedOf(r.Guest.fastest(guest.ReadStrict), r.Guest.fastest(guest.ReadBypass))
@@ -69,5 +69,5 @@ func (r *Report) Judge() {
 	}
 }
 
-// atEnd is for a check that needs all that the VMM sends.
+// atEnd is the reached function of a check that needs all messages of the VMM.
 func atEnd(r *Report) bool { return r.reached == guestEnded }

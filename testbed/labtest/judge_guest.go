@@ -86,7 +86,7 @@ func streamFollowsBus(r *Report) (string, bool) {
 	if m.From == m.To || i < 1 || i+1 == len(places) || !at(m.From, true)(places[i-1]) || !at(m.To, true)(places[i+1]) {
 		return fmt.Sprintf("the guest moved it from %#x to %#x: %+v", m.From, m.To, places), false
 	}
-	// The step after the move verified its bytes. The new stream is bound as the old one was.
+	// The step after the move verified its bytes. The new stream has the stage of the old stream.
 	j := slices.IndexFunc(r.Guest.Streams, func(s machine.Stream) bool { return s.StreamID == m.To })
 	return fmt.Sprintf("%#x was detached, %#x was attached and bound", m.From, m.To),
 		j >= 0 && translated(r.Guest.Streams[j])
@@ -113,7 +113,7 @@ func disksVerified(r *Report) (string, bool) {
 	return strings.Join(guest.LabSteps, "; "), done == 2*len(guest.LabSteps)
 }
 
-// wrong reports whether a disk was not verified in the step, or not through stage 1.
+// wrong reports whether the step failed to verify a disk, or verified it without stage 1.
 func (s Step) wrong(d guest.Disk) bool {
 	return d.Error != "" || d.Verified != guest.LabSize(s.Name) || d.IOMMU != guest.DomainStrict
 }

@@ -129,7 +129,7 @@ func TestEachCheckFailsForItsCause(t *testing.T) {
 		{"the removal failed", func(r *Report) { r.Guest.Removed.Error = "no" }, "the host removed the NVMe disk during DMA, and the other disk still works"},
 		{"its stream is still attached", func(r *Report) { r.Guest.Places = r.Guest.Places[:3] }, "the host removed the NVMe disk during DMA, and the other disk still works"},
 		{"no byte was read before", func(r *Report) { r.Guest.Lost.Bytes = 0 }, "the host removed the NVMe disk during DMA, and the other disk still works"},
-		{"reads went on after it", func(r *Report) { r.Guest.Lost.Error = "" }, "the host removed the NVMe disk during DMA, and the other disk still works"},
+		{"reads continued after the removal", func(r *Report) { r.Guest.Lost.Error = "" }, "the host removed the NVMe disk during DMA, and the other disk still works"},
 		{"the other disk failed, too", func(r *Report) { r.Guest.Lost.Virtio.Verified = 0 }, "the host removed the NVMe disk during DMA, and the other disk still works"},
 		{"too many ioctls", func(r *Report) { r.Guest.Reads[0].Ioctls = 13 }, "a CMD_SYNC of the NVMe disk takes at most 1.1 invalidation ioctls"},
 		{"one command for each SYNC", func(r *Report) { r.Guest.Reads[0].Commands, r.Guest.Reads[2].Commands = 10, 10 }, "no invalidation ioctl has one command where the guest gave more"},
@@ -156,7 +156,7 @@ func TestEachCheckFailsForItsCause(t *testing.T) {
 
 }
 
-// A run that ended early is judged by what it saw: what is complete, and what went wrong.
+// Judge judges a run that ended early by its complete checks and its failures.
 func TestJudgeLeavesOutWhatARunDidNotReach(t *testing.T) {
 	names := func(r *Report) (held, failed []string) {
 		for _, c := range r.Checks {

@@ -78,8 +78,8 @@ var testChecks = []check{
 		}},
 }
 
-// passed returns the check that tests passed on QEMU's machines, were not skipped, and that none of
-// their subtests failed.
+// passed returns the check that tests passed on QEMU's machines, were not skipped, and had no
+// subtest that failed.
 func passed(name string, tests ...string) check {
 	return check{name, ended(tests...), func(r *Report) (string, bool) {
 		parts := 0
@@ -94,7 +94,7 @@ func passed(name string, tests ...string) check {
 	}}
 }
 
-// ended reports whether all of the tests have ended, or one of them without success.
+// ended reports whether all of the tests have ended, or one of them has failed or was skipped.
 func ended(tests ...string) func(*Report) bool {
 	return func(r *Report) bool {
 		all := true
@@ -147,7 +147,7 @@ func (r *Report) count(o Outcome) (n int) {
 	return n
 }
 
-// limits are prefixes of the reasons to skip a test that the emulated hardware gives.
+// limits are prefixes of the reasons to skip a test if the emulated hardware lacks a feature.
 var limits = []string{
 	kerneltest.SkipQEMU,
 	bridgetest.SkipNoIDR0,
@@ -159,7 +159,8 @@ var limits = []string{
 	bridgetest.SkipNoRefetch,
 }
 
-// unexplained reports whether a test was skipped for a reason that is none of limits.
+// unexplained reports whether a test was skipped for a reason that has none of the prefixes in
+// limits.
 func unexplained(t Test) bool {
 	return t.Outcome == Skip &&
 		!slices.ContainsFunc(limits, func(limit string) bool { return strings.HasPrefix(t.Reason, limit) })

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// Options describe a run of the lab. Empty paths stand for what make puts beside the program.
+// Options describe a run of the lab. An empty path means the file that make puts beside the
+// program.
 type Options struct {
 	Kernel   string // arm64 image of host and guest, plain or wrapped, with the options of testdata/lab/kernel.config
 	Tests    string // test binary of package kerneltest for linux/arm64
@@ -25,7 +26,7 @@ type Options struct {
 	Out      io.Writer // gets the consoles, the stages and the summary
 }
 
-// Paths of what make builds and fetches, from the program's directory.
+// Paths of the files that make builds and fetches, relative to the program's directory.
 const (
 	testsName    = "lab/iommufd.test"
 	vmmTestsName = "lab/vmm.test"
@@ -34,8 +35,8 @@ const (
 	firmwareName = "qemu/QEMU_EFI.fd"
 )
 
-// complete fills in the defaults. A default file that does not exist is an error, or stays an empty
-// path if absent is set.
+// complete fills in the defaults. If a default file does not exist, complete returns an error. With
+// absent it leaves the path empty instead.
 func (o *Options) complete(absent bool) error {
 	if o.Kernel == "" {
 		return errors.New("no kernel: give an arm64 image with -kernel IMAGE (make lab-kernel builds one)")

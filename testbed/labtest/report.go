@@ -8,7 +8,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/report"
 )
 
-// Report is what a run of the lab showed.
+// Report is the result of a run of the lab.
 type Report struct {
 	// OK is true only if every check held.
 	OK bool `json:"ok"`
@@ -17,13 +17,13 @@ type Report struct {
 	// LastSeen has the last lines before the Error.
 	LastSeen *progress.LastSeen `json:"last_seen,omitempty"`
 	Checks   []report.Check     `json:"checks"`
-	// NotReached names the checks that the lab ended too early for.
+	// NotReached names the checks that the lab did not reach.
 	NotReached []string `json:"not_reached,omitempty"`
 
 	Only   string `json:"only,omitempty"` // the one machine that was to run; empty for all
 	Kernel string `json:"kernel"`         // the host's release, as uname -r prints it
 	QEMU   string `json:"qemu"`           // the version
-	// SMMU has the ID registers of the physical SMMU that the host's kernel reports.
+	// SMMU has the ID registers of the physical SMMU, as the host's kernel reports them.
 	SMMU  SMMU   `json:"smmu"`
 	Tests []Test `json:"tests"`
 	// Matrix has the outcomes of tests by machine.
@@ -49,12 +49,12 @@ type Own struct {
 	machine.Own
 }
 
-// milestone is how far a run came.
+// milestone is the last point that a run reached.
 type milestone int
 
 const (
 	testsEnded milestone = iota + 1 // in all machines
-	guestEnded                      // the VMM has sent all that it knows
+	guestEnded                      // the VMM has sent its last message
 )
 
 // SMMU has ID registers, in hexadecimal.

@@ -13,14 +13,14 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/report/reportfile"
 )
 
-// tooQuiet is the time without output after which the lab is a hang. On a busy machine a single
-// test may take minutes. The VMM has a shorter limit for a boot of its guest, since it can tell
-// where the guest hangs.
+// tooQuiet is the time without output after which the lab counts as hung. On a busy machine a
+// single test may take minutes. The VMM has a shorter limit for a boot of its guest, since it can
+// report where the guest hangs.
 const tooQuiet = 12 * time.Minute
 
-// Run runs the lab, prints what happens, and writes the report. The error is an
-// *boottest.InputError if nothing was run, boottest.ErrInterrupted, or that of writing the outputs.
-// Why a run ended early is in the report.
+// Run runs the lab, prints its progress, and writes the report. The error is a *boottest.InputError
+// if nothing was run, boottest.ErrInterrupted, or an error of writing the outputs. The report has
+// the reason if a run ended early.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := o.complete(false); err != nil {
 		return nil, &boottest.InputError{Err: err}
@@ -61,7 +61,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	l.report.Phases, l.report.Seconds = phases, total.Seconds()
 	l.report.Matrix = matrixOf(l.report.Tests)
 	l.report.Judge()
-	// The summary first: a full disk loses the report, but not what the run found.
+	// Print the summary first: a full disk then loses only the report.
 	return l.report, errors.Join(l.report.Summary(o.Out), reportfile.Write(o.Report, l.report))
 }
 

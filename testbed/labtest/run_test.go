@@ -104,7 +104,7 @@ func actQEMU(mode string, port *os.File) {
 	case "exits":
 		send(machine.Message{Exit: &machine.Exit{Status: 2}})
 		return
-	case "talks nonsense":
+	case "malformed message":
 		fmt.Fprintln(channel, "{")
 		return
 	case "gives up":
@@ -237,8 +237,8 @@ func TestReportHasWhatTheMachinesSent(t *testing.T) {
 	nothingLeft(t, o)
 }
 
-// A run that ends early reports one cause with the exit status and the last lines of what died.
-// Checks that it did not reach are not judged.
+// A run that ends early reports one cause, with the exit status and the last lines of the program
+// that failed. The report omits the checks that the run did not reach.
 func TestRunThatEndsEarlyReportsItsCauseAlone(t *testing.T) {
 	for _, tt := range []struct {
 		mode, cause, status, console, last, only string
@@ -247,7 +247,7 @@ func TestRunThatEndsEarlyReportsItsCauseAlone(t *testing.T) {
 		{"crashes", "the kernel panicked because its init exited with status 2: panic: runtime error: index out of range (QEMU: exit status 0) during TestKernelBatchIsOneIoctl",
 			"exit status 0", "host", "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000200", ""},
 		{"QEMU fails", "the machine ended before its program", "exit status 3", "qemu", "qemu-system-aarch64: cannot set up guest memory", ""},
-		{"talks nonsense", "the machine sent a malformed message", "exit status 0", "tests", "pass: TestKernelConformance", ""},
+		{"malformed message", "the machine sent a malformed message", "exit status 0", "tests", "pass: TestKernelConformance", ""},
 		{"gives up", "no vfio-pci", "exit status 0", "tests", "pass: TestKernelConformance", ""},
 		{"exits", "the tests exited with status 2, and no test failed", "", "tests", "pass: TestKernelConformance", ""},
 		{"VMM fails", "the VMM exited with status 1: the guest did not end", "", "guest", "Unable to mount root fs", ""},
@@ -350,14 +350,14 @@ func TestBadInputRunsNothing(t *testing.T) {
 	}{
 		{"no kernel", "", func(o *Options) { o.Kernel = "" }, "no kernel: give an arm64 image with -kernel IMAGE (make lab-kernel builds one)"},
 		{"no such kernel", "", func(o *Options) { o.Kernel = "/nonexistent" }, "the kernel: stat /nonexistent: no such file or directory (give"},
-		{"no arm64 kernel", "", func(o *Options) { o.Kernel = o.QEMU }, "not an arm64 Linux kernel image"},
-		{"a kernel without what the lab needs", "", func(o *Options) { o.Kernel = filepath.Join(filepath.Dir(o.Kernel), "Image") }, "lacks CONFIG_IOMMUFD, CONFIG_VFIO_PCI, CONFIG_BLK_DEV_NVME, built in"},
+		{"not an arm64 kernel", "", func(o *Options) { o.Kernel = o.QEMU }, "not an arm64 Linux kernel image"},
+		{"a kernel without the lab's options", "", func(o *Options) { o.Kernel = filepath.Join(filepath.Dir(o.Kernel), "Image") }, "lacks CONFIG_IOMMUFD, CONFIG_VFIO_PCI, CONFIG_BLK_DEV_NVME, built in"},
 		{"no tests", "", func(o *Options) { o.Tests = "/nonexistent" }, "the tests of bridge/iommufd: open /nonexistent: no such file or directory (run make lab"},
 		{"tests of another package", "", func(o *Options) { o.Tests = o.VMMTests }, "testbed/vmm.test, not github.com/go-vsmmu/vsmmuv3/testbed/labtest/kerneltest.test (run make lab"},
-		{"tests that are no program", "", func(o *Options) { o.VMMTests = o.Kernel }, "is not an ELF file (run make lab"},
+		{"tests that are not a program", "", func(o *Options) { o.VMMTests = o.Kernel }, "is not an ELF file (run make lab"},
 		{"no firmware", "", func(o *Options) { o.Firmware = "/nonexistent" }, "the firmware: open /nonexistent: no such file or directory (give QEMU_EFI.fd"},
 		{"firmware is a directory", "", func(o *Options) { o.Firmware = filepath.Dir(o.Kernel) }, "is a directory (give QEMU_EFI.fd"},
-		{"another file as firmware", "", func(o *Options) { o.Firmware = o.Kernel }, "is no UEFI firmware (give QEMU_EFI.fd"},
+		{"another file as firmware", "", func(o *Options) { o.Firmware = o.Kernel }, "is not UEFI firmware (give QEMU_EFI.fd"},
 		{"no agent", "", func(o *Options) { o.Agent = "/nonexistent" }, "the agent: open /nonexistent: no such file or directory (run make lab"},
 		{"an agent for this machine", "", func(o *Options) { o.Agent = o.QEMU }, "not for arm64 (run make lab"},
 		{"nothing beside the program", "", func(o *Options) { o.Tests = "" }, "run make lab, or give it with -tests FILE"},
@@ -395,7 +395,7 @@ func TestMachineThatCannotStartIsABadInput(t *testing.T) {
 	assert.ErrorContains(t, err, "set TMPDIR")
 }
 
-// Check judges what is there. What make has still to build or fetch may be missing.
+// Check judges the files that exist. Files that make builds or fetches later may be missing.
 func TestCheckRunsBeforeAnythingIsBuilt(t *testing.T) {
 	o, out := options(t, "passes")
 	o.Tests, o.VMMTests, o.Agent, o.QEMU, o.Firmware = "", "", "", "", ""

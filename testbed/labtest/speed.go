@@ -2,9 +2,9 @@ package labtest
 
 import "fmt"
 
-// Speed is the speed at which the guest reads the NVMe disk: the fastest turn of each kind. It is
-// no check, since it depends on the machine's other load: the emulated host alone keeps three
-// threads busy.
+// Speed is the speed at which the guest reads the NVMe disk, in the fastest turn of each kind. No
+// check judges the speed, since it depends on the machine's load. The emulated host alone keeps
+// three threads busy.
 type Speed struct {
 	BytesPerSecond       float64 `json:"bytes_per_second"`        // with strict invalidation
 	BypassBytesPerSecond float64 `json:"bypass_bytes_per_second"` // with stage 1 bypassed, as with iommu.passthrough=1

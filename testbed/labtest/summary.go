@@ -67,7 +67,7 @@ func (r *Report) Summary(w io.Writer) error {
 	return err
 }
 
-// counts returns what the verdict says beside the checks.
+// counts returns the numbers that the verdict shows besides the checks.
 func (r *Report) counts() string {
 	text := ""
 	if n := len(r.NotReached); n > 0 && len(r.Checks) > 0 {

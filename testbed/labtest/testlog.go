@@ -28,7 +28,7 @@ type Test struct {
 	Seconds float64 `json:"seconds"` // of the machine's virtual time
 	// Reason says why the test was skipped.
 	Reason string `json:"reason,omitempty"`
-	// Output is what a failed test printed, at most maxOutput lines.
+	// Output has at most maxOutput lines that a failed test printed.
 	Output []string `json:"output,omitempty"`
 }
 
@@ -43,12 +43,12 @@ func (t Test) String() string {
 	return s
 }
 
-// depth returns the number of tests that the test is a subtest of.
+// depth returns how many levels of subtests the test is below a top-level test.
 func (t Test) depth() int { return strings.Count(t.Name, "/") }
 
-// testLog reads the output of a test binary with -test.v=test2json. The testing package then puts a
-// mark before its own lines, even in the middle of a line that a test prints, and prints the end of
-// each test at once.
+// testLog reads the output of a test binary with -test.v=test2json. The testing package then prints
+// the end of each test at once. It puts a mark before its own lines, even in the middle of a test's
+// line.
 type testLog struct {
 	machine string
 	ended   func(Test) // called at the end of each test

@@ -46,7 +46,7 @@ func TestTestLogKeepsBoundedOutput(t *testing.T) {
 	l := newTestLog("", func(Test) {})
 	l.line(mark + "=== RUN   TestA")
 	for range 2 * maxOutput {
-		l.line("and so on")
+		l.line("another line")
 	}
 	l.line(mark + "--- FAIL: TestA (0.00s)")
 	assert.Len(t, l.tests[0].Output, maxOutput)

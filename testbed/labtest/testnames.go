@@ -1,6 +1,6 @@
 package labtest
 
-// Tests that checks judge by name. TestNamedTestsExist holds the names to the tests.
+// Tests that checks judge by name. TestNamedTestsExist compares the names with the tests.
 const (
 	// Package kerneltest. Package bridgetest names the parts of the conformance suite.
 	testKernelAcceptsCommandsWithReservedBits   = "TestKernelAcceptsCommandsWithReservedBits"

@@ -18,7 +18,8 @@ func (l *lab) runTests(ctx context.Context, s *spec, m *qemu.Machine) error {
 	return results.exitError()
 }
 
-// maxDepth is the depth of subtests from which on a test that passes is not printed.
+// maxDepth limits the tests that are printed when they pass: subtests of this depth or deeper are
+// not.
 const maxDepth = 3
 
 // newTestLog returns the log of a machine's tests, which prints them.

@@ -13,21 +13,21 @@ import (
 )
 
 const (
-	// keptWords is the number of lines that lastWords keeps of each console: the stacks of a Go
-	// program that panics and of the kernel whose init it was.
+	// keptWords is the number of lines that lastWords keeps of each console. It is enough for the
+	// stacks of a Go program that panics and of its kernel.
 	keptWords = 500
 	// shownWords is the number of lines that a report shows.
 	shownWords = 20
 )
 
-// lastWords keeps what the consoles of the running machine printed last. Its methods are safe for
+// lastWords keeps the last lines of the running machine's consoles. Its methods are safe for
 // concurrent use.
 type lastWords struct {
 	mu    sync.Mutex
 	lines map[string][]string // by console, the oldest first
 }
 
-// reset forgets the lines, which are another machine's.
+// reset drops the lines of the previous machine.
 func (w *lastWords) reset() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -44,8 +44,9 @@ func (w *lastWords) add(console, text string) {
 	w.lines[console] = kept[max(0, len(kept)-keptWords):]
 }
 
-// most returns the console that explains most, with its lines: the host's if its kernel complains,
-// QEMU's if QEMU failed, the guest's, the program's, or the host's.
+// most returns the console that explains most, with its lines. It is the host's console if the
+// host's kernel complains, or QEMU's if QEMU failed. Otherwise it is the first console with lines:
+// the guest's, the VMM's, the program's, or the host's.
 func (w *lastWords) most(qemuFailed bool) (console string, lines []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -71,11 +72,11 @@ func isGoPanic(line string) bool {
 	return strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ")
 }
 
-// initExit is in the panic of a kernel whose init exited, with the wait status.
+// initExit matches the panic of a kernel whose init exited. It captures the wait status.
 var initExit = regexp.MustCompile(`Attempted to kill init! exitcode=0x([0-9a-f]+)`)
 
-// explainPanic returns the reason of a kernel's panic, or "" if there is none: the exit status of
-// its init, and the line with which a Go program panics.
+// explainPanic returns the reason of a kernel's panic, or "" if there is no panic. The reason has
+// the exit status of the init, and the first line of a Go program's panic.
 func explainPanic(lines []string) string {
 	i := slices.IndexFunc(lines, isPanic)
 	if i < 0 {
@@ -97,8 +98,9 @@ func explainPanic(lines []string) string {
 	return why
 }
 
-// shown returns the lines that a report shows: those from a Go program's panic on and the kernel's
-// panic, those from the kernel's panic on, or the last ones.
+// shown returns the lines that a report shows. After a Go program's panic they start at this panic,
+// and include the kernel's panic. Otherwise they start at the kernel's panic, or are the last
+// lines.
 func shown(lines []string) []string {
 	i := slices.IndexFunc(lines, isPanic)
 	if i < 0 {
@@ -110,8 +112,8 @@ func shown(lines []string) []string {
 	return lines[i:min(len(lines), i+shownWords)]
 }
 
-// explain completes the report of a run that ended early: with the cause, the stage, the exit
-// status of what died, and its last lines.
+// explain completes the report of a run that ended early. It adds the cause, the stage, and the
+// exit status and last lines of the program that failed.
 func (l *lab) explain(err error) {
 	var exit *qemu.ExitError
 	died := errors.As(err, &exit)

@@ -1,5 +1,5 @@
-// Package edu drives edu devices through VFIO: that of QEMU (docs/specs/edu.rst), and the one of the
-// test VMM, which can do more (packages testbed/vmm/edu and testbed/vmm/edu/regs).
+// Package edu drives edu devices through VFIO: QEMU's device (docs/specs/edu.rst) and the test
+// VMM's, which has more features (packages testbed/vmm/edu and testbed/vmm/edu/regs).
 package edu
 
 import (
@@ -11,17 +11,17 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/edu/regs"
 )
 
-// BufferSize is the size of the device's buffer, which only its DMA engine reaches.
+// BufferSize is the size of the device's buffer. Only the DMA engine reaches the buffer.
 const BufferSize = regs.BufferSize
 
-// Device is an edu device. Its methods may be called from any goroutine. They take turns, except
-// for those that say so.
+// Device is an edu device. Its methods may be called from any goroutine. They run one at a time,
+// except for Hang and Counts.
 type Device struct {
 	registers registers
 	close     func() error
 	features  regs.Feature
-	own       bool       // it is the test VMM's
-	mu        sync.Mutex // held during a DMA or command: the engine does one at a time
+	own       bool       // the device is the test VMM's
+	mu        sync.Mutex // held during a DMA or command: the engine executes one at a time
 }
 
 // registers are a device's registers of 64 bits.
@@ -41,7 +41,8 @@ func newDevice(r registers, close func() error) *Device {
 // Close frees the device.
 func (d *Device) Close() error { return d.close() }
 
-// Own reports whether the device is the test VMM's, which reports how a DMA ended, and not QEMU's.
+// Own reports whether the device is the test VMM's, and not QEMU's. The test VMM's device reports
+// how a DMA ended.
 func (d *Device) Own() bool { return d.own }
 
 // Has reports whether the device is the test VMM's, with all of these features.
@@ -55,13 +56,13 @@ const (
 )
 
 var (
-	// ErrQEMU means that QEMU's edu device does not have what was asked for.
+	// ErrQEMU means that QEMU's edu device lacks the requested feature.
 	ErrQEMU = errors.New("edu: not supported by QEMU's device")
 	// ErrAborted is matched by a *Failed.
 	ErrAborted = errors.New("edu: the device reports an abort")
 )
 
-// Failed is the error of a DMA or command that ended without success. QEMU's edu does not report it.
+// Failed is the error of a DMA or command that failed. QEMU's edu reports no failures.
 type Failed struct {
 	What string
 	regs.Outcome
@@ -74,7 +75,8 @@ func (f *Failed) Error() string {
 // Is reports whether target is ErrAborted.
 func (f *Failed) Is(target error) bool { return target == ErrAborted }
 
-// Code returns how a DMA or command ended, by its error: regs.Failed if the device did not say.
+// Code returns how a DMA or command ended, from its error. It returns regs.Failed if the device did
+// not report a code.
 func Code(err error) regs.Code {
 	var f *Failed
 	switch {
@@ -86,19 +88,19 @@ func Code(err error) regs.Code {
 	return regs.Failed
 }
 
-// Load makes the device read n bytes at iova into its buffer. With QEMU's device, an access that
-// aborts is no error.
+// Load makes the device read n bytes at iova into its buffer. With QEMU's device, Load returns no
+// error if an access aborts.
 func (d *Device) Load(iova uint64, at, n int) error { return d.LoadWith(0, iova, at, n) }
 
 // Store makes the device write n bytes of its buffer to iova. See Load.
 func (d *Device) Store(iova uint64, at, n int) error { return d.StoreWith(0, iova, at, n) }
 
-// LoadWith does as Load does, with attributes.
+// LoadWith is Load with attributes.
 func (d *Device) LoadWith(a regs.Attrs, iova uint64, at, n int) error {
 	return d.move(a, iova, uint64(regs.Buffer+at), n, regs.DMAStart)
 }
 
-// StoreWith does as Store does, with attributes.
+// StoreWith is Store with attributes.
 func (d *Device) StoreWith(a regs.Attrs, iova uint64, at, n int) error {
 	return d.move(a, uint64(regs.Buffer+at), iova, n, regs.DMAStart|regs.DMAToMemory)
 }
@@ -177,8 +179,8 @@ type Translation struct {
 	Read, Write, Execute bool
 }
 
-// Translate requests a translation, with write permission if write is set. The device does not keep
-// it.
+// Translate requests a translation, with write permission if write is set. The device does not
+// store the translation.
 func (d *Device) Translate(a regs.Attrs, iova uint64, write bool) (t Translation, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -231,8 +233,8 @@ func (d *Device) SetChunk(size int) {
 	_ = d.ownRegister(func() { d.registers.store(regs.Chunk, uint64(size)) })
 }
 
-// Hang makes ATC invalidations wait until it is called with false, or until a reset. It waits for
-// no DMA.
+// Hang makes ATC invalidations wait until a call with false, or until a reset. Hang does not wait
+// for DMA.
 func (d *Device) Hang(hang bool) error {
 	if !d.own {
 		return ErrQEMU
@@ -249,11 +251,11 @@ func (d *Device) Hang(hang bool) error {
 type Counts struct {
 	ATCEntries    uint64 // translations in the ATC
 	Invalidations uint64 // since the reset
-	PageGroups    uint64 // that wait for a response
+	PageGroups    uint64 // groups that wait for a response
 	PageResponses uint64 // since the reset
 }
 
-// Counts returns the counters. It waits for no DMA.
+// Counts returns the counters. It does not wait for DMA.
 func (d *Device) Counts() (c Counts, err error) {
 	if !d.own {
 		return c, ErrQEMU
@@ -274,7 +276,8 @@ type Invalidation struct {
 	Global      bool // all PASIDs
 }
 
-// Invalidations takes the log of invalidations, which holds the first regs.LogSize.
+// Invalidations returns and clears the log of invalidations. The log holds the first regs.LogSize
+// invalidations.
 func (d *Device) Invalidations() (list []Invalidation, err error) {
 	err = d.ownRegister(func() {
 		for {
@@ -295,7 +298,8 @@ func (d *Device) Invalidations() (list []Invalidation, err error) {
 	return list, err
 }
 
-// Responses takes the log of page responses, which holds the first regs.LogSize.
+// Responses returns and clears the log of page responses. The log holds the first regs.LogSize
+// responses.
 func (d *Device) Responses() (list []regs.Response, err error) {
 	err = d.ownRegister(func() {
 		for {
@@ -310,7 +314,7 @@ func (d *Device) Responses() (list []regs.Response, err error) {
 	return list, err
 }
 
-// ownRegister calls access if the device has registers of its own, and nothing runs.
+// ownRegister calls access if the device is the test VMM's, while no DMA or command runs.
 func (d *Device) ownRegister(access func()) error {
 	if !d.own {
 		return ErrQEMU

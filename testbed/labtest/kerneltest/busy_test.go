@@ -82,7 +82,7 @@ func (n neighbour) created(f func()) (object uint32) {
 	return 0
 }
 
-// hold names an object without pause until release is called.
+// hold repeats touch for an object without pause until release is called.
 func (n neighbour) hold(object uint32) (release func()) {
 	var all sync.WaitGroup
 	stop := make(chan struct{})
@@ -129,7 +129,7 @@ func TestKernelKeepsBusyVDevice(t *testing.T) {
 	require.NoError(t, st.Close())
 	objects := host.Stats().Objects
 
-	// Memory in the addresses that the kernel reserves for MSIs makes it refuse to attach a device.
+	// The kernel refuses to attach a device if memory overlaps the addresses that it reserves for MSIs.
 	obstacle := guestmem.Slot{GPA: iommufd.MSIBase, Mem: anonymous(t, pages)}
 	kept := func(t *testing.T) {
 		t.Helper()
@@ -182,7 +182,7 @@ func TestKernelKeepsBusyVDevice(t *testing.T) {
 		})
 		release()
 		require.ErrorIs(t, err, unix.EBUSY)
-		require.NoError(t, st.Close(), "the next Close destroys it")
+		require.NoError(t, st.Close(), "the next Close destroys the vDEVICE")
 		works(t, sid, first)
 	})
 }

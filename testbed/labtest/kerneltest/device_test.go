@@ -23,8 +23,8 @@ type noInterrupts struct{}
 func (noInterrupts) Pulse(vsmmu.Line) error               { return nil }
 func (noInterrupts) SignalMSI(guestmem.GPA, uint32) error { return nil }
 
-// guestDriver drives a virtual device by its registers and memory, as a guest does. It writes the
-// stream table, queues, CD and translation tables as words of the specification.
+// guestDriver drives a virtual device by registers and memory, as a guest does. It writes the words
+// of the stream table, queues, CD and translation tables by the specification.
 type guestDriver struct {
 	*kernelRig
 	smmu  *vsmmu.Device
@@ -64,7 +64,7 @@ func (g *guestDriver) tables() {
 	g.put(cdAt, 25|1<<8|1<<10|3<<12|1<<30|1<<31|4<<32|1<<41|1<<45|1<<46|1<<48, uint64(ttb), 0, 0xff)
 }
 
-// reaches reports whether a write of the device to iova lands in a page.
+// reaches reports whether a write of the device to iova reaches a page.
 func (g *guestDriver) reaches(page guestmem.GPA) bool {
 	g.t.Helper()
 	g.tries++
@@ -111,7 +111,7 @@ func attachedGuestDriver(t *testing.T, r *kernelRig, ids smmuv3.IDRegs) *guestDr
 	return &guestDriver{kernelRig: r, smmu: smmu}
 }
 
-// enable initialises the SMMU as a driver does. From then on the device's stage 1 translates.
+// enable initialises the SMMU as a driver does. Stage 1 then translates for the device.
 func (g *guestDriver) enable() {
 	g.t.Helper()
 	g.put(strtab, make([]uint64, 16*8)...)
@@ -155,8 +155,8 @@ func (g *guestDriver) faults() smmuv3.Event {
 	return e
 }
 
-// A guest's driver configures the device, DMA follows the guest's tables, and a fault comes back as
-// an event.
+// A guest's driver configures the device. DMA follows the guest's tables, and the guest gets a
+// fault as an event.
 func TestKernelDriverConfiguresDevice(t *testing.T) {
 	g := newGuestDriver(t)
 	assert.False(t, g.reaches(pageA), "SMMUEN = 0 bypasses, and there is no memory at this address")

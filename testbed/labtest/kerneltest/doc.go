@@ -1,8 +1,8 @@
 // Package kerneltest tests bridge/iommufd on a real kernel.
 //
-// Its tests run inside the lab's machines, where the test binary is the init; anywhere else they
-// skip. TestKernel* need an SMMU that nests and edu devices; the other tests say in their names
-// which machine they need. make lab runs them all.
+// Its tests run inside the lab's machines, where the test binary is the init. Outside the lab they
+// skip. TestKernel* need edu devices and an SMMU with nested stages. The names of the other tests
+// say which machine they need. make lab runs all tests.
 package kerneltest
 
 // SkipQEMU begins the message with which a test is skipped because QEMU's SMMU or edu device lacks

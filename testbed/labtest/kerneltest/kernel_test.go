@@ -27,11 +27,11 @@ var bypass = bridge.GuestStage{Disposition: bridge.Bypass}
 
 const sid smmuv3.StreamID = 0x1234
 
-// beyondQEMU are the tests of the suite that fail on the SMMU of QEMU 10.0 with any driver, and
-// why.
+// beyondQEMU are the tests of the suite that fail on the SMMU of QEMU 10.0 with any driver, with
+// the reason.
 var beyondQEMU = map[string]string{
-	"Granules/16KiB":         "it reads a table as contiguous memory behind stage 2, whose pages have 4 KiB here",
-	"Granules/64KiB":         "it reads a table as contiguous memory behind stage 2, whose pages have 4 KiB here",
+	"Granules/16KiB":         "it reads a table as contiguous memory, although stage 2 here maps pages of 4 KiB",
+	"Granules/64KiB":         "it reads a table as contiguous memory, although stage 2 here maps pages of 4 KiB",
 	"Permissions/Privileged": "it ignores AP[1]",
 }
 
@@ -79,7 +79,8 @@ func TestKernelAcceptsOfferedStages(t *testing.T) {
 	t.Logf("%d accepted, %d rejected, such as: %v", accepted, rejected, st.Bind(bridge.GuestStage{Disposition: bridge.Translate, S1CDMax: 31}))
 }
 
-// translated returns a stream that stage 1 translates for. The host drops TLBIs without one.
+// translated returns a stream for which stage 1 translates. Without such a stream, the host drops
+// TLBIs.
 func (r *kernelRig) translated() bridge.Stream {
 	r.t.Helper()
 	st, err := r.host.Attach(sid, r.ends[0])
@@ -152,7 +153,7 @@ func TestKernelMemoryFollowsSlots(t *testing.T) {
 	}
 	slot.ReadOnly = true
 	require.NoError(t, r.host.Map(slot))
-	assert.False(t, reaches(), "read-only for devices")
+	assert.False(t, reaches(), "the slot is read-only for devices")
 	require.NoError(t, r.host.Unmap(hot))
 	err = r.host.Map(guestmem.Slot{GPA: iommufd.MSIBase + iommufd.MSISize - pages, Mem: mem})
 	assert.ErrorContains(t, err, "MSI", "the kernel's own addresses")

@@ -79,7 +79,7 @@ func TestKernelRefusesWithAdvice(t *testing.T) {
 		{"no iommufd", func() error { _, err := iommufd.Open(iommufd.Config{Path: "/dev/nowhere"}); return err }, iommufd.ErrUnsupported, "CONFIG_IOMMUFD"},
 		{"not iommufd", func() error { _, err := iommufd.Open(iommufd.Config{Path: "/dev/null"}); return err }, unix.ENOTTY, "IOMMU_IOAS_ALLOC"},
 		{"no such device", func() error { _, err := r.host.Add("/dev/vfio/devices/vfio99"); return err }, unix.ENOENT, "vfio-pci"},
-		{"no VFIO device", func() error { _, err := r.host.Add("/dev/null"); return err }, iommufd.ErrUnsupported, "no VFIO device"},
+		{"not a VFIO device", func() error { _, err := r.host.Add("/dev/null"); return err }, iommufd.ErrUnsupported, "not a VFIO device"},
 		{"bound already", func() error { _, err := r.host.Add(path); return err }, nil, "VFIO_DEVICE_BIND_IOMMUFD"},
 		{"another process's", func() error {
 			other, err := iommufd.Open(iommufd.Config{})

@@ -25,8 +25,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/edu/regs"
 )
 
-// TestMain turns the test binary into the init of a lab machine if it is started as one. The tests
-// run there, on the machine's kernel, and skip anywhere else.
+// TestMain makes the test binary the init of a lab machine if the machine's kernel starts it as
+// init. The tests then run on this kernel. Outside the lab they skip.
 func TestMain(m *testing.M) {
 	machine.Main(func(here *machine.Machine) int {
 		lab = here
@@ -44,10 +44,10 @@ const (
 	pages                = 4096
 )
 
-// kernelRig is a host on the real kernel with edu devices. It shows where their DMA lands.
+// kernelRig is a host on the real kernel with edu devices. It finds where their DMA writes.
 //
-// Only the DMA engine reaches a device's buffer. So each buffer holds a unique pattern. The rig
-// searches memory for the pattern to find where a write landed, and puts the suite's bytes there.
+// Only the DMA engine reaches a device's buffer. Each buffer therefore holds a unique pattern.
+// After a write, the rig searches memory for the pattern and replaces it with the suite's bytes.
 // After a read it makes the device write the bytes back to the address of the read. If the device
 // may not write there, the rig binds the stream to bypass and makes the device write to the scratch
 // page.
@@ -276,8 +276,8 @@ func (r *kernelRig) read(ep bridge.Endpoint, a regs.Attrs, iova uint64, p []byte
 	return st.Stream.Bind(st.stage)
 }
 
-// settled is a host whose calls return after the rig has finished in-flight DMA, that is, has
-// replaced the pattern with the suite's bytes.
+// settled is a host whose calls return after the rig has finished in-flight DMA. DMA is finished
+// when the rig has replaced the pattern with the suite's bytes.
 type settled struct {
 	*iommufd.Host
 	rig     *kernelRig
@@ -286,7 +286,7 @@ type settled struct {
 	flying  atomic.Int32 // number of writes in flight
 	under   sync.RWMutex // read-locked by in-flight DMA
 	mu      sync.Mutex   // held while the rig replaces a pattern
-	arrived int          // number of writes that landed
+	arrived int          // number of writes that reached memory
 }
 
 type settledStream struct {
@@ -331,8 +331,9 @@ func (h *settled) Close() error {
 	return h.settle(true, h.Host.Close())
 }
 
-// settle waits for in-flight DMA after a call that returned err. If the call invalidates something,
-// DMA that lands after the call is an error. Writes whose pattern is in memory landed before.
+// settle waits for in-flight DMA after a call that returned err. After a call that invalidates
+// something, DMA must not reach memory. A pattern that is already in memory is from an earlier
+// write.
 func (h *settled) settle(invalidates bool, err error) error {
 	if h.flying.Load() == 0 {
 		return err
@@ -349,7 +350,7 @@ func (h *settled) settle(invalidates bool, err error) error {
 	h.under.Lock()
 	defer h.under.Unlock()
 	if err == nil && invalidates && h.arrived > allowed {
-		return errors.New("DMA landed after the call")
+		return errors.New("DMA reached memory after the call")
 	}
 	return err
 }

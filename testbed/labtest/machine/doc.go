@@ -25,7 +25,7 @@ type Hello struct {
 	Release string `json:"release"` // uname -r
 }
 
-// SMMU has the ID registers of the physical SMMU that the kernel reports.
+// SMMU has the ID registers of the physical SMMU, as the kernel reports them.
 type SMMU struct {
 	IDR  [6]uint32 `json:"idr"`
 	IIDR uint32    `json:"iidr"`
@@ -50,8 +50,8 @@ type Exit struct {
 	Error  string `json:"error,omitempty"` // why the program did not run
 }
 
-// NoStallWarnings is on the command line of every kernel in the lab. Without it, a kernel warns of
-// a CPU that a busy machine has not run for 21 s.
+// NoStallWarnings is on the command line of every kernel in the lab. Without this option, a kernel
+// warns if a busy machine has not run one of the CPUs for 21 s.
 const NoStallWarnings = "rcupdate.rcu_cpu_stall_timeout=300"
 
 // VMRole is the first argument of cmd/testbed when it is the init of package vm.
@@ -60,10 +60,9 @@ const VMRole = "lab-host"
 // OwnRole is the first argument of cmd/testbed when it is the init of package own.
 const OwnRole = "lab-own"
 
-// OnUART is the first argument that makes Main send its messages by the UART guest.ControlDevice,
-// in place of a virtio-serial port. The program runs with the other arguments.
+// OnUART as the first argument makes Main send its messages through the UART guest.ControlDevice
+// instead of a virtio-serial port. The program gets the other arguments.
 const OnUART = "on-uart"
 
-// DumpIORT is the first argument that makes Main send the IORT. The program runs with the other
-// arguments.
+// DumpIORT as the first argument makes Main send the IORT. The program gets the other arguments.
 const DumpIORT = "dump-iort"

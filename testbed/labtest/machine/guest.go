@@ -33,11 +33,11 @@ type Read struct {
 	Syncs    uint64 `json:"syncs"`    // CMD_SYNC
 	Commands uint64 `json:"commands"` // invalidations that the guest gave
 	Ioctls   uint64 `json:"ioctls"`   // IOMMU_HWPT_INVALIDATE
-	// Alone counts ioctls with one command, between two SYNCs between which the guest gave more.
+	// Alone counts the ioctls with one command between two SYNCs, if the guest gave more commands between them.
 	Alone uint64 `json:"alone"`
 }
 
-// End is what the VMM knows at its end.
+// End is the VMM's knowledge at its end.
 type End struct {
 	Streams  []Stream          `json:"streams"`
 	Commands map[string]uint64 `json:"commands"` // consumed, by opcode
@@ -49,7 +49,7 @@ type End struct {
 	VirtioError string `json:"virtio_error,omitempty"`
 }
 
-// Stream is a stream and the stages that the SMMU bound to it, a bounded number.
+// Stream is a stream and the stages that the SMMU bound to it. Their number is bounded.
 type Stream struct {
 	StreamID uint32   `json:"stream_id"`
 	Host     string   `json:"host"` // "iommufd" or "soft"

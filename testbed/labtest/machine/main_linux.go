@@ -24,8 +24,8 @@ type Machine struct {
 	port *os.File // the channel to the runner
 }
 
-// Main calls run and exits with its status. If the program is a machine's init, Main sets the
-// machine up before, and powers it off after. Otherwise run gets nil.
+// Main calls run and exits with its status. If the program is a machine's init, Main first sets the
+// machine up, and finally powers it off. Otherwise run gets nil.
 func Main(run func(*Machine) int) {
 	if os.Getpid() != 1 {
 		os.Exit(run(nil))
@@ -133,8 +133,8 @@ func (m *Machine) sendIORT() error {
 // maxLine bounds a line of the program's output, in bytes.
 const maxLine = 4 << 10
 
-// captured runs the program and sends its standard output to the runner. Its standard error stays
-// the console, which shows it even if the program crashes.
+// captured runs the program and sends its standard output to the runner. The program's standard
+// error is still the console, which shows it even if the program crashes.
 func (m *Machine) captured(run func(*Machine) int) (status int, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -22,9 +22,9 @@ const (
 	maxMessages = 256
 )
 
-// control is the VMM's end of the channel to the guest's init. The guest's UART writes to it what
-// the guest sends, and reads from it what the guest receives. A guest may send anything, in any
-// order and of any length.
+// control is the VMM's end of the channel to the guest's init. The guest's UART writes the guest's
+// output to control, and reads the guest's input from it. A guest may send anything, in any order
+// and of any length.
 type control struct {
 	notes    *notes
 	tell     func(machine.Guest)
@@ -62,7 +62,7 @@ func (c *control) ended() string {
 	return c.end
 }
 
-// Write handles what the guest sends. It never fails and never waits for the guest.
+// Write handles the guest's output. It never fails and never waits for the guest.
 func (c *control) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -104,7 +104,7 @@ func (c *control) message(line string) {
 	case m.End != "":
 		c.end = m.End
 	case m.Error != "":
-		c.end = "the guest's init gave up: " + m.Error
+		c.end = "the guest's init ended early: " + m.Error
 	}
 	c.tell(machine.Guest{Said: &m})
 }

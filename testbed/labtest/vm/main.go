@@ -26,7 +26,7 @@ import (
 func Main() {
 	machine.Main(func(m *machine.Machine) int {
 		if err := run(m); err != nil {
-			fmt.Println(strings.ReplaceAll(err.Error(), "\n", "; ")) // one line: the runner shows the last
+			fmt.Println(strings.ReplaceAll(err.Error(), "\n", "; ")) // one line: the runner shows the last line line
 			return 1
 		}
 		return 0
@@ -41,7 +41,7 @@ const (
 	bootTimeout = 10 * time.Minute
 )
 
-// run runs the guest and sends what the VMM knows at the end.
+// run runs the guest and sends the VMM's last message.
 func run(m *machine.Machine) (err error) {
 	image, err := os.ReadFile("/" + machine.ImageFile)
 	if err != nil {
@@ -177,7 +177,7 @@ func newBacking() (*os.File, error) {
 }
 
 // check returns the number of bytes in the emulated disk's backing file, from the start, that the
-// guest wrote. Its error says where they differ.
+// guest wrote. Its error says where the bytes differ.
 func check(disk *os.File) (int64, error) {
 	data := make([]byte, guest.TestSize)
 	if _, err := disk.ReadAt(data, 0); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// Bounds of what a guest can make notes keep.
+// Bounds of the data that notes keep for a guest.
 const (
 	maxBinds   = 64 // of each stream
 	maxStreams = 8
@@ -22,7 +22,7 @@ const (
 	maxPlaces  = 64
 )
 
-// notes keep what the SMMU does. Their methods are safe for concurrent use.
+// notes keep the actions of the SMMU. Their methods are safe for concurrent use.
 type notes struct {
 	mu       sync.Mutex
 	commands [2][1 << 8]uint64 // by error and opcode
@@ -37,7 +37,7 @@ type notes struct {
 type cost struct {
 	syncs    uint64 // CMD_SYNC
 	commands uint64 // invalidations that the guest gave
-	alone    uint64 // batches of one command, where the guest gave more before the CMD_SYNC
+	alone    uint64 // batches of one command, if the guest gave more before the CMD_SYNC
 }
 
 func (c cost) since(before cost) cost {

@@ -34,7 +34,7 @@ func TestBatchesOfOneCountOnlyIfTheGuestGaveMore(t *testing.T) {
 		{"one", []smmuv3.Command{tlbi}, []int{1}, cost{syncs: 1, commands: 1}},
 		{"many at once", []smmuv3.Command{tlbi, tlbi, tlbi}, []int{3}, cost{syncs: 1, commands: 3}},
 		{"one batch each", []smmuv3.Command{tlbi, tlbi}, []int{1, 1}, cost{syncs: 1, commands: 2, alone: 2}},
-		{"one, and a CFGI_STE that is no batch", []smmuv3.Command{stes, tlbi}, []int{1}, cost{syncs: 1, commands: 1}},
+		{"one, and a CFGI_STE outside a batch", []smmuv3.Command{stes, tlbi}, []int{1}, cost{syncs: 1, commands: 1}},
 		{"none", nil, nil, cost{syncs: 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -122,7 +122,7 @@ func TestControlHandlesAnyMessageOfTheGuest(t *testing.T) {
 	say(`{"end":"reboot"}`)
 	assert.Equal(t, guest.EndReboot, c.ended())
 	say(`{`)
-	assert.Contains(t, c.ended(), `the guest's init gave up: malformed message "{"`)
+	assert.Contains(t, c.ended(), `the guest's init ended early: malformed message "{"`)
 
 	for range 2 * maxMessages {
 		say(`{"hello":{}}`)

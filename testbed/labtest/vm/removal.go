@@ -32,7 +32,7 @@ func watchRemoval(enable func(eventfd int32) error, release func() error) (*remo
 	}
 	r.watching.Go(func() {
 		var count [8]byte
-		if _, err := r.wanted.Read(count[:]); err == nil { // an error if Close has closed it
+		if _, err := r.wanted.Read(count[:]); err == nil { // Close makes the read fail
 			r.err = release()
 		}
 	})

@@ -34,8 +34,7 @@ type vm struct {
 	parts []io.Closer // in the order of their creation
 }
 
-// newVM creates the machine, which owns the host from then on. It closes the host if it returns an
-// error.
+// newVM creates the machine, which then owns the host. On an error newVM closes the host.
 func newVM(cfg vmm.Config, host *iommufd.Host, nvme string, disk *os.File, notes *notes) (_ *vm, err error) {
 	log := slog.New(slog.NewTextHandler(os.Stdout, nil))
 	v := &vm{parts: []io.Closer{host}}
@@ -61,8 +60,8 @@ func newVM(cfg vmm.Config, host *iommufd.Host, nvme string, disk *os.File, notes
 	if err != nil {
 		return nil, err
 	}
-	// The guest is shown what both hosts can execute. With MSIs of the SMMU, Linux polls memory for
-	// the end of a CMD_SYNC, and loads no register.
+	// The guest gets the features that both hosts have. With MSIs of the SMMU, Linux polls memory
+	// for the end of a CMD_SYNC, and loads no register.
 	ids, err := idr.Derive(idr.Policy{smmuv3.MSI: 1}, physical, bridge.Capabilities{IDs: soft.DefaultIDs()})
 	if err != nil {
 		return nil, err
@@ -101,8 +100,8 @@ func (v *vm) addVirtio(host bridge.Host, disk *os.File) error {
 	return v.AddDisk(block, endpoint, vmm.Master{StreamID: virtioID})
 }
 
-// addNVMe passes the NVMe disk through, behind a root port. Its stream is attached under the
-// requester ID that it has at the time.
+// addNVMe passes the NVMe disk through, behind a root port. It attaches the stream with the disk's
+// current requester ID.
 func (v *vm) addNVMe(host *counted, device *iommufd.Device, log *slog.Logger) error {
 	physical, err := vfio.Open(device.FD())
 	if err != nil {
@@ -130,7 +129,7 @@ func (v *vm) addNVMe(host *counted, device *iommufd.Device, log *slog.Logger) er
 	return nil
 }
 
-// restart resets the machine for the next boot, and the SMMU if told to.
+// restart resets the machine for the next boot, and with smmu also the SMMU.
 func (v *vm) restart(smmu bool) error {
 	if err := v.Reset(); err != nil || !smmu {
 		return err
@@ -138,9 +137,9 @@ func (v *vm) restart(smmu bool) error {
 	return v.smmu.Reset()
 }
 
-// close closes the parts in reverse. The SMMU comes before its hosts, memory and machine: after it
-// no endpoint reaches memory and no interrupt the machine. The machine comes before the host whose
-// device it uses.
+// close closes the parts in reverse. It closes the SMMU before the hosts, memory and machine.
+// Afterwards no endpoint reaches memory, and no interrupt reaches the machine. It closes the
+// machine before the host whose device the machine uses.
 func (v *vm) close() (err error) {
 	for _, part := range slices.Backward(v.parts) {
 		err = errors.Join(err, part.Close())
