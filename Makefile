@@ -33,6 +33,7 @@ help: ## list the targets
 
 boot: ## boot a Linux guest behind the SMMU; installs and fetches what is missing (BOOT_FLAGS='-h' lists the flags)
 	@$(MAKE) --no-print-directory build $(if $(filter -h -help --help,$(BOOT_FLAGS)),,boot-ready)
+	@$(if $(findstring uefi,$(BOOT_FLAGS)),scripts/fetch-efi $(BUILD)/efi,:)
 	$(BUILD)/testbed boot $(BOOT_FLAGS)
 
 boot-ready: ## install and fetch everything that the boot needs

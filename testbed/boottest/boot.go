@@ -149,7 +149,7 @@ func explain(r *report.Report, err error, p *progress.Progress) {
 func run(ctx context.Context, o *Options, direct bool, why purpose, s sink) (*report.Report, error) {
 	s.StageQuietly("the kernels, their modules and the initramfs are read")
 	job := vm.Job{
-		Layout:  vm.Layout{PCI: o.pci(), Mixed: o.mixed(), ACPI: o.Firmware == "acpi"},
+		Layout:  vm.Layout{PCI: o.pci(), Mixed: o.mixed(), ACPI: o.Firmware == "acpi", UEFI: o.uefi()},
 		Cmdline: o.Cmdline, Mem: o.Mem, CPUs: guestCPUs, PASIDBits: uint8(o.PASIDBits),
 		Stage2: o.Stage == 2, Stalls: o.Stalls,
 		Rebind: o.Rebind, Moves: int(o.Moves), Record: o.Record != "",
@@ -168,7 +168,7 @@ func run(ctx context.Context, o *Options, direct bool, why purpose, s sink) (*re
 	go func() {
 		var m prepared
 		m.guest, m.err = prepareGuest(o, job)
-		job.Title = o.title(m.guest.kernel)
+		job.Title, job.Loaded = o.title(m.guest.kernel), m.guest.loaded
 		if m.err == nil && !direct {
 			m.host, m.err = prepareHost(o, job, m.guest)
 		}

@@ -33,6 +33,7 @@ type Options struct {
 	Tables      string // Tables only: the names of vm.Tables, with commas between them; empty for all
 	Transport   string // of the disks, one of Transports
 	Firmware    string // how the guest finds its hardware, one of Firmwares
+	EFI         string // uefi only: the directory with the firmware and the boot loader
 	PASIDBits   uint   // pasid-num-bits of the endpoint that has it, 1 to MaxPASIDBits
 	Stage       uint   // the stage that the SMMU has, 1 or 2
 	Stalls      bool   // the misbehaving endpoint's DMA stalls
@@ -52,9 +53,9 @@ var Accels = []string{"auto", "kvm", "tcg"}
 // the others are on MMIO.
 var Transports = []string{"mmio", "pci", "mixed"}
 
-// Firmwares are the values of Options.Firmware: dt is a device tree, and acpi are ACPI tables
-// without firmware.
-var Firmwares = []string{"dt", "acpi"}
+// Firmwares are the values of Options.Firmware: dt is a device tree, acpi are ACPI tables without
+// firmware, and uefi is EDK2, which boots from a disk.
+var Firmwares = []string{"dt", "acpi", "uefi"}
 
 // MinMem and MaxMem bound Options.Mem.
 const (
@@ -78,6 +79,7 @@ func (e *InputError) Unwrap() error { return e.Err }
 const (
 	kernelDir = "kernel"
 	peerName  = "peer"
+	efiDir    = "efi"
 	agentName = "testbed-linux-arm64"
 )
 
@@ -107,8 +109,14 @@ func (o *Options) complete(ctx context.Context, why purpose) (direct bool, err e
 			"no DMA of a PCI device may stall (IHI 0070 §3.12.1): give -transport mmio or no -stall",
 		)
 	}
-	if o.mixed() && o.Firmware != "acpi" {
-		return false, errors.New("-transport mixed: only with -firmware acpi")
+	if o.mixed() && o.Firmware == "dt" {
+		return false, errors.New("-transport mixed: only with -firmware acpi or uefi")
+	}
+	if o.uefi() && o.Record != "" {
+		return false, errors.New("-record: not with -firmware uefi")
+	}
+	if o.uefi() && o.EFI == "" {
+		o.EFI = filepath.Join(beside, efiDir)
 	}
 	if o.PASIDBits < 1 || o.PASIDBits > MaxPASIDBits {
 		return false, fmt.Errorf("PASIDs of %d bits: give from 1 to %d", o.PASIDBits, MaxPASIDBits)
@@ -198,6 +206,7 @@ func (o *Options) tables() []string {
 	return strings.Split(o.Tables, ",")
 }
 
+func (o *Options) uefi() bool  { return o.Firmware == "uefi" }
 func (o *Options) pci() bool   { return o.Transport == "pci" || o.mixed() }
 func (o *Options) mixed() bool { return o.Transport == "mixed" }
 

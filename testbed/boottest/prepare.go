@@ -37,6 +37,7 @@ type machine struct {
 	kernel string // the name of the image's file
 	image  []byte
 	initrd []byte
+	loaded int64 // bytes of kernel and initramfs on the disk, if firmware boots the machine
 }
 
 // prepareGuest reads the guest's kernel, modules and init.
@@ -48,7 +49,14 @@ func prepareGuest(o *Options, job vm.Job) (machine, error) {
 	if job.PCI || len(job.Tables) > 0 {
 		drivers = append(drivers, "virtio_pci")
 	}
-	return prepare(vm.Guest, o.Kernel, o.Modules, o.Agent, "arm_smmu_v3", drivers, nil)
+	if job.UEFI && !job.PCI {
+		drivers = append(drivers, "virtio_pci") // of the disk that the firmware boots from
+	}
+	m, err := prepare(vm.Guest, o.Kernel, o.Modules, o.Agent, "arm_smmu_v3", drivers, nil)
+	if err == nil && job.UEFI {
+		err = m.bootFrom(o.EFI, vm.Cmdline(job))
+	}
+	return m, err
 }
 
 // prepareHost reads the emulated host's kernel, modules and init, and puts the guest's files into
@@ -110,7 +118,7 @@ func prepare(
 	if err := kernel.WriteInitramfs(&initrd, files); err != nil {
 		return machine{}, fmt.Errorf("the %s's initramfs: %w", name, err)
 	}
-	return machine{filepath.Base(file), image.Data, initrd.Bytes()}, nil
+	return machine{kernel: filepath.Base(file), image: image.Data, initrd: initrd.Bytes()}, nil
 }
 
 // advice returns advice for a kernel that lacks a driver or has the modules of another kernel.

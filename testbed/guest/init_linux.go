@@ -56,6 +56,11 @@ func exercise(c *control) error {
 	if err != nil {
 		return err
 	}
+	if slices.Contains(os.Args, Reboot) {
+		if err := rebootIfAsked(c); err != nil {
+			return err
+		}
+	}
 	for _, serial := range []string{Plain, PASID} {
 		if err := c.send(Message{Stage: "write and read disk " + serial}); err != nil {
 			return err
@@ -84,6 +89,23 @@ func exercise(c *control) error {
 		return err
 	}
 	return c.send(Message{Faults: &Faults{Lines: faults, Description: description}})
+}
+
+// rebootIfAsked reports that the disks are there, and reboots the machine if the VMM asks for it. It
+// returns if the VMM does not.
+func rebootIfAsked(c *control) error {
+	if err := c.send(Message{Found: true}); err != nil {
+		return err
+	}
+	switch word, err := c.receive(); {
+	case err != nil:
+		return err
+	case word == Again:
+		return unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+	case word != Done:
+		return fmt.Errorf("the VMM answered %q instead of %q or %q", word, Done, Again)
+	}
+	return nil
 }
 
 func sayHello() (*Hello, error) {

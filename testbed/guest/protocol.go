@@ -7,6 +7,9 @@ type Message struct {
 	// Stage names what the guest does next.
 	Stage string `json:"stage,omitempty"`
 	Disk  *Disk  `json:"disk,omitempty"`
+	// Found is set when the disks are there, if the init's arguments have Reboot. The VMM answers with
+	// the line Again, on which the init reboots, or with Done.
+	Found bool `json:"found,omitempty"`
 	// Up requests the misbehaving endpoint's DMA. The init continues when the VMM answers with the
 	// line Done.
 	Up *Up `json:"up,omitempty"`
@@ -16,8 +19,11 @@ type Message struct {
 	Error string `json:"error,omitempty"`
 }
 
-// Done is the VMM's only answer to the guest.
-const Done = "done"
+// Done and Again are the VMM's answers to the guest.
+const (
+	Done  = "done"
+	Again = "again"
+)
 
 // Hello identifies the kernel and the machine.
 type Hello struct {
@@ -77,6 +83,9 @@ const Rebind = "rebind"
 // PCI is a further argument: the disks are on the PCI bus.
 const PCI = "pci"
 
+// Reboot is a further argument: reboot when the VMM asks for it.
+const Reboot = "reboot"
+
 // Quick is a further argument: write and read QuickSize bytes of each disk.
 const Quick = "quick"
 
@@ -110,5 +119,6 @@ const RebindSize = 4 << 20
 const (
 	Plain = "plain" // no substreams: a single context descriptor
 	PASID = "pasid" // pasid-num-bits: a context-descriptor table
+	ESP   = "esp"   // not tested: the firmware boots from it
 	Rogue = "rogue" // not tested: its endpoint makes a DMA that the guest never mapped
 )

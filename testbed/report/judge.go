@@ -28,6 +28,7 @@ const (
 	rebound
 	moved
 	byTree
+	byFirmware
 	reserving
 	removesTables
 )
@@ -53,6 +54,8 @@ func (w when) holds(r *Report) bool {
 		return m.Rebind
 	case moved:
 		return m.Moves > 0
+	case byFirmware:
+		return m.UEFI
 	case byTree:
 		return !m.ACPI
 	case reserving:
@@ -150,6 +153,11 @@ var checks = slices.Concat([]check{
 	messageChecks(),
 	eachDisk("its driver was unbound and bound again, bypassing stage 1 once", rebound, (*Report).rebound),
 	[]check{
+		{"each stream bypassed the SMMU in the firmware, and translated under the guest's driver", byFirmware, bothTested,
+			(*Report).handedOver},
+		{"esp: the firmware read kernel and initramfs past the SMMU, and the kernel read through it", byFirmware,
+			bothTested, (*Report).bootedFromDisk},
+		{"the guest rebooted through the firmware", byFirmware, bothTested, (*Report).rebooted},
 		{"the SMMU was saved, discarded and restored during the disks' requests", moved, bothTested,
 			(*Report).wasMoved},
 		{"rogue: its DMA to an unmapped address failed", always, strayed, (*Report).strayFailed},
@@ -389,7 +397,7 @@ func (r *Report) rebound(serial string) (string, bool) {
 }
 
 // allMoved reports whether the disk moved all of the guest's data under stages with the mode's
-// disposition, and nothing under any other. With Rebind, bytes that bypass stage 1 do not count.
+// disposition, and nothing under any other. With Rebind or UEFI, bytes that bypass stage 1 do not count.
 func (r *Report) allMoved(serial string) (string, bool) {
 	d := r.disk(serial)
 	moved, elsewhere := r.split(r.stream(serial).Moved)
@@ -405,14 +413,14 @@ func (r *Report) messages(serial string) (string, bool) {
 }
 
 // split adds up an endpoint's counts: expected has those of stages with the mode's disposition,
-// elsewhere has the others. With Rebind, neither has the counts that bypassed stage 1.
+// elsewhere has the others. With Rebind or UEFI, neither has the counts that bypassed stage 1.
 func (r *Report) split(counts map[string]uint64) (expected, elsewhere uint64) {
 	want := r.Mode.disposition()
 	for disposition, n := range counts {
 		switch {
 		case disposition == want:
 			expected += n
-		case !(r.Mode.Rebind && disposition == bridge.Bypass.String()):
+		case !((r.Mode.Rebind || r.Mode.UEFI) && disposition == bridge.Bypass.String()):
 			elsewhere += n
 		}
 	}

@@ -22,6 +22,13 @@ type Mode struct {
 	Quick bool `json:"quick,omitempty"`
 	// ACPI is true if ACPI tables describe the machine, and not a device tree.
 	ACPI bool `json:"acpi,omitempty"`
+	// UEFI is true if firmware boots the guest from a disk, bypassing stage 1 until the guest's driver
+	// takes over.
+	UEFI bool `json:"uefi,omitempty"`
+	// Reboots is how often the guest is to reboot through the firmware, and Loaded how many bytes the
+	// firmware reads at least each time.
+	Reboots int   `json:"reboots,omitempty"`
+	Loaded  int64 `json:"loaded,omitempty"`
 	// Reserved is a range that the firmware makes the guest identity-map for the disk plain, as
 	// sysfs prints it. It is empty if there is none.
 	Reserved string `json:"reserved,omitempty"`

@@ -30,6 +30,7 @@ type Report struct {
 	Disks   []Disk   `json:"disks"`
 	Fault   Fault    `json:"fault"`
 	Wiring  Wiring   `json:"wiring"`
+	Reboots int      `json:"reboots,omitempty"` // through the firmware
 	// Description is how the guest's kernel found its hardware; nil if its init did not report it.
 	Description *guest.Description `json:"description,omitempty"`
 	Moves       Moves              `json:"moves,omitzero"`

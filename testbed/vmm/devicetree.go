@@ -20,6 +20,7 @@ type hardware struct {
 	initrd  span            // guest-physical; none if empty
 	smmus   []smmuv3.IDRegs // the ID registers of each SMMU
 	wiring  Wiring
+	uefi    bool // firmware reads the tree
 	disks   []Master
 	pci     []pciSlot
 	// seed is for the guest's random number generator and address space layout: at least 8 bytes,
@@ -134,6 +135,9 @@ func deviceTree(hw *hardware) ([]byte, error) {
 			return nil, err
 		}
 		root.Children = append(root.Children, urootdt.Nodes(nodes)...)
+	}
+	if hw.uefi {
+		forEDK2(root)
 	}
 	return fdt.Blob(root)
 }

@@ -18,6 +18,10 @@ const (
 	controlBase = 0x0901_0000
 	uartSize    = 4 << 10
 
+	fwcfgBase = 0x0902_0000
+	rtcBase   = 0x0903_0000
+	flashSize = 64 << 20 // of the firmware's code, from 0 on; its variables follow
+
 	smmuBase = 0x0905_0000 // of the first SMMU; the others follow
 	smmuSize = 128 << 10
 
@@ -25,7 +29,9 @@ const (
 	virtioSize = 512 // of each slot
 
 	pciMemBase   = 0x1000_0000 // for 32-bit base address registers
-	pciMemSize   = 0x2f00_0000
+	pciMemSize   = 0x2eff_0000
+	pciIOBase    = 0x3eff_0000 // for ports, which no function has: EDK2 refuses a bridge without
+	pciIOSize    = 0x1_0000
 	pciECAMBase  = 0x3f00_0000
 	pciBuses     = 16
 	pciMem64Base = 0x20_0000_0000
@@ -36,6 +42,7 @@ const (
 const (
 	consoleSPI = 1
 	controlSPI = 2
+	rtcSPI     = 3
 
 	smmuSPIs = 8 // of the first SMMU, one for each vsmmu.Line
 

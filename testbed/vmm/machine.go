@@ -30,6 +30,9 @@ type Config struct {
 	Wiring  Wiring
 	// ACPI describes the machine to the guest by ACPI tables, in place of a device tree.
 	ACPI bool
+	// Firmware, unless empty, is EDK2's ArmVirtQemu, which boots from a disk. The machine then has
+	// ACPI, and Kernel, Initrd and Cmdline are empty.
+	Firmware []byte
 	// Stalls is set if DMA may wait for a vCPU, as stalled transactions do.
 	Stalls bool
 
@@ -62,6 +65,8 @@ type Machine struct {
 	edus     []*edu.Function
 	pciSlots []pciSlot
 	intx     [pciLines]sharedLine // of the edu functions
+
+	uefi *uefi // nil without firmware
 
 	life   atomic.Pointer[life]
 	closed atomic.Bool
@@ -106,11 +111,13 @@ func New(cfg Config) (_ *Machine, err error) {
 	}
 	m := &Machine{cfg: cfg}
 	m.life.Store(newLife())
-	if m.kernel, err = arm64image.Parse(cfg.Kernel); err != nil {
-		return nil, fmt.Errorf("vmm: new machine: %w", err)
-	}
-	if m.boot, err = plan(cfg.Mem, m.kernel, uint64(len(cfg.Initrd))); err != nil {
-		return nil, err
+	if len(cfg.Firmware) == 0 {
+		if m.kernel, err = arm64image.Parse(cfg.Kernel); err != nil {
+			return nil, fmt.Errorf("vmm: new machine: %w", err)
+		}
+		if m.boot, err = plan(cfg.Mem, m.kernel, uint64(len(cfg.Initrd))); err != nil {
+			return nil, err
+		}
 	}
 	defer func() {
 		if err != nil {
@@ -127,6 +134,11 @@ func New(cfg Config) (_ *Machine, err error) {
 	m.kvm.Store(host)
 	if err := m.addPCI(); err != nil {
 		return nil, err
+	}
+	if len(cfg.Firmware) > 0 {
+		if err := m.addUEFI(); err != nil {
+			return nil, err
+		}
 	}
 	if err := m.addUART(consoleBase, consoleSPI, cfg.Console, nil); err != nil {
 		return nil, err
@@ -229,7 +241,11 @@ func (m *Machine) Reset() error {
 		return err
 	}
 	m.life.Store(newLife())
-	return m.kvm.Swap(host).close()
+	err = m.kvm.Swap(host).close()
+	if m.uefi != nil {
+		err = errors.Join(err, m.uefi.connect(host.vm))
+	}
+	return err
 }
 
 // Close frees the machine. Run must have returned, and no call of SMMUInterrupts or
@@ -260,6 +276,10 @@ func (m *Machine) Close() (err error) {
 	}
 	if m.ram != nil {
 		err = errors.Join(err, m.ram.close())
+	}
+	if m.uefi != nil {
+		err = errors.Join(err, m.uefi.close())
+		m.uefi = nil
 	}
 	m.passed, m.disks, m.pciDisks, m.edus, m.uarts, m.ram = nil, nil, nil, nil, nil, nil
 	return err

@@ -92,6 +92,9 @@ func (m *Machine) load() error {
 		mem: m.cfg.Mem, cpus: m.cfg.CPUs, cmdline: m.cfg.Cmdline, initrd: m.boot.initrd,
 		smmus: m.smmus, wiring: m.cfg.Wiring, disks: m.masters, pci: m.pciSlots, seed: seed,
 	}
+	if m.uefi != nil {
+		return m.loadUEFI(hw)
+	}
 	what, describe := "device tree", deviceTree
 	if m.cfg.ACPI {
 		what, describe = "ACPI", func(hw *hardware) ([]byte, error) {

@@ -27,6 +27,7 @@ type control struct {
 	lines    console.Writer
 	messages int
 	rogueWas bool
+	reboots  int // how often the guest is still asked to reboot
 	rogueRun sync.WaitGroup
 	through  bool // after the guest's last message
 
@@ -69,6 +70,14 @@ func (c *control) message(line string) {
 				d.Rebound = m.Disk.Rebound
 			}
 		}
+	case m.Found:
+		if c.reboots > 0 {
+			c.reboots--
+			c.sink.Stage("the guest reboots through the firmware")
+			c.Send(guest.Again)
+			return
+		}
+		c.Send(guest.Done)
 	case m.Up != nil:
 		if c.rogueWas {
 			return

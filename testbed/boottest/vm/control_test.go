@@ -32,6 +32,21 @@ func conversation(t *testing.T, says string) (*control, *report.Report, *stages,
 	return c, r, s, rogues
 }
 
+func TestGuestIsAskedToRebootAsOftenAsTheBootWants(t *testing.T) {
+	s := &stages{}
+	c := newControl(s, &report.Report{}, func() {})
+	c.reboots = 1
+	for _, want := range []string{"again\n", "done\n"} {
+		_, err := c.Write([]byte(`{"found":true}` + "\n"))
+		require.NoError(t, err)
+		answer := make([]byte, 16)
+		n, err := c.Read(answer)
+		require.NoError(t, err)
+		assert.Equal(t, want, string(answer[:n]))
+	}
+	assert.Equal(t, []string{"the guest reboots through the firmware"}, s.names)
+}
+
 func TestControlFollowsTheGuest(t *testing.T) {
 	c, r, s, rogues := conversation(t, `{"hello":{"release":"6.1.0","version":"#1","page_size":4096,"cpus":2}}
 {"stage":"disk plain is tested"}

@@ -28,7 +28,7 @@ const mixedStreamBase = 0x2000
 
 // complete returns the job with the StreamIDs that its layout needs.
 func (j Job) complete() Job {
-	if j.Mixed {
+	if j.Mixed || j.UEFI && !j.PCI {
 		// The requester IDs include the StreamIDs of the other endpoints.
 		j.Wiring.StreamBase = mixedStreamBase
 	}

@@ -29,6 +29,8 @@ type Job struct {
 	Stage2 bool `json:"stage2,omitempty"`
 	// Stalls makes the misbehaving endpoint's DMA stall.
 	Stalls bool `json:"stalls,omitempty"`
+	// Loaded is the number of bytes that the firmware reads from its disk: kernel and initramfs.
+	Loaded int64 `json:"loaded,omitempty"`
 	// Quick makes the guest write and read less of the disks.
 	Quick bool `json:"quick,omitempty"`
 	// Tables, unless empty, makes this a boot for each of these Tables.
@@ -47,6 +49,8 @@ type Layout struct {
 	Mixed bool `json:"mixed,omitempty"`
 	// ACPI describes the machine to the guest by ACPI tables, in place of a device tree.
 	ACPI bool `json:"acpi,omitempty"`
+	// UEFI makes firmware boot the guest from a disk, and describe the machine by ACPI tables.
+	UEFI bool `json:"uefi,omitempty"`
 	// SMMUs is their number; 0 means one. PCI functions are behind the first.
 	SMMUs  int        `json:"-"`
 	Wiring vmm.Wiring `json:"-"`

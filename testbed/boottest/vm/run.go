@@ -35,8 +35,12 @@ func Available() error {
 	return kvm.Close()
 }
 
+// Cmdline returns the command line of a job's guest.
+func Cmdline(job Job) string { return cmdline(job, role(job)) }
+
 // Run boots the guest, boots it by each of the job's tables, or runs the benchmark, until its end or
-// until ctx ends. The report has the error, and no verdicts.
+// until ctx ends. With UEFI, image is the firmware, and initrd the disk that it boots from. The report
+// has the error, and no verdicts.
 func Run(ctx context.Context, job Job, image, initrd []byte, sink Sink) *report.Report {
 	r := &report.Report{}
 	job = job.complete()
@@ -96,7 +100,7 @@ func runGuest(
 	c = newControl(t, r, func() { stray(ctx, rogue, r) })
 	out := &console.Writer{Max: maxLine, Emit: func(line string) { sink.Line(Guest, line) }}
 	defer out.Flush()
-	cmdline := cmdline(job, role(job))
+	cmdline := Cmdline(job)
 	r.Mode = mode(job, cmdline)
 	notes := newRecorder()
 	v, err := newVM(vmm.Config{
@@ -145,12 +149,33 @@ func runGuest(
 		r.Disks = append(r.Disks, report.Disk{Serial: e.serial, StreamID: uint32(ep.id), Error: report.NotTested})
 	}
 
-	t.Stage("the guest's kernel boots")
-	err = v.Run(ctx)
+	if job.UEFI {
+		esp, err := job.addESP(v, initrd, mover, t, notes)
+		if err != nil {
+			return nil, err
+		}
+		defer esp.Close()
+		r.Wiring.Functions++
+		t.Stage("the firmware boots from its disk")
+	} else {
+		t.Stage("the guest's kernel boots")
+	}
+	if job.UEFI {
+		c.reboots = firmwareReboots
+	}
+	for err = v.Run(ctx); errors.Is(err, vmm.ErrGuestReset) && r.Reboots < r.Mode.Reboots; {
+		r.Reboots++
+		if err = v.restart(); err == nil {
+			err = v.Run(ctx)
+		}
+	}
 	notes.fill(r)
 	mover.fill(r)
 	return c, err
 }
+
+// firmwareReboots is how often a guest that firmware boots is rebooted before its tests.
+const firmwareReboots = 1
 
 // role returns the arguments of the guest's init.
 func role(job Job) string {
@@ -158,7 +183,7 @@ func role(job Job) string {
 	for _, w := range []struct {
 		is   bool
 		word string
-	}{{job.Rebind, guest.Rebind}, {job.PCI, guest.PCI}, {job.Quick, guest.Quick}} {
+	}{{job.Rebind, guest.Rebind}, {job.PCI, guest.PCI}, {job.Quick, guest.Quick}, {job.UEFI, guest.Reboot}} {
 		if w.is {
 			words = append(words, w.word)
 		}
@@ -169,8 +194,11 @@ func role(job Job) string {
 // mode returns how the guest is booted.
 func mode(job Job, cmdline string) report.Mode {
 	m := report.ModeOf(cmdline, job.PASIDBits)
-	m.PCI, m.Mixed, m.ACPI = job.PCI, job.Mixed, job.ACPI
+	m.PCI, m.Mixed, m.ACPI, m.UEFI = job.PCI, job.Mixed, job.ACPI || job.UEFI, job.UEFI
 	m.Stage2, m.Stalls, m.Rebind, m.Moves, m.Quick = job.Stage2, job.Stalls, job.Rebind, job.Moves, job.Quick
+	if job.UEFI {
+		m.Reboots, m.Loaded = firmwareReboots, job.Loaded
+	}
 	if job.Wiring.RMR {
 		r := vmm.ReservedRange
 		m.Reserved = fmt.Sprintf("0x%016x 0x%016x direct", r.Base, r.Base+r.Size-1)

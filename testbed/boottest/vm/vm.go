@@ -51,6 +51,12 @@ func newVM(cfg vmm.Config, job Job, trace vsmmu.Trace, t *tape, sent func(smmuv3
 		}
 	}()
 	cfg.Stalls, cfg.ACPI, cfg.Wiring = job.Stalls, job.ACPI, job.Wiring
+	if job.UEFI {
+		cfg = vmm.Config{
+			Firmware: cfg.Kernel, Mem: cfg.Mem, CPUs: cfg.CPUs, Stalls: cfg.Stalls, Wiring: cfg.Wiring,
+			Console: cfg.Console, Control: cfg.Control,
+		}
+	}
 	if v.Machine, err = vmm.New(cfg); err != nil {
 		return nil, err
 	}
@@ -122,7 +128,7 @@ func (v *vm) addSMMU(
 	}
 	device := movable.Config{
 		Device: vsmmu.Config{
-			IDs: v.ids.IDs, Memory: memory, Interrupts: v.SMMUInterrupts(n), AbortAtReset: true, Trace: trace,
+			IDs: v.ids.IDs, Memory: memory, Interrupts: v.SMMUInterrupts(n), AbortAtReset: !job.UEFI, Trace: trace,
 		},
 		Host: hosts,
 		New:  func(cfg vsmmu.Config) (movable.Device, error) { return t.device(cfg, policy, capabilities) },
@@ -160,6 +166,19 @@ func (v *vm) addDisk(
 		return v.AddPCIDisk(block, dma, uint8(master.PASIDBits))
 	}
 	return v.AddDisk(block, dma, master)
+}
+
+// restart resets the machine and its SMMUs, so that Run boots again.
+func (v *vm) restart() error {
+	if err := v.Reset(); err != nil {
+		return err
+	}
+	for _, s := range v.smmus {
+		if err := s.Device().Reset(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // close closes the SMMU before the parts that it uses. After close, no endpoint reaches memory, and

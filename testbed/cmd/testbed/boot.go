@@ -60,7 +60,11 @@ func parseBoot(args []string, stdout io.Writer) (boottest.Options, error) {
 			"\n(pci: their interrupts are messages, which the SMMU translates; mixed: the first on PCI)")
 	f.StringVar(&o.Firmware, "firmware", "dt",
 		"describe the hardware to the guest by `HOW`: "+strings.Join(boottest.Firmwares, ", ")+
-			"\n(dt: a device tree; acpi: ACPI tables, without firmware)")
+			"\n(dt: a device tree; acpi: ACPI tables, without firmware;\n"+
+			"uefi: EDK2 boots from a disk behind the SMMU)")
+	f.StringVar(&o.EFI, "efi", "",
+		"with -firmware uefi, take QEMU_EFI.fd and systemd-bootaa64.efi from `DIR`\n"+
+			"(default: what make boot fetched)")
 	f.UintVar(&o.PASIDBits, "pasid-bits", defaultPASIDBits,
 		"set pasid-num-bits of the endpoint pasid to `N`, from 1 to 20;\n"+
 			"above 10, Linux makes a two-level table of Context Descriptors")

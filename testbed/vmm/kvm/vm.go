@@ -86,10 +86,21 @@ func (vm *VM) Close() error { return vm.close() }
 // SetMemory maps mem at guest-physical address gpa, in an empty slot. Both are page-aligned. mem
 // comes from mmap, not from Go's heap, and stays mapped until RemoveMemory or Close.
 func (vm *VM) SetMemory(slot uint32, gpa uint64, mem []byte) error {
+	return vm.setMemory(slot, 0, gpa, mem)
+}
+
+// SetReadOnlyMemory is SetMemory for memory that the guest reads and executes. A store to it is an
+// exit.
+func (vm *VM) SetReadOnlyMemory(slot uint32, gpa uint64, mem []byte) error {
+	const readOnly = 1 << 1 // KVM_MEM_READONLY
+	return vm.setMemory(slot, readOnly, gpa, mem)
+}
+
+func (vm *VM) setMemory(slot, flags uint32, gpa uint64, mem []byte) error {
 	if len(mem) == 0 {
 		return errors.New("kvm: set memory: no bytes")
 	}
-	region := userMemory{slot: slot, gpa: gpa, size: uint64(len(mem)), host: unsafe.Pointer(&mem[0])}
+	region := userMemory{slot: slot, flags: flags, gpa: gpa, size: uint64(len(mem)), host: unsafe.Pointer(&mem[0])}
 	_, err := vm.callPtr("KVM_SET_USER_MEMORY_REGION", setUserMemory, unsafe.Pointer(&region))
 	runtime.KeepAlive(mem)
 	return err

@@ -22,6 +22,7 @@ type Device interface {
 	Store(off uint64, size int, v uint64)
 	Attach(smmuv3.StreamID, bridge.Host, bridge.Endpoint) error
 	Save() ([]byte, error)
+	Reset() error
 }
 
 // Config describes an SMMU.
