@@ -1,11 +1,12 @@
 # The commands of this project. `make help` lists them.
 #
 # There are two modules: the library in this directory, and testbed/, which tests the library on real kernels. go.work
-# ties them together. GOWORK=off builds the library alone, with the requirements of its own go.mod.
+# ties them together, with the examples that are modules of their own. GOWORK=off builds the library alone, with the
+# requirements of its own go.mod.
 
 GO ?= $(shell command -v go || echo /usr/local/go/bin/go)
 BUILD := build
-MODULES := . testbed
+MODULES := . examples/prometheus testbed
 
 # If the tree belongs to another user, git does not tell the revision. A build must not fail for that reason.
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
@@ -73,8 +74,8 @@ lab-kernel: ## build the lab's kernel from Debian's source (a long build)
 
 test: vet format tidy lint unit floor latest embed cross test-boot test-lab ## everything: static checks, unit tests, cross builds, boots, lab
 
-vet: ## go vet, in both modules
-	@scripts/stage "vet: both modules"
+vet: ## go vet, in every module
+	@scripts/stage "vet: every module"
 	@for m in $(MODULES); do (cd $$m && $(GO) vet ./...) || exit 1; done
 
 format: ## fail if gofmt would change a file
@@ -97,6 +98,8 @@ unit: ## the unit tests, with the race detector; the library with the oldest dep
 	GOWORK=off CGO_ENABLED=1 $(GO) test -race -timeout 1h ./...
 	@scripts/stage "unit: the testbed, with the race detector"
 	cd testbed && CGO_ENABLED=1 $(GO) test -race -timeout 1h ./...
+	@scripts/stage "unit: the examples that are modules of their own"
+	cd examples/prometheus && GOWORK=off CGO_ENABLED=1 $(GO) test -race ./...
 
 floor: ## build and test the library with the oldest Go version that it supports
 	@scripts/stage "floor: the library with the oldest Go that it allows"
