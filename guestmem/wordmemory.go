@@ -48,7 +48,8 @@ func (m *WordMemory) Read(words []uint64, gpa GPA) error {
 }
 
 // Write copies words to guest memory from gpa on, a multiple of 8. It is as atomic as WriteAt, and
-// fails as WriteAt does. To avoid an allocation, words are part of an object on the heap.
+// fails as WriteAt does. It is ordered with earlier accesses and with later stores, which is what a
+// record of a queue needs. To avoid an allocation, words are part of an object on the heap.
 func (m *WordMemory) Write(words []uint64, gpa GPA) error {
 	if m.mapper != nil && gpa%wordSize == 0 {
 		section := m.sections.Enter()
@@ -66,7 +67,8 @@ func (m *WordMemory) Write(words []uint64, gpa GPA) error {
 	return m.mem.WriteAt(bytesOf(words), gpa)
 }
 
-// Store32 writes a word of 4 bytes at gpa, a multiple of 4, in one atomic step. In a Mapper it fails
+// Store32 writes a word of 4 bytes at gpa, a multiple of 4, in one atomic step, ordered as Write is.
+// In a Mapper it fails
 // with ErrUnmapped or ErrReadOnly, unwrapped and without an allocation, as Slice does. Otherwise it
 // fails as WriteAt does. buf is scratch memory on the heap.
 func (m *WordMemory) Store32(gpa GPA, v uint32, buf *[4]byte) error {
@@ -80,7 +82,7 @@ func (m *WordMemory) Store32(gpa GPA, v uint32, buf *[4]byte) error {
 	section := m.sections.Enter()
 	mem, err := m.mapper.Slice(gpa, 4, true)
 	if err == nil {
-		atomic.StoreUint32((*uint32)(unsafe.Pointer(unsafe.SliceData(mem[:4]))), v)
+		store32InOrder((*uint32)(unsafe.Pointer(unsafe.SliceData(mem[:4]))), v)
 	}
 	section.Leave()
 	return err
@@ -109,17 +111,14 @@ func loadWords(words []uint64, mem []byte) {
 	}
 }
 
-// storeWords copies words to aligned words of guest memory, as atomically as Memory promises. Only
-// the last store orders them with what follows: no load may come before an earlier store of Write.
+// storeWords copies words to aligned words of guest memory, as Write promises.
 func storeWords(mem []byte, words []uint64) {
 	to := wordsOf(mem)[:len(words)]
-	if wordSize*len(words) > wordwise || len(words) == 0 {
+	if wordSize*len(words) > wordwise {
 		copy(to, words)
 		return
 	}
-	last := len(words) - 1
-	for i, w := range words[:last] {
+	for i, w := range words {
 		storeInOrder(&to[i], w)
 	}
-	atomic.StoreUint64(&to[last], words[last])
 }

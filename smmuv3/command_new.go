@@ -5,9 +5,11 @@ package smmuv3
 
 func newCommand(op Opcode) Command { return Command{uint64(op)} }
 
-func newStreamCommand(op Opcode, s StreamID) Command {
-	return Command{cmdStreamID.in(uint64(op), uint64(s))}
-}
+func newStreamCommand(op Opcode, s StreamID) Command { return Command{op.StreamWord(s)} }
+
+// StreamWord returns double-word 0 of a command that has no fields besides the StreamID. For a
+// CFGI_CD_ALL that is the whole command, since its double-word 1 is 0.
+func (o Opcode) StreamWord(s StreamID) (dw0 uint64) { return cmdStreamID.in(uint64(o), uint64(s)) }
 
 // NewPrefetchConfig returns a PREFETCH_CONFIG for a stream (§4.2.1).
 func NewPrefetchConfig(s StreamID) Command { return newStreamCommand(OpPrefetchConfig, s) }

@@ -32,6 +32,9 @@ func (d *Device) consume(b *budget) (done bool) {
 		if d.regs.get(wCMDQCons) != uint32(cons) { // a SYNC may have stored it
 			d.regs.set(wCMDQCons, uint32(cons))
 		}
+		if d.regs.get(wCMDQProd) == uint32(cons) {
+			return true // the usual case, which needs no second look at all registers
+		}
 	}
 }
 
@@ -170,8 +173,7 @@ func (d *Device) cfgi(first, last smmuv3.StreamID, b *budget) (done bool) {
 		if kept, _ := d.refresh(st); kept && d.stage1 {
 			// CFGI_STE invalidates cached CDs even if the STE has not changed (§4.3.1). Without
 			// stage 1 neither CDs nor CFGI_CD_ALL exist.
-			cds := smmuv3.NewCfgiCDAll(st.ID)
-			d.batch(hostOf(st), cds[0], cds[1])
+			d.batch(hostOf(st), smmuv3.OpCfgiCDAll.StreamWord(st.ID), 0)
 		}
 	}
 	d.notifyWatch()

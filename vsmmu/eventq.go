@@ -82,8 +82,8 @@ func (d *Device) deliver(ev smmuv3.Event) {
 	} else {
 		fate = q.recordEvent(ev)
 	}
+	q.fates[fate]++
 	q.mu.Unlock()
-	d.stats.events[fate].Add(1)
 	d.trace.event(ev, fate)
 }
 

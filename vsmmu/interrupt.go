@@ -39,9 +39,10 @@ var sources = [...]struct {
 	},
 }
 
-// interrupts signals interrupts. mu makes a state change and its interrupt atomic: a disabled
-// source has no interrupt in flight (§3.18.1), and an enabled one signals no earlier event
-// (§6.3.16). mu guards GERROR and GERRORN, too.
+// interrupts signals interrupts. mu makes a change of GERROR or GERRORN and its interrupt atomic; the
+// lock of an output queue does the same for a record. Changes of IRQ_CTRL hold all of them: a
+// disabled source has no interrupt in flight (§3.18.1), and an enabled one signals no earlier event
+// (§6.3.16).
 type interrupts struct {
 	mu  sync.Mutex
 	out Interrupts
@@ -97,9 +98,13 @@ func (d *Device) send(line Line, addr uint64, data uint32, buf *[4]byte) (ok boo
 	return err == nil
 }
 
-// storeIRQCtrl applies and acknowledges IRQ_CTRL at once: with the lock held, no source has an
-// interrupt in flight.
+// storeIRQCtrl applies and acknowledges IRQ_CTRL at once: with the locks held, no source has an
+// interrupt in flight, and no queue has a record of which it may yet signal.
 func storeIRQCtrl(d *Device, _, v uint32) uint32 {
+	d.eventq.mu.Lock()
+	defer d.eventq.mu.Unlock()
+	d.priq.mu.Lock()
+	defer d.priq.mu.Unlock()
 	d.irq.mu.Lock()
 	defer d.irq.mu.Unlock()
 	d.regs.set(wIRQCtrl, v)

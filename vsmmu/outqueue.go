@@ -17,6 +17,7 @@ type outputQueue struct {
 	mu      sync.Mutex // guards the following fields
 	enabled bool
 	queue   smmuv3.Queue
+	fates   [NumFates]uint64             // counts the records by their outcome
 	record  [smmuv3.EventSize / 8]uint64 // on its way to memory
 }
 
@@ -114,14 +115,33 @@ func (q *outputQueue) put(at smmuv3.Index, when trigger) bool {
 		return false
 	}
 	d.wrote(gpa, int(q.entrySize))
-	d.irq.mu.Lock()
-	defer d.irq.mu.Unlock()
 	// The record first, then PROD, then the interrupt (§3.5.2, §3.18).
 	d.regs.set(q.prod, d.regs.get(q.prod)&smmuv3.OverflowFlag|uint32(q.queue.Next(at, 1)))
 	// The queue was empty if the guest had consumed all records when PROD changed. CONS is read
 	// after that: a guest that read the old PROD waits for this interrupt.
 	if when == always || when == whenFirst && q.consumed() == at {
-		d.raise(q.irq)
+		q.signal()
 	}
 	return true
+}
+
+// signal raises the queue's interrupt if it is enabled. q.mu is held, and is held by changes of
+// IRQ_CTRL, too: a change is in effect for all of a record or for none of it (§3.18.1, §6.3.16).
+func (q *outputQueue) signal() {
+	d := q.d
+	if d.regs.get(wIRQCtrl)&sources[q.irq].enable == 0 {
+		return
+	}
+	d.irq.mu.Lock()
+	defer d.irq.mu.Unlock()
+	d.raise(q.irq)
+}
+
+// count copies the counts of records by their outcome.
+func (q *outputQueue) count(to Counts[Fate]) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for f, n := range q.fates {
+		to[Fate(f)] = n
+	}
 }

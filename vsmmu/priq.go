@@ -33,8 +33,8 @@ func (d *Device) pageRequest(h *host, r smmuv3.PageRequest) {
 	q.mu.Lock()
 	fate := q.recordRequest(r)
 	ssv, code, answered := autoResponse(r, fate, d.ids.Has(smmuv3.PPS), q.ppar)
+	q.fates[fate]++
 	q.mu.Unlock()
-	d.stats.requests[fate].Add(1)
 	d.trace.pageRequest(r, fate)
 	if answered {
 		d.respond(h, r.StreamID(), r.SubstreamID(), ssv, r.PRGIndex(), code)
@@ -59,11 +59,9 @@ func (q *priQueue) recordRequest(r smmuv3.PageRequest) Fate {
 	// (§8.1).
 	at, _, ok := q.end()
 	if !ok || q.overflowing() {
-		q.d.irq.mu.Lock()
-		defer q.d.irq.mu.Unlock()
 		q.overflow()
 		if when == always {
-			q.d.raise(srcPRIQ)
+			q.signal()
 		}
 		return Overflowed
 	}

@@ -392,12 +392,14 @@ func (d *Device) trimIndex(w, base word) {
 // storePlain stores to a plain word. It takes no lock: the value depends only on the store.
 func (d *Device) storePlain(w word, a *access, v uint32) work {
 	v &= a.parts[0].mask
-	if a.base != 0 {
-		v &= d.indexBits(a.base)
-	}
-	d.regs.set(w, v)
-	if a.base != 0 {
-		d.trimIndex(w, a.base) // LOG2SIZE may have changed meanwhile
+	if a.base == 0 {
+		d.regs.set(w, v)
+	} else {
+		bits := d.indexBits(a.base)
+		d.regs.set(w, v&bits)
+		if d.indexBits(a.base) != bits { // LOG2SIZE has changed meanwhile
+			d.trimIndex(w, a.base)
+		}
 	}
 	if d.sealed.Load() {
 		d.regs.set(w, 0) // seal may have cleared the word before the store

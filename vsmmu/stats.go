@@ -159,13 +159,11 @@ type engineCounts struct {
 
 // counters counts what any goroutine does.
 type counters struct {
-	events, requests                                 [NumFates]atomic.Uint64
 	hostErrors, refused, serviceFailures, logDropped atomic.Uint64
 }
 
 // Stats returns the counts. It waits for a host call in progress, as Stage does. It also works on a
-// closed device. Events and page requests are read one by one, so they may not add up while the
-// device runs.
+// closed device.
 func (d *Device) Stats() Stats {
 	if d == nil || d.ids == nil {
 		return Stats{}
@@ -188,10 +186,8 @@ func (d *Device) Stats() Stats {
 	for _, code := range []smmuv3.CmdqErr{smmuv3.CERROR_ILL, smmuv3.CERROR_ABT, smmuv3.CERROR_ATC_INV_SYNC} {
 		s.CommandErrors[code] = d.counts.stops[code]
 	}
-	for f := range Fate(NumFates) {
-		s.Events[f] = c.events[f].Load()
-		s.PageRequests[f] = c.requests[f].Load()
-	}
+	d.eventq.count(s.Events)
+	d.priq.count(s.PageRequests)
 	for _, h := range d.claims {
 		s.Hosts = append(s.Hosts, h.stats())
 	}

@@ -162,7 +162,7 @@ func (s *Streams) SetRegs(r Regs) {
 // translations. A stream that bypasses does not use them.
 func (s *Streams) Refresh(st *Stream, translate bool) (Outcome, error) {
 	s.lookup(st)
-	if !st.judged || s.reader.entry != st.entry {
+	if !st.judged || !sameEntry(&s.reader.entry, &st.entry) {
 		s.judge(st)
 	}
 	switch want := &st.verdict; {
@@ -192,6 +192,16 @@ func (s *Streams) lookup(st *Stream) {
 		return
 	}
 	s.reader.entry, st.walked = Entry{}, path{}
+}
+
+// sameEntry reports whether two entries are equal. It compares words, as the reader has just stored
+// them: wider loads would wait for the stores.
+func sameEntry(a, b *Entry) bool {
+	var diff uint64
+	for i := range a.STE {
+		diff |= a.STE[i] ^ b.STE[i]
+	}
+	return diff == 0 && a.Fault == b.Fault && a.FetchAddr == b.FetchAddr
 }
 
 // judge decides on the stage for the entry in the reader.
