@@ -100,6 +100,8 @@ func TestWhatWasNotMadeSaysSo(t *testing.T) {
 		"vsmmu: store 8 bytes at 0x80: device was not made by vsmmu.New":                 new(vsmmu.Device).StoreBytes(0x80, make([]byte, 8)),
 		"vsmmu: close: device was not made by vsmmu.New":                                 new(vsmmu.Device).Close(),
 		"iommufd: close: host was not made by iommufd.Open":                              (*iommufd.Host)(nil).Close(),
+		"soft: close: host was not made by soft.New":                                     (*soft.Host)(nil).Close(),
+		"record: close: host was not made by record.New":                                 new(record.Host).Close(),
 		"guestmem: read of 8 bytes at 0x40000000: no guest memory":                       snap,
 		"vsmmutest: allocate memory: the guest's memory is nil":                          cds,
 		"firmware: IORT: nil": table,

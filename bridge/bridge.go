@@ -36,8 +36,9 @@
 //
 // Methods of Host, Stream and the optional interfaces return the cause only, such as "endpoint in
 // use" or "IOMMU_HWPT_ALLOC: invalid argument". The device that calls them adds its package, the
-// operation and the StreamID: "vsmmu: attach stream 0x20: endpoint in use". Causes that callers
-// distinguish match one of the errors below with errors.Is.
+// operation and the StreamID: "vsmmu: attach stream 0x20: endpoint in use". No device calls
+// Host.Close: its errors begin with the host's package, such as "soft: close: host closed". Causes
+// that callers distinguish match one of the errors below with errors.Is.
 //
 // # Close
 //
@@ -111,7 +112,8 @@ type Host interface {
 	// cannot do so.
 	SetGuestIDs(smmuv3.IDRegs) error
 
-	// Close closes the streams that are open and releases all resources of the host.
+	// Close closes the streams that are open and releases all resources of the host. The owner of
+	// the host calls it.
 	Close() error
 }
 

@@ -72,7 +72,7 @@ func TestErrors_of_an_embedders_calls_are_complete(t *testing.T) {
 			h := openFake(t, k, Config{})
 			require.NoError(t, h.Close())
 			return h.Close()
-		}, "iommufd: close: closed"},
+		}, "iommufd: close: host closed"},
 		{"FindDevice", func(t *testing.T, _ *fakeKernel) error {
 			_, err := findDevice(t.TempDir(), "../vfio")
 			return err

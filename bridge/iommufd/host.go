@@ -227,7 +227,7 @@ func (h *Host) attach(sid smmuv3.StreamID, ep bridge.Endpoint) (*stream, error) 
 
 // Close destroys all objects. The host is closed even after an error: the kernel frees the
 // remaining objects when it closes the descriptor. The caller unmaps the devices' regions first,
-// since a mapping keeps the device open. Calls after the first return bridge.ErrClosed.
+// since a mapping keeps the device open. The error of a later call matches bridge.ErrClosed.
 func (h *Host) Close() error {
 	if err := h.made(); err != nil {
 		return fmt.Errorf("iommufd: close: %w", err)
@@ -237,7 +237,7 @@ func (h *Host) Close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		return fmt.Errorf("iommufd: close: %w", bridge.ErrClosed)
+		return fmt.Errorf("iommufd: close: %w", errHostClosed)
 	}
 	h.closed = true
 	var errs []error

@@ -390,7 +390,7 @@ func (h *Host) open() error {
 
 // Close implements bridge.Host.
 func (h *Host) Close() error {
-	return h.do(Call{Op: CloseHost}, func() error {
+	err := h.do(Call{Op: CloseHost}, func() error {
 		if h.closed {
 			return errHostClosed
 		}
@@ -399,6 +399,10 @@ func (h *Host) Close() error {
 		clear(h.stalled)
 		return nil
 	})
+	if errors.Is(err, errHostClosed) || errors.Is(err, errNotMade) {
+		return fmt.Errorf("record: close: %w", err)
+	}
+	return err
 }
 
 type stream struct {

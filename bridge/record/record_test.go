@@ -148,6 +148,7 @@ func TestEveryMethodFailsAfterClose(t *testing.T) {
 	}
 	_, err = h.Attach(5, "late")
 	assert.EqualError(t, err, "host closed")
+	assert.EqualError(t, h.Close(), "record: close: host closed")
 	assert.ErrorIs(t, err, bridge.ErrClosed)
 	assert.NoError(t, h.Events(nil))
 	assert.NoError(t, h.PageRequests(nil))

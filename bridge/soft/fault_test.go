@@ -188,6 +188,7 @@ func TestAttachRefuses(t *testing.T) {
 	require.NoError(t, host.Close())
 	_, err = host.Attach(2, soft.NewEndpoint())
 	assert.EqualError(t, err, "host closed")
+	assert.EqualError(t, host.Close(), "soft: close: host closed")
 	assert.ErrorIs(t, host.Close(), bridge.ErrClosed, "a second Close")
 }
 

@@ -210,6 +210,13 @@ func (h *Host) Attach(sid smmuv3.StreamID, ep bridge.Endpoint) (bridge.Stream, e
 // Close implements bridge.Host. It waits for in-flight DMA, and terminates stalled
 // transactions with an abort.
 func (h *Host) Close() error {
+	if err := h.close(); err != nil {
+		return fmt.Errorf("soft: close: %w", err)
+	}
+	return nil
+}
+
+func (h *Host) close() error {
 	if err := h.made(); err != nil {
 		return err
 	}
