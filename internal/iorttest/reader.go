@@ -93,7 +93,8 @@ func Read(t require.TestingT, b []byte) *Reader {
 			m := r.Mapping(at, n)
 			to := int(r.U32(m + 12))
 			require.Contains(t, r.Nodes, to, "reference of mapping %d of the node at %#x", n, at)
-			require.Contains(t, targets[r.Kind(at)], r.Kind(to), "kind that mapping %d of the node at %#x refers to", n, at)
+			require.Contains(t, targets[r.Kind(at)], r.Kind(to),
+				"kind that mapping %d of the node at %#x refers to", n, at)
 			require.Zero(t, r.U32(m+16)&^1, "reserved flags")
 			require.LessOrEqual(t, uint64(r.U32(m+8))+uint64(r.U32(m+4)), uint64(1<<32-1), "outputs of mapping %d", n)
 		}

@@ -61,11 +61,12 @@ func exercise(c *control) error {
 			return err
 		}
 	}
+	size := SizeOf(slices.Contains(os.Args, Quick))
 	for _, serial := range []string{Plain, PASID} {
 		if err := c.send(Message{Stage: "write and read disk " + serial}); err != nil {
 			return err
 		}
-		disk := testDisk(serial, names[serial], SizeOf(slices.Contains(os.Args, Quick)), slices.Contains(os.Args, Rebind))
+		disk := testDisk(serial, names[serial], size, slices.Contains(os.Args, Rebind))
 		if err := c.send(Message{Disk: &disk}); err != nil {
 			return err
 		}

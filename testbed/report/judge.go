@@ -153,8 +153,8 @@ var checks = slices.Concat([]check{
 	messageChecks(),
 	eachDisk("its driver was unbound and bound again, bypassing stage 1 once", rebound, (*Report).rebound),
 	[]check{
-		{"each stream bypassed the SMMU in the firmware, and translated under the guest's driver", byFirmware, bothTested,
-			(*Report).handedOver},
+		{"each stream bypassed the SMMU in the firmware, and translated under the guest's driver", byFirmware,
+			bothTested, (*Report).handedOver},
 		{"esp: the firmware read kernel and initramfs past the SMMU, and the kernel read through it", byFirmware,
 			bothTested, (*Report).bootedFromDisk},
 		{"the guest rebooted through the firmware", byFirmware, bothTested, (*Report).rebooted},

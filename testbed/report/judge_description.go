@@ -59,7 +59,8 @@ func (r *Report) smmuInterrupts() (string, bool) {
 			got = append(got, i.Number)
 			count += i.Count
 			ok = ok && (messages && i.Message() || !messages && i.Wired())
-			seen = append(seen, fmt.Sprintf("%s %s %d", strings.TrimPrefix(i.Handler, "arm-smmu-v3-"), i.Chip, i.Number))
+			name := strings.TrimPrefix(i.Handler, "arm-smmu-v3-")
+			seen = append(seen, fmt.Sprintf("%s %s %d", name, i.Chip, i.Number))
 		}
 		ok = ok && len(got) == len(want)
 		if !messages {
@@ -154,7 +155,8 @@ func (r *Report) treeComplete() (string, bool) {
 			}
 		}
 	}
-	return fmt.Sprintf("%d nodes with interrupts or DMA, %d masters, %d host bridges", len(r.Description.Nodes), masters, bridges),
+	return fmt.Sprintf("%d nodes with interrupts or DMA, %d masters, %d host bridges",
+			len(r.Description.Nodes), masters, bridges),
 		masters > 0 && (bridges > 0) == r.Mode.PCI
 }
 

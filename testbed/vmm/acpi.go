@@ -216,7 +216,8 @@ func describeByACPI(hw *hardware, at span, ram span) ([]byte, error) {
 	}
 	data := make([]byte, at.size)
 	if len(tree) > acpiOffset || acpiOffset+efi.Size+len(set.Data) > len(data) {
-		return nil, fmt.Errorf("a tree of %d bytes and tables of %d do not fit (shorten Cmdline)", len(tree), len(set.Data))
+		return nil, fmt.Errorf("a tree of %d bytes and tables of %d do not fit (shorten Cmdline)",
+			len(tree), len(set.Data))
 	}
 	copy(data, tree)
 	copy(data[acpiOffset:], handover.Data)

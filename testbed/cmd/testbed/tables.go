@@ -45,7 +45,8 @@ func tablesCommand(args []string, stdout, stderr io.Writer) int {
 
 func parseTables(args []string, stdout io.Writer) (boottest.Options, error) {
 	o := boottest.Options{
-		Out: stdout, Transport: "mmio", Firmware: "acpi", PASIDBits: defaultPASIDBits, Stage: 1, Timeout: 30 * time.Minute,
+		Out: stdout, Transport: "mmio", Firmware: "acpi", PASIDBits: defaultPASIDBits, Stage: 1,
+		Timeout: 30 * time.Minute,
 	}
 	f := flag.NewFlagSet("tables", flag.ContinueOnError)
 	machineFlags(f, &o, "tables")

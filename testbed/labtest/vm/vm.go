@@ -72,7 +72,8 @@ func newVM(cfg vmm.Config, host *iommufd.Host, nvme string, disk *os.File, notes
 	}
 	v.parts = append(v.parts, software)
 	v.smmu, err = vsmmu.New(vsmmu.Config{
-		IDs: ids.IDs, Memory: memory, Interrupts: v.SMMUInterrupts(0), AbortAtReset: true, Trace: notes.trace(), Log: log,
+		IDs: ids.IDs, Memory: memory, Interrupts: v.SMMUInterrupts(0), AbortAtReset: true,
+		Trace: notes.trace(), Log: log,
 	})
 	if err != nil {
 		return nil, err
