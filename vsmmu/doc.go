@@ -5,7 +5,8 @@
 // 128 KiB of registers to Load and Store. Attach puts each of the guest's devices behind the SMMU,
 // by its StreamID: passed-through devices on a bridge/iommufd host, devices that the VMM emulates
 // on a bridge/soft host. Package vsmmu/idr derives the ID registers, and package firmware describes
-// the SMMU to the guest.
+// the SMMU to the guest. A VMM whose devices are all emulated gets these parts by one call of the
+// module's root package, vsmmuv3.
 //
 // Sections such as §6.3.9 refer to Arm's SMMUv3 specification, IHI 0070.
 //
@@ -13,8 +14,8 @@
 //
 //  1. Memory. Config.Memory holds the guest's tables and queues, with the atomicity that
 //     guestmem.Memory describes. The device calls it from any goroutine.
-//  2. Interrupts. Config.Interrupts signals edges and MSIs to the guest. It must not wait for the
-//     guest.
+//  2. Interrupts. Config.Interrupts signals edges and MSIs to the guest, and does not wait for the
+//     guest. SPIs and EventFDs return Interrupts for the usual ways.
 //  3. MMIO. Call Load or Store once for each access of a vCPU to the register pages, with the
 //     access's size. Keep the order of one vCPU's accesses. LoadBytes and StoreBytes take an access
 //     as bytes.
@@ -37,8 +38,8 @@
 //     callback may call no method of the Device except Load and IDs. It must not wait for a
 //     goroutine that calls another method. Set Config.CheckReentry in tests: a callback that breaks
 //     this rule then panics instead of hanging.
-//  10. Locks. Attach, Detach, Reset, Save, Restore, GuestWrote and Close wait for the hosts, and
-//     the hosts wait for in-flight DMA. Their caller must not hold a lock that a host, an endpoint
+//  10. Locks. Attach, Detach, Stage, Stats, Reset, Save, Restore, GuestWrote and Close wait for the
+//     hosts, and the hosts wait for in-flight DMA. Their caller must not hold a lock that a host, an endpoint
 //     or a callback takes. Load never waits. Store waits for a host only as Device describes for
 //     CMDQ_PROD.
 //

@@ -35,9 +35,9 @@ type atc struct {
 	isolated atomic.Bool // an invalidation has timed out
 }
 
-// EnableATS declares that the device has an ATC, which is empty. Call it before the endpoint is
-// attached, and after each reset of the device. Translation requests succeed on a host with
-// IDR0.ATS, in streams whose guest allows them by STE.EATS.
+// EnableATS declares that the device has an ATC, which is empty. Call it before the device makes
+// DMA, and after each reset of the device. Translation requests succeed on a host with IDR0.ATS, in
+// streams whose guest allows them by STE.EATS.
 func (e *Endpoint) EnableATS(a ATS) { e.ats.Store(&atc{ATS: a}) }
 
 // Errors of translation requests (§3.9.1.2).
