@@ -147,7 +147,7 @@ func TestFeatureRegister(t *testing.T) {
 	}{
 		{Features{}, 0x6564_7531_0000_0000},
 		{Features{PASIDBits: 1}, 0x6564_7531_0000_0001},
-		{all, 0x6564_7531_0000_0007},
+		{all, 0x6564_7531_0000_0017},
 		{Features{Stalls: true}, 0x6564_7531_0000_0008},
 	} {
 		v := newRig(t, tt.features).load(0x1000)

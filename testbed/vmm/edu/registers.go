@@ -129,6 +129,7 @@ func (f *Function) loadFeatures() uint64 {
 		{f.cfg.Features.ATS, regs.ATS},
 		{f.cfg.Features.PRI, regs.PRI},
 		{f.cfg.Features.Stalls, regs.Stalls},
+		{f.cfg.Features.FLR, regs.FLR},
 	} {
 		if has.it {
 			v |= has.bit

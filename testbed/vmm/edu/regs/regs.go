@@ -2,7 +2,10 @@
 // values. The device model (package edu) and drivers share it.
 package regs
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Registers of QEMU's edu device (docs/specs/edu.rst). Those below DMASource have 32 bits.
 const (
@@ -82,6 +85,7 @@ const (
 	ATS            // ATC, translations, ATS in Attrs
 	PRI            // page requests
 	Stalls         // DMA waits if the SMMU stalls it
+	FLR            // function-level reset
 )
 
 // Magic is bits 63:32 of Features.
@@ -90,6 +94,17 @@ const Magic = 0x6564_7531 // "edu1"
 // ParseFeatures returns the features that a value of the register Features has. ok is false for
 // QEMU's edu.
 func ParseFeatures(v uint64) (f Feature, ok bool) { return Feature(v), v>>32 == Magic }
+
+// String returns the names of the features.
+func (f Feature) String() string {
+	var names []string
+	for i, name := range []string{"PASID", "ATS", "PRI", "stalls", "FLR"} {
+		if f>>i&1 != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
 
 // Has reports whether f has all features of want.
 func (f Feature) Has(want Feature) bool { return f&want == want }
