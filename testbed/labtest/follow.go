@@ -36,6 +36,9 @@ func (l *lab) follow(
 	ctx context.Context, m *qemu.Machine, up func(machine.Message) bool, hear func(machine.Message),
 ) error {
 	l.words.reset()
+	l.mu.Lock()
+	l.excuses = false
+	l.mu.Unlock()
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	late := time.AfterFunc(bootTimeout, func() {
@@ -80,7 +83,7 @@ func (l *lab) line(console, text string) {
 	l.say(console, text)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if complains(text) && len(l.report.Warnings) < maxWarnings {
+	if l.excuses.complains(text) && len(l.report.Warnings) < maxWarnings {
 		l.report.Warnings = append(l.report.Warnings, console+": "+text)
 	}
 }

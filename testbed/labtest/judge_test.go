@@ -266,3 +266,23 @@ func TestChecksOfOurSMMUFailForTheirCause(t *testing.T) {
 		})
 	}
 }
+
+// A test that makes an ATC hang excuses what the kernel says about it, and nothing else.
+func TestComplaintsAboutAnATCAreExcusedWhileATestExpectsThem(t *testing.T) {
+	var e excuses
+	for _, line := range []struct {
+		text string
+		want bool
+	}{
+		{"arm-smmu-v3 9050000.iommu: CMD_SYNC timeout at 0x00000151", true},
+		{"kerneltest: complaints about an ATC are expected", false},
+		{"arm-smmu-v3 9050000.iommu: CMD_SYNC timeout at 0x00000151", false},
+		{"arm-smmu-v3 9050000.iommu: CMDQ error (cons 0x03000151): ATC invalidate timeout", false},
+		{"arm-smmu-v3 9050000.iommu: unexpected global error reported (0x00000001), this could be serious", false},
+		{"Internal error: Oops: 0000000096000047 [#1]  SMP", true},
+		{"kerneltest: complaints are faults again", false},
+		{"arm-smmu-v3 9050000.iommu: CMDQ error (cons 0x03000151): ATC invalidate timeout", true},
+	} {
+		assert.Equal(t, line.want, e.complains(line.text), line.text)
+	}
+}

@@ -77,8 +77,9 @@ type lab struct {
 	// iorts has the archives that replace it, by spec.iort.
 	iorts map[string][]byte
 
-	mu     sync.Mutex // guards report.Warnings
-	report *Report
+	mu      sync.Mutex // guards excuses and report.Warnings
+	excuses excuses
+	report  *Report
 }
 
 // run runs the machines.

@@ -54,6 +54,12 @@ type Exit struct {
 // warns if a busy machine has not run one of the CPUs for 21 s.
 const NoStallWarnings = "rcupdate.rcu_cpu_stall_timeout=300"
 
+// Lines that a test writes to its kernel's log around what makes the kernel complain.
+const (
+	ComplaintsExpected = "kerneltest: complaints about an ATC are expected"
+	ComplaintsEnd      = "kerneltest: complaints are faults again"
+)
+
 // VMRole is the first argument of cmd/testbed when it is the init of package vm.
 const VMRole = "lab-host"
 

@@ -48,7 +48,7 @@ func newVM(cfg vmm.Config, job machine.OwnJob) (_ *vm, err error) {
 	ids := v.ids.Guest
 	features := edu.Features{
 		PASIDBits: uint8(ids.Get(smmuv3.SSIDSIZE)), ATS: ids.Has(smmuv3.ATS), PRI: ids.Has(smmuv3.PRI),
-		Stalls: ids.Get(smmuv3.StallModel) == smmuv3.StallBoth,
+		FLR: true, Stalls: ids.Get(smmuv3.StallModel) == smmuv3.StallBoth,
 	}
 	cfg.Stalls = features.Stalls
 	if v.Machine, err = vmm.New(cfg); err != nil {
