@@ -1,5 +1,5 @@
-// Package vsmmuv3 gives a guest a virtual SMMUv3 in front of devices that the VMM emulates. It is
-// the short way into the library: New makes all parts, and Endpoint puts a device behind the SMMU.
+// Package vsmmuv3 gives a guest a virtual SMMUv3 in front of devices that the VMM emulates. New
+// makes all parts of the SMMU, and Endpoint puts a device behind the SMMU.
 //
 //	smmu, err := vsmmuv3.New(vsmmuv3.Config{Memory: ram, Interrupts: vsmmu.SPIs(74, setSPI)})
 //	disk, err := smmu.Endpoint(0x10)          // StreamID 0x10, as the guest's firmware says
@@ -11,9 +11,9 @@
 //	state, err := smmu.Save()                 // and, elsewhere: New(Config{Saved: state, ...})
 //	err = smmu.Close()
 //
-// docs/embedding.md is the guide, from nothing to a VM that migrates. The parts are packages of
-// their own, and remain in reach: SMMU.Device is a vsmmu.Device, whose documentation lists the
-// duties of an embedder; SMMU.Host is a bridge/soft host; idr.Derive chooses the ID registers. A
-// VMM that passes devices through uses bridge/iommufd beside them. Package firmware describes the
-// SMMU to the guest, and vsmmutest plays the guest in tests.
+// docs/embedding.md is the guide, from the first lines of code to live migration. Each part is also
+// a package. SMMU.Device is a vsmmu.Device, whose documentation lists the duties of an embedder.
+// SMMU.Host is a bridge/soft host. idr.Derive chooses the ID registers. A VMM that passes devices
+// through also uses bridge/iommufd. Package firmware describes the SMMU to the guest, and vsmmutest
+// is the guest in tests.
 package vsmmuv3

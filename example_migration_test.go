@@ -15,14 +15,14 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
 )
 
-// The glue of a VMM: all that it writes for its SMMU.
+// All code that a VMM needs for its SMMU.
 
 // Guest-physical addresses, an SPI, and the disk's StreamID.
 const vmRAM, vmSMMU, vmSPI, vmDisk = 0x4000_0000, 0x0905_0000, 74, 0x10
 
-// vm is the part of a VMM that knows its SMMU.
+// vm is the part of a VMM that uses the SMMU.
 type vm struct {
-	mem  *guestmem.Tracked // over the mapping that the hypervisor has
+	mem  *guestmem.Tracked // over the hypervisor's mapping of guest memory
 	smmu *vsmmuv3.SMMU
 	disk blk
 }
@@ -49,8 +49,8 @@ func newVM(ram, storage []byte, setSPI func(uint32, bool) error, saved *savedVM)
 	return v, err
 }
 
-// mmio handles an access of a vCPU. It reports whether it was one to the SMMU. The errors are the
-// guest's: a load reads zero, and a store has no effect.
+// mmio handles an access of a vCPU. It reports whether the access was to the SMMU. On an invalid
+// access, a load reads zero and a store has no effect.
 func (v *vm) mmio(addr uint64, data []byte, write bool) (handled bool) {
 	switch off := addr - vmSMMU; {
 	case off >= smmuv3.RegisterSpace:
@@ -63,7 +63,7 @@ func (v *vm) mmio(addr uint64, data []byte, write bool) (handled bool) {
 	return true
 }
 
-// savedVM is what moves besides the memory.
+// savedVM is the state that moves besides the memory.
 type savedVM struct {
 	smmu []byte
 	disk ring
@@ -90,9 +90,9 @@ func (v *vm) migrate(all guestmem.Range, send func(guestmem.Range), stop func())
 	return s, v.smmu.Close()
 }
 
-// The glue ends here. The disk is a device model that the VMM has anyway.
+// The code for the SMMU ends here. The disk is an ordinary device model of the VMM.
 
-// ring is a split virtqueue, as its driver has placed it. The addresses are IOVAs.
+// ring is a split virtqueue at the addresses that its driver chose. The addresses are IOVAs.
 type ring struct {
 	desc, avail, used uint64
 	size, next        uint16
@@ -109,8 +109,8 @@ type blk struct {
 
 const sector = 512
 
-// notify handles the requests in the ring. A fault breaks the device until its driver resets it:
-// the ring is not where the driver said it was. It is no error of the VM.
+// notify handles the requests in the ring. After a fault the device is broken until its driver
+// resets it, since the driver gave a wrong address. The VM continues.
 func (b *blk) notify() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -121,7 +121,7 @@ func (b *blk) notify() {
 }
 
 func (b *blk) serve() error {
-	avail, err := b.dma.Load(b.avail+2, 2) // the index is read by one access, before the entries
+	avail, err := b.dma.Load(b.avail+2, 2) // one access reads the index, before the entries
 	if err != nil || b.broken {
 		return err
 	}
@@ -181,7 +181,8 @@ func (r registers) Store(off uint64, size int, v uint64) {
 	r.v.mmio(vmSMMU+off, p[:size], true)
 }
 
-// driver is the guest: it has a ring and a buffer in two pages, which the SMMU maps for the disk.
+// driver is the guest. It has a ring and a buffer in two pages, and the SMMU maps both pages for
+// the disk.
 type driver struct {
 	*vsmmutest.Guest
 	sent uint16
@@ -216,8 +217,8 @@ func (d *driver) request(v *vm, write bool, at uint64) error {
 	)
 }
 
-// A VMM puts its virtio disk behind an SMMU, and migrates the guest while the disk makes DMA. The
-// glue at the top of the file is all that it writes.
+// A VMM puts its virtio disk behind an SMMU, and migrates the guest while the disk does DMA. The
+// top of the file is all code that the VMM needs for the SMMU.
 func Example_migration() {
 	check := func(err error) {
 		if err != nil {
@@ -239,7 +240,7 @@ func Example_migration() {
 	check(g.request(here, true, 7))
 	fmt.Printf("on the disk: %s\n", storage[7*sector:][:12])
 
-	// It moves, and reads the sector while it does.
+	// The guest reads the sector while the VM moves.
 	moved, rounds := make([]byte, len(ram)), 0
 	send := func(r guestmem.Range) {
 		check(here.mem.ReadAt(moved[r.GPA-vmRAM:][:r.Len], r.GPA))
@@ -255,7 +256,7 @@ func Example_migration() {
 	defer there.smmu.Close()
 	fmt.Printf("in the moved memory: %s\n", moved[bufPage-vmRAM:][:12])
 
-	// The driver goes on there. Then it takes the buffer away from the disk.
+	// The driver continues on the destination. Then it unmaps the buffer.
 	g.SMMU = registers{there}
 	*g.RAM = *vsmmutest.NewRAM(there.mem, guestmem.Range{GPA: vmRAM + 10<<20, Len: 1 << 20})
 	check(there.mem.WriteAt([]byte("written there"), bufPage))

@@ -29,7 +29,7 @@ func Example() {
 
 	// The guest's accesses to the SMMU's 128 KiB of registers go here ...
 	fmt.Printf("IDR0: %#x\n", smmu.Load(smmuv3.RegIDR0, 4))
-	// ... and what the disk's model reads and writes goes through its endpoint.
+	// ... and the disk's model does its DMA through its endpoint.
 	fmt.Println("DMA:", disk.WriteAt([]byte("a block"), 0x4000_0000))
 	stage, _ := smmu.Stage(0x10)
 	fmt.Println("stream 0x10:", stage)

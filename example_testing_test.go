@@ -16,8 +16,8 @@ import (
 )
 
 // A VMM tests its embedding from end to end, without a guest and without hardware. vsmmutest is the
-// guest's driver, and bridge/record a host that fails when it is told to. A VMM that has a host of
-// its own tests it with bridge/bridgetest, too.
+// guest's driver. bridge/record is a host that fails when the test asks for a failure. A VMM with
+// its own host also tests the host with bridge/bridgetest.
 func Example_testing() {
 	check := func(err error) {
 		if err != nil {
@@ -53,7 +53,7 @@ func Example_testing() {
 	check(err)
 	fmt.Println("the guest:", ev)
 
-	// A host that fails: its stream aborts, and the guest is told.
+	// A host fails. Its stream aborts, and the guest gets an event.
 	host := record.New(bridge.Capabilities{IDs: soft.DefaultIDs()})
 	check(smmu.Attach(nic, host, "nic"))
 	host.FailWith(func(c record.Call) error {
@@ -70,7 +70,7 @@ func Example_testing() {
 	fmt.Println("refused:", smmu.Stats().Device.Refused)
 	check(smmu.Detach(nic))
 
-	// A save and a restore. The guest does not notice.
+	// Save and restore the SMMU. The guest sees no difference.
 	cfg.Saved, err = smmu.Save()
 	check(err)
 	check(smmu.Close())

@@ -20,8 +20,8 @@ type registerFile struct {
 	base uint64
 }
 
-// HandleMMIO has the shape of the bus of github.com/c35s/hype: an address and bytes in the guest's
-// order, with found false for an address of another device.
+// HandleMMIO has the signature of the bus in github.com/c35s/hype. It gets an address, and bytes in
+// the guest's order. found is false for an address of another device.
 func (r registerFile) HandleMMIO(addr uint64, data []byte, isWrite bool) (found bool, err error) {
 	off := addr - r.base
 	if off >= smmuv3.RegisterSpace {
@@ -35,8 +35,8 @@ func (r registerFile) HandleMMIO(addr uint64, data []byte, isWrite bool) (found 
 	return true, nil
 }
 
-// ReadMMIO and WriteMMIO have the shape of github.com/tinyrange/cc: an offset, a size and a value.
-// Load and Store have it too, apart from the errors: an access that fits no register is none.
+// ReadMMIO and WriteMMIO have the signatures of github.com/tinyrange/cc, with an offset, a size and
+// a value. Load and Store take the same arguments, but return no error for an invalid access.
 func (r registerFile) ReadMMIO(off uint64, size int) (uint64, error) { return r.Load(off, size), nil }
 
 func (r registerFile) WriteMMIO(off uint64, size int, value uint64) error {
@@ -44,8 +44,8 @@ func (r registerFile) WriteMMIO(off uint64, size int, value uint64) error {
 	return nil
 }
 
-// port has the shape of the devices of github.com/bobuhiro11/gokvm: bytes at an address in a range
-// that the device names.
+// port has the methods of a device in github.com/bobuhiro11/gokvm. The device names its range, and
+// accesses have an address and bytes.
 type port struct{ registerFile }
 
 func (p port) Read(addr uint64, data []byte) error  { return ignore(p.LoadBytes(addr-p.base, data)) }
@@ -53,7 +53,7 @@ func (p port) Write(addr uint64, data []byte) error { return ignore(p.StoreBytes
 func (p port) IOPort() uint64                       { return p.base }
 func (p port) Size() uint64                         { return smmuv3.RegisterSpace }
 
-// ignore drops the error that any guest can cause, by an access that fits no register.
+// ignore drops the error of an invalid access, since any guest can cause it.
 func ignore(err error) error {
 	if errors.Is(err, vsmmu.ErrAccess) {
 		return nil
@@ -61,7 +61,7 @@ func ignore(err error) error {
 	return err
 }
 
-// exit is why a vCPU has left the guest.
+// exit is the reason why a vCPU has left the guest.
 type exit struct {
 	addr  uint64
 	data  []byte // of an MMIO access
@@ -70,8 +70,8 @@ type exit struct {
 	done  chan struct{}
 }
 
-// run is the loop of a vCPU: KVM_RUN in a VMM, a channel here. An access is complete when run
-// resumes the vCPU, so the accesses of a vCPU stay in order.
+// run is the loop of a vCPU. It receives exits from a channel here, and from KVM_RUN in a VMM. An
+// access is complete when run resumes the vCPU, so the accesses of a vCPU stay in order.
 func run(exits <-chan exit, bus func(addr uint64, data []byte, isWrite bool) (bool, error)) error {
 	for x := range exits {
 		if x.off {
@@ -82,7 +82,7 @@ func run(exits <-chan exit, bus func(addr uint64, data []byte, isWrite bool) (bo
 		case err != nil:
 			return err
 		case !found && !x.write:
-			clear(x.data) // nothing is there
+			clear(x.data) // no device has this address
 		}
 		close(x.done)
 	}
@@ -110,8 +110,8 @@ func (v vcpu) Store(off uint64, size int, value uint64) {
 	v.access(off, binary.LittleEndian.AppendUint64(nil, value)[:size], true)
 }
 
-// A whole VMM loop: memory, an SMMU, a device behind it, and a vCPU whose guest maps a page for the
-// device, and takes it away. The methods above show the MMIO shapes of three VMMs.
+// A whole VMM loop has memory, an SMMU, a device behind the SMMU, and a vCPU. The guest maps a page
+// for the device and unmaps it again. The methods above have the MMIO signatures of three VMMs.
 func Example_vmm() {
 	ram := new(guestmem.Slots)
 	if err := ram.Add(guestmem.Slot{GPA: 0x4000_0000, Mem: make([]byte, 16<<20)}); err != nil {
@@ -142,7 +142,7 @@ func Example_vmm() {
 		err = errors.Join(err, nic.WriteAt([]byte("a packet"), 0x1000)) // the device's own goroutine in a VMM
 		err = errors.Join(err, guest.Unmap(0x20, 0x1000, 0x1000))
 		fmt.Println("the guest:", err)
-		fmt.Println("after it has unmapped:", errors.Is(nic.WriteAt([]byte("late"), 0x1000), soft.ErrFault))
+		fmt.Println("after the unmap:", errors.Is(nic.WriteAt([]byte("late"), 0x1000), soft.ErrFault))
 		cpu <- exit{off: true}
 	}()
 	smmuRegisters := registerFile{smmu, smmuAt}
@@ -158,7 +158,7 @@ func Example_vmm() {
 	fmt.Println(port{smmuRegisters}.Read(smmuAt+1, make([]byte, 3)))
 	// Output:
 	// the guest: <nil>
-	// after it has unmapped: true
+	// after the unmap: true
 	// in memory: a packet
 	// interrupts: 1
 	// <nil>

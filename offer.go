@@ -7,18 +7,18 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// stallMax is the IDR5.STALL_MAX of a policy that asks for stalls alone: the most that a device
-// offers.
+// stallMax is IDR5.STALL_MAX if a policy asks for stalls without a number. It is the largest that a
+// device offers.
 const stallMax = 128
 
-// onRequest are the fields that soft.DefaultIDs leaves out because a guest gets them only if its
-// VMM asks, apart from those of stalls.
+// onRequest are the fields that a guest gets only if its VMM asks, besides the fields of stalls.
+// soft.DefaultIDs omits them.
 var onRequest = []smmuv3.IDField{
 	smmuv3.ATS, smmuv3.PRI, smmuv3.HTTU, smmuv3.OAS, smmuv3.VAX, smmuv3.DS,
 }
 
-// offer returns the ID registers that the software host offers: its default and what the policy, or
-// the saved guest, has beyond it. soft.New and idr.Derive check the combination.
+// offer returns the ID registers that the software host offers. It adds the features of the policy,
+// or of the saved guest, to the default. soft.New and idr.Derive check the combination.
 func offer(policy idr.Policy, saved smmuv3.IDRegs, mem guestmem.Memory) smmuv3.IDRegs {
 	want := func(f smmuv3.IDField) (v uint32, ok bool) {
 		if saved != (smmuv3.IDRegs{}) {

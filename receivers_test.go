@@ -64,7 +64,8 @@ func TestNilReceiversFail(t *testing.T) {
 	}
 }
 
-// TestZeroReceiversDoNotPanic shows the same for zero values, some of which are valid.
+// TestZeroReceiversDoNotPanic shows that no method of a zero value panics. Some zero values are
+// valid.
 func TestZeroReceiversDoNotPanic(t *testing.T) {
 	for _, v := range []any{
 		new(vsmmuv3.SMMU), new(vsmmu.Device), vsmmu.Registers{}, vsmmu.Registers{Device: (*vsmmu.Device)(nil)},
@@ -84,8 +85,7 @@ func TestZeroReceiversDoNotPanic(t *testing.T) {
 	assert.NotPanics(t, func() { _ = new(soft.Fault).Error() })
 }
 
-// TestWhatWasNotMadeSaysSo shows the errors of values that bypass their constructor, at the call
-// that meets them.
+// TestWhatWasNotMadeSaysSo shows the errors of values that were made without their constructor.
 func TestWhatWasNotMadeSaysSo(t *testing.T) {
 	smmu := newSMMU(t, config(newRAM(t)))
 	_, snap := guestmem.Snapshot((*guestmem.Slots)(nil), ramAt, 8)

@@ -15,26 +15,26 @@ import (
 
 // Config configures an SMMU. Memory and Interrupts are required.
 type Config struct {
-	// Memory is the guest's memory: a guestmem.Slots over the VMM's mappings, or a guestmem.Tracked
-	// over that for live migration.
+	// Memory is the guest's memory: a guestmem.Slots over the VMM's mappings. For live migration it
+	// is a guestmem.Tracked over the Slots.
 	Memory guestmem.Memory
 	// Interrupts signals the SMMU's own interrupts: vsmmu.SPIs, vsmmu.EventFDs, or the VMM's own.
 	Interrupts vsmmu.Interrupts
 	// MSI sends the MSIs of endpoints to the guest's interrupt controller, which identifies them by
 	// their StreamIDs (see soft.Config). It may be nil if no endpoint sends any.
 	MSI func(sid smmuv3.StreamID, addr guestmem.GPA, data uint32) error
-	// Policy are the ID register fields that the VMM chooses. A policy that asks for ATS, PRI,
-	// stalls, a stage 2 or addresses of 52 bits gets them: the host then offers them. With Saved,
-	// Policy has no effect: the guest goes on to read what it has read.
+	// Policy are the ID register fields that the VMM chooses. If the policy asks for ATS, PRI,
+	// stalls, a stage 2 or addresses of 52 bits, the host offers them. With Saved, Policy has no
+	// effect, and the guest continues to read the saved registers.
 	Policy idr.Policy
 	// Saved is the result of Save. New then returns an SMMU in that state, with all its streams.
-	// Memory has the contents that belong to the state. Endpoint returns the endpoint of each
+	// Memory must have the contents that it had at Save. Endpoint returns the endpoint of each
 	// stream.
 	Saved []byte
 
-	// Device and Host have what else the parts can be told, such as Device.AbortAtReset, Device.Log
-	// and Host.TLBEntries. New sets their Memory, Interrupts and MSI, and Device.IDs. Host.IDs, if
-	// not zero, is what the host offers.
+	// Device and Host have the other options of the parts, such as Device.AbortAtReset, Device.Log
+	// and Host.TLBEntries. New sets their Memory, Interrupts and MSI, and Device.IDs. If Host.IDs
+	// is not zero, the host offers these ID registers.
 	Device vsmmu.Config
 	Host   soft.Config
 }
@@ -43,8 +43,8 @@ type Config struct {
 // be called from any goroutine, but not from a callback (see vsmmu, Duties of the embedder).
 type SMMU struct {
 	// Device has the guest's registers: Load, Store, LoadBytes, StoreBytes. It also has IDs, Stage,
-	// Save and Reset. Its Attach puts endpoints of further hosts, such as bridge/iommufd, behind
-	// the SMMU. Close detaches them, and their owner closes their hosts.
+	// Save and Reset. Its Attach puts endpoints of other hosts, such as bridge/iommufd, behind the
+	// SMMU. Close detaches these endpoints, but the caller must close their hosts.
 	*vsmmu.Device
 	// Host translates for the endpoints.
 	Host *soft.Host
@@ -55,7 +55,7 @@ type SMMU struct {
 
 // New returns an SMMU, in its reset state or in the state of Config.Saved. The caller must Close it.
 //
-// An error is that of the part that fails. It matches vsmmu.ErrConfig or idr.ErrPolicy if the
+// New returns the error of the part that fails. It matches vsmmu.ErrConfig or idr.ErrPolicy if the
 // configuration is invalid, and vsmmu.ErrState if Config.Saved is not a state.
 func New(cfg Config) (_ *SMMU, err error) {
 	if err := cfg.check(); err != nil {
@@ -147,12 +147,12 @@ func (s *SMMU) made(op string) error {
 	return nil
 }
 
-// Endpoint puts a device behind the SMMU, with the StreamID that the guest knows it by. Call it
-// before the guest starts, or when a device is plugged in. The device model does all its DMA
-// through the endpoint.
+// Endpoint puts a device behind the SMMU, with the StreamID that the guest's firmware has for the
+// device. Call it before the guest starts, or when a device is plugged in. The device model does
+// all its DMA through the endpoint.
 //
-// After a restore, the first Endpoint of each saved StreamID returns the restored stream's. Call
-// EnableATS and AllowStalls on it as for a new one, before its device does DMA.
+// After a restore, the first call for each saved StreamID returns the endpoint of the restored
+// stream. Call EnableATS and AllowStalls on it as on a new endpoint, before its device does DMA.
 //
 // Endpoint fails if the StreamID does not fit IDR1.SIDSIZE, or is in use (bridge.ErrInUse).
 func (s *SMMU) Endpoint(sid smmuv3.StreamID) (*soft.Endpoint, error) {
@@ -172,8 +172,8 @@ func (s *SMMU) Endpoint(sid smmuv3.StreamID) (*soft.Endpoint, error) {
 	return ep, nil
 }
 
-// Detach removes a device from the SMMU, as vsmmu.Device.Detach does. DMA of its endpoint fails
-// from then on. Endpoint may use the StreamID again.
+// Detach removes a device from the SMMU, as vsmmu.Device.Detach does. Afterwards DMA of its
+// endpoint fails, and Endpoint may use the StreamID again.
 func (s *SMMU) Detach(sid smmuv3.StreamID) error {
 	if err := s.made("detach"); err != nil {
 		return err
@@ -184,9 +184,8 @@ func (s *SMMU) Detach(sid smmuv3.StreamID) error {
 	return s.Device.Detach(sid)
 }
 
-// Close ends the SMMU: first the device, then its host. Stop the vCPUs before. DMA of endpoints
-// fails from then on. A second Close has no effect and returns an error that matches
-// vsmmu.ErrClosed.
+// Close closes first the device, then its host. Stop the vCPUs before Close. Afterwards DMA of
+// endpoints fails. A second Close has no effect and returns an error that matches vsmmu.ErrClosed.
 func (s *SMMU) Close() error {
 	if s == nil || s.Host == nil {
 		return s.made("close")

@@ -48,8 +48,8 @@ func newGuest(mem guestmem.Memory, smmu *vsmmuv3.SMMU) *vsmmutest.Guest {
 	return vsmmutest.NewGuest(mem, guestmem.Range{GPA: ramAt, Len: 8 << 20}, smmu)
 }
 
-// TestEndpointFollowsTheGuest shows that an endpoint's DMA goes where the guest's tables say, until
-// the guest unmaps.
+// TestEndpointFollowsTheGuest shows that the guest's tables translate an endpoint's DMA until the
+// guest unmaps.
 func TestEndpointFollowsTheGuest(t *testing.T) {
 	ram := newRAM(t)
 	smmu := newSMMU(t, config(ram))
@@ -66,8 +66,8 @@ func TestEndpointFollowsTheGuest(t *testing.T) {
 	assert.ErrorIs(t, disk.WriteAt([]byte("again"), iova), soft.ErrFault)
 }
 
-// TestEndpointRefusesAStreamID shows that a StreamID in use, or out of range, is an error, and that
-// a detached one may be used again.
+// TestEndpointRefusesAStreamID shows that Endpoint refuses a StreamID that is in use or out of
+// range, and accepts a detached StreamID again.
 func TestEndpointRefusesAStreamID(t *testing.T) {
 	smmu := newSMMU(t, config(newRAM(t)))
 	old, err := smmu.Endpoint(0x10)
@@ -118,7 +118,7 @@ func TestSavedSMMUContinues(t *testing.T) {
 	_, err = here.Endpoint(0x30)
 	assert.NoError(t, err, "a device that is plugged in later")
 
-	// The driver goes on with the device that it finds.
+	// The driver continues with the restored device.
 	g.SMMU = here
 	require.NoError(t, g.Unmap(0x10, iova, 0x1000))
 	assert.ErrorIs(t, disk.WriteAt([]byte("again"), iova), soft.ErrFault)
@@ -127,8 +127,8 @@ func TestSavedSMMUContinues(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// TestPolicyIsOffered shows that the host offers what the policy asks for, and that a saved guest
-// with the same gets it again.
+// TestPolicyIsOffered shows that the host offers the features of the policy, and that a restored
+// guest keeps them.
 func TestPolicyIsOffered(t *testing.T) {
 	for name, p := range map[string]idr.Policy{
 		"nothing":           nil,
@@ -165,8 +165,8 @@ func TestPolicyIsOffered(t *testing.T) {
 	disk.AllowStalls(context.Background())
 }
 
-// TestNewRefusesNonsense shows that New names the part and the field that are wrong, and leaves
-// nothing behind.
+// TestNewRefusesNonsense shows that New names the invalid part and field, and leaves no resources
+// in use.
 func TestNewRefusesNonsense(t *testing.T) {
 	for text, change := range map[string]func(*vsmmuv3.Config){
 		"soft: new host: Config.Memory is nil":                                                                       func(c *vsmmuv3.Config) { c.Memory = nil },
@@ -188,8 +188,8 @@ func TestNewRefusesNonsense(t *testing.T) {
 	}
 }
 
-// TestCloseEndsTheParts shows that Close ends the device and its host, and that whatever comes
-// later matches ErrClosed.
+// TestCloseEndsTheParts shows that Close ends the device and its host, and that later calls match
+// ErrClosed.
 func TestCloseEndsTheParts(t *testing.T) {
 	smmu, err := vsmmuv3.New(config(newRAM(t)))
 	require.NoError(t, err)

@@ -5,8 +5,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
 )
 
-// Stats is what an SMMU and its endpoints have done since New, and the state of its streams. It
-// marshals to JSON, so one line publishes it:
+// Stats counts the work of an SMMU and its endpoints since New, and holds the state of the streams.
+// It marshals to JSON, so one line publishes it:
 //
 //	expvar.Publish("smmu", expvar.Func(func() any { return smmu.Stats() }))
 //

@@ -30,8 +30,8 @@ const maxMessage = 1 << 20
 // bootTimeout is the time from the start of a machine to the first message of its program.
 const bootTimeout = 6 * time.Minute
 
-// follow runs a machine and passes its messages to hear. The machine is up with the first message
-// for which up returns true. If that does not come in time, the machine ends.
+// follow runs a machine and passes its messages to hear. The machine is up when up returns true for
+// a message. If this takes too long, the machine ends.
 func (l *lab) follow(
 	ctx context.Context, m *qemu.Machine, up func(machine.Message) bool, hear func(machine.Message),
 ) error {

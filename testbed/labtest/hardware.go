@@ -17,12 +17,12 @@ func (l *lab) base(s *spec, initrd []byte, args ...string) *qemu.Machine {
 	return &qemu.Machine{
 		QEMU: l.QEMU,
 		Args: append([]string{
-			// Later machine versions give their SMMU both stages, whatever the property stage is.
+			// Later machine versions ignore the property stage, and give their SMMU both stages.
 			"-M", "virt-9.1,virtualization=on,gic-version=3,iommu=smmuv3,acpi=on",
 			"-global", "arm-smmuv3.stage=" + s.stages,
 			"-cpu", cpu,
 			"-nic", "none", // needs no ROM files
-			"-bios", l.Firmware, // Linux has no ACPI without it
+			"-bios", l.Firmware, // without it, Linux has no ACPI
 		}, args...),
 		Image: l.image, Initrd: append(bytes.Clone(l.iorts[s.iort]), initrd...),
 		Cmdline: "console=ttyAMA0 acpi=force panic=-1 " + machine.NoStallWarnings + " -- " + s.cmdline(),
@@ -32,8 +32,8 @@ func (l *lab) base(s *spec, initrd []byte, args ...string) *qemu.Machine {
 // eduMachine returns a machine with edu devices, whose user space is a test binary.
 func (l *lab) eduMachine(s *spec, initrd []byte) *qemu.Machine {
 	args := []string{
-		// edu takes 100 ms for a DMA. With -icount that is virtual time, which passes at once while
-		// the processors idle.
+		// edu takes 100 ms for a DMA. With -icount this is virtual time, which advances at once
+		// while the processors idle.
 		"-accel", "tcg,thread=single,tb-size=512",
 		"-icount", "shift=1,sleep=off",
 		"-smp", "2", "-m", "1G",
@@ -61,8 +61,8 @@ func (l *lab) guestMachine(s *spec, initrd []byte, nvme *qemu.TempFile) *qemu.Ma
 	return m
 }
 
-// ownMachine returns a machine whose user space is package ownsmmu. It has no SMMU of QEMU's, and
-// needs no firmware.
+// ownMachine returns a machine whose user space is package ownsmmu. QEMU emulates no SMMU in it,
+// and it needs no firmware.
 func (l *lab) ownMachine(s *spec, initrd []byte) *qemu.Machine {
 	processor := cpu
 	if s.own.cpu != "" {

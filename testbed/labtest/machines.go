@@ -14,12 +14,13 @@ import (
 // spec describes a machine of the lab.
 type spec struct {
 	name string // for -only and the report
-	what string // what it is, after "boot the host with"
+	what string // completes "boot the host with"
 
 	program program
 	tests   string // pattern of the tests that run, for a program that has tests
 
-	// The SMMU in front of the devices that the tests use. own, unless nil, makes it this project's.
+	// The SMMU in front of the devices that the tests use. It is QEMU's if own is nil, and
+	// otherwise this project's.
 	stages string // of QEMU's SMMU
 	iort   string // the archive that replaces the firmware's IORT: canWBS, incoherent, or none
 	own    *own
@@ -49,8 +50,8 @@ const (
 	bothStages = "nested"
 )
 
-// Replacements of the firmware's IORT: with one the kernel nests, with the other the SMMU is not
-// cache-coherent.
+// Replacements of the firmware's IORT. With canWBS the kernel nests stages. With incoherent the
+// SMMU is not cache-coherent.
 const (
 	canWBS     = "CANWBS"
 	incoherent = "not coherent"
@@ -68,7 +69,7 @@ const (
 	machineOwn        = "own"
 )
 
-// allTests matches the tests of bridge/iommufd that need an SMMU which nests.
+// allTests matches the tests of bridge/iommufd that need an SMMU with nested stages.
 const allTests = "^TestKernel"
 
 // specs are the machines, in the order in which they run.
@@ -159,7 +160,7 @@ func (s *spec) cmdline() string {
 	return testFlags(s.tests)
 }
 
-// testFlags returns the flags with which a test binary runs the tests that match a pattern.
+// testFlags returns the flags that make a test binary run the tests of a pattern.
 func testFlags(pattern string) string {
 	return "-test.v=test2json -test.timeout=0 -test.run=" + pattern
 }

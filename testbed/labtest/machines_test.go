@@ -25,15 +25,15 @@ func TestIDsAreFieldsWithValues(t *testing.T) {
 	assert.Equal(t, "OAS=5 GRAN4K=0", ids.String(), "in the order of the registers")
 	for text, want := range map[string]string{
 		"OAS":      "not FIELD=VALUE",
-		"OASIS=1":  "OASIS is no field of the ID registers (such as OAS or GRAN4K)",
-		"OAS=many": `OAS: "many" is no number`,
+		"OASIS=1":  "OASIS is not a field of the ID registers (such as OAS or GRAN4K)",
+		"OAS=many": `OAS: "many" is not a number`,
 	} {
 		assert.EqualError(t, ids.Set(text), want)
 	}
 }
 
 // -id changes a copy of the machine.
-func TestIDsAreAddedToThoseOfTheMachine(t *testing.T) {
+func TestIDsAreAddedToTheMachinesIDs(t *testing.T) {
 	s := spec{own: &own{ids: map[string]uint32{"OAS": 5, "RIL": 0}, cpu: "lpa2=off"}}
 	assert.Equal(t, &own{ids: map[string]uint32{"OAS": 6, "RIL": 0}, cpu: "lpa2=off"}, s.with(IDs{"OAS": 6}).own)
 	assert.Equal(t, map[string]uint32{"OAS": 5, "RIL": 0}, s.own.ids)

@@ -14,16 +14,15 @@ type Matrix struct {
 }
 
 // Row has the outcomes of a test, or of a part of the conformance suite. Each cell is for the
-// machine at its index: empty if the machine did not run the test; "pass", "skip" or "fail"; and
-// with subtests the number of those that passed, of those that were skipped, and of those that
-// failed, such as "12 pass 2 skip".
+// machine at its index. It is empty if the machine did not run the test. Otherwise it is "pass",
+// "skip" or "fail". With subtests it counts the subtests of each outcome, such as "12 pass 2 skip".
 type Row struct {
 	Test  string   `json:"test"`
 	Cells []string `json:"outcomes"`
 }
 
-// matrixOf returns the matrix of tests. Tests of less depth than a part of the conformance suite
-// have a row.
+// matrixOf returns the matrix of tests. Each top-level test and each part of the conformance suite
+// has a row.
 func matrixOf(tests []Test) Matrix {
 	var m Matrix
 	counts := map[[2]string]map[Outcome]int{} // by row and machine
@@ -55,13 +54,13 @@ func matrixOf(tests []Test) Matrix {
 	return m
 }
 
-// rowOf returns the row that counts a test: its own, or that of its part of the conformance suite.
-// It returns "" for a test that others stand for.
+// rowOf returns the row that counts a test: the test's own row, or the row of its part of the
+// conformance suite. It returns "" for a test that has no row.
 func rowOf(t Test) string {
 	if rest, ok := strings.CutPrefix(t.Name, conformance); ok {
 		part, _, sub := strings.Cut(rest, "/")
 		if !sub {
-			return "" // its subtests stand for it
+			return "" // the row counts the subtests
 		}
 		return conformance + part
 	}

@@ -31,7 +31,7 @@ func (ids IDs) Set(text string) error {
 	}
 	v, err := strconv.ParseUint(value, 0, 32)
 	if err != nil {
-		return fmt.Errorf("%v: %q is no number", f, value)
+		return fmt.Errorf("%v: %q is not a number", f, value)
 	}
 	ids[f.String()] = uint32(v)
 	return nil

@@ -74,7 +74,7 @@ type lab struct {
 	words    lastWords
 
 	table []byte // the firmware's IORT
-	// iorts has the archives that replace it, by spec.iort.
+	// iorts has the archives that replace the firmware's IORT, by spec.iort.
 	iorts map[string][]byte
 
 	mu      sync.Mutex // guards excuses and report.Warnings
@@ -93,7 +93,8 @@ func (l *lab) run(ctx context.Context) error {
 	return nil
 }
 
-// runMachine runs a machine, after the one that reads the IORT if it needs that.
+// runMachine runs a machine. If the machine needs the IORT, runMachine first runs the machine that
+// reads the IORT.
 func (l *lab) runMachine(ctx context.Context, s *spec) error {
 	if s.iort != "" && l.iorts == nil {
 		if err := l.runMachine(ctx, &specs[0]); err != nil {

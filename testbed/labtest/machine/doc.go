@@ -7,7 +7,7 @@ type Message struct {
 	Hello *Hello `json:"hello,omitempty"` // the first
 	// Line is a line of the program's standard output.
 	Line *string `json:"line,omitempty"`
-	// Log is a warning or an error in the log of a kernel that does not print them on its console.
+	// Log is a warning or an error in the log of a kernel that does not print its log on its console.
 	Log *string `json:"log,omitempty"`
 	// IORT is the firmware's ACPI table.
 	IORT    []byte   `json:"iort,omitempty"`
@@ -63,7 +63,7 @@ const (
 // VMRole is the first argument of cmd/testbed when it is the init of package vm.
 const VMRole = "lab-host"
 
-// OwnRole is the first argument of cmd/testbed when it is the init of package own.
+// OwnRole is the first argument of cmd/testbed when it is the init of package ownsmmu.
 const OwnRole = "lab-own"
 
 // OnUART as the first argument makes Main send its messages through the UART guest.ControlDevice

@@ -33,7 +33,8 @@ type Read struct {
 	Syncs    uint64 `json:"syncs"`    // CMD_SYNC
 	Commands uint64 `json:"commands"` // invalidations that the guest gave
 	Ioctls   uint64 `json:"ioctls"`   // IOMMU_HWPT_INVALIDATE
-	// Alone counts the ioctls with one command between two SYNCs, if the guest gave more commands between them.
+	// Alone counts the ioctls with one command between two SYNCs, if the guest gave more commands
+	// between these SYNCs.
 	Alone uint64 `json:"alone"`
 }
 

@@ -16,7 +16,7 @@ const (
 )
 
 const (
-	// quietLevel is the console level that leaves only what ends a kernel.
+	// quietLevel is the console level at which a kernel prints only messages about its own end.
 	quietLevel = 2
 	// warning is the level of the kernel's log up to which lines are sent.
 	warning = 4
@@ -24,8 +24,8 @@ const (
 	maxLog = 100
 )
 
-// quiet makes the kernel print less on its console: each character that a guest prints costs an
-// exit.
+// quiet makes the kernel print less on its console, since each character that a guest prints costs
+// an exit.
 func quiet() error {
 	// syslog(2) gets the level as the length of a buffer.
 	if _, err := unix.Klogctl(syslogConsoleLevel, make([]byte, quietLevel)); err != nil {
@@ -34,7 +34,8 @@ func quiet() error {
 	return nil
 }
 
-// sendLog sends the kernel's warnings and errors, but for those about faults, which the tests cause.
+// sendLog sends the kernel's warnings and errors, except messages about the faults that the tests
+// cause.
 func (m *Machine) sendLog() error {
 	size, err := unix.Klogctl(syslogSizeBuffer, nil)
 	if err != nil {

@@ -14,7 +14,7 @@ func TestLogHasWarningsButNoFaults(t *testing.T) {
 		"<3>[   13.0] arm-smmu-v3 9050000.iommu: \t0x0000001000000010":                                   "",
 		"<3>[   13.0] arm-smmu-v3 9050000.iommu: unpriv data read s2 \"Input address caused\" stag: 0x0": "",
 		"<3>[   13.0] arm-smmu-v3 9050000.iommu: CMD_SYNC timeout at 0x10":                               "[   13.0] arm-smmu-v3 9050000.iommu: CMD_SYNC timeout at 0x10",
-		"no line of the log": "",
+		"not a line of the log":                                                                          "",
 	} {
 		text, ok := logged(line)
 		assert.Equal(t, want != "", ok, line)

@@ -13,18 +13,17 @@ type OwnJob struct {
 // JobFile is the path of an OwnJob, in JSON, in the machine's initramfs.
 const JobFile = "guest/job"
 
-// Own is what the VMM of package ownsmmu knows at its end.
+// Own is the last message of the VMM of package ownsmmu.
 type Own struct {
 	// IDs are the ID registers that the guest reads.
 	IDs SMMU `json:"ids"`
-	// Moves counts how often the SMMU was saved, discarded and restored, by the moment at which it
-	// happened.
+	// Moves counts how often the SMMU was saved, discarded and restored, by the moment of the move.
 	Moves map[string]int `json:"moves"`
 	// Busy counts the moves that were not made, because DMA did not stop.
 	Busy       int     `json:"moves_not_made"`
 	StateBytes int     `json:"state_bytes"`          // of the largest state
 	Longest    float64 `json:"longest_move_seconds"` // of the moves
-	// Commands, Events and Binds count what the SMMU did, by opcode, type and disposition.
+	// Commands, Events and Binds count the SMMU's actions by opcode, type and disposition.
 	Commands map[string]uint64 `json:"commands"`
 	Events   map[string]uint64 `json:"events"`
 	Binds    map[string]uint64 `json:"binds"`

@@ -31,7 +31,7 @@ func newChannel(m *machine.Machine, hello func()) *channel {
 	return c
 }
 
-// Write handles what the guest sends. It never fails.
+// Write handles the guest's output. It never fails.
 func (c *channel) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// defaultIDs returns the ID registers without any field changed: both stages with FWB, without which
-// Linux does not nest, and everything else that bridge/soft executes.
+// defaultIDs returns the default ID registers. They have all features of bridge/soft, with both
+// stages. Linux needs FWB for nested stages.
 func defaultIDs() smmuv3.IDRegs { return soft.Stage2IDs() }
 
 // Field returns the field of the ID registers with a name, in any case.
@@ -24,7 +24,7 @@ func Field(name string) (smmuv3.IDField, error) {
 			return f, nil
 		}
 	}
-	return 0, fmt.Errorf("%s is no field of the ID registers (such as OAS or GRAN4K)", name)
+	return 0, fmt.Errorf("%s is not a field of the ID registers (such as OAS or GRAN4K)", name)
 }
 
 // IDs are the ID registers of the SMMU.
@@ -33,8 +33,8 @@ type IDs struct {
 	Guest smmuv3.IDRegs // that the guest reads
 }
 
-// Derive returns the ID registers of an SMMU whose fields differ from the default as given, by name.
-// It returns an error if there can be no such SMMU.
+// Derive returns the default ID registers with other values in the given fields. It returns an
+// error if no SMMU can have these registers.
 func Derive(fields map[string]uint32) (IDs, error) {
 	ids := IDs{Host: defaultIDs()}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {

@@ -1,11 +1,11 @@
 //go:build linux && (amd64 || arm64)
 
-// Package ownsmmu is the program of the lab's machines in which this project's SMMU is the hardware:
-// a VMM with vsmmu, bridge/soft and edu functions. Its guest is a Linux host with iommufd that runs
-// package kerneltest.
+// Package ownsmmu is the program of the lab's machines in which this project's SMMU is the
+// hardware. The program is a VMM with vsmmu, bridge/soft and edu functions. Its guest is a Linux
+// host with iommufd that runs package kerneltest.
 //
-// While the tests run, the SMMU is saved, discarded and restored again and again, at each kind of
-// moment (mover).
+// While the tests run, mover saves, discards and restores the SMMU many times, at each kind of
+// moment.
 package ownsmmu
 
 import (
@@ -26,7 +26,7 @@ import (
 func Main() {
 	machine.Main(func(m *machine.Machine) int {
 		if err := run(m); err != nil {
-			fmt.Println(strings.ReplaceAll(err.Error(), "\n", "; ")) // one line: the runner shows the last
+			fmt.Println(strings.ReplaceAll(err.Error(), "\n", "; ")) // one line: the runner shows the last line
 			return 1
 		}
 		return 0
@@ -38,13 +38,12 @@ const (
 	guestCPUs = 2
 	maxLine   = 4 << 10 // bytes of a line of the guest's console
 
-	// bootTimeout is the time in which the guest's init must start, and runTimeout that in which
-	// the guest must end.
+	// The guest's init must start within bootTimeout. The guest must end within runTimeout.
 	bootTimeout = 4 * time.Minute
 	runTimeout  = 30 * time.Minute
 )
 
-// run runs the guest and sends what the VMM knows at the end.
+// run runs the guest and sends the VMM's last message.
 func run(m *machine.Machine) error {
 	var job machine.OwnJob
 	text, err := os.ReadFile("/" + machine.JobFile)

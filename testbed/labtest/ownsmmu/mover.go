@@ -19,9 +19,10 @@ type movableSMMU interface {
 	Move() (size int, err error)
 }
 
-// mover is the SMMU's register file. It moves the SMMU at moments of each kind: after a store to a
-// register, while the vCPU waits; and as soon as possible after a command, a bind or an event. Of
-// each kind it takes the first, second, fourth, eighth and so on.
+// mover is the SMMU's register file. It moves the SMMU at moments of several kinds. A move after a
+// store to a register happens while the vCPU waits. A move after a command, a bind or an event
+// happens as soon as possible. mover moves at the first, second, fourth and eighth moment of each
+// kind, and so on.
 type mover struct {
 	smmu  movableSMMU
 	asked chan string // the moment of a move that is due
@@ -39,7 +40,7 @@ func newMover() *mover {
 	return &mover{asked: make(chan string, 1), seen: map[string]uint64{}, made: map[string]int{}}
 }
 
-// due counts a moment, and reports whether the SMMU is to be moved at it.
+// due counts a moment, and reports whether a move is due at this moment.
 func (m *mover) due(moment string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -48,8 +49,8 @@ func (m *mover) due(moment string) bool {
 	return n&(n-1) == 0
 }
 
-// ask asks for a move at a moment, if one is due. It does not wait: the caller may hold locks of the
-// SMMU. While another move is asked for, it has no effect.
+// ask requests a move at a moment, if a move is due. It does not wait, since the caller may hold
+// locks of the SMMU. It has no effect while another request is open.
 func (m *mover) ask(moment string) {
 	if !m.due(moment) {
 		return
@@ -60,8 +61,8 @@ func (m *mover) ask(moment string) {
 	}
 }
 
-// run makes the moves that are asked for until ctx ends. It calls fail if a move fails. The channel
-// then gets the error, or nil.
+// run makes the requested moves until ctx ends. It calls fail if a move fails. At the end the
+// channel gets the error, or nil.
 func (m *mover) run(ctx context.Context, fail context.CancelCauseFunc) <-chan error {
 	ended := make(chan error, 1)
 	go func() {
@@ -85,7 +86,7 @@ func (m *mover) run(ctx context.Context, fail context.CancelCauseFunc) <-chan er
 	return ended
 }
 
-// errBroken is the error of a move after one that failed.
+// errBroken is the error of a move after a failed move.
 var errBroken = errors.New("an earlier move failed")
 
 // move moves the SMMU.

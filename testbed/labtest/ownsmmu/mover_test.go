@@ -44,12 +44,12 @@ func TestMovesAreAtEveryKindOfMoment(t *testing.T) {
 	assert.Equal(t, 5, smmu.moves)
 }
 
-func TestMoveThatIsAskedForIsMadeOnce(t *testing.T) {
+func TestMoveIsMadeOnceForEachRequest(t *testing.T) {
 	smmu := new(fakeSMMU)
 	m := newMover()
 	m.smmu = smmu
 	m.ask("CMD_SYNC")
-	m.ask("bind abort") // while another is asked for
+	m.ask("bind abort") // while another move is due
 	ctx, stop := context.WithCancel(context.Background())
 	failed := m.run(ctx, func(error) {})
 	require.Eventually(t, func() bool {
@@ -62,7 +62,7 @@ func TestMoveThatIsAskedForIsMadeOnce(t *testing.T) {
 	assert.Equal(t, 1, smmu.moves)
 }
 
-// The SMMU that did not stop is unchanged; the one whose move failed is unusable.
+// An SMMU whose DMA did not stop is unchanged. An SMMU whose move failed is unusable.
 func TestMoveThatFailsIsTheLast(t *testing.T) {
 	smmu := &fakeSMMU{err: movable.ErrBusy}
 	m := newMover()
@@ -81,7 +81,7 @@ func TestMoveThatFailsIsTheLast(t *testing.T) {
 	assert.Empty(t, own.Moves)
 }
 
-func TestNotesCountWhatTheSMMUDoes(t *testing.T) {
+func TestNotesCountTheSMMUsActions(t *testing.T) {
 	n := newNotes()
 	var moments []string
 	trace := n.trace(func(kind string) { moments = append(moments, kind) })

@@ -14,7 +14,7 @@ import (
 // maxRejected is the number of rejected commands that notes keep.
 const maxRejected = 16
 
-// notes count what the SMMU does.
+// notes count the actions of the SMMU.
 type notes struct {
 	mu       sync.Mutex
 	commands map[string]uint64
@@ -27,8 +27,8 @@ func newNotes() *notes {
 	return &notes{commands: map[string]uint64{}, events: map[string]uint64{}, binds: map[string]uint64{}}
 }
 
-// trace returns the trace of a device. It calls moment for each kind of thing that happens, with
-// locks of the device held.
+// trace returns the trace of a device. It calls moment for each action, with the kind of the
+// action. The caller holds locks of the device.
 func (n *notes) trace(moment func(kind string)) vsmmu.Trace {
 	count := func(in map[string]uint64, kind string) {
 		n.mu.Lock()

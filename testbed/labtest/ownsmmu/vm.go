@@ -31,8 +31,8 @@ type vm struct {
 	parts []io.Closer // in the order of their creation
 }
 
-// places are those of the edu functions on the root bus. The functions of one device share an IOMMU
-// group, since they have no ACS.
+// places are the places of the edu functions on the root bus. The functions of one device share an
+// IOMMU group, since they have no ACS.
 var places = []vmm.Edu{{Device: 2}, {Device: 3}, {Device: 4}, {Device: 4, Function: 1}}
 
 func newVM(cfg vmm.Config, job machine.OwnJob) (_ *vm, err error) {
