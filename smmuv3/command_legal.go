@@ -168,7 +168,7 @@ func (k *commandCheck) quick() (q quick) {
 	if k.never != nil {
 		return quick{want: 1} // no command matches
 	}
-	q.look[0] = k.zero | quickOpcodes // an opcode from 0x80 on shares the row, and is no legal one
+	q.look[0] = k.zero
 	if l := &k.limit; l.rule != nil {
 		q.look[l.dw()] |= 1 << (l.hi() % 64) // the field's highest bit
 	}

@@ -6,36 +6,39 @@ import "slices"
 // Command.Illegal, but faster: CommandSet precomputes all that depends on the ID registers alone.
 // It is immutable and safe for concurrent use.
 type CommandSet struct {
-	// quick has no opcodes from 0x80 on: none of them is legal.
+	// quick has the opcodes that a guest sends often. For others, Plain is never true.
 	quick [quickOpcodes]quick
-	// class has the index in checks and defined of each opcode. Class 0 has all opcodes without a
-	// row in the command set.
+	// class has the index in checks and defined of each opcode. Opcodes that no SMMU has on this
+	// queue share a class for each rule.
 	class   [256]uint8
 	checks  []commandCheck
 	defined []Command // the bits of fields that are not RES0
 	ranged  Command   // all bits but those of range fields that are RES0
 }
 
-const quickOpcodes = 128
+const quickOpcodes = uint8(OpSync) + 1
 
 // NewCommandSet returns the command set of an SMMU with these ID registers.
 func NewCommandSet(ids IDRegs) *CommandSet {
 	s := &CommandSet{
-		checks:  []commandCheck{{never: &reservedRule}},
-		defined: []Command{{place(cmdOpcode).mask()}},
-		ranged:  Command{^uint64(0), ^uint64(0)},
+		ranged: Command{^uint64(0), ^uint64(0)},
 	}
+	shared := map[*Rule]uint8{}
 	for op := range commands {
 		check := Opcode(op).check(&ids)
-		if op < quickOpcodes {
+		if op < len(s.quick) {
 			s.quick[op] = check.quick()
 		}
-		if check.never == &reservedRule {
+		if class, ok := shared[check.never]; ok {
+			s.class[op] = class
 			continue
 		}
 		s.class[op] = uint8(len(s.checks))
+		if commands[op].fields == nil && check.never != nil {
+			shared[check.never] = s.class[op]
+		}
 		s.checks = append(s.checks, check)
-		s.defined = append(s.defined, s.defined[0])
+		s.defined = append(s.defined, Command{place(cmdOpcode).mask()})
 		d := &s.defined[s.class[op]]
 		for _, rows := range commands[op].fields {
 			for i := range rows {
@@ -43,7 +46,7 @@ func NewCommandSet(ids IDRegs) *CommandSet {
 			}
 		}
 	}
-	s.checks, s.defined = slices.Clip(s.checks), slices.Clip(s.defined)
+	s.checks, s.defined = slices.Clone(slices.Clip(s.checks)), slices.Clone(slices.Clip(s.defined))
 	for i := range cmdRowsTLBIRange {
 		r := &cmdRowsTLBIRange[i]
 		s.ranged[r.dw()] &^= r.mask() &^ r.definedMask(&ids)
@@ -54,7 +57,11 @@ func NewCommandSet(ids IDRegs) *CommandSet {
 // Plain reports whether the command is certainly legal. Most commands are; for the others, call
 // Illegal. Plain is small enough to be inlined.
 func (s *CommandSet) Plain(c *Command) bool {
-	q := &s.quick[c[0]%quickOpcodes]
+	op := uint8(c[0])
+	if op >= quickOpcodes {
+		return false
+	}
+	q := &s.quick[op]
 	return c[0]&q.look[0] == q.want && (c[1]&q.look[1] == 0 || c[0]&q.extent != 0)
 }
 

@@ -2,8 +2,10 @@ package vsmmu
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
@@ -98,4 +100,115 @@ func newBenchStreams(b *testing.B, streams int) (*Device, *guestmem.Slots) {
 		d.engine.Unlock()
 	}
 	return d, ram
+}
+
+// BenchmarkManyEndpoints measures what an embedder does with a device of 4096 endpoints: it attaches
+// them all, the guest enables the SMMU, the embedder saves the device and resets it. An op is one
+// of these steps for all endpoints.
+func BenchmarkManyEndpoints(b *testing.B) {
+	const streams = 4096
+	b.Run("attach", func(b *testing.B) {
+		for range b.N {
+			b.StopTimer()
+			d, err := New(Config{IDs: benchIDs, Memory: new(guestmem.Slots), Interrupts: new(lastMSI)})
+			require.NoError(b, err)
+			b.StartTimer()
+			for i := range streams {
+				_ = d.Attach(smmuv3.StreamID(i), nullHost{}, i)
+			}
+			b.StopTimer()
+			require.Len(b, d.streams.All(), streams)
+			require.NoError(b, d.Close())
+		}
+	})
+	d, _ := newBenchStreams(b, streams)
+	step := func() {
+		d.engine.Lock()
+		defer d.engine.Unlock()
+		d.turn(budget{left: 1 << 30})
+	}
+	enable := func(v uint64) {
+		d.Store(smmuv3.RegCR0, 4, v)
+		for d.Load(smmuv3.RegCR0ACK, 4) != v {
+			step()
+		}
+	}
+	b.Run("enable", func(b *testing.B) {
+		for range b.N {
+			b.StopTimer()
+			enable(0)
+			b.StartTimer()
+			enable(smmuv3.CR0_SMMUEN)
+		}
+	})
+	b.Run("save", func(b *testing.B) {
+		for range b.N {
+			_, err := d.Save()
+			require.NoError(b, err)
+		}
+	})
+	b.Run("reset", func(b *testing.B) {
+		for range b.N {
+			b.StopTimer()
+			require.NoError(b, d.Reset())
+			d.Store(smmuv3.RegSTRTAB_BASE, 8, benchTable)
+			d.Store(smmuv3.RegSTRTAB_BASE_CFG, 4, 12)
+			enable(smmuv3.CR0_SMMUEN)
+			b.StartTimer()
+			require.NoError(b, d.Reset())
+		}
+	})
+}
+
+// BenchmarkFootprint reports the memory of a device with one host and of an endpoint, in bytes.
+func BenchmarkFootprint(b *testing.B) {
+	var device, endpoint float64
+	for range b.N {
+		device, endpoint = footprint(b)
+	}
+	b.ReportMetric(device, "B/device")
+	b.ReportMetric(endpoint, "B/endpoint")
+}
+
+// footprint returns the bytes that a device with one host takes, and those that an endpoint takes.
+func footprint(t testing.TB) (device, endpoint float64) {
+	const devices, endpoints = 64, 64
+	inUse := func() float64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc + m.StackInuse)
+	}
+	ram := new(guestmem.Slots)
+	all := make([]*Device, devices)
+	start := inUse()
+	for i := range all {
+		d, err := New(Config{IDs: benchIDs, Memory: ram, Interrupts: slowInterrupts{}})
+		require.NoError(t, err)
+		require.NoError(t, d.Attach(0, nullHost{}, i))
+		all[i] = d
+	}
+	one := inUse()
+	for _, d := range all {
+		for sid := range smmuv3.StreamID(endpoints) {
+			require.NoError(t, d.Attach(sid+1, nullHost{}, sid))
+		}
+	}
+	many := inUse()
+	for _, d := range all {
+		require.NoError(t, d.Close())
+	}
+	return (one - start) / devices, (many - one) / devices / endpoints
+}
+
+// TestDeviceIsSmall shows how much memory a device with one host takes, its goroutine included, and
+// how much an endpoint.
+func TestDeviceIsSmall(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	device, endpoint := footprint(t)
+	assert.Less(t, device, float64(32<<10))
+	assert.Less(t, endpoint, 512.0)
 }

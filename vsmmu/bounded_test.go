@@ -426,7 +426,7 @@ func TestBatchesAreBounded(t *testing.T) {
 	r.w32(cmdqProd, r.put(cmds...))
 	r.idle()
 	calls := r.host.Forget()
-	require.Len(t, calls, 4)
+	require.Len(t, calls, 8)
 	for _, c := range calls {
 		assert.Equal(t, record.Invalidate, c.Op)
 		assert.Len(t, c.Commands, batchMax)

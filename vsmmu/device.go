@@ -103,10 +103,10 @@ type Device struct {
 	atcTimeout bool    // the next SYNC reports that an ATC_INV timed out
 	retrying   bool    // stalled transactions are being retried
 	watched    []guestmem.Range
-	gbpa       smmuv3.GBPA  // in effect
-	cmdq       smmuv3.Queue // in effect while CMDQEN is acknowledged
-	fetched    [2 * runMax]uint64
-	failure    error // why the device is in Service Failure Mode
+	gbpa       smmuv3.GBPA         // in effect
+	cmdq       smmuv3.Queue        // in effect while CMDQEN is acknowledged
+	fetched    *[2 * runMax]uint64 // commands, for the engine to check and execute
+	failure    error               // why the device is in Service Failure Mode
 
 	// The guest's stores hold regMu, except those to plain words. The engine holds it where it
 	// stores to a register that the guest may store to.
@@ -166,6 +166,7 @@ func New(cfg Config) (*Device, error) {
 		priq:       priQueue{outputQueue: outputQueue{queueRegs: &priqRegs}, reader: trap.NewReader(cfg.Memory)},
 		wake:       make(chan struct{}, 1),
 		refetches:  refetches{reader: trap.NewReader(cfg.Memory)},
+		fetched:    new([2 * runMax]uint64),
 		quit:       make(chan struct{}),
 		done:       make(chan struct{}),
 	}
@@ -266,7 +267,7 @@ func (d *Device) IDs() smmuv3.IDRegs {
 //   - The host refuses the endpoint.
 //
 // The device compares hosts with ==, so h usually is a pointer. The first Attach of a host claims
-// it until the device is closed, and takes about 16 KiB. Use one long-lived host for endpoints that
+// it until the device is closed, and takes about 8 KiB. Use one long-lived host for endpoints that
 // come and go.
 func (d *Device) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) error {
 	err := d.do("Attach", func() error {

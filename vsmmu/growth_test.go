@@ -21,7 +21,7 @@ func TestNothingMakesTheDeviceGrow(t *testing.T) {
 		kept  func(r *rig) int
 		bound int
 	}{
-		{"invalidations without a SYNC are batched up to 1024",
+		{"invalidations without a SYNC are batched up to 512",
 			func(r *rig, i uint64) {
 				r.engine.Lock()
 				defer r.engine.Unlock()

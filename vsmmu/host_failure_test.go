@@ -272,7 +272,7 @@ func TestFullBatchFails(t *testing.T) {
 		}
 		return nil
 	})
-	cmds := make([]smmuv3.Command, 3000)
+	cmds := make([]smmuv3.Command, 1500)
 	for i := range cmds {
 		cmds[i] = tlbi(i)
 	}
@@ -282,7 +282,7 @@ func TestFullBatchFails(t *testing.T) {
 	for _, c := range r.host.Forget() {
 		sizes = append(sizes, len(c.Commands))
 	}
-	assert.Equal(t, []int{1024, 1024, 2, 3000 - 2048}, sizes)
+	assert.Equal(t, []int{512, 512, 2, 1500 - 1024}, sizes)
 	assert.Equal(t, translates, r.stage(3))
 }
 
@@ -307,12 +307,12 @@ func TestResyncOfManyStreams(t *testing.T) {
 
 func invalidateEverythingOfMany(t *testing.T, answers []error, stage bridge.Disposition, gerror uint32) {
 	r := newRig(t, withATS)
-	for sid := range smmuv3.StreamID(400) {
+	for sid := range smmuv3.StreamID(200) {
 		r.ste(sid, 0xb|cdAt, 1<<28)
 		require.NoError(t, r.Attach(sid, r.host, sid))
 	}
 	r.w64(0x80, strtabAt)
-	r.w32(0x88, 9)
+	r.w32(0x88, 8)
 	r.w64(cmdqBase, cmdqAt|8)
 	r.enable(smmuv3.CR0_CMDQEN | smmuv3.CR0_SMMUEN)
 	r.host.Forget()
@@ -331,8 +331,8 @@ func invalidateEverythingOfMany(t *testing.T, answers []error, stage bridge.Disp
 			sizes = append(sizes, len(c.Commands))
 		}
 	}
-	assert.Equal(t, []int{1, 1024, 1 + 3*400 - 1024}[:1+len(answers)], sizes,
+	assert.Equal(t, []int{1, 512, 1 + 3*200 - 512}[:1+len(answers)], sizes,
 		"one command for all translations; for each stream one for CDs and two for its ATC")
-	assert.Equal(t, stage, r.stage(399).Disposition)
+	assert.Equal(t, stage, r.stage(199).Disposition)
 	assert.Equal(t, gerror, r.gerror())
 }

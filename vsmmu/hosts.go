@@ -15,7 +15,7 @@ import (
 
 // batchMax is the largest number of invalidations in one call of a host. Invalidations take effect
 // at the guest's next SYNC (§4.8), so they are batched until the SYNC or until the batch is full.
-const batchMax = 1024
+const batchMax = 512
 
 // host is a bridge.Host and the invalidations batched for it.
 type host struct {

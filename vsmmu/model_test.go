@@ -331,7 +331,7 @@ func (m *model) batch(lo, hi uint64) {
 		return
 	}
 	m.due = append(m.due, smmuv3.Command{lo, hi})
-	if len(m.due) == 1024 {
+	if len(m.due) == 512 {
 		m.flush()
 	}
 }

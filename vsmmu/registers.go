@@ -244,12 +244,12 @@ type access struct {
 		guard guard
 	}
 	store func(d *Device, old, v uint32) uint32
-	kick  work
-	base  word    // of an index: the base register of its queue, or 0
-	index [2]word // of the low word of a queue's base register: the indices of the queue, or 0
 	// plain is set if the word has neither a guard nor an effect, and the guest writes all its
 	// bits: its new value depends only on the store. Guests store to these words most often.
 	plain bool
+	kick  work
+	base  word    // of an index: the base register of its queue, or 0
+	index [2]word // of the low word of a queue's base register: the indices of the queue, or 0
 }
 
 // accesses returns the register map by word.
