@@ -182,10 +182,11 @@ type shown struct {
 	asidMask   smmuv3.ASID
 	vmidMask   smmuv3.VMID
 	stalls     int // the most stalled transactions
+	ranges     rangeRules
 }
 
 func newShown(ids smmuv3.IDRegs) *shown {
-	s := &shown{ids: ids, outputMask: ids.OutputMask(), asidMask: 1<<8 - 1}
+	s := &shown{ids: ids, outputMask: ids.OutputMask(), asidMask: 1<<8 - 1, ranges: newRangeRules(&ids)}
 	if ids.Has(smmuv3.ASID16) {
 		s.asidMask = 1<<16 - 1
 	}

@@ -158,13 +158,35 @@ func (d *domain) invalidateSpace(asid smmuv3.ASID, allASIDs bool, now uint64) {
 // of entries. Bit n of sizes stands for 2^n bytes.
 type span struct{ first, last, sizes uint64 }
 
+// rangeRules are the rules of the SMMU that decide the span of a command.
+type rangeRules struct {
+	ril  bool
+	ds   bool
+	tgs  [4]smmuv3.Granule // by TG; 0 for none
+	most [4]uint64         // the sizes of all pages and blocks, by TG
+}
+
+func newRangeRules(ids *smmuv3.IDRegs) rangeRules {
+	r := rangeRules{
+		ril: ids.Has(smmuv3.RIL),
+		ds:  ids.Has(smmuv3.DS),
+		tgs: [4]smmuv3.Granule{0, smmuv3.Granule4K, smmuv3.Granule16K, smmuv3.Granule64K},
+	}
+	for tg := 1; tg < len(r.tgs); tg++ {
+		for level := range 4 {
+			r.most[tg] |= 1 << r.tgs[tg].LevelShift(level)
+		}
+	}
+	return r
+}
+
 // hasBlocks1 reports whether a granule has blocks at level 1. Without IDR5.DS, TTL = 1 is reserved
 // for 16 KiB, and behaves as 0 (§4.4.1.1). With 64 KiB and without 52 bits there are no such
 // blocks, so the hint is wrong.
 func (s *shown) hasBlocks1(g smmuv3.Granule) bool {
 	switch g {
 	case smmuv3.Granule16K:
-		return s.ids.Has(smmuv3.DS)
+		return s.ranges.ds
 	case smmuv3.Granule64K:
 		return s.ids.OutputBits() >= 52
 	}
@@ -173,27 +195,22 @@ func (s *shown) hasBlocks1(g smmuv3.Granule) bool {
 
 // rangeOf returns the span of a command, from its range and level fields (§4.4.1.1).
 func (s *shown) rangeOf(c *smmuv3.Command) span {
-	va := c.Addr() & vaMask
-	g := [4]smmuv3.Granule{0, smmuv3.Granule4K, smmuv3.Granule16K, smmuv3.Granule64K}[c.TG()&3]
-	if g == 0 || !s.ids.Has(smmuv3.RIL) {
+	va, tg := c.Addr()&vaMask, c.TG()&3
+	if tg == 0 || !s.ranges.ril {
 		return span{va, va, formSizes}
 	}
-	scale := c.Scale()
-	if s.ids.Has(smmuv3.DS) {
+	g, scale := s.ranges.tgs[tg], c.Scale()
+	if s.ranges.ds {
 		scale = min(scale, 39)
 	} else {
 		scale &= 0x1f // it has five bits
 	}
 	bytes := uint64(c.Num()+1) << (scale + uint(g))
-	r := span{first: va, last: min(va+bytes-1, vaMask)} // it does not wrap
+	r := span{va, min(va+bytes-1, vaMask), s.ranges.most[tg]} // it does not wrap
 	// The host uses TTL only with Leaf = 1. Linux 5.8 to 6.4 sends Leaf = 0 and TTL = 3 for whole
 	// tables that hold blocks.
 	if level := int(c.TTL()); c.Leaf() && level != 0 && (level != 1 || s.hasBlocks1(g)) {
 		r.sizes = 1 << g.LevelShift(level)
-		return r
-	}
-	for level := range 4 {
-		r.sizes |= 1 << g.LevelShift(level)
 	}
 	return r
 }

@@ -122,6 +122,16 @@ func (r *rig) invalidate(cmds ...smmuv3.Command) {
 
 func gpa(a uint64) guestmem.GPA { return guestmem.GPA(a) }
 
+// fillPlaces makes each place of sections have its caches, by accesses to IOVA 0.
+func (r *rig) fillPlaces() {
+	for range guestmem.Places {
+		require.NoError(r.t, r.ep.ReadAt(make([]byte, 1), 0))
+		m, err := r.ep.Map(0, 1, false, nil)
+		require.NoError(r.t, err)
+		defer m.Release()
+	}
+}
+
 // sleep lets other goroutines run. In a synctest bubble it takes no time.
 func sleep() { time.Sleep(time.Millisecond) }
 
