@@ -187,6 +187,54 @@ func BenchmarkMiss(b *testing.B) {
 	}
 }
 
+// Indices of a ring, of a queue that is in use: the micro-TLB has the page.
+func BenchmarkWord(b *testing.B) {
+	_, ep := benchRig(b, 0)
+	for _, size := range []int{2, 4, 8} {
+		b.Run(fmt.Sprintf("Load/%d", size), func(b *testing.B) {
+			best(b, func() { _, _ = ep.Load(0x5008, size) })
+		})
+		b.Run(fmt.Sprintf("Store/%d", size), func(b *testing.B) {
+			best(b, func() { _ = ep.Store(0x5008, size, 1) })
+		})
+	}
+}
+
+// DMA of 1 MiB in pages that are adjacent in memory, after an invalidation by address: "copy" is the
+// copy alone.
+func BenchmarkLarge(b *testing.B) {
+	h, ep := benchRig(b, 0)
+	p, mem := make([]byte, 1<<20), mapped(b, 1<<20)
+	segments := make([][]byte, 0, 256)
+	tlbi := []smmuv3.Command{{0x12 | 1<<48 | 15<<12 | 4<<20, 1<<10 | 1}} // 256 pages
+	for _, c := range []struct {
+		name string
+		f    func()
+	}{
+		{"Map", func() {
+			m, err := ep.Map(0, 1<<20, false, segments)
+			if err != nil {
+				b.Fatal(err)
+			}
+			m.Release()
+		}},
+		{"ReadAt", func() { _ = ep.ReadAt(p, 0) }},
+		{"copy", func() { guestmem.Load(p, mem) }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			least := time.Duration(math.MaxInt64)
+			b.ReportAllocs()
+			for b.Loop() {
+				_ = h.Invalidate(tlbi)
+				start := time.Now()
+				c.f()
+				least = min(least, time.Since(start))
+			}
+			b.ReportMetric(float64(least.Nanoseconds()), "ns/op")
+		})
+	}
+}
+
 // Invalidations while the TLB holds 1024 translations, one and 64 at a time, with the wait for
 // in-flight DMA at the end. An operation is a command.
 func BenchmarkInvalidate(b *testing.B) {

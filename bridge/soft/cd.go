@@ -111,8 +111,7 @@ type cdSlot struct {
 // findCD returns the CD of a SubstreamID, from the cache or from memory. It does not cache an
 // unusable CD, so the next transaction reads it again.
 func (b *binding) findCD(index smmuv3.SubstreamID, iova uint64, a *access) (*contextDesc, *refusal) {
-	slot := &b.cds[int(index)&(len(b.cds)-1)]
-	if c := slot.desc.Load(); c != nil && c.index == index && c.time >= slot.time.Load() {
+	if c := b.cachedCD(index); c != nil {
 		return c, nil
 	}
 	now := b.host.clock.Load() // before the first byte is read
@@ -121,8 +120,21 @@ func (b *binding) findCD(index smmuv3.SubstreamID, iova uint64, a *access) (*con
 		return nil, r
 	}
 	c.index, c.time = index, now
-	slot.desc.Store(c)
+	b.cdSlot(index).desc.Store(c)
 	return c, nil
+}
+
+func (b *binding) cdSlot(index smmuv3.SubstreamID) *cdSlot {
+	return &b.cds[int(index)&(len(b.cds)-1)]
+}
+
+// cachedCD returns the CD of a SubstreamID from the cache, or nil.
+func (b *binding) cachedCD(index smmuv3.SubstreamID) *contextDesc {
+	slot := b.cdSlot(index)
+	if c := slot.desc.Load(); c != nil && c.index == index && c.time >= slot.time.Load() {
+		return c
+	}
+	return nil
 }
 
 // fetchCD reads and checks a CD, for a transaction to an address.
@@ -163,7 +175,7 @@ func (b *binding) fetchCD(index smmuv3.SubstreamID, iova uint64, a *access) (*co
 // invalidateCD invalidates one CD, and the CDs that share its slot.
 func (b *binding) invalidateCD(index smmuv3.SubstreamID, now uint64) {
 	if len(b.cds) != 0 {
-		b.cds[int(index)&(len(b.cds)-1)].time.Store(now)
+		b.cdSlot(index).time.Store(now)
 	}
 }
 

@@ -82,53 +82,83 @@ type access struct {
 }
 
 func (p Port) access(write bool) access {
-	a := access{attrs: p.attrs, write: write}
-	switch priv, instr := p.attrs.Privileged, p.attrs.Instruction; {
-	case write && priv:
-		a.need = privWrite
-	case write:
-		a.need = unprivWrite
-	case priv && instr:
-		a.need = privExecute
-	case instr:
-		a.need = unprivExecute
-	case priv:
-		a.need = privRead
-	default:
-		a.need = unprivRead
-	}
-	return a
+	return access{attrs: p.attrs, need: p.attrs.need(write), write: write}
 }
 
-// dma moves p in parts. Each part has one translation and lies in one piece of memory.
+// need returns the permission that an access requires.
+func (t Attrs) need(write bool) permissions {
+	switch {
+	case write && t.Privileged:
+		return privWrite
+	case write:
+		return unprivWrite
+	case t.Privileged && t.Instruction:
+		return privExecute
+	case t.Instruction:
+		return unprivExecute
+	case t.Privileged:
+		return privRead
+	}
+	return unprivRead
+}
+
+// dma moves p. Most DMA is to one page that an earlier one reached.
 func (e *Endpoint) dma(p []byte, iova uint64, a *access) error {
-	who := a.who()
+	if len(p) == 0 {
+		return nil
+	}
+	b, section := e.begin()
+	mem, count := b.microLookup(section, iova, a.who())
+	if len(mem) >= len(p) {
+		count.addOwn(1, move(p, mem, a.write))
+		section.Leave()
+		return nil
+	}
+	return e.dmaInParts(b, section, mem, p, iova, a)
+}
+
+// dmaInParts moves p in parts. Each part has one translation and lies in one piece of memory, or is
+// a run of such parts. The first part is in the given section, which dmaInParts leaves; mem is the
+// memory that the micro-TLB has for it.
+func (e *Endpoint) dmaInParts(
+	b *binding, section guestmem.Section, mem, p []byte, iova uint64, a *access,
+) error {
+	runs := len(p) > minRun
 	for done := 0; done < len(p); {
-		b, section := e.begin()
 		if b == nil {
 			return e.failed(&Fault{Err: ErrNotAttached}).at(iova+uint64(done), done, a)
 		}
-		var n int
-		var f *Fault
-		if mem, count := b.microLookup(section, iova+uint64(done), who); mem != nil {
+		n, f := 0, (*Fault)(nil)
+		if runs && done > 0 {
+			n = b.moveRun(section, p[done:], iova+uint64(done), a)
+			runs = n > 0
+		}
+		switch {
+		case n > 0:
+		case mem != nil:
 			n = move(p[done:], mem, a.write)
-			count.addOwn(n)
-		} else {
+			e.count(section, 1, n, a.write)
+		default:
 			n, f = b.transact(section, p[done:], iova+uint64(done), a)
 		}
 		section.Leave()
 		if f != nil {
 			switch f.wait() {
 			case bridge.Retry:
-				continue
+				n = 0
 			case bridge.TerminateRAZWI:
 				n = razwi(p[done:], iova+uint64(done), a)
 			default:
 				return e.failed(f).at(iova+uint64(done), done, a)
 			}
 		}
-		done += n
-		a.refetched = false // the next part is another transaction
+		if done += n; n > 0 {
+			a.refetched = false // the next part is another transaction
+		}
+		if done < len(p) {
+			b, section = e.begin()
+			mem, _ = b.microLookup(section, iova+uint64(done), a.who())
+		}
 	}
 	return nil
 }
@@ -155,7 +185,7 @@ func (b *binding) transact(s guestmem.Section, p []byte, iova uint64, a *access)
 	}
 	moved := move(p, mem, a.write)
 	if count := b.microInsert(s, iova, a.who(), mem); count != nil {
-		count.addOwn(moved)
+		count.addOwn(1, moved)
 		return moved, nil
 	}
 	return b.counted(s, moved, a.write, nil)

@@ -59,6 +59,8 @@ func TestVMIDsOfManyStreamsAreBounded(t *testing.T) {
 					}
 				}
 			}
+			require.NoError(t, streams[0].Bind(bridge.GuestStage{Disposition: bridge.Bypass}))
+			fillPlaces(t, eps[0])
 			before := liveHeap()
 			bind(1)
 			held := liveHeap() - before
@@ -107,7 +109,7 @@ func TestASIDsAreBounded(t *testing.T) {
 		require.NoError(t, r.ep.ReadAt(make([]byte, 1), 0))
 	}
 	use(0)
-	r.fillPlaces()
+	fillPlaces(t, r.ep)
 	before := liveHeap()
 	for asid := range uint64(1 << 16) {
 		use(asid)

@@ -83,13 +83,23 @@ func (p Port) tryMap(iova uint64, n int, a *access, buf [][]byte, ignored []int)
 		return Mapping{}, 0, &Fault{Err: ErrNotAttached}
 	}
 	m := Mapping{Segments: buf, section: section}
+	var u run
+	large := n > minRun
 	for done := 0; done < n; {
+		if large && done > 0 {
+			if mem := u.memory(section, b, iova+uint64(done), n-done, a); mem != nil {
+				m.add(mem, len(buf))
+				done += len(mem)
+				continue
+			}
+			large = false
+		}
 		mem, f := b.mapPart(section, iova+uint64(done), n-done, a, slices.Contains(ignored, done))
 		if f != nil {
 			m.Release()
 			return Mapping{}, done, f
 		}
-		p.ep.count(section, len(mem), a.write)
+		p.ep.count(section, 1, len(mem), a.write)
 		m.add(mem, len(buf))
 		done += len(mem)
 	}

@@ -47,10 +47,12 @@ type microEntry struct {
 }
 
 // who returns the attributes of an access on which its translation depends, besides the address.
-func (a *access) who() uint64 {
-	who := uint64(a.need)
-	if a.attrs.HasSubstream {
-		who |= 1<<8 | uint64(a.attrs.Substream)<<16
+func (a *access) who() uint64 { return a.attrs.who(a.need) }
+
+func (t Attrs) who(need permissions) uint64 {
+	who := uint64(need)
+	if t.HasSubstream {
+		who |= 1<<8 | uint64(t.Substream)<<16
 	}
 	return who
 }
@@ -60,10 +62,11 @@ func (m *microTLB) at(iova, who uint64) *microEntry {
 	return &m[(iova>>smmuv3.Granule4K+who)%microEntries] // no page is smaller
 }
 
-// microLookup returns the memory from iova on, or nil, and where to count the access.
+// microLookup returns the memory from iova on, or nil, and where to count the access. It returns nil
+// for a nil binding.
 func (b *binding) microLookup(s guestmem.Section, iova, who uint64) ([]byte, *moved) {
 	place := s.Place()
-	if place >= guestmem.Places || b.host.caches[place] == nil {
+	if b == nil || place >= guestmem.Places || b.host.caches[place] == nil {
 		return nil, nil
 	}
 	e := b.host.caches[place].micro.at(iova, who)

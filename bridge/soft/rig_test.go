@@ -122,12 +122,13 @@ func (r *rig) invalidate(cmds ...smmuv3.Command) {
 
 func gpa(a uint64) guestmem.GPA { return guestmem.GPA(a) }
 
-// fillPlaces makes each place of sections have its caches, by accesses to IOVA 0.
-func (r *rig) fillPlaces() {
+// fillPlaces makes each place of sections have its caches, by reads of IOVA 0.
+func fillPlaces(t *testing.T, ep *soft.Endpoint) {
+	t.Helper()
 	for range guestmem.Places {
-		require.NoError(r.t, r.ep.ReadAt(make([]byte, 1), 0))
-		m, err := r.ep.Map(0, 1, false, nil)
-		require.NoError(r.t, err)
+		require.NoError(t, ep.ReadAt(make([]byte, 1), 0))
+		m, err := ep.Map(0, 1, false, nil)
+		require.NoError(t, err)
 		defer m.Release()
 	}
 }

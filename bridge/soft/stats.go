@@ -19,7 +19,8 @@ type EndpointStats struct {
 	// BytesRead and BytesWritten also count transactions that the guest terminated as RAZ/WI.
 	BytesRead    uint64 `json:"bytes_read"`
 	BytesWritten uint64 `json:"bytes_written"`
-	// Misses is the number of translations that no cache had: walks of the guest's tables.
+	// Misses is the number of translations that no cache had: walks of the guest's tables. It does not
+	// include the pages of a large access after its first, which do not use the TLB.
 	Misses uint64 `json:"misses"`
 	// Faults is the number of accesses and translation requests that failed with a *Fault.
 	Faults uint64 `json:"faults"`
@@ -98,20 +99,20 @@ func (c *counts) at(s guestmem.Section, write bool) *moved {
 	return &p.reads
 }
 
-// addOwn counts a transaction of n bytes. No other goroutine writes to m at the same time.
-func (m *moved) addOwn(n int) {
-	store(&m.transactions, m.transactions.Load()+1)
+// addOwn counts transactions of n bytes. No other goroutine writes to m at the same time.
+func (m *moved) addOwn(transactions, n int) {
+	store(&m.transactions, m.transactions.Load()+uint64(transactions))
 	store(&m.bytes, m.bytes.Load()+uint64(n))
 }
 
-// count counts a transaction of n bytes in a section.
-func (e *Endpoint) count(s guestmem.Section, n int, write bool) {
+// count counts transactions of n bytes in a section.
+func (e *Endpoint) count(s guestmem.Section, transactions, n int, write bool) {
 	m := e.counts.at(s, write)
 	if s.Place() < guestmem.Places {
-		m.addOwn(n)
+		m.addOwn(transactions, n)
 		return
 	}
-	m.transactions.Add(1)
+	m.transactions.Add(uint64(transactions))
 	m.bytes.Add(uint64(n))
 }
 
@@ -128,7 +129,7 @@ func (e *Endpoint) countMiss(s guestmem.Section) {
 // counted counts a transaction of n bytes, unless it has failed, and returns its outcome.
 func (b *binding) counted(s guestmem.Section, n int, write bool, f *Fault) (int, *Fault) {
 	if f == nil {
-		b.ep.count(s, n, write)
+		b.ep.count(s, 1, n, write)
 	}
 	return n, f
 }

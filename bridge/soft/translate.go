@@ -44,6 +44,7 @@ func (b *binding) translate(s guestmem.Section, iova uint64, a *access) (transla
 			return t, nil
 		}
 	}
+	b.ep.countMiss(s)
 	b.beginWalk(s, b.vas, c.asid, a)
 	l, r := b.walk(c, iova, a)
 	if r != nil {
@@ -94,6 +95,7 @@ func (b *binding) translateIPA(s guestmem.Section, ipa uint64, a *access) (trans
 	if t, ok := b.ipas.lookup(space{}, ipa, a.need); ok {
 		return t, nil
 	}
+	b.ep.countMiss(s)
 	b.beginWalk(s, b.ipas, 0, a)
 	l, r := b.walkStage2(ipa, forInput, ipa, a)
 	if r != nil {
@@ -106,7 +108,6 @@ func (b *binding) translateIPA(s guestmem.Section, ipa uint64, a *access) (trans
 // beginWalk prepares a walk whose result goes into a domain. It reads the clock before the walk
 // reads the first descriptor, and before it reads the times of the invalidations.
 func (b *binding) beginWalk(s guestmem.Section, d *domain, asid smmuv3.ASID, a *access) {
-	b.ep.countMiss(s)
 	now := b.host.clock.Load()
 	a.walk = walkState{now: now, oldest: now, since: d.tablesSince(asid)}
 	if c := b.host.cacheOf(s); c != nil {

@@ -27,7 +27,7 @@ func (e *Endpoint) translated(p []byte, addr guestmem.GPA, write bool) error {
 			var n int
 			if f = b.permitTranslated(uint64(at), &a); f == nil {
 				if n, f = b.direct(p[done:], at, write); f == nil {
-					e.count(section, n, write)
+					e.count(section, 1, n, write)
 				}
 			} else if ask := b.refetch(&a); ask != nil {
 				section.Leave()

@@ -23,6 +23,43 @@ func (e *Endpoint) Store(iova uint64, size int, v uint64) error {
 
 // Load reads as Endpoint.Load does, with the port's attributes.
 func (p Port) Load(iova uint64, size int) (uint64, error) {
+	if isWord(iova, size) {
+		b, section := p.ep.begin()
+		mem, count := b.microLookup(section, iova, p.attrs.who(p.attrs.need(false)))
+		if len(mem) >= size {
+			count.addOwn(1, size)
+			v := guestmem.LoadWord(mem, size)
+			section.Leave()
+			return v, nil
+		}
+		section.Leave()
+	}
+	return p.load(iova, size)
+}
+
+// Store writes as Endpoint.Store does, with the port's attributes.
+func (p Port) Store(iova uint64, size int, v uint64) error {
+	if isWord(iova, size) {
+		b, section := p.ep.begin()
+		mem, count := b.microLookup(section, iova, p.attrs.who(p.attrs.need(true)))
+		if len(mem) >= size {
+			count.addOwn(1, size)
+			guestmem.StoreWord(mem, size, v)
+			section.Leave()
+			return nil
+		}
+		section.Leave()
+	}
+	return p.store(iova, size, v)
+}
+
+// isWord reports whether size is that of a word, and iova a multiple of it.
+func isWord(iova uint64, size int) bool {
+	return (size == 8 || size == 4 || size == 2) && iova&uint64(size-1) == 0
+}
+
+// load is Load if the micro-TLB does not have the memory.
+func (p Port) load(iova uint64, size int) (uint64, error) {
 	w := words.Get().(*[8]byte)
 	defer words.Put(w)
 	*w = [8]byte{}
@@ -30,8 +67,8 @@ func (p Port) Load(iova uint64, size int) (uint64, error) {
 	return binary.LittleEndian.Uint64(w[:]), err
 }
 
-// Store writes as Endpoint.Store does, with the port's attributes.
-func (p Port) Store(iova uint64, size int, v uint64) error {
+// store is Store if the micro-TLB does not have the memory.
+func (p Port) store(iova uint64, size int, v uint64) error {
 	w := words.Get().(*[8]byte)
 	defer words.Put(w)
 	binary.LittleEndian.PutUint64(w[:], v)
@@ -41,11 +78,8 @@ func (p Port) Store(iova uint64, size int, v uint64) error {
 // word moves an aligned word, which lies in one page, and therefore in one piece of memory.
 func (p Port) word(w *[8]byte, iova uint64, size int, write bool) error {
 	a := p.access(write)
-	switch size {
-	case 2, 4, 8:
-		if iova%uint64(size) == 0 {
-			return p.ep.dma(w[:size], iova, &a)
-		}
+	if isWord(iova, size) {
+		return p.ep.dma(w[:size], iova, &a)
 	}
 	return p.ep.failed(p.ep.fault(fmt.Errorf("%w: %d bytes", guestmem.ErrMisaligned, size))).at(iova, 0, &a)
 }
