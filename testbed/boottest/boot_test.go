@@ -1,6 +1,7 @@
 package boottest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -105,6 +106,48 @@ func TestBenchWritesTheComparison(t *testing.T) {
 	require.NoError(t, err)
 	assert.Contains(t, string(written), `"ratio": 1.5`)
 	nothingLeft(t, o, true)
+}
+
+// tablesOptions returns options of a run of tables, whose guests need drivers of both transports.
+func tablesOptions(t *testing.T, mode string) (Options, *bytes.Buffer) {
+	t.Helper()
+	o, out := options(t, mode)
+	edited("Image", func(b []byte) []byte { return append(b, []byte("virtio_pci")...) })(&o)
+	o.Firmware = "acpi"
+	return o, out
+}
+
+func TestTablesWritesTheBoots(t *testing.T) {
+	o, out := tablesOptions(t, "tabulates")
+	r, err := Tables(context.Background(), o)
+	require.NoError(t, err)
+	assert.Empty(t, r.Error)
+	assert.False(t, r.OK, "a guest hung")
+	require.Len(t, r.Boots, 1)
+	assert.Contains(t, out.String(), "FAILED  wired")
+	assert.NotContains(t, out.String(), "\x1b", "machines do not control the terminal")
+	written, err := os.ReadFile(o.Report)
+	require.NoError(t, err)
+	assert.Contains(t, string(written), `"name": "wired"`)
+	nothingLeft(t, o, true)
+}
+
+func TestTablesThatNeverStartedHaveOneCause(t *testing.T) {
+	o, _ := tablesOptions(t, "panics")
+	r, err := Tables(context.Background(), o)
+	require.NoError(t, err)
+	assert.Contains(t, r.Error, `last seen on console host: "Kernel panic - not syncing: no init"`)
+	assert.False(t, r.OK)
+	nothingLeft(t, o, true)
+}
+
+func TestUnknownTableIsABadInput(t *testing.T) {
+	o, _ := tablesOptions(t, "tabulates")
+	o.Tables = "wired,none"
+	_, err := Tables(context.Background(), o)
+	var input *InputError
+	require.ErrorAs(t, err, &input)
+	assert.ErrorContains(t, err, "-only none: not one of [wired ")
 }
 
 func TestBenchThatFailsHasOneCause(t *testing.T) {

@@ -39,6 +39,11 @@ func actQEMU(mode string, channel *os.File) {
 		_ = s.send(message{Report: &report.Report{
 			Guest: report.Guest{PoweredOff: true}, Bench: &report.Bench{Ratio: 1.5, Peer: "QEMU\x1b[2J"},
 		}})
+	case "tabulates":
+		_ = s.send(message{Report: &report.Report{Tables: &report.Tables{Boots: []report.TableBoot{
+			{Name: "wired", Report: &report.Report{Error: "the guest\x1b[2J hung"}},
+		}}}})
+		_, _ = bufio.NewReader(channel).ReadString('\n')
 	case "panics":
 		fmt.Println("Kernel panic - not syncing: no init")
 		fmt.Println("---[ end Kernel panic ]---")

@@ -25,6 +25,10 @@ func TestBadCommandLineIsStatus2WithOneLine(t *testing.T) {
 		{[]string{"boot", "-nosuch"}, "-nosuch: see testbed boot -h"},
 		{[]string{"bench-boot", "-nosuch"}, "-nosuch: see testbed bench-boot -h"},
 		{[]string{"bench-boot", "-rounds", "0"}, "measure at least once"},
+		{[]string{"tables", "-nosuch"}, "-nosuch: see testbed tables -h"},
+		{[]string{"tables", "-only", "wired,none"}, "-only none: not one of [wired "},
+		{[]string{"boot", "-firmware", "bios"}, "-firmware bios: not one of [dt acpi uefi]"},
+		{[]string{"boot", "-transport", "mixed"}, "only with -firmware acpi or uefi"},
 		{[]string{"lab", "-nosuch"}, "-nosuch: see testbed lab -h"},
 		{[]string{"lab", "-timeout", "0s"}, "not a time to wait"},
 		{[]string{"lab", "-kernel", ""}, "make lab-kernel builds one"},
@@ -80,6 +84,18 @@ func TestBenchBootFlags(t *testing.T) {
 	assert.Equal(t, uint(3), o.Rounds)
 }
 
+func TestTablesFlags(t *testing.T) {
+	o, err := parseTables(nil, nil)
+	require.NoError(t, err)
+	assert.Equal(t, "build/tables/report.json", filepath.ToSlash(o.Report))
+	assert.Equal(t, "acpi", o.Firmware)
+	assert.Empty(t, o.Tables, "all")
+
+	o, err = parseTables([]string{"-only", "rmr,msi"}, nil)
+	require.NoError(t, err)
+	assert.Equal(t, "rmr,msi", o.Tables)
+}
+
 func TestBootFlags(t *testing.T) {
 	o, err := parseBoot(nil, nil)
 	require.NoError(t, err)
@@ -90,10 +106,11 @@ func TestBootFlags(t *testing.T) {
 	assert.Equal(t, uint(6), o.PASIDBits)
 	assert.False(t, o.Stalls)
 	assert.Equal(t, uint(1), o.Stage)
+	assert.Equal(t, "dt", o.Firmware)
 
 	o, err = parseBoot([]string{
 		"-kernel", "k", "-modules", "m", "-host-kernel", "hk", "-host-modules", "hm", "-cmdline", "iommu.strict=0",
-		"-report", "r", "-timeout", "90s", "-accel", "tcg", "-mem", "1g", "-pasid-bits", "11", "-save-restore", "12", "-agent", "a", "-qemu", "q", "-stall", "-rebind", "-stage", "2", "-transport", "pci",
+		"-report", "r", "-timeout", "90s", "-accel", "tcg", "-mem", "1g", "-pasid-bits", "11", "-save-restore", "12", "-agent", "a", "-qemu", "q", "-stall", "-rebind", "-stage", "2", "-transport", "pci", "-firmware", "uefi", "-efi", "e",
 	}, nil)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"k", "m", "hk", "hm", "iommu.strict=0", "r", "tcg", "a", "q"},
@@ -106,4 +123,5 @@ func TestBootFlags(t *testing.T) {
 	assert.Equal(t, uint(12), o.Moves)
 	assert.True(t, o.Rebind)
 	assert.Equal(t, "pci", o.Transport)
+	assert.Equal(t, []string{"uefi", "e"}, []string{o.Firmware, o.EFI})
 }
