@@ -133,7 +133,8 @@ func SMMUNode(s SMMU) (Node, error) {
 		return Node{}, fmt.Errorf("firmware: SMMUNode: %w", err)
 	}
 	if s.PHandle == 0 {
-		return Node{}, errors.New("firmware: SMMUNode: PHandle 0: the node needs a phandle, since its masters refer to it")
+		return Node{}, errors.New(
+			"firmware: SMMUNode: PHandle 0: the node needs a phandle, since its masters refer to it")
 	}
 	n := Node{
 		Name:  fmt.Sprintf("iommu@%x", s.Base),

@@ -39,9 +39,9 @@
 //     goroutine that calls another method. Set Config.CheckReentry in tests: a callback that breaks
 //     this rule then panics instead of hanging.
 //  10. Locks. Attach, Detach, Stage, Stats, Reset, Save, Restore, GuestWrote and Close wait for the
-//     hosts, and the hosts wait for in-flight DMA. Their caller must not hold a lock that a host, an endpoint
-//     or a callback takes. Load never waits. Store waits for a host only as Device describes for
-//     CMDQ_PROD.
+//     hosts, and the hosts wait for in-flight DMA. Their caller must not hold a lock that a host, an
+//     endpoint or a callback takes. Load never waits. Store waits for a host only as Device
+//     describes for CMDQ_PROD.
 //
 // # Errors
 //

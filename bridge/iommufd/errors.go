@@ -83,7 +83,9 @@ var meanings = map[answer]meaning{
 		"and the slot must not overlap " + reserved},
 	{opMap, unix.EFAULT}: {nil, "the host memory is not mapped or not writable"},
 
-	{opBind, unix.ENOTTY}: {ErrUnsupported, "the file is not a VFIO device, or the kernel lacks CONFIG_VFIO_DEVICE_CDEV"},
+	{opBind, unix.ENOTTY}: {
+		ErrUnsupported, "the file is not a VFIO device, or the kernel lacks CONFIG_VFIO_DEVICE_CDEV",
+	},
 	{opBind, unix.EBUSY}: {bridge.ErrInUse, "another process has the device, " +
 		"or a driver other than vfio-pci is bound to a device of its IOMMU group"},
 	{opBind, unix.EINVAL}: {nil, "the device is already open, here or in another process, " +

@@ -41,7 +41,8 @@ func common(hosts []bridge.Capabilities) (all smmuv3.IDRegs, lost map[smmuv3.IDF
 			m, ok := r.meetOrLeast(all.Get(f), v)
 			if !ok {
 				return all, nil, &FieldError{Field: f, Host: v, Err: ErrHost,
-					Reason: fmt.Sprintf("host %d reports %v %d, which is incompatible with %d, the value of the earlier hosts",
+					Reason: fmt.Sprintf(
+						"host %d reports %v %d, which is incompatible with %d, the value of the earlier hosts",
 						i, f, v, all.Get(f))}
 			}
 			all.Set(f, m)
