@@ -67,6 +67,28 @@ func BenchmarkSnapshot(b *testing.B) {
 	}
 }
 
+// BenchmarkCopies compares the ways to copy guest memory to where the guest cannot reach it: an array
+// that the device keeps, and pooled memory that the copy's user releases.
+func BenchmarkCopies(b *testing.B) {
+	for _, n := range []int{16, 64, 4096} {
+		m := benchSlots(b)
+		b.Run(fmt.Sprintf("%d/array", n), func(b *testing.B) {
+			words, own := NewWordMemory(m), make([]uint64, n/8)
+			b.ReportAllocs()
+			for b.Loop() {
+				_ = words.Read(own, 0x4000_1000)
+			}
+		})
+		b.Run(fmt.Sprintf("%d/Snapshot", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				s, _ := Snapshot(m, 0x4000_1000, n)
+				s.Release()
+			}
+		})
+	}
+}
+
 // BenchmarkTracked compares writes through a Tracked with those to its Slots.
 func BenchmarkTracked(b *testing.B) {
 	slots := newSlots(b, Slot{GPA: 0x4000_0000, Mem: make([]byte, 1<<20)})

@@ -2,8 +2,10 @@ package vsmmu_test
 
 import (
 	"encoding/binary"
+	"math"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -20,6 +22,20 @@ const (
 	requestMSI  = mix.Page + 0x800
 	syncByMSI   = 0x1046 // CMD_SYNC with CS = SIG_IRQ
 )
+
+// copyTime returns the nanoseconds that a copy of the block to guest memory takes, page by page as a
+// device's DMA does: the best of several.
+func copyTime(ram *guestmem.Slots, block []byte) float64 {
+	best := time.Duration(math.MaxInt64)
+	for range 100 {
+		start := time.Now()
+		for page := 0; page < len(block); page += 4096 {
+			_ = ram.WriteAt(block[page:page+4096], mix.Page)
+		}
+		best = min(best, time.Since(start))
+	}
+	return float64(best.Nanoseconds())
+}
 
 // newRequestBench returns a device with bridge/soft, a stream that maps pages of IOVA 0 on, and a
 // queue of 2^requestLog2 commands.
@@ -140,6 +156,7 @@ func BenchmarkRequest(b *testing.B) {
 				unmap(status, 1)
 			}
 			b.StopTimer()
+			b.ReportMetric(copyTime(ram, block), "copy-ns")
 			require.NoError(b, endpoint.ReadAt(word[:], header))
 			require.NoError(b, endpoint.WriteAt(block, data))
 			require.Zero(b, binary.LittleEndian.Uint64(word[:8]))

@@ -87,23 +87,6 @@ func BenchmarkCommands(b *testing.B) {
 	}
 }
 
-// BenchmarkSyncMSI measures a CMD_SYNC that signals completion by MSI, to an interrupt controller
-// or to memory: one store, which the vCPU completes itself.
-func BenchmarkSyncMSI(b *testing.B) {
-	for name, to := range map[string]uint64{"controller": 0x0808_0040, "memory": 0x40_0000} {
-		b.Run(name, func(b *testing.B) {
-			d, ram := newBench(b, 0)
-			d.irq.out = new(lastMSI)
-			require.NoError(b, ram.Store64(benchQueue, 0x1046))
-			require.NoError(b, ram.Store64(benchQueue+8, to))
-			b.ReportAllocs()
-			for i := uint64(0); b.Loop(); i++ {
-				d.Store(smmuv3.RegCMDQ_PROD, 4, (i+1)&1)
-			}
-		})
-	}
-}
-
 // BenchmarkCfgiSTEChanged measures a CFGI_STE of an STE that the guest has changed: one store,
 // which the vCPU completes itself.
 func BenchmarkCfgiSTEChanged(b *testing.B) {
