@@ -84,11 +84,14 @@ var (
 	otherQueueRule = Rule{Section: "4.1.1", Text: "the command is not one of the Non-secure queue"}
 	impdefRule     = Rule{Section: "4.1.1", Text: "the opcode is IMPLEMENTATION DEFINED", Choice: true}
 	ssecRule       = Rule{Section: "4.1.6", Text: "SSec is 1 on the Non-secure queue"}
-	rangeRule      = Rule{Section: "4.4.1.1", Text: "TG is a granule, but NUM and SCALE give no range and TTL gives no level"}
-	atcSizeRule    = Rule{Section: "4.5.1", Text: "Size is greater than 52", Choice: true}
-	respRule       = Rule{Section: "4.5.2", Text: "Resp is reserved"}
-	stallRule      = Rule{Section: "4.7.1", Text: "the SMMU has no stalled transactions"}
-	signalRule     = Rule{Section: "4.7.3", Text: "CS is reserved"}
+	rangeRule      = Rule{
+		Section: "4.4.1.1",
+		Text:    "TG is a granule, but NUM and SCALE give no range and TTL gives no level",
+	}
+	atcSizeRule = Rule{Section: "4.5.1", Text: "Size is greater than 52", Choice: true}
+	respRule    = Rule{Section: "4.5.2", Text: "Resp is reserved"}
+	stallRule   = Rule{Section: "4.7.1", Text: "the SMMU has no stalled transactions"}
+	signalRule  = Rule{Section: "4.7.3", Text: "CS is reserved"}
 
 	// needRules has, by ID field, the rule of the commands that need the field.
 	needRules = func() (r [numIDFields]Rule) {

@@ -101,8 +101,8 @@ func decodeCmd(r *request) decoded {
 	case anywhere == nil:
 		d.note = fmt.Sprintf("Not for a guest of this project: its SMMU reports CERROR_ILL: %v.\n", rule)
 	case anywhere.Choice:
-		d.note = fmt.Sprintf("The architecture leaves it to the SMMU whether this is legal; this project reports CERROR_ILL: %v.\n",
-			anywhere)
+		d.note = fmt.Sprintf("The architecture leaves it to the SMMU whether this is legal; "+
+			"this project reports CERROR_ILL: %v.\n", anywhere)
 	default:
 		d.illegal = illegal(anywhere, "CERROR_ILL")
 	}

@@ -67,7 +67,8 @@ func createTranscript(path string) (*transcript, error) {
 		switch info, err := os.Lstat(name); {
 		case err != nil:
 		case !info.Mode().IsRegular():
-			return nil, fmt.Errorf("the transcript: %s is not a regular file (give another path with -record FILE)", name)
+			return nil, fmt.Errorf("the transcript: %s is not a regular file "+
+				"(give another path with -record FILE)", name)
 		case info.Size() > 0 && !startsWith(name, transcriptMagic):
 			return nil, fmt.Errorf(
 				"the transcript: %s exists and is not a transcript (give another path with -record FILE)",

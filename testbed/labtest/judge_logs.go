@@ -51,7 +51,8 @@ func (e *excuses) complains(line string) bool {
 	case strings.Contains(line, machine.ComplaintsEnd):
 		*e = false
 	}
-	excused := bool(*e) && slices.ContainsFunc(excusable, func(word string) bool { return strings.Contains(line, word) })
+	excused := bool(*e) &&
+		slices.ContainsFunc(excusable, func(word string) bool { return strings.Contains(line, word) })
 	return complains(line) && !excused
 }
 

@@ -65,7 +65,9 @@ func ownChecks(s spec) []check {
 			},
 			func(r *Report) (string, bool) {
 				outcome, subtests := outcomeOf(r.Tests, testKernelConformance, here)
-				failed := slices.ContainsFunc(r.Tests, func(t Test) bool { return here(t.Machine) && t.Outcome == Fail })
+				failed := slices.ContainsFunc(r.Tests, func(t Test) bool {
+					return here(t.Machine) && t.Outcome == Fail
+				})
 				return fmt.Sprintf("%s: %s, subtests %d", testKernelConformance, outcome, subtests),
 					outcome == Pass && subtests > 0 && !failed
 			},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-vsmmu/vsmmuv3/bridge/bridgetest"
 	"github.com/go-vsmmu/vsmmuv3/testbed/labtest/kerneltest"
+	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/acpi"
 )
 
 // kernelChecks judge the tests of bridge/iommufd on QEMU's SMMU.
@@ -157,6 +158,7 @@ var limits = []string{
 	bridgetest.SkipNoStalls,
 	bridgetest.SkipNoSubstreams,
 	bridgetest.SkipNoRefetch,
+	acpi.SkipNoIASL,
 }
 
 // unexplained reports whether a test was skipped for a reason that has none of the prefixes in

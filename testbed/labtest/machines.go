@@ -115,7 +115,8 @@ func MachineNames() string {
 	return strings.Join(names, ", ")
 }
 
-// chosen returns the machines of a run: all but those that run alone, or the one that Options.Only names, with Options.IDs.
+// chosen returns the machines of a run: all but those that run alone, or the one that Options.Only
+// names, with Options.IDs.
 func (o *Options) chosen() ([]spec, error) {
 	all := slices.Clone(specs)
 	if o.Only == "" {

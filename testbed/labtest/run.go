@@ -36,7 +36,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := reportfile.Prepare(o.Report); err != nil {
 		return nil, &boottest.InputError{Err: err}
 	}
-	l := &lab{Options: o, inputs: in, chosen: machines, progress: progress.New(o.Out), report: &Report{QEMU: in.qemu, Only: o.Only}}
+	l := &lab{
+		Options: o, inputs: in, chosen: machines, progress: progress.New(o.Out),
+		report: &Report{QEMU: in.qemu, Only: o.Only},
+	}
 	ctx, cancel := context.WithTimeoutCause(
 		ctx,
 		o.Timeout,

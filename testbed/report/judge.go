@@ -235,7 +235,8 @@ func (r *Report) invalidatedStage2() (string, bool) {
 // invalidatedTables expects a TLBI for each table that a disk's write and read filled.
 func (r *Report) invalidatedTables() (string, bool) {
 	t, moved := r.Removed, min(r.disk(guest.Plain).Table, r.disk(guest.PASID).Table)
-	return fmt.Sprintf("%d, %d of them with a TTL hint, for tables that mapped %s of each disk", t.TLBI, t.Hinted, size(moved)),
+	return fmt.Sprintf("%d, %d of them with a TTL hint, for tables that mapped %s of each disk",
+			t.TLBI, t.Hinted, size(moved)),
 		moved >= guest.TableSize && t.TLBI >= 4
 }
 

@@ -12,7 +12,8 @@ import (
 
 // Available returns an error: this machine cannot run the guest itself.
 func Available() error {
-	return fmt.Errorf("only linux/arm64 machines run the guest themselves, this one is %s/%s", runtime.GOOS, runtime.GOARCH)
+	return fmt.Errorf("only linux/arm64 machines run the guest themselves, this one is %s/%s",
+		runtime.GOOS, runtime.GOARCH)
 }
 
 // Run reports the error of Available.
