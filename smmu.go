@@ -29,7 +29,8 @@ type Config struct {
 	Policy idr.Policy
 	// Saved is the result of Save. New then returns an SMMU in that state, with all its streams.
 	// Memory must have the contents that it had at Save. Endpoint returns the endpoint of each
-	// stream.
+	// stream. A VMM that had endpoints of other hosts restores by the parts: New attaches every
+	// stream to Host.
 	Saved []byte
 
 	// Device and Host have the other options of the parts, such as Device.AbortAtReset, Device.Log
@@ -57,7 +58,7 @@ type SMMU struct {
 //
 // New returns the error of the part that fails. It matches vsmmu.ErrConfig or idr.ErrPolicy if the
 // configuration is invalid, and vsmmu.ErrState if Config.Saved is not a state.
-func New(cfg Config) (_ *SMMU, err error) {
+func New(cfg Config) (*SMMU, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("vsmmuv3: new SMMU: %w: %w", vsmmu.ErrConfig, err)
 	}
@@ -73,36 +74,37 @@ func New(cfg Config) (_ *SMMU, err error) {
 	if s.Host, err = soft.New(cfg.Host); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.Close())
-		}
-	}()
+	if err := s.start(&cfg, ids, streams); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// start makes the device. If there is a saved state, it attaches its streams and restores it.
+func (s *SMMU) start(cfg *Config, ids smmuv3.IDRegs, streams []smmuv3.StreamID) (err error) {
 	if cfg.Saved == nil {
 		caps, _ := s.Host.Capabilities() // of a new host
 		derived, err := idr.Derive(cfg.Policy, caps)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		ids = derived.IDs
 	}
 	cfg.Device.Memory, cfg.Device.Interrupts, cfg.Device.IDs = cfg.Memory, cfg.Interrupts, ids
 	if s.Device, err = vsmmu.New(cfg.Device); err != nil {
-		return nil, err
+		return err
 	}
 	for _, sid := range streams {
 		ep := soft.NewEndpoint()
 		if err := s.Device.Attach(sid, s.Host, ep); err != nil {
-			return nil, err
+			return err
 		}
 		s.restored[sid] = ep
 	}
-	if cfg.Saved != nil {
-		if err := s.Device.Restore(cfg.Saved); err != nil {
-			return nil, err
-		}
+	if cfg.Saved == nil {
+		return nil
 	}
-	return s, nil
+	return s.Device.Restore(cfg.Saved)
 }
 
 // check returns an error for a field of Device or Host that New sets.
