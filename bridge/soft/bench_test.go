@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -126,20 +128,39 @@ func BenchmarkHit(b *testing.B) {
 	}
 }
 
-// DMA of all processors at once, and of one. If processors share no data, the rate grows with their
-// number.
+// DMA of all processors at once, and of one: of one endpoint, and of an endpoint each. If processors
+// share no data, the rate grows with their number.
 func BenchmarkParallel(b *testing.B) {
-	for _, size := range []int{8, 4096} {
-		b.Run(fmt.Sprintf("read/%d", size), func(b *testing.B) {
-			const run = 20000
-			_, ep := benchRig(b, 0)
+	const run = 20000
+	all := runtime.GOMAXPROCS(0)
+	h, first := benchRig(b, 0)
+	one, each := []*soft.Endpoint{first}, []*soft.Endpoint{first}
+	for i := 1; i < all; i++ {
+		ep := soft.NewEndpoint()
+		s, err := h.Attach(sid+smmuv3.StreamID(i), ep)
+		require.NoError(b, err)
+		require.NoError(b, s.Bind(oneCD))
+		each = append(each, ep)
+	}
+	for _, c := range []struct {
+		name string
+		eps  []*soft.Endpoint
+		size int
+	}{
+		{"read/8", one, 8},
+		{"read/4096", one, 4096},
+		{"read of an endpoint each/8", each, 8},
+		{"read of an endpoint each/4096", each, 4096},
+	} {
+		b.Run(c.name, func(b *testing.B) {
 			took := func(goroutines int) time.Duration {
 				var ready, done sync.WaitGroup
 				begin := make(chan struct{})
-				for range goroutines {
+				for i := range goroutines {
+					ep := c.eps[i%len(c.eps)]
 					ready.Add(1)
 					done.Go(func() {
-						p := make([]byte, size)
+						p := make([]byte, c.size)
 						ready.Done()
 						<-begin
 						for range run {
@@ -153,7 +174,6 @@ func BenchmarkParallel(b *testing.B) {
 				done.Wait()
 				return time.Since(start)
 			}
-			all := runtime.GOMAXPROCS(0)
 			one, many := time.Duration(math.MaxInt64), time.Duration(math.MaxInt64)
 			for b.Loop() {
 				one = min(one, took(1))
@@ -200,6 +220,115 @@ func BenchmarkWord(b *testing.B) {
 	}
 }
 
+// A scatter list of 16 words in as many pages, and the same by ReadAt.
+func BenchmarkVec(b *testing.B) {
+	_, ep := benchRig(b, 0)
+	list := make([]soft.Vec, 16)
+	for i := range list {
+		list[i] = soft.Vec{IOVA: uint64(i) << 12, Buf: make([]byte, 8)}
+	}
+	b.Run("ReadVec", func(b *testing.B) { best(b, func() { _ = ep.ReadVec(list) }) })
+	b.Run("ReadAt", func(b *testing.B) {
+		best(b, func() {
+			for i := range list {
+				_ = ep.ReadAt(list[i].Buf, list[i].IOVA)
+			}
+		})
+	})
+}
+
+// DMA of 64 bytes in 256 pages while another goroutine invalidates a page without a pause, and
+// without that. "%-kept" is the DMA's rate with invalidations in percent of that without. Times are
+// medians of runs; p99.9 is that of 16 reads, divided by 16, and that of one invalidation.
+func BenchmarkInvalidating(b *testing.B) {
+	const run = 20000
+	_, alone := benchRig(b, 0)
+	h, ep := benchRig(b, 0)
+	p := make([]byte, 64)
+	reads := func(ep *soft.Endpoint) (total, p999 time.Duration) {
+		took := make([]time.Duration, run/16)
+		start := time.Now()
+		for i := range took {
+			began := time.Now()
+			for j := range 16 {
+				_ = ep.ReadAt(p, uint64((i*16+j)%256)<<12)
+			}
+			took[i] = time.Since(began)
+		}
+		total = time.Since(start)
+		slices.Sort(took)
+		return total, took[len(took)*999/1000]
+	}
+	var free, busy, freeTails, busyTails, invalidations []time.Duration
+	var stopped atomic.Bool
+	for b.Loop() {
+		t, tail := reads(alone)
+		free, freeTails = append(free, t), append(freeTails, tail)
+		var done sync.WaitGroup
+		begun := make(chan struct{})
+		stopped.Store(false)
+		done.Go(func() {
+			for page := uint64(0); !stopped.Load(); page++ {
+				if page == 1 {
+					close(begun)
+				}
+				start := time.Now()
+				_ = h.Invalidate([]smmuv3.Command{{0x12 | 1<<48, page%256<<12 | 1}})
+				if took := time.Since(start); len(invalidations) < 1<<20 {
+					invalidations = append(invalidations, took)
+				}
+			}
+		})
+		<-begun
+		t, tail = reads(ep)
+		busy, busyTails = append(busy, t), append(busyTails, tail)
+		stopped.Store(true)
+		done.Wait()
+	}
+	slices.Sort(invalidations)
+	b.ReportMetric(median(busy)/run, "ns/op")
+	b.ReportMetric(100*median(free)/median(busy), "%-kept")
+	b.ReportMetric(median(freeTails)/16, "ns-p99.9-alone")
+	b.ReportMetric(median(busyTails)/16, "ns-p99.9")
+	b.ReportMetric(float64(invalidations[len(invalidations)*999/1000].Nanoseconds()), "ns-p99.9-invalidation")
+}
+
+func median(took []time.Duration) float64 {
+	slices.Sort(took)
+	return float64(took[len(took)/2].Nanoseconds())
+}
+
+// What a host and its endpoints take: "B/host" of one that starts, "B/endpoint" of one that is
+// attached and bypasses, "B/translating" of one that translates with a VMID of its own.
+func BenchmarkFootprint(b *testing.B) {
+	const n = 4096
+	for b.Loop() {
+		mem := plainMemory(b)
+		before := liveHeap()
+		h, err := soft.New(soft.Config{Memory: mem, IDs: soft.Stage2IDs()})
+		require.NoError(b, err)
+		started := liveHeap()
+		streams := make([]bridge.Stream, n)
+		eps := make([]*soft.Endpoint, n)
+		for i := range n {
+			eps[i] = soft.NewEndpoint()
+			streams[i], err = h.Attach(smmuv3.StreamID(i), eps[i])
+			require.NoError(b, err)
+		}
+		attached := liveHeap()
+		for i, s := range streams {
+			g := stage2(bridge.TranslateNested, s2OnePage, tableAt)
+			g.S2VMID = smmuv3.VMID(i + 1)
+			require.NoError(b, s.Bind(g))
+		}
+		b.ReportMetric(float64(started-before), "B/host")
+		b.ReportMetric(float64(attached-started)/n, "B/endpoint")
+		b.ReportMetric(float64(liveHeap()-attached)/n, "B/translating")
+		runtime.KeepAlive(eps)
+		require.NoError(b, h.Close())
+	}
+}
+
 // DMA of 1 MiB in pages that are adjacent in memory, after an invalidation by address: "copy" is the
 // copy alone.
 func BenchmarkLarge(b *testing.B) {
@@ -232,6 +361,18 @@ func BenchmarkLarge(b *testing.B) {
 			}
 			b.ReportMetric(float64(least.Nanoseconds()), "ns/op")
 		})
+	}
+}
+
+// A read that faults, with a sink that drops the event. It allocates the *Fault that it returns, which
+// the caller may keep.
+func BenchmarkFault(b *testing.B) {
+	h, ep := benchRig(b, 0)
+	require.NoError(b, h.Events(func(smmuv3.Event) {}))
+	p := make([]byte, 8)
+	b.ReportAllocs()
+	for b.Loop() {
+		_ = ep.ReadAt(p, benchPages<<12)
 	}
 }
 

@@ -20,7 +20,7 @@
 //
 // The files follow the path of a DMA:
 //
-//	endpoint.go    splits it into transactions; map.go and word.go are the special ones
+//	endpoint.go    splits it into transactions; map.go, word.go and vec.go are the special ones
 //	micro.go       finds the memory of a recent access
 //	binding.go     is the stage that stream.go's Bind put into effect
 //	translate.go   is the path of one transaction through the SMMU

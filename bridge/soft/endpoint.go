@@ -114,7 +114,10 @@ func (e *Endpoint) dma(p []byte, iova uint64, a *access) error {
 		section.Leave()
 		return nil
 	}
-	return e.dmaInParts(b, section, mem, p, iova, a)
+	if f := e.dmaInParts(b, section, mem, p, iova, a); f != nil {
+		return f
+	}
+	return nil
 }
 
 // dmaInParts moves p in parts. Each part has one translation and lies in one piece of memory, or is
@@ -122,7 +125,7 @@ func (e *Endpoint) dma(p []byte, iova uint64, a *access) error {
 // memory that the micro-TLB has for it.
 func (e *Endpoint) dmaInParts(
 	b *binding, section guestmem.Section, mem, p []byte, iova uint64, a *access,
-) error {
+) *Fault {
 	runs := len(p) > minRun
 	for done := 0; done < len(p); {
 		if b == nil {

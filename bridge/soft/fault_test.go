@@ -26,6 +26,8 @@ func operations() map[string]func(*soft.Endpoint) error {
 		"WriteAt":                 func(e *soft.Endpoint) error { return e.WriteAt(p, 0x1000) },
 		"Port.ReadAt":             func(e *soft.Endpoint) error { return port(e).ReadAt(p, 0x1000) },
 		"Port.WriteAt":            func(e *soft.Endpoint) error { return port(e).WriteAt(p, 0x1000) },
+		"ReadVec":                 func(e *soft.Endpoint) error { return e.ReadVec([]soft.Vec{{IOVA: 0x1000, Buf: p}}) },
+		"Port.WriteVec":           func(e *soft.Endpoint) error { return port(e).WriteVec([]soft.Vec{{IOVA: 0x1000, Buf: p}}) },
 		"Load":                    func(e *soft.Endpoint) error { _, err := e.Load(0x1000, 4); return err },
 		"Load of a bad size":      func(e *soft.Endpoint) error { _, err := e.Load(0x1000, 3); return err },
 		"Load of size 0":          func(e *soft.Endpoint) error { _, err := e.Load(0x1000, 0); return err },

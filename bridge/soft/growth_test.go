@@ -69,7 +69,8 @@ func TestVMIDsOfManyStreamsAreBounded(t *testing.T) {
 			for first := n; first < 1<<16; first += n {
 				bind(smmuv3.VMID(first))
 			}
-			assert.Less(t, liveHeap()-before, held+held/4)
+			const counters = n * 2 * 64 // the test's goroutine may meet two more places
+			assert.Less(t, liveHeap()-before, held+held/4+counters)
 			for _, s := range streams {
 				require.NoError(t, s.Bind(bridge.GuestStage{}))
 			}

@@ -31,7 +31,7 @@ func (h *Host) Invalidate(cmds []smmuv3.Command) error {
 		}
 		atcs = atcs || c.Opcode() == smmuv3.OpATCInv
 	}
-	h.clock.Store(now)
+	store(&h.clock, now)
 	h.sections.Drain()
 	if atcs && err == nil {
 		err = h.invalidateATCs(cmds, shown)

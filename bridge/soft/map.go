@@ -34,8 +34,8 @@ func (m *Mapping) Release() {
 }
 
 // Map returns n bytes of guest memory at iova, for reading in place or, with write, for writing.
-// It appends the segments to buf, which may be nil. It requires memory that is a
-// guestmem.Mapper; otherwise it fails with errors.ErrUnsupported.
+// It appends the segments to buf, which may be nil. It allocates only if buf is too small. It
+// requires memory that is a guestmem.Mapper; otherwise it fails with errors.ErrUnsupported.
 //
 // To the SMMU a Mapping is one DMA from Map to Release. Invalidations, and thus the guest's
 // CMD_SYNC, wait for Release. The removal of memory waits for it, too. Hold a Mapping only briefly,

@@ -88,6 +88,11 @@ func stressReads(ep *soft.Endpoint, withATS bool) map[string]func() ([]uint64, e
 			err := ep.ReadAt(p, 3<<12)
 			return one(binary.LittleEndian.Uint64(p[numberAt:]), err)
 		},
+		"ReadVec": func() ([]uint64, error) {
+			var a, b [8]byte
+			err := ep.ReadVec([]soft.Vec{{IOVA: numberAt, Buf: a[:]}, {IOVA: 3<<12 + numberAt, Buf: b[:]}})
+			return []uint64{binary.LittleEndian.Uint64(a[:]), binary.LittleEndian.Uint64(b[:])}, err
+		},
 		"Map": func() ([]uint64, error) {
 			m, err := ep.Map(0, all, false, nil)
 			defer m.Release()

@@ -290,7 +290,7 @@ func (s *tlbSet) unlock() { store(&s.seq, s.seq.Load()+1) }
 // invalidateTables executes an invalidation by address for tableCaches: with Leaf = 0 it invalidates
 // all entries, and otherwise none. The invalidation of leaves comes later (see insert).
 func (d *domain) invalidateTables(c *smmuv3.Command, now uint64) {
-	if !c.Leaf() {
+	if !c.Leaf() && d.tables.Load() != now {
 		d.tables.Store(now)
 	}
 }
