@@ -119,8 +119,10 @@ func TestWireForm(t *testing.T) {
 
 			l := &log{begun: time.Now()}
 			l.put(c.want)
-			assert.Equal(t, c.wire[0], l.buf[1])
-			assert.Equal(t, c.wire[2:], l.buf[len(l.buf)-len(c.wire)+2:])
+			var buf bytes.Buffer
+			require.NoError(t, l.buf.writeTo(&buf))
+			assert.Equal(t, c.wire[0], buf.Bytes()[1])
+			assert.Equal(t, c.wire[2:], buf.Bytes()[buf.Len()-len(c.wire)+2:])
 		})
 	}
 	assert.Len(t, kinds, 30, "a new kind needs a row")
@@ -329,13 +331,13 @@ func TestFlushFollowsAnEarlyWrite(t *testing.T) {
 		require.NoError(t, err)
 		note := &Note{strings.Repeat("x", maxText)}
 		l.add(note)
-		notes := (drainAt + len(l.buf) - 1) / len(l.buf)
+		notes := (drainAt + l.buf.size - 1) / l.buf.size
 		for range notes - 1 {
 			l.add(note)
 		}
 		synctest.Wait()
 		l.mu.Lock()
-		require.Empty(t, l.buf, "the last of them starts the writer")
+		require.Zero(t, l.buf.size, "the last of them starts the writer")
 		l.mu.Unlock()
 
 		time.Sleep(flushEvery + time.Millisecond)
@@ -366,7 +368,7 @@ func TestSlowWriterCutsTheTranscript(t *testing.T) {
 	}
 	r.log.mu.Lock()
 	assert.NotEmpty(t, r.log.cut)
-	assert.Less(t, len(r.log.buf), 128<<10, "the buffer bounds the memory")
+	assert.Less(t, r.log.buf.size, 128<<10, "the buffer bounds the memory")
 	r.log.mu.Unlock()
 	close(disk.until)
 	require.ErrorIs(t, r.Close(), ErrCut)

@@ -130,7 +130,7 @@ func TestWriteErrorDoesNotStopTheDevice(t *testing.T) {
 				r.Store(smmuv3.RegSTRTAB_BASE, 8, i<<6)
 			}
 			r.log.mu.Lock()
-			assert.Nil(t, r.log.buf)
+			assert.Zero(t, r.log.buf)
 			assert.Nil(t, r.log.coder.b)
 			r.log.mu.Unlock()
 			assert.EqualValues(t, 99_999<<6, r.Load(smmuv3.RegSTRTAB_BASE, 8))

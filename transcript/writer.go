@@ -48,9 +48,10 @@ type log struct {
 
 	mu    sync.Mutex
 	coder coder // of one entry
+	frame []byte
 	last  time.Duration
-	buf   []byte // entries that wait for the writer
-	cut   string // why entries are dropped; empty if they are not
+	buf   pending // entries that wait for the writer
+	cut   string  // why entries are dropped; empty if they are not
 	ended bool
 
 	drain chan struct{}
@@ -99,12 +100,12 @@ func (l *log) addLater(make func() Body) {
 	if l.ended || l.cut != "" {
 		return
 	}
-	if len(l.buf) >= l.limit {
+	if l.buf.size >= l.limit {
 		l.stop("the writer could not keep up")
 		return
 	}
 	l.put(b)
-	if len(l.buf) >= drainAt {
+	if l.buf.size >= drainAt {
 		l.wake()
 	}
 }
@@ -122,7 +123,9 @@ func (l *log) put(b Body) {
 		return
 	}
 	l.last = now
-	l.buf = append(binary.AppendUvarint(l.buf, uint64(len(l.coder.b))), l.coder.b...)
+	l.frame = binary.AppendUvarint(l.frame[:0], uint64(len(l.coder.b)))
+	l.buf.add(l.frame)
+	l.buf.add(l.coder.b)
 }
 
 // cutOff ends the transcript before the device ends, unless it has ended.
@@ -176,7 +179,6 @@ func (l *log) write(z *zstd.Encoder, s *sink) {
 	defer close(l.done)
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
-	var spare []byte
 	var err error
 	flushed := true // the compressor has no buffered data
 	for last := false; err == nil && !last; {
@@ -189,18 +191,17 @@ func (l *log) write(z *zstd.Encoder, s *sink) {
 		l.mu.Lock()
 		full := l.buf
 		last = l.ended || l.cut != ""
-		l.buf = spare[:0]
+		l.buf = pending{}
 		l.mu.Unlock()
 
-		if len(full) > 0 {
-			_, err = z.Write(full)
+		if full.size > 0 {
+			err = full.writeTo(z)
 			flushed = false
 		}
 		if err == nil && flush && !flushed && !last {
 			err = z.Flush()
 			flushed = true
 		}
-		spare = full
 	}
 	if e := z.Close(); err == nil {
 		err = e
@@ -211,5 +212,6 @@ func (l *log) write(z *zstd.Encoder, s *sink) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// Nothing reads the buffers any more.
-	l.err, l.ended, l.buf, l.coder.b = err, true, nil, nil
+	_ = l.buf.writeTo(io.Discard)
+	l.err, l.ended, l.coder.b = err, true, nil
 }
