@@ -125,7 +125,7 @@ func testATS(s *suite) {
 	s.run("TLBIBeforeATC_INV", func(r *rig) {
 		ats, g := r.withATS(), r.guest()
 		if ats.OnInvalidate == nil {
-			r.Skip("the devices cannot request translations during an invalidation")
+			r.Skip(SkipNoCallback)
 		}
 		sp, before, after := g.space(), g.page(), g.page()
 		sp.set(iova, before, smmuv3.LeafAttrs{})

@@ -235,7 +235,7 @@ func (g *guest) invalidates(level int, iova uint64, cmd func(*space) smmuv3.Comm
 	g.Helper()
 	size := uint64(1) << g.granule.LevelShift(level)
 	if size > RAMSize/2 {
-		g.Skip("the suite's memory has no room for a block")
+		g.Skip(SkipNoRoom)
 	}
 	sp, d, base := g.space(), g.device(0), iova&^(size-1)
 	target := g.alloc(size)

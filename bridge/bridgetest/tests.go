@@ -240,7 +240,7 @@ func testInvalidate(s *suite) {
 	} {
 		s.run(c.name, func(r *rig) {
 			if c.kind == ranged && !r.ids.Has(smmuv3.RIL) {
-				r.Skip("the host has no IDR3.RIL")
+				r.Skip(SkipNoIDR3 + "RIL")
 			}
 			const iova = 0x12_3457_0000
 			attrs := smmuv3.LeafAttrs{Global: c.kind == global}
@@ -299,7 +299,7 @@ func testInvalidate(s *suite) {
 		case !r.Software:
 			r.Skip(SkipHardware)
 		case !r.ids.Has(smmuv3.RIL):
-			r.Skip("the host has no IDR3.RIL")
+			r.Skip(SkipNoIDR3 + "RIL")
 		}
 		g := r.guest()
 		g.invalidates(lastLevel-1, 0x12_3456_0000, func(sp *space) smmuv3.Command {

@@ -127,14 +127,22 @@ func (b *binding) request(iova uint64, attrs Attrs, write bool) (Translation, *F
 		return fail(ErrCompleterAbort)
 	case g.Disposition == bridge.Abort && !g.Disabled:
 		return fail(ErrUnsupportedRequest)
-	case g.Disposition != bridge.Translate || g.EATS != smmuv3.EATSFull:
+	case !g.Disposition.Translates() || g.EATS != smmuv3.EATSFull:
 		r := b.configError(smmuv3.FBadATSTReq, &read)
 		r.event.SetInputAddr(iova &^ (1<<smmuv3.Granule4K - 1))
 		return Translation{}, b.forbid(r, ErrUnsupportedRequest)
 	}
 
+	if !g.Disposition.Stage1() {
+		if attrs.HasSubstream { // §3.9.1.1 and §5.2: a substream needs stage 1
+			return fail(ErrCompleterAbort)
+		}
+		return b.requestIPA(iova, port, write)
+	}
 	index, use := substream(g, attrs)
 	switch {
+	case use == useBypass && b.s2 != nil:
+		return b.requestIPA(iova, port, write)
 	case use == useBypass && iova <= b.shown.outputMask: // §13.6.4
 		return Translation{Len: b.shown.outputMask + 1, Read: true, Write: true}, nil
 	case use == useBypass:
@@ -160,10 +168,10 @@ func (b *binding) grantable(c *contextDesc, iova uint64, port Port, write bool) 
 	toRead, toWrite := port.access(false), port.access(true)
 	var l leaf
 	if write {
-		l, r = b.walk(c, iova, &toWrite)
+		l, r = b.walkStages(c, iova, &toWrite)
 	}
 	if !write || r != nil && r.event.Type() == smmuv3.FPermission {
-		l, r = b.walk(c, iova, &toRead) // grant at least the read
+		l, r = b.walkStages(c, iova, &toRead) // grant at least the read
 	}
 	switch {
 	case r == nil:
@@ -179,6 +187,46 @@ func (b *binding) grantable(c *contextDesc, iova uint64, port Port, write bool) 
 	return Translation{
 		IOVA: iova &^ (1<<l.size - 1), Len: 1 << l.size, Addr: guestmem.GPA(l.pa),
 		Read: true, Write: l.perms&toWrite.need != 0, Execute: l.perms&toRun != 0,
+	}, nil
+}
+
+// walkStages is walk, followed by stage 2 if there is one.
+func (b *binding) walkStages(c *contextDesc, iova uint64, a *access) (leaf, *refusal) {
+	l, r := b.walk(c, iova, a)
+	if r != nil || b.s2 == nil {
+		return l, r
+	}
+	l2, r := b.walkStage2(l.translate(iova).pa, forInput, iova, a)
+	if r != nil {
+		return leaf{}, r
+	}
+	return l.through(l2, iova), nil
+}
+
+// requestIPA answers a translation request that stage 2 alone translates.
+func (b *binding) requestIPA(ipa uint64, port Port, write bool) (Translation, *Fault) {
+	if ipa > b.shown.outputMask {
+		return b.shown.nothing(ipa), nil
+	}
+	toRead, toWrite := port.access(false), port.access(true)
+	var l leaf
+	var r *refusal
+	if write {
+		l, r = b.walkStage2(ipa, forInput, ipa, &toWrite)
+	}
+	if !write || r != nil && r.event.Type() == smmuv3.FPermission {
+		l, r = b.walkStage2(ipa, forInput, ipa, &toRead) // grant at least the read
+	}
+	switch {
+	case r == nil:
+	case r.event.Type() == smmuv3.FWalkEABT:
+		return Translation{}, b.fault(ErrCompleterAbort)
+	default:
+		return b.shown.nothing(ipa), nil
+	}
+	return Translation{
+		IOVA: ipa &^ (1<<l.size - 1), Len: 1 << l.size, Addr: guestmem.GPA(l.pa),
+		Read: true, Write: l.perms&toWrite.need != 0,
 	}, nil
 }
 

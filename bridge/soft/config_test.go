@@ -317,7 +317,10 @@ func TestNewRefusesFeaturesThatAreNotImplemented(t *testing.T) {
 	both := soft.Stage2IDs()
 	both.Set(smmuv3.ATS, 1)
 	_, err = soft.New(soft.Config{Memory: mem, IDs: both})
-	assert.ErrorContains(t, err, "ATS")
+	assert.ErrorContains(t, err, "ATS", "split-stage ATS")
+	both.Set(smmuv3.NS1ATS, 1)
+	_, err = soft.New(soft.Config{Memory: mem, IDs: both})
+	assert.NoError(t, err)
 
 	plain := struct{ guestmem.Memory }{mem} // no Swapper
 	h, err := soft.New(soft.Config{Memory: plain})

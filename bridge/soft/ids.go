@@ -13,7 +13,8 @@ import (
 //   - stage 2: see Stage2IDs;
 //   - stalls: STALL_MODEL 0b00 or 0b10, with the largest number of stalled transactions in
 //     STALL_MAX;
-//   - ATS, with or without PRI, which excludes stage 2;
+//   - ATS, with or without PRI; with both stages it needs NS1ATS 1, since there is no split-stage
+//     ATS;
 //   - Access flags of tables, HTTU 0b11, which older Linux treats as no HTTU at all;
 //   - addresses of 52 bits: OAS 0b110, VAX 0b01, DS 1.
 //
@@ -78,7 +79,7 @@ const (
 // checkOffer has their rules.
 var limits = map[smmuv3.IDField]uint32{
 	smmuv3.S1P: 1, smmuv3.S2P: 1, smmuv3.VMID16: 1, smmuv3.COHACC: 1, smmuv3.HTTU: httuTables,
-	smmuv3.ASID16: 1, smmuv3.CD2L: 1, smmuv3.ATS: 1, smmuv3.TermModel: 1, smmuv3.SSIDSIZE: 20,
+	smmuv3.ASID16: 1, smmuv3.CD2L: 1, smmuv3.ATS: 1, smmuv3.NS1ATS: 1, smmuv3.TermModel: 1, smmuv3.SSIDSIZE: 20,
 	smmuv3.XNX: 1, smmuv3.FWB: 1, smmuv3.PTWNNC: 1,
 	smmuv3.HAD: 1, smmuv3.STT: 1, smmuv3.RIL: 1, smmuv3.BBML: 2, smmuv3.E0PD: 1, smmuv3.EPAN: 1,
 	smmuv3.StallMax: 1<<16 - 1,
@@ -109,7 +110,9 @@ func checkOffer(r smmuv3.IDRegs) error {
 		case smmuv3.StallModel:
 			ok = v == smmuv3.StallTerminate || v <= smmuv3.StallForced && r.Get(smmuv3.StallMax) != 0
 		case smmuv3.ATS:
-			ok = v == 0 || !r.Has(smmuv3.S2P) // it would also promise split-stage ATS
+			ok = v == 0 || !r.Has(smmuv3.S2P) || !r.Has(smmuv3.S1P) || r.Has(smmuv3.NS1ATS)
+		case smmuv3.NS1ATS:
+			ok = v == 0 || r.Has(smmuv3.ATS) && r.Has(smmuv3.S1P) && r.Has(smmuv3.S2P) // §6.3.1
 		case smmuv3.PRI:
 			ok = v == 0 || r.Has(smmuv3.ATS)
 		case smmuv3.StallMax:

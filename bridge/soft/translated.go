@@ -51,7 +51,7 @@ func (b *binding) permitTranslated(addr uint64, a *access) *Fault {
 	switch {
 	case g.Disposition == bridge.Abort && !g.Disabled:
 		return b.fault(ErrFault)
-	case g.Disposition != bridge.Translate || g.EATS != smmuv3.EATSFull:
+	case !g.Disposition.Translates() || g.EATS != smmuv3.EATSFull:
 		r := b.configError(smmuv3.FTranslForbidden, a)
 		r.event.SetRnW(!a.write)
 		r.event.SetInputAddr(addr)

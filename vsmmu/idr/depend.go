@@ -68,9 +68,11 @@ var dependencies = []dependency{
 	dep(smmuv3.THE, "6.3.4", "needs S2PI with S2P", unless(noStage2, 0)),
 	dep(smmuv3.PTWNNC, "6.3.4", "RES0 without S2P", without(smmuv3.S2P, 0)),
 	// Features that the device does not combine with a guest's own stage 2. IDR0.NS1ATS = 0 would
-	// allow split-stage ATS, which the device does not forward.
+	// allow split-stage ATS, which the device does not forward: the guest has ATS with both stages
+	// only if the host's NS1ATS is 1.
 	dep(smmuv3.TTF, "5.2", "a guest's stage 2 has AArch64 tables", unless(noStage2, smmuv3.TTFAArch64)),
-	dep(smmuv3.ATS, "6.3.1", "no ATS with a guest's stage 2", unless(noStage2, 0)),
+	dep(smmuv3.NS1ATS, "6.3.1", "RES0 without ATS, S1P and S2P", unless(bothStagesATS, 0)),
+	dep(smmuv3.ATS, "6.3.1", "both stages with ATS, without NS1ATS, promise split-stage ATS", unless(noSplitATS, 0)),
 
 	// A version promises its mandatory features.
 	dep(smmuv3.ArchMinor, "6.3.4", "SMMUv3.1 and later have HAD with S1P", unless(has(smmuv3.S1P, smmuv3.HAD), 0)),
@@ -140,6 +142,12 @@ func has(stage, feature smmuv3.IDField) func(smmuv3.IDRegs) bool {
 }
 
 func noStage2(g smmuv3.IDRegs) bool { return !g.Has(smmuv3.S2P) }
+
+func bothStagesATS(g smmuv3.IDRegs) bool {
+	return g.Has(smmuv3.ATS) && g.Has(smmuv3.S1P) && g.Has(smmuv3.S2P)
+}
+
+func noSplitATS(g smmuv3.IDRegs) bool { return oneStage(g) || g.Has(smmuv3.NS1ATS) }
 
 func oneStage(g smmuv3.IDRegs) bool { return !g.Has(smmuv3.S1P) || !g.Has(smmuv3.S2P) }
 

@@ -81,12 +81,12 @@ func TestDeriveOfKnownHosts(t *testing.T) {
 			// S2P brings VMID16, XNX and FWB, and excludes ATS, PRI, PPS and PASIDTT. Without Hyp
 			// there is no SMMUv3.2, and so no feature of SMMUv3.3 or later.
 			name: "a stage 2", policy: idr.Policy{smmuv3.S2P: 1}, hosts: []smmuv3.IDRegs{fullHost},
-			want: smmuv3.IDRegs{IDR: [6]uint32{0x090c109b, 0x01080510, 0, 0x0000171c, 0, 0x00000476}, AIDR: 1},
+			want: smmuv3.IDRegs{IDR: [6]uint32{0x090d1c9b, 0x01084510, 0, 0x0000173c, 0, 0x00000476}, AIDR: 1},
 		},
 		{
 			// Without S1P there is no HAD, PBHA, THE and AIE. Without MTEPERM there is no SMMUv3.4.
 			name: "stage 2 alone", policy: idr.Policy{smmuv3.S2P: 1, smmuv3.S1P: 0}, hosts: []smmuv3.IDRegs{fullHost},
-			want: smmuv3.IDRegs{IDR: [6]uint32{0x090c10d9, 0x01080510, 0, 0x00027710, 0, 0x000004f6}, AIDR: 3},
+			want: smmuv3.IDRegs{IDR: [6]uint32{0x090d14d9, 0x01084510, 0, 0x00037730, 0, 0x000004f6}, AIDR: 3},
 		},
 		{
 			name: "many fields in the policy", hosts: []smmuv3.IDRegs{fullHost},
@@ -124,7 +124,7 @@ func TestEveryFieldIsExplained(t *testing.T) {
 // Neither a host nor a policy makes a guest read these features.
 func TestFeaturesThatNoGuestReads(t *testing.T) {
 	for _, f := range []smmuv3.IDField{
-		smmuv3.BTM, smmuv3.DORMHINT, smmuv3.Hyp, smmuv3.NS1ATS, smmuv3.SEV, smmuv3.ATOS,
+		smmuv3.BTM, smmuv3.DORMHINT, smmuv3.Hyp, smmuv3.SEV, smmuv3.ATOS,
 		smmuv3.VMW, smmuv3.VATOS, smmuv3.ATSRECERR, smmuv3.RMEImpl, smmuv3.AttrPermsOvr,
 		smmuv3.AttrTypesOvr, smmuv3.REL, smmuv3.QueuesPreset, smmuv3.TablesPreset, smmuv3.ECMDQ, smmuv3.BAVATOS,
 		smmuv3.MPAM, smmuv3.DPT, smmuv3.S1PI, smmuv3.S2PI, smmuv3.S2PO,
@@ -165,7 +165,8 @@ func TestPolicyThatCannotBeMet(t *testing.T) {
 		{"a later version", idr.Policy{smmuv3.ArchMinor: 2}, labHost, smmuv3.ArchMinor, "asks for ArchMinor 2, the host has 1"},
 		{"a version without its features in IDR3", idr.Policy{smmuv3.ArchMinor: 4}, with(fullHost, idr.Policy{smmuv3.EPAN: 0}), smmuv3.ArchMinor, "EPAN"},
 		{"a stage 2 without FWB", idr.Policy{smmuv3.S2P: 1}, labHost, smmuv3.S2P, "FWB"},
-		{"a stage 2 with ATS", idr.Policy{smmuv3.S2P: 1, smmuv3.ATS: 1}, fullHost, smmuv3.ATS, "stage 2"},
+		{"split-stage ATS", idr.Policy{smmuv3.S2P: 1, smmuv3.ATS: 1}, with(fullHost, idr.Policy{smmuv3.NS1ATS: 0}), smmuv3.ATS, "split-stage"},
+		{"NS1ATS without stage 2", idr.Policy{smmuv3.NS1ATS: 1}, fullHost, smmuv3.NS1ATS, "S2P"},
 		{"a stage 2 with AArch32 tables", idr.Policy{smmuv3.S2P: 1, smmuv3.TTF: 3}, with(fullHost, idr.Policy{smmuv3.TTF: 3}), smmuv3.TTF, "AArch64"},
 		{"16-bit VMIDs without stage 2", idr.Policy{smmuv3.VMID16: 1}, fullHost, smmuv3.VMID16, "S2P"},
 		{"SMMUv3.3 without PTWNNC", idr.Policy{smmuv3.S1P: 0, smmuv3.S2P: 1, smmuv3.PTWNNC: 0, smmuv3.ArchMinor: 3}, fullHost, smmuv3.ArchMinor, "PTWNNC"},

@@ -154,7 +154,7 @@ var rules = [...]rule{
 	smmuv3.DORMHINT:  never("the device cannot tell when a host's caches are empty"),
 	smmuv3.Hyp:       never("the SMMU has no EL2 contexts for the guest's hypervisor"),
 	smmuv3.ATS:       executed(1, "the host answers translation requests"),
-	smmuv3.NS1ATS:    never("RES0 without ATS and both stages, which no guest reads together"),
+	smmuv3.NS1ATS:    executed(1, "no guest stage has split-stage ATS"),
 	smmuv3.ASID16:    executed(1, tlbWhy),
 	smmuv3.MSI:       own(0, nil, "the device signals its interrupts by wire, and with MSI also by message"),
 	smmuv3.SEV:       never("the device wakes no vCPU from WFE"),
