@@ -151,7 +151,11 @@ func (r *Report) count(o Outcome) (n int) {
 // limits are prefixes of the reasons to skip a test if the emulated hardware lacks a feature.
 var limits = []string{
 	kerneltest.SkipQEMU,
+	kerneltest.SkipLinux,
 	bridgetest.SkipNoIDR0,
+	bridgetest.SkipNoIDR3,
+	bridgetest.SkipNoCallback,
+	bridgetest.SkipNoRoom,
 	bridgetest.SkipNoFeature,
 	bridgetest.SkipHardware,
 	bridgetest.SkipNoStage2,

@@ -41,6 +41,10 @@ const (
 type own struct {
 	ids map[string]uint32 // fields of its ID registers that differ from the default
 	cpu string            // properties of QEMU's processor, after those of every machine
+	// kernel has parameters of the guest's kernel.
+	kernel string
+	// refused, unless empty, is the only test: the kernel refuses the SMMU.
+	refused string
 }
 
 // Values of the property stage of QEMU's SMMU.
@@ -69,8 +73,18 @@ const (
 	machineOwn        = "own"
 )
 
-// allTests matches the tests of bridge/iommufd that need an SMMU with nested stages.
-const allTests = "^TestKernel"
+// Patterns of tests: of bridge/iommufd, which need an SMMU with nested stages; those and the ones that use
+// Linux's iommufd themselves; and the parts of the conformance suite that depend on the ID registers.
+const (
+	allTests = "^TestKernel"
+	ownTests = "^Test(Kernel|Linux)"
+	idTests  = "^TestKernelConformance$/^(Capabilities|Rejected|Granules|Permissions|Invalidate|Faults|Close)$"
+	cdTests  = "^TestKernelConformance$/^(Capabilities|Rejected|Invalidate|Tables|Faults)$"
+)
+
+// noDMADomains keeps Linux with pages of 4 KiB from DMA domains, whose granule must not be larger:
+// drivers/iommu/iova.c has a BUG_ON.
+const noDMADomains = "iommu.passthrough=1"
 
 // specs are the machines, in the order in which they run.
 var specs = []spec{
@@ -91,7 +105,36 @@ var specs = []spec{
 		tests: "^" + testRefusesIncoherentSMMU,
 	},
 	{name: machineQEMU, what: "QEMU's SMMU", stages: bothStages, iort: canWBS, tests: allTests},
-	{name: machineOwn, what: "our SMMU", tests: allTests, own: &own{}, alone: true},
+	{name: machineOwn, what: "our SMMU", tests: ownTests, own: &own{}, alone: true},
+	{
+		name: "own-stalls", what: "our SMMU with stalls", tests: idTests, alone: true,
+		// Linux registers no fault handler of a device that can stall if the processor's addresses
+		// are wider than the SMMU's.
+		own: &own{ids: IDs{"STALL_MODEL": 0, "STALL_MAX": 16}, cpu: "lpa2=off"},
+	},
+	{
+		name: "own-16k", what: "our SMMU with granules of 16 KiB alone", alone: true,
+		tests: "^" + testRefusesLargeGranules,
+		own:   &own{ids: IDs{"GRAN4K": 0, "GRAN64K": 0}, kernel: noDMADomains, refused: testRefusesLargeGranules},
+	},
+	{
+		name: "own-64k", what: "our SMMU with granules of 64 KiB alone", alone: true,
+		tests: "^" + testRefusesLargeGranules,
+		own:   &own{ids: IDs{"GRAN4K": 0, "GRAN16K": 0}, kernel: noDMADomains, refused: testRefusesLargeGranules},
+	},
+	{
+		name: "own-52", what: "our SMMU with addresses of 52 bits, DS and BBML 1", tests: idTests, alone: true,
+		own: &own{ids: IDs{"OAS": 6, "VAX": 1, "DS": 1, "BBML": 1}},
+	},
+	{
+		name: "own-lean", what: "our SMMU with one bit of SubstreamID, without RIL, BBML and HTTU", alone: true,
+		tests: cdTests,
+		own:   &own{ids: IDs{"SSIDSIZE": 1, "RIL": 0, "BBML": 0, "HTTU": 0, "TTENDIAN": 2}},
+	},
+	{
+		name: "own-no-had", what: "our SMMU without HAD", tests: "^" + testRefusesWithoutCANWBS, alone: true,
+		own: &own{ids: IDs{"HAD": 0}, refused: testRefusesWithoutCANWBS},
+	},
 	{name: machineVMM, what: "KVM alone", program: vmmTests, stages: bothStages, tests: "^Test"},
 	{name: machineGuest, what: "an NVMe disk", program: theVMM, stages: bothStages, iort: canWBS},
 }

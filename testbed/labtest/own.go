@@ -54,7 +54,9 @@ func (s spec) with(ids IDs) spec {
 		all = map[string]uint32{}
 	}
 	maps.Copy(all, ids)
-	s.own = &own{ids: all, cpu: s.own.cpu}
+	changed := *s.own
+	changed.ids = all
+	s.own = &changed
 	return s
 }
 
@@ -64,7 +66,9 @@ func (l *lab) runOwn(ctx context.Context, s *spec) error {
 	if err != nil {
 		return err
 	}
-	job, err := json.Marshal(machine.OwnJob{IDs: s.own.ids, Cmdline: "-- " + machine.OnUART + " " + s.cmdline()})
+	job, err := json.Marshal(machine.OwnJob{
+		IDs: s.own.ids, Cmdline: s.own.kernel + " -- " + machine.OnUART + " " + s.cmdline(),
+	})
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package labtest
 // Tests that checks judge by name. TestNamedTestsExist compares the names with the tests.
 const (
 	// Package kerneltest. Package bridgetest names the parts of the conformance suite.
+	testKernelATCHangs                          = "TestKernelATCHangs"
 	testKernelAcceptsCommandsWithReservedBits   = "TestKernelAcceptsCommandsWithReservedBits"
 	testKernelAcceptsOfferedStages              = "TestKernelAcceptsOfferedStages"
 	testKernelBatchIsOneIoctl                   = "TestKernelBatchIsOneIoctl"
@@ -19,7 +20,11 @@ const (
 	testKernelRefusesUserWithoutPermission      = "TestKernelRefusesUserWithoutPermission"
 	testKernelRefusesWithAdvice                 = "TestKernelRefusesWithAdvice"
 	testKernelSavedSMMUContinuesOnAnotherHost   = "TestKernelSavedSMMUContinuesOnAnotherHost"
+	testLinuxAttachesPASIDs                     = "TestLinuxAttachesPASIDs"
+	testLinuxFindsDirtyPages                    = "TestLinuxFindsDirtyPages"
+	testLinuxTranslatesByStage2                 = "TestLinuxTranslatesByStage2"
 	testRefusesIncoherentSMMU                   = "TestRefusesIncoherentSMMU"
+	testRefusesLargeGranules                    = "TestRefusesLargeGranules"
 	testRefusesStage1Alone                      = "TestRefusesStage1Alone"
 	testRefusesStage2Alone                      = "TestRefusesStage2Alone"
 	testRefusesWithoutCANWBS                    = "TestRefusesWithoutCANWBS"

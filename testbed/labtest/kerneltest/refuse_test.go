@@ -34,6 +34,21 @@ func TestKernelRefusesUserWithoutPermission(t *testing.T) {
 // On a machine with its own IORT, the root complex is not CANWBS.
 func TestRefusesWithoutCANWBS(t *testing.T) { refused(t, "CANWBS") }
 
+// iommufd refuses an SMMU whose granules are larger than the kernel's pages.
+func TestRefusesLargeGranules(t *testing.T) {
+	needsLab(t)
+	h, err := iommufd.Open(iommufd.Config{})
+	require.NoError(t, err)
+	path, err := iommufd.FindDevice(lab.Alone()[0])
+	require.NoError(t, err)
+	_, err = h.Add(path)
+	require.ErrorIs(t, err, unix.EINVAL)
+	assert.ErrorContains(t, err, "IOMMU_HWPT_ALLOC of stage 2")
+	t.Log(err)
+	require.NoError(t, h.Close())
+	assert.Zero(t, h.Stats().Objects)
+}
+
 // The SMMU has no stage 2.
 func TestRefusesStage1Alone(t *testing.T) { refused(t, "IDR0.S1P, IDR0.S2P") }
 

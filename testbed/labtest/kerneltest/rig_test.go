@@ -41,7 +41,7 @@ var lab *machine.Machine
 const (
 	ram     guestmem.GPA = 0x4000_0000
 	scratch guestmem.GPA = 0x6000_0000
-	pages                = 4096
+	pages                = 64 << 10 // a page of any granule
 )
 
 // kernelRig is a host on the real kernel with edu devices. It finds where their DMA writes.
@@ -80,10 +80,17 @@ func needsLab(t *testing.T) {
 	}
 }
 
+// newKernelRig returns a rig of the first two devices.
 func newKernelRig(t *testing.T) *kernelRig {
 	t.Helper()
 	needsLab(t)
-	h, err := iommufd.Open(iommufd.Config{})
+	return newKernelRigOf(t, lab.Alone()[:2]...)
+}
+
+// newKernelRigOf returns a rig of the devices with these PCI addresses.
+func newKernelRigOf(t *testing.T, devices ...string) *kernelRig {
+	t.Helper()
+	h, err := iommufd.Open(iommufd.Config{ATS: lab.InGuest()})
 	require.NoError(t, err)
 	r := &kernelRig{
 		t: t, Slots: new(guestmem.Slots), devices: map[bridge.Endpoint]*eduDevice{},
@@ -106,19 +113,33 @@ func newKernelRig(t *testing.T) *kernelRig {
 		require.NoError(t, h.Map(s))
 		require.NoError(t, r.Slots.Add(s))
 	}
-	for _, address := range lab.Alone() {
+	for _, address := range devices {
 		r.add(h, address)
 	}
 	require.NotEmpty(t, r.ends)
 	return r
 }
 
+// anonymous returns memory that an SMMU of any granule can map.
 func anonymous(t *testing.T, size int) []byte {
 	t.Helper()
-	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = unix.Munmap(mem) })
+	mem, whole := huge(t, size)
+	t.Cleanup(func() { _ = unix.Munmap(whole) })
 	return mem
+}
+
+// hugePage is the size of memory that the kernel finds, clears and maps at once if it can.
+const hugePage = 2 << 20
+
+// huge returns memory in huge pages, and the mapping that it is a part of. A kernel that has no huge
+// page at hand gives smaller ones: those of another size than the SMMU's granule it cannot map.
+func huge(t *testing.T, size int) (mem, whole []byte) {
+	t.Helper()
+	whole, err := unix.Mmap(-1, 0, (size+2*hugePage-1)/hugePage*hugePage, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	require.NoError(t, err)
+	_ = unix.Madvise(whole, unix.MADV_HUGEPAGE) // a kernel without huge pages is slower
+	return whole[-uintptr(unsafe.Pointer(&whole[0]))%hugePage:][:size], whole
 }
 
 // memory is the guest's memory. All rigs use it, one after the other: the kernel needs long to find
@@ -128,9 +149,6 @@ var memory struct {
 	used         uint64 // bytes of ram that may not be zero, from the start
 }
 
-// hugePage is the size of memory that the kernel finds, clears and maps at once if it can.
-const hugePage = 2 << 20
-
 // guestMemory returns the guest's memory, all zero.
 func guestMemory(t *testing.T) (ram, scratch []byte) {
 	t.Helper()
@@ -139,12 +157,8 @@ func guestMemory(t *testing.T) (ram, scratch []byte) {
 		clear(memory.scratch)
 		return memory.ram, memory.scratch
 	}
-	mem, err := unix.Mmap(-1, 0, bridgetest.RAMSize+pages+hugePage, unix.PROT_READ|unix.PROT_WRITE,
-		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	require.NoError(t, err)
-	_ = unix.Madvise(mem, unix.MADV_HUGEPAGE) // a kernel without huge pages is slower
-	mem = mem[-uintptr(unsafe.Pointer(&mem[0]))%hugePage:]
-	memory.ram, memory.scratch = mem[:bridgetest.RAMSize], mem[bridgetest.RAMSize:][:pages]
+	mem, _ := huge(t, bridgetest.RAMSize+pages)
+	memory.ram, memory.scratch = mem[:bridgetest.RAMSize], mem[bridgetest.RAMSize:]
 	return memory.ram, memory.scratch
 }
 

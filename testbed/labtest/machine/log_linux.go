@@ -2,6 +2,7 @@ package machine
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -60,11 +61,17 @@ func (m *Machine) sendLog() error {
 	return nil
 }
 
+// timeStamp is the time of a line. Kernels without CONFIG_PRINTK_TIME print none.
+var timeStamp = regexp.MustCompile(`^\[ *[0-9.]+\] ?`)
+
 // logged returns the text of a line of the log, such as <4>[    1.2] text, if it is a warning or an
 // error and not about a fault.
 func logged(line string) (text string, ok bool) {
 	level, text, found := strings.Cut(strings.TrimPrefix(line, "<"), ">")
 	n, err := strconv.Atoi(level)
+	if says := timeStamp.ReplaceAllString(text, ""); says == "" || strings.HasPrefix(says, "**") {
+		return "", false // the frame of a notice
+	}
 	fault := strings.Contains(text, "arm-smmu-v3") &&
 		(strings.Contains(text, " event") || strings.Contains(text, "iommu: \t0x") || strings.Contains(text, "stag: "))
 	return text, found && err == nil && n&7 <= warning && !fault

@@ -20,9 +20,13 @@ import (
 
 // Machine is the lab machine that a program runs on. Its methods are safe for concurrent use.
 type Machine struct {
-	mu   sync.Mutex
-	port *os.File // the channel to the runner
+	mu      sync.Mutex
+	port    *os.File // the channel to the runner
+	inGuest bool
 }
+
+// InGuest reports whether the machine is the guest of package ownsmmu, whose SMMU is this project's.
+func (m *Machine) InGuest() bool { return m.inGuest }
 
 // Main calls run and exits with its status. If the program is a machine's init, Main first sets the
 // machine up, and finally powers it off. Otherwise run gets nil.
@@ -46,7 +50,7 @@ func initMain(run func(*Machine) int) error {
 	if err != nil {
 		return err
 	}
-	m := &Machine{port: port}
+	m := &Machine{port: port, inGuest: inGuest}
 	if inGuest {
 		if err := quiet(); err != nil {
 			return err

@@ -14,8 +14,14 @@ import (
 )
 
 // defaultIDs returns the default ID registers. They have all features of bridge/soft, with both
-// stages. Linux needs FWB for nested stages.
-func defaultIDs() smmuv3.IDRegs { return soft.Stage2IDs() }
+// stages and ATS with PRI. Linux needs FWB for nested stages.
+func defaultIDs() smmuv3.IDRegs {
+	ids := soft.Stage2IDs()
+	for _, f := range []smmuv3.IDField{smmuv3.ATS, smmuv3.NS1ATS, smmuv3.PRI} {
+		ids.Set(f, 1)
+	}
+	return ids
+}
 
 // Field returns the field of the ID registers with a name, in any case.
 func Field(name string) (smmuv3.IDField, error) {

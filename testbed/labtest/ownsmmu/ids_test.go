@@ -21,6 +21,7 @@ func TestGuestReadsAnSMMUThatNests(t *testing.T) {
 	require.NoError(t, err)
 	for f, want := range map[smmuv3.IDField]uint32{
 		smmuv3.S1P: 1, smmuv3.S2P: 1, smmuv3.FWB: 1, smmuv3.CD2L: 1, smmuv3.SSIDSIZE: 20, smmuv3.HTTU: 2, smmuv3.MSI: 1,
+		smmuv3.ATS: 1, smmuv3.PRI: 1,
 	} {
 		assert.Equal(t, want, ids.Guest.Get(f), "%v", f)
 	}

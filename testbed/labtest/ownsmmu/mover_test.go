@@ -86,6 +86,7 @@ func TestNotesCountTheSMMUsActions(t *testing.T) {
 	var moments []string
 	trace := n.trace(func(kind string) { moments = append(moments, kind) })
 	trace.Command(smmuv3.Command{0x46}, smmuv3.CERROR_NONE)
+	trace.Command(smmuv3.Command{0x46}, smmuv3.CERROR_ATC_INV_SYNC)
 	for range maxRejected + 1 {
 		trace.Command(smmuv3.Command{0xff}, smmuv3.CERROR_ILL)
 	}
@@ -94,10 +95,10 @@ func TestNotesCountTheSMMUsActions(t *testing.T) {
 	trace.Event(smmuv3.NewEvent(smmuv3.FTranslation, 1), 0)
 	var own machine.Own
 	n.fill(&own)
-	assert.EqualValues(t, 1, own.Commands[smmuv3.OpSync.String()])
+	assert.EqualValues(t, 2, own.Commands[smmuv3.OpSync.String()])
 	assert.Equal(t, map[string]uint64{"bind abort": 1, "refused bind bypass": 1}, own.Binds)
 	assert.Len(t, own.Events, 1)
 	assert.Len(t, own.Rejected, maxRejected)
 	assert.Contains(t, own.Rejected[0], "CERROR_ILL")
-	assert.Len(t, moments, maxRejected+5)
+	assert.Len(t, moments, maxRejected+6)
 }

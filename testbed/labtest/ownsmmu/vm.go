@@ -31,9 +31,13 @@ type vm struct {
 	parts []io.Closer // in the order of their creation
 }
 
-// places are the places of the edu functions on the root bus. The functions of one device share an
-// IOMMU group, since they have no ACS.
-var places = []vmm.Edu{{Device: 2}, {Device: 3}, {Device: 4}, {Device: 4, Function: 1}}
+// places are the places of the edu functions on the root bus. The functions of one device share an IOMMU
+// group, since they have no ACS. Only the last has function-level reset: a host's kernel that opens
+// or closes such a function resets it, and waits 100 ms.
+var places = []vmm.Edu{
+	{Device: 2}, {Device: 3}, {Device: 4}, {Device: 4, Function: 1},
+	{Device: 5, Features: edu.Features{FLR: true}},
+}
 
 func newVM(cfg vmm.Config, job machine.OwnJob) (_ *vm, err error) {
 	v := &vm{notes: newNotes()}
@@ -83,7 +87,9 @@ func newVM(cfg vmm.Config, job machine.OwnJob) (_ *vm, err error) {
 		return nil, err
 	}
 	for _, place := range places {
+		flr := place.FLR
 		place.Features = features
+		place.FLR = flr
 		f, err := v.AddEdu(place)
 		if err != nil {
 			return nil, err
