@@ -21,7 +21,7 @@
 //
 // The guest can write to its memory at any time. A device therefore reads each structure once,
 // checks the copy, and uses the copy. A WordMemory copies to an array that the device keeps for the
-// purpose. Snapshot copies to pooled memory, for a copy whose life ends later.
+// purpose.
 //
 // # Removing memory
 //

@@ -29,24 +29,6 @@ func ExampleSlots() {
 	// guestmem: write of 6 bytes at 0x40010000: no guest memory
 }
 
-// A device reads a guest structure once, checks the copy, and uses the copy.
-func ExampleSnapshot() {
-	var guest guestmem.Fake
-	guest.SetWords(0x1000, 0xcafe)
-
-	v, err := guestmem.Snapshot(&guest, 0x1000, 8)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer v.Release()
-	guest.SetWords(0x1000, 0xdead) // has no effect on the copy
-	fmt.Printf("%#x\n", v.Words()[0])
-
-	// Output:
-	// 0xcafe
-}
-
 // A VMM migrates a guest whose devices continue to write. In each round it also reads the
 // hypervisor's log of the vCPUs' stores, which this example omits.
 func ExampleTracked() {
