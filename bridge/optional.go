@@ -84,9 +84,9 @@ type STERefetcher interface {
 	// SetSTERefetch registers the function that asks the device. The device calls it after Events
 	// and before the first Attach. The device calls SetSTERefetch(nil) when it releases the host.
 	//
-	// The host calls refetch when a transaction meets a stage whose Cause is F_STE_FETCH, once for
-	// each transaction. If refetch returns true, the stream may have another stage, and the host
-	// retries the transaction. Otherwise the host aborts and reports the transaction.
+	// If the Cause of a transaction's stage is F_STE_FETCH, the host calls refetch, once for each
+	// transaction. If refetch returns true, the stream may have another stage, and the host retries
+	// the transaction. Otherwise the host aborts and reports the transaction.
 	//
 	// refetch may wait for a Bind, for a bounded time. The host calls it without any lock that
 	// Bind, Invalidate or Close takes. During refetch, the transaction does not count as in flight.

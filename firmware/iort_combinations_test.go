@@ -12,7 +12,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// switches are what an IORT can have, each on or off.
+// switches are the options of an IORT, each on or off.
 type switches struct {
 	its, msi, noWired, noCmdSync, noPRIQ, two, ats, canWBS, rmr bool
 }

@@ -9,8 +9,8 @@ type PCIHost struct {
 	Buses   uint32 // from bus 0 on, 1 MiB of ECAM each; 1 to 256
 	Windows []PCIWindow
 
-	// GIC receives INTx. Its node has 2 #address-cells and 3 #interrupt-cells, as that of a GIC
-	// with an ITS. 0 omits INTx.
+	// GIC receives INTx. Its node has 2 #address-cells and 3 #interrupt-cells, like the node of a
+	// GIC with an ITS. 0 omits INTx.
 	GIC PHandle
 	// INTx are the SPIs, counted from 0, of INTA# of devices 0 to 3. The other lines rotate by one.
 	INTx [4]uint32
@@ -190,8 +190,8 @@ func interruptMap(gic PHandle, intx [4]uint32) []Prop {
 	}
 }
 
-// behind returns the lines of the bus behind a bridge: those of the bridge's bus, rotated by its
-// device number (PCI-to-PCI Bridge Architecture Specification 1.2, §9.1).
+// behind returns the lines of the bus behind a bridge: the lines of the bridge's own bus, rotated
+// by its device number (PCI-to-PCI Bridge Architecture Specification 1.2, §9.1).
 func behind(bridge uint8, intx [4]uint32) (lines [4]uint32) {
 	for i := range lines {
 		lines[i] = intx[(i+int(bridge))%4]

@@ -7,7 +7,7 @@ import (
 )
 
 // PCIMaster describes how the functions of a PCI host bridge are placed behind an SMMU. It is for a
-// VMM that has a node of its own for the bridge; PCIHostNode makes a whole node.
+// VMM that writes the bridge's node itself. PCIHostNode makes a whole node.
 type PCIMaster struct {
 	SMMU PHandle
 	// First is the first requester ID behind the SMMU: bus, device and function, as in the
@@ -15,10 +15,11 @@ type PCIMaster struct {
 	// for each bus.
 	First      uint16
 	Requesters uint32
-	// StreamBase is the StreamID of requester First. Those of the others follow.
+	// StreamBase is the StreamID of requester First. The other StreamIDs follow in order.
 	StreamBase smmuv3.StreamID
-	// MSI is the ITS. The DeviceIDs of messages are then the StreamIDs, which soft.Config.MSI and
-	// vsmmuv3.Config.MSI have. 0 leaves out msi-map: the node has one, or there is no ITS.
+	// MSI is the ITS. The DeviceIDs of messages are then the StreamIDs that soft.Config.MSI and
+	// vsmmuv3.Config.MSI get. 0 omits msi-map, for a node that already has one, or if there is no
+	// ITS.
 	MSI PHandle
 	// ATS lets functions use ATS: see PCIHost.
 	ATS bool
@@ -42,7 +43,7 @@ func (m *PCIMaster) check() error {
 }
 
 // PCIMasterProperties returns the properties that the node of a PCI host bridge needs for the SMMU
-// in front of its functions: iommu-map, and those of the other fields.
+// in front of its functions: iommu-map, and one for each of the other fields.
 func PCIMasterProperties(m PCIMaster) ([]Prop, error) {
 	if err := m.check(); err != nil {
 		return nil, fmt.Errorf("firmware: PCIMasterProperties: %w", err)

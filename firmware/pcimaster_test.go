@@ -25,8 +25,8 @@ func TestPCIMasterProperties(t *testing.T) {
 	assert.Equal(t, []Prop{{"iommu-map", []byte{0, 0, 0, 0, 0, 0, 0, 2, 0xff, 0xff, 0, 0, 0, 1, 0, 0}}}, props)
 }
 
-// TestPCIMasterPropertiesMatchPCIHostNode shows that a bridge of the VMM's own gets the map that
-// PCIHostNode makes.
+// TestPCIMasterPropertiesMatchPCIHostNode shows that PCIMasterProperties makes the same map as
+// PCIHostNode.
 func TestPCIMasterPropertiesMatchPCIHostNode(t *testing.T) {
 	n, err := PCIHostNode(PCIHost{ECAM: 0x3f00_0000, Buses: 16, SMMU: 2, MSI: 3, ATS: true})
 	require.NoError(t, err)

@@ -49,8 +49,8 @@ type SMMU struct {
 	DeviceBase uint32
 }
 
-// WithSPIs returns the SMMU with four consecutive wired interrupts from base on: those of
-// vsmmu.SPIs with the same base, and of vsmmu.EventFDs whose fds signal these SPIs.
+// WithSPIs returns the SMMU with four consecutive wired interrupts from base on. Use the same base
+// for vsmmu.SPIs, or fds of these SPIs for vsmmu.EventFDs.
 func (s SMMU) WithSPIs(base uint32) SMMU {
 	s.EventQ, s.PRIQ, s.CmdSync, s.GError = base, base+1, base+2, base+3
 	return s

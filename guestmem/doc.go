@@ -13,7 +13,7 @@
 //
 //   - Slots is memory in byte slices, such as a VMM's mappings of the guest's RAM. Slots can be
 //     added and removed while devices use the memory.
-//   - Tracked wraps a Mapper and keeps a dirty log of what devices write, for live migration.
+//   - Tracked wraps a Mapper and keeps a dirty log of the devices' writes, for live migration.
 //   - FromIO is memory over an io.ReaderAt and an io.WriterAt, such as a file.
 //   - Fake is for tests. It covers all of the address space and fails on demand.
 //

@@ -78,7 +78,7 @@ func TestFromIORefusesNil(t *testing.T) {
 	}
 }
 
-// backing is a reader and writer that returns what a test says.
+// backing is a reader and writer that returns the test's values.
 type backing struct {
 	n   int
 	err error

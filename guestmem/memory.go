@@ -44,7 +44,7 @@ type Swapper interface {
 // Mapper is Memory that is mapped in this process, so that devices access it without a copy. It is
 // optional.
 //
-// A VMM that needs a log of what devices write, to migrate a running guest, wraps its Mapper in a
+// A VMM that migrates a running guest needs a log of the devices' writes. It wraps its Mapper in a
 // Tracked.
 type Mapper interface {
 	Memory

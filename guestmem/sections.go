@@ -26,7 +26,7 @@ type Sections struct {
 
 	// A section takes a place of its own. No other processor writes to it, so Leave is a plain
 	// store. The mark of a taken place is the epoch at Enter, plus 1. Drain waits for marks of
-	// earlier epochs only, and not for sections that begin meanwhile.
+	// earlier epochs only, and not for sections that begin during the Drain.
 	places [Places]struct {
 		mark atomic.Uint64
 		_    [cacheLines - 8]byte
@@ -98,9 +98,9 @@ func (s Section) Leave() {
 	}
 }
 
-// preferredPlace returns the place to try first. It derives it from the address of the goroutine's
-// stack, so that goroutines that run at the same time rarely share one. It may differ from call to
-// call.
+// preferredPlace returns the place to try first. It derives the place from the address of the
+// goroutine's stack. Goroutines that run at the same time thus rarely share a place. It may differ
+// from call to call.
 func preferredPlace() uint32 {
 	const golden = 0x9e3779b1 // 2^32 over the golden ratio spreads equal strides
 	var here byte

@@ -6,9 +6,9 @@ import (
 	"unsafe"
 )
 
-// WordMemory accesses guest memory in words of 8 bytes: the unit of queues, tables and descriptors
-// (IHI 0070 §3.21.3). A device copies a structure once, into an array of its own, and then checks
-// and uses the copy. The guest cannot change the copy in between.
+// WordMemory accesses guest memory in words of 8 bytes, the unit of queues, tables and descriptors
+// (IHI 0070 §3.21.3). A device copies a structure once, into its own array, and then checks and
+// uses the copy. The guest cannot change the copy.
 //
 // A WordMemory uses a Mapper in place, and any other Memory by ReadAt and WriteAt. The results are
 // the same. It has no state: all methods may be called from any goroutine.
@@ -18,8 +18,8 @@ type WordMemory struct {
 	sections *Sections // of mapper
 }
 
-// NewWordMemory returns mem as words. The words of a nil mem are unmapped, as those of a zero
-// WordMemory are.
+// NewWordMemory returns mem as words. If mem is nil, all words are unmapped, as in a zero
+// WordMemory.
 func NewWordMemory(mem Memory) WordMemory {
 	m := WordMemory{mem: mem}
 	if mapper, ok := mem.(Mapper); ok && mapper.Sections() != nil {
@@ -48,8 +48,8 @@ func (m *WordMemory) Read(words []uint64, gpa GPA) error {
 }
 
 // Write copies words to guest memory from gpa on, a multiple of 8. It is as atomic as WriteAt, and
-// fails as WriteAt does. It is ordered with earlier accesses and with later stores, which is what a
-// record of a queue needs. To avoid an allocation, words are part of an object on the heap.
+// fails as WriteAt does. Write is ordered with earlier accesses and with later stores, as a record
+// of a queue requires. To avoid an allocation, words are part of an object on the heap.
 func (m *WordMemory) Write(words []uint64, gpa GPA) error {
 	if m.mapper != nil && gpa%wordSize == 0 {
 		section := m.sections.Enter()
@@ -67,10 +67,9 @@ func (m *WordMemory) Write(words []uint64, gpa GPA) error {
 	return m.mem.WriteAt(bytesOf(words), gpa)
 }
 
-// Store32 writes a word of 4 bytes at gpa, a multiple of 4, in one atomic step, ordered as Write is.
-// In a Mapper it fails
-// with ErrUnmapped or ErrReadOnly, unwrapped and without an allocation, as Slice does. Otherwise it
-// fails as WriteAt does. buf is scratch memory on the heap.
+// Store32 writes a word of 4 bytes at gpa, a multiple of 4, in one atomic step, in the order of
+// Write. In a Mapper it fails with ErrUnmapped or ErrReadOnly, unwrapped and without an allocation,
+// as Slice does. Otherwise it fails as WriteAt does. buf is scratch memory on the heap.
 func (m *WordMemory) Store32(gpa GPA, v uint32, buf *[4]byte) error {
 	if m.mem == nil {
 		return &AccessError{opWrite, gpa, len(buf), ErrUnmapped}

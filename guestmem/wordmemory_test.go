@@ -75,7 +75,7 @@ func TestWordMemoryDoesWhatReadAtAndWriteAtDo(t *testing.T) {
 	}
 }
 
-// Store32 tells memory from a doorbell, in a Mapper without an allocation.
+// Store32 distinguishes memory from a doorbell. In a Mapper it allocates nothing.
 func TestStore32(t *testing.T) {
 	for name, mem := range wordMemories(t) {
 		t.Run(name, func(t *testing.T) {

@@ -96,7 +96,7 @@ func StoreWord(mem []byte, size int, v uint64) {
 func store16(at unsafe.Pointer, v uint16) { storePart(at, uint32(v), math.MaxUint16) }
 
 // storePart replaces part of an aligned 4-byte word. The part begins at at, and mask selects its
-// bits. storePart tries again if the guest writes to the rest of the word meanwhile.
+// bits. If the guest writes to the rest of the word at the same time, storePart tries again.
 func storePart(at unsafe.Pointer, v, mask uint32) {
 	w, shift := around(at)
 	for {

@@ -191,7 +191,7 @@ func (c *CD) TTBx(x uint, ids *IDRegs) uint64 {
 	return c.get(half(x, cdTTB0, cdTTB1)) & ids.tableMask()
 }
 
-// The granules by the encodings of TG0 and TG1, which differ as those of TCR_ELx do.
+// The granules by the encodings of TG0 and TG1. The encodings differ, as in TCR_ELx.
 var (
 	granulesTG0 = [4]Granule{0b00: Granule4K, 0b01: Granule64K, 0b10: Granule16K}
 	granulesTG1 = [4]Granule{0b01: Granule16K, 0b10: Granule4K, 0b11: Granule64K}

@@ -13,7 +13,7 @@ type CommandSet struct {
 	class   [256]uint8
 	checks  []commandCheck
 	defined []Command // the bits of fields that are not RES0
-	ranged  Command   // all bits but those of range fields that are RES0
+	ranged  Command   // all bits except range fields that are RES0
 }
 
 const quickOpcodes = uint8(OpSync) + 1

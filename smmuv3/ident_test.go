@@ -40,7 +40,7 @@ func TestIdentifierVerbs(t *testing.T) {
 	}
 }
 
-// No String method of the package panics, whatever the value.
+// No String method of the package panics, for any value.
 func TestStringOfAnyValue(t *testing.T) {
 	for v := range 256 {
 		b := uint8(v)

@@ -128,7 +128,7 @@ func TestWireForm(t *testing.T) {
 	assert.Len(t, kinds, 30, "a new kind needs a row")
 }
 
-// Whatever the values of its fields, an entry has a text and a channel.
+// An entry has a text and a channel, for any values of its fields.
 func TestStringsNeverPanic(t *testing.T) {
 	for _, make := range kinds {
 		if make == nil {
@@ -389,7 +389,7 @@ func TestLastEntrySaysWhyTheTranscriptIsCut(t *testing.T) {
 
 // A small file that claims a lot of memory is refused.
 func TestReadIsBounded(t *testing.T) {
-	const entries, size = 100, 5_000 // in all less than a window, which is what file packs
+	const entries, size = 100, 5_000 // in all less than a window, as file packs them
 	note := append([]byte{numbers[reflect.TypeFor[*Note]()], 0}, binary.AppendUvarint(nil, size)...)
 	note = append(note, make([]byte, size)...)
 	bomb := file(t, `{}`, slices.Repeat([][]byte{note}, entries)...)

@@ -7,8 +7,8 @@ import (
 
 // moving holds the registers that a device changes while the guest polls them, such as CR0ACK and
 // CMDQ_CONS, with the value that the guest saw last, by offset. A device may change them earlier
-// than the recorded one did. So a recorded value fits if the register has this value now, or has
-// had it since the guest last read the register. All other registers must be equal.
+// than the recorded one did. A recorded value therefore fits if the register has this value now, or
+// has had it since the guest last read the register. All other registers must be equal.
 type moving map[uint64]seen
 
 type seen struct {

@@ -9,9 +9,9 @@ import (
 // reads.
 //
 // The number of commands in a fetch depends on the number that the guest has queued at that time.
-// So reads numbers the commands: command n is the last command fetched for position n. A read of
-// the stream table belongs to the command that was in execution. reads finds it by its address and
-// the number of that command.
+// reads therefore numbers the commands: command n is the last command fetched for position n. A
+// read of the stream table belongs to the command that was in execution. reads finds it by its
+// address and the number of that command.
 type reads struct {
 	commands []command
 	failed   map[uint64]int // by command: aborted fetches of this command alone

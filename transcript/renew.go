@@ -12,11 +12,11 @@ import (
 )
 
 // ReplayRestored replays a transcript as Replay does, with a new device at every step. After each
-// access by the guest, fault of a host and call by the embedder, it saves the device, closes it,
-// and restores it into a new one. Save makes a device complete its work in progress. The guest
-// cannot tell the difference; a host may receive a batch of invalidations in parts. ReplayRestored
-// does not replace the device while one of its hosts has no stream, or before the last recorded
-// Restore.
+// access by the guest, each fault of a host and each call by the embedder, it saves and closes the
+// device, and restores the state into a new device. Save makes a device complete its work in
+// progress. The guest sees no difference. A host may receive a batch of invalidations in parts.
+// ReplayRestored does not replace the device while one of its hosts has no stream, or before the
+// last recorded Restore.
 //
 // State that Save does not keep is lost each time. ReplayRestored therefore does not compare two
 // things. Stalled transactions are not resumed, since their host is gone. A new device does not

@@ -426,7 +426,7 @@ func TestTranscriptsShowTheStagesOfTheirGuests(t *testing.T) {
 	const plain, pasid = 0x10, 0x21
 	for name, want := range map[string]struct {
 		sid         smmuv3.StreamID
-		stages      []bridge.Disposition // without those of a disabled SMMU, and without repetitions
+		stages      []bridge.Disposition // without stages of a disabled SMMU, and without repetitions
 		s1fmt       smmuv3.S1Fmt
 		s1cdmax     uint8
 		invalidates int // calls, at least

@@ -78,8 +78,9 @@ func TestATC_INVPrecedesTheStageWithoutATS(t *testing.T) {
 }
 
 // TestEndpointDropsItsATCWhenItsStreamHasATSAgain shows that the whole ATC of an endpoint is
-// invalidated when its stream has ATS again, before the SYNC completes: the ATC may hold entries
-// that the guest has invalidated meanwhile. There is a case for each way to lose ATS.
+// invalidated when its stream has ATS again, before the SYNC completes. The ATC may hold entries
+// that the guest has invalidated while the stream had no ATS. There is a case for each way to lose
+// ATS.
 func TestEndpointDropsItsATCWhenItsStreamHasATSAgain(t *testing.T) {
 	withoutATS := map[string]func(r *rig){
 		"EATS": func(r *rig) {

@@ -14,9 +14,9 @@ import (
 )
 
 // BenchmarkFullQueue measures a guest that keeps 2^19 of the most expensive commands in its queue.
-// It reports how long that keeps the vCPU: for a store to CMDQ_PROD, a load of CMDQ_CONS, and a
-// store to any other register, the longest and one in 10,000. The host and the interrupt controller
-// take as long as system calls do. An op is one command.
+// It reports how long the vCPU waits for a store to CMDQ_PROD, a load of CMDQ_CONS, and a store to
+// any other register. The figures are the longest time and the 99.99th percentile. The host and the
+// interrupt controller take as long as system calls do. An op is one command.
 //
 // The scheduler's share is included: the longest mean something on an idle machine only.
 func BenchmarkFullQueue(b *testing.B) {
@@ -94,7 +94,7 @@ func (m restless) Slice(gpa guestmem.GPA, n int, write bool) ([]byte, error) {
 	return mem, err
 }
 
-// Times of a system call that makes hardware do something, and of one that does not.
+// Times of a system call that makes the hardware act, and of a system call that does not.
 const (
 	hostTakes = 20 * time.Microsecond
 	callTakes = 2 * time.Microsecond

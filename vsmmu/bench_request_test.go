@@ -120,10 +120,10 @@ func (q *commandQueue) add(n int) {
 	}
 }
 
-// BenchmarkRequest measures what a read of a disk costs behind bridge/soft, with a driver that
-// unmaps strictly: the device reads the request's header, writes the data and a status byte. The
-// driver then unmaps the three pieces. For each it sends a TLBI and a CMD_SYNC that signals by an
-// MSI to memory, with one store. copy-ns is the copies of the data alone.
+// BenchmarkRequest measures the cost of a read of a disk behind bridge/soft, with a driver that
+// unmaps strictly. The device reads the request's header, and writes the data and a status byte.
+// The driver then unmaps the three pieces. For each it sends a TLBI and a CMD_SYNC that signals by
+// an MSI to memory, with one store. copy-ns is the time of the copies alone.
 func BenchmarkRequest(b *testing.B) {
 	for _, w := range []struct {
 		name  string

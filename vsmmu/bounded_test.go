@@ -77,9 +77,9 @@ func TestOneStoreIsBounded(t *testing.T) {
 	}
 }
 
-// TestShortRunsNeedNoWorker shows that a driver's usual run of commands is done when the store
-// returns, also with the endpoints of two hosts: the guest polls for the SYNC on the processor that
-// the worker would need.
+// TestShortRunsNeedNoWorker shows that a driver's usual run of commands is complete when the store
+// returns, also with endpoints of two hosts. A worker would need the processor on which the guest
+// polls for the SYNC.
 func TestShortRunsNeedNoWorker(t *testing.T) {
 	r := bounded(t, 1)
 	caps, err := r.host.Capabilities()
@@ -213,8 +213,8 @@ func TestWatchIsBounded(t *testing.T) {
 	}
 }
 
-// TestFullBatchesAreBounded shows that executing a batch that earlier commands have nearly filled
-// counts as a call of its host: a store makes at most two calls of all kinds.
+// TestFullBatchesAreBounded shows that the execution of a batch counts as a call of its host, even
+// if earlier commands filled most of the batch. A store makes at most two calls in all.
 func TestFullBatchesAreBounded(t *testing.T) {
 	one := []smmuv3.Command{tlbi(2)}
 	more := []smmuv3.Command{tlbi(2), tlbi(3), cmdSync, tlbi(4), cmdSync, tlbi(5), cmdSync}

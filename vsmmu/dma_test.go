@@ -18,8 +18,8 @@ import (
 )
 
 // TestDMAAfterSYNC_4_7_3 runs a guest that changes its tables, and sometimes disables the SMMU or
-// resets the machine, while endpoints do DMA without end, other vCPUs use registers, and an
-// endpoint comes and goes. After each SYNC, DMA goes where the tables say.
+// resets the machine. During this time endpoints do DMA, other vCPUs use registers, and an endpoint
+// is attached and detached. After each SYNC, DMA goes where the tables say.
 func TestDMAAfterSYNC_4_7_3(t *testing.T) {
 	const rounds, pages = 200, 16
 	g := newDMAGuest(t, pages)

@@ -51,7 +51,7 @@ func Example() {
 	for smmu.Load(smmuv3.RegGBPA, 4)&uint64(smmuv3.GBPA_Update) != 0 {
 		runtime.Gosched() // until it has taken effect
 	}
-	// ... and what the disk's model reads and writes goes through its endpoint.
+	// ... and the disk's model does its DMA through its endpoint.
 	err = disk.ReadAt(make([]byte, 512), 0x4000_0000)
 
 	stage, _ := smmu.Stage(0x10)

@@ -21,8 +21,8 @@ func (r *rig) small() {
 }
 
 // FuzzRegisters makes accesses of 12 bytes each: offset [16:0] and size [23:20] in the first four,
-// then the value. Whatever they are, handshakes are answered, read-only bits stay, and the device
-// works after a reset.
+// then the value. After any of them, handshakes are answered, read-only bits are unchanged, and the
+// device works after a reset.
 func FuzzRegisters(f *testing.F) {
 	f.Fuzz(func(t *testing.T, p []byte) {
 		r := newRig(t)
@@ -59,8 +59,8 @@ func stages(which byte) features {
 }
 
 // FuzzCommands fills a queue with commands, on an SMMU with ranges, and with ATS if it has stage 1
-// only. They are consumed up to the first illegal one, and what reaches the host is legal and of a
-// kind that the bridge promises.
+// only. The device consumes them up to the first illegal command. The commands that reach the host
+// are legal and of a kind that package bridge promises.
 func FuzzCommands(f *testing.F) {
 	f.Fuzz(func(t *testing.T, which byte, p []byte) {
 		has := stages(which)

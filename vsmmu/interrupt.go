@@ -49,7 +49,7 @@ type interrupts struct {
 	msi [4]byte // an MSI's data on its way to memory
 
 	// syncMSI belongs to the engine. The interrupt of CMD_SYNC has no enable and takes no lock, so
-	// that a guest that sends SYNCs without end does not delay stores that take mu.
+	// endless SYNCs of a guest do not delay stores that take mu.
 	syncMSI [4]byte
 }
 

@@ -49,7 +49,7 @@ type features struct {
 	pps    bool // IDR3.PPS
 	stalls bool // STALL_MODEL = 00, STALL_MAX = 2
 
-	unmapped bool // Config.Memory is no guestmem.Mapper
+	unmapped bool // Config.Memory is not a guestmem.Mapper
 }
 
 func (f features) config(c *Config) {
@@ -310,8 +310,8 @@ func (m *model) execute(lo, hi uint64) (legal bool) {
 	return true
 }
 
-// withoutRange is a TLBI by address less NUM, SCALE, TG, TTL and TTL128, which are RES0 as there is
-// no RIL here (§4.4.1.1).
+// withoutRange is a TLBI by address without NUM, SCALE, TG, TTL and TTL128. These fields are RES0,
+// since the SMMU here has no RIL (§4.4.1.1).
 func withoutRange(lo, hi uint64) (uint64, uint64) {
 	return lo &^ (0x1f<<12 | 0x3f<<20), hi &^ (3<<10 | 3<<8 | 1<<7)
 }
@@ -418,7 +418,7 @@ func (m *model) follow(sid smmuv3.StreamID) (kept bool) {
 		return false
 	}
 	m.streams[sid] = want
-	if !used && want.EATS != 0 && m.usedATS[sid] { // what the guest has invalidated meanwhile
+	if !used && want.EATS != 0 && m.usedATS[sid] { // entries that the guest has invalidated since
 		at := uint64(sid) << 32
 		m.batch(0x40|at, 52)
 		m.batch(0x40|1<<9|1<<11|at, 52)
@@ -438,8 +438,8 @@ func (m *model) abort(sid smmuv3.StreamID) {
 	m.event(smmuv3.Event{0x04 | uint64(sid)<<32})
 }
 
-// migrate puts another SMMU with another host in the place of this one. What the old host held of
-// the guest is gone, and the guest is not notified.
+// migrate puts another SMMU with another host in the place of this one. The old host's data of the
+// guest is gone, and the guest is not notified.
 func (m *model) migrate() {
 	m.due, m.waiting, m.held = nil, nil, map[stall]bool{}
 	for s := range m.reported {

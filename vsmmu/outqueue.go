@@ -125,8 +125,8 @@ func (q *outputQueue) put(at smmuv3.Index, when trigger) bool {
 	return true
 }
 
-// signal raises the queue's interrupt if it is enabled. q.mu is held, and is held by changes of
-// IRQ_CTRL, too: a change is in effect for all of a record or for none of it (§3.18.1, §6.3.16).
+// signal raises the queue's interrupt if it is enabled. The caller holds q.mu, and changes of
+// IRQ_CTRL hold it, too. A change thus applies to a whole record or not at all (§3.18.1, §6.3.16).
 func (q *outputQueue) signal() {
 	d := q.d
 	if d.regs.get(wIRQCtrl)&sources[q.irq].enable == 0 {

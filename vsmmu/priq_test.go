@@ -259,8 +259,8 @@ var aliasesPRI = []writableWord{
 	{0xcc, "PRIQ_CONS, page 0 alias", 0x8000001f, 0, 0},
 }
 
-// TestPRIQRegisters_6_3_33 shows which bits the registers of §6.3.33 to §6.3.36, §6.3.97 and §6.3.98
-// keep, and what guards them.
+// TestPRIQRegisters_6_3_33 shows which bits the registers of §6.3.33 to §6.3.36, §6.3.97 and
+// §6.3.98 keep, and which conditions guard them.
 func TestPRIQRegisters_6_3_33(t *testing.T) {
 	for _, w := range append(writablePRI, aliasesPRI...) {
 		t.Run(w.name, func(t *testing.T) {

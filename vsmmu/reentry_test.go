@@ -21,7 +21,7 @@ type intruder struct {
 	panics map[any]bool
 }
 
-// call is what each callback does.
+// call is the action of each callback.
 func (i *intruder) call() {
 	defer func() {
 		if p := recover(); p != nil {
@@ -109,7 +109,7 @@ func (i intrudingInterrupts) SignalMSI(guestmem.GPA, uint32) error { i.call(); r
 
 func (i *intruder) Write(p []byte) (int, error) { i.call(); return len(p), nil }
 
-// intrude makes a device do all that makes it call a callback, with callbacks that call a method.
+// intrude makes a device call all of its callbacks, which call a method.
 func intrude(t *testing.T, method func(*Device)) map[any]bool {
 	i := &intruder{method: method, panics: map[any]bool{}}
 	r := newRig(t, withPRI, withStalls, func(c *Config) {

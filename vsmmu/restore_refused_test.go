@@ -104,7 +104,7 @@ func FuzzRestore(f *testing.F) {
 		r := newRig(t, withStalls)
 		require.NoError(t, r.Attach(3, r.host, "GPU"))
 		require.NoError(t, r.Attach(4, r.host, "NPU"))
-		if len(p) > 16 { // the checksum is no secret, nor are the lengths
+		if len(p) > 16 { // anyone can compute the checksum and the lengths
 			p = slices.Clone(p)
 			copy(p, stateMagic)
 			binary.LittleEndian.PutUint32(p[8:], stateVersion)

@@ -52,8 +52,8 @@ func (d *Device) Save() ([]byte, error) {
 // device and by the restored one. The second execution can find memory that the first one changed.
 // Linux, for example, lets the MSI of a SYNC overwrite the SYNC in the queue.
 //
-// A guest that still runs delays rest only briefly: rest ends after the commands that were in the
-// queue when it began, or after as many turns.
+// A guest that still runs delays rest only briefly. rest ends after the commands that were in the
+// queue at its start, or after the same number of turns.
 func (d *Device) rest() {
 	d.turn(budget{left: budgetWorker}) // it may enable the queue
 	from, n := d.waiting()

@@ -18,9 +18,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmutest"
 )
 
-// softRig is a device with a software host that has every feature, and an endpoint that uses them,
-// as a guest sees them: a stream table at 1 MiB, 16 commands at 2 MiB, 4 events at 3 MiB, and for
-// stream 3 a CD at 4 MiB with S = 1 and tables that map nothing. pte0 translates IOVA 0.
+// softRig is a device with a software host that has every feature, and an endpoint that uses the
+// features. The guest has a stream table at 1 MiB, 16 commands at 2 MiB, and 4 events at 3 MiB.
+// Stream 3 has a CD at 4 MiB with S = 1, and tables that map nothing. pte0 translates IOVA 0.
 type softRig struct {
 	testing.TB
 	*vsmmu.Device

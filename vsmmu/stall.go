@@ -11,8 +11,8 @@ import (
 
 // stalls lists the stalled transactions (§3.12.2), which their hosts hold. A reported transaction
 // waits until the guest resumes or terminates it. A transaction whose event found no room is
-// retried when there is room (§7.2.1), and its event is not recorded later. So no record reports a
-// configuration that was stale before a completed SYNC (§4.7.3).
+// retried when there is room (§7.2.1), and its event is not recorded later. Therefore no record
+// reports a configuration that was stale before a completed SYNC (§4.7.3).
 type stalls struct {
 	most     int            // limit of reported transactions; 0 if faults do not stall
 	reported map[stall]bool // false if the transaction stalled before Restore and no longer exists
@@ -55,7 +55,7 @@ func (q *eventQueue) recordStall(ev smmuv3.Event) Fate {
 		return Recorded
 	}
 	b.waiting = append(b.waiting, s)
-	d.request() // the guest may have made room meanwhile
+	d.request() // the guest may have made room in the queue
 	return Held
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 )
 
-// TestStatsCountCommands shows that each command is counted by its opcode, one that stops the queue
-// included, and that the error is counted.
+// TestStatsCountCommands shows that each command is counted by its opcode, including a command that
+// stops the queue, and that the error is counted.
 func TestStatsCountCommands(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.Attach(3, r.host, "disk"))
@@ -86,8 +86,8 @@ func TestStatsHaveHostsAndStreams(t *testing.T) {
 	assert.EqualValues(t, 1, closed.Hosts[1].Calls[CallDetach])
 }
 
-// TestStatsCountAnswers shows that answers to page requests are counted, those that the device
-// gives by itself included.
+// TestStatsCountAnswers shows that answers to page requests are counted, including automatic
+// answers of the device.
 func TestStatsCountAnswers(t *testing.T) {
 	r := newRig(t, withPRI)
 	require.NoError(t, r.Attach(3, r.host, "disk"))

@@ -59,7 +59,7 @@ func (d *Device) refresh(st *trap.Stream) (kept bool, err error) {
 	err = streamError("bind", st, err)
 	d.settle(st, outcome, err)
 	if outcome == trap.Moved && !had && ever && usesATS(st) {
-		d.dropATC(st) // the endpoint may hold what the guest has invalidated meanwhile
+		d.dropATC(st) // the endpoint may hold entries that the guest has invalidated since
 	}
 	return false, err
 }

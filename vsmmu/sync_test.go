@@ -143,8 +143,8 @@ func TestSYNCAbort_7_5(t *testing.T) {
 	assert.Equal(t, []Line{LineCmdSync, LineGError}, r.irqs.take())
 }
 
-// TestMSIOverTheQueue_3_18 shows that a message that a CMD_SYNC writes over later commands of the
-// queue changes none that the device has fetched, and that later fetches see it.
+// TestMSIOverTheQueue_3_18 has a CMD_SYNC whose message overwrites later commands of the queue. The
+// test shows that fetched commands are unchanged, and that later fetches see the message.
 func TestMSIOverTheQueue_3_18(t *testing.T) {
 	for _, change := range []func(*Config){func(*Config) {}, features{unmapped: true}.config} {
 		var ran []smmuv3.Command

@@ -26,7 +26,7 @@
 // The structures are those of Linux's driver: inner shareable write-back tables, faults recorded
 // and aborted. A test can change any word of them: Stage1.Entry, CDTable.Entry and
 // StreamTable.Entry return the address of an entry, and RAM.Store writes to it. Sections such as
-// §5.2 are those of Arm's specification, IHI 0070; those with a letter are of the Arm Architecture
+// §5.2 are in Arm's specification, IHI 0070. Sections with a letter are in the Arm Architecture
 // Reference Manual, DDI 0487.
 //
 // None of the types may be used by two goroutines at a time.

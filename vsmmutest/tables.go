@@ -342,7 +342,7 @@ type Stage2 struct {
 	s2   smmuv3.Stage2
 }
 
-// Access is the set of accesses that a stage 2 mapping permits. Its bits are those of S2AP.
+// Access is the set of accesses that a stage 2 mapping permits. Its bits are the bits of S2AP.
 type Access uint8
 
 // The kinds of access.

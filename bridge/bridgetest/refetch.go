@@ -23,7 +23,7 @@ type refetchRig struct {
 // unfetched is the stage of a stream whose STE could not be fetched.
 var unfetched = bridge.GuestStage{Cause: smmuv3.FSTEFetch, FetchAddr: 0x1040}
 
-// unfetched attaches a stream whose STE could not be fetched. answer is what the device does when
+// unfetched attaches a stream whose STE could not be fetched. answer is the device's reaction when
 // the host asks it to fetch the STE again.
 func (r *rig) unfetched(answer func(*refetchRig) bool) *refetchRig {
 	r.Helper()

@@ -362,7 +362,7 @@ func testInFlight(s *suite) {
 }
 
 // inFlight makes a device write to an address continuously while the guest repeatedly maps and
-// unmaps a page there. begin returns the functions that map and unmap; end cleans up after each
+// unmaps a page there. begin returns the functions that map and unmap. end cleans up after each
 // round.
 func (r *rig) inFlight(iova uint64,
 	begin func(*guest, guestmem.GPA, bridge.Stream) (bind, take func()), end func(bridge.Stream),

@@ -128,7 +128,7 @@ var meanings = map[answer]meaning{
 	{opInvalidate, unix.ETIMEDOUT}: {nil, "the SMMU does not complete a SYNC (see dmesg)"},
 }
 
-// callError is a failed request: the errno and what it means.
+// callError is a failed request, with the errno and its meaning.
 type callError struct {
 	op    op
 	errno error

@@ -109,9 +109,9 @@ var (
 	errStreamClosed = fmt.Errorf("stream %w", bridge.ErrClosed)
 )
 
-// Capabilities implements bridge.Host. It returns those of the first device's SMMU. Before the
-// first Add the error matches ErrNoDevice. It omits features that the kernel does not support in
-// nested translation.
+// Capabilities implements bridge.Host. It returns the registers of the first device's SMMU. Before
+// the first Add the error matches ErrNoDevice. It omits features that the kernel does not support
+// in nested translation.
 //
 // A guest's ID registers never change. If the VMM adds the first device while the guest runs, it
 // has chosen the registers without that device. vsmmu.Device.Attach then checks that the hardware

@@ -77,7 +77,7 @@ func (k *resetting) close(fd int) error {
 	return k.fakeKernel.close(fd)
 }
 
-// A reset takes at least 100 ms, and a vCPU may wait for Invalidate meanwhile.
+// A reset takes at least 100 ms, and a vCPU may wait for Invalidate during this time.
 func TestAdd_and_Close_do_not_delay_Invalidate(t *testing.T) {
 	k := &resetting{newFake(t), func(string) {}}
 	h, err := open(Config{}, k)

@@ -131,7 +131,7 @@ func TestAttach_fails_and_keeps_the_vDEVICE(t *testing.T) {
 	})
 }
 
-// There is one vDEVICE for each device, no matter how often Attach fails.
+// There is one vDEVICE for each device, however often Attach fails.
 func TestAttach_fails_and_nothing_grows(t *testing.T) {
 	k := newFake(t)
 	h := openFake(t, k, Config{})

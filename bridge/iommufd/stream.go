@@ -17,8 +17,9 @@ type stream struct {
 	dev  *Device
 	sid  smmuv3.StreamID
 
-	// The table that the device is attached to: one that all streams share, or the stream's own,
-	// which was made from ste. If both are zero, the device is detached and its DMA is blocked.
+	// The device is attached to this table. All streams share the table, or it belongs to the
+	// stream and was made from ste. If both are zero, the device is detached and its DMA is
+	// blocked.
 	shared id
 	own    id
 	ste    vSTE

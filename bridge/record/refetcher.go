@@ -29,9 +29,9 @@ func (r *Refetcher) SetSTERefetch(refetch func(smmuv3.StreamID) bool) {
 	r.claims = append(r.claims, Call{Op: SetSTERefetch, Release: refetch == nil})
 }
 
-// Refetch asks the device to read the STE of a stream again, as a transaction does that meets a
-// stage whose Cause is F_STE_FETCH. It returns the device's answer: whether a host retries the
-// transaction. Refetch returns false without a device.
+// Refetch asks the device to read the STE of a stream again. A real host does this when the Cause
+// of a transaction's stage is F_STE_FETCH. It returns the device's answer: whether a host retries
+// the transaction. Refetch returns false without a device.
 func (r *Refetcher) Refetch(sid smmuv3.StreamID) bool {
 	r.mu.Lock()
 	refetch := r.refetch

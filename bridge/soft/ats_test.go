@@ -435,8 +435,8 @@ func TestATCsAreInvalidatedAfterTheTLB(t *testing.T) {
 	assert.EqualValues(t, 0x6000_0000, now.Addr)
 }
 
-// §4.5.1, §4.7.3: an invalidation of the TLB waits for in-flight translation requests, and one of
-// the ATC for in-flight translated accesses.
+// §4.5.1, §4.7.3: an invalidation of the TLB waits for in-flight translation requests. An
+// invalidation of the ATC waits for in-flight translated accesses.
 func TestATCInvalidationWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &gate{open: make(chan struct{})}

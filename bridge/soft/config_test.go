@@ -80,8 +80,8 @@ func TestBypassEndsAtTheOutputAddressSize(t *testing.T) {
 	assert.NoError(t, r.ep.ReadAt(make([]byte, 1), 1<<48-1), "the last address")
 }
 
-// §5.4: SubstreamIDs that differ in one bit have different CDs, no matter which CDs were used
-// earlier.
+// §5.4: SubstreamIDs that differ in one bit have different CDs. Earlier uses of CDs have no effect
+// on this.
 func TestEachSubstreamHasItsCD(t *testing.T) {
 	m := newRAM(t) // its slices let the micro-TLB keep accesses
 	r := newRig(t, soft.Config{Memory: m})

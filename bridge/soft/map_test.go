@@ -199,7 +199,7 @@ func TestInvalidationsWaitForMappings(t *testing.T) {
 				require.NoError(t, err)
 				over := start(func() { assert.NoError(t, invalidate(r, m)) })
 				assert.False(t, over.Load(), "the device holds the mapping")
-				_, _ = word(r.ep, 0x1010) // comes back
+				_, _ = word(r.ep, 0x1010) // returns
 
 				mapped.Segments[0][0] = 1
 				mapped.Release()

@@ -28,8 +28,8 @@ var accesses = []struct {
 	{"x", soft.Attrs{Instruction: true}, false},
 }
 
-// permitted tries all accesses to an address, and returns the letters of those that succeed. The
-// others must raise the event want, and no other.
+// permitted tries all accesses to an address, and returns the letters of the successful accesses.
+// The others must raise the event want, and no other.
 func permitted(t *testing.T, r *rig, iova uint64, want smmuv3.EventType) string {
 	var s strings.Builder
 	for _, a := range accesses {

@@ -147,7 +147,7 @@ func (b *binding) walkStage2(ipa uint64, why purpose, iova uint64, a *access) (l
 	need := why.need(a)
 	w := &a.walk
 	if why == forCD {
-		w = new(walkState) // the walk precedes those that a.walk is for
+		w = new(walkState) // this walk comes before the walks that use a.walk
 	}
 	l, event, at := b.host.walkTables2(b.s2, ipa, why, need, w)
 	if event != 0 {

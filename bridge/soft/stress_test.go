@@ -19,7 +19,7 @@ const (
 	stressVersions = 64
 	stressPages    = 4
 
-	stressTables = 0x4_0000 // one table of level 3 for each version, then those of level 2, then 1
+	stressTables = 0x4_0000 // one table of level 3 for each version, then the tables of level 2, then level 1
 	stressData   = 0x5000_0000
 
 	numberAt = 0x10 // in each page: the version's number
@@ -40,7 +40,7 @@ func newStressRig(t *testing.T, mem *ram, stage bridge.GuestStage) *rig {
 	cfg := soft.Config{Memory: mem, TLBEntries: 16, IDs: withATS()}
 	if stage.Disposition == bridge.TranslateNested {
 		cfg.IDs = soft.Stage2IDs()
-		// 39 bits from level 1 on: the first MiB and that of the data, mapped to themselves.
+		// 39 bits from level 1 on. The first MiB and the MiB of the data map to themselves.
 		const l1, l2, low, data = 0x6000_0000, 0x6000_1000, 0x6000_2000, 0x6000_3000
 		mem.SetWords(l1, l2|3, (l2+0x3000)|3)
 		mem.SetWords(l2, low|3)

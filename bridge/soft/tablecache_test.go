@@ -230,7 +230,7 @@ func TestInvalidationsOfTablesOfStage2(t *testing.T) {
 				}
 				r.bind(stage)
 				r.wantWord(0, ipa)
-				// A copy of the table of level 3, where the pages of data lie elsewhere.
+				// A copy of the table of level 3 maps the pages of data to other addresses.
 				for page := range guestmem.GPA(512) {
 					r.mem.SetWords(moved+8*page, r.mem.Words(s2Pages+8*page, 1)...)
 				}

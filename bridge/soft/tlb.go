@@ -195,7 +195,7 @@ func (d *domain) probe(forms, key uint64, asid smmuv3.ASID, since uint64) (uint6
 		if smmuv3.ASID(data>>8) != asid || s.tags[i].Load() != d.tag {
 			continue
 		}
-		// If another goroutine wrote the set meanwhile, these may be halves of two entries.
+		// If another goroutine wrote the set at the same time, these may be halves of two entries.
 		if seq&1 != 0 || s.seq.Load() != seq || time < since || time < d.all.Load() {
 			return 0, false
 		}
@@ -208,8 +208,8 @@ func (d *domain) probe(forms, key uint64, asid smmuv3.ASID, since uint64) (uint6
 // if a table that the walk used is stale, or if another writer holds the set.
 //
 // An invalidation advances the clock and invalidates tables before it looks at the forms and sets.
-// If insert, with the set locked, does not see the one or the other, that invalidation looks at the
-// form and the set later.
+// If insert, with the set locked, sees neither change, the invalidation will find the form and the
+// set.
 func (d *domain) insert(s space, va uint64, l leaf, walk *walkState, clock *atomic.Uint64) {
 	form, key, asid := uint64(1)<<l.size, s.key(va, l.size), s.asid
 	if l.global {
@@ -254,8 +254,8 @@ func (t *tlb) uncount(s *tlbSet, i int) {
 	}
 }
 
-// victim returns the way that already holds the key, or else an empty way, or else the next way in
-// turn.
+// victim returns the way that already holds the key. Otherwise it returns an empty way, or the next
+// way in the order of replacement.
 func (s *tlbSet) victim(key uint64, asid smmuv3.ASID, tag uint32) int {
 	empty := -1
 	for i := range s.ways {

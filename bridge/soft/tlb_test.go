@@ -26,8 +26,8 @@ func TestTLBSize(t *testing.T) {
 	}
 }
 
-// A lookup never returns another address's entry, while a writer gives one way to two addresses in
-// turn.
+// A lookup never returns another address's entry, while a writer gives one way alternately to two
+// addresses.
 func TestLookupsSeeWholeEntries(t *testing.T) {
 	const enough, most = 500_000, 100_000_000
 	tl := newDomain(newTLB(8), 0, ofStage1)

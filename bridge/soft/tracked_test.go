@@ -131,7 +131,7 @@ func (m *handmade) Slice(gpa guestmem.GPA, n int, write bool) ([]byte, error) {
 	return s, err
 }
 
-// The order of the steps of a round matters. Here DMA meets each step of a round of handmade
+// The order of the steps of a round matters. Here DMA occurs at each step of a round of handmade
 // memory. A drain before the new log begins loses a write.
 func TestLogThatBeginsBeforeTheDrainHasEveryWrite(t *testing.T) {
 	for name, drainFirst := range map[string]bool{"drain, then a new log": true, "a new log, then drain": false} {

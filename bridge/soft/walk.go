@@ -12,7 +12,7 @@ func (b *binding) walk(c *contextDesc, va uint64, a *access) (leaf, *refusal) {
 
 	t := &half.tables
 	if from, ok := a.walk.find(t, va); ok {
-		// On a fault it walks again: the event is that of a walk from the root.
+		// On a fault it walks again from the first table, and reports the event of this walk.
 		if l, r := b.walkFrom(from, half, c, va, a); r == nil {
 			return l, nil
 		}

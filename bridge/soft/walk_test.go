@@ -309,8 +309,8 @@ func TestGoldenFaults(t *testing.T) {
 	}
 }
 
-// The same for 52 bits with the 4 KiB granule: all bits of the output address are checked against
-// IPS, and blocks at level 0 require DS.
+// Failed walks with 52 bits and the 4 KiB granule: the SMMU checks all bits of the output address
+// against IPS, and blocks at level 0 require DS.
 func TestGoldenFaultsWithDS(t *testing.T) {
 	const in = 1<<35 | 0b10<<40
 	for _, c := range []struct {

@@ -66,7 +66,7 @@ func target(name string) (string, error) {
 			return name, nil // not a link, or no file
 		}
 		if !filepath.IsAbs(link) {
-			// Not Join: it would remove a ".." after another link.
+			// Join would remove a ".." after another link.
 			link = filepath.Dir(name) + string(filepath.Separator) + link
 		}
 		name = link

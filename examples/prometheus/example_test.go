@@ -52,8 +52,8 @@ func Example() {
 	// vsmmu_dma_bytes_total write 0x10 4096
 }
 
-// TestCollectorIsConsistent shows that a pedantic registry takes the metrics of an SMMU, also of
-// one that is closed, or nil.
+// TestCollectorIsConsistent shows that a pedantic registry accepts the metrics of an SMMU, even if
+// the SMMU is closed or nil.
 func TestCollectorIsConsistent(t *testing.T) {
 	smmu, err := vsmmuv3.New(vsmmuv3.Config{
 		Memory: new(guestmem.Fake), Interrupts: vsmmu.SPIs(74, func(uint32, bool) error { return nil }),

@@ -40,7 +40,7 @@ func Coloured(w io.Writer) bool {
 	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
-// Columns returns the width of output to w: that of the terminal, but at least 60, or 100 if w is
+// Columns returns the width of output to w: the terminal's width, but at least 60, or 100 if w is
 // not a terminal.
 func Columns(w io.Writer) int {
 	size, _ := window(w)

@@ -137,8 +137,8 @@ func (r *Reader) GSIVs(at int) [4]uint32 {
 	return [4]uint32{r.U32(at + 44), r.U32(at + 48), r.U32(at + 52), r.U32(at + 56)}
 }
 
-// IndexReader is a guest's reading of the DeviceID mapping index: -1 is none. bug is what the guest
-// reports as a fault of the firmware.
+// IndexReader is a guest's reading of the DeviceID mapping index: -1 is none. bug is the guest's
+// report of a firmware bug.
 type IndexReader func(r *Reader, at int) (index int, bug string)
 
 // Linux61 is iort_get_id_mapping_index of Linux 6.1, which knows no node revision 5.
@@ -156,7 +156,7 @@ func Linux61(r *Reader, at int) (int, string) {
 	return int(index), ""
 }
 
-// Linux73 is that of Linux 7.3. It reads nodes before revision 5 as Linux 6.1 does.
+// Linux73 is the reader of Linux 7.3. It reads nodes before revision 5 as Linux 6.1 does.
 func Linux73(r *Reader, at int) (int, string) {
 	if r.Kind(at) != 4 || r.U8(at+3) < 5 {
 		return Linux61(r, at)

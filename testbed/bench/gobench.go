@@ -31,7 +31,7 @@ type result struct {
 	others map[string]float64 // the benchmark's other figures, by unit; may be nil
 }
 
-// run runs the benchmarks. go test runs one at a time, whatever the number of packages.
+// run runs the benchmarks. go test runs one benchmark at a time, for any number of packages.
 func (b *goBench) run(ctx context.Context) ([]result, error) {
 	procs := runtime.GOMAXPROCS(0)
 	args := []string{

@@ -41,7 +41,7 @@ Exit status:
 Flags:
 `
 
-// packages are those that have benchmarks.
+// packages are the packages with benchmarks.
 var packages = []string{"./vsmmu", "./bridge/soft", "./guestmem", "./smmuv3"}
 
 // options are the command line's.

@@ -34,8 +34,8 @@ const (
 const peerTLB = 256
 
 // peerArguments are QEMU's arguments: an SMMU and the device edu, whose DMA its registers control.
-// Not every build of QEMU has the accelerator qtest, which runs no processor. So the processor
-// waits for an interrupt, and QEMU's clock jumps to the next event.
+// Not every build of QEMU has the accelerator qtest, which runs no processor. The processor
+// therefore waits for an interrupt, and QEMU's clock jumps to the next event.
 var peerArguments = []string{
 	"-M", "virt,iommu=smmuv3,highmem=off", "-cpu", "cortex-a57", "-m", "64M", "-nodefaults", "-display", "none",
 	"-accel", "tcg", "-icount", "shift=0,sleep=off",
@@ -191,7 +191,7 @@ func (p *peer) hold(pages int) {
 	p.writel(function+0x10, barBase) // BAR 0
 	p.writel(function+0x04, 0b110)   // command: memory space, bus master
 
-	// The device writes the last word that it read elsewhere, which shows that its DMA was
+	// The device writes the last word that it read to another address. This shows that its DMA was
 	// translated.
 	const mark = 0x0123_4567_89ab_cdef
 	p.write(ramBase+mix.Page, binary.LittleEndian.AppendUint64(nil, mark))

@@ -22,7 +22,7 @@ type qtest struct {
 
 func newQtest(w io.Writer, r io.Reader) *qtest { return &qtest{w: w, r: bufio.NewReader(r)} }
 
-// do sends a command and returns what follows OK in its answer.
+// do sends a command and returns the part of its answer after OK.
 func (q *qtest) do(format string, args ...any) string {
 	if q.err != nil {
 		return ""

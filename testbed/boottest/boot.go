@@ -57,8 +57,8 @@ func Bench(ctx context.Context, o Options) (*report.Bench, error) {
 	return b, errors.Join(b.Summary(o.Out), reportfile.Write(o.Report, b))
 }
 
-// Tables boots the guest by each of vm.Tables, or by those that the options name. Its errors are
-// those of Boot.
+// Tables boots the guest with each of vm.Tables, or with the tables that the options name. Its
+// errors are those of Boot.
 func Tables(ctx context.Context, o Options) (*report.Tables, error) {
 	r, _, err := follow(ctx, &o, byTables)
 	if err != nil {
@@ -73,7 +73,7 @@ func Tables(ctx context.Context, o Options) (*report.Tables, error) {
 	return t, errors.Join(t.Summary(o.Out), reportfile.Write(o.Report, t))
 }
 
-// purpose is what a run of the machines is for.
+// purpose is the purpose of a run of the machines.
 type purpose uint8
 
 const (

@@ -38,15 +38,15 @@ type Options struct {
 	Stage       uint   // the stage that the SMMU has, 1 or 2
 	Stalls      bool   // the misbehaving endpoint's DMA stalls
 	Report      string // the file for the report
-	Record      string // the file for a transcript of what the guest does to the SMMU; empty for none
+	Record      string // the file for a transcript of the SMMU's guest; empty for no transcript
 	Rebind      bool   // the guest unbinds the disks from their driver and binds them again
 	Moves       uint   // how often the SMMU is saved, discarded and restored; up to MaxMoves
 	Timeout     time.Duration
 	Out         io.Writer // gets the consoles, the stages and the summary
 }
 
-// Accels are the values of Options.Accel: kvm is this machine's own KVM, tcg that of a host that
-// QEMU emulates. auto means kvm on an arm64 machine that has it, and tcg elsewhere.
+// Accels are the values of Options.Accel: kvm is this machine's own KVM, and tcg is the KVM of a
+// host that QEMU emulates. auto means kvm on an arm64 machine that has it, and tcg elsewhere.
 var Accels = []string{"auto", "kvm", "tcg"}
 
 // Transports are the values of Options.Transport. With mixed, the disk plain is a PCI function, and

@@ -94,7 +94,7 @@ func prepare(
 	if err != nil {
 		return machine{}, fmt.Errorf("the %s's kernel: %w", name, err)
 	}
-	// Not every QEMU unwraps every kind of image.
+	// Some versions of QEMU do not unwrap every kind of image.
 	image, err := arm64image.Parse(raw)
 	if err != nil {
 		return machine{}, fmt.Errorf("the %s's kernel: %s: %w", name, file, err)

@@ -18,8 +18,8 @@ const (
 
 const efiAdvice = "run make boot BOOT_FLAGS='-firmware uefi', or give their directory with -efi DIR"
 
-// bootFrom makes a machine of a kernel and an initramfs one that firmware boots from a disk: an EFI
-// System Partition as users have one. The machine's image is then the firmware, and its initrd the
+// bootFrom changes a machine with a kernel and an initramfs: firmware then boots both from a disk
+// with an EFI System Partition. The machine's image is then the firmware, and its initrd is the
 // disk.
 func (m *machine) bootFrom(dir, cmdline string) error {
 	firmware, err := os.ReadFile(filepath.Join(dir, firmwareFile))
@@ -34,7 +34,7 @@ func (m *machine) bootFrom(dir, cmdline string) error {
 		return fmt.Errorf("the boot loader: %w (%s)", err, efiAdvice)
 	}
 	if !isPE(loader) {
-		return fmt.Errorf("the boot loader: %s is no EFI program (%s)", filepath.Join(dir, loaderFile), efiAdvice)
+		return fmt.Errorf("the boot loader: %s is not an EFI program (%s)", filepath.Join(dir, loaderFile), efiAdvice)
 	}
 	if !isPE(m.image) {
 		return errors.New("the guest's kernel has no EFI stub (CONFIG_EFI_STUB): firmware cannot boot it")
@@ -55,7 +55,7 @@ func (m *machine) bootFrom(dir, cmdline string) error {
 	return nil
 }
 
-// checkFirmware returns an error if data is no UEFI firmware of a machine's flash.
+// checkFirmware returns an error if data is not UEFI firmware for a machine's flash.
 func checkFirmware(data []byte) error {
 	const (
 		signature = "_FVH" // of a firmware volume
@@ -65,7 +65,7 @@ func checkFirmware(data []byte) error {
 	case len(data) > most:
 		return fmt.Errorf("%d bytes are more than the flash's %d", len(data), most)
 	case !bytes.Contains(data[:min(len(data), 64<<10)], []byte(signature)):
-		return errors.New("no UEFI firmware")
+		return errors.New("not UEFI firmware")
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// efiOptions returns options of a boot by a firmware that looks like one.
+// efiOptions returns options of a boot by a file with the signature of firmware.
 func efiOptions(t *testing.T, mode string) Options {
 	t.Helper()
 	o, _ := options(t, mode)
@@ -28,12 +28,12 @@ func TestFilesOfTheFirmwareAreCheckedBeforeTheBoot(t *testing.T) {
 		want string
 	}{
 		{"no directory", func(o *Options) { o.EFI = "/nonexistent" }, "the firmware: open /nonexistent/QEMU_EFI.fd"},
-		{"firmware that is none", func(o *Options) { write(o, "QEMU_EFI.fd", "#!/bin/sh") }, "no UEFI firmware"},
+		{"not firmware", func(o *Options) { write(o, "QEMU_EFI.fd", "#!/bin/sh") }, "not UEFI firmware"},
 		{"firmware larger than the flash", func(o *Options) {
 			_ = os.Truncate(filepath.Join(o.EFI, "QEMU_EFI.fd"), 64<<20+1)
 		}, "67108865 bytes are more than the flash's 67108864"},
 		{"no boot loader", func(o *Options) { _ = os.Remove(filepath.Join(o.EFI, "systemd-bootaa64.efi")) }, "the boot loader: open"},
-		{"a boot loader that is none", func(o *Options) { write(o, "systemd-bootaa64.efi", "\x7fELF") }, "is no EFI program"},
+		{"not a boot loader", func(o *Options) { write(o, "systemd-bootaa64.efi", "\x7fELF") }, "is not an EFI program"},
 		{"a kernel without an EFI stub", edited("Image", func(b []byte) []byte { b[0] = 0; return b }), "has no EFI stub"},
 		{"a transcript", func(o *Options) { o.Record = filepath.Join(o.EFI, "t") }, "-record: not with -firmware uefi"},
 	} {

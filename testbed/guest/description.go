@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// Description is how the kernel found its hardware, and what it made of the description.
+// Description says how the kernel found its hardware, and how it used the description.
 type Description struct {
 	By string `json:"by"` // ByTree or ByACPI
 	// Bugs has the kernel's lines that blame the firmware.
 	Bugs []string `json:"bugs,omitempty"`
-	// Interrupts are those of SMMUs and disks.
+	// Interrupts are the interrupts of SMMUs and disks.
 	Interrupts []Interrupt `json:"interrupts"`
 	// Nodes are the nodes of a device tree that have interrupts, or DMA that an SMMU translates.
 	Nodes []Node `json:"nodes,omitempty"`

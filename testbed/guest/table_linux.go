@@ -14,8 +14,8 @@ import (
 // DMA mapping that fills a translation table. When the kernel unmaps it, it removes the table, and
 // invalidates it by a TLBI with Leaf = 0.
 //
-// The kernel maps TableSize bytes by a block if their physical address is aligned to it. So the
-// buffer is contiguous in physical memory, but begins one page after the start of a huge page.
+// The kernel maps TableSize bytes by a block if their physical address is aligned to it. The buffer
+// is therefore contiguous in physical memory, but begins one page after the start of a huge page.
 func (d *Disk) fillTable(pattern Pattern) error {
 	if os.Getpagesize() != TablePage {
 		return nil

@@ -413,8 +413,9 @@ func (r *Report) messages(serial string) (string, bool) {
 		elsewhere == 0 && sent > 0
 }
 
-// split adds up an endpoint's counts: expected has those of stages with the mode's disposition,
-// elsewhere has the others. With Rebind or UEFI, neither has the counts that bypassed stage 1.
+// split adds up an endpoint's counts. expected has the counts of stages with the mode's
+// disposition, and elsewhere has the other counts. With Rebind or UEFI, neither has the counts that
+// bypassed stage 1.
 func (r *Report) split(counts map[string]uint64) (expected, elsewhere uint64) {
 	want := r.Mode.disposition()
 	for disposition, n := range counts {

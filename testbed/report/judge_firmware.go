@@ -8,8 +8,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/guest"
 )
 
-// handedOver reports whether each stream bypassed the SMMU after each reset, and had a stage with the
-// mode's disposition after that.
+// handedOver reports whether each stream bypassed the SMMU after each reset, and later had a stage
+// with the mode's disposition.
 func (r *Report) handedOver() (string, bool) {
 	ok := len(r.Streams) > 0
 	var seen []string
@@ -21,7 +21,7 @@ func (r *Report) handedOver() (string, bool) {
 			case b.Disposition == bridge.Bypass.String() && b.SMMUDisabled:
 				past = true
 			case i == 0:
-				ok = false // nothing else comes first
+				ok = false // the first stage must be a bypass
 			case past && b.Disposition == r.Mode.disposition():
 				handovers++
 				past = false
@@ -34,8 +34,8 @@ func (r *Report) handedOver() (string, bool) {
 	return strings.Join(seen, "; "), ok
 }
 
-// bootedFromDisk reports whether the firmware read what it booted with the SMMU disabled, and the
-// guest's kernel used the same disk through stage 1.
+// bootedFromDisk reports whether the firmware read the kernel and the initramfs with the SMMU
+// disabled, and the guest's kernel used the same disk through stage 1.
 func (r *Report) bootedFromDisk() (string, bool) {
 	s := r.stream(guest.ESP)
 	before, after := s.Moved[bridge.Bypass.String()], s.Moved[r.Mode.disposition()]

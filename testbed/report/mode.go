@@ -22,8 +22,8 @@ type Mode struct {
 	Quick bool `json:"quick,omitempty"`
 	// ACPI is true if ACPI tables describe the machine, and not a device tree.
 	ACPI bool `json:"acpi,omitempty"`
-	// UEFI is true if firmware boots the guest from a disk, bypassing stage 1 until the guest's driver
-	// takes over.
+	// UEFI is true if firmware boots the guest from a disk, with a bypass of stage 1 until the
+	// guest's driver enables the SMMU.
 	UEFI bool `json:"uefi,omitempty"`
 	// Reboots is how often the guest is to reboot through the firmware, and Loaded how many bytes the
 	// firmware reads at least each time.

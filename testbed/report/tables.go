@@ -40,7 +40,7 @@ func (t *Tables) Judge() {
 	}
 }
 
-// Summary writes a text form of the report: a line for each table, and what did not hold.
+// Summary writes a text form of the report: a line for each table, and the checks that failed.
 func (t *Tables) Summary(w io.Writer) error {
 	var text strings.Builder
 	rows := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)

@@ -12,9 +12,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pl031"
 )
 
-// forEDK2 adds to a tree what EDK2's ArmVirtQemu needs: its flash, the firmware configuration device,
-// a clock, and a window for ports of the host bridge. It removes the second UART: of two, EDK2 takes
-// the last for its console.
+// forEDK2 adds the devices that EDK2's ArmVirtQemu needs to a tree: its flash, the firmware
+// configuration device, a clock, and a window for ports of the host bridge. It removes the second
+// UART, since EDK2 uses the last UART for its console.
 func forEDK2(root *dt.Node) {
 	bank := func(base uint64) []byte { return dt.PropertyRegion("", base, flashSize).Value }
 	root.Children = slices.DeleteFunc(root.Children, func(n *dt.Node) bool { return n.Name == uartName(controlBase) })

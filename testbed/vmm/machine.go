@@ -20,7 +20,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/virtio"
 )
 
-// Config describes a machine and what boots on it.
+// Config describes a machine and the software that it boots.
 type Config struct {
 	Kernel  []byte // in any form that arm64image.Parse reads
 	Initrd  []byte // may be empty

@@ -17,7 +17,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pl031"
 )
 
-// uefi is what a machine with firmware has beside the others.
+// uefi holds the additional devices of a machine with firmware.
 type uefi struct {
 	code, vars []byte
 	flash      *cfi.Flash
@@ -40,7 +40,7 @@ func (p *configPort) Store(off uint64, size int, value uint64) {
 	}
 }
 
-// Memory slots of the flash, above those of memorySlots.
+// Memory slots of the flash, above the slots of memorySlots.
 const (
 	codeSlot = ramSlot + 1 + maxSlots
 	varsSlot = codeSlot + 1

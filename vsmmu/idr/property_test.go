@@ -211,7 +211,7 @@ func TestCheckAgreesWithTheArchitecture(t *testing.T) {
 	assert.Greater(t, seen[false], 1_000)
 }
 
-// What a guest reads never exceeds a host that Satisfies accepts.
+// If Satisfies accepts a host, the guest's registers do not exceed the host's.
 func TestSatisfiesIsSound(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r, err := idr.Derive(nil, caps(genHost.Draw(t, "first"))...)

@@ -138,8 +138,8 @@ func TestDecideWithATS_5_2(t *testing.T) {
 	}
 }
 
-// Whatever the guest wrote, ignored fields of a stage are zero, and no field has a reserved value.
-// Stages with the same effect are equal.
+// For any STE, ignored fields of the stage are zero, and no field has a reserved value. Stages with
+// the same effect are equal.
 func TestDecideIsCanonical(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ids := testIDs()

@@ -1,4 +1,4 @@
-// Package clitest tests what every command line of this project does alike.
+// Package clitest tests the common behaviour of this project's command lines.
 package clitest
 
 import (
@@ -44,7 +44,7 @@ func (p Program) ReportsFailedOutput(t *testing.T, args ...string) {
 }
 
 // HelpGoesToStandardOutput asserts that each form of help prints to the standard output and
-// succeeds, that it exists for each command, and that a missing command fails.
+// succeeds. It also asserts that each command has help, and that a missing command fails.
 func (p Program) HelpGoesToStandardOutput(t *testing.T) {
 	t.Helper()
 	help := func(args ...string) string {

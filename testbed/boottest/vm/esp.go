@@ -11,7 +11,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm"
 )
 
-// addESP adds the disk that the firmware boots from, a PCI function behind the SMMU. The caller
+// addESP adds the disk from which the firmware boots, a PCI function behind the SMMU. The caller
 // closes its file after the machine.
 func (j Job) addESP(v *vm, image []byte, mover *mover, t *tape, notes *recorder) (f *os.File, err error) {
 	functions := 0

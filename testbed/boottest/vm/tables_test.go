@@ -21,7 +21,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// machine is what a table describes.
+// machine is the machine that a table describes.
 type machine struct {
 	job       Job
 	ids       smmuv3.IDRegs

@@ -1,5 +1,5 @@
-// Package esp writes disk images that UEFI firmware boots from: a GPT with one EFI System Partition,
-// which is a FAT file system (UEFI 2.10, §5.3 and §13.3).
+// Package esp writes images of disks from which UEFI firmware boots. A disk has a GPT with one EFI
+// System Partition, which is a FAT file system (UEFI 2.10, §5.3 and §13.3).
 package esp
 
 import (

@@ -110,7 +110,7 @@ func TestDiskHasItsFiles(t *testing.T) {
 	}
 }
 
-// Other programs agree that the file system is one.
+// fsck.fat accepts the file system.
 func TestFileSystemIsSound(t *testing.T) {
 	fsck, err := exec.LookPath("fsck.fat")
 	if err != nil {

@@ -133,7 +133,8 @@ func (f *fat) allocate(data []byte) uint16 {
 	return uint16(first)
 }
 
-// entryCount returns the number of a directory's entries, without those for itself and its parent.
+// entryCount returns the number of a directory's entries, without the entries for itself and its
+// parent.
 func (n *node) entryCount() (count int) {
 	for i, c := range n.children {
 		_, long := c.shortName(i)
@@ -173,7 +174,7 @@ func entry(short string, attribute byte, at uint16, size uint32) []byte {
 }
 
 // shortName returns the 11 characters of the nth child's short name, and the entries of its long
-// name. A name that is a short one has none (§7).
+// name. A name in the form of short names has no long name (§7).
 func (n *node) shortName(index int) (short string, long []byte) {
 	base, ext, _ := strings.Cut(n.name, ".")
 	if n.name == strings.ToUpper(n.name) && len(base) <= 8 && len(ext) <= 3 && !strings.Contains(ext, ".") {

@@ -17,7 +17,7 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// maxFile bounds the memory for one file, whatever the file or its compression says.
+// maxFile bounds the memory for one file, for any size in the file's header.
 const maxFile = 512 << 20
 
 // errNext is a visitor's error that skips the rest of a package, which may be hundreds of

@@ -1,5 +1,5 @@
-// Package pid1 has what the inits of the test boot's machines share: file systems, drivers, power
-// off.
+// Package pid1 has the common parts of the inits in the test boot's machines: file systems,
+// drivers, power off.
 package pid1
 
 import (

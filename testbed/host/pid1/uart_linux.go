@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenUART opens a UART in raw mode, as cfmakeraw(3) sets it: otherwise the terminal echoes what
-// comes from the other end.
+// OpenUART opens a UART in raw mode, as cfmakeraw(3) sets it. Otherwise the terminal would echo its
+// input.
 func OpenUART(path string) (*os.File, error) {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -27,7 +27,7 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			// Not cmd.Wait, which would close the pipes while they are still read.
+			// cmd.Wait would close the pipes while they are still read.
 			p.state, _ = cmd.Process.Wait()
 			close(p.done)
 		}

@@ -6,8 +6,8 @@ import (
 	"os"
 )
 
-// TempFile is a temporary file for QEMU. On Linux it has no name, so that nothing is left of it
-// even if a signal kills the runner.
+// TempFile is a temporary file for QEMU. On Linux it has no name, so it disappears even if a signal
+// kills the runner.
 type TempFile struct {
 	*os.File
 	named bool // Close removes the name

@@ -162,8 +162,8 @@ func guestMemory(t *testing.T) (ram, scratch []byte) {
 	return memory.ram, memory.scratch
 }
 
-// patterns are those of the devices, by their address. A device keeps its buffer until the machine
-// ends.
+// patterns are the patterns of the devices, by their address. A device keeps its buffer until the
+// machine ends.
 var patterns = map[string][]byte{}
 
 func (r *kernelRig) add(h *iommufd.Host, address string) {
@@ -208,7 +208,7 @@ func (r *kernelRig) dmaWith(ep bridge.Endpoint, a regs.Attrs, write bool, iova u
 	return r.read(ep, a, iova, p)
 }
 
-// attempted returns the error of a DMA that was not even attempted: an abort is none.
+// attempted returns the error of a DMA that did not start. An abort is not such an error.
 func attempted(err error) error {
 	if errors.Is(err, edu.ErrAborted) {
 		return nil
@@ -252,7 +252,7 @@ func (r *kernelRig) landed(d *eduDevice, n int) int {
 }
 
 // WriteAt implements guestmem.Memory. The suite zeroes each page that it allocates, from the start
-// of ram on. So landed only searches up to the highest address written.
+// of ram on. Therefore landed only searches up to the highest address written.
 func (r *kernelRig) WriteAt(p []byte, gpa guestmem.GPA) error {
 	if end := uint64(gpa-ram) + uint64(len(p)); end <= uint64(len(r.ram)) && end > r.used.Load() {
 		r.used.Store(end)

@@ -12,11 +12,12 @@ const (
 	fileLoader = "etc/table-loader"
 )
 
-// Loader returns tables as files of QEMU's firmware configuration device, with the commands by which
-// firmware places them: the tables' pointers are offsets in a file, and a command makes each an
-// address and mends the checksum. tables must have a FADT and a DSDT.
+// Loader returns tables as files of QEMU's firmware configuration device, with the commands by
+// which firmware places them. Each pointer in the tables is an offset in a file. Commands replace
+// the offsets by addresses and correct the checksums. tables must have a FADT and a DSDT.
 func Loader(tables ...Table) (files map[string][]byte, err error) {
-	// The tables come after the RSDP. So that their addresses are offsets, the RSDP is below 0.
+	// The tables come after the RSDP. The RSDP is below 0, so the addresses of the tables are
+	// offsets.
 	start := (rsdpSize + tableAlignment - 1) &^ (tableAlignment - 1)
 	set, err := Place(-uint64(start), tables...)
 	if err != nil {
@@ -80,7 +81,8 @@ func (s *script) allocate(file string, align uint32, zone uint8) {
 	s.add(w)
 }
 
-// pointer makes the offset in the tables' file, at an offset of a file, an address.
+// pointer makes firmware replace a pointer in a file by an address. The pointer is an offset in the
+// tables' file.
 func (s *script) pointer(file string, at uint32) {
 	var w writer
 	w.u32(commandPointer)

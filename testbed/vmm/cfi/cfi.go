@@ -1,5 +1,5 @@
 // Package cfi emulates a bank of NOR flash with Intel's command set, of two 16-bit chips side by
-// side: where EDK2 keeps its variables.
+// side. EDK2 keeps its variables there.
 //
 // In array mode the guest reads the bank as memory. In the other modes its loads, and in all modes
 // its stores, are accesses of the register file.
@@ -21,7 +21,7 @@ type Flash struct {
 	left   int // words until the buffer is complete
 }
 
-// mode is what the next access does: a command of the guest, or a step of one.
+// mode decides the effect of the next access: it is a command of the guest, or a step of a command.
 type mode uint16
 
 // Commands (JESD68.01 and Intel's command set 0001).
@@ -47,13 +47,13 @@ const (
 const Block = 256 << 10
 
 // New returns a bank whose contents are mem, a multiple of Block. array makes mem readable for the
-// guest, or not. New calls it first. fail receives its later errors.
+// guest, or stops this. New calls array first. fail receives later errors of array.
 func New(mem []byte, array func(readable bool) error, fail func(error)) (*Flash, error) {
 	f := &Flash{mem: mem, array: array, fail: fail, mode: modeArray}
 	return f, array(true)
 }
 
-// Reset puts the bank into array mode. The contents stay. array is that of the new machine.
+// Reset puts the bank into array mode. The contents stay. array is the function of the new machine.
 func (f *Flash) Reset(array func(readable bool) error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -61,7 +61,7 @@ func (f *Flash) Reset(array func(readable bool) error) error {
 	return array(true)
 }
 
-// Erase fills a memory with what erased flash holds.
+// Erase fills a memory with the contents of erased flash.
 func Erase(mem []byte) {
 	for i := range mem {
 		mem[i] = erasedByte

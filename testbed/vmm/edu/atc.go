@@ -23,7 +23,7 @@ type atc struct {
 // maxHeld is the number of translations that an ATC holds.
 const maxHeld = 64
 
-// tag is what a translation was requested with. Another request may get another translation.
+// tag holds the attributes of a translation's request. Another request may get another translation.
 type tag struct {
 	pasid                         uint32
 	hasPASID, privileged, execute bool
@@ -65,7 +65,7 @@ func (c *atc) now() uint64 {
 	return c.epoch
 }
 
-// add adds a translation that was requested in an epoch, unless that has passed.
+// add adds a translation that was requested in an epoch, unless the epoch has passed.
 func (c *atc) add(epoch uint64, g tag, t soft.Translation) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pci"
 )
 
-// Features are what a function has besides the registers and the MSI of QEMU's edu. With any of
-// them but MSIX and Stalls, it has a PCI Express capability.
+// Features are the features that a function has besides the registers and the MSI of QEMU's edu.
+// With any of them but MSIX and Stalls, it has a PCI Express capability.
 type Features struct {
 	// PASIDBits is the width of PASIDs, at most 20. 0 means no PASID.
 	PASIDBits uint8

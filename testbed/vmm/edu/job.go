@@ -13,8 +13,9 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/pci"
 )
 
-// patience is how long a store waits for the end of what it starts. A driver that polls then mostly
-// needs one load. It is short, since the driver may have to run before a stalled DMA ends.
+// patience is the time that a store waits for the end of the job that it starts. A driver that
+// polls then mostly needs one load. It is short, since the driver may have to run before a stalled
+// DMA ends.
 const patience = 3 * time.Millisecond
 
 // start starts a DMA or a command. It calls done, which may be nil, at its end, with mu held. mu is

@@ -28,7 +28,7 @@ func (r *rig) pageRequest() smmuv3.PageRequest {
 	return q
 }
 
-// The function waits for one response to each group, whatever the number of its requests.
+// The function waits for one response to each group, for any number of requests in the group.
 func TestResponsesAreByGroup(t *testing.T) {
 	r := newATSRig(t)
 	r.store(0x1010, pasid(0xabcde))

@@ -84,7 +84,7 @@ func newRigWith(t testing.TB, cfg Config) *rig {
 	return r
 }
 
-// addSMMU adds an SMMU with what the features need, and enables it.
+// addSMMU adds an SMMU that supports the features, and enables it.
 func (r *rig) addSMMU(f Features) *soft.Host {
 	ids, policy := soft.DefaultIDs(), idr.Policy{}
 	if f.ATS {

@@ -1,7 +1,7 @@
 // Package fwcfg emulates QEMU's firmware configuration device (docs/specs/fw_cfg), by which EDK2 gets
 // the ACPI tables of a machine. It has items, files and DMA.
 //
-// Its DMA is the machine's own, and not behind an SMMU.
+// Its DMA does not pass an SMMU.
 package fwcfg
 
 import (
@@ -39,8 +39,8 @@ const (
 // featureDMA says that the device has the traditional interface and DMA.
 const featureDMA = 1<<0 | 1<<1
 
-// New returns a device with items by key and files by name. memory returns guest-physical memory, or
-// nil for addresses without all of it. The device does not change data.
+// New returns a device with items by key and files by name. memory returns guest-physical memory,
+// or nil if part of the range has no memory. The device does not change data.
 func New(memory func(addr uint64, n int) []byte, items map[uint16][]byte, files map[string][]byte) *Device {
 	d := &Device{memory: memory, items: maps.Clone(items)}
 	if d.items == nil {

@@ -131,8 +131,8 @@ func (c *VCPU) Run() (Exit, error) {
 			err,
 		)
 	case errors.Is(err, unix.EIO), errors.Is(err, unix.EFAULT):
-		// EIO: an assertion of KVM failed (KVM_BUG_ON), and the VM cannot go on. EFAULT: KVM could not
-		// handle a fault of stage 2.
+		// EIO: an assertion of KVM failed (KVM_BUG_ON), and the VM cannot continue. EFAULT: KVM
+		// could not handle a fault of stage 2.
 		return 0, fmt.Errorf("kvm: KVM_RUN of vCPU %d: %w (the host's kernel log has the cause)", c.index, err)
 	case err != nil:
 		return 0, fmt.Errorf("kvm: KVM_RUN of vCPU %d: %w", c.index, err)
@@ -208,8 +208,7 @@ func (c *VCPU) SetLoaded(value uint64) {
 // Stop makes Run, also a later one, return Interrupted soon.
 //
 // It sets immediate_exit, for a vCPU that is about to enter the guest, and sends a signal, for a
-// vCPU in the guest. The signal is that of Go's preemption, which the runtime handles whoever sent
-// it.
+// vCPU in the guest. The signal is Go's preemption signal. The runtime handles it from any sender.
 func (c *VCPU) Stop() {
 	if c.run == nil {
 		return

@@ -1,5 +1,6 @@
-// Package movable has an SMMU that can be moved while its guest runs: saved, discarded, and restored
-// into another device with another host. To the guest and to its endpoints it stays one SMMU.
+// Package movable has an SMMU that moves while its guest runs. A move saves and discards the
+// device, and restores it into another device with another host. The guest and the endpoints see
+// one SMMU.
 package movable
 
 import (
@@ -27,13 +28,13 @@ type Device interface {
 
 // Config describes an SMMU.
 type Config struct {
-	// Device and Host are for the first device and host, and for those of each move.
+	// Device and Host configure the first device and host, and the device and host of each move.
 	Device vsmmu.Config
 	Host   soft.Config
 	// New returns the first device; nil means vsmmu.New.
 	New func(vsmmu.Config) (Device, error)
-	// Stop, unless nil, stops DMA for a move and returns the function that continues it. DMA within
-	// EnterDMA and LeaveDMA is stopped without it. A move that Stop refuses changes nothing.
+	// Stop, unless nil, stops DMA for a move and returns the function that continues it. DMA
+	// between EnterDMA and LeaveDMA stops without Stop. A move that Stop refuses changes nothing.
 	Stop func() (resume func(), err error)
 	// Round, unless nil, is called in each move while DMA stands still and the device is saved: the
 	// last round of a live migration (guestmem.Tracked).
@@ -45,8 +46,8 @@ type SMMU struct {
 	cfg Config
 
 	// Endpoints' DMA holds dma shared, and the guest's loads and stores hold accesses shared. A
-	// move holds both exclusively, as if endpoints and vCPUs were stopped. It locks dma first:
-	// stalled DMA waits for the guest's accesses.
+	// move holds both exclusively, so endpoints and vCPUs wait. It locks dma first, since stalled
+	// DMA waits for the guest's accesses.
 	dma, accesses sync.RWMutex
 	moving        atomic.Bool
 	device        Device
@@ -59,7 +60,7 @@ type attached struct {
 	endpoint *soft.Endpoint
 }
 
-// New returns an SMMU with its first device. host is its first host, and becomes the SMMU's.
+// New returns an SMMU with its first device. host is its first host, which the SMMU then owns.
 func New(cfg Config, host *soft.Host) (*SMMU, error) {
 	if cfg.New == nil {
 		cfg.New = func(cfg vsmmu.Config) (Device, error) { return vsmmu.New(cfg) }
@@ -176,8 +177,8 @@ func (s *SMMU) Move() (size int, err error) {
 	return len(state), next.Restore(state)
 }
 
-// Close closes the device and then the host. After it no endpoint reaches memory, and no interrupt
-// the machine.
+// Close closes the device and then the host. Afterwards no endpoint reaches memory, and no
+// interrupt reaches the machine.
 func (s *SMMU) Close() error {
 	s.accesses.Lock()
 	defer s.accesses.Unlock()

@@ -34,7 +34,7 @@ func TestLogOfADeviceIsBounded(t *testing.T) {
 	require.NoError(t, d.Close())
 }
 
-// One eventfd for each vector of the device's table, whatever the guest enables.
+// A device has one eventfd for each vector of its table, for any vectors that the guest enables.
 func TestEventfdsAreBoundedByTheMSIXTable(t *testing.T) {
 	r := newRig(t, newPhysical())
 	r.store(0x10, 4, windowBase)
@@ -52,7 +52,8 @@ func TestEventfdsAreBoundedByTheMSIXTable(t *testing.T) {
 	}
 }
 
-// Each directly mapped area takes one range of the machine's memory, wherever the guest moves it.
+// Each directly mapped area takes one range of the machine's memory, at any address that the guest
+// chooses.
 func TestMappedMemoryIsBoundedByTheAreasOfTheDevice(t *testing.T) {
 	r := newRig(t, newPhysical())
 	r.store(0x04, 2, pci.CommandMemory)

@@ -178,7 +178,7 @@ func (d *Device) Close() error {
 	return errors.Join(d.setMode(modeNone), d.unmapBARs())
 }
 
-// maxLogged is the greatest number of log records of a device, whatever its guest does.
+// maxLogged is the largest number of log records of a device. The guest's actions do not change it.
 const maxLogged = 32
 
 func (d *Device) complain(what string, err error) {

@@ -83,8 +83,8 @@ var writable = map[uint64]uint32{
 var identification = [8]uint32{0x11, 0x10, 0x34, 0x00, 0x0d, 0xf0, 0x05, 0xb1}
 
 // The transmit FIFO is larger than that of r1p5: a guest that waits for TXFF exits to the VMM each
-// time. The triggers are those of half-full FIFOs, whatever IFLS says: IFLS affects only the number
-// of interrupts.
+// time. The triggers are those of half-full FIFOs, for any IFLS. IFLS affects only the number of
+// interrupts.
 const (
 	txSize    = 4096
 	txTrigger = txSize / 2

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// RTC is a register file. Load and Store may be called from any goroutine. The zero value tells the
-// time of now.
+// RTC is a register file. Load and Store may be called from any goroutine. The zero value has the
+// current time.
 type RTC struct {
 	// Now returns the time; nil means time.Now.
 	Now func() time.Time

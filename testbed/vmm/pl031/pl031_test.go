@@ -20,7 +20,7 @@ func TestClockTellsAndTakesTheTime(t *testing.T) {
 	assert.NotZero(t, new(RTC).Load(0x00, 4))
 }
 
-func TestIdentificationIsThatOfAPL031(t *testing.T) {
+func TestIdentificationOfAPL031(t *testing.T) {
 	var got []uint64
 	for off := uint64(0xfe0); off < 0x1000; off += 4 {
 		got = append(got, new(RTC).Load(off, 4))

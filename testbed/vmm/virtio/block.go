@@ -10,7 +10,7 @@ import (
 )
 
 // Storage holds the data of a block device, as an *os.File does. Its buffers may be guest memory,
-// which the guest may change meanwhile.
+// which the guest may change at the same time.
 type Storage interface {
 	io.ReaderAt
 	io.WriterAt
@@ -26,7 +26,7 @@ type Block struct {
 	stats   blockStats
 }
 
-// BlockStats are counts of what a Block has executed.
+// BlockStats are the counts of a Block's requests.
 type BlockStats struct {
 	Read    uint64 `json:"read"`    // bytes from the storage to the driver
 	Written uint64 `json:"written"` // bytes from the driver to the storage

@@ -145,7 +145,8 @@ func (d *device) work() {
 		case <-d.quit:
 			return
 		case <-d.kick:
-			// Close waits for one request at most, however many a driver makes available.
+			// Close waits for one request at most, for any number of requests that a driver makes
+			// available.
 			if d.serveOne() {
 				d.notify()
 			}

@@ -146,7 +146,7 @@ func newDriver(t *testing.T, model Model) *driver {
 	return newDriverOver(t, model, func(m *memory) DMA { return m })
 }
 
-// newDriverOver returns a driver of a device whose DMA is what dma returns.
+// newDriverOver returns a driver of a device. dma returns the device's DMA.
 func newDriverOver(t *testing.T, model Model, dma func(m *memory) DMA) *driver {
 	d := &driver{t: t, mem: newMemory()}
 	d.cond.L = &d.mu

@@ -179,8 +179,8 @@ func (r *ring) store16(addr uint64, value uint16) error {
 
 // fence orders earlier memory accesses before later ones, as seen by other processors. Go's atomics
 // are sequentially consistent. On arm64 they are a store-release followed by a load-acquire, which
-// the barrier-ordered-before relation (DDI 0487 §B2.3) keeps in order with what surrounds them. On
-// amd64 the store is an XCHG.
+// the barrier-ordered-before relation (DDI 0487 §B2.3) keeps in order with the accesses around
+// them. On amd64 the store is an XCHG.
 func fence() {
 	var order atomic.Uint32
 	order.Store(1)

@@ -14,8 +14,8 @@ const pieceMax = min(sizeMax, soft.MaxMap, buffer.MaxChunkSize)
 
 // transfer calls use for the next n bytes, piece by piece. With write, use fills the piece, and
 // otherwise reads it. A piece is mapped memory if the DMA is a Mapper, and else a copy. The driver
-// may change mapped memory meanwhile, so that use must not base decisions on it. If transfer fails,
-// earlier pieces have been used.
+// may change mapped memory at the same time, so use must not base decisions on it. If transfer
+// fails, earlier pieces have been used.
 func (s *stream) transfer(n uint64, write bool, use func(mem []byte) error) error {
 	for n > 0 {
 		addr, size, err := s.take(min(n, pieceMax))

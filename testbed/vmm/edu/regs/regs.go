@@ -10,8 +10,8 @@ import (
 // Registers of QEMU's edu device (docs/specs/edu.rst). Those below DMASource have 32 bits.
 const (
 	ID              = 0x00
-	Liveness        = 0x04 // reads as the complement of what was written
-	Factorial       = 0x08 // reads as the factorial of what was written, modulo 2^32
+	Liveness        = 0x04 // reads as the complement of the written value
+	Factorial       = 0x08 // reads as the factorial of the written value, modulo 2^32
 	Status          = 0x20
 	InterruptStatus = 0x24
 	InterruptRaise  = 0x60 // sets bits of InterruptStatus
