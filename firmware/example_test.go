@@ -71,7 +71,7 @@ func ExamplePCIHostNode() {
 	// ats-supported: 0 bytes
 }
 
-// A VMM that has a PCI host bridge already adds the properties that put its functions behind the
+// A VMM with its own PCI host bridge adds the properties that put the bridge's functions behind the
 // SMMU. Here buses 0 to 15 have the StreamIDs from 0x1000 on.
 func ExamplePCIMasterProperties() {
 	props, err := firmware.PCIMasterProperties(firmware.PCIMaster{
@@ -96,7 +96,7 @@ type entry struct {
 	children []entry
 }
 
-// copyNode copies a node for that writer.
+// copyNode copies a node to the type of that writer.
 func copyNode(n firmware.Node) entry {
 	e := entry{name: n.Name, values: map[string][]byte{}}
 	for _, p := range n.Props {

@@ -187,7 +187,8 @@ func (k *commandCheck) quick() (q quick) {
 // legal command.
 //
 // The rule's Choice is set where the architecture leaves the case to the implementation. §4.1.5
-// leaves the case of reserved fields that are not 0: here they never make a command illegal.
+// also leaves the case of reserved fields that are not 0. In this package they never make a command
+// illegal.
 func (c Command) Illegal(ids *IDRegs) *Rule {
 	k := c.Opcode().check(ids)
 	return k.broken(&c)

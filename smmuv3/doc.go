@@ -38,8 +38,8 @@
 //
 // A setter changes its field only: reserved bits keep their values. A getter returns the value in
 // the structure. Effective clears the fields that an SMMU ignores, and Defined clears reserved
-// bits. Reserved bits that are not 0 make nothing illegal: the specification leaves this choice to
-// the implementation (§4.1.5, Chapter 5), and drivers write fields of newer versions.
+// bits. Reserved bits that are not 0 make no structure illegal: the specification leaves this
+// choice to the implementation (§4.1.5, Chapter 5), and drivers write fields of newer versions.
 //
 // # Legality
 //

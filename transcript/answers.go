@@ -34,7 +34,7 @@ func (h replayRefetcher) SetSTERefetch(refetch func(smmuv3.StreamID) bool) {
 	h.r.answer(&HostRefetcher{h.number, refetch != nil})
 }
 
-// replayEndpoint stands for any endpoint.
+// replayEndpoint replaces any endpoint.
 type replayEndpoint struct{}
 
 // A device uses these interfaces only if the guest's ID registers show page requests or stalls.

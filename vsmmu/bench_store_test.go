@@ -70,8 +70,8 @@ func fetchTime(d *Device, n int) float64 {
 	return float64(best.Nanoseconds()) / times
 }
 
-// BenchmarkCfgiAll measures a CFGI_ALL that finds the STEs of many streams unchanged: one store, and
-// the wait until the worker has executed the command. An op is one stream.
+// BenchmarkCfgiAll measures a CFGI_ALL for many streams with unchanged STEs: one store, and the
+// wait until the worker has executed the command. An op is one stream.
 func BenchmarkCfgiAll(b *testing.B) {
 	for _, streams := range []int{64, 4096} {
 		b.Run(fmt.Sprintf("%dstreams", streams), func(b *testing.B) {

@@ -222,8 +222,8 @@ func (d *Device) filled(n uint32) (full int) {
 	return full
 }
 
-// due returns how many calls of hosts flush may take if none fails: one for each host, and those to
-// refresh the streams of a host that is resynchronised.
+// due returns the number of host calls that flush may make if none fails: one for each host, and
+// the calls that refresh the streams of a resynchronised host.
 func (d *Device) due() (calls int) {
 	for _, h := range d.hosts {
 		calls++

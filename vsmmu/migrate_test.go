@@ -35,7 +35,7 @@ const (
 )
 
 // movedGuest is a guest under migration. Its devices write through tracked memory. Its vCPUs write
-// to the memory itself, and a log of their own stands for the hypervisor's.
+// to the memory itself, and their own log replaces the hypervisor's.
 type movedGuest struct {
 	testing.TB
 	*vsmmu.Device

@@ -332,7 +332,7 @@ func (p *pair) anySTE(t *rapid.T) {
 	}
 }
 
-// anyL1STD makes the start of a stream table one of level-1 descriptors.
+// anyL1STD writes level-1 descriptors to the start of a stream table.
 func (p *pair) anyL1STD(t *rapid.T) {
 	l2 := anyBase.Draw(t, "level 2") | anyBeyond.Draw(t, "beyond")
 	span := uint64(rapid.IntRange(0, 12).Draw(t, "span"))

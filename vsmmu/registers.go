@@ -397,7 +397,7 @@ func (d *Device) storePlain(w word, a *access, v uint32) work {
 	} else {
 		bits := d.indexBits(a.base)
 		d.regs.set(w, v&bits)
-		if d.indexBits(a.base) != bits { // LOG2SIZE has changed meanwhile
+		if d.indexBits(a.base) != bits { // LOG2SIZE has changed in between
 			d.trimIndex(w, a.base)
 		}
 	}

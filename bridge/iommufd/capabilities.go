@@ -51,8 +51,8 @@ func (h *hardware) idRegs(ats bool) (smmuv3.IDRegs, error) {
 	// If the hardware can stall, steOf sets S1STALLD.
 	ids.Set(smmuv3.StallModel, smmuv3.StallTerminate)
 	// The documentation does not list IDR3.HAD either. But every SMMUv3.1 with stage 1 has HAD
-	// (§6.3.4), and only the hardware reads CD.HAD0 and CD.HAD1, not the kernel. Without HAD the
-	// guest's SMMU would have to be an SMMUv3.0.
+	// (§6.3.4), and only the hardware reads CD.HAD0 and CD.HAD1, not the kernel. An SMMU without
+	// HAD can only be an SMMUv3.0.
 	if ids.Version() >= 1 {
 		ids.Set(smmuv3.HAD, 1)
 	}

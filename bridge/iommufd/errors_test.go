@@ -76,7 +76,7 @@ func TestErrors_of_an_embedders_calls_are_complete(t *testing.T) {
 		{"FindDevice", func(t *testing.T, _ *fakeKernel) error {
 			_, err := findDevice(t.TempDir(), "../vfio")
 			return err
-		}, `iommufd: find PCI device ../vfio: "../vfio" is not a PCI address (want one such as 0000:00:02.0)`},
+		}, `iommufd: find PCI device ../vfio: "../vfio" is not a PCI address (want an address such as 0000:00:02.0)`},
 	} {
 		t.Run(tt.name, func(t *testing.T) { assert.EqualError(t, tt.call(t, newFake(t)), tt.want) })
 	}

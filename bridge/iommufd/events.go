@@ -157,7 +157,7 @@ func (d *decoder) decode(p []byte, emit func(smmuv3.Event)) (lost uint64) {
 		d.next = (sequence + 1) & uapi.MaxVEventSequence
 		p = p[headerSize:]
 		if flags&uapi.VEventFlagLostEvents != 0 {
-			lost++ // the sequence number is that of the last lost event
+			lost++ // the sequence number belongs to the last lost event
 			continue
 		}
 		if len(p) < smmuv3.EventSize {

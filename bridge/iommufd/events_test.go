@@ -220,7 +220,7 @@ func (wildQueue) Read(p []byte) (int, error) {
 	return copy(p, slices.Repeat(record(0, 0, smmuv3.Event{0x10}), readRecords)), nil
 }
 
-// Wait waits and Read does not. A pipe stands for the vEVENTQ.
+// Wait waits and Read does not. A pipe replaces the vEVENTQ.
 func TestQueueFile_waits(t *testing.T) {
 	var fds [2]int
 	require.NoError(t, unix.Pipe2(fds[:], unix.O_CLOEXEC))

@@ -22,7 +22,7 @@ func findDevice(devices, address string) (string, error) {
 	}
 	dir := filepath.Join(devices, address)
 	if address == "" || filepath.Base(dir) != address {
-		return fail(fmt.Errorf("%q is not a PCI address (want one such as 0000:00:02.0)", address))
+		return fail(fmt.Errorf("%q is not a PCI address (want an address such as 0000:00:02.0)", address))
 	}
 	if _, err := os.Stat(dir); err != nil {
 		return fail(err)

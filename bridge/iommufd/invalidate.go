@@ -23,9 +23,9 @@ type batch struct {
 }
 
 // Invalidate implements bridge.Host. The commands go to the kernel in order. A request holds up to
-// 2048 commands, and either ATC_INVs or others: the kernel ends each request with a SYNC, and a
-// TLBI must complete before the ATC_INV that follows it (§4.5.1). On hardware with erratum
-// T264-SMMU-3, the host sends TLBI and CFGI commands twice.
+// 2048 commands, which are either all ATC_INVs or all other commands. The kernel ends each request
+// with a SYNC, and a TLBI must complete before the ATC_INV that follows it (§4.5.1). On hardware
+// with erratum T264-SMMU-3, the host sends TLBI and CFGI commands twice.
 //
 // Invalidate clears reserved fields. It interprets the other fields by the ID registers of
 // SetGuestIDs. It drops commands without effect: CFGI_CD, CFGI_CD_ALL and ATC_INV for streams that

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// id is the number of an iommufd object. 0 stands for none.
+// id is the number of an iommufd object. 0 means no object.
 type id uint32
 
 // kernel has a method for each request, and counts the objects that exist.

@@ -12,9 +12,9 @@ import (
 // faults faster loses events.
 const eventDepth = 1024
 
-// nest holds the kernel objects that all devices of a host share. The first device creates it, and
-// it stays until the host is closed: a device that is added later must have the features that the
-// guest's ID registers show, even if no other device is left.
+// nest holds the kernel objects that all devices of a host share. The first device creates nest,
+// and nest stays until the host is closed. A later device must have the features that the guest's
+// ID registers show, even if no other device is left.
 type nest struct {
 	ids     smmuv3.IDRegs // Capabilities
 	stalls  bool          // the hardware can stall
@@ -32,7 +32,7 @@ type nest struct {
 	events queue // holds the vEVENTQ object until it is closed
 }
 
-// newNest creates the shared objects. After an error none is left, except in h.leftovers.
+// newNest creates the shared objects. After an error no object is left, except in h.leftovers.
 func (h *Host) newNest(device id, hw hardware) error {
 	ids, err := hw.idRegs(h.ats)
 	if err != nil {
@@ -74,12 +74,12 @@ func (n *nest) make(k *kernel, device, ioas id) (err error) {
 	return failed(opQueue, err)
 }
 
-// objects returns the objects, users before what they use.
+// objects returns the objects. Each object comes before the objects that it uses.
 func (n *nest) objects() []*id {
 	return []*id{&n.bypass, &n.abort, &n.queue, &n.viommu, &n.parent}
 }
 
-// show records the ID registers that the guest reads; nil stands for the Capabilities. It fails if
+// show records the ID registers that the guest reads; nil means the Capabilities. It fails if
 // commands or STEs depend on a feature that the registers show and the host does not offer.
 func (n *nest) show(guest *smmuv3.IDRegs) error {
 	if guest == nil {

@@ -28,8 +28,8 @@
 //	tlb.go         finds the translation, in the VMID's part of the TLB (domains.go)
 //	walk.go        walks stage 1 on a miss, by tables.go, and permission.go judges the leaf
 //	tablecache.go  lets a walk begin at a table that an earlier walk found
-//	stage2.go      does the same for stage 2
-//	run.go         does all of it for the further pages of a large DMA
+//	stage2.go      walks stage 2
+//	run.go         translates the further pages of a large DMA
 //	memory.go      moves the data
 //	fault.go       makes the event; stall.go makes a transaction wait for the guest
 //

@@ -7,10 +7,11 @@ import (
 )
 
 // run translates the pages of a large DMA, after the first. It reads their descriptors from a table
-// of level 3, and does not use the TLB, which the pages of a large DMA would only fill.
+// of level 3. It does not use the TLB, since the pages of a large DMA would only fill the TLB.
 //
-// It covers the usual case: stage 1 alone, a cached CD, pages that permit the access as they are. It
-// leaves all other pages, and every fault, to translate. A run belongs to a section.
+// It covers the usual case: stage 1 alone, a cached CD, and pages that permit the access without an
+// update of their descriptors. It leaves all other pages, and every fault, to translate. A run
+// belongs to a section.
 type run struct {
 	desc   *contextDesc // nil until the run has a table
 	half   *halfSpace

@@ -11,7 +11,7 @@ import (
 // tlb holds a host's translations, for all VMIDs. Its size is fixed by Config.TLBEntries. Each VMID
 // and kind of input address has a domain in it.
 //
-// Lookups take no lock. Inserting or clearing an entry locks the set of four that it is in.
+// Lookups take no lock. Inserting or clearing an entry locks its set of four entries.
 //
 // Invalidating an ASID, or a whole domain, is a store. An entry holds the time at which its walk
 // began, and is stale if the last invalidation that concerns it is later. The times for ASIDs are
@@ -134,7 +134,7 @@ func (d *domain) set(key uint64, asid smmuv3.ASID) *tlbSet {
 	return &d.sets[(key>>keyPage+uint64(asid)<<44+d.salt)*hashFactor>>(d.shift&63)]
 }
 
-// logRegion is log2 of the pages or blocks in a region. Most range commands fit in one.
+// logRegion is log2 of the pages or blocks in a region. Most range commands fit in one region.
 const logRegion = 5
 
 // regionOf returns the number of ways in use for a region of an address space. Regions are hashes,
@@ -157,8 +157,7 @@ func (d *domain) asidTime(asid smmuv3.ASID) *atomic.Uint64 {
 	return &d.asids[(uint64(asid)+d.salt>>40)%(1<<logTimes)]
 }
 
-// translation is an output address, and the number of bytes from it on that the same entry
-// translates.
+// translation is an output address. From this address on, the same entry translates len bytes.
 type translation struct{ pa, len uint64 }
 
 // lookup finds a translation that has one of the permissions in need. It reports a miss if a
@@ -264,7 +263,7 @@ func (s *tlbSet) victim(key uint64, asid smmuv3.ASID, tag uint32) int {
 		case w.holds(key, asid) && s.tags[i].Load() == tag:
 			return i
 		case empty < 0 && w.key.Load() == 0:
-			empty = i // the first one, since lookups begin there
+			empty = i // the first empty way, since lookups begin there
 		}
 	}
 	if empty >= 0 {
@@ -281,7 +280,7 @@ func (s *tlbSet) tryLock() bool {
 
 func (s *tlbSet) lock() {
 	for !s.tryLock() {
-		runtime.Gosched() // held for some nanoseconds at a time
+		runtime.Gosched() // the set is locked only briefly
 	}
 }
 

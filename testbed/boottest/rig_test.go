@@ -135,7 +135,7 @@ func lacking(text string) func([]byte) []byte {
 	return func(image []byte) []byte { return bytes.ReplaceAll(image, []byte(text), make([]byte, len(text))) }
 }
 
-// hostKernel returns a function that gives the host a kernel of its own without a string.
+// hostKernel returns a function that gives the host its own kernel, without a certain string.
 func hostKernel(lacks string) func(*Options) {
 	return func(o *Options) {
 		data, _ := os.ReadFile(o.Kernel)

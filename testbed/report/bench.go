@@ -76,7 +76,7 @@ func (b *Bench) Compare(ours, peers []guest.BenchResult) error {
 
 var errReads = errors.New("the guests made different reads")
 
-// best merges the results of one VMM's guests into one that has the best times.
+// best merges the results of one VMM's guests into one result with the best times.
 func best(who string, results []guest.BenchResult) (b guest.BenchResult, err error) {
 	for i, r := range results {
 		switch {

@@ -19,7 +19,7 @@ const (
 	reservedCheck = "the guest's kernel identity-maps the reserved range"
 )
 
-// byACPI makes a report one of a boot by ACPI.
+// byACPI changes a report to the report of a boot by ACPI.
 func byACPI(r *Report) { r.Mode.ACPI, r.Description.By, r.Description.Nodes = true, "ACPI", nil }
 
 // show makes the guest read a value of a field of IDR0.

@@ -13,7 +13,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/fdt"
 )
 
-// firstSPI is the INTID of SPI 0, and firstPPI that of PPI 0.
+// firstSPI is the INTID of SPI 0, and firstPPI is the INTID of PPI 0.
 const (
 	firstSPI = 32
 	firstPPI = 16
@@ -110,7 +110,7 @@ func dsdt(hw *hardware) acpi.Table {
 	add := func(name string, terms []acpi.Term, more ...acpi.Term) {
 		devices = append(devices, acpi.Device(name, append(terms, more...)...))
 	}
-	// resources are those of a device with a range of registers and an interrupt.
+	// resources returns the resources of a device with a range of registers and an interrupt.
 	resources := func(base, size uint64, spi uint32) acpi.Term {
 		return acpi.Name("_CRS", acpi.Resources(
 			acpi.Memory32(uint32(base), uint32(size)), acpi.Interrupt(firstSPI+spi)))

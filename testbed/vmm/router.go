@@ -15,7 +15,7 @@ import (
 )
 
 // router connects eventfds to interrupts of a VM. An SPI has the GSI of its number. Messages have
-// the GSIs above.
+// the GSIs above all SPIs.
 type router struct {
 	vm interruptVM
 
@@ -36,7 +36,7 @@ type interruptVM interface {
 // maxMessages is the greatest number of connected messages.
 const maxMessages = 512
 
-// connectMSI makes each signal of an eventfd, pending ones included, send a message. undo
+// connectMSI makes each signal of an eventfd send a message, including a pending signal. undo
 // disconnects the eventfd.
 func (r *router) connectMSI(eventfd int, message kvm.MSI) (undo func() error, err error) {
 	r.mu.Lock()
@@ -81,8 +81,8 @@ func (r *router) publish() error {
 }
 
 // connectPending connects an eventfd. If it was signalled earlier, connectPending signals it once
-// more. Without that, KVM would send the interrupt and leave the eventfd readable: pending again,
-// once it is disconnected.
+// more. Otherwise KVM would send the interrupt and leave the eventfd readable. The signal would
+// then be pending again after the eventfd is disconnected.
 func connectPending(eventfd int, connect func() error) error {
 	var count [8]byte
 	_, err := unix.Read(eventfd, count[:])

@@ -14,8 +14,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-// illegal lists the rules that these ID registers break: those of the device, and those of §2.9 and
-// §6.3.1 to §6.3.8. It does not use the tables of this package.
+// illegal lists the rules that these ID registers break: the device's rules, and the rules of §2.9
+// and §6.3.1 to §6.3.8. It does not use the tables of this package.
 func illegal(g smmuv3.IDRegs) (broken []string) {
 	v, bit, minor := g.Get, g.Has, g.Version()
 	for text, holds := range map[string]bool{

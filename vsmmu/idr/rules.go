@@ -122,7 +122,7 @@ const (
 	oas52 = 6
 )
 
-// Encodings of IDR0.HTTU: flags of pages and blocks, and those of tables, too.
+// Encodings of IDR0.HTTU: flags of pages and blocks, and also flags of tables.
 const (
 	httuDirty  = 2
 	httuTables = 3

@@ -59,8 +59,8 @@ func (r *rig) binds() []string {
 	return all
 }
 
-// state is the state of a stream, as the mailing list thread that package bridge cites numbers
-// them.
+// state is the state of a stream. The numbers below are from the mailing list thread that package
+// bridge cites.
 type state uint8
 
 const (
@@ -355,7 +355,7 @@ func TestHasUsedATS(t *testing.T) {
 	}
 }
 
-// While its host may hold stale translations, a stream that would translate aborts, with one Bind.
+// While a host may hold stale translations, a stream with a translating STE aborts, with one Bind.
 // Other streams follow their configuration.
 func TestRefreshWithoutTranslation(t *testing.T) {
 	r := newRig(t)
@@ -384,8 +384,8 @@ func TestRefreshWithoutTranslation(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// A stream whose STE is as before is bound again if anything else has changed its stage: the
-// shortcut for an unchanged STE must not hide that.
+// A stream with an unchanged STE is bound again if anything else has changed its stage. The
+// shortcut for an unchanged STE must not hide such a change.
 func TestRefreshOfAnUnchangedSTE(t *testing.T) {
 	why := errors.New("why")
 	for _, tc := range []struct {
@@ -426,7 +426,7 @@ func TestRefreshOfAnUnchangedSTE(t *testing.T) {
 			r.attach()
 			r.ste(steS1, 0)
 			r.enable(true)
-			for range 3 { // the shortcut needs one
+			for range 3 { // the shortcut needs an earlier refresh
 				_, err := r.refresh()
 				require.NoError(t, err)
 			}
@@ -443,7 +443,7 @@ func TestRefreshOfAnUnchangedSTE(t *testing.T) {
 	}
 }
 
-// The ranges to watch follow the L1STD, also where it leads to an STE that is the same.
+// The watched ranges follow the L1STD, even if it leads to an equal STE.
 func TestWatchedFollowsAnUnchangedSTE(t *testing.T) {
 	r := newRig(t)
 	r.attach()

@@ -9,8 +9,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/report"
 )
 
-// runTables boots the guest by each of the job's tables. A guest that does not reach its end does
-// not keep the others from booting.
+// runTables boots the guest with each of the job's tables. If a guest does not reach its end, the
+// other guests still boot.
 func runTables(ctx context.Context, job Job, image, initrd []byte, sink Sink) (*report.Tables, error) {
 	all := new(report.Tables)
 	for n, name := range job.Tables {
@@ -30,7 +30,7 @@ func runTables(ctx context.Context, job Job, image, initrd []byte, sink Sink) (*
 	return all, nil
 }
 
-// withoutStages is a Sink for one of several boots.
+// withoutStages is a Sink that ignores the stages of one of several boots.
 type withoutStages struct{ Sink }
 
 func (withoutStages) Stage(string) {}

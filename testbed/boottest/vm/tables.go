@@ -7,7 +7,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm"
 )
 
-// Table is a way to describe a machine with SMMUs by ACPI.
+// Table describes a machine with SMMUs, and its ACPI tables.
 type Table struct {
 	Name   string
 	About  string
@@ -18,10 +18,10 @@ type Table struct {
 // values are values of ID register fields.
 type values = map[smmuv3.IDField]uint32
 
-// pri makes the SMMU have a PRI queue, and so a GSIV of it.
+// pri gives the SMMU a PRI queue, and the queue a GSIV.
 var pri = values{smmuv3.ATS: 1, smmuv3.PRI: 1}
 
-// with returns fields with one more.
+// with returns the table with one more ID register field.
 func (t Table) with(f smmuv3.IDField, v uint32) Table {
 	ids := values{f: v}
 	for g, w := range t.Layout.IDs {
@@ -33,7 +33,7 @@ func (t Table) with(f smmuv3.IDField, v uint32) Table {
 	return t
 }
 
-// Tables are the ways in which the IORT, and the machine that it describes, differ.
+// Tables are the variants of the IORT and of the machine that it describes.
 var Tables = []Table{
 	Table{Name: "wired", About: "four GSIVs, no messages",
 		Layout: Layout{PCI: true, Wiring: vmm.Wiring{CmdSync: true}, IDs: pri}}.with(smmuv3.MSI, 0),

@@ -58,7 +58,7 @@ const (
 var (
 	// ErrQEMU means that QEMU's edu device lacks the requested feature.
 	ErrQEMU = errors.New("edu: not supported by QEMU's device")
-	// ErrAborted is matched by a *Failed.
+	// ErrAborted means that a DMA or command failed. A *Failed matches it.
 	ErrAborted = errors.New("edu: the device reports an abort")
 )
 

@@ -12,7 +12,7 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/testbed/vmm/movable"
 )
 
-// movableSMMU is a movable.SMMU.
+// movableSMMU has the methods of a movable.SMMU.
 type movableSMMU interface {
 	Load(off uint64, size int) uint64
 	Store(off uint64, size int, v uint64)

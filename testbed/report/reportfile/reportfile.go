@@ -1,4 +1,4 @@
-// Package reportfile writes report files: each complete, or not at all.
+// Package reportfile writes a report file completely or not at all.
 package reportfile
 
 import (
@@ -11,14 +11,15 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/internal/cli"
 )
 
-// ErrWrite is matched by every error of this package.
+// ErrWrite means that a report cannot be written. Every error of this package matches it.
 var ErrWrite = errors.New("cannot write the report")
 
 // space is an upper bound of the size of a report.
 const space = 1 << 20
 
-// Prepare returns an error if no report can be written to path, before a run whose result would be
-// lost. It makes the directories of path. An earlier report stays until Write replaces it.
+// Prepare returns an error if no report can be written to path. Call it before a run, whose result
+// would otherwise be lost. It makes the directories of path. An earlier report stays until Write
+// replaces it.
 func Prepare(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("%w: %w", ErrWrite, err)
@@ -40,8 +41,8 @@ func Prepare(path string) error {
 	return nil
 }
 
-// Write writes a report as indented JSON. It replaces an earlier report only when the new one is on
-// the disk. An error says whether path still holds an earlier report.
+// Write writes a report as indented JSON. It replaces an earlier report only when the new report is
+// on the disk. An error says whether path still holds an earlier report.
 func Write(path string, report any) error {
 	err := write(path, report)
 	if err == nil {

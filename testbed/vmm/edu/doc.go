@@ -11,9 +11,9 @@
 //
 // # DMA
 //
-// A DMA is a transaction for each page of 4 KiB, or smaller ones (register Chunk). If one fails, the
-// others follow nevertheless, as those of QEMU's edu do. Registers of a DMA ignore stores until it
-// ends. QEMU's edu needs 100 ms for a DMA; this one needs no longer than its transactions do.
+// A DMA is a transaction for each page of 4 KiB, or smaller ones (register Chunk). If one fails,
+// the others follow nevertheless, as in QEMU's edu. Registers of a DMA ignore stores until it ends.
+// QEMU's edu needs 100 ms for a DMA; this one needs no longer than its transactions do.
 //
 // # Enables
 //

@@ -127,7 +127,7 @@ func (s *SMMU) SetRound(f func()) {
 // Moving reports whether a move is in progress.
 func (s *SMMU) Moving() bool { return s.moving.Load() }
 
-// ErrBusy is matched by Move's error if DMA could not be stopped. The SMMU was not moved.
+// ErrBusy means that DMA did not stop, and that the SMMU was not moved. Move's error matches it.
 var ErrBusy = errors.New("DMA does not stop")
 
 // Move moves the SMMU and returns the size of its state in bytes. After an error that does not match

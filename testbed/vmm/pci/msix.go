@@ -62,8 +62,8 @@ func (m *MSIX) Addr(i int) uint64 { return binary.LittleEndian.Uint64(m.table[i]
 // Data returns the data of vector i.
 func (m *MSIX) Data(i int) uint32 { return binary.LittleEndian.Uint32(m.table[i][8:]) }
 
-// Load reads the table. It returns 0 for accesses other than of 4 and 8 bytes at their natural
-// alignment (§7.7.2).
+// Load reads the table. It returns 0 unless the access has 4 or 8 bytes and natural alignment
+// (§7.7.2).
 func (m *MSIX) Load(off uint64, size int) uint64 {
 	entry, ok := m.entry(off, size)
 	if !ok {

@@ -9,7 +9,7 @@ import (
 	"unsafe"
 )
 
-// ErrNotPCI is matched by Open's error if the descriptor is not that of a PCI device.
+// ErrNotPCI means that the descriptor is not that of a PCI device. Open's error matches it.
 var ErrNotPCI = errors.New("vfio: open: not a PCI device")
 
 // Device is a PCI device. Its methods may be called from any goroutine while the descriptor is

@@ -109,7 +109,7 @@ func (f Feature) String() string {
 // Has reports whether f has all features of want.
 func (f Feature) Has(want Feature) bool { return f&want == want }
 
-// Attrs is the register Attributes. The zero value is that of plain DMA, as QEMU's edu has it.
+// Attrs is the register Attributes. The zero value means plain DMA, as in QEMU's edu.
 type Attrs uint64
 
 // Attributes.
