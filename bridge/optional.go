@@ -72,7 +72,7 @@ func (r Resumption) String() string {
 	return fmt.Sprintf("Resumption(%d)", uint8(r))
 }
 
-// Format implements fmt.Formatter: %v, %s and %q print what String returns, other verbs print the
+// Format implements fmt.Formatter: %v, %s and %q print the text of String, other verbs print the
 // number.
 func (r Resumption) Format(f fmt.State, verb rune) { verbs.Code(f, verb, r.String(), uint8(r)) }
 

@@ -34,7 +34,7 @@ func (d Disposition) String() string {
 	return fmt.Sprintf("Disposition(%d)", uint8(d))
 }
 
-// Format implements fmt.Formatter: %v, %s and %q print what String returns, other verbs print the
+// Format implements fmt.Formatter: %v, %s and %q print the text of String, other verbs print the
 // number.
 func (d Disposition) Format(f fmt.State, verb rune) { verbs.Code(f, verb, d.String(), uint8(d)) }
 

@@ -13,7 +13,7 @@ type GPA uint64
 // String returns the address in hexadecimal, as in "0x40000000".
 func (a GPA) String() string { return fmt.Sprintf("%#x", uint64(a)) }
 
-// Format implements fmt.Formatter: %v and %s print what String returns, other verbs print the
+// Format implements fmt.Formatter: %v and %s print the text of String, other verbs print the
 // number.
 func (a GPA) Format(f fmt.State, verb rune) { verbs.ID(f, verb, uint64(a)) }
 

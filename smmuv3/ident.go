@@ -34,18 +34,18 @@ func (a ASID) String() string { return fmt.Sprintf("%#x", uint16(a)) }
 // String returns the identifier in hexadecimal, as in "0x20".
 func (v VMID) String() string { return fmt.Sprintf("%#x", uint16(v)) }
 
-// Format implements fmt.Formatter: %v and %s print what String returns, other verbs print the
+// Format implements fmt.Formatter: %v and %s print the text of String, other verbs print the
 // number.
 func (s StreamID) Format(f fmt.State, verb rune) { verbs.ID(f, verb, uint64(s)) }
 
-// Format implements fmt.Formatter: %v and %s print what String returns, other verbs print the
+// Format implements fmt.Formatter: %v and %s print the text of String, other verbs print the
 // number.
 func (s SubstreamID) Format(f fmt.State, verb rune) { verbs.ID(f, verb, uint64(s)) }
 
-// Format implements fmt.Formatter: %v and %s print what String returns, other verbs print the
+// Format implements fmt.Formatter: %v and %s print the text of String, other verbs print the
 // number.
 func (a ASID) Format(f fmt.State, verb rune) { verbs.ID(f, verb, uint64(a)) }
 
-// Format implements fmt.Formatter: %v and %s print what String returns, other verbs print the
+// Format implements fmt.Formatter: %v and %s print the text of String, other verbs print the
 // number.
 func (v VMID) Format(f fmt.State, verb rune) { verbs.ID(f, verb, uint64(v)) }

@@ -159,7 +159,7 @@ func (o Op) String() string {
 	return fmt.Sprintf("Op(%d)", uint8(o))
 }
 
-// Format implements fmt.Formatter: %v, %s and %q print what String returns, other verbs print the
+// Format implements fmt.Formatter: %v, %s and %q print the text of String, other verbs print the
 // number.
 func (o Op) Format(f fmt.State, verb rune) { verbs.Code(f, verb, o.String(), uint8(o)) }
 
@@ -322,7 +322,7 @@ func (s ClaimStep) String() string {
 	return fmt.Sprintf("ClaimStep(%d)", uint8(s))
 }
 
-// Format implements fmt.Formatter: %v, %s and %q print what String returns, other verbs print the
+// Format implements fmt.Formatter: %v, %s and %q print the text of String, other verbs print the
 // number.
 func (s ClaimStep) Format(f fmt.State, verb rune) { verbs.Code(f, verb, s.String(), uint8(s)) }
 

@@ -58,7 +58,7 @@ func (f Fate) String() string {
 	return fmt.Sprintf("Fate(%d)", uint8(f))
 }
 
-// Format implements fmt.Formatter: %v, %s and %q print what String returns, other verbs print the
+// Format implements fmt.Formatter: %v, %s and %q print the text of String, other verbs print the
 // number.
 func (f Fate) Format(s fmt.State, verb rune) { verbs.Code(s, verb, f.String(), uint8(f)) }
 

@@ -119,8 +119,8 @@ func (d *Device) priResp(c *smmuv3.Command) {
 	d.respond(hostOf(st), st.ID, c.SubstreamID(), ssv, c.PRGIndex(), c.Resp())
 }
 
-// respond makes a host answer a page request group. If that fails, the endpoint gets no answer, and
-// its DMA waits.
+// respond makes a host answer a page request group. If the host fails, the endpoint gets no answer,
+// and its DMA waits.
 func (d *Device) respond(
 	h *host,
 	sid smmuv3.StreamID,

@@ -29,7 +29,7 @@ func (l Line) String() string {
 	return fmt.Sprintf("Line(%d)", uint8(l))
 }
 
-// Format implements fmt.Formatter: %v, %s and %q print what String returns, other verbs print the
+// Format implements fmt.Formatter: %v, %s and %q print the text of String, other verbs print the
 // number.
 func (l Line) Format(f fmt.State, verb rune) { verbs.Code(f, verb, l.String(), uint8(l)) }
 

@@ -111,7 +111,7 @@ func (c HostCall) String() string {
 	return fmt.Sprintf("HostCall(%d)", uint8(c))
 }
 
-// Format implements fmt.Formatter: %v, %s and %q print what String returns, other verbs print the
+// Format implements fmt.Formatter: %v, %s and %q print the text of String, other verbs print the
 // number.
 func (c HostCall) Format(f fmt.State, verb rune) { verbs.Code(f, verb, c.String(), uint8(c)) }
 

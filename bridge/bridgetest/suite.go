@@ -112,7 +112,7 @@ func (l *eventLog) take(t smmuv3.EventType) (smmuv3.Event, bool) {
 	return smmuv3.Event{}, false
 }
 
-// patience is how long the suite waits for an expected event.
+// patience is the time that the suite waits for an expected event.
 const patience = 2 * time.Minute
 
 // wait waits for an event of a type and drops those before it. Hosts may merge repeated events and
@@ -197,8 +197,8 @@ func (r *rig) device(i int) dma {
 	return func(write bool, iova uint64, p []byte) error { return r.DMA(r.Endpoints[i], write, iova, p) }
 }
 
-// reaches reports whether DMA at iova reads and writes guest memory at gpa. It fails if only one of
-// the two does.
+// reaches reports whether DMA at iova reads and writes guest memory at gpa. It fails if only the
+// read or only the write reaches the memory.
 func (r *rig) reaches(d dma, iova uint64, gpa guestmem.GPA) bool {
 	r.Helper()
 	read, wrote := r.reads(d, iova, gpa), r.writes(d, iova, gpa)

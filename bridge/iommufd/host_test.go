@@ -476,7 +476,7 @@ func TestCapabilities_need_a_device(t *testing.T) {
 	assert.NoError(t, h.Invalidate([]smmuv3.Command{smmuv3.NewTLBINSNHAll()}), "there is nothing to invalidate")
 }
 
-// The registers of QEMU's SMMU in the lab, and the fields that a guest can be shown.
+// The registers of QEMU's SMMU in the lab, and the fields that a guest may read.
 func TestCapabilities_of_the_lab(t *testing.T) {
 	h := hardware{kind: uapi.HWInfoTypeARMSMMUv3, regs: *labSMMU()}
 	ids, err := h.idRegs(false)

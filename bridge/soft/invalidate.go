@@ -42,7 +42,7 @@ func (h *Host) Invalidate(cmds []smmuv3.Command) error {
 // invalidate executes one command for transactions that start from now on. It reports whether
 // it knows the command.
 //
-// TLBI_S2_IPA invalidates translations of stage 2 alone. To invalidate those of both stages,
+// TLBI_S2_IPA invalidates translations of stage 2 alone. To invalidate translations of both stages,
 // software also sends a TLBI_NH_ALL or TLBI_NH_VAA (§4.4.3.1). Walks of stage 1 do not cache the
 // physical addresses of their tables.
 func (h *Host) invalidate(c *smmuv3.Command, shown *shown, now uint64) bool {
@@ -155,7 +155,7 @@ func (d *domain) invalidateSpace(asid smmuv3.ASID, allASIDs bool, now uint64) {
 }
 
 // span is the reach of an invalidation by address: the addresses from first to last, and the sizes
-// of entries. Bit n of sizes stands for 2^n bytes.
+// of entries. Bit n of sizes means entries of 2^n bytes.
 type span struct{ first, last, sizes uint64 }
 
 // rangeRules are the rules of the SMMU that decide the span of a command.

@@ -20,7 +20,7 @@ type traceFile struct {
 	name  string    // as the user gave it
 	path  string    // of the file to replace, without symbolic links; empty if out is set
 	out   io.Writer // the destination if it is not a file
-	input *os.File  // the transcript; nil if it is the one in the program
+	input *os.File  // nil for the transcript in the program
 }
 
 // openTrace checks the name of a trace before the replay. It refuses a file that must not be

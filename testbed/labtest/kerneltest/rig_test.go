@@ -48,9 +48,9 @@ const (
 //
 // Only the DMA engine reaches a device's buffer. Each buffer therefore holds a unique pattern.
 // After a write, the rig searches memory for the pattern and replaces it with the suite's bytes.
-// After a read it makes the device write the bytes back to the address of the read. If the device
-// may not write there, the rig binds the stream to bypass and makes the device write to the scratch
-// page.
+// After a read, the rig makes the device write the bytes back to the address of the read. If the
+// device may not write there, the rig binds the stream to bypass and makes the device write to the
+// scratch page.
 type kernelRig struct {
 	*guestmem.Slots
 	t       *testing.T

@@ -14,12 +14,12 @@ import (
 )
 
 // patience is the time that a store waits for the end of the job that it starts. A driver that
-// polls then mostly needs one load. It is short, since the driver may have to run before a stalled
-// DMA ends.
+// polls then usually needs one load. patience is short, since the driver may have to run before a
+// stalled DMA ends.
 const patience = 3 * time.Millisecond
 
-// start starts a DMA or a command. It calls done, which may be nil, at its end, with mu held. mu is
-// held.
+// start starts a DMA or a command. At its end it calls done with mu held; done may be nil. The
+// caller holds mu.
 func (f *Function) start(run func(*life) regs.Outcome, done func()) (rest func()) {
 	f.values.busy = true
 	f.values.result = 0
@@ -55,7 +55,7 @@ var (
 	errInvalid     = errors.New("invalid arguments")
 )
 
-// outcomes are the codes of errors. The first that matches counts.
+// outcomes are the codes of errors. The first match counts.
 var outcomes = []struct {
 	is   error
 	code regs.Code

@@ -30,7 +30,7 @@ type physical struct {
 	resets  int
 	noReset bool
 	mode    string  // the kind of interrupt that is enabled
-	fds     []int32 // of it
+	fds     []int32 // of this kind
 	mapped  int
 	fail    map[string]error // by method
 	writes  []string         // to the configuration space
@@ -45,7 +45,7 @@ func newPhysical() *physical {
 	le := binary.LittleEndian
 	le.PutUint32(p.config[0x00:], 0x0010_1b36)
 	le.PutUint16(p.config[0x06:], 0x0010)
-	p.config[0x0e] = 0x80 // one of several functions
+	p.config[0x0e] = 0x80 // the device has several functions
 	p.config[0x10] = 0x04
 	le.PutUint32(p.config[0x30:], 0xfebf_0001)
 	p.config[0x34] = 0x40
@@ -133,7 +133,7 @@ type machine struct {
 	vectors map[int][2]uint32
 	line    []int
 	fail    error
-	stuck   error // of taking memory away
+	stuck   error // the error of removing memory
 }
 
 func newMachine() *machine { return &machine{memory: map[uint64]int{}, vectors: map[int][2]uint32{}} }

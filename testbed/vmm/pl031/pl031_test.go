@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestClockTellsAndTakesTheTime(t *testing.T) {
+func TestClockReadsAndSetsTheTime(t *testing.T) {
 	now := time.Unix(1000, 0)
 	r := &RTC{Now: func() time.Time { return now }}
 	assert.EqualValues(t, 1000, r.Load(0x00, 4))
