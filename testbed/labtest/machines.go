@@ -17,7 +17,7 @@ type spec struct {
 	what string // completes "boot the host with"
 
 	program program
-	tests   string // pattern of the tests to run, for a program with tests
+	tests   string // pattern of the tests that run, for a program that has tests
 
 	// The SMMU in front of the devices that the tests use. It is QEMU's if own is nil, and
 	// otherwise this project's.

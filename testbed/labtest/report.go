@@ -28,7 +28,7 @@ type Report struct {
 	Tests []Test `json:"tests"`
 	// Matrix has the outcomes of tests by machine.
 	Matrix Matrix `json:"matrix"`
-	// Own has the actions of this project's SMMU in the machines in which it is the hardware.
+	// Own has what this project's SMMU did, in the machines in which it is the hardware.
 	Own   []Own `json:"own_smmu,omitempty"`
 	Guest Guest `json:"guest"`
 	Speed Speed `json:"nvme_speed"`
@@ -43,7 +43,7 @@ type Report struct {
 	reached milestone
 }
 
-// Own has the actions of this project's SMMU as the hardware of a machine.
+// Own is what this project's SMMU did as the hardware of a machine.
 type Own struct {
 	Machine string `json:"machine"`
 	machine.Own

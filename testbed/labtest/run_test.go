@@ -298,8 +298,8 @@ func TestKernelWarningsFailTheRun(t *testing.T) {
 	}
 }
 
-// A run of one machine also runs the machine that reads the IORT, if necessary. Judge judges the
-// run by the machine's own checks.
+// A run of one machine runs the machine that reads the IORT if it needs that, and is judged by its
+// own checks.
 func TestOnlyRunsOneMachine(t *testing.T) {
 	for name, want := range map[string][]string{
 		machineOwn:    {machineOwn},
