@@ -117,12 +117,12 @@ var specs = []spec{
 		},
 	},
 	{
-		name: "own-16k", what: "our SMMU with granules of 16 KiB alone", alone: true,
+		name: "own-16k", what: "our SMMU with granules of 16 KiB alone",
 		tests: "^" + testRefusesLargeGranules,
 		own:   &own{ids: IDs{"GRAN4K": 0, "GRAN64K": 0}, kernel: noDMADomains, refused: testRefusesLargeGranules},
 	},
 	{
-		name: "own-64k", what: "our SMMU with granules of 64 KiB alone", alone: true,
+		name: "own-64k", what: "our SMMU with granules of 64 KiB alone",
 		tests: "^" + testRefusesLargeGranules,
 		own:   &own{ids: IDs{"GRAN4K": 0, "GRAN16K": 0}, kernel: noDMADomains, refused: testRefusesLargeGranules},
 	},
@@ -136,7 +136,7 @@ var specs = []spec{
 		own:   &own{ids: IDs{"SSIDSIZE": 1, "RIL": 0, "BBML": 0, "HTTU": 0, "TTENDIAN": 2}},
 	},
 	{
-		name: "own-no-had", what: "our SMMU without HAD", tests: "^" + testRefusesWithoutCANWBS, alone: true,
+		name: "own-no-had", what: "our SMMU without HAD", tests: "^" + testRefusesWithoutCANWBS,
 		own: &own{ids: IDs{"HAD": 0}, refused: testRefusesWithoutCANWBS},
 	},
 	{name: machineVMM, what: "KVM alone", program: vmmTests, stages: bothStages, tests: "^Test"},
