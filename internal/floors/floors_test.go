@@ -51,11 +51,7 @@ func imports(t *testing.T) map[string][]string {
 		if _, err := os.Stat(dir + "/go.mod"); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		list := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
-		list.Dir = dir
-		list.Env = append(os.Environ(), "GOOS=linux", "GOARCH=arm64", "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=")
-		out, err := list.Output()
-		require.NoError(t, err)
+		out := goList(t, dir, "-json=ImportPath,Imports", "./...")
 		for dec := json.NewDecoder(bytes.NewReader(out)); ; {
 			var p struct {
 				ImportPath string
@@ -78,6 +74,16 @@ func imports(t *testing.T) map[string][]string {
 	return all
 }
 
+// goList returns what go list prints in dir for linux/arm64.
+func goList(t *testing.T, dir string, args ...string) []byte {
+	list := exec.Command("go", append([]string{"list"}, args...)...)
+	list.Dir = dir
+	list.Env = append(os.Environ(), "GOOS=linux", "GOARCH=arm64", "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=")
+	out, err := list.Output()
+	require.NoError(t, err)
+	return out
+}
+
 func TestFloors(t *testing.T) {
 	floors, packages := documented(t), imports(t)
 	for name, imported := range packages {
@@ -92,5 +98,16 @@ func TestFloors(t *testing.T) {
 	}
 	for name := range floors {
 		assert.Contains(t, packages, name, "docs/architecture.md names a package that does not exist")
+	}
+}
+
+// Every embedder compiles these packages. They import the standard library only.
+func TestEmbeddersCompileNoOtherModule(t *testing.T) {
+	for _, name := range []string{"", "/vsmmu", "/vsmmu/idr", "/bridge/soft", "/bridge/record", "/firmware", "/guestmem"} {
+		out := goList(t, "../..", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", module+name)
+		for _, dep := range strings.Fields(string(out)) {
+			_, ours := nameOf(dep)
+			assert.True(t, ours, "%s needs %s", module+name, dep)
+		}
 	}
 }
