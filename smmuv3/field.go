@@ -164,6 +164,9 @@ func oneOf(names ...string) func(uint64) string {
 	}
 }
 
+// about returns a function that describes every value by the same text.
+func about(text string) func(uint64) string { return func(uint64) string { return text } }
+
 // stringOf returns a function that describes a value by the String method of T.
 func stringOf[T interface {
 	~uint8
@@ -181,6 +184,17 @@ var (
 	// tableCacheability describes the cacheability of translation tables (§5.4, IR0).
 	tableCacheability = oneOf("non-cacheable", "write-back, read- and write-allocate",
 		"write-through, read-allocate", "write-back, no write-allocate")
+
+	// cr1Cacheability describes accesses to queues and tables (§6.3.11).
+	cr1Cacheability = oneOf("non-cacheable", "write-back", "write-through", "reserved")
+
+	// The overrides of bypassing transactions, in STE and GBPA (§5.2, §6.3.14).
+	memoryTypeOverride   = oneOf("incoming memory type", "memory type of MemAttr")
+	shareabilityOverride = oneOf("non-shareable", "incoming shareability", "outer shareable", "inner shareable")
+	privilegeOverride    = oneOf("incoming privilege", "reserved", "unprivileged", "privileged")
+	instructionOverride  = oneOf("incoming instruction or data", "reserved", "data", "instruction")
+
+	disabledOrEnabled = oneOf("disabled", "enabled")
 
 	shareability = oneOf("non-shareable", "reserved", "outer shareable", "inner shareable")
 	addressSize  = func(v uint64) string { return fmt.Sprintf("%d bits", AddrBits(uint32(v))) }

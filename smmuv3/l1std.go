@@ -1,5 +1,7 @@
 package smmuv3
 
+import "fmt"
+
 // L1STD is a Level 1 Stream Table Descriptor (§5.1).
 //
 //	 63      56 55                            6 5 4    0
@@ -18,7 +20,15 @@ const (
 )
 
 var l1stdRows = []row{
-	{name: "Span", place: l1stdSpan},
+	{name: "Span", place: l1stdSpan, mean: func(v uint64) string {
+		switch {
+		case v == 0:
+			return "invalid: the StreamIDs have no STE"
+		case v > 11:
+			return "reserved: behaves as 0"
+		}
+		return fmt.Sprintf("STEs: %d", 1<<(v-1))
+	}},
 	{name: "L2Ptr", place: l1stdL2Ptr},
 }
 

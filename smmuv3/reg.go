@@ -240,19 +240,32 @@ func addressIn(name string, mask uint64) row {
 // The rows of registers of the same form.
 var (
 	cr0Rows = []row{
-		in("SMMUEN", CR0_SMMUEN), in("PRIQEN", CR0_PRIQEN), in("EVENTQEN", CR0_EVENTQEN), in("CMDQEN", CR0_CMDQEN),
-		in("ATSCHK", CR0_ATSCHK), in("VMW", CR0_VMW), in("DPT_WALK_EN", CR0_DPT_WALK_EN),
+		in("SMMUEN", CR0_SMMUEN, oneOf("transactions follow GBPA", "transactions are translated")),
+		in("PRIQEN", CR0_PRIQEN, disabledOrEnabled), in("EVENTQEN", CR0_EVENTQEN, disabledOrEnabled),
+		in("CMDQEN", CR0_CMDQEN, disabledOrEnabled),
+		in("ATSCHK", CR0_ATSCHK, oneOf("ATS Translated transactions are not checked", "STE.EATS is checked")),
+		in("VMW", CR0_VMW, oneOf("TLBI commands match the whole VMID", "VMID bit 0 is ignored",
+			"VMID bits [1:0] are ignored", "VMID bits [2:0] are ignored", "VMID bits [3:0] are ignored")),
+		in("DPT_WALK_EN", CR0_DPT_WALK_EN, disabledOrEnabled),
 	}
 	irqCtrlRows = []row{
-		in("GERROR_IRQEN", IRQ_CTRL_GERROR_IRQEN), in("PRIQ_IRQEN", IRQ_CTRL_PRIQ_IRQEN),
-		in("EVENTQ_IRQEN", IRQ_CTRL_EVENTQ_IRQEN),
+		in("GERROR_IRQEN", IRQ_CTRL_GERROR_IRQEN, disabledOrEnabled),
+		in("PRIQ_IRQEN", IRQ_CTRL_PRIQ_IRQEN, disabledOrEnabled),
+		in("EVENTQ_IRQEN", IRQ_CTRL_EVENTQ_IRQEN, disabledOrEnabled),
 	}
+	// An error is active while GERROR and GERRORN differ. Therefore the meanings describe the bit, not
+	// its value.
 	gerrorRows = []row{
-		in("CMDQ_ERR", GERROR_CMDQ_ERR), in("EVENTQ_ABT_ERR", GERROR_EVENTQ_ABT_ERR),
-		in("PRIQ_ABT_ERR", GERROR_PRIQ_ABT_ERR), in("MSI_CMDQ_ABT_ERR", GERROR_MSI_CMDQ_ABT_ERR),
-		in("MSI_EVENTQ_ABT_ERR", GERROR_MSI_EVENTQ_ABT_ERR), in("MSI_PRIQ_ABT_ERR", GERROR_MSI_PRIQ_ABT_ERR),
-		in("MSI_GERROR_ABT_ERR", GERROR_MSI_GERROR_ABT_ERR), in("SFM_ERR", GERROR_SFM_ERR),
-		in("CMDQP_ERR", GERROR_CMDQP_ERR), in("DPT_ERR", GERROR_DPT_ERR),
+		in("CMDQ_ERR", GERROR_CMDQ_ERR, about("the command queue stopped: see CMDQ_CONS.ERR")),
+		in("EVENTQ_ABT_ERR", GERROR_EVENTQ_ABT_ERR, about("a write to the event queue aborted")),
+		in("PRIQ_ABT_ERR", GERROR_PRIQ_ABT_ERR, about("a write to the PRI queue aborted")),
+		in("MSI_CMDQ_ABT_ERR", GERROR_MSI_CMDQ_ABT_ERR, about("an MSI of CMD_SYNC aborted")),
+		in("MSI_EVENTQ_ABT_ERR", GERROR_MSI_EVENTQ_ABT_ERR, about("an MSI of the event queue aborted")),
+		in("MSI_PRIQ_ABT_ERR", GERROR_MSI_PRIQ_ABT_ERR, about("an MSI of the PRI queue aborted")),
+		in("MSI_GERROR_ABT_ERR", GERROR_MSI_GERROR_ABT_ERR, about("an MSI of GERROR aborted")),
+		in("SFM_ERR", GERROR_SFM_ERR, about("the SMMU is in Service Failure Mode")),
+		in("CMDQP_ERR", GERROR_CMDQP_ERR, about("an error of an enhanced command queue")),
+		in("DPT_ERR", GERROR_DPT_ERR, about("a fault of a Device Permission Table lookup")),
 	}
 	irqCfg0Rows   = []row{addressIn("ADDR", IRQ_CFG0_ADDR)}
 	irqCfg1Rows   = []row{in("DATA", IRQ_CFG1_DATA)}
@@ -290,18 +303,25 @@ var registers = map[uint64]register{
 	RegCR0:    {"CR0", false, cr0Rows},
 	RegCR0ACK: {"CR0ACK", false, cr0Rows},
 	RegCR1: {"CR1", false, []row{
-		in("QUEUE_IC", CR1_QUEUE_IC), in("QUEUE_OC", CR1_QUEUE_OC), in("QUEUE_SH", CR1_QUEUE_SH, shareability),
-		in("TABLE_IC", CR1_TABLE_IC), in("TABLE_OC", CR1_TABLE_OC), in("TABLE_SH", CR1_TABLE_SH, shareability),
+		in("QUEUE_IC", CR1_QUEUE_IC, cr1Cacheability), in("QUEUE_OC", CR1_QUEUE_OC, cr1Cacheability),
+		in("QUEUE_SH", CR1_QUEUE_SH, shareability), in("TABLE_IC", CR1_TABLE_IC, cr1Cacheability),
+		in("TABLE_OC", CR1_TABLE_OC, cr1Cacheability), in("TABLE_SH", CR1_TABLE_SH, shareability),
 	}},
 	RegCR2: {"CR2", false, []row{
-		in("E2H", CR2_E2H), in("RECINVSID", CR2_RECINVSID), in("PTM", CR2_PTM), in("REC_CFG_ATS", CR2_REC_CFG_ATS),
+		in("E2H", CR2_E2H, oneOf("EL2 streams without ASIDs", "EL2 streams with ASIDs (EL2-E2H)")),
+		in("RECINVSID", CR2_RECINVSID, oneOf("C_BAD_STREAMID is not recorded", "C_BAD_STREAMID is recorded")),
+		in("PTM", CR2_PTM, oneOf("broadcast TLB maintenance takes effect", "broadcast TLB maintenance is ignored")),
+		in("REC_CFG_ATS", CR2_REC_CFG_ATS, oneOf("configuration errors of ATS are not recorded",
+			"configuration errors of ATS are recorded")),
 	}},
 	RegSTATUSR: {"STATUSR", false, []row{in("DORMANT", STATUSR_DORMANT)}},
 	RegGBPA: {"GBPA", false, []row{
-		in("MemAttr", uint64(GBPA_MemAttr)), in("MTCFG", uint64(GBPA_MTCFG)), in("ALLOCCFG", uint64(GBPA_ALLOCCFG)),
-		in("SHCFG", uint64(GBPA_SHCFG)), in("PRIVCFG", uint64(GBPA_PRIVCFG)), in("INSTCFG", uint64(GBPA_INSTCFG)),
+		in("MemAttr", uint64(GBPA_MemAttr)), in("MTCFG", uint64(GBPA_MTCFG), memoryTypeOverride),
+		in("ALLOCCFG", uint64(GBPA_ALLOCCFG)), in("SHCFG", uint64(GBPA_SHCFG), shareabilityOverride),
+		in("PRIVCFG", uint64(GBPA_PRIVCFG), privilegeOverride),
+		in("INSTCFG", uint64(GBPA_INSTCFG), instructionOverride),
 		in("ABORT", uint64(GBPA_ABORT), oneOf("transactions bypass", "transactions abort")),
-		in("Update", uint64(GBPA_Update)),
+		in("Update", uint64(GBPA_Update), oneOf("in effect", "an update is in progress")),
 	}},
 	RegAGBPA:       {"AGBPA", false, nil},
 	RegIRQ_CTRL:    {"IRQ_CTRL", false, irqCtrlRows},
@@ -314,7 +334,16 @@ var registers = map[uint64]register{
 	RegGERROR_IRQ_CFG2: {"GERROR_IRQ_CFG2", false, irqCfg2Rows},
 	RegSTRTAB_BASE:     {"STRTAB_BASE", true, []row{in("RA", BASE_RA), addressIn("ADDR", STRTAB_BASE_ADDR)}},
 	RegSTRTAB_BASE_CFG: {"STRTAB_BASE_CFG", false, []row{
-		in("LOG2SIZE", STRTAB_BASE_CFG_LOG2SIZE), in("SPLIT", STRTAB_BASE_CFG_SPLIT),
+		in("LOG2SIZE", STRTAB_BASE_CFG_LOG2SIZE, func(v uint64) string {
+			return fmt.Sprintf("StreamIDs have %d bits", v)
+		}),
+		in("SPLIT", STRTAB_BASE_CFG_SPLIT, func(v uint64) string {
+			switch v {
+			case 6, 8, 10:
+				return fmt.Sprintf("a level-2 table has up to %d STEs", 1<<v)
+			}
+			return "reserved, behaves as 6; ignored by a linear table"
+		}),
 		in("FMT", STRTAB_BASE_CFG_FMT, oneOf("linear", "two-level", "reserved", "reserved")),
 	}},
 	RegCMDQ_BASE: {"CMDQ_BASE", true, queueBaseRows("RA")},

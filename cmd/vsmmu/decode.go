@@ -1,12 +1,14 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"regexp"
-	"strconv"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -17,17 +19,37 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/vsmmu/idr"
 )
 
-const decodeUsage = `Usage: vsmmu decode [flags] ste|cd|cmd|event|idr HEX...
+const decodeUsage = `Usage: vsmmu decode [flags] KIND [WORD...]
 
-Explains words of the SMMU's structures field by field, and names the rule of the specification that makes them
-illegal. Give 64-bit words, the lowest first; omitted words are 0. For idr, give 32-bit registers in the order IDR0 to
-IDR5, IIDR, AIDR.
+Explains words of an SMMU's structures and registers field by field, and names the rule of the specification that
+makes them illegal. KIND is one of:
+  ste, cd          Stream Table Entry, Context Descriptor: 8 words
+  l1std, l1cd      level-1 descriptor of a Stream table, of a CD table: 1 word
+  cmd, event, pri  record of the command, event or PRI queue: 2, 4 or 2 words
+  idr              IDR0 to IDR5, IIDR, AIDR
+  cr0, cr1, cr2, gbpa, irq_ctrl
+                   the register of this name
+  gerror           GERROR, GERRORN
+  strtab           STRTAB_BASE, STRTAB_BASE_CFG
+  cmdq             CMDQ_PROD, CMDQ_CONS
+
+Words are hexadecimal, the lowest first. Blanks, commas and newlines separate them. 0x, underscores and a suffix such
+as ULL are optional. "2:" or "0x10:" before a word is its index, or its offset or address in bytes if it is a multiple
+of the word's size. The fields of missing words are not shown, and rules take missing words as 0. Without a WORD, or
+with "-", decode reads words from standard input.
 
 Whether words are legal depends on the ID registers of an SMMU. With -ids, decode uses these registers. Without -ids:
   ste, cd  decode uses the registers that a guest of this project reads by default
   cmd      a command is ILLEGAL if every SMMU refuses it; a note says if only the guest's SMMU refuses it
   idr      registers are ILLEGAL if no SMMU can have them; a second table lists the fields that differ for a guest.
            Unless all of IDR0 to IDR5 are given, decode checks each field by itself
+
+With -json, decode prints an object. docs/decode.md describes it.
+
+Examples:
+  vsmmu decode event 0x0000001000000010 0x0000020800000000 0x5bad0000 0
+  vsmmu decode strtab 0x80: 0x4000000045000000 0x88: 0x10210
+  echo '0x5000000000400_02bULL, 0xb6' | vsmmu decode ste
 
 Exit status:
   0  the words are legal
@@ -37,10 +59,13 @@ Exit status:
 Flags:
 `
 
+// stdin is the standard input, which tests replace.
+var stdin io.Reader = os.Stdin
+
 // request is the user's input to decode.
 type request struct {
 	words []uint64
-	given int            // the number of words that the user gave
+	given []bool         // whether the user gave the word; it is 0 if not
 	ids   *smmuv3.IDRegs // the argument of -ids; nil if not given
 	guest *smmuv3.IDRegs // the registers that a guest reads by default
 }
@@ -53,107 +78,82 @@ func (r *request) judge() *smmuv3.IDRegs {
 	return r.guest
 }
 
-// decoded is the result.
-type decoded struct {
-	fields  []row
-	illegal string // why the words are illegal, or ""
-	note    string // text below the fields, or ""
-}
+// whole reports whether all words were given.
+func (r *request) whole() bool { return !slices.Contains(r.given, false) }
 
-// row is a printed field.
-type row struct{ place, name, value, meaning string }
-
-// structures are the kinds that decode accepts: the largest number of words, their width, and the
-// decoder.
-var structures = map[string]struct {
-	words, bits int
-	decode      func(*request) decoded
-}{
-	"ste":   {8, 64, decodeSTE},
-	"cd":    {8, 64, decodeCD},
-	"cmd":   {2, 64, decodeCmd},
-	"event": {4, 64, decodeEvent},
-	"idr":   {8, 32, decodeIDR},
-}
-
-func decodeSTE(r *request) decoded {
-	s := smmuv3.STE(r.words)
-	return decoded{fields: rows(s.Fields()), illegal: illegal(s.Illegal(r.judge()), "C_BAD_STE")}
-}
-
-func decodeCD(r *request) decoded {
-	c := smmuv3.CD(r.words)
-	return decoded{fields: rows(c.Fields()), illegal: illegal(c.Illegal(r.judge(), false), "C_BAD_CD")}
-}
-
-func decodeCmd(r *request) decoded {
-	c := smmuv3.Command(r.words)
-	d := decoded{fields: rows(c.Fields())}
-	rule := c.Illegal(r.judge())
-	if rule == nil {
-		return d
-	}
-	anywhere := rule
-	if all := smmuv3.AllFeatures(); r.ids == nil {
-		anywhere = c.Illegal(&all)
-	}
-	switch {
-	case anywhere == nil:
-		d.note = fmt.Sprintf("Not for a guest of this project: its SMMU reports CERROR_ILL: %v.\n", rule)
-	case anywhere.Choice:
-		d.note = fmt.Sprintf("The architecture leaves it to the SMMU whether this is legal; "+
-			"this project reports CERROR_ILL: %v.\n", anywhere)
-	default:
-		d.illegal = illegal(anywhere, "CERROR_ILL")
-	}
-	return d
-}
-
-func decodeEvent(r *request) decoded {
-	e := smmuv3.Event(r.words)
-	fields := rows(e.Fields())
-	fields[0].meaning += ": " + e.Type().Words()
-	return decoded{fields: fields}
-}
-
-func rows(fields []smmuv3.Field) []row {
-	all := make([]row, len(fields))
-	for i, f := range fields {
-		all[i] = row{f.Bits(), f.Name, fmt.Sprintf("%#x", f.Value), f.Meaning}
+// rows returns the fields of the words that were given.
+func (r *request) rows(fields []smmuv3.Field) (all []row) {
+	for _, f := range fields {
+		if r.given[f.Lo/64] {
+			all = append(all, row{f.Name, "", f.Bits(), fmt.Sprintf("%#x", f.Value), f.Meaning})
+		}
 	}
 	return all
 }
 
-func illegal(rule *smmuv3.Rule, reported string) string {
-	if rule == nil {
-		return ""
+// decoded is the result. Its JSON is documented in docs/decode.md.
+type decoded struct {
+	Kind    string   `json:"kind"`
+	Title   string   `json:"title"`
+	Words   []string `json:"words"` // "" for a missing word
+	Fields  []row    `json:"fields"`
+	Guest   []row    `json:"guest,omitempty"`   // the fields of ID registers that differ for a guest
+	Notes   []string `json:"notes,omitempty"`   // sentences below the fields
+	Illegal string   `json:"illegal,omitempty"` // why the words are illegal
+}
+
+// row is a field.
+type row struct {
+	Name     string `json:"name"`
+	Register string `json:"register,omitempty"` // if the words are registers
+	Bits     string `json:"bits"`
+	Value    string `json:"value"`
+	Meaning  string `json:"meaning,omitempty"`
+}
+
+// explain returns the explanation of the words of a request.
+func (k kind) explain(r *request) decoded {
+	d := k.decode(r)
+	d.Kind, d.Title = k.name, k.title
+	for i, w := range r.words {
+		text := ""
+		if r.given[i] {
+			text = fmt.Sprintf("0x%0*x", k.bits/4, w)
+		}
+		d.Words = append(d.Words, text)
 	}
-	return fmt.Sprintf("%v, reported as %s", rule, reported)
+	if !r.whole() {
+		d.Notes = append([]string{missing(r.given, k.registers)}, d.Notes...)
+	}
+	return d
+}
+
+// text returns the result for people.
+func (d decoded) text() string {
+	var b strings.Builder
+	b.WriteString(aligned(d.Fields))
+	for _, n := range d.Notes {
+		b.WriteString(n + "\n")
+	}
+	if len(d.Guest) > 0 {
+		b.WriteString("\nA guest of this project reads by default:\n" + aligned(d.Guest))
+	}
+	if d.Illegal != "" {
+		b.WriteString("ILLEGAL: " + d.Illegal + "\n")
+	}
+	return b.String()
 }
 
 func decodeCommand(args []string, stdout, stderr io.Writer) int {
 	f := flag.NewFlagSet("decode", flag.ContinueOnError)
 	list := f.String("ids", "", "use the ID registers `HEX,HEX,...` of an SMMU, IDR0 first")
+	asJSON := f.Bool("json", false, "print JSON, for programs")
 	if code, done := program.Parsed(cli.Parse(f, args, decodeUsage, stdout), "decode", stderr); done {
 		return code
 	}
-	s, ok := structures[f.Arg(0)]
-	switch {
-	case f.NArg() == 0:
-		return complain(stderr, errors.New("nothing to decode: see vsmmu decode -h"))
-	case !ok:
-		return complain(stderr, fmt.Errorf("%q is not a kind (want ste, cd, cmd, event or idr): see vsmmu decode -h",
-			f.Arg(0)))
-	case f.NArg() == 1:
-		return complain(stderr, fmt.Errorf("%s: no words given: see vsmmu decode -h", f.Arg(0)))
-	}
-	r := &request{given: f.NArg() - 1}
-	var err error
-	if r.words, err = parseWords(f.Args()[1:], s.words, s.bits); err != nil {
-		return complain(stderr, err)
-	}
+	r := &request{}
 	if set(f, "ids") {
-		words, err := parseWords(strings.Split(*list, ","), 8, 32)
+		words, _, err := parseWords(*list, 8, 32)
 		if err != nil {
 			return complain(stderr, fmt.Errorf("-ids: %w", err))
 		}
@@ -165,18 +165,44 @@ func decodeCommand(args []string, stdout, stderr io.Writer) int {
 		return complain(stderr, err)
 	}
 	r.guest = &guest.IDs
-	d := s.decode(r)
-	text := aligned(d.fields) + d.note
-	if d.illegal != "" {
-		text += "ILLEGAL: " + d.illegal + "\n"
+
+	if f.NArg() == 0 {
+		return complain(stderr, errors.New("nothing to decode: see vsmmu decode -h"))
 	}
-	if _, err := io.WriteString(stdout, text); err != nil {
+	k, ok := kindNamed(f.Arg(0))
+	if !ok {
+		return complain(stderr, fmt.Errorf("%.40q is not a kind (want %s): see vsmmu decode -h", f.Arg(0), kindNames()))
+	}
+	text, err := wordsOf(f.Args()[1:], stdin)
+	if err == nil {
+		r.words, r.given, err = parseWords(text, k.words, k.bits)
+	}
+	switch {
+	case err != nil:
+		return complain(stderr, err)
+	case !slices.Contains(r.given, true):
+		return complain(stderr, fmt.Errorf("%s: no words given: see vsmmu decode -h", k.name))
+	}
+	if tag := tagged[k.name]; tag != "" && !r.given[0] {
+		return complain(stderr, fmt.Errorf("%s: word 0 is missing (it has %s, which decides the other fields)", k.name, tag))
+	}
+	d := k.explain(r)
+	if err := printDecoded(stdout, d, *asJSON); err != nil {
 		return complain(stderr, err)
 	}
-	if d.illegal != "" {
+	if d.Illegal != "" {
 		return cli.Failed
 	}
 	return cli.OK
+}
+
+// printDecoded writes a result as text or as a line of JSON.
+func printDecoded(w io.Writer, d decoded, asJSON bool) error {
+	if asJSON {
+		return json.NewEncoder(w).Encode(d)
+	}
+	_, err := io.WriteString(w, d.text())
+	return err
 }
 
 // aligned returns the fields as a table.
@@ -184,26 +210,10 @@ func aligned(fields []row) string {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, r := range fields {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", r.name, r.place, r.value, r.meaning)
+		place := strings.TrimPrefix(r.Register+" "+r.Bits, " ")
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", r.Name, place, r.Value, r.Meaning)
 	}
 	_ = t.Flush() // to memory
 	// tabwriter pads a field without a meaning.
 	return regexp.MustCompile(` +\n`).ReplaceAllString(b.String(), "\n")
-}
-
-// parseWords reads hexadecimal words and appends zeros up to most.
-func parseWords(args []string, most, bits int) ([]uint64, error) {
-	if len(args) > most {
-		return nil, fmt.Errorf("%d words given, at most %d expected", len(args), most)
-	}
-	words := make([]uint64, most)
-	for i, arg := range args {
-		digits := strings.ReplaceAll(strings.TrimPrefix(strings.ToLower(arg), "0x"), "_", "")
-		w, err := strconv.ParseUint(digits, 16, bits)
-		if err != nil {
-			return nil, fmt.Errorf("%q is not a hexadecimal word of %d bits", arg, bits)
-		}
-		words[i] = w
-	}
-	return words, nil
 }

@@ -25,43 +25,39 @@ func idRegs(w []uint64) (r smmuv3.IDRegs) {
 // of such a host.
 func decodeIDR(r *request) (d decoded) {
 	regs := idRegs(r.words)
-	given := func(f smmuv3.IDField) bool { return slices.Index(idRegisters, f.Register()) < r.given }
+	given := func(f smmuv3.IDField) bool { return r.given[slices.Index(idRegisters, f.Register())] }
 	for _, f := range smmuv3.IDFields() {
 		if given(f) {
-			d.fields = append(d.fields, idRow(f, regs.Get(f), f.Meaning(regs.Get(f))))
+			d.Fields = append(d.Fields, idRow(f, regs.Get(f), f.Meaning(regs.Get(f))))
 		}
 	}
-	whole := r.given >= len(regs.IDR)
+	whole := !slices.Contains(r.given[:len(regs.IDR)], false)
 	rule := regs.IllegalKnown(given)
 	if !whole {
 		rule = illegalField(&regs, given)
 	}
 	if rule != nil {
-		d.illegal = rule.String()
+		d.Illegal = rule.String()
 	}
 	if rule != nil || !whole {
 		return d
 	}
 	shown, err := idr.Derive(nil, bridge.Capabilities{IDs: regs})
 	if err != nil {
-		d.note = fmt.Sprintf("\nThis project cannot present such a host to a guest: %v.\n", err)
+		d.Notes = []string{fmt.Sprintf("This project cannot present such a host to a guest: %v.", err)}
 		return d
 	}
-	var differ []row
 	for _, f := range shown.Fields {
 		if v := regs.Get(f.Field); given(f.Field) && v != f.Guest {
-			differ = append(differ, idRow(f.Field, f.Guest, f.Reason))
+			d.Guest = append(d.Guest, idRow(f.Field, f.Guest, f.Reason))
 		}
-	}
-	if len(differ) > 0 {
-		d.note = "\nA guest of this project reads by default:\n" + aligned(differ)
 	}
 	return d
 }
 
 func idRow(f smmuv3.IDField, v uint32, meaning string) row {
 	hi, lo := f.Bits()
-	return row{f.Register() + " " + smmuv3.Field{Hi: hi, Lo: lo}.Bits(), f.String(), fmt.Sprintf("%#x", v), meaning}
+	return row{f.String(), f.Register(), smmuv3.Field{Hi: hi, Lo: lo}.Bits(), fmt.Sprintf("%#x", v), meaning}
 }
 
 // illegalField returns the rule that makes the value of a single field illegal, or nil.

@@ -13,8 +13,8 @@ const usage = `vsmmu: a virtual SMMUv3 for arm64 guests
 
 Usage:
   vsmmu replay [FILE]  replay a recorded guest against a new device and check that it behaves the same
-  vsmmu decode KIND HEX...
-                       explain words of the SMMU's structures
+  vsmmu decode KIND [WORD...]
+                       explain words of the SMMU's structures and registers
   vsmmu version        print the version of this program
   vsmmu help COMMAND   show a command's flags; so does vsmmu COMMAND -h
   vsmmu help           show this text

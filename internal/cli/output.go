@@ -50,6 +50,16 @@ func Columns(w io.Writer) int {
 	return max(60, int(size.Col))
 }
 
+// Terminal reports whether f, a standard input or output, is a terminal.
+func Terminal(f any) bool {
+	file, ok := f.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
+	return err == nil
+}
+
 func window(w io.Writer) (size unix.Winsize, ok bool) {
 	if out, is := w.(*Output); is {
 		w = out.Writer
