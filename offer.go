@@ -39,6 +39,9 @@ func offer(policy idr.Policy, saved smmuv3.IDRegs, mem guestmem.Memory) smmuv3.I
 			ids.Set(f, v)
 		}
 	}
+	if ids.Has(smmuv3.ATS) && ids.Has(smmuv3.S2P) {
+		ids.Set(smmuv3.NS1ATS, 1) // the host has no split-stage ATS
+	}
 	if v, ok := want(smmuv3.StallModel); ok && v == smmuv3.StallBoth {
 		ids.Set(smmuv3.StallModel, v)
 		ids.Set(smmuv3.StallMax, stallMax)

@@ -56,15 +56,19 @@ type SMMU struct {
 
 // New returns an SMMU, in its reset state or in the state of Config.Saved. The caller must Close it.
 //
-// New returns the error of the part that fails. It matches vsmmu.ErrConfig or idr.ErrPolicy if the
-// configuration is invalid, and vsmmu.ErrState if Config.Saved is not a state.
+// An error matches vsmmu.ErrConfig if the configuration is invalid, idr.ErrPolicy if Config.Policy
+// contradicts itself or exceeds the host, and vsmmu.ErrState if Config.Saved is not a state.
 func New(cfg Config) (*SMMU, error) {
 	if err := cfg.check(); err != nil {
-		return nil, fmt.Errorf("vsmmuv3: new SMMU: %w: %w", vsmmu.ErrConfig, err)
+		return nil, invalid(err)
 	}
 	ids, streams, err := cfg.saved()
 	if err != nil {
 		return nil, err
+	}
+	if _, ok := cfg.Memory.(guestmem.Swapper); !ok && cfg.Memory != nil && ids.Has(smmuv3.HTTU) {
+		return nil, invalid(errors.New("Config.Memory is not a guestmem.Swapper, and the saved guest reads HTTU" +
+			" (use a guestmem.Slots or a guestmem.Tracked)"))
 	}
 	cfg.Host.Memory, cfg.Host.MSI = cfg.Memory, cfg.MSI
 	if cfg.Host.IDs == (smmuv3.IDRegs{}) {
@@ -72,12 +76,17 @@ func New(cfg Config) (*SMMU, error) {
 	}
 	s := &SMMU{restored: map[smmuv3.StreamID]*soft.Endpoint{}}
 	if s.Host, err = soft.New(cfg.Host); err != nil {
-		return nil, err
+		return nil, invalid(errors.Unwrap(err)) // without "soft: new host"
 	}
 	if err := s.start(&cfg, ids, streams); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// invalid returns the error of New for an invalid configuration.
+func invalid(err error) error {
+	return fmt.Errorf("vsmmuv3: new SMMU: %w: %w", vsmmu.ErrConfig, err)
 }
 
 // start makes the device. If there is a saved state, it attaches its streams and restores it.
@@ -188,6 +197,7 @@ func (s *SMMU) Detach(sid smmuv3.StreamID) error {
 
 // Close closes first the device, then its host. Stop the vCPUs before Close. Afterwards DMA of
 // endpoints fails. A second Close has no effect and returns an error that matches vsmmu.ErrClosed.
+// After a Close of Device alone, Close closes the host.
 func (s *SMMU) Close() error {
 	if s == nil || s.Host == nil {
 		return s.made("close")
@@ -195,12 +205,12 @@ func (s *SMMU) Close() error {
 	if s.Device == nil { // New has failed
 		return s.Host.Close()
 	}
-	err := s.Device.Close()
-	if errors.Is(err, vsmmu.ErrClosed) {
+	err, closed := s.Device.Close(), s.Host.Close()
+	switch {
+	case errors.Is(closed, bridge.ErrClosed):
 		return err
+	case errors.Is(err, vsmmu.ErrClosed):
+		return closed
 	}
-	if closed := s.Host.Close(); !errors.Is(closed, bridge.ErrClosed) {
-		err = errors.Join(err, closed)
-	}
-	return err
+	return errors.Join(err, closed)
 }

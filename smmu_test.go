@@ -137,6 +137,9 @@ func TestPolicyIsOffered(t *testing.T) {
 		"stalls":            {smmuv3.StallModel: smmuv3.StallBoth},
 		"stalls, 7 at most": {smmuv3.StallModel: smmuv3.StallBoth, smmuv3.StallMax: 7},
 		"stage 2":           {smmuv3.S2P: 1},
+		"stage 2 and ATS":   {smmuv3.S2P: 1, smmuv3.ATS: 1},
+		"with NS1ATS":       {smmuv3.S2P: 1, smmuv3.ATS: 1, smmuv3.NS1ATS: 1},
+		"stage 2 alone":     {smmuv3.S2P: 1, smmuv3.S1P: 0, smmuv3.ATS: 1, smmuv3.NS1ATS: 0},
 		"52-bit addresses":  {smmuv3.OAS: 6, smmuv3.VAX: 1, smmuv3.DS: 1},
 		"flags of tables":   {smmuv3.HTTU: 3},
 		"less":              {smmuv3.SSIDSIZE: 0, smmuv3.HTTU: 0, smmuv3.MSI: 1},
@@ -165,27 +168,76 @@ func TestPolicyIsOffered(t *testing.T) {
 	disk.AllowStalls(context.Background())
 }
 
-// TestNewRefusesNonsense shows that New names the invalid part and field, and leaves no resources
-// in use.
+// plainMemory hides the optional methods of a memory.
+type plainMemory struct{ guestmem.Memory }
+
+// TestNewRefusesNonsense shows that New names the invalid field, matches the sentinel of the cause,
+// and leaves no resources in use.
 func TestNewRefusesNonsense(t *testing.T) {
-	for text, change := range map[string]func(*vsmmuv3.Config){
-		"soft: new host: Config.Memory is nil":                                                                       func(c *vsmmuv3.Config) { c.Memory = nil },
-		"soft: new host: Config.Memory is a nil *guestmem.Slots":                                                     func(c *vsmmuv3.Config) { c.Memory = (*guestmem.Slots)(nil) },
-		"vsmmu: new device: invalid configuration: Config.Interrupts is nil":                                         func(c *vsmmuv3.Config) { c.Interrupts = nil },
-		"vsmmu: new device: invalid configuration: Config.Interrupts is SPIs with a nil set":                         func(c *vsmmuv3.Config) { c.Interrupts = vsmmu.SPIs(1, nil) },
-		"vsmmuv3: new SMMU: invalid configuration: Config.Device.IDs is set (New sets it from the fields of Config)": func(c *vsmmuv3.Config) { c.Device.IDs = soft.DefaultIDs() },
-		"vsmmuv3: new SMMU: invalid configuration: Config.Saved is empty but not nil":                                func(c *vsmmuv3.Config) { c.Saved = []byte{} },
-		"vsmmu: saved IDs: not a state of this device: 8 bytes without the header of a state":                        func(c *vsmmuv3.Config) { c.Saved = []byte("nonsense") },
-		"idr: policy asks for SSIDSIZE 21":                                                                           func(c *vsmmuv3.Config) { c.Policy = idr.Policy{smmuv3.SSIDSIZE: 21} },
-		"soft: new host: IDR0.ATS = 1 is not implemented":                                                            func(c *vsmmuv3.Config) { c.Policy = idr.Policy{smmuv3.S2P: 1, smmuv3.ATS: 1} },
-		"soft: new host: TLBEntries is negative: -1":                                                                 func(c *vsmmuv3.Config) { c.Host.TLBEntries = -1 },
+	const invalid = "vsmmuv3: new SMMU: invalid configuration: "
+	saved := func(c *vsmmuv3.Config) {
+		smmu := newSMMU(t, *c)
+		var err error
+		c.Saved, err = smmu.Save()
+		require.NoError(t, err)
+	}
+	for _, c := range []struct {
+		text   string
+		is     error
+		change func(*vsmmuv3.Config)
+	}{
+		{invalid + "Config.Memory is nil", vsmmu.ErrConfig, func(c *vsmmuv3.Config) { *c = vsmmuv3.Config{} }},
+		{invalid + "Config.Memory is nil", vsmmu.ErrConfig, func(c *vsmmuv3.Config) { saved(c); c.Memory = nil }},
+		{invalid + "Config.Memory is a nil *guestmem.Slots", vsmmu.ErrConfig,
+			func(c *vsmmuv3.Config) { c.Memory = (*guestmem.Slots)(nil) }},
+		{invalid + "Config.Memory is a *guestmem.Tracked whose Sections are nil", vsmmu.ErrConfig,
+			func(c *vsmmuv3.Config) { c.Memory = new(guestmem.Tracked) }},
+		{"vsmmu: new device: invalid configuration: Config.Interrupts is nil", vsmmu.ErrConfig,
+			func(c *vsmmuv3.Config) { c.Interrupts = nil }},
+		{"vsmmu: new device: invalid configuration: Config.Interrupts is SPIs with a nil set", vsmmu.ErrConfig,
+			func(c *vsmmuv3.Config) { c.Interrupts = vsmmu.SPIs(1, nil) }},
+		{invalid + "Config.Device.IDs is set (New sets it from the fields of Config)", vsmmu.ErrConfig,
+			func(c *vsmmuv3.Config) { c.Device.IDs = soft.DefaultIDs() }},
+		{invalid + "TLBEntries is negative: -1", vsmmu.ErrConfig, func(c *vsmmuv3.Config) { c.Host.TLBEntries = -1 }},
+		{invalid + "ATCTimeout is negative: -1ns", vsmmu.ErrConfig, func(c *vsmmuv3.Config) { c.Host.ATCTimeout = -1 }},
+		{invalid + "IDR0.PRI = 1 requires ATS = 1 (§6.3.1)", vsmmu.ErrConfig,
+			func(c *vsmmuv3.Config) { c.Policy = idr.Policy{smmuv3.PRI: 1} }},
+		{invalid + "IDR0.HTTU requires memory that is a guestmem.Swapper", vsmmu.ErrConfig,
+			func(c *vsmmuv3.Config) { c.Memory, c.Policy = plainMemory{c.Memory}, idr.Policy{smmuv3.HTTU: 2} }},
+		{"idr: policy asks for SSIDSIZE 21", idr.ErrPolicy,
+			func(c *vsmmuv3.Config) { c.Policy = idr.Policy{smmuv3.SSIDSIZE: 21} }},
+		{"idr: policy asks for ATS 1, the host has 1: both stages with ATS, without NS1ATS", idr.ErrPolicy,
+			func(c *vsmmuv3.Config) { c.Policy = idr.Policy{smmuv3.S2P: 1, smmuv3.ATS: 1, smmuv3.NS1ATS: 0} }},
+		{invalid + "Config.Saved is empty but not nil", vsmmu.ErrConfig, func(c *vsmmuv3.Config) { c.Saved = []byte{} }},
+		{invalid + "Config.Memory is not a guestmem.Swapper, and the saved guest reads HTTU (use a guestmem.Slots" +
+			" or a guestmem.Tracked)", vsmmu.ErrConfig, func(c *vsmmuv3.Config) { saved(c); c.Memory = plainMemory{c.Memory} }},
+		{"vsmmu: saved IDs: not a state of this device: 8 bytes without the header of a state", vsmmu.ErrState,
+			func(c *vsmmuv3.Config) { c.Saved = []byte("nonsense") }},
 	} {
 		cfg := config(newRAM(t))
-		change(&cfg)
+		c.change(&cfg)
 		smmu, err := vsmmuv3.New(cfg)
 		assert.Nil(t, smmu)
-		assert.ErrorContains(t, err, text)
+		assert.ErrorContains(t, err, c.text)
+		assert.ErrorIs(t, err, c.is, c.text)
 	}
+}
+
+// TestSavedGuestOfAChosenHostContinues shows that New restores a guest whose host had ID registers
+// of its own, without these registers.
+func TestSavedGuestOfAChosenHostContinues(t *testing.T) {
+	cfg := config(newRAM(t))
+	cfg.Host.IDs = soft.Stage2IDs()
+	cfg.Host.IDs.Set(smmuv3.ATS, 1)
+	cfg.Host.IDs.Set(smmuv3.NS1ATS, 1)
+	cfg.Policy = idr.Policy{smmuv3.S2P: 1}
+	there := newSMMU(t, cfg)
+	require.True(t, there.IDs().Has(smmuv3.NS1ATS))
+	saved, err := there.Save()
+	require.NoError(t, err)
+	cfg = config(cfg.Memory)
+	cfg.Saved = saved
+	assert.Equal(t, there.IDs(), newSMMU(t, cfg).IDs())
 }
 
 // TestCloseEndsTheParts shows that Close ends the device and its host, and that later calls match
@@ -208,6 +260,13 @@ func TestCloseEndsTheParts(t *testing.T) {
 	_, err = smmu.Endpoint(2)
 	assert.EqualError(t, err, "vsmmu: attach stream 0x2: host closed")
 	assert.NoError(t, smmu.Close())
+
+	smmu, err = vsmmuv3.New(config(newRAM(t)))
+	require.NoError(t, err)
+	require.NoError(t, smmu.Device.Close(), "of the device alone")
+	assert.NoError(t, smmu.Close())
+	assert.ErrorIs(t, smmu.Host.Close(), bridge.ErrClosed)
+	assert.ErrorIs(t, smmu.Close(), vsmmu.ErrClosed)
 }
 
 // TestSMMUNotMadeByNew shows that the methods of a nil or zero SMMU fail.

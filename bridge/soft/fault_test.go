@@ -146,9 +146,11 @@ func TestNewRefusesInvalidConfigurations(t *testing.T) {
 		{"DS with 64 KiB alone", soft.Config{Memory: mem, IDs: ids(set(smmuv3.DS, 1), set(smmuv3.VAX, 1), set(smmuv3.GRAN4K, 0), set(smmuv3.GRAN16K, 0))}, "DS requires VAX, and GRAN4K or GRAN16K"},
 		{"VAX without 64 KiB or DS", soft.Config{Memory: mem, IDs: ids(set(smmuv3.VAX, 1), set(smmuv3.GRAN64K, 0))}, "VAX requires"},
 		{"52 bits without 64 KiB or DS", soft.Config{Memory: mem, IDs: ids(set(smmuv3.OAS, 6), set(smmuv3.GRAN64K, 0))}, "OAS of 52 bits requires"},
-		{"STALL_MAX without stalls", soft.Config{Memory: mem, IDs: ids(set(smmuv3.StallMax, 1))}, "STALL_MAX"},
-		{"stalls without STALL_MAX", soft.Config{Memory: mem, IDs: ids(set(smmuv3.StallModel, 0))}, "STALL_MODEL"},
-		{"PRI without ATS", soft.Config{Memory: mem, IDs: ids(set(smmuv3.PRI, 1))}, "PRI"},
+		{"STALL_MAX without stalls", soft.Config{Memory: mem, IDs: ids(set(smmuv3.StallMax, 1))}, "IDR5.STALL_MAX = 1 requires a STALL_MODEL that stalls"},
+		{"stalls without STALL_MAX", soft.Config{Memory: mem, IDs: ids(set(smmuv3.StallModel, 0))}, "IDR0.STALL_MODEL = 0 requires STALL_MAX of 1 or more"},
+		{"PRI without ATS", soft.Config{Memory: mem, IDs: ids(set(smmuv3.PRI, 1))}, "IDR0.PRI = 1 requires ATS = 1"},
+		{"NS1ATS without ATS", soft.Config{Memory: mem, IDs: ids(set(smmuv3.NS1ATS, 1))}, "IDR0.NS1ATS = 1 requires ATS, S1P and S2P"},
+		{"ATS and both stages without NS1ATS", soft.Config{Memory: mem, IDs: ids(set(smmuv3.ATS, 1), set(smmuv3.S2P, 1))}, "IDR0.ATS = 1 requires NS1ATS = 1 with both stages"},
 		{"HTTU without a Swapper", soft.Config{Memory: struct{ guestmem.Memory }{mem}, IDs: ids()}, "HTTU"},
 	} {
 		h, err := soft.New(c.cfg)

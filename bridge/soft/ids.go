@@ -99,7 +99,7 @@ var deviceFields = map[smmuv3.IDField]bool{
 func checkOffer(r smmuv3.IDRegs) error {
 	for _, f := range smmuv3.IDFields() {
 		v := r.Get(f)
-		ok := v <= limits[f] || deviceFields[f]
+		ok, why := v <= limits[f] || deviceFields[f], "is not implemented"
 		switch f {
 		case smmuv3.ArchMinor, smmuv3.ArchMajor:
 			ok = true
@@ -109,17 +109,24 @@ func checkOffer(r smmuv3.IDRegs) error {
 			ok = v != 1 // reserved
 		case smmuv3.StallModel:
 			ok = v == smmuv3.StallTerminate || v <= smmuv3.StallForced && r.Get(smmuv3.StallMax) != 0
+			if v <= smmuv3.StallForced {
+				why = "requires STALL_MAX of 1 or more (§6.3.6)"
+			}
 		case smmuv3.ATS:
 			ok = v == 0 || !r.Has(smmuv3.S2P) || !r.Has(smmuv3.S1P) || r.Has(smmuv3.NS1ATS)
+			why = "requires NS1ATS = 1 with both stages (no split-stage ATS)"
 		case smmuv3.NS1ATS:
-			ok = v == 0 || r.Has(smmuv3.ATS) && r.Has(smmuv3.S1P) && r.Has(smmuv3.S2P) // §6.3.1
+			ok = v == 0 || r.Has(smmuv3.ATS) && r.Has(smmuv3.S1P) && r.Has(smmuv3.S2P)
+			why = "requires ATS, S1P and S2P (§6.3.1)"
 		case smmuv3.PRI:
 			ok = v == 0 || r.Has(smmuv3.ATS)
+			why = "requires ATS = 1 (§6.3.1)"
 		case smmuv3.StallMax:
 			ok = v == 0 || r.Get(smmuv3.StallModel) != smmuv3.StallTerminate
+			why = "requires a STALL_MODEL that stalls (§6.3.6)"
 		}
 		if !ok {
-			return fmt.Errorf("%s.%v = %d is not implemented", f.Register(), f, v)
+			return fmt.Errorf("%s.%v = %d %s", f.Register(), f, v, why)
 		}
 	}
 	if err := checkUsable(r); err != nil {

@@ -43,6 +43,7 @@ import (
 //	StallModel         0, 1         1        0: faults may stall, if all hosts can resume them
 //	S2P                0, 1         0        1: a stage 2, for guests that are hypervisors
 //	S1P                0, 1         hosts'   0: no stage 1, with S2P
+//	NS1ATS             0, 1         hosts'   1: no split-stage ATS; must be 1 with ATS, S1P and S2P
 //	TTENDIAN           0, 2, 3      hosts'   endianness of translation tables
 //	HTTU, RIL, BBML …  up to the hosts'      features that hosts execute
 //	ArchMinor          0 to 4       hosts'   1 for SMMUv3.1; at most 1 with both stages
