@@ -42,7 +42,8 @@ type Config struct {
 	Log *slog.Logger
 	// CheckReentry is for tests. It makes a callback panic if it calls a method of the device that
 	// callbacks must not call (see Duties of the embedder). The message names the callback and the
-	// method. The check makes every callback and method slower.
+	// method. It does not detect a callback that makes DMA, which hangs. The check makes every
+	// callback and method slower.
 	CheckReentry bool
 }
 

@@ -35,9 +35,10 @@
 //     device. Any later one has no effect and returns an error that matches ErrClosed.
 //  9. Callbacks. The device calls Memory, Interrupts, the functions of Config and the hosts with
 //     its locks held: on its worker, or on the goroutine of a vCPU, an endpoint or a caller. A
-//     callback may call no method of the Device except Load and IDs. It must not wait for a
-//     goroutine that calls another method. Set Config.CheckReentry in tests: a callback that breaks
-//     this rule then panics instead of hanging.
+//     callback may call no method of the Device except Load and IDs, and make no DMA by an
+//     endpoint behind the Device. It must not wait for a goroutine that does either. Set
+//     Config.CheckReentry in tests: a callback that calls a method then panics instead of hanging.
+//     CheckReentry does not detect DMA.
 //  10. Locks. Attach, Detach, Stage, Stats, Reset, Save, Restore, GuestWrote and Close wait for the
 //     hosts, and the hosts wait for in-flight DMA. Their caller must not hold a lock that a host, an
 //     endpoint or a callback takes. Load never waits. Store waits for a host only as Device

@@ -34,13 +34,14 @@ func (m *Mapping) Release() {
 }
 
 // Map returns n bytes of guest memory at iova, for reading in place or, with write, for writing.
-// It appends the segments to buf, which may be nil. It allocates only if buf is too small. It
-// requires memory that is a guestmem.Mapper; otherwise it fails with errors.ErrUnsupported.
+// The caller must Release the Mapping; otherwise the guest hangs. Map appends the segments to buf,
+// which may be nil, and allocates only if buf is too small. It requires memory that is a
+// guestmem.Mapper; otherwise it fails with errors.ErrUnsupported.
 //
 // To the SMMU a Mapping is one DMA from Map to Release. Invalidations, and thus the guest's
-// CMD_SYNC, wait for Release. The removal of memory waits for it, too. Hold a Mapping only briefly,
-// such as for a read from a file, and never while waiting for the guest. Its holder must not wait
-// for anything that waits for the SMMU.
+// CMD_SYNC, wait for Release. The removal of memory, Attach and Detach wait for it, too. Hold a
+// Mapping only briefly, such as for a read from a file, and never while waiting for the guest. Its
+// holder must not wait for anything that waits for the SMMU. A Mapping of 0 bytes holds nothing.
 //
 // The whole range counts as accessed, and with write as written. On failure Map maps nothing and
 // returns a *Fault with the number of bytes translated. If the guest configured faults as RAZ/WI,
@@ -81,6 +82,10 @@ func (p Port) tryMap(iova uint64, n int, a *access, buf [][]byte, ignored []int)
 	b, section := p.ep.begin()
 	if b == nil {
 		return Mapping{}, 0, &Fault{Err: ErrNotAttached}
+	}
+	if n == 0 {
+		section.Leave()
+		return Mapping{Segments: buf}, 0, nil
 	}
 	m := Mapping{Segments: buf, section: section}
 	var u run

@@ -3,6 +3,7 @@ package soft_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -209,4 +210,28 @@ func TestInvalidationsWaitForMappings(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestMappingOfNothingHoldsNothing shows that a Mapping of 0 bytes delays no invalidation, even if
+// it is not released.
+func TestMappingOfNothingHoldsNothing(t *testing.T) {
+	r, _ := newMappedRig(t, soft.Config{})
+	r.bind(bridge.GuestStage{})
+	first := []byte("header")
+	mapped, err := r.ep.Map(0xdead_0000, 0, true, [][]byte{first})
+	require.NoError(t, err, "no address is translated")
+	assert.Equal(t, [][]byte{first}, mapped.Segments)
+	done := make(chan struct{})
+	go func() {
+		r.bind(oneCD) // waits for in-flight DMA
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Error("bind waits for a Mapping of 0 bytes")
+		mapped.Release()
+		<-done
+	}
+	mapped.Release()
 }
