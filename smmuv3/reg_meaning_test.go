@@ -19,7 +19,7 @@ func TestMeaningOfRegisterValues(t *testing.T) {
 		{"CR0 §6.3.9", 0x20, 0x140, "VMW", "reserved"},
 		{"CR1 §6.3.11", 0x28, 0x40, "TABLE_IC", "write-back"},
 		{"CR1 §6.3.11", 0x28, 0x30, "QUEUE_SH", "inner shareable"},
-		{"CR2 §6.3.12", 0x2c, 0x4, "PTM", "broadcast TLB maintenance is ignored"},
+		{"CR2 §6.3.12", 0x2c, 0x4, "PTM", "broadcast TLB maintenance may be ignored"},
 		{"GBPA §6.3.14", 0x44, 0x100000, "ABORT", "transactions abort"},
 		{"GBPA §6.3.14", 0x44, 0x1000, "SHCFG", "incoming shareability"},
 		{"GBPA §6.3.14", 0x44, 0x80000000, "Update", "an update is in progress"},

@@ -20,6 +20,7 @@ import (
 )
 
 const decodeUsage = `Usage: vsmmu decode [flags] KIND [WORD...]
+       COMMAND | vsmmu decode [flags]
 
 Explains words of an SMMU's structures and registers field by field, and names the rule of the specification that
 makes them illegal. KIND is one of:
@@ -33,6 +34,10 @@ makes them illegal. KIND is one of:
   strtab           STRTAB_BASE, STRTAB_BASE_CFG
   cmdq             CMDQ_PROD, CMDQ_CONS
 
+  log              lines of a log: events, errors and commands that Linux's or Xen's driver printed, and QEMU's
+                   traces of SMMU events and registers. Other lines are skipped. log is the default if standard
+                   input is no terminal
+
 Words are hexadecimal, the lowest first. Blanks, commas and newlines separate them. 0x, underscores and a suffix such
 as ULL are optional. "2:" or "0x10:" before a word is its index, or its offset or address in bytes if it is a multiple
 of the word's size. The fields of missing words are not shown, and rules take missing words as 0. Without a WORD, or
@@ -44,15 +49,16 @@ Whether words are legal depends on the ID registers of an SMMU. With -ids, decod
   idr      registers are ILLEGAL if no SMMU can have them; a second table lists the fields that differ for a guest.
            Unless all of IDR0 to IDR5 are given, decode checks each field by itself
 
-With -json, decode prints an object. docs/decode.md describes it.
+With -json, decode prints an object; for a log, an object on each line. docs/decode.md describes it.
 
 Examples:
   vsmmu decode event 0x0000001000000010 0x0000020800000000 0x5bad0000 0
   vsmmu decode strtab 0x80: 0x4000000045000000 0x88: 0x10210
+  dmesg | vsmmu decode
   echo '0x5000000000400_02bULL, 0xb6' | vsmmu decode ste
 
 Exit status:
-  0  the words are legal
+  0  the words are legal, or a log has lines of an SMMU
   1  the words are illegal
   2  nothing was decoded
 
@@ -93,6 +99,8 @@ func (r *request) rows(fields []smmuv3.Field) (all []row) {
 
 // decoded is the result. Its JSON is documented in docs/decode.md.
 type decoded struct {
+	Line    int      `json:"line,omitempty"`   // of a log, from 1
+	Source  string   `json:"source,omitempty"` // the line
 	Kind    string   `json:"kind"`
 	Title   string   `json:"title"`
 	Words   []string `json:"words"` // "" for a missing word
@@ -166,6 +174,12 @@ func decodeCommand(args []string, stdout, stderr io.Writer) int {
 	}
 	r.guest = &guest.IDs
 
+	if log, ok := logInput(f.Args(), stdin); ok {
+		if err := decodeLog(r, log, stdout, *asJSON); err != nil {
+			return complain(stderr, err)
+		}
+		return cli.OK
+	}
 	if f.NArg() == 0 {
 		return complain(stderr, errors.New("nothing to decode: see vsmmu decode -h"))
 	}

@@ -31,6 +31,22 @@ func wordsOf(args []string, stdin io.Reader) (string, error) {
 	return string(text), nil
 }
 
+// logInput returns the log that the arguments name. ok is false if they name another kind, or none
+// while standard input is a terminal.
+func logInput(args []string, stdin io.Reader) (log io.Reader, ok bool) {
+	switch {
+	case len(args) == 0:
+		return stdin, !cli.Terminal(stdin)
+	case args[0] == "-" && len(args) == 1, args[0] == "log" && len(args) == 2 && args[1] == "-":
+		return stdin, true
+	case args[0] == "log" && len(args) == 1:
+		return stdin, true
+	case args[0] == "log":
+		return strings.NewReader(strings.Join(args[1:], "\n")), true
+	}
+	return nil, false
+}
+
 // symbol is what a debugger prints after an address: "<table+64>:".
 var symbol = regexp.MustCompile(`\s*<[^<>\n]*>\s*:`)
 

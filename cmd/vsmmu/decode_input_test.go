@@ -116,7 +116,7 @@ func TestDecodeOfRegistersAndLevel1Descriptors(t *testing.T) {
 	for args, want := range map[string]string{
 		"cr0 0x0000000d":                 "SMMUEN CR0 [0] 0x1 transactions are translated",
 		"cr1 0x0d75":                     "TABLE_SH CR1 [11:10] 0x3 inner shareable",
-		"cr2 0x7":                        "PTM CR2 [2] 0x1 broadcast TLB maintenance is ignored",
+		"cr2 0x7":                        "PTM CR2 [2] 0x1 broadcast TLB maintenance may be ignored",
 		"gbpa 0x00101000":                "ABORT GBPA [20] 0x1 transactions abort",
 		"irq_ctrl 5":                     "EVENTQ_IRQEN IRQ_CTRL [2] 0x1 enabled",
 		"gerror 0x00000001 0":            "Active errors (GERROR and GERRORN differ): CMDQ_ERR.",

@@ -74,8 +74,7 @@ func kindNames() string {
 	for i := range kinds {
 		names = append(names, kinds[i].name)
 	}
-	last := len(names) - 1
-	return strings.Join(names[:last], ", ") + " or " + names[last]
+	return strings.Join(names, ", ") + " or log"
 }
 
 func kindNamed(name string) (kind, bool) {

@@ -28,7 +28,7 @@ func TestDecode(t *testing.T) {
 		{"-ids 400 cmd 40 34", 0, "Size [69:64] 0x34 everything"},
 		{"event 3200000010 20800000000 5bad00000000", 0, "F_TRANSLATION: the address is not mapped"},
 		{"idr 081810df", 0, "ST_LEVEL IDR0 [28:27] 0x1 linear and two-level"},
-		{"", 2, "nothing to decode"},
+		{"", 2, "no line of an SMMU in 0 lines"},
 		{"foo 1", 2, `"foo" is not a kind (want ste, cd, l1std, l1cd, cmd, event, pri, idr, cr0, `},
 		{"ste", 2, "ste: no words given"},
 		{"ste xyz", 2, `"xyz" is not a hexadecimal word of 64 bits`},

@@ -15,6 +15,8 @@ Usage:
   vsmmu replay [FILE]  replay a recorded guest against a new device and check that it behaves the same
   vsmmu decode KIND [WORD...]
                        explain words of the SMMU's structures and registers
+  dmesg | vsmmu decode
+                       explain the lines of SMMUs in a log
   vsmmu version        print the version of this program
   vsmmu help COMMAND   show a command's flags; so does vsmmu COMMAND -h
   vsmmu help           show this text
