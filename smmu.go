@@ -16,7 +16,8 @@ import (
 // Config configures an SMMU. Memory and Interrupts are required.
 type Config struct {
 	// Memory is the guest's memory: a guestmem.Slots over the VMM's mappings. For live migration it
-	// is a guestmem.Tracked over the Slots.
+	// is a guestmem.Tracked over the Slots. With memory that is not a guestmem.Swapper, the guest
+	// reads IDR0.HTTU as 0: it has no hardware update of Access flags and dirty state.
 	Memory guestmem.Memory
 	// Interrupts signals the SMMU's own interrupts: vsmmu.SPIs, vsmmu.EventFDs, or the VMM's own.
 	Interrupts vsmmu.Interrupts
@@ -47,7 +48,8 @@ type SMMU struct {
 	// Save and Reset. Its Attach puts endpoints of other hosts, such as bridge/iommufd, behind the
 	// SMMU. Close detaches these endpoints, but the caller must close their hosts.
 	*vsmmu.Device
-	// Host translates for the endpoints.
+	// Host translates for the endpoints. Do not call Host.Attach: a stream that the Device does not
+	// know aborts, and keeps its StreamID in use. Call Endpoint or Device.Attach.
 	Host *soft.Host
 
 	mu       sync.Mutex
@@ -143,10 +145,12 @@ func (c *Config) saved() (ids smmuv3.IDRegs, streams []smmuv3.StreamID, err erro
 	if c.Saved == nil {
 		return ids, nil, nil
 	}
-	if ids, err = vsmmu.SavedIDs(c.Saved); err != nil {
-		return ids, nil, err
+	if ids, err = vsmmu.SavedIDs(c.Saved); err == nil {
+		streams, err = vsmmu.SavedStreams(c.Saved)
 	}
-	streams, err = vsmmu.SavedStreams(c.Saved)
+	if err != nil {
+		err = fmt.Errorf("vsmmuv3: new SMMU: Config.Saved: %w", errors.Unwrap(err)) // without "vsmmu: saved IDs"
+	}
 	return ids, streams, err
 }
 
@@ -165,7 +169,8 @@ func (s *SMMU) made(op string) error {
 // After a restore, the first call for each saved StreamID returns the endpoint of the restored
 // stream. Call EnableATS and AllowStalls on it as on a new endpoint, before its device does DMA.
 //
-// Endpoint fails if the StreamID does not fit IDR1.SIDSIZE, or is in use (bridge.ErrInUse).
+// Endpoint fails if the StreamID does not fit IDR1.SIDSIZE (vsmmu.ErrConfig), or is in use
+// (bridge.ErrInUse).
 func (s *SMMU) Endpoint(sid smmuv3.StreamID) (*soft.Endpoint, error) {
 	if err := s.made("new endpoint"); err != nil {
 		return nil, err

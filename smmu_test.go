@@ -76,7 +76,8 @@ func TestEndpointRefusesAStreamID(t *testing.T) {
 	assert.ErrorIs(t, err, bridge.ErrInUse)
 	assert.EqualError(t, err, "vsmmu: attach stream 0x10: StreamID in use")
 	_, err = smmu.Endpoint(1 << 16)
-	assert.EqualError(t, err, "vsmmu: attach stream 0x10000: StreamID does not fit IDR1.SIDSIZE 16")
+	assert.EqualError(t, err, "vsmmu: attach stream 0x10000: invalid configuration: StreamID does not fit IDR1.SIDSIZE 16")
+	assert.ErrorIs(t, err, vsmmu.ErrConfig)
 
 	require.NoError(t, smmu.Detach(0x10))
 	assert.ErrorIs(t, smmu.Detach(0x10), vsmmu.ErrNotAttached)
@@ -211,7 +212,7 @@ func TestNewRefusesNonsense(t *testing.T) {
 		{invalid + "Config.Saved is empty but not nil", vsmmu.ErrConfig, func(c *vsmmuv3.Config) { c.Saved = []byte{} }},
 		{invalid + "Config.Memory is not a guestmem.Swapper, and the saved guest reads HTTU (use a guestmem.Slots" +
 			" or a guestmem.Tracked)", vsmmu.ErrConfig, func(c *vsmmuv3.Config) { saved(c); c.Memory = plainMemory{c.Memory} }},
-		{"vsmmu: saved IDs: not a state of this device: 8 bytes without the header of a state", vsmmu.ErrState,
+		{"vsmmuv3: new SMMU: Config.Saved: not a state of this device: 8 bytes without the header of a state", vsmmu.ErrState,
 			func(c *vsmmuv3.Config) { c.Saved = []byte("nonsense") }},
 	} {
 		cfg := config(newRAM(t))

@@ -111,7 +111,7 @@ func (s *Slots) removeFromTable(gpa GPA) error {
 // Sections implements Mapper.
 func (s *Slots) Sections() *Sections { return &s.sections }
 
-// Slice implements Mapper. It fails with ErrSize if n is less than 1.
+// Slice implements Mapper. It fails with ErrSize, and the size, if n is less than 1.
 func (s *Slots) Slice(gpa GPA, n int, write bool) ([]byte, error) {
 	if s == nil {
 		return nil, ErrUnmapped
@@ -126,7 +126,7 @@ func (s *Slots) Slice(gpa GPA, n int, write bool) ([]byte, error) {
 		return nil, ErrReadOnly
 	}
 	if n < 1 {
-		return nil, ErrSize
+		return nil, fmt.Errorf("%w: %d bytes", ErrSize, n)
 	}
 	mem := sl.Mem[gpa-sl.GPA:]
 	return mem[:min(n, len(mem))], nil

@@ -49,7 +49,7 @@ type Config struct {
 
 // Sentinel errors. The errors of a Device's methods match them with errors.Is.
 var (
-	// ErrConfig means that the Config of New, or the host of Attach, is invalid.
+	// ErrConfig means that the Config of New, or the StreamID or the host of Attach, is invalid.
 	ErrConfig = errors.New("invalid configuration")
 	// ErrClosed means that the device is closed. It matches bridge.ErrClosed.
 	ErrClosed = fmt.Errorf("device %w", bridge.ErrClosed)
@@ -261,11 +261,11 @@ func (d *Device) IDs() smmuv3.IDRegs {
 // guest's configuration. If the host refuses the configuration, the endpoint aborts.
 //
 // Attach fails, and changes nothing, in these cases:
-//   - The StreamID does not fit IDR1.SIDSIZE.
+//   - The StreamID does not fit IDR1.SIDSIZE (ErrConfig).
 //   - The StreamID, the endpoint or the host is in use (bridge.ErrInUse).
 //   - The host lacks a feature of the guest's ID registers (idr.ErrHost, see idr.Satisfies).
 //   - The host is nil, not comparable, or lacks the methods for such a feature (ErrConfig).
-//   - The host refuses the endpoint.
+//   - The endpoint is nil (bridge.ErrEndpoint), or the host refuses it.
 //
 // The device compares hosts with ==, so h usually is a pointer. The first Attach of a host claims
 // it until the device is closed, and takes about 8 KiB. Use one long-lived host for endpoints that
@@ -273,7 +273,10 @@ func (d *Device) IDs() smmuv3.IDRegs {
 func (d *Device) Attach(sid smmuv3.StreamID, h bridge.Host, ep bridge.Endpoint) error {
 	err := d.do("Attach", func() error {
 		if size := d.ids.Get(smmuv3.SIDSIZE); uint64(sid)>>size != 0 {
-			return fmt.Errorf("StreamID does not fit IDR1.SIDSIZE %d", size)
+			return fmt.Errorf("%w: StreamID does not fit IDR1.SIDSIZE %d", ErrConfig, size)
+		}
+		if err := checkHost(h); err != nil {
+			return err
 		}
 		if nilcheck.IsNil(ep) {
 			return fmt.Errorf("%w: nil (%T)", bridge.ErrEndpoint, ep)

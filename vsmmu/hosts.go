@@ -49,16 +49,21 @@ func (d *Device) streamsOf(h *host, f func(*trap.Stream)) {
 	}
 }
 
-// register claims a host for the device. known is true if the device had claimed it before.
-func (d *Device) register(b bridge.Host) (h *host, known bool, err error) {
+// checkHost returns an error if a device cannot register such a host.
+func checkHost(b bridge.Host) error {
 	switch {
 	case b == nil:
-		return nil, false, fmt.Errorf("%w: host is nil", ErrConfig)
+		return fmt.Errorf("%w: host is nil", ErrConfig)
 	case nilcheck.IsNil(b):
-		return nil, false, fmt.Errorf("%w: host is a nil %T", ErrConfig, b)
+		return fmt.Errorf("%w: host is a nil %T", ErrConfig, b)
 	case !reflect.ValueOf(b).Comparable():
-		return nil, false, fmt.Errorf("%w: host of type %T cannot be compared with ==", ErrConfig, b)
+		return fmt.Errorf("%w: host of type %T cannot be compared with ==", ErrConfig, b)
 	}
+	return nil
+}
+
+// register claims a host for the device. known is true if the device had claimed it before.
+func (d *Device) register(b bridge.Host) (h *host, known bool, err error) {
 	if h := d.registered[b]; h != nil {
 		return h, true, nil
 	}

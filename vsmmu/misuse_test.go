@@ -44,8 +44,9 @@ func TestAttachRefusesNonsense(t *testing.T) {
 		is   error
 		text string
 	}{
-		"StreamID out of range":   {1 << 16, busy, "disk", nil, "vsmmu: attach stream 0x10000: StreamID does not fit IDR1.SIDSIZE 16"},
+		"StreamID out of range":   {1 << 16, busy, "disk", ErrConfig, "vsmmu: attach stream 0x10000: invalid configuration: StreamID does not fit IDR1.SIDSIZE 16"},
 		"nil host":                {4, nil, "disk", ErrConfig, "vsmmu: attach stream 0x4: invalid configuration: host is nil"},
+		"nil host and endpoint":   {4, nil, nil, ErrConfig, "vsmmu: attach stream 0x4: invalid configuration: host is nil"},
 		"nil pointer as host":     {4, (*record.Host)(nil), "disk", ErrConfig, "vsmmu: attach stream 0x4: invalid configuration: host is a nil *record.Host"},
 		"host without ==":         {4, incomparableHost{}, "disk", ErrConfig, "cannot be compared"},
 		"nil endpoint":            {4, busy, nil, bridge.ErrEndpoint, "vsmmu: attach stream 0x4: not an endpoint of this host: nil (<nil>)"},
@@ -107,18 +108,23 @@ func TestRestoreNeedsTheResetState(t *testing.T) {
 	fresh := newRig(t)
 	state, err := fresh.Save()
 	require.NoError(t, err)
-	for name, run := range map[string]func(r *rig){
-		"restored": func(r *rig) { require.NoError(t, r.Restore(state)) },
-		"running":  func(r *rig) { r.setup() },
-		"stored":   func(r *rig) { r.w64(0x80, strtabAt) },
+	for name, tc := range map[string]struct {
+		run  func(r *rig)
+		says string
+	}{
+		"restored": {func(r *rig) { require.NoError(t, r.Restore(state)) }, "already restored"},
+		"running":  {func(r *rig) { r.setup() }, "CR0 is 0x"},
+		"stored":   {func(r *rig) { r.w32(0x2c, 2) }, "CR2 is 0x2"},
+		"upper":    {func(r *rig) { r.w64(0x80, 1<<62) }, "STRTAB_BASE[63:32] is 0x40000000"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
-			run(r)
+			tc.run(r)
 			before := r.registers()
 			err := r.Restore(state)
 			assert.ErrorIs(t, err, ErrNotReset)
-			assert.ErrorContains(t, err, "vsmmu: restore: device is not in its reset state: ")
+			assert.ErrorContains(t, err, "vsmmu: restore: device is not in its reset state: "+tc.says)
+			assert.ErrorContains(t, err, " (call Reset, or restore onto a new device)")
 			assert.Equal(t, before, r.registers(), "nothing has been changed")
 			require.NoError(t, r.Reset())
 			assert.NoError(t, r.Restore(state))

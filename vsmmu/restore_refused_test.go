@@ -34,7 +34,7 @@ func TestRestoreRefusesAnImpossibleState(t *testing.T) {
 	}{
 		"nothing":                  {nil, "0 bytes"},
 		"no header":                {slices.Repeat([]byte{0xff}, 1000), "without the header"},
-		"a later version":          {sealed(put32(8, 3)), "version 3"},
+		"a later version":          {sealed(put32(8, 3)), "version 3, want 2 (restore with the release that saved it)"},
 		"truncated":                {good[:len(good)-1], "(want "},
 		"a wrong checksum":         {append(slices.Clone(good[:len(good)-1]), ^good[len(good)-1]), "checksum"},
 		"more streams than bytes":  {sealed(put32(352, 1<<31)), "do not fill"},
@@ -46,7 +46,7 @@ func TestRestoreRefusesAnImpossibleState(t *testing.T) {
 		"an acknowledgement":       {sealed(put32(48+0x54, 1)), "IRQ_CTRL"},
 		"GBPA in effect":           {sealed(put32(304, 1<<31)), "undefined bits"},
 		"flags":                    {sealed(put32(308, 1<<4)), "undefined bits"},
-		"another stream":           {sealed(put32(streams, 2)), "stream " + smmuv3.StreamID(2).String() + " is not attached"},
+		"another stream":           {sealed(put32(streams, 2)), "stream " + smmuv3.StreamID(2).String() + " is not attached (attach the streams of SavedStreams first)"},
 		"a stream twice":           {sealed(put32(streams+64, 3)), "out of order"},
 		"a disposition":            {sealed(func(p []byte) { p[streams+4] = 3 }), "impossible stage"},
 		"a cause":                  {sealed(func(p []byte) { p[streams+5] = 4 }), "impossible stage"},

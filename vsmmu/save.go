@@ -194,11 +194,12 @@ func (d *Device) Restore(state []byte) error {
 // checkReset returns an error that matches ErrNotReset if the device is not in its reset state.
 func (d *Device) checkReset() error {
 	if d.restored {
-		return fmt.Errorf("%w: already restored", ErrNotReset)
+		return fmt.Errorf("%w: already restored (call Reset, or restore onto a new device)", ErrNotReset)
 	}
 	for w, v := range d.reset {
 		if now := d.regs.get(word(w)); now != v {
-			return fmt.Errorf("%w: the register at %#x is %#x", ErrNotReset, 4*w, now)
+			return fmt.Errorf("%w: %s is %#x (call Reset, or restore onto a new device)",
+				ErrNotReset, smmuv3.RegisterName(4*uint64(w)), now)
 		}
 	}
 	return nil
@@ -322,7 +323,7 @@ func (d *Device) checkStreams(saved []savedStream) error {
 		case i > 0 && saved[i-1].StreamID >= s.StreamID:
 			return stateError("stream %v is out of order", sid)
 		case d.streams.Get(sid) == nil:
-			return stateError("stream %v is not attached", sid)
+			return stateError("stream %v is not attached (attach the streams of SavedStreams first)", sid)
 		}
 		if _, ok := restoredStream(s, d.ids); !ok {
 			return stateError("stream %v has an impossible stage", sid)

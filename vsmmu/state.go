@@ -110,7 +110,7 @@ func decodeState(p []byte) (*state, error) {
 	next(&h)
 	switch {
 	case h.Version != stateVersion:
-		return nil, stateError("version %d (want %d)", h.Version, stateVersion)
+		return nil, stateError("version %d, want %d (restore with the release that saved it)", h.Version, stateVersion)
 	case uint64(h.Length) != uint64(len(whole)):
 		return nil, stateError("%d bytes (want %d)", len(whole), h.Length)
 	case crc32.ChecksumIEEE(whole[:len(whole)-crc32.Size]) != sum:

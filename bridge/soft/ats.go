@@ -61,7 +61,8 @@ type Translation struct {
 // Translate requests the translation of an address, for ReadTranslated and WriteTranslated. With
 // write it also requests write permission, which marks the page dirty. The response may grant less.
 // On failure Translate returns a *Fault. It matches ErrUnsupportedRequest if the guest does not
-// allow ATS, and ErrCompleterAbort if the guest's configuration is invalid.
+// allow ATS, and ErrCompleterAbort if the guest's configuration is invalid. It matches
+// errors.ErrUnsupported before EnableATS, and if the guest's IDR0.ATS is 0.
 func (e *Endpoint) Translate(iova uint64, write bool) (Translation, error) {
 	return e.With(Attrs{}).Translate(iova, write)
 }
@@ -98,9 +99,12 @@ func (e *Endpoint) beginATS() (*binding, guestmem.Section, *Fault) {
 	}
 	a := e.ats.Load()
 	switch {
-	case a == nil || !b.shown.ids.Has(smmuv3.ATS):
+	case !b.shown.ids.Has(smmuv3.ATS):
 		section.Leave()
-		return nil, section, b.fault(fmt.Errorf("ATS: %w", errors.ErrUnsupported))
+		return nil, section, b.fault(fmt.Errorf("the guest's IDR0.ATS is 0: %w", errors.ErrUnsupported))
+	case a == nil:
+		section.Leave()
+		return nil, section, b.fault(fmt.Errorf("the endpoint has no ATS: %w (call EnableATS)", errors.ErrUnsupported))
 	case a.isolated.Load():
 		section.Leave()
 		return nil, section, b.fault(fmt.Errorf("%w: %w", ErrFault, bridge.ErrATCTimeout))

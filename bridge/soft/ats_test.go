@@ -330,11 +330,13 @@ func TestNoATS(t *testing.T) {
 	}
 	for _, err := range all(r.ep) {
 		assert.ErrorIs(t, err, errors.ErrUnsupported, "a host without ATS")
+		assert.ErrorContains(t, err, "the guest's IDR0.ATS is 0: unsupported operation")
 	}
 	r = newRig(t, soft.Config{IDs: withATS()})
 	r.bind(atsCD)
 	for _, err := range all(r.ep) {
 		assert.ErrorIs(t, err, errors.ErrUnsupported, "an endpoint without ATS")
+		assert.ErrorContains(t, err, "the endpoint has no ATS: unsupported operation (call EnableATS)")
 	}
 	r.invalidate(smmuv3.Command{0x42_00000040, 52}) // §3.9.1.5: no error
 	for _, err := range all(soft.NewEndpoint()) {
@@ -556,6 +558,7 @@ func TestPageRequests_8(t *testing.T) {
 	r.ep.EnableATS(soft.ATS{})
 	require.NoError(t, r.host.PageRequests(func(smmuv3.PageRequest) { t.Error("a host without PRI") }))
 	assert.ErrorIs(t, r.ep.RequestPage(p), errors.ErrUnsupported)
+	assert.ErrorContains(t, r.ep.RequestPage(p), "the guest's IDR0.PRI is 0")
 }
 
 // A device caches the translation of a page that the guest moves: page k holds k. A read returns

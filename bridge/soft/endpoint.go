@@ -1,6 +1,7 @@
 package soft
 
 import (
+	"cmp"
 	"math"
 	"sync/atomic"
 
@@ -207,7 +208,7 @@ func (b *binding) refuse(p []byte, iova uint64, r *refusal, a *access) (int, *Fa
 		b.host.report(r.event)
 	}
 	if !r.zero {
-		return 0, &Fault{StreamID: b.sid, Event: r.event, Recorded: recorded, Err: ErrFault, stalled: s}
+		return 0, &Fault{StreamID: b.sid, Event: r.event, Recorded: recorded, Err: cmp.Or(r.err, ErrFault), stalled: s}
 	}
 	return razwi(p, iova, a), nil
 }

@@ -17,6 +17,14 @@ var (
 	ErrNotAttached error = notAttached{}
 )
 
+// Causes of an abort without an event. They match ErrFault.
+var (
+	errStageAborts = fmt.Errorf("%w, without an event: the stage of the stream aborts"+
+		" (does the guest's firmware describe this StreamID?)", ErrFault)
+	errGBPAAborts   = fmt.Errorf("%w, without an event: the SMMU is disabled, and GBPA aborts", ErrFault)
+	errDisabledSize = fmt.Errorf("%w, without an event: the SMMU is disabled, and the address exceeds IDR5.OAS", ErrFault)
+)
+
 type notAttached struct{}
 
 func (notAttached) Error() string        { return "endpoint not attached" }
@@ -91,6 +99,7 @@ func (e *Endpoint) fault(err error) *Fault {
 // refusal is the outcome of a transaction that does not reach memory.
 type refusal struct {
 	event  smmuv3.Event // zero for none
+	err    error        // the cause if there is no event; nil means ErrFault
 	silent bool         // the event is not recorded
 	zero   bool         // RAZ/WI: the transaction appears to succeed
 	stall  bool         // the transaction waits for the guest, if it can

@@ -3,6 +3,7 @@ package soft_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -269,4 +270,26 @@ func TestAllowStallsWithoutAContext(t *testing.T) {
 	r.ep.AllowStalls(none)
 	_, err := word(r.ep, 0)
 	assert.ErrorIs(t, err, soft.ErrFault)
+}
+
+// TestFaultWithoutAnEventHasACause shows that the error of a DMA that aborts without an event names
+// the reason, since the guest reads nothing.
+func TestFaultWithoutAnEventHasACause(t *testing.T) {
+	const prefix = "soft: read at 0x0, stream 0x42, after 0 bytes: terminated by the SMMU, without an event: "
+	for want, c := range map[string]struct {
+		stage bridge.GuestStage
+		iova  uint64
+	}{
+		prefix + "the stage of the stream aborts (does the guest's firmware describe this StreamID?)": {bridge.GuestStage{}, 0},
+		prefix + "the SMMU is disabled, and GBPA aborts":                                              {bridge.GuestStage{Disabled: true}, 0},
+		strings.Replace(prefix, "0x0", "0x1000000000000", 1) + "the SMMU is disabled, and the address exceeds IDR5.OAS": {
+			bridge.GuestStage{Disposition: bridge.Bypass, Disabled: true}, 1 << 48},
+	} {
+		r := newRig(t, soft.Config{})
+		r.bind(c.stage)
+		err := r.ep.ReadAt(make([]byte, 1), c.iova)
+		assert.EqualError(t, err, want)
+		assert.ErrorIs(t, err, soft.ErrFault)
+		assert.Empty(t, r.taken())
+	}
 }

@@ -9,8 +9,9 @@ import (
 )
 
 // RequestPage sends a page request (PRI, Chapter 8), with the endpoint's StreamID in place of
-// the request's. It fails if the endpoint is not attached, or if the guest's ID registers have no
-// IDR0.PRI.
+// the request's. On failure it returns a *Fault. It matches ErrNotAttached if the endpoint is not
+// attached. It matches errors.ErrUnsupported before EnableATS, and if the guest's
+// IDR0.ATS or IDR0.PRI is 0.
 func (e *Endpoint) RequestPage(r smmuv3.PageRequest) error {
 	fail := func(f *Fault) error {
 		f.Op, f.IOVA = "page request", r.Addr()
@@ -22,8 +23,11 @@ func (e *Endpoint) RequestPage(r smmuv3.PageRequest) error {
 	}
 	defer section.Leave() // no request follows the stream's Close
 	sink := b.host.requests.Load()
-	if !b.shown.ids.Has(smmuv3.PRI) || sink == nil {
-		return fail(b.fault(fmt.Errorf("PRI: %w", errors.ErrUnsupported)))
+	switch {
+	case !b.shown.ids.Has(smmuv3.PRI):
+		return fail(b.fault(fmt.Errorf("the guest's IDR0.PRI is 0: %w", errors.ErrUnsupported)))
+	case sink == nil:
+		return fail(b.fault(fmt.Errorf("no device takes page requests: %w", errors.ErrUnsupported)))
 	}
 	r.SetStreamID(b.sid)
 	(*sink)(r)

@@ -16,7 +16,7 @@ func (b *binding) translate(s guestmem.Section, iova uint64, a *access) (transla
 	case g.Disposition == bridge.Bypass && g.Disabled:
 		t, r := b.bypass(s, iova, a)
 		if r != nil {
-			r = &refusal{} // §3.4: no event is recorded
+			r = &refusal{err: errDisabledSize} // §3.4: no event is recorded
 		}
 		return t, r
 	case !g.Disposition.Stage1() && a.attrs.HasSubstream:
@@ -67,8 +67,11 @@ func (b *binding) translate(s guestmem.Section, iova uint64, a *access) (transla
 // aborted returns the outcome in a stream that aborts.
 func (b *binding) aborted(a *access) *refusal {
 	g := &b.stage
-	if g.Cause == 0 || g.Disabled {
-		return &refusal{}
+	switch {
+	case g.Disabled:
+		return &refusal{err: errGBPAAborts}
+	case g.Cause == 0:
+		return &refusal{err: errStageAborts}
 	}
 	r := b.configError(g.Cause, a)
 	if g.Cause == smmuv3.FSTEFetch {

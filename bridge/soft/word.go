@@ -81,5 +81,9 @@ func (p Port) word(w *[8]byte, iova uint64, size int, write bool) error {
 	if isWord(iova, size) {
 		return p.ep.dma(w[:size], iova, &a)
 	}
-	return p.ep.failed(p.ep.fault(fmt.Errorf("%w: %d bytes", guestmem.ErrMisaligned, size))).at(iova, 0, &a)
+	err := fmt.Errorf("%w: %d bytes", guestmem.ErrMisaligned, size)
+	if !isWord(0, size) {
+		err = fmt.Errorf("%w (a word has 2, 4 or 8 bytes)", err)
+	}
+	return p.ep.failed(p.ep.fault(err)).at(iova, 0, &a)
 }
