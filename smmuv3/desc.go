@@ -44,6 +44,11 @@ const (
 	descTablePXN = 59 + wide
 	descTableUXN = 60 + wide
 	descTableAP  = 61 + 2*wide
+	descTableNS  = 63 + wide
+
+	descNS         = 5 + wide
+	descContiguous = 52 + wide
+	descSW         = 55 + 4*wide
 )
 
 func (d Desc) get(p place) uint64 { return p.of(uint64(d)) }

@@ -48,6 +48,11 @@ var layouts = map[string]layout{
 		"IMPLEMENTATION DEFINED": "[351:320]", "PARTID": "[367:352]", "PMG": "[375:368]",
 		"PIIU": "[431:384]", "PIIP": "[495:448]", // PIIU<p> is [3p+386:3p+384], PIIP<p> is [3p+450:3p+448]
 	},
+	"stage 1 table §D8.3.1": {"AF": "[10]", "PXNTable": "[59]", "UXNTable": "[60]", "APTable": "[62:61]", "NSTable": "[63]"},
+	"stage 1 leaf §D8.3.1": {"AttrIndx": "[4:2]", "NS": "[5]", "AP": "[7:6]", "SH": "[9:8]", "AF": "[10]", "nG": "[11]", "DBM": "[51]",
+		"Contiguous": "[52]", "PXN": "[53]", "UXN": "[54]", "SW_RESERVED": "[58:55]"},
+	"stage 2 leaf §D8.3.1": {"MemAttr": "[5:2]", "S2AP": "[7:6]", "SH": "[9:8]", "AF": "[10]", "DBM": "[51]", "Contiguous": "[52]",
+		"XN": "[54:53]", "SW_RESERVED": "[58:55]"},
 	"L1STD §5.1": {"Span": "[4:0]", "L2Ptr": "[55:6]"},
 	"L1CD §5.3":  {"V": "[0]", "L2Ptr": "[55:12]"},
 
@@ -176,6 +181,10 @@ func tables() map[string][]row {
 		"L1STD":        l1stdRows,
 		"L1CD":         l1cdRows,
 		"page request": priRows,
+
+		"stage 1 table": slices.Concat(descRowsTable, descRowsLimits),
+		"stage 1 leaf":  descRowsS1,
+		"stage 2 leaf":  descRowsS2,
 	}
 	for op := range commands {
 		if c := &commands[op]; c.name != "" && !c.other {

@@ -310,7 +310,8 @@ var registers = map[uint64]register{
 	RegCR2: {"CR2", false, []row{
 		in("E2H", CR2_E2H, oneOf("EL2 streams without ASIDs", "EL2 streams with ASIDs (EL2-E2H)")),
 		in("RECINVSID", CR2_RECINVSID, oneOf("C_BAD_STREAMID is not recorded", "C_BAD_STREAMID may be recorded")),
-		in("PTM", CR2_PTM, oneOf("broadcast TLB maintenance takes effect, see IDR0.BTM", "broadcast TLB maintenance may be ignored")),
+		in("PTM", CR2_PTM, oneOf("broadcast TLB maintenance takes effect, see IDR0.BTM",
+			"broadcast TLB maintenance may be ignored")),
 		in("REC_CFG_ATS", CR2_REC_CFG_ATS, oneOf("base set of events for ATS and PRI",
 			"extended set of events for ATS and PRI")),
 	}},

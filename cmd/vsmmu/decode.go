@@ -26,6 +26,7 @@ Explains words of an SMMU's structures and registers field by field, and names t
 makes them illegal. KIND is one of:
   ste, cd          Stream Table Entry, Context Descriptor: 8 words
   l1std, l1cd      level-1 descriptor of a Stream table, of a CD table: 1 word
+  desc             descriptor of a translation table, by -granule, -level and -stage: 1 word
   cmd, event, pri  record of the command, event or PRI queue: 2, 4 or 2 words
   idr              IDR0 to IDR5, IIDR, AIDR
   cr0, cr1, cr2, gbpa, irq_ctrl
@@ -54,6 +55,7 @@ With -json, decode prints an object; for a log, an object on each line. docs/dec
 Examples:
   vsmmu decode event 0x0000001000000010 0x0000020800000000 0x5bad0000 0
   vsmmu decode strtab 0x80: 0x4000000045000000 0x88: 0x10210
+  vsmmu decode -level 2 desc 0x40000000000711
   dmesg | vsmmu decode
   echo '0x5000000000400_02bULL, 0xb6' | vsmmu decode ste
 
@@ -74,6 +76,10 @@ type request struct {
 	given []bool         // whether the user gave the word; it is 0 if not
 	ids   *smmuv3.IDRegs // the argument of -ids; nil if not given
 	guest *smmuv3.IDRegs // the registers that a guest reads by default
+
+	// The table of a descriptor.
+	format       smmuv3.Format
+	level, stage int
 }
 
 // judge returns the registers that decide what is legal.
@@ -91,10 +97,15 @@ func (r *request) whole() bool { return !slices.Contains(r.given, false) }
 func (r *request) rows(fields []smmuv3.Field) (all []row) {
 	for _, f := range fields {
 		if r.given[f.Lo/64] {
-			all = append(all, row{f.Name, "", f.Bits(), fmt.Sprintf("%#x", f.Value), f.Meaning})
+			all = append(all, rowOf(f, ""))
 		}
 	}
 	return all
+}
+
+// rowOf returns a field of a register, or of a structure if the register is "".
+func rowOf(f smmuv3.Field, register string) row {
+	return row{f.Name, register, f.Bits(), fmt.Sprintf("%#x", f.Value), f.Meaning}
 }
 
 // decoded is the result. Its JSON is documented in docs/decode.md.
@@ -156,10 +167,16 @@ func decodeCommand(args []string, stdout, stderr io.Writer) int {
 	f := flag.NewFlagSet("decode", flag.ContinueOnError)
 	list := f.String("ids", "", "use the ID registers `HEX,HEX,...` of an SMMU, IDR0 first")
 	asJSON := f.Bool("json", false, "print JSON, for programs")
+	granule := f.String("granule", "4K", "desc: the granule of the tables, `SIZE` 4K, 16K or 64K")
+	level := f.Int("level", 3, "desc: the `LEVEL` of the table, -1 to 3")
+	stage := f.Int("stage", 1, "desc: the `STAGE` of the translation, 1 or 2")
 	if code, done := program.Parsed(cli.Parse(f, args, decodeUsage, stdout), "decode", stderr); done {
 		return code
 	}
-	r := &request{}
+	r, err := descriptorFlags(*granule, *level, *stage)
+	if err != nil {
+		return complain(stderr, err)
+	}
 	if set(f, "ids") {
 		words, _, err := parseWords(*list, 8, 32)
 		if err != nil {
@@ -187,6 +204,11 @@ func decodeCommand(args []string, stdout, stderr io.Writer) int {
 	if !ok {
 		return complain(stderr, fmt.Errorf("%.40q is not a kind (want %s): see vsmmu decode -h", f.Arg(0), kindNames()))
 	}
+	for _, name := range []string{"granule", "level", "stage"} {
+		if set(f, name) && k.name != "desc" {
+			return complain(stderr, fmt.Errorf("-%s is for desc, not for %s: see vsmmu decode -h", name, k.name))
+		}
+	}
 	text, err := wordsOf(f.Args()[1:], stdin)
 	if err == nil {
 		r.words, r.given, err = parseWords(text, k.words, k.bits)
@@ -198,7 +220,8 @@ func decodeCommand(args []string, stdout, stderr io.Writer) int {
 		return complain(stderr, fmt.Errorf("%s: no words given: see vsmmu decode -h", k.name))
 	}
 	if tag := tagged[k.name]; tag != "" && !r.given[0] {
-		return complain(stderr, fmt.Errorf("%s: word 0 is missing (it has %s, which decides the other fields)", k.name, tag))
+		return complain(stderr, fmt.Errorf("%s: word 0 is missing (it has %s, which decides the other fields)",
+			k.name, tag))
 	}
 	d := k.explain(r)
 	if err := printDecoded(stdout, d, *asJSON); err != nil {
@@ -208,6 +231,22 @@ func decodeCommand(args []string, stdout, stderr io.Writer) int {
 		return cli.Failed
 	}
 	return cli.OK
+}
+
+// descriptorFlags returns a request for a descriptor of a table.
+func descriptorFlags(granule string, level, stage int) (*request, error) {
+	g, ok := map[string]smmuv3.Granule{
+		"4K": smmuv3.Granule4K, "16K": smmuv3.Granule16K, "64K": smmuv3.Granule64K,
+	}[strings.ToUpper(granule)]
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("-granule %.20q: want 4K, 16K or 64K", granule)
+	case level < -1 || level > 3:
+		return nil, fmt.Errorf("-level %d: want -1 to 3", level)
+	case stage != 1 && stage != 2:
+		return nil, fmt.Errorf("-stage %d: want 1 or 2", stage)
+	}
+	return &request{format: smmuv3.Format{Granule: g}, level: level, stage: stage}, nil
 }
 
 // printDecoded writes a result as text or as a line of JSON.

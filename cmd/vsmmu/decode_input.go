@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -47,8 +48,36 @@ func logInput(args []string, stdin io.Reader) (log io.Reader, ok bool) {
 	return nil, false
 }
 
-// symbol is what a debugger prints after an address: "<table+64>:".
-var symbol = regexp.MustCompile(`\s*<[^<>\n]*>\s*:`)
+// The lines of debuggers and dumps that are no words after a label.
+var (
+	// symbol is what a debugger prints after an address: "<table+64>:".
+	symbol = regexp.MustCompile(`\s*<[^<>\n]*>\s*:`)
+	// bytesLine is a line of hexdump -C: 16 bytes, and the same as text.
+	bytesLine = regexp.MustCompile(`(?m)^([0-9a-f]{8,16})((?: {1,2}[0-9a-f]{2}){16}) *\|.{0,16}\|\r?$`)
+	// textLine is a line of crash's rd or of xxd -e -g8: one or two words, and the same as text.
+	textLine = regexp.MustCompile(`(?m)^(\s*[0-9a-f]{8,16}:)((?:\s{1,2}[0-9a-f]{16}){1,2}) {2,}\S.{0,15}\r?$`)
+	// halvesLine is a line of gdb's x/4wx: halves of two words, the lower first.
+	halvesLine = regexp.MustCompile(`(?m)^(.*:)\s+0x([0-9a-f]{8})\s+0x([0-9a-f]{8})` +
+		`\s+0x([0-9a-f]{8})\s+0x([0-9a-f]{8})\s*$`)
+	// endLine is the last line of hexdump: the number of bytes.
+	endLine = regexp.MustCompile(`(?m)^[0-9a-f]{8,16}\s*\z`)
+)
+
+// undumped returns text with the lines of dumps as 64-bit words after labels. Words are
+// little-endian in memory (§5).
+func undumped(text string) string {
+	if bytesLine.MatchString(text) {
+		text = endLine.ReplaceAllString(text, "")
+	}
+	text = bytesLine.ReplaceAllStringFunc(text, func(line string) string {
+		m := bytesLine.FindStringSubmatch(line)
+		b := strings.Fields(m[2])
+		slices.Reverse(b)
+		return m[1] + ": " + strings.Join(b[8:], "") + " " + strings.Join(b[:8], "")
+	})
+	text = textLine.ReplaceAllString(text, "$1 $2")
+	return halvesLine.ReplaceAllString(text, "$1 $3$2 $5$4")
+}
 
 // parseWords reads hexadecimal words, separated by blanks or commas, into their places in a
 // structure. given tells which words there are; the others are 0. A word follows the one before it,
@@ -57,6 +86,9 @@ var symbol = regexp.MustCompile(`\s*<[^<>\n]*>\s*:`)
 func parseWords(text string, most, bits int) (words []uint64, given []bool, err error) {
 	words, given = make([]uint64, most), make([]bool, most)
 	at, n := 0, 0
+	if bits == 64 {
+		text = undumped(text)
+	}
 	separator := func(r rune) bool { return unicode.IsSpace(r) || r == ',' }
 	for _, token := range strings.FieldsFunc(symbol.ReplaceAllString(text, ": "), separator) {
 		label, word, labelled := strings.Cut(token, ":")

@@ -37,6 +37,10 @@ func TestDecodeReadsWordsAsPeopleHaveThem(t *testing.T) {
 		"addresses":                "ffff000012340040: 000500000040002b 00000000000000b6",
 		"gdb's examine":            "0xffff000012340040:\t0x000500000040002b\t0x00000000000000b6\n",
 		"gdb's examine, a symbol":  "0xffff000012340040 <table+64>:\t0x000500000040002b\t0xb6\n",
+		"gdb's examine, halves":    "0xffff000012340040:\t0x0040002b\t0x00050000\t0x000000b6\t0x00000000\n",
+		"crash's rd":               "ffff000012340040:  000500000040002b 00000000000000b6   +.@.............\n",
+		"hexdump -C":               "00000040  2b 00 40 00 00 00 05 00  b6 00 00 00 00 00 00 00  |+.@.............|\n00000050\n",
+		"xxd -e -g8":               "00000040: 000500000040002b 00000000000000b6  +.@.............\n",
 		"capitals and upper 0X":    "0X500000040002B 0XB6",
 		"a label before its words": "0x0:\n500000040002b b6",
 	} {
@@ -158,4 +162,37 @@ func TestDecodeAsJSON(t *testing.T) {
 	assert.Equal(t, 1, status)
 	assert.Equal(t, "V is 0 (§5.2.2), reported as C_BAD_STE", d.Illegal)
 	assert.Equal(t, 1, strings.Count(out, "\n"), "one line an object")
+}
+
+func TestDecodeOfDescriptors(t *testing.T) {
+	for args, want := range map[string]string{
+		"desc 0x60000040000f47":                     "OutputAddress [47:12] 0x40000000",
+		"-level 1 desc 0x60000040000f45":            "OutputAddress [47:30] 0x40000000",
+		"-level 2 -granule 16k desc 0x42000701":     "OutputAddress [47:25] 0x42000000",
+		"-stage 2 desc 0x400000400007ff":            "S2AP [7:6] 0x3 read and write",
+		"-granule 64K -level 2 desc 0x40000003":     "level 2, 64 KiB granule",
+		"-stage 2 -level 0 desc 0x1800000040000003": "NextTable [47:12] 0x40000000",
+	} {
+		status, out, errs := command(append([]string{"decode"}, strings.Fields(args)...)...)
+		assert.Equal(t, 0, status, "%s: %s", args, errs)
+		assert.Contains(t, narrow(out), want, args)
+	}
+	for args, want := range map[string]string{
+		"-granule 8K desc 3": `-granule "8K": want 4K, 16K or 64K`, "-level 4 desc 3": "-level 4: want -1 to 3",
+		"-stage 3 desc 3": "-stage 3: want 1 or 2", "-stage 2 ste 3": "-stage is for desc, not for ste", "desc 1 2": "2 words given",
+	} {
+		line.Refuses(t, want, append([]string{"decode"}, strings.Fields(args)...)...)
+	}
+}
+
+// A dump in which a word is cut has no words that were not there.
+func TestDecodeOfABrokenDump(t *testing.T) {
+	for _, input := range []string{
+		"ffff000012340040:  000500000040002b 00000000000000b6   +.@...|..\x1b......................\n",
+		"00000040  2b 00 40 00 00 00 05 00  b6 00 00 |+.@.............|\n",
+		"00000040  2b 00 40 00 00 00 05 00  b6 00 00 00 00 00 00 00\n",
+	} {
+		status, out, _ := decodeInput(t, input, "ste")
+		assert.Equal(t, 2, status, "%s: %s", input, out)
+	}
 }

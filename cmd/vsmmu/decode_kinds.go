@@ -21,6 +21,7 @@ var kinds = []kind{
 	{"cd", "Context Descriptor (§5.4)", 8, 64, nil, decodeCD},
 	{"l1std", "Level 1 Stream Table Descriptor (§5.1)", 1, 64, nil, decodeL1STD},
 	{"l1cd", "Level 1 Context Descriptor (§5.3)", 1, 64, nil, decodeL1CD},
+	{"desc", "translation table descriptor (DDI 0487, D8.3.1)", 1, 64, nil, decodeDesc},
 	{"cmd", "command (§4)", 2, 64, nil, decodeCmd},
 	{"event", "event record (§7.3)", 4, 64, nil, decodeEvent},
 	{"pri", "PRI queue record (§8)", 2, 64, nil, decodePRI},
@@ -31,7 +32,8 @@ var kinds = []kind{
 	registerKind("gbpa", "GBPA (§6.3.14)", 32, smmuv3.RegGBPA),
 	registerKind("irq_ctrl", "IRQ_CTRL (§6.3.16)", 32, smmuv3.RegIRQ_CTRL),
 	gerrorKind,
-	registerKind("strtab", "Stream table registers (§6.3.24, §6.3.25)", 64, smmuv3.RegSTRTAB_BASE, smmuv3.RegSTRTAB_BASE_CFG),
+	registerKind("strtab", "Stream table registers (§6.3.24, §6.3.25)", 64,
+		smmuv3.RegSTRTAB_BASE, smmuv3.RegSTRTAB_BASE_CFG),
 	registerKind("cmdq", "command queue indices (§6.3.27, §6.3.28)", 32, smmuv3.RegCMDQ_PROD, smmuv3.RegCMDQ_CONS),
 }
 
@@ -97,7 +99,7 @@ func registerKind(name, title string, bits int, offsets ...uint64) kind {
 				continue
 			}
 			for _, f := range smmuv3.RegisterFields(off, r.words[i]) {
-				d.Fields = append(d.Fields, row{f.Name, k.registers[i], f.Bits(), fmt.Sprintf("%#x", f.Value), f.Meaning})
+				d.Fields = append(d.Fields, rowOf(f, k.registers[i]))
 			}
 		}
 		return d
@@ -139,6 +141,14 @@ func decodeL1STD(r *request) decoded {
 }
 
 func decodeL1CD(r *request) decoded { return decoded{Fields: r.rows(smmuv3.L1CD(r.words[0]).Fields())} }
+
+func decodeDesc(r *request) decoded {
+	d := decoded{Fields: r.rows(smmuv3.Desc(r.words[0]).Fields(r.format, r.level, r.stage))}
+	d.Notes = []string{fmt.Sprintf(
+		"Taken for a descriptor of stage %d, level %d, %d KiB granule (-stage, -level, -granule).",
+		r.stage, r.level, 1<<r.format.Granule>>10)}
+	return d
+}
 
 func decodePRI(r *request) decoded {
 	p := smmuv3.PageRequest(r.words)

@@ -53,21 +53,24 @@ type logRule struct {
 var logRules = []logRule{
 	{" received:", regexp.MustCompile(`event 0x([0-9a-f]{2}) received:`), (*logDecoder).eventWords},
 	{"event: ", regexp.MustCompile(`event: (\w+) client: (.+) sid: (0x[0-9a-f]+|0) ssid: (0x[0-9a-f]+|0)` +
-		`(?: iova: (0x[0-9a-f]+|0) ipa: (0x[0-9a-f]+|0))?(?: fetch_addr: (0x[0-9a-f]+|0))?\s*$`), (*logDecoder).eventText},
+		`(?: iova: (0x[0-9a-f]+|0) ipa: (0x[0-9a-f]+|0))?(?: fetch_addr: (0x[0-9a-f]+|0))?\s*$`),
+		(*logDecoder).eventText},
 	{" stag: ", regexp.MustCompile(`\b(priv|unpriv) (inst|data) (read|write) s([12]) "([^"]*)"` +
 		`( ttd_read| ttd_write)?( stall)? stag: (0x[0-9a-f]+|0)`), (*logDecoder).accessText},
-	{"global error", regexp.MustCompile(`unexpected global error reported \(0x([0-9a-f]{1,8})\)`), (*logDecoder).globalError},
+	{"global error", regexp.MustCompile(`unexpected global error reported \(0x([0-9a-f]{1,8})\)`),
+		(*logDecoder).globalError},
 	{"CMDQ error", regexp.MustCompile(`CMDQ error \(cons 0x([0-9a-f]{1,8})\)`), (*logDecoder).cmdqError},
 	{"skipping command", regexp.MustCompile(`skipping command in error state:`), (*logDecoder).skippedCommand},
-	{"CMD_SYNC timeout", regexp.MustCompile(`CMD_SYNC timeout at 0x[0-9a-f]{1,8} \[hwprod 0x([0-9a-f]{1,8}), hwcons 0x([0-9a-f]{1,8})\]`),
-		(*logDecoder).syncTimeout},
+	{"CMD_SYNC timeout", regexp.MustCompile(`CMD_SYNC timeout at \w+ ` +
+		`\[hwprod 0x([0-9a-f]{1,8}), hwcons 0x([0-9a-f]{1,8})\]`), (*logDecoder).syncTimeout},
 	{"privileged", regexp.MustCompile(`sid 0x([0-9a-f]{1,8})\.0x([0-9a-f]{1,5}): \[(\d{1,3})(L?)\] (un)?privileged ` +
 		`(R?)(W?)(X?) access at iova 0x([0-9a-f]{1,16})`), (*logDecoder).pageRequest},
 	{"smmuv3_record_event", regexp.MustCompile(`smmuv3_record_event (?:SMMU_EVT_)?(\w+) sid=(0x[0-9a-fA-F]+|\d+)`),
 		(*logDecoder).qemuEvent},
-	{"smmuv3_write_gerror", regexp.MustCompile(`smmuv3_write_gerror toggled=0x([0-9a-fA-F]{1,8}),`), (*logDecoder).globalError},
-	{"_mmio addr", regexp.MustCompile(`smmuv3_(?:read|write)_mmio addr: 0x([0-9a-fA-F]{1,16}) val:0x([0-9a-fA-F]{1,16}) size:`),
-		(*logDecoder).qemuRegister},
+	{"smmuv3_write_gerror", regexp.MustCompile(`smmuv3_write_gerror toggled=0x([0-9a-fA-F]{1,8}),`),
+		(*logDecoder).globalError},
+	{"_mmio addr", regexp.MustCompile(`smmuv3_(?:read|write)_mmio addr: ` +
+		`0x([0-9a-fA-F]{1,16}) val:0x([0-9a-fA-F]{1,16}) size:`), (*logDecoder).qemuRegister},
 }
 
 // logMessages are messages without values.
@@ -283,7 +286,8 @@ func (l *logDecoder) accessText(_ string, m []string) {
 		{Name: "STAG", Value: m[8]},
 	}}
 	if m[6] != "" {
-		d.Fields = append(d.Fields, row{Name: "TTRnW", Value: flag(m[6] == " ttd_read"), Meaning: strings.TrimSpace(m[6])})
+		ttd := strings.TrimSpace(m[6])
+		d.Fields = append(d.Fields, row{Name: "TTRnW", Value: flag(ttd == "ttd_read"), Meaning: ttd})
 	}
 	l.add(d)
 }
@@ -291,10 +295,12 @@ func (l *logDecoder) accessText(_ string, m []string) {
 // globalError explains GERROR XOR GERRORN.
 func (l *logDecoder) globalError(_ string, m []string) {
 	active := hexValue(m[1])
-	d := decoded{Kind: "gerror", Title: "active global errors (§6.3.19)", Words: []string{fmt.Sprintf("0x%08x", active)}}
+	d := decoded{
+		Kind: "gerror", Title: "active global errors (§6.3.19)", Words: []string{fmt.Sprintf("0x%08x", active)},
+	}
 	for _, f := range smmuv3.RegisterFields(smmuv3.RegGERROR, active) {
 		if f.Value != 0 {
-			d.Fields = append(d.Fields, row{f.Name, "GERROR", f.Bits(), fmt.Sprintf("%#x", f.Value), f.Meaning})
+			d.Fields = append(d.Fields, rowOf(f, "GERROR"))
 		}
 	}
 	l.add(d)
@@ -337,7 +343,7 @@ func (l *logDecoder) qemuRegister(_ string, m []string) {
 	}
 	d := decoded{Kind: "register", Title: name, Words: []string{fmt.Sprintf("%#x", v)}}
 	for _, f := range smmuv3.RegisterFields(off, v) {
-		d.Fields = append(d.Fields, row{f.Name, name, f.Bits(), fmt.Sprintf("%#x", f.Value), f.Meaning})
+		d.Fields = append(d.Fields, rowOf(f, name))
 	}
 	l.add(d)
 }

@@ -29,7 +29,7 @@ func TestDecode(t *testing.T) {
 		{"event 3200000010 20800000000 5bad00000000", 0, "F_TRANSLATION: the address is not mapped"},
 		{"idr 081810df", 0, "ST_LEVEL IDR0 [28:27] 0x1 linear and two-level"},
 		{"", 2, "no line of an SMMU in 0 lines"},
-		{"foo 1", 2, `"foo" is not a kind (want ste, cd, l1std, l1cd, cmd, event, pri, idr, cr0, `},
+		{"foo 1", 2, `"foo" is not a kind (want ste, cd, l1std, l1cd, desc, cmd, event, pri, idr, cr0, `},
 		{"ste", 2, "ste: no words given"},
 		{"ste xyz", 2, `"xyz" is not a hexadecimal word of 64 bits`},
 		{"idr 123456789", 2, "not a hexadecimal word of 32 bits"},
