@@ -273,6 +273,46 @@ func TestOvertakenCDFetchIsNotCached(t *testing.T) {
 	}
 }
 
+// A transaction reads a CD. The guest then replaces the CD, and invalidates the CD and its ASID in
+// one batch. The transaction walks the tables of the old CD, and inserts nothing into the TLB.
+func TestWalkByAnOvertakenCDInsertsNothing(t *testing.T) {
+	cfgi := smmuv3.Command{0x42_00000005}
+	for name, tlbi := range map[string]smmuv3.Command{
+		"TLBI_NH_ALL":          {0x10},
+		"TLBI_NH_ASID":         {0x11 | 1<<48},
+		"TLBI_NH_VA, Leaf = 0": {0x12 | 1<<48},
+		"TLBI_NH_VA, Leaf = 1": {0x12 | 1<<48, 1},
+		"TLBI_NH_VAA":          {0x13},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onGates(t, func(t *testing.T, r *rig, g *gate) {
+				r.map4K(cd4K, 0x5000_0000|pageRW)
+				r.guest.SetWords(0x5000_0000, 0x0bad)
+				r.guest.SetWords(0x6000_0000, 0x600d)
+				r.bind(oneCD)
+
+				g.at.Store(cdAt)
+				dma := start(func() { _, _ = word(r.ep, 0) })
+				require.False(t, dma.Load())
+				r.guest.SetWords(0x80000, 0x6000_0000|pageRW)
+				r.guest.SetWords(0x70000, 0x80003)
+				r.guest.SetWords(0x60000, 0x70003)
+				r.guest.SetWords(0x50000, 0x60003)
+				r.guest.SetWords(cdAt, cd4K, 0x50000)
+				invalidated := start(func() { r.invalidate(cfgi, tlbi) })
+				assert.False(t, invalidated.Load(), "DMA is in flight")
+				g.open <- struct{}{}
+				for !invalidated.Load() {
+					synctest.Wait()
+					sleep()
+				}
+				assert.True(t, dma.Load())
+				r.wantWord(0x600d, 0)
+			})
+		})
+	}
+}
+
 // Endpoints read while the guest moves a page: page k holds k. A read returns nothing older than
 // the last invalidation that completed before the read began.
 func TestNoStaleTranslationAfterInvalidation(t *testing.T) {

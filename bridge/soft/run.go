@@ -118,6 +118,7 @@ func (u *run) begin(s guestmem.Section, b *binding, iova uint64, a *access) bool
 	if use != useContext {
 		return false
 	}
+	now := b.host.clock.Load()
 	c := b.cachedCD(index)
 	if c == nil {
 		return false
@@ -126,7 +127,7 @@ func (u *run) begin(s guestmem.Section, b *binding, iova uint64, a *access) bool
 	if !ok || !half.walk || half.e0pd {
 		return false
 	}
-	b.beginWalk(s, b.vas, c.asid, a)
+	b.beginWalk(s, b.vas, c.asid, now, a)
 	from, _ := a.walk.find(&half.tables, iova)
 	if from.level != 3 {
 		// The TLB served the pages before. A walk finds the table, if there is one.

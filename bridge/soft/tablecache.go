@@ -41,10 +41,9 @@ func (c *tableCache) entry(t *tables, addr uint64, top uint) (e *tableEntry, reg
 
 // walkState is the use that a transaction makes of a tableCache. The zero value uses none.
 type walkState struct {
-	cache  *tableCache
-	since  uint64 // older entries are stale
-	now    uint64 // when the walk began
-	oldest uint64 // the time of the oldest entry in use; now if there is none
+	cache *tableCache
+	since uint64 // older entries are stale
+	now   uint64 // before the search for the CD
 }
 
 // find returns the table of the highest level that an earlier walk to the address found.
@@ -56,7 +55,6 @@ func (w *walkState) find(t *tables, addr uint64) (step, bool) {
 		top := t.format.Granule.LevelShift(level - 1)
 		e, region := w.cache.entry(t, addr, top)
 		if e.of == t && e.region == region && e.level == level && e.time >= w.since {
-			w.oldest = min(w.oldest, e.time)
 			return e.step, true
 		}
 	}

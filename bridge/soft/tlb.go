@@ -203,12 +203,12 @@ func (d *domain) probe(forms, key uint64, asid smmuv3.ASID, since uint64) (uint6
 	return 0, false
 }
 
-// insert stores the result of a walk. It stores nothing if the clock has moved since the walk began,
-// if a table that the walk used is stale, or if another writer holds the set.
+// insert stores the result of a walk. It stores nothing if the walk began during a batch of
+// invalidations, if the clock has moved since, or if another writer holds the set.
 //
-// An invalidation advances the clock and invalidates tables before it looks at the forms and sets.
-// If insert, with the set locked, sees neither change, the invalidation will find the form and the
-// set.
+// A batch advances the clock before it looks at CDs, tables, forms and sets. If insert, with the set
+// locked, sees the clock of the walk's begin, a later batch will find the form and the set. A walk
+// that begins during a batch may use a stale CD or table after the batch has cleared the set.
 func (d *domain) insert(s space, va uint64, l leaf, walk *walkState, clock *atomic.Uint64) {
 	form, key, asid := uint64(1)<<l.size, s.key(va, l.size), s.asid
 	if l.global {
@@ -224,7 +224,7 @@ func (d *domain) insert(s space, va uint64, l leaf, walk *walkState, clock *atom
 	defer set.unlock()
 	region := d.region(key, asid)
 	region.Add(1)
-	if clock.Load() != walk.now || d.tables.Load() > walk.oldest {
+	if walk.now&1 != 0 || clock.Load() != walk.now {
 		region.Add(-1)
 		return
 	}

@@ -35,6 +35,7 @@ func (b *binding) translate(s guestmem.Section, iova uint64, a *access) (transla
 		return translation{}, &refusal{event: smmuv3.NewEvent(smmuv3.FStreamDisabled, b.sid)}
 	}
 
+	now := b.host.clock.Load() // a batch that makes the CD stale comes later, or has begun
 	c, r := b.findCD(index, iova, a)
 	if r != nil {
 		return translation{}, r
@@ -45,7 +46,7 @@ func (b *binding) translate(s guestmem.Section, iova uint64, a *access) (transla
 		}
 	}
 	b.ep.countMiss(s)
-	b.beginWalk(s, b.vas, c.asid, a)
+	b.beginWalk(s, b.vas, c.asid, now, a)
 	l, r := b.walk(c, iova, a)
 	if r != nil {
 		return translation{}, r
@@ -99,7 +100,7 @@ func (b *binding) translateIPA(s guestmem.Section, ipa uint64, a *access) (trans
 		return t, nil
 	}
 	b.ep.countMiss(s)
-	b.beginWalk(s, b.ipas, 0, a)
+	b.beginWalk(s, b.ipas, 0, b.host.clock.Load(), a)
 	l, r := b.walkStage2(ipa, forInput, ipa, a)
 	if r != nil {
 		return translation{}, r
@@ -108,11 +109,10 @@ func (b *binding) translateIPA(s guestmem.Section, ipa uint64, a *access) (trans
 	return l.translate(ipa), nil
 }
 
-// beginWalk prepares a walk whose result goes into a domain. It reads the clock before the walk
-// reads the first descriptor, and before it reads the times of the invalidations.
-func (b *binding) beginWalk(s guestmem.Section, d *domain, asid smmuv3.ASID, a *access) {
-	now := b.host.clock.Load()
-	a.walk = walkState{now: now, oldest: now, since: d.tablesSince(asid)}
+// beginWalk prepares a walk whose result goes into a domain. now is the clock, read before the
+// search for the walk's CD, and therefore before the times of the invalidations.
+func (b *binding) beginWalk(s guestmem.Section, d *domain, asid smmuv3.ASID, now uint64, a *access) {
+	a.walk = walkState{now: now, since: d.tablesSince(asid)}
 	if c := b.host.cacheOf(s); c != nil {
 		a.walk.cache = &c.tables
 	}
