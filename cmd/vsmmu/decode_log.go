@@ -48,7 +48,7 @@ type logRule struct {
 	do  func(l *logDecoder, device string, m []string)
 }
 
-// logRules are the messages of Linux's driver from 5.10 to 7.3, which Xen's driver shares, and of
+// logRules are the messages of Linux's driver since 5.10, which Xen's driver shares, and of
 // QEMU's trace events.
 var logRules = []logRule{
 	{" received:", regexp.MustCompile(`event 0x([0-9a-f]{2}) received:`), (*logDecoder).eventWords},
@@ -243,7 +243,7 @@ func (l *logDecoder) eventWords(device string, m []string) { l.begin(device, "ev
 
 func (l *logDecoder) skippedCommand(device string, _ []string) { l.begin(device, "cmd", 0) }
 
-// eventText explains the line in which Linux 6.15 and later decode an event.
+// eventText explains the line in which newer kernels decode an event, after its words.
 func (l *logDecoder) eventText(_ string, m []string) {
 	d := decoded{Kind: "event", Title: "event that Linux decoded (§7.3)", Fields: []row{
 		{Name: "type", Value: cli.Printable(m[1]), Meaning: eventWordsOf(m[1])},

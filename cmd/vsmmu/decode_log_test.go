@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// eventLog is a translation fault as Linux 5.10 to 6.14 prints it.
+// eventLog is a translation fault as Linux prints it.
 const eventLog = `[    3.1] arm-smmu-v3 9050000.smmuv3: event 0x10 received:
 [    3.1] arm-smmu-v3 9050000.smmuv3: 	0x0000001000000010
 [    3.1] arm-smmu-v3 9050000.smmuv3: 	0x0000020800000000
@@ -37,7 +37,7 @@ func TestDecodeOfALog(t *testing.T) {
 			[]string{"InputAddr [191:128] 0x5bad0000"}},
 		{"an event of Xen", strings.ReplaceAll(eventLog, "[    3.1] arm-smmu-v3 9050000.smmuv3:", "(XEN) SMMUv3: /smmuv3@9050000:"),
 			[]string{"InputAddr [191:128] 0x5bad0000"}},
-		{"an event as Linux 6.15 decodes it", "[1] arm-smmu-v3 9050000.smmuv3: event: F_TRANSLATION client: 0000:00:02.0 sid: 0x10 " +
+		{"an event that Linux decodes", "[1] arm-smmu-v3 9050000.smmuv3: event: F_TRANSLATION client: 0000:00:02.0 sid: 0x10 " +
 			"ssid: 0x0 iova: 0x5bad0000 ipa: 0x0\n[1] arm-smmu-v3 9050000.smmuv3: unpriv data write s1 \"Input address caused fault\" stag: 0x3\n",
 			[]string{"type F_TRANSLATION the address is not mapped", "client 0000:00:02.0", "InputAddr 0x5bad0000",
 				"RnW 0x0 write", "CLASS Input address caused fault", "STAG 0x3"}},
