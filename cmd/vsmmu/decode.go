@@ -34,7 +34,6 @@ makes them illegal. KIND is one of:
   gerror           GERROR, GERRORN
   strtab           STRTAB_BASE, STRTAB_BASE_CFG
   cmdq             CMDQ_PROD, CMDQ_CONS
-
   log              lines of a log: events, errors and commands that Linux's or Xen's driver printed, and QEMU's
                    traces of SMMU events and registers. Other lines are skipped. log is the default if standard
                    input is no terminal
