@@ -1,7 +1,7 @@
 package bridgetest
 
-// Beginnings of the messages with which the suite skips a test because the host or its devices lack
-// something. A runner that knows its hardware accepts these, and no others.
+// The suite skips a test if the host or its devices lack a feature. The message begins with one of
+// these texts. A runner that knows its hardware can treat any other skip as a failure.
 const (
 	SkipNoIDR0       = "the host has no IDR0." // followed by the field
 	SkipNoIDR3       = "the host has no IDR3." // followed by the field

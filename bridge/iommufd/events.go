@@ -60,7 +60,8 @@ type eventReader struct {
 	buf     [readRecords * recordSize]byte
 }
 
-// startEvents starts the reader with the first stream: no device reports faults earlier.
+// startEvents starts the reader, unless it runs already. Attach calls it: the kernel reports faults
+// only of devices with a stream.
 func (h *Host) startEvents() {
 	if h.events != nil {
 		return

@@ -37,17 +37,17 @@ type fakeKernel struct {
 	devices  map[int]*object // by descriptor
 	maps     map[uint64]uint64
 	commands [][]smmuv3.Command // of each request
-	// handled returns the entry_num of a request that succeeds, by the length of commands; nil for
-	// the true one.
+	// handled, if not nil, returns the entry_num that an invalidation reports as handled. n is the
+	// number of its commands. request is the number of the invalidation, from 1 on.
 	handled func(request int, n uint32) uint32
 	log     []string // changes in order
 	events  *fakeQueue
 
-	// spoil is called before each request with its name and number, which counts the requests of
-	// this name. Its error is the answer.
+	// spoil is called before each request. nth counts the requests of this name. If spoil returns an
+	// error, the request fails with it.
 	spoil func(name string, nth int) error
 	count map[string]int
-	// unmapped returns the length that an unmap reports; nil for the true one.
+	// unmapped, if not nil, returns the length that an unmap reports. length is the true one.
 	unmapped func(length uint64) uint64
 	// onMissing is called if the host destroys an object that does not exist.
 	onMissing func(id uint32)
@@ -258,7 +258,7 @@ func (k *fakeKernel) ioctl(fd int, request uintptr, p unsafe.Pointer) error {
 	name := requestNames[request]
 	if err := k.spoiled(name); err != nil {
 		if request == uapi.IOMMUHWPTInvalidate && errors.Is(err, unix.ENOMEM) {
-			return err // entry_num says that all were handled
+			return err // the kernel leaves entry_num as it is, as if it had handled all commands
 		}
 		if request == uapi.IOMMUHWPTInvalidate {
 			a := (*uapi.HWPTInvalidate)(p)
@@ -416,9 +416,9 @@ func (k *fakeKernel) ioctl(fd int, request uintptr, p unsafe.Pointer) error {
 	return unix.ENOTTY
 }
 
-// accepts reports whether the kernel issues the command, as the newest kernels decide it: no
-// unknown StreamID, no reserved bit, and no combination of fields that would be CERROR_ILL on this
-// SMMU. Bits are those of §4.3 to §4.5.
+// accepts reports whether the kernel issues the command. Like the newest kernels, it refuses an
+// unknown StreamID, reserved bits, and combinations of fields that are CERROR_ILL on this SMMU. The
+// bits are those of §4.3 to §4.5.
 func (k *fakeKernel) accepts(smmu *uapi.HWInfoARMSMMUv3, c smmuv3.Command) bool {
 	const (
 		vmid, sid, ssid, scale5 = 0xffff << 32, 0xffff_ffff << 32, 0xf_ffff << 12, 1 << 25

@@ -38,8 +38,8 @@ func stage1Of(e smmuv3.Event) (_ smmuv3.Event, ok bool) {
 		// The new FetchAddr is the IPA of the old record. Both fields have the same position.
 		abort = smmuv3.NewFWalkEABT(e.StreamID(), access, smmuv3.StageFault{Class: smmuv3.ClassTT}, e.FetchAddr(), 0)
 	default:
-		// The device's own access passes the guest's SMMU and aborts behind it. No SMMU reports
-		// such an abort.
+		// The guest's SMMU translates the device's own access, and memory then aborts it. An SMMU
+		// records no event for such an abort.
 		return e, false
 	}
 	if e.SSV() {

@@ -46,7 +46,7 @@ func (k *kernel) destroy(object *id) error {
 	}
 	arg := uapi.Destroy{Size: uapi.SizeOf[uapi.Destroy](), ID: uint32(*object)}
 	err := k.call(opDestroy, k.fd, uapi.IOMMUDestroy, unsafe.Pointer(&arg))
-	// The kernel destroys the vDEVICE of a device that is removed.
+	// ENOENT is a success: the kernel itself destroys the vDEVICE of a device that is removed.
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return err
 	}

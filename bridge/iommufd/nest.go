@@ -12,9 +12,9 @@ import (
 // faults faster loses events.
 const eventDepth = 1024
 
-// nest holds the kernel objects that all devices of a host share. The first device creates nest,
-// and nest stays until the host is closed. A later device must have the features that the guest's
-// ID registers show, even if no other device is left.
+// nest holds the kernel objects that all devices of a host share. The first device creates them,
+// and they exist until the host is closed. Each later device must have the features that the guest's
+// ID registers show, even after all earlier devices are removed.
 type nest struct {
 	ids     smmuv3.IDRegs // Capabilities
 	stalls  bool          // the hardware can stall
@@ -74,7 +74,8 @@ func (n *nest) make(k *kernel, device, ioas id) (err error) {
 	return failed(opQueue, err)
 }
 
-// objects returns the objects. Each object comes before the objects that it uses.
+// objects returns the kernel objects in the order in which they are destroyed: each one before the
+// objects that it uses.
 func (n *nest) objects() []*id {
 	return []*id{&n.bypass, &n.abort, &n.queue, &n.viommu, &n.parent}
 }

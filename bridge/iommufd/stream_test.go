@@ -117,7 +117,7 @@ func TestBind_rejects_illegal_stages(t *testing.T) {
 	}
 }
 
-// The kernel does not nest a guest's stage 2 on its own.
+// Bind rejects a stage 2 of the guest, with or without a stage 1: the kernel has no domain for it.
 func TestBind_rejects_stage_2(t *testing.T) {
 	h, _, s := attached(t, newFake(t))
 	caps, err := h.Capabilities()
@@ -194,7 +194,8 @@ func TestBind_abort_detaches_the_device_if_the_kernel_refuses(t *testing.T) {
 	k.fail("", 0, nil)
 }
 
-// A stream is not closed until its device can be detached. It aborts if possible.
+// If the kernel fails to detach the device, Close fails and the stream stays open. The stream then
+// aborts, unless the kernel also fails to attach the table that aborts.
 func TestStreamClose_error_keeps_the_stream(t *testing.T) {
 	k := newFake(t)
 	_, d, s := attached(t, k)

@@ -13,8 +13,8 @@ import (
 	"github.com/go-vsmmu/vsmmuv3/bridge/iommufd/internal/uapi"
 )
 
-// System calls on a file that is not a VFIO device return errnos, and the table of advice has each
-// of them.
+// System calls on a file that is not a VFIO device return errnos. Each errno has a row in the table
+// of advice.
 func TestLinux_errors_are_errnos(t *testing.T) {
 	var sys linux
 	_, err := sys.open("/nonexistent")

@@ -9,9 +9,12 @@ import (
 )
 
 // ATCRange is the range of a CMD_ATC_INV (§4.5.1): the addresses from First to Last, both included.
-// It applies to translations with this SubstreamID. With Global it applies to those with any
-// SubstreamID. Without HasSubstream it applies to all translations. AppliesTo implements these
-// rules.
+// AppliesTo implements its rules:
+//
+//	HasSubstream  Global  applies to translations
+//	true          false   with the SubstreamID Substream
+//	true          true    with any SubstreamID
+//	false         ignored with any SubstreamID, and without one
 type ATCRange struct {
 	First, Last  uint64
 	Substream    smmuv3.SubstreamID
@@ -47,19 +50,19 @@ func (h *Host) invalidateATCs(cmds []smmuv3.Command, shown *shown) error {
 	return err
 }
 
-// maxLate is the largest number of late calls of ATS.Invalidate for an endpoint. Each is a
-// goroutine.
+// maxLate limits, for each endpoint, the calls of ATS.Invalidate that have timed out and not
+// returned. Each such call occupies a goroutine.
 const maxLate = 4
 
-// invalidateATC invalidates a range of the endpoint's ATC. It returns false if the device took too
-// long. The device's translations are then invalid.
+// invalidateATC makes the device invalidate a range of its ATC. It returns false if the device does
+// not finish within the timeout. The endpoint is then isolated: its ATC has no valid translation.
 func (e *Endpoint) invalidateATC(r ATCRange, timeout time.Duration) bool {
 	a := e.ats.Load()
 	if a == nil || a.Invalidate == nil || a.isolated.Load() {
-		return true // it has no valid translation (§3.9.1.5)
+		return true // the ATC has no valid translation (§3.9.1.5)
 	}
 	if e.late.Load() >= maxLate {
-		a.isolated.Store(true) // a reset does not help if the device never returns
+		a.isolated.Store(true) // each EnableATS would add a goroutine if Invalidate never returns
 		return false
 	}
 	done := make(chan struct{})

@@ -61,7 +61,7 @@ func (p printer) title(format string, args ...any) {
 // inOneLine returns a text of unknown origin in a form that is safe to print on one line.
 func inOneLine(text string) string { return cli.Printable(strings.ReplaceAll(text, "\n", " ")) }
 
-// table aligns the cells of rows. The last cell of a row is broken into lines below each other.
+// table prints rows with aligned cells. The last cell of a row is wrapped.
 func (p printer) table(rows [][]string) {
 	const gap = "  "
 	var widths []int
@@ -150,7 +150,7 @@ func (p printer) ids(all []ID) {
 	}
 }
 
-// maxBinds bounds the binds of a stream that are listed.
+// maxBinds is the largest number of binds that is listed for a stream.
 const maxBinds = 16
 
 func (p printer) streams(all []Stream) {
