@@ -164,7 +164,8 @@ func (g *Guest) SetGBPA(abort bool) error {
 
 // Enable enables the SMMU in the order of Linux's driver (§3.11). It disables the SMMU, allocates
 // missing structures, sets up the table and the queues, invalidates everything, and enables the
-// SMMU. It can be called again after Disable or a reset of the SMMU; streams keep their STEs.
+// SMMU. It can be called again after Disable or a reset of the SMMU; streams keep their STEs. It
+// fails if the registers do not get stores of 8 bytes whole.
 func (g *Guest) Enable() error {
 	if err := g.connected(); err != nil {
 		return fmt.Errorf("vsmmutest: enable the SMMU: %w", err)
@@ -181,9 +182,13 @@ func (g *Guest) Enable() error {
 			" (Guest.SMMU is not its register file, or the device is closed)")
 	}
 	g.w32(smmuv3.RegCR2, g.CR2)
-	g.w64(smmuv3.RegSTRTAB_BASE, g.Streams.Base())
+	if err := g.setBase(smmuv3.RegSTRTAB_BASE, g.Streams.Base()); err != nil {
+		return err
+	}
 	g.w32(smmuv3.RegSTRTAB_BASE_CFG, g.Streams.Config())
-	g.place(g.CommandQueue, smmuv3.RegCMDQ_BASE, smmuv3.RegCMDQ_PROD, smmuv3.RegCMDQ_CONS)
+	if err := g.place(g.CommandQueue, smmuv3.RegCMDQ_BASE, smmuv3.RegCMDQ_PROD, smmuv3.RegCMDQ_CONS); err != nil {
+		return err
+	}
 	cr0 := uint32(smmuv3.CR0_CMDQEN)
 	if err := g.SetCR0(cr0); err != nil {
 		return err
@@ -191,11 +196,15 @@ func (g *Guest) Enable() error {
 	if err := g.Run(smmuv3.NewCfgiAll(), smmuv3.NewTLBINSNHAll()); err != nil {
 		return err
 	}
-	g.place(g.EventQueue, smmuv3.RegEVENTQ_BASE, smmuv3.RegEVENTQ_PROD, smmuv3.RegEVENTQ_CONS)
+	if err := g.place(g.EventQueue, smmuv3.RegEVENTQ_BASE, smmuv3.RegEVENTQ_PROD, smmuv3.RegEVENTQ_CONS); err != nil {
+		return err
+	}
 	irqs := uint32(smmuv3.IRQ_CTRL_GERROR_IRQEN | smmuv3.IRQ_CTRL_EVENTQ_IRQEN)
 	cr0 |= smmuv3.CR0_EVENTQEN
 	if g.ids.Has(smmuv3.PRI) {
-		g.place(g.PageRequestQueue, smmuv3.RegPRIQ_BASE, smmuv3.RegPRIQ_PROD, smmuv3.RegPRIQ_CONS)
+		if err := g.place(g.PageRequestQueue, smmuv3.RegPRIQ_BASE, smmuv3.RegPRIQ_PROD, smmuv3.RegPRIQ_CONS); err != nil {
+			return err
+		}
 		cr0 |= smmuv3.CR0_PRIQEN
 		irqs |= smmuv3.IRQ_CTRL_PRIQ_IRQEN
 	}
@@ -216,10 +225,25 @@ func (g *Guest) Enable() error {
 }
 
 // place writes a queue's base, and its indices, which are 0.
-func (g *Guest) place(q Queue, base, prod, cons uint64) {
-	g.w64(base, q.base())
+func (g *Guest) place(q Queue, base, prod, cons uint64) error {
+	if err := g.setBase(base, q.base()); err != nil {
+		return err
+	}
 	g.w32(prod, 0)
 	g.w32(cons, 0)
+	return nil
+}
+
+// setBase writes a base register with its allocation hint, bit 62 (§6.3.24, §6.3.26), as Linux does.
+// It reads the hint back: an MMIO path that cuts values to 32 bits loses it, whatever the address.
+func (g *Guest) setBase(base, v uint64) error {
+	v |= smmuv3.BASE_RA
+	g.w64(base, v)
+	if got := g.SMMU.Load(base, 8); got&smmuv3.BASE_RA == 0 {
+		return fmt.Errorf("vsmmutest: enable the SMMU: an 8-byte store of %#x to %#x reads back as %#x"+
+			" (does the MMIO path cut to 32 bits?)", v, base, got)
+	}
+	return nil
 }
 
 // base returns the value of the queue's base register (§6.3.26): ADDR and LOG2SIZE.

@@ -65,6 +65,36 @@ func (r *rig) stages() (all []string) {
 	return all
 }
 
+// cutBus loses the upper half of 8-byte stores to a register.
+type cutBus struct {
+	*vsmmu.Device
+	off uint64
+}
+
+func (b cutBus) Store(off uint64, size int, v uint64) {
+	if off == b.off {
+		v &= 1<<32 - 1
+	}
+	b.Device.Store(off, size, v)
+}
+
+// TestEnableFindsAnMMIOPathThatCutsTo32Bits shows that Enable fails if the upper half of a base
+// register is lost, even if all structures are below 4 GiB.
+func TestEnableFindsAnMMIOPathThatCutsTo32Bits(t *testing.T) {
+	for off, want := range map[uint64]string{
+		0x80: "an 8-byte store of 0x4000000040000000 to 0x80 reads back as 0x40000000",
+		0x90: " to 0x90 reads back as 0x4000", 0xa0: " to 0xa0 reads back as 0x4000", 0xc0: " to 0xc0 reads back as 0x4000",
+	} {
+		r := newRig(t)
+		require.NoError(t, r.Disable())
+		g := vsmmutest.NewGuest(r.mem, area, cutBus{r.dev, off})
+		err := g.Enable()
+		assert.ErrorContains(t, err, want)
+		assert.ErrorContains(t, err, "vsmmutest: enable the SMMU: an 8-byte store")
+		assert.ErrorContains(t, err, " (does the MMIO path cut to 32 bits?)")
+	}
+}
+
 // registers is a register file that acknowledges at once. It consumes commands without executing
 // them.
 type registers struct {
@@ -117,10 +147,10 @@ func TestEnableFollowsADriversOrder(t *testing.T) {
 	assert.Equal(t, map[uint64]uint64{
 		0x0: 0x0909_141a, 0x4: 0x0273_9d10, 0x14: 0x75,
 		0x20: 0x1f, 0x2c: 2, 0x50: 7,
-		0x80: 0x4000_0000, 0x88: 0x1_0210, // two levels: 2^16 STEs, 2^8 L1STDs of 8 bytes
-		0x90: 0x4000_1008, 0x98: 3, 0x9c: 0, // 2^8 commands of 16 bytes
-		0xa0: 0x4000_2007, 0x100a8: 0, 0x100ac: 0, // 2^7 records of 32 bytes
-		0xc0: 0x4000_3007, 0x100c8: 0, 0x100cc: 0, // 2^7 requests of 16 bytes
+		0x80: 0x4000_0000_4000_0000, 0x88: 0x1_0210, // two levels: 2^16 STEs, 2^8 L1STDs of 8 bytes
+		0x90: 0x4000_0000_4000_1008, 0x98: 3, 0x9c: 0, // 2^8 commands of 16 bytes
+		0xa0: 0x4000_0000_4000_2007, 0x100a8: 0, 0x100ac: 0, // 2^7 records of 32 bytes
+		0xc0: 0x4000_0000_4000_3007, 0x100c8: 0, 0x100cc: 0, // 2^7 requests of 16 bytes
 	}, smmu.values)
 	// CFGI_ALL, TLBI_NSNH_ALL, SYNC (§4.3.6, §4.4.5, §4.7.3).
 	assert.Equal(t, []uint64{0x04, 31, 0x30, 0, 0x46, 0}, mem.Words(0x4000_1000, 6))
