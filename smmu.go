@@ -131,7 +131,7 @@ func (c *Config) check() error {
 		{"Host.MSI", c.Host.MSI != nil},
 	} {
 		if f.set {
-			return fmt.Errorf("Config.%s is set (New sets it from the fields of Config)", f.name)
+			return fmt.Errorf("%s is set (New sets it from the fields of Config)", "Config."+f.name)
 		}
 	}
 	if c.Saved != nil && len(c.Saved) == 0 {

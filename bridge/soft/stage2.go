@@ -66,7 +66,7 @@ func (h *Host) walkTables2(
 		return leaf{}, smmuv3.FTranslation, 0
 	}
 	if from, ok := w.find(&s2.tables, ipa); ok {
-		if l, event, at = h.walkTables2From(from, s2, ipa, why, need, w); event == 0 {
+		if l, event, _ := h.walkTables2From(from, s2, ipa, why, need, w); event == 0 {
 			return l, 0, 0
 		}
 	}

@@ -125,7 +125,7 @@ func (o *Options) complete(ctx context.Context, why purpose) (direct bool, err e
 		return false, fmt.Errorf("stage %d: give 1 or 2", o.Stage)
 	}
 	if o.Stage == 2 && o.Stalls {
-		return false, errors.New("Linux enables no stalls of stage 2: give either -stage 2 or -stall")
+		return false, errors.New("-stage 2 with -stall: give only one of them (Linux enables no stalls of stage 2)")
 	}
 	if o.Moves > MaxMoves {
 		return false, fmt.Errorf("-save-restore %d: give up to %d", o.Moves, MaxMoves)

@@ -33,7 +33,6 @@ const (
 	iommuHWPTAlloc      = 0x3b89
 	iommuDirtyTracking  = 0x3b8b // IOMMU_HWPT_SET_DIRTY_TRACKING
 	iommuDirtyBitmap    = 0x3b8c // IOMMU_HWPT_GET_DIRTY_BITMAP
-	iommuDestroy        = 0x3b80
 	vfioBindIOMMUFD     = 0x3b76
 	vfioAttachIOMMUFDPT = 0x3b77
 	vfioDetachIOMMUFDPT = 0x3b78
@@ -167,14 +166,6 @@ func (u *user) table(s *space, flags uint32) (uint32, error) {
 	}{size: 48, flags: flags, device: u.device, space: s.id}
 	err := u.request(u.iommu, iommuHWPTAlloc, unsafe.Pointer(&arg))
 	return arg.id, err
-}
-
-func (u *user) destroy(object uint32) error {
-	arg := struct {
-		_        structs.HostLayout
-		size, id uint32
-	}{size: 8, id: object}
-	return u.request(u.iommu, iommuDestroy, unsafe.Pointer(&arg))
 }
 
 // noPASID is for DMA without a PASID.
