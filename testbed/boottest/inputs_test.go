@@ -98,7 +98,7 @@ func TestBadInputIsAnErrorOfOneLineBeforeTheBoot(t *testing.T) {
 		{"no PASIDs", func(o *Options) { o.PASIDBits = 0 }, "PASIDs of 0 bits"},
 		{"more PASID bits than 20", func(o *Options) { o.PASIDBits = 21 }, "PASIDs of 21 bits: give from 1 to 20"},
 		{"an unknown stage", func(o *Options) { o.Stage = 3 }, "stage 3: give 1 or 2"},
-		{"stalls at stage 2", func(o *Options) { o.Stage, o.Stalls = 2, true }, "give either -stage 2 or -stall"},
+		{"stalls at stage 2", func(o *Options) { o.Stage, o.Stalls = 2, true }, "-stage 2 with -stall: give only one of them"},
 		{"too little memory", func(o *Options) { o.Mem = 1 << 20 }, "1 MiB of memory"},
 		{"report in a file", func(o *Options) { o.Report = o.Kernel + "/report.json" }, "the report: "},
 		{"report is a directory", func(o *Options) { o.Report = filepath.Dir(o.Kernel) }, "not a regular file"},
