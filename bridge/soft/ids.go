@@ -12,7 +12,7 @@ import (
 //
 //   - stage 2: see Stage2IDs;
 //   - stalls: STALL_MODEL 0b00 or 0b10, with the largest number of stalled transactions in
-//     STALL_MAX;
+//     STALL_MAX (idr.Derive refuses a host with 0b10, forced stalls);
 //   - ATS, with or without PRI; with both stages it needs NS1ATS 1, since there is no split-stage
 //     ATS;
 //   - Access flags of tables, HTTU 0b11, which older Linux treats as no HTTU at all;

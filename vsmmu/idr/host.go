@@ -83,7 +83,7 @@ func offer(host smmuv3.IDRegs) (guest smmuv3.IDRegs, err error) {
 		r := &rules[f]
 		v, ok := r.offered(usable(host).Get(f))
 		if !ok {
-			return guest, refuse(f, r.why)
+			return guest, refuse(f, r.whyRefused(usable(host).Get(f)))
 		}
 		guest.Set(f, v)
 	}

@@ -114,7 +114,7 @@ func (p Policy) apply(guest *smmuv3.IDRegs, host smmuv3.IDRegs, lost map[smmuv3.
 			if why, ok := lost[f]; ok {
 				return refuse(why)
 			}
-			return refuse(r.why)
+			return refuse(r.whyRefused(asked))
 		}
 		guest.Set(f, asked)
 	}

@@ -184,8 +184,8 @@ func TestPolicyThatCannotBeMet(t *testing.T) {
 		{"mixed endianness of a little-endian host", idr.Policy{smmuv3.TTENDIAN: 0}, labHost, smmuv3.TTENDIAN, "the host has 2"},
 		{"big endianness of a little-endian host", idr.Policy{smmuv3.TTENDIAN: 3}, labHost, smmuv3.TTENDIAN, "the host has 2"},
 		{"RAZ/WI of a host that aborts", idr.Policy{smmuv3.TermModel: 0}, labHost, smmuv3.TermModel, "the host has 1"},
-		{"stalls of a host without", idr.Policy{smmuv3.StallModel: 0}, labHost, smmuv3.StallModel, "resume"},
-		{"forced stalls", idr.Policy{smmuv3.StallModel: 2}, fullHost, smmuv3.StallModel, "must not stall"},
+		{"stalls of a host without", idr.Policy{smmuv3.StallModel: 0}, labHost, smmuv3.StallModel, "asks for STALL_MODEL 0, the host has 1: not all hosts can stall transactions"},
+		{"forced stalls", idr.Policy{smmuv3.StallModel: 2}, fullHost, smmuv3.StallModel, "asks for STALL_MODEL 2, the host has 0: forced stalls are not supported"},
 		{"a PRI queue without PRI", idr.Policy{smmuv3.PRIQS: 8}, labHost, smmuv3.PRIQS, "without PRI"},
 		{"page requests without ATS", idr.Policy{smmuv3.ATS: 0, smmuv3.PRI: 1}, with(fullHost, idr.Policy{smmuv3.PRI: 1}), smmuv3.PRI, "RES0 without ATS"},
 		{"AArch32 tables of an AArch64 host", idr.Policy{smmuv3.TTF: 3}, fullHost, smmuv3.TTF, "the host has 2"},
@@ -259,6 +259,11 @@ func TestHostThatCannotServe(t *testing.T) {
 			requireFieldError(t, err, idr.ErrHost, tc.field)
 		})
 	}
+	t.Run("forced stalls have a reason", func(t *testing.T) {
+		_, err := idr.Derive(nil, caps(with(labHost, idr.Policy{smmuv3.StallModel: 2}))...)
+		assert.EqualError(t, err, "idr: host does not fit: STALL_MODEL is 2:"+
+			" forced stalls are not supported: PCI devices must not stall (§3.12.1)")
+	})
 	t.Run("no host at all", func(t *testing.T) {
 		_, err := idr.Derive(nil)
 		assert.ErrorIs(t, err, idr.ErrHost)

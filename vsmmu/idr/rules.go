@@ -9,6 +9,8 @@ import (
 // rule defines how Derive determines the guest's value of one field.
 type rule struct {
 	why string // the reason for the value, for an embedder
+	// refused, if not nil, returns the reason why a value is refused. Otherwise the reason is why.
+	refused func(v uint32) string
 
 	// meet returns the common value of two hosts, or of the hosts and the device. ok is false if
 	// there is none. A nil meet marks a field that the device decides alone.
@@ -26,6 +28,13 @@ type rule struct {
 	// then uses the value in the field without.
 	optional bool
 	without  uint32
+}
+
+func (r *rule) whyRefused(v uint32) string {
+	if r.refused != nil {
+		return r.refused(v)
+	}
+	return r.why
 }
 
 func (r *rule) isReserved(v uint32) bool { return r.reserved != nil && r.reserved(v) }
@@ -87,6 +96,14 @@ func choice(a, b uint32) (uint32, bool) {
 // "faults terminate" is "faults terminate". Forced stalls have no common value with the other two.
 func unforced(a, b uint32) (uint32, bool) {
 	return max(a, b), a != smmuv3.StallForced && b != smmuv3.StallForced
+}
+
+// stallsRefused returns the reason why a STALL_MODEL is refused.
+func stallsRefused(v uint32) string {
+	if v == smmuv3.StallForced {
+		return "forced stalls are not supported: PCI devices must not stall (§3.12.1)"
+	}
+	return "not all hosts can stall transactions"
 }
 
 func above(most uint32) func(uint32) bool { return func(v uint32) bool { return v > most } }
@@ -167,7 +184,7 @@ var rules = [...]rule{
 	smmuv3.TTENDIAN:  {meet: choice, offer: smmuv3.TTENDIANMixed, why: walkWhy, reserved: exactly(1)},
 	smmuv3.ATSRECERR: never("the host owns its control, CR2.REC_CFG_ATS"),
 	smmuv3.StallModel: {meet: unforced, onRequest: true, unasked: smmuv3.StallTerminate,
-		reserved: above(smmuv3.StallForced),
+		reserved: above(smmuv3.StallForced), refused: stallsRefused,
 		why: "the host resumes stalled transactions; faults terminate unless the policy asks: " +
 			"PCI devices must not stall (§3.12.1)"},
 	smmuv3.TermModel: {meet: choice, offer: 0, why: "the host terminates transactions"},
