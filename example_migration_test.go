@@ -9,6 +9,7 @@ import (
 
 	vsmmuv3 "github.com/go-vsmmu/vsmmuv3"
 	"github.com/go-vsmmu/vsmmuv3/bridge/soft"
+	"github.com/go-vsmmu/vsmmuv3/firmware"
 	"github.com/go-vsmmu/vsmmuv3/guestmem"
 	"github.com/go-vsmmu/vsmmuv3/smmuv3"
 	"github.com/go-vsmmu/vsmmuv3/vsmmu"
@@ -52,7 +53,8 @@ func newVM(ram, storage []byte, setSPI func(uint32, bool) error, saved *savedVM)
 // mmio handles an access of a vCPU. It reports whether the access was to the SMMU. On an invalid
 // access, a load reads zero and a store has no effect.
 func (v *vm) mmio(addr uint64, data []byte, write bool) (handled bool) {
-	switch off := addr - vmSMMU; {
+	off := addr - vmSMMU // an address below vmSMMU wraps to a large offset
+	switch {
 	case off >= smmuv3.RegisterSpace:
 		return false
 	case write:
@@ -61,6 +63,20 @@ func (v *vm) mmio(addr uint64, data []byte, write bool) (handled bool) {
 		_ = v.smmu.LoadBytes(off, data)
 	}
 	return true
+}
+
+// describe returns the SMMU's node of the device tree, and the properties that put the disk's node
+// behind the SMMU.
+func (v *vm) describe() (smmu firmware.Node, disk []firmware.Prop, err error) {
+	const gic, iommu firmware.PHandle = 1, 2 // of the tree's nodes
+	smmu, err = firmware.SMMUNode(firmware.SMMU{
+		Base: vmSMMU, IDs: v.smmu.IDs(), PHandle: iommu, InterruptParent: gic,
+	}.WithSPIs(vmSPI))
+	if err != nil {
+		return smmu, nil, err
+	}
+	disk, err = firmware.MasterProperties(firmware.Master{SMMU: iommu, StreamIDs: []smmuv3.StreamID{vmDisk}})
+	return smmu, disk, err
 }
 
 // savedVM is the state that moves besides the memory.
@@ -229,6 +245,9 @@ func Example_migration() {
 	ram, storage := make([]byte, 16<<20), make([]byte, 64*sector)
 	here, err := newVM(ram, storage, setSPI, nil)
 	check(err)
+	node, props, err := here.describe()
+	check(err)
+	fmt.Printf("%s; %s %x\n", node.Name, props[0].Name, props[0].Value)
 
 	// The guest boots, and writes a sector.
 	g := driver{Guest: vsmmutest.NewGuest(here.mem, guestmem.Range{GPA: vmRAM, Len: 8 << 20}, registers{here})}
@@ -257,8 +276,7 @@ func Example_migration() {
 	fmt.Printf("in the moved memory: %s\n", moved[bufPage-vmRAM:][:12])
 
 	// The driver continues on the destination. Then it unmaps the buffer.
-	g.SMMU = registers{there}
-	*g.RAM = *vsmmutest.NewRAM(there.mem, guestmem.Range{GPA: vmRAM + 10<<20, Len: 1 << 20})
+	g.Move(there.mem, registers{there})
 	check(there.mem.WriteAt([]byte("written there"), bufPage))
 	check(g.request(there, true, 8))
 	fmt.Printf("on the disk: %s\n", storage[8*sector:][:13])
@@ -266,6 +284,7 @@ func Example_migration() {
 	check(g.request(there, true, 9))
 	fmt.Println("the disk is broken, and the VM runs:", there.disk.broken)
 	// Output:
+	// iommu@9050000; iommus 0000000200000010
 	// on the disk: written here
 	// in the moved memory: written here
 	// on the disk: written there

@@ -29,5 +29,8 @@
 // §5.2 are in Arm's specification, IHI 0070. Sections with a letter are in the Arm Architecture
 // Reference Manual, DDI 0487.
 //
+// To test a migration, copy the memory, restore the SMMU, call Guest.Move with both, and continue.
+// The guest sees no difference: its mappings translate, and Unmap and Event work as before.
+//
 // None of the types may be used by two goroutines at a time.
 package vsmmutest

@@ -77,6 +77,16 @@ func NewGuest(mem guestmem.Memory, area guestmem.Range, smmu RegisterFile) *Gues
 	return &Guest{RAM: NewRAM(mem, area), SMMU: smmu, streams: map[smmuv3.StreamID]*stream{}}
 }
 
+// Move makes the guest continue with another memory and another SMMU, as after a migration. The
+// memory has the contents of the old one, and the SMMU has its saved state. The driver keeps its
+// tables, queues and indices.
+func (g *Guest) Move(mem guestmem.Memory, smmu RegisterFile) {
+	if g == nil || g.RAM == nil {
+		return
+	}
+	g.RAM.mem, g.SMMU = mem, smmu // the driver's structures share the RAM
+}
+
 func (g *Guest) r32(off uint64) uint32    { return uint32(g.SMMU.Load(off, 4)) }
 func (g *Guest) w32(off uint64, v uint32) { g.SMMU.Store(off, 4, uint64(v)) }
 func (g *Guest) w64(off uint64, v uint64) { g.SMMU.Store(off, 8, v) }

@@ -521,3 +521,26 @@ var errBroken = errors.New("broken")
 
 func (broken) ReadAt([]byte, guestmem.GPA) error  { return errBroken }
 func (broken) WriteAt([]byte, guestmem.GPA) error { return errBroken }
+
+// TestMoveContinuesTheGuest shows that a guest uses the memory and the SMMU of Move, and keeps its
+// structures.
+func TestMoveContinuesTheGuest(t *testing.T) {
+	here := newRig(t)
+	require.NoError(t, here.MapStage1(sid, 0x1000, ramAt+32<<20, 0x1000))
+	state, err := here.dev.Save()
+	require.NoError(t, err)
+	there := newRig(t)
+	require.NoError(t, there.dev.Reset())
+	used := here.Allocated()
+	there.mem.SetWords(used.GPA, here.mem.Words(used.GPA, int(used.Len/8))...)
+	require.NoError(t, there.dev.Restore(state))
+	before := here.mem.Words(used.GPA, int(used.Len/8))
+
+	g := here.Guest
+	g.Move(there.mem, there.dev)
+	require.NoError(t, g.Unmap(sid, 0x1000, 0x1000))
+	require.NoError(t, g.MapStage1(sid, 0x2000, ramAt+32<<20, 0x1000))
+	assert.Equal(t, before, here.mem.Words(used.GPA, int(used.Len/8)), "the source is untouched")
+	assert.Equal(t, there.mem, g.Memory())
+	(*vsmmutest.Guest)(nil).Move(nil, nil)
+}
