@@ -251,7 +251,7 @@ func TestSliceEndsWithTheSlot(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := s.Slice(c.gpa, c.n, c.write)
-			if c.err == ErrSize { // the caller's mistake: the error names the size
+			if errors.Is(c.err, ErrSize) { // the caller's mistake: the error names the size
 				assert.EqualError(t, err, fmt.Sprintf("size out of range: %d bytes", c.n))
 				assert.ErrorIs(t, err, ErrSize)
 			} else {

@@ -212,7 +212,8 @@ func (g *Guest) Enable() error {
 	irqs := uint32(smmuv3.IRQ_CTRL_GERROR_IRQEN | smmuv3.IRQ_CTRL_EVENTQ_IRQEN)
 	cr0 |= smmuv3.CR0_EVENTQEN
 	if g.ids.Has(smmuv3.PRI) {
-		if err := g.place(g.PageRequestQueue, smmuv3.RegPRIQ_BASE, smmuv3.RegPRIQ_PROD, smmuv3.RegPRIQ_CONS); err != nil {
+		err := g.place(g.PageRequestQueue, smmuv3.RegPRIQ_BASE, smmuv3.RegPRIQ_PROD, smmuv3.RegPRIQ_CONS)
+		if err != nil {
 			return err
 		}
 		cr0 |= smmuv3.CR0_PRIQEN

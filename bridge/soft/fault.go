@@ -22,7 +22,8 @@ var (
 	errStageAborts = fmt.Errorf("%w, without an event: the stage of the stream aborts"+
 		" (does the guest's firmware describe this StreamID?)", ErrFault)
 	errGBPAAborts   = fmt.Errorf("%w, without an event: the SMMU is disabled, and GBPA aborts", ErrFault)
-	errDisabledSize = fmt.Errorf("%w, without an event: the SMMU is disabled, and the address exceeds IDR5.OAS", ErrFault)
+	errDisabledSize = fmt.Errorf("%w, without an event: the SMMU is disabled, and the address exceeds IDR5.OAS",
+		ErrFault)
 )
 
 type notAttached struct{}
