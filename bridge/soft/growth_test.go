@@ -69,7 +69,7 @@ func TestVMIDsOfManyStreamsAreBounded(t *testing.T) {
 			for first := n; first < 1<<16; first += n {
 				bind(smmuv3.VMID(first))
 			}
-			const counters = n * 2 * 64 // the test's goroutine may meet two more places
+			const counters = n * 8 * 64 // the goroutine may use the counters of further places (TestASIDsAreBounded)
 			assert.Less(t, liveHeap()-before, held+held/4+counters)
 			for _, s := range streams {
 				require.NoError(t, s.Bind(bridge.GuestStage{}))
@@ -115,7 +115,8 @@ func TestASIDsAreBounded(t *testing.T) {
 	for asid := range uint64(1 << 16) {
 		use(asid)
 	}
-	assert.Less(t, liveHeap()-before, int64(64<<10))
+	// The stack may move, so that the reads use the caches of further places.
+	assert.Less(t, liveHeap()-before, int64(64<<10+guestmem.Places*(72<<10)))
 }
 
 // The invalidation of an ASID reaches all entries of the ASID, also if other ASIDs share its

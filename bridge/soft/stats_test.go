@@ -132,5 +132,5 @@ func TestCountersOfAnEndpointAreBounded(t *testing.T) {
 	var p [8]byte
 	require.NoError(t, r.ep.ReadAt(p[:], 0))
 	assert.Zero(t, testing.AllocsPerRun(1000, func() { _ = r.ep.ReadAt(p[:], 0) }))
-	assert.LessOrEqual(t, unsafe.Sizeof(*r.ep), uintptr(64))
+	assert.LessOrEqual(t, int(unsafe.Sizeof(*r.ep)), 64)
 }

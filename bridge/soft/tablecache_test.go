@@ -1,6 +1,8 @@
 package soft_test
 
 import (
+	"runtime"
+	"runtime/debug"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -43,6 +45,25 @@ func tableRig(t *testing.T, r *rig) {
 	r.map4K(cd4K, leaves...)
 }
 
+// keepPlace makes all sections of this goroutine begin in one place, and thus use one cache of
+// tables. The place depends on the address of the stack (guestmem.Sections). A stack moves if it
+// grows, or if the garbage collector shrinks it.
+func keepPlace(t *testing.T) {
+	runtime.GC() // ends a cycle that has begun
+	before := debug.SetGCPercent(-1)
+	t.Cleanup(func() { debug.SetGCPercent(before) })
+	growStack(64)
+}
+
+//go:noinline
+func growStack(depths int) byte {
+	var frame [1 << 10]byte
+	if depths > 0 {
+		frame[depths] = growStack(depths - 1)
+	}
+	return frame[len(frame)-1-depths]
+}
+
 func (r *rig) wantWord(want, iova uint64, why ...any) {
 	r.t.Helper()
 	got, err := word(r.ep, iova)
@@ -81,6 +102,7 @@ func TestInvalidationsOfTables(t *testing.T) {
 		"TLBI_NSNH_ALL":                             {smmuv3.Command{0x30}, all},
 	} {
 		t.Run(name, func(t *testing.T) {
+			keepPlace(t)
 			for level := 1; level <= 3; level++ {
 				r := newRig(t, soft.Config{})
 				r.guest = r.mem
@@ -217,6 +239,7 @@ func TestInvalidationsOfTablesOfStage2(t *testing.T) {
 			"alone": stage2(bridge.TranslateS2, s2DW2, s2At), "nested": nested(0),
 		} {
 			t.Run(name+", "+kind, func(t *testing.T) {
+				keepPlace(t)
 				r := newNestedRig(t, soft.Config{})
 				stage.S2VMID = vmid
 				r.map4K(cd4K, 0x10_0000|pageRW, 0x10_1000|pageRW, 0x10_2000|pageRW)
